@@ -1,0 +1,174 @@
+"""The HTTP app every service is: health, metrics, problem details, strict bodies, an offline OpenAPI page."""
+
+from collections.abc import Callable, Sequence
+from importlib import resources
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response, Router, get
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Server, Tag
+from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler, Empty
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from runtime.health import Health, HealthReport
+from wire.errors import Problem, Refusal, Refused
+from wire.units import FieldError
+
+MAX_BODY_BYTES = 64 * 1024
+_DOCS_PATH = "/schema-assets"
+
+log = structlog.get_logger()
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Decodes a JSON body straight into the handler's declared type.
+
+    Litestar would decode into plain Python values first and convert those leniently: `"5"` would pass for 5, and a
+    number for a price would go through a float.
+    """
+
+    async def json(self) -> Any:
+        """The body as the type the handler declares for `data`.
+
+        Raises:
+            Refused: the body is no JSON, or not of that type; `field` names the offender.
+        """
+        if self._json is Empty:
+            data_field = self.route_handler.parsed_data_field
+            self._json = decode(await self.body(), data_field.annotation if data_field else Any)
+        return self._json
+
+
+def decode(body: bytes, kind: Any) -> Any:
+    """Decode JSON strictly.
+
+    Raises:
+        Refused: BAD_REQUEST for what is no JSON, INVALID_FIELD for what is not a `kind`.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(Refusal.BAD_REQUEST, str(error)) from error
+
+
+def check_path(value: str, kind: Any, field: str) -> str:
+    """Check a path parameter against an annotated string type, and return it.
+
+    Raises:
+        Refused: INVALID_FIELD naming `field`.
+    """
+    try:
+        return str(msgspec.convert(value, kind))
+    except msgspec.ValidationError as error:
+        raise Refused(Refusal.INVALID_FIELD, str(error), field=field) from error
+
+
+def _invalid(error: msgspec.ValidationError) -> Refused:
+    if isinstance(error.__cause__, FieldError):
+        return Refused(Refusal.INVALID_FIELD, str(error.__cause__), field=error.__cause__.field)
+    text = str(error)
+    message, found, path = text.rpartition(" - at `$")
+    field = path.strip("`.") if found else _quoted(text)
+    return Refused(Refusal.INVALID_FIELD, message or text, field=field or None)
+
+
+def _quoted(text: str) -> str:
+    """The field that msgspec quotes when it is missing or unknown, as in "Object missing required field `symbol`"."""
+    parts = text.split("`")
+    return parts[1] if len(parts) >= 3 and "field" in text else ""
+
+
+def problem_response(problem: Problem, retry_after: int | None = None) -> Response[bytes]:
+    """A problem detail as an HTTP response."""
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+    return Response(
+        msgspec.json.encode(problem), status_code=problem.status, media_type="application/problem+json", headers=headers
+    )
+
+
+def _on_refused(_: Request[Any, Any, Any], refused: Refused) -> Response[bytes]:
+    return problem_response(refused.problem, refused.retry_after)
+
+
+def _on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    detail = error.detail
+    if isinstance(error, ValidationException) and error.extra:
+        detail = f"{detail}: {error.extra}"
+    if error.status_code == Refusal.TOO_LARGE.status:
+        return problem_response(Refused(Refusal.TOO_LARGE, f"the limit is {MAX_BODY_BYTES} bytes").problem)
+    title = error.__class__.__name__.removesuffix("Exception")
+    return problem_response(Problem(type="about:blank", title=title, status=error.status_code, detail=detail))
+
+
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return problem_response(Problem(type="about:blank", title="Internal error", status=500))
+
+
+def _docs_assets() -> Router:
+    """The OpenAPI page's scripts and styles, from an installed package: the page asks no other host."""
+    folder = resources.files("litestar_offline_docs") / "static"
+    return create_static_files_router(path=_DOCS_PATH, directories=[str(folder)], name="docs-assets")
+
+
+def create_app(
+    *,
+    title: str,
+    description: str,
+    health: Health,
+    routes: Sequence[ControllerRouterHandler],
+    before: Callable[[], None] | None = None,
+    static: Sequence[ControllerRouterHandler] = (),
+) -> Litestar:
+    """The app of one service.
+
+    Args:
+        title: the service's name, as its OpenAPI page shows it.
+        description: what it does.
+        health: its account of what it waits for.
+        routes: its handlers.
+        before: called at each scrape of `/metrics`, to set gauges that are read off state.
+        static: handlers of static files, left out of the OpenAPI page.
+    """
+
+    @get("/health", summary="What the service waits for", tags=["service"])
+    async def get_health() -> Response[HealthReport]:
+        report = health.report()
+        return Response(report, status_code=200 if report.ready else 503)
+
+    @get("/metrics", summary="Metrics for Prometheus", tags=["service"], media_type="text/plain")
+    async def get_metrics() -> Response[bytes]:
+        if before is not None:
+            before()
+        return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return Litestar(
+        route_handlers=[get_health, get_metrics, *routes, *static, _docs_assets()],
+        request_class=StrictRequest,
+        request_max_body_size=MAX_BODY_BYTES,
+        exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},
+        openapi_config=OpenAPIConfig(
+            title=title,
+            version="1",
+            description=description,
+            path="/schema",
+            tags=[Tag(name="service", description="Health and metrics.")],
+            servers=[Server(url="/")],
+            render_plugins=[
+                SwaggerRenderPlugin(
+                    js_url=f"{_DOCS_PATH}/swagger-ui-bundle.js",
+                    css_url=f"{_DOCS_PATH}/swagger-ui.css",
+                    standalone_preset_js_url=f"{_DOCS_PATH}/swagger-ui-standalone-preset.js",
+                    path="/",
+                    favicon="<link rel='icon' href='data:,'>",
+                )
+            ],
+        ),
+    )

@@ -1,0 +1,48 @@
+"""What a service waits for before it can do its job."""
+
+import msgspec
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """One thing a service waits for, and why."""
+
+    name: str
+    reason: str
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing."""
+
+    service: str
+    live: bool
+    ready: bool
+    waiting_for: list[Waiting]
+
+
+class Health:
+    """A service's own account of what it waits for.
+
+    A service names every part it depends on at construction, so that it is not ready before each was heard of.
+    """
+
+    def __init__(self, service: str, *parts: str) -> None:
+        self.service = service
+        self._waiting = dict.fromkeys(parts, "starting")
+
+    def waits(self, part: str, reason: str) -> None:
+        """The service cannot do its whole job until `part` is fine again."""
+        self._waiting[part] = reason
+
+    def fine(self, part: str) -> None:
+        """`part` is as it should be."""
+        self._waiting.pop(part, None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service waits for nothing."""
+        return not self._waiting
+
+    def report(self) -> HealthReport:
+        """The account as `GET /health` gives it."""
+        waiting = [Waiting(name, reason) for name, reason in sorted(self._waiting.items())]
+        return HealthReport(service=self.service, live=True, ready=not waiting, waiting_for=waiting)

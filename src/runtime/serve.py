@@ -1,0 +1,112 @@
+"""Run a service: its HTTP app and its own loops, until a signal or a failure, and out within five seconds."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvicorn
+import uvloop
+from litestar import Litestar
+
+from runtime.settings import ServiceSettings
+
+STOP_DEADLINE = 4.5
+"""Seconds a service may take to stop; then the process ends anyway."""
+
+log = structlog.get_logger()
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run `main` on uvloop. A failure is logged and ends the process with code 1, so that it is restarted."""
+    try:
+        uvloop.run(_ended(main))
+    except BaseException as error:
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            raise
+        log.critical("service failed", exc_info=error)
+        sys.stdout.flush()
+        os._exit(1)
+
+
+async def _ended(main: Callable[[], Awaitable[None]]) -> None:
+    await main()
+
+
+async def serve(
+    app: Litestar,
+    settings: ServiceSettings,
+    service: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve `app` and run `service` beside it until SIGTERM or SIGINT; then `stop`, and end.
+
+    Args:
+        app: the HTTP app; it answers from the first moment.
+        settings: say where to bind.
+        service: runs until cancelled; its failure ends the process.
+        stop: the orderly end, called before `service` is cancelled.
+
+    Raises:
+        ExceptionGroup: what made the service or the server fail.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    server = _Server(
+        uvicorn.Config(
+            app,
+            host=settings.stack.host,
+            port=settings.port,
+            loop="none",
+            http="httptools",
+            ws="websockets-sansio",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+        )
+    )
+    async with asyncio.TaskGroup() as group:
+        http = group.create_task(_serve_http(server), name="http")
+        loops = group.create_task(_never_ends(service), name="service")
+        await stopping.wait()
+        log.info("stopping")
+        loop.call_later(STOP_DEADLINE, _give_up)
+        await stop()
+        loops.cancel()
+        server.should_exit = True
+        await asyncio.wait([http, loops])
+    log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: `serve` has them."""
+
+    def install_signal_handlers(self) -> None:
+        """Signals are handled by `serve`."""
+
+
+async def _serve_http(server: uvicorn.Server) -> None:
+    try:
+        await server._serve()  # noqa: SLF001 # the public serve() would take the signals over
+    except SystemExit as error:
+        raise RuntimeError(f"cannot listen on {server.config.host}:{server.config.port}") from error
+    if not server.should_exit:
+        raise RuntimeError("the HTTP server ended by itself")
+
+
+async def _never_ends(service: Callable[[], Awaitable[None]]) -> None:
+    await service()
+    raise RuntimeError("the service's loops ended by themselves")
+
+
+def _give_up() -> None:
+    log.error("did not stop in time", deadline_s=STOP_DEADLINE)
+    sys.stdout.flush()
+    os._exit(2)

@@ -1,0 +1,163 @@
+"""Settings: `market.toml`, overlaid by the environment, as one frozen struct a service.
+
+A variable `QS_<TABLE>_<KEY>` sets `key` of `[table]`: `QS_EXCHANGE_PORT=9001`, `QS_MARKET_QUOTE_TTL=2`. `NATS_URL`
+names a server that runs already. `QS_MARKET_FILE` names another market file. Unknown tables, keys and variables are
+refused.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from wire.instruments import Instrument
+from wire.messages import Symbol
+from wire.units import FieldError, whole_seconds_up
+
+SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
+_TABLES = ("market", "symbols", "stack", *SERVICES)
+_FILE_VARIABLE = "QS_MARKET_FILE"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class SettingsError(Exception):
+    """The settings make no sense; the message says which and why."""
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all services must agree on.
+
+    Attributes:
+        limit: the global limit, in lots, on each side over all active quotes.
+        quote_ttl: how long a quote lives, in seconds.
+        grace: how much longer than its quote a reservation lives, in seconds: it covers clock skew and a commit in
+            flight.
+        id_window: how long an order id is remembered, in seconds.
+        shards: into how many streams the market log is split; fixed when the streams are created.
+        replicas: copies of every stream and bucket.
+        max_bytes: the largest size of one shard of the market log, in bytes; it refuses appends when it is full.
+        symbols: what is traded.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
+    quote_ttl: Seconds = 30.0
+    grace: Seconds = 2.0
+    id_window: Seconds = 120.0
+    shards: Annotated[int, Meta(ge=1, le=64)] = 4
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    max_bytes: Annotated[int, Meta(ge=1_048_576)] = 2_147_483_648
+    symbols: dict[Symbol, Instrument]
+
+    def __post_init__(self) -> None:
+        if not self.symbols:
+            raise FieldError("symbols", "must name at least one symbol")
+
+    @property
+    def quote_lifetime(self) -> timedelta:
+        """How long a quote lives."""
+        return timedelta(seconds=self.quote_ttl)
+
+    @property
+    def reservation_ttl(self) -> int:
+        """How long a reservation's key lives, in whole seconds: quote lifetime plus grace, rounded up."""
+        return whole_seconds_up(timedelta(seconds=self.quote_ttl + self.grace))
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where things are.
+
+    Attributes:
+        host: the address every service binds to.
+        data_dir: the folder for everything that must survive a restart.
+        nats_port: the port of the NATS server the stack starts.
+        nats_monitor_port: its monitoring port.
+        nats_url: a NATS server that runs already; none is started then.
+        log_level: debug, info, warning or error.
+    """
+
+    host: str = "127.0.0.1"
+    data_dir: Path = Path("data")
+    nats_port: Port = 4222
+    nats_monitor_port: Port = 8222
+    nats_url: str = ""
+    log_level: str = "info"
+
+    @property
+    def url(self) -> str:
+        """The NATS server to connect to."""
+        return self.nats_url or f"nats://{self.host}:{self.nats_port}"
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One service's settings: its own table, with the market and the stack beside it.
+
+    A service subclasses this to give `port` its default and to add keys of its own.
+    """
+
+    market: Market
+    stack: Stack
+    port: Port
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def tables(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]:
+    """The tables of the market file with the environment laid over them.
+
+    Raises:
+        SettingsError: the file cannot be read, or a table or variable is unknown.
+    """
+    path = Path(environ.get(_FILE_VARIABLE, "market.toml"))
+    try:
+        found: dict[str, Any] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: {error.strerror}; run from the project's folder, or set {_FILE_VARIABLE}"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    for table in found:
+        if table not in _TABLES:
+            raise SettingsError(f"{path}: unknown table [{table}]")
+    for variable, value in environ.items():
+        if not variable.startswith("QS_") or variable == _FILE_VARIABLE:
+            continue
+        table, _, key = variable.removeprefix("QS_").lower().partition("_")
+        if table not in _TABLES or table == "symbols" or not key:
+            raise SettingsError(f"{variable}: no such setting")
+        found.setdefault(table, {})[key] = value
+    if url := environ.get("NATS_URL"):
+        found.setdefault("stack", {})["nats_url"] = url
+    return found
+
+
+def load(kind: type[S], service: str, environ: Mapping[str, str] = os.environ) -> S:
+    """The settings of one service.
+
+    Raises:
+        SettingsError: something is missing, unknown or makes no sense.
+    """
+    found = tables(environ)
+    merged = {
+        **found.get(service, {}),
+        "market": {**found.get("market", {}), "symbols": found.get("symbols", {})},
+        "stack": found.get("stack", {}),
+    }
+    try:
+        return msgspec.convert(merged, kind, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"settings of {service}: {error}") from error
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)

@@ -1,0 +1,101 @@
+"""Every way a request can be refused, as one table, and the exception that carries a refusal with its facts."""
+
+from enum import Enum
+from typing import Self
+
+import msgspec
+
+
+class Refusal(Enum):
+    """Why a request was refused: (slug, HTTP status, title). From "your request is wrong" to "ask again"."""
+
+    BAD_REQUEST = ("bad-request", 400, "The request cannot be read")
+    INVALID_FIELD = ("invalid-field", 400, "A field's value makes no sense")
+    UNKNOWN_SYMBOL = ("unknown-symbol", 404, "No such symbol is traded here")
+    NOT_FOUND = ("not-found", 404, "There is no such thing")
+    NEVER_QUOTED = ("never-quoted", 404, "The symbol was never quoted")
+    QUOTE_EXPIRED = ("quote-expired", 404, "The last quote has expired")
+    QUOTE_WITHDRAWN = ("quote-withdrawn", 404, "The last quote was withdrawn")
+    QUOTE_EXHAUSTED = ("quote-exhausted", 404, "The last quote was filled away")
+    TOO_LARGE = ("body-too-large", 413, "The body is too large")
+    ORDER_ID_REUSED = ("order-id-reused", 409, "That order id was used with other content")
+    STALE_QUOTE = ("stale-quote", 409, "A newer quote, or a newer attempt, was active already")
+    QUOTE_ID_REUSED = ("quote-id-reused", 409, "That quote id was used with other content")
+    RESERVATION_NOT_ACTIVE = ("reservation-not-active", 409, "The quote's reservation is not active")
+    MORE_THAN_RESERVED = ("more-than-reserved", 409, "The quote asks for more than was reserved")
+    RESERVATION_ACTIVATED = ("reservation-activated", 409, "The reservation backs a quote: withdraw the quote instead")
+    FILL_CONTRADICTS = ("fill-contradicts", 409, "The fill contradicts what is recorded")
+    FILL_NOT_RECORDED = ("fill-not-recorded", 409, "No such fill is recorded on the reservation's quote")
+    OVERLOADED = ("overloaded", 503, "Too much is waiting already")
+    UNAVAILABLE = ("unavailable", 503, "The service cannot decide now")
+    OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The outcome is not known yet: send the same id again")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
+        self.status = status
+        self.title = title
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the identical request may well succeed later."""
+        return self.status == 503
+
+    @classmethod
+    def from_slug(cls, slug: str) -> Self:
+        """The refusal a problem's type names.
+
+        Raises:
+            KeyError: no refusal has that slug.
+        """
+        return _BY_SLUG[slug]
+
+
+_BY_SLUG = {refusal.slug: refusal for refusal in Refusal}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An RFC 9457 problem detail. `field` names the offending field, where there is one."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    field: str | None = None
+
+
+class Refused(Exception):  # noqa: N818 # a refusal is an answer, not an error
+    """A request is refused and changed nothing.
+
+    Attributes:
+        refusal: which refusal.
+        detail: the facts, for a person.
+        field: the offending field, where there is one.
+        retry_after: whole seconds after which asking again makes sense; set for every retryable refusal.
+    """
+
+    def __init__(
+        self, refusal: Refusal, detail: str = "", *, field: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(f"{refusal.slug}: {detail}")
+        self.refusal = refusal
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after if retry_after is not None else (1 if refusal.retryable else None)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem detail a client is told."""
+        return Problem(
+            type=f"urn:quotestream:{self.refusal.slug}",
+            title=self.refusal.title,
+            status=self.refusal.status,
+            detail=self.detail,
+            field=self.field,
+        )
+
+    @classmethod
+    def from_problem(cls, problem: Problem) -> Self:
+        """The refusal another service told us."""
+        return cls(
+            Refusal.from_slug(problem.type.removeprefix("urn:quotestream:")), problem.detail, field=problem.field
+        )

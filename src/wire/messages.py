@@ -1,0 +1,383 @@
+"""The messages: what HTTP bodies, broker payloads and bucket values hold.
+
+Every struct is frozen and refuses unknown fields. Quantities are whole lots, prices exact decimals (JSON strings),
+times UTC to the microsecond. `buy` lifts our ask, `sell` hits our bid; a fill's side is its order's side.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from wire.units import FieldError, check_price
+
+# `$` alone would let a trailing newline through.
+Symbol = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$(?!\n)",
+        description="A symbol: 1 to 32 letters, digits, `_` or `-`.",
+        examples=["AAPL"],
+    ),
+]
+Id = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_-]{1,100}$(?!\n)",
+        description="An id: 1 to 100 letters, digits, `_` or `-`, so that a subject or bucket key can carry it.",
+        examples=["AAPL-v12-a1"],
+    ),
+]
+Lots = Annotated[int, Meta(ge=1, le=1_000_000, description="A positive whole number of lots.", examples=[5])]
+LotsOrNone = Annotated[int, Meta(ge=0, le=1_000_000, description="A whole number of lots, or 0.", examples=[5])]
+Version = Annotated[
+    int, Meta(ge=0, le=2**53, description="A position version: the number of the last fill applied.", examples=[12])
+]
+Attempt = Annotated[
+    int, Meta(ge=1, le=2**31, description="Which attempt at quoting one position version, from 1.", examples=[1])
+]
+Price = Annotated[
+    Decimal, Meta(description="A price: an exact decimal, as a string (a number is accepted).", examples=["100.05"])
+]
+Time = Annotated[datetime, Meta(tz=True, description="UTC, RFC 3339, to the microsecond.")]
+
+Side = Literal["buy", "sell"]
+OrderStatus = Literal["filled", "partially_filled", "rejected"]
+RejectReason = Literal["no_active_quote", "quote_expired", "not_marketable", "quote_exhausted"]
+ReservationState = Literal["active", "released", "expired"]
+ReservationOutcome = Literal["granted", "reduced", "rejected"]
+BindingLimit = Literal["bid_limit", "ask_limit", "bid_and_ask_limit"]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: every message has both.)"""
+
+
+# --- orders and fills ---------------------------------------------------------------------------------------------
+
+
+class Order(Message, frozen=True, kw_only=True):
+    """An immediate-or-cancel order. `limit_price` is the worst price the client accepts."""
+
+    order_id: Id
+    symbol: Symbol
+    side: Side
+    quantity: Lots
+    limit_price: Price
+
+    def __post_init__(self) -> None:
+        check_price("limit_price", self.limit_price)
+
+
+class Fill(Message, frozen=True, kw_only=True):
+    """An execution. `side` is the order's: a `buy` fill lowers the makers' position."""
+
+    fill_id: Id
+    order_id: Id
+    symbol: Symbol
+    side: Side
+    quantity: Lots
+    price: Price
+    quote_id: Id
+    created_at: Time
+
+    def __post_init__(self) -> None:
+        check_price("price", self.price)
+
+
+class RecordedFill(Fill, frozen=True, kw_only=True):
+    """A fill as the market log keeps it; one message's payload is an array of them.
+
+    Attributes:
+        number: its number within the symbol (1, 2, 3, …), which is the position version it leads to.
+        remaining_bid_quantity: what the symbol's latest quote has left on its bid after this fill.
+        remaining_ask_quantity: the same for its ask.
+        order_quantity: the whole quantity of the order, so that a resent order gets its first answer.
+        limit_price: the order's limit.
+        origin: `exchange` for an execution here, `reported` for a fill recorded through `POST /fills`.
+    """
+
+    number: Annotated[int, Meta(ge=1)]
+    remaining_bid_quantity: LotsOrNone
+    remaining_ask_quantity: LotsOrNone
+    order_quantity: Lots
+    limit_price: Price
+    origin: Literal["exchange", "reported"] = "exchange"
+
+    @property
+    def fill(self) -> Fill:
+        """The fill alone, as clients see it."""
+        return Fill(
+            fill_id=self.fill_id,
+            order_id=self.order_id,
+            symbol=self.symbol,
+            side=self.side,
+            quantity=self.quantity,
+            price=self.price,
+            quote_id=self.quote_id,
+            created_at=self.created_at,
+        )
+
+
+class OrderResult(Message, frozen=True, kw_only=True):
+    """What became of an order. `leaves_quantity` was cancelled; `reason` says why nothing executed."""
+
+    order_id: Id
+    symbol: Symbol
+    status: OrderStatus
+    filled_quantity: LotsOrNone
+    leaves_quantity: LotsOrNone
+    fills: list[Fill]
+    reason: RejectReason | None = None
+
+
+# --- quotes -------------------------------------------------------------------------------------------------------
+
+
+class QuoteRequest(Message, frozen=True, kw_only=True):
+    """A maker's quote: bid and ask with their quantities. A one-sided quote has quantity 0 on the other side."""
+
+    quote_id: Id
+    reservation_id: Id
+    position_version: Version
+    attempt: Attempt
+    bid_price: Price
+    bid_quantity: LotsOrNone
+    ask_price: Price
+    ask_quantity: LotsOrNone
+
+    def __post_init__(self) -> None:
+        check_price("bid_price", self.bid_price, zero_allowed=not self.bid_quantity)
+        check_price("ask_price", self.ask_price, zero_allowed=not self.ask_quantity)
+        if not self.bid_quantity and not self.ask_quantity:
+            raise FieldError("bid_quantity", "and `ask_quantity` must not both be zero")
+        if self.bid_quantity and self.ask_quantity and self.bid_price >= self.ask_price:
+            raise FieldError("bid_price", "must be below `ask_price`")
+
+
+class Quote(Message, frozen=True, kw_only=True):
+    """An active quote, with what is left of it."""
+
+    symbol: Symbol
+    quote_id: Id
+    reservation_id: Id
+    position_version: Version
+    attempt: Attempt
+    bid_price: Price
+    bid_quantity: LotsOrNone
+    ask_price: Price
+    ask_quantity: LotsOrNone
+    remaining_bid_quantity: LotsOrNone
+    remaining_ask_quantity: LotsOrNone
+    activated_at: Time
+    expires_at: Time
+
+
+class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_field="type"):
+    """Quote event: this quote is the symbol's active one from now on, and any other is replaced."""
+
+    symbol: Symbol
+    quote_id: Id
+    reservation_id: Id
+    position_version: Version
+    attempt: Attempt
+    bid_price: Price
+    bid_quantity: LotsOrNone
+    ask_price: Price
+    ask_quantity: LotsOrNone
+    activated_at: Time
+    expires_at: Time
+
+
+class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
+    """Quote event: the named quote, which was the latest, executes no more."""
+
+    symbol: Symbol
+    quote_id: Id
+    reservation_id: Id
+    position_version: Version
+    attempt: Attempt
+    withdrawn_at: Time
+
+
+QuoteEvent = QuoteActivated | QuoteWithdrawn
+
+
+class PutQuote(Message, frozen=True, kw_only=True):
+    """Request to the exchange: `PUT /quotes/{symbol}` over the broker."""
+
+    symbol: Symbol
+    quote: QuoteRequest
+
+
+class WithdrawQuote(Message, frozen=True, kw_only=True):
+    """Request to the exchange to withdraw a symbol's quote; with `quote_id`, only if it is still that one."""
+
+    symbol: Symbol
+    quote_id: Id | None = None
+
+
+# --- positions ----------------------------------------------------------------------------------------------------
+
+
+class Position(Message, frozen=True, kw_only=True):
+    """The makers' inventory in one symbol. `updated_at` is the `created_at` of the last fill applied."""
+
+    symbol: Symbol
+    net_quantity: int
+    position_version: Version
+    last_fill_id: Id | None = None
+    updated_at: Time | None = None
+
+
+class PositionUpdate(Position, frozen=True, kw_only=True):
+    """A committed position, as published and streamed. `last_fill` is the fill that led to it."""
+
+    last_fill: Fill | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position alone, as `GET /positions/{symbol}` answers."""
+        return Position(
+            symbol=self.symbol,
+            net_quantity=self.net_quantity,
+            position_version=self.position_version,
+            last_fill_id=self.last_fill_id,
+            updated_at=self.updated_at,
+        )
+
+
+# --- exposure -----------------------------------------------------------------------------------------------------
+
+
+class ReservationRequest(Message, frozen=True, kw_only=True):
+    """Ask to hold exposure for one quote. At least one side is asked for."""
+
+    quote_id: Id
+    symbol: Symbol
+    bid_quantity: LotsOrNone
+    ask_quantity: LotsOrNone
+
+    def __post_init__(self) -> None:
+        if not self.bid_quantity and not self.ask_quantity:
+            raise FieldError("bid_quantity", "and `ask_quantity` must not both be zero")
+
+
+class Reservation(Message, frozen=True, kw_only=True):
+    """Exposure held for one quote. It counts from `granted_at`; `activated_at` is empty until its quote goes active."""
+
+    reservation_id: Id
+    quote_id: Id
+    symbol: Symbol
+    reserved_bid_quantity: LotsOrNone
+    reserved_ask_quantity: LotsOrNone
+    state: ReservationState
+    granted_at: Time
+    activated_at: Time | None
+    expires_at: Time
+
+
+class ReservationRecord(Reservation, frozen=True, kw_only=True):
+    """A reservation as the bucket keeps it: what is still held, and what is needed to answer the same again.
+
+    Attributes:
+        outcome: the first answer, `granted` or `reduced`.
+        reason: the limit that reduced it.
+        asked_bid_quantity: what was asked for.
+        asked_ask_quantity: what was asked for.
+        granted_bid_quantity: what was granted; `reserved_bid_quantity` is what is left of it.
+        granted_ask_quantity: as above, for the ask.
+        position_version: of the quote it was activated for.
+        attempt: of the quote it was activated for.
+        activation: token of the latest activation: only its holder may give the activation back.
+        applied_fills: ids of fills applied by request, each counted once.
+    """
+
+    outcome: Literal["granted", "reduced"]
+    reason: BindingLimit | None = None
+    asked_bid_quantity: LotsOrNone
+    asked_ask_quantity: LotsOrNone
+    granted_bid_quantity: LotsOrNone
+    granted_ask_quantity: LotsOrNone
+    position_version: Version | None = None
+    attempt: Attempt | None = None
+    activation: str | None = None
+    applied_fills: list[Id] = []
+
+    @property
+    def reservation(self) -> Reservation:
+        """The reservation alone, as clients see it."""
+        return Reservation(
+            reservation_id=self.reservation_id,
+            quote_id=self.quote_id,
+            symbol=self.symbol,
+            reserved_bid_quantity=self.reserved_bid_quantity,
+            reserved_ask_quantity=self.reserved_ask_quantity,
+            state=self.state,
+            granted_at=self.granted_at,
+            activated_at=self.activated_at,
+            expires_at=self.expires_at,
+        )
+
+
+class ReservationAnswer(Message, frozen=True, kw_only=True):
+    """Granted, reduced or rejected. `reason` names the limit that reduced or rejected it."""
+
+    outcome: ReservationOutcome
+    reservation: Reservation | None = None
+    reason: BindingLimit | None = None
+
+
+class Activate(Message, frozen=True, kw_only=True):
+    """Request to exposure, by an exchange: the reservation of this quote, which it is about to make active.
+
+    `activation` is a token of the asking exchange's own making; see `GiveBack`.
+    """
+
+    reservation_id: Id
+    quote_id: Id
+    symbol: Symbol
+    position_version: Version
+    attempt: Attempt
+    bid_quantity: LotsOrNone
+    ask_quantity: LotsOrNone
+    activation: Id
+
+
+class GiveBack(Message, frozen=True, kw_only=True):
+    """Request to exposure, by an exchange: the quote will not become active after all.
+
+    Honoured only while `activation` is still the latest activation of the reservation: another exchange may have
+    activated it since, for the same quote.
+    """
+
+    reservation_id: Id
+    activation: Id
+
+
+class ReleaseReservation(Message, frozen=True, kw_only=True):
+    """Request to exposure to give back a reservation that no exchange has activated."""
+
+    reservation_id: Id
+
+
+class SideUsage(Message, frozen=True, kw_only=True):
+    """Lots of one side's limit in use and free."""
+
+    used: LotsOrNone
+    free: LotsOrNone
+
+
+class Exposure(Message, frozen=True, kw_only=True):
+    """The global limit per side, its usage over all symbols, and the reservations that are live."""
+
+    limit: Lots
+    bid: SideUsage
+    ask: SideUsage
+    reservations: list[Reservation]
+
+
+class UsageRequest(Message, frozen=True, kw_only=True):
+    """Request to exposure for the current `Exposure`."""

@@ -1,0 +1,67 @@
+"""Subjects, streams and buckets: where each message goes. The only place that spells a subject."""
+
+import zlib
+
+MARKET_STREAM = "MARKET"
+POSITIONS_STREAM = "POSITIONS"
+RESERVATIONS_BUCKET = "reservations"
+QUOTES_BUCKET = "quotes"
+
+POSITIONS = "positions.*"
+
+
+def shard_of(symbol: str, shards: int) -> int:
+    """The shard a symbol's market log lives in: a stable hash (CRC-32) of its name, the same on every node."""
+    return zlib.crc32(symbol.encode()) % shards
+
+
+def market_stream(shard: int) -> str:
+    """The stream that holds one shard of the market log."""
+    return f"{MARKET_STREAM}-{shard}"
+
+
+def quotes(shard: int, symbol: str) -> str:
+    """Quote events of one symbol."""
+    return f"quotes.{shard}.{symbol}"
+
+
+def fills(shard: int, symbol: str) -> str:
+    """Fills of one symbol."""
+    return f"fills.{shard}.{symbol}"
+
+
+def market_head(shard: int, symbol: str) -> str:
+    """The filter every append to one symbol's market log compares on. All writers must send this identical string."""
+    return f"*.{shard}.{symbol}"
+
+
+def position(symbol: str) -> str:
+    """Committed position updates of one symbol."""
+    return f"positions.{symbol}"
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream behind a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def bucket_key(bucket: str, key: str) -> str:
+    """The subject behind one key of a bucket."""
+    return f"$KV.{bucket}.{key}"
+
+
+def last_token(subject: str) -> str:
+    """The symbol or key a subject ends in."""
+    return subject.rpartition(".")[2]
+
+
+class Rpc:
+    """Subjects of requests between services. Any live instance of the service may answer."""
+
+    RESERVE = "rpc.exposure.reserve"
+    RELEASE = "rpc.exposure.release"
+    ACTIVATE = "rpc.exposure.activate"
+    GIVE_BACK = "rpc.exposure.give-back"
+    USAGE = "rpc.exposure.usage"
+    PUT_QUOTE = "rpc.exchange.put-quote"
+    WITHDRAW_QUOTE = "rpc.exchange.withdraw-quote"

@@ -1,0 +1,69 @@
+"""Prices, ticks and times: the units every message uses, and the checks that keep them honest."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+MAX_PRICE = Decimal(1_000_000_000)
+"""Prices are at most this; anything larger is a typing error, not a price."""
+
+MAX_PRICE_DIGITS = 24
+"""Significant digits a price may carry, so that a hostile exponent costs nothing."""
+
+
+class FieldError(ValueError):
+    """A field's value makes no sense. `field` is its name in the message, `detail` says what is wrong with it."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(f"`{field}` {detail}")
+        self.field = field
+        self.detail = detail
+
+
+def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> None:
+    """Refuse what is no price: not finite, negative, zero (unless allowed), absurdly large or long.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if not price.is_finite():
+        raise FieldError(field, "is not a number")
+    if price.is_signed() or (not price and not zero_allowed):
+        raise FieldError(field, "must be greater than zero")
+    if price > MAX_PRICE:
+        raise FieldError(field, f"must be at most {MAX_PRICE}")
+    _, digits, exponent = price.as_tuple()
+    if len(digits) > MAX_PRICE_DIGITS or (isinstance(exponent, int) and abs(exponent) > MAX_PRICE_DIGITS):
+        raise FieldError(field, f"has more than {MAX_PRICE_DIGITS} digits")
+
+
+def check_tick(field: str, price: Decimal, tick: Decimal) -> None:
+    """Refuse a price that is not a whole multiple of `tick`.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if price % tick:
+        raise FieldError(field, f"must be a multiple of the tick {tick}")
+
+
+def floor_to_tick(price: Decimal, tick: Decimal) -> Decimal:
+    """The largest multiple of `tick` that is not above `price`, written with the tick's decimals."""
+    return ((price / tick).to_integral_value(ROUND_FLOOR) * tick).quantize(tick)
+
+
+def ceil_to_tick(price: Decimal, tick: Decimal) -> Decimal:
+    """The smallest multiple of `tick` that is not below `price`, written with the tick's decimals."""
+    return ((price / tick).to_integral_value(ROUND_CEILING) * tick).quantize(tick)
+
+
+def whole_seconds_up(duration: timedelta) -> int:
+    """A duration as a `Nats-TTL`: whole seconds, at least 1, rounded up, because the server cuts fractions off."""
+    return max(1, math.ceil(duration.total_seconds()))
+
+
+def from_nanoseconds(nanoseconds: int) -> datetime:
+    """A broker timestamp (nanoseconds since the epoch) as UTC, to the microsecond."""
+    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).replace(
+        microsecond=nanoseconds % 1_000_000_000 // 1000
+    )
