@@ -1,0 +1,155 @@
+"""Requests to the JetStream API: typed replies, the errors we know by their codes, and nothing else."""
+
+import base64
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from nats import errors as nats_errors
+
+from jet.connection import Connection
+from wire.errors import Refusal, Refused
+
+T = TypeVar("T")
+
+WRONG_LAST_SEQUENCE = 10071
+COMPARE_IN_FLIGHT = 10164
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+MESSAGE_NOT_FOUND = 10037
+STREAM_FULL = 10077
+
+NOT_SENT = (
+    nats_errors.OutboundBufferLimitError,
+    nats_errors.ConnectionClosedError,
+    nats_errors.ConnectionDrainingError,
+)
+"""Raised by a publish that never left this process."""
+
+
+class ApiError(Exception):
+    """The JetStream API refused a request.
+
+    Attributes:
+        code: the HTTP-like class of the error.
+        err_code: JetStream's own code, which names the error.
+        description: for a person.
+    """
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"{description} ({err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class _Error(msgspec.Struct):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _Envelope(msgspec.Struct):
+    error: _Error | None = None
+
+
+class StoredMessage(msgspec.Struct):
+    """A message as `STREAM.MSG.GET` returns it: `data` and `hdrs` in base 64."""
+
+    subject: str
+    seq: int
+    time: datetime
+    data: str = ""
+    hdrs: str = ""
+
+    @property
+    def payload(self) -> bytes:
+        """The message's body."""
+        return base64.b64decode(self.data)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The message's headers."""
+        lines = base64.b64decode(self.hdrs).decode().split("\r\n")[1:]
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+
+
+class _StoredReply(msgspec.Struct):
+    message: StoredMessage
+
+
+class StreamState(msgspec.Struct):
+    """What a stream holds."""
+
+    messages: int
+    first_seq: int
+    last_seq: int
+
+
+class StreamInfo(msgspec.Struct):
+    """A stream's configuration and state. `created` tells a stream from a later one of the same name."""
+
+    config: dict[str, Any]
+    created: datetime
+    state: StreamState
+
+
+async def request(
+    connection: Connection, subject: str, body: Any, reply: type[T], *, timeout: float = 2.0, prefix: str = "$JS.API."
+) -> T:
+    """Ask the JetStream API.
+
+    Raises:
+        ApiError: it refused.
+        nats.errors.Error, TimeoutError: it did not answer.
+    """
+    payload = msgspec.json.encode(body) if body is not None else b""
+    message = await connection.client.request(prefix + subject, payload, timeout=timeout)
+    raise_error(message.data)
+    return msgspec.json.decode(message.data, type=reply)
+
+
+def raise_error(data: bytes) -> None:
+    """Raise the error a reply holds, if it holds one.
+
+    Raises:
+        ApiError: it does.
+    """
+    error = msgspec.json.decode(data, type=_Envelope).error
+    if error is not None:
+        raise ApiError(error.code, error.err_code, error.description)
+
+
+async def stream_info(connection: Connection, stream: str) -> StreamInfo:
+    """A stream's configuration and state."""
+    return await request(connection, f"STREAM.INFO.{stream}", None, StreamInfo)
+
+
+async def get_message(
+    connection: Connection, stream: str, query: dict[str, Any], *, timeout: float = 1.0
+) -> StoredMessage | None:
+    """One stored message, as the stream's leader tells; None if there is none.
+
+    `query` is `{"seq": n}`, `{"last_by_subj": s}` or `{"seq": n, "next_by_subj": s}`.
+    """
+    try:
+        found = await request(connection, f"STREAM.MSG.GET.{stream}", query, _StoredReply, timeout=timeout)
+    except ApiError as error:
+        if error.err_code == MESSAGE_NOT_FOUND:
+            return None
+        raise
+    return found.message
+
+
+async def read_message(
+    connection: Connection, stream: str, query: dict[str, Any], *, timeout: float = 1.0
+) -> StoredMessage | None:
+    """`get_message` for those who answer a client.
+
+    Raises:
+        Refused: UNAVAILABLE, if the broker did not answer.
+    """
+    try:
+        return await get_message(connection, stream, query, timeout=timeout)
+    except (ApiError, nats_errors.Error, TimeoutError) as error:
+        raise Refused(Refusal.UNAVAILABLE, f"the broker did not say what {stream} holds: {error!r}") from error

@@ -1,0 +1,144 @@
+"""One NATS connection a process, with two faults of nats-py 2.16 contained.
+
+- A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
+- Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
+
+Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
+sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.
+"""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Protocol, Self
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+CLOSE_TIMEOUT = 0.5
+"""Seconds to wait for a transport to close before it is aborted."""
+
+log = structlog.get_logger()
+
+
+class HealthPart(Protocol):
+    """Where a connection tells how it is."""
+
+    def waits(self, part: str, reason: str) -> None: ...
+
+    def fine(self, part: str) -> None: ...
+
+
+class ConnectionLost(Exception):  # noqa: N818 # names what happened
+    """The client closed the connection for good and will not reconnect by itself."""
+
+
+class _Transport(TcpTransport):
+    """A transport whose end is bounded."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # nats-py does not annotate it
+
+    async def wait_closed(self) -> None:
+        if self._io_writer is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._io_writer.wait_closed()
+        except TimeoutError:
+            self._io_writer.transport.abort()
+
+    def __bool__(self) -> bool:
+        """Always true, so that the client keeps this transport instead of making its own."""
+        return True
+
+
+class _Client(Client):
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport = _Transport()
+
+    async def _process_pong(self) -> None:
+        while self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+        if self._pongs:
+            await super()._process_pong()
+        self._pings_outstanding = 0
+
+
+class Connection:
+    """The process's connection. Entering it waits until the server is there; reconnecting is the client's work."""
+
+    def __init__(self, url: str, name: str, health: HealthPart) -> None:
+        self.url = url
+        self.client: Client = _Client()
+        self._name = name
+        self._health = health
+        self._closing = False
+        self._lost: asyncio.Future[None] | None = None
+        health.waits("nats", f"not connected to {url}")
+
+    async def __aenter__(self) -> Self:
+        self._lost = asyncio.get_running_loop().create_future()
+        await self.client.connect(
+            self.url.split(","),
+            name=self._name,
+            connect_timeout=2,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type] # a float works: it is only added to and slept
+            max_reconnect_attempts=-1,
+            ping_interval=1,
+            max_outstanding_pings=2,
+            pending_size=0,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+        )
+        self._health.fine("nats")
+        log.info("connected", url=self.url)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT):
+                await self.client.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is connected, as far as it knows."""
+        return bool(self.client.is_connected)
+
+    async def failed(self) -> None:
+        """Wait for the connection to be lost for good: run it as a task, so that the process ends then.
+
+        Raises:
+            ConnectionLost: the client closed the connection.
+        """
+        if self._lost is None:
+            raise RuntimeError("enter the connection first")
+        await asyncio.shield(self._lost)
+        raise ConnectionLost(f"the connection to {self.url} is closed")
+
+    async def _on_error(self, error: Exception) -> None:
+        # While connecting or reconnecting the client reports every attempt: the health part tells that already.
+        if self.connected:
+            log.warning("connection error", error=repr(error))
+        else:
+            self._health.waits("nats", f"not connected to {self.url}: {error!r}")
+
+    async def _on_disconnected(self) -> None:
+        if not self._closing:
+            log.warning("disconnected", url=self.url)
+            self._health.waits("nats", f"disconnected from {self.url}")
+
+    async def _on_reconnected(self) -> None:
+        log.info("reconnected", url=self.url)
+        self._health.fine("nats")
+
+    async def _on_closed(self) -> None:
+        if not self._closing and self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)

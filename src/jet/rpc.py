@@ -1,0 +1,109 @@
+"""Requests between services: JSON over NATS request and reply, served as NATS micro services.
+
+Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
+that got no answer sends the identical request again. Refusals travel as problem details and are raised at the caller.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from nats import errors as nats_errors
+from nats.micro import add_service
+from nats.micro.request import ERROR_CODE_HEADER, Request
+from nats.micro.service import EndpointConfig, ServiceConfig
+
+from jet import api
+from jet.connection import Connection
+from wire.errors import Problem, Refusal, Refused
+
+T = TypeVar("T")
+
+HANDLER_TIMEOUT = 5.0
+"""Seconds a handler may take before the caller is told that the outcome is not known."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """What answers one subject. `handle` takes a `request` and returns the reply, or raises Refused."""
+
+    subject: str
+    request: type[msgspec.Struct]
+    handle: Callable[[Any], Awaitable[msgspec.Struct]]
+
+
+async def call(
+    connection: Connection, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0
+) -> T:
+    """Ask another service, once.
+
+    Raises:
+        Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
+    """
+    try:
+        message = await connection.client.request(subject, msgspec.json.encode(request), timeout=timeout)
+    except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
+        raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
+    except (nats_errors.Error, TimeoutError) as error:
+        raise Refused(Refusal.OUTCOME_UNKNOWN, f"no answer on {subject} within {timeout} s") from error
+    if message.headers and ERROR_CODE_HEADER in message.headers:
+        raise Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
+    return msgspec.json.decode(message.data, type=reply)
+
+
+async def serve(connection: Connection, service: str, handlers: Sequence[Handler]) -> None:
+    """Answer requests until cancelled, each in a task of its own."""
+    micro = await add_service(connection.client, ServiceConfig(name=service, version="1.0.0"))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for handler in handlers:
+                name = handler.subject.replace(".", "-")
+                endpoint = EndpointConfig(name=name, subject=handler.subject, handler=_spawner(group, handler))
+                await micro.add_endpoint(endpoint)
+            await asyncio.get_running_loop().create_future()
+    finally:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(0.5):
+                await micro.stop()
+
+
+def _spawner(group: asyncio.TaskGroup, handler: Handler) -> Callable[[Request], Awaitable[None]]:
+    async def spawn(request: Request) -> None:
+        group.create_task(_answer(handler, request))
+
+    return spawn
+
+
+async def _answer(handler: Handler, request: Request) -> None:
+    try:
+        reply = await _handle(handler, request.data)
+    except Refused as refused:
+        data = msgspec.json.encode(refused.problem)
+        answer = request.respond_error(str(refused.refusal.status), refused.refusal.slug, data)
+    else:
+        answer = request.respond(msgspec.json.encode(reply))
+    try:
+        await answer
+    except nats_errors.Error as error:
+        # The caller does not hear us and will ask again.
+        log.warning("answer not sent", subject=handler.subject, error=repr(error))
+
+
+async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:
+    try:
+        request = msgspec.json.decode(data, type=handler.request)
+    except msgspec.ValidationError as error:
+        raise Refused(Refusal.INVALID_FIELD, str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(Refusal.BAD_REQUEST, str(error)) from error
+    try:
+        async with asyncio.timeout(HANDLER_TIMEOUT):
+            return await handler.handle(request)
+    except TimeoutError as error:
+        raise Refused(Refusal.OUTCOME_UNKNOWN, f"not decided within {HANDLER_TIMEOUT} s") from error

@@ -1,0 +1,259 @@
+"""Following a stream: in order, no gap, no repeat, and knowing whether what was seen is current.
+
+A tail is a pull consumer that acks nothing: what was applied is known by whoever applies it. Pulling bounds what can be
+under way, so the client never drops messages as a slow consumer. Every delivery carries the consumer's own sequence: at
+one that does not follow the last, or at silence where a heartbeat is due, the tail makes itself a new consumer from the
+stream sequence after the last one it yielded.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from jet import api
+from jet.connection import Connection
+from wire.units import from_nanoseconds
+
+BATCH = 500
+"""Messages asked for at once."""
+
+HEARTBEAT = 0.5
+"""Seconds between the broker's heartbeats while it has nothing to deliver."""
+
+SILENCE = 1.5
+"""Seconds without a message or a heartbeat after which the view counts as stale."""
+
+_NANOSECONDS = 1_000_000_000
+
+log = structlog.get_logger()
+
+
+class TailBroken(Exception):  # noqa: N818 # names what happened
+    """The stream no longer holds what was yielded already: it was purged or made anew. A fold of it cannot go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class FromSequence:
+    """Start at this stream sequence; 1 is the first."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromTime:
+    """Start at the first message stored at this time or later."""
+
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LastPerSubject:
+    """Start with the last message of each subject, then go on with every new one."""
+
+
+Start = FromSequence | FromTime | LastPerSubject
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A delivered message. `time` is when the broker stored it."""
+
+    subject: str
+    sequence: int
+    time: datetime
+    data: bytes
+    headers: dict[str, str] | None = None
+
+    @property
+    def marker(self) -> str | None:
+        """None for a plain message; else why a bucket's key went away: `MaxAge` (its TTL), `DEL` or `PURGE`."""
+        if self.headers is None:
+            return None
+        return self.headers.get("Nats-Marker-Reason") or self.headers.get("KV-Operation")
+
+
+class _Consumer:
+    """One incarnation: a consumer on the broker and the inbox it delivers to."""
+
+    def __init__(self, connection: Connection, stream: str, name: str, pending: int) -> None:
+        self.connection = connection
+        self.stream = stream
+        self.name = name
+        self.pending = pending
+        self.inbox = f"_INBOX.tail.{secrets.token_hex(12)}"
+        self.arrived: deque[Msg] = deque()
+        self.wake = asyncio.Event()
+        self.delivered = 0
+        self.asked = 0
+        self.subscription: Subscription | None = None
+
+    async def open(self) -> None:
+        self.subscription = await self.connection.client.subscribe(self.inbox, cb=self._on_message)
+        await self.ask()
+
+    async def close(self) -> None:
+        if self.subscription is not None:
+            with contextlib.suppress(nats_errors.Error):
+                await self.subscription.unsubscribe()
+
+    async def ask(self) -> None:
+        """Keep enough asked for that deliveries never pause."""
+        if self.asked > BATCH // 2:
+            return
+        wanted = BATCH - self.asked
+        body = (
+            f'{{"batch":{wanted},"expires":{30 * _NANOSECONDS},"idle_heartbeat":{int(HEARTBEAT * _NANOSECONDS)}}}'
+        ).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.name}"
+        await self.connection.client.publish(subject, body, reply=self.inbox)
+        self.asked += wanted
+
+    async def _on_message(self, message: Msg) -> None:
+        self.arrived.append(message)
+        self.wake.set()
+
+
+class Tail:
+    """One follower of one stream.
+
+    Attributes:
+        current: the end of the stream was reached, and the broker was heard of within `SILENCE`.
+        sequence: stream sequence of the last message yielded, 0 before any.
+    """
+
+    def __init__(self, connection: Connection, stream: str, filters: Sequence[str], start: Start, *, name: str) -> None:
+        self.current = False
+        self.sequence = 0
+        self._connection = connection
+        self._stream = stream
+        self._filters = list(filters)
+        self._start = start
+        self._name = name
+        self._created: datetime | None = None
+
+    async def batches(self) -> AsyncIterator[list[Message]]:
+        """The messages from the start on, endlessly, in batches of whatever has arrived.
+
+        An empty batch comes with every heartbeat and whenever `current` changes.
+
+        Raises:
+            TailBroken: the stream lost what was yielded already.
+        """
+        while True:
+            consumer: _Consumer | None = None
+            try:
+                consumer = await self._make_consumer()
+                await consumer.open()
+                async for batch in self._read(consumer):
+                    yield batch
+            except (nats_errors.Error, TimeoutError, api.ApiError) as error:
+                log.debug("tail waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
+            finally:
+                if consumer is not None:
+                    await consumer.close()
+            if self.current:
+                self.current = False
+                log.warning("tail starts anew", stream=self._stream, tail=self._name, after=self.sequence)
+                yield []
+            await asyncio.sleep(0.1)
+
+    async def _make_consumer(self) -> _Consumer:
+        info = await api.stream_info(self._connection, self._stream)
+        if self._created is None:
+            self._created = info.created
+        expected = self.sequence
+        if expected == 0 and isinstance(self._start, FromSequence):
+            expected = self._start.sequence - 1
+        if info.created != self._created or info.state.last_seq < expected:
+            raise TailBroken(f"stream {self._stream} holds nothing after {info.state.last_seq}, {expected} was seen")
+        name = f"{self._name}-{secrets.token_hex(4)}"
+        config = {
+            "name": name,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 10 * _NANOSECONDS,
+            "filter_subjects": self._filters,
+            **self._deliver_policy(),
+        }
+        body = {"stream_name": self._stream, "config": config, "action": "create"}
+        subject = f"CONSUMER.CREATE.{self._stream}.{name}"
+        created = await api.request(self._connection, subject, body, dict)
+        return _Consumer(self._connection, self._stream, name, int(created.get("num_pending", 0)))
+
+    def _deliver_policy(self) -> dict[str, Any]:
+        if self.sequence:
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.sequence + 1}
+        match self._start:
+            case FromSequence(sequence):
+                return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, sequence)}
+            case FromTime(when):
+                text = when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+                return {"deliver_policy": "by_start_time", "opt_start_time": text}
+            case LastPerSubject():
+                return {"deliver_policy": "last_per_subject"}
+
+    async def _read(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
+        """Batches from one consumer, until it cannot be trusted any more."""
+        if consumer.pending == 0:
+            self.current = True
+            yield []
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await consumer.wake.wait()
+            except TimeoutError:
+                return
+            consumer.wake.clear()
+            batch, sound = self._take(consumer)
+            yield batch
+            if not sound:
+                return
+            await consumer.ask()
+
+    def _take(self, consumer: _Consumer) -> tuple[list[Message], bool]:
+        """Everything that has arrived, and whether the consumer is still to be trusted."""
+        batch: list[Message] = []
+        while consumer.arrived:
+            delivered = consumer.arrived.popleft()
+            if not delivered.reply:
+                if not self._status(consumer, delivered):
+                    return batch, False
+                continue
+            tokens = delivered.reply.split(".")
+            sequence, order, stamp, pending = (int(token) for token in tokens[-4:])
+            if order != consumer.delivered + 1:
+                return batch, False
+            consumer.delivered = order
+            consumer.asked -= 1
+            self.sequence = sequence
+            batch.append(
+                Message(delivered.subject, sequence, from_nanoseconds(stamp), delivered.data, delivered.headers)
+            )
+            if pending == 0:
+                self.current = True
+        return batch, True
+
+    @staticmethod
+    def _status(consumer: _Consumer, message: Msg) -> bool:
+        """Take a status message. False if the consumer is gone or told of a delivery we did not see."""
+        headers = message.headers or {}
+        match headers.get("Status"):
+            case "100":
+                told = headers.get("Nats-Last-Consumer")
+                return told is None or int(told) == consumer.delivered
+            case "404" | "408":
+                consumer.asked -= int(headers.get("Nats-Pending-Messages", consumer.asked))
+                return True
+            case _:
+                return False

@@ -1,0 +1,190 @@
+"""Every stream and bucket, declared in one place, and made so on the broker.
+
+Declaring again is harmless. A declaration that differs from what is there is applied where the broker can change it,
+and refused with both values where it cannot or must not: nothing is ignored.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from nats import errors as nats_errors
+
+from jet import api
+from jet.connection import Connection
+from wire import subjects
+
+_SECOND = 1_000_000_000
+_SHARDS = "quotestream.shards"
+
+log = structlog.get_logger()
+
+
+class TopologyRefused(Exception):  # noqa: N818 # names what happened
+    """A stream is there with a configuration that cannot become the declared one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the declarations depend on.
+
+    Attributes:
+        shards: streams of the market log; fixed when they are created, because symbols would move.
+        replicas: copies of every stream and bucket.
+        max_bytes: the largest size of one shard, in bytes.
+        duplicate_window: seconds a deduplication id is remembered.
+    """
+
+    shards: int
+    replicas: int
+    max_bytes: int
+    duplicate_window: float
+
+
+def declarations(shape: Shape) -> list[dict[str, Any]]:
+    """Every stream, as JetStream configurations."""
+    return [
+        *(_market(shape, shard) for shard in range(shape.shards)),
+        _positions(shape),
+        _bucket(shape, subjects.RESERVATIONS_BUCKET),
+        _bucket(shape, subjects.QUOTES_BUCKET),
+    ]
+
+
+def _stream(shape: Shape, name: str, subject_list: list[str], **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": subject_list,
+        "storage": "file",
+        "retention": "limits",
+        "num_replicas": shape.replicas,
+        "allow_direct": True,
+        "duplicate_window": int(shape.duplicate_window * _SECOND),
+        **more,
+    }
+
+
+def _market(shape: Shape, shard: int) -> dict[str, Any]:
+    """The market log: complete, append-only, and refusing appends when it is full rather than losing the oldest."""
+    return _stream(
+        shape,
+        subjects.market_stream(shard),
+        [subjects.quotes(shard, "*"), subjects.fills(shard, "*")],
+        description="Market log: quote events and fills",
+        discard="new",
+        max_bytes=shape.max_bytes,
+        deny_delete=True,
+        deny_purge=True,
+        metadata={_SHARDS: str(shape.shards)},
+    )
+
+
+def _positions(shape: Shape) -> dict[str, Any]:
+    return _stream(
+        shape,
+        subjects.POSITIONS_STREAM,
+        [subjects.POSITIONS],
+        description="Committed position updates: a projection of the ledger",
+        discard="old",
+        max_msgs_per_subject=1000,
+        max_bytes=268_435_456,
+    )
+
+
+def _bucket(shape: Shape, bucket: str) -> dict[str, Any]:
+    """A key-value bucket of newest values, each with a TTL of its own whose end leaves a marker."""
+    return _stream(
+        shape,
+        subjects.bucket_stream(bucket),
+        [subjects.bucket_key(bucket, ">")],
+        description=f"Bucket {bucket}",
+        discard="new",
+        max_msgs_per_subject=1,
+        max_bytes=67_108_864,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_msg_ttl=True,
+        subject_delete_marker_ttl=60 * _SECOND,
+    )
+
+
+async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0) -> list[str]:
+    """Make every declaration so, waiting up to `timeout` seconds for JetStream. Returns what was changed, for people.
+
+    Raises:
+        TopologyRefused: a stream is there and cannot become what is declared.
+        TimeoutError: JetStream did not answer in time.
+    """
+    changes: list[str] = []
+    async with asyncio.timeout(timeout):
+        for declared in declarations(shape):
+            change = await _patiently(connection, declared)
+            if change:
+                changes.append(change)
+        await _refuse_more_shards(connection, shape)
+    return changes
+
+
+async def _patiently(connection: Connection, declared: dict[str, Any]) -> str | None:
+    """`_declare`, asking again while the broker is starting or away."""
+    while True:
+        try:
+            return await _declare(connection, declared)
+        except (nats_errors.Error, TimeoutError) as error:
+            log.debug("waiting for JetStream", stream=declared["name"], error=repr(error))
+        except api.ApiError as error:
+            if error.code < 500:
+                raise TopologyRefused(f"stream {declared['name']}: {error}") from error
+        await asyncio.sleep(0.2)
+
+
+async def _declare(connection: Connection, declared: dict[str, Any]) -> str | None:
+    name = declared["name"]
+    try:
+        info = await api.stream_info(connection, name)
+    except api.ApiError as error:
+        if error.err_code != api.STREAM_NOT_FOUND:
+            raise
+        await api.request(connection, f"STREAM.CREATE.{name}", declared, dict, timeout=5.0)
+        return f"stream {name} created"
+    differing = _differences(declared, info.config)
+    if not differing:
+        return None
+    told = "; ".join(f"{key}: {had!r} → {wanted!r}" for key, (had, wanted) in sorted(differing.items()))
+    if "metadata" in differing:
+        raise TopologyRefused(f"stream {name} was made for another number of shards, which is fixed ({told})")
+    try:
+        await api.request(connection, f"STREAM.UPDATE.{name}", {**info.config, **declared}, dict, timeout=5.0)
+    except api.ApiError as error:
+        raise TopologyRefused(f"stream {name} cannot be changed ({told}): {error}") from error
+    return f"stream {name} changed ({told})"
+
+
+def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What is declared and is not so: key → (found, declared). Metadata compares by our own keys."""
+    differing: dict[str, tuple[Any, Any]] = {}
+    for key, wanted in declared.items():
+        had = found.get(key)
+        if key == "metadata":
+            had = {name: (had or {}).get(name) for name in wanted}
+        if had != wanted:
+            differing[key] = (had, wanted)
+    return differing
+
+
+async def _refuse_more_shards(connection: Connection, shape: Shape) -> None:
+    """A shard beyond the declared ones means that symbols live where nobody would look."""
+    beyond = subjects.market_stream(shape.shards)
+    try:
+        await api.stream_info(connection, beyond)
+    except (api.ApiError, nats_errors.Error, TimeoutError):
+        return
+    raise TopologyRefused(f"stream {beyond} exists: the market log was made with more than {shape.shards} shards")
+
+
+async def remove(connection: Connection, streams: Sequence[str]) -> None:
+    """Delete streams and all they hold. For tests and for starting over on purpose."""
+    for stream in streams:
+        await api.request(connection, f"STREAM.DELETE.{stream}", None, dict)

@@ -1,0 +1,47 @@
+"""Fixtures every test may ask for."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
+from support.builders import market
+from support.clock import HandClock
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One real nats-server for the session, on a free port. Do not stop or pause it: see `own_nats_server`."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    stop_and_clear(server)
+
+
+@pytest.fixture
+def own_nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A real nats-server for this test alone, to be paused, killed and started again."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    stop_and_clear(server)
+
+
+@pytest.fixture
+async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
+    """The declared streams, all empty, on the session's server."""
+    async with clean_broker(nats_server, market()) as clean:
+        yield clean
+
+
+@pytest.fixture
+async def own_broker(own_nats_server: NatsServer) -> AsyncIterator[Broker]:
+    """The declared streams, all empty, on a server for this test alone."""
+    async with clean_broker(own_nats_server, market()) as clean:
+        yield clean
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    """A clock turned by hand."""
+    return HandClock()

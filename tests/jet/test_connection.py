@@ -1,0 +1,78 @@
+"""The connection, and the faults of its client that it contains."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from jet.connection import Connection, ConnectionLost
+from runtime.health import Health
+from support.broker import Broker, NatsServer
+from support.waiting import eventually
+
+
+async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
+    """A flush that timed out leaves a done future behind; the PONG that comes for it must not end the reading."""
+    client = broker.connection.client
+    abandoned: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    abandoned.cancel()
+    client._pongs.append(abandoned)
+    await client.flush(2)
+    await client.flush(2)
+    assert not client._reading_task.done()  # type: ignore[union-attr]
+
+
+async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> None:
+    own_nats_server.kill()
+    health = Health("test")
+    entering = asyncio.create_task(Connection(own_nats_server.url, "test", health).__aenter__())
+    await eventually(lambda: "nats" in str(health.report().waiting_for))
+    assert not health.ready
+    own_nats_server.start()
+    connection = await asyncio.wait_for(entering, 10)
+    assert health.ready
+    await connection.__aexit__(None, None, None)
+
+
+async def test_reconnects_to_a_paused_server_within_seconds(own_broker: Broker) -> None:
+    """With unsent data in a paused server's transport, the client's own close would hang for minutes."""
+    client = own_broker.connection.client
+    own_broker.server.signal(signal.SIGSTOP)
+
+    async def stuff() -> None:
+        with pytest.raises(Exception):  # noqa: B017, PT011 # ends with whatever the client says when it is cut off
+            while True:
+                await client.publish("nowhere", b"x" * 500_000)
+                await asyncio.sleep(0)
+
+    stuffing = asyncio.create_task(stuff())
+    await eventually(lambda: not own_broker.connection.connected, timeout=10)
+    own_broker.server.signal(signal.SIGCONT)
+    resumed = time.monotonic()
+    await eventually(lambda: own_broker.connection.connected, timeout=10)
+    assert time.monotonic() - resumed < 8
+    await asyncio.wait([stuffing], timeout=5)
+    assert stuffing.done()
+
+
+async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broker) -> None:
+    own_broker.server.kill()
+    await eventually(lambda: not own_broker.health.ready)
+    own_broker.server.start()
+    await eventually(lambda: own_broker.health.ready, timeout=10)
+
+
+async def test_a_closed_client_is_told(broker: Broker) -> None:
+    async with broker.connect() as connection:
+        watching = asyncio.create_task(connection.failed())
+        await connection.client.close()
+        with pytest.raises(ConnectionLost):
+            await asyncio.wait_for(watching, 2)
+
+
+async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) -> None:
+    own_broker.server.kill()
+    await eventually(lambda: not own_broker.connection.connected)
+    with pytest.raises(Exception, match="nats"):
+        await own_broker.connection.client.publish("x", b"late")

@@ -1,0 +1,182 @@
+"""Compare-and-append against a real broker."""
+
+import asyncio
+import signal
+
+import pytest
+
+from jet import api, journal
+from jet.connection import Connection
+from jet.journal import Appended, Compare, Conflict
+from support.broker import Broker
+from support.waiting import eventually
+from wire import subjects
+
+STREAM = subjects.market_stream(0)
+HEAD = subjects.market_head(0, "AAA")
+FILLS = subjects.fills(0, "AAA")
+QUOTES = subjects.quotes(0, "AAA")
+
+
+async def append(
+    connection: Connection, payload: bytes, sequence: int, *, subject: str = FILLS, msg_id: str | None = None
+) -> Appended | Conflict:
+    compare = Compare(sequence, HEAD)
+    return await journal.append(
+        connection, STREAM, subject, payload, msg_id=msg_id or payload.decode(), compare=compare
+    )
+
+
+async def stored(connection: Connection) -> int:
+    return (await api.stream_info(connection, STREAM)).state.messages
+
+
+async def test_appends_on_the_head_and_tells_the_sequence(broker: Broker) -> None:
+    assert await append(broker.connection, b"a", 0) == Appended(1)
+    assert await append(broker.connection, b"b", 1, subject=QUOTES) == Appended(2)
+    assert await journal.last_sequence(broker.connection, STREAM, HEAD) == 2
+
+
+async def test_a_moved_head_is_a_conflict_that_names_the_head_and_stores_nothing(broker: Broker) -> None:
+    await append(broker.connection, b"a", 0)
+    await append(broker.connection, b"b", 1, subject=QUOTES)
+    assert await append(broker.connection, b"c", 1) == Conflict(2)
+    assert await stored(broker.connection) == 2
+
+
+async def test_another_symbol_does_not_move_the_head(broker: Broker) -> None:
+    await append(broker.connection, b"a", 0)
+    other = Compare(0, subjects.market_head(0, "BBB"))
+    subject = subjects.fills(0, "BBB")
+    outcome = await journal.append(broker.connection, STREAM, subject, b"x", msg_id="x", compare=other)
+    assert outcome == Appended(2)
+    assert await append(broker.connection, b"b", 1) == Appended(3)
+
+
+async def test_a_resend_of_what_had_landed_is_appended_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ack is lost: the identical message goes again, is refused, and is recognised as our own."""
+    publish = journal._publish
+    calls = 0
+
+    async def losing(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        ack = await publish(*args, **kwargs)  # type: ignore[arg-type]
+        if calls == 1:
+            raise TimeoutError
+        return ack
+
+    monkeypatch.setattr(journal, "_publish", losing)
+    reasons: list[str] = []
+    compare = Compare(0, HEAD)
+    outcome = await journal.append(
+        broker.connection, STREAM, FILLS, b"a", msg_id="a", compare=compare, on_unknown=reasons.append
+    )
+    assert outcome == Appended(1)
+    assert calls == 2
+    assert len(reasons) == 1
+    assert await stored(broker.connection) == 1
+
+
+async def test_after_a_lost_ack_anothers_message_is_not_taken_for_ours(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our publish never arrived; meanwhile another writer appended its own decision under the same id."""
+    publish = journal._publish
+    calls = 0
+
+    async def lost(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise TimeoutError
+        return await publish(*args, **kwargs)  # type: ignore[arg-type]
+
+    await append(broker.connection, b"theirs", 0, msg_id="AAA-f1")
+    monkeypatch.setattr(journal, "_publish", lost)
+    assert await append(broker.connection, b"ours", 0, msg_id="AAA-f1") == Conflict(1)
+
+
+async def test_a_duplicate_ack_for_anothers_message_is_a_conflict(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster answers `duplicate` before it compares: the id alone must not make their message ours."""
+    await append(broker.connection, b"theirs", 0, msg_id="AAA-f1")
+
+    async def duplicate(*_: object, **__: object) -> journal._Ack:
+        return journal._Ack(seq=1, duplicate=True)
+
+    monkeypatch.setattr(journal, "_publish", duplicate)
+    assert await append(broker.connection, b"ours", 0, msg_id="AAA-f1") == Conflict(1)
+
+
+@pytest.mark.parametrize("code", [api.COMPARE_IN_FLIGHT, api.STREAM_FULL])
+async def test_what_may_pass_is_sent_again(broker: Broker, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    publish = journal._publish
+    calls = 0
+
+    async def refusing(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise api.ApiError(400, code, "for now")
+        return await publish(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "_publish", refusing)
+    assert await append(broker.connection, b"a", 0) == Appended(1)
+
+
+async def test_what_the_broker_will_never_take_is_raised(broker: Broker) -> None:
+    with pytest.raises(api.ApiError):
+        await journal.append(broker.connection, "MARKET-9", FILLS, b"a", msg_id="a", compare=Compare(0, HEAD))
+
+
+async def test_contending_writers_append_each_decision_once_in_turn(broker: Broker) -> None:
+    async def writer(name: str, connection: Connection) -> None:
+        head, done = 0, 0
+        while done < 20:
+            match await append(connection, f"{name}-{done}".encode(), head):
+                case Appended(sequence):
+                    head, done = sequence, done + 1
+                case Conflict():
+                    head = await journal.last_sequence(connection, STREAM, HEAD)
+
+    async with broker.connect() as second, broker.connect() as third:
+        await asyncio.gather(writer("a", broker.connection), writer("b", second), writer("c", third))
+    assert await stored(broker.connection) == 60
+
+
+async def test_a_paused_broker_takes_the_message_once(own_broker: Broker) -> None:
+    """The publish is sent into a paused server, sent again, and stored once when the server goes on."""
+    own_broker.server.signal(signal.SIGSTOP)
+    appending = asyncio.create_task(append(own_broker.connection, b"a", 0))
+    await asyncio.sleep(1.5)  # longer than the ack timeout: at least one resend is under way
+    assert not appending.done()
+    own_broker.server.signal(signal.SIGCONT)
+    assert await asyncio.wait_for(appending, 10) == Appended(1)
+    assert await stored(own_broker.connection) == 1
+
+
+async def test_a_killed_broker_takes_the_message_when_it_is_back(own_broker: Broker) -> None:
+    await append(own_broker.connection, b"a", 0)
+    own_broker.server.kill()
+    await eventually(lambda: not own_broker.connection.connected)
+    appending = asyncio.create_task(append(own_broker.connection, b"b", 1))
+    own_broker.server.start()
+    assert await asyncio.wait_for(appending, 10) == Appended(2)
+
+
+async def test_a_bucket_write_compares_the_whole_stream_and_expires_with_a_marker(broker: Broker) -> None:
+    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "r1")
+    outcome = await journal.append(broker.connection, stream, key, b"v", msg_id="v", compare=Compare(0), ttl=1)
+    assert outcome == Appended(1)
+    other = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "r2")
+    moved = await journal.append(broker.connection, stream, other, b"w", msg_id="w", compare=Compare(0), ttl=1)
+    assert moved == Conflict(1)
+
+    async def marker() -> str | None:
+        found = await journal.last_message(broker.connection, stream, key)
+        return found.headers.get("Nats-Marker-Reason") if found else None
+
+    assert await eventually(marker) == "MaxAge"

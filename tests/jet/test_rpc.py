@@ -1,0 +1,124 @@
+"""Requests between services on a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from jet import rpc
+from jet.connection import Connection
+from support.broker import Broker
+from support.builders import reservation_request
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+from wire.messages import ReservationAnswer, ReservationRequest, UsageRequest
+
+SUBJECT = "rpc.test.reserve"
+
+
+@asynccontextmanager
+async def serving(connection: Connection, handle: object) -> AsyncIterator[None]:
+    handler = rpc.Handler(SUBJECT, ReservationRequest, handle)  # type: ignore[arg-type]
+    task = asyncio.create_task(rpc.serve(connection, "test", [handler]))
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def ask(connection: Connection, timeout: float = 2.0) -> ReservationAnswer:
+    return await rpc.call(connection, SUBJECT, reservation_request(), ReservationAnswer, timeout=timeout)
+
+
+async def test_a_request_is_answered(broker: Broker) -> None:
+    async def handle(request: ReservationRequest) -> ReservationAnswer:
+        assert request == reservation_request()
+        return ReservationAnswer(outcome="rejected", reason="bid_limit")
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+        answer = await eventually(lambda: ask(caller))
+    assert answer.reason == "bid_limit"
+
+
+async def test_a_refusal_is_raised_at_the_caller_with_its_facts(broker: Broker) -> None:
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        raise Refused(Refusal.QUOTE_ID_REUSED, "because", field="quote_id")
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+
+        async def refused() -> Refused | None:
+            with pytest.raises(Refused) as caught:
+                await ask(caller)
+            return caught.value if caught.value.refusal is not Refusal.UNAVAILABLE else None
+
+        error = await eventually(refused)
+    assert (error.refusal, error.detail, error.field) == (Refusal.QUOTE_ID_REUSED, "because", "quote_id")
+
+
+async def test_nobody_there_is_unavailable(broker: Broker) -> None:
+    with pytest.raises(Refused) as caught:
+        await ask(broker.connection)
+    assert caught.value.refusal is Refusal.UNAVAILABLE
+
+
+async def test_no_answer_in_time_is_an_unknown_outcome(broker: Broker) -> None:
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        await asyncio.sleep(10)
+        raise AssertionError
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+
+        async def unknown() -> bool:
+            with pytest.raises(Refused) as caught:
+                await ask(caller, timeout=0.2)
+            return caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+
+        assert await eventually(unknown)
+
+
+async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
+    release = asyncio.Event()
+    seen = 0
+
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            await release.wait()
+        return ReservationAnswer(outcome="rejected")
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+        first = asyncio.create_task(eventually(lambda: ask(caller)))
+        await eventually(lambda: seen == 1)
+        await ask(caller)
+        release.set()
+        await first
+
+
+async def test_a_request_of_the_wrong_shape_is_refused(broker: Broker) -> None:
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        raise AssertionError
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+
+        async def refusal() -> Refusal | None:
+            with pytest.raises(Refused) as caught:
+                await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer)
+            return caught.value.refusal if caught.value.refusal is not Refusal.UNAVAILABLE else None
+
+        assert await eventually(refusal) is Refusal.INVALID_FIELD
+
+
+async def test_services_answer_discovery(broker: Broker) -> None:
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        raise AssertionError
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+
+        async def found() -> bytes:
+            return (await caller.client.request("$SRV.PING.test", b"", timeout=0.5)).data  # type: ignore[no-any-return]
+
+        assert b'"name":' in await eventually(found)

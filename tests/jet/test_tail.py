@@ -1,0 +1,190 @@
+"""Following a stream on a real broker: no gap, no repeat, through restarts, pauses and lost deliveries."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from jet import journal, tail, topology
+from jet.connection import Connection
+from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
+from support.broker import Broker
+from support.waiting import eventually
+from wire import subjects
+
+STREAM = subjects.market_stream(0)
+
+
+class Follower:
+    """A tail being read in the background."""
+
+    def __init__(self, connection: Connection, start: Start, stream: str = STREAM) -> None:
+        self.tail = Tail(connection, stream, [">"] if stream != STREAM else ["fills.0.>"], start, name="test")
+        self.seen: list[Message] = []
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async for batch in self.tail.batches():
+            self.seen += batch
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [message.data for message in self.seen]
+
+    async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
+        await eventually(condition, timeout)
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -> int:
+    return await journal.put(connection, STREAM, subjects.fills(0, symbol), payload)
+
+
+async def test_delivers_everything_in_order_then_what_is_new(broker: Broker) -> None:
+    for number in range(1200):  # more than two batches
+        await publish(broker.connection, b"%d" % number)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    await publish(broker.connection, b"new")
+    await follower.until(lambda: len(follower.seen) >= 1201)
+    assert follower.payloads == [b"%d" % number for number in range(1200)] + [b"new"]
+    assert [message.sequence for message in follower.seen] == list(range(1, 1202))
+    await follower.stop()
+
+
+async def test_an_empty_stream_is_current_at_once(broker: Broker) -> None:
+    follower = Follower(broker.connection, LastPerSubject())
+    await follower.until(lambda: follower.tail.current)
+    assert follower.seen == []
+    await follower.stop()
+
+
+async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -> None:
+    for payload, symbol in ((b"a1", "AAA"), (b"b1", "BBB"), (b"a2", "AAA")):
+        await publish(broker.connection, payload, symbol)
+    follower = Follower(broker.connection, LastPerSubject())
+    await follower.until(lambda: follower.tail.current)
+    assert follower.payloads == [b"b1", b"a2"]
+    await follower.stop()
+
+
+async def test_from_a_time_starts_at_the_first_message_of_then(broker: Broker) -> None:
+    await publish(broker.connection, b"before")
+    await asyncio.sleep(0.01)
+    then = datetime.now(UTC)
+    await publish(broker.connection, b"after")
+    follower = Follower(broker.connection, FromTime(then))
+    await follower.until(lambda: follower.tail.current)
+    assert follower.payloads == [b"after"]
+    await follower.stop()
+
+
+async def test_a_lost_delivery_makes_it_start_again_after_what_it_yielded(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a slow consumer drops shows as a hole in the consumer's own sequence."""
+    on_message = tail._Consumer._on_message
+    dropped: list[bytes] = []
+
+    async def dropping(self: tail._Consumer, message: object) -> None:
+        if getattr(message, "data", b"") == b"5" and not dropped:
+            dropped.append(b"5")
+            return
+        await on_message(self, message)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
+    for number in range(10):
+        await publish(broker.connection, b"%d" % number)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: len(follower.seen) >= 10)
+    assert dropped
+    assert follower.payloads == [b"%d" % number for number in range(10)]
+    await follower.stop()
+
+
+async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_message = tail._Consumer._on_message
+    dropped: list[bytes] = []
+
+    async def dropping(self: tail._Consumer, message: object) -> None:
+        if getattr(message, "data", b"") == b"last" and not dropped:
+            dropped.append(b"last")
+            return
+        await on_message(self, message)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    await publish(broker.connection, b"last")
+    await follower.until(lambda: follower.payloads == [b"last"])
+    assert dropped
+    await follower.stop()
+
+
+async def test_goes_on_after_the_broker_was_killed(own_broker: Broker) -> None:
+    follower = Follower(own_broker.connection, FromSequence(1))
+    await publish(own_broker.connection, b"a")
+    await follower.until(lambda: follower.tail.current and follower.payloads == [b"a"])
+    own_broker.server.kill()
+    await follower.until(lambda: not follower.tail.current)
+    own_broker.server.start()
+
+    async def published() -> int:
+        return await publish(own_broker.connection, b"b")
+
+    await eventually(published, 10)
+    await follower.until(lambda: follower.tail.current and follower.payloads == [b"a", b"b"])
+    await follower.stop()
+
+
+async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broker) -> None:
+    follower = Follower(own_broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    own_broker.server.signal(signal.SIGSTOP)
+    await follower.until(lambda: not follower.tail.current)
+    own_broker.server.signal(signal.SIGCONT)
+    await follower.until(lambda: follower.tail.current)
+
+    async def published() -> int:
+        return await publish(own_broker.connection, b"x")
+
+    await eventually(published, 10)
+    await follower.until(lambda: follower.payloads == [b"x"])
+    await follower.stop()
+
+
+async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "SILENCE", 0.7)
+    stream = subjects.POSITIONS_STREAM
+    subject = subjects.position("AAA")
+    follower = Follower(broker.connection, FromSequence(1), stream)
+    for _ in range(3):
+        await journal.put(broker.connection, stream, subject, b"x")
+    await follower.until(lambda: len(follower.seen) == 3)
+    await topology.remove(broker.connection, [stream])
+    await topology.prepare(broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window))
+    await asyncio.wait([follower.task], timeout=10)
+    with pytest.raises(TailBroken):
+        follower.task.result()
+
+
+async def test_applied_beyond_the_streams_end_is_told(broker: Broker) -> None:
+    with pytest.raises(TailBroken):
+        async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(7), name="test").batches():
+            pass
+
+
+async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
+    stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
+    follower = Follower(broker.connection, LastPerSubject(), stream)
+    await journal.put(broker.connection, stream, subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"), b"v", ttl=1)
+    await follower.until(lambda: len(follower.seen) == 2)
+    assert [message.marker for message in follower.seen] == [None, "MaxAge"]
+    await follower.stop()

@@ -1,0 +1,44 @@
+"""Streams and buckets are made as declared, and never silently differ."""
+
+import dataclasses
+
+import pytest
+
+from jet import api, topology
+from jet.topology import TopologyRefused
+from support.broker import Broker, shape_of
+from wire import subjects
+
+
+async def test_declaring_again_changes_nothing(broker: Broker) -> None:
+    assert await topology.prepare(broker.connection, shape_of(broker.market)) == []
+
+
+async def test_the_market_log_cannot_lose_messages(broker: Broker) -> None:
+    config = (await api.stream_info(broker.connection, subjects.market_stream(0))).config
+    assert config["discard"] == "new"
+    assert config["deny_delete"]
+    assert config["deny_purge"]
+    assert config["storage"] == "file"
+
+
+async def test_a_changed_declaration_is_applied(broker: Broker) -> None:
+    shape = dataclasses.replace(shape_of(broker.market), max_bytes=128 * 1024 * 1024)
+    changes = await topology.prepare(broker.connection, shape)
+    assert len(changes) == broker.market.shards
+    assert "max_bytes" in changes[0]
+    assert (await api.stream_info(broker.connection, "MARKET-0")).config["max_bytes"] == 128 * 1024 * 1024
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_another_number_of_shards_is_refused(broker: Broker, shards: int) -> None:
+    with pytest.raises(TopologyRefused, match="shards"):
+        await topology.prepare(broker.connection, dataclasses.replace(shape_of(broker.market), shards=shards))
+
+
+async def test_what_the_broker_cannot_change_is_refused_with_both_values(broker: Broker) -> None:
+    await topology.remove(broker.connection, ["POSITIONS"])
+    memory = {"name": "POSITIONS", "subjects": ["positions.*"], "storage": "memory"}
+    await api.request(broker.connection, "STREAM.CREATE.POSITIONS", memory, dict)
+    with pytest.raises(TopologyRefused, match=r"'memory' → 'file'"):
+        await topology.prepare(broker.connection, shape_of(broker.market))

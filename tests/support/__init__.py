@@ -1,0 +1,1 @@
+"""What tests share: a real broker, a hand-turned clock, builders, waiting for events."""

@@ -1,0 +1,127 @@
+"""A real nats-server on free ports, and a clean broker on it for each test."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from jet import api, topology
+from jet.connection import Connection
+from runtime.health import Health
+from runtime.settings import Market
+
+_STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def nats_server_binary() -> str:
+    """The nats-server beside this Python."""
+    return str(Path(sys.executable).parent / "nats-server")
+
+
+class NatsServer:
+    """A nats-server process of our own: start, kill, pause, resume. Its store survives restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config = folder / "nats.conf"
+        self._config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'server_name: "test-{self.port}"\n'
+            f'jetstream {{ store_dir: "{folder / "store"}", sync_interval: always, max_file_store: 8GB }}\n'
+        )
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        log = (self.folder / "nats.log").open("ab")
+        self._process = subprocess.Popen([nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError(f"nats-server does not listen: {(self.folder / 'nats.log').read_text()}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal: SIGSTOP pauses, SIGCONT resumes."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+class Broker:
+    """A broker that holds the declared streams, all empty, and a connection to it."""
+
+    def __init__(self, server: NatsServer, market: Market, connection: Connection, health: Health) -> None:
+        self.server = server
+        self.url = server.url
+        self.market = market
+        self.connection = connection
+        self.health = health
+
+    @asynccontextmanager
+    async def connect(self, name: str = "test") -> AsyncIterator[Connection]:
+        """Another connection to the same broker."""
+        async with Connection(self.url, name, Health(name)) as connection:
+            yield connection
+
+
+def shape_of(market: Market) -> topology.Shape:
+    """The declarations' shape for a market."""
+    return topology.Shape(market.shards, market.replicas, market.max_bytes, market.id_window)
+
+
+@asynccontextmanager
+async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
+    """The declared streams, made anew and taken away afterwards."""
+    health = Health("test")
+    async with Connection(server.url, "test", health) as connection:
+        await _remove_all(connection)
+        await topology.prepare(connection, shape_of(market))
+        yield Broker(server, market, connection, health)
+        if connection.connected:
+            await _remove_all(connection)
+
+
+async def _remove_all(connection: Connection) -> None:
+    names = (await api.request(connection, "STREAM.NAMES", None, _STREAMS)).streams  # type: ignore[attr-defined] # defstruct
+    await topology.remove(connection, names or [])
+
+
+def stop_and_clear(server: NatsServer) -> None:
+    """End a server and remove what it stored."""
+    server.kill()
+    shutil.rmtree(server.folder, ignore_errors=True)
+
+
+async def paused(server: NatsServer, seconds: float) -> None:
+    """Pause the server for a while."""
+    server.signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    server.signal(signal.SIGCONT)

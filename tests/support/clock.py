@@ -1,0 +1,18 @@
+"""A clock turned by hand."""
+
+from datetime import UTC, datetime, timedelta
+
+
+class HandClock:
+    """Tells the time it was set to."""
+
+    def __init__(self, now: datetime = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> datetime:
+        """Let time pass, and return the new now."""
+        self.now += timedelta(seconds=seconds)
+        return self.now
