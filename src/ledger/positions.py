@@ -1,0 +1,209 @@
+"""Fills in, positions out: the ledger's whole arithmetic, without I/O.
+
+A message of the market log is one decision of one writer, so it is taken whole or set aside whole. Which fills count is
+the same for every reader of the log (compare `wire.market`), and follows from the symbol's own messages alone: shards
+arrive in no particular order to each other, and every ledger must still come to the same position.
+
+| the message's fills                                              | what becomes of them       |
+| ---------------------------------------------------------------- | -------------------------- |
+| cannot be read, or there are none                                | set aside: unreadable      |
+| are another symbol's, or the symbol's log is in another shard    | set aside: misplaced       |
+| are all recorded already, each with the same content and number  | ignored: duplicates        |
+| name a fill that is recorded with other content                  | set aside: contradicts     |
+| begin at or before the number applied last                       | set aside: repeated number |
+| do not go on, one by one, from the number applied last           | set aside: skipped number  |
+| otherwise                                                        | applied                    |
+
+What is set aside is kept, and moves the applied sequence like any other message: it never blocks.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from wire import subjects
+from wire.messages import PositionUpdate, RecordedFill
+
+_decoder = msgspec.json.Decoder(list[RecordedFill])
+
+
+class Reason(StrEnum):
+    """Why a message was set aside."""
+
+    UNREADABLE = "unreadable"
+    MISPLACED = "misplaced"
+    CONTRADICTS = "contradicts"
+    REPEATED_NUMBER = "repeated number"
+    SKIPPED_NUMBER = "skipped number"
+
+
+class Fault(NamedTuple):
+    """What is wrong with a message: the reason, and the facts for a person."""
+
+    reason: Reason
+    detail: str
+
+
+Verdict = Literal["apply", "ignore"] | Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message of the market log: its fills, or what is wrong with it at first sight."""
+
+    shard: int
+    sequence: int
+    symbol: str
+    payload: bytes
+    fills: list[RecordedFill]
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A symbol's committed position, and the fill that led to it.
+
+    Attributes:
+        net_quantity: the makers' inventory in lots; a `buy` fill lowers it.
+        last_fill: the fill applied last, None before any.
+        sequence: stream sequence of the message with that fill, 0 before any.
+    """
+
+    symbol: str
+    net_quantity: int = 0
+    last_fill: RecordedFill | None = None
+    sequence: int = 0
+
+    @property
+    def version(self) -> int:
+        """The position version: the number of the last fill applied."""
+        return self.last_fill.number if self.last_fill else 0
+
+    @property
+    def update(self) -> PositionUpdate:
+        """The position as it is published. The same version is the identical update on every ledger."""
+        last = self.last_fill
+        if last is None:
+            return PositionUpdate(symbol=self.symbol, net_quantity=self.net_quantity, position_version=0)
+        return PositionUpdate(
+            symbol=self.symbol,
+            net_quantity=self.net_quantity,
+            position_version=last.number,
+            last_fill_id=last.fill_id,
+            updated_at=last.created_at,
+            last_fill=last.fill,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything committed: accounts by symbol, and the stream sequence applied of each shard."""
+
+    accounts: Mapping[str, Account] = field(default_factory=dict)
+    applied: Mapping[int, int] = field(default_factory=dict)
+
+
+class FillKey(NamedTuple):
+    """What names a fill. Ids are compared within their symbol: see the module for why."""
+
+    symbol: str
+    fill_id: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch of deliveries changes; nothing is changed before it is committed.
+
+    Attributes:
+        fills: each new fill with the delivery it came in, in the order they are applied.
+        accounts: the new state of each account that changed.
+        set_aside: each delivery that is set aside, and why.
+        applied: the new applied sequence of each shard that moved.
+        duplicates: how many fills were recorded already.
+    """
+
+    fills: list[tuple[RecordedFill, Delivery]] = field(default_factory=list)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    set_aside: list[tuple[Delivery, Fault]] = field(default_factory=list)
+    applied: dict[int, int] = field(default_factory=dict)
+    duplicates: int = 0
+
+    def onto(self, books: Books) -> Books:
+        """The books after these changes."""
+        return Books({**books.accounts, **self.accounts}, {**books.applied, **self.applied})
+
+
+def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -> Delivery:
+    """Read one message of shard `shard` of `shards`. What cannot be read is a delivery with a fault, not an error."""
+    symbol = subjects.last_token(subject)
+    try:
+        fills = _decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Delivery(shard, sequence, symbol, payload, [], Fault(Reason.UNREADABLE, str(error)))
+    fault = None
+    if not fills:
+        fault = Fault(Reason.UNREADABLE, "the message holds no fills")
+    elif subjects.shard_of(symbol, shards) != shard or subject != subjects.fills(shard, symbol):
+        fault = Fault(Reason.MISPLACED, f"{subject} is not where fills of {symbol} belong")
+    elif any(fill.symbol != symbol for fill in fills):
+        fault = Fault(Reason.MISPLACED, f"fills of another symbol came on {subject}")
+    return Delivery(shard, sequence, symbol, payload, fills, fault)
+
+
+def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Iterable[Delivery]) -> Changes:
+    """Apply deliveries, in order, to the books.
+
+    Splitting the deliveries into batches differently, or delivering some again, leads to the same books.
+
+    Args:
+        books: what is committed.
+        recorded: those of the deliveries' fills that are recorded already.
+        deliveries: in stream order within each shard.
+    """
+    changes = Changes()
+    known = dict(recorded)
+    for delivery in deliveries:
+        shard, sequence, symbol = delivery.shard, delivery.sequence, delivery.symbol
+        if sequence <= changes.applied.get(shard, books.applied.get(shard, 0)):
+            continue
+        changes.applied[shard] = sequence
+        account = changes.accounts.get(symbol) or books.accounts.get(symbol) or Account(symbol)
+        verdict = delivery.fault or _judge(account, delivery.fills, known)
+        if isinstance(verdict, Fault):
+            changes.set_aside.append((delivery, verdict))
+        elif verdict == "ignore":
+            changes.duplicates += len(delivery.fills)
+        else:
+            net = account.net_quantity
+            for fill in delivery.fills:
+                net += -fill.quantity if fill.side == "buy" else fill.quantity
+                known[FillKey(symbol, fill.fill_id)] = fill
+                changes.fills.append((fill, delivery))
+            changes.accounts[symbol] = Account(symbol, net, delivery.fills[-1], sequence)
+    return changes
+
+
+def _judge(account: Account, fills: list[RecordedFill], known: Mapping[FillKey, RecordedFill]) -> Verdict:
+    seen = 0
+    ids: set[str] = set()
+    for fill in fills:
+        earlier = known.get(FillKey(fill.symbol, fill.fill_id))
+        if earlier is not None:
+            if earlier.number != fill.number or earlier.fill != fill.fill:
+                return Fault(Reason.CONTRADICTS, f"{fill.fill_id} is recorded with other content")
+            seen += 1
+        ids.add(fill.fill_id)
+    if len(ids) != len(fills):
+        return Fault(Reason.CONTRADICTS, "the message names a fill twice")
+    if seen == len(fills):
+        return "ignore"
+    expected = account.version + 1
+    if fills[0].number < expected:
+        return Fault(Reason.REPEATED_NUMBER, f"number {fills[0].number} came where {expected} is next")
+    for number, fill in enumerate(fills, expected):
+        if fill.number != number:
+            return Fault(Reason.SKIPPED_NUMBER, f"number {fill.number} came where {number} is next")
+    return "apply"

@@ -1,0 +1,87 @@
+"""Whether a fill executed elsewhere can be recorded, and how: the pure decision behind `POST /fills`.
+
+A report that names the symbol's latest quote takes from what that quote has left, so it must be one that the quote
+could have executed. A report that names any other quote is a booking: it moves the position and no quote.
+"""
+
+from datetime import UTC
+
+from ledger.positions import Account
+from wire import ids
+from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
+from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
+
+
+def market_after(account: Account, event: QuoteEvent | None, event_sequence: int) -> SymbolMarket:
+    """The symbol's market log, folded from its last fill that counts and its latest quote event."""
+    market = SymbolMarket(account.symbol)
+    last = [account.last_fill] if account.last_fill else []
+    if event is not None and event_sequence < account.sequence:
+        market.apply_quote(event_sequence, event)
+    market.apply_fills(account.sequence, last)
+    if event is not None:
+        market.apply_quote(event_sequence, event)
+    return market
+
+
+def check_id(fill: Fill) -> None:
+    """Refuse an id that only an execution on the exchange may have: it is not recorded, so it never happened.
+
+    Raises:
+        Refused: FILL_CONTRADICTS.
+    """
+    if ids.fill_number(fill.symbol, fill.fill_id) is not None:
+        raise Refused(
+            Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is reserved for the exchange, which recorded no such fill"
+        )
+
+
+def record(fill: Fill, market: SymbolMarket) -> RecordedFill:
+    """The fill as it goes into the market log, after everything `market` has folded.
+
+    Raises:
+        Refused: FILL_CONTRADICTS, if it names the latest quote and that quote could not have executed it.
+    """
+    remaining_bid, remaining_ask = market.remaining_bid, market.remaining_ask
+    if market.event is not None and market.event.quote_id == fill.quote_id:
+        remaining_bid, remaining_ask = _take(fill, market)
+    return RecordedFill(
+        fill_id=fill.fill_id,
+        order_id=fill.order_id,
+        symbol=fill.symbol,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        quote_id=fill.quote_id,
+        created_at=fill.created_at.astimezone(UTC),
+        number=market.fill_number + 1,
+        remaining_bid_quantity=remaining_bid,
+        remaining_ask_quantity=remaining_ask,
+        order_quantity=fill.quantity,
+        limit_price=fill.price,
+        origin="reported",
+    )
+
+
+def _take(fill: Fill, market: SymbolMarket) -> tuple[int, int]:
+    """What is left on the latest quote's bid and ask after the fill. A `buy` takes from the ask."""
+    quote = market.event
+    if not isinstance(quote, QuoteActivated):
+        raise _contradicts(fill, "is withdrawn")
+    if not quote.activated_at <= fill.created_at < quote.expires_at:
+        raise _contradicts(fill, f"was active from {quote.activated_at} until before {quote.expires_at}")
+    buys = fill.side == "buy"
+    price = quote.ask_price if buys else quote.bid_price
+    left = market.remaining_ask if buys else market.remaining_bid
+    if fill.quantity > left:
+        raise _contradicts(fill, f"has {left} left for a {fill.side}, not {fill.quantity}")
+    if fill.price != price:
+        raise _contradicts(fill, f"executes a {fill.side} at {price}, not at {fill.price}")
+    if buys:
+        return market.remaining_bid, left - fill.quantity
+    return left - fill.quantity, market.remaining_ask
+
+
+def _contradicts(fill: Fill, fact: str) -> Refused:
+    return Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id}: quote {fill.quote_id} {fact}")

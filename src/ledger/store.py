@@ -1,0 +1,270 @@
+"""The ledger's database: one SQLite file, one connection, one transaction a batch.
+
+WAL with `synchronous=FULL`: a commit that returned has been synced. A lock beside the file keeps a second ledger out,
+which would otherwise fold on state it never saw change; readers (the audit, `sqlite3`) are welcome at any time.
+"""
+
+import asyncio
+import fcntl
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiosqlite
+import msgspec
+
+from ledger.positions import Account, Books, Changes, FillKey
+from wire.messages import RecordedFill
+
+SCHEMA_VERSION = 1
+"""Kept in the file as `user_version`."""
+
+_SCHEMA = """
+CREATE TABLE fills (
+    symbol TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    fill_id TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
+    quantity INTEGER NOT NULL CHECK (quantity > 0),
+    price TEXT NOT NULL,
+    quote_id TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    remaining_bid_quantity INTEGER NOT NULL,
+    remaining_ask_quantity INTEGER NOT NULL,
+    order_quantity INTEGER NOT NULL,
+    limit_price TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    shard INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (symbol, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX fills_by_id ON fills (fill_id, symbol);
+CREATE TABLE positions (
+    symbol TEXT NOT NULL PRIMARY KEY,
+    net_quantity INTEGER NOT NULL,
+    position_version INTEGER NOT NULL,
+    last_fill_id TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE applied (
+    shard INTEGER NOT NULL PRIMARY KEY,
+    sequence INTEGER NOT NULL
+) STRICT;
+CREATE TABLE quarantine (
+    shard INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    symbol TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    seen_at TEXT NOT NULL,
+    PRIMARY KEY (shard, sequence)
+) STRICT, WITHOUT ROWID;
+"""
+
+_COLUMNS = (
+    "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, "
+    "remaining_bid_quantity, remaining_ask_quantity, order_quantity, limit_price, origin"
+)
+_INSERT_FILL = f"INSERT INTO fills ({_COLUMNS}, shard, sequence) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
+_SELECT_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?))"  # noqa: S608 # constants
+_SELECT_ACCOUNTS = f"""
+SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}, f.sequence, p.net_quantity
+FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
+"""  # noqa: S608 # constants
+_UPSERT_POSITION = """
+INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at) VALUES (?,?,?,?,?)
+ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
+    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at
+"""
+_UPSERT_APPLIED = """
+INSERT INTO applied (shard, sequence) VALUES (?,?)
+ON CONFLICT (shard) DO UPDATE SET sequence = excluded.sequence
+"""
+_INSERT_QUARANTINE = """
+INSERT INTO quarantine (shard, sequence, symbol, reason, detail, payload, seen_at) VALUES (?,?,?,?,?,?,?)
+"""
+
+
+class StoreUnusable(Exception):  # noqa: N818 # names what is so
+    """The database cannot be used as it is; the message says why, and what to do about it."""
+
+
+class Store:
+    """The database, open while the store is entered.
+
+    Any `sqlite3.Error` out of a method means that the disk or the file fails: nothing was committed, and the process
+    should end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._exits = AsyncExitStack()
+        self._database: aiosqlite.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Open or create the file.
+
+        Raises:
+            StoreUnusable: another ledger has it open, or it has another schema version.
+            sqlite3.Error, OSError: it cannot be opened.
+        """
+        async with AsyncExitStack() as exits:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            exits.enter_context(_Lock(self.path))
+            database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 2000"):
+                await database.execute(f"PRAGMA {pragma}")
+            await self._check_schema(database)
+            self._database = database
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database = None
+        await self._exits.aclose()
+
+    async def load(self) -> Books:
+        """Everything committed so far.
+
+        Raises:
+            StoreUnusable: a position does not follow from the fills beside it.
+        """
+        rows = await self._connection.execute_fetchall(_SELECT_ACCOUNTS)
+        accounts = {row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}
+        for (symbol,) in await self._connection.execute_fetchall("SELECT symbol FROM positions"):
+            if symbol not in accounts:
+                raise StoreUnusable(f"{self.path}: the fill that led to the position of {symbol} is missing")
+        applied = await self._connection.execute_fetchall("SELECT shard, sequence FROM applied")
+        return Books(accounts, {row[0]: row[1] for row in applied})
+
+    async def recorded(self, fill_ids: Iterable[str]) -> dict[FillKey, RecordedFill]:
+        """Those of the fills that are recorded. An id recorded for several symbols is told for each."""
+        wanted = msgspec.json.encode(list(fill_ids)).decode()
+        async with self._turn:
+            rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
+        fills = [_fill(row) for row in rows]
+        return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
+
+    async def commit(self, changes: Changes, seen_at: datetime) -> None:
+        """Write everything a batch changes in one transaction, and return once it is synced."""
+        database = self._connection
+        async with self._turn:
+            try:
+                await database.execute("BEGIN IMMEDIATE")
+                if changes.fills:
+                    await database.executemany(
+                        _INSERT_FILL, (_row(fill, where.shard, where.sequence) for fill, where in changes.fills)
+                    )
+                    await database.executemany(_UPSERT_POSITION, map(_position, changes.accounts.values()))
+                if changes.set_aside:
+                    seen = seen_at.isoformat()
+                    await database.executemany(
+                        _INSERT_QUARANTINE,
+                        (
+                            (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
+                            for at, fault in changes.set_aside
+                        ),
+                    )
+                await database.executemany(_UPSERT_APPLIED, changes.applied.items())
+                await database.execute("COMMIT")
+            except BaseException:
+                await database.rollback()
+                raise
+
+    @property
+    def _connection(self) -> aiosqlite.Connection:
+        if self._database is None:
+            raise StoreUnusable(f"{self.path} is not open")
+        return self._database
+
+    async def _check_schema(self, database: aiosqlite.Connection) -> None:
+        [(version,)] = await database.execute_fetchall("PRAGMA user_version")
+        [(tables,)] = await database.execute_fetchall("SELECT count(*) FROM sqlite_schema")
+        if version == 0 and tables == 0:
+            await database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise StoreUnusable(
+                f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: move the file "
+                "away, and the ledger builds a new one from the market log"
+            )
+
+
+class _Lock:
+    """Held while a ledger uses the file; the system gives it back however the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.with_name(f"{path.name}.lock").open("a")
+
+    def __enter__(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise StoreUnusable(
+                f"{self._path} is in use by another ledger: give each a file of its own, as in QS_LEDGER_DATABASE"
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _row(fill: RecordedFill, shard: int, sequence: int) -> tuple[str | int, ...]:
+    return (
+        fill.symbol,
+        fill.number,
+        fill.fill_id,
+        fill.order_id,
+        fill.side,
+        fill.quantity,
+        str(fill.price),
+        fill.quote_id,
+        _text(fill.created_at),
+        fill.remaining_bid_quantity,
+        fill.remaining_ask_quantity,
+        fill.order_quantity,
+        str(fill.limit_price),
+        fill.origin,
+        shard,
+        sequence,
+    )
+
+
+def _fill(row: Any) -> RecordedFill:
+    return RecordedFill(
+        symbol=row[0],
+        number=row[1],
+        fill_id=row[2],
+        order_id=row[3],
+        side=row[4],
+        quantity=row[5],
+        price=Decimal(row[6]),
+        quote_id=row[7],
+        created_at=datetime.fromisoformat(row[8]),
+        remaining_bid_quantity=row[9],
+        remaining_ask_quantity=row[10],
+        order_quantity=row[11],
+        limit_price=Decimal(row[12]),
+        origin=row[13],
+    )
+
+
+def _position(account: Account) -> tuple[str | int, ...]:
+    last = account.last_fill
+    if last is None:
+        raise ValueError(f"{account.symbol} changed without a fill")
+    return (account.symbol, account.net_quantity, last.number, last.fill_id, _text(last.created_at))
+
+
+def _text(time: datetime) -> str:
+    """A time as text that sorts as the time does."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
