@@ -40,20 +40,13 @@ async def test_reconnects_to_a_paused_server_within_seconds(own_broker: Broker) 
     client = own_broker.connection.client
     own_broker.server.signal(signal.SIGSTOP)
 
-    async def stuff() -> None:
-        with pytest.raises(Exception):  # noqa: B017, PT011 # ends with whatever the client says when it is cut off
-            while True:
-                await client.publish("nowhere", b"x" * 500_000)
-                await asyncio.sleep(0)
-
-    stuffing = asyncio.create_task(stuff())
+    for _ in range(40):  # more than the socket's buffers hold
+        await client.publish("nowhere", b"x" * 500_000)
     await eventually(lambda: not own_broker.connection.connected, timeout=10)
     own_broker.server.signal(signal.SIGCONT)
     resumed = time.monotonic()
-    await eventually(lambda: own_broker.connection.connected, timeout=10)
+    await eventually(lambda: own_broker.connection.connected, timeout=20)
     assert time.monotonic() - resumed < 8
-    await asyncio.wait([stuffing], timeout=5)
-    assert stuffing.done()
 
 
 async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broker) -> None:

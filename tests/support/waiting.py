@@ -16,9 +16,8 @@ async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = 5.0, 
         answer: Any = None
         error: Exception | None = None
         try:
-            answer = ask()
-            if inspect.isawaitable(answer):
-                answer = await answer
+            asked = ask()
+            answer = await asked if inspect.isawaitable(asked) else asked
         except Exception as raised:  # noqa: BLE001 # whatever it is, it may pass
             error = raised
         if answer:
