@@ -98,12 +98,17 @@ class Account:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Books:
     """Everything committed: accounts by symbol, and the stream sequence applied of each shard."""
 
-    accounts: Mapping[str, Account] = field(default_factory=dict)
-    applied: Mapping[int, int] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    applied: dict[int, int] = field(default_factory=dict)
+
+    def take(self, changes: "Changes") -> None:
+        """Take over changes that are committed."""
+        self.accounts.update(changes.accounts)
+        self.applied.update(changes.applied)
 
 
 class FillKey(NamedTuple):
@@ -130,10 +135,6 @@ class Changes:
     set_aside: list[tuple[Delivery, Fault]] = field(default_factory=list)
     applied: dict[int, int] = field(default_factory=dict)
     duplicates: int = 0
-
-    def onto(self, books: Books) -> Books:
-        """The books after these changes."""
-        return Books({**books.accounts, **self.accounts}, {**books.applied, **self.applied})
 
 
 def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -> Delivery:

@@ -1,0 +1,25 @@
+"""Assemble and run the ledger."""
+
+from jet.connection import Connection
+from ledger.api import DESCRIPTION, routes
+from ledger.service import PARTS, Ledger, LedgerSettings
+from runtime import logs
+from runtime.app import create_app
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.serve import run, serve
+from runtime.settings import load
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    settings = load(LedgerSettings, "ledger")
+    logs.configure("ledger", settings.stack.log_level)
+    health = Health("ledger", *PARTS)
+    connection = Connection(settings.stack.url, "ledger", health)
+    service = Ledger(settings, connection, health, utc_now)
+    app = create_app(title="ledger", description=DESCRIPTION, health=health, routes=routes(service))
+    await serve(app, settings, service.run, service.stop)
+
+
+run(main)

@@ -1,0 +1,114 @@
+"""HTTP routes and the websocket of the ledger."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from litestar import Response, WebSocket, get, post, websocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody
+from litestar.types import ControllerRouterHandler
+from prometheus_client import Gauge
+
+from ledger.service import Ledger
+from runtime.app import check_path
+from wire.errors import Problem, Refused
+from wire.messages import Fill, Position, Symbol
+
+DESCRIPTION = """
+The authority on positions. Only committed positions are shown.
+
+The websocket `/positions/stream` sends text frames, each a JSON array of position updates: a position with `last_fill`,
+the fill that led to it. The first frame holds the position of every symbol; each one after it holds those that changed
+since, only the newest of each symbol, so a slow reader misses versions but never the latest. What a reader sends is
+ignored; one that makes no room for a frame within 5 seconds is disconnected.
+"""
+
+SEND_TIMEOUT = 5.0
+"""Seconds a reader of the stream may take to make room for the next frame before it is given up."""
+
+READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
+
+_CONTRADICTS = ResponseSpec(
+    Problem, description="The fill contradicts what is recorded or quoted", media_type="application/problem+json"
+)
+_UNAVAILABLE = ResponseSpec(
+    Problem,
+    description="Not decided, or the outcome is not known: send the identical fill again after `Retry-After`",
+    media_type="application/problem+json",
+)
+_UNKNOWN = ResponseSpec(Problem, description="No such symbol is traded here", media_type="application/problem+json")
+
+
+def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
+    """The handlers."""
+
+    @post(
+        "/fills",
+        summary="Record a fill executed elsewhere",
+        description=(
+            "201: recorded; 200: recorded before, with the same content. Answered once the fill is committed, with the "
+            "position that has it applied. A fill that names the symbol's latest quote takes from that quote; one that "
+            "names any other moves the position only."
+        ),
+        tags=["fills"],
+        responses={
+            200: ResponseSpec(Position, description="Recorded before"),
+            404: _UNKNOWN,
+            409: _CONTRADICTS,
+            503: _UNAVAILABLE,
+        },
+    )
+    async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
+        position, new = await ledger.report(data)
+        return Response(position, status_code=201 if new else 200)
+
+    @get("/positions", summary="Every position", tags=["positions"])
+    async def get_positions() -> list[Position]:
+        return [update.position for update in ledger.snapshot()]
+
+    @get("/positions/{symbol:str}", summary="One position", tags=["positions"], responses={404: _UNKNOWN})
+    async def get_position(symbol: FromPath[str]) -> Position:
+        return ledger.position(check_path(symbol, Symbol, "symbol"))
+
+    @websocket("/positions/stream")
+    async def stream(socket: WebSocket[Any, Any, Any]) -> None:
+        await socket.accept()
+        with READERS.track_inprogress():
+            # Whichever ends first ends the other: the reader leaves, or takes no more frames.
+            sending = asyncio.create_task(_send(socket, ledger))
+            leaving = asyncio.create_task(_left(socket))
+            try:
+                await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sending.cancel()
+                leaving.cancel()
+                await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    return [post_fill, get_positions, get_position, stream]
+
+
+async def _send(socket: WebSocket[Any, Any, Any], ledger: Ledger) -> None:
+    """Send all positions, then those that change, until the reader is gone or makes no room in time."""
+    with ledger.updates.subscribe() as changes:
+        try:
+            rows = ledger.snapshot()
+        except Refused as refused:
+            await socket.close(1013, refused.detail)
+            return
+        while True:
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await socket.send_text(msgspec.json.encode(rows).decode())
+            except (TimeoutError, OSError, WebSocketDisconnect):
+                return
+            rows = await changes.take()
+
+
+async def _left(socket: WebSocket[Any, Any, Any]) -> None:
+    """Wait until the reader leaves."""
+    with suppress(WebSocketDisconnect):
+        while (await socket.receive())["type"] != "websocket.disconnect":
+            pass

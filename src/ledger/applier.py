@@ -1,0 +1,184 @@
+"""Takes the fills of all shards, and commits everything that waits in one transaction.
+
+Ordering rules:
+- The messages of one shard are applied in stream order.
+- Nothing is shown, published or waited for before the transaction that holds it has returned.
+- A shard is current once everything that its tail had yielded by then is committed.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from jet.tail import Message
+from ledger.positions import Books, Changes, fold, read
+from ledger.store import Store
+from runtime.clock import Clock
+from runtime.health import Health
+from wire import subjects
+from wire.messages import PositionUpdate
+
+PIECE_BYTES = 256 * 1024
+"""Payload decoded in one go: a few milliseconds of work, so that the event loop stays responsive while catching up."""
+
+TRANSACTION_BYTES = 1024 * 1024
+"""Payload after which a transaction takes no more."""
+
+WAITING_PIECES = 16
+"""Pieces that may wait; then the tails do."""
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+APPLIED = Counter("ledger_fills_applied", "Fills applied to positions")
+DUPLICATES = Counter("ledger_fills_duplicate", "Fills that were recorded already, and ignored")
+SET_ASIDE = Counter("ledger_messages_set_aside", "Messages kept aside, neither applied nor dropped", ["reason"])
+RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Stream sequence received last", ["shard"])
+APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Stream sequence committed last", ["shard"])
+APPLY_SECONDS = Histogram("ledger_apply_seconds", "Time to decode, fold and commit one batch", buckets=_BUCKETS)
+BEHIND_SECONDS = Histogram(
+    "ledger_behind_seconds",
+    "Age, since the broker stored it, of a batch's newest message at its commit",
+    buckets=_BUCKETS,
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some messages of one shard, and whether its tail was current after the last of them."""
+
+    shard: int
+    messages: Sequence[Message]
+    size: int
+    current: bool
+
+
+class Applier:
+    """The one writer of the store. `books` is what is committed."""
+
+    def __init__(
+        self,
+        store: Store,
+        shards: int,
+        health: Health,
+        clock: Clock,
+        on_commit: Callable[[list[PositionUpdate]], None],
+    ) -> None:
+        """`on_commit` is called after each transaction, with the newest update of each symbol that changed."""
+        self.books = Books()
+        self._store = store
+        self._shards = shards
+        self._health = health
+        self._clock = clock
+        self._on_commit = on_commit
+        self._waiting: asyncio.Queue[_Piece] = asyncio.Queue(WAITING_PIECES)
+        self._behind = set(range(shards))
+        self._moved = asyncio.Event()
+
+    async def load(self) -> None:
+        """Start from what the store holds."""
+        self.books = await self._store.load()
+
+    async def feed(self, shard: int, messages: Sequence[Message], current: bool) -> None:
+        """Hand over what a shard's tail yielded; it takes as long as too much is waiting."""
+        if messages:
+            RECEIVED_SEQUENCE.labels(str(shard)).set(messages[-1].sequence)
+        for piece in _pieces(shard, messages, current):
+            await self._waiting.put(piece)
+
+    async def reached(self, shard: int, sequence: int) -> None:
+        """Wait until a shard is applied up to a stream sequence, that one included."""
+        while self.books.applied.get(shard, 0) < sequence:
+            await self._moved.wait()
+
+    async def run(self) -> None:
+        """Apply until cancelled.
+
+        Raises:
+            sqlite3.Error: the disk or the file fails.
+        """
+        while True:
+            pieces = [await self._waiting.get()]
+            size = pieces[0].size
+            while size < TRANSACTION_BYTES and not self._waiting.empty():
+                pieces.append(self._waiting.get_nowait())
+                size += pieces[-1].size
+            if size:
+                await self._apply(pieces)
+            for piece in pieces:
+                self._note(piece)
+
+    async def _apply(self, pieces: Sequence[_Piece]) -> None:
+        began = time.perf_counter()
+        deliveries = []
+        for piece in pieces:
+            deliveries += [read(piece.shard, self._shards, m.subject, m.sequence, m.data) for m in piece.messages]
+            await asyncio.sleep(0)
+        recorded = await self._store.recorded(fill.fill_id for delivery in deliveries for fill in delivery.fills)
+        changes = fold(self.books, recorded, deliveries)
+        now = self._clock()
+        await self._store.commit(changes, now)
+        self._account_for(changes)
+        self.books.take(changes)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        self._on_commit([account.update for account in changes.accounts.values()])
+        APPLY_SECONDS.observe(time.perf_counter() - began)
+        newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
+        BEHIND_SECONDS.observe(max(0.0, (now - newest).total_seconds()))
+
+    def _account_for(self, changes: Changes) -> None:
+        """Tell logs and metrics; the books are still as they were before the changes."""
+        APPLIED.inc(len(changes.fills))
+        DUPLICATES.inc(changes.duplicates)
+        for shard, sequence in changes.applied.items():
+            APPLIED_SEQUENCE.labels(str(shard)).set(sequence)
+        for delivery, fault in changes.set_aside:
+            SET_ASIDE.labels(fault.reason).inc()
+            log.error(
+                "message set aside",
+                reason=fault.reason,
+                detail=fault.detail,
+                symbol=delivery.symbol,
+                shard=delivery.shard,
+                sequence=delivery.sequence,
+            )
+        before = self.books.accounts
+        log.debug(
+            "fills applied",
+            fills=len(changes.fills),
+            duplicates=changes.duplicates,
+            versions={
+                symbol: [before[symbol].version + 1 if symbol in before else 1, account.version]
+                for symbol, account in changes.accounts.items()
+            },
+        )
+
+    def _note(self, piece: _Piece) -> None:
+        """Keep account of which shards are current."""
+        if piece.current:
+            self._behind.discard(piece.shard)
+        else:
+            self._behind.add(piece.shard)
+        if self._behind:
+            streams = ", ".join(subjects.market_stream(shard) for shard in sorted(self._behind))
+            self._health.waits("fills", f"catching up with {streams}")
+        else:
+            self._health.fine("fills")
+
+
+def _pieces(shard: int, messages: Sequence[Message], current: bool) -> Iterator[_Piece]:
+    """Cut a batch into pieces of about `PIECE_BYTES`. Only the last can be current; an empty batch is one piece."""
+    start = size = 0
+    for index, message in enumerate(messages):
+        size += len(message.data)
+        if size >= PIECE_BYTES:
+            yield _Piece(shard, messages[start : index + 1], size, current and index == len(messages) - 1)
+            start, size = index + 1, 0
+    if start < len(messages) or not messages:
+        yield _Piece(shard, messages[start:], size, current)

@@ -1,0 +1,128 @@
+"""Publishes committed positions, the newest of each symbol, so that versions on a subject never go back.
+
+Ordering rules:
+- One symbol's updates are published one after another, each appended after the last update it knows of; symbols do not
+  wait for each other, and applying fills waits for none.
+- While an update is under way, newer ones of its symbol replace each other: only the newest is published next.
+- When the subject's last update is another ledger's, at our version or a later one, there is nothing to do.
+"""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from jet import journal
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+from wire import subjects
+from wire.errors import Refused
+from wire.messages import PositionUpdate
+
+AT_ONCE = 64
+"""Symbols published at once."""
+
+RETRY_PAUSE = 0.2
+"""Seconds until the broker is asked again after it did not answer."""
+
+PUBLISHED = Counter("ledger_positions_published", "Position updates published by this ledger")
+PENDING = Gauge("ledger_positions_pending", "Symbols whose newest position is not published yet")
+PUBLISH_SECONDS = Histogram("ledger_publish_seconds", "Time to publish one position update")
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """The way of committed positions to `positions.<symbol>`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._newest: dict[str, PositionUpdate] = {}
+        self._busy: set[str] = set()
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._heads: dict[str, int] = {}
+        self._decoder = msgspec.json.Decoder(PositionUpdate)
+
+    def offer(self, update: PositionUpdate) -> None:
+        """Have a committed position published, unless a newer one of its symbol is offered first."""
+        self._newest[update.symbol] = update
+        if update.symbol not in self._busy:
+            self._busy.add(update.symbol)
+            self._queue.put_nowait(update.symbol)
+            PENDING.set(len(self._busy))
+
+    async def run(self) -> None:
+        """Publish what is offered, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                symbol = await self._queue.get()
+                group.create_task(self._publish_symbol(symbol), name=f"publish {symbol}")
+
+    async def _publish_symbol(self, symbol: str) -> None:
+        """Publish one symbol's newest update until none newer has come."""
+        async with self._slots:
+            while (update := self._newest.get(symbol)) is not None:
+                if await self._publish(update) and self._newest[symbol] is update:
+                    del self._newest[symbol]
+            self._busy.discard(symbol)
+            PENDING.set(len(self._busy))
+
+    async def _publish(self, update: PositionUpdate) -> bool:
+        """Publish an update unless that version, or a later one, is published already. False to try again."""
+        began = time.perf_counter()
+        symbol, version = update.symbol, update.position_version
+        try:
+            head = await self._head_to_append_to(update)
+        except Refused as refused:
+            log.warning("position not published yet", symbol=symbol, version=version, reason=refused.detail)
+            await asyncio.sleep(RETRY_PAUSE)
+            return False
+        if head is None:
+            return True
+        outcome = await journal.append(
+            self._connection,
+            subjects.POSITIONS_STREAM,
+            subjects.position(symbol),
+            msgspec.json.encode(update),
+            msg_id=f"{symbol}-{version}-{head}",
+            compare=Compare(head, subjects.position(symbol)),
+            on_unknown=lambda reason: log.warning(
+                "position not published yet", symbol=symbol, version=version, reason=reason
+            ),
+        )
+        if not isinstance(outcome, Appended):
+            del self._heads[symbol]
+            return False
+        self._heads[symbol] = outcome.sequence
+        PUBLISHED.inc()
+        PUBLISH_SECONDS.observe(time.perf_counter() - began)
+        log.debug("position published", symbol=symbol, version=version, sequence=outcome.sequence)
+        return True
+
+    async def _head_to_append_to(self, update: PositionUpdate) -> int | None:
+        """The sequence of the subject's last update, or None if that one leaves nothing to publish.
+
+        Raises:
+            Refused: the broker did not tell.
+        """
+        symbol = update.symbol
+        if symbol not in self._heads:
+            last = await journal.last_message(self._connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
+            self._heads[symbol] = last.seq if last else 0
+            published = self._read(last.payload) if last else None
+            if published is not None and published.position_version >= update.position_version:
+                if published.position_version == update.position_version and published != update:
+                    log.error("another ledger published another position", ours=update, theirs=published)
+                return None
+        return self._heads[symbol]
+
+    def _read(self, payload: bytes) -> PositionUpdate | None:
+        """An update, or None for what is none: that one is published over."""
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.DecodeError:
+            log.exception("unreadable position update")
+            return None

@@ -1,0 +1,162 @@
+"""Records fills executed elsewhere: `POST /fills` becomes an append to the market log like everyone else's.
+
+Ordering rules:
+- The head of the symbol's log is read first. What the other subject's last message says holds at that head if it is not
+  beyond it; then everything up to the head is waited for, the id is looked up, and the fill is appended on that head.
+- Reports of one id, and reports of one symbol, are taken one after another.
+- The answer is given once the fill is applied and committed here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
+
+import msgspec
+import structlog
+
+from jet import journal
+from jet.api import StoredMessage
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+from ledger import reporting
+from ledger.applier import Applier
+from ledger.positions import Account, FillKey
+from ledger.store import Store
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
+from wire.messages import Fill, QuoteEvent, RecordedFill
+
+DEADLINE = 5.0
+"""Seconds a report may take."""
+
+_quotes: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+
+log = structlog.get_logger()
+
+
+class Recorder:
+    """Appends reported fills to the market log, each once."""
+
+    def __init__(self, connection: Connection, store: Store, applier: Applier, shards: int) -> None:
+        self._connection = connection
+        self._store = store
+        self._applier = applier
+        self._shards = shards
+        self._turns: WeakValueDictionary[FillKey, asyncio.Lock] = WeakValueDictionary()
+
+    async def record(self, fill: Fill) -> bool:
+        """Record a fill, and return once it is committed: True if it is new, False if it was recorded before.
+
+        Raises:
+            Refused: FILL_CONTRADICTS what is recorded or quoted; UNAVAILABLE if nothing could be decided in time, and
+                OUTCOME_UNKNOWN if it may be recorded yet.
+        """
+        deadline = asyncio.get_running_loop().time() + DEADLINE
+        async with AsyncExitStack() as turns:
+            async with _by(deadline, Refusal.UNAVAILABLE):
+                for key in (FillKey("", fill.fill_id), FillKey(fill.symbol, "")):
+                    await turns.enter_async_context(self._turns.setdefault(key, asyncio.Lock()))
+                if await self._is_recorded(fill):
+                    return False
+            while True:
+                async with _by(deadline, Refusal.UNAVAILABLE):
+                    market = await self._caught_up(fill.symbol)
+                    if await self._is_recorded(fill):
+                        return False
+                reporting.check_id(fill)
+                recorded = reporting.record(fill, market)
+                async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
+                    if await self._append(recorded, market.head):
+                        return True
+
+    async def _is_recorded(self, fill: Fill) -> bool:
+        """Whether exactly this fill is recorded.
+
+        Raises:
+            Refused: FILL_CONTRADICTS, if its id is recorded with other content, for whichever symbol.
+        """
+        found = (await self._store.recorded([fill.fill_id])).values()
+        if any(recorded.fill == fill for recorded in found):
+            return True
+        if found:
+            raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is recorded with other content")
+        return False
+
+    async def _caught_up(self, symbol: str) -> SymbolMarket:
+        """The symbol's market log as folded at its head, once that is applied here. Its `head` is what to append on.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        shard = subjects.shard_of(symbol, self._shards)
+        while True:
+            head, quote, fills_sequence = await self._read_head(shard, symbol)
+            await self._applier.reached(shard, fills_sequence)
+            account = self._applier.books.accounts.get(symbol, Account(symbol))
+            if max(account.sequence, fills_sequence, quote.seq if quote else 0) > head:
+                continue
+            market = reporting.market_after(account, self._event(quote), quote.seq if quote else 0)
+            market.head = head
+            return market
+
+    async def _read_head(self, shard: int, symbol: str) -> tuple[int, StoredMessage | None, int]:
+        """The sequence of the symbol's last message, its last quote event, and the sequence of its last fills.
+
+        Either of the last two may be beyond the first, if something is appended meanwhile.
+        """
+        stream, fills = subjects.market_stream(shard), subjects.fills(shard, symbol)
+        last = await journal.last_message(self._connection, stream, subjects.market_head(shard, symbol))
+        if last is None:
+            return 0, None, 0
+        if last.subject == fills:
+            return (
+                last.seq,
+                await journal.last_message(self._connection, stream, subjects.quotes(shard, symbol)),
+                last.seq,
+            )
+        return last.seq, last, await journal.last_sequence(self._connection, stream, fills)
+
+    def _event(self, quote: StoredMessage | None) -> QuoteEvent | None:
+        if quote is None:
+            return None
+        try:
+            return _quotes.decode(quote.payload)
+        except msgspec.DecodeError as error:
+            log.exception("unreadable quote event", subject=quote.subject, sequence=quote.seq)
+            raise Refused(Refusal.UNAVAILABLE, f"the latest message on {quote.subject} cannot be read") from error
+
+    async def _append(self, fill: RecordedFill, head: int) -> bool:
+        """Append on `head` and wait until it is committed here. False if the head had moved: nothing is appended then.
+
+        Raises:
+            Refused: FILL_CONTRADICTS, if what is recorded in the end is another fill.
+        """
+        shard = subjects.shard_of(fill.symbol, self._shards)
+        outcome = await journal.append(
+            self._connection,
+            subjects.market_stream(shard),
+            subjects.fills(shard, fill.symbol),
+            msgspec.json.encode([fill]),
+            msg_id=f"reported:{fill.symbol}:{fill.fill_id}",  # with colons: no id the exchange makes is like it
+            compare=Compare(head, subjects.market_head(shard, fill.symbol)),
+            on_unknown=lambda reason: log.warning("outcome of a report unknown", fill_id=fill.fill_id, reason=reason),
+        )
+        if not isinstance(outcome, Appended):
+            return False
+        await self._applier.reached(shard, outcome.sequence)
+        if not await self._is_recorded(fill.fill):
+            raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, and set aside: see the ledger's log")
+        log.info("reported fill recorded", fill_id=fill.fill_id, symbol=fill.symbol, version=fill.number)
+        return True
+
+
+@asynccontextmanager
+async def _by(deadline: float, refusal: Refusal) -> AsyncIterator[None]:
+    """Refuse with `refusal` what is not done by `deadline`, a time of the event loop."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError as error:
+        raise Refused(refusal, f"not done within {DEADLINE} s") from error

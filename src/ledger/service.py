@@ -1,0 +1,159 @@
+"""The ledger, assembled: shard tails → applier → store → publisher and readers.
+
+It shows committed positions as soon as its database is open, and is ready once it has caught up with every shard.
+"""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import structlog
+from prometheus_client import Counter
+
+from jet.connection import Connection
+from jet.tail import FromSequence, Tail
+from ledger.applier import Applier
+from ledger.positions import Account
+from ledger.publisher import Publisher
+from ledger.recorder import Recorder
+from ledger.store import Store
+from runtime.clock import Clock
+from runtime.fanout import Fanout
+from runtime.health import Health
+from runtime.settings import Port, ServiceSettings
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import Fill, Position, PositionUpdate
+from wire.units import FieldError, check_tick
+
+PARTS = ("nats", "fills", "store")
+"""What a ledger waits for, as its `Health` names it."""
+
+REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
+
+log = structlog.get_logger()
+
+
+class LedgerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the ledger.
+
+    Attributes:
+        database: the SQLite file, in `data_dir` unless it is an absolute path; every ledger needs one of its own.
+    """
+
+    port: Port = 8002
+    database: Path = Path("ledger.sqlite")
+
+    @property
+    def database_path(self) -> Path:
+        """Where the SQLite file is."""
+        return self.stack.data_dir / self.database
+
+
+class Ledger:
+    """The authority on positions. `updates` holds every committed position, one a symbol, and tells who listens."""
+
+    def __init__(self, settings: LedgerSettings, connection: Connection, health: Health, clock: Clock) -> None:
+        self.updates: Fanout[PositionUpdate] = Fanout()
+        self._market = settings.market
+        self._connection = connection
+        self._health = health
+        self._store = Store(settings.database_path)
+        self._applier = Applier(self._store, self._market.shards, health, clock, self._on_commit)
+        self._publisher = Publisher(connection)
+        self._recorder = Recorder(connection, self._store, self._applier, self._market.shards)
+        self._open = False
+        self._disk_failure: asyncio.Queue[sqlite3.Error] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Keep the books until cancelled.
+
+        Raises:
+            StoreUnusable: the database is in use, or another version's.
+            ExceptionGroup: the disk fails, the connection closed for good, or the market log lost what was applied.
+        """
+        async with self._store:
+            await self._applier.load()
+            books = self._applier.books
+            for symbol in self._market.symbols:
+                self.updates.publish(symbol, Account(symbol).update)
+            self._on_commit([account.update for account in books.accounts.values()])
+            self._open = True
+            self._health.fine("store")
+            log.info("store open", positions=len(books.accounts), applied=books.applied)
+            async with self._connection, asyncio.TaskGroup() as group:
+                group.create_task(self._connection.failed(), name="connection")
+                group.create_task(self._disk_failed(), name="disk")
+                group.create_task(self._applier.run(), name="applier")
+                group.create_task(self._publisher.run(), name="publisher")
+                for shard in range(self._market.shards):
+                    group.create_task(self._follow(shard), name=f"shard {shard}")
+
+    async def stop(self) -> None:
+        """Nothing has to be put in order: what is committed and not yet published is published at the next start."""
+
+    def snapshot(self) -> list[PositionUpdate]:
+        """Every committed position: all symbols of the market, and any other that has fills.
+
+        Raises:
+            Refused: UNAVAILABLE, before the database is open.
+        """
+        if not self._open:
+            raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
+        return list(self.updates.rows.values())
+
+    def position(self, symbol: str) -> Position:
+        """One committed position.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE, before the database is open.
+        """
+        self.snapshot()
+        if symbol not in self.updates.rows:
+            raise Refused(Refusal.UNKNOWN_SYMBOL, symbol)
+        return self.updates.rows[symbol].position
+
+    async def report(self, fill: Fill) -> tuple[Position, bool]:
+        """Record a fill executed elsewhere. Returns the position with it applied, and whether it is new.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; INVALID_FIELD for a price off the tick; FILL_CONTRADICTS; UNAVAILABLE;
+                OUTCOME_UNKNOWN.
+        """
+        if not self._open:
+            raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
+        instrument = self._market.symbols.get(fill.symbol)
+        if instrument is None:
+            raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
+        try:
+            check_tick("price", fill.price, instrument.tick)
+            new = await self._recorder.record(fill)
+        except FieldError as error:
+            raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
+        except Refused as refused:
+            REPORTS.labels(refused.refusal.slug).inc()
+            log.warning("report refused", fill_id=fill.fill_id, symbol=fill.symbol, reason=str(refused))
+            raise
+        except sqlite3.Error as error:
+            self._disk_failure.put_nowait(error)
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the ledger's disk fails") from error
+        REPORTS.labels("recorded" if new else "seen before").inc()
+        return self.position(fill.symbol), new
+
+    async def _follow(self, shard: int) -> None:
+        """Feed the applier with one shard's fills, from the first that is not applied."""
+        start = FromSequence(self._applier.books.applied.get(shard, 0) + 1)
+        stream, filters = subjects.market_stream(shard), [subjects.fills(shard, "*")]
+        tail = Tail(self._connection, stream, filters, start, name="ledger")
+        async for batch in tail.batches():
+            await self._applier.feed(shard, batch, tail.current)
+
+    def _on_commit(self, updates: list[PositionUpdate]) -> None:
+        """Show what is committed, and have it published."""
+        for update in updates:
+            self.updates.publish(update.symbol, update)
+            self._publisher.offer(update)
+
+    async def _disk_failed(self) -> None:
+        """Wait for a reader to find the disk failing; the applier finds it by itself."""
+        raise await self._disk_failure.get()

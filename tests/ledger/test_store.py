@@ -1,0 +1,132 @@
+"""What is committed is there after reopening, whole or not at all."""
+
+import sqlite3
+from datetime import timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from ledger.positions import Books, Delivery, Fault, FillKey, Reason, fold
+from ledger.store import Store, StoreUnusable
+from support.builders import NOW, recorded_fill
+from wire.messages import RecordedFill
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "ledger.sqlite"
+
+
+def delivery(sequence: int, *fills: RecordedFill, shard: int = 0) -> Delivery:
+    return Delivery(shard, sequence, fills[0].symbol, b"payload", list(fills))
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    """What another reader of the file sees."""
+    with sqlite3.connect(path) as reader:
+        return reader.execute(query).fetchall()
+
+
+async def test_a_new_file_is_empty_and_durable(path: Path) -> None:
+    async with Store(path) as store:
+        assert await store.load() == Books()
+    assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+    assert rows(path, "PRAGMA user_version") == [(1,)]
+
+
+async def test_a_commit_is_there_after_reopening(path: Path) -> None:
+    far = NOW.astimezone(timezone(timedelta(hours=-5)))
+    last = recorded_fill(
+        number=2, side="sell", quantity=9, price=Decimal("0.000000001"), limit_price=Decimal("1E+3"), created_at=far
+    )
+    changes = fold(Books(), {}, [delivery(3, recorded_fill(number=1)), delivery(5, last)])
+    async with Store(path) as store:
+        await store.commit(changes, NOW)
+    async with Store(path) as store:
+        books = await store.load()
+    assert books.accounts == changes.accounts
+    assert books.applied == {0: 5}
+    assert rows(path, "SELECT symbol, net_quantity, position_version, last_fill_id, updated_at FROM positions") == [
+        ("AAA", 8, 2, "AAA-f2", "2026-01-05T09:30:00.000000+00:00")
+    ]
+
+
+async def test_fills_are_found_by_id_with_all_their_content(path: Path) -> None:
+    fills = [recorded_fill("AAA", fill_id="x-1"), recorded_fill("BBB", fill_id="x-1"), recorded_fill("AAA", 2)]
+    changes = fold(Books(), {}, [delivery(sequence, fill) for sequence, fill in enumerate(fills, 1)])
+    async with Store(path) as store:
+        await store.commit(changes, NOW)
+        found = await store.recorded(["x-1", "never"])
+    assert found == {FillKey("AAA", "x-1"): fills[0], FillKey("BBB", "x-1"): fills[1]}
+
+
+async def test_what_is_set_aside_is_kept_with_its_payload(path: Path) -> None:
+    poison = Delivery(1, 4, "AAA", b"\xff?", [], Fault(Reason.UNREADABLE, "no JSON"))
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [poison]), NOW)
+        assert (await store.load()).applied == {1: 4}
+    assert rows(path, "SELECT shard, sequence, symbol, reason, detail, payload FROM quarantine") == [
+        (1, 4, "AAA", "unreadable", "no JSON", b"\xff?")
+    ]
+
+
+async def test_a_transaction_that_fails_changes_nothing(path: Path) -> None:
+    first = fold(Books(), {}, [delivery(1, recorded_fill(number=1))])
+    async with Store(path) as store:
+        await store.commit(first, NOW)
+        books = await store.load()
+        with pytest.raises(sqlite3.IntegrityError):
+            await store.commit(
+                fold(Books(), {}, [delivery(2, recorded_fill("BBB")), delivery(3, recorded_fill())]), NOW
+            )
+        assert await store.load() == books
+        await store.commit(fold(books, {}, [delivery(2, recorded_fill(number=2))]), NOW)
+        assert (await store.load()).applied == {0: 2}
+
+
+async def test_a_second_ledger_is_kept_out_of_the_file(path: Path) -> None:
+    async with Store(path):
+        with pytest.raises(StoreUnusable, match="in use by another ledger"):
+            await Store(path).__aenter__()
+    async with Store(path) as store:
+        assert await store.load() == Books()
+
+
+async def test_another_schema_version_is_refused_with_both_named(path: Path) -> None:
+    async with Store(path):
+        pass
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA user_version = 7")
+    with pytest.raises(StoreUnusable, match="schema version 7, and this ledger works with 1"):
+        await Store(path).__aenter__()
+
+
+async def test_another_programs_database_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as file:
+        file.execute("CREATE TABLE someone_elses (x)")
+    with pytest.raises(StoreUnusable, match="schema version 0"):
+        await Store(path).__aenter__()
+
+
+async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
+    with sqlite3.connect(path) as file:
+        file.execute("DELETE FROM fills")
+    async with Store(path) as store:
+        with pytest.raises(StoreUnusable, match="position of AAA is missing"):
+            await store.load()
+
+
+@pytest.fixture
+def no_database(tmp_path: Path) -> Path:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"not a database" * 1000)
+    return path
+
+
+async def test_a_file_that_is_no_database_fails(no_database: Path) -> None:
+    with pytest.raises(sqlite3.DatabaseError):
+        await Store(no_database).__aenter__()
