@@ -1,0 +1,32 @@
+"""`python -m maker`: assemble the service and run it."""
+
+from jet.connection import Connection
+from maker.api import routes
+from maker.service import Maker, MakerSettings
+from runtime import logs
+from runtime.app import create_app
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.serve import run, serve
+from runtime.settings import load
+
+
+async def main() -> None:
+    """Run the maker until it is told to stop."""
+    settings = load(MakerSettings, "maker")
+    logs.configure("maker", settings.stack.log_level)
+    health = Health("maker", "nats", "positions", "market")
+    connection = Connection(settings.stack.url, "maker", health)
+    maker = Maker(settings, connection, health, utc_now)
+    app = create_app(
+        title="Quotestream maker",
+        description="Keeps one quote active on every symbol, priced from the newest committed position.",
+        health=health,
+        routes=routes(maker),
+        before=maker.count,
+    )
+    await serve(app, settings, maker.run, maker.stop)
+
+
+if __name__ == "__main__":
+    run(main)

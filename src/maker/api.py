@@ -1,0 +1,35 @@
+"""The maker's HTTP routes."""
+
+from litestar import get, post
+from litestar.types import ControllerRouterHandler
+
+from maker.service import Maker
+from maker.status import MakerStatus
+
+
+def routes(maker: Maker) -> list[ControllerRouterHandler]:
+    """The handlers of one maker."""
+
+    @get("/status", summary="What the maker does about each symbol", tags=["maker"])
+    async def get_status() -> MakerStatus:
+        return maker.status()
+
+    @post(
+        "/pause",
+        status_code=200,
+        summary="Kill switch: stop quoting and withdraw everything",
+        description=(
+            "Withdraws the quote of every symbol, whoever made it, and answers when all of them are known to execute"
+            " no more. 503: quoting has stopped, but that is not known of every quote yet; pause again. It stops this"
+            " maker only, until it is resumed or restarted: pause every maker that runs."
+        ),
+        tags=["maker"],
+    )
+    async def post_pause() -> MakerStatus:
+        return await maker.pause()
+
+    @post("/resume", status_code=200, summary="Quote again", tags=["maker"])
+    async def post_resume() -> MakerStatus:
+        return maker.resume()
+
+    return [get_status, post_pause, post_resume]

@@ -1,0 +1,261 @@
+"""What to do now about one symbol: a view of the world and our own memory in, one step out. Pure.
+
+The theory. A symbol is as it should be while its latest quote is live, was made from the newest position, and is not
+yet due for a refresh. Otherwise one proposal is due, and every maker comes to the same one: the newest position's
+version, and the attempt after the last one known to have been tried.
+
+| latest quote event          | live                           | not live                       |
+| --------------------------- | ------------------------------ | ------------------------------ |
+| of the newest position      | attempt + 1 when a refresh is due | attempt + 1                 |
+| of an older position, or none | attempt 1 replaces it        | attempt 1                      |
+| of a newer position         | wait for our position feed     | wait for our position feed     |
+
+What holds a due proposal back:
+- A maker that was rejected, or failed, backs off. A newer position version ends that: newest position wins.
+- A spare waits until nobody else has done it. It counts from when something became due and the log then stood still.
+- Fills that no position update shows yet: a quote would be for an old version. This patience ends, so that a ledger
+  that is away does not silence the market: the newest position known is acted on then.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from wire import ids
+from wire.market import SymbolMarket
+from wire.messages import Position, Quote
+
+REFRESH_AT = 2 / 3
+"""The part of a quote's life after which it is replaced by the next attempt."""
+
+LEDGER_PATIENCE = timedelta(seconds=1)
+"""How long after a fill the position update it leads to is waited for."""
+
+FIRST_DELAY = 0.1
+"""Seconds to back off after the first failure; doubled with each further one."""
+
+LONGEST_DELAY = 5.0
+"""Seconds: the longest a maker backs off."""
+
+WaitState = Literal["waiting_for_feeds", "waiting_for_position", "quoting", "backing_off", "standing_by", "paused"]
+Trigger = Literal["first", "position", "refresh", "expired", "exhausted", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until`, or, without it, before something changes."""
+
+    state: WaitState
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Quote this position, as this attempt. `trigger` says what made it due, `replaces` the latest quote's id."""
+
+    position: Position
+    attempt: int
+    trigger: Trigger
+    replaces: str | None
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(position version, attempt), as the exchange orders quotes."""
+        return (self.position.position_version, self.attempt)
+
+    @property
+    def quote_id(self) -> str:
+        """The id of the quote proposed."""
+        return ids.quote_id(self.position.symbol, *self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A quote of ours is live although it should not be: it became active when we had given it up."""
+
+    quote_id: str
+
+
+Step = Wait | Propose | Withdraw
+
+
+@dataclass(slots=True)
+class View:
+    """What is known of a symbol from outside.
+
+    Attributes:
+        market: the fold of its market log.
+        position: the newest position update, None before any.
+        current: whether both feeds have caught up and are heard of.
+        paused: whether the operator wants nothing quoted.
+        filled_at: when the newest fill was seen here, None before any.
+    """
+
+    market: SymbolMarket
+    position: Position | None = None
+    current: bool = False
+    paused: bool = False
+    filled_at: datetime | None = None
+
+
+class Due(NamedTuple):
+    """Since when something is due, with the latest quote event standing at `event`."""
+
+    event: tuple[int, int]
+    since: datetime
+
+
+@dataclass(slots=True)
+class Memory:
+    """What this process learned by itself. Losing it costs a few refused requests.
+
+    Attributes:
+        published: the exchange's newest answer to a quote of ours; it may be ahead of the market feed.
+        asked: ids of the quotes sent to the exchange that are not known to be refused, replaced or withdrawn.
+        dead: the newest (position version, attempt) that can never become active.
+        failures: in a row, at `failed_version`.
+        failed_version: the position version that failed.
+        not_before: when to try that version again.
+        due: kept by `decide`.
+    """
+
+    published: Quote | None = None
+    asked: set[str] = field(default_factory=set)
+    dead: tuple[int, int] = (-1, 0)
+    failures: int = 0
+    failed_version: int = -1
+    not_before: datetime | None = None
+    due: Due | None = None
+
+    def succeeded(self, quote: Quote) -> None:
+        """The exchange says that a quote of ours is active."""
+        self.published = quote
+        self.asked = {quote.quote_id}
+        self.forgive()
+
+    def died(self, version: tuple[int, int]) -> None:
+        """This attempt can never become active: never try it again."""
+        self.dead = max(self.dead, version)
+
+    def failed(self, position_version: int, now: datetime, jitter: float) -> datetime:
+        """An attempt at this version failed: back off. Returns until when. `jitter` is from 0 to 1."""
+        self.failures = self.failures + 1 if position_version == self.failed_version else 1
+        self.failed_version = position_version
+        self.not_before = now + timedelta(seconds=delay(self.failures, jitter))
+        return self.not_before
+
+    def forgive(self) -> None:
+        """Back off no more."""
+        self.failures = 0
+        self.failed_version = -1
+        self.not_before = None
+
+
+def delay(failures: int, jitter: float) -> float:
+    """Seconds to wait after so many failures in a row: doubling up to a bound, of which jitter takes up to half."""
+    doubled = FIRST_DELAY * 2.0 ** min(failures - 1, 16)
+    return min(LONGEST_DELAY, doubled) * (0.5 + jitter / 2)
+
+
+def decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> Step:
+    """The step to take now. `standby` is how long this maker leaves things to others first.
+
+    Changes nothing but `memory.due`.
+    """
+    step = due(view, memory, now)
+    if not isinstance(step, Propose):
+        memory.due = None
+        return step
+    if memory.due is None or memory.due.event != view.market.version:
+        memory.due = Due(view.market.version, now)
+    backing_off = memory.not_before if memory.failed_version == step.position.position_version else None
+    if backing_off is not None and now < backing_off:
+        return Wait("backing_off", backing_off)
+    standing_by = memory.due.since + standby
+    if now < standing_by:
+        return Wait("standing_by", standing_by)
+    return step
+
+
+def due(view: View, memory: Memory, now: datetime) -> Step:
+    """What should be done about the symbol now, whoever does it."""
+    version, quote_id, quote = _latest(view, memory)
+    live = quote is not None and _live(quote, now)
+    if view.paused:
+        if quote is not None and live and quote.quote_id in memory.asked:
+            return Withdraw(quote.quote_id)
+        return Wait("paused")
+    if not view.current:
+        return Wait("waiting_for_feeds")
+    position = known_position(view)
+    if position is None or version[0] > position.position_version:
+        return Wait("waiting_for_position")
+    same = version[0] == position.position_version
+    if quote is not None and live and same and now < refresh_at(quote):
+        return Wait("quoting", refresh_at(quote))
+    if view.market.fill_number > position.position_version and view.filled_at is not None:
+        patient_until = view.filled_at + LEDGER_PATIENCE
+        if now < patient_until:
+            return Wait("waiting_for_position", patient_until)
+    trigger = _trigger(quote, live, now) if same else "first" if version[0] < 0 else "position"
+    tried = (attempt for of, attempt in (version, memory.dead) if of == position.position_version)
+    return Propose(position, max(tried, default=0) + 1, trigger, quote_id)
+
+
+def superseded(view: View, step: Propose) -> str | None:
+    """Why there is no more point in an attempt that is under way, None while there is."""
+    if view.paused:
+        return "paused"
+    if view.position is not None and view.position.position_version > step.position.position_version:
+        return "the position moved on"
+    if view.market.version >= step.version:
+        return "its quote, or a newer one, is in the market log"
+    return None
+
+
+def known_position(view: View) -> Position | None:
+    """The newest position; flat at version 0 if the symbol never traded. None while it cannot be known."""
+    if view.position is not None:
+        return view.position
+    if view.market.fill_number:
+        return None
+    return Position(symbol=view.market.symbol, net_quantity=0, position_version=0)
+
+
+def live_quote(view: View, memory: Memory, now: datetime) -> Quote | None:
+    """The symbol's quote, if orders can execute on it at `now`."""
+    quote = _latest(view, memory).quote
+    return quote if quote is not None and _live(quote, now) else None
+
+
+def refresh_at(quote: Quote) -> datetime:
+    """When the quote is due for a refresh."""
+    return quote.activated_at + REFRESH_AT * (quote.expires_at - quote.activated_at)
+
+
+class _Latest(NamedTuple):
+    """The latest quote event: its (position version, attempt), its id, and its quote unless it was withdrawn."""
+
+    version: tuple[int, int]
+    quote_id: str | None
+    quote: Quote | None
+
+
+def _latest(view: View, memory: Memory) -> _Latest:
+    own = memory.published
+    if own is not None and (own.position_version, own.attempt) > view.market.version:
+        return _Latest((own.position_version, own.attempt), own.quote_id, own)
+    event = view.market.event
+    return _Latest(view.market.version, event.quote_id if event else None, view.market.quote())
+
+
+def _live(quote: Quote, now: datetime) -> bool:
+    return now < quote.expires_at and bool(quote.remaining_bid_quantity or quote.remaining_ask_quantity)
+
+
+def _trigger(quote: Quote | None, live: bool, now: datetime) -> Trigger:
+    if quote is None:
+        return "withdrawn"
+    if live:
+        return "refresh"
+    return "expired" if now >= quote.expires_at else "exhausted"

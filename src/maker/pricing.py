@@ -1,0 +1,82 @@
+"""Guéant–Lehalle–Fernandez-Tapia's stationary quotes, in exact decimal arithmetic.
+
+With q the inventory in lots, and γ, k, A, σ as `Instrument` gives them:
+
+    c₁ = (1/γ)·ln(1 + γ/k)
+    c₂ = √( σ²γ/(2kA) · (1 + γ/k)^(1 + k/γ) )
+    δ_bid = c₁ + (2q + 1)·c₂/2        bid = reference − δ_bid, down to the tick
+    δ_ask = c₁ − (2q − 1)·c₂/2        ask = reference + δ_ask, up to the tick
+
+c₁ is what order flow alone would make the half-spread, c₂ is by how much a lot of inventory shifts both prices. There
+is no time in it, so that the same inventory gives the same prices whenever, wherever, and however often it is asked.
+Only +, −, ×, ÷, ln, exp and √ are used, which `decimal` rounds correctly at a fixed precision: the same digits
+come out on every platform. (Its `power` promises less, hence exp(y·ln x).)
+"""
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from functools import cache
+from typing import NamedTuple
+
+from wire.instruments import Instrument
+from wire.units import FieldError, ceil_to_tick, check_price, floor_to_tick
+
+CONTEXT = Context(prec=50, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
+"""50 digits: a price has up to 24, and ln(1 + γ/k) loses as many as γ/k has leading zeros."""
+
+
+class Coefficients(NamedTuple):
+    """c₁ and c₂, in units of price."""
+
+    c1: Decimal
+    c2: Decimal
+
+
+class HalfSpreads(NamedTuple):
+    """How far below and above the reference price bid and ask are; negative when inventory pulls one across."""
+
+    bid: Decimal
+    ask: Decimal
+
+
+class Prices(NamedTuple):
+    """Bid and ask on the tick. None: the model's price is no price (not above zero, or beyond the largest)."""
+
+    bid: Decimal | None
+    ask: Decimal | None
+
+
+@cache
+def coefficients(instrument: Instrument) -> Coefficients:
+    """The two numbers the model boils down to, for one instrument."""
+    gamma, k, a, sigma = instrument.gamma, instrument.k, instrument.a, instrument.sigma
+    with localcontext(CONTEXT):
+        log = (1 + gamma / k).ln()
+        c1 = log / gamma
+        c2 = (sigma * sigma * gamma / (2 * k * a) * ((1 + k / gamma) * log).exp()).sqrt()
+    return Coefficients(c1, c2)
+
+
+def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
+    """δ_bid and δ_ask at an inventory of `net_quantity` lots."""
+    c1, c2 = coefficients(instrument)
+    with localcontext(CONTEXT):
+        return HalfSpreads(c1 + (2 * net_quantity + 1) * c2 / 2, c1 - (2 * net_quantity - 1) * c2 / 2)
+
+
+def prices(instrument: Instrument, net_quantity: int) -> Prices:
+    """Bid and ask at an inventory of `net_quantity` lots; where both are prices, the bid is below the ask."""
+    delta = half_spreads(instrument, net_quantity)
+    with localcontext(CONTEXT):
+        bid = floor_to_tick(instrument.reference_price - delta.bid, instrument.tick)
+        ask = ceil_to_tick(instrument.reference_price + delta.ask, instrument.tick)
+        # Where rounding leaves nothing of the spread, one tick is the least it can be.
+        ask = max(ask, bid + instrument.tick)
+    return Prices(_price(bid), _price(ask))
+
+
+def _price(value: Decimal) -> Decimal | None:
+    try:
+        check_price("price", value)
+    except FieldError:
+        return None
+    return value

@@ -1,0 +1,63 @@
+"""What to ask for: a position and an attempt in, a quote out. The same on any node, byte for byte (I12)."""
+
+from decimal import Decimal
+
+import msgspec
+
+from maker.pricing import prices
+from wire import ids
+from wire.instruments import Instrument
+from wire.messages import Position, PutQuote, QuoteRequest, Reservation, ReservationRequest
+
+_NO_PRICE = Decimal(0)
+
+
+def fair_share(limit: int, symbols: int) -> int:
+    """The lots of one side of the global limit that each of `symbols` symbols may ask for: at least one."""
+    return max(1, limit // symbols)
+
+
+def propose(instrument: Instrument, share: int, position: Position, attempt: int) -> PutQuote | None:
+    """The quote for a position, before anything is granted.
+
+    A side whose price is no price has price and quantity 0. None: both have, there is nothing to quote.
+    """
+    bid, ask = prices(instrument, position.net_quantity)
+    if bid is None and ask is None:
+        return None
+    quantity = min(instrument.quote_size, share)
+    quote_id = ids.quote_id(position.symbol, position.position_version, attempt)
+    quote = QuoteRequest(
+        quote_id=quote_id,
+        reservation_id=ids.reservation_id(quote_id),
+        position_version=position.position_version,
+        attempt=attempt,
+        bid_price=_NO_PRICE if bid is None else bid,
+        bid_quantity=0 if bid is None else quantity,
+        ask_price=_NO_PRICE if ask is None else ask,
+        ask_quantity=0 if ask is None else quantity,
+    )
+    return PutQuote(symbol=position.symbol, quote=quote)
+
+
+def reservation_request(proposal: PutQuote) -> ReservationRequest:
+    """Ask to hold exposure for the whole proposal."""
+    return ReservationRequest(
+        quote_id=proposal.quote.quote_id,
+        symbol=proposal.symbol,
+        bid_quantity=proposal.quote.bid_quantity,
+        ask_quantity=proposal.quote.ask_quantity,
+    )
+
+
+def shrink(proposal: PutQuote, reservation: Reservation) -> PutQuote | None:
+    """The proposal, no larger than what was granted for it. None: nothing was, or no longer is."""
+    quote = proposal.quote
+    bid = min(quote.bid_quantity, reservation.reserved_bid_quantity)
+    ask = min(quote.ask_quantity, reservation.reserved_ask_quantity)
+    if reservation.state != "active" or not (bid or ask):
+        return None
+    granted = msgspec.structs.replace(
+        quote, reservation_id=reservation.reservation_id, bid_quantity=bid, ask_quantity=ask
+    )
+    return PutQuote(symbol=proposal.symbol, quote=granted)

@@ -1,0 +1,211 @@
+"""The maker's shell: two feeds into one view a symbol, one quoter a symbol, and the kill switch.
+
+Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
+from the last quote event and the last fills of each. A symbol is acted on only while both feeds are current.
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+
+import msgspec
+import structlog
+from msgspec import Meta
+
+from jet.connection import Connection
+from jet.tail import LastPerSubject, Message, Tail
+from maker import metrics
+from maker.proposal import fair_share
+from maker.quoter import Quoter
+from maker.status import MakerStatus
+from runtime.clock import Clock
+from runtime.health import Health
+from runtime.settings import Port, Seconds, ServiceSettings
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import PositionUpdate, QuoteEvent, RecordedFill
+
+PAUSE_DEADLINE = 5.0
+"""Seconds a pause may take until every withdrawal is known done."""
+
+STOP_DEADLINE = 2.0
+"""Seconds for withdrawing our own quotes when the process stops."""
+
+log = structlog.get_logger()
+
+_positions = msgspec.json.Decoder(PositionUpdate)
+_quote_events = msgspec.json.Decoder(QuoteEvent)
+_fills = msgspec.json.Decoder(list[RecordedFill])
+
+
+class MakerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The maker's settings.
+
+    Attributes:
+        standby_delay: seconds to leave everything that is due to other makers first; a spare sets 1 or so.
+        rpc_timeout: seconds to wait for an answer before the identical request is sent again.
+    """
+
+    port: Port = 8004
+    standby_delay: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    rpc_timeout: Seconds = 1.0
+
+
+class Maker:
+    """The service. `run` it until cancelled; `stop` it first."""
+
+    def __init__(self, settings: MakerSettings, connection: Connection, health: Health, clock: Clock) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._health = health
+        self._clock = clock
+        market = settings.market
+        share = fair_share(market.limit, len(market.symbols))
+        self._quoters = {
+            symbol: Quoter(
+                symbol,
+                instrument,
+                share,
+                connection,
+                clock,
+                standby=timedelta(seconds=settings.standby_delay),
+                rpc_timeout=settings.rpc_timeout,
+            )
+            for symbol, instrument in market.symbols.items()
+        }
+        self._shards = {symbol: subjects.shard_of(symbol, market.shards) for symbol in market.symbols}
+        self._positions_current = False
+        self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
+        self._paused = False
+
+    async def run(self) -> None:
+        """Follow the feeds and keep every symbol quoted until cancelled."""
+        async with self._connection, asyncio.TaskGroup() as group:
+            group.create_task(self._connection.failed())
+            group.create_task(self._follow_positions())
+            for shard in self._market_current:
+                group.create_task(self._follow_market(shard))
+            for quoter in self._quoters.values():
+                group.create_task(quoter.run())
+
+    async def stop(self) -> None:
+        """Withdraw the quotes that this process made, as far as that can be known in time; the rest expire."""
+        unknown = await self._end_quotes(own_only=True, timeout=STOP_DEADLINE)
+        if unknown:
+            log.warning("stopping with withdrawals not confirmed", symbols=unknown)
+
+    # --- the kill switch ----------------------------------------------------------------------------------------------
+
+    async def pause(self) -> MakerStatus:
+        """Stop quoting, and withdraw the quote of every symbol, whoever made it. Pausing again is harmless.
+
+        Raises:
+            Refused: OUTCOME_UNKNOWN: quoting has stopped, but a quote may still be active. Ask again.
+        """
+        if not self._paused:
+            log.warning("paused")
+        self._paused = True
+        unknown = await self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE)
+        if unknown:
+            log.error("paused with withdrawals not confirmed", symbols=unknown)
+            raise Refused(
+                Refusal.OUTCOME_UNKNOWN, f"paused, but quotes may still be active on {', '.join(unknown)}: pause again"
+            )
+        return self.status()
+
+    def resume(self) -> MakerStatus:
+        """Quote again. Resuming what is not paused is harmless."""
+        if self._paused:
+            log.warning("resumed")
+        self._paused = False
+        for quoter in self._quoters.values():
+            quoter.resume()
+        return self.status()
+
+    async def _end_quotes(self, *, own_only: bool, timeout: float) -> list[str]:
+        """Stop quoting and end the quotes, all symbols at once. Returns the symbols where that is not known done."""
+        for quoter in self._quoters.values():
+            quoter.pause()
+
+        async def unconfirmed(quoter: Quoter) -> str | None:
+            try:
+                async with asyncio.timeout(timeout):
+                    await quoter.end_quote(own_only=own_only)
+            except TimeoutError:
+                return quoter.symbol
+            return None
+
+        symbols = await asyncio.gather(*(unconfirmed(quoter) for quoter in self._quoters.values()))
+        return [symbol for symbol in symbols if symbol]
+
+    def status(self) -> MakerStatus:
+        """What the maker does about each symbol now."""
+        return MakerStatus(paused=self._paused, symbols=[quoter.status() for quoter in self._quoters.values()])
+
+    def count(self) -> None:
+        """Set the gauges that are read off state."""
+        metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
+
+    # --- feeds --------------------------------------------------------------------------------------------------------
+
+    async def _follow_positions(self) -> None:
+        tail = Tail(
+            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], LastPerSubject(), name="maker-positions"
+        )
+        async for batch in tail.batches():
+            for message in batch:
+                self._on_position(message)
+            if self._positions_current != tail.current:
+                self._positions_current = tail.current
+                self._feeds_changed()
+
+    async def _follow_market(self, shard: int) -> None:
+        stream = subjects.market_stream(shard)
+        filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
+        tail = Tail(self._connection, stream, filters, LastPerSubject(), name="maker-market")
+        async for batch in tail.batches():
+            for message in batch:
+                self._on_market(message)
+            if self._market_current[shard] != tail.current:
+                self._market_current[shard] = tail.current
+                self._feeds_changed()
+
+    def _on_position(self, message: Message) -> None:
+        quoter = self._quoters.get(subjects.last_token(message.subject))
+        if quoter is None:
+            return
+        try:
+            quoter.moved(_positions.decode(message.data))
+        except msgspec.DecodeError:
+            log.exception("unreadable position", subject=message.subject, sequence=message.sequence)
+
+    def _on_market(self, message: Message) -> None:
+        quoter = self._quoters.get(subjects.last_token(message.subject))
+        if quoter is None:
+            return
+        market = quoter.view.market
+        try:
+            if message.subject.startswith("quotes."):
+                market.apply_quote(message.sequence, _quote_events.decode(message.data))
+            elif market.apply_fills(message.sequence, _fills.decode(message.data)):
+                quoter.view.filled_at = self._clock()
+        except msgspec.DecodeError:
+            log.exception("unreadable market event", subject=message.subject, sequence=message.sequence)
+        quoter.wake()
+
+    def _feeds_changed(self) -> None:
+        """Tell health and the quoters which feeds are current."""
+        behind = [subjects.market_stream(shard) for shard, current in self._market_current.items() if not current]
+        if self._positions_current:
+            self._health.fine("positions")
+        else:
+            self._health.waits("positions", f"{subjects.POSITIONS_STREAM} is not current")
+        if behind:
+            self._health.waits("market", f"{', '.join(behind)} not current")
+        else:
+            self._health.fine("market")
+        for symbol, quoter in self._quoters.items():
+            current = self._positions_current and self._market_current[self._shards[symbol]]
+            if quoter.view.current != current:
+                quoter.view.current = current
+                quoter.wake()

@@ -1,0 +1,75 @@
+"""What `GET /status` tells: per symbol, what the maker knows, what it does, and what it does next. Pure."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from maker.plan import Memory, Propose, Step, View, Wait, WaitState, Withdraw, known_position, live_quote
+from wire.messages import Attempt, Id, Symbol, Time, Version
+
+
+class LastRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """What was last refused, rejected or not answered."""
+
+    at: Time
+    quote_id: Id
+    reason: str
+
+
+class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One symbol.
+
+    Attributes:
+        state: what the maker does about it.
+        position_version: of the newest position known; null while it is not known.
+        net_quantity: the inventory of that position, in lots.
+        quote_id: the quote that is active, whoever made it; null if none is.
+        attempt: of the quote being proposed, or else of the active one.
+        last_refusal: the last since the process started.
+        next_action_at: when the maker acts if nothing changes before.
+    """
+
+    symbol: Symbol
+    state: WaitState | Literal["proposing", "withdrawing"]
+    position_version: Version | None
+    net_quantity: int | None
+    quote_id: Id | None
+    attempt: Attempt | None
+    last_refusal: LastRefusal | None
+    next_action_at: Time | None
+
+
+class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /status`, `POST /pause` and `POST /resume`."""
+
+    paused: bool
+    symbols: list[SymbolStatus]
+
+
+def symbol_status(
+    view: View, memory: Memory, step: Step, last_refusal: LastRefusal | None, now: datetime
+) -> SymbolStatus:
+    """The status of one symbol at `now`."""
+    position = known_position(view)
+    quote = live_quote(view, memory, now)
+    attempt = quote.attempt if quote else None
+    state: WaitState | Literal["proposing", "withdrawing"]
+    until: datetime | None = None
+    match step:
+        case Wait():
+            state, until = step.state, step.until
+        case Propose():
+            state, attempt = "proposing", step.attempt
+        case Withdraw():
+            state = "withdrawing"
+    return SymbolStatus(
+        symbol=view.market.symbol,
+        state=state,
+        position_version=position.position_version if position else None,
+        net_quantity=position.net_quantity if position else None,
+        quote_id=quote.quote_id if quote else None,
+        attempt=attempt,
+        last_refusal=last_refusal,
+        next_action_at=until,
+    )

@@ -1,0 +1,380 @@
+"""The plan: what is due, what holds it back, and that makers left alone end up with one quote and rest."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import NOW, quote_activated, recorded_fill
+
+from maker.plan import (
+    FIRST_DELAY,
+    LEDGER_PATIENCE,
+    LONGEST_DELAY,
+    Memory,
+    Propose,
+    Step,
+    Trigger,
+    View,
+    Wait,
+    Withdraw,
+    decide,
+    delay,
+    due,
+    live_quote,
+    superseded,
+)
+from wire import ids
+from wire.market import SymbolMarket
+from wire.messages import Position, QuoteActivated, QuoteWithdrawn
+
+NO_STANDBY = timedelta(0)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def view(position_version: int | None = None, **changes: Any) -> View:
+    """AAA with current feeds: a position of that version, or none, and nothing in the market log."""
+    position = None
+    if position_version is not None:
+        position = Position(symbol="AAA", net_quantity=0, position_version=position_version)
+    return View(**({"market": SymbolMarket("AAA"), "position": position, "current": True} | changes))
+
+
+def activated(of: View, version: int, attempt: int, *, when: float = 0.0, lifetime: float = 30.0) -> View:
+    """The quote's activation, folded."""
+    event = quote_activated(position_version=version, attempt=attempt, activated_at=at(when), lifetime=lifetime)
+    of.market.apply_quote(of.market.head + 1, event)
+    return of
+
+
+def withdrawn(of: View) -> View:
+    """The latest quote's withdrawal, folded."""
+    event = of.market.event
+    assert event is not None
+    of.market.apply_quote(
+        of.market.head + 1,
+        QuoteWithdrawn(
+            symbol="AAA",
+            quote_id=event.quote_id,
+            reservation_id=event.reservation_id,
+            position_version=event.position_version,
+            attempt=event.attempt,
+            withdrawn_at=NOW,
+        ),
+    )
+    return of
+
+
+def filled(of: View, number: int, *, bid: int = 10, ask: int = 9, when: float = 0.0) -> View:
+    """A fill that leaves that much, folded."""
+    fill = recorded_fill(number=number, remaining_bid_quantity=bid, remaining_ask_quantity=ask)
+    of.market.apply_fills(of.market.head + 1, [fill])
+    of.filled_at = at(when)
+    return of
+
+
+def published(memory: Memory, version: int, attempt: int, *, lifetime: float = 30.0) -> Memory:
+    """The exchange's answer that this quote of ours is active."""
+    market = SymbolMarket("AAA")
+    market.apply_quote(1, quote_activated(position_version=version, attempt=attempt, lifetime=lifetime))
+    quote = market.quote()
+    assert quote is not None
+    memory.succeeded(quote)
+    return memory
+
+
+def step(of: View, seconds: float = 0.0, memory: Memory | None = None, standby: float = 0.0) -> Step:
+    return decide(of, memory or Memory(), at(seconds), timedelta(seconds=standby))
+
+
+def told(of: Step) -> tuple[int, int, Trigger, str | None]:
+    """A proposal as (position version, attempt, trigger, replaces)."""
+    assert isinstance(of, Propose)
+    return (*of.version, of.trigger, of.replaces)
+
+
+# --- what is due --------------------------------------------------------------------------------------------------
+
+DUE = {
+    "nothing was ever quoted": (view(0), 0, (0, 1, "first", None)),
+    "no position was ever published, nothing was ever filled": (view(None), 0, (0, 1, "first", None)),
+    "a live quote is of an older position": (activated(view(7), 5, 3), 0, (7, 1, "position", "AAA-v5-a3")),
+    "a dead quote is of an older position": (activated(view(7), 5, 3), 99, (7, 1, "position", "AAA-v5-a3")),
+    "two thirds of its life are over": (activated(view(5), 5, 3), 20, (5, 4, "refresh", "AAA-v5-a3")),
+    "it has expired": (activated(view(5), 5, 3), 30, (5, 4, "expired", "AAA-v5-a3")),
+    "it was withdrawn": (withdrawn(activated(view(5), 5, 3)), 1, (5, 4, "withdrawn", "AAA-v5-a3")),
+    "it was filled away": (
+        filled(activated(view(5), 5, 3), 5, bid=0, ask=0),
+        1,
+        (5, 4, "exhausted", "AAA-v5-a3"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DUE)
+def test_a_proposal_is_due_when(case: str) -> None:
+    of, seconds, expected = DUE[case]
+    assert told(step(of, seconds)) == expected
+
+
+WAITS = {
+    "a feed is not current": (view(0, current=False), 0, Wait("waiting_for_feeds")),
+    "it was paused": (view(0, paused=True), 0, Wait("paused")),
+    "its quote is live and of the newest position": (activated(view(5), 5, 3), 10, Wait("quoting", at(20))),
+    "one side of its quote is left": (
+        filled(activated(view(5), 5, 3), 5, bid=0, ask=1),
+        10,
+        Wait("quoting", at(20)),
+    ),
+    "its quote is of a position that is not known here yet": (
+        activated(view(5), 6, 1),
+        0,
+        Wait("waiting_for_position"),
+    ),
+    "even the dead quote is of a position that is not known here yet": (
+        activated(view(5), 6, 1),
+        99,
+        Wait("waiting_for_position"),
+    ),
+    "there are fills, but no position was ever published": (
+        filled(view(None), 1),
+        99,
+        Wait("waiting_for_position"),
+    ),
+    "a fill has just used up its quote": (
+        filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1),
+        1,
+        Wait("waiting_for_position", at(1) + LEDGER_PATIENCE),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_a_symbol_is_let_be_when(case: str) -> None:
+    of, seconds, expected = WAITS[case]
+    assert step(of, seconds) == expected
+
+
+def test_patience_with_a_ledger_that_is_behind_ends() -> None:
+    behind = filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1)
+    assert told(step(behind, 1 + LEDGER_PATIENCE.total_seconds()))[:3] == (5, 4, "exhausted")
+
+
+def test_the_exchanges_answer_counts_before_the_market_feed_tells_it() -> None:
+    assert step(view(0), memory=published(Memory(), 0, 1)) == Wait("quoting", at(20))
+
+
+def test_the_market_feed_counts_once_it_is_as_far() -> None:
+    memory = published(Memory(), 0, 1)
+    assert told(step(withdrawn(activated(view(0), 0, 1)), memory=memory))[1:3] == (2, "withdrawn")
+
+
+# --- what holds it back -------------------------------------------------------------------------------------------
+
+
+def test_a_dead_attempt_is_passed_over() -> None:
+    memory = Memory()
+    memory.died((5, 4))
+    assert told(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
+    assert told(step(view(6), memory=memory))[:2] == (6, 1)
+
+
+def test_a_failure_backs_off_and_then_makes_the_same_attempt() -> None:
+    memory = Memory()
+    until = memory.failed(0, at(0), jitter=1.0)
+    assert step(view(0), memory=memory) == Wait("backing_off", until)
+    assert told(decide(view(0), memory, until, NO_STANDBY))[:2] == (0, 1)
+
+
+def test_a_newer_position_ends_the_backing_off() -> None:
+    memory = Memory()
+    for _ in range(8):
+        memory.failed(0, at(0), jitter=1.0)
+    assert told(step(view(1), memory=memory))[:2] == (1, 1)
+    assert memory.failed(1, at(0), jitter=1.0) == at(FIRST_DELAY)
+
+
+def test_success_ends_the_backing_off() -> None:
+    memory = Memory()
+    for _ in range(8):
+        memory.failed(0, at(0), jitter=1.0)
+    published(memory, 0, 1)
+    assert memory.failed(0, at(0), jitter=1.0) == at(FIRST_DELAY)
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1))
+def test_delays_double_up_to_a_bound_and_jitter_takes_at_most_half(failures: int, jitter: float) -> None:
+    whole = delay(failures, 1.0)
+    assert whole == min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 20))
+    assert whole / 2 <= delay(failures, jitter) <= whole
+
+
+def test_a_spare_leaves_what_is_due_to_others_first() -> None:
+    memory, stale = Memory(), activated(view(1), 0, 1)
+    assert step(stale, 0, memory, standby=1) == Wait("standing_by", at(1))
+    assert step(stale, 0.5, memory, standby=1) == Wait("standing_by", at(1))
+    assert told(step(stale, 1, memory, standby=1))[:2] == (1, 1)
+
+
+def test_a_spare_finds_the_work_done() -> None:
+    memory, of = Memory(), activated(view(1), 0, 1)
+    step(of, 0, memory, standby=1)
+    activated(of, 1, 1, when=0.1)
+    assert step(of, 1, memory, standby=1) == Wait("quoting", at(20.1))
+
+
+def test_a_spare_waits_anew_whenever_somebody_else_has_quoted() -> None:
+    """Positions that move faster than a spare waits do not make it act, as long as another maker follows them."""
+    memory, of = Memory(), view(0)
+    for version in range(50):
+        now = version * 0.1
+        of.position = Position(symbol="AAA", net_quantity=0, position_version=version)
+        assert isinstance(step(of, now, memory, standby=1), Wait)
+        activated(of, version, 1, when=now)
+
+
+def test_a_spare_does_not_wait_anew_for_every_position_while_nobody_quotes() -> None:
+    memory, of = Memory(), activated(view(0), 0, 1)
+    for version in range(1, 11):
+        of.position = Position(symbol="AAA", net_quantity=0, position_version=version)
+        assert isinstance(step(of, version * 0.1, memory, standby=1), Wait)
+    assert told(step(of, 1.1, memory, standby=1))[:2] == (10, 1)
+
+
+def test_a_spare_waits_and_backs_off_whichever_is_longer() -> None:
+    memory = Memory()
+    step(view(0), 0, memory, standby=1)
+    for _ in range(8):
+        until = memory.failed(0, at(0), jitter=1.0)
+    assert step(view(0), 2, memory, standby=1) == Wait("backing_off", until)
+    assert told(step(view(0), LONGEST_DELAY, memory, standby=1))[:2] == (0, 1)
+
+
+# --- paused -------------------------------------------------------------------------------------------------------
+
+
+def test_a_quote_of_ours_that_became_active_late_is_withdrawn() -> None:
+    memory = Memory(asked={"AAA-v0-a1"})
+    assert step(activated(view(0, paused=True), 0, 1), memory=memory) == Withdraw("AAA-v0-a1")
+
+
+def test_a_quote_of_somebody_else_is_let_be_by_a_paused_maker() -> None:
+    """The switch itself withdraws it, once: two makers, one of them paused, do not fight."""
+    assert step(activated(view(0, paused=True), 0, 1)) == Wait("paused")
+
+
+# --- giving up ----------------------------------------------------------------------------------------------------
+
+
+def propose(version: int, attempt: int) -> Propose:
+    return Propose(Position(symbol="AAA", net_quantity=0, position_version=version), attempt, "first", None)
+
+
+def test_an_attempt_goes_on_while_there_is_a_point_in_it() -> None:
+    assert superseded(view(5), propose(5, 1)) is None
+    assert superseded(activated(view(5), 5, 1), propose(5, 2)) is None
+
+
+def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
+    assert superseded(view(5, current=False), propose(5, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (view(5, paused=True), "paused"),
+        (view(6), "the position moved on"),
+        (activated(view(5), 5, 2), "its quote, or a newer one, is in the market log"),
+        (activated(view(5), 6, 1), "its quote, or a newer one, is in the market log"),
+        (withdrawn(activated(view(5), 5, 2)), "its quote, or a newer one, is in the market log"),
+    ],
+)
+def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
+    assert superseded(of, propose(5, 2)) == why
+
+
+# --- properties ---------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
+    """Anything that can have happened: quotes of any version, live or not, fills, failures, deaths, our own answers."""
+    versions = st.integers(0, 4)
+    of = view(draw(st.none() | versions), current=draw(st.booleans()), paused=draw(st.booleans()))
+    if draw(st.booleans()):
+        activated(of, draw(versions), draw(st.integers(1, 3)), lifetime=draw(st.sampled_from([0.5, 5.0, 30.0])))
+        if draw(st.booleans()):
+            filled(of, draw(st.integers(1, 5)), bid=draw(st.integers(0, 1)), ask=draw(st.integers(0, 1)))
+        if draw(st.booleans()):
+            withdrawn(of)
+    memory = Memory()
+    if draw(st.booleans()):
+        published(memory, draw(versions), draw(st.integers(1, 3)))
+    if draw(st.booleans()):
+        memory.died((draw(versions), draw(st.integers(1, 3))))
+    if draw(st.booleans()):
+        memory.failed(draw(versions), NOW, draw(st.floats(0, 1)))
+    return of, memory, at(draw(st.floats(0, 60)))
+
+
+@given(situations())
+def test_a_proposal_is_of_the_newest_position_and_newer_than_any_quote_or_dead_attempt(
+    situation: tuple[View, Memory, datetime],
+) -> None:
+    """So the exchange never has a reason to call it stale, as far as is known here (I10)."""
+    of, memory, now = situation
+    chosen = decide(of, memory, now, NO_STANDBY)
+    if isinstance(chosen, Propose):
+        assert chosen.position.position_version == (of.position.position_version if of.position else 0)
+        assert chosen.version > max(of.market.version, (-1, 0))
+        if memory.dead[0] == chosen.version[0]:
+            assert chosen.version > memory.dead
+        assert of.current
+        assert not of.paused
+        assert superseded(of, chosen) is None
+
+
+@given(situations())
+def test_a_wait_ends_after_now_and_deciding_again_changes_nothing(situation: tuple[View, Memory, datetime]) -> None:
+    of, memory, now = situation
+    chosen = decide(of, memory, now, timedelta(seconds=1))
+    assert decide(of, memory, now, timedelta(seconds=1)) == chosen
+    if isinstance(chosen, Wait) and chosen.until is not None:
+        assert chosen.until > now
+
+
+@given(situations(), st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=2, max_size=4))
+def test_makers_that_see_the_same_end_up_with_one_live_quote_and_rest(
+    situation: tuple[View, Memory, datetime], standbys: list[float]
+) -> None:
+    """Each proposal becomes active as it would at an exchange: if it is newer than the latest. Nobody is in a hurry."""
+    of, _, now = situation
+    of.current, of.paused = True, False
+    versions = [of.market.event.position_version if of.market.event else 0, of.market.fill_number]
+    of.position = Position(symbol="AAA", net_quantity=0, position_version=max(versions))
+    memories = [Memory() for _ in standbys]
+    events = 0
+    for tick in range(30):
+        moment = now + timedelta(seconds=tick * 0.1)
+        steps = [decide(of, m, moment, timedelta(seconds=s)) for m, s in zip(memories, standbys, strict=True)]
+        for chosen in steps:
+            if isinstance(chosen, Propose) and chosen.version > of.market.version:
+                event = _activation(chosen, moment)
+                of.market.apply_quote(of.market.head + 1, event)
+                events += 1
+    later = now + timedelta(seconds=3)
+    assert events <= 1
+    assert live_quote(of, Memory(), later) is not None
+    assert {due(of, m, later) for m in memories} == {due(of, Memory(), later)}
+    assert isinstance(due(of, Memory(), later), Wait)
+
+
+def _activation(chosen: Propose, moment: datetime) -> QuoteActivated:
+    version, attempt = chosen.version
+    activation = quote_activated(position_version=version, attempt=attempt, activated_at=moment)
+    assert activation.quote_id == chosen.quote_id == ids.quote_id("AAA", version, attempt)
+    return activation

@@ -1,0 +1,145 @@
+"""Prices: the model's check values, and what must hold for any instrument and inventory."""
+
+import decimal
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.builders import instrument
+
+from maker.pricing import coefficients, half_spreads, prices
+from runtime.settings import Market, tables
+from wire.instruments import Instrument
+from wire.units import MAX_PRICE
+
+CHECK = instrument(sigma=Decimal("0.3"), a=Decimal("0.9"), k=Decimal("0.3"), gamma=Decimal("0.01"))
+SIXTH = Decimal("0.000001")
+
+
+def positive(places: int, largest: str) -> st.SearchStrategy[Decimal]:
+    return st.decimals(min_value=Decimal(1).scaleb(-places), max_value=Decimal(largest), places=places)
+
+
+@st.composite
+def instruments(draw: st.DrawFn) -> Instrument:
+    tick = draw(st.sampled_from([Decimal(t) for t in ("0.00001", "0.01", "0.05", "0.25", "0.50", "1", "5", "1E+1")]))
+    return instrument(
+        tick=tick,
+        reference_price=tick * draw(st.integers(1, 1_000_000)),
+        gamma=draw(positive(6, "50")),
+        k=draw(positive(4, "20000")),
+        a=draw(positive(3, "100")),
+        sigma=draw(st.decimals(min_value=0, max_value=20, places=4)),
+    )
+
+
+inventories = st.integers(-1_000_000, 1_000_000) | st.integers(-30, 30)
+
+
+def test_the_coefficients_are_the_published_ones() -> None:
+    c1, c2 = coefficients(CHECK)
+    assert c1.quantize(SIXTH) == Decimal("3.278982")
+    assert c2.quantize(SIXTH) == Decimal("0.067866")
+
+
+@pytest.mark.parametrize(
+    ("net_quantity", "bid", "ask"),
+    [(0, "3.312915", "3.312915"), (5, "3.652244", "2.973586"), (-5, "2.973586", "3.652244")],
+)
+def test_the_half_spreads_are_the_published_ones(net_quantity: int, bid: str, ask: str) -> None:
+    delta = half_spreads(CHECK, net_quantity)
+    assert (delta.bid.quantize(SIXTH), delta.ask.quantize(SIXTH)) == (Decimal(bid), Decimal(ask))
+
+
+def test_the_bid_goes_down_and_the_ask_up_to_the_tick() -> None:
+    assert prices(CHECK, 0) == (Decimal("96.68"), Decimal("103.32"))
+
+
+def test_a_long_inventory_lowers_both_prices_and_a_short_one_raises_them() -> None:
+    flat, long, short = (prices(instrument(), q) for q in (0, 10, -10))
+    assert all(low < mid < high for low, mid, high in zip(long, flat, short, strict=True))
+
+
+@pytest.mark.parametrize("ambient", [decimal.Context(prec=3, rounding=decimal.ROUND_UP), decimal.Context(prec=90)])
+def test_the_callers_arithmetic_context_changes_nothing(ambient: decimal.Context) -> None:
+    of = instrument()
+    expected = [str(price) for price in (*coefficients(of), *prices(of, 7))]
+    coefficients.cache_clear()
+    with decimal.localcontext(ambient):
+        assert [str(price) for price in (*coefficients(of), *prices(of, 7))] == expected
+
+
+def test_order_flow_alone_makes_a_spread_of_two_over_k_where_risk_aversion_vanishes() -> None:
+    """ln(1 + γ/k)/γ → 1/k: the precision left must not be eaten by γ/k's leading zeros."""
+    c1, _ = coefficients(instrument(gamma=Decimal("1E-20"), k=Decimal(20)))
+    assert c1.quantize(SIXTH) == Decimal("0.05")
+
+
+def test_without_volatility_inventory_moves_nothing() -> None:
+    calm = instrument(sigma=Decimal(0))
+    assert prices(calm, 500) == prices(calm, -500)
+
+
+def test_a_spread_lost_to_rounding_is_still_a_tick() -> None:
+    tight = instrument(sigma=Decimal(0), k=Decimal("1E+60"), gamma=Decimal("1E+60"))
+    assert prices(tight, 0) == (Decimal("100.00"), Decimal("100.01"))
+
+
+def test_a_price_not_above_zero_is_none() -> None:
+    cheap = instrument(reference_price=Decimal("0.05"))
+    bid, ask = prices(cheap, 0)
+    assert bid is None
+    assert ask is not None
+    assert prices(cheap, 1000) == (None, None)
+
+
+def test_a_price_beyond_the_largest_is_none() -> None:
+    assert prices(instrument(), -(10**12)) == (None, None)
+
+
+@given(instruments(), inventories)
+def test_the_bid_is_below_the_ask_and_both_are_on_the_tick(of: Instrument, net_quantity: int) -> None:
+    bid, ask = prices(of, net_quantity)
+    for price in (bid, ask):
+        if price is not None:
+            assert 0 < price <= MAX_PRICE
+            assert price % of.tick == 0
+    if bid is not None and ask is not None:
+        assert bid < ask
+
+
+@given(instruments(), inventories)
+def test_rounding_only_ever_widens_the_spread(of: Instrument, net_quantity: int) -> None:
+    delta, (bid, ask) = half_spreads(of, net_quantity), prices(of, net_quantity)
+    if bid is not None:
+        assert bid <= of.reference_price - delta.bid < bid + 2 * of.tick
+    if ask is not None:
+        assert ask - 2 * of.tick < of.reference_price + delta.ask <= ask
+
+
+@given(instruments(), st.integers(-1000, 1000))
+def test_more_inventory_never_raises_a_price(of: Instrument, net_quantity: int) -> None:
+    less, more = prices(of, net_quantity), prices(of, net_quantity + 1)
+    for before, after in zip(less, more, strict=True):
+        if before is not None and after is not None:
+            assert after <= before
+
+
+def _traded() -> dict[str, Any]:
+    return tables({})["symbols"]
+
+
+@pytest.mark.parametrize("symbol", sorted(_traded()))
+def test_every_traded_symbol_is_quoted_sensibly(symbol: str) -> None:
+    """From 20 lots short to 20 long: two prices, a half-spread of a few ticks, a few ticks per lot."""
+    symbols: Market = msgspec.convert({"symbols": _traded()}, Market, strict=False)
+    of = symbols.symbols[symbol]
+    for net_quantity in range(-20, 21):
+        bid, ask = prices(of, net_quantity)
+        assert bid is not None
+        assert ask is not None
+        assert 4 <= (ask - bid) / of.tick <= 25
+    assert 1 <= coefficients(of).c2 / of.tick <= 5
