@@ -1,0 +1,84 @@
+"""HTTP routes."""
+
+from litestar import Response, get, post
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody
+from litestar.types import ControllerRouterHandler
+
+from exposure.service import ExposureService
+from runtime.app import check_path
+from wire.errors import Problem, Refusal
+from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
+
+
+def routes(service: ExposureService) -> list[ControllerRouterHandler]:
+    """Handlers of reservations and usage."""
+
+    @post(
+        "/reservations",
+        summary="Hold exposure for one quote",
+        description="Each side gets what was asked, or what is free if that is less. The same `quote_id` with the same "
+        "quantities is answered as the first time. Status 201 when something new was reserved.",
+        tags=["exposure"],
+        responses={
+            200: ResponseSpec(ReservationAnswer, description="Reserved when first asked; or rejected"),
+            **_problems(
+                Refusal.UNKNOWN_SYMBOL, Refusal.INVALID_FIELD, Refusal.QUOTE_ID_REUSED, Refusal.OUTCOME_UNKNOWN
+            ),
+        },
+    )
+    async def reserve(data: JSONBody[ReservationRequest]) -> Response[ReservationAnswer]:
+        decision = await service.reserve(data)
+        return Response(decision.answer, status_code=201 if decision.write is not None else 200)
+
+    @get(
+        "/reservations/{reservation_id:str}",
+        summary="A reservation, with what it holds now",
+        tags=["exposure"],
+        responses=_problems(Refusal.NOT_FOUND, Refusal.UNAVAILABLE),
+    )
+    async def get_reservation(reservation_id: FromPath[str]) -> Reservation:
+        return service.reservation(check_path(reservation_id, Id, "reservation_id"))
+
+    @post(
+        "/reservations/{reservation_id:str}/release",
+        status_code=200,
+        summary="Give back a reservation that backs no quote",
+        description="One that ended already is answered as it is; an activated one is refused: withdraw its quote.",
+        tags=["exposure"],
+        responses=_problems(Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, Refusal.OUTCOME_UNKNOWN),
+    )
+    async def release(reservation_id: FromPath[str]) -> Reservation:
+        return await service.release(check_path(reservation_id, Id, "reservation_id"))
+
+    @post(
+        "/reservations/{reservation_id:str}/apply-fill",
+        status_code=200,
+        summary="Take a fill into account, once",
+        description="Fills in the market log are taken into account by themselves.",
+        tags=["exposure"],
+        responses=_problems(
+            Refusal.NOT_FOUND, Refusal.INVALID_FIELD, Refusal.FILL_CONTRADICTS, Refusal.OUTCOME_UNKNOWN
+        ),
+    )
+    async def apply_fill(reservation_id: FromPath[str], data: JSONBody[Fill]) -> Reservation:
+        return await service.apply_fill(check_path(reservation_id, Id, "reservation_id"), data)
+
+    @get(
+        "/exposure",
+        summary="The global limit, its usage and the live reservations",
+        tags=["exposure"],
+        responses=_problems(Refusal.UNAVAILABLE),
+    )
+    async def get_exposure() -> Exposure:
+        return service.exposure()
+
+    return [reserve, get_reservation, release, apply_fill, get_exposure]
+
+
+def _problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
+    """How these refusals are answered."""
+    return {
+        refusal.status: ResponseSpec(Problem, description=refusal.title, media_type="application/problem+json")
+        for refusal in refusals
+    }

@@ -1,0 +1,77 @@
+"""What one reservation holds of the limit, given its record and the market log of its symbol.
+
+    record                                              holds, on each side
+    released or expired                                 nothing
+    never activated                                     what it reserved: its quote may be on its way
+    activated for a version older than the latest's     nothing: it was replaced, or never became active and cannot
+    activated for the latest quote event's version
+      and named by that event, an activation            what remains of the quote, at most what it reserved
+      and named by that event, a withdrawal             nothing
+    otherwise                                           what it reserved: the quote event is on its way, or unseen here
+
+"Cannot" rests on what the exchange promises: it appends a quote event only if its (position version, attempt) is newer
+than the latest one's, so the version of a symbol's quote events only grows.
+
+What a record holds never grows while its symbol's market log does: versions only grow, what remains only shrinks.
+"""
+
+from typing import Literal, NamedTuple
+
+from wire.market import SymbolMarket
+from wire.messages import QuoteWithdrawn, ReservationRecord
+
+Ending = Literal["replaced", "withdrawn", "filled"]
+"""How the market log ended an activated reservation."""
+
+
+class Lots(NamedTuple):
+    """Lots on each side."""
+
+    bid: int
+    ask: int
+
+
+NOTHING = Lots(0, 0)
+
+
+def version_of(record: ReservationRecord) -> tuple[int, int] | None:
+    """(position version, attempt) of the quote a reservation was activated for; None before."""
+    if record.position_version is None or record.attempt is None:
+        return None
+    return (record.position_version, record.attempt)
+
+
+def is_quoted(record: ReservationRecord, market: SymbolMarket) -> bool:
+    """Whether the symbol's latest quote event is about the quote this reservation was activated for.
+
+    The version must agree too: an id whose reservation is long gone may have been granted again.
+    """
+    return (
+        market.event is not None
+        and market.event.reservation_id == record.reservation_id
+        and market.version == version_of(record)
+    )
+
+
+def ending(record: ReservationRecord, market: SymbolMarket) -> Ending | None:
+    """How the market log ended a reservation whose record does not say so yet; None if it did not."""
+    version = version_of(record)
+    if record.state != "active" or version is None:
+        return None
+    if version < market.version:
+        return "replaced"
+    if not is_quoted(record, market):
+        return None
+    if isinstance(market.event, QuoteWithdrawn):
+        return "withdrawn"
+    return None if market.remaining_bid or market.remaining_ask else "filled"
+
+
+def held(record: ReservationRecord, market: SymbolMarket) -> Lots:
+    """What a reservation holds of the limit."""
+    if record.state != "active" or ending(record, market):
+        return NOTHING
+    reserved = Lots(record.reserved_bid_quantity, record.reserved_ask_quantity)
+    if is_quoted(record, market):
+        return Lots(min(reserved.bid, market.remaining_bid), min(reserved.ask, market.remaining_ask))
+    return reserved

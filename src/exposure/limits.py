@@ -1,0 +1,309 @@
+"""The global limit: decisions on what may be reserved, activated, given back and released.
+
+Why stale views cannot break the limit:
+- A decision that writes is appended only if the bucket's last sequence is where the fold ends. So a grant is decided on
+  every grant, activation and release before it; a stale view of the bucket loses the compare.
+- What a record holds only shrinks as the market log goes on (see `holding`). So a stale view of the market only counts
+  too much.
+- A record stays in the bucket for longer than its quote can be active: its time is over only after the quote's.
+
+A decision is a pure function of fold, request and time: an answer, and the record to write first, if any. Deciding
+changes nothing; folding the written record does. Answers without a write change nothing and may be stale.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, Literal, TypeVar
+
+from msgspec.structs import replace
+
+from exposure.holding import ending, held, is_quoted, version_of
+from exposure.usage import Usage
+from wire import ids
+from wire.errors import Refusal, Refused
+from wire.messages import (
+    Activate,
+    BindingLimit,
+    Exposure,
+    Fill,
+    GiveBack,
+    Reservation,
+    ReservationAnswer,
+    ReservationRecord,
+    ReservationRequest,
+    SideUsage,
+)
+from wire.units import whole_seconds_up
+
+MAX_ID = 100
+"""Characters an id may have; a reservation's is longer than its quote's."""
+
+MAX_APPLIED_FILLS = 1000
+"""Fills that may be applied by request to one reservation: its record must fit into one message."""
+
+OVERDUE = timedelta(seconds=3)
+"""How long after lifetime and grace a record that is still there is written off: its own TTL (which is rounded up)
+comes first, unless the record landed late, or its end came and went while nobody looked."""
+
+ENDED_TTL = 1
+"""Seconds the record of an ended reservation stays, to tell how it ended."""
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A record to append, the whole seconds it lives, and what happens by it, in a word for people."""
+
+    record: ReservationRecord
+    ttl: int
+    happens: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[A]):
+    """An answer, to be given once `write`, if any, is in the log."""
+
+    answer: A
+    write: Write | None = None
+
+
+class Limits:
+    """Decides on `usage`.
+
+    Attributes:
+        usage: the fold that decisions are made on.
+    """
+
+    def __init__(self, limit: int, lifetime: timedelta, grace: timedelta, symbols: Collection[str]) -> None:
+        self.usage = Usage()
+        self._limit = limit
+        self._lifetime = lifetime
+        self._grace = grace
+        self._symbols = frozenset(symbols)
+
+    def exposure(self) -> Exposure:
+        """The limit, its usage, and the live reservations in the order they were granted."""
+        used = self.usage.total
+        live = [view for view in map(self.usage.view, self.usage.records) if view.state == "active"]
+        return Exposure(
+            limit=self._limit,
+            bid=SideUsage(used=used.bid, free=max(0, self._limit - used.bid)),
+            ask=SideUsage(used=used.ask, free=max(0, self._limit - used.ask)),
+            reservations=sorted(live, key=lambda view: (view.granted_at, view.reservation_id)),
+        )
+
+    def reserve(self, request: ReservationRequest, now: datetime) -> Decision[ReservationAnswer]:
+        """Hold exposure for one quote.
+
+        Each side gets what was asked, or what other symbols leave free if that is less; nothing on either side is a
+        rejection, which leaves no trace. Asking again with the same `quote_id` returns the first answer.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; QUOTE_ID_REUSED: it was granted for something else; INVALID_FIELD: it is too long.
+        """
+        if request.symbol not in self._symbols:
+            raise Refused(Refusal.UNKNOWN_SYMBOL, request.symbol, field="symbol")
+        reservation_id = ids.reservation_id(request.quote_id)
+        if len(reservation_id) > MAX_ID:
+            longest = MAX_ID - len(ids.reservation_id(""))
+            raise Refused(Refusal.INVALID_FIELD, f"is longer than {longest} characters", field="quote_id")
+        known = self.usage.record(reservation_id)
+        if known is not None:
+            return Decision(self._first_answer(known, request))
+        others = self.usage.beside(request.symbol)
+        bid = min(request.bid_quantity, max(0, self._limit - others.bid))
+        ask = min(request.ask_quantity, max(0, self._limit - others.ask))
+        reason = _binding(bid=bid < request.bid_quantity, ask=ask < request.ask_quantity)
+        if not bid and not ask:
+            return Decision(ReservationAnswer(outcome="rejected", reason=reason))
+        record = ReservationRecord(
+            reservation_id=reservation_id,
+            quote_id=request.quote_id,
+            symbol=request.symbol,
+            reserved_bid_quantity=bid,
+            reserved_ask_quantity=ask,
+            state="active",
+            granted_at=now,
+            activated_at=None,
+            expires_at=now + self._lifetime,
+            outcome="reduced" if reason else "granted",
+            reason=reason,
+            asked_bid_quantity=request.bid_quantity,
+            asked_ask_quantity=request.ask_quantity,
+            granted_bid_quantity=bid,
+            granted_ask_quantity=ask,
+        )
+        answer = ReservationAnswer(outcome=record.outcome, reservation=record.reservation, reason=reason)
+        return Decision(answer, self._keep(record, now, record.outcome))
+
+    def activate(self, request: Activate, now: datetime) -> Decision[Reservation]:
+        """Let a quote become active. What its reservation holds counts until the market log says otherwise.
+
+        A second activation, under another token, means that two exchanges are at it: then neither can know whether the
+        other's quote event is on its way, and none may give the reservation back any more.
+
+        Raises:
+            Refused: RESERVATION_NOT_ACTIVE; MORE_THAN_RESERVED; QUOTE_ID_REUSED: it was activated for another version.
+        """
+        record = self.usage.record(request.reservation_id)
+        if record is None or (record.quote_id, record.symbol) != (request.quote_id, request.symbol):
+            raise _not_active(f"{request.reservation_id} is no reservation of {request.quote_id} of {request.symbol}")
+        state = self.usage.view(record).state
+        if state != "active":
+            raise _not_active(f"{record.reservation_id} is {state}")
+        if now >= record.expires_at:
+            raise _not_active(f"{record.reservation_id} expired at {record.expires_at.isoformat()}")
+
+        market = self.usage.market(record.symbol)
+        version, before = (request.position_version, request.attempt), version_of(record)
+        if before is not None and before != version:
+            raise Refused(Refusal.QUOTE_ID_REUSED, f"{record.quote_id} was activated for version, attempt {before}")
+        if is_quoted(record, market):
+            return Decision(self.usage.view(record))
+        named = market.event is not None and market.event.reservation_id == record.reservation_id
+        if version < market.version or (version == market.version and named):
+            raise _not_active(f"the latest quote is of version, attempt {market.version}")
+        _check_reserved("bid_quantity", request.bid_quantity, record.reserved_bid_quantity)
+        _check_reserved("ask_quantity", request.ask_quantity, record.reserved_ask_quantity)
+        activated = replace(
+            record,
+            activated_at=record.activated_at or now,
+            position_version=request.position_version,
+            attempt=request.attempt,
+            activation=request.activation if before is None or record.activation == request.activation else None,
+        )
+        write = self._keep(activated, now, "activated") if activated != record else None
+        return Decision(activated.reservation, write)
+
+    def give_back(self, request: GiveBack) -> Decision[Reservation]:
+        """Take an activation back, if it is the only one and its quote is not the latest; else change nothing.
+
+        Raises:
+            Refused: NOT_FOUND.
+        """
+        view = self.usage.reservation(request.reservation_id)
+        record = self.usage.record(request.reservation_id)
+        if record is None or view.state != "active" or record.activation != request.activation:
+            return Decision(view)
+        if is_quoted(record, self.usage.market(record.symbol)):
+            return Decision(view)
+        return self._end(record, "given back")
+
+    def release(self, reservation_id: str) -> Decision[Reservation]:
+        """Give back a reservation that no exchange has activated; one that ended already stays as it is.
+
+        Raises:
+            Refused: NOT_FOUND; RESERVATION_ACTIVATED: only its quote's end, or time, frees it.
+        """
+        view = self.usage.reservation(reservation_id)
+        record = self.usage.record(reservation_id)
+        if record is None or view.state != "active":
+            return Decision(view)
+        if record.activated_at is not None:
+            raise Refused(Refusal.RESERVATION_ACTIVATED, f"{reservation_id} backs quote {record.quote_id}")
+        return self._end(record, "released")
+
+    def apply_fill(self, reservation_id: str, fill: Fill, now: datetime) -> Decision[Reservation]:
+        """Take a fill into account, once.
+
+        Before activation the reservation shrinks by it. After, the market log is the truth, and the fill must be in it.
+
+        Raises:
+            Refused: NOT_FOUND; FILL_CONTRADICTS; FILL_NOT_RECORDED: not yet, or never.
+        """
+        view = self.usage.reservation(reservation_id)
+        if (fill.quote_id, fill.symbol) != (view.quote_id, view.symbol):
+            facts = f"{reservation_id} is of quote {view.quote_id} of {view.symbol}"
+            raise Refused(Refusal.FILL_CONTRADICTS, f"{facts}, the fill of quote {fill.quote_id} of {fill.symbol}")
+        record = self.usage.record(reservation_id)
+        if record is None or view.state != "active":
+            return Decision(view)
+        if record.activated_at is not None:
+            self._check_recorded(fill)
+            return Decision(view)
+        if fill.fill_id in record.applied_fills:
+            return Decision(view)
+        if len(record.applied_fills) >= MAX_APPLIED_FILLS:
+            raise Refused(Refusal.FILL_CONTRADICTS, f"{MAX_APPLIED_FILLS} fills were applied to it already")
+        bid, ask = record.reserved_bid_quantity, record.reserved_ask_quantity
+        bid, ask = (bid, max(0, ask - fill.quantity)) if fill.side == "buy" else (max(0, bid - fill.quantity), ask)
+        if not bid and not ask:
+            return self._end(record, "filled")
+        applied = [*record.applied_fills, fill.fill_id]
+        shrunk = replace(record, reserved_bid_quantity=bid, reserved_ask_quantity=ask, applied_fills=applied)
+        return Decision(shrunk.reservation, self._keep(shrunk, now, "fill applied"))
+
+    def untidy(self, now: datetime) -> list[str]:
+        """Reservations that `tidy` would write."""
+        return [record.reservation_id for record in self.usage.records if self.tidy(record.reservation_id, now).write]
+
+    def tidy(self, reservation_id: str, now: datetime) -> Decision[None]:
+        """Write what is known of a reservation into its record: how it ended, or what is left of it.
+
+        Usage does not change by it, except by writing off a record long past its time.
+        """
+        record = self.usage.record(reservation_id)
+        if record is None or record.state != "active":
+            return Decision(None)
+        if now > record.expires_at + self._grace + OVERDUE:
+            return Decision(None, self._end(record, "overdue", state="expired").write)
+        market = self.usage.market(record.symbol)
+        how = ending(record, market)
+        if how is not None:
+            return Decision(None, self._end(record, how).write)
+        left = held(record, market)
+        if left == (record.reserved_bid_quantity, record.reserved_ask_quantity):
+            return Decision(None)
+        shrunk = replace(record, reserved_bid_quantity=left.bid, reserved_ask_quantity=left.ask)
+        return Decision(None, self._keep(shrunk, now, "filled in part"))
+
+    def _first_answer(self, known: ReservationRecord, request: ReservationRequest) -> ReservationAnswer:
+        first = (known.symbol, known.asked_bid_quantity, known.asked_ask_quantity)
+        if first != (request.symbol, request.bid_quantity, request.ask_quantity):
+            raise Refused(Refusal.QUOTE_ID_REUSED, f"{known.quote_id} was asked for with {first}")
+        granted = replace(
+            self.usage.view(known),
+            reserved_bid_quantity=known.granted_bid_quantity,
+            reserved_ask_quantity=known.granted_ask_quantity,
+        )
+        return ReservationAnswer(outcome=known.outcome, reservation=granted, reason=known.reason)
+
+    def _check_recorded(self, fill: Fill) -> None:
+        recorded = self.usage.fill(fill.symbol, fill.fill_id)
+        if recorded is not None:
+            if recorded.fill != fill:
+                raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is recorded with other content")
+            return
+        number = ids.fill_number(fill.symbol, fill.fill_id)
+        if number is None or not 1 <= number <= self.usage.market(fill.symbol).fill_number:
+            raise Refused(Refusal.FILL_NOT_RECORDED, f"{fill.fill_id} on quote {fill.quote_id}")
+
+    def _keep(self, record: ReservationRecord, now: datetime, happens: str) -> Write:
+        return Write(record, whole_seconds_up(record.expires_at + self._grace - now), happens)
+
+    @staticmethod
+    def _end(
+        record: ReservationRecord, happens: str, *, state: Literal["released", "expired"] = "released"
+    ) -> Decision[Reservation]:
+        ended = replace(record, state=state, reserved_bid_quantity=0, reserved_ask_quantity=0)
+        return Decision(ended.reservation, Write(ended, ENDED_TTL, happens))
+
+
+def _not_active(detail: str) -> Refused:
+    return Refused(Refusal.RESERVATION_NOT_ACTIVE, detail)
+
+
+def _check_reserved(field: str, asked: int, reserved: int) -> None:
+    if asked > reserved:
+        raise Refused(Refusal.MORE_THAN_RESERVED, f"{asked} asked, {reserved} reserved", field=field)
+
+
+def _binding(*, bid: bool, ask: bool) -> BindingLimit | None:
+    """The limit that bound, by the sides that got less than they asked for."""
+    if bid and ask:
+        return "bid_and_ask_limit"
+    if bid:
+        return "bid_limit"
+    return "ask_limit" if ask else None

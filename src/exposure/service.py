@@ -1,0 +1,285 @@
+"""The shell: follows the bucket and the market log, has requests decided, tidies.
+
+Ordering rules:
+- Nothing is decided before every log was read to its end once, nor while the bucket's tail is not current.
+- A market log that is heard of no more only makes usage count too much, so deciding goes on without it.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge
+
+from exposure.commit import STREAM, Committer, Decide, Moves
+from exposure.limits import Decision, Limits
+from jet import rpc
+from jet.connection import Connection
+from jet.tail import FromSequence, LastPerSubject, Message, Tail
+from runtime.clock import Clock
+from runtime.health import Health
+from runtime.settings import Port, ServiceSettings
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import (
+    Activate,
+    Exposure,
+    Fill,
+    GiveBack,
+    QuoteEvent,
+    RecordedFill,
+    ReleaseReservation,
+    Reservation,
+    ReservationAnswer,
+    ReservationRecord,
+    ReservationRequest,
+    UsageRequest,
+)
+from wire.subjects import Rpc
+
+TIDY_INTERVAL = 0.25
+"""Seconds between two rounds of tidying, at least: a reservation is rewritten at most once a round."""
+
+TIDY_STAGGER = 0.1
+"""Seconds by which a round is put off at random, at most, so that several instances seldom tidy at once."""
+
+FILL_PATIENCE = 1.0
+"""Seconds to wait for a reported fill to show up in the market log."""
+
+STOP_PATIENCE = 2.0
+"""Seconds that decisions under way get when the service stops."""
+
+RESERVATIONS = Counter("exposure_reservations", "Reservations asked for and decided anew", ["outcome"])
+EXPIRED = Counter("exposure_reservations_expired", "Live reservations whose time was over")
+UNREADABLE = Counter("exposure_unreadable_messages", "Messages of the logs that could not be decoded", ["stream"])
+LIMIT = Gauge("exposure_limit_lots", "The global limit of each side, in lots")
+USED = Gauge("exposure_used_lots", "Lots of the limit in use", ["side"])
+FREE = Gauge("exposure_free_lots", "Lots of the limit that are free", ["side"])
+LIVE = Gauge("exposure_live_reservations", "Reservations that are live")
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class ExposureSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the exposure service."""
+
+    port: Port = 8003
+
+
+class ExposureService:
+    """One instance. What it knows is folded from the logs; any number may run."""
+
+    def __init__(self, settings: ExposureSettings, connection: Connection, health: Health, clock: Clock) -> None:
+        market = settings.market
+        self.limits = Limits(market.limit, market.quote_lifetime, timedelta(seconds=market.grace), market.symbols)
+        self._connection = connection
+        self._health = health
+        self._committer = Committer(connection, self.limits, clock, self._check)
+        self._clock = clock
+        self._market_moves = Moves()
+        self._stopping = False
+        self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
+        self._tails = {shard: _market_tail(connection, shard) for shard in range(market.shards)}
+        self._unseen = set(self._tails)
+        self._records = msgspec.json.Decoder(ReservationRecord)
+        self._quotes = msgspec.json.Decoder(QuoteEvent)
+        self._fills = msgspec.json.Decoder(list[RecordedFill])
+
+    async def run(self) -> None:
+        """Follow, decide and answer until cancelled.
+
+        Raises:
+            ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
+        """
+        async with self._connection, asyncio.TaskGroup() as group:
+            group.create_task(self._connection.failed())
+            group.create_task(self._follow_bucket())
+            for shard in self._tails:
+                group.create_task(self._follow_market(shard))
+            group.create_task(self._committer.run())
+            group.create_task(self._tidy())
+            group.create_task(rpc.serve(self._connection, "exposure", self._handlers()))
+
+    async def stop(self) -> None:
+        """Take no more requests, and let what is under way be known."""
+        self._stopping = True
+        await self._committer.settle(STOP_PATIENCE)
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    async def reserve(self, request: ReservationRequest) -> Decision[ReservationAnswer]:
+        """Hold exposure for one quote; see `Limits.reserve`."""
+        decision = await self._committer.decide(lambda now: self.limits.reserve(request, now))
+        answer = decision.answer
+        if decision.write is not None or answer.outcome == "rejected":
+            RESERVATIONS.labels(answer.outcome).inc()
+        if answer.outcome == "rejected":
+            log.info(
+                "rejected",
+                quote_id=request.quote_id,
+                symbol=request.symbol,
+                bid=request.bid_quantity,
+                ask=request.ask_quantity,
+                reason=answer.reason,
+            )
+        return decision
+
+    async def activate(self, request: Activate) -> Reservation:
+        """Let a quote become active; see `Limits.activate`."""
+        return await self._decide(lambda now: self.limits.activate(request, now))
+
+    async def give_back(self, request: GiveBack) -> Reservation:
+        """Take an activation back; see `Limits.give_back`."""
+        return await self._decide(lambda _: self.limits.give_back(request))
+
+    async def release(self, reservation_id: str) -> Reservation:
+        """Give back what was never activated; see `Limits.release`."""
+        return await self._decide(lambda _: self.limits.release(reservation_id))
+
+    async def apply_fill(self, reservation_id: str, fill: Fill) -> Reservation:
+        """Take a fill into account once; see `Limits.apply_fill`. One not recorded yet is waited for, a moment."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + FILL_PATIENCE
+        while True:
+            try:
+                return await self._decide(lambda now: self.limits.apply_fill(reservation_id, fill, now))
+            except Refused as refused:
+                left = deadline - loop.time()
+                if refused.refusal is not Refusal.FILL_NOT_RECORDED or left <= 0:
+                    raise
+            await self._market_moves.wait(left)
+
+    def reservation(self, reservation_id: str) -> Reservation:
+        """A reservation as it is now; see `Usage.reservation`."""
+        self._check()
+        return self.limits.usage.reservation(reservation_id)
+
+    def exposure(self) -> Exposure:
+        """The limit, its usage, and what is live."""
+        self._check()
+        return self.limits.exposure()
+
+    def measure(self) -> None:
+        """Set the gauges."""
+        exposure = self.limits.exposure()
+        LIMIT.set(exposure.limit)
+        LIVE.set(len(exposure.reservations))
+        for side, usage in (("bid", exposure.bid), ("ask", exposure.ask)):
+            USED.labels(side).set(usage.used)
+            FREE.labels(side).set(usage.free)
+
+    async def _decide(self, decide: Decide[T]) -> T:
+        return (await self._committer.decide(decide)).answer
+
+    def _check(self) -> None:
+        """Whether anything may be decided now.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        if self._stopping:
+            raise Refused(Refusal.UNAVAILABLE, "stopping")
+        if self._unseen:
+            raise Refused(Refusal.UNAVAILABLE, "the market log was not read to its end yet")
+        if not self._bucket.current:
+            raise Refused(Refusal.UNAVAILABLE, "the bucket of reservations is not read to its end")
+        if self.limits.usage.unreadable:
+            raise Refused(Refusal.UNAVAILABLE, f"cannot be read: {', '.join(sorted(self.limits.usage.unreadable))}")
+
+    def _handlers(self) -> Sequence[rpc.Handler]:
+        async def reserve(request: ReservationRequest) -> ReservationAnswer:
+            return (await self.reserve(request)).answer
+
+        async def release(request: ReleaseReservation) -> Reservation:
+            return await self.release(request.reservation_id)
+
+        async def usage(_: UsageRequest) -> Exposure:
+            return self.exposure()
+
+        return [
+            rpc.Handler(Rpc.RESERVE, ReservationRequest, reserve),
+            rpc.Handler(Rpc.RELEASE, ReleaseReservation, release),
+            rpc.Handler(Rpc.ACTIVATE, Activate, self.activate),
+            rpc.Handler(Rpc.GIVE_BACK, GiveBack, self.give_back),
+            rpc.Handler(Rpc.USAGE, UsageRequest, usage),
+        ]
+
+    # --- following ------------------------------------------------------------------------------------------------
+
+    async def _follow_bucket(self) -> None:
+        async for batch in self._bucket.batches():
+            for message in batch:
+                self._fold(message)
+            self._committer.moves.tell()
+            if not self._bucket.current:
+                self._health.waits("reservations", "the bucket is not read to its end")
+            elif self.limits.usage.unreadable:
+                self._health.waits("reservations", f"cannot be read: {sorted(self.limits.usage.unreadable)}")
+            else:
+                self._health.fine("reservations")
+
+    def _fold(self, message: Message) -> None:
+        reservation_id = message.subject.removeprefix(_key(""))
+        if message.marker:
+            expired = self.limits.usage.fold_marker(message.sequence, reservation_id, aged=message.marker == "MaxAge")
+            if expired is not None:
+                EXPIRED.inc()
+                log.info("expired", quote_id=expired.quote_id, reservation_id=reservation_id, seq=message.sequence)
+            return
+        record = _decoded(self._records, message, STREAM)
+        if record is not None and record.reservation_id == reservation_id:
+            self.limits.usage.fold_record(message.sequence, record)
+        else:
+            self.limits.usage.fold_unreadable(message.sequence, reservation_id)
+
+    async def _follow_market(self, shard: int) -> None:
+        tail, stream = self._tails[shard], subjects.market_stream(shard)
+        async for batch in tail.batches():
+            for message in batch:
+                symbol = subjects.last_token(message.subject)
+                if message.subject == subjects.quotes(shard, symbol):
+                    event = _decoded(self._quotes, message, stream)
+                    if event is not None:
+                        self.limits.usage.fold_quote(symbol, message.sequence, event)
+                else:
+                    fills = _decoded(self._fills, message, stream)
+                    if fills is not None:
+                        self.limits.usage.fold_fills(symbol, message.sequence, fills)
+            if tail.current:
+                self._unseen.discard(shard)
+            self._market_moves.tell()
+            silent = [str(number) for number, other in self._tails.items() if not other.current]
+            if silent:
+                self._health.waits("market", f"not read to the end: shard {', '.join(silent)}")
+            else:
+                self._health.fine("market")
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(TIDY_INTERVAL + random.uniform(0, TIDY_STAGGER))  # noqa: S311 # no secret
+            self._committer.tidy(self.limits.untidy(self._clock()))
+
+
+def _key(reservation_id: str) -> str:
+    return subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
+
+
+def _market_tail(connection: Connection, shard: int) -> Tail:
+    filters = [subjects.quotes(shard, ">"), subjects.fills(shard, ">")]
+    return Tail(connection, subjects.market_stream(shard), filters, LastPerSubject(), name=f"exposure-market-{shard}")
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
+    """The message's content; None, counted and logged, for what cannot be read."""
+    try:
+        return decoder.decode(message.data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        UNREADABLE.labels(stream).inc()
+        log.warning("message cannot be read", subject=message.subject, seq=message.sequence, error=str(error))
+        return None

@@ -1,0 +1,507 @@
+"""Decisions: what is granted, activated, given back, released, and what is refused."""
+
+import pytest
+
+from exposure.limits import MAX_APPLIED_FILLS, OVERDUE
+from support.builders import fill
+from support.exposure import GRACE, LIFETIME, Scene
+from wire import ids
+from wire.errors import Refusal, Refused
+from wire.messages import ReservationRequest
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+# --- reserving ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_free_is_granted(scene: Scene) -> None:
+    answer = scene.reserve(bid=10, ask=7)
+    assert (answer.outcome, answer.reason) == ("granted", None)
+    reservation = answer.reservation
+    assert reservation is not None
+    assert reservation.reservation_id == "AAA-v0-a1-r"
+    assert (reservation.reserved_bid_quantity, reservation.reserved_ask_quantity) == (10, 7)
+    assert (reservation.state, reservation.activated_at) == ("active", None)
+    assert (reservation.granted_at, reservation.expires_at) == (scene.now, scene.now + LIFETIME)
+    assert scene.used == (10, 7)
+
+
+def test_the_key_outlives_the_reservation_by_the_grace(scene: Scene) -> None:
+    scene.reserve()
+    assert scene.ttl == 32
+
+
+@pytest.mark.parametrize(
+    ("others", "asked", "granted", "outcome", "reason"),
+    [
+        pytest.param((90, 90), (10, 10), (10, 10), "granted", None, id="the last of both"),
+        pytest.param((95, 0), (10, 10), (5, 10), "reduced", "bid_limit", id="bid short"),
+        pytest.param((0, 95), (10, 10), (10, 5), "reduced", "ask_limit", id="ask short"),
+        pytest.param((95, 97), (10, 10), (5, 3), "reduced", "bid_and_ask_limit", id="both short"),
+        pytest.param((100, 0), (10, 10), (0, 10), "reduced", "bid_limit", id="one side only"),
+        pytest.param((100, 100), (10, 10), None, "rejected", "bid_and_ask_limit", id="nothing left"),
+        pytest.param((100, 0), (10, 0), None, "rejected", "bid_limit", id="bid alone, starved"),
+        pytest.param((0, 100), (0, 10), None, "rejected", "ask_limit", id="ask alone, starved"),
+        pytest.param((100, 0), (0, 10), (0, 10), "granted", None, id="a full side that was not asked for"),
+        pytest.param((100, 100), (0, 1), None, "rejected", "ask_limit", id="a full side not asked for is not named"),
+    ],
+)
+def test_each_side_gets_what_is_free(
+    scene: Scene,
+    others: tuple[int, int],
+    asked: tuple[int, int],
+    granted: tuple[int, int] | None,
+    outcome: str,
+    reason: str | None,
+) -> None:
+    scene.reserve("BBB", *others)
+    answer = scene.reserve("AAA", *asked)
+    assert (answer.outcome, answer.reason) == (outcome, reason)
+    got = answer.reservation
+    assert (got and (got.reserved_bid_quantity, got.reserved_ask_quantity)) == granted
+
+
+def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
+    scene.reserve("BBB", 100, 100)
+    assert scene.reserve("AAA").outcome == "rejected"
+    assert scene.ttl is None
+    scene.release("BBB")
+    assert scene.reserve("AAA").outcome == "granted"
+
+
+def test_replacing_a_quote_needs_no_more_than_the_larger(scene: Scene) -> None:
+    scene.reserve("AAA", 100, 100)
+    answer = scene.reserve("AAA", 100, 100, attempt=2)
+    assert answer.outcome == "granted"
+    assert scene.used == (100, 100)
+
+
+def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
+    scene.reserve("BBB", 95, 0)
+    first = scene.reserve("AAA")
+    scene.release("BBB")
+    scene.now += LIFETIME / 2
+    assert scene.reserve("AAA") == first
+    assert scene.ttl is None
+
+
+def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(bid=10, ask=4)
+    scene.tidy()
+    again = scene.reserve().reservation
+    assert again is not None
+    assert (again.reserved_bid_quantity, again.reserved_ask_quantity) == (10, 10)
+    assert again.activated_at == scene.now
+    scene.quoted(attempt=2)
+    again = scene.reserve().reservation
+    assert again is not None
+    assert again.state == "released"
+
+
+@pytest.mark.parametrize(("bid", "ask"), [(9, 10), (10, 9)])
+def test_asking_again_for_other_quantities_is_refused(scene: Scene, bid: int, ask: int) -> None:
+    scene.reserve()
+    with pytest.raises(Refused) as refused:
+        scene.reserve(bid=bid, ask=ask)
+    assert refused.value.refusal is Refusal.QUOTE_ID_REUSED
+
+
+def test_asking_again_for_another_symbol_is_refused(scene: Scene) -> None:
+    scene.reserve()
+    request = ReservationRequest(quote_id=ids.quote_id("AAA", 0, 1), symbol="BBB", bid_quantity=10, ask_quantity=10)
+    with pytest.raises(Refused) as refused:
+        scene.limits.reserve(request, scene.now)
+    assert refused.value.refusal is Refusal.QUOTE_ID_REUSED
+
+
+def test_an_unknown_symbol_is_refused(scene: Scene) -> None:
+    with pytest.raises(Refused) as refused:
+        scene.reserve("ZZZ")
+    assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL
+
+
+def test_a_quote_id_too_long_for_its_reservations_id_is_refused(scene: Scene) -> None:
+    request = ReservationRequest(quote_id="q" * 98, symbol="AAA", bid_quantity=1, ask_quantity=1)
+    assert scene.take(scene.limits.reserve(request, scene.now)).outcome == "granted"
+    request = ReservationRequest(quote_id="q" * 99, symbol="AAA", bid_quantity=1, ask_quantity=1)
+    with pytest.raises(Refused) as refused:
+        scene.limits.reserve(request, scene.now)
+    assert (refused.value.refusal, refused.value.field) == (Refusal.INVALID_FIELD, "quote_id")
+
+
+def test_a_limit_lowered_below_usage_grants_nothing(scene: Scene) -> None:
+    scene.reserve("BBB", 60, 60)
+    lower = Scene(limit=50)
+    record = scene.limits.usage.record(scene.id("BBB", 1))
+    assert record is not None
+    lower.limits.usage.fold_record(1, record)
+    assert lower.reserve("AAA").outcome == "rejected"
+    assert lower.limits.exposure().bid.free == 0
+
+
+# --- activating ---------------------------------------------------------------------------------------------------
+
+
+def test_activation_is_recorded(scene: Scene) -> None:
+    scene.reserve()
+    scene.now += LIFETIME / 2
+    activated = scene.activate()
+    assert activated.activated_at == scene.now
+    assert activated.expires_at == scene.now + LIFETIME / 2
+    assert scene.ttl == 17
+    record = scene.limits.usage.record(scene.id("AAA", 1))
+    assert record is not None
+    assert (record.position_version, record.attempt, record.activation) == (0, 1, "one")
+
+
+def test_activating_again_writes_nothing(scene: Scene) -> None:
+    scene.reserve()
+    first = scene.activate()
+    scene.now += LIFETIME / 2
+    assert scene.activate() == first
+    assert scene.ttl is None
+
+
+@pytest.mark.parametrize(
+    ("before", "request_changes", "refusal"),
+    [
+        pytest.param("nothing", {}, Refusal.RESERVATION_NOT_ACTIVE, id="never granted"),
+        pytest.param("granted", {"quote_id": "other"}, Refusal.RESERVATION_NOT_ACTIVE, id="another quote's"),
+        pytest.param("granted", {"bid": 11}, Refusal.MORE_THAN_RESERVED, id="more bid than reserved"),
+        pytest.param("granted", {"ask": 11}, Refusal.MORE_THAN_RESERVED, id="more ask than reserved"),
+        pytest.param("released", {}, Refusal.RESERVATION_NOT_ACTIVE, id="released"),
+        pytest.param("gone", {}, Refusal.RESERVATION_NOT_ACTIVE, id="expired"),
+        pytest.param("late", {}, Refusal.RESERVATION_NOT_ACTIVE, id="past its time"),
+        pytest.param("newer quoted", {}, Refusal.RESERVATION_NOT_ACTIVE, id="older than the latest quote"),
+        pytest.param("quoted before", {}, Refusal.RESERVATION_NOT_ACTIVE, id="its very quote was, and ended"),
+        pytest.param("withdrawn", {}, Refusal.RESERVATION_NOT_ACTIVE, id="its quote was withdrawn"),
+        pytest.param("filled", {}, Refusal.RESERVATION_NOT_ACTIVE, id="its quote was filled away"),
+        pytest.param("activated", {"version": 1}, Refusal.QUOTE_ID_REUSED, id="for another version than before"),
+    ],
+)
+def test_activation_is_refused(scene: Scene, before: str, request_changes: dict[str, object], refusal: Refusal) -> None:
+    if before == "quoted before":
+        scene.quoted()
+    if before != "nothing":
+        scene.reserve()
+    if before in ("withdrawn", "filled", "activated"):
+        scene.activate()
+    match before:
+        case "released":
+            scene.release()
+        case "gone":
+            scene.gone()
+        case "late":
+            scene.now += LIFETIME
+        case "newer quoted":
+            scene.quoted(attempt=2)
+        case "withdrawn":
+            scene.withdrawn()
+        case "filled":
+            scene.quoted()
+            scene.filled(bid=0, ask=0)
+    with pytest.raises(Refused) as refused:
+        scene.activate(**request_changes)  # type: ignore[arg-type] # a table of changes
+    assert refused.value.refusal is refusal
+
+
+def test_activating_the_active_quote_again_changes_nothing(scene: Scene) -> None:
+    """Another exchange got the same quote; what is left may be less than it asks for."""
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(bid=10, ask=4)
+    scene.tidy()
+    again = scene.activate(by="two")
+    assert (again.state, again.reserved_bid_quantity, again.reserved_ask_quantity) == ("active", 10, 4)
+    assert scene.ttl is None
+
+
+# --- giving back --------------------------------------------------------------------------------------------------
+
+
+def test_an_activation_given_back_frees_its_lots(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    assert scene.give_back().state == "released"
+    assert scene.used == (0, 0)
+    assert scene.ttl == 1
+
+
+def test_giving_back_twice_changes_nothing(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    first = scene.give_back()
+    assert scene.give_back() == first
+    assert scene.ttl is None
+
+
+@pytest.mark.parametrize("by", ["one", "two"])
+def test_what_two_exchanges_activated_neither_gives_back(scene: Scene, by: str) -> None:
+    """The other one's quote event may be on its way."""
+    scene.reserve()
+    scene.activate(by="one")
+    scene.activate(by="two")
+    assert scene.give_back(by=by).state == "active"
+    assert scene.used == (10, 10)
+
+
+def test_what_two_exchanges_activated_is_free_once_the_market_says_so(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate(by="one")
+    scene.activate(by="two")
+    scene.quoted(attempt=2)
+    assert scene.used == (0, 0)
+
+
+def test_the_latest_quotes_activation_cannot_be_given_back(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    assert scene.give_back().state == "active"
+    assert scene.ttl is None
+
+
+def test_what_was_never_activated_cannot_be_given_back(scene: Scene) -> None:
+    scene.reserve()
+    assert scene.give_back().state == "active"
+
+
+def test_giving_back_the_unknown_is_refused(scene: Scene) -> None:
+    with pytest.raises(Refused) as refused:
+        scene.give_back()
+    assert refused.value.refusal is Refusal.NOT_FOUND
+
+
+# --- releasing ----------------------------------------------------------------------------------------------------
+
+
+def test_a_release_frees_what_was_never_activated(scene: Scene) -> None:
+    scene.reserve()
+    released = scene.release()
+    assert (released.state, released.reserved_bid_quantity, released.reserved_ask_quantity) == ("released", 0, 0)
+    assert scene.used == (0, 0)
+
+
+def test_releasing_twice_changes_nothing(scene: Scene) -> None:
+    scene.reserve()
+    first = scene.release()
+    assert scene.release() == first
+    assert scene.ttl is None
+
+
+def test_releasing_what_backs_a_quote_is_refused(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    with pytest.raises(Refused) as refused:
+        scene.release()
+    assert refused.value.refusal is Refusal.RESERVATION_ACTIVATED
+
+
+def test_releasing_what_its_quote_let_go_already_changes_nothing(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.withdrawn()
+    assert scene.release().state == "released"
+    assert scene.ttl is None
+
+
+def test_releasing_what_expired_tells_so(scene: Scene) -> None:
+    scene.reserve()
+    scene.gone()
+    assert scene.release().state == "expired"
+
+
+def test_releasing_the_unknown_is_refused(scene: Scene) -> None:
+    with pytest.raises(Refused) as refused:
+        scene.release()
+    assert refused.value.refusal is Refusal.NOT_FOUND
+
+
+# --- fills by request ---------------------------------------------------------------------------------------------
+
+
+def test_a_buy_shrinks_the_ask_and_a_sell_the_bid(scene: Scene) -> None:
+    scene.reserve()
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", side="buy", quantity=3))
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (10, 7)
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", side="sell", quantity=4))
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (6, 7)
+    assert scene.used == (6, 7)
+
+
+def test_a_fill_is_counted_once(scene: Scene) -> None:
+    scene.reserve()
+    once = fill(quote_id="AAA-v0-a1", quantity=3)
+    first = scene.apply_fill(once)
+    assert scene.apply_fill(once) == first
+    assert scene.ttl is None
+
+
+def test_fills_never_take_more_than_is_left(scene: Scene) -> None:
+    scene.reserve()
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=30))
+    assert (after.state, after.reserved_ask_quantity) == ("active", 0)
+
+
+def test_a_reservation_filled_away_is_released(scene: Scene) -> None:
+    scene.reserve(bid=0, ask=5)
+    assert scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=5)).state == "released"
+    assert scene.ttl == 1
+
+
+def test_what_was_filled_away_cannot_be_activated(scene: Scene) -> None:
+    scene.reserve()
+    scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=3))
+    with pytest.raises(Refused) as refused:
+        scene.activate()
+    assert refused.value.refusal is Refusal.MORE_THAN_RESERVED
+    assert scene.activate(ask=7).reserved_ask_quantity == 7
+
+
+@pytest.mark.parametrize("changes", [{"symbol": "BBB"}, {"quote_id": "other"}])
+def test_a_fill_of_something_else_contradicts(scene: Scene, changes: dict[str, str]) -> None:
+    scene.reserve()
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(**({"quote_id": "AAA-v0-a1"} | changes)))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_a_record_takes_so_many_fills_and_no_more(scene: Scene) -> None:
+    scene = Scene(limit=1_000_000)
+    scene.reserve(bid=1_000_000, ask=1_000_000)
+    for _ in range(MAX_APPLIED_FILLS):
+        scene.apply_fill(fill(quote_id="AAA-v0-a1"))
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(quote_id="AAA-v0-a1"))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_after_activation_the_market_log_must_know_the_fill(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    unknown = fill(quote_id="AAA-v0-a1", fill_id="AAA-f1")
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(unknown)
+    assert refused.value.refusal is Refusal.FILL_NOT_RECORDED
+    known = scene.filled(bid=10, ask=9)
+    after = scene.apply_fill(known)
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (10, 9)
+    assert scene.ttl is None
+
+
+def test_a_fill_reported_from_elsewhere_is_known_by_its_id(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    known = scene.filled(bid=10, ask=9, fill_id="elsewhere-1")
+    assert scene.apply_fill(known).reserved_ask_quantity == 9
+
+
+def test_a_fill_other_than_the_recorded_one_contradicts(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(bid=10, ask=9)
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(quote_id="AAA-v0-a1", fill_id="AAA-f1", quantity=2))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_a_fill_folded_before_this_instance_started_is_known_by_its_number(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(number=7, bid=10, ask=3)
+    assert scene.apply_fill(fill(quote_id="AAA-v0-a1", fill_id="AAA-f6")).reserved_ask_quantity == 3
+
+
+# --- tidying ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["replaced", "withdrawn", "filled"])
+def test_a_reservation_whose_quote_ended_is_written_as_released(scene: Scene, how: str) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    match how:
+        case "replaced":
+            scene.quoted(attempt=2)
+        case "withdrawn":
+            scene.withdrawn()
+        case "filled":
+            scene.filled(bid=0, ask=0)
+    assert scene.used == (0, 0)
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    record = scene.limits.usage.record(scene.id("AAA", 1))
+    assert record is not None
+    assert (record.state, record.reserved_bid_quantity, scene.ttl) == ("released", 0, 1)
+    assert scene.tidy() == []
+
+
+def test_what_is_left_of_a_quote_is_written(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate(ask=8)
+    scene.quoted(ask=8)
+    scene.filled(bid=10, ask=5)
+    scene.now += LIFETIME / 2
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    record = scene.limits.usage.record(scene.id("AAA", 1))
+    assert record is not None
+    assert (record.reserved_bid_quantity, record.reserved_ask_quantity, record.state) == (10, 5, "active")
+    assert scene.ttl == 17
+    assert scene.tidy() == []
+
+
+def test_nothing_is_tidied_before_its_quote_is_seen(scene: Scene) -> None:
+    scene.reserve()
+    assert scene.tidy() == []
+    scene.activate(bid=3)
+    assert scene.tidy() == []
+
+
+def test_a_record_long_past_its_time_is_written_off(scene: Scene) -> None:
+    """It landed late, or nobody was there when its key went away."""
+    scene.reserve()
+    scene.now += LIFETIME + GRACE + OVERDUE
+    assert scene.tidy() == []
+    scene.now += GRACE
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    assert scene.state().state == "expired"
+    assert scene.used == (0, 0)
+
+
+def test_tidying_the_unknown_writes_nothing(scene: Scene) -> None:
+    assert scene.limits.tidy("nothing", scene.now).write is None
+
+
+# --- exposure -----------------------------------------------------------------------------------------------------
+
+
+def test_exposure_tells_usage_and_what_is_live(scene: Scene) -> None:
+    scene.reserve("BBB", 20, 5)
+    scene.now += GRACE
+    scene.reserve("AAA", 10, 10)
+    scene.reserve("CCC", 1, 1)
+    scene.release("CCC")
+    scene.activate()
+    scene.quoted()
+    scene.filled(bid=10, ask=4)
+    exposure = scene.limits.exposure()
+    assert exposure.limit == 100
+    assert (exposure.bid.used, exposure.bid.free) == (30, 70)
+    assert (exposure.ask.used, exposure.ask.free) == (9, 91)
+    assert [
+        (live.symbol, live.reserved_bid_quantity, live.reserved_ask_quantity) for live in exposure.reservations
+    ] == [
+        ("BBB", 20, 5),
+        ("AAA", 10, 4),
+    ]
