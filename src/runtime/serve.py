@@ -11,7 +11,7 @@ import uvicorn
 import uvloop
 from litestar import Litestar
 
-from runtime.settings import ServiceSettings
+from runtime.settings import ServiceSettings, SettingsError
 
 STOP_DEADLINE = 4.5
 """Seconds a service may take to stop; then the process ends anyway."""
@@ -20,9 +20,15 @@ log = structlog.get_logger()
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run `main` on uvloop. A failure is logged and ends the process with code 1, so that it is restarted."""
+    """Run `main` on uvloop. A failure is logged and ends the process with code 1, so that it is restarted.
+
+    Settings that make no sense end it with code 2 and one line that says why.
+    """
     try:
         uvloop.run(_ended(main))
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
     except BaseException as error:
         if isinstance(error, SystemExit | KeyboardInterrupt):
             raise

@@ -91,8 +91,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def url(self) -> str:
-        """The NATS server to connect to."""
-        return self.nats_url or f"nats://{self.host}:{self.nats_port}"
+        """The NATS server to connect to. The one the stack starts listens on loopback only, whatever `host` is."""
+        return self.nats_url or f"nats://127.0.0.1:{self.nats_port}"
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
