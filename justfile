@@ -1,0 +1,66 @@
+# What people do with Quotestream. Without just: `./qs <recipe>` finds it.
+
+set positional-arguments
+
+# List these recipes
+[private]
+default:
+    @just --list --unsorted
+
+# Start everything in the foreground; Ctrl-C stops it all
+[no-exit-message]
+up:
+    @exec uv run python -m stack up
+
+# Stop what `up` started, from another terminal
+[no-exit-message]
+down:
+    @exec uv run python -m stack down
+
+# Show every process: state, pid, uptime, restarts, address, and what it waits for
+[no-exit-message]
+status:
+    @exec uv run python -m stack status
+
+# Wait until everything is ready: `just wait --timeout 30`
+[no-exit-message]
+wait *ARGS:
+    @exec uv run python -m stack wait "$@"
+
+# Follow the logs of every process, or of one: `just logs exchange`
+[no-exit-message]
+logs *SERVICE:
+    @exec uv run python -m stack logs "$@"
+
+# Print every message on a subject as it passes: `just watch 'fills.>'`
+[no-exit-message]
+watch SUBJECT:
+    @exec uv run python -m stack watch "$@"
+
+# Send orders and measure the answers: `just load --rate 500 --duration 20`
+[no-exit-message]
+load *ARGS:
+    @exec uv run python -m loadgen "$@"
+
+# Run the tests, or some of them: `just test tests/wire`
+[no-exit-message]
+test *ARGS:
+    @exec uv run pytest "$@"
+
+# Everything that is checked without running it: lint, format, types, layers
+check:
+    uv run ruff check
+    uv run ruff format --check
+    uv run mypy
+    uv run lint-imports
+
+# Mend what can be mended by itself: lint, format
+fmt:
+    uv run ruff check --fix
+    uv run ruff format
+
+# Throw away all data: streams, ledger, logs
+[confirm("This deletes the data folder: every fill, position and log. Go on? (y/N)")]
+[no-exit-message]
+clean-data:
+    @exec uv run python -m stack clean-data

@@ -1,0 +1,58 @@
+#!/bin/sh
+# Runs a recipe of the justfile from nothing but Python 3.11: `./qs up`, `./qs test`, `./qs` for the list.
+# It finds uv, or installs it into .tools; uv installs the rest into .venv.
+set -eu
+cd "$(dirname "$0")"
+
+tools=.tools
+oldest=3.11
+
+fail() {
+    printf 'qs: %s\n' "$*" >&2
+    exit 1
+}
+
+new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < tuple(map(int, sys.argv[1].split("."))))' "$oldest" 2>/dev/null
+}
+
+find_python() {
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null && new_enough "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    found=$(python3 --version 2>/dev/null || echo 'no python3')
+    fail "Python $oldest or newer is needed, and here is $found. On Debian 12 or newer: apt-get install python3 python3-venv"
+}
+
+# uv in a virtual environment of its own; where Python comes without venv, as Debian's does, in a folder of pip's.
+install_uv() {
+    echo 'qs: installing uv into .tools (once)' >&2
+    if "$1" -m venv "$tools/venv" >/dev/null 2>&1; then
+        "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv ||
+            fail 'pip could not install uv: see above'
+        mkdir -p "$tools/bin"
+        ln -sf ../venv/bin/uv "$tools/bin/uv"
+    elif "$1" -m pip --version >/dev/null 2>&1; then
+        rm -rf "$tools/venv"
+        "$1" -m pip install --quiet --disable-pip-version-check --target "$tools" uv ||
+            fail 'pip could not install uv: see above'
+    else
+        rm -rf "$tools/venv"
+        fail 'this Python has neither venv nor pip, so uv cannot be installed. On Debian: apt-get install python3-venv'
+    fi
+}
+
+python=$(find_python)
+PATH=$PATH:$PWD/$tools/bin
+export PATH
+command -v uv >/dev/null || install_uv "$python"
+
+# `up` itself, rather than through uv and just, which answer Ctrl-C and SIGTERM in ways of their own.
+if [ "$*" = up ]; then
+    python=$(uv run --quiet python -c 'import sys; print(sys.executable)')
+    exec "$python" -m stack up
+fi
+exec uv run --quiet just "$@"

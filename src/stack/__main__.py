@@ -1,0 +1,122 @@
+"""The command line: `python -m stack`."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import cyclopts
+
+from runtime import logs as logging
+from runtime.settings import SettingsError
+from stack import operate, supervise
+from stack import prepare as preparing
+from stack import watch as watching
+from stack.lock import AlreadyUp
+from stack.settings import read
+
+SETTINGS_ERROR = 2
+
+app = cyclopts.App(name="python -m stack", help="Start, stop and look at a whole Quotestream.", help_format="plaintext")
+
+
+@app.command
+def up() -> int:
+    """Start everything and stay in the foreground. Ctrl-C stops it all."""
+    return supervise.up(read())
+
+
+@app.command
+def down() -> int:
+    """Stop the running stack from another terminal, and wait until it is down."""
+    return asyncio.run(operate.down(read()))
+
+
+@app.command
+def status() -> int:
+    """Show every process: state, pid, uptime, restarts, address, and what it waits for.
+
+    The exit code is 0 if everything is ready.
+    """
+    return asyncio.run(operate.status(read()))
+
+
+@app.command
+def wait(*, timeout: float = 60.0) -> int:
+    """Wait until everything is ready.
+
+    Parameters
+    ----------
+    timeout
+        Seconds after which to give up, with exit code 1.
+    """
+    return asyncio.run(operate.wait(read(), timeout))
+
+
+@app.command
+def logs(service: str | None = None, /) -> int:
+    """Follow the logs. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    service
+        One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord; all, if none is named.
+    """
+    folder = read().logs
+    files = sorted(folder.glob("*.log")) if service is None else [folder / f"{service}.log"]
+    if not files or not all(file.is_file() for file in files):
+        known = ", ".join(file.stem for file in sorted(folder.glob("*.log"))) or "nothing yet"
+        print(f"no such log in {folder}; there is: {known}")
+        return 1
+    return subprocess.call(["tail", "-q", "-n", "20", "-F", *map(str, files)])  # noqa: S607 # whichever is there
+
+
+@app.command
+def clean_data() -> int:
+    """Remove the data folder of a stack that is down: streams, ledger, logs. Asks nothing; `just clean-data` does."""
+    return operate.clean_data(read())
+
+
+@app.command
+def prepare() -> int:
+    """Make the streams and buckets on the NATS server. `up` does this by itself; declaring again is harmless."""
+    logging.configure("prepare", "warning")
+    return asyncio.run(preparing.run(read()))
+
+
+@app.command
+def watch(subject: str, /) -> int:
+    """Print every message that passes on a subject, as a line: time, subject, JSON. Ctrl-C ends it.
+
+    Parameters
+    ----------
+    subject
+        A NATS subject, with wildcards: 'fills.>', 'quotes.*.AAPL', 'positions.*', '$KV.reservations.>'.
+    """
+    logging.configure("watch", "error")
+    asyncio.run(watching.run(read(), subject))
+    return 0
+
+
+def main() -> int:
+    """Run one command. What a person can mend is told in a line, without a traceback."""
+    try:
+        return int(app(result_action="return_value") or 0)
+    except SettingsError as error:
+        return _told(error, SETTINGS_ERROR)
+    except (AlreadyUp, supervise.CannotStart, watching.Unreachable) as error:
+        return _told(error, 1)
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _told(error: Exception, code: int) -> int:
+    print(error, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Keeping a process and all its descendants together, so that none outlives us. Linux; elsewhere it does nothing."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """From now on, a descendant whose parent dies becomes our child, rather than nobody's."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """For a child, before it runs its program: be asked to end when the parent dies, however it dies."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def end_children(patience: float) -> None:
+    """Ask every child of ours to end, kill what is left after `patience` seconds, and wait until none is left.
+
+    Blocks: it is the last thing a foreground does.
+    """
+    _signal(_children(), signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while children := _children():
+        if time.monotonic() > deadline:
+            _signal(children, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _children() -> list[int]:
+    """Our living children. Dead ones are reaped on the way."""
+    return [pid for pid in map(int, _pids()) if _parent(pid) == os.getpid() and not _reaped(pid)]
+
+
+def _pids() -> list[str]:
+    proc = Path("/proc")
+    return [entry.name for entry in proc.iterdir() if entry.name.isdigit()] if proc.is_dir() else []
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process; 0 if it is gone. The name before it, in parentheses, may hold anything."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself
+            os.kill(pid, number)

@@ -1,0 +1,82 @@
+"""What the foreground of `stack up` tells: one line for each change worth a person's attention. Pure.
+
+A process that starts is busy for a moment, and one whose neighbour restarts waits for it for a moment: neither is
+news until it lasts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stack.phases import Condition, Phase, all_fine
+
+PATIENCE = {Phase.STARTING: 10.0, Phase.WAITING: 3.0}
+"""Seconds that a phase must last to be told. The others are told at once."""
+
+_Key = tuple[Phase, int, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Of one process: what was told last, and what was seen since when."""
+
+    told: _Key = (Phase.STOPPED, 0, ())
+    seen: _Key = (Phase.STOPPED, 0, ())
+    since: float = 0.0
+    ready_pid: int = 0
+
+
+class Narrator:
+    """Remembers what it told. Feed it the conditions as they are found, with the time in seconds."""
+
+    def __init__(self) -> None:
+        self._memories: dict[str, _Memory] = {}
+        self._all_fine = False
+
+    def lines(self, conditions: Iterable[Condition], now: float) -> list[tuple[str, str]]:
+        """What is new: (process name, message) each; the name is empty for what concerns the whole.
+
+        Without any conditions, as while supervisord starts or stops, nothing is known and nothing is new.
+        """
+        found = list(conditions)
+        news = []
+        for condition in found:
+            name = condition.program.name
+            message = _news(self._memories.setdefault(name, _Memory()), condition, now)
+            if message:
+                news.append((name, message))
+        fine = all_fine(found) if found else self._all_fine
+        if fine and not self._all_fine:
+            news.append(("", "everything is ready"))
+        self._all_fine = fine
+        return news
+
+
+def _news(memory: _Memory, condition: Condition, now: float) -> str | None:
+    key = (condition.phase, condition.pid or memory.told[1], condition.waits_for)
+    if key != memory.seen:
+        memory.seen, memory.since = key, now
+    if key == memory.told or now - memory.since < PATIENCE.get(condition.phase, 0.0):
+        return None
+    memory.told = key
+    message = _message(memory, condition)
+    if condition.phase is Phase.READY:
+        memory.ready_pid = condition.pid
+    return message
+
+
+def _message(memory: _Memory, condition: Condition) -> str:
+    match condition.phase:
+        case Phase.READY if memory.ready_pid == condition.pid:
+            return "ready again"
+        case Phase.READY if memory.ready_pid:
+            return f"restarted and ready again, now process {condition.pid}"
+        case Phase.READY:
+            return f"ready, process {condition.pid}"
+        case Phase.WAITING:
+            return f"waits for {condition.told}"
+        case Phase.STARTING:
+            return f"still starting: {condition.told}" if condition.told else "still starting"
+        case Phase.DOWN:
+            return f"ended ({condition.told}) and is started again; `just logs {condition.program.name}` says why"
+        case Phase.REFUSED | Phase.DONE | Phase.STOPPED:
+            return str(condition.phase.value)

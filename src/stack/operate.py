@@ -1,0 +1,95 @@
+"""What another terminal asks of a stack: `down`, `status`, `wait`, and `clean-data` when it is down."""
+
+import asyncio
+import shutil
+import time
+
+from stack.control import Control, NotRunning
+from stack.lock import is_up, lock_file
+from stack.observe import Observer
+from stack.phases import Condition, all_fine
+from stack.programs import programs
+from stack.settings import StackSettings
+from stack.table import restarts, status_table
+
+DOWN_DEADLINE = 60.0
+"""Seconds to wait for a stack to stop: longer than it gives itself."""
+
+
+async def down(settings: StackSettings) -> int:
+    """Stop the stack, and wait until it is down. Returns the exit code."""
+    if not is_up(settings):
+        print(f"nothing is up on {settings.data}")
+        return 0
+    deadline = time.monotonic() + DOWN_DEADLINE
+    async with Control(settings.socket) as control:
+        asked = False
+        while is_up(settings):
+            if time.monotonic() > deadline:
+                print(f"still not down after {DOWN_DEADLINE:.0f} s: see {settings.logs / 'supervisord.log'}")
+                return 1
+            if not asked:
+                asked = await _asked_to_stop(control)
+            await asyncio.sleep(0.1)
+    print("everything is stopped")
+    return 0
+
+
+async def _asked_to_stop(control: Control) -> bool:
+    try:
+        await control.shut_down()
+    except NotRunning:
+        return False  # it is starting, or stopping already
+    return True
+
+
+async def status(settings: StackSettings) -> int:
+    """Print how every process is. Returns 0 if all are ready, else 1."""
+    conditions = await _look(settings)
+    print(_report(settings, conditions))
+    return 0 if conditions and all_fine(conditions) else 1
+
+
+async def wait(settings: StackSettings, timeout: float) -> int:
+    """Wait until every process is ready. Returns 0 then; 1, with the table, if `timeout` seconds did not suffice."""
+    deadline = time.monotonic() + timeout
+    while True:
+        conditions = await _look(settings)
+        if conditions and all_fine(conditions):
+            return 0
+        if time.monotonic() > deadline:
+            print(_report(settings, conditions))
+            return 1
+        await asyncio.sleep(0.2)
+
+
+def clean_data(settings: StackSettings) -> int:
+    """Remove the data folder of a stack that is down. Returns the exit code."""
+    if is_up(settings):
+        print(f"the stack is up on {settings.data}: `just down` first")
+        return 1
+    if not lock_file(settings).exists():
+        print(f"{settings.data} is no data folder of a stack: nothing is removed")
+        return 1
+    shutil.rmtree(settings.data)
+    print(f"{settings.data} is removed")
+    return 0
+
+
+async def _look(settings: StackSettings) -> list[Condition]:
+    """How every process is; nothing if there is no stack."""
+    async with Control(settings.socket) as control, Observer(control, programs(settings)) as observer:
+        try:
+            return await observer.look()
+        except NotRunning:
+            return []
+
+
+def _report(settings: StackSettings, conditions: list[Condition]) -> str:
+    if not conditions:
+        return f"nothing is up on {settings.data}"
+    try:
+        log = (settings.logs / "supervisord.log").read_text(errors="replace")
+    except OSError:
+        log = ""
+    return status_table(conditions, restarts(log))

@@ -1,0 +1,97 @@
+"""How a process is, told from what supervisord and its own health say. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from stack.control import ProcessInfo
+from stack.programs import REFUSED, Program
+
+
+class Phase(Enum):
+    """How a process is, in a word."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"  # it runs, and has not said how it is
+    WAITING = "waiting"  # it runs, and says what it waits for
+    READY = "ready"
+    DONE = "done"  # it had one thing to do, and did it
+    DOWN = "down"  # it ended, and is to be restarted
+    REFUSED = "refused"  # it had one thing to do, and must not
+
+
+FINE = frozenset({Phase.READY, Phase.DONE})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a process's health URL said: whether it is ready, and what it waits for, each with its reason."""
+
+    ready: bool
+    waiting_for: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one process is.
+
+    Attributes:
+        program: which process.
+        phase: in a word.
+        pid: its process id; 0 while there is none.
+        uptime: seconds since it started; 0 while it does not run.
+        told: what a person should know beyond the phase; may be empty.
+        waits_for: the names of what it waits for.
+    """
+
+    program: Program
+    phase: Phase
+    pid: int = 0
+    uptime: int = 0
+    told: str = ""
+    waits_for: tuple[str, ...] = ()
+
+
+def condition(program: Program, process: ProcessInfo | None, answer: Answer | None) -> Condition:
+    """How `program` is.
+
+    Args:
+        program: which one.
+        process: what supervisord says of it.
+        answer: what it says itself; None if it does not listen or did not answer.
+    """
+    if process is None or process.statename in ("STOPPED", "STOPPING", "UNKNOWN"):
+        return Condition(program, Phase.STOPPED)
+    if process.statename not in ("STARTING", "RUNNING"):
+        return _ended(program, process)
+    uptime = max(0, process.now - process.start)
+    phase, told, waits_for = _running(program, process, answer)
+    return Condition(program, phase, process.pid, uptime, told, waits_for)
+
+
+def _ended(program: Program, process: ProcessInfo) -> Condition:
+    how = f"exit code {process.exitstatus}" if process.exitstatus >= 0 else "killed"
+    if process.statename in ("BACKOFF", "FATAL"):
+        return Condition(program, Phase.DOWN, told="as soon as it was started")
+    if not program.once or process.exitstatus not in (0, REFUSED):
+        return Condition(program, Phase.DOWN, told=how)
+    if process.exitstatus == REFUSED:
+        return Condition(program, Phase.REFUSED, told=how)
+    return Condition(program, Phase.DONE)
+
+
+def _running(program: Program, process: ProcessInfo, answer: Answer | None) -> tuple[Phase, str, tuple[str, ...]]:
+    if not program.health:
+        ready = process.statename == "RUNNING" and not program.once
+        return (Phase.READY if ready else Phase.STARTING), "", ()
+    if answer is None:
+        return Phase.STARTING, f"{program.health} does not answer", ()
+    if answer.ready:
+        return Phase.READY, "", ()
+    told = "; ".join(f"{name}: {reason}" for name, reason in answer.waiting_for.items())
+    return Phase.WAITING, told, tuple(answer.waiting_for)
+
+
+def all_fine(conditions: Iterable[Condition]) -> bool:
+    """Whether everything is ready or done."""
+    return all(found.phase in FINE for found in conditions)

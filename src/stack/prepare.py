@@ -1,0 +1,26 @@
+"""`stack prepare`: make the streams and buckets what they are declared to be, once, before the services need them."""
+
+from jet.connection import Connection
+from jet.topology import Shape, TopologyRefused, prepare
+from runtime.health import Health
+from stack.programs import REFUSED
+from stack.settings import StackSettings
+
+
+async def run(settings: StackSettings) -> int:
+    """Wait for the server, then declare everything. Returns 0, or REFUSED with a message."""
+    market = settings.market
+    shape = Shape(
+        shards=market.shards,
+        replicas=market.replicas,
+        max_bytes=market.max_bytes,
+        duplicate_window=market.id_window,
+    )
+    async with Connection(settings.stack.url, "prepare", Health("prepare")) as connection:
+        try:
+            changes = await prepare(connection, shape)
+        except TopologyRefused as refused:
+            print(f"the streams cannot be made as declared: {refused}")
+            return REFUSED
+    print("\n".join(changes) or "every stream is as declared")
+    return 0

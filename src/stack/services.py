@@ -1,0 +1,34 @@
+"""The settings of every service, to find a mistake in them before anything is started.
+
+Importing all services takes a moment, so only `up` does.
+"""
+
+import os
+from collections.abc import Mapping
+
+from exchange.service import ExchangeSettings
+from exposure.service import ExposureSettings
+from ledger.service import LedgerSettings
+from loadgen.settings import LoadgenSettings
+from maker.service import MakerSettings
+from runtime.settings import ServiceSettings, load
+from ui.service import UiSettings
+
+SETTINGS: Mapping[str, type[ServiceSettings]] = {
+    "exposure": ExposureSettings,
+    "ledger": LedgerSettings,
+    "exchange": ExchangeSettings,
+    "maker": MakerSettings,
+    "ui": UiSettings,
+    "loadgen": LoadgenSettings,
+}
+
+
+def check(environ: Mapping[str, str] = os.environ) -> None:
+    """Read every service's settings.
+
+    Raises:
+        SettingsError: one of them makes no sense.
+    """
+    for service, kind in SETTINGS.items():
+        load(kind, service, environ)

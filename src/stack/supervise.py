@@ -1,0 +1,210 @@
+"""`stack up`: supervisord in the foreground, told about in plain words, and its orderly end.
+
+supervisord is a child of ours in a session of its own, so that a Ctrl-C reaches us alone: we ask it to stop, and it
+stops everything in reverse order. If we die, the kernel asks it to stop. If it dies, its processes become our children,
+and we end them.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from runtime.settings import SettingsError
+from stack import family, ports
+from stack.config import supervisord_conf
+from stack.control import Control, NotRunning
+from stack.lock import held
+from stack.narrate import Narrator
+from stack.observe import Observer
+from stack.phases import Condition, Phase
+from stack.programs import Program, programs
+from stack.settings import NATS_CONFIG, StackSettings, listening
+
+POLL = 0.25
+"""Seconds between two looks at the processes."""
+
+STOP_DEADLINE = 50.0
+"""Seconds everything may take to stop, one after the other, before what is left is killed."""
+
+KILL_PATIENCE = 6.0
+"""Seconds that what a dead supervisord left behind may take to stop before it is killed."""
+
+
+SAME_REQUEST = 1.0
+"""Seconds within which a signal only repeats the request to stop; after that it says to hurry."""
+
+
+class CannotStart(Exception):  # noqa: N818 # says what is so
+    """The stack cannot be started; the message says why, for a person."""
+
+
+def up(settings: StackSettings) -> int:
+    """Run the stack until it is told to stop. Returns the exit code.
+
+    Raises:
+        SettingsError, AlreadyUp, CannotStart: nothing was started.
+    """
+    _make_folders(settings)
+    with held(settings) as lock:
+        _check(settings)
+        plan = programs(settings)
+        conf = settings.data / "supervisord.conf"
+        conf.write_text(supervisord_conf(settings, plan))
+        family.adopt_orphans()
+        try:
+            code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
+        finally:
+            family.end_children(KILL_PATIENCE)
+        say("", "everything is stopped")
+        return code
+
+
+def _make_folders(settings: StackSettings) -> None:
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{settings.data}: {error.strerror}; QS_STACK_DATA_DIR names another data folder"
+        ) from error
+
+
+def _check(settings: StackSettings) -> None:
+    """Find what would keep the stack from starting, before anything is started."""
+    from stack import services  # imports every service, which no other command needs
+
+    services.check()
+    if settings.starts_nats and not (settings.folder / NATS_CONFIG).is_file():
+        raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
+    if refusals := ports.taken(listening(settings)):
+        raise CannotStart("\n".join(refusals))
+
+
+def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
+    """What runs where."""
+    market = settings.market
+    places = [f"  {program.name:<9} {program.address}" for program in plan if program.address]
+    if not settings.starts_nats:
+        places.insert(0, f"  {'nats':<9} {settings.stack.url} (not ours)")
+    return "\n".join(
+        [
+            f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",
+            *places,
+            f"The page is {settings.address('ui')}/ ; each service describes its HTTP API at /schema.",
+            "From another terminal: just status, just logs [service], just watch 'fills.>'. Ctrl-C stops everything.",
+            "",
+        ]
+    )
+
+
+def say(name: str, message: str) -> None:
+    """One line of the foreground."""
+    print(f"{datetime.now().astimezone():%H:%M:%S}  {name or 'stack':<9} {message}", flush=True)
+
+
+class _Foreground:
+    """What a person sees of a running stack."""
+
+    def __init__(self, settings: StackSettings, plan: Sequence[Program]) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._asked_at = 0.0
+        self._code = 0
+
+    async def run(self, conf: Path, lock: int) -> int:
+        """Start supervisord, tell what happens, stop it when asked to. Returns the exit code."""
+        self._take_signals()
+        print(banner(self._settings, self._plan), flush=True)
+        output = self._settings.logs / "supervisord.out"
+        supervisord = await _supervisord(conf, lock, output)
+        ended = asyncio.create_task(supervisord.wait())
+        asked = asyncio.create_task(self._stop.wait())
+        narration = asyncio.create_task(self._narrate())
+        await asyncio.wait([ended, asked, narration], return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not ended.done():
+            await self._end(supervisord, ended)
+        narration.cancel()
+        await asyncio.wait([narration])
+        if not narration.cancelled():
+            narration.result()  # it never ends by itself: this raises why it did
+        if ended.result():
+            say("", f"supervisord died ({ended.result()}): ending what it left; {output} may say why")
+            self._code = 1
+        return self._code
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._asked)
+        loop.add_signal_handler(signal.SIGTERM, self._asked)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it on purpose
+            loop.add_signal_handler(signal.SIGHUP, self._asked)
+
+    def _asked(self) -> None:
+        """One Ctrl-C may come several times: from the terminal, and from each program in between that passes it on."""
+        now = asyncio.get_running_loop().time()
+        if not self._stop.is_set():
+            self._asked_at = now
+        elif now - self._asked_at > SAME_REQUEST:
+            self._hurry.set()
+        self._stop.set()
+
+    async def _end(self, supervisord: asyncio.subprocess.Process, ended: "asyncio.Task[int]") -> None:
+        """Stop in order; out of patience, or asked twice, kill supervisord: what it leaves is ended after that.
+
+        The narration goes on meanwhile, for its effect: supervisord looks at its processes when someone asks, and
+        otherwise once a second.
+        """
+        say("", "stopping everything")
+        supervisord.terminate()
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([ended, hurry], timeout=STOP_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not ended.done():
+            say("", "killing what has not stopped")
+            supervisord.kill()
+        await ended
+
+    async def _narrate(self) -> None:
+        narrator = Narrator()
+        loop = asyncio.get_running_loop()
+        async with Control(self._settings.socket) as control, Observer(control, self._plan) as observer:
+            while True:
+                try:
+                    conditions = await observer.look()
+                except NotRunning:
+                    conditions = []  # it starts, or it stops
+                if not self._stop.is_set():
+                    self._tell(narrator.lines(conditions, loop.time()), conditions)
+                await asyncio.sleep(POLL)
+
+    def _tell(self, news: Sequence[tuple[str, str]], conditions: Sequence[Condition]) -> None:
+        for name, message in news:
+            say(name, message)
+        for condition in conditions:
+            if condition.phase is Phase.REFUSED:
+                log = self._settings.logs / f"{condition.program.name}.log"
+                say(condition.program.name, log.read_text().strip().splitlines()[-1])
+                self._code = 1
+                self._stop.set()
+
+
+async def _supervisord(conf: Path, lock: int, output: Path) -> asyncio.subprocess.Process:
+    with output.open("wb") as out:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "supervisor.supervisord",
+            "-c",
+            str(conf),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=(lock,),
+            preexec_fn=family.die_with_parent,
+        )

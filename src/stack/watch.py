@@ -1,0 +1,59 @@
+"""`stack watch`: every message on a subject, one line each, as it passes."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from jet.connection import Connection
+from runtime.health import Health
+from stack.settings import StackSettings
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds the server may take to be there."""
+
+_TELLING = ("KV-Operation", "Nats-Marker-Reason")
+"""Headers that make a message without a body mean something: a key was deleted, or expired."""
+
+
+class Unreachable(Exception):  # noqa: N818 # says what is so
+    """No NATS server answers."""
+
+
+def line(time: datetime, subject: str, data: bytes, headers: Mapping[str, str] | None) -> str:
+    """One message as one line: time, subject, what its headers say of a key, and its JSON."""
+    told = [f"({headers[name]})" for name in _TELLING if headers and name in headers]
+    return " ".join([f"{time:%H:%M:%S.%f}"[:-3], subject, *told, readable(data)]).rstrip()
+
+
+def readable(data: bytes) -> str:
+    """A payload on one line. What is no JSON is shown as a JSON string, so that nothing reaches the terminal raw."""
+    if not data:
+        return ""
+    try:
+        return msgspec.json.format(data, indent=-1).decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json.dumps(data.decode(errors="backslashreplace"))
+
+
+async def run(settings: StackSettings, subject: str) -> None:
+    """Print what passes on `subject` until cancelled.
+
+    Raises:
+        Unreachable: there is no server, or it went for good.
+    """
+    connection = Connection(settings.stack.url, "watch", Health("watch"))
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await connection.__aenter__()
+    except TimeoutError as error:
+        raise Unreachable(f"no NATS server answers at {settings.stack.url}: is the stack up?") from error
+    try:
+        subscription = await connection.client.subscribe(subject)
+        async for message in subscription.messages:
+            print(line(datetime.now().astimezone(), message.subject, message.data, message.headers), flush=True)
+    finally:
+        await connection.__aexit__(None, None, None)
+    raise Unreachable(f"the connection to {settings.stack.url} is closed")
