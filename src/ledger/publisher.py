@@ -9,6 +9,7 @@ Ordering rules:
 
 import asyncio
 import time
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -31,7 +32,16 @@ PUBLISHED = Counter("ledger_positions_published", "Position updates published by
 PENDING = Gauge("ledger_positions_pending", "Symbols whose newest position is not published yet")
 PUBLISH_SECONDS = Histogram("ledger_publish_seconds", "Time to publish one position update")
 
+_decoder = msgspec.json.Decoder(PositionUpdate)
+
 log = structlog.get_logger()
+
+
+class _Head(NamedTuple):
+    """The last update on a symbol's subject: its stream sequence, 0 if there is none, and the position version."""
+
+    sequence: int
+    version: int
 
 
 class Publisher:
@@ -43,8 +53,7 @@ class Publisher:
         self._busy: set[str] = set()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._heads: dict[str, int] = {}
-        self._decoder = msgspec.json.Decoder(PositionUpdate)
+        self._heads: dict[str, _Head] = {}
 
     def offer(self, update: PositionUpdate) -> None:
         """Have a committed position published, unless a newer one of its symbol is offered first."""
@@ -74,21 +83,23 @@ class Publisher:
         """Publish an update unless that version, or a later one, is published already. False to try again."""
         began = time.perf_counter()
         symbol, version = update.symbol, update.position_version
-        try:
-            head = await self._head_to_append_to(update)
-        except Refused as refused:
-            log.warning("position not published yet", symbol=symbol, version=version, reason=refused.detail)
-            await asyncio.sleep(RETRY_PAUSE)
-            return False
+        head = self._heads.get(symbol)
         if head is None:
+            try:
+                head = self._heads[symbol] = await self._read_head(symbol)
+            except Refused as refused:
+                log.warning("position not published yet", symbol=symbol, version=version, reason=refused.detail)
+                await asyncio.sleep(RETRY_PAUSE)
+                return False
+        if head.version >= version:
             return True
         outcome = await journal.append(
             self._connection,
             subjects.POSITIONS_STREAM,
             subjects.position(symbol),
             msgspec.json.encode(update),
-            msg_id=f"{symbol}-{version}-{head}",
-            compare=Compare(head, subjects.position(symbol)),
+            msg_id=f"{symbol}-{version}-{head.sequence}",
+            compare=Compare(head.sequence, subjects.position(symbol)),
             on_unknown=lambda reason: log.warning(
                 "position not published yet", symbol=symbol, version=version, reason=reason
             ),
@@ -96,33 +107,23 @@ class Publisher:
         if not isinstance(outcome, Appended):
             del self._heads[symbol]
             return False
-        self._heads[symbol] = outcome.sequence
+        self._heads[symbol] = _Head(outcome.sequence, version)
         PUBLISHED.inc()
         PUBLISH_SECONDS.observe(time.perf_counter() - began)
         log.debug("position published", symbol=symbol, version=version, sequence=outcome.sequence)
         return True
 
-    async def _head_to_append_to(self, update: PositionUpdate) -> int | None:
-        """The sequence of the subject's last update, or None if that one leaves nothing to publish.
+    async def _read_head(self, symbol: str) -> _Head:
+        """The subject's last update, whoever published it. What is none counts as version 0, to be published over.
 
         Raises:
             Refused: the broker did not tell.
         """
-        symbol = update.symbol
-        if symbol not in self._heads:
-            last = await journal.last_message(self._connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
-            self._heads[symbol] = last.seq if last else 0
-            published = self._read(last.payload) if last else None
-            if published is not None and published.position_version >= update.position_version:
-                if published.position_version == update.position_version and published != update:
-                    log.error("another ledger published another position", ours=update, theirs=published)
-                return None
-        return self._heads[symbol]
-
-    def _read(self, payload: bytes) -> PositionUpdate | None:
-        """An update, or None for what is none: that one is published over."""
+        last = await journal.last_message(self._connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
+        if last is None:
+            return _Head(0, 0)
         try:
-            return self._decoder.decode(payload)
+            return _Head(last.seq, _decoder.decode(last.payload).position_version)
         except msgspec.DecodeError:
-            log.exception("unreadable position update")
-            return None
+            log.exception("unreadable position update", symbol=symbol, sequence=last.seq)
+            return _Head(last.seq, 0)

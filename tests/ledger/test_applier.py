@@ -1,0 +1,117 @@
+"""What waits is committed together, in order, and shown only then."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jet.tail import Message
+from ledger import applier as module
+from ledger.applier import Applier
+from ledger.positions import Changes
+from ledger.store import Store
+from runtime.health import Health
+from support.builders import NOW, recorded_fill
+from support.clock import HandClock
+from support.waiting import eventually
+from wire import subjects
+from wire.messages import PositionUpdate
+
+SHARD = subjects.shard_of("AAA", 2)
+
+
+def messages(first: int, last: int) -> list[Message]:
+    """One fill a message: the number is the sequence."""
+    return [
+        Message(subjects.fills(SHARD, "AAA"), number, NOW, msgspec.json.encode([recorded_fill(number=number)]))
+        for number in range(first, last + 1)
+    ]
+
+
+class Applying:
+    """An applier on a real store, and what it told."""
+
+    def __init__(self, store: Store, clock: HandClock) -> None:
+        self.store = store
+        self.health = Health("ledger", "fills")
+        self.updates: list[list[PositionUpdate]] = []
+        self.applier = Applier(store, 2, self.health, clock, self.updates.append)
+
+    async def versions_in_store(self) -> int:
+        return (await self.store.load()).accounts["AAA"].version
+
+
+@pytest.fixture
+async def applying(tmp_path: Path, clock: HandClock) -> AsyncIterator[Applying]:
+    """An applier that runs only when a test runs it."""
+    async with Store(tmp_path / "ledger.sqlite") as store:
+        yield Applying(store, clock)
+
+
+@pytest.fixture
+async def running(applying: Applying) -> AsyncIterator[Applying]:
+    """An applier that runs."""
+    task = asyncio.create_task(applying.applier.run())
+    yield applying
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_what_waits_is_one_transaction(applying: Applying) -> None:
+    await applying.applier.feed(SHARD, messages(1, 3), False)
+    await applying.applier.feed(SHARD, messages(4, 5), True)
+    task = asyncio.create_task(applying.applier.run())
+    await applying.applier.reached(SHARD, 5)
+    task.cancel()
+    assert [[update.position_version for update in updates] for updates in applying.updates] == [[5]]
+
+
+async def test_a_long_backlog_is_cut_into_transactions(running: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PIECE_BYTES", 2_000)
+    monkeypatch.setattr(module, "TRANSACTION_BYTES", 10_000)
+    await running.applier.feed(SHARD, messages(1, 1000), True)
+    await running.applier.reached(SHARD, 1000)
+    assert running.applier.books.accounts["AAA"].version == 1000
+    assert len(running.updates) > 10
+    assert "fills" in {part.name for part in running.health.report().waiting_for}, "the other shard is not heard of"
+
+
+async def test_it_is_shown_only_after_the_commit(running: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = running.store.commit
+    let_go = asyncio.Event()
+    reached_commit = asyncio.Event()
+
+    async def slow_commit(changes: Changes, seen_at: object) -> None:
+        reached_commit.set()
+        await let_go.wait()
+        await commit(changes, NOW)
+
+    monkeypatch.setattr(running.store, "commit", slow_commit)
+    await running.applier.feed(SHARD, messages(1, 1), True)
+    await reached_commit.wait()
+    assert (running.updates, running.applier.books.accounts) == ([], {})
+    let_go.set()
+    await running.applier.reached(SHARD, 1)
+    assert await running.versions_in_store() == 1
+
+
+async def test_it_is_caught_up_once_every_shard_is_and_all_of_it_is_committed(running: Applying) -> None:
+    await running.applier.feed(1 - SHARD, [], True)
+    await running.applier.feed(SHARD, messages(1, 2), False)
+    await running.applier.reached(SHARD, 2)
+    await eventually(lambda: running.health.report().waiting_for[0].reason == f"catching up with MARKET-{SHARD}")
+    await running.applier.feed(SHARD, messages(3, 3), True)
+    await eventually(lambda: running.health.ready)
+    assert running.applier.books.applied == {SHARD: 3}
+    await running.applier.feed(SHARD, [], False)
+    await eventually(lambda: not running.health.ready)
+
+
+async def test_it_starts_from_what_the_store_holds(running: Applying, clock: HandClock) -> None:
+    await running.applier.feed(SHARD, messages(1, 2), True)
+    await running.applier.reached(SHARD, 2)
+    another = Applier(running.store, 2, running.health, clock, lambda _: None)
+    await another.load()
+    assert another.books == running.applier.books

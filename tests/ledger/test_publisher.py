@@ -1,0 +1,111 @@
+"""Positions on the broker: the newest of each symbol, and never an older one after it."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from jet import journal
+from ledger.publisher import Publisher
+from support.broker import Broker
+from support.builders import position_update
+from support.ledger import Log
+from wire import subjects
+
+
+class Publishers:
+    """Publishers that run until the test's end."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, broker: Broker) -> Publisher:
+        publisher = Publisher(broker.connection)
+        self._tasks.append(asyncio.create_task(publisher.run()))
+        return publisher
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+
+@pytest.fixture
+async def publishers() -> AsyncIterator[Publishers]:
+    """Starts publishers, and stops them."""
+    publishers = Publishers()
+    yield publishers
+    await publishers.stop()
+
+
+async def publish_otherwise(broker: Broker, payload: bytes) -> None:
+    """What another ledger, or nobody of ours, publishes for AAA."""
+    await journal.put(broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), payload)
+
+
+async def test_an_update_is_published_as_it_is(publishers: Publishers, broker: Broker, market_log: Log) -> None:
+    update = position_update(net_quantity=-3, position_version=3)
+    publishers.start(broker).offer(update)
+    assert await market_log.published_version(3) == update
+
+
+async def test_what_is_offered_meanwhile_is_conflated_to_the_newest(
+    publishers: Publishers, broker: Broker, market_log: Log
+) -> None:
+    publisher = publishers.start(broker)
+    for version in range(1, 101):
+        publisher.offer(position_update(position_version=version))
+    await market_log.published_version(100)
+    assert await market_log.published_versions() == [100]
+
+
+async def test_a_version_that_another_ledger_published_is_left_out(
+    publishers: Publishers, broker: Broker, market_log: Log
+) -> None:
+    publisher = publishers.start(broker)
+    publisher.offer(position_update(position_version=1))
+    await market_log.published_version(1)
+    await publish_otherwise(broker, msgspec.json.encode(position_update(position_version=5)))
+    for version in (3, 5, 6):
+        publisher.offer(position_update(position_version=version))
+        await asyncio.sleep(0)
+    await market_log.published_version(6)
+    assert await market_log.published_versions() == [1, 5, 6]
+
+
+async def test_two_publishers_of_one_symbol_take_turns_without_repeating(
+    publishers: Publishers, broker: Broker, market_log: Log
+) -> None:
+    one, other = publishers.start(broker), publishers.start(broker)
+    for version in range(1, 201):
+        one.offer(position_update(position_version=version))
+        other.offer(position_update(position_version=version))
+        await asyncio.sleep(0.0005)
+    await market_log.published_version(200)
+    versions = await market_log.published_versions()
+    assert versions == sorted(set(versions))
+
+
+async def test_what_is_no_position_is_published_over(publishers: Publishers, broker: Broker, market_log: Log) -> None:
+    await publish_otherwise(broker, b"?")
+    publishers.start(broker).offer(position_update(position_version=1))
+    assert (await market_log.published_version(1)).position_version == 1
+
+
+async def test_a_paused_broker_gets_the_newest_once_it_is_back(
+    publishers: Publishers, own_broker: Broker, own_market_log: Log
+) -> None:
+    publisher = publishers.start(own_broker)
+    publisher.offer(position_update(position_version=1))
+    await own_market_log.published_version(1)
+    own_broker.server.signal(signal.SIGSTOP)
+    for version in range(2, 50):
+        publisher.offer(position_update(position_version=version))
+        await asyncio.sleep(0.001)
+    own_broker.server.signal(signal.SIGCONT)
+    await own_market_log.published_version(49)
+    versions = await own_market_log.published_versions()
+    assert versions == sorted(set(versions))
+    assert len(versions) <= 4, "what came meanwhile is conflated"

@@ -1,0 +1,185 @@
+"""Fills executed elsewhere: each recorded once, on the head of its symbol's log, or refused with the reason."""
+
+import asyncio
+import signal
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from jet.journal import Appended
+from ledger import recorder
+from support.broker import Broker
+from support.builders import NOW, fill, quote_activated, recorded_fill
+from support.ledger import Log, Running, Start
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+from wire.messages import Fill, QuoteActivated
+
+
+async def refusal(running: Running, told: Fill) -> Refused:
+    with pytest.raises(Refused) as refused:
+        await running.ledger.report(told)
+    return refused.value
+
+
+def executed(quote: QuoteActivated, **changes: Any) -> Fill:
+    """A buy of 4 that `quote` could have executed."""
+    values = {"quote_id": quote.quote_id, "quantity": 4, "price": quote.ask_price, "created_at": NOW}
+    return fill(**(values | changes))
+
+
+async def test_a_new_fill_is_recorded_and_the_answer_has_it_applied(start: Start, market_log: Log) -> None:
+    running = await start()
+    told = fill(side="sell", quantity=3)
+    position, new = await running.ledger.report(told)
+    assert new
+    assert (position.net_quantity, position.position_version, position.last_fill_id) == (3, 1, told.fill_id)
+    recorded = await market_log.last_fill()
+    assert (recorded.fill, recorded.origin, recorded.number) == (told, "reported", 1)
+    assert (await market_log.published_version(1)).position == position
+
+
+async def test_the_same_fill_again_is_answered_and_not_recorded_again(start: Start, market_log: Log) -> None:
+    running = await start()
+    told = fill()
+    await running.ledger.report(told)
+    head = await market_log.head()
+    position, new = await running.ledger.report(told)
+    assert not new
+    assert position.position_version == 1
+    assert await market_log.head() == head
+
+
+async def test_the_same_fill_at_once_is_recorded_once(start: Start, market_log: Log) -> None:
+    running = await start()
+    told = fill()
+    answers = await asyncio.gather(*(running.ledger.report(told) for _ in range(20)))
+    assert [new for _, new in answers].count(True) == 1
+    assert {position.position_version for position, _ in answers} == {1}
+    assert (await market_log.last_fill()).number == 1
+
+
+async def test_the_same_fill_to_two_ledgers_at_once_is_recorded_once(start: Start, market_log: Log) -> None:
+    ledgers = [(await start(name)).ledger for name in ("one.sqlite", "other.sqlite")]
+    for _ in range(10):
+        told = fill()
+        answers = await asyncio.gather(*(ledger.report(told) for ledger in ledgers))
+        assert sum(new for _, new in answers) == 1
+    assert (await market_log.last_fill()).number == 10
+
+
+async def test_another_fill_under_a_recorded_id_is_refused(start: Start, market_log: Log) -> None:
+    running = await start()
+    told = fill(fill_id="x-1")
+    await running.ledger.report(told)
+    head = await market_log.head()
+    for other in (fill(fill_id="x-1", quantity=2), fill(fill_id="x-1", symbol="BBB")):
+        assert (await refusal(running, other)).refusal is Refusal.FILL_CONTRADICTS
+    assert await market_log.head() == head
+
+
+async def test_a_fill_of_the_exchange_is_known_and_one_it_never_made_refused(start: Start, market_log: Log) -> None:
+    running = await start()
+    made = recorded_fill(number=1)
+    await market_log.fills(made)
+    assert await running.ledger.report(made.fill) == (running.ledger.position("AAA"), False)
+    refused = await refusal(running, recorded_fill(number=2).fill)
+    assert refused.refusal is Refusal.FILL_CONTRADICTS
+    assert "reserved" in refused.detail
+
+
+async def test_what_it_takes_is_taken_from_the_latest_quote(start: Start, market_log: Log) -> None:
+    running = await start()
+    quote = quote_activated()
+    await market_log.quote(quote)
+    await running.ledger.report(executed(quote))
+    await running.ledger.report(executed(quote, quantity=6))
+    recorded = await market_log.last_fill()
+    assert (recorded.number, recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (2, 10, 0)
+    refused = await refusal(running, executed(quote, quantity=1))
+    assert refused.refusal is Refusal.FILL_CONTRADICTS
+    assert "has 0 left" in refused.detail
+
+
+async def test_a_replaced_quote_is_booked_and_takes_nothing(start: Start, market_log: Log) -> None:
+    running = await start()
+    old, new = quote_activated(), quote_activated(attempt=2, ask_quantity=7)
+    await market_log.quote(old)
+    await market_log.quote(new)
+    await running.ledger.report(executed(old, quantity=9))
+    assert (await market_log.last_fill()).remaining_ask_quantity == 7
+
+
+async def test_what_is_set_aside_does_not_mislead_the_next_number(start: Start, market_log: Log) -> None:
+    running = await start()
+    await market_log.fills(recorded_fill(number=1))
+    await market_log.fills(recorded_fill(number=9))
+    await market_log.raw(b"?")
+    position, _ = await running.ledger.report(fill())
+    assert position.position_version == 2
+
+
+async def test_an_unknown_symbol_and_a_price_off_the_tick_are_refused(start: Start, market_log: Log) -> None:
+    running = await start()
+    assert (await refusal(running, fill(symbol="CCC"))).refusal is Refusal.UNKNOWN_SYMBOL
+    refused = await refusal(running, fill(price=Decimal("100.105")))
+    assert (refused.refusal, refused.field) == (Refusal.INVALID_FIELD, "price")
+    assert await market_log.head() == 0
+
+
+async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: Start, market_log: Log) -> None:
+    """The other writer appends as the exchange does: on the head it knows, and goes on from there when it lost."""
+    running = await start()
+    done = asyncio.Event()
+
+    async def trade() -> int:
+        written = 0
+        while not done.is_set():
+            head = await market_log.head()
+            number = (await market_log.last_fill()).number + 1 if head else 1
+            written += isinstance(await market_log.append_on(head, recorded_fill(number=number)), Appended)
+        return written
+
+    writer = asyncio.create_task(trade())
+    reported = [fill() for _ in range(20)]
+    answers = [await running.ledger.report(each) for each in reported]
+    done.set()
+    written = await writer
+    assert all(new for _, new in answers)
+    await eventually(lambda: running.version() == written + len(reported))
+    assert running.ledger.position("AAA").net_quantity == -(written + len(reported))
+
+
+async def test_without_the_broker_nothing_new_is_recorded_and_what_is_known_still_answered(
+    own_start: Start, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await own_start()
+    told = fill()
+    await running.ledger.report(told)
+    own_broker.server.kill()
+    refused = await refusal(running, fill())
+    assert refused.refusal is Refusal.UNAVAILABLE
+    assert refused.retry_after == 1
+    assert (await running.ledger.report(told))[1] is False
+
+
+async def test_an_append_that_is_not_acknowledged_in_time_is_unknown_and_can_be_sent_again(
+    own_start: Start, own_broker: Broker, own_market_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "DEADLINE", 0.5)
+    running = await own_start()
+    told = fill()
+    append = recorder.Recorder._append
+
+    async def append_to_paused_broker(self: recorder.Recorder, *arguments: Any) -> bool:
+        own_broker.server.signal(signal.SIGSTOP)
+        return await append(self, *arguments)
+
+    monkeypatch.setattr(recorder.Recorder, "_append", append_to_paused_broker)
+    assert (await refusal(running, told)).refusal is Refusal.OUTCOME_UNKNOWN
+    own_broker.server.signal(signal.SIGCONT)
+    monkeypatch.setattr(recorder.Recorder, "_append", append)
+    position, _ = await eventually(lambda: running.ledger.report(told))
+    assert position.position_version == 1
+    assert (await own_market_log.last_fill()).number == 1

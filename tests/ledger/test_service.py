@@ -1,0 +1,213 @@
+"""A ledger on a real broker: each fill once, whatever is delivered twice, killed or poisoned."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jet import topology
+from jet.tail import FromSequence, TailBroken
+from ledger.positions import Books, fold, read
+from ledger.store import Store, StoreUnusable
+from support.broker import Broker, shape_of
+from support.builders import NOW, recorded_fill
+from support.ledger import Log, Start
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import Position, PositionUpdate
+
+SHARD = subjects.shard_of("AAA", 2)
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as reader:
+        return reader.execute(query).fetchall()
+
+
+async def test_fills_become_a_position_that_is_shown_and_published(start: Start, market_log: Log) -> None:
+    running = await start()
+    last = recorded_fill(number=2, side="sell", quantity=4)
+    await market_log.fills(recorded_fill(number=1), last)
+    update = await market_log.published_version(2)
+    assert update == PositionUpdate(
+        symbol="AAA", net_quantity=3, position_version=2, last_fill_id="AAA-f2", updated_at=NOW, last_fill=last.fill
+    )
+    assert running.ledger.position("AAA") == update.position
+
+
+async def test_every_symbol_is_shown_traded_or_not(start: Start, market_log: Log) -> None:
+    running = await start()
+    shown = [update.position for update in running.ledger.snapshot()]
+    assert shown == [Position(symbol=symbol, net_quantity=0, position_version=0) for symbol in ("AAA", "BBB")]
+    with pytest.raises(Refused) as refused:
+        running.ledger.position("CCC")
+    assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL
+
+
+async def test_a_fill_in_two_messages_is_applied_once(start: Start, market_log: Log, tmp_path: Path) -> None:
+    running = await start()
+    for number in (1, 1, 2, 1, 2, 3):
+        await market_log.fills(recorded_fill(number=number))
+    await eventually(lambda: running.version() == 3)
+    assert running.ledger.position("AAA").net_quantity == -3
+    assert rows(tmp_path / "ledger.sqlite", "SELECT count(*) FROM quarantine") == [(0,)]
+
+
+async def test_what_the_broker_delivers_again_is_applied_once(
+    start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tail that starts over from the first message each time, as a redelivering consumer would."""
+    monkeypatch.setattr("ledger.service.FromSequence", lambda _: FromSequence(1))
+    for number in (1, 2, 3):
+        await market_log.fills(recorded_fill(number=number))
+    first = await start()
+    await eventually(lambda: first.version() == 3)
+    await first.stop()
+    again = await start()
+    await market_log.fills(recorded_fill(number=4))
+    await eventually(lambda: again.version() == 4)
+    assert again.ledger.position("AAA").net_quantity == -4
+
+
+async def test_a_restart_goes_on_after_what_was_applied(
+    start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+
+    def note(sequence: int) -> FromSequence:
+        starts.append(sequence)
+        return FromSequence(sequence)
+
+    monkeypatch.setattr("ledger.service.FromSequence", note)
+    first = await start()
+    applied = await market_log.fills(recorded_fill(number=1))
+    await eventually(lambda: first.version() == 1)
+    await first.stop()
+    missed = await market_log.fills(recorded_fill(number=2))
+    second = await start()
+    assert second.version() == 2
+    assert sorted(starts) == sorted([1, 1, 1, applied + 1])
+    assert missed == applied + 1
+
+
+async def test_what_was_committed_and_not_published_is_published_at_the_next_start(
+    start: Start, market_log: Log, tmp_path: Path
+) -> None:
+    """The crash between commit and publish, as the database looks after it."""
+    sequence = await market_log.fills(recorded_fill(number=1))
+    delivery = read(SHARD, 2, subjects.fills(SHARD, "AAA"), sequence, msgspec.json.encode([recorded_fill(number=1)]))
+    async with Store(tmp_path / "ledger.sqlite") as store:
+        await store.commit(fold(Books(), {}, [delivery]), NOW)
+    assert await market_log.published() is None
+    await start()
+    assert (await market_log.published_version(1)).net_quantity == -1
+
+
+async def test_poison_is_set_aside_and_the_next_fill_applied(start: Start, market_log: Log, tmp_path: Path) -> None:
+    running = await start()
+    await market_log.fills(recorded_fill(number=1))
+    poison = await market_log.raw(b"not fills")
+    contradiction = await market_log.fills(recorded_fill(number=1, quantity=99))
+    skipped = await market_log.fills(recorded_fill(number=7))
+    await market_log.fills(recorded_fill(number=2))
+    await eventually(lambda: running.version() == 2)
+    assert running.ledger.position("AAA").net_quantity == -2
+    assert rows(tmp_path / "ledger.sqlite", "SELECT sequence, reason FROM quarantine ORDER BY sequence") == [
+        (poison, "unreadable"),
+        (contradiction, "contradicts"),
+        (skipped, "skipped number"),
+    ]
+
+
+async def test_poison_alone_is_not_read_again_after_a_restart(start: Start, market_log: Log, tmp_path: Path) -> None:
+    poison = await market_log.raw(b"not fills")
+    first = await start()
+    await first.stop()
+    assert rows(tmp_path / "ledger.sqlite", f"SELECT sequence FROM applied WHERE shard = {SHARD}") == [(poison,)]  # noqa: S608 # a number
+    second = await start()
+    await market_log.fills(recorded_fill(number=1))
+    await eventually(lambda: second.version() == 1)
+
+
+async def test_two_ledgers_publish_versions_in_order(start: Start, market_log: Log) -> None:
+    one = await start("one.sqlite")
+    other = await start("other.sqlite")
+    for number in range(1, 101):
+        await market_log.fills(recorded_fill(number=number))
+    await eventually(lambda: one.version() == other.version() == 100)
+    assert one.ledger.snapshot() == other.ledger.snapshot()
+    await market_log.published_version(100)
+    versions = await market_log.published_versions()
+    assert versions == sorted(set(versions)), "no version goes back or comes twice"
+
+
+async def test_a_ledger_that_comes_late_takes_no_position_back(start: Start, market_log: Log) -> None:
+    first = await start("one.sqlite")
+    for number in range(1, 21):
+        await market_log.fills(recorded_fill(number=number))
+    await market_log.published_version(20)
+    await first.stop()
+    before = await market_log.published_versions()
+    late = await start("late.sqlite")
+    await eventually(lambda: late.version() == 20)
+    await market_log.fills(recorded_fill(number=21))
+    await market_log.published_version(21)
+    assert await market_log.published_versions() == [*before, 21]
+
+
+async def test_only_one_ledger_uses_a_database(start: Start) -> None:
+    await start()
+    second = await start(ready=False)
+    await asyncio.wait([second.task])
+    assert isinstance(second.task.exception(), StoreUnusable)
+
+
+async def test_positions_are_shown_before_the_broker_is_there(own_start: Start, own_broker: Broker) -> None:
+    own_broker.server.kill()
+    running = await own_start(ready=False)
+    await eventually(lambda: running.version() == 0)
+    assert not running.health.ready
+    own_broker.server.start()
+    await running.ready()
+
+
+async def test_nothing_is_shown_before_the_database_is_open(start: Start) -> None:
+    running = await start(ready=False)
+    with pytest.raises(Refused) as refused:
+        running.ledger.snapshot()
+    assert refused.value.refusal is Refusal.UNAVAILABLE
+
+
+async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = await start()
+
+    async def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(running.ledger._store, "commit", fail)
+    await market_log.fills(recorded_fill(number=1))
+    await asyncio.wait([running.task], timeout=5)
+    failure = running.task.exception()
+    assert isinstance(failure, ExceptionGroup)
+    assert failure.subgroup(sqlite3.OperationalError)
+    assert running.version() == 0, "what is not committed is not shown"
+
+
+async def test_a_market_log_that_lost_what_was_applied_ends_the_ledger(
+    start: Start, broker: Broker, market_log: Log
+) -> None:
+    first = await start()
+    await market_log.fills(recorded_fill(number=1))
+    await eventually(lambda: first.version() == 1)
+    await first.stop()
+    await topology.remove(broker.connection, [subjects.market_stream(SHARD)])
+    await topology.prepare(broker.connection, shape_of(broker.market))
+    second = await start(ready=False)
+    await asyncio.wait([second.task], timeout=5)
+    failure = second.task.exception()
+    assert isinstance(failure, ExceptionGroup)
+    assert failure.subgroup(TailBroken)
