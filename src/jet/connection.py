@@ -1,7 +1,9 @@
-"""One NATS connection a process, with two faults of nats-py 2.16 contained.
+"""One NATS connection a process, with three faults of nats-py 2.16 contained.
 
 - A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
 - Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
+- A cancellation that arrives together with a request's answer would be lost in Python 3.11's `wait_for`, and the
+  cancelled task would never end.
 
 Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
 sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.
@@ -10,10 +12,11 @@ sender has long decided otherwise. A connection that the client gives up for goo
 import asyncio
 import contextlib
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
 CLOSE_TIMEOUT = 0.5
@@ -65,6 +68,14 @@ class _Client(Client):
         if self._pongs:
             await super()._process_pong()
         self._pings_outstanding = 0
+
+    async def request(self, *args: Any, **kwargs: Any) -> Msg:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        answer = await super().request(*args, **kwargs)
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return answer
 
 
 class Connection:

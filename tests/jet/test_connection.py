@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from nats.aio.msg import Msg
 
 from jet.connection import Connection, ConnectionLost
 from runtime.health import Health
@@ -21,6 +22,17 @@ async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
     await client.flush(2)
     await client.flush(2)
     assert not client._reading_task.done()  # type: ignore[union-attr]
+
+
+async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: Broker) -> None:
+    client = broker.connection.client
+    await client.subscribe("silent")
+    asking = asyncio.create_task(client.request("silent", timeout=5))
+    (answer,) = (await eventually(lambda: client._resp_map)).values()
+    answer.set_result(Msg(client))
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> None:
