@@ -1,0 +1,215 @@
+"""The command line: assemble one run from the options, run it, report it."""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+import uvloop
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+from rich.console import Console
+from yarl import URL
+
+from loadgen.client import Exchange
+from loadgen.history import History
+from loadgen.plan import Plan
+from loadgen.progress import Progress
+from loadgen.report import Report, summarize, table
+from loadgen.service import Publisher
+from loadgen.settings import LoadgenSettings, load_settings
+from runtime import logs
+from runtime.settings import SettingsError
+from wire.instruments import Instrument
+
+OK = 0
+FAILED = 1
+BAD_OPTIONS = 2
+
+HELP = """Send orders to the exchange and measure its answers.
+
+Orders arrive on a random (Poisson) schedule that does not wait for answers, and a latency counts from the time an
+order was meant to be sent. An order whose outcome is unknown is sent again with the same order id.
+
+With --duration it is one measured run, which needs the exchange to be reachable at the start. Without, it runs until
+SIGTERM or Ctrl-C, however often the exchange is away. Both end with a report.
+
+Defaults come from market.toml, table [loadgen], and the environment, as in QS_LOADGEN_RATE=50.
+
+Exit code: 0 if every order sent was answered, 1 if not or if the exchange was unreachable at the start, 2 for bad
+options or settings.
+"""
+
+log = structlog.get_logger()
+
+
+class BadOptionsError(Exception):
+    """Options that make no sense together with the settings; the message says which and why."""
+
+
+def command_line(settings: LoadgenSettings) -> App:
+    """The command, with the settings as the defaults of its options."""
+    app = App(name="python -m loadgen", help=HELP, version_flags=[], result_action="return_value")
+
+    @app.default
+    def run(
+        *,
+        rate: Annotated[
+            float, Parameter(help="Orders per second, on average.", validator=Number(gt=0, lte=100_000))
+        ] = settings.rate,
+        duration: Annotated[
+            float | None, Parameter(help="Seconds to run. [default: until stopped]", validator=Number(gt=0))
+        ] = None,
+        symbols: Annotated[
+            str, Parameter(help="Symbols to trade, separated by commas; empty for all of market.toml.")
+        ] = settings.symbols,
+        max_quantity: Annotated[
+            int,
+            Parameter(
+                help="Largest order, in lots; quantities are drawn from 1 to this.",
+                validator=Number(gte=1, lte=1_000_000),
+            ),
+        ] = settings.max_quantity,
+        concurrency: Annotated[
+            int,
+            Parameter(
+                help="Requests in flight, at most; an order due beyond them waits, and its latency counts the wait.",
+                validator=Number(gte=1, lte=10_000),
+            ),
+        ] = settings.concurrency,
+        aggressiveness: Annotated[
+            float,
+            Parameter(
+                help="Share of orders, 0 to 1, priced to cross any sensible quote. The others are priced around the "
+                "reference price, and some of them are rejected as not marketable.",
+                validator=Number(gte=0, lte=1),
+            ),
+        ] = settings.aggressiveness,
+        seed: Annotated[
+            int | None,
+            Parameter(help="The same seed gives the same orders and schedule. [default: a random one, which is told]"),
+        ] = None,
+        url: Annotated[str, Parameter(help="Base address of the exchange.")] = settings.url,
+        json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
+        history: Annotated[
+            str,
+            Parameter(
+                help="File to append every order sent and every answer to, as JSON lines; for the audit. "
+                "Empty for none."
+            ),
+        ] = settings.history,
+    ) -> int:
+        plan = Plan(
+            run_id=_new_run_id(),
+            url=_checked_url(url),
+            rate=rate,
+            duration=duration,
+            instruments=_chosen(symbols, settings.market.symbols),
+            max_quantity=max_quantity,
+            concurrency=concurrency,
+            aggressiveness=aggressiveness,
+            seed=secrets.randbelow(2**32) if seed is None else seed,
+        )
+        if json is not None and not json.parent.is_dir():
+            raise BadOptionsError(f"--json: there is no folder {json.parent}")
+        with ExitStack() as files:
+            try:
+                record = files.enter_context(History(Path(history))) if history else None
+            except OSError as error:
+                raise BadOptionsError(f"--history: {history}: {error.strerror}") from error
+            report = uvloop.run(_run(plan, record))
+        if report is None:
+            return FAILED
+        if json is not None:
+            json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        return FAILED if report.unanswered else OK
+
+    return app
+
+
+def _new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parsed = URL(url)
+    except ValueError as error:
+        raise BadOptionsError(f"--url: {url}: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise BadOptionsError(f"--url: {url!r} is not an http address, such as http://127.0.0.1:8001")
+    return url
+
+
+def _chosen(symbols: str, traded: dict[str, Instrument]) -> dict[str, Instrument]:
+    chosen = [symbol.strip() for symbol in symbols.split(",") if symbol.strip()] or list(traded)
+    if unknown := [symbol for symbol in chosen if symbol not in traded]:
+        raise BadOptionsError(f"--symbols: {', '.join(unknown)}: not in the market file, which has {', '.join(traded)}")
+    return {symbol: traded[symbol] for symbol in chosen}
+
+
+async def _run(plan: Plan, history: History | None) -> Report | None:
+    """One run, from the first look at the exchange to the report; None if the exchange was needed and unreachable."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    on_terminal = sys.stdout.isatty()
+    console = Console()
+    async with Exchange(plan.url, plan.concurrency, stopping, history) as exchange:
+        if plan.duration is not None and (why := await exchange.unreachable()):
+            _complain(f"the exchange at {plan.url} cannot be reached: {why}")
+            return None
+        if history is not None:
+            history.run(plan)
+        publisher = Publisher(plan, exchange, stopping)
+        progress = Progress(plan, publisher.tally, exchange)
+        if not on_terminal:
+            log.info("started", run_id=plan.run_id, url=plan.url, rate=plan.rate, seed=plan.seed)
+        async with _beside(progress.show(console) if on_terminal else progress.log()):
+            await publisher.run()
+        report = summarize(plan, publisher.tally, time.monotonic())
+    if on_terminal or plan.duration is not None:
+        console.print(table(report))
+    else:
+        log.info("report", **msgspec.to_builtins(report))
+    return report
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do endless `work` until the block ends; its failure ends the block."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        await asyncio.sleep(0)  # the first drawing takes its time: before the block, not within
+        yield
+        task.cancel()
+
+
+def _complain(message: str) -> None:
+    print(f"loadgen: {message}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit code."""
+    try:
+        settings = load_settings()
+        logs.configure("loadgen", settings.stack.log_level)
+        return command_line(settings)(arguments, exit_on_error=False) or OK
+    except CycloptsError:  # it has told why
+        return BAD_OPTIONS
+    except (SettingsError, BadOptionsError) as error:
+        _complain(str(error))
+        return BAD_OPTIONS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What an answer says of an order, and what became of an order after all its attempts. Pure.
+
+An attempt ends as
+
+    Known        the exchange decided: 200, or a refusal (4xx) that the same order would always meet
+    Unknown      it may or may not have executed: a 5xx, a timeout, a dropped connection, an unreadable answer
+    Undelivered  no connection was made, so that attempt executed nothing
+"""
+
+import math
+
+import msgspec
+
+from wire.errors import Problem
+from wire.messages import OrderResult
+
+UNANSWERED = ("unknown", "undelivered")
+"""Outcomes of orders whose decision never arrived."""
+
+_decode_result = msgspec.json.Decoder(OrderResult).decode
+_decode_problem = msgspec.json.Decoder(Problem).decode
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The exchange decided. `result` is None for a refusal."""
+
+    status: int
+    body: bytes
+    result: OrderResult | None
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """The order may or may not have executed. `retry_after`: seconds the exchange asked to wait."""
+
+    why: str
+    status: int | None = None
+    body: bytes = b""
+    retry_after: float | None = None
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """The order never left."""
+
+    why: str
+
+
+Answer = Known | Unknown | Undelivered
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one order after all its attempts.
+
+    Attributes:
+        name: `filled`, `partially_filled`, `rejected.<reason>`, `refused.<problem>`, or one of `UNANSWERED`.
+        filled: lots executed.
+        attempts: how often it was sent.
+    """
+
+    name: str
+    filled: int
+    attempts: int
+
+
+def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -> Answer:
+    """What an HTTP response says of the order `order_id`."""
+    if status == 200:
+        try:
+            result = _decode_result(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return Unknown(f"unreadable answer: {error}", status, body)
+        if result.order_id != order_id:
+            return Unknown(f"answer to another order: {result.order_id}", status, body)
+        return Known(status, body, result)
+    if status >= 500:
+        return Unknown(f"answered {status}: {_problem(status, body)}", status, body, _seconds(retry_after))
+    return Known(status, body, None)
+
+
+def outcome(answer: Known, attempts: int) -> Outcome:
+    """What became of an order whose last attempt ended with `answer`."""
+    result = answer.result
+    if result is None:
+        return Outcome(f"refused.{_problem(answer.status, answer.body)}", 0, attempts)
+    name = f"rejected.{result.reason}" if result.status == "rejected" else result.status
+    return Outcome(name, result.filled_quantity, attempts)
+
+
+def _problem(status: int, body: bytes) -> str:
+    """The short name of a problem, or its status where it has none."""
+    try:
+        kind = _decode_problem(body).type
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return str(status)
+    return kind.removeprefix("urn:quotestream:") if kind != "about:blank" else str(status)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """A `Retry-After` in seconds. Its other form, a date, is never used by the exchange and not understood."""
+    try:
+        seconds = float(retry_after or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

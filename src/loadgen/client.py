@@ -1,0 +1,136 @@
+"""Sending orders to the exchange over HTTP: the identical order again and again until its outcome is known."""
+
+import asyncio
+import itertools
+import random
+import time
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from loadgen.answers import Answer, Known, Outcome, Undelivered, Unknown, classify, outcome
+from loadgen.history import History
+from wire.messages import Order
+
+ATTEMPT_TIMEOUT = 2.0
+"""Seconds one attempt may take."""
+
+PATIENCE = 30.0
+"""Seconds from an order's first attempt after which it is not sent again."""
+
+MAX_RETRY_AFTER = 5.0
+"""Seconds of a `Retry-After` that are honoured."""
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Exchange:
+    """The exchange, over at most `concurrency` connections. A context manager.
+
+    Args:
+        url: its base address.
+        concurrency: connections, at most.
+        stopping: once it is set, nothing is sent again.
+        history: is told of every attempt.
+        patience: seconds from an order's first attempt after which it is not sent again.
+
+    Attributes:
+        trouble: why the latest attempt got no decision; empty while all is well.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        concurrency: int,
+        stopping: asyncio.Event,
+        history: History | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._orders = URL(url) / "orders"
+        self._health = URL(url) / "health"
+        self._concurrency = concurrency
+        self._stopping = stopping
+        self._history = history
+        self._patience = patience
+        self.trouble = ""
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._concurrency),
+            timeout=aiohttp.ClientTimeout(total=ATTEMPT_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def unreachable(self) -> str:
+        """Why the exchange cannot be reached. Empty if it can be, ready or not."""
+        try:
+            async with self._session.get(self._health, allow_redirects=False):
+                return ""
+        except (aiohttp.ClientError, OSError) as error:
+            return _describe(error)
+
+    async def submit(self, order: Order) -> Outcome:
+        """Send an order until its outcome is known, patience runs out, or `stopping` is set."""
+        body = _encode(order)
+        give_up = time.monotonic() + self._patience
+        delivered = False
+        for attempt in itertools.count(1):
+            if self._history is not None:
+                self._history.sent(order, attempt)
+            answer = await self._post(body, order.order_id)
+            if self._history is not None:
+                self._history.answered(order.order_id, attempt, answer)
+            if isinstance(answer, Known):
+                self.trouble = ""
+                return outcome(answer, attempt)
+            self.trouble = answer.why
+            delivered = delivered or isinstance(answer, Unknown)
+            pause = _pause(answer, attempt)
+            if time.monotonic() + pause >= give_up or await self._stopped_within(pause):
+                break
+        return Outcome("unknown" if delivered else "undelivered", 0, attempt)
+
+    async def _post(self, body: bytes, order_id: str) -> Answer:
+        """One attempt. Never raises for trouble on the way."""
+        try:
+            async with self._session.post(self._orders, data=body, allow_redirects=False) as response:
+                content = await response.read()
+                return classify(response.status, content, response.headers.get("Retry-After"), order_id)
+        except aiohttp.ClientConnectorError as error:
+            return Undelivered(_describe(error))
+        except (aiohttp.ClientError, OSError) as error:
+            return Unknown(_describe(error))
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def _pause(answer: Unknown | Undelivered, attempt: int) -> float:
+    """Seconds to wait before sending again: as told, or doubling, with jitter so that senders do not march in step."""
+    if isinstance(answer, Unknown) and answer.retry_after is not None:
+        return min(answer.retry_after, MAX_RETRY_AFTER)
+    ceiling: float = min(_FIRST_PAUSE * 2.0 ** min(attempt - 1, 10), _LONGEST_PAUSE)
+    return ceiling * random.uniform(0.5, 1.0)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ATTEMPT_TIMEOUT:g} s"
+    return str(error) or type(error).__name__

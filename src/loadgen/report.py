@@ -1,0 +1,167 @@
+"""What a run comes to: the figures, the verdict on whether they can be trusted, and both as a table."""
+
+import msgspec
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from loadgen.plan import Plan
+from loadgen.tally import Durations, Tally
+
+LATE = 5.0
+"""Milliseconds at p99 from which the generator, not the exchange, is what the latencies tell of."""
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds from when orders were meant to be sent to their answers; of answered orders."""
+
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    max: float
+
+
+class Delay(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds an order was held up before it was sent."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the latencies tell of the exchange; if not, why."""
+
+    valid: bool
+    reasons: list[str]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A run's figures.
+
+    Attributes:
+        run_id: prefix of its order ids.
+        url: the exchange.
+        seed: gives the same orders and schedule again.
+        symbols: what was traded.
+        rate: orders per second asked for.
+        duration_s: from the start to the last outcome.
+        sent: orders sent, each counted once however often it was sent.
+        not_sent: orders that were due, but given up or still waiting for a connection when the run ended.
+        unanswered: orders sent, given up without a decision.
+        outcomes: orders by outcome.
+        filled_lots: lots executed.
+        achieved_rate: orders sent per second, up to the last one.
+        retries: attempts after the first ones.
+        latency_ms: of answered orders, from when they were meant to be sent.
+        schedule_lag_ms: how late the generator came round to orders that were due.
+        connection_wait_ms: how long orders then waited for one of the connections.
+        verdict: whether the latencies tell of the exchange.
+    """
+
+    run_id: str
+    url: str
+    seed: int
+    symbols: list[str]
+    rate: float
+    duration_s: float
+    sent: int
+    not_sent: int
+    unanswered: int
+    outcomes: dict[str, int]
+    filled_lots: int
+    achieved_rate: float
+    retries: int
+    latency_ms: Latency
+    schedule_lag_ms: Delay
+    connection_wait_ms: Delay
+    verdict: Verdict
+
+
+def summarize(plan: Plan, tally: Tally, now: float) -> Report:
+    """Sum up a run that ended at `now`, on the tally's clock."""
+    p50, p90, p99, p99_9 = tally.latency.milliseconds([50, 90, 99, 99.9])
+    lag, wait = _delay(tally.lag), _delay(tally.wait)
+    sending = tally.last_sent - tally.started
+    return Report(
+        run_id=plan.run_id,
+        url=plan.url,
+        seed=plan.seed,
+        symbols=sorted(plan.instruments),
+        rate=plan.rate,
+        duration_s=round(now - tally.started, 3),
+        sent=tally.sent,
+        not_sent=tally.not_sent,
+        unanswered=tally.unanswered,
+        outcomes=dict(sorted(tally.outcomes.items())),
+        filled_lots=tally.filled_lots,
+        achieved_rate=round(tally.sent / sending, 1) if sending > 0 else 0.0,
+        retries=tally.retries,
+        latency_ms=Latency(p50=p50, p90=p90, p99=p99, p99_9=p99_9, max=tally.latency.longest),
+        schedule_lag_ms=lag,
+        connection_wait_ms=wait,
+        verdict=judge(plan, lag, wait, tally.not_sent),
+    )
+
+
+def _delay(durations: Durations) -> Delay:
+    p50, p99 = durations.milliseconds([50, 99])
+    return Delay(p50=p50, p99=p99, max=durations.longest)
+
+
+def judge(plan: Plan, lag: Delay, wait: Delay, not_sent: int) -> Verdict:
+    """Void a run whose latencies the generator itself had a part in."""
+    reasons = []
+    if lag.p99 > LATE:
+        reasons.append(f"the generator was {lag.p99:.1f} ms late at p99: lower the rate, or free a processor for it")
+    if wait.p99 > LATE:
+        reasons.append(
+            f"orders waited {wait.p99:.1f} ms at p99 for one of {plan.concurrency} connections: "
+            "allow more, or the rate is more than the exchange can take"
+        )
+    if not_sent:
+        reasons.append(f"{not_sent} orders that were due were never sent")
+    return Verdict(valid=not reasons, reasons=reasons)
+
+
+def table(report: Report) -> RenderableType:
+    """The report for a person."""
+    rows = Table(box=box.SIMPLE, show_header=False, title=f"Run {report.run_id}", title_justify="left")
+    rows.add_column(style="bold")
+    rows.add_column(justify="right")
+    rows.add_column()
+    rows.add_row("exchange", "", report.url)
+    rows.add_row("seed", str(report.seed), "")
+    rows.add_row("duration", f"{report.duration_s:.1f}", "s")
+    rows.add_row("rate", f"{report.achieved_rate:,.1f}", f"orders/s, of {report.rate:,.1f} asked for")
+    rows.add_row("sent", f"{report.sent:,}", "orders")
+    for name, count in report.outcomes.items():
+        rows.add_row(f"  {name}", f"{count:,}", f"{count / report.sent:.1%}")
+    if report.not_sent:
+        rows.add_row("not sent", f"{report.not_sent:,}", "orders")
+    rows.add_row("filled", f"{report.filled_lots:,}", "lots")
+    rows.add_row("retries", f"{report.retries:,}", "")
+    latency = report.latency_ms
+    for name, value in (
+        ("p50", latency.p50),
+        ("p90", latency.p90),
+        ("p99", latency.p99),
+        ("p99.9", latency.p99_9),
+        ("max", latency.max),
+    ):
+        rows.add_row(f"latency {name}", f"{value:,.2f}", "ms from the intended send time")
+    for name, delay in (("schedule lag", report.schedule_lag_ms), ("connection wait", report.connection_wait_ms)):
+        rows.add_row(f"{name} p99", f"{delay.p99:,.2f}", f"ms; max {delay.max:,.2f} ms")
+    return Group(rows, *_verdict(report))
+
+
+def _verdict(report: Report) -> list[Text]:
+    lines = []
+    if report.unanswered:
+        lines.append(Text(f"UNANSWERED: {report.unanswered} orders were given up without a decision", style="bold red"))
+    if report.verdict.valid:
+        lines.append(Text("VALID: the generator kept to its schedule", style="green"))
+    lines += [Text(f"VOID for latency: {reason}", style="bold yellow") for reason in report.verdict.reasons]
+    return lines

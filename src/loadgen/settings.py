@@ -1,0 +1,56 @@
+"""The `[loadgen]` table of the market file: the defaults of every command line option."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from runtime.settings import ServiceSettings, Stack, load, tables
+
+DEFAULT_EXCHANGE_PORT = 8001
+_ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound to
+
+
+class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of the order publisher.
+
+    Attributes:
+        port: it listens nowhere.
+        url: the exchange; empty for the one of this stack.
+        rate: orders per second.
+        symbols: symbols to trade, separated by commas; empty for all.
+        max_quantity: the largest order, in lots.
+        concurrency: requests in flight, at most.
+        aggressiveness: the share of orders priced to cross any sensible quote, 0 to 1.
+        history: file to append the history to; empty for none.
+    """
+
+    port: Literal[0] = 0
+    url: str = ""
+    rate: Annotated[float, Meta(gt=0, le=100_000)] = 20.0
+    symbols: str = ""
+    max_quantity: Annotated[int, Meta(ge=1, le=1_000_000)] = 5
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    aggressiveness: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    history: str = ""
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
+    """The settings, with `url` filled in from where the exchange of this stack listens.
+
+    Raises:
+        SettingsError: something is missing, unknown or makes no sense.
+    """
+    settings = load(LoadgenSettings, "loadgen", environ)
+    if settings.url:
+        return settings
+    port = tables(environ).get("exchange", {}).get("port", DEFAULT_EXCHANGE_PORT)
+    return msgspec.structs.replace(settings, url=f"http://{_reachable(settings.stack)}:{port}")
+
+
+def _reachable(stack: Stack) -> str:
+    if stack.host in _ANY_ADDRESS:
+        return "127.0.0.1"
+    return f"[{stack.host}]" if ":" in stack.host else stack.host

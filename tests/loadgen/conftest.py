@@ -1,0 +1,119 @@
+"""A stand-in for the exchange: a real HTTP server that answers as scripted."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+import pytest
+import uvicorn
+from litestar import Litestar, Response, get, post
+from litestar.params import JSONBody
+
+from support.builders import fill
+from support.waiting import eventually
+from wire.errors import Refused
+from wire.messages import Order, OrderResult, RejectReason
+
+Answer = Callable[[Order], Awaitable[Response[bytes]]]
+
+
+class StandIn:
+    """Answers each request with the next of `script`, and fills the order once the script is over.
+
+    Attributes:
+        received: every order that arrived, in order, each as often as it arrived.
+        script: answers to come.
+        url: where it listens.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[Order] = []
+        self.script: deque[Answer] = deque()
+        self.url = ""
+
+    def then(self, *answers: Answer) -> None:
+        """Answer the next requests with these."""
+        self.script.extend(answers)
+
+    async def answer(self, order: Order) -> Response[bytes]:
+        self.received.append(order)
+        answer = self.script.popleft() if self.script else self.filled
+        return await answer(order)
+
+    async def filled(self, order: Order) -> Response[bytes]:
+        """The whole order executes."""
+        whole = fill(order_id=order.order_id, symbol=order.symbol, side=order.side, quantity=order.quantity)
+        return _result(order, "filled", [whole], None)
+
+    def rejected(self, reason: RejectReason) -> Answer:
+        """Nothing executes."""
+
+        async def answer(order: Order) -> Response[bytes]:
+            return _result(order, "rejected", [], reason)
+
+        return answer
+
+    def refused(self, refused: Refused) -> Answer:
+        """A problem detail."""
+
+        async def answer(_: Order) -> Response[bytes]:
+            problem = refused.problem
+            headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
+            body = msgspec.json.encode(problem)
+            return Response(body, status_code=problem.status, media_type="application/problem+json", headers=headers)
+
+        return answer
+
+    def stalled(self, seconds: float) -> Answer:
+        """The whole order executes, but not soon."""
+
+        async def answer(order: Order) -> Response[bytes]:
+            await asyncio.sleep(seconds)
+            return await self.filled(order)
+
+        return answer
+
+
+def _result(order: Order, status: str, fills: list[object], reason: str | None) -> Response[bytes]:
+    filled = order.quantity if fills else 0
+    result = {
+        "order_id": order.order_id,
+        "symbol": order.symbol,
+        "status": status,
+        "filled_quantity": filled,
+        "leaves_quantity": order.quantity - filled,
+        "fills": fills,
+        "reason": reason,
+    }
+    body = msgspec.json.encode(msgspec.convert(result, OrderResult))
+    return Response(body, status_code=200, media_type="application/json")
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[StandIn]:
+    """The stand-in, listening on a free port."""
+    stand_in = StandIn()
+
+    @post("/orders")
+    async def post_order(data: JSONBody[Order]) -> Response[bytes]:
+        return await stand_in.answer(data)
+
+    @get("/health")
+    async def get_health() -> str:
+        return "fine"
+
+    app = Litestar([post_order, get_health], openapi_config=None)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+    serving = asyncio.create_task(server._serve())
+    await eventually(lambda: server.started)
+    stand_in.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    yield stand_in
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+def nowhere() -> str:
+    """The address of an exchange that is not there."""
+    return "http://127.0.0.1:1"

@@ -1,0 +1,135 @@
+"""Sending orders until their outcome is known, to a real HTTP server."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from loadgen import client
+from loadgen.answers import Outcome
+from loadgen.client import Exchange
+from support.builders import order
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+
+
+@asynccontextmanager
+async def dropping(drops: int) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that drops the connection of its first requests unanswered, and then refuses the order for good."""
+    bodies: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if b"content-length" in line)
+        bodies.append(await reader.readexactly(length))
+        if len(bodies) <= drops:
+            writer.transport.abort()
+            return
+        writer.write(b"HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", bodies
+
+
+def at(url: str, **changes: Any) -> Exchange:
+    return Exchange(url, 4, changes.pop("stopping", asyncio.Event()), **changes)
+
+
+async def test_an_order_is_sent_and_its_fill_counted(exchange: Any) -> None:
+    sent = order(quantity=3)
+    async with at(exchange.url) as client_:
+        assert await client_.submit(sent) == Outcome("filled", 3, 1)
+    assert exchange.received == [sent]
+
+
+async def test_after_a_503_the_identical_order_is_sent_again(exchange: Any) -> None:
+    exchange.then(exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0)))
+    sent = order()
+    async with at(exchange.url) as client_:
+        assert await client_.submit(sent) == Outcome("filled", 5, 2)
+    assert exchange.received == [sent, sent]
+
+
+async def test_retry_after_is_honoured(exchange: Any) -> None:
+    exchange.then(exchange.refused(Refused(Refusal.OVERLOADED, retry_after=1)))
+    async with at(exchange.url) as client_:
+        started = time.monotonic()
+        await client_.submit(order())
+    assert time.monotonic() - started >= 1
+
+
+async def test_retry_after_has_a_cap(exchange: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_RETRY_AFTER", 0.05)
+    exchange.then(exchange.refused(Refused(Refusal.OVERLOADED, retry_after=3600)))
+    async with at(exchange.url) as client_:
+        outcome = await asyncio.wait_for(client_.submit(order()), 2)
+    assert outcome.attempts == 2
+
+
+async def test_after_a_dropped_connection_the_identical_order_is_sent_again() -> None:
+    async with dropping(2) as (url, bodies), at(url) as client_:
+        assert await client_.submit(order()) == Outcome("refused.409", 0, 3)
+    assert len(bodies) == 3
+    assert len(set(bodies)) == 1
+
+
+async def test_after_a_timeout_the_identical_order_is_sent_again(
+    exchange: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.1)
+    exchange.then(exchange.stalled(0.5))
+    sent = order()
+    async with at(exchange.url) as client_:
+        assert await client_.submit(sent) == Outcome("filled", 5, 2)
+    assert exchange.received == [sent, sent]
+
+
+async def test_a_refusal_is_final(exchange: Any) -> None:
+    exchange.then(exchange.refused(Refused(Refusal.ORDER_ID_REUSED)))
+    async with at(exchange.url) as client_:
+        assert await client_.submit(order()) == Outcome("refused.order-id-reused", 0, 1)
+
+
+async def test_an_order_without_a_decision_is_given_up_as_unknown(exchange: Any) -> None:
+    exchange.then(*[exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0))] * 10_000)
+    async with at(exchange.url, patience=0.2) as client_:
+        outcome = await client_.submit(order())
+        assert client_.trouble == "answered 503: outcome-unknown"
+    assert outcome.name == "unknown"
+    assert outcome.attempts == len(exchange.received) > 1
+
+
+async def test_an_order_that_never_left_is_known_not_to_have_executed(nowhere: str) -> None:
+    async with at(nowhere, patience=0.2) as client_:
+        outcome = await client_.submit(order())
+    assert outcome.name == "undelivered"
+    assert outcome.attempts > 1
+
+
+async def test_stopping_ends_the_wait_for_the_next_attempt(exchange: Any) -> None:
+    exchange.then(exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=5)))
+    stopping = asyncio.Event()
+    async with at(exchange.url, stopping=stopping) as client_:
+        submitting = asyncio.create_task(client_.submit(order()))
+        await eventually(lambda: client_.trouble)
+        stopping.set()
+        assert await asyncio.wait_for(submitting, 1) == Outcome("unknown", 0, 1)
+
+
+async def test_trouble_is_over_once_a_decision_arrives(exchange: Any) -> None:
+    exchange.then(exchange.refused(Refused(Refusal.UNAVAILABLE, retry_after=0)))
+    async with at(exchange.url) as client_:
+        await client_.submit(order())
+        assert client_.trouble == ""
+
+
+async def test_reachable_or_not(exchange: Any, nowhere: str) -> None:
+    async with at(exchange.url) as there, at(nowhere) as not_there:
+        assert await there.unreachable() == ""
+        assert "Connect call failed" in await not_there.unreachable()

@@ -1,0 +1,49 @@
+"""The `[loadgen]` table."""
+
+from pathlib import Path
+
+import pytest
+
+from loadgen.settings import load_settings
+from runtime.settings import SettingsError
+
+SYMBOL = """
+[symbols.AAA]
+tick = "0.01"
+reference_price = "100.00"
+quote_size = 10
+gamma = "0.1"
+k = "20"
+a = "1"
+sigma = "0.3"
+"""
+
+
+def environment(tmp_path: Path, tables: str = "", **variables: str) -> dict[str, str]:
+    path = tmp_path / "market.toml"
+    path.write_text(tables + SYMBOL)
+    return {"QS_MARKET_FILE": str(path), **variables}
+
+
+def test_every_option_has_a_default(tmp_path: Path) -> None:
+    settings = load_settings(environment(tmp_path))
+    assert (settings.rate, settings.url, settings.symbols) == (20.0, "http://127.0.0.1:8001", "")
+
+
+def test_the_exchange_is_the_one_of_this_stack(tmp_path: Path) -> None:
+    environ = environment(tmp_path, "[exchange]\nport = 9001\n", QS_STACK_HOST="::1")
+    assert load_settings(environ).url == "http://[::1]:9001"
+    environ = environment(tmp_path, QS_EXCHANGE_PORT="9002", QS_STACK_HOST="0.0.0.0")  # noqa: S104 # read, not bound to
+    assert load_settings(environ).url == "http://127.0.0.1:9002"
+
+
+def test_the_table_and_the_environment_are_read(tmp_path: Path) -> None:
+    environ = environment(tmp_path, '[loadgen]\nurl = "http://there:1"\nrate = 3\n', QS_LOADGEN_RATE="4.5")
+    settings = load_settings(environ)
+    assert (settings.url, settings.rate) == ("http://there:1", 4.5)
+
+
+@pytest.mark.parametrize("table", ["rate = 0", "aggressiveness = 1.5", "concurrency = 0", "port = 9", "colour = 1"])
+def test_what_makes_no_sense_is_refused(tmp_path: Path, table: str) -> None:
+    with pytest.raises(SettingsError):
+        load_settings(environment(tmp_path, f"[loadgen]\n{table}\n"))
