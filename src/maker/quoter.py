@@ -170,6 +170,7 @@ class Quoter:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
         answer = await self._ask(step, Rpc.RESERVE, reservation_request(proposal), ReservationAnswer, say)
         if answer is None:
+            self._abandon(step)
             return None
         metrics.RESERVATIONS.labels(answer.outcome).inc()
         if answer.reservation is None:
@@ -198,8 +199,9 @@ class Quoter:
             say.info("not published", reason=why)
             return
         self._memory.asked.add(step.quote_id)
-        quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, say)
+        quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, say) or self._recorded(step)
         if quote is None:
+            self._abandon(step)
             return
         self._memory.succeeded(quote)
         metrics.ACTIVATED.inc()
@@ -215,8 +217,13 @@ class Quoter:
             replaces=step.replaces,
         )
 
+    def _recorded(self, step: Propose) -> Quote | None:
+        """The attempt's quote, if the market log says that it became active."""
+        quote = self.view.market.quote()
+        return quote if quote is not None and quote.quote_id == step.quote_id else None
+
     async def _ask(self, step: Propose, subject: str, request: msgspec.Struct, reply: type[T], say: Any) -> T | None:
-        """Send the identical request until it is answered. None: it has no more point, and the attempt is given up.
+        """Send the identical request until it is answered. None: there is no more point in it.
 
         Raises:
             Refused: for a reason that asking again does not change.
@@ -239,8 +246,7 @@ class Quoter:
             self._remember(step, reason)
             await self._rest(step, min(LONGEST_REST, plan.delay(sent, _jitter())))
             if why := plan.superseded(self.view, step):
-                self._abandon(step)
-                say.warning("given up", subject=subject, sent=sent, reason=why)
+                say.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
                 return None
             metrics.RETRIES.labels(reason).inc()
 

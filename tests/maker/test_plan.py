@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import NOW, quote_activated, recorded_fill
 
 from maker.plan import (
     FIRST_DELAY,
@@ -25,6 +24,7 @@ from maker.plan import (
     live_quote,
     superseded,
 )
+from support.builders import NOW, quote_activated, recorded_fill
 from wire import ids
 from wire.market import SymbolMarket
 from wire.messages import Position, QuoteActivated, QuoteWithdrawn

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import instrument
 
 from maker.pricing import coefficients, half_spreads, prices
 from runtime.settings import Market, tables
+from support.builders import instrument
 from wire.instruments import Instrument
 from wire.units import MAX_PRICE
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.builders import NOW, instrument
 
 from maker.proposal import fair_share, propose, reservation_request, shrink
+from support.builders import NOW, instrument
 from wire.messages import Position, PutQuote, Reservation, ReservationState
 
 # What any node sends for AAA, 3 lots long at version 12, second attempt. If this changes, makers of the old and the

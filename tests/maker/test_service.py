@@ -1,0 +1,419 @@
+"""The maker against a real broker, a real exchange and a real exposure service."""
+
+import asyncio
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from prometheus_client import REGISTRY
+
+from jet import rpc
+from support.builders import order, quote_request
+from support.maker import Line, Marketplace, RunningMaker
+from support.waiting import eventually
+from wire import ids
+from wire.errors import Refusal, Refused
+from wire.messages import (
+    Exposure,
+    PutQuote,
+    QuoteWithdrawn,
+    ReleaseReservation,
+    Reservation,
+    ReservationAnswer,
+    ReservationRequest,
+    UsageRequest,
+)
+from wire.subjects import Rpc
+
+
+async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
+    """A maker that has both symbols quoted."""
+    running = await place.start_maker(**settings)
+    for symbol in ("AAA", "BBB"):
+        await eventually(lambda symbol=symbol: running.on(symbol).quote_id)  # type: ignore[misc] # a default binds
+    return running
+
+
+async def test_every_symbol_is_quoted_from_an_empty_broker(place: Marketplace) -> None:
+    await place.open()
+    running = await place.start_maker()
+    for symbol in ("AAA", "BBB"):
+        quote = await place.quoted(symbol, f"{symbol}-v0-a1")
+        assert quote.bid_price < 100 < quote.ask_price
+        assert (quote.bid_quantity, quote.ask_quantity) == (10, 10)
+    await eventually(lambda: running.on("AAA").state == "quoting")
+    assert running.health.ready
+
+
+async def test_services_may_come_up_in_any_order(place: Marketplace) -> None:
+    running = await place.start_maker()
+    await eventually(lambda: running.on("AAA").last_refusal)
+    await place.open()
+    await place.quoted("AAA", "AAA-v0-a1")
+
+
+async def test_a_new_position_is_quoted_at_its_own_prices(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    flat = await place.quoted("AAA", "AAA-v0-a1")
+    measured = REGISTRY.get_sample_value("quotestream_maker_requote_seconds_count") or 0
+    await place.move("AAA", 3, net_quantity=5)
+    long = await place.quoted("AAA", "AAA-v3-a1")
+    assert long.bid_price < flat.bid_price
+    assert long.ask_price < flat.ask_price
+    await eventually(lambda: running.on("AAA").quote_id == "AAA-v3-a1")
+    assert (running.on("AAA").position_version, running.on("AAA").net_quantity) == (3, 5)
+    assert REGISTRY.get_sample_value("quotestream_maker_requote_seconds_count") == measured + 1
+    assert place.fold("BBB").version == (0, 1)
+
+
+async def test_the_newest_of_many_positions_is_quoted(place: Marketplace) -> None:
+    await place.open()
+    await quoting(place)
+    for version in range(1, 30):
+        await place.move("AAA", version)
+    await place.quoted("AAA", "AAA-v29-a1")
+
+
+async def test_a_position_older_than_the_newest_changes_nothing(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    await place.move("AAA", 3)
+    await place.quoted("AAA", "AAA-v3-a1")
+    await place.move("AAA", 2, net_quantity=50)
+    await place.move("BBB", 1)
+    await place.quoted("BBB", "BBB-v1-a1")
+    assert running.on("AAA").position_version == 3
+
+
+async def test_a_quote_filled_away_is_replaced_when_the_ledger_knows(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    filled = [await place.exchange.order(order(side=side, quantity=10, limit_price=price)) for side, price in SWEEP]
+    assert [result.status for result in filled] == ["filled", "filled"]
+    await eventually(lambda: running.on("AAA").state == "waiting_for_position")
+    await place.move("AAA", 2)
+    await place.quoted("AAA", "AAA-v2-a1")
+
+
+SWEEP: list[tuple[str, Any]] = [("buy", order().limit_price), ("sell", order().limit_price / 4)]
+
+
+async def test_a_quote_is_refreshed_before_it_expires(place: Marketplace) -> None:
+    await place.open(quote_ttl=1.0)
+    await quoting(place)
+    for attempt in (2, 3):
+        expires_at = place.fold("AAA").event.expires_at  # type: ignore[union-attr] # it is active
+        quote = await place.quoted("AAA", f"AAA-v0-a{attempt}")
+        assert quote.activated_at < expires_at
+
+
+async def test_a_withdrawn_quote_is_made_again(place: Marketplace) -> None:
+    await place.open()
+    await quoting(place)
+    await place.exchange.withdraw("AAA")
+    await place.quoted("AAA", "AAA-v0-a2")
+
+
+# --- rejected, reduced, refused -----------------------------------------------------------------------------------
+
+
+async def test_a_rejected_symbol_backs_off_and_recovers_when_there_is_room(place: Marketplace) -> None:
+    """The limit leaves BBB nothing while AAA holds all of it."""
+    await place.open(limit=10)
+    await reserve(place, "AAA", 10, 10, quote_id="held")
+    running = await place.start_maker()
+    await eventually(lambda: running.on("BBB").state == "backing_off")
+    refusal = running.on("BBB").last_refusal
+    assert refusal is not None
+    assert (refusal.quote_id, refusal.reason) == ("BBB-v0-a1", "bid_and_ask_limit")
+    assert running.on("BBB").next_action_at is not None
+    await release(place, "held")
+    await place.quoted("BBB", "BBB-v0-a1")
+
+
+async def test_a_reduced_grant_shrinks_the_quote(place: Marketplace) -> None:
+    await place.open(limit=10)
+    await reserve(place, "AAA", 7, 10, quote_id="held")
+    await place.start_maker()
+    quote = await place.quoted("BBB", "BBB-v0-a1")
+    assert (quote.bid_quantity, quote.ask_quantity) == (3, 0)
+
+
+@pytest.mark.parametrize("refusal", [Refusal.RESERVATION_NOT_ACTIVE, Refusal.MORE_THAN_RESERVED, Refusal.STALE_QUOTE])
+async def test_a_refused_quote_gives_its_reservation_back_and_is_tried_as_the_next_attempt(
+    place: Marketplace, line: Line, refusal: Refusal
+) -> None:
+    await place.open(quote_ttl=30.0)
+    line.refuse[Rpc.PUT_QUOTE] = refusal
+    await quoting(place)
+    refused = msgspec.json.decode(line.on(Rpc.PUT_QUOTE)[0], type=PutQuote)
+    await place.quoted(refused.symbol, f"{refused.symbol}-v0-a2")
+    assert msgspec.json.encode({"reservation_id": refused.quote.reservation_id}) in line.on(Rpc.RELEASE)
+
+
+async def test_a_reservation_that_ended_before_is_passed_over(place: Marketplace) -> None:
+    """As after a crash between the grant and the quote, when somebody has given the grant back."""
+    await place.open()
+    await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a1")
+    await release(place, "AAA-v0-a1")
+    await place.start_maker()
+    await place.quoted("AAA", "AAA-v0-a2")
+
+
+# --- answers lost -------------------------------------------------------------------------------------------------
+
+
+async def test_lost_answers_are_asked_for_again_with_the_identical_request(place: Marketplace, line: Line) -> None:
+    await place.open()
+    line.lose[Rpc.RESERVE] = 2
+    line.drop[Rpc.PUT_QUOTE] = 2
+    running = await quoting(place)
+    for subject, kind in ((Rpc.RESERVE, ReservationRequest), (Rpc.PUT_QUOTE, PutQuote)):
+        bodies = line.on(subject)
+        assert len(bodies) > len(set(bodies)) == 2, subject
+        assert all(msgspec.json.decode(body, type=kind) for body in bodies)
+    assert {place.fold(symbol).version for symbol in ("AAA", "BBB")} == {(0, 1)}
+    assert running.on("AAA").quote_id == "AAA-v0-a1"
+
+
+async def test_a_quote_whose_answer_is_lost_is_found_in_the_market_log(place: Marketplace, line: Line) -> None:
+    await place.open()
+    line.lose[Rpc.PUT_QUOTE] = 1000
+    running = await quoting(place)
+    await eventually(lambda: running.on("AAA").state == "quoting")
+    assert len(line.on(Rpc.PUT_QUOTE)) == 2
+    assert line.on(Rpc.RELEASE) == []
+
+
+async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+
+    async def moves() -> None:
+        await place.move("AAA", 2)
+        await eventually(lambda: running.on("AAA").position_version == 2)
+
+    line.before[Rpc.RESERVE] = moves
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v2-a1")
+    assert b'{"reservation_id":"AAA-v1-a1-r"}' in line.on(Rpc.RELEASE)
+    assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.PUT_QUOTE))
+
+
+async def test_a_position_that_moves_while_nobody_answers_is_quoted_instead(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await quoting(place)
+    line.lose[Rpc.RESERVE] = 1000
+    await place.move("AAA", 1)
+    await eventually(lambda: any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)))
+    await place.move("AAA", 2)
+    await eventually(lambda: any(b"AAA-v2-a1" in body for body in line.on(Rpc.RESERVE)), timeout=2)
+    line.lose.clear()
+    await place.quoted("AAA", "AAA-v2-a1")
+
+
+async def test_a_restarted_maker_goes_on_with_the_quotes_that_are_there(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await (await quoting(place)).crash()
+    before = len(line.sent)
+    running = await quoting(place)
+    await eventually(lambda: running.on("AAA").state == "quoting" == running.on("BBB").state)
+    assert len(line.sent) == before
+
+
+# --- several makers -----------------------------------------------------------------------------------------------
+
+
+async def test_two_makers_converge_on_the_same_quotes(place: Marketplace) -> None:
+    """Neither replaces what the other has made: each position is quoted once."""
+    await place.open()
+    both = [await place.start_maker(), await place.start_maker()]
+    for version in range(1, 6):
+        await place.move("AAA", version, net_quantity=version)
+        await place.quoted("AAA", f"AAA-v{version}-a1")
+    for running in both:
+        await eventually(lambda running=running: running.on("AAA").state == "quoting")  # type: ignore[misc] # binds
+        assert running.on("AAA").quote_id == "AAA-v5-a1"
+    assert await place.quote_events("AAA") <= 6
+    assert place.fold("BBB").version == (0, 1)
+
+
+async def test_two_makers_refresh_together(place: Marketplace) -> None:
+    await place.open(quote_ttl=1.0)
+    await quoting(place)
+    await quoting(place)
+    await place.quoted("AAA", "AAA-v0-a3")
+    assert await place.quote_events("AAA") == 3
+
+
+async def test_a_spare_leaves_the_work_to_the_other_and_takes_over(place: Marketplace) -> None:
+    await place.open()
+    first = await quoting(place)
+    spare = await quoting(place, standby_delay=0.3)
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v1-a1")
+    await first.crash()
+    moved = asyncio.get_running_loop().time()
+    await place.move("AAA", 2)
+    await eventually(lambda: spare.on("AAA").state == "standing_by")
+    await place.quoted("AAA", "AAA-v2-a1")
+    assert asyncio.get_running_loop().time() - moved >= 0.3
+
+
+# --- pause, resume, stop ------------------------------------------------------------------------------------------
+
+
+async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    paused = await running.maker.pause()
+    assert paused.paused
+    assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
+    await place.move("AAA", 1)
+    await eventually(lambda: running.on("AAA").position_version == 1)
+    assert running.on("AAA").state == "paused"
+    assert not running.maker.resume().paused
+    await place.quoted("AAA", "AAA-v1-a1")
+    await place.quoted("BBB", "BBB-v0-a2")
+
+
+async def test_pausing_twice_is_as_pausing_once(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    await running.maker.pause()
+    events = await place.quote_events("AAA")
+    assert (await running.maker.pause()).paused
+    assert await place.quote_events("AAA") == events == 2
+
+
+async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
+    await place.open()
+    await (await quoting(place)).crash()
+    running = await quoting(place)
+    await running.maker.pause()
+    assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
+
+
+async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
+    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.open()
+    running = await quoting(place)
+    monkeypatch.setattr("maker.service.PAUSE_DEADLINE", 0.3)
+    line.drop[Rpc.WITHDRAW_QUOTE] = 1000
+    with pytest.raises(Refused) as refused:
+        await running.maker.pause()
+    assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
+    assert "AAA, BBB" in refused.value.detail
+    assert running.maker.status().paused
+    line.drop.clear()
+    assert (await running.maker.pause()).paused
+
+
+async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, line: Line) -> None:
+    """The grants were made, but their answers are lost: the attempts are still under way."""
+    await place.open()
+    line.lose[Rpc.RESERVE] = 1000
+    running = await place.start_maker()
+    await eventually(lambda: running.on("AAA").last_refusal and running.on("BBB").last_refusal)
+    assert await used(place) == (20, 20)
+    await running.maker.pause()
+    assert await used(place) == (0, 0)
+    line.lose.clear()
+    running.maker.resume()
+    await place.quoted("AAA", "AAA-v0-a2")
+
+
+async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: Marketplace, line: Line) -> None:
+    """As when an exchange was stopped in the middle of it."""
+    await place.open()
+    running = await quoting(place)
+    await running.maker.pause()
+    running.maker._quoters["AAA"]._memory.asked.add("AAA-v7-a1")
+    await reserve(place, "AAA", 10, 10, quote_id="AAA-v7-a1")
+    await place.exchange.put_quote("AAA", quote_request(position_version=7))
+    await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))
+    assert place.fold("AAA").version == (7, 1)
+
+
+async def test_stopping_withdraws_our_own_quotes_only(place: Marketplace) -> None:
+    await place.open()
+    await reserve(place, "BBB", 10, 10, quote_id="theirs")
+    theirs = quote_request("BBB", quote_id="theirs", reservation_id="theirs-r", position_version=1)
+    await place.exchange.put_quote("BBB", theirs)
+    running = await place.start_maker()
+    await place.quoted("AAA", "AAA-v0-a1")
+    await running.stop()
+    assert place.quote("AAA") is None
+    assert place.quote("BBB") is not None
+
+
+async def test_stopping_leaves_a_quote_that_replaced_ours(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    await reserve(place, "AAA", 10, 10, quote_id="theirs")
+    await place.exchange.put_quote(
+        "AAA", quote_request(quote_id="theirs", reservation_id="theirs-r", position_version=1)
+    )
+    await running.stop()
+    assert place.quote("AAA") is not None
+
+
+async def test_stopping_is_bounded_when_nobody_answers(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+    line.drop[Rpc.WITHDRAW_QUOTE] = 1000
+    started = asyncio.get_running_loop().time()
+    await running.stop()
+    assert asyncio.get_running_loop().time() - started < 3
+
+
+# --- what is told -------------------------------------------------------------------------------------------------
+
+
+async def test_the_log_tells_an_attempts_story_by_its_ids(place: Marketplace) -> None:
+    await place.open()
+    with structlog.testing.capture_logs() as lines:
+        await quoting(place)
+        await place.move("AAA", 1)
+        await place.quoted("AAA", "AAA-v1-a1")
+        await eventually(lambda: len(told_of("AAA-v1-a1", lines)) == 2)
+    story = told_of("AAA-v1-a1", lines)
+    assert [told["event"] for told in story] == ["reservation granted", "quote active"]
+    for told in story:
+        assert (told["symbol"], told["position_version"], told["attempt"]) == ("AAA", 1, 1)
+        assert (told["trigger"], told["replaces"]) == ("position", "AAA-v0-a1")
+
+
+def told_of(quote_id: str, lines: Sequence[MutableMapping[str, Any]]) -> list[MutableMapping[str, Any]]:
+    """What the maker, not another service in this process, said of a quote."""
+    return [told for told in lines if told.get("quote_id") == quote_id and "trigger" in told]
+
+
+async def test_the_gauge_counts_symbols_with_a_live_quote(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    running.maker.count()
+    assert REGISTRY.get_sample_value("quotestream_maker_symbols_quoting") == 2
+
+
+# --- what the tests ask of other services -------------------------------------------------------------------------
+
+
+async def reserve(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
+    request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
+    answer = await rpc.call(place.broker.connection, Rpc.RESERVE, request, ReservationAnswer)
+    assert answer.outcome == "granted"
+
+
+async def release(place: Marketplace, quote_id: str) -> None:
+    request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
+    await rpc.call(place.broker.connection, Rpc.RELEASE, request, Reservation)
+
+
+async def used(place: Marketplace) -> tuple[int, int]:
+    exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), Exposure)
+    return exposure.bid.used, exposure.ask.used

@@ -1,0 +1,188 @@
+"""A market for makers: a real exchange and a real exposure service on a real broker, and a ledger played by hand."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from exchange.service import Exchange
+from exposure.service import ExposureService, ExposureSettings
+from jet import rpc
+from jet.connection import Connection
+from maker.service import Maker, MakerSettings
+from maker.status import SymbolStatus
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import Market, Stack
+from support.broker import Broker
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
+from wire.messages import PositionUpdate, Quote
+
+T = TypeVar("T")
+
+
+class Line:
+    """The makers' line to other services: notes every request, and loses or refuses what the test wants.
+
+    Attributes:
+        sent: subject and body of every request, in order.
+        drop: how many requests on a subject get lost before they are served.
+        lose: how many answers on a subject get lost, after the request was served.
+        refuse: with what the next request on a subject is refused, instead of being sent.
+        before: called before a request on a subject is sent.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes]] = []
+        self.drop: Counter[str] = Counter()
+        self.lose: Counter[str] = Counter()
+        self.refuse: dict[str, Refusal] = {}
+        self.before: dict[str, Callable[[], Awaitable[None]]] = {}
+
+    async def call(
+        self, connection: Connection, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float
+    ) -> T:
+        """What `jet.rpc.call` does, with the faults."""
+        self.sent.append((subject, msgspec.json.encode(request)))
+        if (before := self.before.pop(subject, None)) is not None:
+            await before()
+        if (refusal := self.refuse.pop(subject, None)) is not None:
+            raise Refused(refusal, "as the test wants")
+        if self.drop[subject]:
+            self.drop[subject] -= 1
+            raise Refused(Refusal.UNAVAILABLE, "the request was lost")
+        answer = await rpc.call(connection, subject, request, reply, timeout=timeout)
+        if self.lose[subject]:
+            self.lose[subject] -= 1
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
+        return answer
+
+    def on(self, subject: str) -> list[bytes]:
+        """The bodies sent on one subject."""
+        return [body for of, body in self.sent if of == subject]
+
+
+class Marketplace:
+    """Starts the services on a broker; they run until the test ends."""
+
+    def __init__(self, broker: Broker, stack: AsyncExitStack) -> None:
+        self.broker = broker
+        self.market: Market = replace(broker.market, quote_ttl=30.0)
+        self.exchange: Exchange
+        self._stack = stack
+
+    async def open(self, **changes: float) -> None:
+        """Start the exchange and exposure, with a market changed so."""
+        self.market = replace(self.market, **changes)
+        await self.start_exposure()
+        await self.start_exchange()
+
+    async def start_exposure(self) -> None:
+        health = Health("exposure", "nats", "reservations", "market")
+        connection = Connection(self.broker.url, "exposure", health)
+        settings = ExposureSettings(market=self.market, stack=Stack())
+        await self._run(ExposureService(settings, connection, health, utc_now).run)
+        await eventually(lambda: health.ready)
+
+    async def start_exchange(self) -> None:
+        health = Health("exchange", "nats", "market")
+        self.exchange = Exchange(self.market, Connection(self.broker.url, "exchange", health), health, utc_now)
+        await self._run(self.exchange.run)
+        await eventually(lambda: health.ready)
+
+    async def start_maker(self, **settings: float) -> "RunningMaker":
+        """A maker, without waiting for anything."""
+        health = Health("maker", "nats", "positions", "market")
+        connection = Connection(self.broker.url, "maker", health)
+        maker = Maker(
+            MakerSettings(market=self.market, stack=Stack(), **settings),  # type: ignore[arg-type] # numbers all
+            connection,
+            health,
+            utc_now,
+        )
+        return RunningMaker(maker, health, await self._run(maker.run))
+
+    async def move(self, symbol: str, version: int, net_quantity: int = 0) -> None:
+        """The ledger commits a position."""
+        update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
+        await self.broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(update), timeout=2.0)
+
+    def fold(self, symbol: str) -> SymbolMarket:
+        """The symbol's market log, as the exchange has folded it."""
+        return self.exchange._lane(symbol).market
+
+    def quote(self, symbol: str) -> Quote | None:
+        """The symbol's active quote."""
+        try:
+            return self.exchange.quote(symbol)
+        except Refused:
+            return None
+
+    async def quoted(self, symbol: str, quote_id: str) -> Quote:
+        """Wait for this quote to be the active one."""
+
+        def active() -> Quote | None:
+            quote = self.quote(symbol)
+            return quote if quote is not None and quote.quote_id == quote_id else None
+
+        return await eventually(active)
+
+    async def quote_events(self, symbol: str) -> int:
+        """How many quotes of the symbol were ever activated or withdrawn."""
+        stream = subjects.market_stream(subjects.shard_of(symbol, self.market.shards))
+        subject = subjects.quotes(subjects.shard_of(symbol, self.market.shards), symbol)
+        body = msgspec.json.encode({"subjects_filter": subject})
+        answer = await self.broker.connection.client.request(f"$JS.API.STREAM.INFO.{stream}", body, timeout=2.0)
+        found = msgspec.json.decode(answer.data)["state"].get("subjects") or {}
+        return int(found.get(subject, 0))
+
+    async def _run(self, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        async def forever() -> None:
+            await run()
+
+        task = asyncio.create_task(forever())
+        self._stack.push_async_callback(_cancelled, task)
+        return task
+
+
+class RunningMaker:
+    """A maker and the task it runs in."""
+
+    def __init__(self, maker: Maker, health: Health, task: asyncio.Task[None]) -> None:
+        self.maker = maker
+        self.health = health
+        self._task = task
+
+    def on(self, symbol: str) -> SymbolStatus:
+        """What it does about a symbol."""
+        return next(status for status in self.maker.status().symbols if status.symbol == symbol)
+
+    async def crash(self) -> None:
+        """End it at once, with nothing handed over."""
+        await _cancelled(self._task)
+
+    async def stop(self) -> None:
+        """End it as a signal would."""
+        await self.maker.stop()
+        await _cancelled(self._task)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
+
+
+@asynccontextmanager
+async def marketplace(broker: Broker) -> AsyncIterator[Marketplace]:
+    """A marketplace with nothing started; everything ends with the block."""
+    async with AsyncExitStack() as stack:
+        yield Marketplace(broker, stack)
