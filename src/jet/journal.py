@@ -16,7 +16,7 @@ send the identical filter: `subjects.market_head`.
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,7 @@ async def append(
     msg_id: str,
     compare: Compare,
     ttl: int | None = None,
+    headers: Mapping[str, str] = {},
     on_unknown: Callable[[str], None] | None = None,
 ) -> Appended | Conflict:
     """Append a message if the head is where the caller believes; see the module for what makes the answer certain.
@@ -89,18 +90,19 @@ async def append(
         msg_id: the deduplication id.
         compare: what must be so.
         ttl: whole seconds after which the broker removes the message and leaves a marker.
+        headers: more headers for the message.
         on_unknown: told why, each time the outcome remains unknown and the message is sent again.
 
     Raises:
         ApiError: the broker will never take this message.
     """
     token = secrets.token_hex(8)
-    headers = _headers(stream, msg_id, compare, ttl) | {_TOKEN: token}
+    sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
     maybe_stored = False
     pause = 0.02
     while True:
         try:
-            ack = await _publish(connection, subject, payload, headers)
+            ack = await _publish(connection, subject, payload, sent)
         except api.NOT_SENT as error:
             reason = f"not connected: {error!r}"
         except (nats_errors.Error, TimeoutError) as error:

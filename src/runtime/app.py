@@ -152,6 +152,7 @@ def create_app(
     return Litestar(
         route_handlers=[get_health, get_metrics, *routes, *static, _docs_assets()],
         request_class=StrictRequest,
+        logging_config=None,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},
         openapi_config=OpenAPIConfig(

@@ -16,7 +16,6 @@ class Refusal(Enum):
     NEVER_QUOTED = ("never-quoted", 404, "The symbol was never quoted")
     QUOTE_EXPIRED = ("quote-expired", 404, "The last quote has expired")
     QUOTE_WITHDRAWN = ("quote-withdrawn", 404, "The last quote was withdrawn")
-    QUOTE_EXHAUSTED = ("quote-exhausted", 404, "The last quote was filled away")
     TOO_LARGE = ("body-too-large", 413, "The body is too large")
     ORDER_ID_REUSED = ("order-id-reused", 409, "That order id was used with other content")
     STALE_QUOTE = ("stale-quote", 409, "A newer quote, or a newer attempt, was active already")

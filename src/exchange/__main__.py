@@ -1,0 +1,32 @@
+"""Assemble and run the exchange."""
+
+from exchange.api import routes
+from exchange.service import Exchange, ExchangeSettings
+from jet.connection import Connection
+from runtime import logs
+from runtime.app import create_app
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.serve import run, serve
+from runtime.settings import load
+
+
+async def main() -> None:
+    """Run until told to stop."""
+    settings = load(ExchangeSettings, "exchange")
+    logs.configure("exchange", settings.stack.log_level)
+    health = Health("exchange", "nats", "market")
+    connection = Connection(settings.stack.url, "exchange", health)
+    exchange = Exchange(settings.market, connection, health, utc_now)
+    app = create_app(
+        title="Quotestream exchange",
+        description="Executes orders against the one active quote of a symbol, and decides which quote that is.",
+        health=health,
+        routes=routes(exchange),
+        before=exchange.observe,
+    )
+    await serve(app, settings, exchange.run, exchange.stop)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,252 @@
+"""One symbol's book: decides what executes and which quote is active. Pure.
+
+Ordering rules:
+- Orders of a batch are matched in the order given, each against what the ones before it left.
+- An order id that has executed is answered with its first fill, whatever has happened since.
+- A quote is newer if its (position version, attempt) is greater. Only a newer one replaces the latest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from wire import ids
+from wire.errors import Refusal, Refused
+from wire.instruments import Instrument
+from wire.market import SymbolMarket
+from wire.messages import (
+    Order,
+    OrderResult,
+    Quote,
+    QuoteActivated,
+    QuoteRequest,
+    QuoteWithdrawn,
+    RecordedFill,
+    RejectReason,
+    Reservation,
+)
+from wire.units import FieldError, check_tick
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of orders comes to: an answer for each, and the fills to append before any answer is given.
+
+    Attributes:
+        answers: one for each order, in order.
+        fills: what executes; empty if nothing does.
+        rejected: whether some answer is a rejection, which is true only if the book was current.
+    """
+
+    answers: list[OrderResult | Refused] = field(default_factory=list)
+    fills: list[RecordedFill] = field(default_factory=list)
+    rejected: bool = False
+
+
+def check_order(order: Order, instrument: Instrument) -> None:
+    """Refuse an order that could never be right.
+
+    Raises:
+        Refused: INVALID_FIELD: the limit is off the tick.
+    """
+    _on_tick("limit_price", order.limit_price, instrument.tick)
+
+
+def check_quote(request: QuoteRequest, instrument: Instrument) -> None:
+    """Refuse a quote that could never be right.
+
+    Raises:
+        Refused: INVALID_FIELD: a price is off the tick.
+    """
+    _on_tick("bid_price", request.bid_price, instrument.tick)
+    _on_tick("ask_price", request.ask_price, instrument.tick)
+
+
+def _on_tick(name: str, price: Decimal, tick: Decimal) -> None:
+    try:
+        check_tick(name, price, tick)
+    except FieldError as error:
+        raise Refused(Refusal.INVALID_FIELD, str(error), field=name) from error
+
+
+def match(market: SymbolMarket, orders: Sequence[Order], recent: Mapping[str, RecordedFill], now: datetime) -> Batch:
+    """Match orders against the active quote.
+
+    Args:
+        market: the symbol's fold; it is not changed: fold the fills once they are appended.
+        orders: of this symbol.
+        recent: fills by order id, of all symbols, for as long as ids are remembered.
+        now: UTC; becomes `created_at` of the fills.
+    """
+    batch = Batch()
+    executed: dict[str, RecordedFill] = {}
+    remaining = {"buy": market.remaining_ask, "sell": market.remaining_bid}
+    standing = market.standing(now)
+    quote = market.event if standing == "active" and isinstance(market.event, QuoteActivated) else None
+    for order in orders:
+        known = executed.get(order.order_id) or recent.get(order.order_id)
+        if known is not None:
+            batch.answers.append(_answer_again(order, known))
+            continue
+        if quote is None:
+            batch.answers.append(_rejected(order, "quote_expired" if standing == "expired" else "no_active_quote"))
+            batch.rejected = True
+            continue
+        price = quote.ask_price if order.side == "buy" else quote.bid_price
+        if not remaining[order.side]:
+            batch.answers.append(_rejected(order, "quote_exhausted"))
+            batch.rejected = True
+            continue
+        if not _crosses(order, price):
+            batch.answers.append(_rejected(order, "not_marketable"))
+            batch.rejected = True
+            continue
+        quantity = min(order.quantity, remaining[order.side])
+        remaining[order.side] -= quantity
+        number = market.fill_number + len(batch.fills) + 1
+        fill = RecordedFill(
+            fill_id=ids.fill_id(order.symbol, number),
+            order_id=order.order_id,
+            symbol=order.symbol,
+            side=order.side,
+            quantity=quantity,
+            price=price,
+            quote_id=quote.quote_id,
+            created_at=now,
+            number=number,
+            remaining_bid_quantity=remaining["sell"],
+            remaining_ask_quantity=remaining["buy"],
+            order_quantity=order.quantity,
+            limit_price=order.limit_price,
+        )
+        executed[order.order_id] = fill
+        batch.fills.append(fill)
+        batch.answers.append(_filled(fill))
+    return batch
+
+
+def _crosses(order: Order, price: Decimal) -> bool:
+    return order.limit_price >= price if order.side == "buy" else order.limit_price <= price
+
+
+def _filled(fill: RecordedFill) -> OrderResult:
+    leaves = fill.order_quantity - fill.quantity
+    return OrderResult(
+        order_id=fill.order_id,
+        symbol=fill.symbol,
+        status="partially_filled" if leaves else "filled",
+        filled_quantity=fill.quantity,
+        leaves_quantity=leaves,
+        fills=[fill.fill],
+    )
+
+
+def _rejected(order: Order, reason: RejectReason) -> OrderResult:
+    return OrderResult(
+        order_id=order.order_id,
+        symbol=order.symbol,
+        status="rejected",
+        filled_quantity=0,
+        leaves_quantity=order.quantity,
+        fills=[],
+        reason=reason,
+    )
+
+
+def _answer_again(order: Order, known: RecordedFill) -> OrderResult | Refused:
+    sent = (order.symbol, order.side, order.quantity, order.limit_price)
+    if sent != (known.symbol, known.side, known.order_quantity, known.limit_price):
+        return Refused(Refusal.ORDER_ID_REUSED, f"order {order.order_id} executed as fill {known.fill_id}")
+    return _filled(known)
+
+
+def standing_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
+    """The quote itself if the symbol's latest one is exactly this, so that asking again gets the same answer.
+
+    None means that the request is newer than anything before, and may be made active.
+
+    Raises:
+        Refused: STALE_QUOTE or QUOTE_ID_REUSED.
+    """
+    latest = market.event
+    if latest is None or (request.position_version, request.attempt) > market.version:
+        return None
+    if isinstance(latest, QuoteActivated) and latest.quote_id == request.quote_id:
+        if not _same(request, latest):
+            raise Refused(Refusal.QUOTE_ID_REUSED, f"quote {latest.quote_id} is active with other content")
+        return market.quote()
+    version, attempt = market.version
+    raise Refused(
+        Refusal.STALE_QUOTE,
+        f"quote {latest.quote_id} was made from position version {version}, attempt {attempt}; "
+        f"this one is from version {request.position_version}, attempt {request.attempt}",
+    )
+
+
+def _same(request: QuoteRequest, event: QuoteActivated) -> bool:
+    return all(getattr(request, name) == getattr(event, name) for name in request.__struct_fields__)
+
+
+def activate(symbol: str, request: QuoteRequest, reservation: Reservation, now: datetime) -> QuoteActivated:
+    """The event that makes a quote active. It expires with its reservation, never later.
+
+    Raises:
+        Refused: RESERVATION_NOT_ACTIVE: the reservation has run out meanwhile.
+    """
+    if now >= reservation.expires_at:
+        raise Refused(Refusal.RESERVATION_NOT_ACTIVE, f"reservation {reservation.reservation_id} has run out")
+    return QuoteActivated(
+        symbol=symbol,
+        quote_id=request.quote_id,
+        reservation_id=request.reservation_id,
+        position_version=request.position_version,
+        attempt=request.attempt,
+        bid_price=request.bid_price,
+        bid_quantity=request.bid_quantity,
+        ask_price=request.ask_price,
+        ask_quantity=request.ask_quantity,
+        activated_at=now,
+        expires_at=reservation.expires_at,
+    )
+
+
+def active_quote(market: SymbolMarket, now: datetime) -> Quote:
+    """The active quote, which may be filled away.
+
+    Raises:
+        Refused: NEVER_QUOTED, QUOTE_EXPIRED or QUOTE_WITHDRAWN.
+    """
+    quote = market.quote()
+    match market.standing(now):
+        case "never":
+            raise Refused(Refusal.NEVER_QUOTED, f"{market.symbol} was never quoted")
+        case "withdrawn":
+            quote_id = market.event.quote_id if market.event else ""
+            raise Refused(Refusal.QUOTE_WITHDRAWN, f"quote {quote_id} was withdrawn")
+        case "expired":
+            raise Refused(Refusal.QUOTE_EXPIRED, f"quote {quote.quote_id if quote else ''} has expired")
+        case "active":
+            pass
+    if quote is None:
+        raise AssertionError("an active quote is a quote")
+    return quote
+
+
+def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime) -> QuoteWithdrawn:
+    """The event that withdraws the active quote; with `quote_id`, only if it is that one.
+
+    Raises:
+        Refused: as `active_quote`; STALE_QUOTE if another quote is active.
+    """
+    quote = active_quote(market, now)
+    if quote_id is not None and quote.quote_id != quote_id:
+        raise Refused(Refusal.STALE_QUOTE, f"quote {quote.quote_id} is active, not {quote_id}")
+    return QuoteWithdrawn(
+        symbol=quote.symbol,
+        quote_id=quote.quote_id,
+        reservation_id=quote.reservation_id,
+        position_version=quote.position_version,
+        attempt=quote.attempt,
+        withdrawn_at=now,
+    )

@@ -1,0 +1,376 @@
+"""One symbol's lane: commands queue, one commit at a time decides and appends them, then they are answered.
+
+Group commit: while an append is in flight, arriving orders queue; the next commit matches all of them and appends one
+message. A command whose client has given up is dropped before it is decided, never after.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from exchange import book, metrics
+from exchange.recent import RecentOrders
+from jet import journal, rpc
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+from runtime.clock import Clock
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.instruments import Instrument
+from wire.market import SymbolMarket
+from wire.messages import (
+    Activate,
+    GiveBack,
+    Order,
+    OrderResult,
+    Quote,
+    QuoteEvent,
+    QuoteRequest,
+    Reservation,
+)
+
+DEADLINE = 5.0
+"""Seconds a command may wait for its outcome before its client is told to ask again."""
+
+MAX_WAITING = 5_000
+"""Commands that may wait on one symbol; more are refused as overload."""
+
+MAX_BATCH = 500
+"""Orders one commit takes: their fills stay well below the broker's payload limit."""
+
+ACTIVATE_TIMEOUT = 2.0
+GIVE_BACK_TRIES = 5
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A command and its answer to be. `committing`: an append that holds its decision may be in the log."""
+
+    command: "Order | _PutQuote | _Withdraw"
+    answer: "asyncio.Future[OrderResult | Quote]"
+    committing: bool = False
+
+
+@dataclass(slots=True)
+class _PutQuote:
+    request: QuoteRequest
+    reservation: Reservation
+    activation: str
+
+
+@dataclass(slots=True)
+class _Withdraw:
+    quote_id: str | None
+
+
+class Lane:
+    """The shell around one symbol's book.
+
+    Attributes:
+        market: the symbol's fold. Whoever follows the log folds into it and then calls `folded`.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        instrument: Instrument,
+        shard: int,
+        connection: Connection,
+        clock: Clock,
+        recent: RecentOrders,
+        on_quote: Callable[[SymbolMarket], None],
+    ) -> None:
+        self.market = SymbolMarket(symbol)
+        self._symbol = symbol
+        self._instrument = instrument
+        self._connection = connection
+        self._clock = clock
+        self._recent = recent
+        self._on_quote = on_quote
+        self._stream = subjects.market_stream(shard)
+        self._fills = subjects.fills(shard, symbol)
+        self._quotes = subjects.quotes(shard, symbol)
+        self._filter = subjects.market_head(shard, symbol)
+        self._queue: deque[_Waiting] = deque()
+        self._arrived = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._giving_back: set[asyncio.Task[None]] = set()
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    async def order(self, order: Order) -> OrderResult:
+        """Execute an order, or find out what became of it.
+
+        Raises:
+            Refused: it makes no sense, its id was used with other content, or the outcome is not known in time.
+        """
+        book.check_order(order, self._instrument)
+        result = await self._submit(order)
+        assert isinstance(result, OrderResult)  # noqa: S101 # for the type checker: an order is answered with a result
+        metrics.ORDERS.labels(result.reason or result.status).inc()
+        return result
+
+    async def put_quote(self, request: QuoteRequest) -> Quote:
+        """Make a quote active: have its reservation activated, then append the event.
+
+        Raises:
+            Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
+        """
+        book.check_quote(request, self._instrument)
+        standing = book.standing_quote(self.market, request)
+        if standing is not None:
+            return standing
+        activation = secrets.token_hex(8)
+        ask = Activate(
+            reservation_id=request.reservation_id,
+            quote_id=request.quote_id,
+            symbol=self._symbol,
+            position_version=request.position_version,
+            attempt=request.attempt,
+            bid_quantity=request.bid_quantity,
+            ask_quantity=request.ask_quantity,
+            activation=activation,
+        )
+        reservation = await rpc.call(
+            self._connection, subjects.Rpc.ACTIVATE, ask, Reservation, timeout=ACTIVATE_TIMEOUT
+        )
+        quote = await self._submit(_PutQuote(request, reservation, activation))
+        assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: a quote is answered with a quote
+        return quote
+
+    async def withdraw(self, quote_id: str | None = None) -> Quote:
+        """Withdraw the active quote; with `quote_id`, only if it is that one. Answers the quote as it was.
+
+        Raises:
+            Refused: no quote is active, another one is, or the outcome is not known in time.
+        """
+        quote = await self._submit(_Withdraw(quote_id))
+        assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
+        return quote
+
+    async def _submit(self, command: Order | _PutQuote | _Withdraw) -> OrderResult | Quote:
+        if len(self._queue) >= MAX_WAITING:
+            raise Refused(Refusal.OVERLOADED, f"{len(self._queue)} commands wait on {self._symbol}")
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._arrived.set()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await waiting.answer
+        except TimeoutError as error:
+            if waiting.committing:
+                raise Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet") from error
+            raise Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done") from error
+
+    # --- the log ----------------------------------------------------------------------------------------------------
+
+    def folded(self) -> None:
+        """The fold has moved: whoever waits for it looks again."""
+        self._moved.set()
+
+    async def _caught_up(self, head: int) -> None:
+        """Wait until the fold has reached a sequence of the log."""
+        while self.market.head < head:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _current(self) -> bool:
+        """Whether the fold has the symbol's newest message; if not, wait until it has. False if the broker is away."""
+        try:
+            head = await journal.last_sequence(self._connection, self._stream, self._filter)
+        except Refused:
+            return False
+        await self._caught_up(head)
+        return True
+
+    async def _append(self, subject: str, payload: bytes, msg_id: str) -> int | None:
+        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it."""
+        started = time.perf_counter()
+        outcome = await journal.append(
+            self._connection,
+            self._stream,
+            subject,
+            payload,
+            msg_id=msg_id,
+            compare=Compare(self.market.head, self._filter),
+            on_unknown=self._on_unknown,
+        )
+        if isinstance(outcome, Appended):
+            metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
+            return outcome.sequence
+        metrics.CONFLICTS.inc()
+        log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)
+        await self._caught_up(outcome.head)
+        return None
+
+    def _on_unknown(self, reason: str) -> None:
+        metrics.UNKNOWN.inc()
+        log.warning("append sent again", symbol=self._symbol, reason=reason)
+
+    # --- commits ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit what arrives, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue:
+                await self._commit_next()
+
+    async def _commit_next(self) -> None:
+        first = self._queue[0].command
+        if isinstance(first, Order):
+            await self._commit_orders(self._take_orders())
+            return
+        waiting = self._queue.popleft()
+        try:
+            if isinstance(first, _PutQuote):
+                quote = await self._commit_quote(waiting, first)
+            else:
+                quote = await self._commit_withdrawal(waiting, first)
+        except Refused as refused:
+            _refuse(waiting, refused)
+        else:
+            _reply(waiting, quote)
+
+    def _take_orders(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        while self._queue and len(taken) < MAX_BATCH and isinstance(self._queue[0].command, Order):
+            taken.append(self._queue.popleft())
+        return taken
+
+    async def _commit_orders(self, batch: list[_Waiting]) -> None:
+        while batch := [waiting for waiting in batch if waiting.committing or not waiting.answer.done()]:
+            orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
+            now = self._clock()
+            self._recent.forget(now)
+            decided = book.match(self.market, orders, self._recent.by_id, now)
+            if decided.fills:
+                for waiting in batch:
+                    waiting.committing = True
+                payload = msgspec.json.encode(decided.fills)
+                sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
+                for waiting in batch:
+                    waiting.committing = False
+                if sequence is None:
+                    continue
+                self.market.apply_fills(sequence, decided.fills)
+                self._recent.add(decided.fills)
+                metrics.FILLS.inc(len(decided.fills))
+                metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
+            elif decided.rejected:
+                # A rejection is the truth only on the log's head: the order may have executed elsewhere.
+                head = self.market.head
+                if not await self._current():
+                    unavailable = Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
+                    for waiting in batch:
+                        _refuse(waiting, unavailable)
+                    return
+                if self.market.head != head:
+                    continue
+            metrics.BATCH_ORDERS.observe(len(batch))
+            for waiting, answer in zip(batch, decided.answers, strict=True):
+                if isinstance(answer, Refused):
+                    _refuse(waiting, answer)
+                else:
+                    _reply(waiting, answer)
+            return
+
+    async def _commit_quote(self, waiting: _Waiting, put: _PutQuote) -> Quote:
+        try:
+            while True:
+                standing = book.standing_quote(self.market, put.request)
+                if standing is not None:
+                    return standing
+                _still_wanted(waiting)
+                event = book.activate(self._symbol, put.request, put.reservation, self._clock())
+                if await self._append_event(waiting, event, f"{event.quote_id}-activated"):
+                    break
+        except Refused as refused:
+            metrics.QUOTES.labels(refused.refusal.slug).inc()
+            self._give_back(put)
+            raise
+        metrics.QUOTES.labels("activated").inc()
+        log.info(
+            "quote active",
+            symbol=self._symbol,
+            quote_id=event.quote_id,
+            reservation_id=event.reservation_id,
+            position_version=event.position_version,
+            attempt=event.attempt,
+            expires_at=event.expires_at,
+        )
+        return book.active_quote(self.market, event.activated_at)
+
+    async def _commit_withdrawal(self, waiting: _Waiting, wanted: _Withdraw) -> Quote:
+        while True:
+            _still_wanted(waiting)
+            now = self._clock()
+            try:
+                event = book.withdraw(self.market, wanted.quote_id, now)
+            except Refused:
+                # As with rejected orders: "there is none" is the truth only on the log's head.
+                head = self.market.head
+                if await self._current() and self.market.head != head:
+                    continue
+                raise
+            quote = book.active_quote(self.market, now)
+            if await self._append_event(waiting, event, f"{event.quote_id}-withdrawn"):
+                break
+        metrics.QUOTES.labels("withdrawn").inc()
+        log.info("quote withdrawn", symbol=self._symbol, quote_id=event.quote_id, attempt=event.attempt)
+        return quote
+
+    async def _append_event(self, waiting: _Waiting, event: QuoteEvent, msg_id: str) -> bool:
+        """Append a quote event and fold it. False if the head had moved: decide again."""
+        waiting.committing = True
+        sequence = await self._append(self._quotes, msgspec.json.encode(event), msg_id)
+        waiting.committing = False
+        if sequence is None:
+            return False
+        self.market.apply_quote(sequence, event)
+        self._on_quote(self.market)
+        return True
+
+    def _give_back(self, put: _PutQuote) -> None:
+        """Tell exposure that an activated reservation will not be used; its TTL is what guarantees it."""
+        task = asyncio.create_task(self._giving(put))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
+    async def _giving(self, put: _PutQuote) -> None:
+        give_back = GiveBack(reservation_id=put.request.reservation_id, activation=put.activation)
+        for _ in range(GIVE_BACK_TRIES):
+            try:
+                await rpc.call(self._connection, subjects.Rpc.GIVE_BACK, give_back, Reservation)
+            except Refused as refused:
+                log.info("not given back", reservation_id=give_back.reservation_id, refusal=str(refused))
+                if not refused.refusal.retryable:
+                    return
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+
+def _still_wanted(waiting: _Waiting) -> None:
+    """Refuse to go on with a command whose client was told that nothing was done."""
+    if waiting.answer.done():
+        raise Refused(Refusal.UNAVAILABLE, "the client has given up")
+
+
+def _reply(waiting: _Waiting, answer: OrderResult | Quote) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(answer)
+
+
+def _refuse(waiting: _Waiting, refused: Refused) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(refused)

@@ -1,0 +1,186 @@
+"""The exchange's shell: follows the market log into one lane a symbol, and runs the lanes."""
+
+import asyncio
+from datetime import timedelta
+
+import msgspec
+import structlog
+
+from exchange import book, metrics
+from exchange.lane import Lane
+from exchange.projection import QuotesBucket
+from exchange.recent import RecentOrders
+from jet import rpc
+from jet.connection import Connection
+from jet.tail import FromTime, LastPerSubject, Message, Tail
+from runtime.clock import Clock
+from runtime.health import Health
+from runtime.settings import Market, ServiceSettings
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import Order, OrderResult, PutQuote, Quote, QuoteEvent, QuoteRequest, RecordedFill, WithdrawQuote
+
+REPLAY_MARGIN = timedelta(seconds=10)
+"""How much further back than the id window the log is read at start: covers clock skew to the broker."""
+
+log = structlog.get_logger()
+
+_FILLS = msgspec.json.Decoder(list[RecordedFill])
+_EVENT: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+
+
+class ExchangeSettings(ServiceSettings, frozen=True, kw_only=True):
+    """Settings of the exchange."""
+
+    port: int = 8001
+
+
+class Exchange:
+    """Orders, quotes and withdrawals, each on its symbol's lane."""
+
+    def __init__(self, market: Market, connection: Connection, health: Health, clock: Clock) -> None:
+        self._market = market
+        self._connection = connection
+        self._health = health
+        self._clock = clock
+        self._recent = RecentOrders(timedelta(seconds=market.id_window))
+        self._bucket = QuotesBucket(connection, clock)
+        self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
+        self._lanes = {
+            symbol: Lane(
+                symbol,
+                instrument,
+                subjects.shard_of(symbol, market.shards),
+                connection,
+                clock,
+                self._recent,
+                self._bucket.changed,
+            )
+            for symbol, instrument in market.symbols.items()
+        }
+        self._replayed: set[int] = set()
+
+    # --- what clients ask -------------------------------------------------------------------------------------------
+
+    async def order(self, order: Order) -> OrderResult:
+        """`POST /orders`."""
+        return await self._lane(order.symbol).order(order)
+
+    async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
+        """`PUT /quotes/{symbol}`."""
+        return await self._lane(symbol).put_quote(request)
+
+    async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
+        """`DELETE /quotes/{symbol}`."""
+        return await self._lane(symbol).withdraw(quote_id)
+
+    def quote(self, symbol: str) -> Quote:
+        """`GET /quotes/{symbol}`."""
+        return book.active_quote(self._lane(symbol).market, self._clock())
+
+    def quotes(self) -> list[Quote]:
+        """`GET /quotes`: every active quote, by symbol."""
+        self._check_ready()
+        now = self._clock()
+        active = (lane.market.quote() for lane in self._lanes.values() if lane.market.standing(now) == "active")
+        return [quote for quote in active if quote is not None]
+
+    def _lane(self, symbol: str) -> Lane:
+        lane = self._lanes.get(symbol)
+        if lane is None:
+            raise Refused(Refusal.UNKNOWN_SYMBOL, f"{symbol} is not traded here", field="symbol")
+        self._check_ready()
+        return lane
+
+    def _check_ready(self) -> None:
+        """Books that are not whole decide nothing. Merely stale ones may: the compare refuses what is wrong."""
+        if len(self._replayed) < self._market.shards:
+            raise Refused(Refusal.UNAVAILABLE, "the market log is still being read")
+        if not self._connection.connected:
+            raise Refused(Refusal.UNAVAILABLE, "the broker is away")
+
+    def observe(self) -> None:
+        """Set the gauges that are read off the books."""
+        now = self._clock()
+        metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes.values()))
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, follow the log, serve requests and commit, until cancelled."""
+        async with self._connection, asyncio.TaskGroup() as group:
+            group.create_task(self._connection.failed())
+            group.create_task(self._bucket.run())
+            for shard in range(self._market.shards):
+                group.create_task(self._follow(shard))
+            for lane in self._lanes.values():
+                group.create_task(lane.run())
+            group.create_task(rpc.serve(self._connection, "exchange", self._handlers()))
+
+    async def stop(self) -> None:
+        """Nothing to hand over: whatever is decided is in the log."""
+
+    def _handlers(self) -> list[rpc.Handler]:
+        async def put_quote(asked: PutQuote) -> Quote:
+            return await self.put_quote(asked.symbol, asked.quote)
+
+        async def withdraw(asked: WithdrawQuote) -> Quote:
+            return await self.withdraw(asked.symbol, asked.quote_id)
+
+        return [
+            rpc.Handler(subjects.Rpc.PUT_QUOTE, PutQuote, put_quote),
+            rpc.Handler(subjects.Rpc.WITHDRAW_QUOTE, WithdrawQuote, withdraw),
+        ]
+
+    async def _follow(self, shard: int) -> None:
+        """Rebuild the shard's books from the last message of each subject, its recent order ids by reading the log
+        over the id window, and then follow."""
+        stream = subjects.market_stream(shard)
+        filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
+        snapshot = Tail(self._connection, stream, filters, LastPerSubject(), name="exchange-snapshot")
+        async for batch in snapshot.batches():
+            for message in batch:
+                self._fold(message, replayed=False, remember=False)
+            if snapshot.current:
+                break
+        start = FromTime(self._clock() - self._recent.window - REPLAY_MARGIN)
+        tail = Tail(self._connection, stream, filters, start, name="exchange")
+        async for batch in tail.batches():
+            for message in batch:
+                self._fold(message, replayed=message.sequence <= snapshot.sequence, remember=True)
+            self._tell(shard, current=tail.current)
+
+    def _fold(self, message: Message, *, replayed: bool, remember: bool) -> None:
+        """Fold a message into its lane; of one that the snapshot has covered (`replayed`), only the order ids."""
+        lane = self._lanes.get(subjects.last_token(message.subject))
+        if lane is None or (message.sequence <= lane.market.head and not replayed):
+            return
+        try:
+            if message.subject.startswith("fills."):
+                fills = _FILLS.decode(message.data)
+                if remember:
+                    self._recent.add(fills)
+                if not replayed and not lane.market.apply_fills(message.sequence, fills):
+                    log.error("fills set aside", subject=message.subject, sequence=message.sequence)
+            elif not replayed:
+                lane.market.apply_quote(message.sequence, _EVENT.decode(message.data))
+        except msgspec.DecodeError as error:
+            log.warning("message set aside", subject=message.subject, sequence=message.sequence, error=str(error))
+            lane.market.head = max(lane.market.head, message.sequence)
+        lane.folded()
+
+    def _tell(self, shard: int, *, current: bool) -> None:
+        """Keep the health part `market` in step with the shards."""
+        name = f"shard {shard}"
+        if not current:
+            self._stale[name] = "behind the market log"
+            self._health.waits("market", "; ".join(f"{part}: {why}" for part, why in sorted(self._stale.items())))
+            return
+        if shard not in self._replayed:
+            self._replayed.add(shard)
+            self._recent.forget(self._clock())
+            for symbol, lane in self._lanes.items():
+                if subjects.shard_of(symbol, self._market.shards) == shard:
+                    self._bucket.changed(lane.market)
+        if self._stale.pop(name, None) is not None and not self._stale:
+            self._health.fine("market")

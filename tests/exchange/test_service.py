@@ -1,0 +1,270 @@
+"""The exchange on a real broker: durable fills, one answer per order id, several instances at once."""
+
+import asyncio
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from exchange.service import Exchange
+from jet import api, journal
+from jet.journal import Compare
+from runtime.clock import utc_now
+from support.broker import Broker
+from support.builders import order, quote_request, recorded_fill
+from support.exchange import ExposureStandIn, StartExchange, quoted
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import OrderResult, RecordedFill
+
+
+async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:
+    """Every fill of a symbol in the log, in order."""
+    shard = subjects.shard_of(symbol, broker.market.shards)
+    found: list[RecordedFill] = []
+    sequence = 0
+    while True:
+        query = {"seq": sequence + 1, "next_by_subj": subjects.fills(shard, symbol)}
+        message = await api.get_message(broker.connection, subjects.market_stream(shard), query)
+        if message is None:
+            return found
+        sequence = message.seq
+        found += msgspec.json.decode(message.payload, type=list[RecordedFill])
+
+
+async def test_a_fill_is_in_the_log_when_its_order_is_answered(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    result = await exchange.order(order(order_id="o1"))
+    assert result.status == "filled"
+    assert [fill.fill for fill in await logged_fills(broker)] == result.fills
+    assert exchange.quote("AAA").remaining_ask_quantity == 5
+
+
+async def test_orders_that_arrive_together_share_appends(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    results = await asyncio.gather(*(exchange.order(order(quantity=1)) for _ in range(20)))
+    assert sum(result.filled_quantity for result in results) == 10
+    fills = await logged_fills(broker)
+    assert [fill.number for fill in fills] == list(range(1, 11))
+    state = (await api.stream_info(broker.connection, f"MARKET-{subjects.shard_of('AAA', 2)}")).state
+    assert state.messages < 1 + 10
+
+
+async def test_the_same_order_id_sent_many_times_at_once_executes_once(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    sent = order()
+    results = await asyncio.gather(*(exchange.order(sent) for _ in range(10)))
+    assert all(result == results[0] for result in results)
+    assert len(await logged_fills(broker)) == 1
+
+
+async def test_an_order_id_used_for_another_symbol_is_refused(exchange: Exchange) -> None:
+    await quoted(exchange, "AAA")
+    await quoted(exchange, "BBB")
+    await exchange.order(order(order_id="x"))
+    with pytest.raises(Refused) as caught:
+        await exchange.order(order(order_id="x", symbol="BBB"))
+    assert caught.value.refusal is Refusal.ORDER_ID_REUSED
+
+
+async def test_a_replaced_quote_no_longer_executes(exchange: Exchange) -> None:
+    await quoted(exchange)
+    await quoted(exchange, attempt=2, ask_price=Decimal("100.50"))
+    assert (await exchange.order(order(limit_price=Decimal("100.10")))).reason == "not_marketable"
+    filled = await exchange.order(order(limit_price=Decimal("100.50")))
+    assert filled.fills[0].quote_id == "AAA-v0-a2"
+
+
+async def test_nothing_executes_after_expiry(exchange: Exchange, exposure: ExposureStandIn) -> None:
+    exposure.lifetime = 0.3
+    quote = await quoted(exchange)
+    await eventually(lambda: utc_now() >= quote.expires_at)
+    assert (await exchange.order(order())).reason == "quote_expired"
+    with pytest.raises(Refused) as caught:
+        exchange.quote("AAA")
+    assert caught.value.refusal is Refusal.QUOTE_EXPIRED
+
+
+async def test_a_withdrawn_quote_no_longer_executes_and_is_not_replaced_by_an_older_one(exchange: Exchange) -> None:
+    await quoted(exchange)
+    assert (await exchange.withdraw("AAA")).quote_id == "AAA-v0-a1"
+    assert (await exchange.order(order())).reason == "no_active_quote"
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request())
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    with pytest.raises(Refused) as caught:
+        await exchange.withdraw("AAA")
+    assert caught.value.refusal is Refusal.QUOTE_WITHDRAWN
+
+
+async def test_the_same_quote_again_gets_the_same_answer(exchange: Exchange) -> None:
+    first = await quoted(exchange)
+    assert await exchange.put_quote("AAA", quote_request()) == first
+
+
+async def test_a_stale_quote_is_refused_before_its_reservation_is_touched(
+    exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    await quoted(exchange, position_version=5)
+    asked = len(exposure.activated)
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(position_version=4))
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    assert len(exposure.activated) == asked
+
+
+async def test_a_quote_without_an_active_reservation_is_refused(exchange: Exchange, exposure: ExposureStandIn) -> None:
+    await quoted(exchange)
+    exposure.refuse = Refusal.RESERVATION_NOT_ACTIVE
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(attempt=2))
+    assert caught.value.refusal is Refusal.RESERVATION_NOT_ACTIVE
+    assert exchange.quote("AAA").attempt == 1
+
+
+async def test_an_activation_overtaken_by_a_newer_quote_is_given_back(
+    exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    await quoted(exchange)
+    exposure.hold = asyncio.Event()
+    overtaken = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
+    await eventually(lambda: exposure.activated[-1].attempt == 2)
+    held, exposure.hold = exposure.hold, None
+    await quoted(exchange, position_version=1)
+    held.set()
+    with pytest.raises(Refused) as caught:
+        await overtaken
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    await eventually(lambda: exposure.given_back)
+    assert exposure.given_back[0].activation == next(a.activation for a in exposure.activated if a.attempt == 2)
+
+
+async def test_a_restarted_exchange_goes_on_where_the_log_ends(
+    broker: Broker, exchange: Exchange, start_exchange: StartExchange
+) -> None:
+    await quoted(exchange)
+    sent = order(quantity=4)
+    first = await exchange.order(sent)
+    restarted = await start_exchange()
+    assert restarted.quote("AAA") == exchange.quote("AAA")
+    assert await restarted.order(sent) == first
+    assert (await restarted.order(order(quantity=9))).filled_quantity == 6
+    assert [fill.number for fill in await logged_fills(broker)] == [1, 2]
+
+
+async def test_a_restarted_exchange_refuses_a_stale_quote(exchange: Exchange, start_exchange: StartExchange) -> None:
+    await quoted(exchange, position_version=3)
+    await exchange.withdraw("AAA")
+    restarted = await start_exchange()
+    with pytest.raises(Refused) as caught:
+        await restarted.put_quote("AAA", quote_request(position_version=2))
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+
+
+async def test_an_order_rejected_here_but_filled_elsewhere_gets_the_true_answer(
+    exchange: Exchange, start_exchange: StartExchange
+) -> None:
+    """The second exchange has not folded the fill yet: it must not say "rejected" before it has looked."""
+    other = await start_exchange()
+    await quoted(exchange)
+    for _ in range(20):
+        sent = order(quantity=1, limit_price=Decimal("100.10"))
+        first = await exchange.order(sent)
+        assert await other.order(sent) == first
+        if first.status == "rejected":
+            break
+
+
+async def test_two_exchanges_on_one_symbol_never_fill_more_than_the_quote(
+    broker: Broker, exchange: Exchange, start_exchange: StartExchange
+) -> None:
+    other = await start_exchange()
+    await quoted(exchange)
+    results: list[OrderResult] = await asyncio.gather(
+        *(instance.order(order(quantity=1)) for _ in range(20) for instance in (exchange, other))
+    )
+    assert sum(result.filled_quantity for result in results) == 10
+    fills = await logged_fills(broker)
+    assert [fill.number for fill in fills] == list(range(1, 11))
+    assert {fill.order_id for fill in fills} == {result.order_id for result in results if result.filled_quantity}
+
+
+async def test_two_exchanges_sent_the_same_orders_execute_each_once(
+    broker: Broker, exchange: Exchange, start_exchange: StartExchange
+) -> None:
+    other = await start_exchange()
+    await quoted(exchange)
+    orders = [order(quantity=1) for _ in range(8)]
+    results = await asyncio.gather(*(instance.order(sent) for sent in orders for instance in (exchange, other)))
+    for number in range(len(orders)):
+        assert results[2 * number] == results[2 * number + 1]
+    assert len(await logged_fills(broker)) == len(orders)
+
+
+async def test_two_exchanges_follow_each_others_quotes(exchange: Exchange, start_exchange: StartExchange) -> None:
+    other = await start_exchange()
+    for attempt in range(1, 6):
+        instance = (exchange, other)[attempt % 2]
+        await quoted(instance, attempt=attempt)
+    await eventually(lambda: exchange.quote("AAA").attempt == other.quote("AAA").attempt == 5)
+
+
+async def test_a_fill_reported_by_another_writer_is_folded(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    stream, head = subjects.market_stream(shard), subjects.market_head(shard, "AAA")
+    sequence = await journal.last_sequence(broker.connection, stream, head)
+    reported = recorded_fill(origin="reported", fill_id="theirs", remaining_ask_quantity=3, quantity=7)
+    payload = msgspec.json.encode([reported])
+    compare = Compare(sequence, head)
+    await journal.append(
+        broker.connection, stream, subjects.fills(shard, "AAA"), payload, msg_id="theirs", compare=compare
+    )
+    assert (await exchange.order(order(quantity=5))).filled_quantity == 3
+    assert [fill.number for fill in await logged_fills(broker)] == [1, 2]
+
+
+async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), b"nonsense")
+    assert (await exchange.order(order())).status == "filled"
+
+
+async def test_the_bucket_shows_the_active_quote_and_empties_itself(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    exposure.lifetime = 1.0
+    await quoted(exchange)
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+
+    async def value() -> bytes | None:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return found.payload if found else None
+
+    assert b'"quote_id":"AAA-v0-a1"' in await eventually(value)
+
+    async def marker() -> bool:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return found is not None and found.headers.get("Nats-Marker-Reason") == "MaxAge"
+
+    assert await eventually(marker)
+
+
+async def test_a_withdrawn_quote_leaves_the_bucket(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    await exchange.withdraw("AAA")
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+
+    async def deleted() -> bool:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return found is not None and not found.payload
+
+    assert await eventually(deleted)
+
+
+async def test_unknown_symbols_are_refused(exchange: Exchange) -> None:
+    with pytest.raises(Refused) as caught:
+        await exchange.order(order(symbol="ZZZ"))
+    assert caught.value.refusal is Refusal.UNKNOWN_SYMBOL

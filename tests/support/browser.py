@@ -1,0 +1,61 @@
+"""A headless Chromium, and the page in it."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from support.page import PageProcess
+
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_chromium() -> str | None:
+    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+@asynccontextmanager
+async def launched(path: str) -> AsyncIterator[Browser]:
+    """A browser."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        yield browser
+        await browser.close()
+
+
+class OpenPage(Protocol):
+    """Opens the page of a process; options are playwright's, of a browser context."""
+
+    def __call__(self, process: PageProcess, **options: Any) -> AbstractAsyncContextManager[Page]: ...
+
+
+def opener(browser: Browser) -> OpenPage:
+    """Opens pages in a browser; an error that their scripts raise fails the test."""
+
+    @asynccontextmanager
+    async def open_page(process: PageProcess, **options: Any) -> AsyncIterator[Page]:
+        page = await browser.new_page(**({"viewport": {"width": 1440, "height": 900}} | options))
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(process.url)
+        yield page
+        await page.close()
+        assert errors == []
+
+    return open_page

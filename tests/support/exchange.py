@@ -1,0 +1,95 @@
+"""An exchange on a real broker, with a stand-in for exposure that activates whatever is asked."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from exchange.service import Exchange
+from jet import rpc
+from jet.connection import Connection
+from runtime.clock import utc_now
+from runtime.health import Health
+from support.broker import Broker
+from support.builders import quote_request
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import Activate, GiveBack, Quote, Reservation
+
+
+class ExposureStandIn:
+    """Activates every reservation for `lifetime` seconds, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.lifetime = 30.0
+        self.activated: list[Activate] = []
+        self.given_back: list[GiveBack] = []
+        self.refuse: Refusal | None = None
+        self.hold: asyncio.Event | None = None
+
+    async def activate(self, asked: Activate) -> Reservation:
+        self.activated.append(asked)
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.refuse is not None:
+            raise Refused(self.refuse, "as the test wants")
+        return self._reservation(asked.reservation_id, asked.symbol)
+
+    async def give_back(self, asked: GiveBack) -> Reservation:
+        self.given_back.append(asked)
+        return self._reservation(asked.reservation_id, "AAA")
+
+    def _reservation(self, reservation_id: str, symbol: str) -> Reservation:
+        now = utc_now()
+        return Reservation(
+            reservation_id=reservation_id,
+            quote_id=reservation_id.removesuffix("-r"),
+            symbol=symbol,
+            reserved_bid_quantity=10,
+            reserved_ask_quantity=10,
+            state="active",
+            granted_at=now,
+            activated_at=now,
+            expires_at=now + timedelta(seconds=self.lifetime),
+        )
+
+    async def serve(self, connection: Connection) -> None:
+        handlers = [
+            rpc.Handler(subjects.Rpc.ACTIVATE, Activate, self.activate),
+            rpc.Handler(subjects.Rpc.GIVE_BACK, GiveBack, self.give_back),
+        ]
+        await rpc.serve(connection, "exposure", handlers)
+
+
+StartExchange = Callable[[], Awaitable[Exchange]]
+
+
+class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exchange`
+    """An exchange that runs until the end of the block."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.health = Health("exchange", "market")
+        self.exchange = Exchange(broker.market, Connection(broker.url, "exchange", self.health), self.health, utc_now)
+
+    async def __aenter__(self) -> Exchange:
+        self._task = asyncio.create_task(self.exchange.run())
+        await eventually(lambda: self.health.ready)
+        return self.exchange
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> Quote:
+    """Make a quote active, as soon as exposure is there to activate its reservation."""
+
+    async def put() -> Quote | None:
+        try:
+            return await exchange.put_quote(symbol, quote_request(symbol, **changes))
+        except Refused as refused:
+            if refused.refusal is Refusal.UNAVAILABLE:
+                return None
+            raise
+
+    return await eventually(put)

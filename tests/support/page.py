@@ -1,0 +1,187 @@
+"""The page's service, in this process or as one of its own, and what it reads: positions, quotes, fills, usage."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import uvicorn
+
+from jet import journal, rpc
+from jet.connection import Connection
+from runtime.app import create_app
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import Stack
+from support.broker import Broker, free_port
+from support.builders import fill, position_update, quote_activated, recorded_fill
+from support.waiting import eventually
+from ui.api import DESCRIPTION, pages, routes
+from ui.service import PARTS, UiService, UiSettings
+from wire import subjects
+from wire.messages import Exposure, QuoteWithdrawn, SideUsage, UsageRequest
+
+
+class Feed:
+    """Writes what the page reads, with the times of now."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.used = (60, 40)
+
+    async def position(self, symbol: str, net: int, version: int, **last_fill: Any) -> None:
+        """A committed position, and the fill that led to it."""
+        led = fill(symbol=symbol, created_at=utc_now(), **last_fill)
+        update = position_update(
+            symbol,
+            net_quantity=net,
+            position_version=version,
+            last_fill_id=led.fill_id,
+            updated_at=led.created_at,
+            last_fill=led,
+        )
+        await self.put(subjects.POSITIONS_STREAM, subjects.position(symbol), msgspec.json.encode(update))
+
+    async def quote(self, symbol: str, **changes: Any) -> None:
+        """An activated quote; `lifetime` is in seconds."""
+        quote = quote_activated(symbol, activated_at=utc_now(), **({"lifetime": 30.0} | changes))
+        await self._market(subjects.quotes, symbol, msgspec.json.encode(quote))
+
+    async def withdraw(self, symbol: str) -> None:
+        """The first quote of the symbol, withdrawn."""
+        quote = quote_activated(symbol)
+        event = QuoteWithdrawn(
+            symbol=symbol,
+            quote_id=quote.quote_id,
+            reservation_id=quote.reservation_id,
+            position_version=quote.position_version,
+            attempt=quote.attempt,
+            withdrawn_at=utc_now(),
+        )
+        await self._market(subjects.quotes, symbol, msgspec.json.encode(event))
+
+    async def fills(self, symbol: str, number: int, **changes: Any) -> None:
+        """One recorded fill."""
+        fills = [recorded_fill(symbol, number, created_at=utc_now(), **changes)]
+        await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
+
+    async def put(self, stream: str, subject: str, payload: bytes) -> None:
+        """Any message."""
+        await journal.put(self.broker.connection, stream, subject, payload)
+
+    async def _market(self, subject: Any, symbol: str, payload: bytes) -> None:
+        shard = subjects.shard_of(symbol, self.broker.market.shards)
+        await self.put(subjects.market_stream(shard), subject(shard, symbol), payload)
+
+    @asynccontextmanager
+    async def exposure(self) -> AsyncIterator[None]:
+        """An exposure service that tells `used`."""
+
+        async def usage(_: UsageRequest) -> Exposure:
+            bid, ask = self.used
+            return Exposure(
+                limit=100,
+                bid=SideUsage(used=bid, free=100 - bid),
+                ask=SideUsage(used=ask, free=100 - ask),
+                reservations=[],
+            )
+
+        handlers = [rpc.Handler(subjects.Rpc.USAGE, UsageRequest, usage)]
+        task = asyncio.create_task(rpc.serve(self.broker.connection, "exposure", handlers))
+        yield
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class Page:
+    """A service in this process. `url` is where it listens."""
+
+    def __init__(self, service: UiService, health: Health, url: str, client: httpx.AsyncClient) -> None:
+        self.service = service
+        self.health = health
+        self.url = url
+        self.stream_url = f"{url.replace('http', 'ws')}/stream"
+        self.client = client
+
+
+@asynccontextmanager
+async def served(broker: Broker) -> AsyncIterator[Page]:
+    """The service on the test's broker, behind a real HTTP server."""
+    port = free_port()
+    settings = UiSettings(market=broker.market, stack=Stack(nats_url=broker.url), port=port)
+    health = Health("ui", *PARTS)
+    service = UiService(settings, Connection(broker.url, "ui", health), health, utc_now)
+    app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
+    server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_config=None))
+    tasks = [asyncio.create_task(service.run()), asyncio.create_task(server._serve())]
+    await eventually(lambda: server.started or any(task.done() for task in tasks))
+    url = f"http://127.0.0.1:{port}"
+    async with httpx.AsyncClient(base_url=url) as client:
+        yield Page(service, health, url, client)
+    server.should_exit = True
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+
+
+class PageProcess:
+    """The service as a process of its own, to be stopped, paused and started again on the same port."""
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        market = folder / "market.toml"
+        market.write_text(_toml(broker))
+        self._environ = {
+            "PATH": os.environ["PATH"],
+            "NATS_URL": broker.url,
+            "QS_MARKET_FILE": str(market),
+            "QS_UI_PORT": str(self.port),
+        }
+        self._log = folder / "ui.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start, and wait until it has read what there is."""
+        self._launch()
+        async with httpx.AsyncClient() as client:
+
+            async def reads() -> bool:
+                waiting = (await client.get(f"{self.url}/health")).json()["waiting_for"]
+                return not {part["name"] for part in waiting} - {"exposure"}
+
+            try:
+                await eventually(reads, timeout=15.0, pause=0.05)
+            except Exception as error:
+                raise AssertionError(self._log.read_text()) from error
+
+    def _launch(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([sys.executable, "-m", "ui"], env=self._environ, stdout=log, stderr=log)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal: SIGSTOP pauses, SIGCONT resumes."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _toml(broker: Broker) -> str:
+    """The test's market as a market file."""
+    lines = ["[market]", f"shards = {broker.market.shards}"]
+    for symbol, instrument in broker.market.symbols.items():
+        values = msgspec.to_builtins(instrument)
+        lines += [f"[symbols.{symbol}]", *(f"{key} = {value!r}" for key, value in values.items())]
+    return "\n".join(lines)
