@@ -1,0 +1,98 @@
+"""The maker over HTTP: the contract's shapes, the kill switch, and a broker that is not there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from jet.connection import Connection
+from maker.api import routes
+from maker.service import Maker, MakerSettings
+from runtime.app import create_app
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import Stack
+from support.broker import free_port
+from support.builders import market
+from support.http import http_client
+from support.maker import Marketplace
+from support.waiting import eventually
+
+
+def app_of(maker: Maker, health: Health) -> httpx.AsyncClient:
+    app = create_app(title="maker", description="", health=health, routes=routes(maker), before=maker.count)
+    return http_client(app)
+
+
+@pytest.fixture
+async def client(place: Marketplace) -> AsyncIterator[httpx.AsyncClient]:
+    """A maker that keeps AAA and BBB quoted."""
+    await place.open()
+    running = await place.start_maker()
+    async with app_of(running.maker, running.health) as http:
+        for symbol in ("AAA", "BBB"):
+            await place.quoted(symbol, f"{symbol}-v0-a1")
+            await eventually(lambda symbol=symbol: running.on(symbol).state == "quoting")  # type: ignore[misc] # binds
+        yield http
+
+
+async def test_status_tells_of_every_symbol(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/status")).json()
+    assert body["paused"] is False
+    assert [told["symbol"] for told in body["symbols"]] == ["AAA", "BBB"]
+    told = body["symbols"][0]
+    assert told.pop("next_action_at")
+    assert told == {
+        "symbol": "AAA",
+        "state": "quoting",
+        "position_version": 0,
+        "net_quantity": 0,
+        "quote_id": "AAA-v0-a1",
+        "attempt": 1,
+        "last_refusal": None,
+    }
+
+
+async def test_pause_and_resume_answer_with_the_status(client: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        paused = await client.post("/pause")
+        assert paused.status_code == 200
+        assert paused.json()["paused"] is True
+        assert [told["state"] for told in paused.json()["symbols"]] == ["paused", "paused"]
+    for _ in range(2):
+        resumed = await client.post("/resume")
+        assert (resumed.status_code, resumed.json()["paused"]) == (200, False)
+
+    async def quoted_again() -> bool:
+        return all(told["attempt"] == 2 for told in (await client.get("/status")).json()["symbols"])
+
+    await eventually(quoted_again)
+
+
+async def test_health_and_metrics_are_served(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).json()["ready"] is True
+    assert "quotestream_maker_symbols_quoting 2.0" in (await client.get("/metrics")).text
+
+
+async def test_without_a_broker_everything_is_answered_and_pausing_is_not_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("maker.service.PAUSE_DEADLINE", 0.2)
+    health = Health("maker", "nats", "positions", "market")
+    connection = Connection(f"nats://127.0.0.1:{free_port()}", "maker", health)
+    maker = Maker(MakerSettings(market=market(), stack=Stack()), connection, health, utc_now)
+    running = asyncio.create_task(maker.run())
+    try:
+        async with app_of(maker, health) as http:
+            assert (await http.get("/health")).status_code == 503
+            states = [told["state"] for told in (await http.get("/status")).json()["symbols"]]
+            assert states == ["waiting_for_feeds", "waiting_for_feeds"]
+            refused = await http.post("/pause")
+            assert refused.status_code == 503
+            assert refused.headers["Retry-After"] == "1"
+            assert refused.json()["type"] == "urn:quotestream:outcome-unknown"
+            assert (await http.get("/status")).json()["paused"] is True
+    finally:
+        running.cancel()
+        await asyncio.wait([running])

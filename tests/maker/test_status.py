@@ -1,0 +1,50 @@
+"""The status: a live quote is told whoever made it, a dead one is not."""
+
+from datetime import timedelta
+
+import pytest
+
+from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
+from maker.status import SymbolStatus, symbol_status
+from support.builders import NOW, quote_activated, recorded_fill
+from wire.market import SymbolMarket
+from wire.messages import Position
+
+
+def status(step: Step, seconds: float = 0.0) -> SymbolStatus:
+    """AAA, 3 lots short at version 7, with attempt 2 of that version quoted for 30 seconds."""
+    view = View(SymbolMarket("AAA"), Position(symbol="AAA", net_quantity=-3, position_version=7), current=True)
+    view.market.apply_quote(1, quote_activated(position_version=7, attempt=2))
+    return symbol_status(view, Memory(), step, None, NOW + timedelta(seconds=seconds))
+
+
+def test_a_live_quote_is_told() -> None:
+    told = status(Wait("quoting", NOW + timedelta(seconds=20)))
+    assert (told.position_version, told.net_quantity) == (7, -3)
+    assert (told.quote_id, told.attempt) == ("AAA-v7-a2", 2)
+    assert (told.state, told.next_action_at) == ("quoting", NOW + timedelta(seconds=20))
+
+
+def test_an_expired_quote_is_not() -> None:
+    told = status(Wait("backing_off"), seconds=30)
+    assert (told.state, told.quote_id, told.attempt) == ("backing_off", None, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "attempt"),
+    [
+        (Propose(Position(symbol="AAA", net_quantity=0, position_version=7), 3, "refresh", None), "proposing", 3),
+        (Withdraw("AAA-v7-a2"), "withdrawing", 2),
+    ],
+)
+def test_what_is_under_way_is_told(step: Step, state: str, attempt: int) -> None:
+    told = status(step)
+    assert (told.state, told.attempt, told.next_action_at) == (state, attempt, None)
+
+
+def test_a_position_that_cannot_be_known_yet_is_null() -> None:
+    """There are fills, but the ledger has told nothing."""
+    view = View(SymbolMarket("AAA"))
+    view.market.apply_fills(1, [recorded_fill()])
+    told = symbol_status(view, Memory(), Wait("waiting_for_position"), None, NOW)
+    assert (told.position_version, told.net_quantity) == (None, None)
