@@ -49,6 +49,8 @@ python=$(find_python)
 PATH=$PATH:$PWD/$tools/bin
 export PATH
 command -v uv >/dev/null || install_uv "$python"
+# Compile what is installed once, rather than in each of the services as they all start together.
+[ -d .venv ] || export UV_COMPILE_BYTECODE=1
 
 # `up` itself, rather than through uv and just, which answer Ctrl-C and SIGTERM in ways of their own.
 if [ "$*" = up ]; then

@@ -1,0 +1,62 @@
+"""No process outlives the foreground."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from support.waiting import eventually
+
+PARENT = """
+import subprocess, sys
+from stack import family
+
+family.adopt_orphans()
+child = subprocess.Popen(
+    ["sh", "-c", "sleep 300 & echo $! ; wait"],
+    stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=family.die_with_parent,
+)
+print(child.pid, child.stdout.readline().strip(), flush=True)
+if sys.argv[1] == "end":
+    child.kill()
+    family.end_children(5)
+else:
+    sys.stdin.read()
+"""
+
+
+async def test_what_a_dead_child_leaves_behind_is_ended() -> None:
+    parent, _, grandchild = await _family("end")
+    assert await parent.wait() == 0
+    assert _gone(grandchild)
+
+
+async def test_a_child_is_asked_to_end_when_its_parent_is_killed() -> None:
+    parent, child, grandchild = await _family("stay")
+    try:
+        assert not _gone(child)
+        parent.kill()
+        await parent.wait()
+        await eventually(lambda: _gone(child))
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+
+
+async def _family(end: str) -> tuple[asyncio.subprocess.Process, int, int]:
+    """A parent, with the ids of its child and grandchild."""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PARENT, end, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child, grandchild = map(int, (await parent.stdout.readline()).split())
+    return parent, child, grandchild
+
+
+def _gone(pid: int) -> bool:
+    """Whether the process has ended; one that nobody has reaped yet has."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"

@@ -1,0 +1,69 @@
+"""What the foreground tells, and what it leaves out."""
+
+from stack.narrate import PATIENCE, Narrator
+from stack.phases import Condition, Phase
+from stack.programs import Program
+
+EXCHANGE = Program("exchange", ("true",), health="http://127.0.0.1:1/health")
+
+
+def at(phase: Phase, pid: int = 7, told: str = "", waits_for: tuple[str, ...] = ()) -> list[Condition]:
+    """One process in one phase."""
+    return [Condition(EXCHANGE, phase, pid, 0, told, waits_for)]
+
+
+def messages(narrator: Narrator, conditions: list[Condition], now: float) -> list[str]:
+    """What is told of the process, without what is told of the whole."""
+    return [message for name, message in narrator.lines(conditions, now) if name]
+
+
+def test_a_usual_start_is_one_line() -> None:
+    narrator = Narrator()
+    assert narrator.lines([], 0) == []
+    assert messages(narrator, at(Phase.STARTING), 0) == []
+    assert messages(narrator, at(Phase.WAITING, waits_for=("nats",)), 1) == []
+    assert messages(narrator, at(Phase.READY), 2) == ["ready, process 7"]
+    assert messages(narrator, at(Phase.READY), 3) == []
+
+
+def test_everything_is_ready_is_told_once_and_again_after_a_fault() -> None:
+    narrator = Narrator()
+    whole = ("", "everything is ready")
+    assert whole in narrator.lines(at(Phase.READY), 0)
+    assert whole not in narrator.lines(at(Phase.READY), 1)
+    assert whole not in narrator.lines(at(Phase.DOWN, pid=0), 2)
+    assert whole in narrator.lines(at(Phase.READY, pid=8), 3)
+
+
+def test_nothing_is_ready_while_nothing_is_known() -> None:
+    assert Narrator().lines([], 0) == []
+
+
+def test_a_restart_is_told_even_if_nobody_saw_it_down() -> None:
+    narrator = Narrator()
+    messages(narrator, at(Phase.READY), 0)
+    assert messages(narrator, at(Phase.STARTING, pid=8), 1) == []
+    assert messages(narrator, at(Phase.READY, pid=8), 2) == ["restarted and ready again, now process 8"]
+
+
+def test_a_process_that_ended_is_told_at_once_and_once_however_often_it_tries() -> None:
+    narrator = Narrator()
+    messages(narrator, at(Phase.READY), 0)
+    (line,) = messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 1)
+    assert "exit code 1" in line
+    assert "just logs exchange" in line
+    assert messages(narrator, at(Phase.STARTING, pid=8), 2) == []
+    assert messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 3) == []
+
+
+def test_a_short_wait_is_no_news_and_a_long_one_is_told_once_with_its_end() -> None:
+    narrator = Narrator()
+    messages(narrator, at(Phase.READY), 0)
+    waiting = at(Phase.WAITING, told="nats: disconnected", waits_for=("nats",))
+    assert messages(narrator, waiting, 1) == []
+    assert messages(narrator, at(Phase.READY), 2) == []
+    assert messages(narrator, waiting, 3) == []
+    late = 3 + PATIENCE[Phase.WAITING]
+    assert messages(narrator, waiting, late) == ["waits for nats: disconnected"]
+    assert messages(narrator, waiting, late + 60) == []
+    assert messages(narrator, at(Phase.READY), late + 61) == ["ready again"]

@@ -1,0 +1,69 @@
+"""How a process is, from what supervisord and its health say."""
+
+import pytest
+
+from stack.control import ProcessInfo
+from stack.observe import answer
+from stack.phases import Answer, Phase, all_fine, condition
+from stack.programs import REFUSED, Program
+
+SERVICE = Program("exchange", ("true",), health="http://127.0.0.1:1/health")
+SILENT = Program("loadgen", ("true",))
+ONCE = Program("prepare", ("true",), once=True)
+
+READY = Answer(ready=True)
+BUSY = Answer(ready=False, waiting_for={"nats": "not connected"})
+
+
+def process(state: str, exit_code: int = 0) -> ProcessInfo:
+    """What supervisord says of a process that started five seconds ago."""
+    running = state in ("RUNNING", "STARTING")
+    return ProcessInfo(name="any", statename=state, pid=7 if running else 0, start=95, now=100, exitstatus=exit_code)
+
+
+@pytest.mark.parametrize(
+    ("program", "found", "said", "phase"),
+    [
+        (SERVICE, None, None, Phase.STOPPED),
+        (SERVICE, process("STOPPED"), READY, Phase.STOPPED),
+        (SERVICE, process("STARTING"), None, Phase.STARTING),
+        (SERVICE, process("RUNNING"), None, Phase.STARTING),
+        (SERVICE, process("RUNNING"), BUSY, Phase.WAITING),
+        (SERVICE, process("RUNNING"), READY, Phase.READY),
+        (SERVICE, process("STARTING"), READY, Phase.READY),
+        (SERVICE, process("BACKOFF"), None, Phase.DOWN),
+        (SERVICE, process("EXITED", 1), None, Phase.DOWN),
+        (SERVICE, process("EXITED", 0), None, Phase.DOWN),
+        (SERVICE, process("FATAL"), None, Phase.DOWN),
+        (SILENT, process("STARTING"), None, Phase.STARTING),
+        (SILENT, process("RUNNING"), None, Phase.READY),
+        (ONCE, process("RUNNING"), None, Phase.STARTING),
+        (ONCE, process("EXITED", 0), None, Phase.DONE),
+        (ONCE, process("EXITED", REFUSED), None, Phase.REFUSED),
+        (ONCE, process("EXITED", 1), None, Phase.DOWN),
+        (ONCE, process("EXITED", -1), None, Phase.DOWN),
+    ],
+)
+def test_phases(program: Program, found: ProcessInfo | None, said: Answer | None, phase: Phase) -> None:
+    assert condition(program, found, said).phase is phase
+
+
+def test_another_process_on_the_port_does_not_make_a_stopped_one_ready() -> None:
+    assert not all_fine([condition(SERVICE, process("BACKOFF"), READY)])
+
+
+def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
+    found = condition(SERVICE, process("RUNNING"), BUSY)
+    assert found.told == "nats: not connected"
+    assert (found.pid, found.uptime) == (7, 5)
+
+
+def test_a_health_report_is_read_whatever_its_status() -> None:
+    body = b'{"service":"ui","live":true,"ready":false,"waiting_for":[{"name":"nats","reason":"starting"}]}'
+    assert answer(503, body) == Answer(ready=False, waiting_for={"nats": "starting"})
+    assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[]}') == READY
+
+
+def test_the_nats_servers_own_health_tells_by_its_status() -> None:
+    assert answer(200, b'{"status":"ok"}') == READY
+    assert not answer(503, b'{"status":"unavailable"}').ready

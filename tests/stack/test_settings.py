@@ -1,0 +1,83 @@
+"""Where the stack finds everything."""
+
+import pytest
+
+from runtime.settings import SettingsError, Stack
+from stack import services
+from stack.settings import StackSettings, listening, read
+
+
+def test_every_port_is_told_with_the_variable_that_moves_it(settings: StackSettings, environ: dict[str, str]) -> None:
+    assert {wanted.variable: str(wanted.port) for wanted in listening(settings)} == {
+        name: value for name, value in environ.items() if name.startswith("QS_") and name.endswith("_PORT")
+    }
+
+
+def test_with_a_server_that_runs_already_none_is_started(environ: dict[str, str], settings: StackSettings) -> None:
+    there = read(environ | {"NATS_URL": "nats://broker.example:4222"})
+    assert not there.starts_nats
+    assert {wanted.variable for wanted in listening(settings)} - {wanted.variable for wanted in listening(there)} == {
+        "QS_STACK_NATS_PORT",
+        "QS_STACK_NATS_MONITOR_PORT",
+    }
+
+
+def test_two_ports_that_are_the_same_are_refused(environ: dict[str, str], settings: StackSettings) -> None:
+    with pytest.raises(SettingsError, match=r"QS_MAKER_PORT and QS_UI_PORT are both"):
+        read(environ | {"QS_MAKER_PORT": environ["QS_UI_PORT"]})
+
+
+def test_a_port_that_nobody_could_find_is_refused(environ: dict[str, str], settings: StackSettings) -> None:
+    with pytest.raises(SettingsError, match="QS_UI_PORT"):
+        read(environ | {"QS_UI_PORT": "0"})
+
+
+def test_the_socket_of_a_deep_data_folder_is_elsewhere_and_short(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    deep = read(environ | {"QS_STACK_DATA_DIR": f"/tmp/{'deep/' * 30}data"})  # noqa: S108 # nothing is made there
+    other = read(environ | {"QS_STACK_DATA_DIR": f"/tmp/{'deep/' * 31}data"})  # noqa: S108 # nothing is made there
+    assert len(str(deep.socket)) < 100
+    assert deep.socket != other.socket
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9"),
+        ("0.0.0.0", "http://127.0.0.1:9"),  # noqa: S104 # nothing is bound
+        ("::", "http://[::1]:9"),
+        ("10.1.2.3", "http://10.1.2.3:9"),
+    ],
+)
+def test_a_service_is_asked_where_this_machine_reaches_it(settings: StackSettings, host: str, address: str) -> None:
+    moved = StackSettings(settings.market, Stack(host=host), {"ui": 9}, settings.folder)
+    assert moved.address("ui") == address
+
+
+def test_the_default_ports_are_those_of_the_services(
+    settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The commands that must be quick do not import the services to ask."""
+    market = tmp_path_factory.mktemp("market") / "market.toml"
+    market.write_text(
+        '[symbols.AAA]\ntick = "0.01"\nreference_price = "100"\nquote_size = 10\n'
+        'gamma = "0.1"\nk = "20"\na = "1"\nsigma = "0.3"\n'
+    )
+    found = read({"QS_MARKET_FILE": str(market)})
+    for service, port in found.ports.items():
+        assert _default_port(service) == port
+
+
+def _default_port(service: str) -> object:
+    kind = services.SETTINGS[service]
+    fields = dict(zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False))
+    return fields["port"]
+
+
+def test_a_mistake_in_one_services_table_is_found_before_anything_starts(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    services.check(environ)
+    with pytest.raises(SettingsError, match=r"settings of ledger.*nonsense"):
+        services.check(environ | {"QS_LEDGER_NONSENSE": "1"})
