@@ -31,15 +31,10 @@ SEND_TIMEOUT = 5.0
 
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
 
-_CONTRADICTS = ResponseSpec(
-    Problem, description="The fill contradicts what is recorded or quoted", media_type="application/problem+json"
-)
-_UNAVAILABLE = ResponseSpec(
-    Problem,
-    description="Not decided, or the outcome is not known: send the identical fill again after `Retry-After`",
-    media_type="application/problem+json",
-)
-_UNKNOWN = ResponseSpec(Problem, description="No such symbol is traded here", media_type="application/problem+json")
+_INVALID = ResponseSpec(Problem, description="The request makes no sense; `field` names the offender.")
+_UNKNOWN = ResponseSpec(Problem, description="No such symbol is traded here.")
+_CONTRADICTS = ResponseSpec(Problem, description="The fill contradicts what is recorded or quoted; nothing changed.")
+_AGAIN = ResponseSpec(Problem, description="Not known or not possible now: send the same again after `Retry-After`.")
 
 
 def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
@@ -56,20 +51,26 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         tags=["fills"],
         responses={
             200: ResponseSpec(Position, description="Recorded before"),
+            400: _INVALID,
             404: _UNKNOWN,
             409: _CONTRADICTS,
-            503: _UNAVAILABLE,
+            503: _AGAIN,
         },
     )
     async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
         position, new = await ledger.report(data)
         return Response(position, status_code=201 if new else 200)
 
-    @get("/positions", summary="Every position", tags=["positions"])
+    @get("/positions", summary="Every position", tags=["positions"], responses={503: _AGAIN})
     async def get_positions() -> list[Position]:
         return [update.position for update in ledger.snapshot()]
 
-    @get("/positions/{symbol:str}", summary="One position", tags=["positions"], responses={404: _UNKNOWN})
+    @get(
+        "/positions/{symbol:str}",
+        summary="One position",
+        tags=["positions"],
+        responses={400: _INVALID, 404: _UNKNOWN, 503: _AGAIN},
+    )
     async def get_position(symbol: FromPath[str]) -> Position:
         return ledger.position(check_path(symbol, Symbol, "symbol"))
 

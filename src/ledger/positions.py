@@ -20,6 +20,7 @@ What is set aside is kept, and moves the applied sequence like any other message
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -147,11 +148,18 @@ def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -
     fault = None
     if not fills:
         fault = Fault(Reason.UNREADABLE, "the message holds no fills")
-    elif subjects.shard_of(symbol, shards) != shard or subject != subjects.fills(shard, symbol):
+    elif subject != _home(symbol, shards):
         fault = Fault(Reason.MISPLACED, f"{subject} is not where fills of {symbol} belong")
-    elif any(fill.symbol != symbol for fill in fills):
-        fault = Fault(Reason.MISPLACED, f"fills of another symbol came on {subject}")
+    for fill in fills:
+        if fill.symbol != symbol:
+            fault = Fault(Reason.MISPLACED, f"a fill of {fill.symbol} came on {subject}")
     return Delivery(shard, sequence, symbol, payload, fills, fault)
+
+
+@lru_cache(maxsize=65_536)
+def _home(symbol: str, shards: int) -> str:
+    """The subject a symbol's fills belong to."""
+    return subjects.fills(subjects.shard_of(symbol, shards), symbol)
 
 
 def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Iterable[Delivery]) -> Changes:

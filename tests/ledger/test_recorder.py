@@ -1,6 +1,7 @@
 """Fills executed elsewhere: each recorded once, on the head of its symbol's log, or refused with the reason."""
 
 import asyncio
+import random
 import signal
 from decimal import Decimal
 from typing import Any
@@ -129,9 +130,10 @@ async def test_an_unknown_symbol_and_a_price_off_the_tick_are_refused(start: Sta
 
 
 async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: Start, market_log: Log) -> None:
-    """The other writer appends as the exchange does: on the head it knows, and goes on from there when it lost."""
+    """The other writer appends a few hundred times a second, as a busy exchange does, whenever it wins the compare."""
     running = await start()
     done = asyncio.Event()
+    pauses = random.Random(1)  # noqa: S311 # pacing
 
     async def trade() -> int:
         written = 0
@@ -139,6 +141,7 @@ async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: S
             head = await market_log.head()
             number = (await market_log.last_fill()).number + 1 if head else 1
             written += isinstance(await market_log.append_on(head, recorded_fill(number=number)), Appended)
+            await asyncio.sleep(pauses.expovariate(1 / 0.003))
         return written
 
     writer = asyncio.create_task(trade())

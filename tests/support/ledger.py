@@ -52,17 +52,22 @@ class Start(Protocol):
     def __call__(self, database: str = ..., ready: bool = ...) -> Awaitable[Running]: ...
 
 
+def new_ledger(broker: Broker, folder: Path, database: str = "ledger.sqlite") -> tuple[Ledger, Health]:
+    """A ledger that does not run yet, and its health."""
+    settings = LedgerSettings(
+        market=broker.market, stack=Stack(data_dir=folder, nats_url=broker.url), database=Path(database)
+    )
+    health = Health("ledger", *PARTS)
+    return Ledger(settings, Connection(broker.url, "ledger", health), health, utc_now), health
+
+
 @asynccontextmanager
 async def ledgers(broker: Broker, folder: Path) -> AsyncIterator[Start]:
     """Starts ledgers, and ends those that still run in the end."""
     running: list[Running] = []
 
     async def start(database: str = "ledger.sqlite", ready: bool = True) -> Running:
-        settings = LedgerSettings(
-            market=broker.market, stack=Stack(data_dir=folder, nats_url=broker.url), port=0, database=Path(database)
-        )
-        health = Health("ledger", *PARTS)
-        ledger = Ledger(settings, Connection(broker.url, "ledger", health), health, utc_now)
+        ledger, health = new_ledger(broker, folder, database)
         running.append(Running(ledger, health, asyncio.create_task(ledger.run())))
         if ready:
             await running[-1].ready()

@@ -1,0 +1,217 @@
+"""The ledger over HTTP and its websocket: the contract's shapes, and bad input that changes nothing."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from ledger import api
+from ledger.api import DESCRIPTION, READERS, routes
+from ledger.service import Ledger
+from runtime.app import create_app
+from runtime.health import Health
+from support.broker import Broker, free_port
+from support.builders import position_update, recorded_fill
+from support.http import http_client
+from support.ledger import Log, Running, Start, new_ledger
+from support.waiting import eventually
+
+FILL = {
+    "fill_id": "venue-1",
+    "order_id": "o1",
+    "symbol": "AAA",
+    "side": "buy",
+    "quantity": 5,
+    "price": "100.10",
+    "quote_id": "elsewhere-1",
+    "created_at": "2026-01-05T09:30:00.000001Z",
+}
+FLAT = {"net_quantity": 0, "position_version": 0, "last_fill_id": None, "updated_at": None}
+
+
+@pytest.fixture
+async def running(start: Start) -> Running:
+    return await start()
+
+
+@pytest.fixture
+async def client(running: Running) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(title="ledger", description=DESCRIPTION, health=running.health, routes=routes(running.ledger))
+    async with http_client(app) as http:
+        yield http
+
+
+async def test_a_fill_is_recorded_then_seen_before_then_contradicted(client: httpx.AsyncClient) -> None:
+    position = {
+        "symbol": "AAA",
+        "net_quantity": -5,
+        "position_version": 1,
+        "last_fill_id": "venue-1",
+        "updated_at": "2026-01-05T09:30:00.000001Z",
+    }
+    for status in (201, 200):
+        response = await client.post("/fills", json=FILL)
+        assert (response.status_code, response.json()) == (status, position)
+    response = await client.post("/fills", json=FILL | {"quantity": 6})
+    assert response.status_code == 409
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["type"] == "urn:quotestream:fill-contradicts"
+    assert (await client.get("/positions/AAA")).json() == position
+    assert (await client.get("/positions")).json() == [position, {"symbol": "BBB", **FLAT}]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"quantity": "5"}, "quantity"),
+        ({"quantity": 5.5}, "quantity"),
+        ({"quantity": 0}, "quantity"),
+        ({"side": "BUY"}, "side"),
+        ({"price": "100.105"}, "price"),
+        ({"price": "-1"}, "price"),
+        ({"price": "NaN"}, "price"),
+        ({"created_at": "2026-01-05T09:30:00"}, "created_at"),
+        ({"fill_id": "a.b"}, "fill_id"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+async def test_a_fill_that_makes_no_sense_is_refused_and_changes_nothing(
+    client: httpx.AsyncClient, market_log: Log, change: dict[str, Any], field: str
+) -> None:
+    response = await client.post("/fills", json=FILL | change)
+    assert response.status_code == 400
+    assert response.json()["field"] == field
+    assert await market_log.head() == 0
+
+
+async def test_unknown_symbols_are_not_found(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/positions/CCC")).status_code == 404
+    assert (await client.post("/fills", json=FILL | {"symbol": "CCC"})).json()[
+        "type"
+    ] == "urn:quotestream:unknown-symbol"
+    assert (await client.get("/positions/C%20C")).status_code == 400
+
+
+async def test_before_the_database_is_open_it_says_when_to_ask_again(broker: Broker, tmp_path: Path) -> None:
+    ledger, health = new_ledger(broker, tmp_path)
+    app = create_app(title="ledger", description="", health=health, routes=routes(ledger))
+    async with http_client(app) as client:
+        for answer in (
+            await client.get("/positions"),
+            await client.get("/positions/AAA"),
+            await client.post("/fills", json=FILL),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    async with served(ledger, health) as url, connect(url) as reader:
+        with pytest.raises(ConnectionClosed) as closed:
+            await reader.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+
+
+async def test_health_and_metrics_tell_how_it_is(client: httpx.AsyncClient, market_log: Log, running: Running) -> None:
+    await market_log.raw(b"?")
+    await market_log.fills(recorded_fill())
+    await eventually(lambda: running.version() == 1)
+    assert (await client.get("/health")).json()["ready"] is True
+    metrics = (await client.get("/metrics")).text
+    assert 'ledger_messages_set_aside_total{reason="unreadable"}' in metrics
+    assert "ledger_fills_applied_total" in metrics
+
+
+async def test_the_stream_is_described_on_the_openapi_page(client: httpx.AsyncClient) -> None:
+    schema = (await client.get("/schema/openapi.json")).json()
+    assert "/positions/stream" in schema["info"]["description"]
+    assert set(schema["paths"]["/fills"]["post"]["responses"]) >= {"200", "201", "400", "404", "409", "503"}
+
+
+# --- the websocket ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def served(ledger: Ledger, health: Health) -> AsyncIterator[str]:
+    """The ledger's app on a real uvicorn; the stream's address."""
+    app = create_app(title="ledger", description="", health=health, routes=routes(ledger))
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_config=None))
+    task = asyncio.create_task(server._serve())
+    await eventually(lambda: server.started or task.done())
+    yield f"ws://127.0.0.1:{port}/positions/stream"
+    server.should_exit = True
+    await asyncio.wait([task])
+
+
+@pytest.fixture
+async def url(running: Running) -> AsyncIterator[str]:
+    """The address of the running ledger's stream."""
+    async with served(running.ledger, running.health) as url:
+        yield url
+
+
+async def frame(reader: ClientConnection) -> list[dict[str, Any]]:
+    async with asyncio.timeout(5):
+        text = await reader.recv()
+    assert isinstance(text, str)
+    rows: list[dict[str, Any]] = json.loads(text)
+    return rows
+
+
+async def test_the_stream_begins_with_every_position_and_goes_on_with_those_that_change(
+    url: str, running: Running, market_log: Log
+) -> None:
+    await market_log.fills(recorded_fill("BBB"))
+    await eventually(lambda: running.version("BBB") == 1)
+    async with connect(url) as reader:
+        first, second = await frame(reader)
+        assert first == {"symbol": "AAA", **FLAT, "last_fill": None}
+        assert (second["symbol"], second["position_version"], second["last_fill"]["fill_id"]) == ("BBB", 1, "BBB-f1")
+        await market_log.fills(recorded_fill("AAA", side="sell", quantity=3))
+        (changed,) = await frame(reader)
+        assert (changed["symbol"], changed["net_quantity"], changed["position_version"]) == ("AAA", 3, 1)
+
+
+async def test_a_reader_sees_versions_go_up_to_the_last_one(url: str, market_log: Log) -> None:
+    async with connect(url) as reader:
+        await frame(reader)
+        for number in range(1, 51):
+            await market_log.fills(recorded_fill(number=number))
+        versions: list[int] = []
+        while versions[-1:] != [50]:
+            versions += [row["position_version"] for row in await frame(reader)]
+    assert versions == sorted(set(versions))
+
+
+async def test_what_a_reader_says_is_ignored_and_its_leaving_noticed(url: str, market_log: Log) -> None:
+    readers = READERS._value.get()
+    async with connect(url) as reader:
+        await frame(reader)
+        assert READERS._value.get() == readers + 1
+        await reader.send("hello")
+        await market_log.fills(recorded_fill())
+        assert await frame(reader)
+    await eventually(lambda: READERS._value.get() == readers)
+
+
+async def test_a_reader_that_makes_no_room_is_given_up(
+    url: str, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "SEND_TIMEOUT", 0.2)
+    readers = READERS._value.get()
+    async with connect(url, max_queue=1, compression=None) as reader:
+        await eventually(lambda: READERS._value.get() == readers + 1)
+
+        def given_up() -> bool:
+            for number in range(1000):
+                running.ledger.updates.publish(f"S{number}", position_update(f"S{number}", last_fill_id="x" * 90))
+            return READERS._value.get() == readers
+
+        await eventually(given_up, timeout=20)
+        reader.transport.abort()
