@@ -1,0 +1,9 @@
+"""The page: every symbol's committed position, its active quote and the exposure in use, live.
+
+Inputs: stream `POSITIONS` (`positions.*`), the market log (`quotes.<shard>.>`, `fills.<shard>.>`), both from the last
+message per subject, and the exposure service's usage, asked for twice a second.
+Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole rows; `GET /health`, `GET /metrics`.
+
+It only reads, decides nothing and keeps nothing: a restart folds the streams again, and any number may run.
+`board` is the fold and the frames, `service` feeds it, `api` serves it, `static/` is the page.
+"""

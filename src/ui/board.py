@@ -1,0 +1,284 @@
+"""What the page shows, folded from committed positions, the market log and the exposure service's answers.
+
+Pure: messages and the time come in, rows and frames go out.
+
+Rules:
+- A row's position is the last one committed to `POSITIONS`; its version never goes back.
+- A quote is `active` in a row until its reader's clock, set by the frames' `time`, passes `expires_at`: expiry is no
+  message, so it changes no row here.
+- A source says for itself whether it is current. Positions are also stale while the ledger leaves a recorded fill
+  unapplied for longer than `BEHIND_AFTER`: nothing would be missing from the stream, and yet it would not be the truth.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from wire.market import SymbolMarket
+from wire.messages import Exposure, PositionUpdate, QuoteEvent, RecordedFill, Side
+
+HISTORY_POINTS = 60
+"""Net quantities kept per symbol for its sparkline."""
+
+HISTORY_SPACING = timedelta(seconds=0.5)
+"""A net quantity that follows sooner than this replaces the last point, so that busy points span half a minute."""
+
+BEHIND_AFTER = timedelta(seconds=2)
+"""How long a recorded fill may stay unapplied before positions count as stale."""
+
+QuoteState = Literal["never", "active", "filled_away", "withdrawn"]
+FrameType = Literal["snapshot", "update", "heartbeat"]
+SourceName = Literal["positions", "market", "exposure"]
+
+
+class LastFill(msgspec.Struct, frozen=True, kw_only=True):
+    """The fill that led to a position; `side` is the order's."""
+
+    side: Side
+    quantity: int
+    price: Decimal
+
+
+class ShownQuote(msgspec.Struct, frozen=True, kw_only=True):
+    """A quote with what remains of each side."""
+
+    quote_id: str
+    bid_price: Decimal
+    bid_quantity: int
+    bid_remaining: int
+    ask_price: Decimal
+    ask_quantity: int
+    ask_remaining: int
+    activated_at: datetime
+    expires_at: datetime
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One symbol.
+
+    `fills_recorded` is the number of its last fill in the market log; the ledger has yet to apply what it is above
+    `position_version`.
+    """
+
+    symbol: str
+    net_quantity: int
+    position_version: int
+    fills_recorded: int
+    updated_at: datetime | None
+    last_fill: LastFill | None
+    quote_state: QuoteState
+    quote: ShownQuote | None
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a source is current, since when it has been so, and why not."""
+
+    current: bool
+    since: datetime
+    detail: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lots in use of the limit on each side."""
+
+    limit: int
+    bid: int
+    ask: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The sources, and the exposure usage if it is known."""
+
+    positions: Source
+    market: Source
+    exposure: Source
+    usage: Usage | None
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """One websocket message.
+
+    Attributes:
+        type: `snapshot` replaces everything, `update` replaces the rows it names, `heartbeat` has none.
+        time: the server's clock, which `since` and `expires_at` are told by.
+        status: the sources and the exposure usage.
+        rows: whole rows, encoded once for all readers.
+        history: recent net quantities per symbol, oldest first; in snapshots only.
+    """
+
+    type: FrameType
+    time: datetime
+    status: Status
+    rows: Sequence[msgspec.Raw] = ()
+    history: dict[str, list[int]] = {}
+
+
+class _Symbol:
+    """One symbol's fold."""
+
+    def __init__(self, symbol: str) -> None:
+        self.market = SymbolMarket(symbol)
+        self.position: PositionUpdate | None = None
+        self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
+        self._last_point: datetime | None = None
+        self._awaited: tuple[int, datetime] | None = None
+
+    @property
+    def version(self) -> int:
+        return self.position.position_version if self.position else 0
+
+    def remember(self, net_quantity: int, now: datetime) -> None:
+        """Add a point to the history, or move its last one."""
+        if self._last_point is not None and now - self._last_point < HISTORY_SPACING:
+            self.history[-1] = net_quantity
+        else:
+            self.history.append(net_quantity)
+            self._last_point = now
+
+    def behind_since(self, now: datetime) -> datetime | None:
+        """Since when at least one recorded fill has been unapplied without a break in between; None if none is."""
+        if self._awaited and self.version >= self._awaited[0]:
+            self._awaited = None
+        if self._awaited is None and self.market.fill_number > self.version:
+            self._awaited = (self.market.fill_number, now)
+        return self._awaited[1] if self._awaited else None
+
+    def row(self) -> Row:
+        position, market = self.position, self.market
+        fill = position.last_fill if position else None
+        return Row(
+            symbol=market.symbol,
+            net_quantity=position.net_quantity if position else 0,
+            position_version=self.version,
+            fills_recorded=market.fill_number,
+            updated_at=position.updated_at if position else None,
+            last_fill=LastFill(side=fill.side, quantity=fill.quantity, price=fill.price) if fill else None,
+            quote_state=self._quote_state(),
+            quote=self._shown_quote(),
+        )
+
+    def _quote_state(self) -> QuoteState:
+        if self.market.event is None:
+            return "never"
+        if self.market.quote() is None:
+            return "withdrawn"
+        return "active" if self.market.remaining_bid or self.market.remaining_ask else "filled_away"
+
+    def _shown_quote(self) -> ShownQuote | None:
+        quote = self.market.quote()
+        if quote is None:
+            return None
+        return ShownQuote(
+            quote_id=quote.quote_id,
+            bid_price=quote.bid_price,
+            bid_quantity=quote.bid_quantity,
+            bid_remaining=quote.remaining_bid_quantity,
+            ask_price=quote.ask_price,
+            ask_quantity=quote.ask_quantity,
+            ask_remaining=quote.remaining_ask_quantity,
+            activated_at=quote.activated_at,
+            expires_at=quote.expires_at,
+        )
+
+
+class Board:
+    """All symbols, those that are configured and any that the logs name besides, and the state of the sources."""
+
+    def __init__(self, symbols: Iterable[str], now: datetime) -> None:
+        self._symbols = {symbol: _Symbol(symbol) for symbol in symbols}
+        self._changed = dict.fromkeys(self._symbols)
+        self._sources: dict[SourceName, Source] = {
+            name: Source(current=False, since=now, detail="starting") for name in ("positions", "market", "exposure")
+        }
+        self._seen: set[SourceName] = set()
+        self._usage: Usage | None = None
+
+    # --- messages in ----------------------------------------------------------------------------------------------
+
+    def apply_position(self, update: PositionUpdate, now: datetime) -> None:
+        """Fold a committed position. One that is not newer than the last is left out."""
+        held = self._symbol(update.symbol)
+        if held.position is None or update.position_version > held.version:
+            if held.position is None and self.complete:
+                held.history.append(0)  # it was flat until now
+            held.remember(update.net_quantity, now)
+            held.position = update
+            self._changed[update.symbol] = None
+
+    def apply_quote(self, sequence: int, event: QuoteEvent) -> None:
+        """Fold a quote event of the market log."""
+        if self._symbol(event.symbol).market.apply_quote(sequence, event):
+            self._changed[event.symbol] = None
+
+    def apply_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> None:
+        """Fold one fills message of the market log."""
+        if self._symbol(symbol).market.apply_fills(sequence, fills):
+            self._changed[symbol] = None
+
+    def heard(self, name: SourceName, now: datetime, *, stale: str = "") -> None:
+        """Set whether a source is current; `stale` says why it is not."""
+        held = self._sources[name]
+        current = not stale
+        if current:
+            self._seen.add(name)
+        if (held.current, held.detail) != (current, stale):
+            since = held.since if held.current == current else now
+            self._sources[name] = Source(current=current, since=since, detail=stale)
+
+    def set_usage(self, exposure: Exposure, now: datetime) -> None:
+        """Set the exposure in use, as the exposure service has just told it."""
+        self._usage = Usage(limit=exposure.limit, bid=exposure.bid.used, ask=exposure.ask.used)
+        self.heard("exposure", now)
+
+    def lose_usage(self, reason: str, now: datetime) -> None:
+        """The exposure service did not answer: what is in use is not known."""
+        self._usage = None
+        self.heard("exposure", now, stale=reason)
+
+    # --- rows and frames out --------------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether positions and market have both been current once: before, a row could pass for flat or unquoted."""
+        return {"positions", "market"} <= self._seen
+
+    def take_changed(self) -> list[Row]:
+        """The rows that changed since the last call; all of them at first."""
+        changed, self._changed = self._changed, {}
+        return [self._symbols[symbol].row() for symbol in changed]
+
+    def status(self, now: datetime) -> Status:
+        """How the sources stand at `now`."""
+        return Status(
+            positions=self._positions(now),
+            market=self._sources["market"],
+            exposure=self._sources["exposure"],
+            usage=self._usage,
+        )
+
+    def history(self) -> dict[str, list[int]]:
+        """Recent net quantities of every symbol, oldest first."""
+        return {symbol: list(held.history) for symbol, held in self._symbols.items()}
+
+    def _positions(self, now: datetime) -> Source:
+        held = self._sources["positions"]
+        waiting = {s: since for s, of in self._symbols.items() if (since := of.behind_since(now)) is not None}
+        if not held.current or not waiting or now - min(waiting.values()) <= BEHIND_AFTER:
+            return held
+        fills = sum(self._symbols[s].market.fill_number - self._symbols[s].version for s in waiting)
+        return Source(
+            current=False,
+            since=min(waiting.values()),
+            detail=f"the ledger has yet to apply {fills} recorded fill{'s' if fills > 1 else ''}",
+        )
+
+    def _symbol(self, symbol: str) -> _Symbol:
+        held = self._symbols.get(symbol)
+        if held is None:
+            held = self._symbols[symbol] = _Symbol(symbol)
+            self._changed[symbol] = None
+        return held

@@ -1,0 +1,174 @@
+/**
+ * The table: its rows, their order, and which of them are painted when.
+ *
+ * Rows in sight are painted in the frame after they change; the others a few at a time, so that searching the page and
+ * screen readers find the truth, yet five hundred busy symbols cost no more than a screenful.
+ */
+
+import { Line, STATES } from "./line.js";
+
+const UNSEEN_PER_TICK = 60;
+
+const ORDER = Object.keys(STATES);
+const remaining = (line, side) => line.row.quote?.[`${side}_remaining`] ?? null;
+const price = (line, side) => (line.row.quote?.[`${side}_quantity`] ? Number(line.row.quote[`${side}_price`]) : null);
+
+/** What each column sorts by; null sorts last either way. */
+const KEYS = {
+  symbol: (line) => line.symbol,
+  net: (line) => line.row.net_quantity,
+  version: (line) => line.row.position_version,
+  fill: (line) => line.row.last_fill?.quantity ?? null,
+  age: (line, now) => (line.row.updatedAt === null ? null : now - line.row.updatedAt),
+  bidQuantity: (line) => remaining(line, "bid"),
+  bid: (line) => price(line, "bid"),
+  ask: (line) => price(line, "ask"),
+  askQuantity: (line) => remaining(line, "ask"),
+  ttl: (line, now) => (line.stateAt(now) === "active" ? line.row.quote.expiresAt - now : null),
+  state: (line, now) => ORDER.indexOf(line.stateAt(now)),
+};
+const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
+
+export class Blotter {
+  constructor(table, region) {
+    this.body = table.tBodies[0];
+    this.headers = [...table.querySelectorAll("th[data-key]")];
+    this.lines = new Map();
+    this.sort = { key: "symbol", direction: 1 };
+    this.filter = "";
+    this.shown = 0;
+    this.scale = 10;
+    this.unordered = false;
+    this.observer = new IntersectionObserver((entries) => this.#look(entries), { root: region, rootMargin: "200px" });
+    for (const header of this.headers) {
+      header.querySelector("button").addEventListener("click", () => this.#sortBy(header.dataset.key));
+    }
+  }
+
+  /** Take rows; with `history` they are all there is, and every other goes. */
+  take(rows, history, at) {
+    if (history) {
+      const named = new Set(rows.map((row) => row.symbol));
+      for (const [symbol, line] of this.lines) {
+        if (named.has(symbol)) continue;
+        this.observer.unobserve(line.node);
+        line.node.remove();
+        this.lines.delete(symbol);
+      }
+    }
+    for (const row of rows) {
+      let line = this.lines.get(row.symbol);
+      if (!line) {
+        line = new Line(row.symbol);
+        this.lines.set(row.symbol, line);
+        this.unordered = true;
+      }
+      line.take(row, history ? (history[row.symbol] ?? []) : null, at);
+    }
+  }
+
+  /** Paint what changed and is in sight. */
+  paint(now) {
+    if (this.unordered) this.order(now);
+    let largest = 0;
+    for (const line of this.lines.values()) largest = Math.max(largest, Math.abs(line.row.net_quantity));
+    const scale = roundUp(largest);
+    const rescaled = scale !== this.scale;
+    this.scale = scale;
+    for (const line of this.lines.values()) {
+      if (line.dirty && line.visible) this.#show(line, now);
+      else if (rescaled && !line.dirty) line.scale(scale);
+    }
+  }
+
+  /** Let time run: ages and times to live in sight, and some of the rows out of sight that changed. */
+  tick(now) {
+    let budget = UNSEEN_PER_TICK;
+    for (const line of this.lines.values()) {
+      if (line.visible) line.tick(now);
+      else if (line.dirty && budget > 0) {
+        budget -= 1;
+        this.#show(line, now);
+      }
+    }
+  }
+
+  /** Put the rows in order; rows that the filter leaves out are taken off the table. */
+  order(now) {
+    this.unordered = false;
+    const { key, direction } = this.sort;
+    const value = KEYS[key];
+    const wanted = [];
+    for (const line of this.lines.values()) {
+      if (line.search.includes(this.filter)) wanted.push([value(line, now), line]);
+    }
+    wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || compare(one.symbol, other.symbol, 1));
+    let node = this.body.firstElementChild;
+    for (const [, line] of wanted) {
+      if (line.node === node) node = node.nextElementSibling;
+      else this.#place(line, node);
+    }
+    while (node) {
+      const next = node.nextElementSibling;
+      this.observer.unobserve(node);
+      node.line.visible = false;
+      node.remove();
+      node = next;
+    }
+    this.shown = wanted.length;
+  }
+
+  /** Show only the symbols that contain `text`, whatever its case. */
+  filterBy(text) {
+    this.filter = text.trim().toLowerCase();
+    this.unordered = true;
+  }
+
+  #place(line, before) {
+    const added = !line.node.isConnected;
+    this.body.insertBefore(line.node, before);
+    if (added) this.observer.observe(line.node);
+  }
+
+  #show(line, now) {
+    line.paint(this.scale);
+    line.tick(now);
+  }
+
+  #look(entries) {
+    for (const entry of entries) entry.target.line.visible = entry.isIntersecting;
+    this.onSight?.();
+  }
+
+  #sortBy(key) {
+    const { sort } = this;
+    const direction = sort.key === key ? -sort.direction : ASCENDING_FIRST.has(key) ? 1 : -1;
+    this.sort = { key, direction };
+    for (const header of this.headers) {
+      if (header.dataset.key === key) header.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
+      else header.removeAttribute("aria-sort");
+    }
+    this.unordered = true;
+    this.onSight?.();
+  }
+}
+
+function compare(a, b, direction) {
+  if (a === b) return 0;
+  if (a === null) return 1;
+  if (b === null) return -1;
+  return (a < b ? -1 : 1) * direction;
+}
+
+/** The next of 10, 20, 50, 100, 200, … so that the net bars' scale seldom changes. */
+function roundUp(quantity) {
+  let scale = 10;
+  for (const factor of cycle([2, 2.5, 2])) {
+    if (quantity <= scale) return scale;
+    scale *= factor;
+  }
+}
+
+function* cycle(values) {
+  for (;;) yield* values;
+}

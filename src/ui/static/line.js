@@ -1,0 +1,231 @@
+/** One symbol's row in the table: its cells, and what each last showed, so that only what changed is touched. */
+
+import { age, left, signed, whole } from "./format.js";
+
+const POINTS = 60;
+const FEWEST = 20; // points' worth of width: fewer do not fill the cell
+const SPACING = 500; // milliseconds; a net quantity that follows sooner replaces the last point, as on the server
+const FLASH = 600;
+const FLASH_APART = 1500; // a busy row does not flicker
+const WIDTH = 76;
+const HEIGHT = 18;
+
+export const STATES = { never: "never", withdrawn: "withdrawn", expired: "expired", filled_away: "filled away", active: "active" };
+
+const template = document.getElementById("row");
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** A text node that is written only when its text changes. */
+class Text {
+  constructor(element) {
+    this.node = element.appendChild(document.createTextNode(""));
+    this.text = "";
+  }
+
+  set(text) {
+    if (text === this.text) return;
+    this.text = text;
+    this.node.data = text;
+  }
+}
+
+/**
+ * A bar that is drawn anew only when its length changes by what can be seen. It is a background: transforms and clips
+ * would make the browser keep a node of its own for each of a thousand bars.
+ */
+class Bar {
+  constructor(element) {
+    this.style = element.style;
+    this.value = null;
+  }
+
+  set(value) {
+    const rounded = Math.round(value * 1000) / 10;
+    if (rounded === this.value) return;
+    this.value = rounded;
+    this.style.backgroundSize = `${rounded}% 100%`;
+  }
+}
+
+export class Line {
+  constructor(symbol) {
+    this.symbol = symbol;
+    this.search = symbol.toLowerCase();
+    this.row = null;
+    this.points = [];
+    this.lastPoint = -Infinity;
+    this.lastFlash = -Infinity;
+    this.dirty = false;
+    this.visible = false;
+
+    this.node = template.content.firstElementChild.cloneNode(true);
+    this.node.line = this;
+    this.node.dataset.symbol = symbol;
+    const find = (selector) => this.node.querySelector(selector);
+    const text = (selector) => new Text(find(selector));
+    find(".symbol").textContent = symbol;
+    this.netCell = find(".net");
+    this.net = text(".net .value");
+    this.netBar = new Bar(find(".net i"));
+    this.zero = find(".zero");
+    this.path = find(".line");
+    this.dot = find("circle");
+    this.version = text(".version .value");
+    this.behind = text(".version .behind");
+    this.fillCell = find(".fill");
+    this.side = text(".fill .side");
+    this.fill = text(".fill .value");
+    this.age = text(".age");
+    this.bidLeft = text(".quantity:not(.ask) .left");
+    this.bidOf = text(".quantity:not(.ask) .of");
+    this.bid = text(".price.bid");
+    this.ask = text(".price.ask");
+    this.askLeft = text(".quantity.ask .left");
+    this.askOf = text(".quantity.ask .of");
+    this.ttlCell = find(".ttl");
+    this.ttl = text(".ttl .value");
+    this.ttlBar = new Bar(find(".ttl i"));
+    this.stateCell = find(".state");
+    this.state = text(".state span");
+  }
+
+  /** Take a new row; it is painted later. Times are turned into milliseconds once, here. */
+  take(row, points, at) {
+    const before = this.row;
+    this.row = row;
+    row.updatedAt = row.updated_at ? Date.parse(row.updated_at) : null;
+    if (row.quote) {
+      row.quote.activatedAt = Date.parse(row.quote.activated_at);
+      row.quote.expiresAt = Date.parse(row.quote.expires_at);
+    }
+    if (points) {
+      this.points = points;
+      this.lastPoint = at;
+      this.pointsChanged = true;
+    } else if (!before || before.position_version !== row.position_version) {
+      if (before && !this.points.length) this.points.push(before.net_quantity);
+      this.#remember(row.net_quantity, at);
+    }
+    this.dirty = true;
+  }
+
+  #remember(net, at) {
+    if (at - this.lastPoint < SPACING && this.points.length) {
+      this.points[this.points.length - 1] = net;
+    } else {
+      this.points.push(net);
+      if (this.points.length > POINTS) this.points.shift();
+      this.lastPoint = at;
+    }
+    this.pointsChanged = true;
+  }
+
+  /** Show the row. `scale` is the net quantity that fills half a net bar. */
+  paint(scale) {
+    this.dirty = false;
+    const { row } = this;
+    const net = signed(row.net_quantity);
+    if (net !== this.net.text) {
+      if (this.net.text) this.#flash(row.net_quantity - this.shownNet);
+      this.shownNet = row.net_quantity;
+      this.node.dataset.sign = Math.sign(row.net_quantity);
+    }
+    this.net.set(net);
+    this.scale(scale);
+    if (this.pointsChanged) this.#trace();
+
+    this.version.set(whole(row.position_version));
+    const behind = row.fills_recorded - row.position_version;
+    this.behind.set(behind > 0 ? `+${whole(behind)}` : "");
+    this.#paintFill(row.last_fill);
+    this.#paintQuote(row.quote);
+  }
+
+  /** Show the net bar by a new scale. */
+  scale(scale) {
+    this.netBar.set(Math.abs(this.row.net_quantity) / scale);
+  }
+
+  #paintFill(fill) {
+    const text = fill ? `${whole(fill.quantity)} @ ${fill.price}` : "–";
+    this.side.set(fill ? fill.side : "");
+    if (text === this.fill.text) return;
+    this.fill.set(text);
+    if (!fill) return;
+    const [verb, way] = fill.side === "buy" ? ["bought", "from us"] : ["sold", "to us"];
+    this.fillCell.title = `A client ${verb} ${whole(fill.quantity)} ${way} at ${fill.price}`;
+  }
+
+  #paintQuote(quote) {
+    this.bidLeft.set(quote?.bid_quantity ? whole(quote.bid_remaining) : "–");
+    this.bidOf.set(quote?.bid_quantity ? `/${whole(quote.bid_quantity)}` : "");
+    this.bid.set(quote?.bid_quantity ? quote.bid_price : "–");
+    this.ask.set(quote?.ask_quantity ? quote.ask_price : "–");
+    this.askLeft.set(quote?.ask_quantity ? whole(quote.ask_remaining) : "–");
+    this.askOf.set(quote?.ask_quantity ? `/${whole(quote.ask_quantity)}` : "");
+    if (this.stateCell.title !== (quote?.quote_id ?? "")) this.stateCell.title = quote?.quote_id ?? "";
+  }
+
+  /** The quote's state at a server time: an active quote expires without anybody saying so. */
+  stateAt(now) {
+    const { quote_state: state, quote } = this.row;
+    return state === "active" && now >= quote.expiresAt ? "expired" : state;
+  }
+
+  /** Show what runs with time: age, time to live, expiry. */
+  tick(now) {
+    const { row } = this;
+    this.age.set(row.updatedAt === null ? "–" : age(now - row.updatedAt));
+    const state = this.stateAt(now);
+    if (state !== this.shownState) {
+      this.shownState = state;
+      this.node.dataset.quote = state;
+      this.state.set(STATES[state]);
+    }
+    if (state !== "active") {
+      this.ttl.set("");
+      this.ttlBar.set(0);
+      return;
+    }
+    const remaining = row.quote.expiresAt - now;
+    const share = Math.min(1, remaining / (row.quote.expiresAt - row.quote.activatedAt));
+    this.ttl.set(left(remaining));
+    this.ttlBar.set(share);
+    // Quotes are refreshed at two thirds of their life: one that is well past it will probably expire.
+    const late = share < 0.25;
+    if (late !== this.shownLate) {
+      this.shownLate = late;
+      this.ttlCell.classList.toggle("late", late);
+    }
+  }
+
+  #flash(change) {
+    const at = performance.now();
+    if (!this.visible || calm.matches || at - this.lastFlash < FLASH_APART) return;
+    this.lastFlash = at;
+    const tint = change > 0 ? "var(--long-tint)" : "var(--short-tint)";
+    this.netCell.animate([{ backgroundColor: tint }, { backgroundColor: "transparent" }], { duration: FLASH, easing: "ease-out" });
+  }
+
+  /** Draw the recent net quantities as steps, newest at the right edge, with a line at zero where zero is in sight. */
+  #trace() {
+    this.pointsChanged = false;
+    const { points } = this;
+    this.dot.setAttribute("r", points.length ? 1.75 : 0);
+    if (!points.length) return;
+    const lowest = Math.min(...points);
+    const range = Math.max(...points) - lowest;
+    const y = (net) => (range ? HEIGHT - 3 - ((net - lowest) / range) * (HEIGHT - 6) : HEIGHT / 2).toFixed(1);
+    const step = (WIDTH - 4) / (Math.max(FEWEST, points.length) - 1);
+    const start = WIDTH - 3 - (points.length - 1) * step;
+    let d = `M${Math.max(1, start - step).toFixed(1)} ${y(points[0])}`;
+    points.forEach((net, index) => {
+      d += `V${y(net)}H${(start + index * step).toFixed(1)}`;
+    });
+    this.path.setAttribute("d", d);
+    this.dot.setAttribute("cx", WIDTH - 3);
+    this.dot.setAttribute("cy", y(points[points.length - 1]));
+    const zeroInSight = range && lowest <= 0 && lowest + range >= 0;
+    this.zero.setAttribute("d", zeroInSight ? `M0 ${y(0)}H${WIDTH}` : "");
+  }
+}

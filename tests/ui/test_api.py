@@ -1,0 +1,114 @@
+"""The routes: the page's files, and who may read the stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+import ui.api
+from support.page import Page
+from support.waiting import eventually
+from ui.service import UiService
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html"),
+        ("/app.js", "text/javascript"),
+        ("/stream.js", "text/javascript"),
+        ("/style.css", "text/css"),
+        ("/favicon.svg", "image/svg+xml"),
+    ],
+)
+async def test_files_come_with_their_type_and_strict_headers(page: Page, path: str, media_type: str) -> None:
+    answer = await page.client.get(path)
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'")
+    assert "unsafe" not in policy
+
+
+async def test_a_file_is_sent_again_only_if_it_changed(page: Page) -> None:
+    first = await page.client.get("/app.js")
+    assert first.headers["cache-control"] == "no-cache"
+
+    again = await page.client.get("/app.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+    other = await page.client.get("/app.js", headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/../api.py", "/%2e%2e/api.py", "/nothing.js"])
+async def test_nothing_else_is_served(page: Page, path: str) -> None:
+    assert (await page.client.get(path)).status_code == 404
+
+
+async def test_another_sites_page_may_not_read_the_stream(page: Page) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(page.stream_url, origin=cast("Any", "http://elsewhere.example")):
+            pass
+    assert refused.value.response.status_code == 403
+
+
+async def test_our_own_page_may_read_the_stream(page: Page) -> None:
+    async with connect(page.stream_url, origin=cast("Any", page.url)) as socket:
+        assert await socket.recv()
+
+
+async def test_a_reader_that_speaks_is_disconnected(page: Page) -> None:
+    async with connect(page.stream_url) as socket:
+        await socket.send("hello")
+        with pytest.raises(ConnectionClosed):
+            await _all_frames(socket)
+
+
+async def test_readers_are_counted_and_forgotten(page: Page) -> None:
+    async def clients() -> float:
+        metrics = (await page.client.get("/metrics")).text
+        (line,) = [line for line in metrics.splitlines() if line.startswith("quotestream_ui_websocket_clients ")]
+        return float(line.split()[1])
+
+    before = await clients()
+    async with connect(page.stream_url) as socket:
+        await socket.recv()
+        assert await clients() == before + 1
+    await eventually(lambda: _is(clients, before))
+
+
+async def _all_frames(socket: ClientConnection) -> None:
+    while True:
+        await socket.recv()
+
+
+async def _is(ask: Any, value: float) -> bool:
+    return bool(await ask() == value)
+
+
+async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its subscription goes with it, so that nothing is kept for it."""
+    ended = asyncio.Event()
+
+    class Service:
+        async def frames(self) -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"{}"
+            finally:
+                ended.set()
+
+    class StuckSocket:
+        async def send_data(self, frame: bytes) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(ui.api, "SEND_TIMEOUT", 0.05)
+    async with asyncio.timeout(1):
+        await ui.api._send(cast("Any", StuckSocket()), cast("UiService", Service()))
+    assert ended.is_set()

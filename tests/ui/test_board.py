@@ -1,0 +1,231 @@
+"""The board: what the page shows, folded from messages."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
+from support.clock import HandClock
+from ui.board import BEHIND_AFTER, HISTORY_POINTS, Board, Row
+from wire.messages import Exposure, QuoteWithdrawn, SideUsage
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(["AAA", "BBB"], NOW)
+
+
+@pytest.fixture
+def current(board: Board) -> Board:
+    """A board whose sources have all been heard of."""
+    for name in ("positions", "market", "exposure"):
+        board.heard(name, NOW)
+    board.take_changed()
+    return board
+
+
+def row_of(board: Board, symbol: str = "AAA") -> Row:
+    return next(row for row in board.take_changed() if row.symbol == symbol)
+
+
+def withdrawn(version: int = 0) -> QuoteWithdrawn:
+    quote = quote_activated(position_version=version)
+    return QuoteWithdrawn(
+        symbol=quote.symbol,
+        quote_id=quote.quote_id,
+        reservation_id=quote.reservation_id,
+        position_version=version,
+        attempt=quote.attempt,
+        withdrawn_at=NOW,
+    )
+
+
+class TestPositions:
+    def test_every_configured_symbol_has_a_row_before_anything_happens(self, board: Board) -> None:
+        rows = {row.symbol: row for row in board.take_changed()}
+
+        assert rows.keys() == {"AAA", "BBB"}
+        assert rows["AAA"].net_quantity == 0
+        assert rows["AAA"].position_version == 0
+        assert rows["AAA"].last_fill is None
+
+    def test_a_position_shows_with_the_fill_that_led_to_it(self, board: Board) -> None:
+        led = fill(side="sell", quantity=5, price=Decimal("99.90"))
+        board.apply_position(
+            position_update(
+                net_quantity=5, position_version=1, updated_at=NOW, last_fill=led, last_fill_id=led.fill_id
+            ),
+            NOW,
+        )
+
+        row = row_of(board)
+        assert (row.net_quantity, row.position_version, row.updated_at) == (5, 1, NOW)
+        assert row.last_fill is not None
+        assert (row.last_fill.side, row.last_fill.quantity, row.last_fill.price) == ("sell", 5, Decimal("99.90"))
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_a_position_that_is_not_newer_is_left_out(self, board: Board, version: int) -> None:
+        board.apply_position(position_update(net_quantity=7, position_version=2), NOW)
+        board.take_changed()
+
+        board.apply_position(position_update(net_quantity=3, position_version=version), NOW)
+
+        assert board.take_changed() == []
+
+    def test_only_rows_that_changed_are_taken_and_each_once(self, current: Board) -> None:
+        current.apply_position(position_update("BBB", net_quantity=1, position_version=1), NOW)
+        current.apply_position(position_update("BBB", net_quantity=2, position_version=2), NOW)
+
+        assert [(row.symbol, row.net_quantity) for row in current.take_changed()] == [("BBB", 2)]
+        assert current.take_changed() == []
+
+    def test_a_symbol_that_is_not_configured_gets_a_row_when_a_log_names_it(self, current: Board) -> None:
+        current.apply_position(position_update("NEW", net_quantity=-1, position_version=1), NOW)
+
+        assert row_of(current, "NEW").net_quantity == -1
+
+
+class TestQuotes:
+    def test_a_symbol_never_quoted_says_so(self, board: Board) -> None:
+        row = row_of(board)
+        assert (row.quote_state, row.quote) == ("never", None)
+
+    def test_an_activated_quote_shows_what_was_quoted_and_what_remains(self, board: Board) -> None:
+        board.apply_quote(1, quote_activated(bid_quantity=8, ask_quantity=10))
+        board.apply_fills("AAA", 2, [recorded_fill(remaining_bid_quantity=8, remaining_ask_quantity=9)])
+
+        row = row_of(board)
+        assert row.quote_state == "active"
+        assert row.quote is not None
+        assert (row.quote.bid_remaining, row.quote.bid_quantity) == (8, 8)
+        assert (row.quote.ask_remaining, row.quote.ask_quantity) == (9, 10)
+        assert row.quote.expires_at == NOW + timedelta(seconds=30)
+
+    def test_a_quote_is_filled_away_when_nothing_remains_on_either_side(self, board: Board) -> None:
+        board.apply_quote(1, quote_activated())
+        board.apply_fills("AAA", 2, [recorded_fill(remaining_bid_quantity=0, remaining_ask_quantity=3)])
+        assert row_of(board).quote_state == "active"
+
+        board.apply_fills("AAA", 3, [recorded_fill(number=2, remaining_bid_quantity=0, remaining_ask_quantity=0)])
+        assert row_of(board).quote_state == "filled_away"
+
+    def test_a_withdrawn_quote_is_gone(self, board: Board) -> None:
+        board.apply_quote(1, quote_activated())
+        board.apply_quote(2, withdrawn())
+
+        row = row_of(board)
+        assert (row.quote_state, row.quote) == ("withdrawn", None)
+
+    def test_the_last_message_of_each_subject_is_enough_whichever_came_first(self, board: Board) -> None:
+        """At start the fills may be older than the quote: the quote is whole again then."""
+        board.apply_fills("AAA", 4, [recorded_fill(number=9, remaining_bid_quantity=1, remaining_ask_quantity=2)])
+        board.apply_quote(5, quote_activated(position_version=9))
+
+        quote = row_of(board).quote
+        assert quote is not None
+        assert (quote.bid_remaining, quote.ask_remaining) == (10, 10)
+
+    def test_messages_folded_before_change_nothing(self, board: Board) -> None:
+        board.apply_quote(5, quote_activated())
+        board.take_changed()
+
+        board.apply_quote(5, quote_activated(position_version=1))
+        board.apply_fills("AAA", 4, [recorded_fill()])
+
+        assert board.take_changed() == []
+
+
+class TestHistory:
+    def test_points_that_come_quickly_replace_the_last_one(self, board: Board, clock: HandClock) -> None:
+        for version, (net, pause) in enumerate([(1, 0.0), (2, 0.6), (3, 0.1), (4, 0.1), (5, 0.6)], start=1):
+            board.apply_position(position_update(net_quantity=net, position_version=version), clock.advance(pause))
+
+        assert board.history()["AAA"] == [1, 4, 5]
+
+    def test_only_the_newest_points_are_kept(self, board: Board, clock: HandClock) -> None:
+        for version in range(1, HISTORY_POINTS + 11):
+            board.apply_position(position_update(net_quantity=version, position_version=version), clock.advance(1))
+
+        assert board.history()["AAA"] == list(range(11, HISTORY_POINTS + 11))
+
+    def test_a_first_fill_that_is_seen_live_starts_from_flat(self, current: Board) -> None:
+        current.apply_position(position_update(net_quantity=3, position_version=1), NOW)
+
+        assert current.history()["AAA"] == [0, 3]
+
+
+class TestSources:
+    def test_nothing_is_current_at_first(self, board: Board) -> None:
+        status = board.status(NOW)
+        assert not any(source.current for source in (status.positions, status.market, status.exposure))
+        assert status.usage is None
+        assert not board.complete
+
+    def test_the_board_is_complete_once_positions_and_market_were_current(self, board: Board) -> None:
+        """Before that, a row might show flat what is only not read yet. What was read stays readable when stale."""
+        board.heard("positions", NOW)
+        assert not board.complete
+        board.heard("market", NOW)
+        board.heard("positions", NOW, stale="gone")
+        assert board.complete
+
+    def test_a_source_tells_since_when_it_is_stale(self, current: Board, clock: HandClock) -> None:
+        lost = clock.advance(5)
+        current.heard("market", lost, stale="shard 1")
+        current.heard("market", clock.advance(5), stale="shard 1, 2")
+
+        market = current.status(clock()).market
+        assert (market.current, market.since, market.detail) == (False, lost, "shard 1, 2")
+
+        back = clock.advance(5)
+        current.heard("market", back)
+        assert current.status(back).market.since == back
+
+    def test_usage_is_unknown_while_the_exposure_service_does_not_answer(self, current: Board) -> None:
+        used = Exposure(limit=100, bid=SideUsage(used=80, free=20), ask=SideUsage(used=100, free=0), reservations=[])
+        current.set_usage(used, NOW)
+        usage = current.status(NOW).usage
+        assert usage is not None
+        assert (usage.limit, usage.bid, usage.ask) == (100, 80, 100)
+
+        current.lose_usage("nobody answers", NOW)
+        assert current.status(NOW).usage is None
+        assert current.status(NOW).exposure.detail == "nobody answers"
+
+
+class TestLedgerBehind:
+    """Positions of a ledger that stopped are no longer the truth, though their stream is whole."""
+
+    def behind(self, board: Board, clock: HandClock) -> bool:
+        return not board.status(clock()).positions.current
+
+    def test_a_fill_that_stays_unapplied_makes_positions_stale(self, current: Board, clock: HandClock) -> None:
+        current.apply_fills("AAA", 1, [recorded_fill(number=1), recorded_fill(number=2)])
+        since = clock()
+        assert not self.behind(current, clock)
+
+        clock.advance(BEHIND_AFTER.total_seconds() + 0.1)
+
+        positions = current.status(clock()).positions
+        assert (positions.current, positions.since) == (False, since)
+        assert "2 recorded fills" in positions.detail
+
+    def test_a_ledger_that_keeps_up_under_steady_fills_is_current(self, current: Board, clock: HandClock) -> None:
+        """It is always a fill behind, but never the same one."""
+        for number in range(1, 20):
+            current.apply_fills("AAA", number, [recorded_fill(number=number)])
+            assert not self.behind(current, clock)
+            clock.advance(0.5)
+            current.apply_position(position_update(position_version=number - 1), clock())
+            assert not self.behind(current, clock)
+
+    def test_catching_up_makes_positions_current_again(self, current: Board, clock: HandClock) -> None:
+        current.apply_fills("AAA", 1, [recorded_fill()])
+        current.status(clock())
+        clock.advance(10)
+        assert self.behind(current, clock)
+
+        current.apply_position(position_update(net_quantity=-1, position_version=1), clock())
+
+        assert not self.behind(current, clock)
