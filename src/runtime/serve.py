@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -15,6 +16,9 @@ from runtime.settings import ServiceSettings, SettingsError
 
 STOP_DEADLINE = 4.5
 """Seconds a service may take to stop; then the process ends anyway."""
+
+PEER_TIMEOUT = 10.0
+"""Seconds a peer may leave what was sent to it untaken; then the kernel drops the connection."""
 
 log = structlog.get_logger()
 
@@ -99,12 +103,25 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_http(server: uvicorn.Server) -> None:
-    try:
-        await server._serve()  # noqa: SLF001 # the public serve() would take the signals over
-    except SystemExit as error:
-        raise RuntimeError(f"cannot listen on {server.config.host}:{server.config.port}") from error
+    with _listen(server.config.host, server.config.port) as listener:
+        await server._serve([listener])  # noqa: SLF001 # the public serve() would take the signals over
     if not server.should_exit:
         raise RuntimeError("the HTTP server ended by itself")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind, and bound how long a connection outlives a peer that takes nothing any more.
+
+    Closing a connection waits until its peer has taken what was sent before: one that stopped reading would keep the
+    connection and its buffers for good.
+    """
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise RuntimeError(f"cannot listen on {host}:{port}: {error}") from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PEER_TIMEOUT * 1000))
+    return listener
 
 
 async def _never_ends(service: Callable[[], Awaitable[None]]) -> None:

@@ -18,8 +18,11 @@ async def main() -> None:
     health = Health("ui", *PARTS)
     connection = Connection(settings.stack.url, "ui", health)
     service = UiService(settings, connection, health, utc_now)
-    app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
+    app = create_app(
+        title="Quotestream page", description=DESCRIPTION, health=health, routes=routes(service), static=pages()
+    )
     await serve(app, settings, service.run, service.stop)
 
 
-run(main)
+if __name__ == "__main__":
+    run(main)
