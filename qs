@@ -23,7 +23,7 @@ find_python() {
             return
         fi
     done
-    found=$(python3 --version 2>/dev/null || echo 'no python3')
+    found=$(python3 --version 2>/dev/null) || found="no python3"
     fail "Python $oldest or newer is needed, and here is $found. On Debian 12 or newer: apt-get install python3 python3-venv"
 }
 

@@ -1,0 +1,95 @@
+"""The bootstrap script, on machines that have more or less of what it needs."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stack.settings import StackSettings
+
+NEW_PYTHON = 'case "$*" in *version_info*) exit 0;; --version) echo "Python 3.11.2";; *) exit 1;; esac'
+OLD_PYTHON = 'case "$*" in --version) echo "Python 3.9.2";; *) exit 1;; esac'
+PIP_ONLY = (
+    'case "$*" in *version_info*|*"pip --version") exit 0;; '
+    '*"pip install"*--target*) mkdir -p .tools/bin; cp "$(dirname "$0")/spare-uv" .tools/bin/uv;; *) exit 1;; esac'
+)
+UV = 'echo "uv $*"'
+
+
+class Machine:
+    """A folder with `qs` in it, and a PATH with nothing but what a test puts there."""
+
+    def __init__(self, folder: Path, script: Path) -> None:
+        self.project = folder / "project"
+        self.bin = folder / "bin"
+        self.project.mkdir()
+        self.bin.mkdir()
+        shutil.copy(script, self.project / "qs")
+        for tool in ("sh", "dirname", "mkdir", "rm", "ln", "cp"):
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+
+    def has(self, name: str, script: str) -> None:
+        """Put a program on the PATH."""
+        program = self.bin / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def qs(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `qs` from somewhere else, as people do."""
+        return subprocess.run(
+            [str(self.project / "qs"), *arguments],
+            capture_output=True,
+            text=True,
+            cwd=os.sep,
+            env={"PATH": str(self.bin)},
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path, settings: StackSettings) -> Machine:
+    """A machine with a shell and little else."""
+    return Machine(tmp_path, settings.folder / "qs")
+
+
+def test_with_uv_there_it_runs_the_recipe(machine: Machine) -> None:
+    machine.has("python3", NEW_PYTHON)
+    machine.has("uv", UV)
+    assert machine.qs("watch", "fills.>").stdout == "uv run --quiet just watch fills.>\n"
+
+
+def test_a_newer_python_beside_an_old_one_is_found(machine: Machine) -> None:
+    machine.has("python3", OLD_PYTHON)
+    machine.has("python3.12", NEW_PYTHON)
+    machine.has("uv", UV)
+    assert machine.qs().stdout == "uv run --quiet just\n"
+
+
+def test_an_old_python_is_refused_with_both_versions(machine: Machine) -> None:
+    machine.has("python3", OLD_PYTHON)
+    refused = machine.qs("up")
+    assert refused.returncode == 1
+    assert "Python 3.11 or newer is needed" in refused.stderr
+    assert "Python 3.9.2" in refused.stderr
+
+
+def test_no_python_at_all_is_said(machine: Machine) -> None:
+    refused = machine.qs("up")
+    assert refused.returncode == 1
+    assert "no python3" in refused.stderr
+
+
+def test_without_venv_it_takes_pip(machine: Machine) -> None:
+    """Debian's Python comes without venv, and its pip installs into a folder of ours all the same."""
+    machine.has("python3", PIP_ONLY)
+    machine.has("spare-uv", UV)
+    assert machine.qs("test").stdout == "uv run --quiet just test\n"
+    assert (machine.project / ".tools" / "bin" / "uv").exists()
+
+
+def test_without_venv_and_pip_it_names_the_package_to_install(machine: Machine) -> None:
+    machine.has("python3", NEW_PYTHON)
+    refused = machine.qs("up")
+    assert refused.returncode == 1
+    assert "apt-get install python3-venv" in refused.stderr
