@@ -121,8 +121,7 @@ class Applier:
             await asyncio.sleep(0)
         recorded = await self._store.recorded(fill.fill_id for delivery in deliveries for fill in delivery.fills)
         changes = fold(self.books, recorded, deliveries)
-        now = self._clock()
-        await self._store.commit(changes, now)
+        await self._store.commit(changes, self._clock())
         self._account_for(changes)
         self.books.take(changes)
         moved, self._moved = self._moved, asyncio.Event()
@@ -130,7 +129,7 @@ class Applier:
         self._on_commit([account.update for account in changes.accounts.values()])
         APPLY_SECONDS.observe(time.perf_counter() - began)
         newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
-        BEHIND_SECONDS.observe(max(0.0, (now - newest).total_seconds()))
+        BEHIND_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
 
     def _account_for(self, changes: Changes) -> None:
         """Tell logs and metrics; the books are still as they were before the changes."""

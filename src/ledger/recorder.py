@@ -21,8 +21,9 @@ from jet.connection import Connection
 from jet.journal import Appended, Compare
 from ledger import reporting
 from ledger.applier import Applier
-from ledger.positions import Account, FillKey
+from ledger.positions import Account
 from ledger.store import Store
+from runtime.settings import Market
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
@@ -39,12 +40,12 @@ log = structlog.get_logger()
 class Recorder:
     """Appends reported fills to the market log, each once."""
 
-    def __init__(self, connection: Connection, store: Store, applier: Applier, shards: int) -> None:
+    def __init__(self, connection: Connection, store: Store, applier: Applier, market: Market) -> None:
         self._connection = connection
         self._store = store
         self._applier = applier
-        self._shards = shards
-        self._turns: WeakValueDictionary[FillKey, asyncio.Lock] = WeakValueDictionary()
+        self._market = market
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, fill: Fill) -> bool:
         """Record a fill, and return once it is committed: True if it is new, False if it was recorded before.
@@ -56,7 +57,7 @@ class Recorder:
         deadline = asyncio.get_running_loop().time() + DEADLINE
         async with AsyncExitStack() as turns:
             async with _by(deadline, Refusal.UNAVAILABLE):
-                for key in (FillKey("", fill.fill_id), FillKey(fill.symbol, "")):
+                for key in (("fill", fill.fill_id), ("symbol", fill.symbol)):
                     await turns.enter_async_context(self._turns.setdefault(key, asyncio.Lock()))
                 if await self._is_recorded(fill):
                     return False
@@ -65,7 +66,7 @@ class Recorder:
                     market = await self._caught_up(fill.symbol)
                     if await self._is_recorded(fill):
                         return False
-                reporting.check_id(fill)
+                reporting.check_id(fill, self._market.symbols)
                 recorded = reporting.record(fill, market)
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
                     if await self._append(recorded, market.head):
@@ -90,7 +91,7 @@ class Recorder:
         Raises:
             Refused: UNAVAILABLE.
         """
-        shard = subjects.shard_of(symbol, self._shards)
+        shard = subjects.shard_of(symbol, self._market.shards)
         while True:
             head, quote, fills_sequence = await self._read_head(shard, symbol)
             await self._applier.reached(shard, fills_sequence)
@@ -133,7 +134,7 @@ class Recorder:
         Raises:
             Refused: FILL_CONTRADICTS, if what is recorded in the end is another fill.
         """
-        shard = subjects.shard_of(fill.symbol, self._shards)
+        shard = subjects.shard_of(fill.symbol, self._market.shards)
         outcome = await journal.append(
             self._connection,
             subjects.market_stream(shard),

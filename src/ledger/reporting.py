@@ -4,6 +4,7 @@ A report that names the symbol's latest quote takes from what that quote has lef
 could have executed. A report that names any other quote is a booking: it moves the position and no quote.
 """
 
+from collections.abc import Container
 from datetime import UTC
 
 from ledger.positions import Account
@@ -25,13 +26,14 @@ def market_after(account: Account, event: QuoteEvent | None, event_sequence: int
     return market
 
 
-def check_id(fill: Fill) -> None:
+def check_id(fill: Fill, symbols: Container[str]) -> None:
     """Refuse an id that only an execution on the exchange may have: it is not recorded, so it never happened.
 
     Raises:
         Refused: FILL_CONTRADICTS.
     """
-    if ids.fill_number(fill.symbol, fill.fill_id) is not None:
+    symbol = fill.fill_id.rpartition("-f")[0]
+    if symbol in symbols and ids.fill_number(symbol, fill.fill_id) is not None:
         raise Refused(
             Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is reserved for the exchange, which recorded no such fill"
         )

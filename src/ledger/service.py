@@ -61,7 +61,7 @@ class Ledger:
         self._store = Store(settings.database_path)
         self._applier = Applier(self._store, self._market.shards, health, clock, self._on_commit)
         self._publisher = Publisher(connection)
-        self._recorder = Recorder(connection, self._store, self._applier, self._market.shards)
+        self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._open = False
         self._disk_failure: asyncio.Queue[sqlite3.Error] = asyncio.Queue()
 

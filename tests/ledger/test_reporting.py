@@ -96,12 +96,12 @@ def test_times_go_into_the_log_as_utc() -> None:
     assert recorded.fill == told
 
 
-@pytest.mark.parametrize("fill_id", ["AAA-f1", "AAA-f007"])
+@pytest.mark.parametrize("fill_id", ["AAA-f1", "AAA-f007", "B-f-f2"])
 def test_ids_that_the_exchange_makes_are_reserved(fill_id: str) -> None:
     with pytest.raises(Refused, match="reserved"):
-        check_id(fill(fill_id=fill_id))
+        check_id(fill(fill_id=fill_id), {"AAA", "B-f"})
 
 
-@pytest.mark.parametrize("fill_id", ["AAA-fx", "BBB-f1x", "venue-7", "AAA-f"])
+@pytest.mark.parametrize("fill_id", ["AAA-fx", "AAA-f", "AAA-f1x", "AAA-f1-f", "venue-f7", "f7"])
 def test_other_ids_are_free(fill_id: str) -> None:
-    check_id(fill(fill_id=fill_id))
+    check_id(fill(fill_id=fill_id), {"AAA", "B-f"})

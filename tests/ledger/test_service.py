@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from jet import topology
+from jet.journal import Appended
 from jet.tail import FromSequence, TailBroken
 from ledger.positions import Books, fold, read
 from ledger.store import Store, StoreUnusable
@@ -157,6 +158,32 @@ async def test_a_ledger_that_comes_late_takes_no_position_back(start: Start, mar
     await market_log.fills(recorded_fill(number=21))
     await market_log.published_version(21)
     assert await market_log.published_versions() == [*before, 21]
+
+
+async def test_nothing_is_lost_or_repeated_while_broker_and_ledger_crash(
+    own_start: Start, own_broker: Broker, own_market_log: Log, tmp_path: Path
+) -> None:
+    running = await own_start()
+    crashes = {60: "broker", 120: "ledger", 180: "broker", 240: "ledger"}
+    head = 0
+    for number in range(1, 301):
+        appended = await own_market_log.append_on(head, recorded_fill(number=number))
+        assert isinstance(appended, Appended)
+        head = appended.sequence
+        match crashes.get(number):
+            case "broker":
+                own_broker.server.kill()
+                own_broker.server.start()
+            case "ledger":
+                await running.stop()
+                running = await own_start(ready=False)
+    await running.ready()
+    await eventually(lambda: running.version() == 300, timeout=10)
+    assert running.ledger.position("AAA").net_quantity == -300
+    assert rows(tmp_path / "ledger.sqlite", "SELECT count(*) FROM quarantine") == [(0,)]
+    await own_market_log.published_version(300)
+    versions = await own_market_log.published_versions()
+    assert versions == sorted(set(versions))
 
 
 async def test_only_one_ledger_uses_a_database(start: Start) -> None:
