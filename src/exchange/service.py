@@ -15,7 +15,7 @@ from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
 from runtime.clock import Clock
 from runtime.health import Health
-from runtime.settings import Market, ServiceSettings
+from runtime.settings import Market, Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Order, OrderResult, PutQuote, Quote, QuoteEvent, QuoteRequest, RecordedFill, WithdrawQuote
@@ -32,7 +32,7 @@ _EVENT: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 class ExchangeSettings(ServiceSettings, frozen=True, kw_only=True):
     """Settings of the exchange."""
 
-    port: int = 8001
+    port: Port = 8001
 
 
 class Exchange:

@@ -52,7 +52,7 @@ BindingLimit = Literal["bid_limit", "ask_limit", "bid_and_ask_limit"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: every message has both.)"""
+    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: each has both.)"""
 
 
 # --- orders and fills ---------------------------------------------------------------------------------------------

@@ -1,24 +1,103 @@
-"""Serving: what every service's listening socket does."""
+"""Running a service: answering from the first moment, ending when told, and never dying silently."""
 
-import socket
+import asyncio
+import json
+import signal
+import sys
+import time
+from pathlib import Path
 
+import httpx
 import pytest
 
-from runtime.serve import PEER_TIMEOUT, _listen
 from support.broker import free_port
+from support.waiting import eventually
+
+SCRIPT = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from support.builders import market
+from runtime import logs
+from runtime.app import create_app
+from runtime.health import Health
+from runtime.serve import run, serve
+from runtime.settings import ServiceSettings, Stack
+
+logs.configure("test")
+
+async def service():
+    {service}
+
+async def stop():
+    {stop}
+
+async def main():
+    settings = ServiceSettings(market=market(), stack=Stack(), port={port})
+    app = create_app(title="t", description="d", health=Health("test", "nats"), routes=[])
+    await serve(app, settings, service, stop)
+
+run(main)
+"""
+
+FOREVER = "await asyncio.sleep(1000)"
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a peer that takes nothing")
-def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
+async def start(service: str = FOREVER, stop: str = "pass") -> tuple[asyncio.subprocess.Process, str]:
     port = free_port()
-    with _listen("127.0.0.1", port) as listener, socket.create_connection(("127.0.0.1", port)):
-        accepted, _ = listener.accept()
-        with accepted:
-            timeout = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
-    assert timeout == PEER_TIMEOUT * 1000
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), service=service, stop=stop, port=port)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    return process, f"http://127.0.0.1:{port}"
 
 
-def test_a_port_that_is_taken_is_told_with_its_address() -> None:
-    port = free_port()
-    with _listen("127.0.0.1", port), pytest.raises(RuntimeError, match=f"cannot listen on 127.0.0.1:{port}"):
-        _listen("127.0.0.1", port)
+async def answers(url: str) -> bool:
+    async with httpx.AsyncClient() as http:
+        return (await http.get(f"{url}/health")).status_code == 503
+
+
+async def events(process: asyncio.subprocess.Process) -> list[str]:
+    assert process.stdout is not None
+    told = await asyncio.wait_for(process.stdout.read(), 10)
+    return [json.loads(line)["event"] for line in told.splitlines()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_in_order_with_code_0(number: signal.Signals) -> None:
+    process, url = await start(stop='print(\'{"event": "handed over"}\', flush=True)')
+    await eventually(lambda: answers(url))
+    process.send_signal(number)
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await events(process) == ["stopping", "handed over", "stopped"]
+
+
+async def test_a_failed_loop_ends_it_with_code_1_and_says_why() -> None:
+    process, _ = await start(service='raise RuntimeError("the log is gone")')
+    assert await asyncio.wait_for(process.wait(), 10) == 1
+    assert "service failed" in await events(process)
+
+
+async def test_loops_that_merely_end_end_it_too() -> None:
+    process, _ = await start(service="return")
+    assert await asyncio.wait_for(process.wait(), 10) == 1
+
+
+async def test_a_stop_that_hangs_is_cut_short() -> None:
+    process, url = await start(stop=FOREVER)
+    await eventually(lambda: answers(url))
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 10) == 2
+    assert time.monotonic() - started < 8
+
+
+async def test_a_taken_port_is_told() -> None:
+    first, url = await start()
+    await eventually(lambda: answers(url))
+    port = int(url.rpartition(":")[2])
+    script = SCRIPT.format(tests=str(Path(__file__).parents[1]), service=FOREVER, stop="pass", port=port)
+    second = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert await asyncio.wait_for(second.wait(), 10) == 1
+    assert second.stdout is not None
+    assert f"cannot listen on 127.0.0.1:{port}".encode() in await second.stdout.read()
+    first.terminate()
+    await first.wait()

@@ -1,0 +1,213 @@
+"""The whole system as processes, as its user starts it: on ports and a data folder of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from jet import api
+from jet.connection import Connection
+from runtime.health import Health
+from support.broker import free_port
+from support.waiting import eventually
+from wire import subjects
+from wire.messages import RecordedFill
+
+START_TIMEOUT = 60.0
+"""Seconds the whole system may take to be ready on a busy machine."""
+
+SYMBOL = """
+[symbols.{name}]
+tick = "0.01"
+reference_price = "100.00"
+quote_size = {size}
+gamma = "0.1"
+k = "20"
+a = "1"
+sigma = "0.3"
+"""
+
+
+class Stack:
+    """One running system.
+
+    Args:
+        folder: for its market file, data and logs.
+        symbols: what it trades, all alike, around 100.00.
+        size: lots each symbol wants on each side.
+        settings: more settings, as `QS_` variables without the prefix.
+    """
+
+    def __init__(self, folder: Path, symbols: Iterable[str], *, size: int = 10, **settings: object) -> None:
+        self.folder = folder
+        self.ports = {name: free_port() for name in ("ui", "exchange", "ledger", "exposure", "maker")}
+        self.nats_port = free_port()
+        self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
+        market = folder / "market.toml"
+        market.write_text("".join(SYMBOL.format(name=name, size=size) for name in symbols))
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
+        self.environ |= {f"QS_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        self.environ |= {f"QS_{name}": str(value) for name, value in settings.items()}
+        self.environ |= {
+            "QS_MARKET_FILE": str(market),
+            "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
+            "QS_STACK_DATA_DIR": str(folder / "data"),
+            "QS_STACK_NATS_PORT": str(self.nats_port),
+            "QS_STACK_NATS_MONITOR_PORT": str(free_port()),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start everything and wait until every service is ready."""
+        with (self.folder / "up.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stack", "up"], env=self.environ, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        waiting = dict(self.ports)
+        while waiting:
+            assert self._process.poll() is None, self.told()
+            assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
+            for name, port in list(waiting.items()):
+                try:
+                    if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).status_code == 200:
+                        del waiting[name]
+                except httpx.HTTPError:
+                    pass
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        """Ctrl-C, and wait until everything is down. Returns the exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def told(self) -> str:
+        """What the foreground printed."""
+        return (self.folder / "up.log").read_text()
+
+    def logs(self, service: str) -> list[dict[str, Any]]:
+        """A service's log lines."""
+        text = (self.folder / "data" / "logs" / f"{service}.log").read_text()
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def pid_of(self, name: str) -> int:
+        """The process id that `status` tells."""
+        told = subprocess.run(
+            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
+        ).stdout
+        columns = next(line.split() for line in told.splitlines() if line.startswith(f"{name} "))
+        return int(columns[2])
+
+    def url(self, service: str, path: str = "") -> str:
+        """Where a service listens."""
+        return f"http://127.0.0.1:{self.ports[service]}{path}"
+
+
+class Desk:
+    """Asks a running system over HTTP, as its clients do."""
+
+    def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
+        self.stack = stack
+        self.http = http
+        self._attempts: dict[str, int] = {}
+
+    async def get(self, service: str, path: str) -> Any:
+        """The JSON a GET answers."""
+        response = await self.http.get(self.stack.url(service, path))
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def post(self, service: str, path: str, body: object = None) -> httpx.Response:
+        """The response to a POST."""
+        return await self.http.post(self.stack.url(service, path), json=body)
+
+    async def order(self, order_id: str, symbol: str, side: str = "buy", quantity: int = 5, limit: str = "") -> Any:
+        """An order that crosses anything, unless given a limit; its result."""
+        price = limit or ("200.00" if side == "buy" else "1.00")
+        body = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "limit_price": price}
+        response = await self.post("exchange", "/orders", body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def reserve(self, quote_id: str, symbol: str, bid: int = 10, ask: int = 10) -> Any:
+        """A reservation's answer."""
+        body = {"quote_id": quote_id, "symbol": symbol, "bid_quantity": bid, "ask_quantity": ask}
+        response = await self.post("exposure", "/reservations", body)
+        assert response.status_code in (200, 201), response.text
+        return response.json()
+
+    def quote_body(self, symbol: str, version: int, attempt: int, quantity: int = 10, **changes: object) -> Any:
+        """A quote around 100.00, by this test and no maker."""
+        quote_id = f"{symbol}-test-{version}-{attempt}"
+        body = {
+            "quote_id": quote_id,
+            "reservation_id": f"{quote_id}-r",
+            "position_version": version,
+            "attempt": attempt,
+            "bid_price": "99.90",
+            "bid_quantity": quantity,
+            "ask_price": "100.10",
+            "ask_quantity": quantity,
+        }
+        return body | changes
+
+    async def put_quote(self, symbol: str, body: Any) -> httpx.Response:
+        """The response to a PUT of a quote."""
+        return await self.http.put(self.stack.url("exchange", f"/quotes/{symbol}"), json=body)
+
+    async def quoted(self, symbol: str, quantity: int = 10) -> Any:
+        """Reserve and make active a quote that is newer than any before; its body as answered."""
+        attempt = self._attempts[symbol] = self._attempts.get(symbol, 1000) + 1
+        version = (await self.position(symbol))["position_version"]
+        body = self.quote_body(symbol, version, attempt, quantity)
+        answer = await self.reserve(body["quote_id"], symbol, quantity, quantity)
+        assert answer["outcome"] == "granted", answer
+        response = await self.put_quote(symbol, body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def position(self, symbol: str) -> Any:
+        """A symbol's committed position."""
+        return await self.get("ledger", f"/positions/{symbol}")
+
+    async def position_becomes(self, symbol: str, net_quantity: int) -> Any:
+        """Wait until a symbol's committed position is this."""
+
+        async def reached() -> Any:
+            position = await self.position(symbol)
+            return position if position["net_quantity"] == net_quantity else None
+
+        return await eventually(reached)
+
+    async def exposure(self) -> Any:
+        """The limit and its usage."""
+        return await self.get("exposure", "/exposure")
+
+
+async def logged_fills(stack: Stack, symbol: str) -> list[RecordedFill]:
+    """Every fill of a symbol in the market log."""
+    shard = subjects.shard_of(symbol, 4)
+    fills: list[RecordedFill] = []
+    sequence = 0
+    async with Connection(stack.nats_url, "test", Health("test")) as connection:
+        while True:
+            query = {"seq": sequence + 1, "next_by_subj": subjects.fills(shard, symbol)}
+            message = await api.get_message(connection, subjects.market_stream(shard), query)
+            if message is None:
+                return fills
+            sequence = message.seq
+            fills += msgspec.json.decode(message.payload, type=list[RecordedFill])

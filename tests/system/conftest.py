@@ -1,0 +1,53 @@
+"""Running systems: one whose makers are paused, for scenarios driven by hand, and one that trades by itself."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+from support.stack import Desk, Stack
+from support.waiting import eventually
+
+
+@pytest.fixture(scope="session")
+def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Twelve symbols, quotes of 3 s, no order flow of its own."""
+    symbols = [f"S{number:02}" for number in range(12)]
+    stack = Stack(tmp_path_factory.mktemp("quiet"), symbols, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=0.001)
+    stack.start()
+    yield stack
+    assert stack.stop() == 0, stack.told()
+
+
+@pytest.fixture(scope="session")
+def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Thirty symbols that want 20 lots each side, quotes of 3 s, and a steady order flow."""
+    symbols = [f"S{number:02}" for number in range(30)]
+    stack = Stack(
+        tmp_path_factory.mktemp("busy"), symbols, size=20, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=40
+    )
+    stack.start()
+    yield stack
+    assert stack.stop() == 0, stack.told()
+
+
+@pytest.fixture
+async def desk(quiet_stack: Stack) -> AsyncIterator[Desk]:
+    """A client of the quiet system, whose maker is paused and whose exposure is all free."""
+    async with httpx.AsyncClient(timeout=10) as http:
+        client = Desk(quiet_stack, http)
+        assert (await client.post("maker", "/pause")).status_code == 200
+
+        async def free() -> bool:
+            exposure = await client.exposure()
+            return exposure["bid"]["used"] == exposure["ask"]["used"] == 0
+
+        await eventually(free, 15)
+        yield client
+
+
+@pytest.fixture
+async def busy_desk(busy_stack: Stack) -> AsyncIterator[Desk]:
+    """A client of the busy system."""
+    async with httpx.AsyncClient(timeout=10) as http:
+        yield Desk(busy_stack, http)

@@ -1,0 +1,46 @@
+"""Ids derive from facts, and subjects from ids."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire import ids, subjects
+
+SYMBOLS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
+FACTS = st.tuples(SYMBOLS, st.integers(0, 2**53), st.integers(1, 2**31))
+
+
+@given(one=FACTS, other=FACTS)
+def test_different_facts_have_different_quote_ids(one: tuple[str, int, int], other: tuple[str, int, int]) -> None:
+    assert (ids.quote_id(*one) == ids.quote_id(*other)) == (one == other)
+
+
+@given(symbol=SYMBOLS, number=st.integers(1, 2**53))
+def test_a_fill_id_tells_its_number_back(symbol: str, number: int) -> None:
+    assert ids.fill_number(symbol, ids.fill_id(symbol, number)) == number
+
+
+def test_an_id_that_was_not_made_here_tells_no_number() -> None:
+    assert ids.fill_number("AAA", "AAA-fx") is None
+    assert ids.fill_number("AAA", "BBB-f1") is None
+    assert ids.fill_number("AAA", "AAA-f") is None
+    assert ids.fill_number("AAA", "AAA-f٣") is None
+
+
+@given(facts=FACTS)
+def test_every_id_fits_an_id_field(facts: tuple[str, int, int]) -> None:
+    assert len(ids.reservation_id(ids.quote_id(*facts))) <= 100
+
+
+def test_a_symbols_shard_never_changes() -> None:
+    """Symbols would be looked for in the wrong stream: these values are part of the wire format."""
+    shards = {symbol: subjects.shard_of(symbol, 4) for symbol in ("AAPL", "MSFT", "BTC-USD", "EURUSD")}
+    assert shards == {"AAPL": 0, "MSFT": 3, "BTC-USD": 0, "EURUSD": 3}
+
+
+def test_subjects_are_spelled_as_the_protocol_says() -> None:
+    assert subjects.quotes(3, "AAPL") == "quotes.3.AAPL"
+    assert subjects.fills(3, "AAPL") == "fills.3.AAPL"
+    assert subjects.market_head(3, "AAPL") == "*.3.AAPL"
+    assert subjects.position("AAPL") == "positions.AAPL"
+    assert subjects.bucket_key("quotes", "AAPL") == "$KV.quotes.AAPL"
+    assert subjects.last_token("fills.3.BTC-USD") == "BTC-USD"

@@ -1,0 +1,26 @@
+"""A symbol's settings make sense or are refused by their field."""
+
+from decimal import Decimal
+
+import pytest
+
+from support.builders import instrument
+from wire.units import FieldError
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"tick": Decimal(0)}, "tick"),
+        ({"reference_price": Decimal("100.001")}, "reference_price"),
+        ({"quote_size": 0}, "quote_size"),
+        ({"gamma": Decimal(0)}, "gamma"),
+        ({"k": Decimal("NaN")}, "k"),
+        ({"a": Decimal(-1)}, "a"),
+        ({"sigma": Decimal(-1)}, "sigma"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(change: dict[str, object], field: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        instrument(**change)
+    assert caught.value.field == field
