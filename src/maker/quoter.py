@@ -74,7 +74,7 @@ class Quoter:
         self._memory = Memory()
         self._step: Step = Wait("waiting_for_feeds")
         self._last_refusal: LastRefusal | None = None
-        self._arrived: tuple[int, float] = (0, 0.0)
+        self._arrived = 0.0  # when the newest position update did, in the loop's time
         self._woken = asyncio.Event()
         self._busy = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
@@ -89,7 +89,7 @@ class Quoter:
         known = self.view.position
         if known is None or update.position_version > known.position_version:
             self.view.position = update.position
-            self._arrived = (update.position_version, asyncio.get_running_loop().time())
+            self._arrived = asyncio.get_running_loop().time()
             self.wake()
 
     def pause(self) -> None:
@@ -155,10 +155,11 @@ class Quoter:
             until = self._back_off(step, "no_price")
             say.error("no side has a price", net_quantity=step.position.net_quantity, again_at=until)
             return
+        arrived = self._arrived  # of this position: a newer one may arrive meanwhile
         try:
             granted = await self._reserve(step, proposal, say)
-            if granted is not None:
-                await self._publish(step, granted, say)
+            if granted is not None and await self._publish(step, granted, say) and step.trigger == "position":
+                metrics.REQUOTE.observe(asyncio.get_running_loop().time() - arrived)
         except Refused as refused:
             # Whatever the reason, this attempt would be refused again: the next one is another attempt.
             self._memory.asked.discard(step.quote_id)
@@ -193,21 +194,19 @@ class Quoter:
         )
         return granted
 
-    async def _publish(self, step: Propose, granted: PutQuote, say: Any) -> None:
+    async def _publish(self, step: Propose, granted: PutQuote, say: Any) -> bool:
+        """Publish what was granted. Whether it became active."""
         if why := plan.superseded(self.view, step):
             self._abandon(step)
             say.info("not published", reason=why)
-            return
+            return False
         self._memory.asked.add(step.quote_id)
         quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, say) or self._recorded(step)
         if quote is None:
             self._abandon(step)
-            return
+            return False
         self._memory.succeeded(quote)
         metrics.ACTIVATED.inc()
-        version, arrived = self._arrived
-        if step.trigger == "position" and version == step.position.position_version:
-            metrics.REQUOTE.observe(asyncio.get_running_loop().time() - arrived)
         say.info(
             "quote active",
             bid_price=quote.bid_price,
@@ -216,6 +215,7 @@ class Quoter:
             trigger=step.trigger,
             replaces=step.replaces,
         )
+        return True
 
     def _recorded(self, step: Propose) -> Quote | None:
         """The attempt's quote, if the market log says that it became active."""

@@ -10,8 +10,9 @@ import structlog
 from prometheus_client import REGISTRY
 
 from jet import rpc
+from support.broker import Broker
 from support.builders import order, quote_request
-from support.maker import Line, Marketplace, RunningMaker
+from support.maker import Line, Marketplace, RunningMaker, marketplace
 from support.waiting import eventually
 from wire import ids
 from wire.errors import Refusal, Refused
@@ -224,6 +225,19 @@ async def test_a_restarted_maker_goes_on_with_the_quotes_that_are_there(place: M
     assert len(line.sent) == before
 
 
+async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker) -> None:
+    async with marketplace(own_broker) as place:
+        await place.open()
+        running = await quoting(place)
+        own_broker.server.kill()
+        await eventually(lambda: running.on("AAA").state == "waiting_for_feeds", timeout=10)
+        assert not running.health.ready
+        own_broker.server.start()
+        await eventually(lambda: running.health.ready and own_broker.connection.connected, timeout=10)
+        await place.move("AAA", 1)
+        await eventually(lambda: place.fold("AAA").version == (1, 1), timeout=10)
+
+
 # --- several makers -----------------------------------------------------------------------------------------------
 
 
@@ -302,10 +316,11 @@ async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
 ) -> None:
     await place.open()
     running = await quoting(place)
-    monkeypatch.setattr("maker.service.PAUSE_DEADLINE", 0.3)
     line.drop[Rpc.WITHDRAW_QUOTE] = 1000
-    with pytest.raises(Refused) as refused:
-        await running.maker.pause()
+    with monkeypatch.context() as impatient:
+        impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
+        with pytest.raises(Refused) as refused:
+            await running.maker.pause()
     assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
     assert "AAA, BBB" in refused.value.detail
     assert running.maker.status().paused
