@@ -1,8 +1,9 @@
 """Records fills executed elsewhere: `POST /fills` becomes an append to the market log like everyone else's.
 
 Ordering rules:
-- The head of the symbol's log is read first. What the other subject's last message says holds at that head if it is not
-  beyond it; then everything up to the head is waited for, the id is looked up, and the fill is appended on that head.
+- The head of the symbol's log is read before anything else about it: a quote event or fills that turn out to be beyond
+  that head mean that it moved, and all is read again.
+- Everything up to the head is applied here before the id is looked up; then the fill is appended on that same head.
 - Reports of one id, and reports of one symbol, are taken one after another.
 - The answer is given once the fill is applied and committed here.
 """
@@ -112,11 +113,8 @@ class Recorder:
         if last is None:
             return 0, None, 0
         if last.subject == fills:
-            return (
-                last.seq,
-                await journal.last_message(self._connection, stream, subjects.quotes(shard, symbol)),
-                last.seq,
-            )
+            quote = await journal.last_message(self._connection, stream, subjects.quotes(shard, symbol))
+            return last.seq, quote, last.seq
         return last.seq, last, await journal.last_sequence(self._connection, stream, fills)
 
     def _event(self, quote: StoredMessage | None) -> QuoteEvent | None:
