@@ -1,0 +1,437 @@
+"""Any number of instances with views as stale as they like, clocks a little off, exchanges that race each other, and a
+client that names and numbers its quotes as it pleases: the limit holds, and capacity always comes back."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
+
+from exposure.holding import version_of
+from exposure.limits import Limits, Write
+from support.builders import NOW, fill, quote_activated, recorded_fill
+from wire import ids
+from wire.errors import Refused
+from wire.market import SymbolMarket
+from wire.messages import (
+    Activate,
+    GiveBack,
+    QuoteActivated,
+    QuoteEvent,
+    QuoteWithdrawn,
+    RecordedFill,
+    ReservationAnswer,
+    ReservationRecord,
+    ReservationRequest,
+)
+
+LIMIT = 10
+LIFETIME = timedelta(seconds=30)
+GRACE = timedelta(seconds=2)
+SYMBOLS = ("AAA", "BBB")
+SKEWS = (timedelta(seconds=0.7), timedelta(seconds=-0.7))
+
+INDEXES = st.integers(0, len(SKEWS) - 1)
+NAMES = st.integers(1, 2)
+NEWS = st.sampled_from(["all", "all", "bucket", "none"])
+"""What an instance hears of before it decides. Without the bucket's news its write would seldom be taken."""
+
+
+@dataclass
+class Bucket:
+    """The bucket's stream: compare on the last sequence, one message a key, a TTL each, whose end leaves a marker."""
+
+    log: list[tuple[str, ReservationRecord | None]] = field(default_factory=list)
+    keys: dict[str, tuple[int, ReservationRecord, datetime]] = field(default_factory=dict)
+
+    def append(self, base: int, write: Write, now: datetime) -> bool:
+        if base != len(self.log):
+            return False
+        key = write.record.reservation_id
+        self.log.append((key, write.record))
+        self.keys[key] = (len(self.log), write.record, now + timedelta(seconds=write.ttl))
+        return True
+
+    def age(self, now: datetime) -> None:
+        for key, (_, _, due) in sorted(self.keys.items(), key=lambda item: item[1][2]):
+            if due <= now:
+                self.log.append((key, None))
+                del self.keys[key]
+
+
+@dataclass
+class Instance:
+    """One exposure instance and how far it has read."""
+
+    skew: timedelta
+    limits: Limits = field(default_factory=lambda: Limits(LIMIT, LIFETIME, GRACE, SYMBOLS))
+    bucket_read: int = 0
+    market_read: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SYMBOLS, 0))
+
+
+@dataclass
+class Activation:
+    """An exchange that has activated a reservation, and not yet appended its quote event."""
+
+    request: Activate
+    expires_at: datetime
+
+
+class Exposed(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = NOW
+        self.bucket = Bucket()
+        self.market: dict[str, list[QuoteEvent | list[RecordedFill]]] = {symbol: [] for symbol in SYMBOLS}
+        self.truth = {symbol: SymbolMarket(symbol) for symbol in SYMBOLS}
+        self.instances = [Instance(skew) for skew in SKEWS]
+        self.activations: list[Activation] = []
+        self.first: dict[str, ReservationAnswer] = {}
+        self.tokens = 0
+
+    # --- the world ------------------------------------------------------------------------------------------------
+
+    def append_market(self, symbol: str, message: QuoteEvent | list[RecordedFill]) -> None:
+        self.market[symbol].append(message)
+        fold_market(self.truth[symbol], len(self.market[symbol]), message)
+
+    def write(self, instance: Instance, write: Write | None) -> bool:
+        """Append what was decided; False if the compare was lost."""
+        if write is None:
+            return True
+        if not self.bucket.append(instance.limits.usage.head, write, self.now):
+            return False
+        instance.limits.usage.fold_record(len(self.bucket.log), write.record)
+        return True
+
+    def instance(self, index: int, news: str) -> Instance:
+        """An instance that has just heard the news."""
+        if news != "none":
+            self.read_bucket(index, len(self.bucket.log), skip=True)
+        if news == "all":
+            for symbol in SYMBOLS:
+                self.read_market(index, symbol, len(self.market[symbol]))
+        return self.instances[index]
+
+    @rule(index=INDEXES, count=st.integers(1, 9), skip=st.booleans())
+    def read_bucket(self, index: int, count: int, skip: bool) -> None:
+        """A tail goes on; what was overwritten since, it may or may not have been sent."""
+        instance = self.instances[index]
+        for sequence in range(instance.bucket_read + 1, min(instance.bucket_read + count, len(self.bucket.log)) + 1):
+            instance.bucket_read = sequence
+            key, record = self.bucket.log[sequence - 1]
+            if skip and any(later == key for later, _ in self.bucket.log[sequence:]):
+                continue
+            if record is None:
+                instance.limits.usage.fold_marker(sequence, key, aged=True)
+            else:
+                instance.limits.usage.fold_record(sequence, record)
+
+    @rule(index=INDEXES, symbol=st.sampled_from(SYMBOLS), count=st.integers(1, 9))
+    def read_market(self, index: int, symbol: str, count: int) -> None:
+        instance = self.instances[index]
+        read = instance.market_read[symbol]
+        for sequence in range(read + 1, min(read + count, len(self.market[symbol])) + 1):
+            instance.market_read[symbol] = sequence
+            tell(instance.limits, symbol, sequence, self.market[symbol][sequence - 1])
+
+    @rule(index=INDEXES)
+    def restart(self, index: int) -> None:
+        """A new instance reads what the bucket holds, and the last message of each subject of the market."""
+        instance = self.instances[index] = Instance(self.instances[index].skew)
+        self.fold_everything(instance)
+
+    def fold_everything(self, instance: Instance) -> None:
+        usage = instance.limits.usage
+        for sequence, record, _ in sorted(self.bucket.keys.values(), key=lambda kept: kept[0]):
+            usage.fold_record(sequence, record)
+        instance.bucket_read = len(self.bucket.log)
+        usage.skip_to(instance.bucket_read)
+        for symbol, log in self.market.items():
+            instance.market_read[symbol] = len(log)
+            last = {isinstance(message, list): sequence for sequence, message in enumerate(log, 1)}
+            for sequence in sorted(last.values()):
+                tell(instance.limits, symbol, sequence, log[sequence - 1])
+
+    @rule(seconds=st.sampled_from([0.3, 0.3, 1.5, 1.5, 29, 40]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.bucket.age(self.now)
+
+    # --- clients and exchanges ------------------------------------------------------------------------------------
+
+    @rule(
+        index=INDEXES,
+        news=NEWS,
+        symbol=st.sampled_from(SYMBOLS),
+        name=NAMES,
+        bid=st.sampled_from([0, 4, LIMIT]),
+        ask=st.sampled_from([3, LIMIT]),
+    )
+    def reserve(self, index: int, news: str, symbol: str, name: int, bid: int, ask: int) -> None:
+        instance = self.instance(index, news)
+        quote_id = f"{symbol}-{name}"
+        request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
+        try:
+            decision = instance.limits.reserve(request, self.now + instance.skew)
+        except Refused:
+            assert instance.limits.usage.record(ids.reservation_id(quote_id)) is not None
+            return
+        current = instance.limits.usage.head == len(self.bucket.log)
+        if decision.write is None:
+            if current and decision.answer.outcome != "rejected":
+                assert as_first(decision.answer) == as_first(self.first[quote_id])
+        elif self.write(instance, decision.write):
+            assert current
+            self.first[quote_id] = decision.answer
+
+    @rule(
+        index=INDEXES,
+        news=NEWS,
+        symbol=st.sampled_from(SYMBOLS),
+        name=NAMES,
+        age=st.sampled_from(["newer", "newer", "newest", "equal"]),
+        quantity=st.sampled_from([1, LIMIT, LIMIT]),
+    )
+    def activate(self, index: int, news: str, symbol: str, name: int, age: str, quantity: int) -> None:
+        """An exchange is about to make a quote active, at most at what was granted."""
+        instance = self.instance(index, news)
+        record = instance.limits.usage.record(ids.reservation_id(f"{symbol}-{name}"))
+        version, attempt = self.truth[symbol].version
+        if age != "equal" or attempt == 0:
+            version, attempt = version + (2 if age == "newest" else 1), 1
+        self.tokens += 1
+        request = Activate(
+            reservation_id=ids.reservation_id(f"{symbol}-{name}"),
+            quote_id=f"{symbol}-{name}",
+            symbol=symbol,
+            position_version=version,
+            attempt=attempt,
+            bid_quantity=min(quantity, record.granted_bid_quantity) if record else quantity,
+            ask_quantity=min(quantity, record.granted_ask_quantity) if record else quantity,
+            activation=f"token-{self.tokens}",
+        )
+        try:
+            decision = instance.limits.activate(request, self.now + instance.skew)
+        except Refused:
+            return
+        if self.write(instance, decision.write):
+            self.activations.append(Activation(request, decision.answer.expires_at))
+
+    @rule(index=INDEXES, symbol=st.sampled_from(SYMBOLS), name=NAMES, quantity=st.sampled_from([4, LIMIT]))
+    def make(self, index: int, symbol: str, name: int, quantity: int) -> None:
+        """A quote goes all its way at once."""
+        self.reserve(index, "all", symbol, name, quantity, quantity)
+        before = len(self.activations)
+        self.activate(index, "all", symbol, name, "newer", LIMIT)
+        if len(self.activations) > before:
+            self.quote(before)
+
+    @rule(pick=st.integers(0, 20))
+    def quote(self, pick: int) -> None:
+        """An exchange appends a quote event: only one that is newer than the latest, and not past its time."""
+        if not self.activations:
+            return
+        activation = self.activations[pick % len(self.activations)]
+        request, latest = activation.request, self.truth[activation.request.symbol]
+        if (request.position_version, request.attempt) <= latest.version or self.now >= activation.expires_at:
+            return
+        self.activations.remove(activation)
+        event = quote_activated(
+            request.symbol,
+            quote_id=request.quote_id,
+            position_version=request.position_version,
+            attempt=request.attempt,
+            bid_quantity=request.bid_quantity,
+            ask_quantity=request.ask_quantity,
+            activated_at=self.now,
+            expires_at=activation.expires_at,
+        )
+        self.append_market(request.symbol, event)
+
+    @rule(pick=st.integers(0, 20), index=INDEXES, news=NEWS)
+    def give_back(self, pick: int, index: int, news: str) -> None:
+        """An exchange, whatever its reason, will not append its quote event."""
+        if not self.activations:
+            return
+        activation = self.activations.pop(pick % len(self.activations))
+        instance = self.instance(index, news)
+        request = GiveBack(reservation_id=activation.request.reservation_id, activation=activation.request.activation)
+        try:
+            decision = instance.limits.give_back(request)
+        except Refused:
+            assert instance.limits.usage.record(request.reservation_id) is None
+            return
+        self.write(instance, decision.write)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), bid=st.integers(0, 4), ask=st.integers(0, LIMIT))
+    def trade(self, symbol: str, bid: int, ask: int) -> None:
+        """Orders take from the active quote."""
+        latest = self.truth[symbol]
+        bid, ask = min(bid, latest.remaining_bid), min(ask, latest.remaining_ask)
+        if latest.standing(self.now) != "active" or not (bid or ask):
+            return
+        number, left_bid, left_ask = latest.fill_number, latest.remaining_bid, latest.remaining_ask
+        fills = []
+        for side, quantity in (("sell", bid), ("buy", ask)):
+            if quantity:
+                number += 1
+                left_bid -= quantity if side == "sell" else 0
+                left_ask -= quantity if side == "buy" else 0
+                assert latest.event is not None
+                fills.append(
+                    recorded_fill(
+                        symbol,
+                        number,
+                        side=side,
+                        quantity=quantity,
+                        quote_id=latest.event.quote_id,
+                        remaining_bid_quantity=left_bid,
+                        remaining_ask_quantity=left_ask,
+                    )
+                )
+        self.append_market(symbol, fills)
+
+    @rule(symbol=st.sampled_from(SYMBOLS))
+    def withdraw(self, symbol: str) -> None:
+        event = self.truth[symbol].event
+        if isinstance(event, QuoteActivated):
+            self.append_market(
+                symbol,
+                QuoteWithdrawn(
+                    symbol=symbol,
+                    quote_id=event.quote_id,
+                    reservation_id=event.reservation_id,
+                    position_version=event.position_version,
+                    attempt=event.attempt,
+                    withdrawn_at=self.now,
+                ),
+            )
+
+    @rule(index=INDEXES, news=NEWS, symbol=st.sampled_from(SYMBOLS), name=NAMES)
+    def release(self, index: int, news: str, symbol: str, name: int) -> None:
+        instance = self.instance(index, news)
+        try:
+            decision = instance.limits.release(ids.reservation_id(f"{symbol}-{name}"))
+        except Refused:
+            return
+        self.write(instance, decision.write)
+
+    @rule(
+        index=INDEXES,
+        news=NEWS,
+        symbol=st.sampled_from(SYMBOLS),
+        name=NAMES,
+        side=st.sampled_from(["buy", "sell"]),
+        quantity=st.integers(1, 4),
+        number=st.integers(1, 4),
+    )
+    def apply_fill(self, index: int, news: str, symbol: str, name: int, side: str, quantity: int, number: int) -> None:
+        instance = self.instance(index, news)
+        told = fill(fill_id=f"told-{number}", symbol=symbol, quote_id=f"{symbol}-{name}", side=side, quantity=quantity)
+        reservation_id = ids.reservation_id(f"{symbol}-{name}")
+        before = instance.limits.usage.record(reservation_id)
+        try:
+            decision = instance.limits.apply_fill(reservation_id, told, self.now + instance.skew)
+        except Refused:
+            return
+        if decision.write is not None:
+            assert before is not None
+            assert told.fill_id not in before.applied_fills
+        self.write(instance, decision.write)
+
+    @rule(index=INDEXES, news=NEWS, pick=st.integers(0, 20))
+    def tidy(self, index: int, news: str, pick: int) -> None:
+        instance = self.instance(index, news)
+        untidy = instance.limits.untidy(self.now + instance.skew)
+        if untidy:
+            before = instance.limits.usage.total
+            name = untidy[pick % len(untidy)]
+            record = instance.limits.usage.record(name)
+            assert record is not None
+            write = instance.limits.tidy(name, self.now + instance.skew).write
+            assert write is not None
+            if self.write(instance, write) and write.record.state != "expired":
+                assert instance.limits.usage.total == before
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    def active(self) -> list[SymbolMarket]:
+        return [latest for latest in self.truth.values() if latest.standing(self.now) == "active"]
+
+    @invariant()
+    def active_quotes_never_exceed_the_limit(self) -> None:
+        assert sum(latest.remaining_bid for latest in self.active()) <= LIMIT
+        assert sum(latest.remaining_ask for latest in self.active()) <= LIMIT
+
+    @invariant()
+    def every_active_quote_has_its_own_active_reservation(self) -> None:
+        for latest in self.active():
+            assert latest.event is not None
+            if not (latest.remaining_bid or latest.remaining_ask):
+                continue
+            _, record, _ = self.bucket.keys[latest.event.reservation_id]
+            assert record.state == "active"
+            assert version_of(record) == latest.version
+            assert latest.remaining_bid <= record.reserved_bid_quantity
+            assert latest.remaining_ask <= record.reserved_ask_quantity
+
+    @invariant()
+    def usage_never_exceeds_the_limit(self) -> None:
+        instance = Instance(timedelta(0))
+        self.fold_everything(instance)
+        assert max(instance.limits.usage.total) <= LIMIT
+
+    @invariant()
+    def usage_is_what_a_fold_from_scratch_says(self) -> None:
+        """The total is kept up by differences: it must stay what its parts sum up to."""
+        for instance in self.instances:
+            usage = instance.limits.usage
+            views = [usage.view(record) for record in usage.records]
+            for side, total in (("bid", usage.total.bid), ("ask", usage.total.ask)):
+                largest = dict.fromkeys(SYMBOLS, 0)
+                for view in views:
+                    quantity = getattr(view, f"reserved_{side}_quantity")
+                    largest[view.symbol] = max(largest[view.symbol], quantity)
+                assert total == sum(largest.values())
+
+    def teardown(self) -> None:
+        """Nobody does anything any more: time alone brings all capacity back, on every instance."""
+        self.now += LIFETIME + GRACE + timedelta(seconds=2)
+        self.bucket.age(self.now)
+        for index, instance in enumerate(self.instances):
+            self.read_bucket(index, len(self.bucket.log), skip=False)
+            assert instance.limits.usage.total == (0, 0)
+            request = ReservationRequest(quote_id="AAA-9", symbol="AAA", bid_quantity=LIMIT, ask_quantity=LIMIT)
+            assert instance.limits.reserve(request, self.now).answer.outcome == "granted"
+
+
+def fold_market(market: SymbolMarket, sequence: int, message: QuoteEvent | list[RecordedFill]) -> None:
+    if isinstance(message, list):
+        market.apply_fills(sequence, message)
+    else:
+        market.apply_quote(sequence, message)
+
+
+def tell(limits: Limits, symbol: str, sequence: int, message: QuoteEvent | list[RecordedFill]) -> None:
+    if isinstance(message, list):
+        limits.usage.fold_fills(symbol, sequence, message)
+    else:
+        limits.usage.fold_quote(symbol, sequence, message)
+
+
+def as_first(answer: ReservationAnswer) -> ReservationAnswer:
+    """An answer without what may change about it: how the reservation stands now."""
+    assert answer.reservation is not None
+    return replace(answer, reservation=replace(answer.reservation, state="active", activated_at=None))
+
+
+TestExposed = Exposed.TestCase
+TestExposed.settings = settings(
+    max_examples=100,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
