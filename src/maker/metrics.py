@@ -2,12 +2,12 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ACTIVATED = Counter("quotestream_maker_quotes_activated", "Quotes of this maker that the exchange made active.")
-RESERVATIONS = Counter("quotestream_maker_reservations", "Answers to reservation requests.", ["outcome"])
-RETRIES = Counter("quotestream_maker_retries", "Requests sent again, and attempts to be made again.", ["reason"])
+ACTIVATED = Counter("maker_quotes_activated", "Quotes of this maker that the exchange made active.")
+RESERVATIONS = Counter("maker_reservations", "Answers to reservation requests.", ["outcome"])
+RETRIES = Counter("maker_retries", "Requests sent again, and attempts to be made again.", ["reason"])
 REQUOTE = Histogram(
-    "quotestream_maker_requote_seconds",
+    "maker_requote_seconds",
     "From the arrival of a position update until the quote made from it is active.",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
-QUOTING = Gauge("quotestream_maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
+QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
