@@ -72,7 +72,7 @@ async def test_pause_and_resume_answer_with_the_status(client: httpx.AsyncClient
 
 async def test_health_and_metrics_are_served(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health")).json()["ready"] is True
-    assert "quotestream_maker_symbols_quoting 2.0" in (await client.get("/metrics")).text
+    assert "maker_symbols_quoting 2.0" in (await client.get("/metrics")).text
 
 
 async def test_without_a_broker_everything_is_answered_and_pausing_is_not_confirmed(

@@ -59,14 +59,14 @@ async def test_a_new_position_is_quoted_at_its_own_prices(place: Marketplace) ->
     await place.open()
     running = await quoting(place)
     flat = await place.quoted("AAA", "AAA-v0-a1")
-    measured = REGISTRY.get_sample_value("quotestream_maker_requote_seconds_count") or 0
+    measured = REGISTRY.get_sample_value("maker_requote_seconds_count") or 0
     await place.move("AAA", 3, net_quantity=5)
     long = await place.quoted("AAA", "AAA-v3-a1")
     assert long.bid_price < flat.bid_price
     assert long.ask_price < flat.ask_price
     await eventually(lambda: running.on("AAA").quote_id == "AAA-v3-a1")
     assert (running.on("AAA").position_version, running.on("AAA").net_quantity) == (3, 5)
-    assert REGISTRY.get_sample_value("quotestream_maker_requote_seconds_count") == measured + 1
+    assert REGISTRY.get_sample_value("maker_requote_seconds_count") == measured + 1
     assert place.fold("BBB").version == (0, 1)
 
 
@@ -412,7 +412,7 @@ async def test_the_gauge_counts_symbols_with_a_live_quote(place: Marketplace) ->
     await place.open()
     running = await quoting(place)
     running.maker.count()
-    assert REGISTRY.get_sample_value("quotestream_maker_symbols_quoting") == 2
+    assert REGISTRY.get_sample_value("maker_symbols_quoting") == 2
 
 
 # --- what the tests ask of other services -------------------------------------------------------------------------
