@@ -4,12 +4,13 @@ A process that starts is busy for a moment, and one whose neighbour restarts wai
 news until it lasts.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from stack.phases import Condition, Phase, all_fine
 
-PATIENCE = {Phase.STARTING: 10.0, Phase.WAITING: 3.0}
+PATIENCE = {Phase.STARTING: math.inf, Phase.SILENT: 3.0, Phase.WAITING: 3.0}
 """Seconds that a phase must last to be told. The others are told at once."""
 
 _Key = tuple[Phase, int, tuple[str, ...]]
@@ -30,7 +31,7 @@ class Narrator:
 
     def __init__(self) -> None:
         self._memories: dict[str, _Memory] = {}
-        self._all_fine = False
+        self._news_since_fine = True
 
     def lines(self, conditions: Iterable[Condition], now: float) -> list[tuple[str, str]]:
         """What is new: (process name, message) each; the name is empty for what concerns the whole.
@@ -44,10 +45,10 @@ class Narrator:
             message = _news(self._memories.setdefault(name, _Memory()), condition, now)
             if message:
                 news.append((name, message))
-        fine = all_fine(found) if found else self._all_fine
-        if fine and not self._all_fine:
+        self._news_since_fine = self._news_since_fine or bool(news)
+        if self._news_since_fine and found and all_fine(found):
             news.append(("", "everything is ready"))
-        self._all_fine = fine
+            self._news_since_fine = False
         return news
 
 
@@ -74,8 +75,8 @@ def _message(memory: _Memory, condition: Condition) -> str:
             return f"ready, process {condition.pid}"
         case Phase.WAITING:
             return f"waits for {condition.told}"
-        case Phase.STARTING:
-            return f"still starting: {condition.told}" if condition.told else "still starting"
+        case Phase.STARTING | Phase.SILENT:
+            return condition.told
         case Phase.DOWN:
             return f"ended ({condition.told}) and is started again; `just logs {condition.program.name}` says why"
         case Phase.REFUSED | Phase.DONE | Phase.STOPPED:

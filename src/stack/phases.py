@@ -12,7 +12,8 @@ class Phase(Enum):
     """How a process is, in a word."""
 
     STOPPED = "stopped"
-    STARTING = "starting"  # it runs, and has not said how it is
+    STARTING = "starting"  # it runs since a moment ago, and has not said how it is
+    SILENT = "silent"  # it runs, and does not say how it is
     WAITING = "waiting"  # it runs, and says what it waits for
     READY = "ready"
     DONE = "done"  # it had one thing to do, and did it
@@ -21,6 +22,9 @@ class Phase(Enum):
 
 
 FINE = frozenset({Phase.READY, Phase.DONE})
+
+STARTUP = 15
+"""Seconds a process may take until it says how it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,14 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
     if process.statename not in ("STARTING", "RUNNING"):
         return _ended(program, process)
     uptime = max(0, process.now - process.start)
-    phase, told, waits_for = _running(program, process, answer)
-    return Condition(program, phase, process.pid, uptime, told, waits_for)
+    if program.health and answer is not None:
+        told = "; ".join(f"{name}: {reason}" for name, reason in answer.waiting_for.items())
+        phase = Phase.READY if answer.ready else Phase.WAITING
+        return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
+    if not program.health and not program.once and process.statename == "RUNNING":
+        return Condition(program, Phase.READY, process.pid, uptime)
+    silent = f"{program.health} does not answer" if program.health else "it is not done"
+    return Condition(program, Phase.STARTING if uptime < STARTUP else Phase.SILENT, process.pid, uptime, silent)
 
 
 def _ended(program: Program, process: ProcessInfo) -> Condition:
@@ -78,18 +88,6 @@ def _ended(program: Program, process: ProcessInfo) -> Condition:
     if process.exitstatus == REFUSED:
         return Condition(program, Phase.REFUSED, told=how)
     return Condition(program, Phase.DONE)
-
-
-def _running(program: Program, process: ProcessInfo, answer: Answer | None) -> tuple[Phase, str, tuple[str, ...]]:
-    if not program.health:
-        ready = process.statename == "RUNNING" and not program.once
-        return (Phase.READY if ready else Phase.STARTING), "", ()
-    if answer is None:
-        return Phase.STARTING, f"{program.health} does not answer", ()
-    if answer.ready:
-        return Phase.READY, "", ()
-    told = "; ".join(f"{name}: {reason}" for name, reason in answer.waiting_for.items())
-    return Phase.WAITING, told, tuple(answer.waiting_for)
 
 
 def all_fine(conditions: Iterable[Condition]) -> bool:

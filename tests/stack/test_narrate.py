@@ -26,6 +26,22 @@ def test_a_usual_start_is_one_line() -> None:
     assert messages(narrator, at(Phase.READY), 3) == []
 
 
+def test_a_process_that_falls_silent_is_told() -> None:
+    narrator = Narrator()
+    messages(narrator, at(Phase.READY), 0)
+    silent = at(Phase.SILENT, told="http://127.0.0.1:1/health does not answer")
+    assert messages(narrator, silent, 1) == []
+    assert messages(narrator, silent, 1 + PATIENCE[Phase.SILENT]) == ["http://127.0.0.1:1/health does not answer"]
+    assert messages(narrator, at(Phase.READY), 10) == ["ready again"]
+
+
+def test_a_fault_too_short_to_be_told_does_not_make_everything_ready_again() -> None:
+    narrator = Narrator()
+    narrator.lines(at(Phase.READY), 0)
+    assert narrator.lines(at(Phase.WAITING, waits_for=("nats",)), 1) == []
+    assert narrator.lines(at(Phase.READY), 2) == []
+
+
 def test_everything_is_ready_is_told_once_and_again_after_a_fault() -> None:
     narrator = Narrator()
     whole = ("", "everything is ready")

@@ -4,7 +4,7 @@ import pytest
 
 from stack.control import ProcessInfo
 from stack.observe import answer
-from stack.phases import Answer, Phase, all_fine, condition
+from stack.phases import STARTUP, Answer, Phase, all_fine, condition
 from stack.programs import REFUSED, Program
 
 SERVICE = Program("exchange", ("true",), health="http://127.0.0.1:1/health")
@@ -15,10 +15,10 @@ READY = Answer(ready=True)
 BUSY = Answer(ready=False, waiting_for={"nats": "not connected"})
 
 
-def process(state: str, exit_code: int = 0) -> ProcessInfo:
+def process(state: str, exit_code: int = 0, uptime: int = 5) -> ProcessInfo:
     """What supervisord says of a process that started five seconds ago."""
-    running = state in ("RUNNING", "STARTING")
-    return ProcessInfo(name="any", statename=state, pid=7 if running else 0, start=95, now=100, exitstatus=exit_code)
+    pid = 7 if state in ("RUNNING", "STARTING") else 0
+    return ProcessInfo(name="any", statename=state, pid=pid, start=100 - uptime, now=100, exitstatus=exit_code)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def process(state: str, exit_code: int = 0) -> ProcessInfo:
         (SERVICE, process("STOPPED"), READY, Phase.STOPPED),
         (SERVICE, process("STARTING"), None, Phase.STARTING),
         (SERVICE, process("RUNNING"), None, Phase.STARTING),
+        (SERVICE, process("RUNNING", uptime=STARTUP), None, Phase.SILENT),
         (SERVICE, process("RUNNING"), BUSY, Phase.WAITING),
         (SERVICE, process("RUNNING"), READY, Phase.READY),
         (SERVICE, process("STARTING"), READY, Phase.READY),
@@ -38,6 +39,7 @@ def process(state: str, exit_code: int = 0) -> ProcessInfo:
         (SILENT, process("STARTING"), None, Phase.STARTING),
         (SILENT, process("RUNNING"), None, Phase.READY),
         (ONCE, process("RUNNING"), None, Phase.STARTING),
+        (ONCE, process("RUNNING", uptime=STARTUP), None, Phase.SILENT),
         (ONCE, process("EXITED", 0), None, Phase.DONE),
         (ONCE, process("EXITED", REFUSED), None, Phase.REFUSED),
         (ONCE, process("EXITED", 1), None, Phase.DOWN),
