@@ -135,7 +135,7 @@ async def _patiently(connection: Connection, declared: dict[str, Any]) -> str | 
         except (nats_errors.Error, TimeoutError) as error:
             log.debug("waiting for JetStream", stream=declared["name"], error=repr(error))
         except api.ApiError as error:
-            if error.code < 500:
+            if error.code < 500 or error.err_code == api.INSUFFICIENT_STORAGE:
                 raise TopologyRefused(f"stream {declared['name']}: {error}") from error
         await asyncio.sleep(0.2)
 

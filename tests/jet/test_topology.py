@@ -42,3 +42,10 @@ async def test_what_the_broker_cannot_change_is_refused_with_both_values(broker:
     await api.request(broker.connection, "STREAM.CREATE.POSITIONS", memory, dict)
     with pytest.raises(TopologyRefused, match=r"'memory' → 'file'"):
         await topology.prepare(broker.connection, shape_of(broker.market))
+
+
+async def test_more_than_the_store_may_hold_is_refused_at_once(broker: Broker) -> None:
+    await topology.remove(broker.connection, ["MARKET-0"])
+    shape = dataclasses.replace(shape_of(broker.market), max_bytes=100 * 1024**3)
+    with pytest.raises(TopologyRefused, match="storage"):
+        await topology.prepare(broker.connection, shape, timeout=5)
