@@ -64,6 +64,7 @@ export class Line {
     const find = (selector) => this.node.querySelector(selector);
     const text = (selector) => new Text(find(selector));
     find(".symbol").textContent = symbol;
+    find(".symbol").title = symbol;
     this.netCell = find(".net");
     this.net = text(".net .value");
     this.netBar = new Bar(find(".net i"));
