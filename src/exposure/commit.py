@@ -94,6 +94,7 @@ class Committer:
         self._replies: set[asyncio.Future[Any]] = set()
         self._untidy: dict[str, None] = {}
         self._arrived = asyncio.Event()
+        self._closing = False
         self._instance = secrets.token_hex(6)
         self._appends = itertools.count(1)
 
@@ -104,6 +105,8 @@ class Committer:
             Refused: by the decision; UNAVAILABLE; OVERLOADED; OUTCOME_UNKNOWN: not known in time, the commit goes on.
         """
         self._check()
+        if self._closing:
+            raise Refused(Refusal.UNAVAILABLE, "stopping")
         if len(self._waiting) >= MAX_WAITING:
             raise Refused(Refusal.OVERLOADED, f"{MAX_WAITING} decisions are waiting")
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
@@ -123,7 +126,8 @@ class Committer:
         self._arrived.set()
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every decision that was asked for is known, or for so long."""
+        """Take no more requests, and wait until every decision asked for is known, or for so long."""
+        self._closing = True
         if self._replies:
             await asyncio.wait(self._replies, timeout=seconds)
 

@@ -83,7 +83,6 @@ class ExposureService:
         self._committer = Committer(connection, self.limits, clock, self._check)
         self._clock = clock
         self._market_moves = Moves()
-        self._stopping = False
         self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
         self._tails = {shard: _market_tail(connection, shard) for shard in range(market.shards)}
         self._unseen = set(self._tails)
@@ -108,7 +107,6 @@ class ExposureService:
 
     async def stop(self) -> None:
         """Take no more requests, and let what is under way be known."""
-        self._stopping = True
         await self._committer.settle(STOP_PATIENCE)
 
     # --- requests -------------------------------------------------------------------------------------------------
@@ -183,8 +181,6 @@ class ExposureService:
         Raises:
             Refused: UNAVAILABLE.
         """
-        if self._stopping:
-            raise Refused(Refusal.UNAVAILABLE, "stopping")
         if self._unseen:
             raise Refused(Refusal.UNAVAILABLE, "the market log was not read to its end yet")
         if not self._bucket.current:

@@ -1,17 +1,31 @@
-"""A limit with its two logs in memory, for tests that speak of decisions and not of brokers."""
+"""A limit with its two logs in memory, and exposure instances on the real broker."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import TracebackType
 from typing import TypeVar
 
+import msgspec
+
 from exposure.limits import Decision, Limits
+from exposure.service import ExposureService, ExposureSettings
+from jet import journal
+from jet.connection import Connection
+from runtime.clock import Clock, utc_now
+from runtime.health import Health
+from runtime.settings import Market, Stack
+from support.broker import Broker
 from support.builders import NOW, quote_activated, recorded_fill
-from wire import ids
+from support.waiting import eventually
+from wire import ids, subjects
 from wire.messages import (
     Activate,
     Fill,
     GiveBack,
+    QuoteEvent,
     QuoteWithdrawn,
+    RecordedFill,
     Reservation,
     ReservationAnswer,
     ReservationRequest,
@@ -20,6 +34,36 @@ from wire.messages import (
 LIFETIME = timedelta(seconds=30)
 GRACE = timedelta(seconds=2)
 A = TypeVar("A")
+
+
+class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exposure`
+    """An exposure instance that runs, and is ready, until the end of the block."""
+
+    def __init__(self, broker: Broker, market: Market | None = None, clock: Clock = utc_now) -> None:
+        self.health = Health("exposure", "nats", "reservations", "market")
+        settings = ExposureSettings(market=market or broker.market, stack=Stack(nats_url=broker.url))
+        connection = Connection(broker.url, "exposure", self.health)
+        self.service = ExposureService(settings, connection, self.health, clock)
+
+    async def __aenter__(self) -> ExposureService:
+        self.task = asyncio.create_task(self.service.run())
+        await eventually(lambda: self.health.ready or self.task.done())
+        return self.service
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        if not self.task.cancelled() and (failure := self.task.exception()) is not None:
+            raise failure
+
+
+async def append_market(broker: Broker, symbol: str, message: QuoteEvent | list[RecordedFill]) -> None:
+    """Append to a symbol's market log, as an exchange would."""
+    shard = subjects.shard_of(symbol, broker.market.shards)
+    subject = subjects.fills(shard, symbol) if isinstance(message, list) else subjects.quotes(shard, symbol)
+    await journal.put(broker.connection, subjects.market_stream(shard), subject, msgspec.json.encode(message))
 
 
 @dataclass

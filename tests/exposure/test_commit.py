@@ -1,0 +1,160 @@
+"""The one writer: lost compares, heads that cannot be folded up to, what it refuses, how it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from exposure import commit
+from exposure.commit import STREAM, Committer, Moves
+from exposure.limits import Decision, Limits
+from jet import api, journal
+from runtime.clock import utc_now
+from support.broker import Broker
+from support.builders import reservation_request
+from support.exposure import GRACE, LIFETIME
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import ReservationAnswer
+
+OTHER = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "other-r")
+
+
+class Writer:
+    """A committer that runs, on a fold that nobody follows the bucket for."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.limits = Limits(100, LIFETIME, GRACE, ["AAA", "BBB"])
+        self.refuse: Refused | None = None
+        self.committer = Committer(broker.connection, self.limits, utc_now, self.check)
+
+    def check(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+
+    async def reserve(self, quote_id: str = "q") -> Decision[ReservationAnswer]:
+        request = reservation_request(quote_id=quote_id)
+        return await self.committer.decide(lambda now: self.limits.reserve(request, now))
+
+
+@pytest.fixture
+async def writer(broker: Broker) -> AsyncIterator[Writer]:
+    """A writer, running."""
+    made = Writer(broker)
+    task = asyncio.create_task(made.committer.run())
+    yield made
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def written_by_another(broker: Broker) -> int:
+    """Another writer moves the head. Returns where to."""
+    return await journal.put(broker.connection, STREAM, OTHER, b"")
+
+
+async def refusal_of(writer: Writer) -> Refusal:
+    """Which refusal a request to reserve ends in."""
+    with pytest.raises(Refused) as refused:
+        await writer.reserve()
+    return refused.value.refusal
+
+
+async def test_a_write_is_folded_before_it_is_answered(writer: Writer) -> None:
+    await writer.reserve()
+    assert writer.limits.usage.head == 1
+    assert writer.limits.usage.total == (10, 10)
+
+
+async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broker: Broker, writer: Writer) -> None:
+    head = await written_by_another(broker)
+    asked = asyncio.create_task(writer.reserve())
+    lost = commit.CONFLICTS._value.get()
+    await eventually(lambda: commit.CONFLICTS._value.get() > lost)
+    assert not asked.done()
+    writer.limits.usage.fold_marker(head, "other-r", aged=False)
+    writer.committer.moves.tell()
+    assert (await asked).answer.outcome == "granted"
+    assert writer.limits.usage.head == head + 1
+
+
+async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
+    broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "CATCH_UP", 0.3)
+    await written_by_another(broker)
+    assert await refusal_of(writer) is Refusal.UNAVAILABLE
+
+
+async def test_a_head_whose_messages_are_gone_is_skipped_to(broker: Broker, writer: Writer) -> None:
+    """A bucket's last sequence outlives its last message: nobody can fold up to it."""
+    head = await written_by_another(broker)
+    await api.request(broker.connection, f"STREAM.PURGE.{STREAM}", None, dict)
+    assert (await writer.reserve()).answer.outcome == "granted"
+    assert writer.limits.usage.head == head + 1
+
+
+async def test_what_the_broker_will_never_take_is_refused(broker: Broker, writer: Writer) -> None:
+    info = await api.stream_info(broker.connection, STREAM)
+    await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**info.config, "max_msg_size": 10}, dict)
+    assert await refusal_of(writer) is Refusal.UNAVAILABLE
+    await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**info.config, "max_msg_size": -1}, dict)
+    assert (await writer.reserve()).answer.outcome == "granted"
+
+
+async def test_nothing_is_decided_while_the_check_refuses(broker: Broker, writer: Writer) -> None:
+    writer.refuse = Refused(Refusal.UNAVAILABLE, "stale")
+    assert await refusal_of(writer) is Refusal.UNAVAILABLE
+    assert (await api.stream_info(broker.connection, STREAM)).state.last_seq == 0
+
+
+async def test_too_many_waiting_decisions_are_refused(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit, "MAX_WAITING", 2)
+    outcomes = await asyncio.gather(*(writer.reserve(f"q{n}") for n in range(6)), return_exceptions=True)
+    refusals = [outcome.refusal for outcome in outcomes if isinstance(outcome, Refused)]
+    assert refusals == [Refusal.OVERLOADED] * 4
+
+
+async def test_a_caller_who_waited_too_long_is_told_so_and_the_commit_goes_on(
+    broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "DEADLINE", 0.0)
+    assert await refusal_of(writer) is Refusal.OUTCOME_UNKNOWN
+    monkeypatch.undo()
+    assert (await writer.reserve("next")).answer.outcome == "granted"
+
+
+async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: Writer) -> None:
+    asked = [asyncio.create_task(writer.reserve(f"q{n}")) for n in range(20)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    await writer.committer.settle(5)
+    assert {task.result().answer.outcome for task in asked} == {"granted"}
+    assert await refusal_of(writer) is Refusal.UNAVAILABLE
+
+
+async def test_tidying_writes_what_is_behind_and_no_more(broker: Broker, writer: Writer) -> None:
+    reservation = (await writer.reserve()).answer.reservation
+    assert reservation is not None
+    late = utc_now() - timedelta(hours=1)
+    record = writer.limits.usage.record(reservation.reservation_id)
+    assert record is not None
+    overdue = msgspec.structs.replace(record, expires_at=late)
+    writer.limits.usage.fold_record(2, overdue)
+    writer.limits.usage.head = 1
+    writer.committer.tidy([reservation.reservation_id, "unknown"])
+    await eventually(lambda: writer.limits.usage.total == (0, 0))
+    writer.committer.tidy([reservation.reservation_id])
+    await writer.reserve("next")
+    assert (await api.stream_info(broker.connection, STREAM)).state.last_seq == 3
+
+
+async def test_whoever_waits_for_a_move_hears_of_the_next_one() -> None:
+    moves = Moves()
+    moves.tell()
+    assert not await moves.wait(0.01)
+    waiting = [asyncio.create_task(moves.wait(5)) for _ in range(2)]
+    await asyncio.sleep(0)
+    moves.tell()
+    assert await asyncio.gather(*waiting) == [True, True]

@@ -1,0 +1,372 @@
+"""The exposure service on a real broker: several instances, one limit; time alone frees what nobody uses."""
+
+import asyncio
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from exposure import commit
+from exposure.commit import STREAM
+from exposure.service import ExposureService
+from jet import api, journal, rpc
+from jet.tail import FromSequence, Tail
+from runtime.clock import utc_now
+from support.broker import Broker, NatsServer
+from support.builders import (
+    fill,
+    instrument,
+    market,
+    quote_activated,
+    recorded_fill,
+    reservation_request,
+)
+from support.exposure import append_market, running
+from support.waiting import eventually
+from wire import ids, subjects
+from wire.errors import Refusal, Refused
+from wire.messages import (
+    Activate,
+    Exposure,
+    GiveBack,
+    QuoteActivated,
+    ReleaseReservation,
+    Reservation,
+    ReservationAnswer,
+    ReservationRecord,
+    UsageRequest,
+)
+from wire.subjects import Rpc
+
+LONG = market(quote_ttl=30.0)
+
+
+def activation(symbol: str = "AAA", attempt: int = 1, by: str = "one", **changes: int) -> Activate:
+    """An exchange's request for the quote of `reservation_request`."""
+    quote_id = ids.quote_id(symbol, 0, attempt)
+    return Activate(
+        reservation_id=ids.reservation_id(quote_id),
+        quote_id=quote_id,
+        symbol=symbol,
+        position_version=0,
+        attempt=attempt,
+        bid_quantity=changes.get("bid", 10),
+        ask_quantity=changes.get("ask", 10),
+        activation=by,
+    )
+
+
+def quoted(symbol: str = "AAA", attempt: int = 1) -> QuoteActivated:
+    """The quote event that follows such an activation."""
+    return quote_activated(symbol, attempt=attempt, activated_at=utc_now())
+
+
+def used(exposure: ExposureService) -> tuple[int, int]:
+    """Lots in use: bid, ask."""
+    usage = exposure.exposure()
+    return usage.bid.used, usage.ask.used
+
+
+async def record(broker: Broker, reservation_id: str = "AAA-v0-a1-r") -> ReservationRecord | None:
+    """A key's value as the bucket has it; None if the key is gone."""
+    subject = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
+    message = await journal.last_message(broker.connection, STREAM, subject)
+    return msgspec.json.decode(message.payload, type=ReservationRecord) if message and message.payload else None
+
+
+async def refusal_of(asked: object) -> Refusal:
+    """Which refusal an awaitable ends in."""
+    with pytest.raises(Refused) as refused:
+        await asked  # type: ignore[misc] # whatever is awaited
+    return refused.value.refusal
+
+
+async def test_a_grant_is_in_the_bucket_when_it_is_answered(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        decision = await exposure.reserve(reservation_request())
+        stored = await record(broker)
+        assert stored is not None
+        assert stored.reservation == decision.answer.reservation
+        assert decision.write is not None
+        assert used(exposure) == (10, 10)
+
+
+async def test_grants_are_reduced_and_rejected_by_the_limit(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request("AAA", bid_quantity=95, ask_quantity=100))
+        reduced = (await exposure.reserve(reservation_request("BBB"))).answer
+        assert (reduced.outcome, reduced.reason) == ("reduced", "bid_and_ask_limit")
+        rejected = (await exposure.reserve(reservation_request("BBB", quote_id="q", bid_quantity=0))).answer
+        assert (rejected.outcome, rejected.reason, rejected.reservation) == ("rejected", "ask_limit", None)
+        assert await record(broker, "q-r") is None
+
+
+async def test_the_same_request_at_once_through_two_instances_is_granted_once(broker: Broker) -> None:
+    async with running(broker, LONG) as one, running(broker, LONG) as other:
+        decisions = await asyncio.gather(*(each.reserve(reservation_request()) for each in (one, other, one, other)))
+        assert len({msgspec.json.encode(decision.answer) for decision in decisions}) == 1
+        assert sum(decision.write is not None for decision in decisions) == 1
+
+
+async def test_two_instances_never_grant_more_than_the_limit(broker: Broker) -> None:
+    """Thirty symbols that want 20 lots each, twice over, through two instances at once."""
+    symbols = [f"S{number:02}" for number in range(30)]
+    many = market(quote_ttl=30.0, symbols={symbol: instrument() for symbol in symbols})
+    async with running(broker, many) as one, running(broker, many) as other:
+        requests = [
+            reservation_request(symbol, quote_id=f"{symbol}-{number}", bid_quantity=20, ask_quantity=20)
+            for number in (1, 2)
+            for symbol in symbols
+        ]
+        answers = await asyncio.gather(
+            *(instance.reserve(request) for request in requests for instance in (one, other))
+        )
+        granted = [decision.answer.reservation for decision in answers if decision.answer.reservation]
+        assert {reservation.symbol for reservation in granted} == {
+            reservation.symbol for reservation in one.exposure().reservations
+        }
+        await eventually(lambda: one.exposure() == other.exposure())
+        assert used(one) == (100, 100)
+
+
+async def test_an_instance_takes_over_where_the_last_one_ended(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request("AAA"))
+        await exposure.activate(activation("AAA"))
+        await exposure.reserve(reservation_request("BBB", bid_quantity=3))
+        await append_market(broker, "AAA", quoted())
+        await append_market(broker, "AAA", [recorded_fill(remaining_ask_quantity=4)])
+        await eventually(lambda: used(exposure) == (13, 14))
+        before = exposure.exposure()
+    async with running(broker, LONG) as exposure:
+        assert exposure.exposure() == before
+        assert (await exposure.reserve(reservation_request("BBB", bid_quantity=3))).write is None
+
+
+async def test_time_alone_frees_what_nobody_uses(broker: Broker) -> None:
+    brief = market(quote_ttl=1.0, grace=0.1)
+    async with running(broker, brief) as exposure:
+        await exposure.reserve(reservation_request())
+        await eventually(lambda: used(exposure) == (0, 0))
+        assert exposure.reservation("AAA-v0-a1-r").state == "expired"
+        assert await record(broker) is None
+
+
+async def test_a_newer_quote_frees_the_older_ones_lots(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        await append_market(broker, "AAA", quoted())
+        second = reservation_request(quote_id="AAA-v0-a2", bid_quantity=4, ask_quantity=4)
+        await exposure.reserve(second)
+        await exposure.activate(activation(attempt=2, bid=4, ask=4))
+        assert used(exposure) == (10, 10)
+        await append_market(broker, "AAA", quoted(attempt=2))
+        await eventually(lambda: used(exposure) == (4, 4))
+
+
+async def test_the_bucket_is_told_what_is_left_and_what_ended(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure, running(broker, LONG):
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        await append_market(broker, "AAA", quoted())
+        await append_market(broker, "AAA", [recorded_fill(remaining_ask_quantity=4)])
+
+        async def told_what_is_left() -> bool:
+            stored = await record(broker)
+            return stored is not None and stored.reserved_ask_quantity == 4
+
+        await eventually(told_what_is_left)
+        await append_market(broker, "AAA", quoted(attempt=2))
+
+        async def told_the_end() -> bool:
+            stored = await record(broker)
+            return stored is not None and stored.state == "released"
+
+        await eventually(told_the_end)
+
+        async def gone() -> bool:
+            return await record(broker) is None
+
+        await eventually(gone)
+
+
+async def test_only_one_activation_can_be_given_back(broker: Broker) -> None:
+    async with running(broker, LONG) as one, running(broker, LONG) as other:
+        await one.reserve(reservation_request())
+        await one.activate(activation(by="first"))
+        await other.activate(activation(by="second"))
+        for by in ("first", "second"):
+            kept = await one.give_back(GiveBack(reservation_id="AAA-v0-a1-r", activation=by))
+            assert kept.state == "active"
+        await one.reserve(reservation_request("BBB"))
+        await one.activate(activation("BBB"))
+        given = await other.give_back(GiveBack(reservation_id="BBB-v0-a1-r", activation="one"))
+        assert given.state == "released"
+        assert used(other) == (10, 10)
+
+
+async def test_a_reported_fill_is_counted_once(broker: Broker) -> None:
+    async with running(broker, LONG) as one, running(broker, LONG) as other:
+        await one.reserve(reservation_request())
+        told = fill(quote_id="AAA-v0-a1", quantity=3)
+        answers = await asyncio.gather(*(each.apply_fill("AAA-v0-a1-r", told) for each in (one, other, one, other)))
+        assert [answer.reserved_ask_quantity for answer in answers] == [7, 7, 7, 7]
+
+
+async def test_a_fill_told_before_the_market_log_shows_it_is_waited_for(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        await append_market(broker, "AAA", quoted())
+        recorded = recorded_fill(remaining_ask_quantity=9)
+        waiting = asyncio.create_task(exposure.apply_fill("AAA-v0-a1-r", recorded.fill))
+        await eventually(lambda: exposure.limits.usage.market("AAA").event is not None)
+        assert not waiting.done()
+        await append_market(broker, "AAA", [recorded])
+        assert (await waiting).reserved_ask_quantity == 9
+
+
+async def test_a_fill_the_market_log_never_shows_is_refused(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exposure.service.FILL_PATIENCE", 0.1)
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        told = fill(quote_id="AAA-v0-a1")
+        assert await refusal_of(exposure.apply_fill("AAA-v0-a1-r", told)) is Refusal.FILL_NOT_RECORDED
+
+
+async def test_requests_over_the_broker_are_answered_as_over_http(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        connection = broker.connection
+
+        async def served() -> ReservationAnswer:
+            return await rpc.call(connection, Rpc.RESERVE, reservation_request(), ReservationAnswer)
+
+        answer = await eventually(served)
+        assert answer.outcome == "granted"
+        activated = await rpc.call(connection, Rpc.ACTIVATE, activation(), Reservation)
+        assert activated == exposure.reservation("AAA-v0-a1-r")
+        release = ReleaseReservation(reservation_id="AAA-v0-a1-r")
+        assert await refusal_of(rpc.call(connection, Rpc.RELEASE, release, Reservation)) is (
+            Refusal.RESERVATION_ACTIVATED
+        )
+        give_back = GiveBack(reservation_id="AAA-v0-a1-r", activation="one")
+        assert (await rpc.call(connection, Rpc.GIVE_BACK, give_back, Reservation)).state == "released"
+        assert await rpc.call(connection, Rpc.USAGE, UsageRequest(), Exposure) == exposure.exposure()
+
+
+async def test_nothing_is_decided_before_the_logs_were_read(broker: Broker) -> None:
+    instance = running(broker, LONG)
+    assert await refusal_of(instance.service.reserve(reservation_request())) is Refusal.UNAVAILABLE
+    with pytest.raises(Refused):
+        instance.service.exposure()
+    assert {part.name for part in instance.health.report().waiting_for} == {"nats", "reservations", "market"}
+
+
+async def test_an_unreadable_reservation_stops_decisions_until_it_is_gone(broker: Broker) -> None:
+    subject = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "odd-r")
+    async with running(broker, LONG) as exposure:
+        await journal.put(broker.connection, STREAM, subject, b'{"later": "version"}', ttl=1)
+
+        async def refused() -> bool:
+            try:
+                exposure.exposure()
+            except Refused as refusal:
+                return "odd-r" in refusal.detail
+            return False
+
+        await eventually(refused)
+        await eventually(lambda: exposure.exposure().bid.free == 100)
+
+
+async def test_a_market_message_that_cannot_be_read_hides_nothing_else(broker: Broker) -> None:
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        for subject in (subjects.quotes(shard, "AAA"), subjects.fills(shard, "AAA")):
+            await journal.put(broker.connection, subjects.market_stream(shard), subject, b"{")
+        await append_market(broker, "AAA", quoted(attempt=2))
+        await eventually(lambda: used(exposure) == (0, 0))
+
+
+async def test_while_the_broker_is_away_nothing_is_decided_and_afterwards_all_is(
+    own_broker: Broker, own_nats_server: NatsServer
+) -> None:
+    async with running(own_broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        own_nats_server.kill()
+
+        async def refuses() -> bool:
+            try:
+                exposure.exposure()
+            except Refused as refused:
+                return refused.refusal is Refusal.UNAVAILABLE
+            return False
+
+        await eventually(refuses)
+        assert await refusal_of(exposure.reserve(reservation_request("BBB"))) is Refusal.UNAVAILABLE
+        own_nats_server.start()
+        await eventually(lambda: used(exposure) == (10, 10), timeout=10)
+        assert (await exposure.reserve(reservation_request("BBB"))).answer.outcome == "granted"
+
+
+async def test_a_decision_whose_broker_goes_away_is_known_when_it_is_back(
+    own_broker: Broker, own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "DEADLINE", 0.3)
+    async with running(own_broker, LONG) as exposure:
+        await exposure.reserve(reservation_request("BBB"))
+        own_nats_server.kill()
+        asked = exposure.reserve(reservation_request())
+        assert await refusal_of(asked) is Refusal.OUTCOME_UNKNOWN
+        own_nats_server.start()
+        await eventually(lambda: used(exposure) == (20, 20), timeout=10)
+        again = await exposure.reserve(reservation_request())
+        assert (again.answer.outcome, again.write) == ("granted", None)
+
+
+async def test_tidying_writes_a_reservation_once_a_round_not_once_a_fill(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+        await append_market(broker, "AAA", quoted())
+        for number in range(1, 10):
+            await append_market(broker, "AAA", [recorded_fill(number=number, remaining_ask_quantity=10 - number)])
+
+        async def told() -> bool:
+            stored = await record(broker)
+            return stored is not None and stored.reserved_ask_quantity == 1
+
+        await eventually(told)
+        written = (await api.stream_info(broker.connection, STREAM)).state.last_seq
+        assert written <= 2 + 3
+
+
+async def test_a_reservation_that_landed_late_is_written_off(broker: Broker) -> None:
+    """Its key would live for as long as if it had landed in time, counted from when it did."""
+    late = market(quote_ttl=30.0, grace=0.1)
+
+    def slow() -> object:
+        return utc_now() - timedelta(seconds=60)
+
+    async with running(broker, late, slow) as exposure:  # type: ignore[arg-type] # a clock
+        await exposure.reserve(reservation_request())
+    async with running(broker, late) as exposure:
+        await eventually(lambda: used(exposure) == (0, 0))
+
+
+async def test_every_write_of_every_instance_is_in_the_bucket_under_its_own_key(broker: Broker) -> None:
+    """What the tail brings of the bucket is what the decisions were made on."""
+    async with running(broker, LONG) as one, running(broker, LONG) as other:
+        await asyncio.gather(
+            *(each.reserve(reservation_request(quote_id=f"q{n}")) for n in range(10) for each in (one, other))
+        )
+        tail = Tail(broker.connection, STREAM, [">"], FromSequence(1), name="test")
+        seen: list[str] = []
+        async for batch in tail.batches():
+            seen += [msgspec.json.decode(message.data, type=ReservationRecord).quote_id for message in batch]
+            if tail.current:
+                break
+        assert sorted(seen) == [f"q{n}" for n in range(10)]
