@@ -1,20 +1,19 @@
 """HTTP routes and the websocket of the ledger."""
 
-import asyncio
-from contextlib import suppress
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
 from litestar import Response, WebSocket, get, post, websocket
-from litestar.exceptions import WebSocketDisconnect
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 from prometheus_client import Gauge
 
 from ledger.service import Ledger
+from runtime import streaming
 from runtime.app import check_path
-from wire.errors import Problem, Refused
+from wire.errors import Problem
 from wire.messages import Fill, Position, Symbol
 
 DESCRIPTION = """
@@ -22,12 +21,9 @@ The authority on positions. Only committed positions are shown.
 
 The websocket `/positions/stream` sends text frames, each a JSON array of position updates: a position with `last_fill`,
 the fill that led to it. The first frame holds the position of every symbol; each one after it holds those that changed
-since, only the newest of each symbol, so a slow reader misses versions but never the latest. What a reader sends is
-ignored; one that makes no room for a frame within 5 seconds is disconnected.
+since, only the newest of each symbol, so a slow reader misses versions but never the latest. A reader has nothing to
+say: whatever it sends ends the connection. So does making no room for a frame within 5 seconds.
 """
-
-SEND_TIMEOUT = 5.0
-"""Seconds a reader of the stream may take to make room for the next frame before it is given up."""
 
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
 
@@ -76,40 +72,15 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
 
     @websocket("/positions/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
-        await socket.accept()
-        with READERS.track_inprogress():
-            # Whichever ends first ends the other: the reader leaves, or takes no more frames.
-            sending = asyncio.create_task(_send(socket, ledger))
-            leaving = asyncio.create_task(_left(socket))
-            try:
-                await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sending.cancel()
-                leaving.cancel()
-                await asyncio.gather(sending, leaving, return_exceptions=True)
+        await streaming.stream(socket, _frames(ledger), READERS)
 
     return [post_fill, get_positions, get_position, stream]
 
 
-async def _send(socket: WebSocket[Any, Any, Any], ledger: Ledger) -> None:
-    """Send all positions, then those that change, until the reader is gone or makes no room in time."""
+async def _frames(ledger: Ledger) -> AsyncGenerator[bytes, None]:
+    """All positions, then those that change."""
     with ledger.updates.subscribe() as changes:
-        try:
-            rows = ledger.snapshot()
-        except Refused as refused:
-            await socket.close(1013, refused.detail)
-            return
+        rows = ledger.snapshot()
         while True:
-            try:
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await socket.send_text(msgspec.json.encode(rows).decode())
-            except (TimeoutError, OSError, WebSocketDisconnect):
-                return
+            yield msgspec.json.encode(rows)
             rows = await changes.take()
-
-
-async def _left(socket: WebSocket[Any, Any, Any]) -> None:
-    """Wait until the reader leaves."""
-    with suppress(WebSocketDisconnect):
-        while (await socket.receive())["type"] != "websocket.disconnect":
-            pass

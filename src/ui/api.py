@@ -1,17 +1,14 @@
 """HTTP and websocket routes: the page, its files, and the stream that feeds it."""
 
-import asyncio
 import hashlib
-from contextlib import aclosing, suppress
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 from litestar import Request, Response, WebSocket, get, websocket
-from litestar.exceptions import WebSocketDisconnect
 from litestar.types import ControllerRouterHandler
 
-from ui.service import CLIENTS, FRAMES, UiService
+from runtime import streaming
+from ui.service import CLIENTS, UiService
 
 DESCRIPTION = """
 The page at `/`, and the websocket `/stream` that feeds it. It only reads.
@@ -26,9 +23,6 @@ says so.
 A reader has nothing to say: whatever it sends ends the connection. So does making no room for a frame within 5
 seconds.
 """
-
-SEND_TIMEOUT = 5.0
-"""Seconds a reader may take to make room for the next frame before it is given up."""
 
 _MEDIA_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
@@ -70,43 +64,6 @@ def routes(service: UiService) -> list[ControllerRouterHandler]:
 
     @websocket("/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
-        if not _same_origin(socket):
-            await socket.close(1008, "another site's page")
-            return
-        await socket.accept()
-        with CLIENTS.track_inprogress():
-            # Whichever ends first ends the other: the reader went away or spoke, or takes no more frames.
-            sending = asyncio.create_task(_send(socket, service))
-            leaving = asyncio.create_task(_left(socket))
-            try:
-                await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sending.cancel()
-                leaving.cancel()
-                await asyncio.gather(sending, leaving, return_exceptions=True)
+        await streaming.stream(socket, service.frames(), CLIENTS)
 
     return [stream]
-
-
-async def _send(socket: WebSocket[Any, Any, Any], service: UiService) -> None:
-    """Send frames until the reader is gone, or takes longer than `SEND_TIMEOUT` to make room for one."""
-    async with aclosing(service.frames()) as frames:
-        async for frame in frames:
-            try:
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await socket.send_data(frame)
-            except (TimeoutError, OSError, WebSocketDisconnect):
-                return
-            FRAMES.inc()
-
-
-async def _left(socket: WebSocket[Any, Any, Any]) -> None:
-    """Wait until the reader leaves. One that sends something is wrong here, and is left."""
-    with suppress(WebSocketDisconnect):
-        await socket.receive()
-
-
-def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:
-    """Whether our own page, or no page at all, opens the stream: browsers let any site open a websocket to any host."""
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")

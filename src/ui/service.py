@@ -39,9 +39,9 @@ HEARTBEAT = 1.0
 USAGE_INTERVAL = 0.5
 USAGE_TIMEOUT = 1.0
 
-CLIENTS = Gauge("quotestream_ui_websocket_clients", "Readers connected to the stream.")
-FRAMES = Counter("quotestream_ui_frames_sent", "Frames sent to readers.")
-UNREADABLE = Counter("quotestream_ui_unreadable_messages", "Messages that could not be decoded.", ["stream"])
+CLIENTS = Gauge("ui_websocket_clients", "Readers connected to the stream.")
+FRAMES = Counter("ui_frames_sent", "Frames sent to readers.")
+UNREADABLE = Counter("ui_unreadable_messages", "Messages that could not be decoded.", ["stream"])
 
 T = TypeVar("T")
 
@@ -119,6 +119,7 @@ class UiService:
     def _frame(
         self, kind: FrameType, rows: Sequence[msgspec.Raw] = (), history: dict[str, list[int]] | None = None
     ) -> bytes:
+        FRAMES.inc()
         frame = Frame(type=kind, time=self._clock(), status=self._status, rows=rows, history=history or {})
         return self._encoder.encode(frame)
 

@@ -11,11 +11,12 @@ import httpx
 import pytest
 import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
-from ledger import api
 from ledger.api import DESCRIPTION, READERS, routes
 from ledger.service import Ledger
+from runtime import streaming
 from runtime.app import create_app
 from runtime.health import Health
 from support.broker import Broker, free_port
@@ -189,21 +190,26 @@ async def test_a_reader_sees_versions_go_up_to_the_last_one(url: str, market_log
     assert versions == sorted(set(versions))
 
 
-async def test_what_a_reader_says_is_ignored_and_its_leaving_noticed(url: str, market_log: Log) -> None:
+async def test_a_reader_that_says_something_is_left(url: str) -> None:
     readers = READERS._value.get()
     async with connect(url) as reader:
         await frame(reader)
         assert READERS._value.get() == readers + 1
         await reader.send("hello")
-        await market_log.fills(recorded_fill())
-        assert await frame(reader)
+        with pytest.raises(ConnectionClosed):
+            await frame(reader)
     await eventually(lambda: READERS._value.get() == readers)
+
+
+async def test_another_sites_page_is_turned_away(url: str) -> None:
+    with pytest.raises(InvalidStatus):
+        await connect(url, origin=Origin("http://elsewhere.example"))
 
 
 async def test_a_reader_that_makes_no_room_is_given_up(
     url: str, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(streaming, "SEND_TIMEOUT", 0.2)
     readers = READERS._value.get()
     async with connect(url, max_queue=1, compression=None) as reader:
         await eventually(lambda: READERS._value.get() == readers + 1)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.serve import PEER_TIMEOUT, _listen
 from support.broker import free_port
 from support.waiting import eventually
 
@@ -101,3 +103,13 @@ async def test_a_taken_port_is_told() -> None:
     assert f"cannot listen on 127.0.0.1:{port}".encode() in await second.stdout.read()
     first.terminate()
     await first.wait()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a peer that takes nothing")
+def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
+    port = free_port()
+    with _listen("127.0.0.1", port) as listener, socket.create_connection(("127.0.0.1", port)):
+        accepted, _ = listener.accept()
+        with accepted:
+            timeout = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert timeout == PEER_TIMEOUT * 1000

@@ -1,17 +1,13 @@
 """The routes: the page's files, and who may read the stream."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-import ui.api
 from support.page import Page
 from support.waiting import eventually
-from ui.service import UiService
 
 
 @pytest.mark.parametrize(
@@ -73,7 +69,7 @@ async def test_a_reader_that_speaks_is_disconnected(page: Page) -> None:
 async def test_readers_are_counted_and_forgotten(page: Page) -> None:
     async def clients() -> float:
         metrics = (await page.client.get("/metrics")).text
-        (line,) = [line for line in metrics.splitlines() if line.startswith("quotestream_ui_websocket_clients ")]
+        (line,) = [line for line in metrics.splitlines() if line.startswith("ui_websocket_clients ")]
         return float(line.split()[1])
 
     before = await clients()
@@ -90,25 +86,3 @@ async def _all_frames(socket: ClientConnection) -> None:
 
 async def _is(ask: Any, value: float) -> bool:
     return bool(await ask() == value)
-
-
-async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its subscription goes with it, so that nothing is kept for it."""
-    ended = asyncio.Event()
-
-    class Service:
-        async def frames(self) -> AsyncIterator[bytes]:
-            try:
-                while True:
-                    yield b"{}"
-            finally:
-                ended.set()
-
-    class StuckSocket:
-        async def send_data(self, frame: bytes) -> None:
-            await asyncio.Event().wait()
-
-    monkeypatch.setattr(ui.api, "SEND_TIMEOUT", 0.05)
-    async with asyncio.timeout(1):
-        await ui.api._send(cast("Any", StuckSocket()), cast("UiService", Service()))
-    assert ended.is_set()

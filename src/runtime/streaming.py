@@ -1,0 +1,66 @@
+"""Streaming to websocket readers: frames go out, nothing comes in, and no reader can hold us up."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import WebSocket
+from litestar.exceptions import WebSocketDisconnect
+from prometheus_client import Gauge
+
+from wire.errors import Refused
+
+SEND_TIMEOUT = 5.0
+"""Seconds a reader may take to make room for the next frame before it is given up."""
+
+
+async def stream(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None], readers: Gauge) -> None:
+    """Send frames until the reader leaves, speaks, or takes longer than `SEND_TIMEOUT` to make room for one.
+
+    Another site's page is turned away: browsers let any site open a websocket to any host.
+
+    Args:
+        socket: not accepted yet.
+        frames: what to send, as text; Refused from it closes the socket with code 1013, "try again later".
+        readers: counts those connected.
+    """
+    if not _same_origin(socket):
+        await socket.close(1008, "another site's page")
+        return
+    await socket.accept()
+    with readers.track_inprogress():
+        # Whichever ends first ends the other.
+        sending = asyncio.create_task(_send(socket, frames))
+        leaving = asyncio.create_task(_left(socket))
+        try:
+            await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+
+def _same_origin(socket: WebSocket[Any, Any, Any]) -> bool:
+    """Whether our own page, or no page at all, opens the stream."""
+    origin = socket.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None]) -> None:
+    async with aclosing(frames):
+        try:
+            async for frame in frames:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await socket.send_data(frame)
+        except Refused as refused:
+            await socket.close(1013, refused.detail)
+        except (TimeoutError, OSError, WebSocketDisconnect):
+            return
+
+
+async def _left(socket: WebSocket[Any, Any, Any]) -> None:
+    """Wait until the reader leaves. One that sends something is wrong here, and is left."""
+    with suppress(WebSocketDisconnect):
+        await socket.receive()
