@@ -10,6 +10,9 @@ from stack.settings import StackSettings
 STOP_SECONDS = 6
 """How long a process may take to stop before it is killed. Services give themselves 4.5."""
 
+UNREADABLE = ("%", " ;", " #")
+"""What a path in the configuration must not hold: an expansion (made twice, so that no escape survives), a comment."""
+
 
 def supervisord_conf(settings: StackSettings, programs: Sequence[Program]) -> str:
     """The text of `supervisord.conf`. Priorities are positions: processes start in that order, and stop in reverse."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runtime.settings import SettingsError
 from stack import family, ports
-from stack.config import supervisord_conf
+from stack.config import UNREADABLE, supervisord_conf
 from stack.control import Control, NotRunning
 from stack.lock import held
 from stack.narrate import Narrator
@@ -76,6 +76,9 @@ def _check(settings: StackSettings) -> None:
     from stack import services  # imports every service, which no other command needs
 
     services.check()
+    for unreadable in UNREADABLE:
+        if unreadable in str(settings.data) or unreadable in str(settings.folder):
+            raise SettingsError(f"supervisord cannot read a path with {unreadable!r} in it, as {settings.data} has")
     if settings.starts_nats and not (settings.folder / NATS_CONFIG).is_file():
         raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
     if refusals := ports.taken(listening(settings)):
@@ -133,7 +136,7 @@ class _Foreground:
         if not narration.cancelled():
             narration.result()  # it never ends by itself: this raises why it did
         if ended.result():
-            say("", f"supervisord died ({ended.result()}): ending what it left; {output} may say why")
+            say("", f"supervisord died ({ended.result()}); what it left is ended {output.read_text().strip()}")
             self._code = 1
         return self._code
 

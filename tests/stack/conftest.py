@@ -24,7 +24,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "QS_STACK_NATS_MONITOR_PORT",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QS_") and name != "NATS_URL"}
-    return kept | {name: str(free_port()) for name in moved} | {"QS_STACK_DATA_DIR": str(tmp_path / "data")}
+    return kept | {name: str(free_port()) for name in moved} | {"QS_STACK_DATA_DIR": str(tmp_path / "our data")}
 
 
 @pytest.fixture

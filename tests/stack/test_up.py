@@ -56,7 +56,7 @@ class Up:
 
 @pytest.fixture
 async def up(environ: dict[str, str], settings: StackSettings) -> AsyncIterator[Up]:
-    """A foreground that is about to be ready."""
+    """A foreground that is about to be ready. A blank in a path is no obstacle."""
     running = await start(environ)
     yield running
     if running.process.returncode is None:
@@ -179,6 +179,12 @@ async def test_outside_the_projects_folder_it_says_where_to_run(
     assert code == 2
     assert "run from the project's folder" in said
     assert "Traceback" not in said
+
+
+async def test_a_path_that_supervisord_cannot_read_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    code, said = await stack(environ | {"QS_STACK_DATA_DIR": str(tmp_path / "100%")}, "up")
+    assert code == 2
+    assert "'%'" in said
 
 
 async def test_when_nothing_is_up_every_command_says_so(environ: dict[str, str], settings: StackSettings) -> None:
