@@ -1,7 +1,11 @@
 """The one writer of an instance: decisions wait in a queue; each is decided on the fold, appended, folded, answered.
 
 A lost compare means that another instance wrote first: wait until the fold has reached the head that the broker named,
-and decide again. Tidying comes after every waiting decision, and a lost compare ends it: it will be looked at again.
+and decide again. An answer or a refusal without a write has no compare to lose. It is given only on a fold that reaches
+the head which the broker names after the request came: another instance may have granted a moment ago what is asked
+about here.
+
+Tidying comes after every waiting decision, and a lost compare ends it: it will be looked at again.
 """
 
 import asyncio
@@ -35,7 +39,11 @@ DEADLINE = 5.0
 CATCH_UP = 5.0
 """Seconds to wait for the fold to reach the head that a lost compare named."""
 
+HEAD_UNKNOWN = 0.05
+"""Seconds to let the fold move on when the broker did not name the head."""
+
 STREAM = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+_ANY_KEY = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")
 
 APPEND_SECONDS = Histogram(
     "exposure_append_seconds",
@@ -146,19 +154,35 @@ class Committer:
                 await self._arrived.wait()
 
     async def _carry_out(self, job: _Job[Any]) -> None:
-        """Decide until it is in the log, or its caller has gone before it was."""
-        while not job.reply.done():
-            try:
-                decision = await self._attempt(job.decide)
-            except Refused as refused:
-                if not job.reply.done():
-                    job.reply.set_exception(refused)
-                return
+        try:
+            decision = await self._conclude(job)
+        except Refused as refused:
+            if not job.reply.done():
+                job.reply.set_exception(refused)
+        else:
             if decision is not None and not job.reply.done():
                 job.reply.set_result(decision)
 
+    async def _conclude(self, job: _Job[A]) -> Decision[A] | None:
+        """Decide until it is in the log, or sure without. None if the caller has gone before."""
+        head: int | None = None
+        while not job.reply.done():
+            sure = head is not None and self._limits.usage.head >= head
+            try:
+                decision = await self._attempt(job.decide)
+                if decision is None:
+                    continue
+                if decision.write is not None or sure:
+                    return decision
+            except Refused as refused:
+                if sure or refused.refusal.retryable:
+                    raise
+            head = await journal.last_sequence(self._connection, STREAM, _ANY_KEY)
+            await self._catch_up(head)
+        return None
+
     async def _attempt(self, decide: Decide[A]) -> Decision[A] | None:
-        """Decide once. None if another writer came first: the fold has caught up with it since."""
+        """Decide once, and append. None if another writer came first: the fold has caught up with it since."""
         self._check()
         decision = decide(self._clock())
         write = decision.write
@@ -167,7 +191,10 @@ class Committer:
         outcome = await self._append(write)
         if isinstance(outcome, journal.Conflict):
             CONFLICTS.inc()
-            await self._catch_up(outcome.head)
+            if outcome.head:
+                await self._catch_up(outcome.head)
+            else:
+                await self.moves.wait(HEAD_UNKNOWN)
             return None
         self._limits.usage.fold_record(outcome.sequence, write.record)
         record = write.record
@@ -205,10 +232,8 @@ class Committer:
             raise Refused(Refusal.UNAVAILABLE, f"the broker refused the write: {error}") from error
 
     async def _catch_up(self, head: int) -> None:
-        """Wait until the fold has reached `head`, or whatever comes next if that is unknown."""
+        """Wait until the fold has reached `head`."""
         usage = self._limits.usage
-        if not head:
-            await self.moves.wait(0.05)
         try:
             async with asyncio.timeout(CATCH_UP):
                 while usage.head < head:

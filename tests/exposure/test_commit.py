@@ -80,6 +80,22 @@ async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broke
     assert writer.limits.usage.head == head + 1
 
 
+async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: Broker, writer: Writer) -> None:
+    """Another instance has granted a moment ago what is asked about here."""
+    granted = (await writer.reserve()).write
+    assert granted is not None
+    stale = Writer(broker)
+    task = asyncio.create_task(stale.committer.run())
+    released = asyncio.create_task(stale.committer.decide(lambda _: stale.limits.release("q-r")))
+    assert not await stale.committer.moves.wait(0.05)
+    assert not released.done()
+    stale.limits.usage.fold_record(1, granted.record)
+    stale.committer.moves.tell()
+    assert (await released).answer.state == "released"
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
