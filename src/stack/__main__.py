@@ -73,7 +73,7 @@ def logs(service: str | None = None, /) -> int:
 
 @app.command
 def clean_data() -> int:
-    """Remove the data folder of a stack that is down: streams, ledger, logs. Asks nothing; `just clean-data` does."""
+    """Remove the data folder of a stack that is down: streams, ledger, logs. Asks nothing; `./qs clean-data` does."""
     return operate.clean_data(read())
 
 

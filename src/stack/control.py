@@ -1,6 +1,6 @@
 """Talking to a running supervisord over its unix socket."""
 
-import xmlrpc.client  # nosec # the other end is our own supervisord, behind a socket only we may open
+import xmlrpc.client
 from pathlib import Path
 from typing import Any, Self
 

@@ -39,7 +39,7 @@ def held(settings: StackSettings) -> Iterator[int]:
                 lock.seek(0)
                 raise AlreadyUp(
                     f"already up on {settings.data}, by process {lock.read() or 'unknown'}: "
-                    "`just status` shows it, `just down` stops it"
+                    "`./qs status` shows it, `./qs down` stops it"
                 )
             time.sleep(0.05)
         lock.truncate(0)

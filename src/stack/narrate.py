@@ -78,6 +78,6 @@ def _message(memory: _Memory, condition: Condition) -> str:
         case Phase.STARTING | Phase.SILENT:
             return condition.told
         case Phase.DOWN:
-            return f"ended ({condition.told}) and is started again; `just logs {condition.program.name}` says why"
+            return f"ended ({condition.told}) and is started again; `./qs logs {condition.program.name}` says why"
         case Phase.REFUSED | Phase.DONE | Phase.STOPPED:
             return str(condition.phase.value)

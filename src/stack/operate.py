@@ -66,7 +66,7 @@ async def wait(settings: StackSettings, timeout: float) -> int:
 def clean_data(settings: StackSettings) -> int:
     """Remove the data folder of a stack that is down. Returns the exit code."""
     if is_up(settings):
-        print(f"the stack is up on {settings.data}: `just down` first")
+        print(f"the stack is up on {settings.data}: `./qs down` first")
         return 1
     if not lock_file(settings).exists():
         print(f"{settings.data} is no data folder of a stack: nothing is removed")

@@ -96,7 +96,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
             f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",
             *places,
             f"The page is {settings.address('ui')}/ ; each service describes its HTTP API at /schema.",
-            "From another terminal: just status, just logs [service], just watch 'fills.>'. Ctrl-C stops everything.",
+            "From another terminal: ./qs status, ./qs logs [service], ./qs watch 'fills.>'. Ctrl-C stops everything.",
             "",
         ]
     )

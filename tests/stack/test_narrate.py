@@ -67,7 +67,7 @@ def test_a_process_that_ended_is_told_at_once_and_once_however_often_it_tries() 
     messages(narrator, at(Phase.READY), 0)
     (line,) = messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 1)
     assert "exit code 1" in line
-    assert "just logs exchange" in line
+    assert "./qs logs exchange" in line
     assert messages(narrator, at(Phase.STARTING, pid=8), 2) == []
     assert messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 3) == []
 

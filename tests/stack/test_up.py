@@ -212,5 +212,5 @@ async def test_clean_data_refuses_while_the_stack_is_up(
     await up.says("everything is ready")
     code, said = await stack(environ, "clean-data")
     assert code == 1
-    assert "just down" in said
+    assert "./qs down" in said
     assert settings.data.exists()
