@@ -77,6 +77,7 @@ async def serve(
             ws="websockets-sansio",
             lifespan="on",
             access_log=False,
+            proxy_headers=False,
             log_config=None,
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,
