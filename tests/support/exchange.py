@@ -78,7 +78,7 @@ class running:  # noqa: N801 # reads as a verb: `async with running(broker) as e
 
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.gather(self._task, return_exceptions=True)
 
 
 async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> Quote:
