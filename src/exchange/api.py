@@ -1,19 +1,23 @@
 """The exchange's HTTP routes."""
 
 from litestar import delete, get, post, put
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
-from runtime.app import check_path
-from wire.errors import Problem
+from runtime.app import check_path, problems
+from wire.errors import Refusal
 from wire.messages import Order, OrderResult, Quote, QuoteRequest, Symbol
 
-_NOT_FOUND = ResponseSpec(Problem, description="No such symbol, or no active quote: the type says which.")
-_CONFLICT = ResponseSpec(Problem, description="Refused, and nothing changed: the type says why.")
-_INVALID = ResponseSpec(Problem, description="The request makes no sense; `field` names the offender.")
-_AGAIN = ResponseSpec(Problem, description="Not known or not possible now: send the same again after `Retry-After`.")
+_BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
+_WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
+_NO_QUOTE = (Refusal.UNKNOWN_SYMBOL, Refusal.NEVER_QUOTED, Refusal.QUOTE_EXPIRED, Refusal.QUOTE_WITHDRAWN)
+_NOT_NOW = (
+    Refusal.STALE_QUOTE,
+    Refusal.QUOTE_ID_REUSED,
+    Refusal.RESERVATION_NOT_ACTIVE,
+    Refusal.MORE_THAN_RESERVED,
+)
 
 
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
@@ -25,7 +29,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         summary="Execute an order",
         description="Immediate-or-cancel against the symbol's active quote. The same order id gets the same answer.",
         tags=["orders"],
-        responses={400: _INVALID, 404: _NOT_FOUND, 409: _CONFLICT, 503: _AGAIN},
+        responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.ORDER_ID_REUSED, *_WRITES),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
         return await exchange.order(data)
@@ -36,7 +40,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         description="Replaces the symbol's quote if it is newer, by position version and attempt, and its reservation "
         "is active and covers it. The same quote again gets the same answer.",
         tags=["quotes"],
-        responses={400: _INVALID, 404: _NOT_FOUND, 409: _CONFLICT, 503: _AGAIN},
+        responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, *_NOT_NOW, *_WRITES),
     )
     async def put_quote(symbol: FromPath[str], data: JSONBody[QuoteRequest]) -> Quote:
         return await exchange.put_quote(check_path(symbol, Symbol, "symbol"), data)
@@ -45,12 +49,12 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         "/quotes/{symbol:str}",
         summary="A symbol's active quote",
         tags=["quotes"],
-        responses={400: _INVALID, 404: _NOT_FOUND, 503: _AGAIN},
+        responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, Refusal.UNAVAILABLE),
     )
     async def get_quote(symbol: FromPath[str]) -> Quote:
         return exchange.quote(check_path(symbol, Symbol, "symbol"))
 
-    @get("/quotes", summary="Every active quote", tags=["quotes"], responses={503: _AGAIN})
+    @get("/quotes", summary="Every active quote", tags=["quotes"], responses=problems(Refusal.UNAVAILABLE))
     async def get_quotes() -> list[Quote]:
         return exchange.quotes()
 
@@ -60,7 +64,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         summary="Withdraw a symbol's quote",
         description="Answers the quote as it was.",
         tags=["quotes"],
-        responses={400: _INVALID, 404: _NOT_FOUND, 503: _AGAIN},
+        responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, *_WRITES),
     )
     async def delete_quote(symbol: FromPath[str]) -> Quote:
         return await exchange.withdraw(check_path(symbol, Symbol, "symbol"))

@@ -6,9 +6,12 @@ from litestar.params import FromPath, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exposure.service import ExposureService
-from runtime.app import check_path
-from wire.errors import Problem, Refusal
+from runtime.app import check_path, problems
+from wire.errors import Refusal
 from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
+
+_BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
+_WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
 
 
 def routes(service: ExposureService) -> list[ControllerRouterHandler]:
@@ -22,9 +25,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         tags=["exposure"],
         responses={
             200: ResponseSpec(ReservationAnswer, description="Reserved when first asked; or rejected"),
-            **_problems(
-                Refusal.UNKNOWN_SYMBOL, Refusal.INVALID_FIELD, Refusal.QUOTE_ID_REUSED, Refusal.OUTCOME_UNKNOWN
-            ),
+            **problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.QUOTE_ID_REUSED, *_WRITES),
         },
     )
     async def reserve(data: JSONBody[ReservationRequest]) -> Response[ReservationAnswer]:
@@ -35,7 +36,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         "/reservations/{reservation_id:str}",
         summary="A reservation, with what it holds now",
         tags=["exposure"],
-        responses=_problems(Refusal.NOT_FOUND, Refusal.UNAVAILABLE),
+        responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.UNAVAILABLE),
     )
     async def get_reservation(reservation_id: FromPath[str]) -> Reservation:
         return service.reservation(check_path(reservation_id, Id, "reservation_id"))
@@ -46,7 +47,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         summary="Give back a reservation that backs no quote",
         description="One that ended already is answered as it is; an activated one is refused: withdraw its quote.",
         tags=["exposure"],
-        responses=_problems(Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, Refusal.OUTCOME_UNKNOWN),
+        responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, *_WRITES),
     )
     async def release(reservation_id: FromPath[str]) -> Reservation:
         return await service.release(check_path(reservation_id, Id, "reservation_id"))
@@ -57,9 +58,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         summary="Take a fill into account, once",
         description="Fills in the market log are taken into account by themselves.",
         tags=["exposure"],
-        responses=_problems(
-            Refusal.NOT_FOUND, Refusal.INVALID_FIELD, Refusal.FILL_CONTRADICTS, Refusal.OUTCOME_UNKNOWN
-        ),
+        responses=problems(*_BODY, Refusal.NOT_FOUND, Refusal.FILL_CONTRADICTS, Refusal.FILL_NOT_RECORDED, *_WRITES),
     )
     async def apply_fill(reservation_id: FromPath[str], data: JSONBody[Fill]) -> Reservation:
         return await service.apply_fill(check_path(reservation_id, Id, "reservation_id"), data)
@@ -68,17 +67,9 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         "/exposure",
         summary="The global limit, its usage and the live reservations",
         tags=["exposure"],
-        responses=_problems(Refusal.UNAVAILABLE),
+        responses=problems(Refusal.UNAVAILABLE),
     )
     async def get_exposure() -> Exposure:
         return service.exposure()
 
     return [reserve, get_reservation, release, apply_fill, get_exposure]
-
-
-def _problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
-    """How these refusals are answered."""
-    return {
-        refusal.status: ResponseSpec(Problem, description=refusal.title, media_type="application/problem+json")
-        for refusal in refusals
-    }

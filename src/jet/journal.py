@@ -105,6 +105,8 @@ async def append(
             ack = await _publish(connection, subject, payload, sent)
         except api.NOT_SENT as error:
             reason = f"not connected: {error!r}"
+        except nats_errors.MaxPayloadError as error:
+            raise api.ApiError(400, 0, f"the message is too large: {len(payload)} bytes") from error
         except (nats_errors.Error, TimeoutError) as error:
             maybe_stored = True
             reason = f"no answer: {error!r}"

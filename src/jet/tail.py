@@ -244,14 +244,17 @@ class Tail:
                 self.current = True
         return batch, True
 
-    @staticmethod
-    def _status(consumer: _Consumer, message: Msg) -> bool:
+    def _status(self, consumer: _Consumer, message: Msg) -> bool:
         """Take a status message. False if the consumer is gone or told of a delivery we did not see."""
         headers = message.headers or {}
         match headers.get("Status"):
             case "100":
                 told = headers.get("Nats-Last-Consumer")
-                return told is None or int(told) == consumer.delivered
+                if told is not None and int(told) != consumer.delivered:
+                    return False
+                # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL.
+                self.current = True
+                return True
             case "404" | "408":
                 consumer.asked -= int(headers.get("Nats-Pending-Messages", consumer.asked))
                 return True

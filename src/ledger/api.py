@@ -12,8 +12,8 @@ from prometheus_client import Gauge
 
 from ledger.service import Ledger
 from runtime import streaming
-from runtime.app import check_path
-from wire.errors import Problem
+from runtime.app import check_path, problems
+from wire.errors import Refusal
 from wire.messages import Fill, Position, Symbol
 
 DESCRIPTION = """
@@ -26,11 +26,6 @@ say: whatever it sends ends the connection. So does making no room for a frame w
 """
 
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
-
-_INVALID = ResponseSpec(Problem, description="The request makes no sense; `field` names the offender.")
-_UNKNOWN = ResponseSpec(Problem, description="No such symbol is traded here.")
-_CONTRADICTS = ResponseSpec(Problem, description="The fill contradicts what is recorded or quoted; nothing changed.")
-_AGAIN = ResponseSpec(Problem, description="Not known or not possible now: send the same again after `Retry-After`.")
 
 
 def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
@@ -47,17 +42,22 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         tags=["fills"],
         responses={
             200: ResponseSpec(Position, description="Recorded before"),
-            400: _INVALID,
-            404: _UNKNOWN,
-            409: _CONTRADICTS,
-            503: _AGAIN,
+            **problems(
+                Refusal.BAD_REQUEST,
+                Refusal.INVALID_FIELD,
+                Refusal.TOO_LARGE,
+                Refusal.UNKNOWN_SYMBOL,
+                Refusal.FILL_CONTRADICTS,
+                Refusal.UNAVAILABLE,
+                Refusal.OUTCOME_UNKNOWN,
+            ),
         },
     )
     async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
         position, new = await ledger.report(data)
         return Response(position, status_code=201 if new else 200)
 
-    @get("/positions", summary="Every position", tags=["positions"], responses={503: _AGAIN})
+    @get("/positions", summary="Every position", tags=["positions"], responses=problems(Refusal.UNAVAILABLE))
     async def get_positions() -> list[Position]:
         return [update.position for update in ledger.snapshot()]
 
@@ -65,7 +65,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         "/positions/{symbol:str}",
         summary="One position",
         tags=["positions"],
-        responses={400: _INVALID, 404: _UNKNOWN, 503: _AGAIN},
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
     )
     async def get_position(symbol: FromPath[str]) -> Position:
         return ledger.position(check_path(symbol, Symbol, "symbol"))

@@ -9,6 +9,7 @@ import structlog
 from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Server, Tag
 from litestar.static_files import create_static_files_router
@@ -83,6 +84,17 @@ def _quoted(text: str) -> str:
     """The field that msgspec quotes when it is missing or unknown, as in "Object missing required field `symbol`"."""
     parts = text.split("`")
     return parts[1] if len(parts) >= 3 and "field" in text else ""
+
+
+def problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
+    """How these refusals are answered, for the OpenAPI page: a problem detail each, by status."""
+    titles: dict[int, list[str]] = {}
+    for refusal in refusals:
+        titles.setdefault(refusal.status, []).append(f"`{refusal.slug}`: {refusal.title}.")
+    return {
+        status: ResponseSpec(Problem, description=" ".join(told), media_type="application/problem+json")
+        for status, told in titles.items()
+    }
 
 
 def problem_response(problem: Problem, retry_after: int | None = None) -> Response[bytes]:

@@ -291,7 +291,8 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
         granted_ask_quantity: as above, for the ask.
         position_version: of the quote it was activated for.
         attempt: of the quote it was activated for.
-        activation: token of the latest activation: only its holder may give the activation back.
+        activation: token of the only activation, whose holder may give it back; null once a second exchange has
+            activated it too.
         applied_fills: ids of fills applied by request, each counted once.
     """
 
@@ -349,8 +350,8 @@ class Activate(Message, frozen=True, kw_only=True):
 class GiveBack(Message, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the quote will not become active after all.
 
-    Honoured only while `activation` is still the latest activation of the reservation: another exchange may have
-    activated it since, for the same quote.
+    Honoured only while `activation` is the reservation's only one: once another exchange has activated it too, for the
+    same quote, neither can know whether the other's quote event is on its way.
     """
 
     reservation_id: Id

@@ -131,6 +131,11 @@ async def test_what_the_broker_will_never_take_is_raised(broker: Broker) -> None
         await journal.append(broker.connection, "MARKET-9", FILLS, b"a", msg_id="a", compare=Compare(0, HEAD))
 
 
+async def test_what_is_too_large_is_raised_and_not_sent_for_ever(broker: Broker) -> None:
+    with pytest.raises(api.ApiError, match="too large"):
+        await append(broker.connection, b"x" * 2_000_000, 0, msg_id="large")
+
+
 async def test_contending_writers_append_each_decision_once_in_turn(broker: Broker) -> None:
     async def writer(name: str, connection: Connection) -> None:
         head, done = 0, 0

@@ -128,6 +128,23 @@ async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
     await follower.stop()
 
 
+async def test_pending_messages_that_go_away_before_delivery_do_not_keep_it_stale(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a key whose time is over: the heartbeat says that nothing is left to deliver."""
+    make_consumer = tail.Tail._make_consumer
+
+    async def pending(self: Tail) -> tail._Consumer:
+        consumer = await make_consumer(self)
+        consumer.pending = 1
+        return consumer
+
+    monkeypatch.setattr(tail.Tail, "_make_consumer", pending)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    await follower.stop()
+
+
 async def test_goes_on_after_the_broker_was_killed(own_broker: Broker) -> None:
     follower = Follower(own_broker.connection, FromSequence(1))
     await publish(own_broker.connection, b"a")
