@@ -45,7 +45,7 @@ load *ARGS:
 # Run the tests, or some of them: `just test tests/wire`
 [no-exit-message]
 test *ARGS:
-    @exec uv run pytest "$@"
+    @exec uv run pytest --numprocesses 2 --dist loadfile "$@"
 
 # Everything that is checked without running it: lint, format, types, layers
 check:

@@ -1,6 +1,7 @@
 """A real nats-server on free ports, and a clean broker on it for each test."""
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -63,9 +64,11 @@ class NatsServer:
         raise AssertionError(f"nats-server does not listen: {(self.folder / 'nats.log').read_text()}")
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP pauses, SIGCONT resumes."""
+        """Send a signal: SIGSTOP pauses, SIGCONT resumes. A pause has begun when this returns."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number is signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

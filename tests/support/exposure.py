@@ -54,7 +54,7 @@ class running:  # noqa: N801 # reads as a verb: `async with running(broker) as e
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.task.cancel()
-        await asyncio.wait([self.task])
+        await asyncio.gather(self.task, return_exceptions=True)
         if not self.task.cancelled() and (failure := self.task.exception()) is not None:
             raise failure
 

@@ -43,7 +43,7 @@ class Running:
     async def stop(self) -> None:
         """End it as a crash would: without a word."""
         self.task.cancel()
-        await asyncio.wait([self.task])
+        await asyncio.gather(self.task, return_exceptions=True)
 
 
 class Start(Protocol):
