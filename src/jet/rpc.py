@@ -1,7 +1,9 @@
 """Requests between services: JSON over NATS request and reply, served as NATS micro services.
 
 Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
-that got no answer sends the identical request again. Refusals travel as problem details and are raised at the caller.
+that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
+noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. Refusals
+travel as problem details and are raised at the caller.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from nats import errors as nats_errors
+from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.request import ERROR_CODE_HEADER, Request
 from nats.micro.service import EndpointConfig, ServiceConfig
@@ -25,6 +28,9 @@ T = TypeVar("T")
 
 HANDLER_TIMEOUT = 5.0
 """Seconds a handler may take before the caller is told that the outcome is not known."""
+
+AGAIN = 0.3
+"""Seconds without an answer after which the identical request is sent again."""
 
 log = structlog.get_logger()
 
@@ -41,13 +47,13 @@ class Handler:
 async def call(
     connection: Connection, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0
 ) -> T:
-    """Ask another service, once.
+    """Ask another service, and take the first answer.
 
     Raises:
         Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
     """
     try:
-        message = await connection.client.request(subject, msgspec.json.encode(request), timeout=timeout)
+        message = await _first_answer(connection, subject, msgspec.json.encode(request), timeout)
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
@@ -55,6 +61,32 @@ async def call(
     if message.headers and ERROR_CODE_HEADER in message.headers:
         raise Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
     return msgspec.json.decode(message.data, type=reply)
+
+
+async def _first_answer(connection: Connection, subject: str, payload: bytes, timeout: float) -> Msg:
+    """The first answer to a request that is sent again every `AGAIN` seconds.
+
+    Raises:
+        nats.errors.Error: there is none, told as the first sending knows it: what it reached decides the outcome.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    first = loop.create_task(connection.client.request(subject, payload, timeout=timeout))
+    pending = {first}
+    try:
+        while True:
+            done, pending = await asyncio.wait(pending, timeout=AGAIN, return_when=asyncio.FIRST_COMPLETED)
+            for answered in done:
+                if answered.exception() is None:
+                    return answered.result()
+            if first.done():
+                return first.result()
+            left = deadline - loop.time()
+            if not done and left > 0:
+                pending.add(loop.create_task(connection.client.request(subject, payload, timeout=left)))
+    finally:
+        for task in pending:
+            task.cancel()
 
 
 async def serve(connection: Connection, service: str, handlers: Sequence[Handler]) -> None:

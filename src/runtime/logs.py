@@ -1,11 +1,15 @@
 """Structured logs: one JSON object a line on standard output, with the service's name and the ids it speaks of."""
 
 import logging
+import os
 import sys
 from typing import Any
 
 import msgspec
 import structlog
+
+_PROCESS_NAME = "SUPERVISOR_PROCESS_NAME"
+"""supervisord sets it: which of several instances of the service this process is."""
 
 
 def _encode(event: Any, **_: Any) -> str:
@@ -28,6 +32,8 @@ def configure(service: str, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    if instance := os.environ.get(_PROCESS_NAME):
+        structlog.contextvars.bind_contextvars(instance=instance)
 
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -25,6 +25,7 @@ _FILE_VARIABLE = "QS_MARKET_FILE"
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=9)]
 
 
 class SettingsError(Exception):
@@ -78,7 +79,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         data_dir: the folder for everything that must survive a restart.
         nats_port: the port of the NATS server the stack starts.
         nats_monitor_port: its monitoring port.
-        nats_url: a NATS server that runs already; none is started then.
+        nats_url: a NATS server that runs already; none is started then. Several of a cluster are separated by commas.
+        exchanges: how many exchanges the stack runs.
+        exposures: how many exposure services.
+        makers: how many makers; all but the first are spares.
+        ledgers: how many ledgers, each with a database of its own.
         log_level: debug, info, warning or error.
     """
 
@@ -87,6 +92,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nats_port: Port = 4222
     nats_monitor_port: Port = 8222
     nats_url: str = ""
+    exchanges: Count = 1
+    exposures: Count = 1
+    makers: Count = 1
+    ledgers: Count = 1
     log_level: str = "info"
 
     @property

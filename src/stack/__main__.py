@@ -60,7 +60,8 @@ def logs(service: str | None = None, /) -> int:
     Parameters
     ----------
     service
-        One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord; all, if none is named.
+        One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord, or a further instance such as
+        exchange-2; all, if none is named.
     """
     folder = read().logs
     files = sorted(folder.glob("*.log")) if service is None else [folder / f"{service}.log"]

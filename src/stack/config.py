@@ -14,6 +14,11 @@ UNREADABLE = ("%", " ;", " #")
 """What a path in the configuration must not hold: an expansion (made twice, so that no escape survives), a comment."""
 
 
+def stop_deadline(programs: Sequence[Program]) -> float:
+    """Seconds everything may take to stop, one after the other, before what is left is killed."""
+    return STOP_SECONDS * len(programs) + 2.0
+
+
 def supervisord_conf(settings: StackSettings, programs: Sequence[Program]) -> str:
     """The text of `supervisord.conf`. Priorities are positions: processes start in that order, and stop in reverse."""
     sections = [

@@ -4,16 +4,17 @@ import asyncio
 import shutil
 import time
 
+from stack.config import stop_deadline
 from stack.control import Control, NotRunning
 from stack.lock import is_up, lock_file
 from stack.observe import Observer
 from stack.phases import Condition, all_fine
-from stack.programs import programs
+from stack.programs import planned
 from stack.settings import StackSettings
 from stack.table import restarts, status_table
 
-DOWN_DEADLINE = 60.0
-"""Seconds to wait for a stack to stop: longer than it gives itself."""
+DOWN_MARGIN = 10.0
+"""Seconds to wait for a stack to stop, beyond what it gives itself."""
 
 
 async def down(settings: StackSettings) -> int:
@@ -21,12 +22,13 @@ async def down(settings: StackSettings) -> int:
     if not is_up(settings):
         print(f"nothing is up on {settings.data}")
         return 0
-    deadline = time.monotonic() + DOWN_DEADLINE
+    patience = stop_deadline(planned(settings)) + DOWN_MARGIN
+    deadline = time.monotonic() + patience
     async with Control(settings.socket) as control:
         asked = False
         while is_up(settings):
             if time.monotonic() > deadline:
-                print(f"still not down after {DOWN_DEADLINE:.0f} s: see {settings.logs / 'supervisord.log'}")
+                print(f"still not down after {patience:.0f} s: see {settings.logs / 'supervisord.log'}")
                 return 1
             if not asked:
                 asked = await _asked_to_stop(control)
@@ -78,7 +80,7 @@ def clean_data(settings: StackSettings) -> int:
 
 async def _look(settings: StackSettings) -> list[Condition]:
     """How every process is; nothing if there is no stack."""
-    async with Control(settings.socket) as control, Observer(control, programs(settings)) as observer:
+    async with Control(settings.socket) as control, Observer(control, planned(settings)) as observer:
         try:
             return await observer.look()
         except NotRunning:

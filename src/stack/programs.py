@@ -3,9 +3,13 @@
 import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from stack.instances import Instance
 from stack.settings import NATS_CONFIG, StackSettings
 
 REFUSED = 3
@@ -37,34 +41,62 @@ def programs(settings: StackSettings) -> list[Program]:
     """What a stack of these settings runs."""
     found = [_nats(settings)] if settings.starts_nats else []
     found.append(Program("prepare", (sys.executable, "-m", "stack", "prepare"), once=True))
-    found.extend(_service(settings, name) for name in _SERVICES)
+    for service in _SERVICES:
+        listeners = [instance for instance in settings.instances if instance.service == service]
+        found.extend(_listener(settings, instance) for instance in listeners)
+        if not listeners:
+            found.append(Program(service, (sys.executable, "-m", service)))
     return found
 
 
-def _service(settings: StackSettings, name: str) -> Program:
-    command = (sys.executable, "-m", name)
-    if name not in settings.ports:
-        return Program(name, command)
-    address = settings.address(name)
-    return Program(name, command, health=f"{address}/health", address=address)
+def planned(settings: StackSettings) -> list[Program]:
+    """What the stack on this data folder runs, or ran last: what `up` kept of its plan.
+
+    The counts and ports of a running stack are those that it was started with, whatever the settings say now.
+    """
+    try:
+        return msgspec.json.decode(_plan_file(settings).read_bytes(), type=list[Program])
+    except (OSError, msgspec.MsgspecError):
+        return programs(settings)
+
+
+def keep_plan(settings: StackSettings, plan: Sequence[Program]) -> None:
+    """Have `planned` know what is about to run."""
+    _plan_file(settings).write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
+
+
+def _plan_file(settings: StackSettings) -> Path:
+    return settings.data / "plan.json"
+
+
+def _listener(settings: StackSettings, instance: Instance) -> Program:
+    command = _with(instance.environment, sys.executable, "-m", instance.service)
+    address = settings.address(instance.name)
+    return Program(instance.name, command, health=f"{address}/health", address=address)
+
+
+def _with(environment: Mapping[str, object], *command: str) -> tuple[str, ...]:
+    """A command with some variables set, by `env`: supervisord has rules of its own about quotes in an environment."""
+    if not environment:
+        return command
+    return ("env", *(f"{name}={value}" for name, value in environment.items()), *command)
 
 
 def _nats(settings: StackSettings) -> Program:
     """The server with its configuration file as it is: what moves comes from its environment.
 
-    `env` sets it, because the services know the same variables under the same names, and the server wants a path as
-    its configuration language writes strings: in quotes.
+    The services know the same variables under the same names, but the server wants a path as its configuration
+    language writes strings: in quotes.
     """
     environment = {
         "QS_STACK_NATS_PORT": settings.stack.nats_port,
         "QS_STACK_NATS_MONITOR_PORT": settings.stack.nats_monitor_port,
         "QS_STACK_DATA_DIR": json.dumps(str(settings.data), ensure_ascii=False),
     }
-    variables = [f"{name}={value}" for name, value in environment.items()]
     config = str(settings.folder / NATS_CONFIG)
     return Program(
         "nats",
-        ("env", *variables, nats_server(), "-c", config),
+        _with(environment, nats_server(), "-c", config),
         health=settings.nats_health,
         address=settings.stack.url,
     )

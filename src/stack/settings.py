@@ -1,18 +1,21 @@
-"""What the operator's commands need to know: every service's port, and where everything is."""
+"""What the operator's commands need to know: every service's instances and ports, and where everything is."""
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.settings import Market, ServiceSettings, SettingsError, Stack, load, tables
+from stack.instances import Instance, instances
 
 NATS_CONFIG = Path("nats/server.conf")
 
 _LONGEST_SOCKET = 100
 """A unix socket's path may have 107 bytes; supervisord adds a pid to it while it binds."""
+
+_HIGHEST_PORT = 65_535
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # compared with, not bound to
 
@@ -24,13 +27,13 @@ class StackSettings:
     Attributes:
         market: what all services agree on.
         stack: where things are.
-        ports: the port of each service that listens, by its name.
+        instances: every process that listens, but NATS.
         folder: the folder the commands run in: the services' working directory.
     """
 
     market: Market
     stack: Stack
-    ports: Mapping[str, int]
+    instances: Sequence[Instance]
     folder: Path
 
     @property
@@ -62,10 +65,15 @@ class StackSettings:
         """Where our NATS server says how it is."""
         return f"http://127.0.0.1:{self.stack.nats_monitor_port}/healthz"
 
-    def address(self, service: str) -> str:
-        """Where a service is reached from this machine."""
+    @property
+    def ports(self) -> dict[str, int]:
+        """Where each instance listens, by its name."""
+        return {instance.name: instance.port for instance in self.instances}
+
+    def address(self, name: str) -> str:
+        """Where an instance is reached from this machine."""
         host = _ANY_ADDRESS.get(self.stack.host, self.stack.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports[service]}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports[name]}"
 
 
 class _Listener(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -88,42 +96,55 @@ def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
         if "port" not in given.get(service, {})
     }
     listeners = {service: load(_Listener, service, {**environ, **defaults}) for service in _PORTS}
-    any_of_them = listeners["ui"]
-    settings = StackSettings(
-        market=any_of_them.market,
-        stack=any_of_them.stack,
-        ports={service: listener.port for service, listener in listeners.items()},
-        folder=Path.cwd(),
-    )
+    market, stack = listeners["ui"].market, listeners["ui"].stack
+    counts = {
+        "exchange": stack.exchanges,
+        "exposure": stack.exposures,
+        "maker": stack.makers,
+        "ledger": stack.ledgers,
+    }
+    found = [
+        instance
+        for service, listener in listeners.items()
+        for instance in instances(service, listener.port, counts.get(service, 1), given.get(service, {}))
+    ]
+    settings = StackSettings(market=market, stack=stack, instances=found, folder=Path.cwd())
     _check_ports(settings)
     return settings
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A port the stack listens on, and the variable that moves it."""
+    """A port the stack listens on, the variable that moves it, and who listens there."""
 
     variable: str
     host: str
     port: int
+    name: str
 
 
 def listening(settings: StackSettings) -> list[Listening]:
     """Every port the stack listens on."""
-    found = [Listening(f"QS_{name.upper()}_PORT", settings.stack.host, port) for name, port in settings.ports.items()]
+    found = [
+        Listening(f"QS_{instance.service.upper()}_PORT", settings.stack.host, instance.port, instance.name)
+        for instance in settings.instances
+    ]
     if settings.starts_nats:
-        found.append(Listening("QS_STACK_NATS_PORT", "127.0.0.1", settings.stack.nats_port))
-        found.append(Listening("QS_STACK_NATS_MONITOR_PORT", "127.0.0.1", settings.stack.nats_monitor_port))
+        found.append(Listening("QS_STACK_NATS_PORT", "127.0.0.1", settings.stack.nats_port, "nats"))
+        found.append(Listening("QS_STACK_NATS_MONITOR_PORT", "127.0.0.1", settings.stack.nats_monitor_port, "nats"))
     return found
 
 
 def _check_ports(settings: StackSettings) -> None:
-    seen: dict[int, str] = {}
+    seen: dict[int, Listening] = {}
     for wanted in listening(settings):
         if not wanted.port:
             raise SettingsError(f"{wanted.variable}: a stack needs a port that is known beforehand, not 0")
-        if wanted.port in seen:
+        if wanted.port > _HIGHEST_PORT:
+            raise SettingsError(f"{wanted.variable}: {wanted.name} would listen on {wanted.port}, which is no port")
+        if other := seen.get(wanted.port):
             raise SettingsError(
-                f"{wanted.variable} and {seen[wanted.port]} are both {wanted.port}: give one of them another port"
+                f"{wanted.name} ({wanted.variable}) and {other.name} ({other.variable}) would both listen on "
+                f"{wanted.port}: change one of the variables"
             )
-        seen[wanted.port] = wanted.variable
+        seen[wanted.port] = wanted

@@ -14,20 +14,17 @@ from pathlib import Path
 
 from runtime.settings import SettingsError
 from stack import family, ports
-from stack.config import UNREADABLE, supervisord_conf
+from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning
 from stack.lock import held
 from stack.narrate import Narrator
 from stack.observe import Observer
 from stack.phases import Condition, Phase
-from stack.programs import Program, programs
+from stack.programs import Program, keep_plan, programs
 from stack.settings import NATS_CONFIG, StackSettings, listening
 
 POLL = 0.25
 """Seconds between two looks at the processes."""
-
-STOP_DEADLINE = 50.0
-"""Seconds everything may take to stop, one after the other, before what is left is killed."""
 
 KILL_PATIENCE = 6.0
 """Seconds that what a dead supervisord left behind may take to stop before it is killed."""
@@ -53,6 +50,7 @@ def up(settings: StackSettings) -> int:
         plan = programs(settings)
         conf = settings.data / "supervisord.conf"
         conf.write_text(supervisord_conf(settings, plan))
+        keep_plan(settings, plan)
         family.adopt_orphans()
         try:
             code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
@@ -88,9 +86,9 @@ def _check(settings: StackSettings) -> None:
 def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
     """What runs where."""
     market = settings.market
-    places = [f"  {program.name:<9} {program.address}" for program in plan if program.address]
+    places = [f"  {program.name:<10} {program.address}" for program in plan if program.address]
     if not settings.starts_nats:
-        places.insert(0, f"  {'nats':<9} {settings.stack.url} (not ours)")
+        places.insert(0, f"  {'nats':<10} {settings.stack.url} (not ours)")
     return "\n".join(
         [
             f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",
@@ -104,7 +102,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
 
 def say(name: str, message: str) -> None:
     """One line of the foreground."""
-    print(f"{datetime.now().astimezone():%H:%M:%S}  {name or 'stack':<9} {message}", flush=True)
+    print(f"{datetime.now().astimezone():%H:%M:%S}  {name or 'stack':<10} {message}", flush=True)
 
 
 class _Foreground:
@@ -165,7 +163,7 @@ class _Foreground:
         say("", "stopping everything")
         supervisord.terminate()
         hurry = asyncio.create_task(self._hurry.wait())
-        await asyncio.wait([ended, hurry], timeout=STOP_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([ended, hurry], timeout=stop_deadline(self._plan), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not ended.done():
             say("", "killing what has not stopped")

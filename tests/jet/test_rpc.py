@@ -79,6 +79,35 @@ async def test_no_answer_in_time_is_an_unknown_outcome(broker: Broker) -> None:
         assert await eventually(unknown)
 
 
+async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_request(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the requests go to an instance that is paused; those that get no answer are sent again."""
+    monkeypatch.setattr(rpc, "AGAIN", 0.05)
+    stuck = 0
+
+    async def no_answer(_: ReservationRequest) -> ReservationAnswer:
+        nonlocal stuck
+        stuck += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def answer(_: ReservationRequest) -> ReservationAnswer:
+        return ReservationAnswer(outcome="rejected")
+
+    async with (
+        broker.connect() as paused,
+        broker.connect() as live,
+        broker.connect() as caller,
+        serving(paused, no_answer),
+        serving(live, answer),
+    ):
+        await eventually(lambda: ask(caller))
+        for _ in range(20):
+            await ask(caller, timeout=1.5)
+    assert stuck
+
+
 async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
     release = asyncio.Event()
     seen = 0

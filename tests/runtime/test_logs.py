@@ -1,6 +1,7 @@
 """Logs are one JSON object a line, ours and the libraries' alike."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -27,3 +28,9 @@ def test_every_line_is_json_with_the_service_and_the_ids() -> None:
     assert (ours["level"], ours["price"]) == ("info", "1.10")
     assert (theirs["event"], theirs["service"], theirs["logger"]) == ("theirs", "exchange", "library")
     assert "ZeroDivisionError" in failed["exception"]
+
+
+def test_one_of_several_instances_says_which_it_is() -> None:
+    environ = os.environ | {"SUPERVISOR_PROCESS_NAME": "exchange-2"}
+    run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, env=environ)
+    assert {json.loads(line)["instance"] for line in run.stdout.splitlines()} == {"exchange-2"}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stack.instances import PORT_STEP
 from stack.settings import StackSettings, listening, read
 from support.broker import free_port
 
@@ -24,7 +25,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "QS_STACK_NATS_MONITOR_PORT",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QS_") and name != "NATS_URL"}
-    return kept | {name: str(free_port()) for name in moved} | {"QS_STACK_DATA_DIR": str(tmp_path / "our data")}
+    return (
+        kept | {name: str(free_port(PORT_STEP)) for name in moved} | {"QS_STACK_DATA_DIR": str(tmp_path / "our data")}
+    )
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 
 from runtime.settings import SettingsError, Stack
 from stack import services
+from stack.instances import Instance
 from stack.settings import StackSettings, listening, read
 
 
@@ -23,7 +24,7 @@ def test_with_a_server_that_runs_already_none_is_started(environ: dict[str, str]
 
 
 def test_two_ports_that_are_the_same_are_refused(environ: dict[str, str], settings: StackSettings) -> None:
-    with pytest.raises(SettingsError, match=r"QS_MAKER_PORT and QS_UI_PORT are both"):
+    with pytest.raises(SettingsError, match=r"maker \(QS_MAKER_PORT\) and ui \(QS_UI_PORT\)"):
         read(environ | {"QS_MAKER_PORT": environ["QS_UI_PORT"]})
 
 
@@ -51,7 +52,7 @@ def test_the_socket_of_a_deep_data_folder_is_elsewhere_and_short(
     ],
 )
 def test_a_service_is_asked_where_this_machine_reaches_it(settings: StackSettings, host: str, address: str) -> None:
-    moved = StackSettings(settings.market, Stack(host=host), {"ui": 9}, settings.folder)
+    moved = StackSettings(settings.market, Stack(host=host), [Instance("ui", "ui", 9)], settings.folder)
     assert moved.address("ui") == address
 
 
@@ -73,6 +74,25 @@ def _default_port(service: str) -> object:
     kind = services.SETTINGS[service]
     fields = dict(zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False))
     return fields["port"]
+
+
+def test_a_further_instance_on_anothers_port_is_refused_by_name(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    below = str(settings.ports["ledger"] - 10)
+    with pytest.raises(SettingsError, match=r"ledger \(QS_LEDGER_PORT\) and exchange-2 \(QS_EXCHANGE_PORT\)"):
+        read(environ | {"QS_STACK_EXCHANGES": "2", "QS_EXCHANGE_PORT": below})
+
+
+def test_a_further_instance_beyond_the_last_port_is_refused(environ: dict[str, str], settings: StackSettings) -> None:
+    with pytest.raises(SettingsError, match=r"QS_EXCHANGE_PORT: exchange-2 would listen on 65541"):
+        read(environ | {"QS_STACK_EXCHANGES": "2", "QS_EXCHANGE_PORT": "65531"})
+
+
+@pytest.mark.parametrize("count", ["0", "10", "two"])
+def test_a_count_that_makes_no_sense_is_refused(environ: dict[str, str], settings: StackSettings, count: str) -> None:
+    with pytest.raises(SettingsError, match=r"stack\.exchanges"):
+        read(environ | {"QS_STACK_EXCHANGES": count})
 
 
 def test_a_mistake_in_one_services_table_is_found_before_anything_starts(

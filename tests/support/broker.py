@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,11 +22,24 @@ from runtime.settings import Market
 _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_port(*offsets: int) -> int:
+    """A port that was free a moment ago, and so were those at these distances from it."""
+    while True:
+        with ExitStack() as held, suppress(OSError, OverflowError):
+            port = int(held.enter_context(_bound(0)).getsockname()[1])
+            for offset in offsets:
+                held.enter_context(_bound(port + offset))
+            return port
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    try:
+        listener.bind(("127.0.0.1", port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def nats_server_binary() -> str:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from wire.messages import RecordedFill
 START_TIMEOUT = 60.0
 """Seconds the whole system may take to be ready on a busy machine."""
 
+SERVICES = ("ui", "exchange", "ledger", "exposure", "maker")
+
 SYMBOL = """
 [symbols.{name}]
 tick = "0.01"
@@ -34,6 +36,16 @@ k = "20"
 a = "1"
 sigma = "0.3"
 """
+
+
+def _ports(settings: Mapping[str, object]) -> Iterator[tuple[str, int]]:
+    """Free ports for every instance: a service's further ones listen ten higher each."""
+    for service in SERVICES:
+        further = range(1, int(str(settings.get(f"STACK_{service.upper()}S", 1))))
+        port = free_port(*(10 * step for step in further))
+        yield service, port
+        for step in further:
+            yield f"{service}-{step + 1}", port + 10 * step
 
 
 class Stack:
@@ -48,13 +60,13 @@ class Stack:
 
     def __init__(self, folder: Path, symbols: Iterable[str], *, size: int = 10, **settings: object) -> None:
         self.folder = folder
-        self.ports = {name: free_port() for name in ("ui", "exchange", "ledger", "exposure", "maker")}
+        self.ports = dict(_ports(settings))
         self.nats_port = free_port()
         self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
         market = folder / "market.toml"
         market.write_text("".join(SYMBOL.format(name=name, size=size) for name in symbols))
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
-        self.environ |= {f"QS_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        self.environ |= {f"QS_{name.upper()}_PORT": str(self.ports[name]) for name in SERVICES}
         self.environ |= {f"QS_{name}": str(value) for name, value in settings.items()}
         self.environ |= {
             "QS_MARKET_FILE": str(market),
@@ -104,13 +116,17 @@ class Stack:
         text = (self.folder / "data" / "logs" / f"{service}.log").read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
-    def pid_of(self, name: str) -> int:
-        """The process id that `status` tells."""
+    def pids(self) -> dict[str, int]:
+        """The process ids that `status` tells."""
         told = subprocess.run(
             [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
         ).stdout
-        columns = next(line.split() for line in told.splitlines() if line.startswith(f"{name} "))
-        return int(columns[2])
+        rows = [line.split() for line in told.splitlines()[1:]]
+        return {row[0]: int(row[2]) for row in rows if row[2].isdigit()}
+
+    def pid_of(self, name: str) -> int:
+        """The process id that `status` tells of one."""
+        return self.pids()[name]
 
     def url(self, service: str, path: str = "") -> str:
         """Where a service listens."""
@@ -135,11 +151,19 @@ class Desk:
         """The response to a POST."""
         return await self.http.post(self.stack.url(service, path), json=body)
 
-    async def order(self, order_id: str, symbol: str, side: str = "buy", quantity: int = 5, limit: str = "") -> Any:
+    async def order(
+        self,
+        order_id: str,
+        symbol: str,
+        side: str = "buy",
+        quantity: int = 5,
+        limit: str = "",
+        exchange: str = "exchange",
+    ) -> Any:
         """An order that crosses anything, unless given a limit; its result."""
         price = limit or ("200.00" if side == "buy" else "1.00")
         body = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "limit_price": price}
-        response = await self.post("exchange", "/orders", body)
+        response = await self.post(exchange, "/orders", body)
         assert response.status_code == 200, response.text
         return response.json()
 

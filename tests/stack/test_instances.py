@@ -1,0 +1,58 @@
+"""The second and later instances of a service, and what sets them apart."""
+
+from pathlib import Path
+
+from ledger.service import LedgerSettings
+from runtime.settings import load
+from stack.instances import LEDGER_DATABASE, instances
+from stack.programs import keep_plan, planned, programs
+from stack.settings import StackSettings, read
+
+
+def test_one_is_the_service_itself_with_nothing_of_its_own() -> None:
+    (only,) = instances("exchange", 8001, 1, {})
+    assert (only.name, only.service, only.port, only.environment) == ("exchange", "exchange", 8001, {})
+
+
+def test_further_ones_are_numbered_and_listen_ten_ports_higher_each() -> None:
+    _, second, third = instances("exchange", 8001, 3, {})
+    assert (second.name, second.service, second.port) == ("exchange-2", "exchange", 8011)
+    assert third.environment == {"QS_EXCHANGE_PORT": "8021"}
+    assert third.name == "exchange-3"
+
+
+def test_every_ledger_has_a_database_of_its_own() -> None:
+    assert instances("ledger", 8002, 2, {})[1].environment["QS_LEDGER_DATABASE"] == "ledger-2.sqlite"
+    named = instances("ledger", 8002, 2, {"database": "/books/main.db"})[1]
+    assert named.environment["QS_LEDGER_DATABASE"] == "/books/main-2.db"
+
+
+def test_the_default_database_is_the_ledgers_own(environ: dict[str, str], settings: StackSettings) -> None:
+    assert load(LedgerSettings, "ledger", environ).database == Path(LEDGER_DATABASE)
+
+
+def test_further_makers_stand_by_unless_the_settings_say_how_long() -> None:
+    assert instances("maker", 8004, 2, {})[1].environment["QS_MAKER_STANDBY_DELAY"] == "1.0"
+    assert "QS_MAKER_STANDBY_DELAY" not in instances("maker", 8004, 2, {"standby_delay": "0.2"})[1].environment
+
+
+def test_they_start_with_the_first_and_are_told_apart_everywhere(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    more = read(environ | {"QS_STACK_EXCHANGES": "2", "QS_STACK_LEDGERS": "2"})
+    plan = {program.name: program for program in programs(more)}
+    assert list(plan)[2:] == ["exposure", "ledger", "ledger-2", "exchange", "exchange-2", "maker", "ui", "loadgen"]
+    port = settings.ports["exchange"] + 10
+    assert plan["exchange-2"].health == f"http://127.0.0.1:{port}/health"
+    assert f"QS_EXCHANGE_PORT={port}" in plan["exchange-2"].command
+
+
+def test_another_terminal_knows_what_was_started_without_being_told(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    """`status` and the others run without the variables that `up` was started with."""
+    more = read(environ | {"QS_STACK_EXCHANGES": "2"})
+    settings.data.mkdir()
+    assert planned(settings) == programs(settings)
+    keep_plan(more, programs(more))
+    assert planned(settings) == programs(more)
