@@ -42,6 +42,11 @@ watch SUBJECT:
 load *ARGS:
     @exec uv run python -m loadgen "$@"
 
+# Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
+[no-exit-message]
+chaos *ARGS:
+    @exec uv run python -m chaos "$@"
+
 # Run the tests, or some of them: `just test tests/wire`
 [no-exit-message]
 test *ARGS:

@@ -1,0 +1,131 @@
+"""The command line: one run."""
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from chaos import report
+from chaos.run import Options, Run
+from chaos.schedule import KINDS, Kind
+from chaos.system import NotStarted
+from runtime import logs
+from runtime.settings import SettingsError
+
+CLEAN = 0
+REFUTED = 1
+COULD_NOT_RUN = 2
+
+HELP = """Break a whole Quotestream on purpose, and prove that nothing was lost.
+
+Starts a stack of its own in a temporary folder and on free ports, sends orders, kills, pauses and restarts its
+processes, waits until all is well again, and compares what clients were told with the market log and the ledger.
+
+Exit code: 0 if nothing was lost, doubled or over the limit and everything came back by itself; 1 if not, and the folder
+is kept; 2 if it could not run.
+"""
+
+
+def command_line() -> App:
+    """The command."""
+    app = App(name="python -m chaos", help=HELP, version_flags=[], result_action="return_value")
+
+    @app.default
+    def run(
+        *,
+        minutes: Annotated[float, Parameter(help="How long faults come.", validator=Number(gt=0, lte=600))] = 2.0,
+        seed: Annotated[
+            int | None, Parameter(help="The same seed gives the same faults. [default: a random one, which is told]")
+        ] = None,
+        rate: Annotated[float, Parameter(help="Orders per second.", validator=Number(gt=0, lte=1000))] = 25.0,
+        json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
+        only: Annotated[
+            str,
+            Parameter(help=f"Kinds ({', '.join(KINDS)}) and processes to keep to, separated by commas; empty for all."),
+        ] = "",
+        keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
+    ) -> int:
+        chosen = secrets.randbelow(2**31) if seed is None else seed
+        kinds, targets = _chosen(only)
+        options = Options(
+            minutes=minutes,
+            seed=chosen,
+            rate=rate,
+            kinds=kinds,
+            targets=targets,
+            command=_command(minutes, chosen, rate, only),
+        )
+        folder = Path(tempfile.mkdtemp(prefix="quotestream-chaos-"))
+        code = COULD_NOT_RUN
+        try:
+            code = _run(options, folder, json)
+        finally:
+            if code == CLEAN and not keep:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                print(f"the folder is kept: {folder}")
+        return code
+
+    return app
+
+
+def _chosen(only: str) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    kinds = tuple(kind for kind in KINDS if kind in words)
+    targets = tuple(word for word in words if word not in KINDS)
+    return kinds or KINDS, targets
+
+
+def _command(minutes: float, seed: int, rate: float, only: str) -> str:
+    return f"./qs chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}" + (f" --only {only}" if only else "")
+
+
+def _run(options: Options, folder: Path, json: Path | None) -> int:
+    print(f"{options.command}\nin {folder}", flush=True)
+    try:
+        done = asyncio.run(_until_done_or_told(Run(options, folder)))
+    except NotStarted as error:
+        print(f"the stack did not come up: {error}", file=sys.stderr)
+        return COULD_NOT_RUN
+    print(f"\n{report.text(done)}")
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
+    return CLEAN if done.verdict == "clean" else REFUTED
+
+
+async def _until_done_or_told(run: Run) -> report.Report:
+    """The run; a signal cancels it, so that it cleans up after itself."""
+    task = asyncio.create_task(run.run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit code."""
+    logs.configure("chaos", "error")
+    try:
+        return int(command_line()(arguments, exit_on_error=False) or 0)
+    except CycloptsError:  # it has told why
+        return COULD_NOT_RUN
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return COULD_NOT_RUN
+    except asyncio.CancelledError:
+        print("interrupted", file=sys.stderr)
+        return COULD_NOT_RUN
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

@@ -1,0 +1,37 @@
+"""What clients were told, read from their history."""
+
+from collections.abc import Iterable
+
+from chaos.proof import Told
+from loadgen.answers import Known, classify, outcome
+from loadgen.history import AnswerLine, Line, SentLine
+from wire.messages import Order
+
+
+def told(history: Iterable[Line]) -> dict[str, Told]:
+    """What became of each order of a history, by order id."""
+    orders: dict[str, Order] = {}
+    answers: dict[str, AnswerLine] = {}
+    open_attempts: dict[str, int] = {}
+    for line in history:
+        if isinstance(line, SentLine):
+            orders[line.order.order_id] = line.order
+            open_attempts[line.order.order_id] = open_attempts.get(line.order.order_id, 0) + 1
+        elif isinstance(line, AnswerLine):
+            if line.outcome == "known":
+                answers[line.order_id] = line
+            elif line.outcome == "undelivered":
+                open_attempts[line.order_id] -= 1
+    return {
+        order_id: _told(order, answers.get(order_id), maybe_executed=open_attempts[order_id] > 0)
+        for order_id, order in orders.items()
+    }
+
+
+def _told(order: Order, line: AnswerLine | None, *, maybe_executed: bool) -> Told:
+    if line is None or line.status is None:
+        return Told(order=order, outcome="unknown" if maybe_executed else "undelivered")
+    answer = classify(line.status, bytes(line.body), None, order.order_id)
+    if not isinstance(answer, Known):
+        return Told(order=order, outcome="unknown")
+    return Told(order=order, outcome=outcome(answer, 1).name, result=answer.result)

@@ -1,0 +1,145 @@
+"""Doing to the stack what the schedule says. Every pause is ended, also when the run is cut short."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from chaos.disk import Disk
+from chaos.recovery import Recoveries
+from chaos.schedule import Fault
+from chaos.system import System, gone
+
+PID_PATIENCE = 3.0
+"""Seconds to wait for a process that is down just now, before its fault is given up."""
+
+STOPPING = 8.0
+"""Seconds a process may take to end after a signal: longer than its supervisor lets it."""
+
+_SIGNALS = {"kill": signal.SIGKILL, "restart": signal.SIGTERM}
+
+
+class Faults:
+    """Carries out a schedule.
+
+    Attributes:
+        done: faults carried out, by (kind, target).
+        missed: faults whose process was not there to be hurt, by (kind, target).
+    """
+
+    def __init__(
+        self, system: System, disk: Disk | None, recoveries: Recoveries, tell: Callable[[str, str], None]
+    ) -> None:
+        self._system = system
+        self._disk = disk
+        self._recoveries = recoveries
+        self._tell = tell
+        self._paused: dict[str, int] = {}
+        self._late = 0.0
+        self.done: Counter[tuple[str, str]] = Counter()
+        self.missed: Counter[tuple[str, str]] = Counter()
+
+    async def run(self, schedule: Sequence[Fault]) -> None:
+        """Begin each fault when it is due, and return when all have ended.
+
+        What has the system to itself may take longer than was planned: then all that follows is put off.
+        """
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for fault in schedule:
+                await asyncio.sleep(max(0.0, started + fault.at + self._late - time.monotonic()))
+                if fault.kind in ("outage", "disk-full"):
+                    await self._alone(fault)
+                    self._late = max(self._late, time.monotonic() - started - fault.ends)
+                else:
+                    group.create_task(self._one(fault))
+
+    def resume_all(self) -> None:
+        """End every pause. Waits for nothing, so that it can be the last thing that is done."""
+        for target, pid in list(self._paused.items()):
+            self._signal(pid, signal.SIGCONT)
+            del self._paused[target]
+
+    async def _one(self, fault: Fault) -> None:
+        pid = await self._pid(fault.target)
+        if pid is None:
+            self._miss(fault)
+            return
+        recovery = self._recoveries.begin(fault, time.monotonic())
+        self.done[fault.kind, fault.target] += 1
+        if fault.kind == "pause":
+            self._tell(fault.target, f"paused for {fault.lasts:g} s")
+            await self._pause(fault, pid)
+            self._recoveries.end(recovery, time.monotonic())
+            return
+        self._tell(fault.target, "killed" if fault.kind == "kill" else "restarted")
+        ended = time.monotonic()
+        self._signal(pid, _SIGNALS[fault.kind])
+        await gone(pid, STOPPING)
+        self._recoveries.end(recovery, ended, time.monotonic())
+
+    async def _pause(self, fault: Fault, pid: int) -> None:
+        self._paused[fault.target] = pid
+        self._signal(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts)
+        finally:
+            self._paused.pop(fault.target, None)
+            self._signal(pid, signal.SIGCONT)
+
+    async def _alone(self, fault: Fault) -> None:
+        recovery = self._recoveries.begin(fault, time.monotonic())
+        self.done[fault.kind, fault.target] += 1
+        if fault.kind == "outage":
+            await self._outage(fault)
+        else:
+            await self._fill_disk(fault)
+        self._recoveries.end(recovery, time.monotonic())
+
+    async def _outage(self, fault: Fault) -> None:
+        again = time.monotonic() + fault.lasts
+        self._tell("everything", "stopped")
+        code = await self._system.stop()
+        if code:
+            self._tell("everything", f"stopped with code {code}")
+        await asyncio.sleep(max(0.0, again - time.monotonic()))
+        self._tell("everything", "started again")
+        await self._system.start()
+
+    async def _fill_disk(self, fault: Fault) -> None:
+        """Fill the disk, free it, and restart the server of the log: a full disk leaves it unable to write."""
+        if self._disk is None:
+            raise RuntimeError("there is no disk to fill")
+        self._tell("everything", f"the disk is full for {fault.lasts:g} s")
+        until = time.monotonic() + fault.lasts
+        try:
+            while time.monotonic() < until:
+                self._disk.fill()
+                await asyncio.sleep(0.2)
+        finally:
+            self._disk.free()
+        self._tell("everything", "the disk has room again, NATS is restarted")
+        for target in (name for name in self._system.targets if name.startswith("nats")):
+            if pid := await self._pid(target):
+                self._signal(pid, signal.SIGTERM)
+                await gone(pid, STOPPING)
+
+    async def _pid(self, target: str) -> int | None:
+        deadline = time.monotonic() + PID_PATIENCE
+        while time.monotonic() < deadline:
+            if pid := await self._system.pid(target):
+                return pid
+            await asyncio.sleep(0.1)
+        return None
+
+    def _miss(self, fault: Fault) -> None:
+        self.missed[fault.kind, fault.target] += 1
+        self._tell(fault.target, f"is down already: no {fault.kind}")
+
+    @staticmethod
+    def _signal(pid: int, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+            os.kill(pid, number)

@@ -1,0 +1,173 @@
+"""Orders while things break: the order publisher's own machinery, and a probe that finds out when trading goes on.
+
+Every order is sent again, identically, until its outcome is known; all of it goes into one history.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from chaos.recovery import Recoveries
+from chaos.system import ID_WINDOW
+from loadgen.client import Exchange
+from loadgen.flow import CROSSING_OFFSET
+from loadgen.history import History
+from loadgen.plan import Plan
+from loadgen.service import Publisher
+from wire.instruments import Instrument
+from wire.messages import Order
+from wire.units import floor_to_tick
+
+PATIENCE = 0.8 * ID_WINDOW
+"""Seconds an order is sent again: until its id might be forgotten, and it would be another order."""
+
+PROBE_EVERY = 0.1
+"""Seconds between two probes while trading is awaited."""
+
+PROBES = 40
+"""Probes in flight, at most."""
+
+_CONCURRENCY = 64
+
+
+class Load:
+    """A publisher for each exchange, all in one history. A context manager."""
+
+    def __init__(self, plans: Sequence[Plan], history: History) -> None:
+        self._plans = plans
+        self._history = history
+        self._stopping = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self.publishers: list[Publisher] = []
+
+    async def __aenter__(self) -> Self:
+        for plan in self._plans:
+            client = Exchange(plan.url, plan.concurrency, self._stopping, self._history, PATIENCE)
+            exchange = await self._stack.enter_async_context(client)
+            self._history.run(plan)
+            self.publishers.append(Publisher(plan, exchange, self._stopping))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Send what is planned; return once every outcome is settled."""
+        await asyncio.gather(*(publisher.run() for publisher in self.publishers))
+
+    def give_up(self) -> None:
+        """Send nothing again any more: what has no answer yet stays unknown."""
+        self._stopping.set()
+
+    @property
+    def sent(self) -> int:
+        """Orders sent so far."""
+        return sum(publisher.tally.sent for publisher in self.publishers)
+
+
+def plans(
+    run_id: str, urls: Sequence[str], instruments: dict[str, Instrument], *, rate: float, duration: float, seed: int
+) -> list[Plan]:
+    """A plan for each exchange; together they send at `rate`."""
+    return [
+        Plan(
+            run_id=f"{run_id}-{number}",
+            url=url,
+            rate=rate / len(urls),
+            duration=duration,
+            instruments=instruments,
+            max_quantity=5,
+            concurrency=_CONCURRENCY,
+            aggressiveness=0.7,
+            seed=seed + number,
+        )
+        for number, url in enumerate(urls, start=1)
+    ]
+
+
+class Probe:
+    """Sends single orders that any quote fills, while it is not known whether trading goes on. A context manager."""
+
+    def __init__(
+        self,
+        run_id: str,
+        urls: Sequence[str],
+        instruments: dict[str, Instrument],
+        history: History,
+        recoveries: Recoveries,
+    ) -> None:
+        self._run_id = f"{run_id}-probe"
+        self._urls = urls
+        self._instruments = instruments
+        self._history = history
+        self._recoveries = recoveries
+        self._stopping = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._exchanges: list[Exchange] = []
+        self._flying: set[asyncio.Task[None]] = set()
+        self.sent = 0
+
+    async def __aenter__(self) -> Self:
+        for url in self._urls:
+            client = Exchange(url, PROBES, self._stopping, self._history, PATIENCE)
+            self._exchanges.append(await self._stack.enter_async_context(client))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._flying:
+            task.cancel()
+        await asyncio.gather(*self._flying, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def run(self) -> None:
+        """Probe whenever trading is awaited, until cancelled. What is in flight then is settled by `settle`."""
+        orders = self._orders()
+        exchanges = itertools.cycle(self._exchanges)
+        while True:
+            if self._recoveries.trading_awaited and len(self._flying) < PROBES:
+                task = asyncio.create_task(self._send(next(orders), next(exchanges)))
+                self._flying.add(task)
+                task.add_done_callback(self._flying.discard)
+            await asyncio.sleep(PROBE_EVERY)
+
+    async def settle(self) -> None:
+        """Wait until every probe's outcome is known."""
+        await asyncio.gather(*self._flying)
+
+    def give_up(self) -> None:
+        """As `Load.give_up`."""
+        self._stopping.set()
+
+    async def _send(self, order: Order, exchange: Exchange) -> None:
+        sent = time.monotonic()
+        self.sent += 1
+        outcome = await exchange.submit(order)
+        if outcome.filled:
+            self._recoveries.filled(sent, time.monotonic())
+
+    def _orders(self) -> "itertools.chain[Order]":
+        return itertools.chain.from_iterable(self._round(number) for number in itertools.count())
+
+    def _round(self, number: int) -> list[Order]:
+        """One order in each symbol, all on one side, at a limit as generous as the flow's."""
+        buys = number % 2 == 0
+        return [
+            Order(
+                order_id=f"{self._run_id}-{number}-{symbol}",
+                symbol=symbol,
+                side="buy" if buys else "sell",
+                quantity=1,
+                limit_price=floor_to_tick(
+                    instrument.reference_price * (1 + (CROSSING_OFFSET if buys else -CROSSING_OFFSET)), instrument.tick
+                ),
+            )
+            for symbol, instrument in self._instruments.items()
+        ]

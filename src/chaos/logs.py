@@ -1,0 +1,31 @@
+"""Reading what a run left on the broker: every shard of the market log, whole."""
+
+import msgspec
+
+from chaos.proof import Entry
+from jet.connection import Connection
+from jet.tail import FromSequence, Tail
+from runtime.health import Health
+from wire import subjects
+from wire.messages import QuoteEvent, RecordedFill
+
+_fills = msgspec.json.Decoder(list[RecordedFill]).decode
+_event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+
+
+async def market_log(url: str, shards: int) -> list[Entry]:
+    """Every message of the market log, sorted by when the broker stored it."""
+    found: list[Entry] = []
+    async with Connection(url, "chaos", Health("chaos")) as connection:
+        for shard in range(shards):
+            stream = subjects.market_stream(shard)
+            filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
+            tail = Tail(connection, stream, filters, FromSequence(1), name="chaos")
+            async for batch in tail.batches():
+                for message in batch:
+                    is_fills = message.subject.startswith("fills.")
+                    content = _fills(message.data) if is_fills else _event.decode(message.data)
+                    found.append(Entry(message.time, shard, message.sequence, content))
+                if tail.current:
+                    break
+    return sorted(found, key=lambda entry: (entry.time, entry.shard, entry.sequence))

@@ -1,0 +1,179 @@
+"""What a run found, for people and as JSON."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from chaos.proof import Findings
+from chaos.recovery import Figures, Recovery, figures
+from stack.table import columns
+
+SHOWN = 10
+"""Findings of one sort that are printed."""
+
+Verdict = Literal["clean", "refuted"]
+
+
+class FaultCount(msgspec.Struct, frozen=True, kw_only=True):
+    """Faults of one kind on one target."""
+
+    kind: str
+    target: str
+    count: int
+
+
+class TargetRecovery(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds from a fault's end: until the process was ready, and until an order was filled."""
+
+    target: str
+    ready: Figures
+    trading: Figures
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A run.
+
+    Attributes:
+        verdict: whether anything was found.
+        command: what runs it again.
+        seed: what the faults and orders were drawn from.
+        minutes: how long faults came.
+        faults: what was done.
+        missed: what was not done, because the process was down at that moment.
+        skipped: kinds of faults that are not possible here, and why.
+        orders: orders by outcome.
+        fills: fills in the market log.
+        recovery: by target.
+        healed_s: seconds after the last fault until all was ready and every symbol quoted.
+        samples: looks at the limit.
+        most_sampled: the most lots a service said were in use on one side.
+        most_shown: the most lots that were active on one side at any instant, by the market log.
+        lost: acknowledged fills that are not in the log.
+        doubled: orders and fills that are in the log more than once.
+        unknown: orders whose outcome never became known.
+        refuted: whatever else contradicts, or did not come back.
+        audit: what the audit said; empty if it was not run.
+        log_errors: errors the services logged, by service and event.
+    """
+
+    verdict: Verdict
+    command: str
+    seed: int
+    minutes: float
+    faults: list[FaultCount]
+    missed: list[FaultCount]
+    skipped: dict[str, str]
+    orders: dict[str, int]
+    fills: int
+    recovery: list[TargetRecovery]
+    healed_s: float | None
+    samples: int
+    most_sampled: int
+    most_shown: int
+    lost: list[str]
+    doubled: list[str]
+    unknown: list[str]
+    refuted: list[str]
+    audit: str
+    log_errors: dict[str, int]
+
+
+def counts(counter: Mapping[tuple[str, str], int]) -> list[FaultCount]:
+    """A counter by (kind, target), as a list."""
+    return [FaultCount(kind=kind, target=target, count=count) for (kind, target), count in sorted(counter.items())]
+
+
+def by_target(recoveries: Sequence[Recovery]) -> list[TargetRecovery]:
+    """Figures of each target that had a fault."""
+    found: dict[str, list[Recovery]] = defaultdict(list)
+    for recovery in recoveries:
+        found[recovery.fault.target].append(recovery)
+    return [
+        TargetRecovery(
+            target=target,
+            ready=figures([(r.ready_after, r.ready_clear) for r in own if r.ready_after is not None]),
+            trading=figures([(r.trading_after, r.trading_clear) for r in own if r.trading_after is not None]),
+        )
+        for target, own in sorted(found.items())
+    ]
+
+
+def verdict(findings: Findings, audit_refuted: bool) -> Verdict:
+    """In a word."""
+    return "clean" if findings.clean and not audit_refuted else "refuted"
+
+
+def text(report: Report) -> str:
+    """The report for a person."""
+    blocks = [_faults(report), _recovery(report), _orders(report)]
+    if report.log_errors:
+        rows = [("errors logged", "")] + [(event, str(count)) for event, count in sorted(report.log_errors.items())]
+        blocks.append(columns(rows))
+    if report.audit:
+        blocks.append(report.audit)
+    blocks += [_listed(name, found) for name, found in _findings(report).items() if found]
+    summary = "  ".join(f"{name}={len(found)}" for name, found in _findings(report).items())
+    blocks.append(f"{report.verdict.upper()}: {summary}\nseed {report.seed}; again: {report.command}")
+    return "\n\n".join(blocks)
+
+
+def _faults(report: Report) -> str:
+    kinds = sorted({fault.kind for fault in report.faults})
+    targets = sorted({fault.target for fault in report.faults})
+    found = {(fault.kind, fault.target): fault.count for fault in report.faults}
+    rows: list[tuple[str, ...]] = [("faults", *kinds, "all")]
+    for target in targets:
+        row = [found.get((kind, target), 0) for kind in kinds]
+        rows.append((target, *(str(count or "-") for count in row), str(sum(row))))
+    sums = [sum(count for (of, _), count in found.items() if of == kind) for kind in kinds]
+    rows.append(("all", *map(str, sums), str(sum(sums))))
+    lines = [columns(rows)]
+    lines += [f"missed: {miss.count} {miss.kind} of {miss.target}, down at that moment" for miss in report.missed]
+    lines += [f"skipped: {kind}: {why}" for kind, why in report.skipped.items()]
+    return "\n".join(lines)
+
+
+def _recovery(report: Report) -> str:
+    rows: list[tuple[str, ...]] = [
+        ("seconds after a fault's end", "ready: median", "worst", "trading: median", "worst", "worst with others")
+    ]
+    for found in report.recovery:
+        disturbed = [f.worst_disturbed for f in (found.ready, found.trading) if f.worst_disturbed is not None]
+        figures_ = (found.ready.median, found.ready.worst, found.trading.median, found.trading.worst)
+        rows.append((found.target, *(_seconds(value) for value in figures_), _seconds(max(disturbed, default=None))))
+    healed = "never" if report.healed_s is None else f"{report.healed_s:.1f} s"
+    return f"{columns(rows)}\nhealed after the last fault: {healed}"
+
+
+def _orders(report: Report) -> str:
+    rows = [("orders", f"{sum(report.orders.values()):,}")]
+    rows += [(f"  {outcome}", f"{count:,}") for outcome, count in report.orders.items()]
+    rows += [
+        ("fills in the log", f"{report.fills:,}"),
+        ("looks at the limit", f"{report.samples:,}"),
+        ("most in use seen", f"{report.most_sampled} lots"),
+        ("most shown, by the log", f"{report.most_shown} lots"),
+    ]
+    return columns(rows)
+
+
+def _findings(report: Report) -> dict[str, list[str]]:
+    return {
+        "unknown": report.unknown,
+        "lost": report.lost,
+        "doubled": report.doubled,
+        "refuted": report.refuted,
+    }
+
+
+def _listed(name: str, found: Sequence[str]) -> str:
+    shown = [f"  {finding}" for finding in found[:SHOWN]]
+    if len(found) > SHOWN:
+        shown.append(f"  and {len(found) - SHOWN} more")
+    return "\n".join([f"{name}:", *shown])
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,364 @@
+"""One run, from starting the stack to the verdict."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import secrets
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from chaos import proof, report
+from chaos.clients import told
+from chaos.disk import Disk, NoDisk
+from chaos.faults import Faults
+from chaos.load import Load, Probe, plans
+from chaos.logs import market_log
+from chaos.recovery import Recoveries
+from chaos.sampling import Sampler
+from chaos.schedule import EVERYTHING, Fault, Kind, schedule
+from chaos.system import LIMIT, NotStarted, System
+from loadgen.history import History, read
+from wire.messages import Position, Quote
+
+START_TIMEOUT = 60.0
+"""Seconds the stack may take to be ready on a busy machine."""
+
+HEAL_TIMEOUT = 30.0
+"""Seconds after the last fault within which all must be ready and every symbol quoted."""
+
+SETTLE_TIMEOUT = 45.0
+"""Seconds then until every order has its outcome."""
+
+CATCH_UP_TIMEOUT = 15.0
+"""Seconds then until the ledger has applied every fill."""
+
+LOG_TIMEOUT = 30.0
+AUDIT_TIMEOUT = 120.0
+
+LOAD_AFTER = 3.0
+"""Seconds the load goes on after the schedule."""
+
+POLL = 0.05
+
+_quotes = msgspec.json.Decoder(list[Quote]).decode
+_positions = msgspec.json.Decoder(list[Position]).decode
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is asked for.
+
+    Attributes:
+        minutes: how long faults come.
+        seed: of faults and orders.
+        rate: orders per second.
+        kinds: the kinds of faults.
+        targets: the processes they are for; empty for all.
+        settings: more settings of the stack, as `QS_` variables without the prefix.
+        command: what runs it again.
+    """
+
+    minutes: float
+    seed: int
+    rate: float
+    kinds: tuple[Kind, ...]
+    targets: tuple[str, ...] = ()
+    settings: dict[str, str] = {}
+    command: str = ""
+
+
+class Run:
+    """One run in one folder."""
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self._options = options
+        self._folder = folder
+        self._kinds = options.kinds
+        self._skipped: dict[str, str] = {}
+        self._disk = self._mounted()
+        self._system = System(folder, **options.settings)
+        self._recoveries = Recoveries()
+        self._faults = Faults(self._system, self._disk, self._recoveries, say)
+        self._findings = proof.Findings()
+        self._started = time.monotonic()
+        self._healed: float | None = None
+
+    def _mounted(self) -> Disk | None:
+        if "disk-full" not in self._kinds:
+            return None
+        disk = Disk(self._folder / "data")
+        try:
+            disk.mount()
+        except NoDisk as why:
+            self._skipped["disk-full"] = str(why)
+            self._kinds = tuple(kind for kind in self._kinds if kind != "disk-full")
+            return None
+        return disk
+
+    async def run(self) -> report.Report:
+        """Do it all; leaves nothing running.
+
+        Raises:
+            NotStarted: the stack did not come up.
+        """
+        clean = False
+        try:
+            await self._system.start()
+            done = await self._run()
+            clean = done.verdict == "clean"
+            return done
+        finally:
+            self._faults.resume_all()
+            code = await asyncio.shield(self._system.stop())
+            say("", f"everything is stopped (code {code})")
+            if self._disk is not None:
+                if not clean:
+                    shutil.copytree(self._folder / "data", self._folder / "data-kept", ignore=_no_sockets)
+                self._disk.unmount()
+
+    async def _run(self) -> report.Report:
+        options, system = self._options, self._system
+        targets = [target for target in system.targets if not options.targets or target in options.targets]
+        faults = schedule(options.seed, options.minutes * 60, targets, self._kinds)
+        history_file = self._folder / "history.jsonl"
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as self._http:
+            await self._until_started()
+            say("", f"ready; {len(faults)} faults in {options.minutes:g} minutes, {options.rate:g} orders/s")
+            sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
+            with History(history_file) as history:
+                async with self._beside(sampler.run(), *self._watchers()):
+                    await self._trade(faults, history)
+            orders = told(read(history_file))
+            log = await self._log()
+            positions = await self._caught_up(log)
+        self._prove(orders, log, positions)
+        samples = sampler.samples
+        self._findings.refuted += samples.over
+        audit, audit_refuted = await self._audit(history_file)
+        return report.Report(
+            verdict=report.verdict(self._findings, audit_refuted),
+            command=options.command,
+            seed=options.seed,
+            minutes=options.minutes,
+            faults=report.counts(self._faults.done),
+            missed=report.counts(self._faults.missed),
+            skipped=self._skipped,
+            orders=proof.outcomes(orders),
+            fills=sum(len(entry.content) for entry in log if isinstance(entry.content, list)),
+            recovery=report.by_target(self._recoveries.all),
+            healed_s=self._healed,
+            samples=samples.taken,
+            most_sampled=samples.most,
+            most_shown=self._findings.most,
+            lost=self._findings.lost,
+            doubled=self._findings.doubled,
+            unknown=self._findings.unknown,
+            refuted=self._findings.refuted,
+            audit=audit,
+            log_errors=self._log_errors(),
+        )
+
+    # --- breaking ---------------------------------------------------------------------------------------------------
+
+    async def _trade(self, faults: Sequence[Fault], history: History) -> None:
+        """Send orders while the schedule is carried out, heal, and settle every order."""
+        options, urls = self._options, self._system.addresses("exchange")
+        instruments = dict(self._system.settings.market.symbols)
+        run_id = f"chaos-{options.seed}-{secrets.token_hex(3)}"
+        duration = options.minutes * 60 + LOAD_AFTER
+        planned = plans(run_id, urls, instruments, rate=options.rate, duration=duration, seed=options.seed)
+        async with AsyncExitStack() as stack:
+            load = await stack.enter_async_context(Load(planned, history))
+            probe = await stack.enter_async_context(Probe(run_id, urls, instruments, history, self._recoveries))
+            loading = asyncio.create_task(load.run())
+            stack.callback(loading.cancel)
+            async with self._beside(probe.run()):
+                await self._break(faults)
+                await self._heal()
+            try:
+                async with asyncio.timeout(SETTLE_TIMEOUT):
+                    await asyncio.gather(asyncio.shield(loading), probe.settle())
+            except TimeoutError:
+                self._findings.refuted.append(f"orders had no outcome {SETTLE_TIMEOUT:g} s after all was healed")
+                load.give_up()
+                probe.give_up()
+                await asyncio.wait([loading], timeout=10)
+            say("", f"{load.sent} orders sent, and {probe.sent} probes")
+
+    async def _break(self, faults: Sequence[Fault]) -> None:
+        """Carry out the schedule, or as much of it as the stack bears."""
+        breaking = asyncio.create_task(self._faults.run(faults))
+        while not breaking.done():
+            await asyncio.wait([breaking], timeout=1.0)
+            if self._system.ended:
+                self._findings.refuted.append(f"the stack ended by itself: {self._system.told()[-500:]}")
+                breaking.cancel()
+                await asyncio.wait([breaking])
+        self._faults.resume_all()
+        if not breaking.cancelled():
+            breaking.result()
+
+    async def _heal(self) -> None:
+        """Wait until everything is as if nothing had been."""
+        say("", "no more faults: healing")
+        began = time.monotonic()
+        waiting_for = ["nothing was looked at"]
+        while time.monotonic() - began < HEAL_TIMEOUT and not self._system.ended:
+            waiting_for = await self._ailing()
+            if not waiting_for and not self._recoveries.trading_awaited:
+                self._healed = round(time.monotonic() - began, 2)
+                say("", f"healed after {self._healed:.1f} s")
+                return
+            await asyncio.sleep(POLL)
+        if not waiting_for:
+            waiting_for = ["no order was filled"]
+        self._findings.refuted.append(f"not healed within {HEAL_TIMEOUT:g} s: {'; '.join(waiting_for)}")
+        say("", self._findings.refuted[-1])
+
+    async def _ailing(self) -> list[str]:
+        """What is not as it should be: each process, and each symbol's quote."""
+        plan = [program for program in self._system.plan if program.health]
+        bodies = await asyncio.gather(*(self._get(program.health) for program in plan))
+        found = [f"{program.name} is not ready" for program, body in zip(plan, bodies, strict=True) if body is None]
+        for address in self._system.addresses("exchange"):
+            body = await self._get(f"{address}/quotes")
+            quoted = {quote.symbol for quote in _quotes(body)} if body is not None else set()
+            found += [f"{symbol} is not quoted" for symbol in self._system.settings.market.symbols.keys() - quoted]
+        return found
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def _watchers(self) -> list[Coroutine[Any, Any, None]]:
+        each = [self._watch(program.name, program.health) for program in self._system.plan if program.health]
+        return [*each, self._watch_everything()]
+
+    async def _watch(self, name: str, health: str) -> None:
+        """Tell the recoveries whenever a process says that it is ready."""
+        while True:
+            asked = time.monotonic()
+            if await self._get(health) is not None:
+                self._recoveries.ready(name, asked, time.monotonic())
+            await asyncio.sleep(POLL)
+
+    async def _watch_everything(self) -> None:
+        while True:
+            asked = time.monotonic()
+            if not await self._ailing():
+                self._recoveries.ready(EVERYTHING, asked, time.monotonic())
+            await asyncio.sleep(5 * POLL)
+
+    async def _until_started(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while ailing := await self._ailing():
+            if self._system.ended or time.monotonic() > deadline:
+                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.told()}")
+            await asyncio.sleep(POLL)
+
+    # --- proving ----------------------------------------------------------------------------------------------------
+
+    async def _log(self) -> list[proof.Entry]:
+        settings = self._system.settings
+        async with asyncio.timeout(LOG_TIMEOUT):
+            return await market_log(settings.stack.url, settings.market.shards)
+
+    async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
+        """Every ledger's positions, once they have every fill of the log, or after a while."""
+        fills = Counter(fill.symbol for entry in log if isinstance(entry.content, list) for fill in entry.content)
+        found: dict[str, list[Position]] = {}
+        for address in self._system.addresses("ledger"):
+            deadline = time.monotonic() + CATCH_UP_TIMEOUT
+            while True:
+                body = await self._get(f"{address}/positions")
+                found[address] = _positions(body) if body is not None else []
+                versions = {position.symbol: position.position_version for position in found[address]}
+                if all(versions.get(symbol) == count for symbol, count in fills.items()):
+                    break
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(POLL)
+        return found
+
+    def _prove(
+        self, orders: dict[str, proof.Told], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
+    ) -> None:
+        for held in positions.values():
+            found = proof.prove(orders, log, held, limit=LIMIT)
+            self._findings.most = found.most
+            for name in ("unknown", "lost", "doubled", "refuted"):
+                ours: list[str] = getattr(self._findings, name)
+                ours += [finding for finding in getattr(found, name) if finding not in ours]
+
+    async def _audit(self, history: Path) -> tuple[str, bool]:
+        """Have the whole system audited while it runs. What was said, and whether anything was refuted."""
+        if importlib.util.find_spec("audit.__main__") is None:
+            return "", False
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "audit",
+            "--json",
+            "--history",
+            str(history),
+            env=self._system.environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(AUDIT_TIMEOUT):
+                out, err = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return "audit: not done in time", True
+        (self._folder / "audit.json").write_bytes(out)
+        if process.returncode == 0:
+            return "audit: clean", False
+        return f"audit: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
+
+    def _log_errors(self) -> dict[str, int]:
+        """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""
+        found: Counter[str] = Counter()
+        for file in sorted(self._system.settings.logs.glob("*.log")):
+            for line in file.read_text(errors="replace").splitlines():
+                if '"level":"error"' in line or '"level":"critical"' in line:
+                    with contextlib.suppress(ValueError):
+                        found[f"{file.stem}: {json.loads(line).get('event')}"] += 1
+        return dict(found)
+
+    # --- small things -----------------------------------------------------------------------------------------------
+
+    async def _get(self, url: str) -> bytes | None:
+        """The body of a good answer; None for any other."""
+        try:
+            async with self._http.get(url) as response:
+                return await response.read() if response.status == 200 else None
+        except (aiohttp.ClientError, OSError):
+            return None
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def _beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Do endless work until the block ends; its failure ends the block."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+            yield
+            for task in tasks:
+                task.cancel()
+
+
+def say(name: str, message: str) -> None:
+    """One line of progress."""
+    print(f"{time.strftime('%H:%M:%S')}  {name or 'chaos':<10} {message}", flush=True)
+
+
+def _no_sockets(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if (Path(folder) / name).is_socket()]

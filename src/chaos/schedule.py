@@ -1,0 +1,152 @@
+"""What goes wrong in a run, and when, drawn from a seed. Pure.
+
+Faults come in *episodes*: one fault alone, or several that overlap, or everything at once. After an episode the system
+is left alone: mostly long enough to recover, sometimes not. Which faults come is dealt from shuffled decks, so that a
+run meets every kind on every target before it meets one of them again.
+
+Ordering rules:
+- Faults are sorted by when they begin, and every one of them ends within the duration.
+- A target has one fault at a time. An outage and a full disk have the whole system to themselves.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeVar, get_args
+
+import msgspec
+
+Kind = Literal["kill", "pause", "restart", "outage", "disk-full"]
+"""kill: SIGKILL. pause: SIGSTOP, and SIGCONT later. restart: SIGTERM. outage: an orderly stop and start of everything.
+disk-full: nothing more can be written to the data folder."""
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+EVERYTHING = "everything"
+"""The target of an outage and of a full disk."""
+
+QUIET = 2.0
+"""Seconds before the first fault."""
+
+SHORTEST_PAUSE = 1.0
+LONGEST_PAUSE = 40.0
+
+_OUTAGE = (6.0, 10.0)
+_DISK_FULL = (4.0, 8.0)
+_HARDLY = (0.1, 1.5)
+_ENOUGH = (2.5, 6.0)
+
+Shape = Literal["single", "several", "all-killed", "outage", "disk-full"]
+
+T = TypeVar("T")
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault. Times are seconds since the start of the schedule.
+
+    Attributes:
+        at: when it begins.
+        kind: what is done.
+        target: the process it is done to, or `EVERYTHING`.
+        lasts: how long; 0 for what is over as soon as it is done.
+    """
+
+    at: float
+    kind: Kind
+    target: str
+    lasts: float = 0.0
+
+    @property
+    def ends(self) -> float:
+        """When it ends."""
+        return self.at + self.lasts
+
+
+def schedule(
+    seed: int, duration: float, targets: Sequence[str], kinds: Sequence[Kind] = ("kill", "pause", "restart", "outage")
+) -> list[Fault]:
+    """The faults of a run.
+
+    Args:
+        seed: the same seed and arguments give the same faults.
+        duration: seconds within which all of them end.
+        targets: the processes to choose from.
+        kinds: the kinds of faults to choose from.
+    """
+    draw = random.Random(f"chaos-{seed}")
+    episodes = _episodes(draw, duration, targets, kinds)
+    found: list[Fault] = []
+    at = QUIET
+    while episode := next(episodes, None):
+        begun = [msgspec.structs.replace(fault, at=round(at + fault.at, 2)) for fault in episode]
+        end = max(fault.ends for fault in begun)
+        if end > duration:
+            break
+        found += begun
+        at = end + draw.uniform(*(_HARDLY if draw.random() < 0.25 else _ENOUGH))
+    return sorted(found, key=lambda fault: (fault.at, fault.target))
+
+
+def _episodes(
+    draw: random.Random, duration: float, targets: Sequence[str], kinds: Sequence[Kind]
+) -> Iterator[list[Fault]]:
+    """Episodes without end, each beginning at 0."""
+    singles: list[tuple[Kind, str]] = [
+        (kind, target) for kind in kinds for target in targets if kind not in ("outage", "disk-full")
+    ]
+    shapes: list[Shape] = []
+    if singles:
+        shapes += ["single"] * 6
+        shapes += ["several"] * 3 if len(targets) > 1 else []
+        shapes += ["all-killed"] if "kill" in kinds else []
+    if "outage" in kinds:
+        shapes += ["outage"]
+    if "disk-full" in kinds:
+        shapes += ["disk-full"]
+    if not shapes:
+        return
+    shape_deck = _deck(draw, shapes)
+    single_deck = _deck(draw, singles)
+    longest = min(LONGEST_PAUSE, max(2 * SHORTEST_PAUSE, duration / 6))
+    for shape in shape_deck:
+        match shape:
+            case "single":
+                yield [_single(draw, *next(single_deck), longest)]
+            case "several":
+                yield _several(draw, single_deck, draw.randint(2, min(3, len(targets))), longest)
+            case "all-killed":
+                yield [Fault(at=0, kind="kill", target=target) for target in targets]
+            case "outage":
+                yield [Fault(at=0, kind="outage", target=EVERYTHING, lasts=_drawn(draw, *_OUTAGE))]
+            case "disk-full":
+                yield [Fault(at=0, kind="disk-full", target=EVERYTHING, lasts=_drawn(draw, *_DISK_FULL))]
+
+
+def _single(draw: random.Random, kind: Kind, target: str, longest: float, at: float = 0.0) -> Fault:
+    """A fault of one process. A pause's length is drawn evenly over its magnitudes."""
+    lasts = 0.0
+    if kind == "pause":
+        lasts = round(math.exp(draw.uniform(math.log(SHORTEST_PAUSE), math.log(longest))), 2)
+    return Fault(at=at, kind=kind, target=target, lasts=lasts)
+
+
+def _several(draw: random.Random, singles: Iterator[tuple[Kind, str]], count: int, longest: float) -> list[Fault]:
+    """Faults of different processes, the later ones during the first or shortly after it."""
+    first = _single(draw, *next(singles), longest)
+    found = [first]
+    while len(found) < count:
+        kind, target = next(singles)
+        if all(target != fault.target for fault in found):
+            at = _drawn(draw, 0.0, max(first.lasts, 1.5))
+            found.append(_single(draw, kind, target, longest, at))
+    return found
+
+
+def _deck(draw: random.Random, cards: Sequence[T]) -> Iterator[T]:
+    """The cards in a random order, then again in another one, and so on."""
+    while cards:
+        yield from draw.sample(cards, len(cards))
+
+
+def _drawn(draw: random.Random, least: float, most: float) -> float:
+    return round(draw.uniform(least, most), 2)

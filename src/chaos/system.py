@@ -1,0 +1,192 @@
+"""The stack under test: the real `python -m stack up`, in a folder and on ports of its own."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stack import family
+from stack.control import Control, NotRunning
+from stack.programs import Program, programs
+from stack.settings import StackSettings, read
+
+QUOTE_TTL = 3.0
+"""Seconds a quote lives: short, so that many pauses outlast it."""
+
+GRACE = 0.5
+
+ID_WINDOW = 300.0
+"""Seconds an order id is remembered: longer than any client here goes on sending it."""
+
+LIMIT = 100
+SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
+QUOTE_SIZE = 30
+"""Lots each symbol wants on each side: together more than the limit, so that it is always at work."""
+
+STOP_DEADLINE = 70.0
+"""Seconds the stack may take to stop: longer than it gives itself."""
+
+_MARKET = """
+[symbols.{name}]
+tick = "0.01"
+reference_price = "100.00"
+quote_size = {size}
+gamma = "0.1"
+k = "20"
+a = "1"
+sigma = "0.3"
+"""
+
+_LISTENERS = ("ui", "exchange", "ledger", "exposure", "maker")
+
+NEVER = 1e-6
+"""Orders per second of the stack's own publisher: the run sends its own."""
+
+
+class NotStarted(Exception):  # noqa: N818 # says what is so
+    """The stack did not come up; the message says why."""
+
+
+class System:
+    """One stack.
+
+    Attributes:
+        settings: as its processes read them.
+        plan: its processes.
+    """
+
+    def __init__(self, folder: Path, **more: object) -> None:
+        """`more` are settings, as `QS_` variables without the prefix."""
+        self.folder = folder
+        market = folder / "market.toml"
+        market.write_text("".join(_MARKET.format(name=name, size=QUOTE_SIZE) for name in SYMBOLS))
+        ports = free_ports(len(_LISTENERS) + 2)
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
+        self.environ |= {
+            "QS_MARKET_FILE": str(market),
+            "QS_MARKET_LIMIT": str(LIMIT),
+            "QS_MARKET_QUOTE_TTL": str(QUOTE_TTL),
+            "QS_MARKET_GRACE": str(GRACE),
+            "QS_MARKET_ID_WINDOW": str(ID_WINDOW),
+            "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
+            "QS_LOADGEN_RATE": str(NEVER),
+            "QS_STACK_DATA_DIR": str(folder / "data"),
+            "QS_STACK_NATS_PORT": str(ports.pop()),
+            "QS_STACK_NATS_MONITOR_PORT": str(ports.pop()),
+        }
+        self.environ |= {f"QS_{name.upper()}_PORT": str(ports.pop()) for name in _LISTENERS}
+        self.environ |= {f"QS_{name}": str(value) for name, value in more.items()}
+        self.settings: StackSettings = read(self.environ)
+        self.plan: list[Program] = programs(self.settings)
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def targets(self) -> list[str]:
+        """The processes that faults are for: all that go on for good, except the order publisher."""
+        return [program.name for program in self.plan if program.health]
+
+    def addresses(self, service: str) -> list[str]:
+        """Where the instances of a service listen."""
+        return [program.address for program in self.plan if program.name.partition("-")[0] == service]
+
+    async def start(self) -> None:
+        """Start everything; whether it gets ready is for others to see."""
+        with (self.folder / "up.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "stack",
+                "up",
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=family.die_with_parent,
+            )
+
+    async def stop(self) -> int:
+        """Ask everything to stop, and wait until it has. Returns the exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        try:
+            async with asyncio.timeout(STOP_DEADLINE):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return -signal.SIGKILL
+
+    @property
+    def ended(self) -> bool:
+        """Whether the foreground has ended, and was not asked to."""
+        return self._process is not None and self._process.returncode is not None
+
+    def told(self) -> str:
+        """What the foreground printed."""
+        return (self.folder / "up.log").read_text()
+
+    async def pid(self, name: str) -> int | None:
+        """A process's id; None while there is none."""
+        async with Control(self.settings.socket) as control:
+            with contextlib.suppress(NotRunning):
+                process = (await control.processes()).get(name)
+                if process is not None and process.statename in ("STARTING", "RUNNING") and process.pid:
+                    return process.pid
+        return None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+async def gone(pid: int, timeout: float) -> None:
+    """Wait until a process has ended, or for so long."""
+    deadline = time.monotonic() + timeout
+    while is_alive(pid) and time.monotonic() < deadline:  # noqa: ASYNC110 # it is no child of ours, so nothing tells
+        await asyncio.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, from below those that outgoing connections get.
+
+    One of the latter could be taken by a connection while its service is down; a client that tries to connect to it
+    again and again can even be given that very port, and be connected to itself.
+    """
+    highest = _first_ephemeral_port() - 1
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randint(highest // 2, highest)
+        if port not in found and _is_free(port):
+            found.append(port)
+    return found
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32768
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
