@@ -6,6 +6,7 @@ from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
 from runtime.app import check_path, problems
+from runtime.direct import Direct
 from wire.errors import Refusal
 from wire.messages import Order, OrderResult, Quote, QuoteRequest, Symbol
 
@@ -29,9 +30,11 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         summary="Execute an order",
         description="Immediate-or-cancel against the symbol's active quote. The same order id gets the same answer.",
         tags=["orders"],
+        middleware=[Direct(Order, exchange.order)],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.ORDER_ID_REUSED, *_WRITES),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
+        """Declares the route; `Direct` answers it."""
         return await exchange.order(data)
 
     @put(
