@@ -30,6 +30,9 @@ KILL_PATIENCE = 6.0
 """Seconds that what a dead supervisord left behind may take to stop before it is killed."""
 
 
+LAST_WORDS = 2000
+"""Bytes of what supervisord printed last that are told if it dies."""
+
 SAME_REQUEST = 1.0
 """Seconds within which a signal only repeats the request to stop; after that it says to hurry."""
 
@@ -120,8 +123,8 @@ class _Foreground:
         """Start supervisord, tell what happens, stop it when asked to. Returns the exit code."""
         self._take_signals()
         print(banner(self._settings, self._plan), flush=True)
-        output = self._settings.logs / "supervisord.out"
-        supervisord = await _supervisord(conf, lock, output)
+        supervisord = await _supervisord(conf, lock)
+        words = asyncio.create_task(_last_words(supervisord))
         ended = asyncio.create_task(supervisord.wait())
         asked = asyncio.create_task(self._stop.wait())
         narration = asyncio.create_task(self._narrate())
@@ -134,7 +137,7 @@ class _Foreground:
         if not narration.cancelled():
             narration.result()  # it never ends by itself: this raises why it did
         if ended.result():
-            say("", f"supervisord died ({ended.result()}); what it left is ended {output.read_text().strip()}")
+            say("", f"supervisord died ({ended.result()}); what it left is ended {await words}".strip())
             self._code = 1
         return self._code
 
@@ -194,18 +197,30 @@ class _Foreground:
                 self._stop.set()
 
 
-async def _supervisord(conf: Path, lock: int, output: Path) -> asyncio.subprocess.Process:
-    with output.open("wb") as out:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "supervisor.supervisord",
-            "-c",
-            str(conf),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            pass_fds=(lock,),
-            preexec_fn=family.die_with_parent,
-        )
+async def _supervisord(conf: Path, lock: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "supervisor.supervisord",
+        "-c",
+        str(conf),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=(lock,),
+        preexec_fn=family.die_with_parent,
+    )
+
+
+async def _last_words(supervisord: asyncio.subprocess.Process) -> str:
+    """Read what supervisord prints, until it ends, and return the end of that.
+
+    It prints whenever it cannot write a log. That must not go to a file: with the disk full it could not print either,
+    and would die of it.
+    """
+    assert supervisord.stdout is not None  # noqa: S101 # for the type checker: it is a pipe
+    words = b""
+    while chunk := await supervisord.stdout.read(4096):
+        words = (words + chunk)[-LAST_WORDS:]
+    return words.decode(errors="replace").strip()

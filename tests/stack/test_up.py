@@ -145,6 +145,20 @@ async def test_if_supervisord_dies_nothing_is_left_running(up: Up, settings: Sta
     assert "supervisord died" in up.said
 
 
+async def test_a_full_disk_does_not_end_it(environ: dict[str, str], settings: StackSettings) -> None:
+    """No log can be written: neither those of the processes, nor supervisord's own, nor what it prints about that."""
+    settings.logs.mkdir(parents=True)
+    for name in ("nats.log", "prepare.log", "supervisord.log", "supervisord.out"):
+        (settings.logs / name).symlink_to("/dev/full")
+    up = await start(environ)
+    await up.says("everything is ready")
+    async with Control(settings.socket) as control:
+        os.kill((await control.processes())["nats"].pid, signal.SIGKILL)
+    await up.says(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
+    up.process.terminate()
+    await up.ends()
+
+
 async def test_if_the_foreground_is_killed_the_rest_stops_in_order(up: Up, settings: StackSettings) -> None:
     await up.says("everything is ready")
     up.process.kill()
