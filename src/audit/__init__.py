@@ -1,0 +1,13 @@
+"""The audit: proves or refutes the invariants from what was recorded, whether the system runs or not.
+
+In: the market log, `POSITIONS` and the `reservations` bucket, read and never written; the ledger's database, read-only;
+optionally the order publisher's history files, and the services' logs.
+Out: a verdict on each invariant, with the offending messages; or one quote's whole story.
+
+A check (`quotes`, `limit`, `reservations`, `executions`, `recording`, `positions`, `proposals`, `whole`) is a fold: it
+is fed every message of the market log in the order the broker stored them, over all shards, and gives its verdict in
+the end. `replay` is the motor of these folds, `reading` merges the shards, `run` puts it all together. `explain` finds
+one quote's story.
+
+None of this uses the folds that the services decide by: a fault in one of those is to be found, not repeated.
+"""

@@ -1,0 +1,197 @@
+"""I4, I5 and I6: each execution against its quote and its order.
+
+A fill of `origin` "reported" was executed elsewhere and is booked here. If it names the symbol's latest quote, it takes
+from that quote and is held against it; if it names any other, it moves the position and no quote.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from audit.findings import Place, Verdict
+from audit.replay import Book, Check, Fault, Replay
+from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+
+
+class OnTheActiveQuote(Check):
+    """I4."""
+
+    code = "I4"
+    statement = (
+        "A fill executes on the quote active at its time, before that quote expires, at that quote's price, and only "
+        "if the order's limit crosses it."
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._executions = 0
+        self._taken = 0
+        self._booked = 0
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        latest = book.event
+        quote = latest if isinstance(latest, QuoteActivated) else None
+        for fill in fills:
+            if fill.origin == "exchange":
+                self._executions += 1
+                if quote is None or fill.quote_id != quote.quote_id:
+                    self._wrong(at, fill, _not_latest(fill, book))
+                else:
+                    self._hold_against(at, fill, quote)
+                    buys = fill.side == "buy"
+                    if fill.price > fill.limit_price if buys else fill.price < fill.limit_price:
+                        self._wrong(at, fill, f"its limit {fill.limit_price} does not cross the price {fill.price}")
+                if fill.quantity > fill.order_quantity:
+                    self._wrong(at, fill, f"executes {fill.quantity} of an order of {fill.order_quantity}")
+            elif latest is None or fill.quote_id != latest.quote_id:
+                self._booked += 1
+            elif quote is None:
+                self._wrong(at, fill, f"was reported on {fill.quote_id}, which was withdrawn")
+            else:
+                self._taken += 1
+                self._hold_against(at, fill, quote)
+
+    def finish(self, replay: Replay) -> Verdict:
+        reported = self._taken + self._booked
+        return self.verdict(
+            f"{self._executions:,} executions",
+            f"{reported:,} fills were executed elsewhere and reported: {self._taken:,} took from the quote they name, "
+            f"{self._booked:,} moved the position only"
+            if reported
+            else "",
+        )
+
+    def _hold_against(self, at: Place, fill: RecordedFill, quote: QuoteActivated) -> None:
+        created = fill.created_at
+        if created < quote.activated_at:
+            self._wrong(at, fill, f"executed at {_text(created)}, before {quote.quote_id} was active")
+        elif created >= quote.expires_at:
+            self._wrong(at, fill, f"executed at {_text(created)}, when {quote.quote_id} had expired")
+        price = quote.ask_price if fill.side == "buy" else quote.bid_price
+        if fill.price != price:
+            self._wrong(at, fill, f"executed a {fill.side} at {fill.price}, where {quote.quote_id} has {price}")
+
+    def _wrong(self, at: Place, fill: RecordedFill, detail: str) -> None:
+        self.found.at(at, f"{fill.fill_id}: {detail}", **_ids(fill))
+
+
+class WithinQuantity(Check):
+    """I5."""
+
+    code = "I5"
+    statement = "The fills of one side of a quote never sum to more than that side's quantity."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: dict[str, tuple[int, int]] = {}  # by symbol: lots of the latest quote's bid and ask executed
+        self._sides = 0
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        self._taken[event.symbol] = (0, 0)
+        if isinstance(event, QuoteActivated):
+            self._sides += bool(event.bid_quantity) + bool(event.ask_quantity)
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        quote = book.event if isinstance(book.event, QuoteActivated) else None
+        quote_id = book.event.quote_id if book.event else ""
+        left = (book.remaining_bid, book.remaining_ask)
+        taken_bid, taken_ask = self._taken.get(book.symbol, (0, 0))
+        for fill in fills:
+            bid, ask = left
+            if quote is not None and fill.quote_id == quote_id:
+                if fill.side == "buy":
+                    ask -= fill.quantity
+                    taken_ask += fill.quantity
+                    if taken_ask > quote.ask_quantity:
+                        self._too_much(at, fill, taken_ask, "ask", quote.ask_quantity)
+                else:
+                    bid -= fill.quantity
+                    taken_bid += fill.quantity
+                    if taken_bid > quote.bid_quantity:
+                        self._too_much(at, fill, taken_bid, "bid", quote.bid_quantity)
+            left = (fill.remaining_bid_quantity, fill.remaining_ask_quantity)
+            if left != (max(0, bid), max(0, ask)):
+                told = f"{left[0]}/{left[1]} as what is left (bid/ask), it is {max(0, bid)}/{max(0, ask)}"
+                self.found.at(at, f"{fill.fill_id} gives {told}", **_ids(fill))
+        self._taken[book.symbol] = (taken_bid, taken_ask)
+
+    def finish(self, replay: Replay) -> Verdict:
+        return self.verdict(f"{self._sides:,} sides of {replay.quote_count:,} quotes, {replay.fill_count:,} fills")
+
+    def _too_much(self, at: Place, fill: RecordedFill, taken: int, side: str, quantity: int) -> None:
+        detail = f"with {fill.fill_id}, {taken} lots of {fill.quote_id}'s {side} have executed; it has {quantity}"
+        self.found.at(at, detail, **_ids(fill))
+
+
+class _Execution(NamedTuple):
+    order_id: str
+    created_at: datetime
+    fill_id: str
+
+
+class OncePerOrder(Check):
+    """I6. Only the ids of one window are remembered."""
+
+    code = "I6"
+
+    def __init__(self, window: timedelta) -> None:
+        super().__init__()
+        self.statement = f"An order id executes at most once within {window.total_seconds():g} s, over all symbols."
+        self._window = window
+        self._recent: dict[str, _Execution] = {}
+        self._oldest: deque[_Execution] = deque()
+        self._executions = 0
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        self._look(at, fills)
+
+    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        self._look(at, fills)
+
+    def finish(self, replay: Replay) -> Verdict:
+        return self.verdict(f"{self._executions:,} executions")
+
+    def _look(self, at: Place, fills: Sequence[RecordedFill]) -> None:
+        recent = self._recent
+        for fill in fills:
+            if fill.origin != "exchange":
+                continue
+            self._executions += 1
+            before = recent.get(fill.order_id)
+            if before is not None and (apart := abs(fill.created_at - before.created_at)) <= self._window:
+                told = f"{apart.total_seconds():g} s apart from {before.fill_id}"
+                detail = f"order {fill.order_id} executes once more, as {fill.fill_id}, {told}"
+                self.found.at(at, detail, **_ids(fill))
+            else:
+                execution = recent[fill.order_id] = _Execution(fill.order_id, fill.created_at, fill.fill_id)
+                self._oldest.append(execution)
+        if fills:
+            # The earlier of the two, so that a fast clock does not make us forget too soon.
+            self._forget(min(at.time, fills[-1].created_at) - self._window)
+
+    def _forget(self, before: datetime) -> None:
+        while self._oldest and self._oldest[0].created_at < before:
+            oldest = self._oldest.popleft()
+            if self._recent.get(oldest.order_id) is oldest:
+                del self._recent[oldest.order_id]
+
+
+def _not_latest(fill: RecordedFill, book: Book) -> str:
+    latest = book.event
+    if latest is None:
+        return f"executed on {fill.quote_id}, but {fill.symbol} was never quoted"
+    if fill.quote_id == latest.quote_id:
+        return f"executed on {fill.quote_id}, which was withdrawn"
+    if fill.quote_id in book.ended:
+        how, sequence = book.ended[fill.quote_id]
+        return f"executed on {fill.quote_id}, which was {how} at #{sequence}"
+    return f"executed on {fill.quote_id}, but the latest quote is {latest.quote_id}"
+
+
+def _ids(fill: RecordedFill) -> dict[str, str]:
+    return {"fill_id": fill.fill_id, "quote_id": fill.quote_id, "order_id": fill.order_id}
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat()

@@ -1,0 +1,88 @@
+"""Finding everything there is about one quote."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from audit import evidence, reading
+from audit.proposals import Proposer
+from audit.reading import Horizon
+from audit.replay import Replay
+from audit.reservations import RESERVATIONS
+from audit.story import Story, Teller
+from jet import journal
+from jet.connection import Connection
+from runtime.settings import Market
+from wire import ids, subjects
+from wire.messages import ReservationRecord
+
+
+class UnknownQuote(Exception):  # noqa: N818 # names what is so
+    """Nothing is known of a quote of that id."""
+
+
+async def explain(connection: Connection, market: Market, logs: Path, quote_id: str) -> Story:
+    """The quote's story.
+
+    Raises:
+        UnknownQuote: neither the market log, nor the bucket, nor the logs know of it.
+        CannotAudit: there is no market log, or the broker is silent.
+    """
+    shards = await reading.shard_count(connection)
+    horizon = await reading.horizon(connection, shards)
+    found = await _find(connection, horizon, quote_id)
+    proposer = Proposer(market.symbols, market.limit)
+    story = Story(quote_id=quote_id)
+    if found is not None:
+        shard, symbol = found
+        teller = Teller(quote_id, proposer)
+        replay = Replay([teller], shards)
+        kinds = [subjects.quotes(shard, symbol), subjects.fills(shard, symbol)]
+        async for batch in reading.of_symbol(connection, shard, kinds, horizon):
+            for place, payload in batch:
+                replay.feed(place, payload)
+        story = teller.story(replay.books.get(symbol), horizon.time)
+    reservation_id = story.activated.reservation_id if story.activated else ids.reservation_id(quote_id)
+    story = msgspec.structs.replace(
+        story,
+        reservation=await _reservation(connection, reservation_id),
+        logs=evidence.about(logs, quote_id, reservation_id),
+    )
+    if story.activated is None and story.reservation is None and not story.logs:
+        raise UnknownQuote(
+            f"no quote {quote_id}: it was never active, and neither the reservations nor the logs in {logs} speak of it"
+        )
+    return story
+
+
+async def _find(connection: Connection, horizon: Horizon, quote_id: str) -> tuple[int, str] | None:
+    """The shard and symbol of a quote that was active; None if none was."""
+    needle = f'"{quote_id}"'.encode()
+    for shard, kind in _places(horizon, quote_id):
+        async for batch in reading.of_symbol(connection, shard, [kind], horizon):
+            for place, payload in batch:
+                if needle in payload:
+                    return shard, subjects.last_token(place.subject)
+    return None
+
+
+def _places(horizon: Horizon, quote_id: str) -> Iterator[tuple[int, str]]:
+    """Where to look: first where a maker's id points to, then everywhere."""
+    symbol, version, _ = quote_id.rpartition("-v")
+    if version:
+        shard = subjects.shard_of(symbol, len(horizon.last))
+        yield shard, subjects.quotes(shard, symbol)
+    for shard in horizon.last:
+        yield shard, subjects.quotes(shard, "*")
+
+
+async def _reservation(connection: Connection, reservation_id: str) -> ReservationRecord | None:
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
+    message = await journal.last_message(connection, RESERVATIONS, key)
+    if message is None or not message.payload:
+        return None
+    try:
+        return msgspec.json.decode(message.payload, type=ReservationRecord)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,213 @@
+"""I8 and I9: positions, in ledgers' tables and as published, against the fold of the log's fills.
+
+`POSITIONS` keeps a symbol's last thousand updates. They are read first, then each is compared when the replay comes to
+its version.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import attrgetter
+from typing import NamedTuple
+
+from audit.findings import Findings, Place, Verdict
+from audit.ledgerfile import LedgerFile
+from audit.replay import Book, Check, Fault, Replay
+from wire import subjects
+from wire.messages import PositionUpdate, RecordedFill
+
+
+class Published(NamedTuple):
+    """An update of `POSITIONS`, as much of it as is needed later. `content` is a hash of the whole."""
+
+    sequence: int
+    time: datetime
+    version: int
+    net: int
+    content: int
+
+
+class Publications:
+    """What `POSITIONS` holds, by symbol in stream order.
+
+    Attributes:
+        count: updates.
+        unreadable: (sequence, subject, why) of messages that are no updates.
+    """
+
+    def __init__(self) -> None:
+        self.by_symbol: dict[str, list[Published]] = {}
+        self.count = 0
+        self.unreadable: list[tuple[int, str, str]] = []
+
+    def add(self, subject: str, sequence: int, time: datetime, update: PositionUpdate) -> None:
+        """Take the next message."""
+        symbol = subjects.last_token(subject)
+        if update.symbol != symbol:
+            self.unreadable.append((sequence, subject, f"is an update of {update.symbol}"))
+            return
+        self.count += 1
+        published = Published(sequence, time, update.position_version, update.net_quantity, hash(update))
+        self.by_symbol.setdefault(symbol, []).append(published)
+
+    def by_version(self) -> dict[str, deque[Published]]:
+        """The updates that fills lead to, by symbol, in the order of their versions."""
+        return {symbol: _by_version(updates) for symbol, updates in self.by_symbol.items()}
+
+
+class SignedSum(Check):
+    """I8."""
+
+    code = "I8"
+    statement = (
+        "A position is the signed sum of its recorded fills and its version the number of the last one: it never goes "
+        "back, skips nothing, and is the same wherever it is told."
+    )
+
+    def __init__(self, publications: Publications, ledgers: Sequence[LedgerFile]) -> None:
+        super().__init__()
+        self._publications = publications
+        self._tables = [_Table(ledger, self.found) for ledger in ledgers]
+        self._expected = publications.by_version()
+        self._agreed = 0
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        expected = self._expected.get(book.symbol)
+        net = book.net
+        for fill in fills:
+            net += fill.quantity if fill.side == "sell" else -fill.quantity
+            while expected and expected[0].version <= fill.number:
+                self._compare(book.symbol, expected.popleft(), net, fill)
+        for table in self._tables:
+            table.compare(at, fills, net)
+
+    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        if fault.kind in ("repeated", "skipped"):
+            self.found.at(at, f"{fills[0].fill_id} {fault.detail}", fill_id=fills[0].fill_id)
+
+    def finish(self, replay: Replay) -> Verdict:
+        for symbol, updates in self._publications.by_symbol.items():
+            for update in updates:
+                if not update.version and update.net:
+                    _tell(self.found, symbol, update, f"is published as {update.net}, before any fill")
+        checked = [
+            f"{replay.fill_count:,} fills of {len(replay.books):,} symbols, {self._agreed:,} published positions"
+        ]
+        for table in self._tables:
+            table.finish()
+            checked.append(f"{len(table.ledger.positions):,} positions in {table.ledger.name}")
+        return self.verdict(
+            ", ".join(checked),
+            "" if self._tables else "no table of positions is checked: there is no ledger's database",
+        )
+
+    def _compare(self, symbol: str, update: Published, net: int, fill: RecordedFill) -> None:
+        expected = PositionUpdate(
+            symbol=symbol,
+            net_quantity=net,
+            position_version=fill.number,
+            last_fill_id=fill.fill_id,
+            updated_at=fill.created_at,
+            last_fill=fill.fill,
+        )
+        if update.net != net:
+            _tell(self.found, symbol, update, f"is published as {update.net}, its fills sum to {net}")
+        elif update.content != hash(expected):
+            _tell(self.found, symbol, update, f"is published with another last fill than {fill.fill_id} as logged")
+        else:
+            self._agreed += 1
+
+
+class _Table:
+    """One ledger's table of positions."""
+
+    def __init__(self, ledger: LedgerFile, found: Findings) -> None:
+        self.ledger = ledger
+        self._found = found
+        self._applied: dict[str, tuple[int, int]] = {}  # by symbol: the version and net quantity it should have
+
+    def compare(self, at: Place, fills: Sequence[RecordedFill], net: int) -> None:
+        """These fills lead to a net quantity; the table may be at one of them."""
+        if at.sequence > self.ledger.applied.get(at.shard, 0):
+            return
+        symbol, first, last = fills[0].symbol, fills[0].number, fills[-1].number
+        self._applied[symbol] = (last, net)
+        held = self.ledger.positions.get(symbol)
+        if held is None or not first <= held.position_version <= last:
+            return
+        fill = fills[held.position_version - first]
+        if (held.last_fill_id, held.updated_at) != (fill.fill_id, fill.created_at):
+            has = f"{held.last_fill_id} of {held.updated_at.isoformat()}"
+            self._wrong(symbol, f"has {has} as its last fill, the log {fill.fill_id} of {fill.created_at.isoformat()}")
+
+    def finish(self) -> None:
+        """Compare what it is with what it should be, and with its own fills."""
+        sums = self.ledger.sums()
+        for symbol in sorted({*self._applied, *self.ledger.positions, *sums}):
+            version, net = self._applied.get(symbol, (0, 0))
+            held = self.ledger.positions.get(symbol)
+            if held is None:
+                self._wrong(symbol, f"is missing; what was applied of the log leads to {net} at version {version}")
+                continue
+            has = f"{held.net_quantity} at version {held.position_version}"
+            if (held.net_quantity, held.position_version) != (net, version):
+                self._wrong(symbol, f"is {has}; what was applied of the log leads to {net} at version {version}")
+            own = sums.get(symbol)
+            if own is None or (own.net_quantity, own.highest) != (held.net_quantity, held.position_version):
+                leads = f"{own.net_quantity} at version {own.highest}" if own else "nothing"
+                self._wrong(symbol, f"is {has}; its own table of fills leads to {leads}")
+
+    def _wrong(self, symbol: str, detail: str) -> None:
+        self._found.elsewhere(self.ledger.name, f"the position of {symbol} {detail}", ids={"symbol": symbol})
+
+
+class AfterItsFills(Check):
+    """I9."""
+
+    code = "I9"
+    statement = "A position is published only after its fills are stored, in version order per symbol."
+
+    def __init__(self, publications: Publications) -> None:
+        super().__init__()
+        self._publications = publications
+        self._expected = publications.by_version()
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        expected = self._expected.get(book.symbol)
+        while expected and expected[0].version <= fills[-1].number:
+            update = expected.popleft()
+            if update.time < at.time:
+                early = (at.time - update.time).total_seconds()
+                told = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
+                _tell(self.found, book.symbol, update, told)
+
+    def finish(self, replay: Replay) -> Verdict:
+        for symbol, left in self._expected.items():
+            number = replay.books[symbol].number if symbol in replay.books else 0
+            for update in left:
+                _tell(self.found, symbol, update, f"is published, but the log has {number} fills of {symbol}")
+        for symbol, updates in self._publications.by_symbol.items():
+            latest = -1
+            for update in updates:
+                if update.version <= latest:
+                    _tell(self.found, symbol, update, f"is published after position {latest}")
+                latest = max(latest, update.version)
+        for sequence, subject, why in self._publications.unreadable:
+            stream = subjects.POSITIONS_STREAM
+            self.found.elsewhere(stream, f"the message {why}", sequence=sequence, subject=subject)
+        kept = f"{self._publications.count:,} published positions, all that POSITIONS keeps"
+        return self.verdict(kept)
+
+
+def _by_version(updates: Iterable[Published]) -> deque[Published]:
+    return deque(sorted((update for update in updates if update.version), key=attrgetter("version")))
+
+
+def _tell(found: Findings, symbol: str, update: Published, detail: str) -> None:
+    found.elsewhere(
+        subjects.POSITIONS_STREAM,
+        f"position {update.version} of {symbol} {detail}",
+        sequence=update.sequence,
+        subject=subjects.position(symbol),
+        ids={"symbol": symbol, "position_version": str(update.version)},
+    )

@@ -1,0 +1,122 @@
+"""I12: each quote, made once more from its position and the settings.
+
+Only a quote whose ids are a maker's own can be held against its position: others may quote what they like. A quote that
+the settings do not lead to was made under other settings, or is wrong, and the log does not say which. It is wrong for
+certain if an earlier one, of the same symbol and the same position, was just what the settings lead to.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from audit.findings import Place, Verdict
+from audit.replay import Book, Check, Replay
+from maker.proposal import fair_share, propose
+from wire import ids
+from wire.instruments import Instrument
+from wire.messages import Position, PutQuote, QuoteActivated, QuoteEvent
+
+
+class Proposer:
+    """Makes proposals as makers do."""
+
+    def __init__(self, instruments: Mapping[str, Instrument], limit: int) -> None:
+        self._instruments = instruments
+        self._share = fair_share(limit, len(instruments))
+        self._cached = lru_cache(maxsize=65_536)(self._propose)
+
+    def propose(self, symbol: str, version: int, net: int, attempt: int) -> PutQuote | None:
+        """The proposal for a position; None if there is none, or the symbol is not in the settings."""
+        instrument = self._instruments.get(symbol)
+        if instrument is None:
+            return None
+        position = Position(symbol=symbol, net_quantity=net, position_version=version)
+        return propose(instrument, self._share, position, attempt)
+
+    def difference(self, event: QuoteActivated, net: int) -> str | None:
+        """In what a quote differs from the proposal for its position; None if in nothing. It may be smaller."""
+        proposal = self._cached(event.symbol, net)
+        if proposal is None:
+            return "the settings lead to no quote"
+        quote = proposal.quote
+        for side in ("bid", "ask"):
+            has, wanted = getattr(event, f"{side}_price"), getattr(quote, f"{side}_price")
+            if str(has) != str(wanted):
+                return f"its {side} is {has}, the settings lead to {wanted}"
+            lots, most = getattr(event, f"{side}_quantity"), getattr(quote, f"{side}_quantity")
+            if lots > most:
+                return f"its {side} is for {lots} lots, the settings lead to at most {most}"
+        return None
+
+    def _propose(self, symbol: str, net: int) -> PutQuote | None:
+        """Prices and quantities depend on nothing else."""
+        return self.propose(symbol, 0, net, 1)
+
+
+def is_derived(event: QuoteActivated) -> bool:
+    """Whether the quote's ids are those a maker gives it."""
+    quote_id = ids.quote_id(event.symbol, event.position_version, event.attempt)
+    return event.quote_id == quote_id and event.reservation_id == ids.reservation_id(quote_id)
+
+
+class SameProposal(Check):
+    """I12."""
+
+    code = "I12"
+    statement = "The same position version, settings and attempt give the byte-identical quote."
+
+    def __init__(self, proposer: Proposer) -> None:
+        super().__init__()
+        self._proposer = proposer
+        self._identical = 0
+        self._others = 0
+        self._too_far_back = 0
+        self._differing = 0
+        self._difference = ""
+        self._seen: dict[str, set[int]] = {}  # by symbol: positions that led to just the quote that was made
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        if not isinstance(event, QuoteActivated):
+            return
+        if not is_derived(event):
+            self._others += 1
+            return
+        net = book.net_at(event.position_version)
+        if net is None:
+            if event.position_version > book.number:
+                detail = f"{event.quote_id} is made from version {event.position_version}; the log is at {book.number}"
+                self.found.at(at, detail, quote_id=event.quote_id)
+            else:
+                self._too_far_back += 1
+            return
+        difference = self._proposer.difference(event, net)
+        seen = self._seen.setdefault(event.symbol, set())
+        if difference is None:
+            self._identical += 1
+            seen.add(net)
+        elif net in seen:
+            detail = f"{event.quote_id}, from position {net}: {difference}, as an earlier quote of that position had it"
+            self.found.at(at, detail, quote_id=event.quote_id)
+        else:
+            self._differing += 1
+            self._difference = self._difference or f"{at.stream} #{at.sequence}, {event.quote_id}: {difference}"
+
+    def finish(self, replay: Replay) -> Verdict:
+        differing = (
+            f"{self._differing:,} quotes do not follow from these settings, such as {self._difference}: they were made "
+            "under others, or by an outsider under a maker's id"
+            if self._differing
+            else ""
+        )
+        far = (
+            f"{self._too_far_back:,} quotes are of positions too far back to be remembered"
+            if self._too_far_back
+            else ""
+        )
+        others = f"{self._others:,} quotes are not a maker's" if self._others else ""
+        return self.verdict(
+            f"{self._identical:,} quotes made again, byte for byte",
+            differing,
+            far,
+            others,
+            checkable=not self._differing and not self._too_far_back,
+        )

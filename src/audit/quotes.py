@@ -1,0 +1,78 @@
+"""I1 and I10: the order of a symbol's quote events.
+
+An activation replaces whatever was active, in the same message: so a symbol has two active quotes only if an event
+speaks of a quote that is not the latest, or if one executes that was replaced.
+"""
+
+from collections.abc import Sequence
+
+from audit.findings import Place, Verdict
+from audit.replay import Book, Check, Replay
+from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+
+
+class OneActive(Check):
+    """I1."""
+
+    code = "I1"
+    statement = "At most one quote is active per symbol."
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        if isinstance(event, QuoteActivated):
+            return
+        latest = book.event
+        if latest is None:
+            wrong = "no quote was ever active"
+        elif not isinstance(latest, QuoteActivated):
+            wrong = f"no quote is active: {latest.quote_id} was withdrawn before"
+        elif latest.quote_id != event.quote_id:
+            wrong = f"the active quote is {latest.quote_id}, which goes on executing beside it"
+        elif (latest.reservation_id, latest.position_version, latest.attempt) != (
+            event.reservation_id,
+            event.position_version,
+            event.attempt,
+        ):
+            wrong = "it was activated with another reservation, version or attempt"
+        else:
+            return
+        self.found.at(at, f"{event.quote_id} is withdrawn, but {wrong}", quote_id=event.quote_id)
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        if book.event is None:
+            return
+        latest = book.event.quote_id
+        for fill in fills:
+            if fill.quote_id != latest and fill.origin == "exchange" and fill.quote_id in book.ended:
+                how, sequence = book.ended[fill.quote_id]
+                self.found.at(
+                    at,
+                    f"{fill.quote_id} executes beside {latest}, though it was {how} at #{sequence}",
+                    quote_id=fill.quote_id,
+                    fill_id=fill.fill_id,
+                )
+
+    def finish(self, replay: Replay) -> Verdict:
+        return self.verdict(f"{replay.quote_count:,} activations of {len(replay.books):,} symbols")
+
+
+class OnlyNewer(Check):
+    """I10."""
+
+    code = "I10"
+    statement = "A quote made from an older position version, or an earlier attempt at it, never replaces a newer one."
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        latest = book.event
+        if latest is None or not isinstance(event, QuoteActivated):
+            return
+        version, before = (event.position_version, event.attempt), (latest.position_version, latest.attempt)
+        if version <= before:
+            self.found.at(
+                at,
+                f"{event.quote_id} of version {version[0]}, attempt {version[1]}, replaces {latest.quote_id} "
+                f"of version {before[0]}, attempt {before[1]}",
+                quote_id=event.quote_id,
+            )
+
+    def finish(self, replay: Replay) -> Verdict:
+        return self.verdict(f"{replay.quote_count:,} activations")

@@ -1,0 +1,264 @@
+"""Reading the streams up to a horizon, with the shards of the market log merged by when the broker stored each message.
+
+Order of reading: whatever is compared with the market log is read before the log's horizon is taken, so that the log
+holds all that the rest speaks of. The horizon is one instant of the broker's clock, the same for all shards: what was
+stored later is left for another audit.
+
+Memory: a few hundred messages of each shard wait to be merged, at most. Reading changes nothing on the broker.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from audit.findings import Place
+from audit.positions import Publications
+from audit.reservations import RESERVATIONS, Bucket
+from jet import api
+from jet.connection import Connection
+from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail, TailBroken
+from runtime.health import Health
+from wire import subjects
+from wire.messages import PositionUpdate, ReservationRecord
+
+CONNECT_TIMEOUT = 3.0
+"""Seconds the server may take to be there."""
+
+SILENCE = 30.0
+"""Seconds without a message that is due after which the broker is given up."""
+
+_SHARDS = "quotestream.shards"
+
+
+class CannotAudit(Exception):  # noqa: N818 # says what is so
+    """There is nothing to audit, or it cannot be read; the message says why, and what to do."""
+
+
+class _Info(msgspec.Struct):
+    """A stream's configuration and state, and the broker's time when it told."""
+
+    config: dict[str, Any]
+    state: api.StreamState
+    ts: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """Up to where the market log is read.
+
+    Attributes:
+        time: by the broker's clock; what was stored later is not looked at.
+        last: the last sequence of each shard's stream, at that time or a moment later.
+    """
+
+    time: datetime
+    last: dict[int, int]
+
+    @property
+    def messages(self) -> int:
+        """How many there are to read, or a few more."""
+        return sum(self.last.values())
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Connection]:
+    """A connection to a server that is there.
+
+    Raises:
+        CannotAudit: it is not.
+    """
+    async with AsyncExitStack() as exits:
+        connection = Connection(url, "audit", Health("audit"))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await exits.enter_async_context(connection)
+        except TimeoutError as error:
+            raise CannotAudit(
+                f"no NATS server answers at {url}: is the stack up? One that is down is audited with --store"
+            ) from error
+        yield connection
+
+
+async def shard_count(connection: Connection) -> int:
+    """How many shards the market log was made with, as its first stream says.
+
+    Raises:
+        CannotAudit: there is no market log.
+    """
+    info = await _info(connection, subjects.market_stream(0))
+    return int((info.config.get("metadata") or {}).get(_SHARDS, 1))
+
+
+async def horizon(connection: Connection, shards: int) -> Horizon:
+    """The horizon as of now."""
+    infos = [await _info(connection, subjects.market_stream(shard)) for shard in range(shards)]
+    return Horizon(infos[0].ts, {shard: info.state.last_seq for shard, info in enumerate(infos)})
+
+
+async def publications(connection: Connection) -> Publications:
+    """What `POSITIONS` holds."""
+    found = Publications()
+    decoder = msgspec.json.Decoder(PositionUpdate)
+    last = (await _info(connection, subjects.POSITIONS_STREAM)).state.last_seq
+    async for batch in _until(connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], FromSequence(1), last):
+        for message in batch:
+            try:
+                found.add(message.subject, message.sequence, message.time, decoder.decode(message.data))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                found.unreadable.append((message.sequence, message.subject, f"cannot be read: {error}"))
+    return found
+
+
+async def bucket(connection: Connection) -> Bucket:
+    """The reservations that are still kept. What cannot be read counts as not there."""
+    info = await _info(connection, RESERVATIONS)
+    decoder = msgspec.json.Decoder(ReservationRecord)
+    records: dict[str, ReservationRecord] = {}
+    keys = [subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")]
+    async for batch in _until(connection, RESERVATIONS, keys, LastPerSubject(), None):
+        for message in batch:
+            key = subjects.last_token(message.subject)
+            records.pop(key, None)
+            if message.marker is None:
+                try:
+                    records[key] = decoder.decode(message.data)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    continue
+    return Bucket(records, info.ts)
+
+
+class MarketLog:
+    """The market log up to a horizon.
+
+    Attributes:
+        went_back: by how much the broker's clock was set back while the log was written, at most.
+    """
+
+    def __init__(self, connection: Connection, until: Horizon) -> None:
+        self.went_back = timedelta(0)
+        self._connection = connection
+        self._until = until
+
+    async def batches(self) -> AsyncIterator[list[tuple[Place, bytes]]]:
+        """Everything, in the order the broker stored it. A stream's own order always holds.
+
+        Raises:
+            CannotAudit: the broker is silent.
+        """
+        async with AsyncExitStack() as exits:
+            shards = [
+                _Shard(self._connection, number, last, self._until.time) for number, last in self._until.last.items()
+            ]
+            for shard in shards:
+                exits.push_async_callback(shard.close)
+            heads: list[tuple[datetime, int]] = []
+            empty = shards
+            while True:
+                for shard in empty:
+                    if await shard.arrived():
+                        heapq.heappush(heads, (shard.waiting[0][0].time, shard.number))
+                    self.went_back = max(self.went_back, shard.went_back)
+                if not heads:
+                    return
+                batch: list[tuple[Place, bytes]] = []
+                empty = []
+                while heads and not empty:
+                    shard = shards[heads[0][1]]
+                    batch.append(shard.waiting.popleft())
+                    if shard.waiting:
+                        heapq.heapreplace(heads, (shard.waiting[0][0].time, shard.number))
+                    else:
+                        heapq.heappop(heads)
+                        empty = [shard]
+                yield batch
+
+
+async def of_symbol(
+    connection: Connection, shard: int, kinds: Sequence[str], until: Horizon
+) -> AsyncIterator[list[tuple[Place, bytes]]]:
+    """The messages of one shard on some subjects, up to the horizon."""
+    stream = subjects.market_stream(shard)
+    async for batch in _until(connection, stream, kinds, FromSequence(1), until.last[shard]):
+        yield [
+            (Place(shard, stream, message.sequence, message.subject, message.time), message.data)
+            for message in batch
+            if message.time <= until.time
+        ]
+
+
+class _Shard:
+    """One shard on its way into the merge."""
+
+    def __init__(self, connection: Connection, number: int, last: int, until: datetime) -> None:
+        self.number = number
+        self.waiting: deque[tuple[Place, bytes]] = deque()
+        self.went_back = timedelta(0)
+        self._stream = subjects.market_stream(number)
+        self._until = until
+        self._latest = datetime.min.replace(tzinfo=UTC)
+        self._batches = _until(connection, self._stream, [subjects.market_head(number, "*")], FromSequence(1), last)
+
+    async def close(self) -> None:
+        await self._batches.aclose()
+
+    async def arrived(self) -> bool:
+        """Wait for messages to be waiting. False if there are no more before the horizon."""
+        async for batch in self._batches:
+            for message in batch:
+                self.went_back = max(self.went_back, self._latest - message.time)
+                self._latest = max(self._latest, message.time)
+                if self._latest > self._until:
+                    await self._batches.aclose()
+                    break
+                place = Place(self.number, self._stream, message.sequence, message.subject, self._latest)
+                self.waiting.append((place, message.data))
+            if self.waiting:
+                return True
+        return False
+
+
+async def _info(connection: Connection, stream: str) -> _Info:
+    try:
+        return await api.request(connection, f"STREAM.INFO.{stream}", None, _Info, timeout=5.0)
+    except api.ApiError as error:
+        if error.err_code == api.STREAM_NOT_FOUND:
+            raise CannotAudit(f"there is no stream {stream} on {connection.url}") from error
+        raise CannotAudit(f"the broker does not tell of {stream}: {error}") from error
+    except TimeoutError as error:
+        raise CannotAudit(f"the broker does not tell of {stream}") from error
+
+
+async def _until(
+    connection: Connection, stream: str, filters: Sequence[str], start: Start, last: int | None
+) -> AsyncGenerator[list[Message], None]:
+    """The messages on some subjects, up to the sequence `last`; without it, up to the stream's end.
+
+    Raises:
+        CannotAudit: the broker is silent.
+    """
+    if last == 0:
+        return
+    tail = Tail(connection, stream, filters, start, name="audit")
+    loop = asyncio.get_running_loop()
+    async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
+        give_up = loop.time() + SILENCE
+        while True:
+            try:
+                async with asyncio.timeout_at(give_up):
+                    batch = await anext(batches)
+            except TimeoutError as error:
+                raise CannotAudit(f"the broker says no more of {stream} after {tail.sequence}") from error
+            except TailBroken as error:
+                raise CannotAudit(str(error)) from error
+            if batch:
+                give_up = loop.time() + SILENCE
+                yield [message for message in batch if last is None or message.sequence <= last]
+            if tail.current or (last is not None and tail.sequence >= last):
+                return

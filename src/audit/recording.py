@@ -1,0 +1,157 @@
+"""I7: no fill is lost and none counts twice, from the client's answer to the ledger's table.
+
+- Told: every fill in a client's history is in the log with the same content, and what was answered "rejected" is not.
+- In the log once: fills are numbered without a gap (I8), and an execution's id spells its number; ids of reported fills
+  are remembered.
+- Applied once: a ledger's table holds exactly the log's fills, up to the sequence it has applied of each shard. Its
+  primary key keeps it from holding one twice.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from audit.findings import Findings, Place, Verdict
+from audit.history import Claims, Counts
+from audit.ledgerfile import LedgerFile, differences, row_of
+from audit.replay import Book, Check, Fault, Replay
+from wire import ids
+from wire.messages import RecordedFill
+
+TOLD_BEYOND = 5
+"""Rows told of each symbol that has more than the log."""
+
+
+class Recorded(Check):
+    """I7."""
+
+    code = "I7"
+    statement = "Every fill acknowledged to a client is in the market log, once, and is applied to the ledger, once."
+
+    def __init__(self, ledgers: Sequence[LedgerFile], claims: Claims | None) -> None:
+        super().__init__()
+        self._tables = [_Table(ledger, self.found) for ledger in ledgers]
+        self._claims = claims
+        self._reported: set[int] = set()
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        for fill in fills:
+            self._check_id(at, fill)
+        if self._claims is not None:
+            self._claims.logged(at, fills)
+        for table in self._tables:
+            table.compare(at, fills)
+
+    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        if fault.kind == "repeated":
+            self.found.at(at, f"{fills[0].fill_id} is in the log once more: it {fault.detail}", **_ids(fills[0]))
+        if self._claims is not None:
+            self._claims.logged(at, fills)
+        if at.subject.startswith("fills."):
+            for table in self._tables:
+                table.set_aside(at, fault)
+
+    def finish(self, replay: Replay) -> Verdict:
+        checked = [f"{replay.fill_count:,} fills in the log"]
+        remarks = []
+        for table in self._tables:
+            table.look_beyond()
+            checked.append(f"{table.compared:,} of them in {table.ledger.name}")
+            remarks.append(table.behind(replay.now))
+        if not self._tables:
+            remarks.append("whether they were applied is not checked: there is no ledger's database")
+        if self._claims is None:
+            remarks.append("what clients were told is not checked: no history was given")
+        else:
+            told = self._claims.settle(self.found)
+            checked.append(f"{told.fills:,} fills and {told.rejected:,} rejections told to clients")
+            remarks += _about(told)
+        return self.verdict(", ".join(checked), *remarks, checkable=bool(self._tables or self._claims))
+
+    def _check_id(self, at: Place, fill: RecordedFill) -> None:
+        if fill.origin == "exchange":
+            own = ids.fill_id(fill.symbol, fill.number)
+            if fill.fill_id != own:
+                self.found.at(at, f"{fill.fill_id} is fill number {fill.number}, and not called {own}", **_ids(fill))
+            return
+        key = hash((fill.symbol, fill.fill_id))
+        if key in self._reported:
+            self.found.at(at, f"{fill.fill_id} was reported and recorded before", **_ids(fill))
+        self._reported.add(key)
+
+
+class _Table:
+    """One ledger's table of fills.
+
+    Attributes:
+        compared: fills of the log that were found in it.
+    """
+
+    def __init__(self, ledger: LedgerFile, found: Findings) -> None:
+        self.ledger = ledger
+        self.compared = 0
+        self._found = found
+        self._applied: dict[str, int] = {}  # by symbol: the last number it should have
+        self._waiting = 0
+        self._waiting_since: datetime | None = None
+
+    def compare(self, at: Place, fills: Sequence[RecordedFill]) -> None:
+        """Look for fills of the log."""
+        if at.sequence > self.ledger.applied.get(at.shard, 0):
+            self._waiting += len(fills)
+            self._waiting_since = self._waiting_since or at.time
+            return
+        symbol = fills[0].symbol
+        rows = self.ledger.rows(symbol, fills[0].number, fills[-1].number)
+        for fill in fills:
+            row = rows.get(fill.number)
+            if row is None:
+                detail = f"{fill.fill_id} is not in {self.ledger.name}, which has applied its message"
+                self._found.at(at, detail, **_ids(fill))
+                continue
+            self.compared += 1
+            expected = row_of(fill, at.shard, at.sequence)
+            if row != expected and (wrong := "; ".join(differences(expected, row))):
+                self._found.at(at, f"{fill.fill_id} in {self.ledger.name}: {wrong}", **_ids(fill))
+        self._applied[symbol] = fills[-1].number
+
+    def set_aside(self, at: Place, fault: Fault) -> None:
+        """Look for a message that counts for nobody."""
+        if (
+            at.sequence <= self.ledger.applied.get(at.shard, 0)
+            and (at.shard, at.sequence) not in self.ledger.quarantine
+        ):
+            self._found.at(at, f"{self.ledger.name} has not set the message aside, which {fault.detail}")
+
+    def look_beyond(self) -> None:
+        """Tell what the table has and the log has not."""
+        for symbol, sums in self.ledger.sums().items():
+            known = self._applied.get(symbol, 0)
+            if sums.highest <= known and sums.fills <= known:
+                continue
+            for number, fill_id, shard, sequence in self.ledger.beyond(symbol, known, TOLD_BEYOND):
+                detail = f"{fill_id}, number {number} of {symbol}, is applied; the log has none such, at shard {shard}"
+                self._found.elsewhere(self.ledger.name, f"{detail}, #{sequence}", ids={"fill_id": fill_id})
+
+    def behind(self, now: datetime | None) -> str:
+        """How far the ledger is behind; empty if it is not."""
+        if not self._waiting or self._waiting_since is None or now is None:
+            return ""
+        seconds = (now - self._waiting_since).total_seconds()
+        return (
+            f"{self.ledger.name} is behind by {self._waiting:,} fills, the oldest stored {seconds:.1f} s before the end"
+        )
+
+
+def _about(told: Counts) -> list[str]:
+    remarks = []
+    if told.unknown:
+        executed = f"{told.unknown_filled:,} of them executed, which contradicts nothing"
+        remarks.append(f"{told.unknown:,} orders have no answer that says what became of them; {executed}")
+    if told.overtaken:
+        lost = "by another attempt, whose answer was lost"
+        remarks.append(f"{told.overtaken:,} orders that were told rejected have executed {lost}")
+    return remarks
+
+
+def _ids(fill: RecordedFill) -> dict[str, str]:
+    return {"fill_id": fill.fill_id, "order_id": fill.order_id}

@@ -1,0 +1,118 @@
+"""I3: what each active quote had reserved.
+
+A grant is written to the `reservations` bucket and is gone soon after its quote's end, so history cannot be proved in
+full. What is checked:
+
+- of every quote: that it does not outlive a reservation made when it became active
+- of every quote whose reservation is still in the bucket, or whose grant exposure logged: that it is not for more
+- of every quote that was active all the while the bucket was read: that its reservation was there, active, and as large
+  as what is left of the quote
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from audit.findings import Place, Verdict
+from audit.replay import Book, Check, Replay
+from wire import subjects
+from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
+
+
+class Grant(NamedTuple):
+    """What exposure says it granted."""
+
+    bid: int
+    ask: int
+
+
+class Bucket(NamedTuple):
+    """The `reservations` bucket as it was found.
+
+    Attributes:
+        records: by reservation id.
+        read_from: the broker's time when reading began.
+    """
+
+    records: Mapping[str, ReservationRecord]
+    read_from: datetime
+
+
+class Reserved(Check):
+    """I3."""
+
+    code = "I3"
+    statement = "A quote is active only while its own reservation is active, and never for more than was granted."
+
+    def __init__(self, lifetime: timedelta, bucket: Bucket, granted: Mapping[str, Grant]) -> None:
+        """`granted` has what exposure logged, by quote id."""
+        super().__init__()
+        self._lifetime = lifetime
+        self._bucket = bucket
+        self._granted = granted
+        self._with_record = 0
+        self._with_log = 0
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        if not isinstance(event, QuoteActivated):
+            return
+        lives = event.expires_at - event.activated_at
+        if lives <= timedelta(0):
+            self._wrong(at, event, "became active when its reservation had run out")
+        elif lives > self._lifetime:
+            told = f"{lives.total_seconds():g} s after it became active; a reservation lives {self._lifetime}"
+            self._wrong(at, event, f"expires {told}")
+        record = self._bucket.records.get(event.reservation_id)
+        if record is not None and (record.position_version, record.attempt) == (event.position_version, event.attempt):
+            self._with_record += 1
+            self._compare(at, event, record)
+        elif event.quote_id in self._granted:
+            self._with_log += 1
+            self._not_more(at, event, self._granted[event.quote_id])
+
+    def finish(self, replay: Replay) -> Verdict:
+        live = sum(self._backed(book, replay.now) for book in replay.books.values())
+        unknown = replay.quote_count - self._with_record - self._with_log
+        checked = (
+            f"{self._with_record:,} quotes against reservations that are still kept, {live:,} of them active all the "
+            f"while; {self._with_log:,} against exposure's log"
+        )
+        gone = f"{unknown:,} of {replay.quote_count:,} quotes ended and their grants are not kept" if unknown else ""
+        return self.verdict(checked, gone, checkable=not unknown)
+
+    def _compare(self, at: Place, event: QuoteActivated, record: ReservationRecord) -> None:
+        if (record.quote_id, record.symbol) != (event.quote_id, event.symbol):
+            self._wrong(at, event, f"{event.reservation_id} is {record.quote_id}'s, of {record.symbol}")
+        if event.expires_at > record.expires_at:
+            self._wrong(at, event, f"outlives its reservation, which expires at {record.expires_at.isoformat()}")
+        self._not_more(at, event, Grant(record.granted_bid_quantity, record.granted_ask_quantity))
+
+    def _not_more(self, at: Place, event: QuoteActivated, grant: Grant) -> None:
+        if event.bid_quantity > grant.bid or event.ask_quantity > grant.ask:
+            shows = f"{event.bid_quantity}/{event.ask_quantity}"
+            self._wrong(at, event, f"shows {shows} (bid/ask), granted were {grant.bid}/{grant.ask}")
+
+    def _backed(self, book: Book, now: datetime | None) -> bool:
+        """Check what backs a quote that was active all the while. False if the symbol has none."""
+        event, at = book.event, book.event_at
+        if at is None or now is None or not isinstance(event, QuoteActivated):
+            return False
+        if at.time >= self._bucket.read_from or not book.is_left(now):
+            return False
+        record = self._bucket.records.get(event.reservation_id)
+        if record is None or record.state != "active":
+            is_so = "is not in the bucket" if record is None else f"is {record.state}"
+            self._wrong(at, event, f"is active, but {event.reservation_id} {is_so}")
+        elif record.reserved_bid_quantity < book.remaining_bid or record.reserved_ask_quantity < book.remaining_ask:
+            left = f"{book.remaining_bid}/{book.remaining_ask}"
+            held = f"{record.reserved_bid_quantity}/{record.reserved_ask_quantity}"
+            self._wrong(at, event, f"has {left} left (bid/ask), but only {held} is reserved")
+        return True
+
+    def _wrong(self, at: Place, event: QuoteActivated, detail: str) -> None:
+        said = detail if detail.startswith(event.reservation_id) else f"{event.quote_id} {detail}"
+        self.found.at(at, said, quote_id=event.quote_id, reservation_id=event.reservation_id)
+
+
+RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+"""The stream behind the bucket."""

@@ -1,0 +1,156 @@
+"""One audit: open what there is, replay the market log, collect the verdicts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from audit import evidence, reading
+from audit.conservation import Tally
+from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
+from audit.history import Claims
+from audit.ledgerfile import LedgerFile, LedgerUnreadable
+from audit.limit import WithinLimit
+from audit.positions import AfterItsFills, Publications, SignedSum
+from audit.proposals import Proposer, SameProposal
+from audit.quotes import OneActive, OnlyNewer
+from audit.reading import CannotAudit, MarketLog
+from audit.recording import Recorded
+from audit.replay import Check, Replay
+from audit.report import Report
+from audit.reservations import Bucket, Grant, Reserved
+from audit.whole import Whole
+from jet.connection import Connection
+from loadgen.history import read as read_history
+from runtime.settings import Market
+from wire import subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is audited, besides the broker.
+
+    Attributes:
+        where: the broker, for people.
+        market: the settings it is held against.
+        logs: the folder of the services' logs.
+        databases: those of the ledgers; every one must be there.
+        histories: of the order publisher.
+    """
+
+    where: str
+    market: Market
+    logs: Path
+    databases: Sequence[Path]
+    histories: Sequence[Path]
+
+
+Watch = Callable[[str, Replay | None, int], None]
+"""Told, now and then, what is being done, and how far the replay is of how many messages."""
+
+
+async def audit(connection: Connection, sources: Sources, watch: Watch) -> Report:
+    """Audit a system, running or not.
+
+    Raises:
+        CannotAudit: something that is needed is not there or cannot be read.
+    """
+    with ExitStack() as exits:
+        # In this order, so that the market log, which is last, holds all that the others speak of.
+        claims = exits.enter_context(_claims(sources.histories, watch)) if sources.histories else None
+        ledgers = [exits.enter_context(_opened(path)) for path in sources.databases]
+        watch("reading reservations and positions", None, 0)
+        shards = await reading.shard_count(connection)
+        bucket = await reading.bucket(connection)
+        publications = await reading.publications(connection)
+        granted = evidence.grants(sources.logs)
+        horizon = await reading.horizon(connection, shards)
+
+        whole, tally = Whole(), Tally()
+        checks = _checks(sources.market, whole, ledgers, claims, bucket, granted, publications)
+        replay = Replay([*checks, tally], shards)
+        log = MarketLog(connection, horizon)
+        async for batch in log.batches():
+            for place, payload in batch:
+                whole.arrived(place)
+                replay.feed(place, payload)
+            watch("replaying the market log", replay, horizon.messages)
+        _check_ends(whole, horizon, ledgers)
+        watch("comparing", replay, horizon.messages)
+        verdicts = replay.finish(horizon.time)
+        return Report(
+            audited=sources.where,
+            as_of=horizon.time,
+            streams={subjects.market_stream(shard): last for shard, last in horizon.last.items()},
+            ledgers={str(ledger.path): _named(ledger.applied) for ledger in ledgers},
+            histories=[str(path) for path in sources.histories],
+            remarks=_clock(log.went_back),
+            verdicts=verdicts,
+            totals=tally.totals(replay),
+        )
+
+
+def _checks(
+    market: Market,
+    whole: Whole,
+    ledgers: Sequence[LedgerFile],
+    claims: Claims | None,
+    bucket: Bucket,
+    granted: dict[str, Grant],
+    publications: Publications,
+) -> list[Check]:
+    """Every check, in the order of their verdicts."""
+    return [
+        whole,
+        OneActive(),
+        WithinLimit(market.limit, timedelta(seconds=market.grace)),
+        Reserved(market.quote_lifetime, bucket, granted),
+        OnTheActiveQuote(),
+        WithinQuantity(),
+        OncePerOrder(timedelta(seconds=market.id_window)),
+        Recorded(ledgers, claims),
+        SignedSum(publications, ledgers),
+        AfterItsFills(publications),
+        OnlyNewer(),
+        SameProposal(Proposer(market.symbols, market.limit)),
+    ]
+
+
+def _check_ends(whole: Whole, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
+    for shard, last in horizon.last.items():
+        stream = subjects.market_stream(shard)
+        for ledger in ledgers:
+            whole.applied(stream, last, ledger.applied.get(shard, 0), ledger.name)
+
+
+def _claims(histories: Sequence[Path], watch: Watch) -> Claims:
+    claims = Claims()
+    for path in histories:
+        watch(f"reading {path}", None, 0)
+        try:
+            claims.take(path.name, read_history(path))
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CannotAudit(f"the history {path} cannot be read: {error}") from error
+    return claims
+
+
+def _opened(path: Path) -> LedgerFile:
+    try:
+        return LedgerFile(path)
+    except LedgerUnreadable as error:
+        raise CannotAudit(str(error)) from error
+
+
+def _named(applied: Mapping[int, int]) -> dict[str, int]:
+    return {subjects.market_stream(shard): sequence for shard, sequence in sorted(applied.items())}
+
+
+def _clock(went_back: timedelta) -> list[str]:
+    if not went_back:
+        return []
+    seconds = went_back.total_seconds()
+    uncertain = "what I2 and I9 say of messages of different streams around then is uncertain"
+    return [f"the broker's clock was set back by up to {seconds:g} s while the log was written: {uncertain}"]

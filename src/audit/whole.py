@@ -1,0 +1,45 @@
+"""What the other checks rest on: that the log is all there and can be read."""
+
+from collections.abc import Sequence
+
+from audit.findings import Place, Verdict
+from audit.replay import Check, Fault, Replay
+from wire.messages import RecordedFill
+
+
+class Whole(Check):
+    """Not an invariant of its own, but without it none is proved."""
+
+    code = "log"
+    statement = "The market log is complete, and every message in it can be read where it belongs."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, int] = {}
+
+    def arrived(self, at: Place) -> None:
+        """A message is about to be replayed."""
+        expected = self._last.get(at.stream, 0) + 1
+        if at.sequence != expected:
+            self.found.elsewhere(at.stream, f"messages {expected} to {at.sequence - 1} are missing", sequence=expected)
+        self._last[at.stream] = at.sequence
+
+    def ended(self, stream: str, last: int) -> None:
+        """A stream was read up to its end."""
+        read = self._last.get(stream, 0)
+        if read < last:
+            self.found.elsewhere(stream, f"messages {read + 1} to {last} are missing", sequence=read + 1)
+
+    def applied(self, stream: str, last: int, applied: int, ledger: str) -> None:
+        """What the ledger has applied of a stream that ends at `last`."""
+        if applied > last:
+            self.found.elsewhere(
+                stream, f"it ends at {last}, but {ledger} has applied it up to {applied}", sequence=last
+            )
+
+    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        if fault.kind in ("unreadable", "misplaced"):
+            self.found.at(at, f"the message {fault.detail}", **({"fill_id": fills[0].fill_id} if fills else {}))
+
+    def finish(self, replay: Replay) -> Verdict:
+        return self.verdict(f"{replay.messages:,} messages of {len(self._last):,} streams")
