@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,8 @@ from runtime.settings import SettingsError
 CLEAN = 0
 REFUTED = 1
 COULD_NOT_RUN = 2
+
+INSTANCES = Number(gte=1, lte=9)
 
 HELP = """Break a whole Quotestream on purpose, and prove that nothing was lost.
 
@@ -48,6 +50,10 @@ def command_line() -> App:
             int | None, Parameter(help="The same seed gives the same faults. [default: a random one, which is told]")
         ] = None,
         rate: Annotated[float, Parameter(help="Orders per second.", validator=Number(gt=0, lte=1000))] = 25.0,
+        exchanges: Annotated[int, Parameter(help="How many exchanges.", validator=INSTANCES)] = 1,
+        exposures: Annotated[int, Parameter(help="How many exposure services.", validator=INSTANCES)] = 1,
+        makers: Annotated[int, Parameter(help="How many makers.", validator=INSTANCES)] = 1,
+        ledgers: Annotated[int, Parameter(help="How many ledgers.", validator=INSTANCES)] = 1,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         only: Annotated[
             str,
@@ -55,6 +61,7 @@ def command_line() -> App:
         ] = "",
         keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
     ) -> int:
+        counts = {"exchanges": exchanges, "exposures": exposures, "makers": makers, "ledgers": ledgers}
         chosen = secrets.randbelow(2**31) if seed is None else seed
         kinds, targets = _chosen(only)
         options = Options(
@@ -63,7 +70,8 @@ def command_line() -> App:
             rate=rate,
             kinds=kinds,
             targets=targets,
-            command=_command(minutes, chosen, rate, only),
+            settings={f"STACK_{name.upper()}": str(count) for name, count in counts.items()},
+            command=_command(minutes, chosen, rate, only, counts),
         )
         folder = Path(tempfile.mkdtemp(prefix="quotestream-chaos-"))
         code = COULD_NOT_RUN
@@ -86,8 +94,11 @@ def _chosen(only: str) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
     return kinds or KINDS, targets
 
 
-def _command(minutes: float, seed: int, rate: float, only: str) -> str:
-    return f"./qs chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}" + (f" --only {only}" if only else "")
+def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int]) -> str:
+    words = [f"./qs chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
+    words += [f"--only {only}"] if only else []
+    words += [f"--{name} {count}" for name, count in counts.items() if count > 1]
+    return " ".join(words)
 
 
 def _run(options: Options, folder: Path, json: Path | None) -> int:

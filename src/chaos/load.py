@@ -7,12 +7,14 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from yarl import URL
+
 from chaos.recovery import Recoveries
 from chaos.system import ID_WINDOW
+from loadgen.answers import Answer
 from loadgen.client import Exchange
 from loadgen.flow import CROSSING_OFFSET
 from loadgen.history import History
@@ -31,64 +33,51 @@ PROBE_EVERY = 0.1
 PROBES = 40
 """Probes in flight, at most."""
 
-_CONCURRENCY = 64
+
+class Anywhere(Exchange):
+    """Several exchanges: each attempt goes to the next of them, so that an order is sent again to another one."""
+
+    def __init__(
+        self, urls: Sequence[str], concurrency: int, stopping: asyncio.Event, history: History, patience: float
+    ) -> None:
+        super().__init__(urls[0], concurrency, stopping, history, patience)
+        self._addresses = itertools.cycle([URL(url) / "orders" for url in urls])
+
+    async def _post(self, body: bytes, order_id: str) -> Answer:
+        self._orders = next(self._addresses)
+        return await super()._post(body, order_id)
 
 
 class Load:
-    """A publisher for each exchange, all in one history. A context manager."""
+    """The order publisher, with a history. A context manager.
 
-    def __init__(self, plans: Sequence[Plan], history: History) -> None:
-        self._plans = plans
-        self._history = history
+    Attributes:
+        tally: its counts so far.
+    """
+
+    def __init__(self, plan: Plan, urls: Sequence[str], history: History) -> None:
         self._stopping = asyncio.Event()
-        self._stack = AsyncExitStack()
-        self.publishers: list[Publisher] = []
+        self._exchanges = Anywhere(urls, plan.concurrency, self._stopping, history, PATIENCE)
+        self._publisher = Publisher(plan, self._exchanges, self._stopping)
+        self.tally = self._publisher.tally
+        history.run(plan)
 
     async def __aenter__(self) -> Self:
-        for plan in self._plans:
-            client = Exchange(plan.url, plan.concurrency, self._stopping, self._history, PATIENCE)
-            exchange = await self._stack.enter_async_context(client)
-            self._history.run(plan)
-            self.publishers.append(Publisher(plan, exchange, self._stopping))
+        await self._exchanges.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        await self._exchanges.__aexit__(kind, error, trace)
 
     async def run(self) -> None:
         """Send what is planned; return once every outcome is settled."""
-        await asyncio.gather(*(publisher.run() for publisher in self.publishers))
+        await self._publisher.run()
 
     def give_up(self) -> None:
         """Send nothing again any more: what has no answer yet stays unknown."""
         self._stopping.set()
-
-    @property
-    def sent(self) -> int:
-        """Orders sent so far."""
-        return sum(publisher.tally.sent for publisher in self.publishers)
-
-
-def plans(
-    run_id: str, urls: Sequence[str], instruments: dict[str, Instrument], *, rate: float, duration: float, seed: int
-) -> list[Plan]:
-    """A plan for each exchange; together they send at `rate`."""
-    return [
-        Plan(
-            run_id=f"{run_id}-{number}",
-            url=url,
-            rate=rate / len(urls),
-            duration=duration,
-            instruments=instruments,
-            max_quantity=5,
-            concurrency=_CONCURRENCY,
-            aggressiveness=0.7,
-            seed=seed + number,
-        )
-        for number, url in enumerate(urls, start=1)
-    ]
 
 
 class Probe:
@@ -103,20 +92,15 @@ class Probe:
         recoveries: Recoveries,
     ) -> None:
         self._run_id = f"{run_id}-probe"
-        self._urls = urls
         self._instruments = instruments
-        self._history = history
         self._recoveries = recoveries
         self._stopping = asyncio.Event()
-        self._stack = AsyncExitStack()
-        self._exchanges: list[Exchange] = []
+        self._exchanges = Anywhere(urls, PROBES, self._stopping, history, PATIENCE)
         self._flying: set[asyncio.Task[None]] = set()
         self.sent = 0
 
     async def __aenter__(self) -> Self:
-        for url in self._urls:
-            client = Exchange(url, PROBES, self._stopping, self._history, PATIENCE)
-            self._exchanges.append(await self._stack.enter_async_context(client))
+        await self._exchanges.__aenter__()
         return self
 
     async def __aexit__(
@@ -125,15 +109,14 @@ class Probe:
         for task in self._flying:
             task.cancel()
         await asyncio.gather(*self._flying, return_exceptions=True)
-        await self._stack.aclose()
+        await self._exchanges.__aexit__(kind, error, trace)
 
     async def run(self) -> None:
         """Probe whenever trading is awaited, until cancelled. What is in flight then is settled by `settle`."""
         orders = self._orders()
-        exchanges = itertools.cycle(self._exchanges)
         while True:
             if self._recoveries.trading_awaited and len(self._flying) < PROBES:
-                task = asyncio.create_task(self._send(next(orders), next(exchanges)))
+                task = asyncio.create_task(self._send(next(orders)))
                 self._flying.add(task)
                 task.add_done_callback(self._flying.discard)
             await asyncio.sleep(PROBE_EVERY)
@@ -146,10 +129,10 @@ class Probe:
         """As `Load.give_up`."""
         self._stopping.set()
 
-    async def _send(self, order: Order, exchange: Exchange) -> None:
+    async def _send(self, order: Order) -> None:
         sent = time.monotonic()
         self.sent += 1
-        outcome = await exchange.submit(order)
+        outcome = await self._exchanges.submit(order)
         if outcome.filled:
             self._recoveries.filled(sent, time.monotonic())
 

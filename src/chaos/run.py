@@ -21,13 +21,14 @@ from chaos import proof, report
 from chaos.clients import told
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
-from chaos.load import Load, Probe, plans
+from chaos.load import Load, Probe
 from chaos.logs import market_log
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import EVERYTHING, Fault, Kind, schedule
 from chaos.system import LIMIT, NotStarted, System
 from loadgen.history import History, read
+from loadgen.plan import Plan
 from wire.messages import Position, Quote
 
 START_TIMEOUT = 60.0
@@ -175,9 +176,19 @@ class Run:
         instruments = dict(self._system.settings.market.symbols)
         run_id = f"chaos-{options.seed}-{secrets.token_hex(3)}"
         duration = options.minutes * 60 + LOAD_AFTER
-        planned = plans(run_id, urls, instruments, rate=options.rate, duration=duration, seed=options.seed)
+        plan = Plan(
+            run_id=run_id,
+            url=urls[0],
+            rate=options.rate,
+            duration=duration,
+            instruments=instruments,
+            max_quantity=5,
+            concurrency=64,
+            aggressiveness=0.7,
+            seed=options.seed,
+        )
         async with AsyncExitStack() as stack:
-            load = await stack.enter_async_context(Load(planned, history))
+            load = await stack.enter_async_context(Load(plan, urls, history))
             probe = await stack.enter_async_context(Probe(run_id, urls, instruments, history, self._recoveries))
             loading = asyncio.create_task(load.run())
             stack.callback(loading.cancel)
@@ -192,7 +203,7 @@ class Run:
                 load.give_up()
                 probe.give_up()
                 await asyncio.wait([loading], timeout=10)
-            say("", f"{load.sent} orders sent, and {probe.sent} probes")
+            say("", f"{load.tally.sent} orders sent, and {probe.sent} probes")
 
     async def _break(self, faults: Sequence[Fault]) -> None:
         """Carry out the schedule, or as much of it as the stack bears."""

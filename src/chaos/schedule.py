@@ -35,6 +35,7 @@ _OUTAGE = (6.0, 10.0)
 _DISK_FULL = (4.0, 8.0)
 _HARDLY = (0.1, 1.5)
 _ENOUGH = (2.5, 6.0)
+_ENOUGH_FOR_ALL = (8.0, 12.0)
 
 Shape = Literal["single", "several", "all-killed", "outage", "disk-full"]
 
@@ -83,7 +84,8 @@ def schedule(
         if end > duration:
             break
         found += begun
-        at = end + draw.uniform(*(_HARDLY if draw.random() < 0.25 else _ENOUGH))
+        enough = _ENOUGH_FOR_ALL if any(fault.target == EVERYTHING for fault in begun) else _ENOUGH
+        at = end + draw.uniform(*(_HARDLY if draw.random() < 0.25 else enough))
     return sorted(found, key=lambda fault: (fault.at, fault.target))
 
 

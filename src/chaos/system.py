@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stack import family
 from stack.control import Control, NotRunning
+from stack.instances import PORT_STEP
 from stack.programs import Program, programs
 from stack.settings import StackSettings, read
 
@@ -28,6 +29,9 @@ LIMIT = 100
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
 QUOTE_SIZE = 30
 """Lots each symbol wants on each side: together more than the limit, so that it is always at work."""
+
+INSTANCES = 9
+"""Instances of one service, at most."""
 
 STOP_DEADLINE = 70.0
 """Seconds the stack may take to stop: longer than it gives itself."""
@@ -162,16 +166,19 @@ async def gone(pid: int, timeout: float) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, from below those that outgoing connections get.
+    """Ports nobody listens on, each with room for further instances, from below those that outgoing connections get.
 
     One of the latter could be taken by a connection while its service is down; a client that tries to connect to it
     again and again can even be given that very port, and be connected to itself.
     """
     highest = _first_ephemeral_port() - 1
     found: list[int] = []
+    taken: set[int] = set()
     while len(found) < count:
-        port = random.randint(highest // 2, highest)
-        if port not in found and _is_free(port):
+        port = random.randint(highest // 2, highest - PORT_STEP * INSTANCES)
+        wanted = [port + PORT_STEP * number for number in range(INSTANCES)]
+        if not taken.intersection(wanted) and all(map(_is_free, wanted)):
+            taken.update(wanted)
             found.append(port)
     return found
 
