@@ -100,6 +100,7 @@ class Lane:
         self._quotes = subjects.quotes(shard, symbol)
         self._filter = subjects.market_head(shard, symbol)
         self._queue: deque[_Waiting] = deque()
+        self._unanswered: set[_Waiting] = set()
         self._arrived = asyncio.Event()
         self._moved = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
@@ -161,6 +162,7 @@ class Lane:
             raise Refused(Refusal.OVERLOADED, f"{len(self._queue)} commands wait on {self._symbol}")
         waiting = _Waiting(command, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
+        self._unanswered.add(waiting)
         self._arrived.set()
         try:
             async with asyncio.timeout(DEADLINE):
@@ -169,6 +171,16 @@ class Lane:
             if waiting.committing:
                 raise Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet") from error
             raise Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done") from error
+        finally:
+            self._unanswered.discard(waiting)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until every command has its answer, or for so long; then refuse those that have none."""
+        if self._unanswered:
+            await asyncio.wait([waiting.answer for waiting in self._unanswered], timeout=seconds)
+        for waiting in self._unanswered:
+            refusal = Refusal.OUTCOME_UNKNOWN if waiting.committing else Refusal.UNAVAILABLE
+            _refuse(waiting, Refused(refusal, "this exchange stops"))
 
     # --- the log ----------------------------------------------------------------------------------------------------
 

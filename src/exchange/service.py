@@ -23,6 +23,9 @@ from wire.messages import Order, OrderResult, PutQuote, Quote, QuoteEvent, Quote
 REPLAY_MARGIN = timedelta(seconds=10)
 """How much further back than the id window the log is read at start: covers clock skew to the broker."""
 
+STOP_PATIENCE = 1.0
+"""Seconds that commands under way get when the exchange stops."""
+
 log = structlog.get_logger()
 
 _FILLS = msgspec.json.Decoder(list[RecordedFill])
@@ -59,6 +62,7 @@ class Exchange:
             for symbol, instrument in market.symbols.items()
         }
         self._replayed: set[int] = set()
+        self._stopping = False
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class Exchange:
 
     def _check_ready(self) -> None:
         """Books that are not whole decide nothing. Merely stale ones may: the compare refuses what is wrong."""
+        if self._stopping:
+            raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
         if len(self._replayed) < self._market.shards:
             raise Refused(Refusal.UNAVAILABLE, "the market log is still being read")
         if not self._connection.connected:
@@ -118,7 +124,9 @@ class Exchange:
             group.create_task(rpc.serve(self._connection, "exchange", self._handlers()))
 
     async def stop(self) -> None:
-        """Nothing to hand over: whatever is decided is in the log."""
+        """Take no more commands, and let those under way have their answers. Whatever is decided is in the log."""
+        self._stopping = True
+        await asyncio.gather(*(lane.settle(STOP_PATIENCE) for lane in self._lanes.values()))
 
     def _handlers(self) -> list[rpc.Handler]:
         async def put_quote(asked: PutQuote) -> Quote:

@@ -1,6 +1,7 @@
 """The exchange on a real broker: durable fills, one answer per order id, several instances at once."""
 
 import asyncio
+import signal
 from decimal import Decimal
 
 import msgspec
@@ -12,7 +13,7 @@ from jet.journal import Compare
 from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import order, quote_request, recorded_fill
-from support.exchange import ExposureStandIn, StartExchange, quoted
+from support.exchange import ExposureStandIn, StartExchange, quoted, running
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -268,3 +269,35 @@ async def test_unknown_symbols_are_refused(exchange: Exchange) -> None:
     with pytest.raises(Refused) as caught:
         await exchange.order(order(symbol="ZZZ"))
     assert caught.value.refusal is Refusal.UNKNOWN_SYMBOL
+
+
+async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> None:
+    """Also while the broker is silent, and one of two orders is on its way to the log."""
+    stand_in = ExposureStandIn()
+    serving = asyncio.create_task(stand_in.serve(own_broker.connection))
+    async with running(own_broker) as exchange:
+        await quoted(exchange)
+        own_broker.server.signal(signal.SIGSTOP)
+        orders = [asyncio.create_task(exchange.order(order()))]
+        await asyncio.sleep(0.05)
+        orders.append(asyncio.create_task(exchange.order(order())))
+        await asyncio.sleep(0.05)
+        await exchange.stop()
+        refused = await asyncio.gather(*orders, return_exceptions=True)
+        assert [one.refusal for one in refused if isinstance(one, Refused)] == [
+            Refusal.OUTCOME_UNKNOWN,
+            Refusal.UNAVAILABLE,
+        ]
+        with pytest.raises(Refused, match="stops"):
+            await exchange.order(order())
+        own_broker.server.signal(signal.SIGCONT)
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exchange) -> None:
+    await quoted(exchange)
+    sent = asyncio.create_task(exchange.order(order()))
+    await asyncio.sleep(0)
+    await exchange.stop()
+    assert (await sent).status == "filled"
