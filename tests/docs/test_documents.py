@@ -1,0 +1,270 @@
+"""The documents say what the code does: names, fields, examples, files and tests that they speak of are there."""
+
+import json
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import msgspec
+import pytest
+from litestar.handlers import HTTPRouteHandler, WebsocketRouteHandler
+
+import exchange.api
+import exposure.api
+import ledger.api
+import loadgen.history
+import maker.api
+import maker.status
+import runtime.health
+import ui.api
+import ui.board
+import wire.errors
+import wire.messages
+from exchange import projection
+from jet import journal
+from jet.topology import Shape, declarations
+from runtime.settings import Market
+from wire import subjects
+from wire.errors import Refusal
+from wire.instruments import Instrument
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+
+_SKIPPED = {".venv", ".git", ".tools", "data", "node_modules"}
+DOCUMENTS = sorted(
+    path for path in ROOT.rglob("*.md") if not any(part in _SKIPPED for part in path.relative_to(ROOT).parts)
+)
+
+
+def structs_of(module: types.ModuleType) -> list[type[msgspec.Struct]]:
+    """The structs a module defines and shows."""
+    return [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, msgspec.Struct)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+
+
+MESSAGES = [struct for struct in structs_of(wire.messages) if struct is not wire.messages.Message]
+SPECIFIED = {
+    struct.__name__: struct
+    for struct in (
+        *MESSAGES,
+        wire.errors.Problem,
+        *structs_of(runtime.health),
+        *structs_of(maker.status),
+        *structs_of(ui.board),
+        *structs_of(loadgen.history),
+    )
+}
+
+
+def ids_of(documents: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in documents]
+
+
+# --- the protocol -----------------------------------------------------------------------------------------------------
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text under each heading, whatever its level, by the heading."""
+    parts = re.split(r"^#+ (.+)$", without_code(text), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def without_code(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("struct", SPECIFIED.values(), ids=SPECIFIED.keys())
+def test_the_table_of_a_message_has_exactly_its_fields_and_says_which_are_optional(
+    struct: type[msgspec.Struct],
+) -> None:
+    """A message that extends another one has a table of what it adds, and a link to the other's."""
+    section = sections(PROTOCOL)[struct.__name__]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", section, flags=re.MULTILINE)
+    base = struct.__base__
+    if base is not None and base.__name__ in SPECIFIED:
+        assert f"[{base.__name__}](#{base.__name__.lower()})" in section
+    inherited = set(getattr(base, "__struct_fields__", ()))
+    fields = [field for field in msgspec.structs.fields(struct) if field.name not in inherited]
+    tag_field = struct.__struct_config__.tag_field
+    assert [name for name, _ in rows] == [*([tag_field] if tag_field else []), *(field.name for field in fields)]
+    optional = {name for name, kind in rows if "optional" in kind}
+    assert optional == {field.name for field in fields if not field.required}
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Each labelled block: the type it is an example of, and its JSON."""
+    yield from re.findall(r"^<!-- example: (.+?) -->\n```json\n(.*?)^```$", PROTOCOL, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("label", "text"), list(examples()))
+def test_an_example_is_what_it_is_labelled_with_and_leaves_nothing_out(label: str, text: str) -> None:
+    inner = label.removeprefix("list[").removesuffix("]")
+    kind: Any = wire.messages.QuoteEvent if inner == "QuoteEvent" else SPECIFIED[inner]
+    if label != inner:
+        kind = list[kind]
+    decoded = msgspec.json.decode(text, type=kind)
+    assert json.loads(msgspec.json.encode(decoded)) == json.loads(text)
+    for row in getattr(decoded, "rows", ()):
+        msgspec.json.decode(row, type=ui.board.Row)
+
+
+def test_every_json_block_is_labelled() -> None:
+    assert PROTOCOL.count("```json") == len(list(examples()))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.__name__)
+def test_every_message_has_an_example(message: type[msgspec.Struct]) -> None:
+    told = set(re.findall(r"\w+", " ".join(label for label, _ in examples())))
+    if "QuoteEvent" in told:
+        told |= {"QuoteActivated", "QuoteWithdrawn"}
+    if "Exposure" in told:
+        told |= {"SideUsage"}
+    assert message.__name__ in told
+
+
+def test_the_problem_types_are_all_there_with_their_status_and_no_others() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", sections(PROTOCOL)["Problem types"], flags=re.MULTILINE)
+    assert rows == [(refusal.slug, str(refusal.status)) for refusal in Refusal]
+
+
+def test_every_request_subject_is_there_and_no_other() -> None:
+    declared = {value for name, value in vars(subjects.Rpc).items() if name.isupper()}
+    assert set(re.findall(r"`(rpc\.[a-z.-]+)`", PROTOCOL)) == declared
+
+
+def test_every_stream_is_there_with_its_subjects() -> None:
+    section = sections(PROTOCOL)["Streams and buckets"]
+    for stream in declarations(Shape(shards=1, replicas=1, max_bytes=1, duplicate_window=1)):
+        name = stream["name"].replace("MARKET-0", "MARKET-<shard>")
+        row = next(line for line in section.splitlines() if line.startswith(f"| `{name}` |"))
+        for subject in stream["subjects"]:
+            prefix = subject.replace(".0.", ".<shard>.").rstrip("*>")
+            assert f"`{prefix}<" in row
+
+
+def test_the_headers_of_our_own_are_there() -> None:
+    for header in (journal._TOKEN, projection._SEQUENCE):
+        assert f"| `{header}` |" in sections(PROTOCOL)["Headers"]
+
+
+def test_symbols_are_in_the_shards_that_are_told() -> None:
+    told = re.search(r"With 4 shards `(\w+)` is in (\d), `(\w+)` in (\d), `(\w+)` in (\d)", PROTOCOL)
+    assert told is not None
+    words = told.groups()
+    for symbol, shard in zip(words[::2], words[1::2], strict=True):
+        assert subjects.shard_of(symbol, 4) == int(shard)
+
+
+ROUTES = {
+    "Exchange, port 8001": exchange.api.routes(MagicMock()),
+    "Ledger, port 8002": ledger.api.routes(MagicMock()),
+    "Exposure, port 8003": exposure.api.routes(MagicMock()),
+    "Maker, port 8004": maker.api.routes(MagicMock()),
+    "Page, port 8000": ui.api.routes(MagicMock()),
+}
+
+
+@pytest.mark.parametrize("heading", ROUTES)
+def test_every_route_is_there_and_no_other(heading: str) -> None:
+    declared = set()
+    for handler in ROUTES[heading]:
+        assert isinstance(handler, HTTPRouteHandler | WebsocketRouteHandler)
+        methods = handler.http_methods if isinstance(handler, HTTPRouteHandler) else ["GET"]
+        declared |= {f"{method} {path.replace(':str', '')}" for path in handler.paths for method in methods}
+    told = set(re.findall(r"^- `([A-Z]+ /[^`]*)`", sections(PROTOCOL)[heading], flags=re.MULTILINE))
+    assert told - {"GET /"} == declared
+
+
+@pytest.mark.parametrize(("heading", "kind"), [("[market]", Market), ("[symbols.<symbol>]", Instrument)])
+def test_every_setting_that_services_share_is_there(heading: str, kind: type[msgspec.Struct]) -> None:
+    section = sections(PROTOCOL)["Settings"]
+    table = section[section.index(f"| `{heading}` |") :].split("\n\n")[0]
+    for field in msgspec.structs.fields(kind):
+        if field.name != "symbols":
+            assert f"`{field.name}`" in table
+        if field.default is not msgspec.NODEFAULT:
+            assert f"| `{field.name}` | {field.default:g} |".replace("2.14748e+09", "2147483648") in table
+
+
+# --- what the documents point at --------------------------------------------------------------------------------------
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    text = without_code(document.read_text())
+    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+        file, _, anchor = link.partition("#")
+        target = document.parent / file if file else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in {slug(heading) for heading in sections(target.read_text())}, link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
+def test_files_that_are_named_exist(document: Path) -> None:
+    """Named from the project's folder, from `src` or beside the document, or by name alone; `<name>` is any."""
+    for name in re.findall(r"`([\w./<>*-]+\.(?:py|md|toml|conf|js|json|lock))`", without_code(document.read_text())):
+        pattern = re.sub(r"<\w+>", "*", name)
+        if not pattern.startswith("/"):  # a path of an HTTP service
+            places = [place.glob(pattern) for place in (ROOT, ROOT / "src", document.parent)]
+            if "/" not in pattern:
+                places.append((ROOT / "src").glob(f"*/{pattern}"))
+            assert any(any(place) for place in places), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
+def test_tests_that_are_named_exist(document: Path) -> None:
+    """A test named after its file, in one paragraph or row of a table, is in that file; else it is in any."""
+    everything = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for paragraph in re.split(r"\n\n|\n\|", without_code(document.read_text())):
+        text = everything
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)`|`(test_\w+)`", paragraph):
+            if path:
+                text = (ROOT / path).read_text()
+            else:
+                assert f"def {name}(" in text, name
+
+
+def test_every_invariant_has_what_enforces_it_and_a_test() -> None:
+    rows = re.findall(r"^\| (I\d+) \| (.+) \| (.+) \| (.+) \|$", ARCHITECTURE, flags=re.MULTILINE)
+    assert [name for name, *_ in rows] == [f"I{number}" for number in range(1, 13)]
+    for _, _, enforced_by, shown_by in rows:
+        assert ".py`" in enforced_by
+        assert "`tests/" in shown_by
+
+
+def test_decisions_are_numbered_without_gap_and_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    files = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [name[:4] for name in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    listed = re.findall(r"\]\((\d{4}-[^)]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == files
+
+
+@pytest.mark.parametrize("name", [path.name for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md")])
+def test_a_decision_tells_context_decision_and_consequences(name: str) -> None:
+    found = sections((ROOT / "docs" / "decisions" / name).read_text())
+    assert {"Context", "Decision", "Consequences"} <= found.keys()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
+def test_documents_speak_of_the_project_alone(document: Path) -> None:
+    for foreign in ("shared/", "/work/", "TODO", "FIXME"):
+        assert foreign not in document.read_text()
