@@ -211,6 +211,13 @@ def activate(symbol: str, request: QuoteRequest, reservation: Reservation, now: 
     )
 
 
+def quote_of(event: QuoteActivated) -> Quote:
+    """The quote as it became active: nothing of it is filled."""
+    market = SymbolMarket(event.symbol)
+    market.apply_quote(1, event)
+    return active_quote(market, event.activated_at)
+
+
 def active_quote(market: SymbolMarket, now: datetime) -> Quote:
     """The active quote, which may be filled away.
 

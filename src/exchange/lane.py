@@ -2,6 +2,9 @@
 
 Group commit: while an append is in flight, arriving orders queue; the next commit matches all of them and appends one
 message. A command whose client has given up is dropped before it is decided, never after.
+
+An order is decided within `DEADLINE` of its arrival, or never: whoever waits for longer may rely on that, send it again
+elsewhere, and take the answer to that for the truth.
 """
 
 import asyncio
@@ -20,7 +23,7 @@ from jet import journal, rpc
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from runtime.clock import Clock
-from wire import subjects
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
@@ -56,7 +59,12 @@ class _Waiting:
 
     command: "Order | _PutQuote | _Withdraw"
     answer: "asyncio.Future[OrderResult | Quote]"
+    until: float
     committing: bool = False
+
+    def is_wanted(self) -> bool:
+        """Whether its client may still wait. The time is looked at too: a process that was paused has late timers."""
+        return not self.answer.done() and time.monotonic() < self.until
 
 
 @dataclass(slots=True)
@@ -143,7 +151,13 @@ class Lane:
         reservation = await rpc.call(
             self._connection, subjects.Rpc.ACTIVATE, ask, Reservation, timeout=ACTIVATE_TIMEOUT
         )
-        quote = await self._submit(_PutQuote(request, reservation, activation))
+        put = _PutQuote(request, reservation, activation)
+        try:
+            quote = await self._submit(put)
+        except Refused as refused:
+            if refused.refusal is Refusal.OVERLOADED:
+                self._give_back(put)
+            raise
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: a quote is answered with a quote
         return quote
 
@@ -160,7 +174,7 @@ class Lane:
     async def _submit(self, command: Order | _PutQuote | _Withdraw) -> OrderResult | Quote:
         if len(self._queue) >= MAX_WAITING:
             raise Refused(Refusal.OVERLOADED, f"{len(self._queue)} commands wait on {self._symbol}")
-        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future(), time.monotonic() + DEADLINE)
         self._queue.append(waiting)
         self._unanswered.add(waiting)
         self._arrived.set()
@@ -195,10 +209,17 @@ class Lane:
             await self._moved.wait()
 
     async def _current(self) -> bool:
-        """Whether the fold has the symbol's newest message; if not, wait until it has. False if the broker is away."""
+        """Whether the fold has the symbol's newest message; if not, wait until it has.
+
+        False if the broker is away, or if the answer came from a server that was paused and leads no more: it does not
+        know what we had folded before we asked.
+        """
+        known = self.market.head
         try:
             head = await journal.last_sequence(self._connection, self._stream, self._filter)
         except Refused:
+            return False
+        if head < known:
             return False
         await self._caught_up(head)
         return True
@@ -260,22 +281,24 @@ class Lane:
         return taken
 
     async def _commit_orders(self, batch: list[_Waiting]) -> None:
-        while batch := [waiting for waiting in batch if waiting.committing or not waiting.answer.done()]:
+        while batch := [waiting for waiting in batch if waiting.is_wanted()]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
             self._recent.forget(now)
-            decided = book.match(self.market, orders, self._recent.by_id, now)
+            decided = book.match(self.market, orders, self._recent.known, now)
             if decided.fills:
+                self._recent.executing(decided.fills)
                 for waiting in batch:
                     waiting.committing = True
                 payload = msgspec.json.encode(decided.fills)
                 sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
-                for waiting in batch:
-                    waiting.committing = False
+                self._recent.executed(decided.fills)
                 if sequence is None:
+                    for waiting in batch:
+                        waiting.committing = False
                     continue
                 self.market.apply_fills(sequence, decided.fills)
-                self._recent.add(decided.fills)
+                self._recent.add(decided.fills, self._clock())
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
@@ -304,7 +327,7 @@ class Lane:
                     return standing
                 _still_wanted(waiting)
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
-                if await self._append_event(waiting, event, f"{event.quote_id}-activated"):
+                if await self._append_event(waiting, event):
                     break
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
@@ -320,7 +343,7 @@ class Lane:
             attempt=event.attempt,
             expires_at=event.expires_at,
         )
-        return book.active_quote(self.market, event.activated_at)
+        return book.quote_of(event)
 
     async def _commit_withdrawal(self, waiting: _Waiting, wanted: _Withdraw) -> Quote:
         while True:
@@ -331,22 +354,26 @@ class Lane:
             except Refused:
                 # As with rejected orders: "there is none" is the truth only on the log's head.
                 head = self.market.head
-                if await self._current() and self.market.head != head:
+                if not await self._current():
+                    raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done") from None
+                if self.market.head != head:
                     continue
                 raise
             quote = book.active_quote(self.market, now)
-            if await self._append_event(waiting, event, f"{event.quote_id}-withdrawn"):
+            if await self._append_event(waiting, event):
                 break
         metrics.QUOTES.labels("withdrawn").inc()
         log.info("quote withdrawn", symbol=self._symbol, quote_id=event.quote_id, attempt=event.attempt)
         return quote
 
-    async def _append_event(self, waiting: _Waiting, event: QuoteEvent, msg_id: str) -> bool:
+    async def _append_event(self, waiting: _Waiting, event: QuoteEvent) -> bool:
         """Append a quote event and fold it. False if the head had moved: decide again."""
         waiting.committing = True
+        # By its version, which no other event of the symbol has: an outsider's quote id may come again.
+        msg_id = f"{ids.quote_id(self._symbol, event.position_version, event.attempt)}-{event.__struct_config__.tag}"
         sequence = await self._append(self._quotes, msgspec.json.encode(event), msg_id)
-        waiting.committing = False
         if sequence is None:
+            waiting.committing = False
             return False
         self.market.apply_quote(sequence, event)
         self._on_quote(self.market)
@@ -374,7 +401,7 @@ class Lane:
 
 def _still_wanted(waiting: _Waiting) -> None:
     """Refuse to go on with a command whose client was told that nothing was done."""
-    if waiting.answer.done():
+    if not waiting.is_wanted():
         raise Refused(Refusal.UNAVAILABLE, "the client has given up")
 
 

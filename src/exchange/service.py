@@ -1,6 +1,7 @@
 """The exchange's shell: follows the market log into one lane a symbol, and runs the lanes."""
 
 import asyncio
+import time
 from datetime import timedelta
 
 import msgspec
@@ -10,6 +11,7 @@ from exchange import book, metrics
 from exchange.lane import Lane
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
+from exchange.standstill import EVERY, Standstill
 from jet import rpc
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
@@ -63,11 +65,14 @@ class Exchange:
         }
         self._replayed: set[int] = set()
         self._stopping = False
+        self._standstill = Standstill(time.monotonic)
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 
     async def order(self, order: Order) -> OrderResult:
         """`POST /orders`."""
+        if self._standstill.just_was:
+            raise Refused(Refusal.UNAVAILABLE, "this exchange stood still, and the order may be old: nothing was done")
         return await self._lane(order.symbol).order(order)
 
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
@@ -117,6 +122,7 @@ class Exchange:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self._bucket.run())
+            group.create_task(self._tick())
             for shard in range(self._market.shards):
                 group.create_task(self._follow(shard))
             for lane in self._lanes.values():
@@ -139,6 +145,11 @@ class Exchange:
             rpc.Handler(subjects.Rpc.PUT_QUOTE, PutQuote, put_quote),
             rpc.Handler(subjects.Rpc.WITHDRAW_QUOTE, WithdrawQuote, withdraw),
         ]
+
+    async def _tick(self) -> None:
+        while True:
+            self._standstill.tick()
+            await asyncio.sleep(EVERY)
 
     async def _follow(self, shard: int) -> None:
         """Rebuild the shard's books from the last message of each subject, its recent order ids by reading the log
@@ -167,12 +178,12 @@ class Exchange:
             if message.subject.startswith("fills."):
                 fills = _FILLS.decode(message.data)
                 if remember:
-                    self._recent.add(fills)
+                    self._recent.add(fills, message.time)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
                     log.error("fills set aside", subject=message.subject, sequence=message.sequence)
             elif not replayed:
                 lane.market.apply_quote(message.sequence, _EVENT.decode(message.data))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("message set aside", subject=message.subject, sequence=message.sequence, error=str(error))
             lane.market.head = max(lane.market.head, message.sequence)
         lane.folded()

@@ -11,11 +11,13 @@ import math
 
 import msgspec
 
-from wire.errors import Problem
+from wire.errors import Problem, Refusal
 from wire.messages import OrderResult
 
 UNANSWERED = ("unknown", "undelivered")
 """Outcomes of orders whose decision never arrived."""
+
+_NOTHING_DONE = (Refusal.OVERLOADED.slug, Refusal.UNAVAILABLE.slug)
 
 _decode_result = msgspec.json.Decoder(OrderResult).decode
 _decode_problem = msgspec.json.Decoder(Problem).decode
@@ -28,14 +30,28 @@ class Known(msgspec.Struct, frozen=True):
     body: bytes
     result: OrderResult | None
 
+    @property
+    def rejected(self) -> bool:
+        """Whether the order found nothing to execute against."""
+        return self.result is not None and self.result.status == "rejected"
+
 
 class Unknown(msgspec.Struct, frozen=True):
-    """The order may or may not have executed. `retry_after`: seconds the exchange asked to wait."""
+    """The order may or may not have executed.
+
+    Attributes:
+        why: there is no decision, for a person.
+        status: the HTTP status, where there was a response.
+        body: the response's body.
+        retry_after: seconds the exchange asked to wait.
+        doubtful: this very attempt may still execute. Not so if the exchange said that it did nothing.
+    """
 
     why: str
     status: int | None = None
     body: bytes = b""
     retry_after: float | None = None
+    doubtful: bool = True
 
 
 class Undelivered(msgspec.Struct, frozen=True):
@@ -72,7 +88,9 @@ def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -
             return Unknown(f"answer to another order: {result.order_id}", status, body)
         return Known(status, body, result)
     if status >= 500:
-        return Unknown(f"answered {status}: {_problem(status, body)}", status, body, _seconds(retry_after))
+        problem = _problem(status, body)
+        doubtful = problem not in _NOTHING_DONE
+        return Unknown(f"answered {status}: {problem}", status, body, _seconds(retry_after), doubtful)
     return Known(status, body, None)
 
 

@@ -21,6 +21,10 @@ ATTEMPT_TIMEOUT = 2.0
 PATIENCE = 30.0
 """Seconds from an order's first attempt after which it is not sent again."""
 
+DOUBT = 6.0
+"""Seconds after an attempt without an answer during which it may still execute: an exchange decides an order within
+5 s of its arrival or never, and within 1 s it notices that it was paused."""
+
 MAX_RETRY_AFTER = 5.0
 """Seconds of a `Retry-After` that are honoured."""
 
@@ -83,22 +87,33 @@ class Exchange:
             return _describe(error)
 
     async def submit(self, order: Order) -> Outcome:
-        """Send an order until its outcome is known, patience runs out, or `stopping` is set."""
+        """Send an order until its outcome is known, patience runs out, or `stopping` is set.
+
+        A rejection speaks for its own attempt. While an earlier one may still execute, it is no outcome: the order is
+        sent once more after that.
+        """
         body = _encode(order)
         give_up = time.monotonic() + self._patience
         delivered = False
+        doubt_ends = 0.0
         for attempt in itertools.count(1):
             if self._history is not None:
                 self._history.sent(order, attempt)
             answer = await self._post(body, order.order_id)
             if self._history is not None:
                 self._history.answered(order.order_id, attempt, answer)
+            now = time.monotonic()
             if isinstance(answer, Known):
                 self.trouble = ""
-                return outcome(answer, attempt)
-            self.trouble = answer.why
-            delivered = delivered or isinstance(answer, Unknown)
-            pause = _pause(answer, attempt)
+                if not answer.rejected or now >= doubt_ends:
+                    return outcome(answer, attempt)
+                pause = doubt_ends - now
+            else:
+                self.trouble = answer.why
+                pause = _pause(answer, attempt)
+                if isinstance(answer, Unknown):
+                    delivered = True
+                    doubt_ends = now + DOUBT if answer.doubtful else doubt_ends
             if time.monotonic() + pause >= give_up or await self._stopped_within(pause):
                 break
         return Outcome("unknown" if delivered else "undelivered", 0, attempt)

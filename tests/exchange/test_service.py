@@ -2,12 +2,15 @@
 
 import asyncio
 import signal
+import time
 from decimal import Decimal
 
 import msgspec
 import pytest
 
+from exchange import lane
 from exchange.service import Exchange
+from exchange.standstill import STANDSTILL
 from jet import api, journal
 from jet.journal import Compare
 from runtime.clock import utc_now
@@ -67,6 +70,17 @@ async def test_an_order_id_used_for_another_symbol_is_refused(exchange: Exchange
     with pytest.raises(Refused) as caught:
         await exchange.order(order(order_id="x", symbol="BBB"))
     assert caught.value.refusal is Refusal.ORDER_ID_REUSED
+
+
+async def test_an_order_id_sent_for_two_symbols_at_once_executes_for_one(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange, "AAA")
+    await quoted(exchange, "BBB")
+    sent = [exchange.order(order(order_id="x", symbol=symbol)) for symbol in ("AAA", "BBB")]
+    first, second = await asyncio.gather(*sent, return_exceptions=True)
+    assert isinstance(first, OrderResult)
+    assert isinstance(second, Refused)
+    assert second.refusal is Refusal.ORDER_ID_REUSED
+    assert not await logged_fills(broker, "BBB")
 
 
 async def test_a_replaced_quote_no_longer_executes(exchange: Exchange) -> None:
@@ -226,10 +240,13 @@ async def test_a_fill_reported_by_another_writer_is_folded(broker: Broker, excha
     assert [fill.number for fill in await logged_fills(broker)] == [1, 2]
 
 
-async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(broker: Broker, exchange: Exchange) -> None:
+@pytest.mark.parametrize("nonsense", [b"nonsense", b'["\xff"]', b"[]", b"{}", b""])
+async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(
+    broker: Broker, exchange: Exchange, nonsense: bytes
+) -> None:
     await quoted(exchange)
     shard = subjects.shard_of("AAA", broker.market.shards)
-    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), b"nonsense")
+    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), nonsense)
     assert (await exchange.order(order())).status == "filled"
 
 
@@ -301,3 +318,32 @@ async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exch
     await asyncio.sleep(0)
     await exchange.stop()
     assert (await sent).status == "filled"
+
+
+async def test_after_a_standstill_orders_are_refused_for_a_moment(exchange: Exchange) -> None:
+    """What was sent to a paused exchange is read when it goes on: its client may have been told otherwise since."""
+    await quoted(exchange)
+    time.sleep(STANDSTILL + 0.1)  # noqa: ASYNC251 # nothing runs meanwhile: that is the point
+    with pytest.raises(Refused, match="stood still") as caught:
+        await exchange.order(order())
+    assert caught.value.refusal is Refusal.UNAVAILABLE
+
+    async def filled() -> bool:
+        return (await exchange.order(order())).status == "filled"
+
+    await eventually(filled)
+
+
+async def test_an_order_that_waited_too_long_is_never_decided(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even if the timer that gives it up comes late, as after a pause."""
+    await quoted(exchange)
+    monkeypatch.setattr(lane, "DEADLINE", 0.1)
+    sent = asyncio.create_task(exchange.order(order()))
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 # as above
+    with pytest.raises(Refused) as caught:
+        await sent
+    assert caught.value.refusal is Refusal.UNAVAILABLE
+    assert exchange.quote("AAA").remaining_ask_quantity == 10

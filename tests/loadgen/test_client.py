@@ -133,3 +133,34 @@ async def test_reachable_or_not(exchange: Any, nowhere: str) -> None:
     async with at(exchange.url) as there, at(nowhere) as not_there:
         assert await there.unreachable() == ""
         assert "Connect call failed" in await not_there.unreachable()
+
+
+async def test_a_rejection_is_no_outcome_while_an_earlier_attempt_may_still_execute(
+    exchange: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt is on its way for longer than its client waits, and executes after the second was rejected."""
+    monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "DOUBT", 0.5)
+    exchange.then(exchange.stalled(0.4), exchange.rejected("not_marketable"))
+    async with at(exchange.url) as client_:
+        assert await client_.submit(order()) == Outcome("filled", 5, 3)
+
+
+async def test_a_rejection_is_the_outcome_once_no_earlier_attempt_can_execute(
+    exchange: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "DOUBT", 0.5)
+    reject = exchange.rejected("not_marketable")
+    exchange.then(exchange.stalled(0.4), reject, reject)
+    async with at(exchange.url) as client_:
+        started = time.monotonic()
+        assert await client_.submit(order()) == Outcome("rejected.not_marketable", 0, 3)
+    assert time.monotonic() - started >= 0.5
+
+
+async def test_a_rejection_after_a_refusal_that_did_nothing_is_the_outcome(exchange: Any) -> None:
+    refused = exchange.refused(Refused(Refusal.UNAVAILABLE, retry_after=0))
+    exchange.then(refused, exchange.rejected("not_marketable"))
+    async with at(exchange.url) as client_:
+        assert await client_.submit(order()) == Outcome("rejected.not_marketable", 0, 2)
