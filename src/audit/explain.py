@@ -84,5 +84,5 @@ async def _reservation(connection: Connection, reservation_id: str) -> Reservati
         return None
     try:
         return msgspec.json.decode(message.payload, type=ReservationRecord)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -14,11 +14,15 @@ T = TypeVar("T")
 
 WRONG_LAST_SEQUENCE = 10071
 COMPARE_IN_FLIGHT = 10164
+DUPLICATE_IN_FLIGHT = 10158
+TOO_MANY_REQUESTS = 10167
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 MESSAGE_NOT_FOUND = 10037
 STREAM_FULL = 10077
 INSUFFICIENT_STORAGE = 10047
+NO_PEERS = 10005
+REPLICAS_WITHOUT_CLUSTER = 10074
 
 NOT_SENT = (
     nats_errors.OutboundBufferLimitError,
@@ -94,6 +98,11 @@ class StreamInfo(msgspec.Struct):
     created: datetime
     state: StreamState
 
+    @property
+    def replicated(self) -> bool:
+        """Whether there are several copies, of which some may be behind the leader's."""
+        return int(self.config.get("num_replicas", 1)) > 1
+
 
 async def request(
     connection: Connection, subject: str, body: Any, reply: type[T], *, timeout: float = 2.0, prefix: str = "$JS.API."
@@ -121,9 +130,9 @@ def raise_error(data: bytes) -> None:
         raise ApiError(error.code, error.err_code, error.description)
 
 
-async def stream_info(connection: Connection, stream: str) -> StreamInfo:
-    """A stream's configuration and state."""
-    return await request(connection, f"STREAM.INFO.{stream}", None, StreamInfo)
+async def stream_info(connection: Connection, stream: str, *, timeout: float = 2.0) -> StreamInfo:
+    """A stream's configuration and state, as its leader tells."""
+    return await request(connection, f"STREAM.INFO.{stream}", None, StreamInfo, timeout=timeout)
 
 
 async def get_message(

@@ -5,8 +5,10 @@ only if that is so. What makes an outcome certain:
 
 - The identical message is sent again until the broker answers: a publish that timed out may still be stored, much
   later.
-- "The head moved" is final for this message: no copy of it can be stored any more. Whether an earlier copy was is seen
-  by reading the first message after the expected head.
+- "The head moved" is final for this message once the head that it names is beyond the expected one, and stored: no copy
+  of the message can be stored any more. Whether an earlier copy was is seen by reading the first message after the
+  expected head. Until then the message is sent again: a cluster's leader may name a head that is still under way, and
+  one that leads no more but does not know it yet names a head of the past.
 - A message is ours if it carries our token. Its id will not do: ids derive from facts, so another writer may have
   appended its own decision under the same id, and the broker would call ours a duplicate of it.
 
@@ -16,9 +18,9 @@ send the identical filter: `subjects.market_head`.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -31,7 +33,13 @@ from wire.errors import Refusal, Refused
 ACK_TIMEOUT = 1.0
 """Seconds to wait for an ack before the identical message is sent again."""
 
+STALE_PATIENCE = 2.0
+"""Seconds after which an answer is believed that names a head before the expected one. A leader that was paused or cut
+off learns within milliseconds of being heard again that it leads no more."""
+
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -53,7 +61,10 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Our message is not in the log and never will be: the head had moved. `head` is the newest sequence known."""
+    """Our message is not in the log and never will be: the head had moved.
+
+    `head` is the newest sequence known to be stored, 0 if none is: whoever follows the log gets there.
+    """
 
     head: int
 
@@ -98,6 +109,7 @@ async def append(
     """
     token = secrets.token_hex(8)
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
+    past = _Past()
     maybe_stored = False
     pause = 0.02
     while True:
@@ -111,17 +123,22 @@ async def append(
             maybe_stored = True
             reason = f"no answer: {error!r}"
         except api.ApiError as error:
-            if error.err_code == api.WRONG_LAST_SEQUENCE:
-                if not maybe_stored:
-                    return Conflict(_head_in(error.description))
-                return await _outcome(connection, stream, token, compare, on_unknown)
-            if not _may_pass(error):
-                raise
             reason = str(error)
+            if error.err_code == api.WRONG_LAST_SEQUENCE:
+                head = await _moved_to(connection, stream, compare, error, on_unknown)
+                if head > compare.sequence or (compare.filter is not None and past.believed()):
+                    if compare.filter is not None and not maybe_stored:
+                        return Conflict(head)
+                    return await _outcome(connection, stream, token, compare, head, on_unknown)
+                maybe_stored = True  # by the leader, if this was another's answer
+            elif not _may_pass(error):
+                raise
         else:
             if not ack.duplicate or await _is_ours(connection, stream, ack.seq, token, on_unknown):
                 return Appended(ack.seq)
-            return Conflict(ack.seq)
+            # Another message had the id. Whether ours may be stored is for the compare to say: under an id of its own.
+            sent["Nats-Msg-Id"] = f"{msg_id}-{token}"
+            continue
         if on_unknown is not None:
             on_unknown(reason)
         await asyncio.sleep(pause)
@@ -193,8 +210,11 @@ async def _publish(connection: Connection, subject: str, payload: bytes, headers
 
 
 def _may_pass(error: api.ApiError) -> bool:
-    """Whether the same message may be taken later: a compare in flight, a full store, a broker in trouble."""
-    return error.err_code in (api.COMPARE_IN_FLIGHT, api.STREAM_FULL) or error.code >= 500
+    """Whether the same message may be taken later: another under way, a full store, a broker in trouble."""
+    return error.err_code in _PASSING or error.code >= 500
+
+
+_PASSING = (api.COMPARE_IN_FLIGHT, api.DUPLICATE_IN_FLIGHT, api.TOO_MANY_REQUESTS, api.STREAM_FULL)
 
 
 def _head_in(description: str) -> int:
@@ -203,19 +223,51 @@ def _head_in(description: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
+async def _moved_to(
+    connection: Connection,
+    stream: str,
+    compare: Compare,
+    error: api.ApiError,
+    on_unknown: Callable[[str], None] | None,
+) -> int:
+    """The stored head that a compare was lost to, as far as it is known.
+
+    On a filter the broker compares with what is stored. Of a whole stream, a cluster's leader also counts what it has
+    proposed and nobody has stored yet.
+    """
+    if compare.filter is not None:
+        return _head_in(error.description)
+    return (await _told(lambda: api.stream_info(connection, stream), on_unknown)).state.last_seq
+
+
+class _Past:
+    """Answers that name a head before the expected one: from a server that led once, unless they go on."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def believed(self) -> bool:
+        """Whether one more such answer is to be believed: on a filter the head may be gone with its time."""
+        now = asyncio.get_running_loop().time()
+        if self._since is None:
+            self._since = now
+        return now - self._since > STALE_PATIENCE
+
+
 async def _outcome(
     connection: Connection,
     stream: str,
     token: str,
     compare: Compare,
+    head: int,
     on_unknown: Callable[[str], None] | None,
 ) -> Appended | Conflict:
-    """Whether the first message after the expected head is ours."""
+    """Whether the first message after the expected head is ours; `head` is known to be stored."""
     query = {"seq": compare.sequence + 1, "next_by_subj": compare.filter or ">"}
     found = await _read(connection, stream, query, on_unknown)
-    if found is None:
-        return Conflict(0)
-    return Appended(found.seq) if found.headers.get(_TOKEN) == token else Conflict(found.seq)
+    if found is not None and found.headers.get(_TOKEN) == token:
+        return Appended(found.seq)
+    return Conflict(max(head, found.seq if found else 0))
 
 
 async def _is_ours(
@@ -228,10 +280,23 @@ async def _is_ours(
 async def _read(
     connection: Connection, stream: str, query: dict[str, Any], on_unknown: Callable[[str], None] | None
 ) -> api.StoredMessage | None:
-    """Read until the broker answers."""
+    """A message that is known to be stored. None if it is gone since.
+
+    One who leads no more may not have it yet: so "there is none" is believed when it is said again.
+    """
+    for pause in (0.05, 0.2, 0.0):
+        found = await _told(lambda: api.get_message(connection, stream, query), on_unknown)
+        if found is not None:
+            return found
+        await asyncio.sleep(pause)
+    return None
+
+
+async def _told(ask: Callable[[], Awaitable[T]], on_unknown: Callable[[str], None] | None) -> T:
+    """Ask until the broker answers."""
     while True:
         try:
-            return await api.get_message(connection, stream, query)
+            return await ask()
         except (api.ApiError, nats_errors.Error, TimeoutError) as error:
             if on_unknown is not None:
                 on_unknown(f"no answer: {error!r}")

@@ -30,7 +30,7 @@ HANDLER_TIMEOUT = 5.0
 """Seconds a handler may take before the caller is told that the outcome is not known."""
 
 AGAIN = 0.3
-"""Seconds without an answer after which the identical request is sent again."""
+"""Seconds without an answer after which the identical request is sent again; each time twice as long."""
 
 log = structlog.get_logger()
 
@@ -58,24 +58,30 @@ async def call(
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"no answer on {subject} within {timeout} s") from error
-    if message.headers and ERROR_CODE_HEADER in message.headers:
-        raise Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
-    return msgspec.json.decode(message.data, type=reply)
+    try:
+        if not message.headers or ERROR_CODE_HEADER not in message.headers:
+            return msgspec.json.decode(message.data, type=reply)
+        problem = msgspec.json.decode(message.data, type=Problem)
+        refused = Refused.from_problem(problem)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        # As of an instance that failed, or of another version: what it did is not known.
+        raise Refused(Refusal.OUTCOME_UNKNOWN, f"the answer on {subject} cannot be read: {error!r}") from error
+    raise refused
 
 
 async def _first_answer(connection: Connection, subject: str, payload: bytes, timeout: float) -> Msg:
-    """The first answer to a request that is sent again every `AGAIN` seconds.
+    """The first answer to a request that is sent again after `AGAIN` seconds, and more and more rarely.
 
     Raises:
         nats.errors.Error: there is none, told as the first sending knows it: what it reached decides the outcome.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline, again = loop.time() + timeout, AGAIN
     first = loop.create_task(connection.client.request(subject, payload, timeout=timeout))
     pending = {first}
     try:
         while True:
-            done, pending = await asyncio.wait(pending, timeout=AGAIN, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(pending, timeout=again, return_when=asyncio.FIRST_COMPLETED)
             for answered in done:
                 if answered.exception() is None:
                     return answered.result()
@@ -83,6 +89,7 @@ async def _first_answer(connection: Connection, subject: str, payload: bytes, ti
                 return first.result()
             left = deadline - loop.time()
             if not done and left > 0:
+                again *= 2
                 pending.add(loop.create_task(connection.client.request(subject, payload, timeout=left)))
     finally:
         for task in pending:
@@ -107,7 +114,14 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
 
 def _spawner(group: asyncio.TaskGroup, handler: Handler) -> Callable[[Request], Awaitable[None]]:
     async def spawn(request: Request) -> None:
-        group.create_task(_answer(handler, request))
+        answering = _answer(handler, request)
+        try:
+            group.create_task(answering)
+        except RuntimeError:  # the group takes no more: this instance stops, and another one may answer
+            answering.close()
+            problem = Refused(Refusal.UNAVAILABLE, "this instance stops").problem
+            slug = Refusal.UNAVAILABLE.slug
+            await request.respond_error(str(problem.status), slug, msgspec.json.encode(problem))
 
     return spawn
 

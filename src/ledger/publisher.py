@@ -124,6 +124,6 @@ class Publisher:
             return _Head(0, 0)
         try:
             return _Head(last.seq, _decoder.decode(last.payload).position_version)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             log.exception("unreadable position update", symbol=symbol, sequence=last.seq)
             return _Head(last.seq, 0)

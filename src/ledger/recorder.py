@@ -122,7 +122,7 @@ class Recorder:
             return None
         try:
             return _quotes.decode(quote.payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.exception("unreadable quote event", subject=quote.subject, sequence=quote.seq)
             raise Refused(Refusal.UNAVAILABLE, f"the latest message on {quote.subject} cannot be read") from error
 

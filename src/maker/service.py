@@ -176,7 +176,7 @@ class Maker:
             return
         try:
             quoter.moved(_positions.decode(message.data))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             log.exception("unreadable position", subject=message.subject, sequence=message.sequence)
 
     def _on_market(self, message: Message) -> None:
@@ -189,7 +189,7 @@ class Maker:
                 market.apply_quote(message.sequence, _quote_events.decode(message.data))
             elif market.apply_fills(message.sequence, _fills.decode(message.data)):
                 quoter.view.filled_at = self._clock()
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             log.exception("unreadable market event", subject=message.subject, sequence=message.sequence)
         quoter.wake()
 

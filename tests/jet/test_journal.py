@@ -102,15 +102,27 @@ async def test_a_duplicate_ack_for_anothers_message_is_a_conflict(
 ) -> None:
     """A cluster answers `duplicate` before it compares: the id alone must not make their message ours."""
     await append(broker.connection, b"theirs", 0, msg_id="AAA-f1")
+    publish = journal._publish
+    answers = [journal._Ack(seq=1, duplicate=True)]
 
-    async def duplicate(*_: object, **__: object) -> journal._Ack:
-        return journal._Ack(seq=1, duplicate=True)
+    async def duplicate(*args: object, **kwargs: object) -> object:
+        return answers.pop() if answers else await publish(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(journal, "_publish", duplicate)
     assert await append(broker.connection, b"ours", 0, msg_id="AAA-f1") == Conflict(1)
+    assert not answers
 
 
-@pytest.mark.parametrize("code", [api.COMPARE_IN_FLIGHT, api.STREAM_FULL])
+async def test_an_id_that_was_used_before_does_not_keep_a_new_decision_out(broker: Broker) -> None:
+    """Within the broker's duplicate window an old message has the same id: the compare decides, not the id."""
+    await append(broker.connection, b"old", 0, msg_id="same")
+    assert await append(broker.connection, b"new", 1, msg_id="same") == Appended(2)
+    assert await append(broker.connection, b"late", 1, msg_id="same") == Conflict(2)
+
+
+@pytest.mark.parametrize(
+    "code", [api.COMPARE_IN_FLIGHT, api.DUPLICATE_IN_FLIGHT, api.TOO_MANY_REQUESTS, api.STREAM_FULL]
+)
 async def test_what_may_pass_is_sent_again(broker: Broker, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     publish = journal._publish
     calls = 0
@@ -124,6 +136,102 @@ async def test_what_may_pass_is_sent_again(broker: Broker, monkeypatch: pytest.M
 
     monkeypatch.setattr(journal, "_publish", refusing)
     assert await append(broker.connection, b"a", 0) == Appended(1)
+
+
+def answering_first(monkeypatch: pytest.MonkeyPatch, head: int, times: int = 1) -> None:
+    """The first publishes are answered by one who compares with another head, and do not arrive."""
+    publish = journal._publish
+    left = times
+
+    async def answer(*args: object, **kwargs: object) -> object:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise api.ApiError(400, api.WRONG_LAST_SEQUENCE, f"wrong last sequence: {head}")
+        return await publish(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "_publish", answer)
+
+
+async def test_a_head_that_nobody_has_stored_is_no_conflict(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a whole stream, a cluster's leader counts what is under way, which may be lost with it."""
+    answering_first(monkeypatch, head=1)
+    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "a")
+    assert await journal.append(broker.connection, stream, key, b"a", msg_id="a", compare=Compare(0)) == Appended(1)
+
+
+async def test_a_conflict_over_a_whole_stream_names_what_is_stored(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "a")
+    await journal.put(broker.connection, stream, key, b"theirs")
+    answering_first(monkeypatch, head=9)
+    assert await journal.append(broker.connection, stream, key, b"a", msg_id="a", compare=Compare(0)) == Conflict(1)
+
+
+async def test_one_who_leads_no_more_is_not_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was paused answers with the head of then; the leader may have taken the message meanwhile."""
+    await append(broker.connection, b"a", 0)
+    await append(broker.connection, b"b", 1)
+    answering_first(monkeypatch, head=1, times=2)
+    assert await append(broker.connection, b"c", 2) == Appended(3)
+
+
+async def test_what_the_leader_took_while_another_refused_it_is_ours(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = journal._publish
+    calls = 0
+
+    async def both(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        ack = await publish(*args, **kwargs)  # type: ignore[arg-type]
+        if calls == 1:
+            raise api.ApiError(400, api.WRONG_LAST_SEQUENCE, "wrong last sequence: 1")
+        return ack
+
+    await append(broker.connection, b"a", 0)
+    await append(broker.connection, b"b", 1)
+    monkeypatch.setattr(journal, "_publish", both)
+    assert await append(broker.connection, b"c", 2) == Appended(3)
+    assert await stored(broker.connection) == 3
+
+
+async def test_a_head_that_stays_in_the_past_is_believed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a key whose last message is gone with its time."""
+    monkeypatch.setattr(journal, "STALE_PATIENCE", 0.1)
+    assert isinstance(await append(broker.connection, b"a", 7), Conflict)
+    assert await stored(broker.connection) == 0
+
+
+async def test_our_message_is_found_though_one_who_leads_no_more_does_not_have_it(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, get = journal._publish, api.get_message
+    calls = 0
+
+    async def losing(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        ack = await publish(*args, **kwargs)  # type: ignore[arg-type]
+        if calls == 1:
+            raise TimeoutError
+        return ack
+
+    reads = 0
+
+    async def behind(*args: object, **kwargs: object) -> object:
+        nonlocal reads
+        reads += 1
+        return None if reads == 1 else await get(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(journal, "_publish", losing)
+    monkeypatch.setattr(api, "get_message", behind)
+    assert await append(broker.connection, b"a", 0) == Appended(1)
+    assert reads == 2
 
 
 async def test_what_the_broker_will_never_take_is_raised(broker: Broker) -> None:
