@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from nats.aio.msg import Msg
 
 from jet import rpc
 from jet.connection import Connection
@@ -151,3 +152,27 @@ async def test_services_answer_discovery(broker: Broker) -> None:
             return (await caller.client.request("$SRV.PING.test", b"", timeout=0.5)).data  # type: ignore[no-any-return]
 
         assert b'"name":' in await eventually(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"\xff", None),
+        (b"{}", None),
+        (b"", {"Nats-Service-Error-Code": "500", "Nats-Service-Error": "failed"}),
+        (b'{"type":"urn:quotestream:of-another-version","title":"","status":400}', {"Nats-Service-Error-Code": "400"}),
+    ],
+)
+async def test_an_answer_that_cannot_be_read_leaves_the_outcome_unknown(
+    broker: Broker, data: bytes, headers: dict[str, str] | None
+) -> None:
+    async with broker.connect() as other:
+
+        async def answer(message: Msg) -> None:
+            await other.client.publish(message.reply, data, headers=headers)
+
+        await other.client.subscribe(SUBJECT, cb=answer)
+        await other.client.flush(2)
+        with pytest.raises(Refused) as caught:
+            await ask(broker.connection)
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
