@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import secrets
 import shutil
@@ -310,8 +309,6 @@ class Run:
 
     async def _audit(self, history: Path) -> tuple[str, bool]:
         """Have the whole system audited while it runs. What was said, and whether anything was refuted."""
-        if importlib.util.find_spec("audit.__main__") is None:
-            return "", False
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

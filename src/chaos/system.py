@@ -26,9 +26,11 @@ ID_WINDOW = 300.0
 """Seconds an order id is remembered: longer than any client here goes on sending it."""
 
 LIMIT = 100
-SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
+SYMBOLS = ("AAPL", "AMZN", "KO", "MSFT", "XOM")
+"""They live in all shards, and their shares of the limit leave none of it over: a slip of one lot exceeds it."""
+
 QUOTE_SIZE = 30
-"""Lots each symbol wants on each side: together more than the limit, so that it is always at work."""
+"""Lots each symbol wants on each side: more than its share."""
 
 INSTANCES = 9
 """Instances of one service, at most."""
@@ -166,17 +168,18 @@ async def gone(pid: int, timeout: float) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, each with room for further instances, from below those that outgoing connections get.
+    """Ports nobody listens on, each with room for further instances or the servers of a cluster.
 
-    One of the latter could be taken by a connection while its service is down; a client that tries to connect to it
-    again and again can even be given that very port, and be connected to itself.
+    They are not among those that outgoing connections get. One of those could be taken by a connection while its
+    service is down; a client that tries to connect to it again and again can even be given that very port, and be
+    connected to itself.
     """
     highest = _first_ephemeral_port() - 1
     found: list[int] = []
     taken: set[int] = set()
     while len(found) < count:
         port = random.randint(highest // 2, highest - PORT_STEP * INSTANCES)
-        wanted = [port + PORT_STEP * number for number in range(INSTANCES)]
+        wanted = [*(port + PORT_STEP * number for number in range(INSTANCES)), port + 1, port + 2]
         if not taken.intersection(wanted) and all(map(_is_free, wanted)):
             taken.update(wanted)
             found.append(port)

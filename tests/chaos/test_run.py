@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.system
 
-SEED = 641
+SEED = 2961
 """Its faults are of all sorts, and meet NATS and every service that decides."""
 
 
