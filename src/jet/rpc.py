@@ -30,7 +30,7 @@ HANDLER_TIMEOUT = 5.0
 """Seconds a handler may take before the caller is told that the outcome is not known."""
 
 AGAIN = 0.3
-"""Seconds without an answer after which the identical request is sent again; each time twice as long."""
+"""Seconds without an answer after which the identical request is sent again."""
 
 log = structlog.get_logger()
 
@@ -70,18 +70,18 @@ async def call(
 
 
 async def _first_answer(connection: Connection, subject: str, payload: bytes, timeout: float) -> Msg:
-    """The first answer to a request that is sent again after `AGAIN` seconds, and more and more rarely.
+    """The first answer to a request that is sent again every `AGAIN` seconds.
 
     Raises:
         nats.errors.Error: there is none, told as the first sending knows it: what it reached decides the outcome.
     """
     loop = asyncio.get_running_loop()
-    deadline, again = loop.time() + timeout, AGAIN
+    deadline = loop.time() + timeout
     first = loop.create_task(connection.client.request(subject, payload, timeout=timeout))
     pending = {first}
     try:
         while True:
-            done, pending = await asyncio.wait(pending, timeout=again, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(pending, timeout=AGAIN, return_when=asyncio.FIRST_COMPLETED)
             for answered in done:
                 if answered.exception() is None:
                     return answered.result()
@@ -89,7 +89,6 @@ async def _first_answer(connection: Connection, subject: str, payload: bytes, ti
                 return first.result()
             left = deadline - loop.time()
             if not done and left > 0:
-                again *= 2
                 pending.add(loop.create_task(connection.client.request(subject, payload, timeout=left)))
     finally:
         for task in pending:
