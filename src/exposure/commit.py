@@ -237,14 +237,7 @@ class Committer:
         try:
             async with asyncio.timeout(CATCH_UP):
                 while usage.head < head:
-                    if not await self.moves.wait(0.1) and await self._is_gone(head):
-                        usage.skip_to(head)
+                    await self.moves.wait(CATCH_UP)
         except TimeoutError as error:
             detail = f"the log is at {head}, this instance still at {usage.head}"
             raise Refused(Refusal.UNAVAILABLE, detail) from error
-
-    async def _is_gone(self, head: int) -> bool:
-        """Whether nothing is left of what was written between the fold and `head`: markers go away in time, too."""
-        query = {"seq": self._limits.usage.head + 1, "next_by_subj": ">"}
-        found = await api.read_message(self._connection, STREAM, query)
-        return found is None or found.seq > head

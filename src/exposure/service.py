@@ -212,6 +212,7 @@ class ExposureService:
         async for batch in self._bucket.batches():
             for message in batch:
                 self._fold(message)
+            self.limits.usage.skip_to(self._bucket.reached)
             self._committer.moves.tell()
             if not self._bucket.current:
                 self._health.waits("reservations", "the bucket is not read to its end")

@@ -4,6 +4,11 @@ A tail is a pull consumer that acks nothing: what was applied is known by whoeve
 under way, so the client never drops messages as a slow consumer. Every delivery carries the consumer's own sequence: at
 one that does not follow the last, or at silence where a heartbeat is due, the tail makes itself a new consumer from the
 stream sequence after the last one it yielded.
+
+In a cluster a consumer reads one server's copy of the stream, and that copy may be behind. So a tail is current only
+once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
+consumer if its copy stays behind. And one that leads no more, but does not know it yet, may name an end of the past:
+that is believed only if it goes on.
 """
 
 import asyncio
@@ -32,6 +37,19 @@ HEARTBEAT = 0.5
 
 SILENCE = 1.5
 """Seconds without a message or a heartbeat after which the view counts as stale."""
+
+CHECK = 5.0
+"""Seconds between two questions to the leader of a replicated stream where it ends."""
+
+LAGGING = 2
+"""Checks in a row at which a copy may be behind what the leader told at the check before."""
+
+BROKEN_PATIENCE = 5.0
+"""Seconds that a replicated stream may seem to end before what was yielded. One that leads no more learns it sooner."""
+
+REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
+"""Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
+consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
 
 _NANOSECONDS = 1_000_000_000
 
@@ -85,11 +103,13 @@ class Message:
 class _Consumer:
     """One incarnation: a consumer on the broker and the inbox it delivers to."""
 
-    def __init__(self, connection: Connection, stream: str, name: str, pending: int) -> None:
+    def __init__(self, connection: Connection, stream: str, name: str, pending: int, *, replicated: bool) -> None:
         self.connection = connection
         self.stream = stream
         self.name = name
         self.pending = pending
+        self.replicated = replicated
+        self.lagged = 0
         self.inbox = f"_INBOX.tail.{secrets.token_hex(12)}"
         self.arrived: deque[Msg] = deque()
         self.wake = asyncio.Event()
@@ -129,17 +149,22 @@ class Tail:
     Attributes:
         current: the end of the stream was reached, and the broker was heard of within `SILENCE`.
         sequence: stream sequence of the last message yielded, 0 before any.
+        reached: stream sequence up to which everything was yielded that matches and was still there.
     """
 
     def __init__(self, connection: Connection, stream: str, filters: Sequence[str], start: Start, *, name: str) -> None:
         self.current = False
         self.sequence = 0
+        self.reached = 0
         self._connection = connection
         self._stream = stream
         self._filters = list(filters)
         self._start = start
         self._name = name
         self._created: datetime | None = None
+        self._end = 0
+        self._attempts = 0
+        self._ends_early_since: float | None = None
 
     async def batches(self) -> AsyncIterator[list[Message]]:
         """The messages from the start on, endlessly, in batches of whatever has arrived.
@@ -168,14 +193,10 @@ class Tail:
             await asyncio.sleep(0.1)
 
     async def _make_consumer(self) -> _Consumer:
-        info = await api.stream_info(self._connection, self._stream)
-        if self._created is None:
-            self._created = info.created
-        expected = self.sequence
-        if expected == 0 and isinstance(self._start, FromSequence):
-            expected = self._start.sequence - 1
-        if info.created != self._created or info.state.last_seq < expected:
-            raise TailBroken(f"stream {self._stream} holds nothing after {info.state.last_seq}, {expected} was seen")
+        timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
+        self._attempts += 1
+        info = await api.stream_info(self._connection, self._stream, timeout=timeout)
+        self._check_whole(info)
         name = f"{self._name}-{secrets.token_hex(4)}"
         config = {
             "name": name,
@@ -188,8 +209,34 @@ class Tail:
         }
         body = {"stream_name": self._stream, "config": config, "action": "create"}
         subject = f"CONSUMER.CREATE.{self._stream}.{name}"
-        created = await api.request(self._connection, subject, body, dict)
-        return _Consumer(self._connection, self._stream, name, int(created.get("num_pending", 0)))
+        created = await api.request(self._connection, subject, body, dict, timeout=timeout)
+        self._attempts = 0
+        self._end = info.state.last_seq
+        pending = int(created.get("num_pending", 0))
+        return _Consumer(self._connection, self._stream, name, pending, replicated=info.replicated)
+
+    def _check_whole(self, info: api.StreamInfo) -> None:
+        """Check that the stream still holds what was yielded, as far as its end tells.
+
+        Raises:
+            TailBroken: it does not.
+            TimeoutError: it does not seem so, which may pass.
+        """
+        if self._created is None:
+            self._created = info.created
+        expected = self.sequence
+        if expected == 0 and isinstance(self._start, FromSequence):
+            expected = self._start.sequence - 1
+        if info.created == self._created and info.state.last_seq >= expected:
+            self._ends_early_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        if self._ends_early_since is None:
+            self._ends_early_since = now
+        told = f"stream {self._stream} holds nothing after {info.state.last_seq}, {expected} was seen"
+        if info.replicated and info.created == self._created and now - self._ends_early_since < BROKEN_PATIENCE:
+            raise TimeoutError(told)
+        raise TailBroken(told)
 
     def _deliver_policy(self) -> dict[str, Any]:
         if self.sequence:
@@ -205,8 +252,10 @@ class Tail:
 
     async def _read(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
         """Batches from one consumer, until it cannot be trusted any more."""
-        if consumer.pending == 0:
-            self.current = True
+        loop = asyncio.get_running_loop()
+        check_at = loop.time() + CHECK
+        if consumer.pending == 0 and not consumer.replicated:
+            self._have_reached(self._end, whole=True)
             yield []
         while True:
             try:
@@ -220,6 +269,24 @@ class Tail:
             if not sound:
                 return
             await consumer.ask()
+            if consumer.replicated and loop.time() > check_at:
+                check_at = loop.time() + CHECK
+                if not await self._keeps_up(consumer):
+                    return
+
+    async def _keeps_up(self, consumer: _Consumer) -> bool:
+        """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""
+        if self.reached < self._end:
+            consumer.lagged += 1
+            self.current = False
+            log.warning("copy is behind", stream=self._stream, tail=self._name, at=self.reached, end=self._end)
+        else:
+            consumer.lagged = 0
+        with contextlib.suppress(nats_errors.Error, TimeoutError, api.ApiError):
+            self._end = (
+                await api.stream_info(self._connection, self._stream, timeout=REQUEST_TIMEOUTS[0])
+            ).state.last_seq
+        return consumer.lagged < LAGGING
 
     def _take(self, consumer: _Consumer) -> tuple[list[Message], bool]:
         """Everything that has arrived, and whether the consumer is still to be trusted."""
@@ -237,12 +304,17 @@ class Tail:
             consumer.delivered = order
             consumer.asked -= 1
             self.sequence = sequence
+            self._have_reached(sequence, whole=pending == 0 and not consumer.replicated)
             batch.append(
                 Message(delivered.subject, sequence, from_nanoseconds(stamp), delivered.data, delivered.headers)
             )
-            if pending == 0:
-                self.current = True
         return batch, True
+
+    def _have_reached(self, sequence: int, *, whole: bool = False) -> None:
+        """Everything up to `sequence` was yielded; `whole`: and so was everything there is."""
+        self.reached = max(self.reached, sequence)
+        if whole or self.reached >= self._end:
+            self.current = True
 
     def _status(self, consumer: _Consumer, message: Msg) -> bool:
         """Take a status message. False if the consumer is gone or told of a delivery we did not see."""
@@ -252,8 +324,9 @@ class Tail:
                 told = headers.get("Nats-Last-Consumer")
                 if told is not None and int(told) != consumer.delivered:
                     return False
-                # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL.
-                self.current = True
+                # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL. Its last
+                # stream sequence is that of the last message it has looked at, whether it matched or not.
+                self._have_reached(int(headers.get("Nats-Last-Stream", 0)), whole=not consumer.replicated)
                 return True
             case "404" | "408":
                 consumer.asked -= int(headers.get("Nats-Pending-Messages", consumer.asked))

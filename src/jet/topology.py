@@ -5,9 +5,10 @@ and refused with both values where it cannot or must not: nothing is ignored.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from nats import errors as nats_errors
@@ -18,6 +19,13 @@ from wire import subjects
 
 _SECOND = 1_000_000_000
 _SHARDS = "quotestream.shards"
+
+FORMING = 20.0
+"""Seconds for which a cluster may find no place for a stream: its servers are still getting to know each other."""
+
+_NEVER = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -114,30 +122,48 @@ async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0
     """Make every declaration so, waiting up to `timeout` seconds for JetStream. Returns what was changed, for people.
 
     Raises:
-        TopologyRefused: a stream is there and cannot become what is declared.
+        TopologyRefused: a stream is there and cannot become what is declared, or there is no place for it.
         TimeoutError: JetStream did not answer in time.
     """
     changes: list[str] = []
+    forming_until = asyncio.get_running_loop().time() + FORMING
     async with asyncio.timeout(timeout):
         for declared in declarations(shape):
-            change = await _patiently(connection, declared)
+            name = declared["name"]
+            change = await _patiently(name, forming_until, partial(_declare, connection, declared))
             if change:
                 changes.append(change)
-        await _refuse_more_shards(connection, shape)
+        beyond = subjects.market_stream(shape.shards)
+        if await _patiently(beyond, forming_until, partial(_exists, connection, beyond)):
+            # Symbols live there, where nobody would look.
+            raise TopologyRefused(
+                f"stream {beyond} exists: the market log was made with more than {shape.shards} shards"
+            )
     return changes
 
 
-async def _patiently(connection: Connection, declared: dict[str, Any]) -> str | None:
-    """`_declare`, asking again while the broker is starting or away."""
+async def _patiently(stream: str, forming_until: float, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the broker is starting or away."""
     while True:
         try:
-            return await _declare(connection, declared)
+            return await ask()
         except (nats_errors.Error, TimeoutError) as error:
-            log.debug("waiting for JetStream", stream=declared["name"], error=repr(error))
+            log.debug("waiting for JetStream", stream=stream, error=repr(error))
         except api.ApiError as error:
-            if error.code < 500 or error.err_code == api.INSUFFICIENT_STORAGE:
-                raise TopologyRefused(f"stream {declared['name']}: {error}") from error
+            forming = error.err_code == api.NO_PEERS and asyncio.get_running_loop().time() < forming_until
+            if not forming and (error.code < 500 or error.err_code in _NEVER):
+                raise TopologyRefused(f"stream {stream}: {error}") from error
         await asyncio.sleep(0.2)
+
+
+async def _exists(connection: Connection, stream: str) -> bool:
+    try:
+        await api.stream_info(connection, stream)
+    except api.ApiError as error:
+        if error.err_code != api.STREAM_NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 async def _declare(connection: Connection, declared: dict[str, Any]) -> str | None:
@@ -172,16 +198,6 @@ def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, t
         if had != wanted:
             differing[key] = (had, wanted)
     return differing
-
-
-async def _refuse_more_shards(connection: Connection, shape: Shape) -> None:
-    """A shard beyond the declared ones means that symbols live where nobody would look."""
-    beyond = subjects.market_stream(shape.shards)
-    try:
-        await api.stream_info(connection, beyond)
-    except (api.ApiError, nats_errors.Error, TimeoutError):
-        return
-    raise TopologyRefused(f"stream {beyond} exists: the market log was made with more than {shape.shards} shards")
 
 
 async def remove(connection: Connection, streams: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The one writer: lost compares, heads that cannot be folded up to, what it refuses, how it ends."""
+"""The one writer: lost compares, what it refuses, how it ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -102,14 +102,6 @@ async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
     monkeypatch.setattr(commit, "CATCH_UP", 0.3)
     await written_by_another(broker)
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
-
-
-async def test_a_head_whose_messages_are_gone_is_skipped_to(broker: Broker, writer: Writer) -> None:
-    """A bucket's last sequence outlives its last message: nobody can fold up to it."""
-    head = await written_by_another(broker)
-    await api.request(broker.connection, f"STREAM.PURGE.{STREAM}", None, dict)
-    assert (await writer.reserve()).answer.outcome == "granted"
-    assert writer.limits.usage.head == head + 1
 
 
 async def test_what_the_broker_will_never_take_is_refused(broker: Broker, writer: Writer) -> None:

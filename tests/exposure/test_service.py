@@ -365,6 +365,16 @@ async def test_a_reservation_that_landed_late_is_written_off(broker: Broker) -> 
         await eventually(lambda: used(exposure) == (0, 0))
 
 
+async def test_a_bucket_whose_last_messages_are_gone_holds_nothing_up(broker: Broker) -> None:
+    """Its last sequence outlives them: nobody can fold up to it."""
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "other-r")
+    head = await journal.put(broker.connection, STREAM, key, b"")
+    await api.request(broker.connection, f"STREAM.PURGE.{STREAM}", None, dict)
+    async with running(broker, LONG) as service:
+        assert (await service.reserve(reservation_request())).answer.outcome == "granted"
+        assert service.limits.usage.head == head + 1
+
+
 async def test_every_write_of_every_instance_is_in_the_bucket_under_its_own_key(broker: Broker) -> None:
     """What the tail brings of the bucket is what the decisions were made on."""
     async with running(broker, LONG) as one, running(broker, LONG) as other:

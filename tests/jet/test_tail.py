@@ -5,9 +5,10 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
-from jet import journal, tail, topology
+from jet import api, journal, tail, topology
 from jet.connection import Connection
 from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
 from support.broker import Broker
@@ -39,6 +40,15 @@ class Follower:
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.wait([self.task])
+
+
+async def becomes(condition: Callable[[], object], seconds: float) -> bool:
+    """Whether it becomes so within that time."""
+    try:
+        await eventually(condition, seconds)
+    except AssertionError:
+        return False
+    return True
 
 
 async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -> int:
@@ -206,3 +216,87 @@ async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
     await follower.until(lambda: len(follower.seen) == 2)
     assert [message.marker for message in follower.seen] == [None, "MaxAge"]
     await follower.stop()
+
+
+class Told:
+    """What the leader tells of a stream that has three copies: more or less than the copy that is followed holds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.more = 0
+        self.asked = 0
+        self._info = api.stream_info
+        monkeypatch.setattr(api, "stream_info", self._told)
+
+    async def _told(self, connection: Connection, stream: str, *, timeout: float = 2.0) -> api.StreamInfo:
+        self.asked += 1
+        info = await self._info(connection, stream, timeout=timeout)
+        state = msgspec.structs.replace(info.state, last_seq=info.state.last_seq + self.more)
+        return msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, state=state)
+
+
+async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(monkeypatch)
+    told.more = 2
+    await publish(broker.connection, b"a")
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.seen)
+    assert not await becomes(lambda: follower.tail.current, tail.HEARTBEAT + 0.3)
+    told.more = 0
+    for payload in (b"b", b"c"):
+        await publish(broker.connection, payload)
+    await follower.until(lambda: follower.tail.current)
+    await follower.stop()
+
+
+async def test_what_does_not_match_is_reached_all_the_same(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the stream is a message that the tail does not ask for: a heartbeat tells that it was passed."""
+    Told(monkeypatch)
+    await publish(broker.connection, b"a")
+    await journal.put(broker.connection, STREAM, subjects.quotes(0, "AAA"), b"b")
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    assert (follower.payloads, follower.tail.reached) == ([b"a"], 2)
+    await follower.stop()
+
+
+async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "CHECK", 0.2)
+    told = Told(monkeypatch)
+    make_consumer = tail.Tail._make_consumer
+    made = 0
+
+    async def making(self: Tail) -> tail._Consumer:
+        nonlocal made
+        made += 1
+        return await make_consumer(self)
+
+    monkeypatch.setattr(tail.Tail, "_make_consumer", making)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    assert made == 1
+    told.more = 1
+    await follower.until(lambda: made > 1)
+    assert not follower.tail.current
+    told.more = 0
+    await follower.until(lambda: follower.tail.current)
+    await follower.stop()
+
+
+async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One who led once, and does not know yet that another does, tells the end of then."""
+    monkeypatch.setattr(tail, "BROKEN_PATIENCE", 0.5)
+    told = Told(monkeypatch)
+    told.more = -1
+    for payload in (b"a", b"b"):
+        await publish(broker.connection, payload)
+    follower = Follower(broker.connection, FromSequence(3))
+    await follower.until(lambda: told.asked > 1)
+    told.more = 0
+    await follower.until(lambda: follower.tail.current)
+    await follower.stop()
+    told.more = -1
+    with pytest.raises(TailBroken):
+        async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(3), name="test").batches():
+            pass

@@ -49,3 +49,10 @@ async def test_more_than_the_store_may_hold_is_refused_at_once(broker: Broker) -
     shape = dataclasses.replace(shape_of(broker.market), max_bytes=100 * 1024**3)
     with pytest.raises(TopologyRefused, match="storage"):
         await topology.prepare(broker.connection, shape, timeout=5)
+
+
+async def test_copies_without_a_cluster_are_refused_at_once(broker: Broker) -> None:
+    await topology.remove(broker.connection, ["MARKET-0"])
+    shape = dataclasses.replace(shape_of(broker.market), replicas=3)
+    with pytest.raises(TopologyRefused, match="replicas"):
+        await topology.prepare(broker.connection, shape, timeout=5)
