@@ -12,6 +12,11 @@ default:
 up:
     @exec uv run python -m stack up
 
+# Like `up`, with a cluster of three NATS servers that hold everything three times
+[no-exit-message]
+up-cluster:
+    @exec uv run python -m stack up-cluster
+
 # Stop what `up` started, from another terminal
 [no-exit-message]
 down:

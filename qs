@@ -53,8 +53,8 @@ command -v uv >/dev/null || install_uv "$python"
 [ -d .venv ] || export UV_COMPILE_BYTECODE=1
 
 # `up` itself, rather than through uv and just, which answer Ctrl-C and SIGTERM in ways of their own.
-if [ "$*" = up ]; then
+if [ "$*" = up ] || [ "$*" = up-cluster ]; then
     python=$(uv run --quiet python -c 'import sys; print(sys.executable)')
-    exec "$python" -m stack up
+    exec "$python" -m stack "$1"
 fi
 exec uv run --quiet just "$@"

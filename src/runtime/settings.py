@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -77,8 +77,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         host: the address every service binds to.
         data_dir: the folder for everything that must survive a restart.
-        nats_port: the port of the NATS server the stack starts.
-        nats_monitor_port: its monitoring port.
+        nats_servers: how many NATS servers the stack starts: 1, or a cluster of 3 that hold everything three times.
+        nats_port: the port of the NATS server the stack starts; the others of a cluster have the next ones.
+        nats_monitor_port: its monitoring port; as above.
+        nats_cluster_port: where the servers of a cluster reach the first of them; as above.
         nats_url: a NATS server that runs already; none is started then. Several of a cluster are separated by commas.
         exchanges: how many exchanges the stack runs.
         exposures: how many exposure services.
@@ -89,8 +91,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     host: str = "127.0.0.1"
     data_dir: Path = Path("data")
+    nats_servers: Literal[1, 3] = 1
     nats_port: Port = 4222
     nats_monitor_port: Port = 8222
+    nats_cluster_port: Port = 6222
     nats_url: str = ""
     exchanges: Count = 1
     exposures: Count = 1
@@ -100,8 +104,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def url(self) -> str:
-        """The NATS server to connect to. The one the stack starts listens on loopback only, whatever `host` is."""
-        return self.nats_url or f"nats://127.0.0.1:{self.nats_port}"
+        """The NATS servers to connect to, separated by commas. Those of the stack listen on loopback only."""
+        ours = (f"nats://127.0.0.1:{self.nats_port + number}" for number in range(self.nats_servers))
+        return self.nats_url or ",".join(ours)
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,6 +27,13 @@ def up() -> int:
 
 
 @app.command
+def up_cluster() -> int:
+    """Like `up`, with a cluster of three NATS servers that hold everything three times."""
+    os.environ["QS_STACK_NATS_SERVERS"] = "3"
+    return up()
+
+
+@app.command
 def down() -> int:
     """Stop the running stack from another terminal, and wait until it is down."""
     return asyncio.run(operate.down(read()))
@@ -60,8 +67,8 @@ def logs(service: str | None = None, /) -> int:
     Parameters
     ----------
     service
-        One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord, or a further instance such as
-        exchange-2; all, if none is named.
+        One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord, or one of several, such as
+        exchange-2 and nats-1; all, if none is named.
     """
     folder = read().logs
     files = sorted(folder.glob("*.log")) if service is None else [folder / f"{service}.log"]

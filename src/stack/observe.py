@@ -53,10 +53,21 @@ class Observer:
             return None
 
 
+class _NatsHealth(msgspec.Struct):
+    error: str = ""
+
+
 def answer(status: int, body: bytes) -> Answer:
-    """What a health URL's response says. The NATS server's tells no more than its status does."""
+    """What a health URL's response says: one of ours, or the NATS server's, which tells the first fault it finds."""
     try:
         report = msgspec.json.decode(body, type=HealthReport)
     except msgspec.MsgspecError:
-        return Answer(status == 200, {} if status == 200 else {"health": f"status {status}"})
+        return Answer(status == 200, {} if status == 200 else {"health": _nats_error(body) or f"status {status}"})
     return Answer(report.ready, {waiting.name: waiting.reason for waiting in report.waiting_for})
+
+
+def _nats_error(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_NatsHealth).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""

@@ -8,7 +8,7 @@ from stack.settings import StackSettings
 
 
 async def run(settings: StackSettings) -> int:
-    """Wait for the server, then declare everything. Returns 0, or REFUSED with a message."""
+    """Wait for the server, then declare everything. Returns 0, or REFUSED or 1 with a message."""
     market = settings.market
     shape = Shape(
         shards=market.shards,
@@ -22,5 +22,8 @@ async def run(settings: StackSettings) -> int:
         except TopologyRefused as refused:
             print(f"the streams cannot be made as declared: {refused}")
             return REFUSED
+        except TimeoutError:
+            print("JetStream did not answer in time")
+            return 1
     print("\n".join(changes) or "every stream is as declared")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from stack.instances import Instance
-from stack.settings import NATS_CONFIG, StackSettings
+from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings
 
 REFUSED = 3
 """Exit code of `stack prepare` when the broker holds something that cannot become what is declared."""
@@ -39,7 +39,7 @@ class Program:
 
 def programs(settings: StackSettings) -> list[Program]:
     """What a stack of these settings runs."""
-    found = [_nats(settings)] if settings.starts_nats else []
+    found = [_nats(settings, server) for server in settings.nats_servers]
     found.append(Program("prepare", (sys.executable, "-m", "stack", "prepare"), once=True))
     for service in _SERVICES:
         listeners = [instance for instance in settings.instances if instance.service == service]
@@ -82,23 +82,31 @@ def _with(environment: Mapping[str, object], *command: str) -> tuple[str, ...]:
     return ("env", *(f"{name}={value}" for name, value in environment.items()), *command)
 
 
-def _nats(settings: StackSettings) -> Program:
-    """The server with its configuration file as it is: what moves comes from its environment.
+def _nats(settings: StackSettings, server: NatsServer) -> Program:
+    """A server with its configuration file as it is: what differs comes from its environment.
 
-    The services know the same variables under the same names, but the server wants a path as its configuration
-    language writes strings: in quotes.
+    The services know the same variables under the same names, but the server wants texts as its configuration language
+    writes them: in quotes.
     """
     environment = {
-        "QS_STACK_NATS_PORT": settings.stack.nats_port,
-        "QS_STACK_NATS_MONITOR_PORT": settings.stack.nats_monitor_port,
-        "QS_STACK_DATA_DIR": json.dumps(str(settings.data), ensure_ascii=False),
+        "QS_STACK_NATS_PORT": server.port,
+        "QS_STACK_NATS_MONITOR_PORT": server.monitor_port,
+        "QS_STACK_DATA_DIR": json.dumps(str(server.folder), ensure_ascii=False),
     }
-    config = str(settings.folder / NATS_CONFIG)
+    config = NATS_CONFIG
+    if server.cluster_port is not None:
+        config = CLUSTER_CONFIG
+        routes = [f"nats://127.0.0.1:{other.cluster_port}" for other in settings.nats_servers]
+        environment |= {
+            "QS_STACK_NATS_NAME": json.dumps(server.name),
+            "QS_STACK_NATS_CLUSTER_PORT": server.cluster_port,
+            "QS_STACK_NATS_ROUTES": json.dumps(routes),
+        }
     return Program(
-        "nats",
-        _with(environment, nats_server(), "-c", config),
-        health=settings.nats_health,
-        address=settings.stack.url,
+        server.name,
+        _with(environment, nats_server(), "-c", str(settings.folder / config)),
+        health=f"http://127.0.0.1:{server.monitor_port}/healthz",
+        address=f"nats://127.0.0.1:{server.port}",
     )
 
 

@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from runtime.settings import Market, ServiceSettings, SettingsError, Stack, load, tables
 from stack.instances import Instance, instances
 
 NATS_CONFIG = Path("nats/server.conf")
+CLUSTER_CONFIG = Path("nats/cluster.conf")
+STORE = "jetstream"
+"""The folder that a NATS server makes in its own."""
 
 _LONGEST_SOCKET = 100
 """A unix socket's path may have 107 bytes; supervisord adds a pid to it while it binds."""
@@ -18,6 +23,20 @@ _LONGEST_SOCKET = 100
 _HIGHEST_PORT = 65_535
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # compared with, not bound to
+
+
+@dataclass(frozen=True, slots=True)
+class NatsServer:
+    """One NATS server: what it is called, where it keeps its data, and where it listens, on loopback.
+
+    `cluster_port` is where the others of its cluster reach it; None if it is alone.
+    """
+
+    name: str
+    folder: Path
+    port: int
+    monitor_port: int
+    cluster_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +72,26 @@ class StackSettings:
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET:
             return inside
         name = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"quotestream-{name}.sock"
+        shortest = min((tempfile.gettempdir(), "/tmp"), key=len)  # noqa: S108 # the name is the data folder's own
+        return Path(shortest) / f"quotestream-{name}.sock"
 
     @property
-    def starts_nats(self) -> bool:
-        """Whether the NATS server is ours to start."""
-        return not self.stack.nats_url
-
-    @property
-    def nats_health(self) -> str:
-        """Where our NATS server says how it is."""
-        return f"http://127.0.0.1:{self.stack.nats_monitor_port}/healthz"
+    def nats_servers(self) -> list[NatsServer]:
+        """The NATS servers that are ours to start: none, one, or a cluster."""
+        if self.stack.nats_url:
+            return []
+        if self.stack.nats_servers == 1:
+            return [NatsServer("nats", self.data, self.stack.nats_port, self.stack.nats_monitor_port)]
+        return [
+            NatsServer(
+                name := f"nats-{number + 1}",
+                self.data / name,
+                self.stack.nats_port + number,
+                self.stack.nats_monitor_port + number,
+                self.stack.nats_cluster_port + number,
+            )
+            for number in range(self.stack.nats_servers)
+        ]
 
     @property
     def ports(self) -> dict[str, int]:
@@ -108,7 +136,14 @@ def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
         for service, listener in listeners.items()
         for instance in instances(service, listener.port, counts.get(service, 1), given.get(service, {}))
     ]
+    if not stack.nats_url and "replicas" not in given.get("market", {}):
+        market = msgspec.structs.replace(market, replicas=stack.nats_servers)
     settings = StackSettings(market=market, stack=stack, instances=found, folder=Path.cwd())
+    if settings.nats_servers and market.replicas > stack.nats_servers:
+        raise SettingsError(
+            f"QS_MARKET_REPLICAS: {market.replicas} copies need as many NATS servers; QS_STACK_NATS_SERVERS is "
+            f"{stack.nats_servers}"
+        )
     _check_ports(settings)
     return settings
 
@@ -129,9 +164,11 @@ def listening(settings: StackSettings) -> list[Listening]:
         Listening(f"QS_{instance.service.upper()}_PORT", settings.stack.host, instance.port, instance.name)
         for instance in settings.instances
     ]
-    if settings.starts_nats:
-        found.append(Listening("QS_STACK_NATS_PORT", "127.0.0.1", settings.stack.nats_port, "nats"))
-        found.append(Listening("QS_STACK_NATS_MONITOR_PORT", "127.0.0.1", settings.stack.nats_monitor_port, "nats"))
+    for server in settings.nats_servers:
+        found.append(Listening("QS_STACK_NATS_PORT", "127.0.0.1", server.port, server.name))
+        found.append(Listening("QS_STACK_NATS_MONITOR_PORT", "127.0.0.1", server.monitor_port, server.name))
+        if server.cluster_port is not None:
+            found.append(Listening("QS_STACK_NATS_CLUSTER_PORT", "127.0.0.1", server.cluster_port, server.name))
     return found
 
 

@@ -21,7 +21,7 @@ from stack.narrate import Narrator
 from stack.observe import Observer
 from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
-from stack.settings import NATS_CONFIG, StackSettings, listening
+from stack.settings import NATS_CONFIG, STORE, StackSettings, listening
 
 POLL = 0.25
 """Seconds between two looks at the processes."""
@@ -80,17 +80,29 @@ def _check(settings: StackSettings) -> None:
     for unreadable in UNREADABLE:
         if unreadable in str(settings.data) or unreadable in str(settings.folder):
             raise SettingsError(f"supervisord cannot read a path with {unreadable!r} in it, as {settings.data} has")
-    if settings.starts_nats and not (settings.folder / NATS_CONFIG).is_file():
+    if settings.nats_servers and not (settings.folder / NATS_CONFIG).is_file():
         raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
+    _check_store(settings)
     if refusals := ports.taken(listening(settings)):
         raise CannotStart("\n".join(refusals))
+
+
+def _check_store(settings: StackSettings) -> None:
+    """Refuse data that was written by another number of NATS servers: the ledgers would find an empty market log."""
+    folders = {server.folder / STORE for server in settings.nats_servers}
+    others = [folder for folder in (settings.data / STORE, settings.data / "nats-1" / STORE) if folder not in folders]
+    if folders and any(folder.is_dir() for folder in others):
+        raise CannotStart(
+            f"{settings.data} holds the data of another number of NATS servers than {len(folders)}: QS_STACK_DATA_DIR "
+            "names another folder, and `./qs clean-data` removes this one"
+        )
 
 
 def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
     """What runs where."""
     market = settings.market
     places = [f"  {program.name:<10} {program.address}" for program in plan if program.address]
-    if not settings.starts_nats:
+    if not settings.nats_servers:
         places.insert(0, f"  {'nats':<10} {settings.stack.url} (not ours)")
     return "\n".join(
         [

@@ -75,16 +75,23 @@ def test_the_nats_server_accepts_a_data_folder_with_an_odd_name(environ: dict[st
     _accepted(read(environ | {"QS_STACK_DATA_DIR": "12"}))
 
 
+def test_every_server_of_a_cluster_accepts_its_configuration(environ: dict[str, str], settings: StackSettings) -> None:
+    _accepted(read(environ | {"QS_STACK_NATS_SERVERS": "3"}))
+
+
 def test_the_nats_server_refuses_to_start_without_its_variables(settings: StackSettings) -> None:
     """Nothing in the file is a default: a stack never lands on another one's ports or data by omission."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith("QS_")}
-    config = settings.folder / "nats" / "server.conf"
-    checked = subprocess.run([nats_server(), "-c", str(config), "-t"], capture_output=True, text=True, env=bare)
-    assert checked.returncode != 0
-    assert "QS_STACK_" in checked.stderr
+    for name in ("server.conf", "cluster.conf"):
+        config = settings.folder / "nats" / name
+        checked = subprocess.run([nats_server(), "-c", str(config), "-t"], capture_output=True, text=True, env=bare)
+        assert checked.returncode != 0
+        assert "QS_STACK_" in checked.stderr
 
 
 def _accepted(settings: StackSettings) -> None:
-    nats = next(program for program in programs(settings) if program.name == "nats")
-    checked = subprocess.run([*nats.command, "-t"], capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stderr
+    servers = [program for program in programs(settings) if program.name.startswith("nats")]
+    assert servers
+    for server in servers:
+        checked = subprocess.run([*server.command, "-t"], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr

@@ -68,4 +68,6 @@ def test_a_health_report_is_read_whatever_its_status() -> None:
 
 def test_the_nats_servers_own_health_tells_by_its_status() -> None:
     assert answer(200, b'{"status":"ok"}') == READY
-    assert not answer(503, b'{"status":"unavailable"}').ready
+    assert answer(503, b"busy") == Answer(ready=False, waiting_for={"health": "status 503"})
+    told = b'{"status":"unavailable","status_code":503,"error":"JetStream has no meta leader"}'
+    assert answer(503, told) == Answer(ready=False, waiting_for={"health": "JetStream has no meta leader"})

@@ -16,11 +16,33 @@ def test_every_port_is_told_with_the_variable_that_moves_it(settings: StackSetti
 
 def test_with_a_server_that_runs_already_none_is_started(environ: dict[str, str], settings: StackSettings) -> None:
     there = read(environ | {"NATS_URL": "nats://broker.example:4222"})
-    assert not there.starts_nats
+    assert there.nats_servers == []
     assert {wanted.variable for wanted in listening(settings)} - {wanted.variable for wanted in listening(there)} == {
         "QS_STACK_NATS_PORT",
         "QS_STACK_NATS_MONITOR_PORT",
     }
+
+
+def test_a_cluster_is_three_servers_that_hold_everything_three_times(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    assert settings.market.replicas == 1
+    three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
+    assert three.market.replicas == 3
+    assert [server.name for server in three.nats_servers] == ["nats-1", "nats-2", "nats-3"]
+    assert three.stack.url == ",".join(f"nats://127.0.0.1:{settings.stack.nats_port + n}" for n in range(3))
+    assert len({server.folder for server in three.nats_servers}) == 3
+
+
+def test_more_copies_than_servers_are_refused(environ: dict[str, str], settings: StackSettings) -> None:
+    with pytest.raises(SettingsError, match="QS_MARKET_REPLICAS"):
+        read(environ | {"QS_MARKET_REPLICAS": "3"})
+    assert read(environ | {"QS_MARKET_REPLICAS": "3", "NATS_URL": "nats://broker.example"}).market.replicas == 3
+
+
+def test_two_servers_would_be_no_cluster(environ: dict[str, str], settings: StackSettings) -> None:
+    with pytest.raises(SettingsError, match=r"stack\.nats_servers"):
+        read(environ | {"QS_STACK_NATS_SERVERS": "2"})
 
 
 def test_two_ports_that_are_the_same_are_refused(environ: dict[str, str], settings: StackSettings) -> None:

@@ -176,6 +176,18 @@ async def test_data_survives_and_what_contradicts_it_is_refused_in_plain_words(u
     assert "shards" in again.said
 
 
+@pytest.mark.parametrize(("servers", "store"), [("1", "nats-1/jetstream"), ("3", "jetstream")])
+async def test_data_of_another_number_of_nats_servers_is_refused(
+    environ: dict[str, str], settings: StackSettings, servers: str, store: str
+) -> None:
+    """The ledgers would have applied more than the market log holds, and could never go on."""
+    (settings.data / store).mkdir(parents=True)
+    code, said = await stack(environ | {"QS_STACK_NATS_SERVERS": servers}, "up")
+    assert code == 1
+    assert "another number of NATS servers" in said
+    assert not (settings.data / "supervisord.conf").exists()
+
+
 async def test_a_taken_port_keeps_everything_from_starting(environ: dict[str, str], settings: StackSettings) -> None:
     with socket.create_server(("127.0.0.1", settings.ports["ledger"])):
         code, said = await stack(environ, "up")

@@ -22,14 +22,20 @@ from runtime.settings import Market
 _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
 
 
+_given: set[int] = set()
+
+
 def free_port(*offsets: int) -> int:
-    """A port that was free a moment ago, and so were those at these distances from it."""
+    """A port that was free a moment ago, and so were those at these distances from it. Each is given out once."""
     while True:
         with ExitStack() as held, suppress(OSError, OverflowError):
-            port = int(held.enter_context(_bound(0)).getsockname()[1])
+            first = int(held.enter_context(_bound(0)).getsockname()[1])
             for offset in offsets:
-                held.enter_context(_bound(port + offset))
-            return port
+                held.enter_context(_bound(first + offset))
+            ports = {first, *(first + offset for offset in offsets)}
+            if not ports & _given:
+                _given.update(ports)
+                return first
 
 
 def _bound(port: int) -> socket.socket:

@@ -61,8 +61,9 @@ class Stack:
     def __init__(self, folder: Path, symbols: Iterable[str], *, size: int = 10, **settings: object) -> None:
         self.folder = folder
         self.ports = dict(_ports(settings))
-        self.nats_port = free_port()
-        self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
+        self.nats_port = free_port(1, 2)
+        servers = range(int(str(settings.get("STACK_NATS_SERVERS", 1))))
+        self.nats_url = ",".join(f"nats://127.0.0.1:{self.nats_port + number}" for number in servers)
         market = folder / "market.toml"
         market.write_text("".join(SYMBOL.format(name=name, size=size) for name in symbols))
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
@@ -73,7 +74,8 @@ class Stack:
             "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
             "QS_STACK_DATA_DIR": str(folder / "data"),
             "QS_STACK_NATS_PORT": str(self.nats_port),
-            "QS_STACK_NATS_MONITOR_PORT": str(free_port()),
+            "QS_STACK_NATS_MONITOR_PORT": str(free_port(1, 2)),
+            "QS_STACK_NATS_CLUSTER_PORT": str(free_port(1, 2)),
         }
         self._process: subprocess.Popen[bytes] | None = None
 

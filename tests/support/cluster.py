@@ -1,0 +1,74 @@
+"""A real cluster of three NATS servers, as the stack starts it, on ports and a folder of its own."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from jet import api
+from jet.connection import Connection
+from stack.programs import Program, programs
+from stack.settings import read
+from support.broker import free_port
+
+
+class _Group(msgspec.Struct):
+    leader: str = ""
+
+
+class _Info(msgspec.Struct):
+    cluster: _Group
+
+
+class NatsCluster:
+    """Three servers of our own: start, kill, pause, resume. What they store survives restarts.
+
+    `url` names all three.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        settings = read(
+            {
+                "QS_STACK_NATS_SERVERS": "3",
+                "QS_STACK_DATA_DIR": str(folder),
+                "QS_STACK_NATS_PORT": str(free_port(1, 2)),
+                "QS_STACK_NATS_MONITOR_PORT": str(free_port(1, 2)),
+                "QS_STACK_NATS_CLUSTER_PORT": str(free_port(1, 2)),
+            }
+        )
+        self.url = settings.stack.url
+        self._programs: dict[str, Program] = {
+            program.name: program for program in programs(settings) if program.name.startswith("nats-")
+        }
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The servers' names."""
+        return list(self._programs)
+
+    def start(self, *names: str) -> None:
+        """Start servers, all if none is named. They do not wait for each other."""
+        for name in names or self.names:
+            with (self._folder / f"{name}.log").open("ab") as log:
+                command = self._programs[name].command
+                self._running[name] = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+
+    def kill(self, *names: str) -> None:
+        """End servers at once, as a crash would; all if none is named."""
+        for name in names or list(self._running):
+            self._running[name].kill()
+        for name in names or list(self._running):
+            self._running.pop(name).wait()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal: SIGSTOP pauses, SIGCONT resumes."""
+        self._running[name].send_signal(number)
+
+
+async def leader_of(connection: Connection, stream: str) -> str:
+    """The name of the server that leads a stream."""
+    return (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster.leader

@@ -1,0 +1,126 @@
+"""Three NATS servers with three copies of everything: one may be lost, and all may crash."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from jet import api
+from jet.connection import Connection
+from runtime.health import Health
+from support.cluster import leader_of
+from support.stack import Desk, Stack, logged_fills
+from support.waiting import eventually
+from wire import subjects
+from wire.messages import RecordedFill
+
+pytestmark = pytest.mark.system
+
+SYMBOLS = ("AAA", "BBB")
+SERVERS = ("nats-1", "nats-2", "nats-3")
+
+ELECTION = 25.0
+"""Seconds that new leaders and what waits for them may take on a busy machine; elections take 4 to 9."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack on a cluster, with quotes that outlive an election."""
+    own = Stack(
+        tmp_path_factory.mktemp("cluster"),
+        SYMBOLS,
+        MARKET_QUOTE_TTL=15,
+        MARKET_GRACE=0.5,
+        LOADGEN_RATE=10,
+        STACK_NATS_SERVERS=3,
+    )
+    own.start()
+    yield own
+    assert own.stop() == 0, own.told()
+
+
+@pytest.fixture
+async def desk(stack: Stack) -> AsyncIterator[Desk]:
+    """A client of that system."""
+    async with httpx.AsyncClient(timeout=10) as http:
+        yield Desk(stack, http)
+
+
+async def trades(desk: Desk) -> None:
+    """Every symbol executes an order that is sent now, and the position follows it."""
+    for symbol in SYMBOLS:
+        version = await eventually(lambda symbol=symbol: _filled(desk, symbol), ELECTION, pause=0.1)
+        await eventually(lambda symbol=symbol, version=version: _applied(desk, symbol, version), ELECTION, pause=0.05)
+
+
+async def _filled(desk: Desk, symbol: str) -> int | None:
+    result = await desk.order(f"probe-{os.urandom(6).hex()}", symbol, "sell", 1)
+    return int(result["fills"][0]["fill_id"].rpartition("-f")[2]) if result["fills"] else None
+
+
+async def _applied(desk: Desk, symbol: str, version: int) -> bool:
+    return bool((await desk.position(symbol))["position_version"] >= version)
+
+
+async def all_ready(desk: Desk) -> bool:
+    responses = [await desk.http.get(desk.stack.url(service, "/health")) for service in desk.stack.ports]
+    return all(response.status_code == 200 for response in responses)
+
+
+async def logged(desk: Desk, symbol: str) -> list[RecordedFill]:
+    """The fills of a symbol; whoever is elected just now does not answer."""
+    return await eventually(lambda: logged_fills(desk.stack, symbol), ELECTION, pause=0.1)
+
+
+async def settled(desk: Desk) -> list[Any]:
+    """The positions, once the makers are paused and everything executed is applied."""
+    assert (await desk.post("maker", "/pause")).status_code == 200
+    for symbol in SYMBOLS:
+        fills = await logged(desk, symbol)
+        await eventually(lambda symbol=symbol, fills=fills: _applied(desk, symbol, len(fills)))
+    positions: list[Any] = await desk.get("ledger", "/positions")
+    return positions
+
+
+async def test_everything_is_held_three_times(desk: Desk) -> None:
+    assert set(SERVERS) <= set(desk.stack.pids())
+    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+        buckets = [subjects.bucket_stream(bucket) for bucket in (subjects.QUOTES_BUCKET, subjects.RESERVATIONS_BUCKET)]
+        for stream in (subjects.market_stream(0), subjects.POSITIONS_STREAM, *buckets):
+            assert (await api.stream_info(connection, stream)).replicated
+    await trades(desk)
+
+
+async def test_a_killed_server_is_done_without(desk: Desk) -> None:
+    """It leads the market log of a symbol, and comes back by itself."""
+    stream = subjects.market_stream(subjects.shard_of("AAA", 4))
+    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+        leader = await leader_of(connection, stream)
+    os.kill(desk.stack.pid_of(leader), signal.SIGKILL)
+    await trades(desk)
+    await eventually(lambda: all_ready(desk), ELECTION, pause=0.1)
+
+
+async def test_when_all_servers_are_killed_at_once_nothing_is_lost(desk: Desk) -> None:
+    before = await settled(desk)
+    pids = desk.stack.pids()
+    for server in SERVERS:
+        os.kill(pids[server], signal.SIGKILL)
+    await eventually(lambda: all_ready(desk), ELECTION, pause=0.1)
+    assert await desk.get("ledger", "/positions") == before
+    for symbol in SYMBOLS:
+        fills = await logged(desk, symbol)
+        net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
+        position = await desk.position(symbol)
+        assert (position["position_version"], position["net_quantity"]) == (len(fills), net)
+    assert (await desk.post("maker", "/resume")).status_code == 200
+    await trades(desk)
+
+
+async def test_no_service_failed_meanwhile(desk: Desk) -> None:
+    for service in (*desk.stack.ports, "loadgen"):
+        failures = [line for line in desk.stack.logs(service) if line["level"] == "critical"]
+        assert failures == [], service
