@@ -11,7 +11,7 @@ from exchange import book, metrics
 from exchange.lane import Lane
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
-from exchange.standstill import EVERY, Standstill
+from exchange.standstill import EVERY, PASSES, Standstill
 from jet import rpc
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
@@ -148,7 +148,13 @@ class Exchange:
 
     async def _tick(self) -> None:
         while True:
-            self._standstill.tick()
+            if self._standstill.tick():
+                log.warning("the process stood still")
+                passes = 0
+                while passes < PASSES:
+                    await asyncio.sleep(0)
+                    passes = 0 if self._standstill.tick() else passes + 1
+                self._standstill.over()
             await asyncio.sleep(EVERY)
 
     async def _follow(self, shard: int) -> None:

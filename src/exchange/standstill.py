@@ -12,8 +12,9 @@ EVERY = 0.1
 STANDSTILL = 1.0
 """Seconds without a tick that are a standstill, and no mere delay."""
 
-AFTERWARDS = 0.25
-"""Seconds after a standstill during which what is read may have arrived in it."""
+PASSES = 2_500
+"""Passes of the event loop after which all is read that waited when it went on. A pass reads every connection, but
+takes only one new connection, of which 2,048 may wait; and some more passes lead from a request to its order."""
 
 
 class Standstill:
@@ -26,20 +27,20 @@ class Standstill:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ticked = clock()
-        self._until = self._ticked
+        self._was = False
 
-    def tick(self) -> None:
-        """To be called every `EVERY` seconds. Requests may be read before the first tick after a standstill."""
-        self._notice(self._clock())
-        self._ticked = self._clock()
+    def tick(self) -> bool:
+        """To be called every `EVERY` seconds. True if there was a standstill since the last tick."""
+        before, self._ticked = self._ticked, self._clock()
+        noticed = self._ticked - before > STANDSTILL
+        self._was = self._was or noticed
+        return noticed
 
     @property
     def just_was(self) -> bool:
-        """Whether there was a standstill a moment ago."""
-        now = self._clock()
-        self._notice(now)
-        return now < self._until
+        """Whether there was a standstill after which not all is read yet. Requests may be read before the next tick."""
+        return self._was or self._clock() - self._ticked > STANDSTILL
 
-    def _notice(self, now: float) -> None:
-        if now - self._ticked > STANDSTILL:
-            self._until = now + AFTERWARDS
+    def over(self) -> None:
+        """All is read that waited."""
+        self._was = False

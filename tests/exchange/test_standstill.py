@@ -1,6 +1,6 @@
 """Noticing that the process stood still."""
 
-from exchange.standstill import AFTERWARDS, STANDSTILL, Standstill
+from exchange.standstill import STANDSTILL, Standstill
 
 
 class Seconds:
@@ -19,7 +19,7 @@ def test_a_process_that_ticks_does_not_stand_still() -> None:
     for _ in range(50):
         clock.now += STANDSTILL / 2
         assert not standstill.just_was
-        standstill.tick()
+        assert not standstill.tick()
 
 
 def test_what_is_read_before_the_first_tick_after_a_standstill_may_be_old() -> None:
@@ -29,15 +29,21 @@ def test_what_is_read_before_the_first_tick_after_a_standstill_may_be_old() -> N
     assert standstill.just_was
 
 
-def test_what_is_read_shortly_after_it_may_be_old_and_later_not() -> None:
+def test_what_is_read_may_be_old_until_all_is_read_that_waited() -> None:
     clock = Seconds()
     standstill = Standstill(clock)
     clock.now += 10
-    standstill.tick()
+    assert standstill.tick()
+    assert not standstill.tick()
     assert standstill.just_was
-    clock.now += AFTERWARDS / 2
-    standstill.tick()
-    assert standstill.just_was
-    clock.now += AFTERWARDS
-    standstill.tick()
+    standstill.over()
     assert not standstill.just_was
+
+
+def test_a_second_standstill_is_noticed_while_the_first_is_not_over() -> None:
+    clock = Seconds()
+    standstill = Standstill(clock)
+    clock.now += 10
+    assert standstill.tick()
+    clock.now += 10
+    assert standstill.tick()
