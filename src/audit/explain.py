@@ -7,7 +7,7 @@ import msgspec
 
 from audit import evidence, reading
 from audit.proposals import Proposer
-from audit.reading import Horizon
+from audit.reading import CannotAudit, Horizon
 from audit.replay import Replay
 from audit.reservations import RESERVATIONS
 from audit.story import Story, Teller
@@ -15,6 +15,7 @@ from jet import journal
 from jet.connection import Connection
 from runtime.settings import Market
 from wire import ids, subjects
+from wire.errors import Refused
 from wire.messages import ReservationRecord
 
 
@@ -79,7 +80,10 @@ def _places(horizon: Horizon, quote_id: str) -> Iterator[tuple[int, str]]:
 
 async def _reservation(connection: Connection, reservation_id: str) -> ReservationRecord | None:
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
-    message = await journal.last_message(connection, RESERVATIONS, key)
+    try:
+        message = await journal.last_message(connection, RESERVATIONS, key)
+    except Refused as refused:
+        raise CannotAudit(refused.detail) from refused
     if message is None or not message.payload:
         return None
     try:

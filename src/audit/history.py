@@ -3,8 +3,9 @@
 The order publisher's history files are indexed into a temporary database, and so are the log's fills as they pass: both
 may hold millions, and memory is to stay small.
 
-An order answered "rejected" has executed nothing by that attempt. It may still have executed by an earlier one whose
-answer never came: that is told, and contradicts nothing.
+An order answered "rejected" has executed nothing by that attempt. An earlier one whose answer never came may still
+execute, for as long as the order publisher is in doubt about it; so a rejection is final only after that, and one that
+is not, because the publisher was stopped before it had another answer, contradicts nothing.
 """
 
 import sqlite3
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from audit.findings import Findings, Place
+from loadgen.answers import Unknown, classify
+from loadgen.client import DOUBT
 from loadgen.history import AnswerLine, Line, SentLine
 from wire.messages import Fill, OrderResult, RecordedFill
 
@@ -26,7 +29,7 @@ AT_ONCE = 5000
 _SCHEMA = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
 CREATE TABLE told (name TEXT, content INTEGER, order_id TEXT, source TEXT, line INTEGER);
-CREATE TABLE answers (order_id TEXT, kind TEXT, source TEXT, line INTEGER);
+CREATE TABLE answers (order_id TEXT, kind TEXT, at REAL);
 CREATE TABLE sent (order_id TEXT PRIMARY KEY, content INTEGER, attempts INTEGER) WITHOUT ROWID;
 CREATE TABLE logged (name TEXT, content INTEGER, order_id TEXT, order_content INTEGER, stream TEXT, sequence INTEGER,
     subject TEXT);
@@ -49,7 +52,7 @@ class Counts(NamedTuple):
         fills: told to clients, each counted once.
         rejected: orders that were answered "rejected".
         unknown: orders without any answer that says what became of them; `unknown_filled` of those have executed.
-        overtaken: orders answered "rejected" that had executed by an earlier attempt without an answer.
+        not_final: orders answered "rejected", but not finally, that have executed.
     """
 
     orders: int
@@ -57,7 +60,7 @@ class Counts(NamedTuple):
     rejected: int
     unknown: int
     unknown_filled: int
-    overtaken: int
+    not_final: int
 
 
 class Claims:
@@ -91,7 +94,7 @@ class Claims:
                     sent.append((order.order_id, content))
                 case AnswerLine(order_id=order_id):
                     result = _result(line)
-                    answers.append((order_id, _kind(line, result), source, number))
+                    answers.append((order_id, _kind(line, result), line.at.timestamp()))
                     told_of = result.fills if result is not None else []
                     told += [(_name(fill), hash(fill), order_id, source, number) for fill in told_of]
             if number % AT_ONCE == 0:
@@ -136,8 +139,8 @@ class Claims:
             detail = f"{fill_id} executes order {order_id}, which is not what the client sent under that id"
             ids = {"fill_id": fill_id, "order_id": order_id}
             found.elsewhere(stream, detail, sequence=sequence, subject=subject, ids=ids)
-        overtaken = self._rejected_yet_filled(found)
-        answered = "SELECT order_id FROM answers WHERE kind <> 'unknown'"
+        not_final = self._rejected_yet_filled(found)
+        answered = "SELECT order_id FROM answers WHERE kind IN ('filled', 'rejected', 'refused')"
         unknown = f"SELECT order_id FROM sent WHERE order_id NOT IN ({answered})"  # noqa: S608 # constants
         return Counts(
             orders=self._one("SELECT count(*) FROM sent"),
@@ -145,34 +148,40 @@ class Claims:
             rejected=self._one("SELECT count(DISTINCT order_id) FROM answers WHERE kind = 'rejected'"),
             unknown=self._one(f"SELECT count(*) FROM ({unknown})"),  # noqa: S608 # constants
             unknown_filled=self._one(f"SELECT count(DISTINCT order_id) FROM logged WHERE order_id IN ({unknown})"),  # noqa: S608 # constants
-            overtaken=overtaken,
+            not_final=not_final,
         )
 
     def _rejected_yet_filled(self, found: Findings) -> int:
-        """Tell every order that has executed though its client only heard "rejected". Returns how many are excused."""
-        overtaken = 0
-        for order_id, name, stream, sequence, subject, excused in self._all(
-            "SELECT l.order_id, l.name, l.stream, l.sequence, l.subject, "
-            "s.attempts > (SELECT count(*) FROM answers a WHERE a.order_id = l.order_id AND a.kind <> 'unknown') "
-            "FROM logged l JOIN sent s USING (order_id) "
+        """Tell every order that has executed though its client was told "rejected", finally. Returns the others."""
+        not_final = 0
+        for order_id, name, stream, sequence, subject in self._all(
+            "SELECT order_id, name, stream, sequence, subject FROM logged l "
             "WHERE EXISTS (SELECT 1 FROM answers a WHERE a.order_id = l.order_id AND a.kind = 'rejected') "
             "AND NOT EXISTS (SELECT 1 FROM told t WHERE t.order_id = l.order_id)"
         ):
-            if excused:
-                overtaken += 1
+            if not self._is_final(order_id):
+                not_final += 1
                 continue
             fill_id = name.partition(" ")[2]
             detail = f"{fill_id} executes order {order_id}, which its client was told is rejected"
-            found.elsewhere(
-                stream, detail, sequence=sequence, subject=subject, ids={"fill_id": fill_id, "order_id": order_id}
-            )
-        return overtaken
+            ids = {"fill_id": fill_id, "order_id": order_id}
+            found.elsewhere(stream, detail, sequence=sequence, subject=subject, ids=ids)
+        return not_final
+
+    def _is_final(self, order_id: str) -> bool:
+        """Whether an order's last rejection is its last word: no attempt was in doubt any more."""
+        answers = list(self._database.execute("SELECT kind, at FROM answers WHERE order_id = ?", (order_id,)))
+        attempts = list(self._database.execute("SELECT attempts FROM sent WHERE order_id = ?", (order_id,)))
+        if attempts and attempts[0][0] > len(answers):
+            return False
+        rejected = max(at for kind, at in answers if kind == "rejected")
+        return all(at + DOUBT <= rejected for kind, at in answers if kind == "unknown")
 
     def _write(
         self, told: list[tuple[object, ...]], answers: list[tuple[object, ...]], sent: list[tuple[object, ...]]
     ) -> None:
         self._database.executemany("INSERT INTO told VALUES (?,?,?,?,?)", told)
-        self._database.executemany("INSERT INTO answers VALUES (?,?,?,?)", answers)
+        self._database.executemany("INSERT INTO answers VALUES (?,?,?)", answers)
         self._database.executemany(
             "INSERT INTO sent VALUES (?,?,1) ON CONFLICT (order_id) DO UPDATE SET attempts = attempts + 1", sent
         )
@@ -203,7 +212,12 @@ def _result(line: AnswerLine) -> OrderResult | None:
 
 
 def _kind(line: AnswerLine, result: OrderResult | None) -> str:
-    """What an answer says: `filled`, `rejected`, `refused`, `nothing` (it never arrived) or `unknown`."""
+    """What an answer says: `filled`, `rejected`, `refused`, `nothing` (was done), or that the outcome is `unknown`."""
     if result is not None:
         return "filled" if result.fills else "rejected"
-    return {"known": "refused", "undelivered": "nothing", "unknown": "unknown"}[line.outcome]
+    if line.outcome == "known":
+        return "refused"
+    if line.outcome == "undelivered":
+        return "nothing"
+    answer = classify(line.status, bytes(line.body), None, line.order_id) if line.status else None
+    return "nothing" if isinstance(answer, Unknown) and not answer.doubtful else "unknown"

@@ -139,10 +139,12 @@ class MarketLog:
 
     Attributes:
         went_back: by how much the broker's clock was set back while the log was written, at most.
+        ended: the last sequence of each stream that was read to its end, and not to the horizon's time only.
     """
 
     def __init__(self, connection: Connection, until: Horizon) -> None:
         self.went_back = timedelta(0)
+        self.ended: dict[str, int] = {}
         self._connection = connection
         self._until = until
 
@@ -164,6 +166,8 @@ class MarketLog:
                 for shard in empty:
                     if await shard.arrived():
                         heapq.heappush(heads, (shard.waiting[0][0].time, shard.number))
+                    elif not shard.is_cut:
+                        self.ended[shard.stream] = shard.last
                     self.went_back = max(self.went_back, shard.went_back)
                 if not heads:
                     return
@@ -194,16 +198,18 @@ async def of_symbol(
 
 
 class _Shard:
-    """One shard on its way into the merge."""
+    """One shard on its way into the merge. `is_cut`: it goes on beyond the horizon's time."""
 
     def __init__(self, connection: Connection, number: int, last: int, until: datetime) -> None:
         self.number = number
+        self.stream = subjects.market_stream(number)
+        self.last = last
+        self.is_cut = False
         self.waiting: deque[tuple[Place, bytes]] = deque()
         self.went_back = timedelta(0)
-        self._stream = subjects.market_stream(number)
         self._until = until
         self._latest = datetime.min.replace(tzinfo=UTC)
-        self._batches = _until(connection, self._stream, [subjects.market_head(number, "*")], FromSequence(1), last)
+        self._batches = _until(connection, self.stream, [subjects.market_head(number, "*")], FromSequence(1), last)
 
     async def close(self) -> None:
         await self._batches.aclose()
@@ -215,9 +221,10 @@ class _Shard:
                 self.went_back = max(self.went_back, self._latest - message.time)
                 self._latest = max(self._latest, message.time)
                 if self._latest > self._until:
+                    self.is_cut = True
                     await self._batches.aclose()
                     break
-                place = Place(self.number, self._stream, message.sequence, message.subject, self._latest)
+                place = Place(self.number, self.stream, message.sequence, message.subject, self._latest)
                 self.waiting.append((place, message.data))
             if self.waiting:
                 return True

@@ -147,9 +147,11 @@ def _about(told: Counts) -> list[str]:
     if told.unknown:
         executed = f"{told.unknown_filled:,} of them executed, which contradicts nothing"
         remarks.append(f"{told.unknown:,} orders have no answer that says what became of them; {executed}")
-    if told.overtaken:
-        lost = "by another attempt, whose answer was lost"
-        remarks.append(f"{told.overtaken:,} orders that were told rejected have executed {lost}")
+    if told.not_final:
+        stopped = "the publisher was stopped before the rejection was final"
+        remarks.append(
+            f"{told.not_final:,} orders that were told rejected have executed by an earlier attempt; {stopped}"
+        )
     return remarks
 
 

@@ -78,7 +78,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
                 whole.arrived(place)
                 replay.feed(place, payload)
             watch("replaying the market log", replay, horizon.messages)
-        _check_ends(whole, horizon, ledgers)
+        _check_ends(whole, log, horizon, ledgers)
         watch("comparing", replay, horizon.messages)
         verdicts = replay.finish(horizon.time)
         return Report(
@@ -119,7 +119,9 @@ def _checks(
     ]
 
 
-def _check_ends(whole: Whole, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
+def _check_ends(whole: Whole, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
+    for stream, last in log.ended.items():
+        whole.ended(stream, last)
     for shard, last in horizon.last.items():
         stream = subjects.market_stream(shard)
         for ledger in ledgers:

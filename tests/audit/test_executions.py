@@ -1,0 +1,247 @@
+"""I4, I5 and I6, each on logs doctored to break it."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
+from audit.findings import Status
+from audit.replay import Check
+from support.audit import LIFETIME, Script, busy, place_of, told
+
+WINDOW = timedelta(seconds=120)
+
+
+@pytest.mark.parametrize("check", [OnTheActiveQuote(), WithinQuantity(), OncePerOrder(WINDOW)], ids=lambda c: c.code)
+def test_a_sound_log_proves_it(check: Check) -> None:
+    verdict = busy().verdict(check)
+    assert verdict.status is Status.PROVED, told(verdict)
+
+
+# --- I4 ---------------------------------------------------------------------------------------------------------------
+
+
+def quoted_twice() -> Script:
+    """AAA-v0-a1, replaced by AAA-v0-a2."""
+    script = Script()
+    script.quote()
+    script.quote()
+    return script
+
+
+def test_a_fill_on_a_replaced_quote_is_told() -> None:
+    script = quoted_twice()
+    script.trade(quote_id="AAA-v0-a1")
+    verdict = script.verdict(OnTheActiveQuote())
+    assert verdict.status is Status.REFUTED
+    assert place_of(script) in told(verdict)
+    assert "AAA-f1: executed on AAA-v0-a1, which was replaced by AAA-v0-a2 at #2" in told(verdict)
+    assert "'order_id': 'order-1'" in told(verdict)
+
+
+def test_a_fill_on_a_withdrawn_quote_is_told() -> None:
+    script = quoted_twice()
+    script.withdraw()
+    script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
+    assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in told(script.verdict(OnTheActiveQuote()))
+
+
+def test_a_fill_on_a_quote_nobody_knows_is_told() -> None:
+    script = quoted_twice()
+    script.trade(quote_id="made-up")
+    assert "executed on made-up, but the latest quote is AAA-v0-a2" in told(script.verdict(OnTheActiveQuote()))
+
+
+def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
+    script = Script()
+    script.quote()
+    script.messages.clear()
+    script.trade()
+    assert "but AAA was never quoted" in told(script.verdict(OnTheActiveQuote()))
+
+
+def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
+    script = Script()
+    event = script.quote()
+    script.trade(created_at=event.expires_at - timedelta(microseconds=1))
+    script.trade(created_at=event.expires_at)
+    verdict = script.verdict(OnTheActiveQuote())
+    assert verdict.contradictions == 1
+    assert "AAA-f2: executed at 2026-01-05T09:30:30+00:00, when AAA-v0-a1 had expired" in told(verdict)
+
+
+def test_a_fill_before_its_quote_was_active_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    script.trade(created_at=event.activated_at)
+    script.trade(created_at=event.activated_at - timedelta(microseconds=1))
+    verdict = script.verdict(OnTheActiveQuote())
+    assert verdict.contradictions == 1
+    assert "AAA-f2: executed at 2026-01-05T09:29:59.999999+00:00, before AAA-v0-a1 was active" in told(verdict)
+
+
+def test_a_fill_at_another_price_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    script.trade("AAA", "sell", price=event.ask_price)
+    told_of = told(script.verdict(OnTheActiveQuote()))
+    assert f"AAA-f1: executed a sell at {event.ask_price}, where AAA-v0-a1 has {event.bid_price}" in told_of
+
+
+def test_a_fill_beyond_its_orders_limit_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    tick = Decimal("0.01")
+    script.trade("AAA", "buy", limit_price=event.ask_price - tick)
+    script.trade("AAA", "sell", limit_price=event.bid_price + tick)
+    script.trade("AAA", "sell", limit_price=event.bid_price - tick)
+    verdict = script.verdict(OnTheActiveQuote())
+    assert verdict.contradictions == 2
+    assert f"AAA-f1: its limit {event.ask_price - tick} does not cross the price {event.ask_price}" in told(verdict)
+
+
+def test_a_fill_larger_than_its_order_is_told() -> None:
+    script = Script()
+    script.quote()
+    script.trade("AAA", "buy", 5, order_quantity=4)
+    assert "AAA-f1: executes 5 of an order of 4" in told(script.verdict(OnTheActiveQuote()))
+
+
+def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
+    script = Script()
+    event = script.quote()
+    script.report(price=Decimal("1.00"), created_at=event.activated_at - timedelta(days=1))
+    script.withdraw()
+    script.report()
+    verdict = script.verdict(OnTheActiveQuote())
+    assert verdict.status is Status.PROVED
+    assert "2 fills were executed elsewhere and reported" in verdict.remarks[0]
+    assert script.verdict(WithinQuantity()).status is Status.PROVED
+
+
+def test_a_report_on_the_latest_quote_is_held_against_it() -> None:
+    script = Script()
+    event = script.quote()
+    script.report(quote_id=event.quote_id, quantity=3)
+    assert script.verdict(OnTheActiveQuote()).status is Status.PROVED
+    assert script.verdict(WithinQuantity()).status is Status.PROVED
+    script.report(quote_id=event.quote_id, price=event.bid_price)
+    assert "AAA-v0-a1 has" in told(script.verdict(OnTheActiveQuote()))
+
+
+def test_a_report_on_a_withdrawn_quote_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    script.withdraw()
+    script.report(quote_id=event.quote_id, remaining_bid_quantity=0, remaining_ask_quantity=0)
+    assert "was reported on AAA-v0-a1, which was withdrawn" in told(script.verdict(OnTheActiveQuote()))
+
+
+# --- I5 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_fills_beyond_the_quantity_are_told() -> None:
+    script = Script()
+    script.quote()
+    script.trade("AAA", "buy", 6)
+    script.append(script.fill("AAA", "sell", 6), script.fill("AAA", "buy", 5))
+    verdict = script.verdict(WithinQuantity())
+    assert verdict.status is Status.REFUTED
+    assert verdict.contradictions == 1
+    assert place_of(script) in told(verdict)
+    assert "with AAA-f3, 11 lots of AAA-v0-a1's ask have executed; it has 10" in told(verdict)
+
+
+def test_carried_remaining_quantities_must_be_what_is_left() -> None:
+    script = Script()
+    script.quote()
+    script.trade("AAA", "buy", 4, remaining_ask_quantity=7)
+    verdict = script.verdict(WithinQuantity())
+    assert "AAA-f1 gives 10/7 as what is left (bid/ask), it is 10/6" in told(verdict)
+
+
+def test_a_new_quote_begins_anew() -> None:
+    script = Script()
+    for _ in range(3):
+        script.quote()
+        script.trade("AAA", "buy", 10)
+    assert script.verdict(WithinQuantity()).status is Status.PROVED
+
+
+def test_a_booking_must_leave_the_quote_alone() -> None:
+    script = Script()
+    script.quote()
+    script.report("AAA", "buy", 3, remaining_ask_quantity=7)
+    assert "elsewhere-0 gives 10/7 as what is left" in told(script.verdict(WithinQuantity()))
+
+
+# --- I6 ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_order_id_that_executes_twice_is_told_over_all_symbols() -> None:
+    script = Script()
+    script.quote("AAA")
+    script.quote("XXX")
+    script.trade("AAA", order_id="mine")
+    script.wait(10)
+    script.trade("XXX", order_id="mine")
+    verdict = script.verdict(OncePerOrder(WINDOW))
+    assert verdict.status is Status.REFUTED
+    assert place_of(script) in told(verdict)
+    assert "order mine executes once more, as XXX-f1, 10.001 s apart from AAA-f1" in told(verdict)
+
+
+def test_an_order_id_within_one_message_is_told() -> None:
+    script = Script()
+    script.quote()
+    script.append(script.fill(order_id="mine"), script.fill(order_id="mine"))
+    assert script.verdict(OncePerOrder(WINDOW)).contradictions == 1
+
+
+def test_beyond_the_window_an_id_may_be_used_again() -> None:
+    script = Script()
+    script.quote(expires_at=script.now + 100 * LIFETIME)
+    for _ in range(3):
+        script.trade(order_id="mine")
+        script.wait(WINDOW.total_seconds())
+    assert script.verdict(OncePerOrder(WINDOW)).status is Status.PROVED
+
+
+def test_the_window_counts_from_the_latest_execution_of_an_id() -> None:
+    script = Script()
+    script.quote(expires_at=script.now + 100 * LIFETIME)
+    script.trade(order_id="mine")
+    script.wait(WINDOW.total_seconds())
+    script.trade(order_id="mine")
+    script.wait(WINDOW.total_seconds() - 1)
+    script.trade(order_id="other")
+    script.trade(order_id="mine")
+    assert script.verdict(OncePerOrder(WINDOW)).contradictions == 1
+
+
+def test_ids_older_than_the_window_are_forgotten() -> None:
+    script = Script()
+    script.quote(expires_at=script.now + 1000 * LIFETIME)
+    check = OncePerOrder(WINDOW)
+    for _ in range(30):
+        script.trade()
+        script.wait(30)
+    script.replay(check)
+    assert len(check._recent) == len(check._oldest) <= 5
+
+
+def test_several_reported_fills_of_one_order_are_fine() -> None:
+    script = Script()
+    script.quote()
+    script.report(order_id="elsewhere")
+    script.report(order_id="elsewhere")
+    assert script.verdict(OncePerOrder(WINDOW)).status is Status.PROVED
+
+
+def test_a_message_that_was_set_aside_counts_as_well() -> None:
+    script = Script()
+    script.quote()
+    fill = script.trade()
+    script.append(fill)
+    assert script.verdict(OncePerOrder(WINDOW)).contradictions == 1

@@ -1,0 +1,130 @@
+"""I2, on logs doctored to break it, and on ones that only seem to."""
+
+from datetime import timedelta
+from typing import Any
+
+from audit.findings import Status, Verdict
+from audit.limit import WithinLimit
+from support.audit import LIFETIME, Script, busy, place_of, told
+
+GRACE = timedelta(seconds=2)
+
+
+def limit(script: Script, lots: int = 25) -> Verdict:
+    """What is said of a limit."""
+    return script.verdict(WithinLimit(lots, GRACE))
+
+
+def large(lots: int) -> dict[str, Any]:
+    """A quote's quantities."""
+    return {"bid_quantity": lots, "ask_quantity": lots}
+
+
+def test_a_sound_log_proves_it() -> None:
+    verdict = limit(busy())
+    assert verdict.status is Status.PROVED, told(verdict)
+    assert "at most 20 of bid and 20 of ask at once" in verdict.checked
+    assert "differ by up to 2 s" in verdict.remarks[0]
+
+
+def test_symbols_of_different_shards_add_up() -> None:
+    script = Script()
+    script.quote("AAA", **large(15))
+    script.quote("XXX", **large(15))
+    verdict = limit(script)
+    assert verdict.status is Status.REFUTED
+    assert place_of(script) in told(verdict)
+    assert "with XXX-v0-a1, 30 lots of bid and 30 lots of ask are active at once" in told(verdict)
+    assert "AAA-v0-a1 15/15, XXX-v0-a1 15/15" in told(verdict)
+
+
+def test_each_side_counts_by_itself() -> None:
+    script = Script()
+    script.quote("AAA", bid_quantity=20, ask_quantity=5)
+    script.quote("XXX", bid_quantity=5, ask_quantity=21)
+    verdict = limit(script)
+    assert "with XXX-v0-a1, 26 lots of ask are active" in told(verdict)
+
+
+def test_a_replaced_quote_counts_no_more() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.quote("AAA", **large(25))
+    assert limit(script).status is Status.PROVED
+
+
+def test_a_withdrawn_quote_counts_no_more() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.withdraw("AAA")
+    script.quote("XXX", **large(20))
+    assert limit(script).status is Status.PROVED
+
+
+def test_fills_take_from_the_side_they_execute_on_from_when_they_are_stored() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.trade("AAA", "buy", 15)
+    script.quote("XXX", bid_quantity=5, ask_quantity=20)
+    assert limit(script).status is Status.PROVED
+    early = Script()
+    early.quote("AAA", **large(20))
+    early.quote("XXX", bid_quantity=5, ask_quantity=20)
+    early.trade("AAA", "buy", 15)
+    assert limit(early).status is Status.REFUTED
+
+
+def test_bookings_free_nothing() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.report("AAA", "buy", 15)
+    script.quote("XXX", bid_quantity=5, ask_quantity=20)
+    assert limit(script).status is Status.REFUTED
+
+
+def test_a_quote_counts_until_it_expires() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.wait(LIFETIME.total_seconds() - 0.01)
+    script.quote("XXX", **large(20))
+    assert limit(script).status is Status.REFUTED
+
+
+def test_what_expired_within_the_grace_is_told_and_contradicts_nothing() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    script.wait(LIFETIME.total_seconds() + 1)
+    script.quote("XXX", **large(20))
+    verdict = limit(script)
+    assert verdict.status is Status.PROVED
+    assert "holds only if the clocks of exchange and broker agree" in verdict.remarks[0]
+    assert "up to 40 of bid" in verdict.remarks[0]
+
+
+def test_an_event_stored_after_its_quote_expired_shows_nothing() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    late = script.now - timedelta(seconds=40)
+    script.quote("XXX", **large(20), activated_at=late, expires_at=late + LIFETIME)
+    assert limit(script).status is Status.PROVED
+
+
+def test_an_id_used_again_is_a_quote_of_its_own() -> None:
+    """The first one's end is not the second one's."""
+    script = Script()
+    script.quote("AAA", **large(20), quote_id="mine", attempt=1)
+    script.wait(20)
+    script.quote("AAA", **large(20), quote_id="mine", attempt=2)
+    script.wait(20)
+    script.quote("XXX", **large(20))
+    assert limit(script).status is Status.REFUTED
+
+
+def test_many_contradictions_are_counted_and_the_first_told() -> None:
+    script = Script()
+    script.quote("AAA", **large(20))
+    for _ in range(50):
+        script.quote("XXX", **large(20))
+    verdict = limit(script)
+    assert verdict.contradictions == 50
+    assert len(verdict.findings) == 20

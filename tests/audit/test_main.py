@@ -1,0 +1,140 @@
+"""The command line: exit codes, text and JSON; and once on a running system."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from audit import reading
+from audit.__main__ import CANNOT, main
+from support.audit import SYMBOLS, Script
+from support.broker import NatsServer, clean_broker, free_port
+from support.builders import market
+from support.stack import SYMBOL, Stack
+
+from .conftest import store_script
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats_server: NatsServer) -> Path:
+    """Where the settings point to: a data folder, the session's server, and two symbols."""
+    (tmp_path / "market.toml").write_text("".join(SYMBOL.format(name=name, size=10) for name in SYMBOLS))
+    monkeypatch.setenv("QS_MARKET_FILE", str(tmp_path / "market.toml"))
+    monkeypatch.setenv("QS_STACK_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("NATS_URL", nats_server.url)
+    return tmp_path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, as people run it."""
+    return subprocess.run([sys.executable, "-m", "audit", *arguments], capture_output=True, text=True, timeout=60)
+
+
+async def test_what_is_refuted_is_printed_and_is_exit_code_1(folder: Path, nats_server: NatsServer) -> None:
+    script = Script()
+    script.quote("AAA")
+    script.trade("AAA", "buy", 11)
+    script.withdraw("AAA")
+    async with clean_broker(nats_server, market()) as broker:
+        await store_script(broker, script)
+        told, as_json = run(), run("--json")
+        explained, unknown = run("explain", "AAA-v0-a1"), run("explain", "AAA-v0-a9")
+    assert told.returncode == as_json.returncode == 1
+    assert "I5   refuted        The fills of one side of a quote never sum to more" in told.stdout
+    place = "MARKET-1 #2 fills.1.AAA (order_id order-1)"
+    assert f"{place}: with AAA-f1, 11 lots of AAA-v0-a1's ask have executed; it has 10" in told.stdout
+    assert told.stdout.rstrip().endswith("refuted: I5")
+    verdicts = {verdict["code"]: verdict for verdict in json.loads(as_json.stdout)["verdicts"]}
+    assert verdicts["I5"]["status"] == "refuted"
+    assert verdicts["I5"]["findings"][0] == {
+        "source": "MARKET-1",
+        "sequence": 2,
+        "subject": "fills.1.AAA",
+        "ids": {"fill_id": "AAA-f1", "quote_id": "AAA-v0-a1", "order_id": "order-1"},
+        "detail": "with AAA-f1, 11 lots of AAA-v0-a1's ask have executed; it has 10",
+    }
+    assert explained.returncode == 0
+    assert "AAA-f1: buy 11 at" in explained.stdout
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.startswith("audit: no quote AAA-v0-a9")
+
+
+def test_without_a_server_it_cannot_be_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{free_port()}")
+    assert main([]) == CANNOT
+    assert "audit: no NATS server answers at" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--store", "nowhere"], "there is no folder nowhere"),
+        (["--histroy", "x"], "Unknown option"),
+        (["explain"], "requires an argument"),
+    ],
+)
+def test_what_cannot_be_audited_is_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
+) -> None:
+    assert main(arguments) == CANNOT
+    told = capsys.readouterr()
+    assert why in " ".join((told.err + told.out).split())
+
+
+def test_settings_that_make_no_sense_are_exit_code_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QS_MARKET_LIMIT", "none")
+    assert main([]) == CANNOT
+    assert "limit" in capsys.readouterr().err
+
+
+@pytest.mark.system
+def test_a_system_is_proved_while_it_trades_and_when_it_is_down(tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    stack = Stack(
+        tmp_path,
+        ["AAA", "BBB", "XXX"],
+        MARKET_QUOTE_TTL=3,
+        MARKET_GRACE=0.5,
+        LOADGEN_RATE=100,
+        LOADGEN_HISTORY=history,
+    )
+    stack.start()
+    try:
+        traded(stack, 30)
+        running = audit(stack, "--json", "--history", str(history))
+        quote_id = httpx.get(stack.url("exchange", "/quotes")).json()[0]["quote_id"]
+        explained = audit(stack, "explain", quote_id)
+    finally:
+        stack.stop()
+    assert running.returncode == 0, running.stdout + running.stderr
+    report = json.loads(running.stdout)
+    assert {verdict["status"] for verdict in report["verdicts"]} == {"proved"}
+    assert report["totals"]["fills"] > 20
+    assert explained.returncode == 0, explained.stderr
+    assert "recomputed from the settings: the quote's prices are the same, byte for byte" in explained.stdout
+    down = audit(stack, "--store", str(tmp_path / "data"), "--history", str(history))
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert down.stdout.rstrip().endswith("nothing is refuted")
+
+
+def traded(stack: Stack, fills: int) -> None:
+    """Wait until so many fills are applied."""
+    deadline = time.monotonic() + 20
+    while sum(row["position_version"] for row in httpx.get(stack.url("ledger", "/positions")).json()) < fills:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def audit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, with a stack's settings."""
+    command = [sys.executable, "-m", "audit", *arguments]
+    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=60)

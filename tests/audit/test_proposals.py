@@ -1,0 +1,103 @@
+"""I12, on logs doctored to break it."""
+
+from decimal import Decimal
+
+import pytest
+
+from audit.findings import Status, Verdict
+from audit.proposals import Proposer, SameProposal
+from audit.replay import REMEMBERED_VERSIONS
+from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, place_of, told
+from support.builders import instrument
+
+TICK = Decimal("0.01")
+
+
+def proposals(script: Script, **symbols: object) -> Verdict:
+    """What is said with these settings."""
+    return script.verdict(SameProposal(Proposer({**SYMBOLS, **symbols}, LIMIT)))  # type: ignore[dict-item] # instruments
+
+
+def test_makers_quotes_are_made_again_byte_for_byte() -> None:
+    verdict = proposals(busy())
+    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.checked == "7 quotes made again, byte for byte"
+
+
+def test_a_price_that_the_same_position_did_not_have_before_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    script.quote(bid_price=event.bid_price - TICK)
+    verdict = proposals(script)
+    assert verdict.status is Status.REFUTED
+    assert place_of(script) in told(verdict)
+    assert f"AAA-v0-a2, from position 0: its bid is {event.bid_price - TICK}" in told(verdict)
+
+
+def test_the_same_price_in_other_bytes_is_another() -> None:
+    script = Script()
+    event = script.quote()
+    script.quote(ask_price=Decimal(f"{event.ask_price}0"))
+    assert proposals(script).status is Status.REFUTED
+
+
+def test_more_lots_than_the_settings_lead_to_are_told_and_fewer_are_a_grant() -> None:
+    script = Script()
+    script.quote()
+    script.quote(bid_quantity=3, ask_quantity=0)
+    assert proposals(script).status is Status.PROVED
+    script.quote(bid_quantity=11)
+    assert "its bid is for 11 lots, the settings lead to at most 10" in told(proposals(script))
+
+
+def test_quotes_made_under_other_settings_are_not_checkable() -> None:
+    script = busy()
+    verdict = proposals(script, AAA=instrument(sigma=Decimal("1.5")))
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert "4 quotes do not follow from these settings, such as MARKET-1 #1, AAA-v0-a1" in verdict.remarks[0]
+    assert verdict.checked == "3 quotes made again, byte for byte"
+
+
+def test_a_symbol_that_is_not_in_the_settings_is_not_checkable() -> None:
+    script = Script()
+    script.quote()
+    verdict = script.verdict(SameProposal(Proposer({"XXX": instrument()}, LIMIT)))
+    assert verdict.status is Status.NOT_CHECKABLE
+
+
+@pytest.mark.parametrize("named", [{"quote_id": "by-hand-1"}, {"reservation_id": "by-hand-1-r"}])
+def test_a_quote_that_is_not_a_makers_is_left_alone(named: dict[str, str]) -> None:
+    script = Script()
+    script.quote()
+    script.quote(bid_price=Decimal("1.00"), **named)
+    verdict = proposals(script)
+    assert verdict.status is Status.PROVED
+    assert verdict.remarks == ["1 quotes are not a maker's"]
+
+
+def test_a_version_that_the_log_has_not_reached_is_told() -> None:
+    script = Script()
+    script.quote(position_version=3, quote_id="AAA-v3-a1", reservation_id="AAA-v3-a1-r")
+    assert "AAA-v3-a1 is made from version 3; the log is at 0" in told(proposals(script))
+
+
+def test_a_quote_may_be_of_an_earlier_version_than_the_last() -> None:
+    script = Script()
+    script.quote()
+    script.trade("AAA", "buy", 3)
+    at_one = script.quote()
+    script.messages.pop()
+    script.trade("AAA", "sell", 1)
+    script.event(at_one)
+    assert proposals(script).status is Status.PROVED
+
+
+def test_a_version_too_far_back_is_not_checkable() -> None:
+    script = Script()
+    script.quote(expires_at=script.now + 100 * LIFETIME)
+    for _ in range(2 * REMEMBERED_VERSIONS // 100 + 2):
+        script.append(*(script.fill("AAA", side) for side in ("buy", "sell") * 50))
+    script.quote(position_version=1, quote_id="AAA-v1-a1", reservation_id="AAA-v1-a1-r")
+    verdict = proposals(script)
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert "1 quotes are of positions too far back to be remembered" in verdict.remarks

@@ -1,0 +1,97 @@
+"""Reading a real broker's streams."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from audit import reading
+from audit.findings import Place
+from audit.reading import CannotAudit, Horizon, MarketLog
+from jet import journal, topology
+from support.audit import SHARDS, Script, busy
+from support.broker import Broker, free_port
+from support.builders import position_update
+from wire import subjects
+
+from .conftest import Store
+
+
+async def everything(broker: Broker, horizon: Horizon) -> list[tuple[Place, bytes]]:
+    """The market log up to a horizon."""
+    return [entry async for batch in MarketLog(broker.connection, horizon).batches() for entry in batch]
+
+
+async def test_shards_are_merged_in_the_order_they_were_stored(broker: Broker, store: Store) -> None:
+    script = busy()
+    await store(script)
+    assert await reading.shard_count(broker.connection) == SHARDS
+    horizon = await reading.horizon(broker.connection, SHARDS)
+    assert horizon.messages == len(script.messages)
+    found = await everything(broker, horizon)
+    assert [(at.subject, at.sequence, payload) for at, payload in found] == [
+        (at.subject, at.sequence, payload) for at, payload in script.messages
+    ]
+    times = [at.time for at, _ in found]
+    assert times == sorted(times)
+
+
+async def test_a_log_longer_than_a_batch_is_read_whole(broker: Broker, store: Store) -> None:
+    script = Script()
+    script.quote("AAA", expires_at=script.now + timedelta(hours=1))
+    script.quote("XXX", expires_at=script.now + timedelta(hours=1))
+    for _ in range(1200):
+        script.trade("AAA")
+    for _ in range(700):
+        script.trade("XXX")
+    await store(script)
+    found = await everything(broker, await reading.horizon(broker.connection, SHARDS))
+    assert len(found) == 1902
+    assert [at.sequence for at, _ in found if at.shard == 1] == list(range(1, 1202))
+
+
+async def test_what_is_stored_later_is_left_out(broker: Broker, store: Store) -> None:
+    script = Script()
+    script.quote("AAA")
+    await store(script)
+    horizon = await reading.horizon(broker.connection, SHARDS)
+    later = Script()
+    later.quote("XXX")
+    later.quote("AAA")
+    await store(later)
+    assert [at.subject for at, _ in await everything(broker, horizon)] == ["quotes.1.AAA"]
+    generous = Horizon(horizon.time, (await reading.horizon(broker.connection, SHARDS)).last)
+    log = MarketLog(broker.connection, generous)
+    assert [at.subject async for batch in log.batches() for at, _ in batch] == ["quotes.1.AAA"]
+    assert log.ended == {}
+
+
+async def test_an_empty_log_is_read_at_once(broker: Broker) -> None:
+    assert await everything(broker, await reading.horizon(broker.connection, SHARDS)) == []
+
+
+async def test_published_positions_are_read_and_what_is_none_is_kept(broker: Broker) -> None:
+    update = position_update(position_version=3, net_quantity=5)
+    for payload in (msgspec.json.encode(update), b"{}"):
+        await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.AAA", payload)
+    await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.XXX", msgspec.json.encode(update))
+    found = await reading.publications(broker.connection)
+    assert found.count == 1
+    assert [(each.version, each.net) for each in found.by_symbol["AAA"]] == [(3, 5)]
+    assert [(sequence, subject) for sequence, subject, _ in found.unreadable] == [
+        (2, "positions.AAA"),
+        (3, "positions.XXX"),
+    ]
+
+
+async def test_without_a_market_log_there_is_nothing_to_audit(broker: Broker) -> None:
+    await topology.remove(broker.connection, [subjects.market_stream(0)])
+    with pytest.raises(CannotAudit, match="there is no stream MARKET-0"):
+        await reading.shard_count(broker.connection)
+
+
+async def test_without_a_server_there_is_nothing_to_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CONNECT_TIMEOUT", 0.3)
+    with pytest.raises(CannotAudit, match="no NATS server answers at"):
+        async with reading.connected(f"nats://127.0.0.1:{free_port()}"):
+            raise AssertionError("there is none")

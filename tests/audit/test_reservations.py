@@ -1,0 +1,128 @@
+"""I3, on logs and reservations doctored to break it."""
+
+from datetime import timedelta
+from typing import Any
+
+from audit.findings import Status, Verdict
+from audit.reservations import Bucket, Grant, Reserved
+from support.audit import LIFETIME, Script, told
+from wire.messages import QuoteActivated, ReservationRecord
+
+
+def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
+    """The reservation that carries a quote."""
+    values: dict[str, Any] = {
+        "reservation_id": event.reservation_id,
+        "quote_id": event.quote_id,
+        "symbol": event.symbol,
+        "reserved_bid_quantity": event.bid_quantity,
+        "reserved_ask_quantity": event.ask_quantity,
+        "state": "active",
+        "granted_at": event.activated_at,
+        "activated_at": event.activated_at,
+        "expires_at": event.expires_at,
+        "outcome": "granted",
+        "asked_bid_quantity": event.bid_quantity,
+        "asked_ask_quantity": event.ask_quantity,
+        "granted_bid_quantity": event.bid_quantity,
+        "granted_ask_quantity": event.ask_quantity,
+        "position_version": event.position_version,
+        "attempt": event.attempt,
+    }
+    return ReservationRecord(**(values | changes))
+
+
+def reserved(script: Script, *records: ReservationRecord, logged: dict[str, Grant] | None = None) -> Verdict:
+    """What is said with these reservations, read when the log had ended."""
+    bucket = Bucket({each.reservation_id: each for each in records}, script.end)
+    return script.verdict(Reserved(LIFETIME, bucket, logged or {}))
+
+
+def test_a_live_quote_with_its_reservation_is_proved() -> None:
+    script = Script()
+    verdict = reserved(script, record(script.quote()))
+    assert verdict.status is Status.PROVED, told(verdict)
+    assert "1 quotes against reservations that are still kept, 1 of them active all the while" in verdict.checked
+
+
+def test_a_live_quote_without_a_reservation_is_told() -> None:
+    script = Script()
+    script.quote()
+    verdict = reserved(script)
+    assert verdict.status is Status.REFUTED
+    assert "AAA-v0-a1-r is not in the bucket" in told(verdict)
+    assert "MARKET-1 #1 quotes.1.AAA" in told(verdict)
+
+
+def test_a_live_quote_whose_reservation_was_released_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    gone = record(event, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0)
+    assert "AAA-v0-a1-r is released" in told(reserved(script, gone))
+
+
+def test_a_reservation_smaller_than_what_is_left_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    script.trade("AAA", "buy", 4)
+    assert reserved(script, record(event, reserved_ask_quantity=6)).status is Status.PROVED
+    short = reserved(script, record(event, reserved_ask_quantity=5))
+    assert "has 10/6 left (bid/ask), but only 10/5 is reserved" in told(short)
+
+
+def test_a_quote_for_more_than_was_granted_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    verdict = reserved(script, record(event, granted_bid_quantity=9))
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 9/10" in told(verdict)
+
+
+def test_a_quote_that_outlives_its_reservation_is_told() -> None:
+    script = Script()
+    event = script.quote()
+    verdict = reserved(script, record(event, expires_at=event.expires_at - timedelta(seconds=1)))
+    assert "AAA-v0-a1 outlives its reservation" in told(verdict)
+
+
+def test_a_quote_on_another_ones_reservation_is_told() -> None:
+    script = Script()
+    event = script.quote(reservation_id="somebodys-r")
+    assert "somebodys-r is somebodys's, of AAA" in told(reserved(script, record(event, quote_id="somebodys")))
+
+
+def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
+    script = Script()
+    event = script.quote(expires_at=script.now + LIFETIME + timedelta(seconds=1))
+    assert "AAA-v0-a1 expires 31 s after it became active" in told(reserved(script, record(event)))
+
+
+def test_grants_that_are_not_kept_are_not_checkable() -> None:
+    script = Script()
+    script.quote()
+    script.withdraw()
+    verdict = reserved(script)
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert "1 of 1 quotes ended and their grants are not kept" in verdict.remarks
+
+
+def test_exposures_log_may_speak_for_a_grant() -> None:
+    script = Script()
+    script.quote()
+    script.withdraw()
+    assert reserved(script, logged={"AAA-v0-a1": Grant(10, 10)}).status is Status.PROVED
+    short = reserved(script, logged={"AAA-v0-a1": Grant(10, 7)})
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 10/7" in told(short)
+
+
+def test_a_quote_that_became_active_while_the_bucket_was_read_is_left_alone() -> None:
+    script = Script()
+    script.quote()
+    verdict = script.verdict(Reserved(LIFETIME, Bucket({}, script.messages[0][0].time), {}))
+    assert verdict.status is Status.NOT_CHECKABLE
+
+
+def test_a_record_of_the_ids_earlier_use_says_nothing() -> None:
+    script = Script()
+    event = script.quote()
+    script.withdraw()
+    assert reserved(script, record(event, attempt=7)).status is Status.NOT_CHECKABLE
