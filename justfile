@@ -52,6 +52,16 @@ load *ARGS:
 chaos *ARGS:
     @exec uv run python -m chaos "$@"
 
+# Prove the invariants from what was recorded, or refute them: `just audit --help` lists the options
+[no-exit-message]
+audit *ARGS:
+    @exec uv run python -m audit "$@"
+
+# Tell one quote's story, from its position to its end: `just explain AAPL-v12-a1`
+[no-exit-message]
+explain QUOTE_ID *ARGS:
+    @exec uv run python -m audit explain "$@"
+
 # Run the tests, or some of them: `just test tests/wire`
 [no-exit-message]
 test *ARGS:
