@@ -54,6 +54,7 @@ def command_line() -> App:
         exposures: Annotated[int, Parameter(help="How many exposure services.", validator=INSTANCES)] = 1,
         makers: Annotated[int, Parameter(help="How many makers.", validator=INSTANCES)] = 1,
         ledgers: Annotated[int, Parameter(help="How many ledgers.", validator=INSTANCES)] = 1,
+        cluster: Annotated[bool, Parameter(help="Three NATS servers instead of one.", negative="")] = False,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         only: Annotated[
             str,
@@ -62,6 +63,7 @@ def command_line() -> App:
         keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
     ) -> int:
         counts = {"exchanges": exchanges, "exposures": exposures, "makers": makers, "ledgers": ledgers}
+        counts |= {"nats_servers": 3} if cluster else {}
         chosen = secrets.randbelow(2**31) if seed is None else seed
         kinds, targets = _chosen(only)
         options = Options(
@@ -97,7 +99,8 @@ def _chosen(only: str) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
 def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int]) -> str:
     words = [f"./qs chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
     words += [f"--only {only}"] if only else []
-    words += [f"--{name} {count}" for name, count in counts.items() if count > 1]
+    words += [f"--{name} {count}" for name, count in counts.items() if count > 1 and name != "nats_servers"]
+    words += ["--cluster"] if "nats_servers" in counts else []
     return " ".join(words)
 
 

@@ -139,8 +139,11 @@ class Run:
                     await self._trade(faults, history)
             orders = told(read(history_file))
             log = await self._log()
-            positions = await self._caught_up(log)
-        self._prove(orders, log, positions)
+            if log is None:
+                log = []
+                self._findings.refuted.append(f"the market log could not be read within {LOG_TIMEOUT:g} s")
+            else:
+                self._prove(orders, log, await self._caught_up(log))
         samples = sampler.samples
         self._findings.refuted += samples.over
         audit, audit_refuted = await self._audit(history_file)
@@ -275,10 +278,13 @@ class Run:
 
     # --- proving ----------------------------------------------------------------------------------------------------
 
-    async def _log(self) -> list[proof.Entry]:
+    async def _log(self) -> list[proof.Entry] | None:
+        """The market log; None if it cannot be read."""
         settings = self._system.settings
-        async with asyncio.timeout(LOG_TIMEOUT):
-            return await market_log(settings.stack.url, settings.market.shards)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOG_TIMEOUT):
+                return await market_log(settings.stack.url, settings.market.shards)
+        return None
 
     async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
         """Every ledger's positions, once they have every fill of the log, or after a while."""

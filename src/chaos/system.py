@@ -72,7 +72,7 @@ class System:
         self.folder = folder
         market = folder / "market.toml"
         market.write_text("".join(_MARKET.format(name=name, size=QUOTE_SIZE) for name in SYMBOLS))
-        ports = free_ports(len(_LISTENERS) + 2)
+        ports = free_ports(len(_LISTENERS) + 3)
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
         self.environ |= {
             "QS_MARKET_FILE": str(market),
@@ -85,6 +85,7 @@ class System:
             "QS_STACK_DATA_DIR": str(folder / "data"),
             "QS_STACK_NATS_PORT": str(ports.pop()),
             "QS_STACK_NATS_MONITOR_PORT": str(ports.pop()),
+            "QS_STACK_NATS_CLUSTER_PORT": str(ports.pop()),
         }
         self.environ |= {f"QS_{name.upper()}_PORT": str(ports.pop()) for name in _LISTENERS}
         self.environ |= {f"QS_{name}": str(value) for name, value in more.items()}
