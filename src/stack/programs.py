@@ -60,6 +60,12 @@ def planned(settings: StackSettings) -> list[Program]:
         return programs(settings)
 
 
+def nats_url(settings: StackSettings) -> str:
+    """The NATS servers of the stack on this data folder, separated by commas, as `planned` knows them."""
+    servers = [program.address for program in planned(settings) if program.address.startswith("nats://")]
+    return ",".join(servers) or settings.stack.url
+
+
 def keep_plan(settings: StackSettings, plan: Sequence[Program]) -> None:
     """Have `planned` know what is about to run."""
     _plan_file(settings).write_bytes(msgspec.json.format(msgspec.json.encode(plan)))

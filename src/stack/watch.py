@@ -9,6 +9,8 @@ import msgspec
 
 from jet.connection import Connection
 from runtime.health import Health
+from stack.lock import is_up
+from stack.programs import nats_url
 from stack.settings import StackSettings
 
 CONNECT_TIMEOUT = 3.0
@@ -44,16 +46,17 @@ async def run(settings: StackSettings, subject: str) -> None:
     Raises:
         Unreachable: there is no server, or it went for good.
     """
-    connection = Connection(settings.stack.url, "watch", Health("watch"))
+    url = nats_url(settings) if is_up(settings) else settings.stack.url
+    connection = Connection(url, "watch", Health("watch"))
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.__aenter__()
     except TimeoutError as error:
-        raise Unreachable(f"no NATS server answers at {settings.stack.url}: is the stack up?") from error
+        raise Unreachable(f"no NATS server answers at {url}: is the stack up?") from error
     try:
         subscription = await connection.client.subscribe(subject)
         async for message in subscription.messages:
             print(line(datetime.now().astimezone(), message.subject, message.data, message.headers), flush=True)
     finally:
         await connection.__aexit__(None, None, None)
-    raise Unreachable(f"the connection to {settings.stack.url} is closed")
+    raise Unreachable(f"the connection to {url} is closed")

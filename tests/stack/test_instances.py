@@ -5,7 +5,7 @@ from pathlib import Path
 from ledger.service import LedgerSettings
 from runtime.settings import load
 from stack.instances import LEDGER_DATABASE, instances
-from stack.programs import keep_plan, planned, programs
+from stack.programs import keep_plan, nats_url, planned, programs
 from stack.settings import StackSettings, read
 
 
@@ -51,8 +51,9 @@ def test_another_terminal_knows_what_was_started_without_being_told(
     environ: dict[str, str], settings: StackSettings
 ) -> None:
     """`status` and the others run without the variables that `up` was started with."""
-    more = read(environ | {"QS_STACK_EXCHANGES": "2"})
+    more = read(environ | {"QS_STACK_EXCHANGES": "2", "QS_STACK_NATS_SERVERS": "3"})
     settings.data.mkdir()
     assert planned(settings) == programs(settings)
     keep_plan(more, programs(more))
     assert planned(settings) == programs(more)
+    assert nats_url(settings) == more.stack.url != settings.stack.url
