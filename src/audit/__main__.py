@@ -1,5 +1,7 @@
 """The command line: `python -m audit`, and `python -m audit explain QUOTE_ID`."""
 
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -168,10 +170,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(str(error), CANNOT)
     except KeyboardInterrupt:
         return CANNOT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CANNOT
     except Exception:  # noqa: BLE001 # an audit that fails has refuted nothing, as code 1 would say
         traceback.print_exc()
         return CANNOT
 
 
 if __name__ == "__main__":
+    # Told to stop, it ends what it started, as it does on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

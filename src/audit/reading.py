@@ -10,7 +10,7 @@ Memory: a few hundred messages of each shard wait to be merged, at most. Reading
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,6 +33,9 @@ CONNECT_TIMEOUT = 3.0
 
 SILENCE = 30.0
 """Seconds without a message that is due after which the broker is given up."""
+
+STALE_PATIENCE = 5.0
+"""Seconds that a replicated stream may seem to end before what was applied of it."""
 
 _SHARDS = "quotestream.shards"
 
@@ -96,10 +99,21 @@ async def shard_count(connection: Connection) -> int:
     return int((info.config.get("metadata") or {}).get(_SHARDS, 1))
 
 
-async def horizon(connection: Connection, shards: int) -> Horizon:
-    """The horizon as of now."""
-    infos = [await _info(connection, subjects.market_stream(shard)) for shard in range(shards)]
-    return Horizon(infos[0].ts, {shard: info.state.last_seq for shard, info in enumerate(infos)})
+async def horizon(connection: Connection, shards: int, applied: Mapping[int, int] = {}) -> Horizon:
+    """The horizon as of now.
+
+    In a cluster a server that leads no more, but does not know it yet, names an end of the past; so an end before what
+    a ledger has `applied` of a shard is asked for again, for a while.
+    """
+    give_up = asyncio.get_running_loop().time() + STALE_PATIENCE
+    while True:
+        infos = [await _info(connection, subjects.market_stream(shard)) for shard in range(shards)]
+        last = {shard: info.state.last_seq for shard, info in enumerate(infos)}
+        is_stale = any(last.get(shard, 0) < sequence for shard, sequence in applied.items())
+        is_replicated = any(info.config.get("num_replicas", 1) > 1 for info in infos)
+        if not (is_stale and is_replicated) or asyncio.get_running_loop().time() > give_up:
+            return Horizon(infos[0].ts, last)
+        await asyncio.sleep(0.2)
 
 
 async def publications(connection: Connection) -> Publications:

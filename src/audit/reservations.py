@@ -44,10 +44,17 @@ class Reserved(Check):
     code = "I3"
     statement = "A quote is active only while its own reservation is active, and never for more than was granted."
 
-    def __init__(self, lifetime: timedelta, bucket: Bucket, granted: Mapping[str, Grant]) -> None:
-        """`granted` has what exposure logged, by quote id."""
+    def __init__(self, lifetime: timedelta, grace: timedelta, bucket: Bucket, granted: Mapping[str, Grant]) -> None:
+        """What to hold quotes against.
+
+        Args:
+            lifetime: of a reservation, by exposure's clock.
+            grace: by how much the exchange's clock may differ.
+            bucket: what was found in it.
+            granted: what exposure logged, by quote id.
+        """
         super().__init__()
-        self._lifetime = lifetime
+        self._longest = lifetime + grace
         self._bucket = bucket
         self._granted = granted
         self._with_record = 0
@@ -59,9 +66,9 @@ class Reserved(Check):
         lives = event.expires_at - event.activated_at
         if lives <= timedelta(0):
             self._wrong(at, event, "became active when its reservation had run out")
-        elif lives > self._lifetime:
-            told = f"{lives.total_seconds():g} s after it became active; a reservation lives {self._lifetime}"
-            self._wrong(at, event, f"expires {told}")
+        elif lives > self._longest:
+            most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
+            self._wrong(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
         record = self._bucket.records.get(event.reservation_id)
         if record is not None and (record.position_version, record.attempt) == (event.position_version, event.attempt):
             self._with_record += 1

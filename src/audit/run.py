@@ -67,7 +67,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         bucket = await reading.bucket(connection)
         publications = await reading.publications(connection)
         granted = evidence.grants(sources.logs)
-        horizon = await reading.horizon(connection, shards)
+        horizon = await reading.horizon(connection, shards, _applied(ledgers))
 
         whole, tally = Whole(), Tally()
         checks = _checks(sources.market, whole, ledgers, claims, bucket, granted, publications)
@@ -103,11 +103,12 @@ def _checks(
     publications: Publications,
 ) -> list[Check]:
     """Every check, in the order of their verdicts."""
+    grace = timedelta(seconds=market.grace)
     return [
         whole,
         OneActive(),
-        WithinLimit(market.limit, timedelta(seconds=market.grace)),
-        Reserved(market.quote_lifetime, bucket, granted),
+        WithinLimit(market.limit, grace),
+        Reserved(market.quote_lifetime, grace, bucket, granted),
         OnTheActiveQuote(),
         WithinQuantity(),
         OncePerOrder(timedelta(seconds=market.id_window)),
@@ -126,6 +127,12 @@ def _check_ends(whole: Whole, log: MarketLog, horizon: reading.Horizon, ledgers:
         stream = subjects.market_stream(shard)
         for ledger in ledgers:
             whole.applied(stream, last, ledger.applied.get(shard, 0), ledger.name)
+
+
+def _applied(ledgers: Sequence[LedgerFile]) -> dict[int, int]:
+    """The sequence of each shard that some ledger has applied."""
+    shards = {shard for ledger in ledgers for shard in ledger.applied}
+    return {shard: max(ledger.applied.get(shard, 0) for ledger in ledgers) for shard in shards}
 
 
 def _claims(histories: Sequence[Path], watch: Watch) -> Claims:

@@ -39,6 +39,10 @@ def serving(settings: StackSettings) -> Iterator[str]:
         CannotAudit: a stack is up on it, it holds no streams, or the server does not start.
     """
     if not (settings.data / "jetstream").is_dir():
+        if any(settings.data.glob("*/jetstream")):
+            raise CannotAudit(
+                f"{settings.data} is of a cluster of NATS servers: bring it up, and audit it while it runs"
+            )
         raise CannotAudit(f"{settings.data} holds no streams of a NATS server")
     try:
         with (

@@ -8,6 +8,8 @@ from audit.reservations import Bucket, Grant, Reserved
 from support.audit import LIFETIME, Script, told
 from wire.messages import QuoteActivated, ReservationRecord
 
+GRACE = timedelta(seconds=2)
+
 
 def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
     """The reservation that carries a quote."""
@@ -35,7 +37,7 @@ def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
 def reserved(script: Script, *records: ReservationRecord, logged: dict[str, Grant] | None = None) -> Verdict:
     """What is said with these reservations, read when the log had ended."""
     bucket = Bucket({each.reservation_id: each for each in records}, script.end)
-    return script.verdict(Reserved(LIFETIME, bucket, logged or {}))
+    return script.verdict(Reserved(LIFETIME, GRACE, bucket, logged or {}))
 
 
 def test_a_live_quote_with_its_reservation_is_proved() -> None:
@@ -92,8 +94,16 @@ def test_a_quote_on_another_ones_reservation_is_told() -> None:
 
 def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
     script = Script()
-    event = script.quote(expires_at=script.now + LIFETIME + timedelta(seconds=1))
-    assert "AAA-v0-a1 expires 31 s after it became active" in told(reserved(script, record(event)))
+    event = script.quote(expires_at=script.now + LIFETIME + GRACE)
+    assert reserved(script, record(event)).status is Status.PROVED
+    event = script.quote(expires_at=script.now + LIFETIME + GRACE + timedelta(seconds=1))
+    assert "AAA-v0-a2 expires 33 s after it became active" in told(reserved(script, record(event)))
+
+
+def test_a_quote_that_had_expired_before_it_became_active_is_told() -> None:
+    script = Script()
+    event = script.quote(expires_at=script.now)
+    assert "AAA-v0-a1 became active when its reservation had run out" in told(reserved(script, record(event)))
 
 
 def test_grants_that_are_not_kept_are_not_checkable() -> None:
@@ -117,7 +127,7 @@ def test_exposures_log_may_speak_for_a_grant() -> None:
 def test_a_quote_that_became_active_while_the_bucket_was_read_is_left_alone() -> None:
     script = Script()
     script.quote()
-    verdict = script.verdict(Reserved(LIFETIME, Bucket({}, script.messages[0][0].time), {}))
+    verdict = script.verdict(Reserved(LIFETIME, GRACE, Bucket({}, script.messages[0][0].time), {}))
     assert verdict.status is Status.NOT_CHECKABLE
 
 

@@ -64,3 +64,9 @@ def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
 def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
     with pytest.raises(CannotAudit, match="holds no streams of a NATS server"), serving(on(tmp_path)):
         raise AssertionError("there are none")
+
+
+def test_the_store_of_a_cluster_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nats-1" / "jetstream").mkdir(parents=True)
+    with pytest.raises(CannotAudit, match="is of a cluster of NATS servers"), serving(on(tmp_path)):
+        raise AssertionError("one server is not enough")
