@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = 5.0, pause: float = 0.01) -> T:
+async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = 15.0, pause: float = 0.01) -> T:
     """Ask until the answer is truthy and return it. Fails with the last answer, or re-raises the last error."""
     deadline = time.monotonic() + timeout
     while True:
