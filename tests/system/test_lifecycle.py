@@ -63,7 +63,7 @@ async def test_a_full_stop_and_start_goes_on_where_it_was(stack: Stack) -> None:
             before, version = version, {p["symbol"]: p for p in await desk.get("ledger", "/positions")}
             return before == version
 
-        await eventually(settled, 5, pause=0.3)
+        await eventually(settled, 15, pause=0.3)
         assert stack.stop() == 0
         stack.environ["QS_LOADGEN_RATE"] = "0.001"
         stack.start()
