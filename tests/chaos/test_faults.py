@@ -1,0 +1,87 @@
+"""Doing what the schedule says, to real processes that do nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from chaos.faults import Faults
+from chaos.recovery import Recoveries
+from chaos.schedule import Fault
+from chaos.system import System, is_alive
+from support.waiting import eventually
+
+
+class OneProcess:
+    """A stand-in for a stack, of one process called `exchange`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def pid(self, name: str) -> int | None:
+        return self.process.pid if name == "exchange" and self.process.returncode is None else None
+
+    @property
+    def state(self) -> str:
+        """`T` while it is paused."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0]
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[OneProcess]:
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    yield OneProcess(process)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+def faults_of(system: OneProcess) -> Faults:
+    return Faults(cast("System", system), None, Recoveries(), lambda _name, _message: None)
+
+
+async def test_a_pause_ends_when_it_should(system: OneProcess) -> None:
+    faults = faults_of(system)
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=0.3)]))
+    await eventually(lambda: system.state == "T")
+    await running
+    assert system.state != "T"
+    assert faults.done == {("pause", "exchange"): 1}
+
+
+async def test_a_pause_ends_when_the_run_is_cut_short(system: OneProcess) -> None:
+    faults = faults_of(system)
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=60)]))
+    await eventually(lambda: system.state == "T")
+    running.cancel()
+    await asyncio.wait([running])
+    assert system.state != "T"
+
+
+async def test_a_pause_can_be_ended_at_once(system: OneProcess) -> None:
+    faults = faults_of(system)
+    running = asyncio.create_task(faults.run([Fault(at=0, kind="pause", target="exchange", lasts=60)]))
+    await eventually(lambda: system.state == "T")
+    faults.resume_all()
+    assert system.state != "T"
+    running.cancel()
+    await asyncio.wait([running])
+
+
+@pytest.mark.parametrize("kind", ["kill", "restart"])
+async def test_a_process_is_ended(system: OneProcess, kind: str) -> None:
+    faults = faults_of(system)
+    await faults.run([Fault(at=0, kind=kind, target="exchange")])  # type: ignore[arg-type] # one of the kinds
+    assert not is_alive(system.process.pid)
+
+
+async def test_what_is_down_already_is_counted_as_missed(system: OneProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.faults.PID_PATIENCE", 0.1)
+    faults = faults_of(system)
+    await faults.run([Fault(at=0, kind="kill", target="ledger")])
+    assert faults.missed == {("kill", "ledger"): 1}
+    assert not faults.done

@@ -1,0 +1,81 @@
+"""The report."""
+
+import msgspec
+
+from chaos.proof import Findings
+from chaos.recovery import Recoveries
+from chaos.report import FaultCount, Report, by_target, counts, text, verdict
+from chaos.schedule import Fault
+
+
+def report(**changes: object) -> Report:
+    values: dict[str, object] = {
+        "verdict": "clean",
+        "command": "./qs chaos --seed 7",
+        "seed": 7,
+        "minutes": 1.0,
+        "faults": [FaultCount(kind="kill", target="nats", count=3)],
+        "missed": [],
+        "skipped": {},
+        "orders": {"filled": 10, "rejected.no_active_quote": 2},
+        "fills": 10,
+        "recovery": [],
+        "healed_s": 1.5,
+        "samples": 100,
+        "most_sampled": 90,
+        "most_shown": 95,
+        "lost": [],
+        "doubled": [],
+        "unknown": [],
+        "refuted": [],
+        "audit": "audit: clean",
+        "log_errors": {},
+    }
+    return msgspec.convert(values | changes, Report)
+
+
+def test_it_says_what_was_done_what_came_of_it_and_how_to_run_it_again() -> None:
+    told = text(report())
+    assert "CLEAN: unknown=0  lost=0  doubled=0  refuted=0" in told
+    assert "seed 7; again: ./qs chaos --seed 7" in told
+    assert "audit: clean" in told
+
+
+def test_findings_are_listed_and_many_are_counted() -> None:
+    told = text(report(verdict="refuted", lost=[f"fill {number}" for number in range(30)]))
+    assert "REFUTED: unknown=0  lost=30" in told
+    assert "fill 9" in told
+    assert "and 20 more" in told
+
+
+def test_what_could_not_be_done_is_said() -> None:
+    told = text(
+        report(
+            skipped={"disk-full": "only root can mount a file system"},
+            missed=[FaultCount(kind="kill", target="ui", count=1)],
+        )
+    )
+    assert "skipped: disk-full: only root can mount a file system" in told
+    assert "missed: 1 kill of ui" in told
+
+
+def test_recovery_is_told_by_target() -> None:
+    recoveries = Recoveries()
+    recoveries.end(recoveries.begin(Fault(at=0, kind="kill", target="nats"), 1.0), 1.0)
+    recoveries.ready("nats", 1.5, 2.0)
+    recoveries.filled(1.5, 3.0)
+    (found,) = by_target(recoveries.all)
+    assert (found.target, found.ready.median, found.trading.median) == ("nats", 1.0, 2.0)
+
+
+def test_faults_are_counted_by_kind_and_target() -> None:
+    assert counts({("pause", "ui"): 2, ("kill", "ui"): 1}) == [
+        FaultCount(kind="kill", target="ui", count=1),
+        FaultCount(kind="pause", target="ui", count=2),
+    ]
+
+
+def test_one_finding_or_a_refuting_audit_is_enough() -> None:
+    assert verdict(Findings(), audit_refuted=False) == "clean"
+    assert verdict(Findings(lost=["one"]), audit_refuted=False) == "refuted"
+    assert verdict(Findings(), audit_refuted=True) == "refuted"

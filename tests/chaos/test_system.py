@@ -1,0 +1,29 @@
+"""The stack under test."""
+
+import os
+from pathlib import Path
+
+from chaos.system import System, free_ports, is_alive
+
+
+def test_ports_are_apart_and_not_those_of_outgoing_connections() -> None:
+    ports = free_ports(8)
+    assert len(set(ports)) == 8
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(port < first for port in ports)
+
+
+def test_every_process_that_goes_on_is_a_target(tmp_path: Path) -> None:
+    system = System(tmp_path, STACK_EXCHANGES=2)
+    assert set(system.targets) == {"nats", "exposure", "ledger", "exchange", "exchange-2", "maker", "ui"}
+    assert len(system.addresses("exchange")) == 2
+
+
+def test_a_cluster_has_three_servers_to_hurt(tmp_path: Path) -> None:
+    system = System(tmp_path, STACK_NATS_SERVERS=3)
+    assert {"nats-1", "nats-2", "nats-3"} < set(system.targets)
+
+
+def test_a_living_process_is_told_from_one_that_never_was() -> None:
+    assert is_alive(os.getpid())
+    assert not is_alive(2**22 + 1)
