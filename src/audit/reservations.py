@@ -59,6 +59,8 @@ class Reserved(Check):
         self._granted = granted
         self._with_record = 0
         self._with_log = 0
+        self._too_new = 0
+        self._unknown = 0
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
         if not isinstance(event, QuoteActivated):
@@ -76,16 +78,22 @@ class Reserved(Check):
         elif event.quote_id in self._granted:
             self._with_log += 1
             self._not_more(at, event, self._granted[event.quote_id])
+        elif at.time >= self._bucket.read_from:
+            self._too_new += 1
+        else:
+            self._unknown += 1
 
     def finish(self, replay: Replay) -> Verdict:
         live = sum(self._backed(book, replay.now) for book in replay.books.values())
-        unknown = replay.quote_count - self._with_record - self._with_log
         checked = (
             f"{self._with_record:,} quotes against reservations that are still kept, {live:,} of them active all the "
             f"while; {self._with_log:,} against exposure's log"
         )
-        gone = f"{unknown:,} of {replay.quote_count:,} quotes ended and their grants are not kept" if unknown else ""
-        return self.verdict(checked, gone, checkable=not unknown)
+        gone = f"{self._unknown:,} of {replay.quote_count:,} quotes ended and their grants are not kept"
+        new = f"{self._too_new:,} quotes became active after the reservations were read: they are for another audit"
+        return self.verdict(
+            checked, gone if self._unknown else "", new if self._too_new else "", checkable=not self._unknown
+        )
 
     def _compare(self, at: Place, event: QuoteActivated, record: ReservationRecord) -> None:
         if (record.quote_id, record.symbol) != (event.quote_id, event.symbol):
