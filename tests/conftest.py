@@ -3,10 +3,18 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """A command that is run inside a test sets up logging for the process: not for the tests after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
