@@ -38,6 +38,10 @@ is kept; 2 if it could not run.
 """
 
 
+class Interrupted(Exception):  # noqa: N818 # says what is so
+    """The run was cut short by a signal, which the message names."""
+
+
 def command_line() -> App:
     """The command."""
     app = App(name="python -m chaos", help=HELP, version_flags=[], result_action="return_value")
@@ -118,11 +122,26 @@ def _run(options: Options, folder: Path, json: Path | None) -> int:
 
 
 async def _until_done_or_told(run: Run) -> report.Report:
-    """The run; a signal cancels it, so that it cleans up after itself."""
+    """The run; a signal cancels it, so that it cleans up after itself.
+
+    Raises:
+        Interrupted: it was.
+    """
     task = asyncio.create_task(run.run())
+    received: list[signal.Signals] = []
+
+    def interrupt(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    return await task
+        asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if received:
+            raise Interrupted(received[0].name) from None
+        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,8 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return COULD_NOT_RUN
-    except asyncio.CancelledError:
-        print("interrupted", file=sys.stderr)
+    except Interrupted as error:
+        print(f"interrupted by {error}", file=sys.stderr)
         return COULD_NOT_RUN
 
 

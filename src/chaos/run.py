@@ -345,7 +345,8 @@ class Run:
             for line in file.read_text(errors="replace").splitlines():
                 if '"level":"error"' in line or '"level":"critical"' in line:
                     with contextlib.suppress(ValueError):
-                        found[f"{file.stem}: {json.loads(line).get('event')}"] += 1
+                        event = str(json.loads(line).get("event")).partition("\n")[0]
+                        found[f"{file.stem}: {event}"] += 1
         return dict(found)
 
     # --- small things -----------------------------------------------------------------------------------------------
