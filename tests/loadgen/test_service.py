@@ -136,7 +136,8 @@ async def test_what_is_in_flight_at_the_end_gets_its_answer(exchange: Any) -> No
 
 
 async def test_the_history_agrees_with_the_counts(exchange: Any, tmp_path: Any) -> None:
-    exchange.then(exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0)), exchange.rejected("quote_expired"))
+    # The first request of all is nobody's second attempt, so its rejection is an outcome at once.
+    exchange.then(exchange.rejected("quote_expired"), exchange.refused(Refused(Refusal.OUTCOME_UNKNOWN, retry_after=0)))
     plan = plan_for(exchange.url, duration=0.2)
     with History(tmp_path / "history.jsonl") as history:
         tally = await run(plan, history)
