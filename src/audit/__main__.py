@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -15,19 +15,22 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from audit import reading, telling
+from audit import copies, reading, telling
 from audit import store as stored
 from audit.explain import UnknownQuote
 from audit.explain import explain as find_story
+from audit.findings import Verdict
 from audit.progress import Display
 from audit.reading import CannotAudit
 from audit.report import Report, show
 from audit.run import Sources
 from audit.run import audit as run_audit
 from audit.story import Story
+from jet.connection import Connection
 from runtime import logs
 from runtime.settings import SettingsError, tables
 from stack.instances import LEDGER_DATABASE
+from stack.programs import planned
 from stack.settings import StackSettings, read
 
 OK = 0
@@ -66,9 +69,7 @@ def audit(
     store: Store = None,
     json: Json = False,
 ) -> int:
-    settings = _settings(store)
-    with _served(settings, store) as where:
-        report = uvloop.run(_audit(where, settings, history or [], database))
+    report = uvloop.run(_audit(_settings(store), store, history or [], database))
     if json:
         _print_json(report)
     else:
@@ -85,10 +86,8 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
     quote_id
         The quote's id, such as AAPL-v12-a1.
     """
-    settings = _settings(store)
     try:
-        with _served(settings, store) as where:
-            story = uvloop.run(_explain(where, settings, quote_id))
+        story = uvloop.run(_explain(_settings(store), store, quote_id))
     except UnknownQuote as error:
         return _told(str(error), UNKNOWN_QUOTE)
     if json:
@@ -99,40 +98,61 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
 
 
 class _Served(NamedTuple):
-    """Where the broker is, and what people call that."""
+    """Where the broker is, what people call that, and what makes the verdict on the copies of a cluster."""
 
     url: str
     name: str
+    copies: Callable[[Connection], Awaitable[Verdict | None]]
 
 
 async def _audit(
-    where: _Served, settings: StackSettings, histories: Sequence[Path], databases: Sequence[Path] | None
+    settings: StackSettings, store: Path | None, histories: Sequence[Path], databases: Sequence[Path] | None
 ) -> Report:
-    sources = Sources(
-        where=where.name,
-        market=settings.market,
-        logs=settings.logs,
-        databases=_databases(settings) if databases is None else databases,
-        histories=histories,
-    )
-    async with reading.connected(where.url) as connection:
+    async with _served(settings, store) as where, reading.connected(where.url) as connection:
+        sources = Sources(
+            where=where.name,
+            market=settings.market,
+            logs=settings.logs,
+            databases=_databases(settings) if databases is None else databases,
+            histories=histories,
+        )
         with Display(Console(stderr=True)) as display:
-            return await run_audit(connection, sources, display.watch)
+            report = await run_audit(connection, sources, display.watch)
+            display.watch("comparing copies", None, 0)
+            copies = await where.copies(connection)
+    return msgspec.structs.replace(report, verdicts=[*report.verdicts, *([copies] if copies else [])])
 
 
-async def _explain(where: _Served, settings: StackSettings, quote_id: str) -> Story:
-    async with reading.connected(where.url) as connection:
+async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
+    async with _served(settings, store) as where, reading.connected(where.url) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 
 
-@contextmanager
-def _served(settings: StackSettings, folder: Path | None) -> Iterator[_Served]:
-    """The running system's server, or one of our own on a data folder."""
+@asynccontextmanager
+async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator[_Served]:
+    """The running system's server, or ones of our own on a data folder."""
+    servers = {program.name: program for program in planned(settings) if program.address.startswith("nats://")}
+
+    async def running(connection: Connection) -> Verdict | None:
+        if not await reading.is_replicated(connection):
+            return None
+        if settings.stack.nats_url or len(servers) < 2:
+            return copies.not_checkable("only the servers of a stack can be asked, not others")
+        return await copies.of_running(
+            {name: server.health.removesuffix("/healthz") for name, server in servers.items()}
+        )
+
     if folder is None:
-        yield _Served(settings.stack.url, settings.stack.url)
+        yield _Served(settings.stack.url, settings.stack.url, running)
         return
-    with stored.serving(settings) as url:
-        yield _Served(url, str(settings.data))
+    async with stored.serving(settings) as found:
+
+        async def stores(_: Connection) -> Verdict | None:
+            if not found.copies:
+                return None
+            return await copies.of_stores(found.copies, servers.keys() - {"nats"} - found.copies.keys())
+
+        yield _Served(found.url, str(settings.data), stores)
 
 
 def _settings(folder: Path | None) -> StackSettings:

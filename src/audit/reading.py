@@ -52,6 +52,10 @@ class _Info(msgspec.Struct):
     ts: datetime
 
 
+class _Names(msgspec.Struct):
+    streams: list[str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Horizon:
     """Up to where the market log is read.
@@ -146,6 +150,29 @@ async def bucket(connection: Connection) -> Bucket:
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     continue
     return Bucket(records, info.ts)
+
+
+async def is_replicated(connection: Connection) -> bool:
+    """Whether the market log is held by several servers."""
+    return int((await _info(connection, subjects.market_stream(0))).config.get("num_replicas", 1)) > 1
+
+
+async def ends(connection: Connection) -> dict[str, int]:
+    """The last sequence of every stream that the server holds, ours or not."""
+    names = (await api.request(connection, "STREAM.NAMES", None, _Names, timeout=5.0)).streams or []
+    return {name: (await _info(connection, name)).state.last_seq for name in names}
+
+
+async def everything(connection: Connection, stream: str, last: int) -> AsyncGenerator[Message, None]:
+    """Every message of a stream up to the sequence `last`, in order.
+
+    Raises:
+        CannotAudit: the broker is silent.
+    """
+    async with aclosing(_until(connection, stream, [">"], FromSequence(1), last)) as batches:
+        async for batch in batches:
+            for message in batch:
+                yield message
 
 
 class MarketLog:

@@ -1,86 +1,182 @@
-"""A private NATS server on the data folder of a stack that is down, for as long as the audit takes.
+"""Private NATS servers on the data folder of a stack that is down, for as long as the audit takes.
 
-On loopback, on a free port, and with the stack's lock held, so that no stack starts on the folder meanwhile. The server
-does what any server does with its data: keys whose time is over expire. Nothing else is written.
+On loopback, on free ports, and with the stack's lock held, so that no stack starts on the folder meanwhile.
+
+What a server alone stored is served as it is, and the server does what any server does with its data: keys whose time
+is over expire. Nothing else is written. What the servers of a cluster stored is served from copies in a temporary
+folder, one server each, and nothing expires there.
 """
 
+import asyncio
 import json
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from audit import reading
 from audit.reading import CannotAudit
+from jet import api
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_server
-from stack.settings import StackSettings
+from stack.settings import STORE, StackSettings
 
 START_TIMEOUT = 60.0
-"""Seconds the server may take to recover what it stored."""
+"""Seconds a server may take to recover what it stored."""
 
 STOP_TIMEOUT = 10.0
 
+_STREAMS = Path(STORE, "$G", "streams")
+"""Where a server keeps its streams, each in a folder of its own."""
+
 _CONFIG = """
 listen: "127.0.0.1:-1"
-ports_file_dir: {ports}
+ports_file_dir: {scratch}
+log_file: {log}
 jetstream {{ store_dir: {store}, max_file_store: 1TB }}
 """
 
 
-@contextmanager
-def serving(settings: StackSettings) -> Iterator[str]:
-    """The address of a server on the settings' data folder; it is stopped with the block.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is served.
+
+    Attributes:
+        url: the server to audit.
+        copies: of a cluster, the address of what each of its servers stored, by the server's name.
+    """
+
+    url: str
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
+    """Servers on the settings' data folder; they are stopped with the block.
 
     Raises:
-        CannotAudit: a stack is up on it, it holds no streams, or the server does not start.
+        CannotAudit: a stack is up on it, it holds no streams, or a server does not start.
     """
-    if not (settings.data / "jetstream").is_dir():
-        if any(settings.data.glob("*/jetstream")):
-            raise CannotAudit(
-                f"{settings.data} is of a cluster of NATS servers: bring it up, and audit it while it runs"
-            )
+    folders = sorted(path.parent for path in settings.data.glob(f"*/{STORE}"))
+    is_alone = (settings.data / STORE).is_dir()
+    if not is_alone and not folders:
         raise CannotAudit(f"{settings.data} holds no streams of a NATS server")
     try:
-        with (
-            held(settings),
-            tempfile.TemporaryDirectory(prefix="quotestream-audit-") as scratch,
-            _server(settings.data, Path(scratch)) as url,
-        ):
-            yield url
+        async with AsyncExitStack() as exits:
+            exits.enter_context(held(settings))
+            scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="quotestream-audit-")))
+            if is_alone:
+                yield Stored(await exits.enter_async_context(_server(settings.data, scratch)))
+                return
+            copies = {
+                folder.name: await exits.enter_async_context(_copy(folder, scratch / folder.name)) for folder in folders
+            }
+            yield Stored(await _fullest(copies), copies)
     except AlreadyUp as error:
         raise CannotAudit(f"{error}; without --store the running one is audited") from error
 
 
-@contextmanager
-def _server(data: Path, scratch: Path) -> Iterator[str]:
-    config = scratch / "nats.conf"
-    config.write_text(_CONFIG.format(ports=json.dumps(str(scratch)), store=json.dumps(str(data))))
-    log = scratch / "nats.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([nats_server(), "-c", str(config)], stdout=output, stderr=output)
+@asynccontextmanager
+async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
+    """A server on a copy of what a server of a cluster stored.
+
+    A server alone refuses streams that are held several times. So it is made to declare them itself, held once, and
+    then it is given the files with their messages.
+    """
+    streams = sorted((folder / _STREAMS).glob("*/meta.inf"))
+    async with _server(scratch, scratch) as url, reading.connected(url) as connection:
+        for meta in streams:
+            try:
+                await api.request(connection, f"STREAM.CREATE.{meta.parent.name}", _held_once(meta), dict, timeout=5.0)
+            except (msgspec.DecodeError, api.ApiError) as error:
+                raise CannotAudit(f"the stream in {meta.parent} cannot be read: {error}") from error
+    for meta in streams:
+        ours = scratch / _STREAMS / meta.parent.name / "msgs"
+        await asyncio.to_thread(shutil.rmtree, ours)
+        await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
+    async with _server(scratch, scratch) as url:
+        yield url
+
+
+def _held_once(meta: Path) -> dict[str, Any]:
+    """A stored stream's configuration, made one of a single copy in which nothing expires."""
+    config = msgspec.json.decode(meta.read_bytes(), type=dict[str, Any])
+    ours = {key: value for key, value in config.items() if key not in ("Created", "subject_delete_marker_ttl")}
+    return {**ours, "num_replicas": 1, "max_age": 0, "allow_msg_ttl": False}
+
+
+async def _fullest(copies: Mapping[str, str]) -> str:
+    """The address of one that holds all that any of them holds.
+
+    Raises:
+        CannotAudit: none does.
+    """
+    ends: dict[str, dict[str, int]] = {}
+    for url in copies.values():
+        async with reading.connected(url) as connection:
+            ends[url] = await reading.ends(connection)
+    for url, own in ends.items():
+        if all(own.get(stream, 0) >= end for other in ends.values() for stream, end in other.items()):
+            return url
+    raise CannotAudit(f"none of {', '.join(copies)} holds all that the others hold: bring the stack up, and audit that")
+
+
+@asynccontextmanager
+async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
+    process = await asyncio.create_subprocess_exec(
+        nats_server(), "-c", str(_configured(data, scratch)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
-        yield _address(process, scratch, log)
+        yield await _address(process, scratch)
     finally:
         process.terminate()
         try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
+            async with asyncio.timeout(STOP_TIMEOUT):
+                await process.wait()
+        except TimeoutError:
             process.kill()
-            process.wait()
+            await process.wait()
 
 
-def _address(process: "subprocess.Popen[bytes]", scratch: Path, log: Path) -> str:
-    """Where it listens, once it does: it writes that down after it has recovered its streams."""
-    ports = scratch / f"nats-server_{process.pid}.ports"
+def _configured(data: Path, scratch: Path) -> Path:
+    """The configuration of a server on `data`, which has a folder `scratch` for the rest."""
+    scratch.mkdir(exist_ok=True)
+    config = scratch / "nats.conf"
+    config.write_text(
+        _CONFIG.format(
+            scratch=json.dumps(str(scratch)), log=json.dumps(str(scratch / "nats.log")), store=json.dumps(str(data))
+        )
+    )
+    return config
+
+
+async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
+    """Where it listens, once it does."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise CannotAudit(f"the NATS server ended: {log.read_text(errors='replace')[-500:]}")
-        if ports.is_file() and (text := ports.read_bytes()).endswith(b"}"):
-            return msgspec.json.decode(text, type=dict[str, list[str]])["nats"][0]
-        time.sleep(0.02)
-    raise CannotAudit(f"the NATS server did not start within {START_TIMEOUT:g} s")
+        if process.returncode is not None:
+            raise CannotAudit(f"the NATS server ended: {_said(scratch)}")
+        if address := _written(scratch / f"nats-server_{process.pid}.ports"):
+            return address
+        await asyncio.sleep(0.02)
+    raise CannotAudit(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}")
+
+
+def _written(ports: Path) -> str:
+    """What a server wrote down of where it listens: it does after it has recovered its streams."""
+    if ports.is_file() and (text := ports.read_bytes()).endswith(b"}"):
+        return msgspec.json.decode(text, type=dict[str, list[str]])["nats"][0]
+    return ""
+
+
+def _said(scratch: Path) -> str:
+    """What a server logged last."""
+    log = scratch / "nats.log"
+    return log.read_text(errors="replace")[-500:] if log.is_file() else ""

@@ -1,5 +1,6 @@
 """A private server on a data folder."""
 
+import shutil
 import socket
 from dataclasses import replace as with_changes
 from pathlib import Path
@@ -7,15 +8,21 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from audit import reading
+from audit import copies, reading
+from audit.findings import Status
 from audit.reading import CannotAudit, MarketLog
+from audit.reservations import RESERVATIONS
 from audit.store import serving
+from jet import journal
 from stack.lock import held, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
-from support.broker import Broker
+from support.broker import Broker, NatsServer
+from wire import subjects
 
 from .conftest import store_script
+
+SERVERS = ["nats-1", "nats-2", "nats-3"]
 
 
 def on(folder: Path) -> StackSettings:
@@ -39,8 +46,10 @@ async def test_what_a_server_stored_is_read_by_one_of_our_own_which_ends_afterwa
     await store_script(own_broker, script)
     own_broker.server.kill()
     settings = on(own_broker.server.folder / "store")
-    with serving(settings) as url:
+    async with serving(settings) as stored:
+        url = stored.url
         assert url.startswith("nats://127.0.0.1:")
+        assert stored.copies == {}
         assert is_up(settings)
         async with reading.connected(url) as connection:
             log = MarketLog(connection, await reading.horizon(connection, SHARDS))
@@ -50,23 +59,102 @@ async def test_what_a_server_stored_is_read_by_one_of_our_own_which_ends_afterwa
     assert not is_up(settings)
 
 
-def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
+async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "jetstream").mkdir()
     settings = on(tmp_path)
     with (
         held(settings),
         pytest.raises(CannotAudit, match=r"already up on .*without --store the running one is audited"),
-        serving(settings),
     ):
-        raise AssertionError("it is up")
+        async with serving(settings):
+            raise AssertionError("it is up")
 
 
-def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CannotAudit, match="holds no streams of a NATS server"), serving(on(tmp_path)):
-        raise AssertionError("there are none")
+async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CannotAudit, match="holds no streams of a NATS server"):
+        async with serving(on(tmp_path)):
+            raise AssertionError("there are none")
 
 
-def test_the_store_of_a_cluster_is_told(tmp_path: Path) -> None:
-    (tmp_path / "nats-1" / "jetstream").mkdir(parents=True)
-    with pytest.raises(CannotAudit, match="is of a cluster of NATS servers"), serving(on(tmp_path)):
-        raise AssertionError("one server is not enough")
+@pytest.fixture
+async def stores(own_broker: Broker, tmp_path: Path) -> Path:
+    """A data folder with what three servers stored: the same, to the last byte. See `clustered`."""
+    await store_script(own_broker, busy())
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "AAA-r1")
+    await journal.put(own_broker.connection, RESERVATIONS, key, b"{}", ttl=1)
+    own_broker.server.kill()
+    for name in SERVERS:
+        shutil.copytree(own_broker.server.folder / "store", tmp_path / name)
+    return tmp_path
+
+
+def clustered(folder: Path) -> StackSettings:
+    """The settings of a stack on a folder, whose streams are declared as those of a cluster from now on."""
+    for meta in folder.glob("*/jetstream/$G/streams/*/meta.inf"):
+        declared = meta.read_text()
+        assert '"num_replicas":1,' in declared
+        meta.write_text(declared.replace('"num_replicas":1,', '"num_replicas":3,'))
+    return on(folder)
+
+
+async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
+    """Have one server store something that no other does."""
+    home = folder.parent / f"alone-{folder.name}"
+    home.mkdir()
+    (home / "store").symlink_to(folder)
+    server = NatsServer(home)
+    server.start()
+    async with reading.connected(server.url) as connection:
+        await journal.put(connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
+    server.kill()
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    """All that is stored."""
+    return {path: path.read_bytes() for path in folder.glob("nats-*/**/*") if path.is_file()}
+
+
+async def test_the_stores_of_a_cluster_are_read_from_copies_and_are_the_same(stores: Path) -> None:
+    settings = clustered(stores)
+    before = files(stores)
+    async with serving(settings) as stored:
+        assert list(stored.copies) == SERVERS
+        assert stored.url == stored.copies["nats-1"]
+        verdict = await copies.of_stores(stored.copies, [])
+    assert verdict.status is Status.PROVED, verdict
+    assert verdict.checked.startswith(f"{len(busy().messages) + 1} messages of ")
+    assert files(stores) == before
+
+
+async def test_what_one_server_alone_stored_differently_is_refuted(stores: Path) -> None:
+    """As if two servers had both led, and each taken a message of its own for the same sequence."""
+    last = max(at.sequence for at, _ in busy().messages if at.shard == 1)
+    for name in SERVERS:
+        await store_alone(stores / name, 1, b"[2]" if name == "nats-2" else b"[1]")
+    async with serving(clustered(stores)) as stored:
+        verdict = await copies.of_stores(stored.copies, [])
+    assert verdict.status is Status.REFUTED
+    (finding,) = verdict.findings
+    assert (finding.source, finding.sequence, finding.subject) == ("MARKET-1", last + 1, "fills.1.AAA")
+    assert finding.detail == "nats-2 holds another time, data than nats-1; nats-3 holds another time than nats-1"
+
+
+async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(stores: Path) -> None:
+    await store_alone(stores / "nats-2", 1, b"[]")
+    async with serving(clustered(stores)) as stored:
+        assert stored.url == stored.copies["nats-2"]
+        verdict = await copies.of_stores(stored.copies, ["nats-4"])
+    assert verdict.status is Status.NOT_CHECKABLE
+    last = max(at.sequence for at, _ in busy().messages if at.shard == 1)
+    assert verdict.remarks == [
+        "there is no store of nats-4",
+        f"MARKET-1: nats-1 ends at {last}, nats-3 ends at {last}, and the furthest at {last + 1}",
+    ]
+
+
+async def test_of_copies_none_of_which_holds_all_none_is_audited(stores: Path) -> None:
+    await store_alone(stores / "nats-1", 0, b"[]")
+    await store_alone(stores / "nats-2", 1, b"[]")
+    with pytest.raises(CannotAudit, match="none of nats-1, nats-2, nats-3 holds all that the others hold"):
+        async with serving(clustered(stores)):
+            raise AssertionError("one is not enough")

@@ -1,0 +1,217 @@
+"""What each server of a cluster holds, compared.
+
+Of servers that run, how much each says that it holds of every stream: one cannot choose whose copy is read. Of what
+stopped servers stored, every message of every copy, byte for byte.
+
+A server whose copy ends before the others' is behind: that is how a cluster works, and no contradiction. As it cannot
+be told how it goes on, the verdict then is "not checkable".
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field
+
+import aiohttp
+import msgspec
+
+from audit import reading
+from audit.findings import Findings, Status, Verdict
+from jet.tail import Message
+
+PATIENCE = 10.0
+"""Seconds within which running servers must be seen to hold the same."""
+
+POLL = 0.1
+
+ANSWER_TIMEOUT = 2.0
+
+
+class Held(msgspec.Struct, frozen=True, order=True):
+    """How much a server holds of a stream: what is stored is `messages` of `bytes` in all."""
+
+    last_seq: int
+    first_seq: int
+    messages: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.messages:,} messages of {self.bytes:,} bytes from {self.first_seq} to {self.last_seq}"
+
+
+class _Stream(msgspec.Struct):
+    name: str
+    state: Held
+
+
+class _Account(msgspec.Struct):
+    streams: list[_Stream] = msgspec.field(name="stream_detail", default_factory=list)
+
+
+class _JetStream(msgspec.Struct):
+    accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
+
+
+@dataclass(slots=True)
+class Seen:
+    """What servers said, at several times, that they hold of a stream: by server. Streams go on, so they are compared
+    by what all of them held at some time, each at its own.
+    """
+
+    servers: frozenset[str]
+    held: dict[str, set[Held]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def same(self) -> Held | None:
+        """The latest that all were seen to hold; None if there is nothing of that sort."""
+        common = set.intersection(*(self.held[server] for server in self.servers))
+        return max(common, default=None)
+
+    def judge(self, stream: str, found: Findings) -> str:
+        """Add what contradicts to `found`. Returns why nothing can be said; empty if something can."""
+        if self.same is not None:
+            return ""
+        if silent := [server for server in sorted(self.servers) if not self.held[server]]:
+            return f"{stream}: {', '.join(silent)} did not tell"
+        common = set.intersection(*({held.last_seq for held in self.held[server]} for server in self.servers))
+        if not common:
+            ends = {server: max(self.held[server]).last_seq for server in sorted(self.servers)}
+            return f"{stream}: {_behind(ends)}"
+        end = max(common)
+        told = [
+            f"{server} holds {max(held for held in self.held[server] if held.last_seq == end)}"
+            for server in sorted(self.servers)
+        ]
+        found.elsewhere(stream, "; ".join(told), sequence=end)
+        return ""
+
+
+async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) -> Verdict:
+    """Compare what running servers say that they hold. `monitors` is where each tells of itself, by name."""
+    servers = frozenset(monitors)
+    seen: dict[str, Seen] = defaultdict(lambda: Seen(servers))
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT)) as http:
+        while True:
+            answers = await asyncio.gather(*(_held_by(http, address) for address in monitors.values()))
+            for server, answer in zip(monitors, answers, strict=True):
+                for stream, held in answer.items():
+                    seen[stream].held[server].add(held)
+            if (seen and all(of.same for of in seen.values())) or loop.time() > give_up:
+                break
+            await asyncio.sleep(POLL)
+    found = Findings()
+    remarks = [seen[stream].judge(stream, found) for stream in sorted(seen)]
+    messages = sum(of.same.messages for of in seen.values() if of.same is not None)
+    told = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, as each counts them and their bytes"
+    return _verdict(found, remarks if seen else ["no server told anything"], told)
+
+
+async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Held]:
+    """What a server says that it holds, by stream; nothing if it does not answer."""
+    try:
+        async with http.get(f"{monitor}/jsz", params={"streams": "true"}) as response:
+            told = msgspec.json.decode(await response.read(), type=_JetStream)
+    except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError):
+        return {}
+    return {stream.name: stream.state for account in told.accounts for stream in account.streams}
+
+
+async def of_stores(copies: Mapping[str, str], missing: Collection[str]) -> Verdict:
+    """Compare all that stopped servers stored. `copies` serve that, by the name of the server; of those `missing`
+    there is no store.
+
+    Raises:
+        CannotAudit: a copy is silent.
+    """
+    found = Findings()
+    remarks = [f"there is no store of {server}" for server in sorted(missing)]
+    compared = 0
+    async with AsyncExitStack() as exits:
+        connections = {
+            server: await exits.enter_async_context(reading.connected(url)) for server, url in copies.items()
+        }
+        ends = {server: await reading.ends(connection) for server, connection in connections.items()}
+        streams = sorted({stream for own in ends.values() for stream in own})
+        for stream in streams:
+            own_ends = {server: ends[server].get(stream, 0) for server in copies}
+            async with AsyncExitStack() as readers:
+                messages = {
+                    server: await readers.enter_async_context(
+                        aclosing(reading.everything(connections[server], stream, end))
+                    )
+                    for server, end in own_ends.items()
+                }
+                compared += await compare(stream, messages, own_ends, found)
+            if len(set(own_ends.values())) > 1:
+                remarks.append(f"{stream}: {_behind(own_ends)}")
+    told = f"{compared:,} messages of {len(streams)} streams on {_list(copies)}, read in full, byte for byte"
+    return _verdict(found, remarks, told)
+
+
+async def compare(
+    stream: str, copies: Mapping[str, AsyncIterator[Message]], ends: Mapping[str, int], found: Findings
+) -> int:
+    """Compare copies of one stream, each in order of sequence and up to its end. Returns how many messages there are.
+
+    A copy that is behind may still hold what the others have replaced by something later, so what only a longer copy
+    lacks is no contradiction.
+    """
+    heads = {server: await anext(messages, None) for server, messages in copies.items()}
+    count = 0
+    while waiting := {server: head for server, head in heads.items() if head is not None}:
+        sequence = min(head.sequence for head in waiting.values())
+        holders = {server: head for server, head in waiting.items() if head.sequence == sequence}
+        count += 1
+        first, message = next(iter(holders.items()))
+        others = {
+            server: ", ".join(differing)
+            for server, other in holders.items()
+            if (differing := _differing(message, other))
+        }
+        furthest = max(ends[server] for server in holders)
+        lacking = [server for server in copies if server not in holders and sequence <= ends[server] <= furthest]
+        if others or lacking:
+            told = [f"{server} holds another {differing} than {first}" for server, differing in others.items()]
+            told += [f"{server} does not hold it, {_list(holders)} do" for server in lacking]
+            found.elsewhere(stream, "; ".join(told), sequence=sequence, subject=message.subject)
+        for server in holders:
+            heads[server] = await anext(copies[server], None)
+    return count
+
+
+def not_checkable(why: str) -> Verdict:
+    """The verdict where nothing can be compared."""
+    return _verdict(Findings(), [why], "nothing")
+
+
+def _differing(one: Message, other: Message) -> list[str]:
+    """In what two messages of one sequence differ."""
+    parts = ("subject", "time", "headers", "data")
+    return [part for part in parts if getattr(one, part) != getattr(other, part)]
+
+
+def _behind(ends: Mapping[str, int]) -> str:
+    furthest = max(ends.values())
+    late = [f"{server} ends at {end}" for server, end in ends.items() if end < furthest]
+    return f"{', '.join(late)}, and the furthest at {furthest}"
+
+
+def _verdict(found: Findings, remarks: list[str], checked: str) -> Verdict:
+    told = [remark for remark in remarks if remark]
+    status = Status.REFUTED if found.count else Status.NOT_CHECKABLE if told else Status.PROVED
+    return Verdict(
+        code="copy",
+        statement="Every server of the cluster holds the same messages.",
+        status=status,
+        checked=checked,
+        remarks=told,
+        findings=found.kept,
+        contradictions=found.count,
+    )
+
+
+def _list(servers: Collection[str]) -> str:
+    return ", ".join(sorted(servers))

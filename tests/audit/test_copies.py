@@ -1,0 +1,139 @@
+"""Copies compared: of streams as they are read, and of what running servers say."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+from msgspec.structs import replace
+
+from audit import copies
+from audit.copies import Held, Seen, compare
+from audit.findings import Findings, Status
+from jet.tail import Message
+from support.builders import NOW
+
+ONE = Message("fills.0.AAA", 1, NOW, b"[]", {"Nats-Msg-Id": "a"})
+TWO = Message("fills.0.AAA", 2, NOW, b"[2]")
+THREE = Message("fills.0.AAA", 3, NOW, b"[3]")
+
+CHANGES = {
+    "subject": Message("fills.0.BBB", 1, NOW, b"[]", {"Nats-Msg-Id": "a"}),
+    "time": Message("fills.0.AAA", 1, NOW + timedelta(microseconds=1), b"[]", {"Nats-Msg-Id": "a"}),
+    "headers": Message("fills.0.AAA", 1, NOW, b"[]", {"Nats-Msg-Id": "b"}),
+    "data": Message("fills.0.AAA", 1, NOW, b"[ ]", {"Nats-Msg-Id": "a"}),
+}
+
+
+async def stream(*messages: Message) -> AsyncIterator[Message]:
+    for message in messages:
+        yield message
+
+
+async def found_in(a: list[Message], b: list[Message], end_of_b: int | None = None) -> list[tuple[int, str]]:
+    found = Findings()
+    ends = {"a": a[-1].sequence, "b": b[-1].sequence if end_of_b is None else end_of_b}
+    await compare("MARKET-0", {"a": stream(*a), "b": stream(*b)}, ends, found)
+    return [(finding.sequence, finding.detail) for finding in found.kept]
+
+
+async def test_what_is_the_same_contradicts_nothing() -> None:
+    assert await found_in([ONE, TWO], [ONE, TWO]) == []
+
+
+@pytest.mark.parametrize("part", list(CHANGES))
+async def test_a_message_that_differs_is_named_with_what_differs(part: str) -> None:
+    assert await found_in([ONE, TWO], [CHANGES[part], TWO]) == [(1, f"b holds another {part} than a")]
+
+
+@pytest.mark.parametrize(("a", "b", "lacks"), [([1, 2, 3], [1, 3], "b"), ([1, 3], [1, 2, 3], "a")])
+async def test_a_message_that_one_lacks_is_named(a: list[int], b: list[int], lacks: str) -> None:
+    messages = {1: ONE, 2: TWO, 3: THREE}
+    other = "a" if lacks == "b" else "b"
+    found = await found_in([messages[number] for number in a], [messages[number] for number in b])
+    assert found == [(2, f"{lacks} does not hold it, {other} do")]
+
+
+async def test_a_copy_that_ends_earlier_lacks_nothing_after_its_end() -> None:
+    assert await found_in([ONE, TWO, THREE], [ONE]) == []
+
+
+async def test_what_a_copy_that_is_behind_has_not_forgotten_yet_contradicts_nothing() -> None:
+    """The newer copy has replaced it by something later, as a bucket does."""
+    assert await found_in([TWO, THREE], [ONE, TWO]) == []
+    assert await found_in([ONE, THREE], [TWO], end_of_b=2) == [(1, "b does not hold it, a do")]
+
+
+TEN = Held(last_seq=10, first_seq=1, messages=10, bytes=1000)
+NINE = Held(last_seq=9, first_seq=1, messages=9, bytes=900)
+
+
+def judged(*held: set[Held]) -> tuple[str, list[str]]:
+    found = Findings()
+    seen = Seen(frozenset("abc"[: len(held)]))
+    seen.held.update(zip("abc", held, strict=False))
+    return seen.judge("S", found), [finding.detail for finding in found.kept]
+
+
+def test_servers_that_held_the_same_at_whatever_time_agree() -> None:
+    assert judged({NINE, TEN}, {TEN}, {TEN, NINE}) == ("", [])
+
+
+def test_servers_that_hold_different_amounts_up_to_the_same_end_contradict_each_other() -> None:
+    why, found = judged({TEN}, {replace(TEN, bytes=1001)})
+    assert why == ""
+    assert found == ["a holds 10 messages of 1,000 bytes from 1 to 10; b holds 10 messages of 1,001 bytes from 1 to 10"]
+
+
+def test_a_server_that_is_behind_or_silent_cannot_be_judged() -> None:
+    assert judged({TEN}, {NINE}) == ("S: b ends at 9, and the furthest at 10", [])
+    assert judged({TEN}, set()) == ("S: b did not tell", [])
+
+
+@pytest.fixture
+async def monitors() -> AsyncIterator[tuple[dict[str, str], dict[str, Iterator[Held]]]]:
+    """Where two stand-ins for servers tell what they hold of a stream, and what they tell, call by call."""
+    told: dict[str, Iterator[Held]] = {}
+
+    async def jsz(request: web.Request) -> web.Response:
+        held = next(told[request.match_info["name"]])
+        state = {name: getattr(held, name) for name in held.__struct_fields__}
+        return web.json_response({"account_details": [{"stream_detail": [{"name": "S", "state": state}]}]})
+
+    app = web.Application()
+    app.router.add_get("/{name}/jsz", jsz)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    yield {name: f"http://127.0.0.1:{port}/{name}" for name in "ab"}, told
+    await runner.cleanup()
+
+
+def ever(held: Held) -> Iterator[Held]:
+    while True:
+        yield held
+
+
+async def test_running_servers_are_asked_until_they_have_held_the_same(
+    monitors: tuple[dict[str, str], dict[str, Iterator[Held]]],
+) -> None:
+    addresses, told = monitors
+    told["a"] = iter([NINE, TEN, TEN, TEN])
+    told["b"] = iter([replace(NINE, last_seq=8), replace(NINE, last_seq=8), TEN])
+    verdict = await copies.of_running(addresses)
+    assert verdict.status is Status.PROVED
+    assert verdict.checked.startswith("10 messages of 1 streams on a, b")
+
+
+async def test_running_servers_that_stay_different_are_refuted_and_absent_ones_are_told(
+    monitors: tuple[dict[str, str], dict[str, Iterator[Held]]],
+) -> None:
+    addresses, told = monitors
+    told["a"], told["b"] = ever(TEN), ever(replace(TEN, messages=9))
+    assert (await copies.of_running(addresses, patience=0.1)).status is Status.REFUTED
+    absent = addresses | {"b": "http://127.0.0.1:1"}
+    verdict = await copies.of_running(absent, patience=0.1)
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert verdict.remarks == ["S: b did not tell"]
