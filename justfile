@@ -52,6 +52,11 @@ load *ARGS:
 chaos *ARGS:
     @exec uv run python -m chaos "$@"
 
+# Measure how fast it is, each figure beside a reference: `just bench`, `just bench P1 P3`, `just bench --help`
+[no-exit-message]
+bench *ARGS:
+    @exec uv run python -m bench "$@"
+
 # Prove the invariants from what was recorded, or refute them: `just audit --help` lists the options
 [no-exit-message]
 audit *ARGS:

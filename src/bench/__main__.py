@@ -1,0 +1,136 @@
+"""The command line: all rows, or some of them."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from bench import machine, report
+from bench.figures import Row
+from bench.rows import BENCHMARKS, Benchmark
+from bench.stage import CouldNotMeasure
+from bench.trial import Skipped, Trial
+from runtime import logs
+
+MEASURED = 0
+COULD_NOT_MEASURE = 1
+BAD_OPTIONS = 2
+
+KEPT = Path("docs/benchmarks")
+"""Where a full run keeps its results."""
+
+IN_MEMORY = ("tmpfs", "ramfs")
+
+HELP = """Measure how fast Quotestream is.
+
+Every row starts the servers and services it needs, in a temporary folder and on free ports, and compares them with a
+reference that is measured in turn with them: what counts is the ratio. Leave the machine alone meanwhile.
+
+Exit code: 0 if everything was measured or visibly skipped, whatever the figures; 1 if something could not be measured;
+2 for options that make no sense.
+
+Rows:
+
+"""
+
+
+def command_line() -> App:
+    """The command."""
+    told = HELP + "\n\n".join(f"* {row.name}: {row.title}" for row in BENCHMARKS)
+    app = App(name="python -m bench", help=told, version_flags=[], result_action="return_value")
+
+    @app.default
+    def run(
+        *rows: Annotated[str, Parameter(help="Rows to measure, as in `P1 P3`. [default: all]")],
+        short: Annotated[
+            bool, Parameter(help="Measure for a moment only: it shows that the benchmarks work.", negative="")
+        ] = False,
+        json: Annotated[
+            Path | None,
+            Parameter(help=f"Folder for the results and their plots. [default: {KEPT} for a full run, else none]"),
+        ] = None,
+    ) -> int:
+        known = {row.name: row for row in BENCHMARKS}
+        if unknown := [name for name in rows if name.upper() not in known]:
+            print(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+            return BAD_OPTIONS
+        chosen = [known[name.upper()] for name in rows] or list(BENCHMARKS)
+        keep = json or (KEPT if not rows and not short else None)
+        return asyncio.run(_until_told(_all(chosen, short=short, keep=keep)))
+
+    return app
+
+
+async def _all(chosen: Sequence[Benchmark], *, short: bool, keep: Path | None) -> int:
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    found = []
+    for benchmark in chosen:
+        console.print(f"{benchmark.name} {benchmark.title}")
+        row = await _measured(benchmark, console, short=short)
+        found.append(row)
+        if keep is not None:
+            report.write(row, keep)
+    console.print(report.table(found))
+    return COULD_NOT_MEASURE if any(row.failed for row in found) else MEASURED
+
+
+async def _measured(benchmark: Benchmark, console: Console, *, short: bool) -> Row:
+    folder = Path(tempfile.mkdtemp(prefix="quotestream-bench-"))
+    started = time.monotonic()
+    row = Row(
+        name=benchmark.name,
+        title=benchmark.title,
+        reference=benchmark.reference,
+        short=short,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    try:
+        if (kind := machine.filesystem(folder)) in IN_MEMORY:
+            raise CouldNotMeasure(
+                f"{folder} is on {kind}, where a sync costs nothing: set TMPDIR to a folder on a disk"
+            )
+        row = msgspec.structs.replace(row, machine=machine.describe(folder))
+        figures = await benchmark.measure(Trial(folder, short=short, say=lambda line: console.print(f"  {line}")))
+    except Skipped as skipped:
+        return msgspec.structs.replace(row, skipped=str(skipped))
+    except CouldNotMeasure as error:
+        return msgspec.structs.replace(row, failed=str(error))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return msgspec.structs.replace(row, figures=figures, seconds=round(time.monotonic() - started, 1))
+
+
+async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        print("interrupted", file=sys.stderr)
+        return COULD_NOT_MEASURE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit code."""
+    logs.configure("bench", "error")
+    try:
+        return int(command_line()(arguments, exit_on_error=False) or 0)
+    except CycloptsError:  # it has told why
+        return BAD_OPTIONS
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())

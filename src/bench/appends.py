@@ -1,0 +1,58 @@
+"""The reference of every latency benchmark: compare-and-appends one after the other, each synced to the disk."""
+
+import time
+
+import msgspec
+
+from bench.noop import example
+from bench.stage import Stage
+from jet import api, journal
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+
+STREAM = "BENCH"
+
+
+class Appender:
+    """Appends to a stream of its own on a stage's NATS server, declared as a shard of the market log is."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._replicas = stage.settings.market.replicas
+        self._payload = msgspec.json.encode(example("reference").fills)
+        self._head = 0
+
+    async def prepare(self, connection: Connection) -> None:
+        """Make the stream."""
+        config = {
+            "name": STREAM,
+            "subjects": ["bench.*"],
+            "storage": "file",
+            "num_replicas": self._replicas,
+            "allow_direct": True,
+            "discard": "new",
+            "deny_delete": True,
+            "deny_purge": True,
+        }
+        await api.request(connection, f"STREAM.CREATE.{STREAM}", config, dict, timeout=5.0)
+
+    async def milliseconds(self, connection: Connection, seconds: float, chain: int = 1) -> list[float]:
+        """How long `chain` appends in a row take, sorted, over so many seconds."""
+        found: list[float] = []
+        until = time.monotonic() + seconds
+        while (started := time.perf_counter()) and time.monotonic() < until:
+            for _ in range(chain):
+                await self._append(connection)
+            found.append((time.perf_counter() - started) * 1000)
+        return sorted(found)
+
+    async def _append(self, connection: Connection) -> None:
+        outcome = await journal.append(
+            connection,
+            STREAM,
+            "bench.one",
+            self._payload,
+            msg_id=f"bench-{self._head}",
+            compare=Compare(self._head, "bench.one"),
+        )
+        assert isinstance(outcome, Appended)  # noqa: S101 # nobody else writes there
+        self._head = outcome.sequence

@@ -1,0 +1,68 @@
+"""The reference of every order benchmark: a typed POST that does nothing, as Litestar serves it.
+
+The same app and server settings as the exchange's, the same messages in and out; only the work is missing.
+`python -m bench.noop`, with the exchange's settings.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from litestar import post
+from litestar.params import JSONBody
+
+from runtime import logs
+from runtime.app import create_app
+from runtime.health import Health
+from runtime.serve import run, serve
+from runtime.settings import Port, ServiceSettings, load
+from wire.messages import Fill, Order, OrderResult
+
+
+class _Settings(ServiceSettings, frozen=True, kw_only=True):
+    port: Port = 8001
+
+
+_FILL = Fill(
+    fill_id="AAAA-f123456",
+    order_id="bench-0-000000001",
+    symbol="AAAA",
+    side="buy",
+    quantity=1,
+    price=Decimal("100.05"),
+    quote_id="AAAA-v0-a1",
+    created_at=datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC),
+)
+
+
+def example(order_id: str) -> OrderResult:
+    """An answer as an exchange would give it."""
+    return OrderResult(
+        order_id=order_id, symbol="AAAA", status="filled", filled_quantity=1, leaves_quantity=0, fills=[_FILL]
+    )
+
+
+@post("/orders", status_code=200)
+async def post_order(data: JSONBody[Order]) -> OrderResult:
+    """Answer as if it had been filled."""
+    return example(data.order_id)
+
+
+async def main() -> None:
+    """Run until told to stop."""
+    settings = load(_Settings, "exchange")
+    logs.configure("noop", settings.stack.log_level)
+    app = create_app(title="No-op", description="Answers orders.", health=Health("noop"), routes=[post_order])
+    await serve(app, settings, _for_ever, _nothing)
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+async def _nothing() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    run(main)

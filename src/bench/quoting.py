@@ -1,0 +1,56 @@
+"""Quotes as a maker would put them: reserved at exposure, then put at the exchange, over HTTP."""
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from bench.stage import LIMIT, CouldNotMeasure, Stage
+from loadgen.http import Address, Client
+from wire import ids
+from wire.messages import QuoteRequest, ReservationAnswer, ReservationRequest
+
+PARALLEL = 16
+BID, ASK = Decimal("99.95"), Decimal("100.05")
+
+
+async def quote(stage: Stage, attempt: int, symbols: Sequence[str], size: int | None = None) -> None:
+    """Make a fresh quote active in each symbol: of `size` lots on each side, or of an equal share of the limit.
+
+    Raises:
+        CouldNotMeasure: one of them was refused.
+    """
+    lots = size or LIMIT // len(stage.symbols)
+    left = iter(symbols)
+    exposure, exchange = Address(stage.url("exposure")), Address(stage.url("exchange"))
+    async with Client(exposure, PARALLEL) as reserving, Client(exchange, PARALLEL) as putting:
+
+        async def work() -> None:
+            for symbol in left:
+                quote_id = ids.quote_id(symbol, 0, attempt)
+                ask = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=lots, ask_quantity=lots)
+                answer = await reserving.exchange(exposure.request("POST", "/reservations", msgspec.json.encode(ask)))
+                if answer.status != 201:
+                    raise CouldNotMeasure(f"no reservation: {answer.body!r}")
+                given = msgspec.json.decode(answer.body, type=ReservationAnswer)
+                if given.outcome != "granted" or given.reservation is None:
+                    raise CouldNotMeasure(f"no reservation: {answer.body!r}")
+                put = QuoteRequest(
+                    quote_id=quote_id,
+                    reservation_id=given.reservation.reservation_id,
+                    position_version=0,
+                    attempt=attempt,
+                    bid_price=BID,
+                    bid_quantity=lots,
+                    ask_price=ASK,
+                    ask_quantity=lots,
+                )
+                body = msgspec.json.encode(put)
+                answer = await putting.exchange(exchange.request("PUT", f"/quotes/{symbol}", body))
+                if answer.status != 200:
+                    raise CouldNotMeasure(f"no quote: {answer.body!r}")
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(PARALLEL, len(symbols))):
+                group.create_task(work())

@@ -1,0 +1,88 @@
+"""One trial: what a row is given to measure with."""
+
+import asyncio
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.generator import Job, Load
+from bench.stage import CouldNotMeasure, Stage
+from stack import family
+
+
+class Skipped(Exception):  # noqa: N818 # says what is so
+    """A row cannot be measured here, though nothing is wrong; the message says what is missing."""
+
+
+class Trial:
+    """One row's measuring.
+
+    Attributes:
+        short: measure for a moment only.
+        folder: for everything it writes.
+    """
+
+    def __init__(self, folder: Path, *, short: bool, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.short = short
+        self.say = say
+
+    def repeats(self, full: int) -> int:
+        """How often to measure."""
+        return 1 if self.short else full
+
+    def seconds(self, full: float) -> float:
+        """How long to measure each time."""
+        return min(full, 0.5) if self.short else full
+
+    async def load(
+        self, stage: Stage, url: str, symbols: list[str], connections: int, seconds: float, rate: float | None = None
+    ) -> "Measured":
+        """Have a generator send orders.
+
+        Raises:
+            CouldNotMeasure: it failed, or an order was not answered as filled.
+        """
+        job = Job(
+            url=url,
+            prefix=f"b{secrets.token_hex(4)}",
+            symbols=symbols,
+            connections=connections,
+            seconds=seconds,
+            rate=rate,
+            warm_up=0.2 if self.short else 0.5,
+        )
+        stage.check()
+        before = stage.processor_seconds()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bench.generator",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=family.die_with_parent,
+        )
+        output, errors = await process.communicate(msgspec.json.encode(job))
+        if process.returncode:
+            raise CouldNotMeasure(f"the generator failed: {errors.decode(errors='replace')[-2000:]}")
+        stage.check()
+        after = stage.processor_seconds()
+        load = msgspec.json.decode(output, type=Load)
+        if load.refused:
+            raise CouldNotMeasure(f"{load.refused} of {load.sent} orders were not filled, such as {load.example}")
+        spent = {name: (after[name] - before[name]) * 1e6 / load.sent for name in before}
+        return Measured(load, {"generator": load.processor, **spent})
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one generator found, and each process's processor time meanwhile, in microseconds an order."""
+
+    load: Load
+    processor: dict[str, float]
