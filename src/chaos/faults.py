@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import msgspec
+
+from chaos.cluster import Cluster
 from chaos.disk import Disk
+from chaos.network import Network
 from chaos.recovery import Recoveries
 from chaos.schedule import Fault
 from chaos.system import System, gone
@@ -19,7 +24,18 @@ PID_PATIENCE = 3.0
 STOPPING = 8.0
 """Seconds a process may take to end after a signal: longer than its supervisor lets it."""
 
-_SIGNALS = {"kill": signal.SIGKILL, "restart": signal.SIGTERM}
+ELECTION = 12.0
+"""Seconds to wait for a stream to have a leader before its leader's fault is given up."""
+
+REBUILD_TIMEOUT = 60.0
+"""Seconds within which all servers of a cluster must hold everything: before a store is lost, and after."""
+
+_SIGNALS = {
+    "kill": signal.SIGKILL,
+    "leader-kill": signal.SIGKILL,
+    "cluster-kill": signal.SIGKILL,
+    "restart": signal.SIGTERM,
+}
 
 
 class Faults:
@@ -28,19 +44,32 @@ class Faults:
     Attributes:
         done: faults carried out, by (kind, target).
         missed: faults whose process was not there to be hurt, by (kind, target).
+        rebuilt: seconds after which the servers of a cluster held the same again, for every store that was lost.
+        findings: what did not come back.
     """
 
     def __init__(
-        self, system: System, disk: Disk | None, recoveries: Recoveries, tell: Callable[[str, str], None]
+        self,
+        system: System,
+        recoveries: Recoveries,
+        tell: Callable[[str, str], None],
+        *,
+        disk: Disk | None = None,
+        cluster: Cluster | None = None,
+        network: Network | None = None,
     ) -> None:
         self._system = system
         self._disk = disk
+        self._cluster = cluster
+        self._network = network
         self._recoveries = recoveries
         self._tell = tell
         self._paused: dict[str, int] = {}
         self._late = 0.0
         self.done: Counter[tuple[str, str]] = Counter()
         self.missed: Counter[tuple[str, str]] = Counter()
+        self.rebuilt: list[float] = []
+        self.findings: list[str] = []
 
     async def run(self, schedule: Sequence[Fault]) -> None:
         """Begin each fault when it is due, and return when all have ended.
@@ -51,31 +80,39 @@ class Faults:
         async with asyncio.TaskGroup() as group:
             for fault in schedule:
                 await asyncio.sleep(max(0.0, started + fault.at + self._late - time.monotonic()))
-                if fault.kind in ("outage", "disk-full"):
+                if fault.kind in ("outage", "disk-full", "store-lost"):
                     await self._alone(fault)
                     self._late = max(self._late, time.monotonic() - started - fault.ends)
                 else:
                     group.create_task(self._one(fault))
 
     def resume_all(self) -> None:
-        """End every pause. Waits for nothing, so that it can be the last thing that is done."""
+        """End every pause and partition. Waits for nothing, so that it can be the last thing that is done."""
+        if self._network is not None:
+            self._network.join()
         for target, pid in list(self._paused.items()):
             self._signal(pid, signal.SIGCONT)
             del self._paused[target]
 
     async def _one(self, fault: Fault) -> None:
+        stream = fault.target
+        if fault.kind in ("leader-kill", "leader-pause"):
+            leader = await self._leader(stream)
+            fault = msgspec.structs.replace(fault, target=leader or stream)
         pid = await self._pid(fault.target)
         if pid is None:
             self._miss(fault)
             return
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
-        if fault.kind == "pause":
-            self._tell(fault.target, f"paused for {fault.lasts:g} s")
-            await self._pause(fault, pid)
+        leading = f", which led {stream}," if stream != fault.target else ""
+        if fault.kind in ("pause", "leader-pause", "partition"):
+            done = "cut off from the other servers" if fault.kind == "partition" else f"paused{leading}"
+            self._tell(fault.target, f"{done} for {fault.lasts:g} s")
+            await (self._cut_off(fault, pid) if fault.kind == "partition" else self._pause(fault, pid))
             self._recoveries.end(recovery, time.monotonic())
             return
-        self._tell(fault.target, "killed" if fault.kind == "kill" else "restarted")
+        self._tell(fault.target, "restarted" if fault.kind == "restart" else f"killed{leading.removesuffix(',')}")
         ended = time.monotonic()
         self._signal(pid, _SIGNALS[fault.kind])
         await gone(pid, STOPPING)
@@ -90,7 +127,24 @@ class Faults:
             self._paused.pop(fault.target, None)
             self._signal(pid, signal.SIGCONT)
 
+    async def _cut_off(self, fault: Fault, pid: int) -> None:
+        if self._network is None:
+            raise RuntimeError("there is no network to part")
+        self._network.cut_off(fault.target, pid)
+        try:
+            await asyncio.sleep(fault.lasts)
+        finally:
+            self._network.join()
+
+    async def _leader(self, stream: str) -> str | None:
+        if self._cluster is None:
+            raise RuntimeError("there is no cluster")
+        return await self._cluster.leader(stream, ELECTION)
+
     async def _alone(self, fault: Fault) -> None:
+        if fault.kind == "store-lost":
+            await self._lose_store(fault)
+            return
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
         if fault.kind == "outage":
@@ -126,6 +180,38 @@ class Faults:
             if pid := await self._pid(target):
                 self._signal(pid, signal.SIGTERM)
                 await gone(pid, STOPPING)
+
+    async def _lose_store(self, fault: Fault) -> None:
+        """Take from a server all that it stored, and wait until it has that again from the others.
+
+        Only while all servers hold everything: what two of three have lost would be lost.
+        """
+        if self._cluster is None:
+            raise RuntimeError("there is no cluster")
+        missing = await self._cluster.until_whole(REBUILD_TIMEOUT)
+        pid = await self._pid(fault.target)
+        if missing or pid is None:
+            self.findings += [f"before {fault.target} could lose its store: {why}" for why in missing]
+            self._miss(fault)
+            return
+        recovery = self._recoveries.begin(fault, time.monotonic())
+        self.done[fault.kind, fault.target] += 1
+        self._tell(fault.target, "killed, and all that it stored is gone")
+        self._signal(pid, signal.SIGSTOP)  # so that it does not notice, and is not started before it is gone
+        try:
+            await asyncio.to_thread(shutil.rmtree, self._system.store_of(fault.target))
+        finally:
+            began = time.monotonic()
+            self._signal(pid, signal.SIGKILL)
+        await gone(pid, STOPPING)
+        self._recoveries.end(recovery, began, time.monotonic())
+        missing = await self._cluster.until_whole(REBUILD_TIMEOUT)
+        if missing:
+            why = "; ".join(missing)
+            self.findings.append(f"{fault.target} was not rebuilt within {REBUILD_TIMEOUT:g} s: {why}")
+        else:
+            self.rebuilt.append(round(time.monotonic() - began, 2))
+            self._tell(fault.target, f"holds everything again after {self.rebuilt[-1]:.1f} s")
 
     async def _pid(self, target: str) -> int | None:
         deadline = time.monotonic() + PID_PATIENCE

@@ -47,6 +47,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         fills: fills in the market log.
         recovery: by target.
         healed_s: seconds after the last fault until all was ready and every symbol quoted.
+        rebuilt_s: seconds after which a server that had lost its store held everything again, for each time.
+        copies: of a cluster, whether all servers hold the same: as they ran, and as they had stored it.
         samples: looks at the limit.
         most_sampled: the most lots a service said were in use on one side.
         most_shown: the most lots that were active on one side at any instant, by the market log.
@@ -69,6 +71,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     fills: int
     recovery: list[TargetRecovery]
     healed_s: float | None
+    rebuilt_s: list[float]
+    copies: dict[str, str]
     samples: int
     most_sampled: int
     most_shown: int
@@ -111,6 +115,8 @@ def text(report: Report) -> str:
     if report.log_errors:
         rows = [("errors logged", "")] + [(event, str(count)) for event, count in sorted(report.log_errors.items())]
         blocks.append(columns(rows))
+    if report.copies:
+        blocks.append("\n".join(f"copies, {when}: {told}" for when, told in report.copies.items()))
     if report.audit:
         blocks.append(report.audit)
     blocks += [_listed(name, found) for name, found in _findings(report).items() if found]
@@ -144,7 +150,10 @@ def _recovery(report: Report) -> str:
         figures_ = (found.ready.median, found.ready.worst, found.trading.median, found.trading.worst)
         rows.append((found.target, *(_seconds(value) for value in figures_), _seconds(max(disturbed, default=None))))
     healed = "never" if report.healed_s is None else f"{report.healed_s:.1f} s"
-    return f"{columns(rows)}\nhealed after the last fault: {healed}"
+    lines = [columns(rows), f"healed after the last fault: {healed}"]
+    if report.rebuilt_s:
+        lines.append(f"lost stores rebuilt after: {', '.join(f'{seconds:.1f} s' for seconds in report.rebuilt_s)}")
+    return "\n".join(lines)
 
 
 def _orders(report: Report) -> str:

@@ -16,18 +16,22 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from audit.findings import Status, Verdict
 from chaos import proof, report
 from chaos.clients import told
+from chaos.cluster import Cluster
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
 from chaos.load import Load, Probe
 from chaos.logs import market_log
+from chaos.network import Network, NoNetwork
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import EVERYTHING, Fault, Kind, schedule
 from chaos.system import LIMIT, NotStarted, System
 from loadgen.history import History, read
 from loadgen.plan import Plan
+from wire import subjects
 from wire.messages import Position, Quote
 
 START_TIMEOUT = 60.0
@@ -50,6 +54,14 @@ LOAD_AFTER = 3.0
 
 POLL = 0.05
 
+
+class _Verdicts(msgspec.Struct):
+    """Of an audit's report; the last one is on the copies, if there are any."""
+
+    verdicts: list[Verdict]
+
+
+_verdicts = msgspec.json.Decoder(_Verdicts).decode
 _quotes = msgspec.json.Decoder(list[Quote]).decode
 _positions = msgspec.json.Decoder(list[Position]).decode
 
@@ -85,12 +97,19 @@ class Run:
         self._kinds = options.kinds
         self._skipped: dict[str, str] = {}
         self._disk = self._mounted()
+        is_cluster = int(options.settings.get("STACK_NATS_SERVERS", 1)) > 1
+        has_network = is_cluster and self._entered()
         self._system = System(folder, **options.settings)
+        self._cluster = self._servers() if is_cluster else None
+        self._network = Network(self._system.cluster_ports) if has_network else None
         self._recoveries = Recoveries()
-        self._faults = Faults(self._system, self._disk, self._recoveries, say)
+        self._faults = Faults(
+            self._system, self._recoveries, say, disk=self._disk, cluster=self._cluster, network=self._network
+        )
         self._findings = proof.Findings()
         self._started = time.monotonic()
         self._healed: float | None = None
+        self._copies: dict[str, str] = {}
 
     def _mounted(self) -> Disk | None:
         if "disk-full" not in self._kinds:
@@ -99,10 +118,31 @@ class Run:
         try:
             disk.mount()
         except NoDisk as why:
-            self._skipped["disk-full"] = str(why)
-            self._kinds = tuple(kind for kind in self._kinds if kind != "disk-full")
+            self._skip("disk-full", str(why))
             return None
         return disk
+
+    def _entered(self) -> bool:
+        """Whether the run is in a network of its own from now on."""
+        if "partition" not in self._kinds:
+            return False
+        try:
+            Network.enter()
+        except NoNetwork as why:
+            self._skip("partition", str(why))
+            return False
+        return True
+
+    def _skip(self, kind: Kind, why: str) -> None:
+        self._skipped[kind] = why
+        self._kinds = tuple(other for other in self._kinds if other != kind)
+
+    def _servers(self) -> Cluster:
+        settings = self._system.settings
+        streams = [subjects.market_stream(shard) for shard in range(settings.market.shards)]
+        buckets = (subjects.RESERVATIONS_BUCKET, subjects.QUOTES_BUCKET)
+        streams += [subjects.POSITIONS_STREAM, *(subjects.bucket_stream(bucket) for bucket in buckets)]
+        return Cluster(settings.stack.url, self._system.monitors, streams)
 
     async def run(self) -> report.Report:
         """Do it all; leaves nothing running.
@@ -118,17 +158,22 @@ class Run:
             return done
         finally:
             self._faults.resume_all()
-            code = await asyncio.shield(self._system.stop())
-            say("", f"everything is stopped (code {code})")
+            await asyncio.shield(self._stop())
             if self._disk is not None:
                 if not clean:
                     shutil.copytree(self._folder / "data", self._folder / "data-kept", ignore=_no_sockets)
                 self._disk.unmount()
 
+    async def _stop(self) -> None:
+        if self._system.started:
+            code = await self._system.stop()
+            say("", f"everything is stopped (code {code})")
+
     async def _run(self) -> report.Report:
         options, system = self._options, self._system
         targets = [target for target in system.targets if not options.targets or target in options.targets]
-        faults = schedule(options.seed, options.minutes * 60, targets, self._kinds)
+        streams = self._cluster.streams if self._cluster else ()
+        faults = schedule(options.seed, options.minutes * 60, targets, self._kinds, streams)
         history_file = self._folder / "history.jsonl"
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as self._http:
             await self._until_started()
@@ -146,7 +191,12 @@ class Run:
                 self._prove(orders, log, await self._caught_up(log))
         samples = sampler.samples
         self._findings.refuted += samples.over
-        audit, audit_refuted = await self._audit(history_file)
+        audit, audit_refuted = await self._audit("running", history_file)
+        log_errors = self._log_errors()
+        if self._cluster is not None and not audit_refuted:
+            await self._stop()
+            audit, audit_refuted = await self._audit("stopped", history_file, "--store", str(system.settings.data))
+        self._findings.refuted += self._faults.findings
         return report.Report(
             verdict=report.verdict(self._findings, audit_refuted),
             command=options.command,
@@ -159,6 +209,8 @@ class Run:
             fills=sum(len(entry.content) for entry in log if isinstance(entry.content, list)),
             recovery=report.by_target(self._recoveries.all),
             healed_s=self._healed,
+            rebuilt_s=self._faults.rebuilt,
+            copies=self._copies,
             samples=samples.taken,
             most_sampled=samples.most,
             most_shown=self._findings.most,
@@ -167,7 +219,7 @@ class Run:
             unknown=self._findings.unknown,
             refuted=self._findings.refuted,
             audit=audit,
-            log_errors=self._log_errors(),
+            log_errors=log_errors,
         )
 
     # --- breaking ---------------------------------------------------------------------------------------------------
@@ -313,8 +365,8 @@ class Run:
                 ours: list[str] = getattr(self._findings, name)
                 ours += [finding for finding in getattr(found, name) if finding not in ours]
 
-    async def _audit(self, history: Path) -> tuple[str, bool]:
-        """Have the whole system audited while it runs. What was said, and whether anything was refuted."""
+    async def _audit(self, when: str, history: Path, *more: str) -> tuple[str, bool]:
+        """Have the whole system audited. What was said, and whether anything was refuted."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -322,6 +374,7 @@ class Run:
             "--json",
             "--history",
             str(history),
+            *more,
             env=self._system.environ,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -332,11 +385,19 @@ class Run:
         except TimeoutError:
             process.kill()
             await process.wait()
-            return "audit: not done in time", True
-        (self._folder / "audit.json").write_bytes(out)
+            return f"audit, {when}: not done in time", True
+        (self._folder / f"audit-{when}.json").write_bytes(out)
         if process.returncode == 0:
+            if self._cluster is not None:
+                self._compared(when, _verdicts(out).verdicts[-1])
             return "audit: clean", False
-        return f"audit: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
+        return f"audit, {when}: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
+
+    def _compared(self, when: str, copies: Verdict) -> None:
+        """Take note of what the audit says of the servers' copies, which must be the same now."""
+        self._copies[when] = f"{copies.status}: {copies.checked}"
+        if copies.status is not Status.PROVED:
+            self._findings.refuted += [f"copies, {when}: {remark}" for remark in copies.remarks]
 
     def _log_errors(self) -> dict[str, int]:
         """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""

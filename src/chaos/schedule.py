@@ -6,7 +6,8 @@ run meets every kind on every target before it meets one of them again.
 
 Ordering rules:
 - Faults are sorted by when they begin, and every one of them ends within the duration.
-- A target has one fault at a time. An outage and a full disk have the whole system to themselves.
+- A target has one fault at a time. An outage, a full disk and a lost store have the whole system to themselves, and
+  what is done to a cluster of NATS servers comes alone.
 """
 
 import math
@@ -16,11 +17,28 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
-Kind = Literal["kill", "pause", "restart", "outage", "disk-full"]
+Kind = Literal[
+    "kill",
+    "pause",
+    "restart",
+    "outage",
+    "disk-full",
+    "leader-kill",
+    "leader-pause",
+    "cluster-kill",
+    "store-lost",
+    "partition",
+]
 """kill: SIGKILL. pause: SIGSTOP, and SIGCONT later. restart: SIGTERM. outage: an orderly stop and start of everything.
-disk-full: nothing more can be written to the data folder."""
+disk-full: nothing more can be written to the data folder.
+
+Of a cluster of NATS servers only: leader-kill and leader-pause: the same, of the server that leads a stream just then.
+cluster-kill: SIGKILL of every server at once. store-lost: a server dies, and all it stored is gone. partition: a server
+is cut off from the others, and not from its clients."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
 
 EVERYTHING = "everything"
 """The target of an outage and of a full disk."""
@@ -33,11 +51,16 @@ LONGEST_PAUSE = 40.0
 
 _OUTAGE = (6.0, 10.0)
 _DISK_FULL = (4.0, 8.0)
+_LARGE: tuple[Kind, ...] = ("cluster-kill", "store-lost", "partition")
+
+SHORTEST_PARTITION = 3.0
+"""Seconds: some end before the servers notice, after 4 to 6 s; most do not."""
+
 _HARDLY = (0.1, 1.5)
 _ENOUGH = (2.5, 6.0)
 _ENOUGH_FOR_ALL = (8.0, 12.0)
 
-Shape = Literal["single", "several", "all-killed", "outage", "disk-full"]
+Shape = Literal["single", "several", "all-killed", "outage", "disk-full", "cluster"]
 
 T = TypeVar("T")
 
@@ -48,7 +71,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: when it begins.
         kind: what is done.
-        target: the process it is done to, or `EVERYTHING`.
+        target: the process it is done to, or `EVERYTHING`; of a leader's fault the stream.
         lasts: how long; 0 for what is over as soon as it is done.
     """
 
@@ -64,7 +87,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def schedule(
-    seed: int, duration: float, targets: Sequence[str], kinds: Sequence[Kind] = ("kill", "pause", "restart", "outage")
+    seed: int,
+    duration: float,
+    targets: Sequence[str],
+    kinds: Sequence[Kind] = ("kill", "pause", "restart", "outage"),
+    streams: Sequence[str] = (),
 ) -> list[Fault]:
     """The faults of a run.
 
@@ -73,9 +100,10 @@ def schedule(
         duration: seconds within which all of them end.
         targets: the processes to choose from.
         kinds: the kinds of faults to choose from.
+        streams: those of a cluster of NATS servers, whose leaders are hurt; without any there is no cluster.
     """
     draw = random.Random(f"chaos-{seed}")
-    episodes = _episodes(draw, duration, targets, kinds)
+    episodes = _episodes(draw, duration, targets, kinds, streams)
     found: list[Fault] = []
     at = QUIET
     while episode := next(episodes, None):
@@ -84,17 +112,18 @@ def schedule(
         if end > duration:
             break
         found += begun
-        enough = _ENOUGH_FOR_ALL if any(fault.target == EVERYTHING for fault in begun) else _ENOUGH
+        is_large = any(fault.target == EVERYTHING or fault.kind in _LARGE for fault in begun)
+        enough = _ENOUGH_FOR_ALL if is_large else _ENOUGH
         at = end + draw.uniform(*(_HARDLY if draw.random() < 0.25 else enough))
     return sorted(found, key=lambda fault: (fault.at, fault.target))
 
 
 def _episodes(
-    draw: random.Random, duration: float, targets: Sequence[str], kinds: Sequence[Kind]
+    draw: random.Random, duration: float, targets: Sequence[str], kinds: Sequence[Kind], streams: Sequence[str]
 ) -> Iterator[list[Fault]]:
     """Episodes without end, each beginning at 0."""
     singles: list[tuple[Kind, str]] = [
-        (kind, target) for kind in kinds for target in targets if kind not in ("outage", "disk-full")
+        (kind, target) for kind in kinds for target in targets if kind not in ("outage", "disk-full", *CLUSTER_KINDS)
     ]
     shapes: list[Shape] = []
     if singles:
@@ -105,10 +134,15 @@ def _episodes(
         shapes += ["outage"]
     if "disk-full" in kinds:
         shapes += ["disk-full"]
+    servers = [target for target in targets if target.startswith("nats-")]
+    of_cluster = [kind for kind in CLUSTER_KINDS if kind in kinds and streams and servers]
+    shapes += ["cluster"] * len(of_cluster)
     if not shapes:
         return
     shape_deck = _deck(draw, shapes)
     single_deck = _deck(draw, singles)
+    cluster_deck = _deck(draw, of_cluster)
+    stream_deck, server_deck = _deck(draw, streams), _deck(draw, servers)
     longest = min(LONGEST_PAUSE, max(2 * SHORTEST_PAUSE, duration / 6))
     for shape in shape_deck:
         match shape:
@@ -122,13 +156,25 @@ def _episodes(
                 yield [Fault(at=0, kind="outage", target=EVERYTHING, lasts=_drawn(draw, *_OUTAGE))]
             case "disk-full":
                 yield [Fault(at=0, kind="disk-full", target=EVERYTHING, lasts=_drawn(draw, *_DISK_FULL))]
+            case "cluster":
+                match next(cluster_deck):
+                    case "leader-kill":
+                        yield [Fault(at=0, kind="leader-kill", target=next(stream_deck))]
+                    case "leader-pause":
+                        lasts = _evenly(draw, SHORTEST_PAUSE, longest)
+                        yield [Fault(at=0, kind="leader-pause", target=next(stream_deck), lasts=lasts)]
+                    case "partition":
+                        lasts = _evenly(draw, min(SHORTEST_PARTITION, longest), longest)
+                        yield [Fault(at=0, kind="partition", target=next(server_deck), lasts=lasts)]
+                    case "store-lost":
+                        yield [Fault(at=0, kind="store-lost", target=next(server_deck))]
+                    case _:
+                        yield [Fault(at=0, kind="cluster-kill", target=server) for server in servers]
 
 
 def _single(draw: random.Random, kind: Kind, target: str, longest: float, at: float = 0.0) -> Fault:
-    """A fault of one process. A pause's length is drawn evenly over its magnitudes."""
-    lasts = 0.0
-    if kind == "pause":
-        lasts = round(math.exp(draw.uniform(math.log(SHORTEST_PAUSE), math.log(longest))), 2)
+    """A fault of one process."""
+    lasts = _evenly(draw, SHORTEST_PAUSE, longest) if kind == "pause" else 0.0
     return Fault(at=at, kind=kind, target=target, lasts=lasts)
 
 
@@ -148,6 +194,11 @@ def _deck(draw: random.Random, cards: Sequence[T]) -> Iterator[T]:
     """The cards in a random order, then again in another one, and so on."""
     while cards:
         yield from draw.sample(cards, len(cards))
+
+
+def _evenly(draw: random.Random, shortest: float, longest: float) -> float:
+    """A length of time, drawn evenly over its magnitudes."""
+    return round(math.exp(draw.uniform(math.log(shortest), math.log(longest))), 2)
 
 
 def _drawn(draw: random.Random, least: float, most: float) -> float:

@@ -15,7 +15,7 @@ from stack import family
 from stack.control import Control, NotRunning
 from stack.instances import PORT_STEP
 from stack.programs import Program, programs
-from stack.settings import StackSettings, read
+from stack.settings import STORE, StackSettings, read
 
 QUOTE_TTL = 3.0
 """Seconds a quote lives: short, so that many pauses outlast it."""
@@ -102,6 +102,22 @@ class System:
         """Where the instances of a service listen."""
         return [program.address for program in self.plan if program.name.partition("-")[0] == service]
 
+    @property
+    def monitors(self) -> dict[str, str]:
+        """Where each NATS server tells of itself, by name."""
+        return {server.name: f"http://127.0.0.1:{server.monitor_port}" for server in self.settings.nats_servers}
+
+    @property
+    def cluster_ports(self) -> dict[str, int]:
+        """Where the NATS servers of a cluster listen for each other, by name; empty if there is one alone."""
+        return {
+            server.name: server.cluster_port for server in self.settings.nats_servers if server.cluster_port is not None
+        }
+
+    def store_of(self, name: str) -> Path:
+        """The folder in which a NATS server has all that it stores."""
+        return next(server.folder for server in self.settings.nats_servers if server.name == name) / STORE
+
     async def start(self) -> None:
         """Start everything; whether it gets ready is for others to see."""
         with (self.folder / "up.log").open("ab") as log:
@@ -132,6 +148,11 @@ class System:
             process.kill()
             await process.wait()
             return -signal.SIGKILL
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
 
     @property
     def ended(self) -> bool:

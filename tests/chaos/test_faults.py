@@ -41,7 +41,7 @@ async def system() -> AsyncIterator[OneProcess]:
 
 
 def faults_of(system: OneProcess) -> Faults:
-    return Faults(cast("System", system), None, Recoveries(), lambda _name, _message: None)
+    return Faults(cast("System", system), Recoveries(), lambda _name, _message: None)
 
 
 async def test_a_pause_ends_when_it_should(system: OneProcess) -> None:

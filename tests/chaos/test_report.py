@@ -21,6 +21,8 @@ def report(**changes: object) -> Report:
         "fills": 10,
         "recovery": [],
         "healed_s": 1.5,
+        "rebuilt_s": [],
+        "copies": {},
         "samples": 100,
         "most_sampled": 90,
         "most_shown": 95,
@@ -57,6 +59,13 @@ def test_what_could_not_be_done_is_said() -> None:
     )
     assert "skipped: disk-full: only root can mount a file system" in told
     assert "missed: 1 kill of ui" in told
+
+
+def test_of_a_cluster_it_says_whether_all_servers_hold_the_same_and_how_soon_a_lost_store_was_back() -> None:
+    told = text(report(copies={"stopped": "proved: 10 messages"}, rebuilt_s=[3.14, 4.0]))
+    assert "copies, stopped: proved: 10 messages" in told
+    assert "lost stores rebuilt after: 3.1 s, 4.0 s" in told
+    assert "copies" not in text(report())
 
 
 def test_recovery_is_told_by_target() -> None:

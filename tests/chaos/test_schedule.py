@@ -3,9 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.schedule import EVERYTHING, KINDS, LONGEST_PAUSE, QUIET, SHORTEST_PAUSE, Fault, Kind, schedule
+from chaos.schedule import (
+    CLUSTER_KINDS,
+    EVERYTHING,
+    KINDS,
+    LONGEST_PAUSE,
+    QUIET,
+    SHORTEST_PAUSE,
+    Fault,
+    Kind,
+    schedule,
+)
 
 TARGETS = ["exchange", "exposure", "ledger", "maker", "nats", "ui"]
+SERVERS = ["nats-1", "nats-2", "nats-3"]
+STREAMS = ["KV_reservations", "MARKET-0", "MARKET-1"]
 
 seeds = st.integers(0, 2**31)
 durations = st.floats(10, 900)
@@ -69,3 +81,34 @@ def test_faults_come_alone_and_several_at_once(seed: int) -> None:
     ]
     assert min(together) == 1
     assert max(together) >= 2
+
+
+@given(seeds)
+def test_a_cluster_meets_every_fault_of_its_own_on_every_server_and_every_leader(seed: int) -> None:
+    faults = schedule(seed, 3000, ["exchange", *SERVERS], KINDS, STREAMS)
+    met = {(fault.kind, fault.target) for fault in faults if fault.kind in CLUSTER_KINDS}
+    of_leaders = {(kind, stream) for kind in ("leader-kill", "leader-pause") for stream in STREAMS}
+    of_servers = {(kind, server) for kind in ("cluster-kill", "store-lost", "partition") for server in SERVERS}
+    assert met == of_leaders | of_servers
+
+
+@given(seeds, durations)
+def test_what_is_done_to_a_cluster_comes_alone_and_a_kill_of_all_servers_at_once(seed: int, duration: float) -> None:
+    faults = schedule(seed, duration, ["exchange", *SERVERS], KINDS, STREAMS)
+    for fault in faults:
+        if fault.kind in CLUSTER_KINDS:
+            others = [other for other in faults if other.at <= fault.ends and fault.at <= other.ends]
+            alike = [(other.at, other.kind, other.target) for other in others]
+            if fault.kind == "cluster-kill":
+                assert alike == [(fault.at, "cluster-kill", server) for server in SERVERS]
+            else:
+                assert others == [fault]
+
+
+@given(seeds, durations)
+def test_one_server_alone_meets_the_same_faults_whether_or_not_those_of_a_cluster_are_asked_for(
+    seed: int, duration: float
+) -> None:
+    without = [kind for kind in KINDS if kind not in CLUSTER_KINDS]
+    assert schedule(seed, duration, TARGETS, KINDS) == schedule(seed, duration, TARGETS, without)
+    assert schedule(seed, duration, TARGETS, CLUSTER_KINDS, STREAMS) == []

@@ -1,0 +1,89 @@
+"""What a cluster of NATS servers says of itself: who leads a stream, and whether every copy is whole."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from nats import errors as nats_errors
+
+from audit import copies
+from audit.findings import Status
+from jet import api
+from jet.connection import Connection
+from runtime.health import Health
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds in which a connection is made and a question answered, or another server is asked."""
+
+POLL = 0.2
+
+
+class _Peer(msgspec.Struct):
+    name: str
+    current: bool = False
+    offline: bool = False
+    lag: int = 0
+
+
+class _Group(msgspec.Struct):
+    leader: str = ""
+    replicas: list[_Peer] = []
+
+
+class _Info(msgspec.Struct):
+    cluster: _Group
+
+
+class Cluster:
+    """The servers: where clients reach them, where each tells of itself, and the streams that all of them hold."""
+
+    def __init__(self, url: str, monitors: Mapping[str, str], streams: Sequence[str]) -> None:
+        self._url = url
+        self._monitors = monitors
+        self.streams = streams
+
+    async def leader(self, stream: str, patience: float) -> str | None:
+        """The server that leads a stream now; None if there is none for so long."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            groups = await self._groups([stream])
+            if groups and groups[stream].leader:
+                return groups[stream].leader
+            await asyncio.sleep(POLL)
+        return None
+
+    async def until_whole(self, patience: float) -> list[str]:
+        """Wait until every server holds all of every stream. What is missing, if that takes longer than `patience`."""
+        deadline = time.monotonic() + patience
+        while True:
+            groups = await self._groups(self.streams)
+            missing = self._missing(groups) if groups else ["no server tells of the streams"]
+            if not missing:
+                verdict = await copies.of_running(self._monitors, patience=1.0)
+                if verdict.status is Status.PROVED:
+                    return []
+                missing = verdict.remarks + [finding.detail for finding in verdict.findings]
+            if time.monotonic() > deadline:
+                return missing
+            await asyncio.sleep(POLL)
+
+    def _missing(self, groups: Mapping[str, _Group]) -> list[str]:
+        """Which server is not known to have all of which stream."""
+        found = []
+        for stream, group in groups.items():
+            current = {peer.name for peer in group.replicas if peer.current and not peer.offline and not peer.lag}
+            late = self._monitors.keys() - current - {group.leader}
+            found += [f"{stream}: {server} is behind" for server in sorted(late)]
+        return found
+
+    async def _groups(self, streams: Sequence[str]) -> dict[str, _Group]:
+        """Who holds each stream, as its leader tells; empty if one of them does not."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT), Connection(self._url, "chaos", Health("chaos")) as connection:
+                return {
+                    stream: (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster
+                    for stream in streams
+                }
+        except (TimeoutError, nats_errors.Error, api.ApiError, OSError):
+            return {}
