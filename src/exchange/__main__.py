@@ -1,6 +1,6 @@
 """Assemble and run the exchange."""
 
-from exchange.api import routes
+from exchange.api import direct, routes
 from exchange.service import Exchange, ExchangeSettings
 from jet.connection import Connection
 from runtime import logs
@@ -25,7 +25,7 @@ async def main() -> None:
         routes=routes(exchange),
         before=exchange.observe,
     )
-    await serve(app, settings, exchange.run, exchange.stop)
+    await serve(app, settings, exchange.run, exchange.stop, direct(exchange))
 
 
 if __name__ == "__main__":

@@ -21,20 +21,26 @@ _NOT_NOW = (
 )
 
 
+_ORDERS = "/orders"
+
+
+def direct(exchange: Exchange) -> Direct[Order]:
+    """The busiest route, to be answered ahead of the app."""
+    return Direct(_ORDERS, Order, exchange.order)
+
+
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     """Orders and quotes."""
 
     @post(
-        "/orders",
+        _ORDERS,
         status_code=200,
         summary="Execute an order",
         description="Immediate-or-cancel against the symbol's active quote. The same order id gets the same answer.",
         tags=["orders"],
-        middleware=[Direct(Order, exchange.order)],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.ORDER_ID_REUSED, *_WRITES),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
-        """Declares the route; `Direct` answers it."""
         return await exchange.order(data)
 
     @put(

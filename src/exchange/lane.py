@@ -2,23 +2,22 @@
 
 Group commit: while an append is in flight, arriving orders queue; the next commit matches all of them and appends one
 message. A command whose client has given up is dropped before it is decided, never after.
-
-An order is decided within `DEADLINE` of its arrival, or never: whoever waits for longer may rely on that, send it again
-elsewhere, and take the answer to that for the truth.
 """
 
 import asyncio
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 import structlog
 
 from exchange import book, metrics
+from exchange.giveback import GiveBacks
 from exchange.recent import RecentOrders
+from exchange.waiting import Line, Waiting
 from jet import journal, rpc
 from jet.connection import Connection
 from jet.journal import Appended, Compare
@@ -38,33 +37,12 @@ from wire.messages import (
     Reservation,
 )
 
-DEADLINE = 5.0
-"""Seconds a command may wait for its outcome before its client is told to ask again."""
-
-MAX_WAITING = 5_000
-"""Commands that may wait on one symbol; more are refused as overload."""
-
 MAX_BATCH = 500
 """Orders one commit takes: their fills stay well below the broker's payload limit."""
 
 ACTIVATE_TIMEOUT = 2.0
-GIVE_BACK_TRIES = 5
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A command and its answer to be. `committing`: an append that holds its decision may be in the log."""
-
-    command: "Order | _PutQuote | _Withdraw"
-    answer: "asyncio.Future[OrderResult | Quote]"
-    until: float
-    committing: bool = False
-
-    def is_wanted(self) -> bool:
-        """Whether its client may still wait. The time is looked at too: a process that was paused has late timers."""
-        return not self.answer.done() and time.monotonic() < self.until
 
 
 @dataclass(slots=True)
@@ -77,6 +55,11 @@ class _PutQuote:
 @dataclass(slots=True)
 class _Withdraw:
     quote_id: str | None
+
+
+_Command = Order | _PutQuote | _Withdraw
+_Answer = OrderResult | Quote
+_Waiting = Waiting[_Command, _Answer]
 
 
 class Lane:
@@ -107,25 +90,21 @@ class Lane:
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
         self._filter = subjects.market_head(shard, symbol)
-        self._queue: deque[_Waiting] = deque()
-        self._unanswered: set[_Waiting] = set()
-        self._arrived = asyncio.Event()
+        self._line: Line[_Command, _Answer] = Line(symbol)
         self._moved = asyncio.Event()
-        self._giving_back: set[asyncio.Task[None]] = set()
+        self._give_backs = GiveBacks(connection)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    async def order(self, order: Order) -> OrderResult:
-        """Execute an order, or find out what became of it.
+    def order(self, order: Order) -> "asyncio.Future[OrderResult]":
+        """Execute an order, or find out what became of it. The answer may be a refusal: its id was used with other
+        content, or the outcome is not known in time.
 
         Raises:
-            Refused: it makes no sense, its id was used with other content, or the outcome is not known in time.
+            Refused: it makes no sense, or too much is waiting already.
         """
         book.check_order(order, self._instrument)
-        result = await self._submit(order)
-        assert isinstance(result, OrderResult)  # noqa: S101 # for the type checker: an order is answered with a result
-        metrics.ORDERS.labels(result.reason or result.status).inc()
-        return result
+        return cast("asyncio.Future[OrderResult]", self._line.submit(order))
 
     async def put_quote(self, request: QuoteRequest) -> Quote:
         """Make a quote active: have its reservation activated, then append the event.
@@ -153,7 +132,7 @@ class Lane:
         )
         put = _PutQuote(request, reservation, activation)
         try:
-            quote = await self._submit(put)
+            quote = await self._line.submit(put)
         except Refused as refused:
             if refused.refusal is Refusal.OVERLOADED:
                 self._give_back(put)
@@ -167,34 +146,13 @@ class Lane:
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        quote = await self._submit(_Withdraw(quote_id))
+        quote = await self._line.submit(_Withdraw(quote_id))
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
         return quote
 
-    async def _submit(self, command: Order | _PutQuote | _Withdraw) -> OrderResult | Quote:
-        if len(self._queue) >= MAX_WAITING:
-            raise Refused(Refusal.OVERLOADED, f"{len(self._queue)} commands wait on {self._symbol}")
-        waiting = _Waiting(command, asyncio.get_running_loop().create_future(), time.monotonic() + DEADLINE)
-        self._queue.append(waiting)
-        self._unanswered.add(waiting)
-        self._arrived.set()
-        try:
-            async with asyncio.timeout(DEADLINE):
-                return await waiting.answer
-        except TimeoutError as error:
-            if waiting.committing:
-                raise Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet") from error
-            raise Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done") from error
-        finally:
-            self._unanswered.discard(waiting)
-
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
-        if self._unanswered:
-            await asyncio.wait([waiting.answer for waiting in self._unanswered], timeout=seconds)
-        for waiting in self._unanswered:
-            refusal = Refusal.OUTCOME_UNKNOWN if waiting.committing else Refusal.UNAVAILABLE
-            _refuse(waiting, Refused(refusal, "this exchange stops"))
+        await self._line.settle(seconds)
 
     # --- the log ----------------------------------------------------------------------------------------------------
 
@@ -253,35 +211,33 @@ class Lane:
     async def run(self) -> None:
         """Commit what arrives, until cancelled."""
         while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            while self._queue:
-                await self._commit_next()
+            await self._line.arrived()
+            await self._commit_next()
 
     async def _commit_next(self) -> None:
-        first = self._queue[0].command
+        first = self._line.peek()
         if isinstance(first, Order):
             await self._commit_orders(self._take_orders())
             return
-        waiting = self._queue.popleft()
+        waiting = self._line.take()
         try:
             if isinstance(first, _PutQuote):
                 quote = await self._commit_quote(waiting, first)
             else:
                 quote = await self._commit_withdrawal(waiting, first)
         except Refused as refused:
-            _refuse(waiting, refused)
+            self._line.refuse(waiting, refused)
         else:
-            _reply(waiting, quote)
+            self._line.reply(waiting, quote)
 
     def _take_orders(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
-        while self._queue and len(taken) < MAX_BATCH and isinstance(self._queue[0].command, Order):
-            taken.append(self._queue.popleft())
+        while len(self._line) and len(taken) < MAX_BATCH and isinstance(self._line.peek(), Order):
+            taken.append(self._line.take())
         return taken
 
     async def _commit_orders(self, batch: list[_Waiting]) -> None:
-        while batch := [waiting for waiting in batch if waiting.is_wanted()]:
+        while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
             self._recent.forget(now)
@@ -292,8 +248,8 @@ class Lane:
                     waiting.committing = True
                 payload = msgspec.json.encode(decided.fills)
                 sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
-                self._recent.executed(decided.fills)
                 if sequence is None:
+                    self._recent.lost(decided.fills)
                     for waiting in batch:
                         waiting.committing = False
                     continue
@@ -307,16 +263,16 @@ class Lane:
                 if not await self._current():
                     unavailable = Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
                     for waiting in batch:
-                        _refuse(waiting, unavailable)
+                        self._line.refuse(waiting, unavailable)
                     return
                 if self.market.head != head:
                     continue
-            metrics.BATCH_ORDERS.observe(len(batch))
+            metrics.count(decided.answers)
             for waiting, answer in zip(batch, decided.answers, strict=True):
                 if isinstance(answer, Refused):
-                    _refuse(waiting, answer)
+                    self._line.refuse(waiting, answer)
                 else:
-                    _reply(waiting, answer)
+                    self._line.reply(waiting, answer)
             return
 
     async def _commit_quote(self, waiting: _Waiting, put: _PutQuote) -> Quote:
@@ -325,7 +281,7 @@ class Lane:
                 standing = book.standing_quote(self.market, put.request)
                 if standing is not None:
                     return standing
-                _still_wanted(waiting)
+                waiting.check_wanted()
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
                 if await self._append_event(waiting, event):
                     break
@@ -347,7 +303,7 @@ class Lane:
 
     async def _commit_withdrawal(self, waiting: _Waiting, wanted: _Withdraw) -> Quote:
         while True:
-            _still_wanted(waiting)
+            waiting.check_wanted()
             now = self._clock()
             try:
                 event = book.withdraw(self.market, wanted.quote_id, now)
@@ -380,36 +336,4 @@ class Lane:
         return True
 
     def _give_back(self, put: _PutQuote) -> None:
-        """Tell exposure that an activated reservation will not be used; its TTL is what guarantees it."""
-        task = asyncio.create_task(self._giving(put))
-        self._giving_back.add(task)
-        task.add_done_callback(self._giving_back.discard)
-
-    async def _giving(self, put: _PutQuote) -> None:
-        give_back = GiveBack(reservation_id=put.request.reservation_id, activation=put.activation)
-        for _ in range(GIVE_BACK_TRIES):
-            try:
-                await rpc.call(self._connection, subjects.Rpc.GIVE_BACK, give_back, Reservation)
-            except Refused as refused:
-                log.info("not given back", reservation_id=give_back.reservation_id, refusal=str(refused))
-                if not refused.refusal.retryable:
-                    return
-                await asyncio.sleep(0.2)
-            else:
-                return
-
-
-def _still_wanted(waiting: _Waiting) -> None:
-    """Refuse to go on with a command whose client was told that nothing was done."""
-    if not waiting.is_wanted():
-        raise Refused(Refusal.UNAVAILABLE, "the client has given up")
-
-
-def _reply(waiting: _Waiting, answer: OrderResult | Quote) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_result(answer)
-
-
-def _refuse(waiting: _Waiting, refused: Refused) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(refused)
+        self._give_backs.start(GiveBack(reservation_id=put.request.reservation_id, activation=put.activation))

@@ -69,11 +69,11 @@ class Exchange:
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 
-    async def order(self, order: Order) -> OrderResult:
+    def order(self, order: Order) -> "asyncio.Future[OrderResult]":
         """`POST /orders`."""
         if self._standstill.just_was:
             raise Refused(Refusal.UNAVAILABLE, "this exchange stood still, and the order may be old: nothing was done")
-        return await self._lane(order.symbol).order(order)
+        return self._lane(order.symbol).order(order)
 
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
         """`PUT /quotes/{symbol}`."""

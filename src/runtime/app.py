@@ -22,6 +22,7 @@ from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
 
 MAX_BODY_BYTES = 64 * 1024
+INTERNAL_ERROR = Problem(type="about:blank", title="Internal error", status=500)
 _DOCS_PATH = "/schema-assets"
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
     """Decode JSON strictly.
 
     Raises:
@@ -131,7 +132,7 @@ def _on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("request failed", method=request.method, path=request.url.path, exc_info=error)
-    return problem_response(Problem(type="about:blank", title="Internal error", status=500))
+    return problem_response(INTERNAL_ERROR)
 
 
 def _docs_assets() -> Router:

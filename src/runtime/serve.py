@@ -6,12 +6,16 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from runtime.direct import Direct, DirectProtocol
 from runtime.settings import ServiceSettings, SettingsError
 
 STOP_DEADLINE = 4.5
@@ -50,6 +54,7 @@ async def serve(
     settings: ServiceSettings,
     service: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
+    direct: Direct[Any] | None = None,
 ) -> None:
     """Serve `app` and run `service` beside it until SIGTERM or SIGINT; then `stop`, and end.
 
@@ -58,6 +63,7 @@ async def serve(
         settings: say where to bind.
         service: runs until cancelled; its failure ends the process.
         stop: the orderly end, called before `service` is cancelled.
+        direct: a route of the app's that is answered ahead of it.
 
     Raises:
         ExceptionGroup: what made the service or the server fail.
@@ -73,7 +79,7 @@ async def serve(
             host=settings.stack.host,
             port=settings.port,
             loop="none",
-            http="httptools",
+            http=protocol(direct),
             ws="websockets-sansio",
             lifespan="on",
             access_log=False,
@@ -94,6 +100,13 @@ async def serve(
         server.should_exit = True
         await asyncio.wait([http, loops])
     log.info("stopped")
+
+
+def protocol(direct: Direct[Any] | None) -> type[asyncio.Protocol]:
+    """What uvicorn makes of each connection."""
+    if direct is None:
+        return HttpToolsProtocol
+    return cast("type[asyncio.Protocol]", partial(DirectProtocol, direct=direct))  # uvicorn does nothing but call it
 
 
 class _Server(uvicorn.Server):

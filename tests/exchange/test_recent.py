@@ -33,12 +33,12 @@ def test_the_first_fill_of_an_id_stays_its_fill() -> None:
     assert recent.known["x"].number == 1
 
 
-def test_an_id_is_taken_while_its_append_is_under_way() -> None:
+def test_an_id_is_taken_while_its_append_is_under_way_and_free_if_that_is_lost() -> None:
     recent = RecentOrders(timedelta(seconds=120))
     fills = [recorded_fill()]
     recent.executing(fills)
     assert "order-AAA-1" in recent.known
-    recent.executed(fills)
+    recent.lost(fills)
     assert "order-AAA-1" not in recent.known
 
 
@@ -47,5 +47,16 @@ def test_losing_an_append_does_not_forget_what_another_exchange_recorded() -> No
     ours, theirs = recorded_fill(number=1, order_id="x", quantity=1), recorded_fill(number=1, order_id="x", quantity=2)
     recent.executing([ours])
     recent.add([theirs], NOW)
-    recent.executed([ours])
+    recent.lost([ours])
     assert recent.known["x"] == theirs
+
+
+def test_what_was_appended_is_remembered_from_then_on() -> None:
+    recent = RecentOrders(timedelta(seconds=120))
+    fills = [recorded_fill()]
+    recent.executing(fills)
+    recent.add(fills, NOW)
+    recent.lost(fills)
+    assert "order-AAA-1" in recent.known
+    recent.forget(NOW + timedelta(seconds=121))
+    assert not recent.known

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from exchange import lane
+from exchange import waiting
 from exchange.service import Exchange
 from exchange.standstill import STANDSTILL
 from jet import api, journal
@@ -295,9 +295,9 @@ async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> No
     async with running(own_broker) as exchange:
         await quoted(exchange)
         own_broker.server.signal(signal.SIGSTOP)
-        orders = [asyncio.create_task(exchange.order(order()))]
+        orders = [exchange.order(order())]
         await asyncio.sleep(0.05)
-        orders.append(asyncio.create_task(exchange.order(order())))
+        orders.append(exchange.order(order()))
         await asyncio.sleep(0.05)
         await exchange.stop()
         refused = await asyncio.gather(*orders, return_exceptions=True)
@@ -314,7 +314,7 @@ async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> No
 
 async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exchange) -> None:
     await quoted(exchange)
-    sent = asyncio.create_task(exchange.order(order()))
+    sent = exchange.order(order())
     await asyncio.sleep(0)
     await exchange.stop()
     assert (await sent).status == "filled"
@@ -338,11 +338,10 @@ async def test_an_order_that_waited_too_long_is_never_decided(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even if the timer that gives it up comes late, as after a pause."""
+    monkeypatch.setattr(waiting, "DEADLINE", 1.0)
     await quoted(exchange)
-    monkeypatch.setattr(lane, "DEADLINE", 0.1)
-    sent = asyncio.create_task(exchange.order(order()))
-    await asyncio.sleep(0)
-    time.sleep(0.2)  # noqa: ASYNC251 # as above
+    sent = exchange.order(order())
+    time.sleep(1.1)  # noqa: ASYNC251 # as above
     with pytest.raises(Refused) as caught:
         await sent
     assert caught.value.refusal is Refusal.UNAVAILABLE

@@ -1,43 +1,107 @@
-"""The shorter way for a busy route answers as the long way does."""
+"""The shorter way for a busy route answers as the long way does. On a real server: that is what it is a part of."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
+import msgspec
 import pytest
+import uvicorn
 from litestar import post
 from litestar.params import JSONBody
 
-from runtime.app import create_app
+from runtime.app import MAX_BODY_BYTES, create_app
 from runtime.direct import Direct
 from runtime.health import Health
-from support.http import http_client
+from runtime.serve import protocol
+from support.waiting import eventually
 from wire.errors import Refusal, Refused
 from wire.messages import Order
 
 ORDER = {"order_id": "o1", "symbol": "AAPL", "side": "buy", "quantity": 5, "limit_price": "100.05"}
+BODY = b'{"order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"limit_price":"100.05"}'
 
 
-async def take(order: Order) -> Order:
-    if order.order_id == "refuse":
-        raise Refused(Refusal.OUTCOME_UNKNOWN, "later")
-    if order.order_id == "break":
-        raise RuntimeError("a secret")
-    return order
+class Desk:
+    """Answers orders, some at once and some when told to."""
+
+    def __init__(self) -> None:
+        self.held: list[asyncio.Future[Order]] = []
+        self.taken = 0
+
+    def take(self, order: Order) -> "asyncio.Future[Order]":
+        self.taken += 1
+        answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+        match order.order_id:
+            case "refuse-at-once":
+                raise Refused(Refusal.OVERLOADED, "too much")
+            case "break-at-once":
+                raise RuntimeError("a secret")
+            case "refuse":
+                answer.set_exception(Refused(Refusal.OUTCOME_UNKNOWN, "later"))
+            case "break":
+                answer.set_exception(RuntimeError("a secret"))
+            case "cancel":
+                answer.cancel()
+            case "hold":
+                self.held.append(answer)
+            case _:
+                answer.set_result(order)
+        return answer
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def port(desk: Desk) -> AsyncIterator[int]:
     @post("/long", status_code=200)
     async def long_way(data: JSONBody[Order]) -> Order:
-        return await take(data)
+        return await desk.take(data)
 
-    @post("/direct", status_code=200, middleware=[Direct(Order, take)])
-    async def direct_way(data: JSONBody[Order]) -> Order:
-        return data
+    @post("/direct", status_code=200)
+    async def declared(data: JSONBody[Order]) -> Order:
+        return await desk.take(data)
 
-    app = create_app(title="t", description="", health=Health("t"), routes=[long_way, direct_way])
-    async with http_client(app) as http:
+    app = create_app(title="t", description="", health=Health("t"), routes=[long_way, declared])
+    http = protocol(Direct("/direct", Order, desk.take))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, log_config=None, access_log=False))
+    with server.config.bind_socket() as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        await eventually(lambda: server.started)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         yield http
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection, for what no well-behaved client sends."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        yield reader, writer
+    writer.close()
+
+
+def request(body: bytes = BODY, *, path: str = "/direct", head: str = "") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode() + body
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """The status and body of the next response."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = (line for line in head.split(b"\r\n") if line.startswith(b"content-length: "))
+    return int(head.split()[1]), await reader.readexactly(int(length.split()[1]))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +109,9 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
     [
         ORDER,
         ORDER | {"order_id": "refuse"},
+        ORDER | {"order_id": "refuse-at-once"},
         ORDER | {"order_id": "break"},
+        ORDER | {"order_id": "break-at-once"},
         ORDER | {"quantity": "5"},
         ORDER | {"more": 1},
         ORDER | {"limit_price": "NaN"},
@@ -56,7 +122,8 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 async def test_both_ways_answer_alike(client: httpx.AsyncClient, body: object) -> None:
     long, direct = [await client.post(path, json=body) for path in ("/long", "/direct")]
     assert (direct.status_code, direct.json()) == (long.status_code, long.json())
-    for header in ("content-type", "content-length", "retry-after"):
+    assert set(direct.headers) == set(long.headers)
+    for header in ("content-type", "content-length", "retry-after", "server"):
         assert direct.headers.get(header) == long.headers.get(header)
 
 
@@ -66,14 +133,76 @@ async def test_what_is_no_body_is_a_problem(client: httpx.AsyncClient, content: 
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
 
 
+async def test_an_answer_that_is_called_off_is_a_problem(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/direct", json=ORDER | {"order_id": "cancel"})).status_code == 500
+
+
 async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
-        yield b'{"order_id":"o1","symbol":"AAPL",'
-        yield b'"side":"buy","quantity":5,"limit_price":"100.05"}'
+        yield BODY[:30]
+        await asyncio.sleep(0.01)
+        yield BODY[30:]
 
     assert (await client.post("/direct", content=pieces())).json() == ORDER
 
 
-async def test_the_openapi_page_knows_the_route(client: httpx.AsyncClient) -> None:
-    document = (await client.get("/schema/openapi.json")).json()
-    assert "requestBody" in document["paths"]["/direct"]["post"]
+async def test_a_body_without_end_is_refused_before_it_is_read(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(b"POST /direct HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"%x\r\n" % (MAX_BODY_BYTES + 1) + b" " * (MAX_BODY_BYTES + 1) + b"\r\n")
+        status, _ = await answered(reader)
+        assert status == 413
+        assert await reader.read() == b""
+
+
+async def test_everything_else_goes_on_to_the_app(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).status_code == 200
+    assert (await client.get("/direct")).status_code == 405
+    assert (await client.post("/direct/", json=ORDER)).json() == ORDER
+    assert (await client.post("/direct", json=ORDER, headers={"expect": "100-continue"})).json() == ORDER
+
+
+async def test_pipelined_requests_are_answered_in_order(port: int, desk: Desk) -> None:
+    async with connected(port) as (reader, writer):
+        held = BODY.replace(b"o1", b"hold")
+        writer.write(request(held) + request() + request(path="/long") + request(BODY.replace(b"o1", b"o2")))
+        await eventually(lambda: desk.held)
+        desk.held[0].set_result(msgspec.json.decode(BODY.replace(b"o1", b"was-held"), type=Order))
+        bodies = [(await answered(reader))[1] for _ in range(4)]
+        assert [b"was-held" in bodies[0], b"o1" in bodies[1], b"o1" in bodies[2], b"o2" in bodies[3]] == [True] * 4
+
+
+async def test_a_client_that_left_gets_no_answer_and_harms_nobody(port: int, desk: Desk) -> None:
+    async with connected(port) as (_, writer):
+        writer.write(request(BODY.replace(b"o1", b"hold")))
+        await eventually(lambda: desk.held)
+    desk.held[0].set_exception(Refused(Refusal.UNAVAILABLE))
+    async with connected(port) as (reader, writer):
+        writer.write(request())
+        assert (await answered(reader))[0] == 200
+
+
+async def test_a_client_that_wants_no_more_is_told_and_disconnected(port: int) -> None:
+    async with connected(port) as (reader, writer):
+        writer.write(request(head="connection: close\r\n"))
+        response = await reader.read()
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nconnection: close\r\n" in response
+
+
+async def test_a_client_that_takes_no_answers_is_not_answered_without_end(port: int, desk: Desk) -> None:
+    """Once the ways back to it are full, nothing more is taken from it."""
+    many = 60_000
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        own.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(own, ("127.0.0.1", port))
+        sending = asyncio.create_task(loop.sock_sendall(own, request() * many))
+        taken = -1
+        while taken < desk.taken:
+            taken = desk.taken
+            await asyncio.sleep(0.5)
+        sending.cancel()
+        await asyncio.wait([sending])
+        assert 0 < taken < many

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 
 @asynccontextmanager
-async def http_client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app in this event loop."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         yield client

@@ -1,0 +1,133 @@
+"""Commands that wait on one symbol: in the order they came, each until its answer or its deadline.
+
+An order is decided within `DEADLINE` of its arrival, or never: whoever waits for longer may rely on that, send it again
+elsewhere, and take the answer to that for the truth.
+
+Everyone waits equally long, so the oldest is the first whose time is up: one timer a symbol looks at that one.
+"""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from wire.errors import Refusal, Refused
+
+DEADLINE = 5.0
+"""Seconds a command may wait for its outcome before its client is told to ask again."""
+
+MAX_WAITING = 5_000
+"""Commands that may wait on one symbol; more are refused as overload."""
+
+C = TypeVar("C")
+A = TypeVar("A")
+
+
+@dataclass(slots=True, eq=False)
+class Waiting(Generic[C, A]):
+    """A command and its answer to be.
+
+    Attributes:
+        until: when its time is up, by the monotonic clock.
+        committing: an append that holds its decision may be in the log.
+    """
+
+    command: C
+    answer: "asyncio.Future[A]"
+    until: float
+    committing: bool = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether its client may still wait. The time is looked at too: a process that was paused has late timers."""
+        return not self.answer.done() and time.monotonic() < self.until
+
+    def check_wanted(self) -> None:
+        """Refuse to go on with a command whose client was told that nothing was done.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        if not self.wanted:
+            raise Refused(Refusal.UNAVAILABLE, "the client has given up")
+
+
+class Line(Generic[C, A]):
+    """The commands that wait on one symbol."""
+
+    def __init__(self, symbol: str) -> None:
+        self._symbol = symbol
+        self._next: deque[Waiting[C, A]] = deque()
+        self._unanswered: dict[Waiting[C, A], None] = {}
+        self._arrived = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def submit(self, command: C) -> "asyncio.Future[A]":
+        """Have a command decided. The answer may be a refusal: by the decision; UNAVAILABLE: not decided in time, and
+        never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in time.
+
+        Raises:
+            Refused: OVERLOADED.
+        """
+        if len(self._next) >= MAX_WAITING:
+            raise Refused(Refusal.OVERLOADED, f"{len(self._next)} commands wait on {self._symbol}")
+        loop = asyncio.get_running_loop()
+        waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE)
+        self._next.append(waiting)
+        self._unanswered[waiting] = None
+        self._arrived.set()
+        if self._timer is None:
+            self._timer = loop.call_later(DEADLINE, self._expire)
+        return waiting.answer
+
+    def reply(self, waiting: Waiting[C, A], answer: A) -> None:
+        """Answer a client, if it has not been answered."""
+        self._unanswered.pop(waiting, None)
+        if not waiting.answer.done():
+            waiting.answer.set_result(answer)
+
+    def refuse(self, waiting: Waiting[C, A], refused: Refused) -> None:
+        """Refuse, if the client has not been answered."""
+        self._unanswered.pop(waiting, None)
+        if not waiting.answer.done():
+            waiting.answer.set_exception(refused)
+
+    def __len__(self) -> int:
+        """How many wait to be decided."""
+        return len(self._next)
+
+    async def arrived(self) -> None:
+        """Return once a command waits to be decided."""
+        while not self._next:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def peek(self) -> C:
+        """The command that is next; one must wait."""
+        return self._next[0].command
+
+    def take(self) -> Waiting[C, A]:
+        """Take the next one out, to decide it; one must wait."""
+        return self._next.popleft()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until every command has its answer, or for so long; then refuse those that have none."""
+        if self._unanswered:
+            await asyncio.wait([waiting.answer for waiting in self._unanswered], timeout=seconds)
+        for waiting in list(self._unanswered):
+            refusal = Refusal.OUTCOME_UNKNOWN if waiting.committing else Refusal.UNAVAILABLE
+            self.refuse(waiting, Refused(refusal, "this exchange stops"))
+
+    def _expire(self) -> None:
+        """Refuse those whose time is up, and look again when the next one's is."""
+        self._timer = None
+        now = time.monotonic()
+        for waiting in list(self._unanswered):
+            if now < waiting.until:
+                self._timer = asyncio.get_running_loop().call_later(waiting.until - now, self._expire)
+                return
+            if waiting.committing:
+                self.refuse(waiting, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))
+            else:
+                self.refuse(waiting, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))

@@ -1,0 +1,94 @@
+"""Commands that wait on one symbol."""
+
+import asyncio
+
+import pytest
+
+from exchange import waiting
+from exchange.waiting import Line
+from wire.errors import Refusal, Refused
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
+    monkeypatch.setattr(waiting, "DEADLINE", 0.2)
+    monkeypatch.setattr(waiting, "MAX_WAITING", 3)
+    return Line("AAA")
+
+
+def submitted(line: Line[str, str], *commands: str) -> "list[asyncio.Future[str]]":
+    """Commands that wait, in this order."""
+    return [line.submit(command) for command in commands]
+
+
+async def test_commands_are_taken_in_the_order_they_came(line: Line[str, str]) -> None:
+    answers = submitted(line, "a", "b")
+    for command in ("a", "b"):
+        await line.arrived()
+        assert line.peek() == command
+        line.reply(line.take(), f"done {command}")
+    assert await asyncio.gather(*answers) == ["done a", "done b"]
+
+
+async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(line: Line[str, str]) -> None:
+    (answer,) = submitted(line, "a")
+    with pytest.raises(Refused, match="nothing was done") as caught:
+        await answer
+    assert caught.value.refusal is Refusal.UNAVAILABLE
+    assert not line.take().wanted
+
+
+async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcome_is_unknown(
+    line: Line[str, str],
+) -> None:
+    (answer,) = submitted(line, "a")
+    line.take().committing = True
+    with pytest.raises(Refused) as caught:
+        await answer
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+
+
+async def test_each_has_its_own_time(line: Line[str, str]) -> None:
+    """One timer serves all: it goes on to the next one, whether the one it was set for was answered or not."""
+    (answered,) = submitted(line, "a")
+    line.reply(line.take(), "done")
+    await answered
+    (first,) = submitted(line, "b")
+    await asyncio.sleep(0.1)
+    second = line.submit("c")
+    await asyncio.wait([first, second], timeout=10)
+    assert isinstance(first.exception(), Refused)
+    assert isinstance(second.exception(), Refused)
+
+
+async def test_more_than_so_many_are_refused_at_once(line: Line[str, str]) -> None:
+    answers = submitted(line, "a", "b", "c")
+    with pytest.raises(Refused) as caught:
+        line.submit("d")
+    assert caught.value.refusal is Refusal.OVERLOADED
+    assert len(line) == len(answers)
+    await asyncio.wait(answers)
+    assert all(answer.exception() for answer in answers)
+
+
+async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> None:
+    (answer,) = submitted(line, "a")
+    answer.cancel()
+    await asyncio.wait([answer])
+    left = line.take()
+    assert not left.wanted
+    line.reply(left, "nobody hears it")
+    with pytest.raises(Refused):
+        left.check_wanted()
+
+
+async def test_settling_waits_for_answers_and_refuses_the_rest(line: Line[str, str]) -> None:
+    answered, committing, waiting_still = submitted(line, "a", "b", "c")
+    line.reply(line.take(), "done")
+    line.take().committing = True
+    await line.settle(0.05)
+    assert await answered == "done"
+    for answer, refusal in ((committing, Refusal.OUTCOME_UNKNOWN), (waiting_still, Refusal.UNAVAILABLE)):
+        with pytest.raises(Refused, match="stops") as caught:
+            await answer
+        assert caught.value.refusal is refusal
