@@ -150,7 +150,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         async def stores(_: Connection) -> Verdict | None:
             if not found.copies:
                 return None
-            return await copies.of_stores(found.copies, servers.keys() - {"nats"} - found.copies.keys())
+            return await copies.of_stores(found.copies, servers.keys() - {"nats"} - found.copies.keys(), found.written)
 
         yield _Served(found.url, str(settings.data), stores)
 

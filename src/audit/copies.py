@@ -8,10 +8,12 @@ be told how it goes on, the verdict then is "not checkable".
 """
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import aiohttp
 import msgspec
@@ -26,6 +28,12 @@ PATIENCE = 10.0
 POLL = 0.1
 
 ANSWER_TIMEOUT = 2.0
+
+EXPIRY = timedelta(seconds=1)
+"""By how much servers may differ in when a message expires."""
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([hms])")
+_UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 
 
 class Held(msgspec.Struct, frozen=True, order=True):
@@ -119,9 +127,9 @@ async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Held]
     return {stream.name: stream.state for account in told.accounts for stream in account.streams}
 
 
-async def of_stores(copies: Mapping[str, str], missing: Collection[str]) -> Verdict:
+async def of_stores(copies: Mapping[str, str], missing: Collection[str], written: datetime) -> Verdict:
     """Compare all that stopped servers stored. `copies` serve that, by the name of the server; of those `missing`
-    there is no store.
+    there is no store. Nothing was `written` later than that.
 
     Raises:
         CannotAudit: a copy is silent.
@@ -144,7 +152,7 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str]) -> Verd
                     )
                     for server, end in own_ends.items()
                 }
-                compared += await compare(stream, messages, own_ends, found)
+                compared += await compare(stream, messages, own_ends, written, found)
             if len(set(own_ends.values())) > 1:
                 remarks.append(f"{stream}: {_behind(own_ends)}")
     told = f"{compared:,} messages of {len(streams)} streams on {_list(copies)}, read in full, byte for byte"
@@ -152,12 +160,17 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str]) -> Verd
 
 
 async def compare(
-    stream: str, copies: Mapping[str, AsyncIterator[Message]], ends: Mapping[str, int], found: Findings
+    stream: str,
+    copies: Mapping[str, AsyncIterator[Message]],
+    ends: Mapping[str, int],
+    written: datetime,
+    found: Findings,
 ) -> int:
     """Compare copies of one stream, each in order of sequence and up to its end. Returns how many messages there are.
 
     A copy that is behind may still hold what the others have replaced by something later, so what only a longer copy
-    lacks is no contradiction.
+    lacks is no contradiction. Nor is what has expired on some and not on others when they were last `written`: each
+    server forgets by its own clock.
     """
     heads = {server: await anext(messages, None) for server, messages in copies.items()}
     count = 0
@@ -173,6 +186,8 @@ async def compare(
         }
         furthest = max(ends[server] for server in holders)
         lacking = [server for server in copies if server not in holders and sequence <= ends[server] <= furthest]
+        if lacking and (ttl := _ttl(message)) is not None and message.time + ttl < written + EXPIRY:
+            lacking = []
         if others or lacking:
             told = [f"{server} holds another {differing} than {first}" for server, differing in others.items()]
             told += [f"{server} does not hold it, {_list(holders)} do" for server in lacking]
@@ -185,6 +200,15 @@ async def compare(
 def not_checkable(why: str) -> Verdict:
     """The verdict where nothing can be compared."""
     return _verdict(Findings(), [why], "nothing")
+
+
+def _ttl(message: Message) -> timedelta | None:
+    """For how long a message is kept, as its header says: in seconds, or as the server writes it, such as 1m0s."""
+    told = (message.headers or {}).get("Nats-TTL", "")
+    if told.isdecimal():
+        return timedelta(seconds=int(told))
+    parts = _DURATION.findall(told)
+    return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta()) if parts else None
 
 
 def _differing(one: Message, other: Message) -> list[str]:

@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,12 @@ class Stored:
     Attributes:
         url: the server to audit.
         copies: of a cluster, the address of what each of its servers stored, by the server's name.
+        written: when anything was written last, by this machine's clock.
     """
 
     url: str
-    copies: Mapping[str, str] = field(default_factory=dict)
+    copies: Mapping[str, str]
+    written: datetime
 
 
 @asynccontextmanager
@@ -71,14 +74,16 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
     try:
         async with AsyncExitStack() as exits:
             exits.enter_context(held(settings))
+            written = _written_to([settings.data] if is_alone else folders)
             scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="quotestream-audit-")))
             if is_alone:
-                yield Stored(await exits.enter_async_context(_server(settings.data, scratch)))
+                url = await exits.enter_async_context(_server(settings.data, scratch))
+                yield Stored(url, {}, written)
                 return
             copies = {
                 folder.name: await exits.enter_async_context(_copy(folder, scratch / folder.name)) for folder in folders
             }
-            yield Stored(await _fullest(copies), copies)
+            yield Stored(await _fullest(copies), copies, written)
     except AlreadyUp as error:
         raise CannotAudit(f"{error}; without --store the running one is audited") from error
 
@@ -103,6 +108,12 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
         await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
     async with _server(scratch, scratch) as url:
         yield url
+
+
+def _written_to(folders: Sequence[Path]) -> datetime:
+    """When the last message was stored in one of the folders, or forgotten."""
+    files = (path for folder in folders for path in (folder / _STREAMS).glob("*/msgs/*"))
+    return datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
 
 
 def _held_once(meta: Path) -> dict[str, Any]:

@@ -33,7 +33,7 @@ async def stream(*messages: Message) -> AsyncIterator[Message]:
 async def found_in(a: list[Message], b: list[Message], end_of_b: int | None = None) -> list[tuple[int, str]]:
     found = Findings()
     ends = {"a": a[-1].sequence, "b": b[-1].sequence if end_of_b is None else end_of_b}
-    await compare("MARKET-0", {"a": stream(*a), "b": stream(*b)}, ends, found)
+    await compare("MARKET-0", {"a": stream(*a), "b": stream(*b)}, ends, NOW, found)
     return [(finding.sequence, finding.detail) for finding in found.kept]
 
 
@@ -62,6 +62,18 @@ async def test_what_a_copy_that_is_behind_has_not_forgotten_yet_contradicts_noth
     """The newer copy has replaced it by something later, as a bucket does."""
     assert await found_in([TWO, THREE], [ONE, TWO]) == []
     assert await found_in([ONE, THREE], [TWO], end_of_b=2) == [(1, "b does not hold it, a do")]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "age", "is_excused"),
+    [("1m0s", 60, True), ("1m0s", 50, False), ("30", 31, True), ("30", 20, False), ("1h0m5s", 3600, False)],
+)
+async def test_what_has_expired_may_be_gone_from_one_and_not_yet_from_another(
+    ttl: str, age: float, is_excused: bool
+) -> None:
+    """`age` at the time when the copies were last written to."""
+    mortal = Message("$KV.quotes.AAA", 1, NOW - timedelta(seconds=age), b"{}", {"Nats-TTL": ttl})
+    assert (await found_in([mortal, TWO], [TWO]) == []) is is_excused
 
 
 TEN = Held(last_seq=10, first_seq=1, messages=10, bytes=1000)

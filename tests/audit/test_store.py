@@ -1,8 +1,10 @@
 """A private server on a data folder."""
 
+import os
 import shutil
 import socket
 from dataclasses import replace as with_changes
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from support.broker import Broker, NatsServer
 from wire import subjects
 
 from .conftest import store_script
+
+LATE = datetime(2100, 1, 1, tzinfo=UTC)
 
 SERVERS = ["nats-1", "nats-2", "nats-3"]
 
@@ -109,6 +113,12 @@ async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
     server.kill()
 
 
+def written_late(folder: Path) -> None:
+    """Have one of the files with messages be written to long after the others."""
+    file = next(folder.glob("nats-2/jetstream/$G/streams/MARKET-1/msgs/*.blk"))
+    os.utime(file, (0, LATE.timestamp()))
+
+
 def files(folder: Path) -> dict[Path, bytes]:
     """All that is stored."""
     return {path: path.read_bytes() for path in folder.glob("nats-*/**/*") if path.is_file()}
@@ -116,11 +126,13 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 async def test_the_stores_of_a_cluster_are_read_from_copies_and_are_the_same(stores: Path) -> None:
     settings = clustered(stores)
+    written_late(stores)
     before = files(stores)
     async with serving(settings) as stored:
         assert list(stored.copies) == SERVERS
         assert stored.url == stored.copies["nats-1"]
-        verdict = await copies.of_stores(stored.copies, [])
+        assert stored.written == LATE
+        verdict = await copies.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.PROVED, verdict
     assert verdict.checked.startswith(f"{len(busy().messages) + 1} messages of ")
     assert files(stores) == before
@@ -132,7 +144,7 @@ async def test_what_one_server_alone_stored_differently_is_refuted(stores: Path)
     for name in SERVERS:
         await store_alone(stores / name, 1, b"[2]" if name == "nats-2" else b"[1]")
     async with serving(clustered(stores)) as stored:
-        verdict = await copies.of_stores(stored.copies, [])
+        verdict = await copies.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.REFUTED
     (finding,) = verdict.findings
     assert (finding.source, finding.sequence, finding.subject) == ("MARKET-1", last + 1, "fills.1.AAA")
@@ -143,7 +155,7 @@ async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(st
     await store_alone(stores / "nats-2", 1, b"[]")
     async with serving(clustered(stores)) as stored:
         assert stored.url == stored.copies["nats-2"]
-        verdict = await copies.of_stores(stored.copies, ["nats-4"])
+        verdict = await copies.of_stores(stored.copies, ["nats-4"], stored.written)
     assert verdict.status is Status.NOT_CHECKABLE
     last = max(at.sequence for at, _ in busy().messages if at.shard == 1)
     assert verdict.remarks == [

@@ -25,7 +25,7 @@ class _Info(msgspec.Struct):
 class NatsCluster:
     """Three servers of our own: start, kill, pause, resume. What they store survives restarts.
 
-    `url` names all three.
+    `url` names all three; `settings` are those of the stack that they are of.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +39,7 @@ class NatsCluster:
                 "QS_STACK_NATS_CLUSTER_PORT": str(free_port(1, 2)),
             }
         )
+        self.settings = settings
         self.url = settings.stack.url
         self._programs: dict[str, Program] = {
             program.name: program for program in programs(settings) if program.name.startswith("nats-")
@@ -63,6 +64,11 @@ class NatsCluster:
             self._running[name].kill()
         for name in names or list(self._running):
             self._running.pop(name).wait()
+
+    def pid(self, name: str) -> int | None:
+        """The process of a server; None if it has ended."""
+        process = self._running.get(name)
+        return process.pid if process is not None and process.poll() is None else None
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal: SIGSTOP pauses, SIGCONT resumes."""
