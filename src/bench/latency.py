@@ -5,9 +5,7 @@ from statistics import median
 from bench.appends import Appender
 from bench.figures import Figure, percentile
 from bench.generator import thinned
-from bench.marketlog import Checker
-from bench.orders import all_there, warm_up
-from bench.quoting import quote
+from bench.orders import Venue
 from bench.stage import Stage, symbol_names
 from bench.trial import Measured, Trial
 
@@ -27,10 +25,8 @@ KEPT_UP = 0.98
 async def measure(trial: Trial) -> list[Figure]:
     """Median and 99th percentile."""
     async with Stage(trial.folder, symbol_names(8)) as stage:
-        await stage.start("nats", "exposure", "exchange")
-        await quote(stage, 1, stage.symbols)
-        checker, appender = Checker(stage), Appender(stage)
-        warm = await warm_up(trial, stage)
+        venue, appender = Venue(trial, stage), Appender(stage)
+        await venue.start()
         loads: list[Measured] = []
         appends: list[list[float]] = []
         async with stage.connected() as connection:
@@ -42,7 +38,7 @@ async def measure(trial: Trial) -> list[Figure]:
                 loads.append(await trial.load(stage, url, stage.symbols, CONNECTIONS, seconds, rate=RATE))
                 latencies = loads[-1].load.latencies
                 trial.say(f"p50 {percentile(latencies, 50):.2f} ms, p99 {percentile(latencies, 99):.2f} ms")
-        await all_there(checker, [warm, *loads])
+        await venue.log.check(sum(done.load.filled for done in loads))
     reference = [percentile(found, 50) for found in appends]
     points = {
         "order": thinned(sorted(point for found in loads for point in found.load.latencies), 500),

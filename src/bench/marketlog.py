@@ -1,6 +1,7 @@
-"""The market log of a stage, read back: whether what was acknowledged is there."""
+"""The market log of a stage, read back: whether what was acknowledged is there, and when."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -8,10 +9,11 @@ import msgspec
 from bench.stage import CouldNotMeasure, Stage
 from jet import api
 from jet.connection import Connection
-from jet.tail import FromSequence, Tail
+from jet.tail import FromSequence, Message, Tail
 from wire import subjects
 
-READ_DEADLINE = 120.0
+READ_DEADLINE = 300.0
+"""Seconds that reading back may take."""
 
 
 class _Fill(msgspec.Struct):
@@ -21,43 +23,59 @@ class _Fill(msgspec.Struct):
 _FILLS = msgspec.json.Decoder(list[_Fill])
 
 
-class Checker:
-    """Counts the orders that were filled, from where it last looked."""
+class Log:
+    """What a stage's market log has got since one last looked."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._seen: dict[int, int] = {}
 
-    async def filled(self) -> int:
-        """How many different orders were filled since the last call.
-
-        Raises:
-            CouldNotMeasure: one was filled twice.
-        """
-        orders: set[str] = set()
-        count = 0
+    async def messages(self) -> list[Message]:
+        """Every message that is new since the last call, in the order of its shard."""
+        found: list[Message] = []
         async with self._stage.connected() as connection, asyncio.timeout(READ_DEADLINE):
             for shard in range(self._stage.settings.market.shards):
-                for order in await self._read(connection, shard):
-                    orders.add(order)
-                    count += 1
-        if len(orders) != count:
-            raise CouldNotMeasure(f"{count - len(orders)} orders were filled twice")
-        return count
+                found += await self._read(connection, shard)
+        return found
 
-    async def _read(self, connection: Connection, shard: int) -> list[str]:
+    async def check(self, acknowledged: int) -> None:
+        """Check that what is new holds this many orders, each filled once.
+
+        Raises:
+            CouldNotMeasure: it does not.
+        """
+        check(await self.messages(), acknowledged)
+
+    async def _read(self, connection: Connection, shard: int) -> list[Message]:
         stream = subjects.market_stream(shard)
         last = (await api.stream_info(connection, stream)).state.last_seq
         start = self._seen.get(shard, 0) + 1
         self._seen[shard] = last
-        found: list[str] = []
+        found: list[Message] = []
         if start > last:
             return found
-        tail = Tail(connection, stream, [f"fills.{shard}.*"], FromSequence(start), name="bench")
-        async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # an async generator
+        tail = Tail(connection, stream, [">"], FromSequence(start), name="bench")
+        async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
             async for batch in batches:
-                for message in batch:
-                    found.extend(fill.order_id for fill in _FILLS.decode(message.data))
-                if tail.current:
-                    return found
-        raise AssertionError("a tail does not end")
+                found += [message for message in batch if message.sequence <= last]
+                if tail.sequence >= last:
+                    break
+        return found
+
+
+def check(messages: Sequence[Message], acknowledged: int) -> None:
+    """Check that messages of the market log hold this many orders, each filled once.
+
+    Raises:
+        CouldNotMeasure: they do not.
+    """
+    orders = [
+        fill.order_id
+        for message in messages
+        if message.subject.startswith("fills.")
+        for fill in _FILLS.decode(message.data)
+    ]
+    if len(orders) != acknowledged:
+        raise CouldNotMeasure(f"{acknowledged} orders were acknowledged, and {len(orders)} are in the market log")
+    if len(set(orders)) != len(orders):
+        raise CouldNotMeasure(f"{len(orders) - len(set(orders))} orders were filled twice")

@@ -1,9 +1,9 @@
 """P1: orders per second of one exchange, every one of them filled and synced, beside a route that does nothing."""
 
 from bench.figures import Figure, medians
-from bench.marketlog import Checker
+from bench.marketlog import Log
 from bench.quoting import quote
-from bench.stage import CouldNotMeasure, Stage, symbol_names
+from bench.stage import Stage, symbol_names
 from bench.trial import Measured, Trial
 
 CASES = ((1, 32, 1.5, 2.0), (8, 128, 1.5, 1.7), (8, 32, 0.8, 1.0))
@@ -16,48 +16,55 @@ BOUND = 0.8
 """The share of its own limit that the generator may reach before it is what is measured."""
 
 
+class Venue:
+    """An exchange that fills every order: a stage with large quotes, which are made anew before each load."""
+
+    def __init__(self, trial: Trial, stage: Stage) -> None:
+        self.stage = stage
+        self.log = Log(stage)
+        self._trial = trial
+        self._attempt = 0
+
+    async def start(self) -> None:
+        """Start what takes part in an order, and send some."""
+        await self.stage.start("nats", "exposure", "exchange")
+        await self.fill(self.stage.symbols, 8, self._trial.seconds(1.0))
+
+    async def fill(self, symbols: list[str], connections: int, seconds: float) -> Measured:
+        """Send orders in a closed loop, and check that the market log has each of them, once, and no other."""
+        self._attempt += 1
+        await quote(self.stage, self._attempt, symbols)
+        done = await self._trial.load(self.stage, self.stage.url("exchange"), symbols, connections, seconds)
+        await self.log.check(done.load.filled)
+        return done
+
+
 async def measure(trial: Trial) -> list[Figure]:
     """All cases."""
     async with Stage(trial.folder, symbol_names(8)) as stage:
-        await stage.start("nats", "exposure", "exchange")
+        venue = Venue(trial, stage)
+        await venue.start()
         noop, bare = await stage.start_noop(), await stage.start_bare()
-        checker = Checker(stage)
         figures = []
-        attempt = 1
-        await quote(stage, attempt, stage.symbols)
-        await all_there(checker, [await warm_up(trial, stage)])
         for symbols, connections, target, aim in CASES:
             traded = stage.symbols[:symbols]
             orders: list[Measured] = []
             beside: list[Measured] = []
             limits: list[Measured] = []
             for _ in range(trial.repeats(REPEATS)):
-                attempt += 1
-                await quote(stage, attempt, traded)
                 seconds = trial.seconds(SECONDS)
                 limits.append(await trial.load(stage, bare, traded, connections, seconds / 2))
                 beside.append(await trial.load(stage, noop, traded, connections, seconds))
-                orders.append(await trial.load(stage, stage.url("exchange"), traded, connections, seconds))
-            await all_there(checker, orders)
-            figures.append(_figure(f"{_many(symbols)}, {connections} connections", orders, beside, limits, target, aim))
-            trial.say(f"{figures[-1].name}: {figures[-1].value:.2f}")
+                orders.append(await venue.fill(traded, connections, seconds))
+            name = case(symbols, connections)
+            figures.append(_figure(name, orders, beside, limits, target, aim))
+            trial.say(f"{name}: {figures[-1].value:.2f}")
     return figures
 
 
-async def warm_up(trial: Trial, stage: Stage) -> Measured:
-    """Send orders for a moment: whatever is done once is done then."""
-    return await trial.load(stage, stage.url("exchange"), stage.symbols, 8, trial.seconds(1.0))
-
-
-async def all_there(checker: Checker, loads: list[Measured]) -> None:
-    """Check that the market log has every order that was acknowledged as filled, once, and no other.
-
-    Raises:
-        CouldNotMeasure: it has not.
-    """
-    acknowledged, found = sum(measured.load.filled for measured in loads), await checker.filled()
-    if found != acknowledged:
-        raise CouldNotMeasure(f"{acknowledged} orders were acknowledged, and {found} are in the market log")
+def case(symbols: int, connections: int) -> str:
+    """What a case is called."""
+    return f"{symbols} symbol{'s' if symbols > 1 else ''}, {connections} connections"
 
 
 def _figure(
@@ -74,7 +81,3 @@ def _figure(
     return Figure(
         name=name, unit="orders/s", measured=measured, reference=reference, target=target, aim=aim, void=void, raw=raw
     )
-
-
-def _many(symbols: int) -> str:
-    return f"{symbols} symbol{'s' if symbols > 1 else ''}"

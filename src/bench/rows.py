@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bench import latency, orders
+from bench import catchup, cluster, contention, latency, memory, orders, requote, restart, scale
 from bench.figures import Figure
 from bench.trial import Trial
 
@@ -21,4 +21,11 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("P1", "orders per second, all filled and synced, one exchange", "no-op Litestar POST", orders.measure),
     Benchmark("P3", "order to reply at 1,000 orders/s, open loop", "one compare-and-append, p50", latency.measure),
+    Benchmark("P4", "fill to replacement quote active, steady flow", "five appends in a row", requote.measure),
+    Benchmark("P6", "exchange restart, long log, many symbols", "reading the newest messages", restart.measure),
+    Benchmark("P7", "ledger catching up", "", catchup.measure),
+    Benchmark("P8", "cost with many symbols", "the same with ten", scale.measure),
+    Benchmark("P9", "three replicas, synced on each", "one server", cluster.measure),
+    Benchmark("P10", "two exchanges", "one exchange", contention.measure),
+    Benchmark("P11", "memory after 1,000,000 orders", "after 100,000", memory.measure),
 )

@@ -125,8 +125,12 @@ class Stage:
                 if await self._running.pop("prepare").wait():
                     raise CouldNotMeasure(f"the streams could not be made: {self._told('prepare')}")
             else:
-                await self._launch(name, self._programs[name].command)
+                await self.launch(name)
                 await self.ready(name)
+
+    async def launch(self, name: str) -> None:
+        """Start a process, and wait for nothing."""
+        await self._launch(name, self._programs[name].command)
 
     async def start_noop(self) -> str:
         """Start the reference server, with the exchange's settings. Returns its address."""

@@ -1,0 +1,114 @@
+"""P6: how soon a restarted exchange executes its first order, with a long log and many symbols.
+
+The fills in the log are older than the id window, as most of a log's are: an exchange also reads all younger ones.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from contextlib import aclosing
+from datetime import timedelta
+
+import msgspec
+
+from bench import backlog
+from bench.figures import Figure
+from bench.stage import CouldNotMeasure, Stage, symbol_names
+from bench.trial import Trial
+from exchange.service import REPLAY_MARGIN
+from jet.connection import Connection
+from jet.tail import LastPerSubject, Tail
+from loadgen.http import Address, Client
+from wire import subjects
+
+SYMBOLS = 10_000
+FILLS = 1_000_000
+BATCH = 50
+REPEATS = 3
+ID_WINDOW = 1.0
+DEADLINE = 120.0
+
+
+async def measure(trial: Trial) -> list[Figure]:
+    """Restart until the first order, without what starting a process costs, beside reading the newest messages."""
+    symbols, fills = (200, 20_000) if trial.short else (SYMBOLS, FILLS)
+    async with Stage(trial.folder, symbol_names(symbols), MARKET_ID_WINDOW=ID_WINDOW) as stage:
+        await stage.start("nats")
+        started = time.monotonic()
+        await backlog.write(stage, fills, BATCH)
+        trial.say(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
+        await asyncio.sleep((timedelta(seconds=ID_WINDOW) + REPLAY_MARGIN).total_seconds())
+        readings, starts, restarts = [], [], []
+        numbers = itertools.count()
+        for _ in range(trial.repeats(REPEATS)):
+            async with stage.connected() as connection:
+                readings.append(await _read(stage, connection))
+            began = time.monotonic()
+            url = await stage.start_noop()
+            await _first_fill(stage, url, next(numbers))
+            starts.append(time.monotonic() - began)
+            await stage.stop("noop")
+            began = time.monotonic()
+            await stage.launch("exchange")
+            await _first_fill(stage, stage.url("exchange"), next(numbers))
+            restarts.append(time.monotonic() - began)
+            await stage.kill("exchange")
+            trial.say(f"{restarts[-1]:.2f} s, of which {starts[-1]:.2f} s for a process; reading {readings[-1]:.2f} s")
+    raw: dict[str, float | str] = {
+        "restart to first order, s": sorted(restarts)[len(restarts) // 2],
+        "of which a process's start, s": sorted(starts)[len(starts) // 2],
+        "symbols": float(symbols),
+        "fills": float(fills),
+    }
+    return [
+        Figure(
+            name="restart less process start",
+            unit="s",
+            measured=[whole - start for whole, start in zip(restarts, starts, strict=True)],
+            reference=readings,
+            target=3.0,
+            at_most=True,
+            raw=raw,
+        )
+    ]
+
+
+async def _read(stage: Stage, connection: Connection) -> float:
+    """Seconds that reading the last message of every subject takes, of all shards at once."""
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for shard in range(stage.settings.market.shards):
+            group.create_task(_read_shard(connection, shard))
+    return time.monotonic() - began
+
+
+async def _read_shard(connection: Connection, shard: int) -> None:
+    tail = Tail(connection, subjects.market_stream(shard), [">"], LastPerSubject(), name="bench")
+    async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
+        async for _ in batches:
+            if tail.current:
+                return
+
+
+async def _first_fill(stage: Stage, url: str, number: int) -> None:
+    """Send an order again and again until it is filled.
+
+    Raises:
+        CouldNotMeasure: it never is.
+    """
+    address = Address(url)
+    order = {"order_id": f"first-{number}", "symbol": stage.symbols[-1], "side": "buy", "quantity": 1}
+    request = address.request("POST", "/orders", msgspec.json.encode({**order, "limit_price": "200.00"}))
+    deadline = time.monotonic() + DEADLINE
+    told = b""
+    async with Client(address, 1) as client:
+        while time.monotonic() < deadline:
+            stage.check()
+            with contextlib.suppress(OSError):
+                answer = await client.exchange(request)
+                told = answer.body
+                if answer.status == 200 and b'"filled"' in answer.body:
+                    return
+            await asyncio.sleep(0.005)
+    raise CouldNotMeasure(f"no order was executed within {DEADLINE:g} s: {told!r}")
