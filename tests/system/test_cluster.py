@@ -1,7 +1,10 @@
 """Three NATS servers with three copies of everything: one may be lost, and all may crash."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -124,3 +127,24 @@ async def test_no_service_failed_meanwhile(desk: Desk) -> None:
     for service in (*desk.stack.ports, "loadgen"):
         failures = [line for line in desk.stack.logs(service) if line["level"] == "critical"]
         assert failures == [], service
+
+
+def audited(stack: Stack, *more: str) -> dict[str, Any]:
+    """The verdicts of an audit, by what they are on."""
+    command = [sys.executable, "-m", "audit", "--json", *more]
+    done = subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {verdict["code"]: verdict for verdict in json.loads(done.stdout)["verdicts"]}
+
+
+async def test_all_servers_hold_the_same_while_they_run_and_when_they_are_down(desk: Desk) -> None:
+    """What has been appended to a bucket since the first of them was stopped, that one does not have."""
+    running = audited(desk.stack)
+    assert {verdict["status"] for verdict in running.values()} == {"proved"}, running
+    assert "as each counts them" in running["copy"]["checked"]
+    assert desk.stack.stop() == 0, desk.stack.told()
+    down = audited(desk.stack, "--store", str(desk.stack.folder / "data"))
+    copies = down.pop("copy")
+    assert "refuted" not in {verdict["status"] for verdict in down.values()}, down
+    assert "on nats-1, nats-2, nats-3, read in full" in copies["checked"]
+    assert [remark for remark in copies["remarks"] if not remark.startswith("KV_")] == []
