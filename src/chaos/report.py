@@ -6,12 +6,18 @@ from typing import Literal
 
 import msgspec
 
+from audit import findings as audit
 from chaos.proof import Findings
 from chaos.recovery import Figures, Recovery, figures
 from stack.table import columns
+from wire import subjects
 
 SHOWN = 10
 """Findings of one sort that are printed."""
+
+RUNNING = "running"
+STOPPED = "stopped"
+"""When copies are compared."""
 
 Verdict = Literal["clean", "refuted"]
 
@@ -102,6 +108,18 @@ def by_target(recoveries: Sequence[Recovery]) -> list[TargetRecovery]:
         )
         for target, own in sorted(found.items())
     ]
+
+
+def unproved(when: str, copies: audit.Verdict) -> list[str]:
+    """Why the audit could not prove that all servers of a cluster hold the same: once all is healed, they must.
+
+    Not so of a bucket when the stack is down: keys expire while one server after another is stopped.
+    """
+    if copies.status is audit.Status.PROVED:
+        return []
+    buckets = tuple(subjects.bucket_stream(bucket) for bucket in (subjects.RESERVATIONS_BUCKET, subjects.QUOTES_BUCKET))
+    told = copies.remarks + [finding.detail for finding in copies.findings]
+    return [f"copies, {when}: {why}" for why in told if when != STOPPED or not why.startswith(buckets)]
 
 
 def verdict(findings: Findings, audit_refuted: bool) -> Verdict:

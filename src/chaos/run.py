@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from audit.findings import Status, Verdict
+from audit.findings import Verdict
 from chaos import proof, report
 from chaos.clients import told
 from chaos.cluster import Cluster
@@ -191,11 +191,11 @@ class Run:
                 self._prove(orders, log, await self._caught_up(log))
         samples = sampler.samples
         self._findings.refuted += samples.over
-        audit, audit_refuted = await self._audit("running", history_file)
+        audit, audit_refuted = await self._audit(report.RUNNING, history_file)
         log_errors = self._log_errors()
         if self._cluster is not None and not audit_refuted:
             await self._stop()
-            audit, audit_refuted = await self._audit("stopped", history_file, "--store", str(system.settings.data))
+            audit, audit_refuted = await self._audit(report.STOPPED, history_file, "--store", str(system.settings.data))
         self._findings.refuted += self._faults.findings
         return report.Report(
             verdict=report.verdict(self._findings, audit_refuted),
@@ -389,15 +389,11 @@ class Run:
         (self._folder / f"audit-{when}.json").write_bytes(out)
         if process.returncode == 0:
             if self._cluster is not None:
-                self._compared(when, _verdicts(out).verdicts[-1])
+                copies = _verdicts(out).verdicts[-1]
+                self._copies[when] = f"{copies.status}: {copies.checked}"
+                self._findings.refuted += report.unproved(when, copies)
             return "audit: clean", False
         return f"audit, {when}: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
-
-    def _compared(self, when: str, copies: Verdict) -> None:
-        """Take note of what the audit says of the servers' copies, which must be the same now."""
-        self._copies[when] = f"{copies.status}: {copies.checked}"
-        if copies.status is not Status.PROVED:
-            self._findings.refuted += [f"copies, {when}: {remark}" for remark in copies.remarks]
 
     def _log_errors(self) -> dict[str, int]:
         """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""

@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from chaos.faults import Faults
+from chaos.network import Network
 from chaos.recovery import Recoveries
 from chaos.schedule import Fault
 from chaos.system import System, is_alive
@@ -40,8 +41,21 @@ async def system() -> AsyncIterator[OneProcess]:
     await process.wait()
 
 
-def faults_of(system: OneProcess) -> Faults:
-    return Faults(cast("System", system), Recoveries(), lambda _name, _message: None)
+class Wire:
+    """A stand-in for the network."""
+
+    def __init__(self) -> None:
+        self.cut: tuple[str, int] | None = None
+
+    def cut_off(self, server: str, pid: int) -> None:
+        self.cut = (server, pid)
+
+    def join(self) -> None:
+        self.cut = None
+
+
+def faults_of(system: OneProcess, network: Wire | None = None) -> Faults:
+    return Faults(cast("System", system), Recoveries(), lambda _name, _message: None, network=cast("Network", network))
 
 
 async def test_a_pause_ends_when_it_should(system: OneProcess) -> None:
@@ -60,6 +74,18 @@ async def test_a_pause_ends_when_the_run_is_cut_short(system: OneProcess) -> Non
     running.cancel()
     await asyncio.wait([running])
     assert system.state != "T"
+
+
+@pytest.mark.parametrize("is_cut_short", [False, True])
+async def test_a_partition_ends_when_it_should_or_the_run_is_cut_short(system: OneProcess, is_cut_short: bool) -> None:
+    network = Wire()
+    fault = Fault(at=0, kind="partition", target="exchange", lasts=60 if is_cut_short else 0.2)
+    running = asyncio.create_task(faults_of(system, network).run([fault]))
+    await eventually(lambda: network.cut == ("exchange", system.process.pid))
+    if is_cut_short:
+        running.cancel()
+    await asyncio.wait([running])
+    assert network.cut is None
 
 
 async def test_a_pause_can_be_ended_at_once(system: OneProcess) -> None:

@@ -2,9 +2,10 @@
 
 import msgspec
 
+from audit.findings import Status, Verdict
 from chaos.proof import Findings
 from chaos.recovery import Recoveries
-from chaos.report import FaultCount, Report, by_target, counts, text, verdict
+from chaos.report import FaultCount, Report, by_target, counts, text, unproved, verdict
 from chaos.schedule import Fault
 
 
@@ -66,6 +67,20 @@ def test_of_a_cluster_it_says_whether_all_servers_hold_the_same_and_how_soon_a_l
     assert "copies, stopped: proved: 10 messages" in told
     assert "lost stores rebuilt after: 3.1 s, 4.0 s" in told
     assert "copies" not in text(report())
+
+
+def copies(status: Status, *remarks: str) -> Verdict:
+    return Verdict(
+        code="copy", statement="", status=status, checked="", remarks=list(remarks), findings=[], contradictions=0
+    )
+
+
+def test_copies_must_be_the_same_but_for_what_expires_while_servers_are_stopped() -> None:
+    late, expiring = "MARKET-0: nats-1 ends at 9", "KV_quotes: nats-3 ends at 7"
+    behind = copies(Status.NOT_CHECKABLE, late, expiring)
+    assert unproved("running", copies(Status.PROVED)) == []
+    assert unproved("running", behind) == [f"copies, running: {late}", f"copies, running: {expiring}"]
+    assert unproved("stopped", behind) == [f"copies, stopped: {late}"]
 
 
 def test_recovery_is_told_by_target() -> None:
