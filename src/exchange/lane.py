@@ -17,6 +17,7 @@ import structlog
 from exchange import book, metrics
 from exchange.giveback import GiveBacks
 from exchange.recent import RecentOrders
+from exchange.turns import Turn, Turns
 from exchange.waiting import Line, Waiting
 from jet import journal, rpc
 from jet.connection import Connection
@@ -77,6 +78,7 @@ class Lane:
         connection: Connection,
         clock: Clock,
         recent: RecentOrders,
+        turns: Turns,
         on_quote: Callable[[SymbolMarket], None],
     ) -> None:
         self.market = SymbolMarket(symbol)
@@ -85,6 +87,7 @@ class Lane:
         self._connection = connection
         self._clock = clock
         self._recent = recent
+        self._turns = turns
         self._on_quote = on_quote
         self._stream = subjects.market_stream(shard)
         self._fills = subjects.fills(shard, symbol)
@@ -217,7 +220,11 @@ class Lane:
     async def _commit_next(self) -> None:
         first = self._line.peek()
         if isinstance(first, Order):
-            await self._commit_orders(self._take_orders())
+            turn = await self._turns.begin()
+            try:
+                await self._commit_orders(self._take_orders(), turn)
+            finally:
+                turn.end()
             return
         waiting = self._line.take()
         try:
@@ -236,7 +243,7 @@ class Lane:
             taken.append(self._line.take())
         return taken
 
-    async def _commit_orders(self, batch: list[_Waiting]) -> None:
+    async def _commit_orders(self, batch: list[_Waiting], turn: Turn) -> None:
         while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
@@ -259,6 +266,7 @@ class Lane:
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
                 # A rejection is the truth only on the log's head: the order may have executed elsewhere.
+                turn.end()
                 head = self.market.head
                 if not await self._current():
                     unavailable = Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")

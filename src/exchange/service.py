@@ -12,6 +12,7 @@ from exchange.lane import Lane
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
 from exchange.standstill import EVERY, PASSES, Standstill
+from exchange.turns import Turns
 from jet import rpc
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
@@ -51,14 +52,16 @@ class Exchange:
         self._recent = RecentOrders(timedelta(seconds=market.id_window))
         self._bucket = QuotesBucket(connection, clock)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
+        turns = [Turns() for _ in range(market.shards)]
         self._lanes = {
             symbol: Lane(
                 symbol,
                 instrument,
-                subjects.shard_of(symbol, market.shards),
+                shard := subjects.shard_of(symbol, market.shards),
                 connection,
                 clock,
                 self._recent,
+                turns[shard],
                 self._bucket.changed,
             )
             for symbol, instrument in market.symbols.items()
