@@ -1,4 +1,4 @@
-"""P9: orders and replacement quotes on a cluster that keeps everything three times, synced on each, beside one server."""
+"""P9: orders and replacement quotes on a cluster that keeps and syncs everything three times, beside one server."""
 
 from bench.figures import Figure, percentile
 from bench.orders import CASES, Venue, case

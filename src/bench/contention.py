@@ -54,9 +54,10 @@ class _Pair:
 
     async def together(self, first: list[str], second: list[str]) -> float:
         """Orders per second of both exchanges, each with its symbols."""
-        names = ("exchange", "exchange-2")
-        loads = [(self._stage.url(name), symbols, CONNECTIONS // 2) for name, symbols in zip(names, (first, second))]
-        return await self._load(loads)
+        each = CONNECTIONS // 2
+        return await self._load(
+            [(self._stage.url("exchange"), first, each), (self._stage.url("exchange-2"), second, each)]
+        )
 
     async def _load(self, loads: list[tuple[str, list[str], int]]) -> float:
         self._attempt += 1

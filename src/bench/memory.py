@@ -37,11 +37,13 @@ async def measure(trial: Trial) -> list[Figure]:
         sent = 0
         found: list[dict[str, float]] = []
         for wanted in (first, last):
-            while sent < wanted:
+            while True:
                 seconds = trial.seconds(LEG)
                 done = await trial.load(stage, stage.url("exchange"), stage.symbols, CONNECTIONS, seconds)
                 sent += done.load.sent
                 await log.check(done.load.filled)
+                if sent >= wanted:
+                    break
             await asyncio.sleep(SETTLING)
             found.append({name: _mebibytes(stage.pid(name)) for name in PROCESSES})
             trial.say(f"after {sent:,} orders: " + ", ".join(f"{name} {size:.0f}" for name, size in found[-1].items()))
@@ -53,8 +55,6 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 def _mebibytes(pid: int) -> float:
-    """What a process keeps in memory, its share of what it has in common with others included (PSS)."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"process {pid} does not tell its memory")
+    """What a process keeps in memory for itself alone: what it has in common with others depends on who else runs."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024

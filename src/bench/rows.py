@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bench import catchup, cluster, contention, latency, memory, orders, requote, restart, scale
+from bench import catchup, cluster, contention, latency, memory, orders, page, postgres, requote, restart, scale
 from bench.figures import Figure
 from bench.trial import Trial
 
@@ -20,8 +20,10 @@ class Benchmark:
 
 BENCHMARKS = (
     Benchmark("P1", "orders per second, all filled and synced, one exchange", "no-op Litestar POST", orders.measure),
+    Benchmark("P2", "orders per second, one symbol", "PostgreSQL by row locks", postgres.measure),
     Benchmark("P3", "order to reply at 1,000 orders/s, open loop", "one compare-and-append, p50", latency.measure),
     Benchmark("P4", "fill to replacement quote active, steady flow", "five appends in a row", requote.measure),
+    Benchmark("P5", "fill to row changed in a browser", "", page.measure),
     Benchmark("P6", "exchange restart, long log, many symbols", "reading the newest messages", restart.measure),
     Benchmark("P7", "ledger catching up", "", catchup.measure),
     Benchmark("P8", "cost with many symbols", "the same with ten", scale.measure),
