@@ -57,9 +57,7 @@ async def measure(trial: Trial) -> list[Figure]:
         from playwright.async_api import async_playwright
     except ImportError as error:
         raise Skipped("playwright is not installed") from error
-    path = next(
-        (found for name in (os.environ.get("CHROMIUM", ""), *_NAMES) if name and (found := shutil.which(name))), None
-    )
+    path = _browser()
     if path is None:
         raise Skipped("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
     async with (
@@ -76,7 +74,7 @@ async def measure(trial: Trial) -> list[Figure]:
         )
         await page.evaluate(_WATCH)
         log = Log(stage)
-        found = []
+        found: list[list[float]] = []
         for _ in range(trial.repeats(REPEATS)):
             await log.messages()
             seconds = trial.seconds(SECONDS)
@@ -92,6 +90,14 @@ async def measure(trial: Trial) -> list[Figure]:
         Figure(name="p50", unit="ms", measured=[percentile(once, 50) for once in found], at_most=True, points=points),
         Figure(name="p99", unit="ms", measured=[percentile(once, 99) for once in found], target=100.0, at_most=True),
     ]
+
+
+def _browser() -> str | None:
+    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
 
 
 def delays(messages: list[Message], seen: list[Any]) -> list[float]:
