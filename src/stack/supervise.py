@@ -6,6 +6,9 @@ and we end them.
 """
 
 import asyncio
+import contextlib
+import os
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,6 +24,7 @@ from stack.narrate import Narrator
 from stack.observe import Observer
 from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
+from stack.remedy import Remedy
 from stack.settings import NATS_CONFIG, STORE, StackSettings, listening
 
 POLL = 0.25
@@ -186,7 +190,7 @@ class _Foreground:
         await ended
 
     async def _narrate(self) -> None:
-        narrator = Narrator()
+        narrator, remedy = Narrator(), Remedy()
         loop = asyncio.get_running_loop()
         async with Control(self._settings.socket) as control, Observer(control, self._plan) as observer:
             while True:
@@ -196,6 +200,7 @@ class _Foreground:
                     conditions = []  # it starts, or it stops
                 if not self._stop.is_set():
                     self._tell(narrator.lines(conditions, loop.time()), conditions)
+                    self._mend(remedy, conditions)
                 await asyncio.sleep(POLL)
 
     def _tell(self, news: Sequence[tuple[str, str]], conditions: Sequence[Condition]) -> None:
@@ -207,6 +212,12 @@ class _Foreground:
                 say(condition.program.name, log.read_text().strip().splitlines()[-1])
                 self._code = 1
                 self._stop.set()
+
+    def _mend(self, remedy: Remedy, conditions: Sequence[Condition]) -> None:
+        for condition in remedy.to_restart(conditions, shutil.disk_usage(self._settings.data).free):
+            say(condition.program.name, "could not write, and the disk has room again: it is restarted")
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                os.kill(condition.pid, signal.SIGTERM)
 
 
 async def _supervisord(conf: Path, lock: int) -> asyncio.subprocess.Process:

@@ -1,6 +1,7 @@
 """`stack up` as a process, with NATS and its preparation only: starting, being told, ending."""
 
 import asyncio
+import functools
 import os
 import re
 import signal
@@ -9,8 +10,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats
 import pytest
 
+from chaos.disk import Disk, NoDisk
 from stack.control import Control
 from stack.lock import is_up
 from stack.settings import StackSettings
@@ -157,6 +160,38 @@ async def test_a_full_disk_does_not_end_it(environ: dict[str, str], settings: St
     await up.says(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
     up.process.terminate()
     await up.ends()
+
+
+async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    disk = Disk(settings.data)
+    try:
+        disk.mount()
+    except NoDisk as why:
+        pytest.skip(f"there is no disk to fill: {why}")
+    try:
+        up = await start(environ)
+        await up.says("everything is ready")
+        client = await nats.connect(settings.stack.url)
+        publish = functools.partial(client.jetstream().publish, "positions.AAPL", b"x" * 100_000)
+        await publish()
+        disk.fill()
+        with pytest.raises(nats.errors.TimeoutError):
+            await publish(timeout=1)
+        await up.says("waits for .*no space left")
+        assert "restarted" not in up.said
+        disk.free()
+        await up.says("the disk has room again: it is restarted")
+        await up.says("(?s)room again.*nats +(restarted and )?ready again")
+        await client.close()
+        client = await nats.connect(settings.stack.url)
+        await client.jetstream().publish("positions.AAPL", b"x")
+        await client.close()
+        up.process.terminate()
+        assert await up.ends() == 0
+    finally:
+        disk.unmount()
 
 
 async def test_if_the_foreground_is_killed_the_rest_stops_in_order(up: Up, settings: StackSettings) -> None:
