@@ -48,12 +48,11 @@ async def _applied(stage: Stage, fills: int) -> None:
     Raises:
         CouldNotMeasure: they never do.
     """
-    address = Address(stage.url("ledger"))
     deadline = time.monotonic() + DEADLINE
-    async with Client(address, 1) as client:
+    with Client(Address(stage.url("ledger")), 1) as client:
         while True:
             stage.check()
-            answer = await client.exchange(address.request("GET", "/positions"))
+            answer = await client.request("GET", "/positions")
             applied = sum(position.position_version for position in _POSITIONS.decode(answer.body))
             if applied == fills:
                 return

@@ -24,13 +24,13 @@ async def quote(stage: Stage, attempt: int, symbols: Sequence[str], size: int | 
     lots = size or LIMIT // len(stage.symbols)
     left = iter(symbols)
     exposure, exchange = Address(stage.url("exposure")), Address(stage.url("exchange"))
-    async with Client(exposure, PARALLEL) as reserving, Client(exchange, PARALLEL) as putting:
+    with Client(exposure, PARALLEL) as reserving, Client(exchange, PARALLEL) as putting:
 
         async def work() -> None:
             for symbol in left:
                 quote_id = ids.quote_id(symbol, 0, attempt)
                 ask = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=lots, ask_quantity=lots)
-                answer = await reserving.exchange(exposure.request("POST", "/reservations", msgspec.json.encode(ask)))
+                answer = await reserving.request("POST", "/reservations", msgspec.json.encode(ask))
                 if answer.status != 201:
                     raise CouldNotMeasure(f"no reservation: {answer.body!r}")
                 given = msgspec.json.decode(answer.body, type=ReservationAnswer)
@@ -46,8 +46,7 @@ async def quote(stage: Stage, attempt: int, symbols: Sequence[str], size: int | 
                     ask_price=ASK,
                     ask_quantity=lots,
                 )
-                body = msgspec.json.encode(put)
-                answer = await putting.exchange(exchange.request("PUT", f"/quotes/{symbol}", body))
+                answer = await putting.request("PUT", f"/quotes/{symbol}", msgspec.json.encode(put))
                 if answer.status != 200:
                     raise CouldNotMeasure(f"no quote: {answer.body!r}")
 

@@ -126,12 +126,11 @@ async def all_quoted(stage: Stage) -> None:
     Raises:
         CouldNotMeasure: they do not.
     """
-    address = Address(stage.url("exchange"))
     deadline = time.monotonic() + QUOTED_DEADLINE
-    async with Client(address, 1) as client:
+    with Client(Address(stage.url("exchange")), 1) as client:
         while True:
             stage.check()
-            answer = await client.exchange(address.request("GET", "/quotes"))
+            answer = await client.request("GET", "/quotes")
             quotes = msgspec.json.decode(answer.body) if answer.status == 200 else []
             if len(quotes) == len(stage.symbols):
                 return

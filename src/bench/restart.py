@@ -97,16 +97,15 @@ async def _first_fill(stage: Stage, url: str, number: int) -> None:
     Raises:
         CouldNotMeasure: it never is.
     """
-    address = Address(url)
     order = {"order_id": f"first-{number}", "symbol": stage.symbols[-1], "side": "buy", "quantity": 1}
-    request = address.request("POST", "/orders", msgspec.json.encode({**order, "limit_price": "200.00"}))
+    body = msgspec.json.encode({**order, "limit_price": "200.00"})
     deadline = time.monotonic() + DEADLINE
     told = b""
-    async with Client(address, 1) as client:
+    with Client(Address(url), 1) as client:
         while time.monotonic() < deadline:
             stage.check()
             with contextlib.suppress(OSError):
-                answer = await client.exchange(request)
+                answer = await client.request("POST", "/orders", body)
                 told = answer.body
                 if answer.status == 200 and b'"filled"' in answer.body:
                     return

@@ -52,21 +52,20 @@ class _Scale:
 
     async def reservation_cost(self) -> float:
         """Microseconds a reservation takes, the median of several, one after the other; each is given back at once."""
-        address = Address(self.stage.url("exposure"))
         took = []
-        async with Client(address, 1) as client:
+        with Client(Address(self.stage.url("exposure")), 1) as client:
             for _ in range(20 if self._trial.short else RESERVATIONS):
                 self._attempt += 1
                 quote_id = ids.quote_id(self.stage.symbols[0], 0, self._attempt)
                 ask = ReservationRequest(
                     quote_id=quote_id, symbol=self.stage.symbols[0], bid_quantity=TRADED, ask_quantity=TRADED
                 )
-                request = address.request("POST", "/reservations", msgspec.json.encode(ask))
+                body = msgspec.json.encode(ask)
                 began = time.perf_counter()
-                answer = await client.exchange(request)
+                answer = await client.request("POST", "/reservations", body)
                 took.append((time.perf_counter() - began) * 1e6)
                 release = f"/reservations/{ids.reservation_id(quote_id)}/release"
-                given_back = await client.exchange(address.request("POST", release))
+                given_back = await client.request("POST", release)
                 if (answer.status, given_back.status) != (201, 200):
                     raise CouldNotMeasure(f"no reservation: {answer.body!r} {given_back.body!r}")
         return percentile(sorted(took), 50)

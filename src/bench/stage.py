@@ -168,14 +168,12 @@ class Stage:
         await self._healthy(name, self._programs[name].health)
 
     async def _healthy(self, name: str, url: str) -> None:
-        address = Address(url)
-        request = address.request("GET", "")
         deadline = time.monotonic() + START_DEADLINE
-        async with Client(address, 1) as client:
+        with Client(Address(url), 1) as client:
             while True:
                 self.check()
                 with contextlib.suppress(NotConnected, OSError):
-                    if (await asyncio.wait_for(client.exchange(request), 5)).status == 200:
+                    if (await asyncio.wait_for(client.request("GET", ""), 5)).status == 200:
                         return
                 if time.monotonic() > deadline:
                     raise CouldNotMeasure(f"{name} does not get ready: {self._told(name)}")

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from yarl import URL
-
 from chaos.recovery import Recoveries
 from chaos.system import ID_WINDOW
 from loadgen.answers import Answer
 from loadgen.client import Exchange
 from loadgen.flow import CROSSING_OFFSET
 from loadgen.history import History
+from loadgen.http import Address, Client
 from loadgen.plan import Plan
 from loadgen.service import Publisher
 from wire.instruments import Instrument
@@ -41,10 +40,17 @@ class Anywhere(Exchange):
         self, urls: Sequence[str], concurrency: int, stopping: asyncio.Event, history: History, patience: float
     ) -> None:
         super().__init__(urls[0], concurrency, stopping, history, patience)
-        self._addresses = itertools.cycle([URL(url) / "orders" for url in urls])
+        self._clients = [self._client, *(Client(Address(url), concurrency) for url in urls[1:])]
+        self._turns = itertools.cycle(self._clients)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for client in self._clients:
+            client.close()
 
     async def _post(self, body: bytes, order_id: str) -> Answer:
-        self._orders = next(self._addresses)
+        self._client = next(self._turns)
         return await super()._post(body, order_id)
 
 

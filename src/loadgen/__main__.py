@@ -18,10 +18,10 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.console import Console
-from yarl import URL
 
 from loadgen.client import Exchange
 from loadgen.history import History
+from loadgen.http import Address
 from loadgen.plan import Plan
 from loadgen.progress import Progress
 from loadgen.report import Report, summarize, table
@@ -142,11 +142,9 @@ def _new_run_id() -> str:
 
 def _checked_url(url: str) -> str:
     try:
-        parsed = URL(url)
+        Address(url)
     except ValueError as error:
-        raise BadOptionsError(f"--url: {url}: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise BadOptionsError(f"--url: {url!r} is not an http address, such as http://127.0.0.1:8001")
+        raise BadOptionsError(f"--url: {error}, such as http://127.0.0.1:8001") from error
     return url
 
 

@@ -7,12 +7,11 @@ import time
 from types import TracebackType
 from typing import Self
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 from loadgen.answers import Answer, Known, Outcome, Undelivered, Unknown, classify, outcome
 from loadgen.history import History
+from loadgen.http import Address, Client, NotConnected
 from wire.messages import Order
 
 ATTEMPT_TIMEOUT = 2.0
@@ -56,35 +55,28 @@ class Exchange:
         history: History | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        self._orders = URL(url) / "orders"
-        self._health = URL(url) / "health"
-        self._concurrency = concurrency
+        self._client = Client(Address(url), concurrency)
         self._stopping = stopping
         self._history = history
         self._patience = patience
         self.trouble = ""
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency),
-            timeout=aiohttp.ClientTimeout(total=ATTEMPT_TIMEOUT),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"Content-Type": "application/json"},
-        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close()
+        self._client.close()
 
     async def unreachable(self) -> str:
         """Why the exchange cannot be reached. Empty if it can be, ready or not."""
         try:
-            async with self._session.get(self._health, allow_redirects=False):
-                return ""
-        except (aiohttp.ClientError, OSError) as error:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                await self._client.request("GET", "/health")
+        except OSError as error:
             return _describe(error)
+        return ""
 
     async def submit(self, order: Order) -> Outcome:
         """Send an order until its outcome is known, patience runs out, or `stopping` is set.
@@ -121,13 +113,13 @@ class Exchange:
     async def _post(self, body: bytes, order_id: str) -> Answer:
         """One attempt. Never raises for trouble on the way."""
         try:
-            async with self._session.post(self._orders, data=body, allow_redirects=False) as response:
-                content = await response.read()
-                return classify(response.status, content, response.headers.get("Retry-After"), order_id)
-        except aiohttp.ClientConnectorError as error:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                response = await self._client.request("POST", "/orders", body)
+        except NotConnected as error:
             return Undelivered(_describe(error))
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             return Unknown(_describe(error))
+        return classify(response.status, response.body, response.retry_after, order_id)
 
     async def _stopped_within(self, seconds: float) -> bool:
         try:

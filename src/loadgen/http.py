@@ -141,20 +141,25 @@ class Client:
         self._idle: list[Connection] = []
         self._waiting: dict[Connection, asyncio.Future[Response]] = {}
 
-    async def __aenter__(self) -> "Client":
+    def __enter__(self) -> "Client":
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all connections; who waits for an answer is told that its connection dropped."""
         for connection in [*self._idle, *self._waiting]:
             connection.close()
 
-    async def exchange(self, request: bytes) -> Response:
+    async def request(self, method: str, target: str, body: bytes = b"") -> Response:
         """Send a request, and wait for its answer. Cancelling it closes the connection.
 
         Raises:
             NotConnected: nothing was sent.
             Dropped: the request may have been acted on.
         """
+        request = self._address.request(method, target, body)
         async with self._free:
             connection = self._idle.pop() if self._idle else await self._connect()
             answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()

@@ -1,0 +1,160 @@
+"""The HTTP client, against servers that answer as scripted, byte by byte."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from loadgen.http import Address, Client, Dropped, NotConnected, Response
+from support.waiting import eventually
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Scripted:
+    """Answers each request, of all connections together, with the next of `answers`; with None it hangs up.
+
+    Attributes:
+        requests: what came, in order.
+        connections: how many were made.
+        writers: the open connections.
+    """
+
+    def __init__(self, answers: list[bytes | None]) -> None:
+        self.answers = answers
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.url = ""
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.writers.add(writer)
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            length = [int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
+            self.requests.append(head + await reader.readexactly(sum(length)))
+            answer = self.answers.pop(0)
+            if answer is None:
+                break
+            writer.write(answer)
+        self.writers.discard(writer)
+        writer.close()
+
+
+@asynccontextmanager
+async def answering(*answers: bytes | None) -> AsyncIterator[Scripted]:
+    scripted = Scripted(list(answers))
+    server = await asyncio.start_server(scripted.handle, "127.0.0.1", 0)
+    scripted.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield scripted
+    finally:
+        server.close()
+        for writer in list(scripted.writers):
+            writer.close()
+
+
+def to(server: Scripted, limit: int = 1) -> Client:
+    return Client(Address(server.url), limit)
+
+
+async def test_a_request_has_its_target_its_host_and_its_body() -> None:
+    async with answering(OK) as server:
+        with Client(Address(server.url + "/base"), 1) as client:
+            assert await client.request("POST", "/orders", b"{}") == Response(200, b"ok", None)
+    host = server.url.removeprefix("http://").encode()
+    assert server.requests == [
+        b"POST /base/orders HTTP/1.1\r\nHost: " + host + b"\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    ]
+
+
+async def test_a_connection_is_kept_for_the_next_request() -> None:
+    async with answering(OK, OK) as server:
+        with to(server) as client:
+            await client.request("GET", "/")
+            await client.request("GET", "/")
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (
+            b"HTTP/1.1 503 Unavailable\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nwai\r\n1\r\nt\r\n0\r\n\r\n"
+        ),
+        b"HTTP/1.1 503 Unavailable\r\nretry-after: 7\r\nContent-Length: 4\r\n\r\nwait",
+    ],
+    ids=["chunked", "whole"],
+)
+async def test_an_answer_is_its_status_its_body_and_when_to_come_again(answer: bytes) -> None:
+    async with answering(answer, OK) as server:
+        with to(server) as client:
+            assert await client.request("GET", "/") == Response(503, b"wait", "7")
+            assert await client.request("GET", "/") == Response(200, b"ok", None), "nothing is left of the one before"
+
+
+async def test_after_an_answer_that_closes_the_connection_another_one_is_made() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", OK) as server:
+        with to(server) as client:
+            assert (await client.request("GET", "/")).body == b""
+            assert (await client.request("GET", "/")).body == b"ok"
+    assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used_again() -> None:
+    async with answering(OK, OK) as server:
+        with to(server) as client:
+            await client.request("GET", "/")
+            for writer in server.writers:
+                writer.close()
+            await eventually(lambda: not client._idle)
+            assert (await client.request("GET", "/")).body == b"ok"
+
+
+@pytest.mark.parametrize("answer", [None, b"HTTP/1.1 what\r\n\r\n"], ids=["nothing", "no HTTP"])
+async def test_a_request_without_a_complete_answer_is_told_as_dropped(answer: bytes | None) -> None:
+    async with answering(answer, OK) as server:
+        with to(server) as client:
+            with pytest.raises(Dropped):
+                await client.request("GET", "/")
+            assert (await client.request("GET", "/")).body == b"ok"
+
+
+async def test_where_nobody_listens_nothing_is_sent() -> None:
+    with Client(Address("http://127.0.0.1:1"), 1) as client, pytest.raises(NotConnected, match="Connect call failed"):
+        await client.request("GET", "/")
+
+
+async def test_a_connection_whose_answer_nobody_waits_for_any_more_is_not_used_again() -> None:
+    """Its answer may still come, and would be taken for the next request's."""
+    async with answering(b"", OK) as server:
+        with to(server) as client:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.request("GET", "/late"), 0.1)
+            assert (await client.request("GET", "/")).body == b"ok"
+    assert server.connections == 2
+
+
+async def test_there_are_no_more_connections_than_allowed() -> None:
+    async with answering(*[OK] * 6) as server:
+        with to(server, limit=2) as client:
+            await asyncio.gather(*(client.request("GET", "/") for _ in range(6)))
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8001", "ftp://host", "http://", "http://host:port"])
+def test_what_is_no_http_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 # any: the message is the urllib's for some
+        Address(url)
+
+
+@pytest.mark.parametrize(("url", "port"), [("http://host", 80), ("https://host", 443), ("http://[::1]:9", 9)], ids=str)
+def test_a_port_is_the_schemes_unless_it_is_given(url: str, port: int) -> None:
+    assert Address(url).port == port
