@@ -16,7 +16,7 @@ import msgspec
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from bench import machine, report
+from bench import machine, plots, report
 from bench.figures import Row
 from bench.rows import BENCHMARKS, Benchmark
 from bench.stage import CouldNotMeasure
@@ -81,6 +81,9 @@ async def _all(chosen: Sequence[Benchmark], *, short: bool, keep: Path | None) -
         found.append(row)
         if keep is not None:
             report.write(row, keep)
+    if keep is not None:
+        for name, content in plots.page(report.read(keep)).items():
+            (keep / name).write_text(content)
     console.print(report.table(found))
     return COULD_NOT_MEASURE if any(row.failed for row in found) else MEASURED
 

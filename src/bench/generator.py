@@ -194,12 +194,18 @@ class _Generator:
             self._send(connection, self._due.popleft())
         else:
             self._idle.append(connection)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Tell when the last answer has come."""
         if not self._since and not self._sending:
             self._settled.set()
 
     def _ended(self, connection: Connection, error: Exception | None) -> None:
         if self._sending or connection in self._since:
             self._dropped = f"a connection ended while it was in use: {error}"
+            self._since.pop(connection, None)
+            self._rest()
 
     def _load(self, processor: float) -> Load:
         answers = self.answers

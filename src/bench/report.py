@@ -34,8 +34,7 @@ def cells(figure: Figure) -> tuple[str, str, str, str, str]:
     """A figure's measured value, reference, ratio, spread and target, as texts."""
     measured = f"{number(median(figure.measured))} {figure.unit}"
     reference = f"{number(median(figure.reference))} {figure.unit}" if figure.reference else ""
-    sign = "×" if figure.reference else f" {figure.unit}"
-    value = f"{number(figure.value)}{sign}" if figure.reference else measured
+    value = f"{number(figure.value)}×" if figure.reference else measured
     spread = f"{number(min(figure.values))} – {number(max(figure.values))}"
     return measured, reference, value, spread, target(figure)
 

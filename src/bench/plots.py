@@ -1,0 +1,186 @@
+"""The page of results: a Markdown document with plots as SVG files beside it, made from the rows alone. Pure."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from bench.figures import Figure, Row
+from bench.report import cells, number
+
+WIDTH = 860
+LEFT = 330
+LINE = 24
+REACH = 8.0
+"""The scale of the overview ends where a figure is this many times better or worse than its target."""
+
+_COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "told": "#555555"}
+_CURVES = ("#1f5fa8", "#888888")
+
+
+def page(rows: Sequence[Row]) -> dict[str, str]:
+    """The files of the page, by name."""
+    files = {"overview.svg": overview(rows)}
+    files |= {f"{row.name}.svg": latencies(row) for row in rows if _points(row)}
+    return {"README.md": document(rows), **files}
+
+
+def document(rows: Sequence[Row]) -> str:
+    """The document."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Every figure is a ratio against a reference that was measured in turn with it, on the same machine, unless it",
+        "stands for itself. `value` is the median of the repeats, `spread` their lowest and highest. `./qs bench`",
+        "measures everything anew and makes this page; `./qs bench P1 P3` measures some rows, and `./qs bench --help`",
+        "tells more.",
+        "",
+        "![How each figure stands to its target](overview.svg)",
+        "",
+        "| | figure | measured | reference | value | spread | reach | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        beside = f", beside {row.reference}" if row.reference else ""
+        told = f"skipped: {row.skipped}" if row.skipped else f"failed: {row.failed}" if row.failed else ""
+        lines.append(f"| {row.name} | **{row.title}**{beside} | | | | | | {told} |")
+        lines += [
+            f"| | {figure.name} | {' | '.join(cells(figure))} | {figure.verdict}"
+            f"{': ' + figure.void if figure.void else ''} |"
+            for figure in row.figures
+        ]
+    for row in rows:
+        if _points(row):
+            lines += ["", f"## {row.name}: {row.title}", "", f"![Share of all by latency]({row.name}.svg)"]
+    lines += ["", "## Raw figures", ""]
+    lines += ["One value a repeat. The JSON files beside this page hold the same, and more.", ""]
+    lines += ["| | figure | measured | reference | besides |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| {row.name} | {figure.name}, {figure.unit} | {_numbers(figure.measured)} | {_numbers(figure.reference)} "
+        f"| {'; '.join(f'{name}: {_text(value)}' for name, value in figure.raw.items())} |"
+        for row in rows
+        for figure in row.figures
+    ]
+    lines += ["", "## Machine", "", *_machines(rows), ""]
+    return "\n".join(lines)
+
+
+def _machines(rows: Sequence[Row]) -> list[str]:
+    """What the rows were measured on; rows of one machine and day together."""
+    lines = ["| rows | when | on |", "| --- | --- | --- |"]
+    for row in rows:
+        told = "; ".join(f"{name}: {value}" for name, value in row.machine.items())
+        lines.append(f"| {row.name} | {row.at}{', short' if row.short else ''} | {told} |")
+    return lines
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(number(value) for value in values)
+
+
+def _text(value: float | str) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+# --- the overview -----------------------------------------------------------------------------------------------------
+
+
+def overview(rows: Sequence[Row]) -> str:
+    """How far each figure is beyond its target, or short of it; a point for each repeat, on a logarithmic scale."""
+    figures = [(row, figure) for row in rows for figure in row.figures if figure.target is not None]
+    height = LINE * len(figures) + 60
+    parts = [_text_at(_x(mark), 18, _mark(mark), "middle") for mark in (1 / REACH, 0.5, 1, 2, REACH)]
+    bottom = height - 26
+    for mark in (1 / REACH, 0.5, 1, 2, REACH):
+        x, color = _x(mark), "#333" if mark == 1 else "#ccc"
+        parts.append(f'<line x1="{x:.1f}" y1="26" x2="{x:.1f}" y2="{bottom}" stroke="{color}"/>')
+    for line, (row, figure) in enumerate(figures):
+        y = 26 + LINE * line + LINE / 2
+        color = _COLORS[figure.verdict]
+        parts.append(_text_at(LEFT - 14, y + 4, f"{row.name}  {figure.name}", "end"))
+        low, high = (_x(bound) for bound in (min(_standing(figure)), max(_standing(figure))))
+        parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{color}" stroke-width="2"/>')
+        parts += [
+            f'<circle cx="{_x(value):.1f}" cy="{y}" r="2.5" fill="{color}" fill-opacity="0.5"/>'
+            for value in _standing(figure)
+        ]
+        parts.append(f'<circle cx="{_x(_middle(figure)):.1f}" cy="{y}" r="6" fill="{color}"/>')
+    parts.append(_text_at(_x(1), height - 8, "right of the line: the target is reached", "middle"))
+    return _svg(height, parts)
+
+
+def _standing(figure: Figure) -> list[float]:
+    """Each repeat as a multiple of the target, so that more is better."""
+    return [_of_target(figure, value) for value in figure.values]
+
+
+def _middle(figure: Figure) -> float:
+    return _of_target(figure, figure.value)
+
+
+def _of_target(figure: Figure, value: float) -> float:
+    target = figure.target or 1.0
+    better = target / value if figure.at_most and value > 0 else value / target
+    return REACH if figure.at_most and value <= 0 else better
+
+
+def _x(multiple: float) -> float:
+    bounded = min(max(multiple, 1 / REACH), REACH)
+    share = (math.log(bounded) + math.log(REACH)) / (2 * math.log(REACH))
+    return LEFT + share * (WIDTH - LEFT - 30)
+
+
+def _mark(multiple: float) -> str:
+    return "target" if multiple == 1 else f"{multiple:g} ×"
+
+
+# --- latencies --------------------------------------------------------------------------------------------------------
+
+
+def _points(row: Row) -> dict[str, list[float]]:
+    return {name: points for figure in row.figures for name, points in figure.points.items() if points}
+
+
+def latencies(row: Row) -> str:
+    """Which share of all took at most how long, on a logarithmic scale of milliseconds."""
+    curves = _points(row)
+    lowest = 10 ** math.floor(math.log10(max(min(min(points) for points in curves.values()), 0.01)))
+    highest = 10 ** math.ceil(math.log10(max(max(points) for points in curves.values())))
+    height, bottom, top = 300, 260, 20
+
+    def x(value: float) -> float:
+        share = math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
+        return 50 + share * (WIDTH - 220)
+
+    parts = []
+    mark = lowest
+    while mark <= highest * 1.01:
+        parts.append(f'<line x1="{x(mark):.1f}" y1="{top}" x2="{x(mark):.1f}" y2="{bottom}" stroke="#ccc"/>')
+        parts.append(_text_at(x(mark), bottom + 18, f"{mark:g} ms", "middle"))
+        mark *= 10
+    for share in (0.0, 0.5, 0.9, 1.0):
+        y = bottom - share * (bottom - top)
+        parts.append(f'<line x1="50" y1="{y}" x2="{WIDTH - 170}" y2="{y}" stroke="#ccc"/>')
+        parts.append(_text_at(44, y + 4, f"{share:.0%}", "end"))
+    for order, (name, points) in enumerate(curves.items()):
+        color = _CURVES[order % len(_CURVES)]
+        path = " ".join(
+            f"{x(value):.1f},{bottom - (place + 1) / len(points) * (bottom - top):.1f}"
+            for place, value in enumerate(points)
+        )
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<rect x="{WIDTH - 160}" y="{top + 22 * order}" width="12" height="12" fill="{color}"/>')
+        parts.append(_text_at(WIDTH - 142, top + 11 + 22 * order, name, "start"))
+    return _svg(height, parts)
+
+
+def _text_at(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(height: float, parts: Sequence[str]) -> str:
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="13" fill="#222">\n'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
+    )
