@@ -186,8 +186,8 @@ class _Generator:
         now = time.monotonic()
         self.answers.take(response, self._since.pop(connection), now)
         if not connection.usable:
-            return
-        if self.job.rate is None:
+            pass
+        elif self.job.rate is None:
             if now < self._closes and self._sending:
                 self._send(connection, now)
         elif self._due:
