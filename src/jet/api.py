@@ -91,17 +91,34 @@ class StreamState(msgspec.Struct):
     last_seq: int
 
 
+class _Peer(msgspec.Struct):
+    """Another server that holds a stream: `active` is for how many nanoseconds it was not heard, 0 if it never was."""
+
+    active: int = 0
+
+
+class _Group(msgspec.Struct):
+    replicas: list[_Peer] = []
+
+
 class StreamInfo(msgspec.Struct):
     """A stream's configuration and state. `created` tells a stream from a later one of the same name."""
 
     config: dict[str, Any]
     created: datetime
     state: StreamState
+    cluster: _Group | None = None
 
     @property
     def replicated(self) -> bool:
         """Whether there are several copies, of which some may be behind the leader's."""
         return int(self.config.get("num_replicas", 1)) > 1
+
+    def heard_within(self, seconds: float) -> bool:
+        """Whether the leader, which told this, has heard of a majority lately, counting itself."""
+        replicas = int(self.config.get("num_replicas", 1))
+        peers = self.cluster.replicas if self.cluster else []
+        return 1 + sum(0 < peer.active < seconds * 1e9 for peer in peers) > replicas // 2
 
 
 async def request(

@@ -79,10 +79,17 @@ class _Client(Client):
 
 
 class Connection:
-    """The process's connection. Entering it waits until the server is there; reconnecting is the client's work."""
+    """The process's connection. Entering it waits until the server is there; reconnecting is the client's work.
+
+    Attributes:
+        client: the client.
+        url: the server, or several separated by commas.
+        held_once: streams that are known to be held by one server only.
+    """
 
     def __init__(self, url: str, name: str, health: HealthPart) -> None:
         self.url = url
+        self.held_once: set[str] = set()
         self.client: Client = _Client()
         self._name = name
         self._health = health

@@ -37,6 +37,10 @@ STALE_PATIENCE = 2.0
 """Seconds after which an answer is believed that names a head before the expected one. A leader that was paused or cut
 off learns within milliseconds of being heard again that it leads no more."""
 
+HEARD = 3.0
+"""Seconds within which a leader must have heard of a majority to be believed. They hear each other every second, and
+elect no other one before 4 s of silence."""
+
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
 
 T = TypeVar("T")
@@ -173,11 +177,27 @@ async def put(
 async def last_sequence(connection: Connection, stream: str, subject_filter: str, *, timeout: float = 1.0) -> int:
     """The sequence of the last message on a filter, 0 if there is none, as the stream's leader tells.
 
+    One that is cut off from the other servers goes on telling what it knows for some 20 s, while another one leads. So
+    it is believed only if it has heard of a majority more lately than another one can have been elected.
+
     Raises:
-        Refused: UNAVAILABLE, if the broker did not answer.
+        Refused: UNAVAILABLE, if the broker did not answer, or may not know.
     """
     found = await api.read_message(connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
+    if stream not in connection.held_once:
+        await _check_leads(connection, stream, timeout)
     return found.seq if found else 0
+
+
+async def _check_leads(connection: Connection, stream: str, timeout: float) -> None:
+    try:
+        info = await api.stream_info(connection, stream, timeout=timeout)
+    except (api.ApiError, nats_errors.Error, TimeoutError) as error:
+        raise Refused(Refusal.UNAVAILABLE, f"the broker did not tell of {stream}: {error!r}") from error
+    if not info.replicated:
+        connection.held_once.add(stream)
+    elif not info.heard_within(HEARD):
+        raise Refused(Refusal.UNAVAILABLE, f"the leader of {stream} may have been replaced")
 
 
 async def last_message(

@@ -1,6 +1,7 @@
 """Three servers, three copies: what is acknowledged stays, and followers miss nothing, whichever server is lost."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,6 +16,7 @@ from runtime.health import Health
 from support.cluster import NatsCluster, leader_of
 from support.waiting import eventually
 from wire import subjects
+from wire.errors import Refused
 
 SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0)
 MARKET = subjects.market_stream(0)
@@ -190,6 +192,34 @@ async def test_no_decision_over_a_whole_stream_is_made_without_the_one_before(
         message = await api.get_message(connection, BUCKET, {"seq": sequence})
         assert message is not None
         assert message.payload == b"%d" % (sequence - 1)
+
+
+async def test_a_leader_that_no_longer_hears_the_others_is_not_asked_for_the_head(
+    cluster: NatsCluster, connection: Connection
+) -> None:
+    """It would answer: another one may lead by then, and have taken messages that it knows nothing of."""
+    await journal.put(connection, MARKET, FILLS, b"{}")
+    leader = await eventually(lambda: leader_of(connection, MARKET), ELECTION)
+    server = next(server for server in cluster.settings.nats_servers if server.name == leader)
+    others = [name for name in cluster.names if name != leader]
+    async with Connection(f"nats://127.0.0.1:{server.port}", "alone", Health("alone")) as alone:
+
+        async def told() -> bool:
+            with contextlib.suppress(Refused):
+                return await journal.last_sequence(alone, MARKET, HEAD) == 1
+            return False
+
+        async def refused() -> bool:
+            return not await told()
+
+        await eventually(told, ELECTION)
+        for name in others:
+            cluster.signal(name, signal.SIGSTOP)
+        await eventually(refused, ELECTION)
+        assert await api.get_message(alone, MARKET, {"last_by_subj": HEAD}) is not None
+        for name in others:
+            cluster.signal(name, signal.SIGCONT)
+        await eventually(told, ELECTION)
 
 
 async def test_a_tail_of_an_empty_stream_is_current(connection: Connection) -> None:
