@@ -107,11 +107,18 @@ async def _measured(benchmark: Benchmark, console: Console, *, short: bool) -> R
         figures = await benchmark.measure(Trial(folder, short=short, say=lambda line: console.print(f"  {line}")))
     except Skipped as skipped:
         return msgspec.structs.replace(row, skipped=str(skipped))
-    except CouldNotMeasure as error:
-        return msgspec.structs.replace(row, failed=str(error))
+    except Exception as error:  # noqa: BLE001 # a row that cannot be measured leaves the others alone
+        return msgspec.structs.replace(row, failed=_why(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return msgspec.structs.replace(row, figures=figures, seconds=round(time.monotonic() - started, 1))
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, in a line: of a group of failures, the first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) if isinstance(error, CouldNotMeasure) else repr(error)
 
 
 async def _until_told(work: Coroutine[Any, Any, int]) -> int:
