@@ -21,6 +21,9 @@ from runtime.settings import ServiceSettings, SettingsError
 STOP_DEADLINE = 4.5
 """Seconds a service may take to stop; then the process ends anyway."""
 
+CANCEL_AGAIN = 0.3
+"""Seconds after which loops that have not ended are cancelled again."""
+
 PEER_TIMEOUT = 10.0
 """Seconds a peer may leave what was sent to it untaken; then the kernel drops the connection."""
 
@@ -96,9 +99,11 @@ async def serve(
         log.info("stopping")
         loop.call_later(STOP_DEADLINE, _give_up)
         await stop()
-        loops.cancel()
         server.should_exit = True
-        await asyncio.wait([http, loops])
+        while not loops.done():  # Python 3.11's `wait_for` loses a cancellation that comes together with its result
+            loops.cancel()
+            await asyncio.wait([loops], timeout=CANCEL_AGAIN)
+        await asyncio.wait([http])
     log.info("stopped")
 
 

@@ -83,6 +83,16 @@ async def test_loops_that_merely_end_end_it_too() -> None:
     assert await asyncio.wait_for(process.wait(), 10) == 1
 
 
+async def test_loops_that_lose_a_cancellation_end_all_the_same() -> None:
+    """As Python 3.11's `wait_for` does, within libraries, when its result comes at the same moment."""
+    lose_one = "try: await asyncio.sleep(1000)\n    except asyncio.CancelledError: await asyncio.sleep(1000)"
+    process, url = await start(service=lose_one)
+    await eventually(lambda: answers(url))
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await events(process) == ["stopping", "stopped"]
+
+
 async def test_a_stop_that_hangs_is_cut_short() -> None:
     process, url = await start(stop=FOREVER)
     await eventually(lambda: answers(url))
