@@ -89,6 +89,7 @@ class StreamState(msgspec.Struct):
     messages: int
     first_seq: int
     last_seq: int
+    bytes: int
 
 
 class _Peer(msgspec.Struct):

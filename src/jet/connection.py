@@ -18,9 +18,12 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
+from prometheus_client import Counter
 
 CLOSE_TIMEOUT = 0.5
 """Seconds to wait for a transport to close before it is aborted."""
+
+RECONNECTS = Counter("quotestream_nats_reconnects", "Times that the connection to the NATS server was made again.")
 
 log = structlog.get_logger()
 
@@ -154,6 +157,7 @@ class Connection:
             self._health.waits("nats", f"disconnected from {self.url}")
 
     async def _on_reconnected(self) -> None:
+        RECONNECTS.inc()
         log.info("reconnected", url=self.url)
         self._health.fine("nats")
 

@@ -18,7 +18,13 @@ async def main() -> None:
     health = Health("ledger", *PARTS)
     connection = Connection(settings.stack.url, "ledger", health)
     service = Ledger(settings, connection, health, utc_now)
-    app = create_app(title="ledger", description=DESCRIPTION, health=health, routes=routes(service))
+    app = create_app(
+        title="Quotestream ledger",
+        description=DESCRIPTION,
+        health=health,
+        routes=routes(service),
+        before=service.measure,
+    )
     await serve(app, settings, service.run, service.stop)
 
 

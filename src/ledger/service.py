@@ -4,12 +4,14 @@ It shows committed positions as soon as its database is open, and is ready once 
 """
 
 import asyncio
+import shutil
 import sqlite3
 from pathlib import Path
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
+from jet import fullness
 from jet.connection import Connection
 from jet.tail import FromSequence, Tail
 from ledger.applier import Applier
@@ -30,6 +32,9 @@ PARTS = ("nats", "fills", "store")
 """What a ledger waits for, as its `Health` names it."""
 
 REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
+VERSION = Gauge("ledger_position_version", "Version of the committed position: the number of its last fill", ["symbol"])
+NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position, in lots: below 0 is short", ["symbol"])
+DISK_FREE = Gauge("ledger_disk_free_bytes", "Room on the disk that the ledger's database is on")
 
 log = structlog.get_logger()
 
@@ -56,6 +61,7 @@ class Ledger:
     def __init__(self, settings: LedgerSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.updates: Fanout[PositionUpdate] = Fanout()
         self._market = settings.market
+        self._folder = settings.database_path.parent
         self._connection = connection
         self._health = health
         self._store = Store(settings.database_path)
@@ -86,11 +92,19 @@ class Ledger:
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
+                group.create_task(fullness.watch(self._connection, subjects.streams(self._market.shards)))
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 
     async def stop(self) -> None:
         """Nothing has to be put in order: what is committed and not yet published is published at the next start."""
+
+    def measure(self) -> None:
+        """Set the gauges that are read off state."""
+        for symbol, update in self.updates.rows.items():
+            VERSION.labels(symbol).set(update.position_version)
+            NET_QUANTITY.labels(symbol).set(update.net_quantity)
+        DISK_FREE.set(shutil.disk_usage(self._folder).free)
 
     def snapshot(self) -> list[PositionUpdate]:
         """Every committed position: all symbols of the market, and any other that has fills.

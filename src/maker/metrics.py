@@ -10,4 +10,6 @@ REQUOTE = Histogram(
     "From the arrival of a position update until the quote made from it is active.",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+SYMBOLS = Gauge("maker_symbols", "Symbols that this maker is to keep quoted.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
+PAUSED = Gauge("maker_paused", "1 while the kill switch has stopped this maker, else 0.")

@@ -144,7 +144,9 @@ class Maker:
 
     def count(self) -> None:
         """Set the gauges that are read off state."""
+        metrics.SYMBOLS.set(len(self._quoters))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
+        metrics.PAUSED.set(self._paused)
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Empty
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from runtime import metrics
 from runtime.health import Health, HealthReport
 from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
@@ -168,6 +169,7 @@ def create_app(
 
     @get("/metrics", summary="Metrics for Prometheus", tags=["service"], media_type="text/plain")
     async def get_metrics() -> Response[bytes]:
+        metrics.measure(health)
         if before is not None:
             before()
         return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})

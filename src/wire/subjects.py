@@ -50,6 +50,16 @@ def bucket_key(bucket: str, key: str) -> str:
     return f"$KV.{bucket}.{key}"
 
 
+def streams(shards: int) -> list[str]:
+    """Every stream there is."""
+    return [
+        *(market_stream(shard) for shard in range(shards)),
+        POSITIONS_STREAM,
+        bucket_stream(RESERVATIONS_BUCKET),
+        bucket_stream(QUOTES_BUCKET),
+    ]
+
+
 def last_token(subject: str) -> str:
     """The symbol or key a subject ends in."""
     return subject.rpartition(".")[2]

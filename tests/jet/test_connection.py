@@ -7,7 +7,7 @@ import time
 import pytest
 from nats.aio.msg import Msg
 
-from jet.connection import Connection, ConnectionLost
+from jet.connection import RECONNECTS, Connection, ConnectionLost
 from runtime.health import Health
 from support.broker import Broker, NatsServer
 from support.waiting import eventually
@@ -62,10 +62,12 @@ async def test_reconnects_to_a_paused_server_within_seconds(own_broker: Broker) 
 
 
 async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broker) -> None:
+    before = RECONNECTS._value.get()
     own_broker.server.kill()
     await eventually(lambda: not own_broker.health.ready)
     own_broker.server.start()
     await eventually(lambda: own_broker.health.ready, timeout=10)
+    assert RECONNECTS._value.get() == before + 1
 
 
 async def test_a_closed_client_is_told(broker: Broker) -> None:

@@ -221,3 +221,17 @@ async def test_a_reader_that_makes_no_room_is_given_up(
 
         await eventually(given_up, timeout=20)
         reader.transport.abort()
+
+
+async def test_prometheus_is_told_of_positions_and_of_the_room_on_the_disk(running: Running, market_log: Log) -> None:
+    await market_log.fills(recorded_fill(side="buy", quantity=4))
+    await eventually(lambda: running.version() == 1)
+    app = create_app(
+        title="", description="", health=running.health, routes=routes(running.ledger), before=running.ledger.measure
+    )
+    async with http_client(app) as http:
+        told = (await http.get("/metrics")).text.splitlines()
+    assert 'ledger_position_version{symbol="AAA"} 1.0' in told
+    assert 'ledger_net_quantity_lots{symbol="AAA"} -4.0' in told
+    (room,) = (line.split()[1] for line in told if line.startswith("ledger_disk_free_bytes "))
+    assert float(room) > 0

@@ -96,3 +96,11 @@ async def test_without_a_broker_everything_is_answered_and_pausing_is_not_confir
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_prometheus_is_told_how_many_symbols_are_quoted_and_of_a_pause(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/metrics")).text.splitlines()
+    assert {"maker_symbols 2.0", "maker_symbols_quoting 2.0", "maker_paused 0.0"} <= set(told)
+    await client.post("/pause")
+    told = (await client.get("/metrics")).text.splitlines()
+    assert {"maker_symbols 2.0", "maker_symbols_quoting 0.0", "maker_paused 1.0"} <= set(told)
