@@ -14,6 +14,7 @@ from exchange.recent import RecentOrders
 from exchange.standstill import EVERY, PASSES, Standstill
 from exchange.turns import Turns
 from jet import rpc
+from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
 from runtime.clock import Clock
@@ -49,6 +50,7 @@ class Exchange:
         self._connection = connection
         self._health = health
         self._clock = clock
+        self._agreement = Agreement(connection, subjects.market_stream(0), clock, health, market.grace)
         self._recent = RecentOrders(timedelta(seconds=market.id_window))
         self._bucket = QuotesBucket(connection, clock)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
@@ -76,11 +78,15 @@ class Exchange:
         """`POST /orders`."""
         if self._standstill.just_was:
             raise Refused(Refusal.UNAVAILABLE, "this exchange stood still, and the order may be old: nothing was done")
-        return self._lane(order.symbol).order(order)
+        lane = self._lane(order.symbol)
+        self._agreement.check()
+        return lane.order(order)
 
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
         """`PUT /quotes/{symbol}`."""
-        return await self._lane(symbol).put_quote(request)
+        lane = self._lane(symbol)
+        self._agreement.check()
+        return await lane.put_quote(request)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
         """`DELETE /quotes/{symbol}`."""
@@ -124,6 +130,7 @@ class Exchange:
         """Connect, follow the log, serve requests and commit, until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
+            group.create_task(self._agreement.run())
             group.create_task(self._bucket.run())
             group.create_task(self._tick())
             for shard in range(self._market.shards):

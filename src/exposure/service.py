@@ -2,6 +2,7 @@
 
 Ordering rules:
 - Nothing is decided before every log was read to its end once, nor while the bucket's tail is not current.
+- Nothing is decided while our clock is not known to agree with the broker's: times are written and judged by it.
 - A market log that is heard of no more only makes usage count too much, so deciding goes on without it.
 """
 
@@ -18,6 +19,7 @@ from prometheus_client import Counter, Gauge
 from exposure.commit import STREAM, Committer, Decide, Moves
 from exposure.limits import Decision, Limits
 from jet import rpc
+from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
 from runtime.clock import Clock
@@ -80,7 +82,8 @@ class ExposureService:
         self.limits = Limits(market.limit, market.quote_lifetime, timedelta(seconds=market.grace), market.symbols)
         self._connection = connection
         self._health = health
-        self._committer = Committer(connection, self.limits, clock, self._check)
+        self._agreement = Agreement(connection, STREAM, clock, health, market.grace)
+        self._committer = Committer(connection, self.limits, clock, self._check_decides)
         self._clock = clock
         self._market_moves = Moves()
         self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
@@ -98,6 +101,7 @@ class ExposureService:
         """
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
+            group.create_task(self._agreement.run())
             group.create_task(self._follow_bucket())
             for shard in self._tails:
                 group.create_task(self._follow_market(shard))
@@ -175,8 +179,17 @@ class ExposureService:
     async def _decide(self, decide: Decide[T]) -> T:
         return (await self._committer.decide(decide)).answer
 
-    def _check(self) -> None:
+    def _check_decides(self) -> None:
         """Whether anything may be decided now.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        self._check()
+        self._agreement.check()
+
+    def _check(self) -> None:
+        """Whether what is known is current.
 
         Raises:
             Refused: UNAVAILABLE.

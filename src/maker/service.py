@@ -1,7 +1,8 @@
 """The maker's shell: two feeds into one view a symbol, one quoter a symbol, and the kill switch.
 
 Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
-from the last quote event and the last fills of each. A symbol is acted on only while both feeds are current.
+from the last quote event and the last fills of each. A symbol is acted on only while both feeds are current and our
+clock agrees with the broker's.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import LastPerSubject, Message, Tail
 from maker import metrics
@@ -76,12 +78,16 @@ class Maker:
         self._shards = {symbol: subjects.shard_of(symbol, market.shards) for symbol in market.symbols}
         self._positions_current = False
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
+        self._agreement = Agreement(
+            connection, subjects.POSITIONS_STREAM, clock, health, market.grace, self._feeds_changed
+        )
         self._paused = False
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
+            group.create_task(self._agreement.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
                 group.create_task(self._follow_market(shard))
@@ -207,7 +213,8 @@ class Maker:
         else:
             self._health.fine("market")
         for symbol, quoter in self._quoters.items():
-            current = self._positions_current and self._market_current[self._shards[symbol]]
+            fed = self._positions_current and self._market_current[self._shards[symbol]]
+            current = fed and self._agreement.agreed
             if quoter.view.current != current:
                 quoter.view.current = current
                 quoter.wake()

@@ -8,6 +8,7 @@ import pytest
 
 from exposure import commit
 from exposure.commit import STREAM
+from exposure.limits import Limits
 from exposure.service import ExposureService
 from jet import api, journal, rpc
 from jet.tail import FromSequence, Tail
@@ -269,7 +270,7 @@ async def test_nothing_is_decided_before_the_logs_were_read(broker: Broker) -> N
     assert await refusal_of(instance.service.reserve(reservation_request())) is Refusal.UNAVAILABLE
     with pytest.raises(Refused):
         instance.service.exposure()
-    assert {part.name for part in instance.health.report().waiting_for} == {"nats", "reservations", "market"}
+    assert {part.name for part in instance.health.report().waiting_for} == {"nats", "clock", "reservations", "market"}
 
 
 async def test_an_unreadable_reservation_stops_decisions_until_it_is_gone(broker: Broker) -> None:
@@ -355,12 +356,14 @@ async def test_tidying_writes_a_reservation_once_a_round_not_once_a_fill(broker:
 async def test_a_reservation_that_landed_late_is_written_off(broker: Broker) -> None:
     """Its key would live for as long as if it had landed in time, counted from when it did."""
     late = market(quote_ttl=30.0, grace=0.1)
-
-    def slow() -> object:
-        return utc_now() - timedelta(seconds=60)
-
-    async with running(broker, late, slow) as exposure:  # type: ignore[arg-type] # a clock
-        await exposure.reserve(reservation_request())
+    write = (
+        Limits(100, late.quote_lifetime, timedelta(seconds=late.grace), late.symbols)
+        .reserve(reservation_request(), utc_now() - timedelta(seconds=60))
+        .write
+    )
+    assert write is not None
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, write.record.reservation_id)
+    await journal.put(broker.connection, STREAM, key, msgspec.json.encode(write.record), ttl=write.ttl)
     async with running(broker, late) as exposure:
         await eventually(lambda: used(exposure) == (0, 0))
 

@@ -1,0 +1,111 @@
+"""Services whose clocks differ: within the grace all goes on; beyond it nothing is quoted, granted or executed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import msgspec
+import pytest
+
+from exchange.service import Exchange
+from exposure.service import ExposureService, ExposureSettings
+from jet import clocks
+from jet.connection import Connection
+from maker.service import Maker, MakerSettings
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import Stack
+from support.broker import Broker
+from support.builders import market, order, reservation_request
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import PositionUpdate
+
+MARKET = market(quote_ttl=3.0, grace=2.0)
+
+
+class Skewed:
+    """The machine's clock, `by` seconds ahead."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self) -> datetime:
+        return utc_now() + timedelta(seconds=self.by)
+
+
+class Trio:
+    """Exposure, an exchange and a maker, each with a clock and a health of its own."""
+
+    def __init__(self, broker: Broker, exposure: float, exchange: float, maker: float) -> None:
+        self.clocks = {"exposure": Skewed(exposure), "exchange": Skewed(exchange), "maker": Skewed(maker)}
+        self.health = {name: Health(name, "market") for name in self.clocks}
+
+        def parts(name: str) -> tuple[Connection, Health, Skewed]:
+            return Connection(broker.url, name, self.health[name]), self.health[name], self.clocks[name]
+
+        self.exposure = ExposureService(ExposureSettings(market=MARKET, stack=Stack()), *parts("exposure"))
+        self.exchange = Exchange(MARKET, *parts("exchange"))
+        self.maker = Maker(MakerSettings(market=MARKET, stack=Stack()), *parts("maker"))
+
+    def told(self, service: str) -> str:
+        """What it says of its clock."""
+        return "".join(part.reason for part in self.health[service].report().waiting_for if part.name == "clock")
+
+    def quoting(self, symbol: str = "AAA") -> str | None:
+        """The id of the symbol's active quote."""
+        return next((quote.quote_id for quote in self.exchange.quotes() if quote.symbol == symbol), None)
+
+
+@asynccontextmanager
+async def running(broker: Broker, **skews: float) -> AsyncIterator[Trio]:
+    for symbol in MARKET.symbols:
+        flat = PositionUpdate(symbol=symbol, net_quantity=0, position_version=0)
+        await broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=2.0)
+    trio = Trio(broker, **skews)
+    tasks = [asyncio.create_task(service.run()) for service in (trio.exposure, trio.exchange, trio.maker)]
+    yield trio
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("exposure", "exchange", "maker"), [(0.95, -0.95, 0.95), (-0.95, 0.95, -0.95)], ids=["ahead", "behind"]
+)
+async def test_clocks_that_differ_by_less_than_the_grace_break_nothing(
+    broker: Broker, exposure: float, exchange: float, maker: float
+) -> None:
+    """A quote is active, executes, and is replaced within its life."""
+    async with running(broker, exposure=exposure, exchange=exchange, maker=maker) as trio:
+        first = await eventually(trio.quoting)
+        result = await trio.exchange.order(order(quantity=1))
+        assert result.status == "filled"
+        await eventually(lambda: trio.quoting() not in (None, first))
+        assert all(not trio.told(name) for name in trio.clocks)
+
+
+@pytest.mark.parametrize("service", ["exposure", "exchange", "maker"])
+async def test_a_clock_beyond_the_grace_stops_its_service_until_it_agrees_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    monkeypatch.setattr(clocks, "EVERY", 0.05)
+    async with running(broker, exposure=0.0, exchange=0.0, maker=0.0) as trio:
+        await eventually(trio.quoting)
+        trio.clocks[service].by = 2.5
+        await eventually(lambda: "2.50 s ahead" in trio.told(service))
+        match service:
+            case "exposure":
+                with pytest.raises(Refused, match="ahead") as caught:
+                    await trio.exposure.reserve(reservation_request(quote_id="another"))
+                assert caught.value.refusal is Refusal.UNAVAILABLE
+            case "exchange":
+                with pytest.raises(Refused, match="ahead"):
+                    trio.exchange.order(order())
+            case _:
+                await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
+        trio.clocks[service].by = 0.0
+        await eventually(lambda: not trio.told(service))
+        await eventually(trio.quoting)
