@@ -35,7 +35,8 @@ IN_MEMORY = ("tmpfs", "ramfs")
 HELP = """Measure how fast Quotestream is.
 
 Every row starts the servers and services it needs, in a temporary folder and on free ports, and compares them with a
-reference that is measured in turn with them: what counts is the ratio. Leave the machine alone meanwhile.
+reference that is measured in turn with them: what counts is the ratio. Leave the machine alone meanwhile; a full run
+takes about twenty minutes.
 
 Exit code: 0 if everything was measured or visibly skipped, whatever the figures; 1 if something could not be measured;
 2 for options that make no sense.
@@ -47,7 +48,7 @@ Rows:
 
 def command_line() -> App:
     """The command."""
-    told = HELP + "\n\n".join(f"* {row.name}: {row.title}" for row in BENCHMARKS)
+    told = HELP + "\n\n".join(_line(row) for row in BENCHMARKS)
     app = App(name="python -m bench", help=told, version_flags=[], result_action="return_value")
 
     @app.default
@@ -70,6 +71,10 @@ def command_line() -> App:
         return asyncio.run(_until_told(_all(chosen, short=short, keep=keep)))
 
     return app
+
+
+def _line(row: Benchmark) -> str:
+    return f"* {row.name}: {row.title}" + (f", beside {row.reference}" if row.reference else "")
 
 
 async def _all(chosen: Sequence[Benchmark], *, short: bool, keep: Path | None) -> int:
