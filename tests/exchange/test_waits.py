@@ -1,0 +1,88 @@
+"""Orders on a symbol that stands still: after their deadline, or because the market log takes no more."""
+
+import asyncio
+import signal
+
+import msgspec
+import pytest
+
+from exchange import waiting
+from jet import api, journal
+from support.broker import Broker
+from support.builders import order
+from support.exchange import ExposureStandIn, StartExchange, quoted, running
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import RecordedFill
+
+SHARD = subjects.shard_of("AAA", 2)
+STREAM = subjects.market_stream(SHARD)
+
+
+async def fills_of(broker: Broker, order_id: str) -> int:
+    """How many fills of an order are in the log's last message of fills."""
+    last = await journal.last_message(broker.connection, STREAM, subjects.fills(SHARD, "AAA"))
+    fills = msgspec.json.decode(last.payload, type=list[RecordedFill]) if last else []
+    return sum(fill.order_id == order_id for fill in fills)
+
+
+async def resize(broker: Broker, max_bytes: int) -> None:
+    """What a shard may hold."""
+    config = (await api.stream_info(broker.connection, STREAM)).config
+    await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**config, "max_bytes": max_bytes}, dict)
+
+
+async def test_a_full_market_log_holds_a_symbol_up_until_it_is_larger(
+    broker: Broker,
+    exposure: ExposureStandIn,
+    start_exchange: StartExchange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its outcome is unknown, and known once there is room: what waited is appended then, once."""
+    monkeypatch.setattr(waiting, "DEADLINE", 0.5)
+    exchange = await start_exchange()
+    await quoted(exchange)
+    held = (await api.stream_info(broker.connection, STREAM)).state.bytes
+    await resize(broker, held + 10)
+    asked = order(quantity=1)
+    with pytest.raises(Refused) as caught:
+        await exchange.order(asked)
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+    assert await fills_of(broker, asked.order_id) == 0
+    await resize(broker, broker.market.max_bytes)
+    await eventually(lambda: fills_of(broker, asked.order_id))
+    monkeypatch.undo()
+    assert (await exchange.order(asked)).status == "filled"
+    assert await fills_of(broker, asked.order_id) == 1
+
+
+async def test_behind_an_append_that_is_not_answered_what_is_not_decided_is_dropped(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one under way may execute; those that wait behind it never do."""
+    stand_in = ExposureStandIn()
+    serving = asyncio.create_task(stand_in.serve(own_broker.connection))
+    async with running(own_broker) as exchange:
+        await quoted(exchange)
+        monkeypatch.setattr(waiting, "DEADLINE", 0.3)
+        own_broker.server.signal(signal.SIGSTOP)
+        under_way = exchange.order(order(quantity=1))
+        await asyncio.sleep(0.05)  # for its lane to append it
+        behind = order(quantity=2)
+        told = await asyncio.gather(under_way, exchange.order(behind), return_exceptions=True)
+        own_broker.server.signal(signal.SIGCONT)
+        assert [error.refusal for error in told if isinstance(error, Refused)] == [
+            Refusal.OUTCOME_UNKNOWN,
+            Refusal.UNAVAILABLE,
+        ]
+        monkeypatch.undo()
+        after = order(quantity=1)
+
+        async def filled() -> bool:
+            return (await exchange.order(after)).status == "filled"
+
+        await eventually(filled)
+        assert exchange.quote("AAA").remaining_ask_quantity == 8  # both of 1 lot executed, the one of 2 did not
+    serving.cancel()
+    await asyncio.wait([serving])
