@@ -23,6 +23,7 @@ SETTLE = 10.0
 """Seconds that the last answers may take; what has none then is lost."""
 
 _FILLED = b'"status":"filled"'
+_REJECTED = b'"status":"rejected"'
 _DIGITS = 9
 
 
@@ -55,6 +56,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         rate: answers per second while it was measured.
         sent: orders sent altogether.
         filled: of them, answered as filled.
+        rejected: of them, answered as rejected: they found nothing to execute against.
         refused: of them, answered otherwise.
         latencies: of answers while it was measured, in milliseconds, sorted; a sample of 2,000 at most.
         lags: milliseconds that orders of an open loop were late when the generator came round to them, likewise.
@@ -65,6 +67,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     sent: int
     filled: int
+    rejected: int
     refused: int
     latencies: list[float]
     lags: list[float]
@@ -102,6 +105,7 @@ class Answers:
 
     def __init__(self, opens: float, closes: float) -> None:
         self.filled = 0
+        self.rejected = 0
         self.refused = 0
         self.counted = 0
         self.example = ""
@@ -114,7 +118,10 @@ class Answers:
         if response.status == 200 and _FILLED in response.body:
             self.filled += 1
         else:
-            self.refused += 1
+            if response.status == 200 and _REJECTED in response.body:
+                self.rejected += 1
+            else:
+                self.refused += 1
             self.example = f"{response.status}: {response.body[:300]!r}"
         if self._opens <= now < self._closes:
             self.counted += 1
@@ -213,6 +220,7 @@ class _Generator:
             rate=answers.counted / self.job.seconds,
             sent=self.requests.count,
             filled=answers.filled,
+            rejected=answers.rejected,
             refused=answers.refused,
             latencies=_milliseconds(self.answers.latencies),
             lags=_milliseconds(self.lags),

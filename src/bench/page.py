@@ -78,7 +78,8 @@ async def measure(trial: Trial) -> list[Figure]:
         for _ in range(trial.repeats(REPEATS)):
             await log.messages()
             seconds = trial.seconds(SECONDS)
-            done = await trial.load(stage, stage.url("exchange"), stage.symbols, CONNECTIONS, seconds, rate=RATE)
+            url, symbols = stage.url("exchange"), stage.symbols
+            done = await trial.load(stage, url, symbols, CONNECTIONS, seconds, rate=RATE, rejections=True)
             await page.wait_for_timeout(LOST)
             messages = await log.messages()
             check(messages, done.load.filled)

@@ -70,9 +70,8 @@ class Chain:
     async def replacements(self, seconds: float) -> list[float]:
         """Milliseconds from a fill to the quote that replaces the one it hit, sorted, under a steady flow."""
         await self.log.messages()
-        done = await self._trial.load(
-            self.stage, self.stage.url("exchange"), self.stage.symbols, CONNECTIONS, seconds, rate=RATE
-        )
+        url, symbols = self.stage.url("exchange"), self.stage.symbols
+        done = await self._trial.load(self.stage, url, symbols, CONNECTIONS, seconds, rate=RATE, rejections=True)
         await asyncio.sleep(LOST / 1000)
         messages = await self.log.messages()
         check(messages, done.load.filled)

@@ -41,12 +41,20 @@ class Trial:
         return min(full, 0.5) if self.short else full
 
     async def load(
-        self, stage: Stage, url: str, symbols: list[str], connections: int, seconds: float, rate: float | None = None
+        self,
+        stage: Stage,
+        url: str,
+        symbols: list[str],
+        connections: int,
+        seconds: float,
+        *,
+        rate: float | None = None,
+        rejections: bool = False,
     ) -> "Measured":
-        """Have a generator send orders.
+        """Have a generator send orders; with `rejections`, some of them may find nothing to execute against.
 
         Raises:
-            CouldNotMeasure: it failed, or an order was not answered as filled.
+            CouldNotMeasure: it failed, or an order was not answered as it should be.
         """
         job = Job(
             url=url,
@@ -74,8 +82,9 @@ class Trial:
         stage.check()
         after = stage.processor_seconds()
         load = msgspec.json.decode(output, type=Load)
-        if load.refused:
-            raise CouldNotMeasure(f"{load.refused} of {load.sent} orders were not filled, such as {load.example}")
+        unfilled = load.refused + (0 if rejections else load.rejected)
+        if unfilled:
+            raise CouldNotMeasure(f"{unfilled} of {load.sent} orders were not filled, such as {load.example}")
         spent = {name: (after[name] - before[name]) * 1e6 / load.sent for name in before}
         return Measured(load, {"generator": load.processor, **spent})
 
