@@ -83,3 +83,15 @@ async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) 
     await eventually(lambda: not own_broker.connection.connected)
     with pytest.raises(Exception, match="nats"):
         await own_broker.connection.client.publish("x", b"late")
+
+
+async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker: Broker) -> None:
+    """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes."""
+    async with own_broker.connect() as connection:
+        own_broker.server.signal(signal.SIGSTOP)
+        connection.client._transport.write(b"\r\n" * 10_000_000)
+        try:
+            async with asyncio.timeout(10):
+                await connection.client.close()
+        finally:
+            own_broker.server.signal(signal.SIGCONT)

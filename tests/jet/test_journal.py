@@ -121,9 +121,18 @@ async def test_an_id_that_was_used_before_does_not_keep_a_new_decision_out(broke
 
 
 @pytest.mark.parametrize(
-    "code", [api.COMPARE_IN_FLIGHT, api.DUPLICATE_IN_FLIGHT, api.TOO_MANY_REQUESTS, api.STREAM_FULL]
+    ("status", "code"),
+    [
+        (400, api.COMPARE_IN_FLIGHT),
+        (400, api.DUPLICATE_IN_FLIGHT),
+        (400, api.TOO_MANY_REQUESTS),
+        (400, api.STREAM_FULL),
+        (503, 0),
+    ],
 )
-async def test_what_may_pass_is_sent_again(broker: Broker, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+async def test_what_may_pass_is_sent_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, status: int, code: int
+) -> None:
     publish = journal._publish
     calls = 0
 
@@ -131,7 +140,7 @@ async def test_what_may_pass_is_sent_again(broker: Broker, monkeypatch: pytest.M
         nonlocal calls
         calls += 1
         if calls < 3:
-            raise api.ApiError(400, code, "for now")
+            raise api.ApiError(status, code, "for now")
         return await publish(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(journal, "_publish", refusing)
