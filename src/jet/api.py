@@ -132,7 +132,7 @@ async def request(
         nats.errors.Error, TimeoutError: it did not answer.
     """
     payload = msgspec.json.encode(body) if body is not None else b""
-    message = await connection.client.request(prefix + subject, payload, timeout=timeout)
+    message = await connection.request(prefix + subject, payload, timeout=timeout)
     raise_error(message.data)
     return msgspec.json.decode(message.data, type=reply)
 

@@ -3,7 +3,10 @@
 - A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
 - Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
 - A cancellation that arrives together with a request's answer would be lost in Python 3.11's `wait_for`, and the
-  cancelled task would never end.
+  cancelled task would never end: requests are made here, and without it.
+
+Answers, and what `subscribe` asked for, are handed over as they are read. nats-py would put each through a queue, and
+wake a task of the subscription for it, which costs an append's ack as much processor time as the rest of its way.
 
 Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
 sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.
@@ -11,12 +14,16 @@ sender has long decided otherwise. A connection that the client gives up for goo
 
 import asyncio
 import contextlib
+import itertools
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import structlog
+from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 from prometheus_client import Counter
 
@@ -60,10 +67,16 @@ class _Transport(TcpTransport):
         return True
 
 
+def _give_up(answer: "asyncio.Future[Msg]") -> None:
+    if not answer.done():
+        answer.set_exception(nats_errors.TimeoutError())
+
+
 class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
         self._transport = _Transport()
+        self.at_once: dict[int, Callable[[Msg], None]] = {}
 
     async def _process_pong(self) -> None:
         while self._pongs and self._pongs[0].done():
@@ -72,13 +85,16 @@ class _Client(Client):
             await super()._process_pong()
         self._pings_outstanding = 0
 
-    async def request(self, *args: Any, **kwargs: Any) -> Msg:
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        answer = await super().request(*args, **kwargs)
-        if task and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return answer
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        deliver = self.at_once.get(sid)
+        if deliver is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        elif sid in self._subs:
+            deliver(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self.at_once.pop(sid, None)
 
 
 class Connection:
@@ -93,11 +109,14 @@ class Connection:
     def __init__(self, url: str, name: str, health: HealthPart) -> None:
         self.url = url
         self.held_once: set[str] = set()
-        self.client: Client = _Client()
+        self.client = _Client()
         self._name = name
         self._health = health
         self._closing = False
         self._lost: asyncio.Future[None] | None = None
+        self._inbox = ""
+        self._numbers = itertools.count(1)
+        self._asked: dict[str, asyncio.Future[Msg]] = {}
         health.waits("nats", f"not connected to {url}")
 
     async def __aenter__(self) -> Self:
@@ -116,6 +135,8 @@ class Connection:
             reconnected_cb=self._on_reconnected,
             closed_cb=self._on_closed,
         )
+        self._inbox = self.client.new_inbox()
+        await self.subscribe(f"{self._inbox}.*", self._answered)
         self._health.fine("nats")
         log.info("connected", url=self.url)
         return self
@@ -132,6 +153,42 @@ class Connection:
     def connected(self) -> bool:
         """Whether the client is connected, as far as it knows."""
         return bool(self.client.is_connected)
+
+    async def subscribe(self, subject: str, deliver: Callable[[Msg], None]) -> Subscription:
+        """Have every message of a subject handed over as it is read. `deliver` must neither fail nor take long."""
+        subscription = await self.client.subscribe(subject)
+        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
+        return subscription
+
+    async def request(
+        self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Ask, and wait for the first answer.
+
+        Raises:
+            nats.errors.NoRespondersError: nobody listens.
+            nats.errors.TimeoutError: no answer in so many seconds: what was asked may have been done all the same.
+            nats.errors.Error: it was not sent.
+        """
+        loop = asyncio.get_running_loop()
+        number = str(next(self._numbers))
+        answer: asyncio.Future[Msg] = loop.create_future()
+        self._asked[number] = answer
+        timer = loop.call_later(timeout, _give_up, answer)
+        try:
+            await self.client.publish(subject, payload, reply=f"{self._inbox}.{number}", headers=headers)
+            message = await answer
+        finally:
+            timer.cancel()
+            del self._asked[number]
+        if message.headers and message.headers.get("Status") == "503":
+            raise nats_errors.NoRespondersError
+        return message
+
+    def _answered(self, message: Msg) -> None:
+        answer = self._asked.get(message.subject.rpartition(".")[2])
+        if answer is not None and not answer.done():
+            answer.set_result(message)
 
     async def failed(self) -> None:
         """Wait for the connection to be lost for good: run it as a task, so that the process ends then.

@@ -224,7 +224,7 @@ def _headers(stream: str, msg_id: str, compare: Compare, ttl: int | None) -> dic
 
 
 async def _publish(connection: Connection, subject: str, payload: bytes, headers: dict[str, str]) -> _Ack:
-    message = await connection.client.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
+    message = await connection.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
     api.raise_error(message.data)
     return msgspec.json.decode(message.data, type=_Ack)
 

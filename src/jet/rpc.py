@@ -77,7 +77,7 @@ async def _first_answer(connection: Connection, subject: str, payload: bytes, ti
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    first = loop.create_task(connection.client.request(subject, payload, timeout=timeout))
+    first = loop.create_task(connection.request(subject, payload, timeout=timeout))
     pending = {first}
     try:
         while True:
@@ -89,7 +89,7 @@ async def _first_answer(connection: Connection, subject: str, payload: bytes, ti
                 return first.result()
             left = deadline - loop.time()
             if not done and left > 0:
-                pending.add(loop.create_task(connection.client.request(subject, payload, timeout=left)))
+                pending.add(loop.create_task(connection.request(subject, payload, timeout=left)))
     finally:
         for task in pending:
             task.cancel()

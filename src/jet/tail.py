@@ -118,7 +118,7 @@ class _Consumer:
         self.subscription: Subscription | None = None
 
     async def open(self) -> None:
-        self.subscription = await self.connection.client.subscribe(self.inbox, cb=self._on_message)
+        self.subscription = await self.connection.subscribe(self.inbox, self._on_message)
         await self.ask()
 
     async def close(self) -> None:
@@ -138,7 +138,7 @@ class _Consumer:
         await self.connection.client.publish(subject, body, reply=self.inbox)
         self.asked += wanted
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         self.arrived.append(message)
         self.wake.set()
 

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
 from jet.connection import RECONNECTS, Connection, ConnectionLost
@@ -25,14 +26,56 @@ async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
 
 
 async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: Broker) -> None:
-    client = broker.connection.client
-    await client.subscribe("silent")
-    asking = asyncio.create_task(client.request("silent", timeout=5))
-    (answer,) = (await eventually(lambda: client._resp_map)).values()
-    answer.set_result(Msg(client))
+    connection = broker.connection
+    await connection.client.subscribe("silent")
+    asking = asyncio.create_task(connection.request("silent", b"", timeout=5))
+    (answer,) = (await eventually(lambda: connection._asked)).values()
+    answer.set_result(Msg(connection.client))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
+
+
+async def test_a_request_gets_its_own_answer_whatever_the_order_they_come_in(broker: Broker) -> None:
+    connection = broker.connection
+    asked: list[Msg] = []
+    await connection.subscribe("echo", asked.append)
+    first, second = (asyncio.create_task(connection.request("echo", said, timeout=5)) for said in (b"1", b"2"))
+    await eventually(lambda: len(asked) == 2)
+    for message in reversed(asked):
+        await connection.client.publish(message.reply, message.data)
+        await connection.client.publish(message.reply, b"again")
+    assert [(await first).data, (await second).data] == [b"1", b"2"]
+    assert not connection._asked
+
+
+async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> None:
+    with pytest.raises(nats_errors.NoRespondersError):
+        await broker.connection.request("nobody", b"", timeout=5)
+    await broker.connection.subscribe("silent", lambda _: None)
+    with pytest.raises(nats_errors.TimeoutError):
+        await broker.connection.request("silent", b"", timeout=0.05)
+    assert not broker.connection._asked
+
+
+async def test_messages_are_handed_over_in_order_until_unsubscribed(own_broker: Broker) -> None:
+    connection = own_broker.connection
+    heard: list[bytes] = []
+    subscription = await connection.subscribe("news", lambda message: heard.append(message.data))
+    for number in range(100):
+        await connection.client.publish("news", b"%d" % number)
+    await eventually(lambda: len(heard) == 100)
+    assert heard == [b"%d" % number for number in range(100)]
+    own_broker.server.kill()
+    await eventually(lambda: not connection.connected)
+    own_broker.server.start()
+    await eventually(lambda: connection.connected, timeout=10)
+    await connection.client.publish("news", b"after")
+    await eventually(lambda: heard[-1] == b"after")
+    await subscription.unsubscribe()
+    await connection.client.publish("news", b"unheard")
+    await connection.client.flush()
+    assert heard[-1] == b"after"
 
 
 async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> None:
@@ -88,6 +131,7 @@ async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) 
 async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker: Broker) -> None:
     """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes."""
     async with own_broker.connect() as connection:
+        await connection.client.flush()
         own_broker.server.signal(signal.SIGSTOP)
         connection.client._transport.write(b"\r\n" * 10_000_000)
         try:

@@ -101,11 +101,11 @@ async def test_a_lost_delivery_makes_it_start_again_after_what_it_yielded(
     on_message = tail._Consumer._on_message
     dropped: list[bytes] = []
 
-    async def dropping(self: tail._Consumer, message: object) -> None:
+    def dropping(self: tail._Consumer, message: object) -> None:
         if getattr(message, "data", b"") == b"5" and not dropped:
             dropped.append(b"5")
             return
-        await on_message(self, message)  # type: ignore[arg-type]
+        on_message(self, message)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
     for number in range(10):
@@ -123,11 +123,11 @@ async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
     on_message = tail._Consumer._on_message
     dropped: list[bytes] = []
 
-    async def dropping(self: tail._Consumer, message: object) -> None:
+    def dropping(self: tail._Consumer, message: object) -> None:
         if getattr(message, "data", b"") == b"last" and not dropped:
             dropped.append(b"last")
             return
-        await on_message(self, message)  # type: ignore[arg-type]
+        on_message(self, message)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
     follower = Follower(broker.connection, FromSequence(1))
