@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import structlog
 from nats import errors as nats_errors
+from prometheus_client import Gauge
 
 from jet import api
 from jet.connection import Connection, HealthPart
@@ -27,6 +28,8 @@ FIRST = 0.1
 """Seconds between two tries until the first has succeeded."""
 
 PART = "clock"
+
+SKEW = Gauge("quotestream_clock_skew_seconds", "By how much our clock is ahead of the broker's.")
 
 log = structlog.get_logger()
 
@@ -102,6 +105,7 @@ class Agreement:
         """
         unsure = took / 2
         self.skew = ahead.total_seconds() - unsure
+        SKEW.set(self.skew)
         if self.agreed or self._agreed is None:
             agreed = abs(self.skew) - unsure <= self.allowed
         else:

@@ -58,6 +58,7 @@ def test_only_what_surely_differs_is_told_apart(broker: Broker, ahead: float, to
     found = agreement(broker, Health("test"), Shifted())
     found.take(timedelta(seconds=ahead), took)
     assert found.agreed is agreed
+    assert clocks.SKEW._value.get() == found.skew
 
 
 def test_once_apart_only_what_surely_agrees_does(broker: Broker) -> None:

@@ -1,0 +1,59 @@
+"""A minimal maker: quotes one symbol around a fixed price, leaned against the inventory. Pause other makers before: two
+that price differently go on replacing each other's quotes.
+
+    uv run python examples/maker.py AAPL 231.50 0.01
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
+
+import httpx
+
+PORTS = {"EXCHANGE": 8001, "LEDGER": 8002, "EXPOSURE": 8003}  # a variable such as LEDGER holds another address
+URLS = {name: os.environ.get(name, f"http://127.0.0.1:{port}") for name, port in PORTS.items()}
+
+
+def ask(method: str, service: str, path: str, body: dict | None = None) -> dict:
+    """Send a request until it is answered: sent again, none does anything more. A refusal is a dict with a title."""
+    while True:
+        with suppress(httpx.TransportError):  # no connection, or no answer
+            response = httpx.request(method, URLS[service] + path, json=body, timeout=5)
+            if response.status_code != 503:
+                return response.json()
+        time.sleep(0.5)
+
+
+def quote(symbol: str, bid: Decimal, offer: Decimal, version: int, attempt: int) -> float:
+    """Reserve, and publish what is granted. Returns for how many seconds there is nothing more to do."""
+    wanted = {"quote_id": f"example-{symbol}-v{version}-a{attempt}", "bid_quantity": 5, "ask_quantity": 5}
+    answer = ask("POST", "EXPOSURE", "/reservations", {**wanted, "symbol": symbol})
+    if held := answer.get("reservation"):
+        wanted |= {"bid_quantity": held["reserved_bid_quantity"], "ask_quantity": held["reserved_ask_quantity"]}
+        wanted |= {"position_version": version, "attempt": attempt, "reservation_id": held["reservation_id"]}
+        wanted |= {"bid_price": str(bid), "ask_price": str(offer)}
+        answer = ask("PUT", "EXCHANGE", f"/quotes/{symbol}", wanted)
+    print(wanted["quote_id"], answer.get("title") or answer.get("reason") or f"{bid} / {offer}", flush=True)
+    if held and "title" in answer:
+        ask("POST", "EXPOSURE", f"/reservations/{held['reservation_id']}/release")
+    if "expires_at" not in answer:
+        return 0.5
+    activated, expires = (datetime.fromisoformat(answer[key]) for key in ("activated_at", "expires_at"))
+    return (expires - activated).total_seconds() * 2 / 3
+
+
+symbol, mid, tick = sys.argv[1], Decimal(sys.argv[2]), Decimal(sys.argv[3])
+version, attempt, next_at = -1, 0, 0.0
+with suppress(KeyboardInterrupt):
+    while True:
+        position = ask("GET", "LEDGER", f"/positions/{symbol}")
+        if position["position_version"] > version:
+            version, attempt, next_at = position["position_version"], 0, 0.0
+        if time.monotonic() >= next_at:
+            attempt, fair = attempt + 1, mid - tick * position["net_quantity"]
+            next_at = time.monotonic() + quote(symbol, fair - 5 * tick, fair + 5 * tick, version, attempt)
+        time.sleep(0.05)
+ask("DELETE", "EXCHANGE", f"/quotes/{symbol}")

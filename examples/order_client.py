@@ -1,0 +1,52 @@
+"""A minimal order client: sends one order until its outcome is known.
+
+    uv run python examples/order_client.py AAPL buy 3 231.60
+
+The exit code is 0 if anything was filled, 1 if nothing, 2 if the order was refused, 3 if its outcome is not known.
+EXCHANGE holds the exchange's address, or several separated by commas: each is as good as another.
+"""
+
+import itertools
+import os
+import sys
+import time
+import uuid
+
+import httpx
+
+EXCHANGES = os.environ.get("EXCHANGE", "http://127.0.0.1:8001").split(",")
+WINDOW = 100  # seconds: an executed order's id is known for 120, and after that the same order would execute again
+DOUBT = 6  # seconds for which an attempt that got no answer may still execute
+
+
+def send(order: dict) -> httpx.Response | None:
+    """Send the identical order until it is answered. A rejection counts if no attempt before it is in doubt."""
+    deadline, doubtful, exchanges = time.monotonic() + WINDOW, False, itertools.cycle(EXCHANGES)
+    while time.monotonic() < deadline:
+        try:
+            response = httpx.post(f"{next(exchanges)}/orders", json=order, timeout=5)
+        except httpx.TransportError as error:
+            problem = repr(error)
+        else:
+            if response.status_code != 503 and not (doubtful and response.json().get("status") == "rejected"):
+                return response
+            problem = response.json().get("title")
+        print(problem or "rejected, but an earlier attempt may still execute", "- sending again", file=sys.stderr)
+        doubtful = problem is not None
+        time.sleep(1 if doubtful else DOUBT)
+    return None
+
+
+symbol, side, quantity, limit = sys.argv[1:]
+order = {"order_id": uuid.uuid4().hex, "symbol": symbol, "side": side, "quantity": int(quantity), "limit_price": limit}
+response = send(order)
+if response is None:
+    sys.exit(3)
+answer = response.json()
+if response.status_code != 200:
+    print(answer["title"], answer.get("detail", ""))
+    sys.exit(2)
+for fill in answer["fills"]:
+    print(f"{fill['side']} {fill['quantity']} {symbol} at {fill['price']}: {fill['fill_id']}")
+print(answer["status"], answer["reason"] or "")
+sys.exit(0 if answer["fills"] else 1)
