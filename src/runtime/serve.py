@@ -1,6 +1,7 @@
 """Run a service: its HTTP app and its own loops, until a signal or a failure, and out within five seconds."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
     Settings that make no sense end it with code 2 and one line that says why.
     """
+    _spare_the_collector()
     try:
         uvloop.run(_ended(main))
     except SettingsError as error:
@@ -46,6 +48,17 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         log.critical("service failed", exc_info=error)
         sys.stdout.flush()
         os._exit(1)
+
+
+def _spare_the_collector() -> None:
+    """Have the garbage collector, which looks for cycles, look seldom, and never at what is here for good.
+
+    What a request leaves behind goes with its last reference. At its default of every 700 objects the collector would
+    take a tenth of a busy service's time, and its longest looks would show in the latency.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 async def _ended(main: Callable[[], Awaitable[None]]) -> None:

@@ -51,8 +51,11 @@ ReservationOutcome = Literal["granted", "reduced", "rejected"]
 BindingLimit = Literal["bid_limit", "ask_limit", "bid_and_ask_limit"]
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: each has both.)"""
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: each has both.)
+
+    A message is a tree, so the garbage collector, which looks for cycles, need not know of it: there are many.
+    """
 
 
 # --- orders and fills ---------------------------------------------------------------------------------------------
