@@ -17,6 +17,7 @@ send the identical filter: `subjects.market_head`.
 """
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ HEARD = 3.0
 elect no other one before 4 s of silence."""
 
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
+
+_PROCESS = secrets.token_hex(8)
+_NUMBERS = itertools.count(1)
 
 T = TypeVar("T")
 
@@ -111,7 +115,7 @@ async def append(
     Raises:
         ApiError: the broker will never take this message.
     """
-    token = secrets.token_hex(8)
+    token = f"{_PROCESS}-{next(_NUMBERS)}"
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
     past = _Past()
     maybe_stored = False

@@ -115,13 +115,18 @@ class _Consumer:
         self.wake = asyncio.Event()
         self.delivered = 0
         self.asked = 0
+        self.silent = False
         self.subscription: Subscription | None = None
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._watch = self._loop.call_later(SILENCE, self._listen)
 
     async def open(self) -> None:
         self.subscription = await self.connection.subscribe(self.inbox, self._on_message)
         await self.ask()
 
     async def close(self) -> None:
+        self._watch.cancel()
         if self.subscription is not None:
             with contextlib.suppress(nats_errors.Error):
                 await self.subscription.unsubscribe()
@@ -140,7 +145,17 @@ class _Consumer:
 
     def _on_message(self, message: Msg) -> None:
         self.arrived.append(message)
+        self._heard = self._loop.time()
         self.wake.set()
+
+    def _listen(self) -> None:
+        """Note when nothing was heard for too long. One timer a consumer, which no message has to move."""
+        left = self._heard + SILENCE - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._listen)
+        else:
+            self.silent = True
+            self.wake.set()
 
 
 class Tail:
@@ -258,12 +273,10 @@ class Tail:
             self._have_reached(self._end, whole=True)
             yield []
         while True:
-            try:
-                async with asyncio.timeout(SILENCE):
-                    await consumer.wake.wait()
-            except TimeoutError:
-                return
+            await consumer.wake.wait()
             consumer.wake.clear()
+            if consumer.silent:
+                return
             batch, sound = self._take(consumer)
             yield batch
             if not sound:

@@ -26,6 +26,9 @@ def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> No
     Raises:
         FieldError: naming `field`.
     """
+    text = str(price)
+    if text.replace(".", "", 1).isdigit() and len(text) <= MAX_PRICE_DIGITS and price <= MAX_PRICE and price:
+        return  # what every price looks like: no sign, no exponent, few digits
     if not price.is_finite():
         raise FieldError(field, "is not a number")
     if price.is_signed() or (not price and not zero_allowed):
