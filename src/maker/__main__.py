@@ -1,7 +1,7 @@
 """`python -m maker`: assemble the service and run it."""
 
 from jet.connection import Connection
-from maker.api import routes
+from maker.api import SAMPLES, routes
 from maker.service import Maker, MakerSettings
 from runtime import logs
 from runtime.app import create_app
@@ -24,6 +24,7 @@ async def main() -> None:
         health=health,
         routes=routes(maker),
         before=maker.count,
+        samples=SAMPLES,
     )
     await serve(app, settings, maker.run, maker.stop)
 

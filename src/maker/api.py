@@ -5,6 +5,18 @@ from litestar.types import ControllerRouterHandler
 
 from maker.service import Maker
 from maker.status import MakerStatus
+from runtime.app import problems
+from runtime.openapi import Samples
+from wire.errors import Refusal
+
+SAMPLES: Samples = {
+    MakerStatus: (
+        '{"paused":false,"symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
+        '"quote_id":"AAPL-v99-a1","attempt":1,'
+        '"last_refusal":{"at":"2026-11-23T05:48:34.296070Z","quote_id":"AAPL-v0-a1","reason":"unavailable"},'
+        '"next_action_at":"2026-11-23T05:49:44.477259Z"}]}'
+    )
+}
 
 
 def routes(maker: Maker) -> list[ControllerRouterHandler]:
@@ -24,6 +36,7 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
             " maker only, until it is resumed or restarted: pause every maker that runs."
         ),
         tags=["maker"],
+        responses=problems(Refusal.OUTCOME_UNKNOWN),
     )
     async def post_pause() -> MakerStatus:
         return await maker.pause()

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Server, Tag
@@ -17,7 +17,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler, Empty
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from runtime import metrics
+from runtime import metrics, openapi
 from runtime.health import Health, HealthReport
 from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
@@ -150,6 +150,7 @@ def create_app(
     routes: Sequence[ControllerRouterHandler],
     before: Callable[[], None] | None = None,
     static: Sequence[ControllerRouterHandler] = (),
+    samples: openapi.Samples = MappingProxyType({}),
 ) -> Litestar:
     """The app of one service.
 
@@ -160,9 +161,15 @@ def create_app(
         routes: its handlers.
         before: called at each scrape of `/metrics`, to set gauges that are read off state.
         static: handlers of static files, left out of the OpenAPI page.
+        samples: of the service's own messages, for the OpenAPI page.
     """
 
-    @get("/health", summary="What the service waits for", tags=["service"])
+    @get(
+        "/health",
+        summary="What the service waits for",
+        tags=["service"],
+        responses={503: ResponseSpec(HealthReport, description="It waits for something.", generate_examples=False)},
+    )
     async def get_health() -> Response[HealthReport]:
         report = health.report()
         return Response(report, status_code=200 if report.ready else 503)
@@ -180,7 +187,8 @@ def create_app(
         logging_config=None,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},
-        openapi_config=OpenAPIConfig(
+        openapi_config=openapi.CompleteConfig(
+            samples=samples,
             title=title,
             version="1",
             description=description,

@@ -226,7 +226,10 @@ class WithdrawQuote(Message, frozen=True, kw_only=True):
 
 
 class Position(Message, frozen=True, kw_only=True):
-    """The makers' inventory in one symbol. `updated_at` is the `created_at` of the last fill applied."""
+    """The makers' inventory in one symbol: `net_quantity` in lots, below 0 is short.
+
+    `updated_at` is the `created_at` of the last fill applied.
+    """
 
     symbol: Symbol
     net_quantity: int

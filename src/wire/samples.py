@@ -1,0 +1,66 @@
+"""A sample of each message that HTTP carries, as JSON, for the OpenAPI pages: the first example in docs/protocol.md."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from wire.errors import Problem
+from wire.messages import (
+    Exposure,
+    Fill,
+    Order,
+    OrderResult,
+    Position,
+    Quote,
+    QuoteRequest,
+    Reservation,
+    ReservationAnswer,
+    ReservationRequest,
+)
+
+SAMPLES: Mapping[type[msgspec.Struct], str] = {
+    Order: ('{"order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"limit_price":"1000.00"}'),
+    OrderResult: (
+        '{"order_id":"mine-1","symbol":"AAPL","status":"filled","filled_quantity":3,"leaves_quantity":0,'
+        '"fills":[{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
+        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}],"reason":null}'
+    ),
+    QuoteRequest: (
+        '{"quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"attempt":1000,"bid_price":"230.00",'
+        '"bid_quantity":5,"ask_price":"233.00","ask_quantity":5}'
+    ),
+    Quote: (
+        '{"symbol":"AAPL","quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"attempt":1000,'
+        '"bid_price":"230.00","bid_quantity":5,"ask_price":"233.00","ask_quantity":5,"remaining_bid_quantity":5,'
+        '"remaining_ask_quantity":5,"activated_at":"2026-11-23T05:50:20.428847Z","expires_at":"2026-11-23T05:50:50.351992Z"}'
+    ),
+    Fill: (
+        '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
+        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}'
+    ),
+    Position: (
+        '{"symbol":"AAPL","net_quantity":-12,"position_version":99,"last_fill_id":"AAPL-f99",'
+        '"updated_at":"2026-11-23T05:49:24.465646Z"}'
+    ),
+    ReservationRequest: ('{"quote_id":"q-1","symbol":"AAPL","bid_quantity":5,"ask_quantity":200}'),
+    ReservationAnswer: (
+        '{"outcome":"reduced","reservation":{"reservation_id":"q-1-r","quote_id":"q-1","symbol":"AAPL",'
+        '"reserved_bid_quantity":5,"reserved_ask_quantity":30,"state":"active","granted_at":"2026-11-23T05:49:24.712807Z",'
+        '"activated_at":null,"expires_at":"2026-11-23T05:49:54.712807Z"},"reason":"ask_limit"}'
+    ),
+    Reservation: (
+        '{"reservation_id":"by-hand-1-r","quote_id":"by-hand-1","symbol":"AAPL","reserved_bid_quantity":5,'
+        '"reserved_ask_quantity":5,"state":"active","granted_at":"2026-11-23T05:50:20.351992Z","activated_at":null,'
+        '"expires_at":"2026-11-23T05:50:50.351992Z"}'
+    ),
+    Exposure: (
+        '{"limit":100,"bid":{"used":10,"free":90},"ask":{"used":7,"free":93},'
+        '"reservations":[{"reservation_id":"AAPL-v98-a1-r","quote_id":"AAPL-v98-a1","symbol":"AAPL","reserved_bid_quantity":10,'
+        '"reserved_ask_quantity":7,"state":"active","granted_at":"2026-11-23T05:49:23.933201Z",'
+        '"activated_at":"2026-11-23T05:49:23.936815Z","expires_at":"2026-11-23T05:49:53.933201Z"}]}'
+    ),
+    Problem: (
+        '{"type":"urn:quotestream:invalid-field","title":"A field\'s value makes no sense","status":400,'
+        '"detail":"`limit_price` must be a multiple of the tick 0.01","field":"limit_price"}'
+    ),
+}
