@@ -58,7 +58,8 @@ class _Transport(TcpTransport):
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._io_writer.wait_closed()
+                # Shielded: giving up on the stream's own future would cancel it, and with it whoever waits next.
+                await asyncio.shield(self._io_writer.wait_closed())
         except TimeoutError:
             self._io_writer.transport.abort()
 

@@ -139,3 +139,17 @@ async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker:
                 await connection.client.close()
         finally:
             own_broker.server.signal(signal.SIGCONT)
+
+
+async def test_what_a_paused_server_does_not_take_may_be_closed_twice(own_broker: Broker) -> None:
+    """As by a client that is closed while it reconnects. It would look like a cancellation, and hide why we end."""
+    with pytest.raises(ZeroDivisionError):
+        async with own_broker.connect() as connection:
+            await connection.client.flush()
+            own_broker.server.signal(signal.SIGSTOP)
+            transport = connection.client._transport
+            transport.write(b"\r\n" * 10_000_000)
+            transport.close()
+            await transport.wait_closed()
+            raise ZeroDivisionError
+    own_broker.server.signal(signal.SIGCONT)
