@@ -26,7 +26,7 @@ import wire.messages
 from exchange import projection
 from jet import journal
 from jet.topology import Shape, declarations
-from runtime.settings import Market
+from runtime.settings import Market, Stack
 from wire import subjects
 from wire.errors import Refusal
 from wire.instruments import Instrument
@@ -196,6 +196,23 @@ def test_every_setting_that_services_share_is_there(heading: str, kind: type[msg
             assert f"`{field.name}`" in table
         if field.default is not msgspec.NODEFAULT:
             assert f"| `{field.name}` | {field.default:g} |".replace("2.14748e+09", "2147483648") in table
+
+
+@pytest.mark.parametrize(
+    ("table", "kind"), [("[market]", Market), ("[stack]", Stack), ("# One table a symbol", Instrument)]
+)
+def test_every_key_of_the_market_file_is_there_with_its_default_or_told_in_a_comment(
+    table: str, kind: type[msgspec.Struct]
+) -> None:
+    text = (ROOT / "market.toml").read_text()
+    section = text[text.index(f"\n{table}") :].split("\n[", 2)[1 if table.startswith("[") else 0]
+    for field in msgspec.structs.fields(kind):
+        if field.name == "symbols":
+            continue
+        told = re.search(rf"^(?:# |#   |)(?:\w+, )*{field.name}\b(?: = (\S+))?", section, flags=re.MULTILINE)
+        assert told is not None, field.name
+        if told[1] and field.name != "nats_url":
+            assert str(field.default) == told[1].strip('"')
 
 
 # --- what the documents point at --------------------------------------------------------------------------------------
