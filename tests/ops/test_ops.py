@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,13 @@ def test_the_operators_page_names_metrics_that_are_there() -> None:
     named = set(re.findall(rf"`((?:{prefixes})_[a-z_]+)[`{{]", OPERATIONS))
     assert named
     assert named <= EXPORTED.keys()
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
+@pytest.mark.parametrize("arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts.test.yml")])
+def test_prometheus_takes_the_files_and_the_rules_fire_when_they_should(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(["promtool", *arguments], cwd=ROOT / "ops", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_service_is_scraped_where_it_listens_by_default() -> None:
