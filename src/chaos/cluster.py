@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from nats import errors as nats_errors
 
 from audit import copies
 from audit.findings import Status
@@ -85,5 +84,5 @@ class Cluster:
                     stream: (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster
                     for stream in streams
                 }
-        except (TimeoutError, nats_errors.Error, api.ApiError, OSError):
+        except (*api.NO_REPLY, OSError):
             return {}

@@ -48,6 +48,10 @@ class ApiError(Exception):
         self.description = description
 
 
+NO_REPLY = (ApiError, nats_errors.Error, TimeoutError)
+"""Raised by a request that has no reply."""
+
+
 class _Error(msgspec.Struct):
     code: int
     err_code: int = 0
