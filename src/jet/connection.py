@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -68,9 +69,24 @@ class _Transport(TcpTransport):
         return True
 
 
-def _give_up(answer: "asyncio.Future[Msg]") -> None:
-    if not answer.done():
-        answer.set_exception(nats_errors.TimeoutError())
+@dataclass(slots=True)
+class _Asked:
+    """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing."""
+
+    answer: "asyncio.Future[Msg]"
+    reached: bool = False
+
+    def take(self, message: Msg) -> None:
+        if self.answer.done():
+            return
+        if not message.headers or message.headers.get("Status") != "503":
+            self.answer.set_result(message)
+        elif not self.reached:
+            self.answer.set_exception(nats_errors.NoRespondersError())
+
+    def give_up(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(nats_errors.TimeoutError())
 
 
 class _Client(Client):
@@ -117,7 +133,7 @@ class Connection:
         self._lost: asyncio.Future[None] | None = None
         self._inbox = ""
         self._numbers = itertools.count(1)
-        self._asked: dict[str, asyncio.Future[Msg]] = {}
+        self._asked: dict[str, _Asked] = {}
         health.waits("nats", f"not connected to {url}")
 
     async def __aenter__(self) -> Self:
@@ -162,34 +178,48 @@ class Connection:
         return subscription
 
     async def request(
-        self, subject: str, payload: bytes, *, timeout: float, headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        again: float | None = None,
     ) -> Msg:
         """Ask, and wait for the first answer.
 
+        Args:
+            subject: whom to ask.
+            payload: what to ask.
+            timeout: seconds to wait.
+            headers: of the message.
+            again: seconds without an answer after which the identical message is sent again, and so on.
+
         Raises:
             nats.errors.NoRespondersError: nobody listens.
-            nats.errors.TimeoutError: no answer in so many seconds: what was asked may have been done all the same.
+            nats.errors.TimeoutError: no answer in time: what was asked may have been done all the same.
             nats.errors.Error: it was not sent.
         """
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
-        answer: asyncio.Future[Msg] = loop.create_future()
-        self._asked[number] = answer
-        timer = loop.call_later(timeout, _give_up, answer)
+        reply = f"{self._inbox}.{number}"
+        asked = self._asked[number] = _Asked(loop.create_future())
+        timer = loop.call_later(timeout, asked.give_up)
         try:
-            await self.client.publish(subject, payload, reply=f"{self._inbox}.{number}", headers=headers)
-            message = await answer
+            await self.client.publish(subject, payload, reply=reply, headers=headers)
+            while again is not None and not (await asyncio.wait([asked.answer], timeout=again))[0]:
+                asked.reached = True  # nobody has said that nobody listens
+                with contextlib.suppress(nats_errors.Error):
+                    await self.client.publish(subject, payload, reply=reply, headers=headers)
+            return await asked.answer
         finally:
             timer.cancel()
             del self._asked[number]
-        if message.headers and message.headers.get("Status") == "503":
-            raise nats_errors.NoRespondersError
-        return message
 
     def _answered(self, message: Msg) -> None:
-        answer = self._asked.get(message.subject.rpartition(".")[2])
-        if answer is not None and not answer.done():
-            answer.set_result(message)
+        asked = self._asked.get(message.subject.rpartition(".")[2])
+        if asked is not None:
+            asked.take(message)
 
     async def failed(self) -> None:
         """Wait for the connection to be lost for good: run it as a task, so that the process ends then.

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from nats import errors as nats_errors
-from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.request import ERROR_CODE_HEADER, Request
 from nats.micro.service import EndpointConfig, ServiceConfig
@@ -53,7 +52,7 @@ async def call(
         Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
     """
     try:
-        message = await _first_answer(connection, subject, msgspec.json.encode(request), timeout)
+        message = await connection.request(subject, msgspec.json.encode(request), timeout=timeout, again=AGAIN)
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
@@ -67,32 +66,6 @@ async def call(
         # As of an instance that failed, or of another version: what it did is not known.
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"the answer on {subject} cannot be read: {error!r}") from error
     raise refused
-
-
-async def _first_answer(connection: Connection, subject: str, payload: bytes, timeout: float) -> Msg:
-    """The first answer to a request that is sent again every `AGAIN` seconds.
-
-    Raises:
-        nats.errors.Error: there is none, told as the first sending knows it: what it reached decides the outcome.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    first = loop.create_task(connection.request(subject, payload, timeout=timeout))
-    pending = {first}
-    try:
-        while True:
-            done, pending = await asyncio.wait(pending, timeout=AGAIN, return_when=asyncio.FIRST_COMPLETED)
-            for answered in done:
-                if answered.exception() is None:
-                    return answered.result()
-            if first.done():
-                return first.result()
-            left = deadline - loop.time()
-            if not done and left > 0:
-                pending.add(loop.create_task(connection.request(subject, payload, timeout=left)))
-    finally:
-        for task in pending:
-            task.cancel()
 
 
 async def serve(connection: Connection, service: str, handlers: Sequence[Handler]) -> None:

@@ -7,6 +7,7 @@ Ordering rules:
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from jet.tail import Message
-from ledger.positions import Books, Changes, fold, read
+from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
 from runtime.clock import Clock
 from runtime.health import Health
@@ -119,9 +120,7 @@ class Applier:
         for piece in pieces:
             deliveries += [read(piece.shard, self._shards, m.subject, m.sequence, m.data) for m in piece.messages]
             await asyncio.sleep(0)
-        recorded = await self._store.recorded(fill.fill_id for delivery in deliveries for fill in delivery.fills)
-        changes = fold(self.books, recorded, deliveries)
-        await self._store.commit(changes, self._clock())
+        changes = await self._commit(deliveries)
         self._account_for(changes)
         self.books.take(changes)
         moved, self._moved = self._moved, asyncio.Event()
@@ -130,6 +129,25 @@ class Applier:
         APPLY_SECONDS.observe(time.perf_counter() - began)
         newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
         BEHIND_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
+
+    async def _commit(self, deliveries: Sequence[Delivery]) -> Changes:
+        """Commit what deliveries change.
+
+        Fills whose numbers go on are new, and the file itself refuses an id that is not: so what is recorded is looked
+        up only where something is set aside or refused.
+        """
+        changes = fold(self.books, {}, deliveries)
+        if not changes.set_aside:
+            try:
+                await self._store.commit(changes, self._clock())
+            except sqlite3.IntegrityError:
+                pass
+            else:
+                return changes
+        recorded = await self._store.recorded(fill.fill_id for delivery in deliveries for fill in delivery.fills)
+        changes = fold(self.books, recorded, deliveries)
+        await self._store.commit(changes, self._clock())
+        return changes
 
     def _account_for(self, changes: Changes) -> None:
         """Tell logs and metrics; the books are still as they were before the changes."""

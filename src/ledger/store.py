@@ -6,6 +6,7 @@ which would otherwise fold on state it never saw change; readers (the audit, `sq
 
 import asyncio
 import fcntl
+import sqlite3
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -158,27 +159,8 @@ class Store:
         """Write everything a batch changes in one transaction, and return once it is synced."""
         database = self._connection
         async with self._turn:
-            try:
-                await database.execute("BEGIN IMMEDIATE")
-                if changes.fills:
-                    await database.executemany(
-                        _INSERT_FILL, (_row(fill, where.shard, where.sequence) for fill, where in changes.fills)
-                    )
-                    await database.executemany(_UPSERT_POSITION, map(_position, changes.accounts.values()))
-                if changes.set_aside:
-                    seen = seen_at.isoformat()
-                    await database.executemany(
-                        _INSERT_QUARANTINE,
-                        (
-                            (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
-                            for at, fault in changes.set_aside
-                        ),
-                    )
-                await database.executemany(_UPSERT_APPLIED, changes.applied.items())
-                await database.execute("COMMIT")
-            except BaseException:
-                await database.rollback()
-                raise
+            # One trip to the connection's thread for all statements, where its public methods take one for each.
+            await database._execute(_write, database._conn, changes, seen_at)  # type: ignore[no-untyped-call] # noqa: SLF001
 
     @property
     def _connection(self) -> aiosqlite.Connection:
@@ -196,6 +178,27 @@ class Store:
                 f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: move the file "
                 "away, and the ledger builds a new one from the market log"
             )
+
+
+def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        if changes.fills:
+            fills = (_row(fill, where.shard, where.sequence) for fill, where in changes.fills)
+            database.executemany(_INSERT_FILL, fills)
+            database.executemany(_UPSERT_POSITION, map(_position, changes.accounts.values()))
+        if changes.set_aside:
+            seen = seen_at.isoformat()
+            poison = (
+                (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
+                for at, fault in changes.set_aside
+            )
+            database.executemany(_INSERT_QUARANTINE, poison)
+        database.executemany(_UPSERT_APPLIED, changes.applied.items())
+        database.execute("COMMIT")
+    except BaseException:
+        database.rollback()
+        raise
 
 
 class _Lock:

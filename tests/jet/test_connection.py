@@ -29,8 +29,8 @@ async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: B
     connection = broker.connection
     await connection.client.subscribe("silent")
     asking = asyncio.create_task(connection.request("silent", b"", timeout=5))
-    (answer,) = (await eventually(lambda: connection._asked)).values()
-    answer.set_result(Msg(connection.client))
+    (asked,) = (await eventually(lambda: connection._asked)).values()
+    asked.take(Msg(connection.client))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

@@ -42,6 +42,12 @@ class Applying:
     async def versions_in_store(self) -> int:
         return (await self.store.load()).accounts["AAA"].version
 
+    async def set_aside(self) -> list[tuple[int, str]]:
+        rows = await self.store._connection.execute_fetchall(
+            "SELECT sequence, reason FROM quarantine ORDER BY sequence"
+        )
+        return [(row[0], row[1]) for row in rows]
+
 
 @pytest.fixture
 async def applying(tmp_path: Path, clock: HandClock) -> AsyncIterator[Applying]:
@@ -115,3 +121,32 @@ async def test_it_starts_from_what_the_store_holds(running: Applying, clock: Han
     another = Applier(running.store, 2, running.health, clock, lambda _: None)
     await another.load()
     assert another.books == running.applier.books
+
+
+def message(sequence: int, **changes: object) -> Message:
+    """One message with one fill."""
+    payload = msgspec.json.encode([recorded_fill(**changes)])
+    return Message(subjects.fills(SHARD, "AAA"), sequence, NOW, payload)
+
+
+async def test_what_is_recorded_is_told_from_what_contradicts_it(running: Applying) -> None:
+    """Neither can be told from the account alone: its last fill is a later one."""
+    await running.applier.feed(SHARD, messages(1, 3), True)
+    await running.applier.reached(SHARD, 3)
+    same, other = message(4, number=1), message(5, number=2, quantity=9)
+    await running.applier.feed(SHARD, [same, other, message(6, number=4)], True)
+    await running.applier.reached(SHARD, 6)
+    assert await running.versions_in_store() == 4
+    assert await running.set_aside() == [(5, "contradicts")]
+
+
+async def test_an_id_that_comes_again_under_the_next_number_is_set_aside(running: Applying) -> None:
+    """Its number goes on, so only the file knows."""
+    await running.applier.feed(SHARD, messages(1, 3), True)
+    await running.applier.reached(SHARD, 3)
+    again = recorded_fill(number=2)
+    await running.applier.feed(SHARD, [message(4, number=4, fill_id=again.fill_id)], True)
+    await running.applier.feed(SHARD, [message(5, number=4)], True)
+    await running.applier.reached(SHARD, 5)
+    assert await running.versions_in_store() == 4
+    assert await running.set_aside() == [(4, "contradicts")]
