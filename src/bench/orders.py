@@ -17,23 +17,26 @@ BOUND = 0.8
 
 
 class Venue:
-    """An exchange that fills every order: a stage with large quotes, which are made anew before each load."""
+    """An exchange that fills every order, alone with NATS: its quotes live an hour and have the whole limit.
+
+    Exposure makes them active and is stopped then: it would follow every fill, and use a part of the machine that the
+    reference shares with nobody.
+    """
 
     def __init__(self, trial: Trial, stage: Stage) -> None:
         self.stage = stage
         self.log = Log(stage)
         self._trial = trial
-        self._attempt = 0
 
     async def start(self) -> None:
         """Start what takes part in an order, and send some."""
         await self.stage.start("nats", "exposure", "exchange")
+        await quote(self.stage, 1, self.stage.symbols)
+        await self.stage.stop("exposure")
         await self.fill(self.stage.symbols, 8, self._trial.seconds(1.0))
 
     async def fill(self, symbols: list[str], connections: int, seconds: float) -> Measured:
         """Send orders in a closed loop, and check that the market log has each of them, once, and no other."""
-        self._attempt += 1
-        await quote(self.stage, self._attempt, symbols)
         done = await self._trial.load(self.stage, self.stage.url("exchange"), symbols, connections, seconds)
         await self.log.check(done.load.filled)
         return done
