@@ -33,6 +33,8 @@ STOP_PATIENCE = 1.0
 log = structlog.get_logger()
 
 _FILLS = msgspec.json.Decoder(list[RecordedFill])
+_FILL = msgspec.json.Decoder(RecordedFill)
+_UNREAD = msgspec.json.Decoder(list[msgspec.Raw])
 _EVENT: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
@@ -192,7 +194,7 @@ class Exchange:
             return
         try:
             if message.subject.startswith("fills."):
-                fills = _FILLS.decode(message.data)
+                fills = _FILLS.decode(message.data) if remember else _last(message.data)
                 if remember:
                     self._recent.add(fills, message.time)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
@@ -219,3 +221,8 @@ class Exchange:
                     self._bucket.changed(lane.market)
         if self._stale.pop(name, None) is not None and not self._stale:
             self._health.fine("market")
+
+
+def _last(payload: bytes) -> list[RecordedFill]:
+    """The last fill of a message, as the only one: all that a fold which begins with that message needs of it."""
+    return [_FILL.decode(fill) for fill in _UNREAD.decode(payload)[-1:]]
