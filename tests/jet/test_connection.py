@@ -6,6 +6,7 @@ import time
 
 import pytest
 from nats import errors as nats_errors
+from nats.aio.client import DEFAULT_MAX_RECONNECT_ATTEMPTS
 from nats.aio.msg import Msg
 
 from jet.connection import RECONNECTS, Connection, ConnectionLost
@@ -23,6 +24,17 @@ async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
     await client.flush(2)
     await client.flush(2)
     assert not client._reading_task.done()  # type: ignore[union-attr]
+
+
+async def test_an_answer_to_a_ping_that_was_given_up_is_a_sign_of_life(broker: Broker) -> None:
+    """Or a server that answers late would be taken for dead."""
+    client = broker.connection.client
+    abandoned: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    abandoned.cancel()
+    client._pongs[:] = [abandoned]
+    client._pings_outstanding = 2
+    await client._process_pong()
+    assert (client._pongs, client._pings_outstanding) == ([], 0)
 
 
 async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: Broker) -> None:
@@ -111,6 +123,31 @@ async def test_health_tells_of_a_lost_server_and_of_its_return(own_broker: Broke
     own_broker.server.start()
     await eventually(lambda: own_broker.health.ready, timeout=10)
     assert RECONNECTS._value.get() == before + 1
+
+
+async def test_a_lost_server_is_told_at_once(own_nats_server: NatsServer) -> None:
+    """Not only when the first try to come back has failed, which takes two seconds if the server hangs."""
+    told: list[str] = []
+
+    class Part(Health):
+        def waits(self, part: str, reason: str) -> None:
+            told.append(reason)
+
+    async with Connection(own_nats_server.url, "test", Part("test")):
+        told.clear()
+        own_nats_server.kill()
+        await eventually(lambda: f"disconnected from {own_nats_server.url}" in told)
+
+
+async def test_it_never_gives_a_server_up(own_broker: Broker) -> None:
+    """Left to itself the client would close after 60 tries, which is not long."""
+    client = own_broker.connection.client
+    client.options["reconnect_time_wait"] = 0.001
+    own_broker.server.kill()
+    (server,) = client._server_pool
+    await eventually(lambda: server.reconnects > 2 * DEFAULT_MAX_RECONNECT_ATTEMPTS)
+    own_broker.server.start()
+    await eventually(lambda: own_broker.connection.connected)
 
 
 async def test_a_closed_client_is_told(broker: Broker) -> None:

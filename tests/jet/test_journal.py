@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+import msgspec
 import pytest
 
 from jet import api, journal
@@ -11,6 +12,7 @@ from jet.journal import Appended, Compare, Conflict
 from support.broker import Broker
 from support.waiting import eventually
 from wire import subjects
+from wire.errors import Refusal, Refused
 
 STREAM = subjects.market_stream(0)
 HEAD = subjects.market_head(0, "AAA")
@@ -302,3 +304,52 @@ async def test_a_bucket_write_compares_the_whole_stream_and_expires_with_a_marke
         return found.headers.get("Nats-Marker-Reason") if found else None
 
     assert await eventually(marker) == "MaxAge"
+
+
+@pytest.mark.parametrize(
+    ("silent", "believed"),
+    [
+        ([0.5, 60.0], True),  # with itself that is a majority of three
+        ([2.9, 2.9], True),
+        ([3.1, 60.0], False),
+        ([0.0, 0.0], False),  # it never heard of them
+        ([], False),
+    ],
+)
+async def test_a_head_is_taken_only_from_a_leader_that_heard_a_majority_lately(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, silent: list[float], *, believed: bool
+) -> None:
+    """Another one is elected after 4 s of silence, and may have taken messages that this one knows nothing of."""
+    await append(broker.connection, b"a", 0)
+    info = await api.stream_info(broker.connection, STREAM)
+    peers = [api._Peer(active=int(seconds * 1e9)) for seconds in silent]
+    told = msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, cluster=api._Group(peers))
+
+    async def tell(*args: object, **kwargs: object) -> api.StreamInfo:
+        return told
+
+    monkeypatch.setattr(api, "stream_info", tell)
+    async with broker.connect() as connection:
+        if believed:
+            assert await journal.last_sequence(connection, STREAM, HEAD) == 1
+        else:
+            with pytest.raises(Refused, match="may have been replaced") as caught:
+                await journal.last_sequence(connection, STREAM, HEAD)
+            assert caught.value.refusal is Refusal.UNAVAILABLE
+        assert not connection.held_once
+
+
+async def test_whether_a_stream_has_copies_is_asked_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    stream_info = api.stream_info
+
+    async def asking(*args: object, **kwargs: object) -> api.StreamInfo:
+        nonlocal asked
+        asked += 1
+        return await stream_info(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(api, "stream_info", asking)
+    async with broker.connect() as connection:
+        for _ in range(3):
+            assert await journal.last_sequence(connection, STREAM, HEAD) == 0
+    assert asked == 1

@@ -203,6 +203,34 @@ async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monke
         follower.task.result()
 
 
+async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on after the last sequence that was seen would skip what the new stream holds before it."""
+    stream, subject = subjects.POSITIONS_STREAM, subjects.position("AAA")
+    make_consumer = tail.Tail._make_consumer
+    may_make = asyncio.Event()
+    may_make.set()
+
+    async def making(self: Tail) -> tail._Consumer:
+        await may_make.wait()
+        return await make_consumer(self)
+
+    monkeypatch.setattr(tail.Tail, "_make_consumer", making)
+    await journal.put(broker.connection, stream, subject, b"old")
+    follower = Follower(broker.connection, FromSequence(1), stream)
+    await follower.until(lambda: follower.payloads == [b"old"])
+    may_make.clear()
+    await topology.remove(broker.connection, [stream])
+    await topology.prepare(broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window))
+    for _ in range(3):
+        await journal.put(broker.connection, stream, subject, b"new")
+    may_make.set()
+    await asyncio.wait([follower.task], timeout=10)
+    with pytest.raises(TailBroken):
+        follower.task.result()
+
+
 async def test_applied_beyond_the_streams_end_is_told(broker: Broker) -> None:
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(7), name="test").batches():
@@ -216,6 +244,53 @@ async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
     await follower.until(lambda: len(follower.seen) == 2)
     assert [message.marker for message in follower.seen] == [None, "MaxAge"]
     await follower.stop()
+
+
+@pytest.mark.parametrize("operation", ["DEL", "PURGE"])
+async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str) -> None:
+    """As a person deletes it, with any client."""
+    stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
+    follower = Follower(broker.connection, LastPerSubject(), stream)
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+    await broker.connection.request(key, b"", timeout=2.0, headers={"KV-Operation": operation})
+    await follower.until(lambda: follower.seen)
+    assert [message.marker for message in follower.seen] == [operation]
+    await follower.stop()
+
+
+async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly it is read: what the client would hold for it stays bounded."""
+    monkeypatch.setattr(tail, "BATCH", 10)
+    for number in range(50):
+        await publish(broker.connection, b"%d" % number)
+    sizes: list[int] = []
+    async for batch in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test").batches():
+        sizes.append(len(batch))
+        if sum(sizes) == 50:
+            break
+        await broker.connection.client.flush()  # whatever was asked for has come after two of these
+        await broker.connection.client.flush()
+    assert max(sizes) <= 10
+
+
+async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "BATCH", 10)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    publish_any = broker.connection.client.publish
+    asked: list[str] = []
+
+    async def noting(subject: str, *args: object, **more: object) -> None:
+        if ".MSG.NEXT." in subject:
+            asked.append(subject)
+        await publish_any(subject, *args, **more)  # type: ignore[arg-type] # passed on as it came
+
+    monkeypatch.setattr(broker.connection.client, "publish", noting)
+    for number in range(1, 21):
+        await publish(broker.connection, b"x")
+        await follower.until(lambda number=number: len(follower.seen) == number)  # type: ignore[misc] # mypy: a default
+    await follower.stop()
+    assert 3 <= len(asked) <= 5
 
 
 class Told:
@@ -277,6 +352,21 @@ async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monk
     told.more = 1
     await follower.until(lambda: made > 1)
     assert not follower.tail.current
+    told.more = 0
+    await follower.until(lambda: follower.tail.current)
+    await follower.stop()
+
+
+async def test_a_copy_that_falls_behind_is_not_current_even_before_it_is_left(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "CHECK", 0.2)
+    monkeypatch.setattr(tail, "LAGGING", 1_000_000)
+    told = Told(monkeypatch)
+    follower = Follower(broker.connection, FromSequence(1))
+    await follower.until(lambda: follower.tail.current)
+    told.more = 1
+    await follower.until(lambda: not follower.tail.current)
     told.more = 0
     await follower.until(lambda: follower.tail.current)
     await follower.stop()
