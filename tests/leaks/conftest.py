@@ -1,0 +1,36 @@
+"""What worlds in which processes die need once."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+from support.broker import stop_and_clear
+from support.forks import Forks
+from support.leaks import ManyAccounts
+
+WORLDS = 120
+"""More than there are points to die at."""
+
+
+@pytest.fixture
+def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyAccounts]:
+    """A nats-server with an account for each world."""
+    server = ManyAccounts(tmp_path_factory.mktemp("nats"), WORLDS)
+    server.start()
+    yield server
+    stop_and_clear(server)
+
+
+@pytest.fixture
+async def forks() -> AsyncIterator[Forks]:
+    """What starts services as processes."""
+    async with Forks() as started:
+        yield started
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    """A client for orders."""
+    async with httpx.AsyncClient(timeout=10, verify=False) as client:  # noqa: S501 # plain HTTP: saves reading certificates
+        yield client

@@ -1,0 +1,251 @@
+"""I11: wherever a process dies on a quote's way, what backs no active quote is free again within its TTL and the grace.
+
+Each way is a run of one coroutine function, and a process of its own dies at each suspension of it in turn, until the
+run ends before there is another: no suspension is listed by hand. Nobody sends again what was lost, so it is time alone
+that must free it.
+"""
+
+import asyncio
+import itertools
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import pytest
+import structlog
+
+from runtime.clock import utc_now
+from support.builders import order
+from support.forks import Forks
+from support.kill_at import ENDED, Point
+from support.leaks import GRACE, LIMIT, QUOTE_TTL, ManyAccounts, World
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+
+log = structlog.get_logger()
+
+BOUND = QUOTE_TTL + GRACE
+
+ROUNDED = 1.0
+"""Seconds by which it may come later: the broker counts a TTL in whole seconds."""
+
+AT_ONCE = 12
+"""Worlds that live at once."""
+
+
+# --- what clients do until the victim dies ----------------------------------------------------------------------------
+
+
+async def only_wait(world: World, attempt: int) -> None:
+    await asyncio.sleep(60)
+
+
+async def refuse_quotes(world: World, attempt: int) -> None:
+    """The exchange refuses what the maker reserved for, which it then releases."""
+
+    async def refuse(*_: object) -> None:
+        raise Refused(Refusal.STALE_QUOTE, "as the test wants")
+
+    assert world.exchange is not None
+    world.exchange.put_quote = refuse  # type: ignore[method-assign,assignment] # a stand-in
+    try:
+        await asyncio.sleep(60)
+    finally:
+        del world.exchange.put_quote
+
+
+async def reserve(world: World, attempt: int) -> None:
+    await world.reserve("AAA", attempt)
+
+
+async def release(world: World, attempt: int) -> None:
+    await world.release(await world.reserve("AAA", attempt))
+
+
+async def activate(world: World, attempt: int) -> None:
+    await world.reserve("AAA", attempt)
+    await world.activate("AAA", attempt)
+
+
+async def give_back(world: World, attempt: int) -> None:
+    await world.reserve("AAA", attempt)
+    await world.give_back(await world.activate("AAA", attempt))
+
+
+async def put(world: World, attempt: int) -> None:
+    await world.reserve("AAA", attempt)
+    await world.put("AAA", attempt)
+
+
+async def put_and_withdraw(world: World, attempt: int) -> None:
+    await put(world, attempt)
+    await world.withdraw("AAA")
+    await asyncio.sleep(1)  # tidying comes when nothing else is to be done
+
+
+async def put_and_fill(world: World, attempt: int) -> None:
+    await put(world, attempt)
+    await world.order(order(symbol="AAA", quantity=3))
+
+
+async def put_two(world: World, attempt: int) -> None:
+    """Of two quotes that are activated together the newer comes first: the other one's activation is given back."""
+    for each in (2 * attempt, 2 * attempt - 1):
+        await world.reserve("AAA", each)
+    newer = asyncio.create_task(world.put("AAA", 2 * attempt))
+    older = asyncio.create_task(world.put("AAA", 2 * attempt - 1))
+    await asyncio.gather(newer, older, return_exceptions=True)
+
+
+@dataclass(frozen=True)
+class Way:
+    """Which process dies in which call, and what leads there."""
+
+    victim: Literal["exchange", "exposure", "maker"]
+    function: str
+    where: str
+    drive: Callable[[World, int], Awaitable[None]]
+
+
+WAYS = {
+    "the maker attempts": Way("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
+    "the maker releases": Way("maker", "maker.quoter:Quoter._release", "AAA", refuse_quotes),
+    "exposure reserves": Way("exposure", "exposure.commit:Committer._conclude", "Service.reserve", reserve),
+    "exposure activates": Way("exposure", "exposure.commit:Committer._conclude", "Service.activate", activate),
+    "exposure gives back": Way("exposure", "exposure.commit:Committer._conclude", "Service.give_back", give_back),
+    "exposure releases": Way("exposure", "exposure.commit:Committer._conclude", "Service.release", release),
+    "exposure tidies": Way("exposure", "exposure.commit:Committer._attempt", "Limits.tidy", put_and_withdraw),
+    "the exchange puts": Way("exchange", "exchange.lane:Lane.put_quote", "AAA", put),
+    "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
+    "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
+    "the exchange withdraws": Way("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
+    "the exchange gives back": Way("exchange", "exchange.giveback:GiveBacks._give", "AAA", put_two),
+}
+
+
+# --- dying ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A process that died, and what came of it.
+
+    Attributes:
+        ended: the call had ended before.
+        held: something had been reserved.
+        unbacked: seconds until all was free again, from when it died or, if later, from when AAA's quote had ended.
+        most: the largest use of the limit that was seen.
+        refuted: invariants that the logs refute.
+    """
+
+    way: str
+    suspension: int
+    moment: str
+    ended: bool
+    held: bool
+    unbacked: float
+    most: int
+    refuted: list[str]
+
+
+class Ground:
+    """Where processes die, each in a world of its own."""
+
+    def __init__(self, accounts: ManyAccounts, folder: Path, forks: Forks, http: httpx.AsyncClient) -> None:
+        self._accounts = accounts
+        self._folder = folder
+        self._forks = forks
+        self._http = http
+        self._numbers = itertools.count()
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def explore(self, name: str) -> list[Crash]:
+        """Die at every suspension on a way."""
+        way = WAYS[name]
+        crashes = []
+        for suspension in itertools.count(1):
+            for moment in ("waiting", "sent"):
+                point = Point(way.function, way.where, suspension, moment)
+                died: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                crashes.append(asyncio.create_task(self._crash(name, way, point, died)))
+                either: list[asyncio.Future[Any]] = [died, crashes[-1]]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not died.done() or died.result():
+                    return await asyncio.gather(*crashes)
+        raise AssertionError("counting ends never")
+
+    async def _crash(self, name: str, way: Way, point: Point, died: "asyncio.Future[bool]") -> Crash:
+        async with self._room:
+            world = World(self._accounts, next(self._numbers), self._folder, self._forks, self._http)
+            async with world.running(way.victim):
+                victim = await world.start(way.victim, point)
+                code = await _driven(world, way, victim.ended)
+                killed_at = utc_now()
+                died.set_result(code == ENDED)
+                assert code in (ENDED, -signal.SIGKILL), code
+                return await _aftermath(world, name, way, point, code == ENDED, killed_at)
+
+
+async def _driven(world: World, way: Way, ended: "asyncio.Future[int]") -> int:
+    """Do what leads to the victim's death until it is dead. Its exit code."""
+
+    async def drive() -> None:
+        for attempt in itertools.count(1):
+            with suppress(Refused, httpx.HTTPError):
+                await way.drive(world, attempt)
+            await asyncio.sleep(0.02)
+
+    driving = asyncio.create_task(drive())
+    either: list[asyncio.Future[Any]] = [driving, ended]
+    await asyncio.wait(either, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    driving.cancel()
+    await asyncio.wait([driving])
+    if not driving.cancelled():
+        driving.result()
+    assert ended.done(), f"{way} was not reached"
+    return ended.result()
+
+
+async def _aftermath(world: World, name: str, way: Way, point: Point, ended: bool, killed_at: datetime) -> Crash:
+    if way.victim != "maker":
+        await world.start(way.victim)
+
+    free_at = await world.freed()
+    held_until = max(killed_at, await world.backed_until() or killed_at)
+    await world.quoted("BBB")
+    await world.used()
+    with suppress(Refused):  # it may have expired meanwhile
+        await world.withdraw("BBB")
+    if way.victim == "maker":
+        await world.start("maker")
+        await eventually(world.quotes_aaa, 60)
+    else:
+        await world.quoted("AAA")
+    await world.used()
+    report = await world.audit()
+    refuted = [f"{verdict.code}: {verdict.findings}" for verdict in report.refuted]
+    unbacked = max(0.0, (free_at - held_until).total_seconds()) if world.held else 0.0
+    return Crash(name, point.suspension, point.moment, ended, world.held, unbacked, world.most, refuted)
+
+
+@pytest.mark.timeout(600)
+async def test_wherever_a_process_dies_what_it_held_is_free_again_in_time(
+    accounts: ManyAccounts, forks: Forks, http: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    ground = Ground(accounts, tmp_path, forks, http)
+    found = dict(zip(WAYS, await asyncio.gather(*(ground.explore(name) for name in WAYS)), strict=True))
+    for name, crashes in found.items():
+        assert {crash.ended for crash in crashes} == {True, False}, name
+        worst = max(crash.unbacked for crash in crashes)
+        log.info("explored", way=name, crashes=len(crashes), worst_s=round(worst, 2), of_bound=f"{worst / BOUND:.0%}")
+    assert [crash.held for crash in found["exposure reserves"]] == [False, True, True]
+    for crash in itertools.chain(*found.values()):
+        log.info("crash", **asdict(crash))
+        assert crash.unbacked <= BOUND + ROUNDED, crash
+        assert crash.most <= LIMIT, crash
+        assert not crash.refuted, crash

@@ -1,0 +1,304 @@
+"""Worlds in which one process dies: each with an account of its own on one nats-server.
+
+In a world an exposure service and an exchange run inside the test, except the victim, which is a process. Its market
+has room for one quote: AAA's, on which the victim works, or BBB's, which can only be granted once all that AAA held is
+free again.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from audit.report import Report
+from audit.run import Sources
+from audit.run import audit as run_audit
+from exchange.service import Exchange
+from exposure.service import ExposureService, ExposureSettings
+from jet import api, rpc, topology
+from jet.connection import Connection
+from maker.service import MakerSettings
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import load
+from support.broker import NatsServer, free_port, shape_of
+from support.forks import Fork, Forks
+from support.kill_at import Point, Start
+from support.stack import SYMBOL
+from support.waiting import eventually
+from wire import ids, subjects
+from wire.errors import Refused
+from wire.messages import (
+    Activate,
+    Exposure,
+    GiveBack,
+    Order,
+    PutQuote,
+    Quote,
+    QuoteActivated,
+    QuoteEvent,
+    QuoteRequest,
+    ReleaseReservation,
+    Reservation,
+    ReservationAnswer,
+    ReservationRequest,
+    UsageRequest,
+    WithdrawQuote,
+)
+from wire.subjects import Rpc
+
+LIMIT = 10
+QUOTE_TTL = 2.0
+GRACE = 1.0
+
+T = TypeVar("T")
+
+
+class ManyAccounts(NatsServer):
+    """A nats-server on which worlds do not see each other."""
+
+    def __init__(self, folder: Path, accounts: int) -> None:
+        super().__init__(folder)
+        each = (
+            f"  w{number}: {{ jetstream: enabled, users: [{{ user: w{number}, password: w }}] }}\n"
+            for number in range(accounts)
+        )
+        config = self._config.read_text().replace("8GB", "1TB")  # that is what they may grow to, and do not
+        self._config.write_text(f"{config}accounts {{\n{''.join(each)}}}\n")
+
+    def url_of(self, number: int) -> str:
+        """Where one account's clients connect."""
+        return f"nats://w{number}:w@127.0.0.1:{self.port}"
+
+
+class World:
+    """One account's services and clients.
+
+    Attributes:
+        most: the largest use of the limit that was seen.
+        held: whether anything was reserved before all was free.
+    """
+
+    def __init__(self, server: ManyAccounts, number: int, folder: Path, forks: Forks, http: httpx.AsyncClient) -> None:
+        self.url = server.url_of(number)
+        self.http = http
+        self.most = 0
+        self.held = False
+        self.exchange: Exchange | None = None
+        self._folder = folder / f"world-{number}"
+        self._folder.mkdir()
+        self._forks = forks
+        self._started: list[Fork] = []
+        self._port = free_port()
+        self._environ = {
+            "NATS_URL": self.url,
+            "QS_MARKET_QUOTE_TTL": str(QUOTE_TTL),
+            "QS_MARKET_GRACE": str(GRACE),
+            "QS_MARKET_LIMIT": str(LIMIT),
+            "QS_MARKET_SHARDS": "1",
+            "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
+            "QS_EXPOSURE_PORT": "0",
+            "QS_MAKER_PORT": "0",
+            "QS_EXCHANGE_PORT": str(self._port),
+        }
+        self.market = load(ExposureSettings, "exposure", self._environ | self._market_file("AAA", "BBB")).market
+
+    def _market_file(self, *symbols: str) -> dict[str, str]:
+        path = self._folder / f"{'-'.join(symbols)}.toml"
+        path.write_text("".join(SYMBOL.format(name=name, size=LIMIT) for name in symbols))
+        return {"QS_MARKET_FILE": str(path)}
+
+    @asynccontextmanager
+    async def running(self, victim: str) -> AsyncIterator[None]:
+        """The streams, and the services that do not die."""
+        async with AsyncExitStack() as stack:
+            self.connection = await stack.enter_async_context(Connection(self.url, "test", Health("test")))
+            await topology.prepare(self.connection, shape_of(self.market))
+            if victim != "exposure":
+                health = Health("exposure", "nats", "reservations", "market", "clock")
+                settings = load(ExposureSettings, "exposure", self._environ | self._market_file("AAA", "BBB"))
+                service = ExposureService(settings, Connection(self.url, "exposure", health), health, utc_now)
+                await stack.enter_async_context(_running(service.run, health))
+            if victim != "exchange":
+                health = Health("exchange", "nats", "market", "clock")
+                self.exchange = Exchange(self.market, Connection(self.url, "exchange", health), health, utc_now)
+                await stack.enter_async_context(_running(self.exchange.run, health))
+            stack.callback(self._kill)
+            yield
+
+    def _kill(self) -> None:
+        for fork in self._started:
+            fork.kill()
+
+    async def start(self, service: str, point: Point | None = None) -> Fork:
+        """Start the victim; a maker knows AAA only."""
+        symbols = ["AAA"] if service == "maker" else ["AAA", "BBB"]
+        environ = self._environ | self._market_file(*symbols)
+        fork = await self._forks.start(Start(service, environ, str(self._folder / f"{service}.log"), point))
+        self._started.append(fork)
+        return fork
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    async def ask(self, subject: str, request: msgspec.Struct, reply: type[T]) -> T:
+        """Send the identical request until it is answered.
+
+        Raises:
+            Refused: for good.
+        """
+        while True:
+            try:
+                return await rpc.call(self.connection, subject, request, reply)
+            except Refused as refused:
+                if not refused.refusal.retryable:
+                    raise
+            await asyncio.sleep(0.02)
+
+    async def reserve(self, symbol: str, attempt: int) -> str:
+        """Reserve all there is for a quote, as soon as there is; its reservation's id."""
+        request = ReservationRequest(
+            quote_id=_quote_id(symbol, attempt), symbol=symbol, bid_quantity=LIMIT, ask_quantity=LIMIT
+        )
+
+        async def granted() -> bool:
+            return (await self.ask(Rpc.RESERVE, request, ReservationAnswer)).outcome != "rejected"
+
+        await eventually(granted, 60, pause=0.02)
+        return ids.reservation_id(request.quote_id)
+
+    async def activate(self, symbol: str, attempt: int) -> GiveBack:
+        """Activate as an exchange would; what gives it back."""
+        quote_id = _quote_id(symbol, attempt)
+        request = Activate(
+            reservation_id=ids.reservation_id(quote_id),
+            quote_id=quote_id,
+            symbol=symbol,
+            position_version=0,
+            attempt=attempt,
+            bid_quantity=LIMIT,
+            ask_quantity=LIMIT,
+            activation=f"by-{attempt}",
+        )
+        await self.ask(Rpc.ACTIVATE, request, Reservation)
+        return GiveBack(reservation_id=request.reservation_id, activation=request.activation)
+
+    async def give_back(self, give_back: GiveBack) -> None:
+        """Give an activation back."""
+        await self.ask(Rpc.GIVE_BACK, give_back, Reservation)
+
+    async def release(self, reservation_id: str) -> None:
+        """Release what was not activated."""
+        await self.ask(Rpc.RELEASE, ReleaseReservation(reservation_id=reservation_id), Reservation)
+
+    async def put(self, symbol: str, attempt: int) -> Quote:
+        """Have a quote that was reserved made active."""
+        quote_id = _quote_id(symbol, attempt)
+        quote = QuoteRequest(
+            quote_id=quote_id,
+            reservation_id=ids.reservation_id(quote_id),
+            position_version=0,
+            attempt=attempt,
+            bid_price=Decimal("99.90"),
+            bid_quantity=LIMIT,
+            ask_price=Decimal("100.10"),
+            ask_quantity=LIMIT,
+        )
+        return await self.ask(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote)
+
+    async def quoted(self, symbol: str) -> None:
+        """Have a quote that is newer than any before granted and made active."""
+        for attempt in itertools.count(1000):
+            with contextlib.suppress(Refused):  # a machine may be too slow for a quote's short life
+                await self.reserve(symbol, attempt)
+                await self.put(symbol, attempt)
+                return
+
+    async def withdraw(self, symbol: str) -> None:
+        """Withdraw a symbol's quote.
+
+        Raises:
+            Refused: it has none.
+        """
+        await self.ask(Rpc.WITHDRAW_QUOTE, WithdrawQuote(symbol=symbol), Quote)
+
+    async def order(self, order: Order) -> None:
+        """Send an order to the victim."""
+        body = msgspec.to_builtins(order)
+        (await self.http.post(f"http://127.0.0.1:{self._port}/orders", json=body)).raise_for_status()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def used(self) -> int | None:
+        """Lots in use on the side that uses more; None if exposure does not tell."""
+        try:
+            told = await rpc.call(self.connection, Rpc.USAGE, UsageRequest(), Exposure, timeout=0.5)
+        except Refused:
+            return None
+        used = max(told.bid.used, told.ask.used)
+        self.most = max(self.most, used)
+        return used
+
+    async def freed(self) -> datetime:
+        """Wait until nothing of the limit is in use; since when that is so.
+
+        By the broker's clock where a reservation ended of age: looking at it takes a moment that is not its own.
+        """
+
+        async def free() -> datetime | None:
+            return utc_now() if await self.used() == 0 else None
+
+        seen: datetime = await eventually(free, 60, pause=0.05)  # type: ignore[arg-type] # it is one, or asked again
+        last = await self._last(
+            subjects.bucket_stream(subjects.RESERVATIONS_BUCKET), subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")
+        )
+        self.held = last is not None
+        return min(seen, last.time) if last else seen
+
+    def quotes_aaa(self) -> bool:
+        """Whether AAA has a quote, if the exchange is not the victim."""
+        assert self.exchange is not None
+        return any(quote.symbol == "AAA" for quote in self.exchange.quotes())
+
+    async def backed_until(self) -> datetime | None:
+        """When AAA's latest quote ended, or will; None if there was none. Nothing must be under way."""
+        last = await self._last(subjects.market_stream(0), subjects.quotes(0, "AAA"))
+        if last is None:
+            return None
+        event = msgspec.json.decode(last.payload, type=QuoteEvent)
+        return event.expires_at if isinstance(event, QuoteActivated) else last.time
+
+    async def _last(self, stream: str, subject: str) -> api.StoredMessage | None:
+        return await api.get_message(self.connection, stream, {"last_by_subj": subject})
+
+    async def audit(self) -> Report:
+        """What the logs say of all that happened. The settings are those that a maker had."""
+        settings = load(MakerSettings, "maker", self._environ | self._market_file("AAA"))
+        sources = Sources(self.url, settings.market, self._folder, (), ())
+        return await run_audit(self.connection, sources, lambda *_: None)
+
+
+@asynccontextmanager
+async def _running(run: Callable[[], Awaitable[None]], health: Health) -> AsyncIterator[None]:
+    async def forever() -> None:
+        await run()
+
+    task = asyncio.create_task(forever())
+    try:
+        await eventually(lambda: health.ready or task.done())
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _quote_id(symbol: str, attempt: int) -> str:
+    """Not one that a maker would give."""
+    return f"{symbol}-by-hand-{attempt}"
