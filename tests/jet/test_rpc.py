@@ -80,6 +80,50 @@ async def test_no_answer_in_time_is_an_unknown_outcome(broker: Broker) -> None:
         assert await eventually(unknown)
 
 
+async def test_a_handler_that_takes_too_long_is_an_unknown_outcome(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its instance says so itself, and stops working on what nobody waits for."""
+    monkeypatch.setattr(rpc, "HANDLER_TIMEOUT", 0.05)
+    given_up = asyncio.Event()
+
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+        raise AssertionError
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+
+        async def refused() -> Refused | None:
+            with pytest.raises(Refused) as caught:
+                await ask(caller, timeout=30)
+            return caught.value if caught.value.refusal is not Refusal.UNAVAILABLE else None
+
+        error = await eventually(refused)
+    assert error.refusal is Refusal.OUTCOME_UNKNOWN
+    assert "not decided within 0.05 s" in error.detail
+    assert given_up.is_set()
+
+
+async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it is sent again nobody is there: that says nothing of what the first one did before it died."""
+    monkeypatch.setattr(rpc, "AGAIN", 0.05)
+    async with broker.connect() as other, broker.connect() as caller:
+        reached = asyncio.Event()
+        subscription = await other.subscribe(SUBJECT, lambda _: reached.set())
+        await other.client.flush()
+        asking = asyncio.create_task(ask(caller, timeout=1.0))
+        await reached.wait()
+        await subscription.unsubscribe()
+        with pytest.raises(Refused) as caught:
+            await asking
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+
+
 async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_request(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

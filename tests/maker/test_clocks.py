@@ -17,7 +17,7 @@ from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Stack
 from support.broker import Broker
-from support.builders import market, order, reservation_request
+from support.builders import market, order, quote_request, reservation_request
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -104,6 +104,8 @@ async def test_a_clock_beyond_the_grace_stops_its_service_until_it_agrees_again(
             case "exchange":
                 with pytest.raises(Refused, match="ahead"):
                     trio.exchange.order(order())
+                with pytest.raises(Refused, match="ahead"):
+                    await trio.exchange.put_quote("AAA", quote_request(position_version=9))
             case _:
                 await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
         trio.clocks[service].by = 0.0
