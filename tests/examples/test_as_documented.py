@@ -1,0 +1,234 @@
+"""What the documents have operators and integrators do, done on a running stack: the examples, the metrics, what the
+`nats` command line asks of the broker, and a new symbol."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+
+from support.stack import SERVICES, Desk, Stack
+from support.stack import SYMBOL as TABLE
+from support.waiting import eventually
+from wire import subjects
+from wire.messages import QuoteActivated, RecordedFill, ReservationRecord
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+NATS_PAGE = (ROOT / "docs" / "nats-cli.md").read_text()
+SYMBOL = "AAPL"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One symbol, whose maker is paused, and no order flow."""
+    running = Stack(tmp_path_factory.mktemp("documented"), [SYMBOL], LOADGEN_RATE=0.000001)
+    running.start()
+    assert httpx.post(running.url("maker", "/pause"), timeout=10).status_code == 200
+    yield running
+    assert running.stop() == 0, running.told()
+
+
+@pytest.fixture
+async def desk(stack: Stack) -> AsyncIterator[Desk]:
+    async with httpx.AsyncClient(timeout=10) as http:
+        yield Desk(stack, http)
+
+
+@pytest.fixture
+async def broker(stack: Stack) -> AsyncIterator[Client]:
+    """A client that is none of ours, as the command line's is."""
+    client = await nats.connect(stack.nats_url)
+    yield client
+    await client.close()
+
+
+# --- examples ---------------------------------------------------------------------------------------------------------
+
+
+def environ(stack: Stack) -> dict[str, str]:
+    services = ("exchange", "ledger", "exposure")
+    return {**os.environ, **{service.upper(): stack.url(service) for service in services}}
+
+
+def started(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, with whatever it starts."""
+    return subprocess.Popen(command, start_new_session=True, **how)
+
+
+def order(stack: Stack, *arguments: str) -> tuple[int, str]:
+    """Run the order client; its exit code, and what it printed last."""
+    command = [sys.executable, "examples/order_client.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environ(stack), capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout.strip().splitlines()[-1]
+
+
+async def test_the_examples_trade_with_each_other(stack: Stack, desk: Desk) -> None:
+    async def quoted(bid: str, ask: str) -> bool:
+        quotes = await desk.get("exchange", "/quotes")
+        return [(quote["bid_price"], quote["ask_price"]) for quote in quotes] == [(bid, ask)]
+
+    command = [sys.executable, "examples/maker.py", SYMBOL, "100.00", "0.01"]
+    maker = started(command, cwd=ROOT, env=environ(stack), stdout=subprocess.DEVNULL)
+    try:
+        await eventually(lambda: quoted("99.95", "100.05"))
+        assert order(stack, SYMBOL, "buy", "2", "100.05") == (0, "filled")
+        await eventually(lambda: quoted("99.97", "100.07"))  # short now, it leans towards buying
+        assert order(stack, SYMBOL, "sell", "7", "99.97") == (0, "partially_filled")
+        assert (await desk.position_becomes(SYMBOL, 3))["position_version"] == 2
+        assert order(stack, SYMBOL, "buy", "1", "90.00") == (1, "rejected not_marketable")
+        assert order(stack, SYMBOL, "buy", "0", "90.00")[0] == 2
+    finally:
+        maker.send_signal(signal.SIGINT)
+        assert maker.wait(30) == 0
+    assert await desk.get("exchange", "/quotes") == []
+
+
+@pytest.mark.parametrize("name", ["maker", "order_client"])
+def test_an_example_is_short(name: str) -> None:
+    assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60
+
+
+# --- what every service tells of itself -------------------------------------------------------------------------------
+
+
+async def test_every_metric_of_the_dashboard_and_the_alerts_is_exported_by_a_service(desk: Desk) -> None:
+    told = ""
+    for service in SERVICES:
+        told += (await desk.http.get(desk.stack.url(service, "/metrics"))).text
+    families = set(re.findall(r"^# TYPE (\w+) ", told, flags=re.MULTILINE))
+    text = (ROOT / "ops" / "dashboard.json").read_text() + (ROOT / "ops" / "alerts.yml").read_text()
+    used = set(re.findall(r"\b(?:quotestream|process|exchange|ledger|exposure|maker)_[a-z_]+[a-z]\b", text))
+    assert used
+    assert {name for name in used if re.sub(r"_(bucket|sum|count)$", "", name) not in families} == set()
+
+
+# --- the nats command line --------------------------------------------------------------------------------------------
+
+
+async def traded(desk: Desk) -> None:
+    """One quote, one fill on it, and its position."""
+    before = (await desk.position(SYMBOL))["net_quantity"]
+    await desk.quoted(SYMBOL)
+    assert (await desk.order(f"order-{os.urandom(4).hex()}", SYMBOL, quantity=1))["status"] == "filled"
+    await desk.position_becomes(SYMBOL, before - 1)
+
+
+async def test_what_the_nats_page_reads_is_there(desk: Desk, broker: Client) -> None:
+    """What its commands ask of the broker, asked by another client."""
+    await traded(desk)
+    jetstream = broker.jetstream()
+    shard = subjects.shard_of(SYMBOL, 4)
+    last = await jetstream.get_last_msg(f"MARKET-{shard}", f"fills.{shard}.{SYMBOL}")
+    assert msgspec.json.decode(last.data or b"", type=list[RecordedFill])[-1].symbol == SYMBOL
+    quotes = await jetstream.key_value("quotes")
+    entry = await eventually(lambda: quotes.get(SYMBOL))  # a projection: it follows
+    assert msgspec.json.decode(entry.value or b"", type=QuoteActivated).symbol == SYMBOL
+    watcher = await (await jetstream.key_value("reservations")).watchall()
+    held = await eventually(lambda: _next_value(watcher))
+    assert msgspec.json.decode(held, type=ReservationRecord).symbol == SYMBOL
+    usage = await broker.request("rpc.exposure.usage", b"{}", timeout=5)
+    assert json.loads(usage.data)["limit"] == 100
+
+
+async def _next_value(watcher: Any) -> bytes | None:
+    """The next value of a watch; None for a marker, and where what was there ends."""
+    entry = await watcher.updates(timeout=1)
+    return None if entry is None or entry.operation else entry.value
+
+
+FOLLOWERS = ("exchange", "exposure-market-0", "ledger", "maker-market", "market-0")
+"""What the page says that consumers of a shard are called, without their ends."""
+
+
+async def test_followers_are_named_after_who_reads_and_lag_nothing_when_nothing_happens(broker: Client) -> None:
+    async def lags() -> dict[str, int]:
+        consumers = await broker.jetstream().consumers_info("MARKET-0")
+        found = {info.name.rpartition("-")[0]: info.num_pending or 0 for info in consumers}
+        return {name: lag for name, lag in found.items() if name in FOLLOWERS}
+
+    await eventually(lambda: _is(lags, dict.fromkeys(FOLLOWERS, 0)))
+
+
+async def test_services_are_found_by_discovery(broker: Client) -> None:
+    inbox = broker.new_inbox()
+    answers = await broker.subscribe(inbox)
+    await broker.publish("$SRV.PING", reply=inbox)
+    found = {json.loads((await answers.next_msg(timeout=5)).data)["name"] for _ in range(2)}
+    assert found == {"exchange", "exposure"}
+
+
+def commands() -> Iterator[str]:
+    """Every command of the page, without those that set it up."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", NATS_PAGE, flags=re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            command = line.partition(" #")[0].strip()
+            if command.startswith(("nats ", "timeout ")) and "context select" not in command:
+                yield command
+
+
+WATCHES = ("sub", "watch")
+"""Subcommands that go on until they are told to stop."""
+
+
+@pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line is not on the PATH")
+@pytest.mark.parametrize("command", list(commands()))
+async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, command: str) -> None:
+    await traded(desk)
+    context = json.loads((ROOT / "nats" / "quotestream.json").read_text()) | {"url": desk.stack.nats_url}
+    folder = tmp_path / "nats" / "context"
+    folder.mkdir(parents=True)
+    (folder / "quotestream.json").write_text(json.dumps(context))
+    (tmp_path / "nats" / "context.txt").write_text("quotestream")
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    running = started(["sh", "-c", command], env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if not command.startswith("timeout ") and any(word in command.split() for word in WATCHES):
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(2)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+    else:
+        told, complaint = running.communicate(timeout=30)
+        assert running.returncode == 0, complaint
+        assert told or complaint
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_symbol_is_added_by_restarting_the_services_and_nothing_else(stack: Stack, desk: Desk) -> None:
+    async def quoted() -> list[str]:
+        return sorted(quote["symbol"] for quote in await desk.get("exchange", "/quotes"))
+
+    version = (await desk.position(SYMBOL))["position_version"]
+    before = stack.pids()
+    add_symbol(stack, "NEW")
+    for service in ("exposure", "exchange", "ledger", "maker"):
+        os.kill(before[service], signal.SIGTERM)
+    await eventually(lambda: _is(quoted, [SYMBOL, "NEW"]), 60)
+    assert (await desk.order("the-first", "NEW"))["status"] == "filled"
+    await desk.position_becomes("NEW", -5)
+    assert (await desk.position(SYMBOL))["position_version"] == version
+    assert stack.pids()["nats"] == before["nats"]
+
+
+def add_symbol(stack: Stack, name: str) -> None:
+    """Edit the market file, as a person would."""
+    with Path(stack.environ["QS_MARKET_FILE"]).open("a") as market:
+        market.write(TABLE.format(name=name, size=10))
+
+
+async def _is(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
+    return await ask() == expected
