@@ -88,6 +88,11 @@ class _Asked:
         if not self.answer.done():
             self.answer.set_exception(nats_errors.TimeoutError())
 
+    def forget(self) -> None:
+        """Nobody waits any more, as when the asking task was cancelled: no exception is left to be complained about."""
+        if not self.answer.cancel() and not self.answer.cancelled():
+            self.answer.exception()
+
 
 class _Client(Client):
     def __init__(self) -> None:
@@ -214,6 +219,7 @@ class Connection:
             return await asked.answer
         finally:
             timer.cancel()
+            asked.forget()
             del self._asked[number]
 
     def _answered(self, message: Msg) -> None:

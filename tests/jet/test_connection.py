@@ -1,6 +1,7 @@
 """The connection, and the faults of its client that it contains."""
 
 import asyncio
+import gc
 import signal
 import time
 
@@ -68,6 +69,21 @@ async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> 
     with pytest.raises(nats_errors.TimeoutError):
         await broker.connection.request("silent", b"", timeout=0.05)
     assert not broker.connection._asked
+
+
+async def test_a_request_that_is_called_off_as_its_time_is_up_leaves_nothing(broker: Broker) -> None:
+    """Its exception would be complained about as never retrieved, as of a task that failed in silence."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    await broker.connection.subscribe("silent", lambda _: None)
+    asking = asyncio.create_task(broker.connection.request("silent", b"", timeout=5))
+    (asked,) = (await eventually(lambda: broker.connection._asked)).values()
+    asked.give_up()
+    asking.cancel()
+    await asyncio.wait([asking])
+    del asking, asked
+    gc.collect()
+    assert not complaints
 
 
 async def test_messages_are_handed_over_in_order_until_unsubscribed(own_broker: Broker) -> None:
