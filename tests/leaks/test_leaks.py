@@ -154,9 +154,12 @@ class Crash:
 
 
 class Ground:
-    """Where processes die, each in a world of its own."""
+    """Where processes die, each in a world of its own; one that goes wrong ends all."""
 
-    def __init__(self, accounts: ManyAccounts, folder: Path, forks: Forks, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self, group: asyncio.TaskGroup, accounts: ManyAccounts, folder: Path, forks: Forks, http: httpx.AsyncClient
+    ) -> None:
+        self._group = group
         self._accounts = accounts
         self._folder = folder
         self._forks = forks
@@ -172,10 +175,8 @@ class Ground:
             for moment in ("waiting", "sent"):
                 point = Point(way.function, way.where, suspension, moment)
                 died: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                crashes.append(asyncio.create_task(self._crash(name, way, point, died)))
-                either: list[asyncio.Future[Any]] = [died, crashes[-1]]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not died.done() or died.result():
+                crashes.append(self._group.create_task(self._crash(name, way, point, died)))
+                if await died:
                     return await asyncio.gather(*crashes)
         raise AssertionError("counting ends never")
 
@@ -237,8 +238,10 @@ async def _aftermath(world: World, name: str, way: Way, point: Point, ended: boo
 async def test_wherever_a_process_dies_what_it_held_is_free_again_in_time(
     accounts: ManyAccounts, forks: Forks, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
-    ground = Ground(accounts, tmp_path, forks, http)
-    found = dict(zip(WAYS, await asyncio.gather(*(ground.explore(name) for name in WAYS)), strict=True))
+    async with asyncio.TaskGroup() as group:
+        ground = Ground(group, accounts, tmp_path, forks, http)
+        exploring = {name: group.create_task(ground.explore(name)) for name in WAYS}
+    found = {name: explored.result() for name, explored in exploring.items()}
     for name, crashes in found.items():
         assert {crash.ended for crash in crashes} == {True, False}, name
         worst = max(crash.unbacked for crash in crashes)
