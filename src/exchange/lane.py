@@ -262,6 +262,8 @@ class Lane:
                     continue
                 self.market.apply_fills(sequence, decided.fills)
                 self._recent.add(decided.fills, self._clock())
+                for fill in decided.fills:
+                    log.debug("filled", order_id=fill.order_id, fill_id=fill.fill_id, quote_id=fill.quote_id)
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from wire.errors import Refused
 from wire.messages import OrderResult
 
-ORDERS = Counter("exchange_orders", "Orders decided, by outcome or reject reason.", ["outcome"])
+ORDERS = Counter("exchange_orders", "Orders answered, by outcome, reject reason or refusal.", ["outcome"])
 FILLS = Counter("exchange_fills", "Fills appended to the market log.")
 FILLED_LOTS = Counter("exchange_filled_lots", "Lots filled.")
 QUOTES = Counter("exchange_quotes", "Quotes by what became of the request.", ["outcome"])
@@ -26,7 +26,10 @@ ACTIVE_QUOTES = Gauge("exchange_active_quotes", "Symbols with an active quote.")
 
 
 def count(answers: Sequence[OrderResult | Refused]) -> None:
-    """Count one commit's orders: once for all of them, because counting costs as much as matching does."""
+    """Count one commit's orders: once for all of them, because counting costs as much as matching does.
+
+    Those that are refused are counted where they are.
+    """
     BATCH_ORDERS.observe(len(answers))
     decided = [answer.reason or answer.status for answer in answers if not isinstance(answer, Refused)]
     for outcome, orders in collections.Counter(decided).items():

@@ -78,11 +78,16 @@ class Exchange:
 
     def order(self, order: Order) -> "asyncio.Future[OrderResult]":
         """`POST /orders`."""
-        if self._standstill.just_was:
-            raise Refused(Refusal.UNAVAILABLE, "this exchange stood still, and the order may be old: nothing was done")
-        lane = self._lane(order.symbol)
-        self._agreement.check()
-        return lane.order(order)
+        try:
+            if self._standstill.just_was:
+                detail = "this exchange stood still, and the order may be old: nothing was done"
+                raise Refused(Refusal.UNAVAILABLE, detail)
+            lane = self._lane(order.symbol)
+            self._agreement.check()
+            return lane.order(order)
+        except Refused as refused:
+            metrics.ORDERS.labels(refused.refusal.slug).inc()
+            raise
 
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
         """`PUT /quotes/{symbol}`."""

@@ -12,7 +12,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from exchange import metrics
 from wire.errors import Refusal, Refused
+from wire.messages import Order
 
 DEADLINE = 5.0
 """Seconds a command may wait for its outcome before its client is told to ask again."""
@@ -92,6 +94,8 @@ class Line(Generic[C, A]):
         self._unanswered.pop(waiting, None)
         if not waiting.answer.done():
             waiting.answer.set_exception(refused)
+            if isinstance(waiting.command, Order):
+                metrics.ORDERS.labels(refused.refusal.slug).inc()
 
     def __len__(self) -> int:
         """How many wait to be decided."""

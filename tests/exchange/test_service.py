@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from exchange import waiting
+from exchange import metrics, waiting
 from exchange.service import Exchange
 from exchange.standstill import STANDSTILL
 from jet import api, journal
@@ -346,3 +346,19 @@ async def test_an_order_that_waited_too_long_is_never_decided(
         await sent
     assert caught.value.refusal is Refusal.UNAVAILABLE
     assert exchange.quote("AAA").remaining_ask_quantity == 10
+
+
+async def test_every_order_is_counted_by_what_became_of_it(exchange: Exchange) -> None:
+    def counted(outcome: str) -> float:
+        return float(metrics.ORDERS.labels(outcome)._value.get())
+
+    outcomes = ("filled", "not_marketable", "order-id-reused", "unknown-symbol")
+    before = [counted(outcome) for outcome in outcomes]
+    await quoted(exchange)
+    await exchange.order(order(order_id="one", quantity=1))
+    await exchange.order(order(limit_price=Decimal("1.00")))
+    with pytest.raises(Refused):
+        await exchange.order(order(order_id="one", quantity=2))
+    with pytest.raises(Refused):
+        await exchange.order(order(symbol="ZZZ"))
+    assert [counted(outcome) - was for outcome, was in zip(outcomes, before, strict=True)] == [1, 1, 1, 1]
