@@ -188,14 +188,17 @@ async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) 
 
 
 async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker: Broker) -> None:
-    """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes."""
+    """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes, and
+    what was not sent would be kept for as long."""
     async with own_broker.connect() as connection:
         await connection.client.flush()
         own_broker.server.signal(signal.SIGSTOP)
         connection.client._transport.write(b"\r\n" * 10_000_000)
+        socket = connection.client._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr] # connected
         try:
             async with asyncio.timeout(10):
                 await connection.client.close()
+            await eventually(lambda: socket.fileno() == -1)
         finally:
             own_broker.server.signal(signal.SIGCONT)
 
