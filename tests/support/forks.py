@@ -34,6 +34,7 @@ class Forks:
         self._process: asyncio.subprocess.Process
         self._ends: dict[int, asyncio.Future[int]] = {}
         self._begun: asyncio.Queue[int] = asyncio.Queue()
+        self._one = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
@@ -57,8 +58,9 @@ class Forks:
     async def start(self, start: Start) -> Fork:
         """Fork a service."""
         assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode(start) + b"\n")
-        pid = await self._begun.get()
+        async with self._one:  # or two might take each other's answers
+            self._process.stdin.write(msgspec.json.encode(start) + b"\n")
+            pid = await self._begun.get()
         return Fork(pid, self._end(pid))
 
     def _end(self, pid: int) -> asyncio.Future[int]:
