@@ -152,30 +152,6 @@ def raise_error(data: bytes) -> None:
         raise ApiError(error.code, error.err_code, error.description)
 
 
-class _Subjects(msgspec.Struct):
-    subjects: dict[str, int] = {}
-
-
-class _SubjectsInfo(msgspec.Struct):
-    state: _Subjects
-    total: int = 0
-
-
-async def subjects(connection: Connection, stream: str, subject_filter: str) -> set[str]:
-    """The subjects of a stream's messages, as its leader tells.
-
-    Raises:
-        ApiError, nats.errors.Error, TimeoutError: as `request`.
-    """
-    found: set[str] = set()
-    while True:
-        body = {"subjects_filter": subject_filter, "offset": len(found)}
-        info = await request(connection, f"STREAM.INFO.{stream}", body, _SubjectsInfo)
-        found |= info.state.subjects.keys()
-        if not info.state.subjects or len(found) >= info.total:
-            return found
-
-
 async def stream_info(connection: Connection, stream: str, *, timeout: float = 2.0) -> StreamInfo:
     """A stream's configuration and state, as its leader tells."""
     return await request(connection, f"STREAM.INFO.{stream}", None, StreamInfo, timeout=timeout)

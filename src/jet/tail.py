@@ -9,9 +9,6 @@ In a cluster a consumer reads one server's copy of the stream, and that copy may
 once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
 consumer if its copy stays behind. And one that leads no more, but does not know it yet, may name an end of the past:
 that is believed only if it goes on.
-
-Worse, a copy that is being rebuilt names as the newest message of a subject the newest that it has by then, and goes on
-with what comes after it is whole. So the newest of each subject are yielded only when the leader has confirmed them.
 """
 
 import asyncio
@@ -30,7 +27,6 @@ from nats.aio.subscription import Subscription
 
 from jet import api
 from jet.connection import Connection
-from jet.journal import HEARD
 from wire.units import from_nanoseconds
 
 BATCH = 500
@@ -38,9 +34,6 @@ BATCH = 500
 
 HEARTBEAT = 0.5
 """Seconds between the broker's heartbeats while it has nothing to deliver."""
-
-CONFIRMED_AT_ONCE = 32
-"""Subjects whose newest message the leader is asked for at once."""
 
 SILENCE = 1.5
 """Seconds without a message or a heartbeat after which the view counts as stale."""
@@ -276,60 +269,23 @@ class Tail:
         """Batches from one consumer, until it cannot be trusted any more."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
-        unsure = consumer.replicated and isinstance(self._start, LastPerSubject) and not self.sequence
-        held: list[Message] = []
         if consumer.pending == 0 and not consumer.replicated:
             self._have_reached(self._end, whole=True)
             yield []
-        try:
-            while True:
-                await consumer.wake.wait()
-                consumer.wake.clear()
-                if consumer.silent:
+        while True:
+            await consumer.wake.wait()
+            consumer.wake.clear()
+            if consumer.silent:
+                return
+            batch, sound = self._take(consumer)
+            yield batch
+            if not sound:
+                return
+            await consumer.ask()
+            if consumer.replicated and loop.time() > check_at:
+                check_at = loop.time() + CHECK
+                if not await self._keeps_up(consumer):
                     return
-                batch, sound = self._take(consumer)
-                if unsure:
-                    ended, self.current = self.current, False
-                    held += batch
-                    if not sound or (ended and not await self._confirmed(held)):
-                        return
-                    if ended:
-                        unsure, self.current, batch = False, True, held
-                if not unsure:
-                    yield batch
-                if not sound:
-                    return
-                await consumer.ask()
-                if consumer.replicated and loop.time() > check_at:
-                    check_at = loop.time() + CHECK
-                    if not await self._keeps_up(consumer):
-                        return
-        finally:
-            if unsure:
-                self.current, self.sequence, self.reached = False, 0, 0
-
-    async def _confirmed(self, held: Sequence[Message]) -> bool:
-        """Whether these are the newest of each subject up to where was reached, as the stream's leader tells."""
-        info = await api.stream_info(self._connection, self._stream, timeout=REQUEST_TIMEOUTS[-1])
-        if not info.heard_within(HEARD):
-            return False
-        newest = {message.subject: message.sequence for message in held}
-        subjects: set[str] = set()
-        for subject_filter in self._filters:
-            subjects |= await api.subjects(self._connection, self._stream, subject_filter)
-        left = iter(sorted(subjects))
-        missing: list[str] = []
-
-        async def ask() -> None:
-            for subject in left:
-                found = await api.get_message(self._connection, self._stream, {"last_by_subj": subject})
-                if found is not None and newest.get(subject, 0) < found.seq <= self.reached:
-                    missing.append(subject)
-
-        await asyncio.gather(*(ask() for _ in range(CONFIRMED_AT_ONCE)))
-        if missing:
-            log.warning("copy is not whole", stream=self._stream, tail=self._name, missing=missing[:5])
-        return not missing
 
     async def _keeps_up(self, consumer: _Consumer) -> bool:
         """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""

@@ -4,7 +4,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 import pytest
@@ -391,27 +390,3 @@ async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(3), name="test").batches():
             pass
-
-
-async def test_the_newest_of_a_copy_that_is_being_rebuilt_are_not_yielded(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It names what it has by then, and says that it is at the end once it is whole: what lies between is missing."""
-    for payload, symbol in ((b"a1", "AAA"), (b"b1", "BBB"), (b"a2", "AAA")):
-        await publish(broker.connection, payload, symbol)
-    deliver_policy = tail.Tail._deliver_policy
-    asked: list[Tail] = []
-
-    def first_it_has_none(self: Tail) -> dict[str, Any]:
-        asked.append(self)
-        return {"deliver_policy": "new"} if len(asked) == 1 else deliver_policy(self)
-
-    monkeypatch.setattr(tail.Tail, "_deliver_policy", first_it_has_none)
-    monkeypatch.setattr(api.StreamInfo, "replicated", True)
-    follower = Follower(broker.connection, LastPerSubject())
-    await follower.until(lambda: follower.tail.current)
-    assert follower.payloads == [b"b1", b"a2"]
-    assert len(asked) == 2
-    await publish(broker.connection, b"a3")
-    await follower.until(lambda: follower.payloads[-1] == b"a3")
-    await follower.stop()
