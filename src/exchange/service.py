@@ -199,7 +199,8 @@ class Exchange:
             return
         try:
             if message.subject.startswith("fills."):
-                fills = _FILLS.decode(message.data) if remember else _last(message.data)
+                first = not remember and lane.market.last_fill is None
+                fills = _last(message.data) if first else _FILLS.decode(message.data)
                 if remember:
                     self._recent.add(fills, message.time)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
@@ -229,5 +230,8 @@ class Exchange:
 
 
 def _last(payload: bytes) -> list[RecordedFill]:
-    """The last fill of a message, as the only one: all that a fold which begins with that message needs of it."""
+    """The last fill of a message, as the only one: all that a fold which begins with that message needs of it.
+
+    Only such a fold: one that goes on must see that the first fill's number is the next.
+    """
     return [_FILL.decode(fill) for fill in _UNREAD.decode(payload)[-1:]]

@@ -13,6 +13,7 @@ from exchange.service import Exchange
 from exchange.standstill import STANDSTILL
 from jet import api, journal
 from jet.journal import Compare
+from jet.tail import Message
 from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import order, quote_request, recorded_fill
@@ -362,3 +363,15 @@ async def test_every_order_is_counted_by_what_became_of_it(exchange: Exchange) -
     with pytest.raises(Refused):
         await exchange.order(order(symbol="ZZZ"))
     assert [counted(outcome) - was for outcome, was in zip(outcomes, before, strict=True)] == [1, 1, 1, 1]
+
+
+def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Broker) -> None:
+    """As when orders fill while an exchange starts: of the first message it needs the last fill, of the next ones all."""
+    exchange = running(broker).exchange
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    for sequence, first in enumerate((1, 4, 7), start=1):
+        fills = msgspec.json.encode([recorded_fill(number=first + more) for more in range(3)])
+        message = Message(subjects.fills(shard, "AAA"), sequence, utc_now(), fills)
+        exchange._fold(message, replayed=False, remember=False)
+    market = exchange._lanes["AAA"].market
+    assert (market.head, market.fill_number) == (3, 9)
