@@ -366,7 +366,7 @@ async def test_every_order_is_counted_by_what_became_of_it(exchange: Exchange) -
 
 
 def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Broker) -> None:
-    """As when orders fill while an exchange starts: of the first message it needs the last fill, of the next ones all."""
+    """As when orders fill while it starts: of the first message it needs the last fill, of the next ones all."""
     exchange = running(broker).exchange
     shard = subjects.shard_of("AAA", broker.market.shards)
     for sequence, first in enumerate((1, 4, 7), start=1):
