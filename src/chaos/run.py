@@ -139,9 +139,7 @@ class Run:
 
     def _servers(self) -> Cluster:
         settings = self._system.settings
-        streams = [subjects.market_stream(shard) for shard in range(settings.market.shards)]
-        buckets = (subjects.RESERVATIONS_BUCKET, subjects.QUOTES_BUCKET)
-        streams += [subjects.POSITIONS_STREAM, *(subjects.bucket_stream(bucket) for bucket in buckets)]
+        streams = subjects.streams(settings.market.shards)
         return Cluster(settings.stack.url, self._system.monitors, streams)
 
     async def run(self) -> report.Report:

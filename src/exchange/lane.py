@@ -93,7 +93,7 @@ class Lane:
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
         self._filter = subjects.market_head(shard, symbol)
-        self._line: Line[_Command, _Answer] = Line(symbol)
+        self._line: Line[_Command, _Answer] = Line(symbol, _count_refused)
         self._moved = asyncio.Event()
         self._give_backs = GiveBacks(connection)
 
@@ -347,3 +347,8 @@ class Lane:
 
     def _give_back(self, put: _PutQuote) -> None:
         self._give_backs.start(GiveBack(reservation_id=put.request.reservation_id, activation=put.activation))
+
+
+def _count_refused(command: _Command, refused: Refused) -> None:
+    if isinstance(command, Order):
+        metrics.ORDERS.labels(refused.refusal.slug).inc()

@@ -9,12 +9,11 @@ Everyone waits equally long, so the oldest is the first whose time is up: one ti
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from exchange import metrics
 from wire.errors import Refusal, Refused
-from wire.messages import Order
 
 DEADLINE = 5.0
 """Seconds a command may wait for its outcome before its client is told to ask again."""
@@ -56,10 +55,11 @@ class Waiting(Generic[C, A]):
 
 
 class Line(Generic[C, A]):
-    """The commands that wait on one symbol."""
+    """The commands that wait on one symbol. `on_refused` is told of each that is refused once it waits."""
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, on_refused: Callable[[C, Refused], None]) -> None:
         self._symbol = symbol
+        self._on_refused = on_refused
         self._next: deque[Waiting[C, A]] = deque()
         self._unanswered: dict[Waiting[C, A], None] = {}
         self._arrived = asyncio.Event()
@@ -94,8 +94,7 @@ class Line(Generic[C, A]):
         self._unanswered.pop(waiting, None)
         if not waiting.answer.done():
             waiting.answer.set_exception(refused)
-            if isinstance(waiting.command, Order):
-                metrics.ORDERS.labels(refused.refusal.slug).inc()
+            self._on_refused(waiting.command, refused)
 
     def __len__(self) -> int:
         """How many wait to be decided."""

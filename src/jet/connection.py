@@ -6,7 +6,7 @@
   cancelled task would never end: requests are made here, and without it.
 
 Answers, and what `subscribe` asked for, are handed over as they are read. nats-py would put each through a queue, and
-wake a task of the subscription for it, which costs an append's ack as much processor time as the rest of its way.
+wake a task of the subscription for it.
 
 Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
 sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.

@@ -99,8 +99,8 @@ class StoreUnusable(Exception):  # noqa: N818 # names what is so
 class Store:
     """The database, open while the store is entered.
 
-    Any `sqlite3.Error` out of a method means that the disk or the file fails: nothing was committed, and the process
-    should end.
+    Any `sqlite3.Error` out of a method means that nothing was committed. But for an `IntegrityError` out of `commit` it
+    means that the disk or the file fails, and the process should end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -156,7 +156,11 @@ class Store:
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
 
     async def commit(self, changes: Changes, seen_at: datetime) -> None:
-        """Write everything a batch changes in one transaction, and return once it is synced."""
+        """Write everything a batch changes in one transaction, and return once it is synced.
+
+        Raises:
+            sqlite3.IntegrityError: one of the fills is recorded already, by its number or its id.
+        """
         database = self._connection
         async with self._turn:
             # One trip to the connection's thread for all statements, where its public methods take one for each.

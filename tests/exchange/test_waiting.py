@@ -13,7 +13,7 @@ from wire.errors import Refusal, Refused
 def line(monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
     monkeypatch.setattr(waiting, "DEADLINE", 0.2)
     monkeypatch.setattr(waiting, "MAX_WAITING", 3)
-    return Line("AAA")
+    return Line("AAA", lambda *_: None)
 
 
 def submitted(line: Line[str, str], *commands: str) -> "list[asyncio.Future[str]]":
