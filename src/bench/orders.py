@@ -3,7 +3,7 @@
 from bench.figures import Figure, medians
 from bench.marketlog import Log
 from bench.quoting import quote
-from bench.stage import Stage, symbol_names
+from bench.stage import LIMIT, Stage, symbol_names
 from bench.trial import Measured, Trial
 
 CASES = ((1, 32, 1.5, 2.0), (8, 128, 1.5, 1.7), (8, 32, 0.8, 1.0))
@@ -17,7 +17,8 @@ BOUND = 0.8
 
 
 class Venue:
-    """An exchange that fills every order, alone with NATS: its quotes live an hour and have the whole limit.
+    """An exchange that fills every order, alone with NATS: its quotes live an hour and have the whole limit, the first
+    symbol half of it, for it may be traded alone.
 
     Exposure makes them active and is stopped then: it would follow every fill, and use a part of the machine that the
     reference shares with nobody.
@@ -31,7 +32,9 @@ class Venue:
     async def start(self) -> None:
         """Start what takes part in an order, and send some."""
         await self.stage.start("nats", "exposure", "exchange")
-        await quote(self.stage, 1, self.stage.symbols)
+        first, *others = self.stage.symbols
+        await quote(self.stage, 1, [first], LIMIT // 2)
+        await quote(self.stage, 1, others, LIMIT // 2 // max(1, len(others)))
         await self.stage.stop("exposure")
         await self.fill(self.stage.symbols, 8, self._trial.seconds(1.0))
 
