@@ -16,11 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from chaos.system import free_ports
 from jet.connection import Connection
 from loadgen.http import Address, Client, NotConnected
 from runtime.health import Health
 from stack import family
+from stack.aside import environment
 from stack.programs import Program, programs
 from stack.settings import StackSettings, read
 
@@ -33,19 +33,7 @@ STOP_DEADLINE = 15.0
 LIMIT = 1_000_000
 """Lots: the largest limit there is, so that every order fills."""
 
-_LISTENERS = ("ui", "exchange", "ledger", "exposure", "maker")
 _TICKS = os.sysconf("SC_CLK_TCK")
-
-_SYMBOL = """
-[symbols.{name}]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = {size}
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
 
 
 class CouldNotMeasure(Exception):  # noqa: N818 # says what is so
@@ -74,24 +62,10 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.symbols = list(symbols)
-        market = folder / "market.toml"
-        market.write_text("".join(_SYMBOL.format(name=name, size=size) for name in symbols))
-        ports = free_ports(len(_LISTENERS) + 4)
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
-        self._environ |= {f"QS_{name.upper()}_PORT": str(ports.pop()) for name in _LISTENERS}
-        self._environ |= {
-            "QS_MARKET_FILE": str(market),
-            "QS_MARKET_LIMIT": str(LIMIT),
-            "QS_MARKET_QUOTE_TTL": "3600",
-            "QS_STACK_DATA_DIR": str(folder / "data"),
-            "QS_STACK_NATS_PORT": str(ports.pop()),
-            "QS_STACK_NATS_MONITOR_PORT": str(ports.pop()),
-            "QS_STACK_NATS_CLUSTER_PORT": str(ports.pop()),
-            "QS_STACK_LOG_LEVEL": "warning",
-        }
-        self._environ |= {f"QS_{name}": str(value) for name, value in settings.items()}
-        self._spare_port = ports.pop()
+        ours = {"MARKET_LIMIT": LIMIT, "MARKET_QUOTE_TTL": 3600, "STACK_LOG_LEVEL": "warning"}
+        self._environ = environment(folder, symbols, size=size, **{**ours, **settings})
         self.settings: StackSettings = read(self._environ)
+        self._spare_port = self.settings.ports["exchange"] + 1  # `free_ports` leaves room for two above each
         for server in self.settings.nats_servers:
             server.folder.mkdir(parents=True, exist_ok=True)
         self._programs: dict[str, Program] = {program.name: program for program in programs(self.settings)}

@@ -20,13 +20,13 @@ from chaos.run import Options, Run
 from chaos.schedule import KINDS, Kind
 from chaos.system import NotStarted
 from runtime import logs
-from runtime.settings import SettingsError
+from runtime.settings import MOST_INSTANCES, SettingsError
 
 CLEAN = 0
 REFUTED = 1
 COULD_NOT_RUN = 2
 
-INSTANCES = Number(gte=1, lte=9)
+INSTANCES = Number(gte=1, lte=MOST_INSTANCES)
 
 HELP = """Break a whole Quotestream on purpose, and prove that nothing was lost.
 

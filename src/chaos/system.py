@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from stack import family
+from stack.aside import environment
 from stack.control import Control, NotRunning
-from stack.instances import PORT_STEP
 from stack.programs import Program, programs
 from stack.settings import STORE, StackSettings, read
 
@@ -32,24 +29,8 @@ SYMBOLS = ("AAPL", "AMZN", "KO", "MSFT", "XOM")
 QUOTE_SIZE = 30
 """Lots each symbol wants on each side: more than its share."""
 
-INSTANCES = 9
-"""Instances of one service, at most."""
-
 STOP_DEADLINE = 70.0
 """Seconds the stack may take to stop: longer than it gives itself."""
-
-_MARKET = """
-[symbols.{name}]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = {size}
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
-
-_LISTENERS = ("ui", "exchange", "ledger", "exposure", "maker")
 
 NEVER = 1e-6
 """Orders per second of the stack's own publisher: the run sends its own."""
@@ -70,25 +51,15 @@ class System:
     def __init__(self, folder: Path, **more: object) -> None:
         """`more` are settings, as `QS_` variables without the prefix."""
         self.folder = folder
-        market = folder / "market.toml"
-        market.write_text("".join(_MARKET.format(name=name, size=QUOTE_SIZE) for name in SYMBOLS))
-        ports = free_ports(len(_LISTENERS) + 3)
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
-        self.environ |= {
-            "QS_MARKET_FILE": str(market),
-            "QS_MARKET_LIMIT": str(LIMIT),
-            "QS_MARKET_QUOTE_TTL": str(QUOTE_TTL),
-            "QS_MARKET_GRACE": str(GRACE),
-            "QS_MARKET_ID_WINDOW": str(ID_WINDOW),
-            "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
-            "QS_LOADGEN_RATE": str(NEVER),
-            "QS_STACK_DATA_DIR": str(folder / "data"),
-            "QS_STACK_NATS_PORT": str(ports.pop()),
-            "QS_STACK_NATS_MONITOR_PORT": str(ports.pop()),
-            "QS_STACK_NATS_CLUSTER_PORT": str(ports.pop()),
+        ours = {
+            "MARKET_LIMIT": LIMIT,
+            "MARKET_QUOTE_TTL": QUOTE_TTL,
+            "MARKET_GRACE": GRACE,
+            "MARKET_ID_WINDOW": ID_WINDOW,
+            "MARKET_MAX_BYTES": 64 * 1024 * 1024,
+            "LOADGEN_RATE": NEVER,
         }
-        self.environ |= {f"QS_{name.upper()}_PORT": str(ports.pop()) for name in _LISTENERS}
-        self.environ |= {f"QS_{name}": str(value) for name, value in more.items()}
+        self.environ = environment(folder, SYMBOLS, size=QUOTE_SIZE, **{**ours, **more})
         self.settings: StackSettings = read(self.environ)
         self.plan: list[Program] = programs(self.settings)
         self._process: asyncio.subprocess.Process | None = None
@@ -187,38 +158,3 @@ async def gone(pid: int, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while is_alive(pid) and time.monotonic() < deadline:  # noqa: ASYNC110 # it is no child of ours, so nothing tells
         await asyncio.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, each with room for further instances or the servers of a cluster.
-
-    They are not among those that outgoing connections get. One of those could be taken by a connection while its
-    service is down; a client that tries to connect to it again and again can even be given that very port, and be
-    connected to itself.
-    """
-    highest = _first_ephemeral_port() - 1
-    found: list[int] = []
-    taken: set[int] = set()
-    while len(found) < count:
-        port = random.randint(highest // 2, highest - PORT_STEP * INSTANCES)
-        wanted = [*(port + PORT_STEP * number for number in range(INSTANCES)), port + 1, port + 2]
-        if not taken.intersection(wanted) and all(map(_is_free, wanted)):
-            taken.update(wanted)
-            found.append(port)
-    return found
-
-
-def _first_ephemeral_port() -> int:
-    try:
-        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except OSError:
-        return 32768
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

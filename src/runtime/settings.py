@@ -23,9 +23,15 @@ SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
 _TABLES = ("market", "symbols", "stack", *SERVICES)
 _FILE_VARIABLE = "QS_MARKET_FILE"
 
+MOST_INSTANCES = 9
+"""Instances of one service, at most."""
+
+PORT_STEP = 10
+"""How much higher the port of each further instance is."""
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Count = Annotated[int, Meta(ge=1, le=9)]
+Count = Annotated[int, Meta(ge=1, le=MOST_INSTANCES)]
 
 
 class SettingsError(Exception):

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PORT_STEP = 10
-"""How much higher the port of each further instance is."""
+from runtime.settings import PORT_STEP
 
 STANDBY_DELAY = "1.0"
 """Seconds a spare maker leaves to the others first."""

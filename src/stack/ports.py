@@ -1,10 +1,12 @@
-"""Which ports are taken already, and by whom."""
+"""Which ports are taken already, and by whom; and which are free."""
 
 import errno
+import random
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.settings import MOST_INSTANCES, PORT_STEP
 from stack.settings import Listening
 
 _LISTENING = "0A"
@@ -71,3 +73,38 @@ def _listening_inodes(port: int) -> list[str]:
             if state == _LISTENING and int(local.rpartition(":")[2], 16) == port:
                 inodes.append(rest[5])
     return inodes
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, each with room for further instances or the servers of a cluster.
+
+    They are not among those that outgoing connections get. One of those could be taken by a connection while its
+    service is down; a client that tries to connect to it again and again can even be given that very port, and be
+    connected to itself.
+    """
+    highest = _first_ephemeral_port() - 1
+    found: list[int] = []
+    taken: set[int] = set()
+    while len(found) < count:
+        port = random.randint(highest // 2, highest - PORT_STEP * MOST_INSTANCES)  # noqa: S311 # no secret
+        wanted = [*(port + PORT_STEP * number for number in range(MOST_INSTANCES)), port + 1, port + 2]
+        if not taken.intersection(wanted) and all(map(_is_free, wanted)):
+            taken.update(wanted)
+            found.append(port)
+    return found
+
+
+def _first_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32768
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -108,7 +108,8 @@ class _Listener(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_field
     """A service's settings as far as it listens: the service itself reads and checks the rest."""
 
 
-_PORTS = {"ui": 8000, "exchange": 8001, "ledger": 8002, "exposure": 8003, "maker": 8004}
+DEFAULT_PORTS = {"ui": 8000, "exchange": 8001, "ledger": 8002, "exposure": 8003, "maker": 8004}
+"""Where the first instance of each service listens. The order publisher listens nowhere."""
 
 
 def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
@@ -120,10 +121,10 @@ def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
     given = tables(environ)
     defaults = {
         f"QS_{service.upper()}_PORT": str(port)
-        for service, port in _PORTS.items()
+        for service, port in DEFAULT_PORTS.items()
         if "port" not in given.get(service, {})
     }
-    listeners = {service: load(_Listener, service, {**environ, **defaults}) for service in _PORTS}
+    listeners = {service: load(_Listener, service, {**environ, **defaults}) for service in DEFAULT_PORTS}
     market, stack = listeners["ui"].market, listeners["ui"].stack
     counts = {
         "exchange": stack.exchanges,

@@ -11,10 +11,11 @@ import pytest
 
 from audit import reading
 from audit.__main__ import CANNOT, main
+from stack.aside import SYMBOL
 from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
 from support.builders import market
-from support.stack import SYMBOL, Stack
+from support.stack import Stack
 
 from .conftest import store_script
 

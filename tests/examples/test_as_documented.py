@@ -18,8 +18,8 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from stack.aside import SYMBOL as TABLE
 from support.stack import SERVICES, Desk, Stack
-from support.stack import SYMBOL as TABLE
 from support.waiting import eventually
 from wire import subjects
 from wire.messages import QuoteActivated, RecordedFill, ReservationRecord

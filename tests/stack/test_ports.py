@@ -1,9 +1,10 @@
-"""Ports that are taken."""
+"""Ports that are taken, and ports that are free."""
 
 import os
 import socket
+from pathlib import Path
 
-from stack.ports import holder, taken
+from stack.ports import free_ports, holder, taken
 from stack.settings import Listening
 
 
@@ -25,3 +26,10 @@ def test_a_free_port_is_no_news() -> None:
 def test_an_address_that_is_not_ours_is_said_to_be_so() -> None:
     (line,) = taken([Listening("QS_UI_PORT", "192.0.2.1", 9, "ui")])
     assert "192.0.2.1" in line
+
+
+def test_ports_are_apart_and_not_those_of_outgoing_connections() -> None:
+    ports = free_ports(8)
+    assert len(set(ports)) == 8
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(port < first for port in ports)

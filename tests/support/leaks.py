@@ -29,10 +29,10 @@ from maker.service import MakerSettings
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import load
+from stack.aside import SYMBOL
 from support.broker import NatsServer, free_port, shape_of
 from support.forks import Fork, Forks
 from support.kill_at import Point, Start
-from support.stack import SYMBOL
 from support.waiting import eventually
 from wire import ids, subjects
 from wire.errors import Refused

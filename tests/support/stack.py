@@ -1,12 +1,11 @@
 """The whole system as processes, as its user starts it: on ports and a data folder of its own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import msgspec
 from jet import api
 from jet.connection import Connection
 from runtime.health import Health
-from support.broker import free_port
+from stack.aside import environment
+from stack.settings import DEFAULT_PORTS, read
 from support.waiting import eventually
 from wire import subjects
 from wire.messages import RecordedFill
@@ -24,28 +24,7 @@ from wire.messages import RecordedFill
 START_TIMEOUT = 60.0
 """Seconds the whole system may take to be ready on a busy machine."""
 
-SERVICES = ("ui", "exchange", "ledger", "exposure", "maker")
-
-SYMBOL = """
-[symbols.{name}]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = {size}
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
-
-
-def _ports(settings: Mapping[str, object]) -> Iterator[tuple[str, int]]:
-    """Free ports for every instance: a service's further ones listen ten higher each."""
-    for service in SERVICES:
-        further = range(1, int(str(settings.get(f"STACK_{service.upper()}S", 1))))
-        port = free_port(*(10 * step for step in further))
-        yield service, port
-        for step in further:
-            yield f"{service}-{step + 1}", port + 10 * step
+SERVICES = tuple(DEFAULT_PORTS)
 
 
 class Stack:
@@ -60,23 +39,12 @@ class Stack:
 
     def __init__(self, folder: Path, symbols: Iterable[str], *, size: int = 10, **settings: object) -> None:
         self.folder = folder
-        self.ports = dict(_ports(settings))
-        self.nats_port = free_port(1, 2)
-        servers = range(int(str(settings.get("STACK_NATS_SERVERS", 1))))
-        self.nats_url = ",".join(f"nats://127.0.0.1:{self.nats_port + number}" for number in servers)
-        market = folder / "market.toml"
-        market.write_text("".join(SYMBOL.format(name=name, size=size) for name in symbols))
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("QS_", "NATS_"))}
-        self.environ |= {f"QS_{name.upper()}_PORT": str(self.ports[name]) for name in SERVICES}
-        self.environ |= {f"QS_{name}": str(value) for name, value in settings.items()}
-        self.environ |= {
-            "QS_MARKET_FILE": str(market),
-            "QS_MARKET_MAX_BYTES": str(64 * 1024 * 1024),
-            "QS_STACK_DATA_DIR": str(folder / "data"),
-            "QS_STACK_NATS_PORT": str(self.nats_port),
-            "QS_STACK_NATS_MONITOR_PORT": str(free_port(1, 2)),
-            "QS_STACK_NATS_CLUSTER_PORT": str(free_port(1, 2)),
-        }
+        settings = {"MARKET_MAX_BYTES": 64 * 1024 * 1024, **settings}
+        self.environ = environment(folder, symbols, size=size, **settings)
+        self.settings = read(self.environ)
+        self.ports = self.settings.ports
+        self.nats_port = self.settings.stack.nats_port
+        self.nats_url = self.settings.stack.url
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
