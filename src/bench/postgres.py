@@ -85,7 +85,8 @@ async def measure(trial: Trial) -> list[Figure]:
             rates.append((await venue.fill(stage.symbols, CONNECTIONS, trial.seconds(SECONDS))).load.rate)
             trial.say(f"{rates[-1]:,.0f} orders/s; PostgreSQL {statements[-1]:,.0f}, in one call {calls[-1]:,.0f}")
         version = await postgres.version()
-    name, unit, raw = f"1 symbol, {CONNECTIONS} connections", "orders/s", {"reference": version}
+    name, unit = f"1 symbol, {CONNECTIONS} connections", "orders/s"
+    raw: dict[str, float | str] = {"reference": version}
     return [
         Figure(name=name, unit=unit, measured=rates, reference=statements, target=2.5, aim=3.0, raw=raw),
         Figure(name=f"{name}, beside one call of a function", unit=unit, measured=rates, reference=calls, raw=raw),

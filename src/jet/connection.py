@@ -179,8 +179,12 @@ class Connection:
     async def subscribe(self, subject: str, deliver: Callable[[Msg], None]) -> Subscription:
         """Have every message of a subject handed over as it is read. `deliver` must neither fail nor take long."""
         subscription = await self.client.subscribe(subject)
-        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
+        self.hand_over(subscription, deliver)
         return subscription
+
+    def hand_over(self, subscription: Subscription, deliver: Callable[[Msg], None]) -> None:
+        """Have every further message of a subscription handed over as it is read, as in `subscribe`."""
+        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
 
     async def request(
         self,

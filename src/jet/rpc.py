@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from nats import errors as nats_errors
+from nats.aio.msg import Msg
 from nats.micro import add_service
 from nats.micro.request import ERROR_CODE_HEADER, Request
-from nats.micro.service import EndpointConfig, ServiceConfig
+from nats.micro.service import Service, ServiceConfig
 
 from jet import api
 from jet.connection import Connection
@@ -74,9 +75,7 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
     try:
         async with asyncio.TaskGroup() as group:
             for handler in handlers:
-                name = handler.subject.replace(".", "-")
-                endpoint = EndpointConfig(name=name, subject=handler.subject, handler=_spawner(group, handler))
-                await micro.add_endpoint(endpoint)
+                await _add(connection, micro, group, handler)
             await asyncio.get_running_loop().create_future()
     finally:
         with contextlib.suppress(Exception):
@@ -84,18 +83,28 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
                 await micro.stop()
 
 
-def _spawner(group: asyncio.TaskGroup, handler: Handler) -> Callable[[Request], Awaitable[None]]:
-    async def spawn(request: Request) -> None:
+async def _add(connection: Connection, micro: Service, group: asyncio.TaskGroup, handler: Handler) -> None:
+    """Have a handler's requests answered, each begun as it is read."""
+
+    async def take(request: Request) -> None:
+        begin(request)
+
+    def begin(request: Request) -> None:
         answering = _answer(handler, request)
         try:
             group.create_task(answering)
-        except RuntimeError:  # the group takes no more: this instance stops, and another one may answer
+        except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
             answering.close()
-            problem = Refused(Refusal.UNAVAILABLE, "this instance stops").problem
-            slug = Refusal.UNAVAILABLE.slug
-            await request.respond_error(str(problem.status), slug, msgspec.json.encode(problem))
 
-    return spawn
+    await micro.add_endpoint(name=handler.subject.replace(".", "-"), subject=handler.subject, handler=take)
+    endpoint = micro._endpoints[-1]  # noqa: SLF001 # nats-py has no public name for it
+    if endpoint._subscription is not None:  # noqa: SLF001 # as above
+
+        def deliver(message: Msg) -> None:
+            endpoint._num_requests += 1  # noqa: SLF001 # the micro service tells how many on request
+            begin(Request(message))
+
+        connection.hand_over(endpoint._subscription, deliver)  # noqa: SLF001 # as above
 
 
 async def _answer(handler: Handler, request: Request) -> None:
