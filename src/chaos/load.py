@@ -6,17 +6,14 @@ Every order is sent again, identically, until its outcome is known; all of it go
 import asyncio
 import itertools
 import time
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from chaos.recovery import Recoveries
 from chaos.system import ID_WINDOW
-from loadgen.answers import Answer
 from loadgen.client import Exchange
 from loadgen.flow import CROSSING_OFFSET
 from loadgen.history import History
-from loadgen.http import Address, Client
 from loadgen.plan import Plan
 from loadgen.service import Publisher
 from wire.instruments import Instrument
@@ -33,27 +30,6 @@ PROBES = 40
 """Probes in flight, at most."""
 
 
-class Anywhere(Exchange):
-    """Several exchanges: each attempt goes to the next of them, so that an order is sent again to another one."""
-
-    def __init__(
-        self, urls: Sequence[str], concurrency: int, stopping: asyncio.Event, history: History, patience: float
-    ) -> None:
-        super().__init__(urls[0], concurrency, stopping, history, patience)
-        self._clients = [self._client, *(Client(Address(url), concurrency) for url in urls[1:])]
-        self._turns = itertools.cycle(self._clients)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for client in self._clients:
-            client.close()
-
-    async def _post(self, body: bytes, order_id: str) -> Answer:
-        self._client = next(self._turns)
-        return await super()._post(body, order_id)
-
-
 class Load:
     """The order publisher, with a history. A context manager.
 
@@ -61,9 +37,9 @@ class Load:
         tally: its counts so far.
     """
 
-    def __init__(self, plan: Plan, urls: Sequence[str], history: History) -> None:
+    def __init__(self, plan: Plan, history: History) -> None:
         self._stopping = asyncio.Event()
-        self._exchanges = Anywhere(urls, plan.concurrency, self._stopping, history, PATIENCE)
+        self._exchanges = Exchange(plan.url, plan.concurrency, self._stopping, history, PATIENCE)
         self._publisher = Publisher(plan, self._exchanges, self._stopping)
         self.tally = self._publisher.tally
         history.run(plan)
@@ -92,7 +68,7 @@ class Probe:
     def __init__(
         self,
         run_id: str,
-        urls: Sequence[str],
+        url: str,
         instruments: dict[str, Instrument],
         history: History,
         recoveries: Recoveries,
@@ -101,7 +77,7 @@ class Probe:
         self._instruments = instruments
         self._recoveries = recoveries
         self._stopping = asyncio.Event()
-        self._exchanges = Anywhere(urls, PROBES, self._stopping, history, PATIENCE)
+        self._exchanges = Exchange(url, PROBES, self._stopping, history, PATIENCE)
         self._flying: set[asyncio.Task[None]] = set()
         self.sent = 0
 

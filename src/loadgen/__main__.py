@@ -21,7 +21,7 @@ from rich.console import Console
 
 from loadgen.client import Exchange
 from loadgen.history import History
-from loadgen.http import Address
+from loadgen.http import addresses
 from loadgen.plan import Plan
 from loadgen.progress import Progress
 from loadgen.report import Report, summarize, table
@@ -58,7 +58,7 @@ class BadOptionsError(Exception):
 
 def command_line(settings: LoadgenSettings) -> App:
     """The command, with the settings as the defaults of its options."""
-    app = App(name="python -m loadgen", help=HELP, version_flags=[], result_action="return_value")
+    app = App(name="./qs load", help=HELP, version_flags=[], result_action="return_value")
 
     @app.default
     def run(
@@ -98,7 +98,9 @@ def command_line(settings: LoadgenSettings) -> App:
             int | None,
             Parameter(help="The same seed gives the same orders and schedule. [default: a random one, which is told]"),
         ] = None,
-        url: Annotated[str, Parameter(help="Base address of the exchange.")] = settings.url,
+        url: Annotated[
+            str, Parameter(help="Base address of the exchange. Several, separated by commas, get attempts in turn.")
+        ] = settings.url,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         history: Annotated[
             str,
@@ -142,7 +144,7 @@ def _new_run_id() -> str:
 
 def _checked_url(url: str) -> str:
     try:
-        Address(url)
+        addresses(url)
     except ValueError as error:
         raise BadOptionsError(f"--url: {error}, such as http://127.0.0.1:8001") from error
     return url

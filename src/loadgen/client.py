@@ -11,7 +11,7 @@ import msgspec
 
 from loadgen.answers import Answer, Known, Outcome, Undelivered, Unknown, classify, outcome
 from loadgen.history import History
-from loadgen.http import Address, Client, NotConnected
+from loadgen.http import Client, NotConnected, addresses
 from wire.messages import Order
 
 ATTEMPT_TIMEOUT = 2.0
@@ -36,9 +36,11 @@ _encode = msgspec.json.Encoder().encode
 class Exchange:
     """The exchange, over at most `concurrency` connections. A context manager.
 
+    If there are several exchanges, attempts take them in turn: what one has not answered is sent again to the next.
+
     Args:
-        url: its base address.
-        concurrency: connections, at most.
+        url: its base address; those of several are separated by commas.
+        concurrency: connections to each, at most.
         stopping: once it is set, nothing is sent again.
         history: is told of every attempt.
         patience: seconds from an order's first attempt after which it is not sent again.
@@ -55,7 +57,8 @@ class Exchange:
         history: History | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        self._client = Client(Address(url), concurrency)
+        self._clients = [Client(address, concurrency) for address in addresses(url)]
+        self._turns = itertools.cycle(self._clients)
         self._stopping = stopping
         self._history = history
         self._patience = patience
@@ -67,16 +70,21 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
     async def unreachable(self) -> str:
-        """Why the exchange cannot be reached. Empty if it can be, ready or not."""
-        try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                await self._client.request("GET", "/health")
-        except OSError as error:
-            return _describe(error)
-        return ""
+        """Why no exchange can be reached. Empty if one can be, ready or not."""
+        why = ""
+        for client in self._clients:
+            try:
+                async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                    await client.request("GET", "/health")
+            except OSError as error:
+                why = _describe(error)
+            else:
+                return ""
+        return why
 
     async def submit(self, order: Order) -> Outcome:
         """Send an order until its outcome is known, patience runs out, or `stopping` is set.
@@ -114,7 +122,7 @@ class Exchange:
         """One attempt. Never raises for trouble on the way."""
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                response = await self._client.request("POST", "/orders", body)
+                response = await next(self._turns).request("POST", "/orders", body)
         except NotConnected as error:
             return Undelivered(_describe(error))
         except OSError as error:

@@ -54,6 +54,15 @@ class Address:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def addresses(urls: str) -> list[Address]:
+    """The addresses of one or several servers, separated by commas.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return [Address(url.strip()) for url in urls.split(",")]
+
+
 class Connection(asyncio.Protocol):
     """One connection: `send` a request once the last one is answered.
 

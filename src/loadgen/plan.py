@@ -10,7 +10,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: prefix of its order ids, unique over runs.
-        url: the exchange.
+        url: the exchange; several are separated by commas.
         rate: orders per second, on average.
         duration: seconds over which orders are due; None runs until it is stopped.
         instruments: what is traded, by symbol.

@@ -43,7 +43,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run_id: prefix of its order ids.
-        url: the exchange.
+        url: the exchange; several are separated by commas.
         seed: gives the same orders and schedule again.
         symbols: what was traded.
         rate: orders per second asked for.

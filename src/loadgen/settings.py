@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from runtime.settings import ServiceSettings, Stack, load, tables
+from runtime.settings import PORT_STEP, ServiceSettings, SettingsError, Stack, load, tables
 
 DEFAULT_EXCHANGE_PORT = 8001
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound to
@@ -18,7 +18,7 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
 
     Attributes:
         port: it listens nowhere.
-        url: the exchange; empty for the one of this stack.
+        url: the exchange; several are separated by commas; empty for those of this stack.
         rate: orders per second.
         symbols: symbols to trade, separated by commas; empty for all.
         max_quantity: the largest order, in lots.
@@ -38,7 +38,7 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
-    """The settings, with `url` filled in from where the exchange of this stack listens.
+    """The settings, with `url` filled in from where the exchanges of this stack listen.
 
     Raises:
         SettingsError: something is missing, unknown or makes no sense.
@@ -46,8 +46,14 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
     settings = load(LoadgenSettings, "loadgen", environ)
     if settings.url:
         return settings
-    port = tables(environ).get("exchange", {}).get("port", DEFAULT_EXCHANGE_PORT)
-    return msgspec.structs.replace(settings, url=f"http://{_reachable(settings.stack)}:{port}")
+    told = tables(environ).get("exchange", {}).get("port", DEFAULT_EXCHANGE_PORT)
+    try:
+        first = int(told)
+    except ValueError as error:
+        raise SettingsError(f"QS_EXCHANGE_PORT: {told} is no port") from error
+    ports = (first + PORT_STEP * number for number in range(settings.stack.exchanges))
+    host = _reachable(settings.stack)
+    return msgspec.structs.replace(settings, url=",".join(f"http://{host}:{port}" for port in ports))
 
 
 def _reachable(stack: Stack) -> str:

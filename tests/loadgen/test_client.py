@@ -56,6 +56,20 @@ async def test_after_a_503_the_identical_order_is_sent_again(exchange: Any) -> N
     assert exchange.received == [sent, sent]
 
 
+async def test_what_one_exchange_has_not_answered_is_sent_again_to_another(exchange: Any) -> None:
+    sent = order()
+    async with dropping(9) as (silent, bodies), at(f"{silent}, {exchange.url}") as client_:
+        assert await client_.submit(sent) == Outcome("filled", 5, 2)
+        assert (len(bodies), exchange.received) == (1, [sent])
+
+
+async def test_one_exchange_of_several_is_enough_to_begin(exchange: Any, nowhere: str) -> None:
+    async with at(f"{nowhere},{exchange.url}") as client_:
+        assert await client_.unreachable() == ""
+    async with at(f"{nowhere},{nowhere}") as client_:
+        assert "Connect" in await client_.unreachable()
+
+
 async def test_retry_after_is_honoured(exchange: Any) -> None:
     exchange.then(exchange.refused(Refused(Refusal.OVERLOADED, retry_after=1)))
     async with at(exchange.url) as client_:

@@ -37,6 +37,13 @@ def test_the_exchange_is_the_one_of_this_stack(tmp_path: Path) -> None:
     assert load_settings(environ).url == "http://127.0.0.1:9002"
 
 
+def test_orders_go_to_every_exchange_of_this_stack(tmp_path: Path) -> None:
+    environ = environment(tmp_path, QS_EXCHANGE_PORT="9001", QS_STACK_EXCHANGES="3")
+    assert load_settings(environ).url == "http://127.0.0.1:9001,http://127.0.0.1:9011,http://127.0.0.1:9021"
+    with pytest.raises(SettingsError, match="QS_EXCHANGE_PORT: high"):
+        load_settings(environ | {"QS_EXCHANGE_PORT": "high"})
+
+
 def test_the_table_and_the_environment_are_read(tmp_path: Path) -> None:
     environ = environment(tmp_path, '[loadgen]\nurl = "http://there:1"\nrate = 3\n', QS_LOADGEN_RATE="4.5")
     settings = load_settings(environ)
