@@ -4,7 +4,8 @@ In:  options, and a seed that gives the same faults again.
 Out: a stack of its own on free ports, orders over HTTP, a history of them, faults, and a report; exit code 0 if clean.
 
 A run's way: `schedule` draws what goes wrong, `system` is the stack, `faults` does it to the stack, with `disk` and, of
-several NATS servers, `cluster` and `network`; `load` sends orders meanwhile, `sampling` looks at the limit, `recovery`
-measures how long it takes to come back; then `logs` reads what the broker holds, `clients` what was answered, `proof`
-compares all of it, `report` tells. `schedule`, `recovery` and `proof` are pure.
+several NATS servers, `cluster` and `network`; `load` sends orders meanwhile, `sampling` looks at the limit, `watching`
+asks the processes how they are, and `recovery` measures how long it takes to come back; then `logs` reads what the
+broker holds, `clients` what was answered, `proof` compares all of it, `report` tells. `schedule`, `recovery` and
+`proof` are pure. `demo` is a short run to be watched.
 """

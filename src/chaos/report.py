@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from audit import findings as audit
+from audit.findings import Verdict as Invariant
 from chaos.proof import Findings
 from chaos.recovery import Figures, Recovery, figures
 from stack.table import columns
@@ -63,6 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         unknown: orders whose outcome never became known.
         refuted: whatever else contradicts, or did not come back.
         audit: what the audit said; empty if it was not run.
+        invariants: the audit's verdicts, of the last one if there were two.
         log_errors: errors the services logged, by service and event.
     """
 
@@ -87,6 +89,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     unknown: list[str]
     refuted: list[str]
     audit: str
+    invariants: list[Invariant]
     log_errors: dict[str, int]
 
 

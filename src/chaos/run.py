@@ -8,12 +8,11 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from audit.findings import Verdict
@@ -27,18 +26,14 @@ from chaos.logs import market_log
 from chaos.network import Network, NoNetwork
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
-from chaos.schedule import EVERYTHING, Fault, Kind, schedule
-from chaos.system import LIMIT, NotStarted, System
+from chaos.schedule import Fault, Kind, schedule
+from chaos.system import LIMIT, System
+from chaos.watching import NotHealed, Watching
 from loadgen.history import History, read
 from loadgen.plan import Plan
+from loadgen.tally import Tally
 from wire import subjects
-from wire.messages import Position, Quote
-
-START_TIMEOUT = 60.0
-"""Seconds the stack may take to be ready on a busy machine."""
-
-HEAL_TIMEOUT = 30.0
-"""Seconds after the last fault within which all must be ready and every symbol quoted."""
+from wire.messages import Position
 
 SETTLE_TIMEOUT = 45.0
 """Seconds then until every order has its outcome."""
@@ -62,7 +57,6 @@ class _Verdicts(msgspec.Struct):
 
 
 _verdicts = msgspec.json.Decoder(_Verdicts).decode
-_quotes = msgspec.json.Decoder(list[Quote]).decode
 _positions = msgspec.json.Decoder(list[Position]).decode
 
 
@@ -75,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         rate: orders per second.
         kinds: the kinds of faults.
         targets: the processes they are for; empty for all.
+        given: the faults themselves, if they are not to be drawn.
         settings: more settings of the stack, as `QS_` variables without the prefix.
         command: what runs it again.
     """
@@ -84,15 +79,21 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     kinds: tuple[Kind, ...]
     targets: tuple[str, ...] = ()
+    given: tuple[Fault, ...] = ()
     settings: dict[str, str] = {}
     command: str = ""
 
 
-class Run:
-    """One run in one folder."""
+Tell = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
+"""Tells a person how a run goes, until cancelled."""
 
-    def __init__(self, options: Options, folder: Path) -> None:
+
+class Run:
+    """One run in one folder. `tell` goes on from the first order until all are settled."""
+
+    def __init__(self, options: Options, folder: Path, tell: Tell | None = None) -> None:
         self._options = options
+        self._tell = tell
         self._folder = folder
         self._kinds = options.kinds
         self._skipped: dict[str, str] = {}
@@ -106,10 +107,11 @@ class Run:
         self._faults = Faults(
             self._system, self._recoveries, say, disk=self._disk, cluster=self._cluster, network=self._network
         )
+        self._watching = Watching(self._system, self._recoveries)
         self._findings = proof.Findings()
-        self._started = time.monotonic()
         self._healed: float | None = None
         self._copies: dict[str, str] = {}
+        self._invariants: list[Verdict] = []
 
     def _mounted(self) -> Disk | None:
         if "disk-full" not in self._kinds:
@@ -140,7 +142,7 @@ class Run:
     def _servers(self) -> Cluster:
         settings = self._system.settings
         streams = subjects.streams(settings.market.shards)
-        return Cluster(settings.stack.url, self._system.monitors, streams)
+        return Cluster(settings.stack.url, self._system.monitors, streams, settings.stack.nats_seed("observer"))
 
     async def run(self) -> report.Report:
         """Do it all; leaves nothing running.
@@ -171,14 +173,16 @@ class Run:
         options, system = self._options, self._system
         targets = [target for target in system.targets if not options.targets or target in options.targets]
         streams = self._cluster.streams if self._cluster else ()
-        faults = schedule(options.seed, options.minutes * 60, targets, self._kinds, streams)
+        drawn = schedule(options.seed, options.minutes * 60, targets, self._kinds, streams)
+        faults = options.given or drawn
         history_file = self._folder / "history.jsonl"
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as self._http:
-            await self._until_started()
-            say("", f"ready; {len(faults)} faults in {options.minutes:g} minutes, {options.rate:g} orders/s")
+        async with self._watching:
+            await self._watching.until_started()
+            say("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
+            say("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             with History(history_file) as history:
-                async with self._beside(sampler.run(), *self._watchers()):
+                async with self._beside(sampler.run(), *self._watching.endlessly()):
                     await self._trade(faults, history)
             orders = told(read(history_file))
             log = await self._log()
@@ -217,6 +221,7 @@ class Run:
             unknown=self._findings.unknown,
             refuted=self._findings.refuted,
             audit=audit,
+            invariants=self._invariants,
             log_errors=log_errors,
         )
 
@@ -224,13 +229,13 @@ class Run:
 
     async def _trade(self, faults: Sequence[Fault], history: History) -> None:
         """Send orders while the schedule is carried out, heal, and settle every order."""
-        options, urls = self._options, self._system.addresses("exchange")
+        options, url = self._options, ",".join(self._system.addresses("exchange"))
         instruments = dict(self._system.settings.market.symbols)
         run_id = f"chaos-{options.seed}-{secrets.token_hex(3)}"
         duration = options.minutes * 60 + LOAD_AFTER
         plan = Plan(
             run_id=run_id,
-            url=urls[0],
+            url=url,
             rate=options.rate,
             duration=duration,
             instruments=instruments,
@@ -240,21 +245,23 @@ class Run:
             seed=options.seed,
         )
         async with AsyncExitStack() as stack:
-            load = await stack.enter_async_context(Load(plan, urls, history))
-            probe = await stack.enter_async_context(Probe(run_id, urls, instruments, history, self._recoveries))
+            load = await stack.enter_async_context(Load(plan, history))
+            probe = await stack.enter_async_context(Probe(run_id, url, instruments, history, self._recoveries))
             loading = asyncio.create_task(load.run())
             stack.callback(loading.cancel)
-            async with self._beside(probe.run()):
-                await self._break(faults)
-                await self._heal()
-            try:
-                async with asyncio.timeout(SETTLE_TIMEOUT):
-                    await asyncio.gather(asyncio.shield(loading), probe.settle())
-            except TimeoutError:
-                self._findings.refuted.append(f"orders had no outcome {SETTLE_TIMEOUT:g} s after all was healed")
-                load.give_up()
-                probe.give_up()
-                await asyncio.wait([loading], timeout=10)
+            telling = [self._tell(self._system, self._watching, load.tally)] if self._tell else []
+            async with self._beside(*telling):
+                async with self._beside(probe.run()):
+                    await self._break(faults)
+                    await self._heal()
+                try:
+                    async with asyncio.timeout(SETTLE_TIMEOUT):
+                        await asyncio.gather(asyncio.shield(loading), probe.settle())
+                except TimeoutError:
+                    self._findings.refuted.append(f"orders had no outcome {SETTLE_TIMEOUT:g} s after all was healed")
+                    load.give_up()
+                    probe.give_up()
+                    await asyncio.wait([loading], timeout=10)
             say("", f"{load.tally.sent} orders sent, and {probe.sent} probes")
 
     async def _break(self, faults: Sequence[Fault]) -> None:
@@ -271,60 +278,13 @@ class Run:
             breaking.result()
 
     async def _heal(self) -> None:
-        """Wait until everything is as if nothing had been."""
         say("", "no more faults: healing")
-        began = time.monotonic()
-        waiting_for = ["nothing was looked at"]
-        while time.monotonic() - began < HEAL_TIMEOUT and not self._system.ended:
-            waiting_for = await self._ailing()
-            if not waiting_for and not self._recoveries.trading_awaited:
-                self._healed = round(time.monotonic() - began, 2)
-                say("", f"healed after {self._healed:.1f} s")
-                return
-            await asyncio.sleep(POLL)
-        if not waiting_for:
-            waiting_for = ["no order was filled"]
-        self._findings.refuted.append(f"not healed within {HEAL_TIMEOUT:g} s: {'; '.join(waiting_for)}")
-        say("", self._findings.refuted[-1])
-
-    async def _ailing(self) -> list[str]:
-        """What is not as it should be: each process, and each symbol's quote."""
-        plan = [program for program in self._system.plan if program.health]
-        bodies = await asyncio.gather(*(self._get(program.health) for program in plan))
-        found = [f"{program.name} is not ready" for program, body in zip(plan, bodies, strict=True) if body is None]
-        for address in self._system.addresses("exchange"):
-            body = await self._get(f"{address}/quotes")
-            quoted = {quote.symbol for quote in _quotes(body)} if body is not None else set()
-            found += [f"{symbol} is not quoted" for symbol in self._system.settings.market.symbols.keys() - quoted]
-        return found
-
-    # --- watching ---------------------------------------------------------------------------------------------------
-
-    def _watchers(self) -> list[Coroutine[Any, Any, None]]:
-        each = [self._watch(program.name, program.health) for program in self._system.plan if program.health]
-        return [*each, self._watch_everything()]
-
-    async def _watch(self, name: str, health: str) -> None:
-        """Tell the recoveries whenever a process says that it is ready."""
-        while True:
-            asked = time.monotonic()
-            if await self._get(health) is not None:
-                self._recoveries.ready(name, asked, time.monotonic())
-            await asyncio.sleep(POLL)
-
-    async def _watch_everything(self) -> None:
-        while True:
-            asked = time.monotonic()
-            if not await self._ailing():
-                self._recoveries.ready(EVERYTHING, asked, time.monotonic())
-            await asyncio.sleep(5 * POLL)
-
-    async def _until_started(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT
-        while ailing := await self._ailing():
-            if self._system.ended or time.monotonic() > deadline:
-                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.told()}")
-            await asyncio.sleep(POLL)
+        try:
+            self._healed = await self._watching.until_healed()
+            say("", f"healed after {self._healed:.1f} s")
+        except NotHealed as why:
+            self._findings.refuted.append(str(why))
+            say("", str(why))
 
     # --- proving ----------------------------------------------------------------------------------------------------
 
@@ -333,7 +293,9 @@ class Run:
         settings = self._system.settings
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOG_TIMEOUT):
-                return await market_log(settings.stack.url, settings.market.shards)
+                return await market_log(
+                    settings.stack.url, settings.stack.nats_seed("observer"), settings.market.shards
+                )
         return None
 
     async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
@@ -343,7 +305,7 @@ class Run:
         for address in self._system.addresses("ledger"):
             deadline = time.monotonic() + CATCH_UP_TIMEOUT
             while True:
-                body = await self._get(f"{address}/positions")
+                body = await self._watching.get(f"{address}/positions")
                 found[address] = _positions(body) if body is not None else []
                 versions = {position.symbol: position.position_version for position in found[address]}
                 if all(versions.get(symbol) == count for symbol, count in fills.items()):
@@ -385,9 +347,11 @@ class Run:
             await process.wait()
             return f"audit, {when}: not done in time", True
         (self._folder / f"audit-{when}.json").write_bytes(out)
+        with contextlib.suppress(msgspec.DecodeError):  # it could not be made, and says why
+            self._invariants = _verdicts(out).verdicts
         if process.returncode == 0:
             if self._cluster is not None:
-                copies = _verdicts(out).verdicts[-1]
+                copies = self._invariants[-1]
                 self._copies[when] = f"{copies.status}: {copies.checked}"
                 self._findings.refuted += report.unproved(when, copies)
             return "audit: clean", False
@@ -405,14 +369,6 @@ class Run:
         return dict(found)
 
     # --- small things -----------------------------------------------------------------------------------------------
-
-    async def _get(self, url: str) -> bytes | None:
-        """The body of a good answer; None for any other."""
-        try:
-            async with self._http.get(url) as response:
-                return await response.read() if response.status == 200 else None
-        except (aiohttp.ClientError, OSError):
-            return None
 
     @staticmethod
     @contextlib.asynccontextmanager

@@ -1,40 +1,11 @@
 """The report."""
 
-import msgspec
-
 from audit.findings import Status, Verdict
 from chaos.proof import Findings
 from chaos.recovery import Recoveries
-from chaos.report import FaultCount, Report, by_target, counts, text, unproved, verdict
+from chaos.report import FaultCount, by_target, counts, text, unproved, verdict
 from chaos.schedule import Fault
-
-
-def report(**changes: object) -> Report:
-    values: dict[str, object] = {
-        "verdict": "clean",
-        "command": "./qs chaos --seed 7",
-        "seed": 7,
-        "minutes": 1.0,
-        "faults": [FaultCount(kind="kill", target="nats", count=3)],
-        "missed": [],
-        "skipped": {},
-        "orders": {"filled": 10, "rejected.no_active_quote": 2},
-        "fills": 10,
-        "recovery": [],
-        "healed_s": 1.5,
-        "rebuilt_s": [],
-        "copies": {},
-        "samples": 100,
-        "most_sampled": 90,
-        "most_shown": 95,
-        "lost": [],
-        "doubled": [],
-        "unknown": [],
-        "refuted": [],
-        "audit": "audit: clean",
-        "log_errors": {},
-    }
-    return msgspec.convert(values | changes, Report)
+from support.chaos import report
 
 
 def test_it_says_what_was_done_what_came_of_it_and_how_to_run_it_again() -> None:

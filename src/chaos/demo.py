@@ -1,0 +1,115 @@
+"""A short run to be watched: orders flow, three services are killed one after the other, and all of it is proved.
+
+It is a run like any other, with faults that are given rather than drawn, a line twice a second on how trading goes, and
+a report of a screenful.
+"""
+
+import asyncio
+import textwrap
+from collections.abc import Sequence
+
+import msgspec
+
+from audit.findings import Status
+from chaos.report import Report
+from chaos.run import Options, say
+from chaos.schedule import Fault
+from chaos.system import System
+from chaos.watching import Watching
+from loadgen.tally import Tally
+from wire.messages import Exposure, Position, Quote
+
+TELL_EVERY = 0.5
+"""Seconds between two lines."""
+
+WIDTH = 120
+"""Columns of the report."""
+
+RATE = 40.0
+"""Orders per second."""
+
+VICTIMS = ("exchange", "exposure", "nats")
+"""Who is killed, in this order."""
+
+_exposure = msgspec.json.Decoder(Exposure).decode
+_positions = msgspec.json.Decoder(list[Position]).decode
+_quotes = msgspec.json.Decoder(list[Quote]).decode
+
+
+def options(seconds: float, seed: int) -> Options:
+    """The run: kills spread evenly over so many seconds."""
+    step = seconds / (len(VICTIMS) + 1)
+    faults = [Fault(at=step * place, kind="kill", target=target) for place, target in enumerate(VICTIMS, start=1)]
+    return Options(
+        minutes=seconds / 60,
+        seed=seed,
+        rate=RATE,
+        kinds=("kill",),
+        given=tuple(faults),
+        command=f"./qs demo --seconds {seconds:g} --seed {seed}",
+    )
+
+
+async def tell(system: System, watching: Watching, tally: Tally) -> None:
+    """A line now and then on how trading goes, until cancelled."""
+    (exchange,), (exposure,) = system.addresses("exchange"), system.addresses("exposure")
+    (ledger,) = system.addresses("ledger")
+    while True:
+        asked = (f"{exchange}/quotes", f"{exposure}/exposure", f"{ledger}/positions")
+        quotes, usage, positions = await asyncio.gather(*map(watching.get, asked))
+        say(
+            "orders",
+            line(
+                tally,
+                None if quotes is None else _quotes(quotes),
+                None if usage is None else _exposure(usage),
+                None if positions is None else _positions(positions),
+            ),
+        )
+        await asyncio.sleep(TELL_EVERY)
+
+
+def line(
+    tally: Tally, quotes: Sequence[Quote] | None, usage: Exposure | None, positions: Sequence[Position] | None
+) -> str:
+    """How trading goes, in a line: orders, quotes, lots in use of the limit (bid/ask), positions.
+
+    None stands for a service that did not answer.
+    """
+    filled = tally.outcomes["filled"] + tally.outcomes["partially_filled"]
+    in_use = "exposure silent" if usage is None else f"in use {usage.bid.used:3}/{usage.ask.used:3} of {usage.limit}"
+    told = [
+        f"{tally.sent:5,} sent {filled:5,} filled {tally.in_flight:3} waiting",
+        "exchange silent" if quotes is None else f"{len(quotes)} quotes",
+        f"{in_use:<18}",
+        "ledger silent" if positions is None else " ".join(f"{p.symbol} {p.net_quantity:+}" for p in positions),
+    ]
+    return " | ".join(told)
+
+
+def text(report: Report) -> str:
+    """The report for a person."""
+    lines = ["What was killed, seconds until it was ready again, and until the next order was filled:"]
+    for found in report.recovery:
+        ready, trading = (_seconds(figures.worst_disturbed) for figures in (found.ready, found.trading))
+        lines.append(f"  {found.target:<10}{ready:>6}{trading:>8}")
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in report.orders.items())
+    lines += ["", f"What clients were told of {sum(report.orders.values()):,} orders: {outcomes}", ""]
+    lines.append("What the audit proves, from the logs, the ledger's database and what clients were told:")
+    for verdict in report.invariants:
+        told = f"  {verdict.code:<5}{verdict.status:<15}{verdict.statement}"
+        lines += textwrap.wrap(told, WIDTH, subsequent_indent=" " * 22)
+    findings = [*report.lost, *report.doubled, *report.unknown, *report.refuted]
+    unproved = [verdict for verdict in report.invariants if verdict.status is Status.REFUTED]
+    if report.verdict == "clean":
+        lines += ["", f"CLEAN: {report.fills:,} fills, each in the log once and in the positions once;"]
+        lines += [f"at most {report.most_shown} lots shown on a side; nothing lost, doubled or over the limit."]
+    else:
+        lines += ["", f"REFUTED: {len(findings)} findings, {len(unproved)} invariants", *(f"  {f}" for f in findings)]
+        lines += [] if report.audit == "audit: clean" else [f"  {report.audit}"]
+    lines.append(f"Break it longer and harder: ./qs chaos. This run again: {report.command}")
+    return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    return "never" if value is None else f"{value:.2f}"

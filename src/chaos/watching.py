@@ -1,0 +1,115 @@
+"""Asking the processes of a stack how they are: until all are ready, while things break, and until all has healed."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from chaos.recovery import Recoveries
+from chaos.schedule import EVERYTHING
+from chaos.system import NotStarted, System
+from wire.messages import Quote
+
+START_TIMEOUT = 60.0
+"""Seconds the stack may take to be ready on a busy machine."""
+
+HEAL_TIMEOUT = 30.0
+"""Seconds after the last fault within which all must be ready and every symbol quoted."""
+
+ANSWER_TIMEOUT = 1.0
+
+POLL = 0.05
+
+_quotes = msgspec.json.Decoder(list[Quote]).decode
+
+
+class NotHealed(Exception):  # noqa: N818 # says what is so
+    """Something did not come back by itself; the message says what."""
+
+
+class Watching:
+    """Watches one system, and tells its recoveries what has come back. A context manager."""
+
+    def __init__(self, system: System, recoveries: Recoveries) -> None:
+        self._system = system
+        self._recoveries = recoveries
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    async def get(self, url: str) -> bytes | None:
+        """The body of a good answer; None for any other."""
+        try:
+            async with self._http.get(url) as response:
+                return await response.read() if response.status == 200 else None
+        except (aiohttp.ClientError, OSError):
+            return None
+
+    async def until_started(self) -> None:
+        """Wait until everything is ready.
+
+        Raises:
+            NotStarted: it is not, after `START_TIMEOUT`, or has ended.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        while ailing := await self._ailing():
+            if self._system.ended or time.monotonic() > deadline:
+                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.told()}")
+            await asyncio.sleep(POLL)
+
+    async def until_healed(self) -> float:
+        """Wait until everything is as if nothing had been, and orders are filled again. The seconds that took.
+
+        Raises:
+            NotHealed: it is not, after `HEAL_TIMEOUT`.
+        """
+        began = time.monotonic()
+        waiting_for = ["nothing was looked at"]
+        while time.monotonic() - began < HEAL_TIMEOUT and not self._system.ended:
+            waiting_for = await self._ailing()
+            if not waiting_for and not self._recoveries.trading_awaited:
+                return round(time.monotonic() - began, 2)
+            await asyncio.sleep(POLL)
+        if not waiting_for:
+            waiting_for = ["no order was filled"]
+        raise NotHealed(f"not healed within {HEAL_TIMEOUT:g} s: {'; '.join(waiting_for)}")
+
+    def endlessly(self) -> list[Coroutine[Any, Any, None]]:
+        """What tells the recoveries whenever a process, or everything, is ready; each goes on until cancelled."""
+        each = [self._watch(program.name, program.health) for program in self._system.plan if program.health]
+        return [*each, self._watch_everything()]
+
+    async def _watch(self, name: str, health: str) -> None:
+        while True:
+            asked = time.monotonic()
+            if await self.get(health) is not None:
+                self._recoveries.ready(name, asked, time.monotonic())
+            await asyncio.sleep(POLL)
+
+    async def _watch_everything(self) -> None:
+        while True:
+            asked = time.monotonic()
+            if not await self._ailing():
+                self._recoveries.ready(EVERYTHING, asked, time.monotonic())
+            await asyncio.sleep(5 * POLL)
+
+    async def _ailing(self) -> list[str]:
+        """What is not as it should be: each process, and each symbol's quote."""
+        plan = [program for program in self._system.plan if program.health]
+        bodies = await asyncio.gather(*(self.get(program.health) for program in plan))
+        found = [f"{program.name} is not ready" for program, body in zip(plan, bodies, strict=True) if body is None]
+        for address in self._system.addresses("exchange"):
+            body = await self.get(f"{address}/quotes")
+            quoted = {quote.symbol for quote in _quotes(body)} if body is not None else set()
+            found += [f"{symbol} is not quoted" for symbol in self._system.settings.market.symbols.keys() - quoted]
+        return found
