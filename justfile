@@ -5,74 +5,102 @@ set positional-arguments
 # List these recipes
 [private]
 default:
-    @just --list --unsorted
+    @printf '%s\n\n' 'Quotestream. Begin with `demo` or `up`; `./qs RECIPE --help` tells more of a recipe.'
+    @'{{ just_executable() }}' --list --unsorted --list-heading ''
+
+# See it work: a stack of its own trades, loses services to SIGKILL, and is audited, in half a minute
+[group("run")]
+[no-exit-message]
+demo *ARGS:
+    @exec uv run python -m chaos demo "$@"
 
 # Start everything in the foreground; Ctrl-C stops it all
+[group("run")]
 [no-exit-message]
-up:
-    @exec uv run python -m stack up
+up *ARGS:
+    @exec uv run python -m stack up "$@"
 
 # Like `up`, with a cluster of three NATS servers that hold everything three times
+[group("run")]
 [no-exit-message]
-up-cluster:
-    @exec uv run python -m stack up-cluster
+up-cluster *ARGS:
+    @exec uv run python -m stack up-cluster "$@"
 
 # Stop what `up` started, from another terminal
+[group("run")]
 [no-exit-message]
-down:
-    @exec uv run python -m stack down
-
-# Show every process: state, pid, uptime, restarts, address, and what it waits for
-[no-exit-message]
-status:
-    @exec uv run python -m stack status
+down *ARGS:
+    @exec uv run python -m stack down "$@"
 
 # Wait until everything is ready: `just wait --timeout 30`
+[group("run")]
 [no-exit-message]
 wait *ARGS:
     @exec uv run python -m stack wait "$@"
 
+# Throw away all data: streams, ledger, logs
+[confirm("This deletes the data folder: every fill, position and log. Go on? (y/N)")]
+[group("run")]
+[no-exit-message]
+clean-data:
+    @exec uv run python -m stack clean-data
+
+# Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for
+[group("look")]
+[no-exit-message]
+status *ARGS:
+    @exec uv run python -m stack status "$@"
+
 # Follow the logs of every process, or of one: `just logs exchange`
+[group("look")]
 [no-exit-message]
 logs *SERVICE:
     @exec uv run python -m stack logs "$@"
 
 # Print every message on a subject as it passes: `just watch 'fills.>'`
+[group("look")]
 [no-exit-message]
-watch SUBJECT:
+watch *SUBJECT:
     @exec uv run python -m stack watch "$@"
 
-# Send orders and measure the answers: `just load --rate 500 --duration 20`
+# Tell one quote's story, from its position to its end: `just explain AAPL-v12-a1`
+[group("look")]
 [no-exit-message]
-load *ARGS:
-    @exec uv run python -m loadgen "$@"
+explain *QUOTE_ID:
+    @exec uv run python -m audit explain "$@"
 
-# Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
-[no-exit-message]
-chaos *ARGS:
-    @exec uv run python -m chaos "$@"
-
-# Measure how fast it is, each figure beside a reference: `just bench`, `just bench P1 P3`, `just bench --help`
-[no-exit-message]
-bench *ARGS:
-    @exec uv run python -m bench "$@"
-
-# Prove the invariants from what was recorded, or refute them: `just audit --help` lists the options
+# Prove the invariants from what was recorded, or refute them
+[group("prove")]
 [no-exit-message]
 audit *ARGS:
     @exec uv run python -m audit "$@"
 
-# Tell one quote's story, from its position to its end: `just explain AAPL-v12-a1`
+# Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
+[group("prove")]
 [no-exit-message]
-explain QUOTE_ID *ARGS:
-    @exec uv run python -m audit explain "$@"
+chaos *ARGS:
+    @exec uv run python -m chaos "$@"
+
+# Send orders and measure the answers: `just load --rate 500 --duration 20 --html report.html`
+[group("measure")]
+[no-exit-message]
+load *ARGS:
+    @exec uv run python -m loadgen "$@"
+
+# Measure how fast it is, each figure beside a reference: `just bench`, `just bench P1 P3`
+[group("measure")]
+[no-exit-message]
+bench *ARGS:
+    @exec uv run python -m bench "$@"
 
 # Run the tests, or some of them: `just test tests/wire`
+[group("develop")]
 [no-exit-message]
 test *ARGS:
     @exec uv run pytest --numprocesses 2 --dist loadfile "$@"
 
 # Everything that is checked without running it: lint, format, types, layers
+[group("develop")]
 check:
     uv run ruff check
     uv run ruff format --check
@@ -80,12 +108,7 @@ check:
     uv run lint-imports
 
 # Mend what can be mended by itself: lint, format
+[group("develop")]
 fmt:
     uv run ruff check --fix
     uv run ruff format
-
-# Throw away all data: streams, ledger, logs
-[confirm("This deletes the data folder: every fill, position and log. Go on? (y/N)")]
-[no-exit-message]
-clean-data:
-    @exec uv run python -m stack clean-data

@@ -52,6 +52,9 @@ command -v uv >/dev/null || install_uv "$python"
 # Compile what is installed once, rather than in each of the services as they all start together.
 [ -d .venv ] || export UV_COMPILE_BYTECODE=1
 
+# The list of recipes, rather than the options of just.
+case "$*" in -h | --help | help) set -- ;; esac
+
 # `up` itself, rather than through uv and just, which answer Ctrl-C and SIGTERM in ways of their own.
 if [ "$*" = up ] || [ "$*" = up-cluster ]; then
     python=$(uv run --quiet python -c 'import sys; print(sys.executable)')

@@ -49,7 +49,7 @@ Rows:
 def command_line() -> App:
     """The command."""
     told = HELP + "\n\n".join(_line(row) for row in BENCHMARKS)
-    app = App(name="python -m bench", help=told, version_flags=[], result_action="return_value")
+    app = App(name="./qs bench", help=told, version_flags=[], result_action="return_value")
 
     @app.default
     def run(

@@ -59,6 +59,13 @@ def test_with_uv_there_it_runs_the_recipe(machine: Machine) -> None:
     assert machine.qs("watch", "fills.>").stdout == "uv run --quiet just watch fills.>\n"
 
 
+@pytest.mark.parametrize("words", ["--help", "-h", "help", ""])
+def test_help_is_the_list_of_recipes(machine: Machine, words: str) -> None:
+    machine.has("python3", NEW_PYTHON)
+    machine.has("uv", UV)
+    assert machine.qs(*words.split()).stdout == "uv run --quiet just\n"
+
+
 def test_a_newer_python_beside_an_old_one_is_found(machine: Machine) -> None:
     machine.has("python3", OLD_PYTHON)
     machine.has("python3.12", NEW_PYTHON)
