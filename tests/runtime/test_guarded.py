@@ -1,0 +1,180 @@
+"""Clients of every hostile kind, while an ordinary one goes on being served."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+import uvicorn
+
+from runtime import guarded
+from runtime.app import create_app
+from runtime.health import Health
+from runtime.serve import protocol
+from support.waiting import eventually
+
+HEAD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+MOST = 40
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Streams]]
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """A real server with short limits."""
+    monkeypatch.setattr(guarded, "ARRIVAL", 0.4)
+    monkeypatch.setattr(guarded, "LOOK", 0.05)
+    monkeypatch.setattr(guarded, "MAX_CONNECTIONS", MOST)
+    app = create_app(title="t", description="", health=Health("t"), routes=[])
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=protocol(None), log_config=None, timeout_graceful_shutdown=1)
+    )
+    serving = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    watching = asyncio.create_task(guarded.watch(server.server_state.connections))
+    yield server.servers[0].sockets[0].getsockname()[1]
+    watching.cancel()
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+async def connect(port: int) -> AsyncIterator[Connect]:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def one() -> Streams:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        opened.append(writer)
+        return reader, writer
+
+    yield one
+    for writer in opened:
+        writer.close()
+
+
+@pytest.fixture
+async def served(port: int) -> AsyncIterator[list[float]]:
+    """An ordinary client, who asks all the time: the seconds each answer took. Every one must come, and soon."""
+    took: list[float] = []
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
+            while True:
+                began = asyncio.get_running_loop().time()
+                assert (await http.get("/health")).status_code == 200
+                took.append(asyncio.get_running_loop().time() - began)
+                await asyncio.sleep(0.01)
+
+    asking = asyncio.create_task(ask())
+    await eventually(lambda: took)
+    yield took
+    before = len(took)
+    await eventually(lambda: asking.done() or len(took) > before + 3)
+    assert not asking.done(), asking.exception()
+    asking.cancel()
+    assert max(took) < 2
+
+
+def closed(reason: str) -> float:
+    return guarded.CLOSED.labels(reason)._value.get()
+
+
+async def ended(streams: Streams) -> bytes:
+    """What a connection answered until it was closed."""
+    told = b""
+    with suppress(ConnectionError):
+        while piece := await asyncio.wait_for(streams[0].read(65536), 5):
+            told += piece
+    return told
+
+
+async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    with suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [
+        (b"", b""),
+        (b"", b"\r\n"),
+        (HEAD, b"A: b\r\n"),
+        (b"GET /h", b"h"),
+        (HEAD.replace(b"GET", b"POST") + b"Content-Length: 60000\r\n\r\n", b"x"),
+        (HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (HEAD + b"\r\n" + HEAD, b"A: b\r\n"),
+    ],
+    ids=["silent", "blank-lines", "slow-head", "slow-target", "slow-body", "slow-chunks", "slow-second-head"],
+)
+async def test_who_does_not_get_on_with_its_request_is_closed(
+    connect: Connect, served: list[float], begun: bytes, piece: bytes
+) -> None:
+    before = closed("slow")
+    slow = [await connect() for _ in range(10)]
+    for _, writer in slow:
+        writer.write(begun)
+    dripping = asyncio.gather(*(drip(writer, piece) for _, writer in slow if piece))
+    await asyncio.gather(*map(ended, slow))
+    dripping.cancel()
+    assert closed("slow") == before + len(slow)
+
+
+async def test_a_head_without_end_is_refused(connect: Connect, served: list[float]) -> None:
+    before = closed("large-head")
+    streams = await connect()
+    streams[1].write(HEAD)
+    await asyncio.sleep(0.05)  # so that it does not come as one piece, which may be larger
+    streams[1].write(b"A: " + b"b" * guarded.MAX_HEAD)
+    assert (await ended(streams)).startswith(b"HTTP/1.1 431 ")
+    assert closed("large-head") == before + 1
+
+
+async def test_a_body_without_end_is_refused(connect: Connect, served: list[float]) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
+    with suppress(ConnectionError):
+        for _ in range(1000):
+            writer.write(b"1\r\nx\r\n" * 1000)
+            await writer.drain()
+        pytest.fail("six megabytes were taken")
+    await ended((reader, writer))
+
+
+async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first(
+    connect: Connect, served: list[float]
+) -> None:
+    before = closed("crowded-out")
+    idle = [await connect() for _ in range(MOST - 1)]
+    flood = [await connect() for _ in range(10)]
+    answered = []
+    for reader, writer in flood:
+        writer.write(HEAD + b"\r\n")
+        answered.append(await asyncio.wait_for(reader.readline(), 5))
+    assert answered == [b"HTTP/1.1 200 OK\r\n"] * len(flood)
+    gone = int(closed("crowded-out") - before)
+    assert len(flood) <= gone < len(idle)
+    assert [await ended(streams) for streams in idle[:gone]] == [b""] * gone
+
+
+async def test_when_all_are_busy_a_new_one_is_told_to_come_again(
+    connect: Connect, served: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded.GuardedProtocol, "busy", True)
+    everyone = [await connect() for _ in range(MOST)]
+    told = [await ended(streams) for streams in everyone[MOST - 1 :]]
+    assert told
+    for answer in told:
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answer
+
+
+async def test_there_are_only_so_many_readers(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "MAX_STREAMS", 0)
+    streams = await connect()
+    streams[1].write(HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert (await ended(streams)).startswith(b"HTTP/1.1 503 ")
