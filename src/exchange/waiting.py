@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from exchange.shedding import Pressure
 from wire.errors import Refusal, Refused
 
 DEADLINE = 5.0
@@ -64,6 +65,7 @@ class Line(Generic[C, A]):
         self._unanswered: dict[Waiting[C, A], None] = {}
         self._arrived = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._pressure = Pressure()
 
     def submit(self, command: C) -> "asyncio.Future[A]":
         """Have a command decided. The answer may be a refusal: by the decision; UNAVAILABLE: not decided in time, and
@@ -82,6 +84,23 @@ class Line(Generic[C, A]):
         if self._timer is None:
             self._timer = loop.call_later(DEADLINE, self._expire)
         return waiting.answer
+
+    def check_pressure(self) -> None:
+        """Refuse what would wait for too long.
+
+        Raises:
+            Refused: OVERLOADED.
+        """
+        if self._pressure.high and self._next and self._pressure.sheds(self._waited(time.monotonic())):
+            raise Refused(Refusal.OVERLOADED, f"more orders arrive for {self._symbol} than are decided")
+
+    def note_wait(self) -> None:
+        """Note how long the oldest has waited, as those that wait are about to be decided; one must wait."""
+        now = time.monotonic()
+        self._pressure.took(self._waited(now), now)
+
+    def _waited(self, now: float) -> float:
+        return now - self._next[0].until + DEADLINE
 
     def reply(self, waiting: Waiting[C, A], answer: A) -> None:
         """Answer a client, if it has not been answered."""

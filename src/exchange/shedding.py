@@ -1,0 +1,46 @@
+"""When orders are refused early, so that those that are taken keep their latency. Pure: times are arguments.
+
+An order waits from when it was read until the commit that decides it begins. A commit takes all that wait, so how long
+the oldest of them has waited tells how long a round takes: reading, deciding, appending.
+
+- One long wait is no overload: the broker may have been slow once, and what gathered meanwhile is taken in one commit.
+- Waits longer than `TARGET`, commit after commit, for `INTERVAL`, are: more arrives than is decided. From then on an
+  order that finds another one waiting for longer than `TARGET` is refused, which costs a fraction of deciding it.
+- The first wait within `TARGET` ends it.
+
+Only orders are refused so: quotes and withdrawals are few, and an overload is when they matter most.
+"""
+
+TARGET = 0.025
+"""Seconds the oldest order may wait for its commit to begin."""
+
+INTERVAL = 0.1
+"""Seconds of longer waits that are an overload."""
+
+
+class Pressure:
+    """How one symbol's line does.
+
+    Attributes:
+        high: more arrives than is decided.
+    """
+
+    __slots__ = ("_long_since", "high")
+
+    def __init__(self) -> None:
+        self.high = False
+        self._long_since: float | None = None
+
+    def took(self, waited: float, now: float) -> None:
+        """A commit begins at `now`; the oldest of its orders has waited for so many seconds."""
+        if waited <= TARGET:
+            self._long_since = None
+            self.high = False
+        elif self._long_since is None:
+            self._long_since = now
+        elif now - self._long_since >= INTERVAL:
+            self.high = True
+
+    def sheds(self, waited: float) -> bool:
+        """Whether to refuse an order while the oldest that waits has waited for so many seconds."""
+        return self.high and waited > TARGET
