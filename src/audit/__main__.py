@@ -52,7 +52,7 @@ Store = Annotated[
 ]
 Json = Annotated[bool, Parameter(help="Print JSON.", negative=())]
 
-app = App(name="python -m audit", help=HELP, version_flags=[], result_action="return_value")
+app = App(name="./qs audit", help=HELP, version_flags=[], result_action="return_value")
 
 
 @app.default
@@ -98,9 +98,10 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
 
 
 class _Served(NamedTuple):
-    """Where the broker is, what people call that, and what makes the verdict on the copies of a cluster."""
+    """Where the broker is and the key for it, what people call it, and what makes the verdict on a cluster's copies."""
 
     url: str
+    seed: Path | None
     name: str
     copies: Callable[[Connection], Awaitable[Verdict | None]]
 
@@ -108,7 +109,7 @@ class _Served(NamedTuple):
 async def _audit(
     settings: StackSettings, store: Path | None, histories: Sequence[Path], databases: Sequence[Path] | None
 ) -> Report:
-    async with _served(settings, store) as where, reading.connected(where.url) as connection:
+    async with _served(settings, store) as where, reading.connected(where.url, where.seed) as connection:
         sources = Sources(
             where=where.name,
             market=settings.market,
@@ -124,7 +125,7 @@ async def _audit(
 
 
 async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
-    async with _served(settings, store) as where, reading.connected(where.url) as connection:
+    async with _served(settings, store) as where, reading.connected(where.url, where.seed) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 
 
@@ -143,7 +144,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         )
 
     if folder is None:
-        yield _Served(settings.stack.url, settings.stack.url, running)
+        yield _Served(settings.stack.url, settings.stack.nats_seed("observer"), settings.stack.url, running)
         return
     async with stored.serving(settings) as found:
 
@@ -152,7 +153,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
                 return None
             return await copies.of_stores(found.copies, servers.keys() - {"nats"} - found.copies.keys(), found.written)
 
-        yield _Served(found.url, str(settings.data), stores)
+        yield _Served(found.url, None, str(settings.data), stores)
 
 
 def _settings(folder: Path | None) -> StackSettings:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -75,20 +76,22 @@ class Horizon:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection to a server that is there.
+async def connected(url: str, seed: Path | None = None) -> AsyncIterator[Connection]:
+    """A connection to a server that is there; `seed` as `Connection` takes it.
 
     Raises:
         CannotAudit: it is not.
     """
     async with AsyncExitStack() as exits:
-        connection = Connection(url, "audit", Health("audit"))
+        health = Health("audit")
+        connection = Connection(url, "audit", health, seed)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await exits.enter_async_context(connection)
         except TimeoutError as error:
+            told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise CannotAudit(
-                f"no NATS server answers at {url}: is the stack up? One that is down is audited with --store"
+                f"no NATS server answers at {url}: is the stack up? One that is down is audited with --store ({told})"
             ) from error
         yield connection
 

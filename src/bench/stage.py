@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Self
 
 from jet.connection import Connection
+from jet.grants import Grant
 from loadgen.http import Address, Client, NotConnected
 from runtime.health import Health
-from stack import family
+from stack import family, keys
 from stack.aside import environment
 from stack.programs import Program, programs
 from stack.settings import StackSettings, read
@@ -32,6 +33,9 @@ STOP_DEADLINE = 15.0
 
 LIMIT = 1_000_000
 """Lots: the largest limit there is, so that every order fills."""
+
+_USER = "bench"
+"""A user that only a stage's servers know."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -68,6 +72,7 @@ class Stage:
         self._spare_port = self.settings.ports["exchange"] + 1  # `free_ports` leaves room for two above each
         for server in self.settings.nats_servers:
             server.folder.mkdir(parents=True, exist_ok=True)
+        keys.make(self.settings, [Grant(_USER, (">",), (">",))])
         self._programs: dict[str, Program] = {program.name: program for program in programs(self.settings)}
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
@@ -210,8 +215,9 @@ class Stage:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[Connection]:
-        """A connection to its NATS servers."""
-        async with Connection(self.settings.stack.url, "bench", Health("bench")) as connection:
+        """A connection to its NATS servers, on which everything is permitted."""
+        stack = self.settings.stack
+        async with Connection(stack.url, "bench", Health("bench"), stack.nats_seed(_USER)) as connection:
             yield connection
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -37,8 +38,10 @@ class _Info(msgspec.Struct):
 class Cluster:
     """The servers: where clients reach them, where each tells of itself, and the streams that all of them hold."""
 
-    def __init__(self, url: str, monitors: Mapping[str, str], streams: Sequence[str]) -> None:
+    def __init__(self, url: str, monitors: Mapping[str, str], streams: Sequence[str], seed: Path | None = None) -> None:
+        """`seed` as `Connection` takes it."""
         self._url = url
+        self._seed = seed
         self._monitors = monitors
         self.streams = streams
 
@@ -79,7 +82,8 @@ class Cluster:
     async def _groups(self, streams: Sequence[str]) -> dict[str, _Group]:
         """Who holds each stream, as its leader tells; empty if one of them does not."""
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT), Connection(self._url, "chaos", Health("chaos")) as connection:
+            connecting = Connection(self._url, "chaos", Health("chaos"), self._seed)
+            async with asyncio.timeout(ANSWER_TIMEOUT), connecting as connection:
                 return {
                     stream: (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster
                     for stream in streams

@@ -1,5 +1,7 @@
 """Reading what a run left on the broker: every shard of the market log, whole."""
 
+from pathlib import Path
+
 import msgspec
 
 from chaos.proof import Entry
@@ -13,10 +15,10 @@ _fills = msgspec.json.Decoder(list[RecordedFill]).decode
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
-async def market_log(url: str, shards: int) -> list[Entry]:
+async def market_log(url: str, seed: Path | None, shards: int) -> list[Entry]:
     """Every message of the market log, sorted by when the broker stored it."""
     found: list[Entry] = []
-    async with Connection(url, "chaos", Health("chaos")) as connection:
+    async with Connection(url, "chaos", Health("chaos"), seed) as connection:
         for shard in range(shards):
             stream = subjects.market_stream(shard)
             filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]

@@ -16,7 +16,7 @@ async def main() -> None:
     settings = load(ExchangeSettings, "exchange")
     logs.configure("exchange", settings.stack.log_level)
     health = Health("exchange", "nats", "market")
-    connection = Connection(settings.stack.url, "exchange", health)
+    connection = Connection(settings.stack.url, "exchange", health, settings.stack.nats_seed("exchange"))
     exchange = Exchange(settings.market, connection, health, utc_now)
     app = create_app(
         title="Quotestream exchange",

@@ -17,7 +17,7 @@ async def main() -> None:
     settings = load(ExposureSettings, "exposure")
     logs.configure("exposure", settings.stack.log_level)
     health = Health("exposure", "nats", "reservations", "market")
-    connection = Connection(settings.stack.url, "exposure", health)
+    connection = Connection(settings.stack.url, "exposure", health, settings.stack.nats_seed("exposure"))
     service = ExposureService(settings, connection, health, utc_now)
     app = create_app(
         title="exposure",

@@ -6,4 +6,5 @@
 - `journal`: compare-and-append, the one way to write to a log.
 - `tail`: following a stream with no gap and no repeat.
 - `rpc`: requests between services.
+- `grants`: who may do what on the broker.
 """

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from nats import errors as nats_errors
 
-from jet.connection import Connection
+from jet.connection import Connection, Forbidden
 from wire.errors import Refusal, Refused
 
 T = TypeVar("T")
@@ -28,8 +28,9 @@ NOT_SENT = (
     nats_errors.OutboundBufferLimitError,
     nats_errors.ConnectionClosedError,
     nats_errors.ConnectionDrainingError,
+    Forbidden,
 )
-"""Raised by a publish that never left this process."""
+"""Raised by a publish that never left this process, or that the broker did not take."""
 
 
 class ApiError(Exception):

@@ -10,13 +10,18 @@ wake a task of the subscription for it.
 
 Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
 sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.
+
+What the broker refuses to let us do (`jet.grants`) is told at once: a request that it did not take raises `Forbidden`
+instead of waiting for an answer that never comes, and the health part `permissions` says what was refused.
 """
 
 import asyncio
 import contextlib
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -28,10 +33,18 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 from prometheus_client import Counter
 
+from jet.grants import inbox
+
 CLOSE_TIMEOUT = 0.5
 """Seconds to wait for a transport to close before it is aborted."""
 
 RECONNECTS = Counter("quotestream_nats_reconnects", "Times that the connection to the NATS server was made again.")
+VIOLATIONS = Counter(
+    "quotestream_nats_permission_violations", "What the NATS server refused to let this process do.", ["operation"]
+)
+
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
+"""As the server words it; nats-py hands it over in lower case."""
 
 log = structlog.get_logger()
 
@@ -46,6 +59,10 @@ class HealthPart(Protocol):
 
 class ConnectionLost(Exception):  # noqa: N818 # names what happened
     """The client closed the connection for good and will not reconnect by itself."""
+
+
+class Forbidden(nats_errors.Error):
+    """The broker does not let this user publish there: nobody and no stream got the message."""
 
 
 class _Transport(TcpTransport):
@@ -74,6 +91,7 @@ class _Asked:
     """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing."""
 
     answer: "asyncio.Future[Msg]"
+    subject: str
     reached: bool = False
 
     def take(self, message: Msg) -> None:
@@ -83,6 +101,10 @@ class _Asked:
             self.answer.set_result(message)
         elif not self.reached:
             self.answer.set_exception(nats_errors.NoRespondersError())
+
+    def refuse(self, error: Forbidden) -> None:
+        if not self.answer.done() and not self.reached:
+            self.answer.set_exception(error)
 
     def give_up(self) -> None:
         if not self.answer.done():
@@ -128,12 +150,15 @@ class Connection:
         held_once: streams that are known to be held by one server only.
     """
 
-    def __init__(self, url: str, name: str, health: HealthPart) -> None:
+    def __init__(self, url: str, name: str, health: HealthPart, seed: Path | None = None) -> None:
+        """`seed` is the file with the secret key of a NATS user, named after it; None for a server that asks nobody."""
         self.url = url
         self.held_once: set[str] = set()
         self.client = _Client()
         self._name = name
         self._health = health
+        self._seed = seed
+        self._refused: set[str] = set()
         self._closing = False
         self._lost: asyncio.Future[None] | None = None
         self._inbox = ""
@@ -143,6 +168,7 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         self._lost = asyncio.get_running_loop().create_future()
+        user = self._seed.stem if self._seed else self._name
         await self.client.connect(
             self.url.split(","),
             name=self._name,
@@ -152,6 +178,8 @@ class Connection:
             ping_interval=1,
             max_outstanding_pings=2,
             pending_size=0,
+            nkeys_seed_str=self._seed.read_text().strip() if self._seed else None,
+            inbox_prefix=inbox(user),
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,
@@ -206,13 +234,14 @@ class Connection:
 
         Raises:
             nats.errors.NoRespondersError: nobody listens.
+            Forbidden: the broker does not let us ask.
             nats.errors.TimeoutError: no answer in time: what was asked may have been done all the same.
             nats.errors.Error: it was not sent.
         """
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
         reply = f"{self._inbox}.{number}"
-        asked = self._asked[number] = _Asked(loop.create_future())
+        asked = self._asked[number] = _Asked(loop.create_future(), subject)
         timer = loop.call_later(timeout, asked.give_up)
         try:
             await self.client.publish(subject, payload, reply=reply, headers=headers)
@@ -244,10 +273,24 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         # While connecting or reconnecting the client reports every attempt: the health part tells that already.
-        if self.connected:
+        if found := _VIOLATION.search(str(error)):
+            self._on_violation(*found.groups())
+        elif self.connected:
             log.warning("connection error", error=repr(error))
         else:
             self._health.waits("nats", f"not connected to {self.url}: {error!r}")
+
+    def _on_violation(self, operation: str, subject: str) -> None:
+        told = f"the broker refused a {operation} to {subject}"
+        VIOLATIONS.labels(operation).inc()
+        if told not in self._refused:  # whoever tries again and again would fill the log
+            self._refused.add(told)
+            log.error("not permitted", operation=operation, subject=subject)
+        self._health.waits("permissions", told)
+        if operation == "publish":
+            for asked in self._asked.values():
+                if asked.subject.lower() == subject.lower():
+                    asked.refuse(Forbidden(told))
 
     async def _on_disconnected(self) -> None:
         if not self._closing:
@@ -257,6 +300,8 @@ class Connection:
     async def _on_reconnected(self) -> None:
         RECONNECTS.inc()
         log.info("reconnected", url=self.url)
+        self._refused.clear()
+        self._health.fine("permissions")
         self._health.fine("nats")
 
     async def _on_closed(self) -> None:

@@ -28,7 +28,7 @@ import structlog
 from nats import errors as nats_errors
 
 from jet import api
-from jet.connection import Connection
+from jet.connection import Connection, Forbidden
 from wire.errors import Refusal, Refused
 
 ACK_TIMEOUT = 1.0
@@ -114,6 +114,7 @@ async def append(
 
     Raises:
         ApiError: the broker will never take this message.
+        Refused: UNAVAILABLE: the broker does not let this user write there, and nothing was written.
     """
     token = f"{_PROCESS}-{next(_NUMBERS)}"
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
@@ -123,6 +124,10 @@ async def append(
     while True:
         try:
             ack = await _publish(connection, subject, payload, sent)
+        except Forbidden as error:
+            if not maybe_stored:
+                raise Refused(Refusal.UNAVAILABLE, f"{error}; nothing was written") from error
+            reason = str(error)  # it was permitted a moment ago, when it may have been stored
         except api.NOT_SENT as error:
             reason = f"not connected: {error!r}"
         except nats_errors.MaxPayloadError as error:

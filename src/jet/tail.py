@@ -110,7 +110,7 @@ class _Consumer:
         self.pending = pending
         self.replicated = replicated
         self.lagged = 0
-        self.inbox = f"_INBOX.tail.{secrets.token_hex(12)}"
+        self.inbox = connection.client.new_inbox()
         self.arrived: deque[Msg] = deque()
         self.wake = asyncio.Event()
         self.delivered = 0

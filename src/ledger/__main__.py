@@ -16,7 +16,7 @@ async def main() -> None:
     settings = load(LedgerSettings, "ledger")
     logs.configure("ledger", settings.stack.log_level)
     health = Health("ledger", *PARTS)
-    connection = Connection(settings.stack.url, "ledger", health)
+    connection = Connection(settings.stack.url, "ledger", health, settings.stack.nats_seed("ledger"))
     service = Ledger(settings, connection, health, utc_now)
     app = create_app(
         title="Quotestream ledger",

@@ -16,7 +16,7 @@ async def main() -> None:
     settings = load(MakerSettings, "maker")
     logs.configure("maker", settings.stack.log_level)
     health = Health("maker", "nats", "positions", "market")
-    connection = Connection(settings.stack.url, "maker", health)
+    connection = Connection(settings.stack.url, "maker", health, settings.stack.nats_seed("maker"))
     maker = Maker(settings, connection, health, utc_now)
     app = create_app(
         title="Quotestream maker",

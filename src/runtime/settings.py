@@ -20,6 +20,9 @@ from wire.messages import Symbol
 from wire.units import FieldError, whole_seconds_up
 
 SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
+KEYS = "keys"
+"""The folder in the data folder that has the secret keys of the NATS users."""
+
 _TABLES = ("market", "symbols", "stack", *SERVICES)
 _FILE_VARIABLE = "QS_MARKET_FILE"
 
@@ -88,6 +91,8 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         nats_monitor_port: its monitoring port; as above.
         nats_cluster_port: where the servers of a cluster reach the first of them; as above.
         nats_url: a NATS server that runs already; none is started then. Several of a cluster are separated by commas.
+        nats_keys: the folder with the secret keys of the NATS users; `keys` in the data folder, where `up` makes them.
+            A server that runs already is asked without any, unless this is given.
         exchanges: how many exchanges the stack runs.
         exposures: how many exposure services.
         makers: how many makers; all but the first are spares.
@@ -102,6 +107,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     nats_monitor_port: Port = 8222
     nats_cluster_port: Port = 6222
     nats_url: str = ""
+    nats_keys: Path | None = None
     exchanges: Count = 1
     exposures: Count = 1
     makers: Count = 1
@@ -113,6 +119,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The NATS servers to connect to, separated by commas. Those of the stack listen on loopback only."""
         ours = (f"nats://127.0.0.1:{self.nats_port + number}" for number in range(self.nats_servers))
         return self.nats_url or ",".join(ours)
+
+    def nats_seed(self, user: str) -> Path | None:
+        """The file with the secret key of a NATS user; None to connect without one."""
+        if self.nats_keys is None and self.nats_url:
+            return None
+        return (self.nats_keys or self.data_dir / KEYS) / f"{user}.seed"
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import cyclopts
 
 from runtime import logs as logging
 from runtime.settings import SettingsError
+from stack import keys as making
 from stack import operate, supervise
 from stack import prepare as preparing
 from stack import watch as watching
@@ -17,7 +18,7 @@ from stack.settings import read
 
 SETTINGS_ERROR = 2
 
-app = cyclopts.App(name="python -m stack", help="Start, stop and look at a whole Quotestream.", help_format="plaintext")
+app = cyclopts.App(name="./qs", help="Start, stop and look at a whole Quotestream.", help_format="plaintext")
 
 
 @app.command
@@ -93,6 +94,18 @@ def prepare() -> int:
 
 
 @app.command
+def keys() -> int:
+    """Make the keys of the NATS users, and the configuration of NATS servers. `up` does this by itself.
+
+    For servers that `up` does not start: the folder holds a configuration for each, and a seed for each user.
+    """
+    settings = read({name: value for name, value in os.environ.items() if name != "NATS_URL"})
+    making.make(settings)
+    print(settings.keys)
+    return 0
+
+
+@app.command
 def watch(subject: str, /) -> int:
     """Print every message that passes on a subject, as a line: time, subject, JSON. Ctrl-C ends it.
 
@@ -101,7 +114,7 @@ def watch(subject: str, /) -> int:
     subject
         A NATS subject, with wildcards: 'fills.>', 'quotes.*.AAPL', 'positions.*', '$KV.reservations.>'.
     """
-    logging.configure("watch", "error")
+    logging.configure("watch", "critical")
     asyncio.run(watching.run(read(), subject))
     return 0
 

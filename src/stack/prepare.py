@@ -16,7 +16,9 @@ async def run(settings: StackSettings) -> int:
         max_bytes=market.max_bytes,
         duplicate_window=market.id_window,
     )
-    async with Connection(settings.stack.url, "prepare", Health("prepare")) as connection:
+    async with Connection(
+        settings.stack.url, "prepare", Health("prepare"), settings.stack.nats_seed("operator")
+    ) as connection:
         try:
             changes = await prepare(connection, shape)
         except TopologyRefused as refused:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from stack import keys
 from stack.instances import Instance
-from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings
+from stack.settings import NatsServer, StackSettings
 
 REFUSED = 3
 """Exit code of `stack prepare` when the broker holds something that cannot become what is declared."""
@@ -89,28 +90,21 @@ def _with(environment: Mapping[str, object], *command: str) -> tuple[str, ...]:
 
 
 def _nats(settings: StackSettings, server: NatsServer) -> Program:
-    """A server with its configuration file as it is: what differs comes from its environment.
+    """A server with the configuration that `stack.keys` has written. What differs comes from its environment.
 
     The services know the same variables under the same names, but the server wants texts as its configuration language
     writes them: in quotes.
     """
-    environment = {
+    environment: dict[str, object] = {
         "QS_STACK_NATS_PORT": server.port,
         "QS_STACK_NATS_MONITOR_PORT": server.monitor_port,
         "QS_STACK_DATA_DIR": json.dumps(str(server.folder), ensure_ascii=False),
     }
-    config = NATS_CONFIG
     if server.cluster_port is not None:
-        config = CLUSTER_CONFIG
-        routes = [f"nats://127.0.0.1:{other.cluster_port}" for other in settings.nats_servers]
-        environment |= {
-            "QS_STACK_NATS_NAME": json.dumps(server.name),
-            "QS_STACK_NATS_CLUSTER_PORT": server.cluster_port,
-            "QS_STACK_NATS_ROUTES": json.dumps(routes),
-        }
+        environment["QS_STACK_NATS_CLUSTER_PORT"] = server.cluster_port
     return Program(
         server.name,
-        _with(environment, nats_server(), "-c", str(settings.folder / config)),
+        _with(environment, nats_server(), "-c", str(keys.config_of(settings, server))),
         health=f"http://127.0.0.1:{server.monitor_port}/healthz",
         address=f"nats://127.0.0.1:{server.port}",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.settings import Market, ServiceSettings, SettingsError, Stack, load, tables
+from runtime.settings import KEYS, Market, ServiceSettings, SettingsError, Stack, load, tables
 from stack.instances import Instance, instances
 
 NATS_CONFIG = Path("nats/server.conf")
@@ -61,6 +61,11 @@ class StackSettings:
         return self.folder / self.stack.data_dir
 
     @property
+    def keys(self) -> Path:
+        """The folder with the keys of the NATS users, absolute."""
+        return self.folder / (self.stack.nats_keys or self.stack.data_dir / KEYS)
+
+    @property
     def logs(self) -> Path:
         """Where each process's output goes."""
         return self.data / "logs"
@@ -101,7 +106,7 @@ class StackSettings:
     def address(self, name: str) -> str:
         """Where an instance is reached from this machine."""
         host = _ANY_ADDRESS.get(self.stack.host, self.stack.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports[name]}"
+        return f"{self.stack.http_scheme}://{f'[{host}]' if ':' in host else host}:{self.ports[name]}"
 
 
 class _Listener(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):

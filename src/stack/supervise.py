@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from runtime.settings import SettingsError
-from stack import family, ports
+from stack import family, keys, ports
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning
 from stack.lock import held
@@ -54,6 +54,8 @@ def up(settings: StackSettings) -> int:
     _make_folders(settings)
     with held(settings) as lock:
         _check(settings)
+        if settings.nats_servers:
+            keys.make(settings)
         plan = programs(settings)
         conf = settings.data / "supervisord.conf"
         conf.write_text(supervisord_conf(settings, plan))
@@ -86,6 +88,8 @@ def _check(settings: StackSettings) -> None:
             raise SettingsError(f"supervisord cannot read a path with {unreadable!r} in it, as {settings.data} has")
     if settings.nats_servers and not (settings.folder / NATS_CONFIG).is_file():
         raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
+    if not settings.nats_servers:
+        keys.check(settings)
     _check_store(settings)
     if refusals := ports.taken(listening(settings)):
         raise CannotStart("\n".join(refusals))
@@ -192,7 +196,7 @@ class _Foreground:
     async def _narrate(self) -> None:
         narrator, remedy = Narrator(), Remedy()
         loop = asyncio.get_running_loop()
-        async with Control(self._settings.socket) as control, Observer(control, self._plan) as observer:
+        async with Control(self._settings.socket) as control, Observer(control, self._plan, self._settings) as observer:
             while True:
                 try:
                     conditions = await observer.look()

@@ -21,7 +21,7 @@ _TELLING = ("KV-Operation", "Nats-Marker-Reason")
 
 
 class Unreachable(Exception):  # noqa: N818 # says what is so
-    """No NATS server answers."""
+    """No NATS server answers, or it does not let us watch."""
 
 
 def line(time: datetime, subject: str, data: bytes, headers: Mapping[str, str] | None) -> str:
@@ -44,17 +44,23 @@ async def run(settings: StackSettings, subject: str) -> None:
     """Print what passes on `subject` until cancelled.
 
     Raises:
-        Unreachable: there is no server, or it went for good.
+        Unreachable: there is no server, it went for good, or it refuses the subject.
     """
     url = nats_url(settings) if is_up(settings) else settings.stack.url
-    connection = Connection(url, "watch", Health("watch"))
+    health = Health("watch")
+    connection = Connection(url, "watch", health, settings.stack.nats_seed("observer"))
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.__aenter__()
     except TimeoutError as error:
-        raise Unreachable(f"no NATS server answers at {url}: is the stack up?") from error
+        told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+        raise Unreachable(f"no NATS server answers at {url}: is the stack up? ({told})") from error
     try:
         subscription = await connection.client.subscribe(subject)
+        await connection.client.flush()
+        if not health.ready:
+            told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+            raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md says what may be")
         async for message in subscription.messages:
             print(line(datetime.now().astimezone(), message.subject, message.data, message.headers), flush=True)
     finally:

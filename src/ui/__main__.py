@@ -16,7 +16,7 @@ async def main() -> None:
     settings = load(UiSettings, "ui")
     logs.configure("ui", settings.stack.log_level)
     health = Health("ui", *PARTS)
-    connection = Connection(settings.stack.url, "ui", health)
+    connection = Connection(settings.stack.url, "ui", health, settings.stack.nats_seed("ui"))
     service = UiService(settings, connection, health, utc_now)
     app = create_app(
         title="Quotestream page", description=DESCRIPTION, health=health, routes=routes(service), static=pages()

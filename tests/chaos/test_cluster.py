@@ -69,18 +69,20 @@ async def system(tmp_path: Path) -> AsyncIterator[Servers]:
 
 
 async def test_a_leader_is_paused_and_a_lost_store_is_rebuilt_from_the_others(system: Servers) -> None:
-    async with Connection(system.servers.url, "test", Health("test")) as connection:
+    async with Connection(system.servers.url, "test", Health("test"), system.servers.seed) as connection:
         await topology.prepare(connection, SHAPE, timeout=PATIENCE)
         for number in range(50):
             await journal.put(connection, MARKET, subjects.fills(0, "AAA"), b"%d" % number)
         leader = await eventually(lambda: leader_of(connection, MARKET), PATIENCE)
-    cluster = Cluster(system.servers.url, system.monitors, [MARKET])
+    cluster = Cluster(system.servers.url, system.monitors, [MARKET], system.servers.seed)
     faults = Faults(cast("System", system), Recoveries(), lambda _name, _message: None, cluster=cluster)
 
     await faults.run([Fault(at=0, kind="leader-pause", target=MARKET, lasts=0.1)])
     assert faults.done == {("leader-pause", leader): 1}
 
-    stranger = Cluster(system.servers.url, {**system.monitors, "nats-4": "http://127.0.0.1:1"}, [MARKET])
+    stranger = Cluster(
+        system.servers.url, {**system.monitors, "nats-4": "http://127.0.0.1:1"}, [MARKET], system.servers.seed
+    )
     assert await stranger.until_whole(0) == [f"{MARKET}: nats-4 is behind"]
     old = system.store_of(leader) / "old"
     old.touch()

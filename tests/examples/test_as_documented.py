@@ -18,6 +18,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
+from jet.grants import inbox
 from stack.aside import SYMBOL as TABLE
 from support.stack import SERVICES, Desk, Stack
 from support.waiting import eventually
@@ -50,7 +51,8 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 @pytest.fixture
 async def broker(stack: Stack) -> AsyncIterator[Client]:
     """A client that is none of ours, as the command line's is."""
-    client = await nats.connect(stack.nats_url)
+    seed = stack.settings.stack.nats_seed("observer")
+    client = await nats.connect(stack.nats_url, nkeys_seed=str(seed), inbox_prefix=inbox("observer"))
     yield client
     await client.close()
 
@@ -187,7 +189,8 @@ WATCHES = ("sub", "watch")
 @pytest.mark.parametrize("command", list(commands()))
 async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, command: str) -> None:
     await traded(desk)
-    context = json.loads((ROOT / "nats" / "quotestream.json").read_text()) | {"url": desk.stack.nats_url}
+    where = {"url": desk.stack.nats_url, "nkey": str(desk.stack.settings.stack.nats_seed("observer"))}
+    context = json.loads((ROOT / "nats" / "quotestream.json").read_text()) | where
     folder = tmp_path / "nats" / "context"
     folder.mkdir(parents=True)
     (folder / "quotestream.json").write_text(json.dumps(context))

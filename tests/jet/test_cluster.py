@@ -42,7 +42,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
 @pytest.fixture
 async def connection(cluster: NatsCluster) -> AsyncIterator[Connection]:
     """A connection to whichever server; the streams are there, and empty."""
-    async with Connection(cluster.url, "test", Health("test")) as connected:
+    async with Connection(cluster.url, "test", Health("test"), cluster.seed) as connected:
         await topology.prepare(connected, SHAPE)
         yield connected
 
@@ -95,7 +95,7 @@ async def test_a_lost_leader_costs_no_message_and_no_follower(
 ) -> None:
     """Two writers contend, two follow; the stream's leader is killed, or paused until another one leads."""
     appended: dict[int, bytes] = {}
-    async with Connection(cluster.url, "other", Health("other")) as other:
+    async with Connection(cluster.url, "other", Health("other"), cluster.seed) as other:
         followers = [Follower(link, MARKET, FromSequence(1), [FILLS]) for link in (connection, other)]
         writers = [
             asyncio.create_task(append_for_ever(link, name, appended))
@@ -167,8 +167,8 @@ async def test_no_decision_over_a_whole_stream_is_made_without_the_one_before(
                 await caught_up(follower, outcome.head)
 
     async with (
-        Connection(cluster.url, "two", Health("two")) as two,
-        Connection(cluster.url, "three", Health("three")) as three,
+        Connection(cluster.url, "two", Health("two"), cluster.seed) as two,
+        Connection(cluster.url, "three", Health("three"), cluster.seed) as three,
     ):
         links = {"one": connection, "two": two, "three": three}
         instances = [asyncio.create_task(instance(link, name)) for name, link in links.items()]
@@ -202,7 +202,7 @@ async def test_a_leader_that_no_longer_hears_the_others_is_not_asked_for_the_hea
     leader = await eventually(lambda: leader_of(connection, MARKET), ELECTION)
     server = next(server for server in cluster.settings.nats_servers if server.name == leader)
     others = [name for name in cluster.names if name != leader]
-    async with Connection(f"nats://127.0.0.1:{server.port}", "alone", Health("alone")) as alone:
+    async with Connection(f"nats://127.0.0.1:{server.port}", "alone", Health("alone"), cluster.seed) as alone:
 
         async def told() -> bool:
             with contextlib.suppress(Refused):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.settings import Stack
+from stack import keys
 from stack.config import supervisord_conf
 from stack.programs import Program, nats_server, programs
 from stack.settings import StackSettings, read
@@ -72,7 +73,7 @@ def test_the_nats_server_accepts_its_configuration(settings: StackSettings) -> N
 def test_the_nats_server_accepts_a_data_folder_with_an_odd_name(environ: dict[str, str], tmp_path: Path) -> None:
     for name in ("my data", "it's 100%", "12", 'a"b', "ü # ; {}"):
         _accepted(read(environ | {"QS_STACK_DATA_DIR": str(tmp_path / name)}))
-    _accepted(read(environ | {"QS_STACK_DATA_DIR": "12"}))
+    _accepted(read(environ | {"QS_STACK_DATA_DIR": "12", "QS_STACK_NATS_KEYS": str(tmp_path / "keys")}))
 
 
 def test_every_server_of_a_cluster_accepts_its_configuration(environ: dict[str, str], settings: StackSettings) -> None:
@@ -80,7 +81,8 @@ def test_every_server_of_a_cluster_accepts_its_configuration(environ: dict[str, 
 
 
 def test_the_nats_server_refuses_to_start_without_its_variables(settings: StackSettings) -> None:
-    """Nothing in the file is a default: a stack never lands on another one's ports or data by omission."""
+    """Nothing in the files is a default: a stack never lands on another one's ports or data by omission."""
+    keys.make(settings)
     bare = {name: value for name, value in os.environ.items() if not name.startswith("QS_")}
     for name in ("server.conf", "cluster.conf"):
         config = settings.folder / "nats" / name
@@ -90,6 +92,7 @@ def test_the_nats_server_refuses_to_start_without_its_variables(settings: StackS
 
 
 def _accepted(settings: StackSettings) -> None:
+    keys.make(settings)
     servers = [program for program in programs(settings) if program.name.startswith("nats")]
     assert servers
     for server in servers:

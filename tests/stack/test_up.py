@@ -14,6 +14,7 @@ import nats
 import pytest
 
 from chaos.disk import Disk, NoDisk
+from jet.grants import inbox
 from stack.control import Control
 from stack.lock import is_up
 from stack.settings import StackSettings
@@ -173,7 +174,8 @@ async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
     try:
         up = await start(environ)
         await up.says("everything is ready")
-        client = await nats.connect(settings.stack.url)
+        seed = settings.stack.nats_seed("ledger")
+        client = await nats.connect(settings.stack.url, nkeys_seed=str(seed), inbox_prefix=inbox("ledger"))
         publish = functools.partial(client.jetstream().publish, "positions.AAPL", b"x" * 100_000)
         await publish()
         disk.fill()
@@ -185,7 +187,7 @@ async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
         await up.says("the disk has room again: it is restarted")
         await up.says("(?s)room again.*nats +(restarted and )?ready again")
         await client.close()
-        client = await nats.connect(settings.stack.url)
+        client = await nats.connect(settings.stack.url, nkeys_seed=str(seed), inbox_prefix=inbox("ledger"))
         await client.jetstream().publish("positions.AAPL", b"x")
         await client.close()
         up.process.terminate()

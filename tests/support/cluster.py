@@ -9,6 +9,8 @@ import msgspec
 
 from jet import api
 from jet.connection import Connection
+from jet.grants import Grant
+from stack import keys
 from stack.programs import Program, programs
 from stack.settings import read
 from support.broker import free_port
@@ -25,7 +27,8 @@ class _Info(msgspec.Struct):
 class NatsCluster:
     """Three servers of our own: start, kill, pause, resume. What they store survives restarts.
 
-    `url` names all three; `settings` are those of the stack that they are of.
+    `url` names all three, `seed` is the key of a user to whom everything is permitted; `settings` are those of the
+    stack that they are of.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +42,9 @@ class NatsCluster:
                 "QS_STACK_NATS_CLUSTER_PORT": str(free_port(1, 2)),
             }
         )
+        keys.make(settings, [Grant("test", (">",), (">",))])
         self.settings = settings
+        self.seed = settings.stack.nats_seed("test")
         self.url = settings.stack.url
         self._programs: dict[str, Program] = {
             program.name: program for program in programs(settings) if program.name.startswith("nats-")

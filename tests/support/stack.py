@@ -98,6 +98,10 @@ class Stack:
         """The process id that `status` tells of one."""
         return self.pids()[name]
 
+    def connection(self, user: str = "observer") -> Connection:
+        """A connection to its broker, to be entered, as one of the broker's users."""
+        return Connection(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user))
+
     def url(self, service: str, path: str = "") -> str:
         """Where a service listens."""
         return f"http://127.0.0.1:{self.ports[service]}{path}"
@@ -197,7 +201,7 @@ async def logged_fills(stack: Stack, symbol: str) -> list[RecordedFill]:
     shard = subjects.shard_of(symbol, 4)
     fills: list[RecordedFill] = []
     sequence = 0
-    async with Connection(stack.nats_url, "test", Health("test")) as connection:
+    async with stack.connection() as connection:
         while True:
             query = {"seq": sequence + 1, "next_by_subj": subjects.fills(shard, symbol)}
             message = await api.get_message(connection, subjects.market_stream(shard), query)

@@ -12,8 +12,6 @@ import httpx
 import pytest
 
 from jet import api
-from jet.connection import Connection
-from runtime.health import Health
 from support.cluster import leader_of
 from support.stack import Desk, Stack, logged_fills
 from support.waiting import eventually
@@ -90,7 +88,7 @@ async def settled(desk: Desk) -> list[Any]:
 
 async def test_everything_is_held_three_times(desk: Desk) -> None:
     assert set(SERVERS) <= set(desk.stack.pids())
-    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+    async with desk.stack.connection() as connection:
         buckets = [subjects.bucket_stream(bucket) for bucket in (subjects.QUOTES_BUCKET, subjects.RESERVATIONS_BUCKET)]
         for stream in (subjects.market_stream(0), subjects.POSITIONS_STREAM, *buckets):
             assert (await api.stream_info(connection, stream)).replicated
@@ -100,7 +98,7 @@ async def test_everything_is_held_three_times(desk: Desk) -> None:
 async def test_a_killed_server_is_done_without(desk: Desk) -> None:
     """It leads the market log of a symbol, and comes back by itself."""
     stream = subjects.market_stream(subjects.shard_of("AAA", 4))
-    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+    async with desk.stack.connection() as connection:
         leader = await leader_of(connection, stream)
     os.kill(desk.stack.pid_of(leader), signal.SIGKILL)
     await trades(desk)

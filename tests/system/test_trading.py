@@ -6,9 +6,7 @@ import msgspec
 import pytest
 
 from jet import api
-from jet.connection import Connection
 from runtime.clock import utc_now
-from runtime.health import Health
 from support.stack import Desk, logged_fills
 from support.waiting import eventually
 from wire import subjects
@@ -34,7 +32,7 @@ async def test_a_committed_position_is_published(desk: Desk) -> None:
     await desk.quoted("S01")
     result = await desk.order("published-1", "S01", "buy", 2)
 
-    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+    async with desk.stack.connection() as connection:
 
         async def published() -> PositionUpdate | None:
             query = {"last_by_subj": subjects.position("S01")}
@@ -179,7 +177,7 @@ async def test_a_quote_larger_than_its_reservation_is_refused(desk: Desk) -> Non
 async def test_the_buckets_empty_themselves_when_nobody_quotes(desk: Desk) -> None:
     await desk.quoted("S00")
 
-    async with Connection(desk.stack.nats_url, "test", Health("test")) as connection:
+    async with desk.stack.connection() as connection:
 
         async def live_keys() -> int:
             live = 0
