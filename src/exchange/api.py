@@ -7,6 +7,7 @@ from litestar.types import ControllerRouterHandler
 from exchange.service import Exchange
 from runtime.app import check_path, problems
 from runtime.direct import Direct
+from runtime.roles import READ, Role, only
 from wire.errors import Refusal
 from wire.messages import Order, OrderResult, Quote, QuoteRequest, Symbol
 
@@ -15,6 +16,7 @@ _WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
 _NO_QUOTE = (Refusal.UNKNOWN_SYMBOL, Refusal.NEVER_QUOTED, Refusal.QUOTE_EXPIRED, Refusal.QUOTE_WITHDRAWN)
 _NOT_NOW = (
     Refusal.STALE_QUOTE,
+    Refusal.POSITION_UNKNOWN,
     Refusal.QUOTE_ID_REUSED,
     Refusal.RESERVATION_NOT_ACTIVE,
     Refusal.MORE_THAN_RESERVED,
@@ -22,11 +24,12 @@ _NOT_NOW = (
 
 
 _ORDERS = "/orders"
+_TRADING = frozenset({Role.TRADER})
 
 
 def direct(exchange: Exchange) -> Direct[Order]:
     """The busiest route, to be answered ahead of the app."""
-    return Direct(_ORDERS, Order, exchange.order)
+    return Direct(_ORDERS, Order, exchange.order, _TRADING)
 
 
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
@@ -39,6 +42,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         description="Immediate-or-cancel against the symbol's active quote. The same order id gets the same answer.",
         tags=["orders"],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.ORDER_ID_REUSED, *_WRITES),
+        opt=only(*_TRADING),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
         return await exchange.order(data)
@@ -50,6 +54,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         "is active and covers it. The same quote again gets the same answer.",
         tags=["quotes"],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, *_NOT_NOW, *_WRITES),
+        opt=only(Role.MAKER),
     )
     async def put_quote(symbol: FromPath[str], data: JSONBody[QuoteRequest]) -> Quote:
         return await exchange.put_quote(check_path(symbol, Symbol, "symbol"), data)
@@ -59,11 +64,18 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         summary="A symbol's active quote",
         tags=["quotes"],
         responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, Refusal.UNAVAILABLE),
+        opt=only(*READ, Role.TRADER),
     )
     async def get_quote(symbol: FromPath[str]) -> Quote:
         return exchange.quote(check_path(symbol, Symbol, "symbol"))
 
-    @get("/quotes", summary="Every active quote", tags=["quotes"], responses=problems(Refusal.UNAVAILABLE))
+    @get(
+        "/quotes",
+        summary="Every active quote",
+        tags=["quotes"],
+        responses=problems(Refusal.UNAVAILABLE),
+        opt=only(*READ, Role.TRADER),
+    )
     async def get_quotes() -> list[Quote]:
         return exchange.quotes()
 
@@ -74,6 +86,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         description="Answers the quote as it was.",
         tags=["quotes"],
         responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, *_WRITES),
+        opt=only(Role.MAKER, Role.OPERATOR),
     )
     async def delete_quote(symbol: FromPath[str]) -> Quote:
         return await exchange.withdraw(check_path(symbol, Symbol, "symbol"))

@@ -184,6 +184,21 @@ def standing_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
     )
 
 
+def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
+    """Check that a quote's position can be known: its version is the number of a fill, and that one has happened.
+
+    Raises:
+        Refused: POSITION_UNKNOWN. Active, such a quote would stand in the way of every true one for long.
+    """
+    if request.position_version > market.fill_number:
+        raise Refused(
+            Refusal.POSITION_UNKNOWN,
+            f"the quote is from position version {request.position_version}, and {market.symbol} has "
+            f"{market.fill_number} fills",
+            field="position_version",
+        )
+
+
 def _same(request: QuoteRequest, event: QuoteActivated) -> bool:
     return all(getattr(request, name) == getattr(event, name) for name in request.__struct_fields__)
 

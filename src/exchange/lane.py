@@ -107,6 +107,7 @@ class Lane:
             Refused: it makes no sense, or too much is waiting already.
         """
         book.check_order(order, self._instrument)
+        self._line.check_pressure()
         return cast("asyncio.Future[OrderResult]", self._line.submit(order))
 
     async def put_quote(self, request: QuoteRequest) -> Quote:
@@ -185,6 +186,17 @@ class Lane:
         await self._caught_up(head)
         return True
 
+    async def _moved_on(self) -> bool:
+        """Whether the fold was behind the log, and has caught up now: a refusal is the truth only on the log's head.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker is away.
+        """
+        head = self.market.head
+        if not await self._current():
+            raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
+        return self.market.head != head
+
     async def _append(self, subject: str, payload: bytes, msg_id: str) -> int | None:
         """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it."""
         started = time.perf_counter()
@@ -239,6 +251,7 @@ class Lane:
 
     def _take_orders(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
+        self._line.note_wait()
         while len(self._line) and len(taken) < MAX_BATCH and isinstance(self._line.peek(), Order):
             taken.append(self._line.take())
         return taken
@@ -267,16 +280,15 @@ class Lane:
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
-                # A rejection is the truth only on the log's head: the order may have executed elsewhere.
+                # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
                 turn.end()
-                head = self.market.head
-                if not await self._current():
-                    unavailable = Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
+                try:
+                    if await self._moved_on():
+                        continue
+                except Refused as unavailable:
                     for waiting in batch:
                         self._line.refuse(waiting, unavailable)
                     return
-                if self.market.head != head:
-                    continue
             metrics.count(decided.answers)
             for waiting, answer in zip(batch, decided.answers, strict=True):
                 if isinstance(answer, Refused):
@@ -292,6 +304,12 @@ class Lane:
                 if standing is not None:
                     return standing
                 waiting.check_wanted()
+                try:
+                    book.check_position(self.market, put.request)
+                except Refused:
+                    if await self._moved_on():
+                        continue
+                    raise
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
                 if await self._append_event(waiting, event):
                     break
@@ -318,11 +336,7 @@ class Lane:
             try:
                 event = book.withdraw(self.market, wanted.quote_id, now)
             except Refused:
-                # As with rejected orders: "there is none" is the truth only on the log's head.
-                head = self.market.head
-                if not await self._current():
-                    raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done") from None
-                if self.market.head != head:
+                if await self._moved_on():
                     continue
                 raise
             quote = book.active_quote(self.market, now)

@@ -97,7 +97,7 @@ def _positions(shape: Shape) -> dict[str, Any]:
         description="Committed position updates: a projection of the ledger",
         discard="old",
         max_msgs_per_subject=1000,
-        max_bytes=268_435_456,
+        max_bytes=1_073_741_824,
     )
 
 

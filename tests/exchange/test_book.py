@@ -179,6 +179,15 @@ def test_a_newer_version_or_attempt_may_replace(version: int, attempt: int) -> N
     assert book.standing_quote(market, quote_request(position_version=version, attempt=attempt)) is None
 
 
+def test_a_position_version_is_the_number_of_a_fill_that_has_happened() -> None:
+    market = quoted_market()
+    with pytest.raises(Refused) as caught:
+        book.check_position(market, quote_request(position_version=1))
+    assert caught.value.refusal is Refusal.POSITION_UNKNOWN
+    market.apply_fills(2, [recorded_fill(quantity=1, remaining_ask_quantity=9)])
+    book.check_position(market, quote_request(position_version=1))
+
+
 def test_staleness_outlives_the_quote() -> None:
     with pytest.raises(Refused) as caught:
         book.standing_quote(withdrawn_market(), quote_request())

@@ -122,12 +122,45 @@ async def test_the_same_quote_again_gets_the_same_answer(exchange: Exchange) -> 
 async def test_a_stale_quote_is_refused_before_its_reservation_is_touched(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    await quoted(exchange, position_version=5)
+    await quoted(exchange)
+    await exchange.order(order())
+    await quoted(exchange, position_version=1)
     asked = len(exposure.activated)
     with pytest.raises(Refused) as caught:
-        await exchange.put_quote("AAA", quote_request(position_version=4))
+        await exchange.put_quote("AAA", quote_request(attempt=7))
     assert caught.value.refusal is Refusal.STALE_QUOTE
     assert len(exposure.activated) == asked
+
+
+async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_given_back(
+    exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    await quoted(exchange)
+    await exchange.order(order())
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(position_version=2))
+    assert (caught.value.refusal, caught.value.field) == (Refusal.POSITION_UNKNOWN, "position_version")
+    await eventually(lambda: exposure.given_back)
+    assert exchange.quote("AAA").position_version == 0
+    assert (await quoted(exchange, position_version=1)).position_version == 1
+
+
+async def test_a_quote_is_not_refused_for_a_fill_that_only_another_exchange_has_seen(
+    exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exchange that is asked looks at the log before it says that there is no such position."""
+    await quoted(exchange)
+    behind = await start_exchange()
+    held: list[tuple[Message, dict[str, bool]]] = []
+    fold = behind._fold
+    monkeypatch.setattr(behind, "_fold", lambda message, **more: held.append((message, more)))
+    await exchange.order(order())
+    quote = asyncio.create_task(behind.put_quote("AAA", quote_request(position_version=1)))
+    await eventually(lambda: held and exposure.activated[-1].position_version == 1)
+    monkeypatch.setattr(behind, "_fold", fold)
+    for message, more in held:
+        fold(message, **more)
+    assert (await quote).position_version == 1
 
 
 async def test_a_quote_without_an_active_reservation_is_refused(exchange: Exchange, exposure: ExposureStandIn) -> None:
@@ -147,7 +180,7 @@ async def test_an_activation_overtaken_by_a_newer_quote_is_given_back(
     overtaken = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
     await eventually(lambda: exposure.activated[-1].attempt == 2)
     held, exposure.hold = exposure.hold, None
-    await quoted(exchange, position_version=1)
+    await quoted(exchange, attempt=3)
     held.set()
     with pytest.raises(Refused) as caught:
         await overtaken
@@ -170,11 +203,11 @@ async def test_a_restarted_exchange_goes_on_where_the_log_ends(
 
 
 async def test_a_restarted_exchange_refuses_a_stale_quote(exchange: Exchange, start_exchange: StartExchange) -> None:
-    await quoted(exchange, position_version=3)
+    await quoted(exchange, attempt=3)
     await exchange.withdraw("AAA")
     restarted = await start_exchange()
     with pytest.raises(Refused) as caught:
-        await restarted.put_quote("AAA", quote_request(position_version=2))
+        await restarted.put_quote("AAA", quote_request(attempt=2))
     assert caught.value.refusal is Refusal.STALE_QUOTE
 
 
