@@ -2,25 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from bench.figures import Figure, Row
 from bench.report import cells, number
+from loadgen import svg
 
-WIDTH = 860
 LEFT = 330
 LINE = 24
 REACH = 8.0
 """The scale of the overview ends where a figure is this many times better or worse than its target."""
 
-_COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "told": "#555555"}
-_CURVES = ("#1f5fa8", "#888888")
+_COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "told": "#777777"}
 
 
 def page(rows: Sequence[Row]) -> dict[str, str]:
     """The files of the page, by name."""
     files = {"overview.svg": overview(rows)}
-    files |= {f"{row.name}.svg": latencies(row) for row in rows if _points(row)}
+    files |= {f"{row.name}.svg": svg.shares(_points(row)) for row in rows if _points(row)}
     return {"README.md": document(rows), **files}
 
 
@@ -88,15 +86,16 @@ def overview(rows: Sequence[Row]) -> str:
     """How far each figure is beyond its target, or short of it; a point for each repeat, on a logarithmic scale."""
     figures = [(row, figure) for row in rows for figure in row.figures if figure.target is not None]
     height = LINE * len(figures) + 60
-    parts = [_text_at(_x(mark), 18, _mark(mark), "middle") for mark in (1 / REACH, 0.5, 1, 2, REACH)]
+    parts = [svg.text_at(_x(mark), 18, _mark(mark), "middle") for mark in (1 / REACH, 0.5, 1, 2, REACH)]
     bottom = height - 26
-    for mark in (1 / REACH, 0.5, 1, 2, REACH):
-        x, color = _x(mark), "#333" if mark == 1 else "#ccc"
-        parts.append(f'<line x1="{x:.1f}" y1="26" x2="{x:.1f}" y2="{bottom}" stroke="{color}"/>')
+    parts += [
+        svg.line(_x(mark), 26, _x(mark), bottom, "mark" if mark == 1 else "grid")
+        for mark in (1 / REACH, 0.5, 1, 2, REACH)
+    ]
     for line, (row, figure) in enumerate(figures):
         y = 26 + LINE * line + LINE / 2
         color = _COLORS[figure.verdict]
-        parts.append(_text_at(LEFT - 14, y + 4, f"{row.name}  {figure.name}", "end"))
+        parts.append(svg.text_at(LEFT - 14, y + 4, f"{row.name}  {figure.name}", "end"))
         low, high = (_x(bound) for bound in (min(_standing(figure)), max(_standing(figure))))
         parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{color}" stroke-width="2"/>')
         parts += [
@@ -104,8 +103,8 @@ def overview(rows: Sequence[Row]) -> str:
             for value in _standing(figure)
         ]
         parts.append(f'<circle cx="{_x(_middle(figure)):.1f}" cy="{y}" r="6" fill="{color}"/>')
-    parts.append(_text_at(_x(1), height - 8, "right of the line: the target is reached", "middle"))
-    return _svg(height, parts)
+    parts.append(svg.text_at(_x(1), height - 8, "right of the line: the target is reached", "middle"))
+    return svg.svg(height, parts)
 
 
 def _standing(figure: Figure) -> list[float]:
@@ -126,7 +125,7 @@ def _of_target(figure: Figure, value: float) -> float:
 def _x(multiple: float) -> float:
     bounded = min(max(multiple, 1 / REACH), REACH)
     share = (math.log(bounded) + math.log(REACH)) / (2 * math.log(REACH))
-    return LEFT + share * (WIDTH - LEFT - 30)
+    return LEFT + share * (svg.WIDTH - LEFT - 30)
 
 
 def _mark(multiple: float) -> str:
@@ -138,49 +137,3 @@ def _mark(multiple: float) -> str:
 
 def _points(row: Row) -> dict[str, list[float]]:
     return {name: points for figure in row.figures for name, points in figure.points.items() if points}
-
-
-def latencies(row: Row) -> str:
-    """Which share of all took at most how long, on a logarithmic scale of milliseconds."""
-    curves = _points(row)
-    lowest = 10 ** math.floor(math.log10(max(min(min(points) for points in curves.values()), 0.01)))
-    highest = 10 ** math.ceil(math.log10(max(max(points) for points in curves.values())))
-    height, bottom, top = 300, 260, 20
-
-    def x(value: float) -> float:
-        share = math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
-        return 50 + share * (WIDTH - 220)
-
-    parts = []
-    mark = lowest
-    while mark <= highest * 1.01:
-        parts.append(f'<line x1="{x(mark):.1f}" y1="{top}" x2="{x(mark):.1f}" y2="{bottom}" stroke="#ccc"/>')
-        parts.append(_text_at(x(mark), bottom + 18, f"{mark:g} ms", "middle"))
-        mark *= 10
-    for share in (0.0, 0.5, 0.9, 1.0):
-        y = bottom - share * (bottom - top)
-        parts.append(f'<line x1="50" y1="{y}" x2="{WIDTH - 170}" y2="{y}" stroke="#ccc"/>')
-        parts.append(_text_at(44, y + 4, f"{share:.0%}", "end"))
-    for order, (name, points) in enumerate(curves.items()):
-        color = _CURVES[order % len(_CURVES)]
-        path = " ".join(
-            f"{x(value):.1f},{bottom - (place + 1) / len(points) * (bottom - top):.1f}"
-            for place, value in enumerate(points)
-        )
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(f'<rect x="{WIDTH - 160}" y="{top + 22 * order}" width="12" height="12" fill="{color}"/>')
-        parts.append(_text_at(WIDTH - 142, top + 11 + 22 * order, name, "start"))
-    return _svg(height, parts)
-
-
-def _text_at(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(height: float, parts: Sequence[str]) -> str:
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        f'font-family="system-ui, sans-serif" font-size="13" fill="#222">\n'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>\n{body}\n</svg>\n'
-    )

@@ -7,6 +7,6 @@ The load is open loop: orders arrive on a seeded Poisson schedule whatever the a
 time the order was *meant* to be sent, so that a stalled exchange cannot hide behind orders that were never sent.
 
 An order's way: `flow` draws it, `pacing` says when it is due, `service` hands it to a free sender, `client` posts it
-until its outcome is known, `answers` says what that is, `tally` counts, `report` sums up. `flow`, `pacing`, `answers`
-and `tally` are pure.
+until its outcome is known, `answers` says what that is, `tally` counts, in all and by second in `timeline`, `report`
+sums up, and `page` draws it. `flow`, `pacing`, `answers`, `tally`, `timeline`, `page` and `svg` are pure.
 """

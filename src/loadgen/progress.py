@@ -69,16 +69,19 @@ class Progress:
         """The live display."""
         plan, tally = self._plan, self._tally
         elapsed = time.monotonic() - tally.started
-        rate, _ = self._since_last()
-        p50, p99 = tally.latency.milliseconds([50, 99])
+        rate, outcomes = self._since_last()
+        p50, p90, p99, p99_9 = tally.latency.milliseconds([50, 90, 99, 99.9])
+        (lag,) = tally.lag.milliseconds([99])
         rows = Table.grid(padding=(0, 2))
         rows.add_row("run", f"{plan.run_id} to {plan.url}, seed {plan.seed}; Ctrl-C ends it")
         rows.add_row("elapsed", f"{elapsed:,.0f} s" + (f" of {plan.duration:,.0f} s" if plan.duration else ""))
         rows.add_row("sent", f"{tally.sent:,} orders, {rate:,.0f}/s of {plan.rate:,.0f}/s; {tally.retries:,} retries")
         rows.add_row("held", f"{tally.in_flight:,} in flight, {tally.waiting:,} waiting for a connection")
-        rows.add_row("latency", f"p50 {p50:,.2f} ms, p99 {p99:,.2f} ms")
+        rows.add_row("latency", f"p50 {p50:,.2f} ms, p90 {p90:,.2f}, p99 {p99:,.2f}, p99.9 {p99_9:,.2f}")
+        rows.add_row("", f"max {tally.latency.longest:,.2f} ms, from the intended send time")
+        rows.add_row("lag", f"p99 {lag:,.2f} ms, max {tally.lag.longest:,.2f}: how late the generator is itself")
         for name, count in sorted(tally.outcomes.items()):
-            rows.add_row("", f"{count:,} {name}")
+            rows.add_row("", f"{count:,} {name}, {outcomes.get(name, 0):,} just now")
         trouble = self._exchange.trouble
         rows.add_row("exchange", Text(trouble, style="red") if trouble else Text("fine", style="green"))
         return rows

@@ -1,5 +1,7 @@
 """What a run comes to: the figures, the verdict on whether they can be trusted, and both as a table."""
 
+from typing import Any
+
 import msgspec
 from rich import box
 from rich.console import Group, RenderableType
@@ -8,6 +10,7 @@ from rich.text import Text
 
 from loadgen.plan import Plan
 from loadgen.tally import Durations, Tally
+from loadgen.timeline import Interval
 
 LATE = 5.0
 """Milliseconds at p99 from which the generator, not the exchange, is what the latencies tell of."""
@@ -59,6 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         schedule_lag_ms: how late the generator came round to orders that were due.
         connection_wait_ms: how long orders then waited for one of the connections.
         verdict: whether the latencies tell of the exchange.
+        latency_shares_ms: the latencies below which 1 %, 2 %, and so on to 100 % of answered orders lie.
+        timeline: how it went, by second; of a long run, by several seconds.
     """
 
     run_id: str
@@ -78,6 +83,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     schedule_lag_ms: Delay
     connection_wait_ms: Delay
     verdict: Verdict
+    latency_shares_ms: list[float]
+    timeline: list[Interval]
 
 
 def summarize(plan: Plan, tally: Tally, now: float) -> Report:
@@ -103,6 +110,8 @@ def summarize(plan: Plan, tally: Tally, now: float) -> Report:
         schedule_lag_ms=lag,
         connection_wait_ms=wait,
         verdict=judge(plan, lag, wait, tally.not_sent),
+        latency_shares_ms=tally.latency.milliseconds(range(1, 101)) if tally.latency.count else [],
+        timeline=tally.timeline.intervals(),
     )
 
 
@@ -126,13 +135,19 @@ def judge(plan: Plan, lag: Delay, wait: Delay, not_sent: int) -> Verdict:
     return Verdict(valid=not reasons, reasons=reasons)
 
 
+def figures(report: Report) -> dict[str, Any]:
+    """The report without what is only of use in a plot."""
+    told: dict[str, Any] = msgspec.to_builtins(report)
+    return {name: value for name, value in told.items() if name not in ("latency_shares_ms", "timeline")}
+
+
 def table(report: Report) -> RenderableType:
     """The report for a person."""
     rows = Table(box=box.SIMPLE, show_header=False, title=f"Run {report.run_id}", title_justify="left")
     rows.add_column(style="bold")
     rows.add_column(justify="right")
     rows.add_column()
-    rows.add_row("exchange", "", report.url)
+    rows.add_row("exchange", "", report.url.replace(",", "\n"))
     rows.add_row("seed", str(report.seed), "")
     rows.add_row("duration", f"{report.duration_s:.1f}", "s")
     rows.add_row("rate", f"{report.achieved_rate:,.1f}", f"orders/s, of {report.rate:,.1f} asked for")

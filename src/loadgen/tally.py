@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hdrh.histogram import HdrHistogram
 
 from loadgen.answers import UNANSWERED, Outcome
+from loadgen.timeline import Timeline
 
 _LONGEST = 600_000_000  # microseconds; longer durations count as this
 _SIGNIFICANT_DIGITS = 3
@@ -57,6 +58,7 @@ class Tally:
         latency: from when an order was meant to be sent to its answer, of answered orders.
         lag: from when an order was meant to be sent to when the generator came round to it.
         wait: from then to when a connection was free for it.
+        timeline: sent, outcomes and latency by second.
     """
 
     def __init__(self, started: float) -> None:
@@ -72,6 +74,7 @@ class Tally:
         self.latency = Durations()
         self.lag = Durations()
         self.wait = Durations()
+        self.timeline = Timeline()
 
     def order_due(self, intended: float, now: float) -> None:
         """An order came due."""
@@ -83,6 +86,7 @@ class Tally:
         self.sent += 1
         self.last_sent = now
         self.wait.record(now - due)
+        self.timeline.sent(now - self.started)
 
     def order_not_sent(self) -> None:
         """An order will never be sent."""
@@ -94,8 +98,10 @@ class Tally:
         self.outcomes[outcome.name] += 1
         self.retries += outcome.attempts - 1
         self.filled_lots += outcome.filled
-        if outcome.name not in UNANSWERED:
+        answered = outcome.name not in UNANSWERED
+        if answered:
             self.latency.record(now - intended)
+        self.timeline.ended(now - self.started, outcome.name, now - intended if answered else None)
 
     @property
     def waiting(self) -> int:

@@ -61,5 +61,5 @@ def test_what_is_right_of_the_line_has_reached_its_target(measured: float, at_mo
     figure = Figure(name="a", unit="s", measured=[measured], target=1.0, at_most=at_most)
     drawn = plots.overview([Row(name="P1", title="", reference="", figures=[figure])])
     circle = re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="6"', drawn)
-    line = re.findall(r'<line x1="([\d.]+)" .* stroke="#333"', drawn)
+    line = re.findall(r'<line class="mark" x1="([\d.]+)"', drawn)
     assert (float(circle[0]) > float(line[0])) is reached

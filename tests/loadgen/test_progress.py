@@ -55,8 +55,9 @@ def test_the_display_tells_counts_latency_and_trouble(watched: tuple[Progress, T
     end(tally, "filled")
     exchange.trouble = "Cannot connect [Connect call failed]"
     text = drawn(watcher)
-    assert "1 filled" in text
-    assert "p99 5.00 ms" in text
+    assert "1 filled, 1 just now" in text
+    assert "p99 5.00, p99.9 5.00" in text
+    assert "how late the generator is itself" in text
     assert "10 s of 60 s" in text
     assert "Cannot connect [Connect call failed]" in text
 

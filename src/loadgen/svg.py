@@ -1,0 +1,173 @@
+"""Plots as SVG: they stand alone, ask for nothing, and follow the reader's light or dark scheme. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH = 860
+COLORS = ("#2a78c2", "#8a8a8a", "#d98e04", "#0f9d72", "#c0569b", "#d1495b", "#7a6fd0", "#9a9a2b")
+
+_HEIGHT = 285
+_TOP, _BOTTOM = 20, 260
+_LEFT, _RIGHT = 66, WIDTH - 230
+"""Where curves are drawn; their names are to the right."""
+
+_STYLE = (
+    "text{fill:#222}.back{fill:#fff}.grid{stroke:#ddd}.mark{stroke:#333}.over{fill:transparent}"
+    "@media (prefers-color-scheme:dark){text{fill:#ddd}.back{fill:#15181c}.grid{stroke:#3a3f46}.mark{stroke:#ccc}}"
+)
+
+
+def svg(height: float, parts: Sequence[str]) -> str:
+    """A plot of so many pixels, `WIDTH` wide."""
+    body = "\n".join(parts)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'font-family="system-ui, sans-serif" font-size="13">\n<style>{_STYLE}</style>\n'
+        f'<rect class="back" width="100%" height="100%"/>\n{body}\n</svg>\n'
+    )
+
+
+def text_at(x: float, y: float, text: str, anchor: str) -> str:
+    """Some text; `anchor` is `start`, `middle` or `end`."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def line(x1: float, y1: float, x2: float, y2: float, kind: str = "grid") -> str:
+    """A line of the grid, or one that marks something (`mark`)."""
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def shares(curves: Mapping[str, Sequence[float]]) -> str:
+    """Which share of all took at most how long, on a logarithmic scale of milliseconds.
+
+    Each curve is its values in ascending order, each standing for the same share of all.
+    """
+    lowest, highest = _decades([value for points in curves.values() for value in points])
+
+    def x(value: float) -> float:
+        share = math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
+        return _LEFT + share * (_RIGHT - _LEFT)
+
+    parts = []
+    for mark in _powers(lowest, highest):
+        parts += [line(x(mark), _TOP, x(mark), _BOTTOM), text_at(x(mark), _BOTTOM + 18, _duration(mark), "middle")]
+    for share in (0.0, 0.5, 0.9, 1.0):
+        y = _BOTTOM - share * (_BOTTOM - _TOP)
+        parts += [line(_LEFT, y, _RIGHT, y), text_at(_LEFT - 6, y + 4, f"{share:.0%}", "end")]
+    for order, points in enumerate(curves.values()):
+        places = [
+            (x(value), _BOTTOM - (place + 1) / len(points) * (_BOTTOM - _TOP)) for place, value in enumerate(points)
+        ]
+        parts.append(_path(places, COLORS[order % len(COLORS)]))
+    return svg(_HEIGHT, [*parts, *_legend(list(curves))])
+
+
+def latencies_over_time(seconds: Sequence[float], curves: Mapping[str, Sequence[float | None]], end: float) -> str:
+    """Milliseconds by second, on a logarithmic scale. A curve has a value for each of `seconds`; None leaves a gap."""
+    lowest, highest = _decades([value for points in curves.values() for value in points if value is not None])
+
+    def y(value: float) -> float:
+        share = math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
+        return _BOTTOM - share * (_BOTTOM - _TOP)
+
+    parts = []
+    for mark in _powers(lowest, highest):
+        parts += [line(_LEFT, y(mark), _RIGHT, y(mark)), text_at(_LEFT - 6, y(mark) + 4, _duration(mark), "end")]
+    for order, points in enumerate(curves.values()):
+        run: list[tuple[float, float]] = []
+        for second, value in zip(seconds, points, strict=True):
+            if value is None:
+                parts.append(_path(run, COLORS[order % len(COLORS)]))
+                run = []
+            else:
+                run.append((_second(second, end), y(value)))
+        parts.append(_path(run, COLORS[order % len(COLORS)]))
+    return svg(_HEIGHT, [*_seconds(end), *parts, *_legend(list(curves))])
+
+
+def rates_over_time(
+    bounds: Sequence[tuple[float, float]], layers: Mapping[str, Sequence[float]], told: Sequence[str]
+) -> str:
+    """Layers of bars, one on the other: something a second, of every interval.
+
+    Args:
+        bounds: where each interval begins and ends, in seconds.
+        layers: a value for each interval; the first layer lies at the bottom.
+        told: what a pointer over each interval is told.
+    """
+    end = bounds[-1][1]
+    highest = _round_up(max((sum(values) for values in zip(*layers.values(), strict=True)), default=0.0))
+    scale = (_BOTTOM - _TOP) / highest
+    parts = []
+    for quarter in range(5):
+        y = _BOTTOM - quarter / 4 * (_BOTTOM - _TOP)
+        parts += [line(_LEFT, y, _RIGHT, y), text_at(_LEFT - 6, y + 4, f"{highest * quarter / 4:,g}", "end")]
+    bottoms = [float(_BOTTOM)] * len(bounds)
+    for order, values in enumerate(layers.values()):
+        for place, ((begins, ends), value) in enumerate(zip(bounds, values, strict=True)):
+            x, height = _second(begins, end), value * scale
+            bottoms[place] -= height
+            if height > 0:
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{bottoms[place]:.1f}" width="{_second(ends, end) - x:.1f}" '
+                    f'height="{height:.1f}" fill="{COLORS[order % len(COLORS)]}"/>'
+                )
+    for (begins, ends), words in zip(bounds, told, strict=True):
+        x = _second(begins, end)
+        parts.append(
+            f'<rect class="over" x="{x:.1f}" y="{_TOP}" width="{_second(ends, end) - x:.1f}" '
+            f'height="{_BOTTOM - _TOP}"><title>{escape(words)}</title></rect>'
+        )
+    return svg(_HEIGHT, [*_seconds(end), *parts, *_legend(list(layers))])
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """Powers of ten around all values."""
+    lowest = 10 ** math.floor(math.log10(max(min(values, default=1.0), 0.01)))
+    highest = 10 ** math.ceil(math.log10(max(max(values, default=10.0), 0.01)))
+    return lowest, max(highest, 10 * lowest)
+
+
+def _powers(lowest: float, highest: float) -> list[float]:
+    return [lowest * 10**power for power in range(round(math.log10(highest / lowest)) + 1)]
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds:g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:g} s"
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4, 5 and 10 times a power of ten."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 5, 10, 20) if step * power >= value)
+
+
+def _second(second: float, end: float) -> float:
+    return _LEFT + second / end * (_RIGHT - _LEFT)
+
+
+def _seconds(end: float) -> list[str]:
+    """The axis of time."""
+    step = _round_up(end / 8)
+    marks = [step * number for number in range(int(end / step) + 1)]
+    return [text_at(_second(mark, end), _BOTTOM + 18, f"{mark:g} s", "middle") for mark in marks]
+
+
+def _path(places: Sequence[tuple[float, float]], color: str) -> str:
+    if len(places) == 1:
+        (x, y) = places[0]
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{color}"/>'
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>'
+
+
+def _legend(names: Sequence[str]) -> list[str]:
+    parts = []
+    for order, name in enumerate(names):
+        y = _TOP + 22 * order
+        parts.append(f'<rect x="{_RIGHT + 16}" y="{y}" width="12" height="12" fill="{COLORS[order % len(COLORS)]}"/>')
+        parts.append(text_at(_RIGHT + 34, y + 11, name, "start"))
+    return parts
