@@ -198,7 +198,11 @@ class Lane:
         return self.market.head != head
 
     async def _append(self, subject: str, payload: bytes, msg_id: str) -> int | None:
-        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it."""
+        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker does not let us write, and nothing was written.
+        """
         started = time.perf_counter()
         outcome = await journal.append(
             self._connection,
@@ -267,7 +271,13 @@ class Lane:
                 for waiting in batch:
                     waiting.committing = True
                 payload = msgspec.json.encode(decided.fills)
-                sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
+                try:
+                    sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
+                except Refused as refused:
+                    self._recent.lost(decided.fills)
+                    for waiting in batch:
+                        self._line.refuse(waiting, refused)
+                    return
                 if sequence is None:
                     self._recent.lost(decided.fills)
                     for waiting in batch:

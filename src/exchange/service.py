@@ -1,6 +1,12 @@
-"""The exchange's shell: follows the market log into one lane a symbol, and runs the lanes."""
+"""The exchange's shell: follows the market log into one lane a symbol, and runs the lanes.
+
+Fills that skip a number are set aside, as every reader of the log does (`wire.market`), if the log itself skips it. If
+the log has what comes before them, this exchange has missed it: its book is wrong, and the process ends before another
+order is decided on it. Started anew, it folds the log anew, so this cannot come again and again.
+"""
 
 import asyncio
+import contextlib
 import time
 from datetime import timedelta
 
@@ -13,7 +19,7 @@ from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
 from exchange.standstill import EVERY, PASSES, Standstill
 from exchange.turns import Turns
-from jet import rpc
+from jet import api, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
@@ -22,10 +28,14 @@ from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
 from wire.messages import Order, OrderResult, PutQuote, Quote, QuoteEvent, QuoteRequest, RecordedFill, WithdrawQuote
 
 REPLAY_MARGIN = timedelta(seconds=10)
 """How much further back than the id window the log is read at start: covers clock skew to the broker."""
+
+ASK_AGAIN = 0.2
+"""Seconds until the broker is asked again after it did not answer."""
 
 STOP_PATIENCE = 1.0
 """Seconds that commands under way get when the exchange stops."""
@@ -36,6 +46,10 @@ _FILLS = msgspec.json.Decoder(list[RecordedFill])
 _FILL = msgspec.json.Decoder(RecordedFill)
 _UNREAD = msgspec.json.Decoder(list[msgspec.Raw])
 _EVENT: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+
+
+class MissedFills(Exception):  # noqa: N818 # names what happened
+    """The market log holds fills that this exchange has not folded: its book is wrong."""
 
 
 class ExchangeSettings(ServiceSettings, frozen=True, kw_only=True):
@@ -71,6 +85,7 @@ class Exchange:
             for symbol, instrument in market.symbols.items()
         }
         self._replayed: set[int] = set()
+        self._verified: dict[str, int] = {}
         self._stopping = False
         self._standstill = Standstill(time.monotonic)
 
@@ -182,25 +197,42 @@ class Exchange:
         snapshot = Tail(self._connection, stream, filters, LastPerSubject(), name="exchange-snapshot")
         async for batch in snapshot.batches():
             for message in batch:
-                self._fold(message, replayed=False, remember=False)
+                await self._take(message, replayed=False, remember=False)
             if snapshot.current:
                 break
         start = FromTime(self._clock() - self._recent.window - REPLAY_MARGIN)
         tail = Tail(self._connection, stream, filters, start, name="exchange")
         async for batch in tail.batches():
             for message in batch:
-                self._fold(message, replayed=message.sequence <= snapshot.sequence, remember=True)
+                await self._take(message, replayed=message.sequence <= snapshot.sequence, remember=True)
             self._tell(shard, current=tail.current)
 
-    def _fold(self, message: Message, *, replayed: bool, remember: bool) -> None:
-        """Fold a message into its lane; of one that the snapshot has covered (`replayed`), only the order ids."""
+    async def _take(self, message: Message, *, replayed: bool, remember: bool) -> None:
+        """Fold a message into its lane.
+
+        Raises:
+            MissedFills: something before it was not folded.
+        """
+        skipping = self._fold(message, replayed=replayed, remember=remember)
+        if skipping is not None:
+            await self._check_missed_nothing(skipping, message)
+            self._fold(message, replayed=replayed, remember=remember)
+
+    def _fold(self, message: Message, *, replayed: bool, remember: bool) -> SymbolMarket | None:
+        """Fold a message into its lane; of one that the snapshot has covered (`replayed`), only the order ids.
+
+        Fills that skip a number are not folded before it is known that nothing was missed: their market is returned.
+        """
         lane = self._lanes.get(subjects.last_token(message.subject))
         if lane is None or (message.sequence <= lane.market.head and not replayed):
-            return
+            return None
         try:
             if message.subject.startswith("fills."):
                 first = not remember and lane.market.last_fill is None
                 fills = _last(message.data) if first else _FILLS.decode(message.data)
+                verified = self._verified.get(lane.market.symbol, 0)
+                if not replayed and verified < message.sequence and lane.market.skips(fills):
+                    return lane.market
                 if remember:
                     self._recent.add(fills, message.time)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
@@ -211,6 +243,36 @@ class Exchange:
             log.warning("message set aside", subject=message.subject, sequence=message.sequence, error=str(error))
             lane.market.head = max(lane.market.head, message.sequence)
         lane.folded()
+        return None
+
+    async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
+        """Check that the log holds no fills that go on where the book ends, before `beyond`, which does not.
+
+        Until this is known `beyond` is not folded, so nothing can be appended on the book.
+
+        Raises:
+            MissedFills: it does.
+        """
+        stream = subjects.market_stream(subjects.shard_of(market.symbol, self._market.shards))
+        sequence = max(market.filled, self._verified.get(market.symbol, 0))
+        while True:
+            try:
+                query = {"seq": sequence + 1, "next_by_subj": beyond.subject}
+                found = await api.read_message(self._connection, stream, query)
+            except Refused as refused:
+                log.warning("cannot tell whether fills were missed", symbol=market.symbol, reason=refused.detail)
+                await asyncio.sleep(ASK_AGAIN)
+                continue
+            if found is None or found.seq >= beyond.sequence:
+                self._verified[market.symbol] = beyond.sequence
+                return
+            sequence = found.seq
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+                if [fill.number for fill in _FILLS.decode(found.payload)][:1] == [market.fill_number + 1]:
+                    raise MissedFills(
+                        f"{beyond.subject}: the log holds fills from {market.fill_number + 1} on at {found.seq}, and "
+                        f"they were not folded before {beyond.sequence}"
+                    )
 
     def _tell(self, shard: int, *, current: bool) -> None:
         """Keep the health part `market` in step with the shards."""

@@ -93,17 +93,22 @@ class Publisher:
                 return False
         if head.version >= version:
             return True
-        outcome = await journal.append(
-            self._connection,
-            subjects.POSITIONS_STREAM,
-            subjects.position(symbol),
-            msgspec.json.encode(update),
-            msg_id=f"{symbol}-{version}-{head.sequence}",
-            compare=Compare(head.sequence, subjects.position(symbol)),
-            on_unknown=lambda reason: log.warning(
-                "position not published yet", symbol=symbol, version=version, reason=reason
-            ),
-        )
+        try:
+            outcome = await journal.append(
+                self._connection,
+                subjects.POSITIONS_STREAM,
+                subjects.position(symbol),
+                msgspec.json.encode(update),
+                msg_id=f"{symbol}-{version}-{head.sequence}",
+                compare=Compare(head.sequence, subjects.position(symbol)),
+                on_unknown=lambda reason: log.warning(
+                    "position not published yet", symbol=symbol, version=version, reason=reason
+                ),
+            )
+        except Refused as refused:
+            log.warning("position not published", symbol=symbol, version=version, reason=refused.detail)
+            await asyncio.sleep(RETRY_PAUSE)
+            return False
         if not isinstance(outcome, Appended):
             del self._heads[symbol]
             return False

@@ -18,7 +18,7 @@ QuoteStanding = Literal["never", "active", "expired", "withdrawn"]
 
 
 class SymbolMarket(msgspec.Struct):
-    """The fold. `head` is the stream sequence of the last message folded, 0 before any."""
+    """The fold. `head` is the stream sequence of the last message folded, `filled` that of the last fill; 0 before."""
 
     symbol: str
     head: int = 0
@@ -26,6 +26,7 @@ class SymbolMarket(msgspec.Struct):
     remaining_bid: int = 0
     remaining_ask: int = 0
     last_fill: RecordedFill | None = None
+    filled: int = 0
 
     @property
     def fill_number(self) -> int:
@@ -63,9 +64,14 @@ class SymbolMarket(msgspec.Struct):
         if last.number != fills[0].number + len(fills) - 1:
             return False
         self.last_fill = last
+        self.filled = sequence
         self.remaining_bid = last.remaining_bid_quantity
         self.remaining_ask = last.remaining_ask_quantity
         return True
+
+    def skips(self, fills: list[RecordedFill]) -> bool:
+        """Whether fills begin beyond the next number: they are set aside, or else something before them was missed."""
+        return bool(fills and self.last_fill and fills[0].number > self.last_fill.number + 1)
 
     def standing(self, now: datetime) -> QuoteStanding:
         """How the latest quote stands at `now`. An active one may be filled away: nothing remains of it then."""

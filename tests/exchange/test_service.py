@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from exchange import metrics, waiting
-from exchange.service import Exchange
+from exchange.service import Exchange, MissedFills
 from exchange.standstill import STANDSTILL
 from jet import api, journal
 from jet.journal import Compare
@@ -21,6 +21,7 @@ from support.exchange import ExposureStandIn, StartExchange, quoted, running
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
 from wire.messages import OrderResult, RecordedFill
 
 
@@ -282,6 +283,47 @@ async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(
     shard = subjects.shard_of("AAA", broker.market.shards)
     await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), nonsense)
     assert (await exchange.order(order())).status == "filled"
+
+
+async def test_fills_that_skip_a_number_in_the_log_itself_are_set_aside_and_the_book_goes_on(
+    broker: Broker, exchange: Exchange
+) -> None:
+    """As the ledger sets them aside. Two in a row: the second is asked about from the first on."""
+    await quoted(exchange)
+    await exchange.order(order(quantity=1))
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    for number in (1000, 2000):
+        poison = msgspec.json.encode([recorded_fill(number=number)])
+        await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), poison)
+    assert [fill.fill_id for fill in (await exchange.order(order(quantity=1))).fills] == ["AAA-f2"]
+    assert [fill.number for fill in await logged_fills(broker)] == [1, 1000, 2000, 2]
+
+
+async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_and_starts_anew(
+    broker: Broker, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quoted(exchange)
+    await exchange.order(order(quantity=1))
+    wrong = running(broker)
+    fold, missed = wrong.exchange._fold, []
+
+    def forgetful(message: Message, **more: bool) -> SymbolMarket | None:
+        if not missed and b"AAA-f2" in message.data:
+            missed.append(message)
+            return None
+        return fold(message, **more)
+
+    monkeypatch.setattr(wrong.exchange, "_fold", forgetful)
+    async with wrong as behind:
+        await exchange.order(order(quantity=1))
+        await eventually(lambda: missed)
+        await exchange.order(order(quantity=1))
+        with pytest.raises(ExceptionGroup) as ended:
+            await wrong._task
+        assert ended.group_contains(MissedFills, match="holds fills from 2 on")
+        assert behind._lanes["AAA"].market.fill_number == 1
+    async with running(broker) as anew:
+        assert [fill.fill_id for fill in (await anew.order(order(quantity=1))).fills] == ["AAA-f4"]
 
 
 async def test_the_bucket_shows_the_active_quote_and_empties_itself(
