@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exchange import waiting
+from exchange import shedding, waiting
 from exchange.waiting import Line
 from wire.errors import Refusal, Refused
 
@@ -69,6 +69,26 @@ async def test_more_than_so_many_are_refused_at_once(line: Line[str, str]) -> No
     assert len(line) == len(answers)
     await asyncio.wait(answers)
     assert all(answer.exception() for answer in answers)
+
+
+async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_not(
+    line: Line[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shedding, "TARGET", 0.01)
+    monkeypatch.setattr(shedding, "INTERVAL", 0.05)
+    for _ in range(5):
+        line.submit("a")
+        line.check_pressure()
+        await asyncio.sleep(0.02)
+        line.note_wait()
+        line.reply(line.take(), "done")
+    line.check_pressure()
+    line.submit("b")
+    await asyncio.sleep(0.02)
+    with pytest.raises(Refused) as caught:
+        line.check_pressure()
+    assert (caught.value.refusal, caught.value.retry_after) == (Refusal.OVERLOADED, 1)
+    line.submit("a quote")
 
 
 async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> None:

@@ -1,0 +1,87 @@
+"""When orders are refused early: the rule alone, and in a line that is sent twice what it can decide."""
+
+from collections import deque
+from statistics import quantiles
+
+import pytest
+
+from exchange.shedding import INTERVAL, TARGET, Pressure
+
+LONG = TARGET * 2
+
+
+def test_one_long_wait_is_no_overload() -> None:
+    pressure = Pressure()
+    pressure.took(5.0, now=10.0)
+    pressure.took(5.0, now=10.01)
+    assert not pressure.high
+    assert not pressure.sheds(5.0)
+
+
+def test_long_waits_commit_after_commit_are_one() -> None:
+    pressure = Pressure()
+    now = 10.0
+    while now < 10.0 + INTERVAL:
+        pressure.took(LONG, now)
+        assert not pressure.high
+        now += LONG
+    pressure.took(LONG, now)
+    assert pressure.sheds(LONG)
+    assert not pressure.sheds(TARGET), "an order that will not wait for long is taken even so"
+
+
+def test_a_short_wait_among_long_ones_is_no_overload_and_does_not_end_one() -> None:
+    pressure = Pressure()
+    for number in range(20):
+        pressure.took(LONG if number % 3 else TARGET, 10.0 + number * INTERVAL / 2)
+        assert not pressure.high
+    for number in range(30):
+        pressure.took(LONG, 20.0 + number * TARGET)
+    assert pressure.high
+    pressure.took(TARGET, 20.0 + 30 * TARGET)
+    assert pressure.high
+    for number in range(30, 40):
+        pressure.took(TARGET, 20.0 + number * TARGET)
+    assert not pressure.high
+
+
+def test_long_waits_far_from_each_other_are_none() -> None:
+    pressure = Pressure()
+    for number in range(20):
+        pressure.took(LONG, 10.0 + number * (LONG + 2 * INTERVAL))
+        assert not pressure.high
+
+
+@pytest.mark.parametrize(("load", "taken", "refused"), [(0.8, 1.0, 0.0), (2.0, 0.45, 0.45)])
+def test_at_twice_the_capacity_those_that_are_taken_keep_their_latency(
+    load: float, taken: float, refused: float
+) -> None:
+    """A server that decides fifty orders each 20 ms, for a minute, with and without the rule."""
+    batch, round_ = 50, 0.02
+    waits, without = (_waits(load, batch, round_, minute=60.0, shed=shed) for shed in (True, False))
+    sent = int(load * batch / round_ * 60)
+    assert len(waits) >= taken * sent * 0.95
+    assert sent - len(waits) >= refused * sent
+    assert quantiles(waits, n=100)[98] <= (2 * TARGET if load > 1 else round_ * 2)
+    if load > 1:
+        assert max(without) > 10 > 20 * TARGET, "and nobody would otherwise be served in time"
+
+
+def _waits(load: float, batch: int, round_: float, *, minute: float, shed: bool) -> list[float]:
+    """The waits of the orders that were taken, without those of the first seconds, in which it learns of the load."""
+    pressure, line, waits = Pressure(), deque[float](), list[float]()
+    every = round_ / batch / load
+    now, arrives = 0.0, 0.0
+    while now < minute:
+        now += round_
+        while arrives <= now:
+            if not shed or not line or not pressure.sheds(arrives - line[0]):
+                line.append(arrives)
+            arrives += every
+        if line:
+            pressure.took(now - line[0], now)
+        for _ in range(min(batch, len(line))):
+            waited = now - line.popleft()
+            if now > 2 * INTERVAL + 1:
+                waits.append(waited)
+    return waits
