@@ -93,6 +93,18 @@ load *ARGS:
 bench *ARGS:
     @exec uv run python -m bench "$@"
 
+# Make the tokens that HTTP clients show, where they are asked for one; `just tokens --change trader` changes one
+[group("guard")]
+[no-exit-message]
+tokens *ARGS:
+    @exec uv run python -m stack tokens "$@"
+
+# Make a CA and a certificate for this machine in the folder `tls`, to try TLS with: `just tls exchange.example` adds a name
+[group("guard")]
+[no-exit-message]
+tls *NAMES:
+    @mkdir -p tls && umask 077 && uv run python -m trustme --dir tls --identities localhost 127.0.0.1 ::1 "$@"
+
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
 [no-exit-message]

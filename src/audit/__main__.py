@@ -27,7 +27,7 @@ from audit.run import Sources
 from audit.run import audit as run_audit
 from audit.story import Story
 from jet.connection import Connection
-from runtime import logs
+from runtime import logs, tls
 from runtime.settings import SettingsError, tables
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned
@@ -109,7 +109,8 @@ class _Served(NamedTuple):
 async def _audit(
     settings: StackSettings, store: Path | None, histories: Sequence[Path], databases: Sequence[Path] | None
 ) -> Report:
-    async with _served(settings, store) as where, reading.connected(where.url, where.seed) as connection:
+    asking = tls.asking(settings.stack)
+    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
         sources = Sources(
             where=where.name,
             market=settings.market,
@@ -125,14 +126,16 @@ async def _audit(
 
 
 async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
-    async with _served(settings, store) as where, reading.connected(where.url, where.seed) as connection:
+    asking = tls.asking(settings.stack)
+    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 
 
 @asynccontextmanager
 async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator[_Served]:
     """The running system's server, or ones of our own on a data folder."""
-    servers = {program.name: program for program in planned(settings) if program.address.startswith("nats://")}
+    ours = (program for program in planned(settings) if program.address.startswith(("nats://", "tls://")))
+    servers = {program.name: program for program in ours}
 
     async def running(connection: Connection) -> Verdict | None:
         if not await reading.is_replicated(connection):

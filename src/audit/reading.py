@@ -9,6 +9,7 @@ Memory: a few hundred messages of each shard wait to be merged, at most. Reading
 
 import asyncio
 import heapq
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -76,15 +77,15 @@ class Horizon:
 
 
 @asynccontextmanager
-async def connected(url: str, seed: Path | None = None) -> AsyncIterator[Connection]:
-    """A connection to a server that is there; `seed` as `Connection` takes it.
+async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:
+    """A connection to a server that is there; `seed` and `tls` as `Connection` takes them.
 
     Raises:
         CannotAudit: it is not.
     """
     async with AsyncExitStack() as exits:
         health = Health("audit")
-        connection = Connection(url, "audit", health, seed)
+        connection = Connection(url, "audit", health, seed, tls)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await exits.enter_async_context(connection)

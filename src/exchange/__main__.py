@@ -3,7 +3,8 @@
 from exchange.api import direct, routes
 from exchange.service import Exchange, ExchangeSettings
 from jet.connection import Connection
-from runtime import logs
+from runtime import logs, tls, tracing
+from runtime.access import Access
 from runtime.app import create_app
 from runtime.clock import utc_now
 from runtime.health import Health
@@ -15,17 +16,21 @@ async def main() -> None:
     """Run until told to stop."""
     settings = load(ExchangeSettings, "exchange")
     logs.configure("exchange", settings.stack.log_level)
+    tracing.configure("exchange", settings.stack.traces)
+    access = Access.of(settings.stack)
     health = Health("exchange", "nats", "market")
-    connection = Connection(settings.stack.url, "exchange", health, settings.stack.nats_seed("exchange"))
+    seed, asking = settings.stack.nats_seed("exchange"), tls.asking(settings.stack)
+    connection = Connection(settings.stack.url, "exchange", health, seed, asking)
     exchange = Exchange(settings.market, connection, health, utc_now)
     app = create_app(
         title="Quotestream exchange",
         description="Executes orders against the one active quote of a symbol, and decides which quote that is.",
         health=health,
+        access=access,
         routes=routes(exchange),
         before=exchange.observe,
     )
-    await serve(app, settings, exchange.run, exchange.stop, direct(exchange))
+    await serve(app, settings, exchange.run, exchange.stop, direct(exchange), access)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ import exposure
 from exposure.api import routes
 from exposure.service import ExposureService, ExposureSettings
 from jet.connection import Connection
-from runtime import logs
+from runtime import logs, tls, tracing
+from runtime.access import Access
 from runtime.app import create_app
 from runtime.clock import utc_now
 from runtime.health import Health
@@ -16,13 +17,17 @@ async def main() -> None:
     """Serve until told to stop."""
     settings = load(ExposureSettings, "exposure")
     logs.configure("exposure", settings.stack.log_level)
+    tracing.configure("exposure", settings.stack.traces)
+    access = Access.of(settings.stack)
     health = Health("exposure", "nats", "reservations", "market")
-    connection = Connection(settings.stack.url, "exposure", health, settings.stack.nats_seed("exposure"))
+    seed, asking = settings.stack.nats_seed("exposure"), tls.asking(settings.stack)
+    connection = Connection(settings.stack.url, "exposure", health, seed, asking)
     service = ExposureService(settings, connection, health, utc_now)
     app = create_app(
         title="exposure",
         description=exposure.__doc__ or "",
         health=health,
+        access=access,
         routes=routes(service),
         before=service.measure,
     )

@@ -7,6 +7,7 @@ from litestar.types import ControllerRouterHandler
 
 from exposure.service import ExposureService
 from runtime.app import check_path, problems
+from runtime.roles import Role, only
 from wire.errors import Refusal
 from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
 
@@ -27,6 +28,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
             200: ResponseSpec(ReservationAnswer, description="Reserved when first asked; or rejected"),
             **problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.QUOTE_ID_REUSED, *_WRITES),
         },
+        opt=only(Role.MAKER),
     )
     async def reserve(data: JSONBody[ReservationRequest]) -> Response[ReservationAnswer]:
         decision = await service.reserve(data)
@@ -48,6 +50,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         description="One that ended already is answered as it is; an activated one is refused: withdraw its quote.",
         tags=["exposure"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, *_WRITES),
+        opt=only(Role.MAKER),
     )
     async def release(reservation_id: FromPath[str]) -> Reservation:
         return await service.release(check_path(reservation_id, Id, "reservation_id"))
@@ -59,6 +62,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         description="Fills in the market log are taken into account by themselves.",
         tags=["exposure"],
         responses=problems(*_BODY, Refusal.NOT_FOUND, Refusal.FILL_CONTRADICTS, Refusal.FILL_NOT_RECORDED, *_WRITES),
+        opt=only(Role.EXCHANGE),
     )
     async def apply_fill(reservation_id: FromPath[str], data: JSONBody[Fill]) -> Reservation:
         return await service.apply_fill(check_path(reservation_id, Id, "reservation_id"), data)

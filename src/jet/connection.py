@@ -1,7 +1,8 @@
-"""One NATS connection a process, with three faults of nats-py 2.16 contained.
+"""One NATS connection a process, with four faults of nats-py 2.16 contained.
 
 - A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
 - Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
+- A server that is to use TLS, and says that it does not, would be talked to in the clear.
 - A cancellation that arrives together with a request's answer would be lost in Python 3.11's `wait_for`, and the
   cancelled task would never end: requests are made here, and without it.
 
@@ -19,11 +20,12 @@ import asyncio
 import contextlib
 import itertools
 import re
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 from nats import errors as nats_errors
@@ -122,6 +124,13 @@ class _Client(Client):
         self._transport = _Transport()
         self.at_once: dict[int, Callable[[Msg], None]] = {}
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # nats-py would go on in the clear if the server, or whoever stands between, says that it does without TLS.
+        server = self._current_server
+        if initial_connection and server and server.uri.scheme == "tls" and not info.get("tls_required"):
+            raise nats_errors.Error("nats: the server offers no TLS")
+        await super()._process_info(info, initial_connection)
+
     async def _process_pong(self) -> None:
         while self._pongs and self._pongs[0].done():
             self._pongs.pop(0)
@@ -150,14 +159,30 @@ class Connection:
         held_once: streams that are known to be held by one server only.
     """
 
-    def __init__(self, url: str, name: str, health: HealthPart, seed: Path | None = None) -> None:
-        """`seed` is the file with the secret key of a NATS user, named after it; None for a server that asks nobody."""
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        health: HealthPart,
+        seed: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Of one process.
+
+        Args:
+            url: the server, or several separated by commas; `tls://` if nothing may be said to it in the clear.
+            name: what we are called there.
+            health: told how the connection is.
+            seed: the file with the secret key of a NATS user, named after it; None for a server that asks nobody.
+            tls: what a server that uses TLS is asked with; None for what this machine trusts.
+        """
         self.url = url
         self.held_once: set[str] = set()
         self.client = _Client()
         self._name = name
         self._health = health
         self._seed = seed
+        self._tls = tls
         self._refused: set[str] = set()
         self._closing = False
         self._lost: asyncio.Future[None] | None = None
@@ -180,6 +205,7 @@ class Connection:
             pending_size=0,
             nkeys_seed_str=self._seed.read_text().strip() if self._seed else None,
             inbox_prefix=inbox(user),
+            tls=self._tls,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
             reconnected_cb=self._on_reconnected,

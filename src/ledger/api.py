@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import check_path, problems
+from runtime.roles import Role, only
 from wire.errors import Refusal
 from wire.messages import Fill, Position, Symbol
 
@@ -52,6 +53,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
                 Refusal.OUTCOME_UNKNOWN,
             ),
         },
+        opt=only(Role.EXCHANGE),
     )
     async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
         position, new = await ledger.report(data)

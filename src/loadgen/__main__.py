@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +23,15 @@ from rich.console import Console
 from loadgen.client import Exchange
 from loadgen.history import History
 from loadgen.http import addresses
+from loadgen.page import page
 from loadgen.plan import Plan
 from loadgen.progress import Progress
-from loadgen.report import Report, summarize, table
+from loadgen.report import Report, figures, summarize, table
 from loadgen.service import Publisher
 from loadgen.settings import LoadgenSettings, load_settings
-from runtime import logs
+from runtime import logs, tls
 from runtime.settings import SettingsError
+from runtime.tokens import TokenFile, TokensError
 from wire.instruments import Instrument
 
 OK = 0
@@ -102,6 +105,10 @@ def command_line(settings: LoadgenSettings) -> App:
             str, Parameter(help="Base address of the exchange. Several, separated by commas, get attempts in turn.")
         ] = settings.url,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
+        html: Annotated[
+            Path | None,
+            Parameter(help="File to write the report to, as a page with plots. [default: none]"),
+        ] = None,
         history: Annotated[
             str,
             Parameter(
@@ -109,6 +116,9 @@ def command_line(settings: LoadgenSettings) -> App:
                 "Empty for none."
             ),
         ] = settings.history,
+        token_file: Annotated[
+            str, Parameter(help="File whose first line is the token to show, where tokens are on. Empty for none.")
+        ] = settings.token_file,
     ) -> int:
         plan = Plan(
             run_id=_new_run_id(),
@@ -121,18 +131,21 @@ def command_line(settings: LoadgenSettings) -> App:
             aggressiveness=aggressiveness,
             seed=secrets.randbelow(2**32) if seed is None else seed,
         )
-        if json is not None and not json.parent.is_dir():
-            raise BadOptionsError(f"--json: there is no folder {json.parent}")
+        for option, file in (("--json", json), ("--html", html)):
+            if file is not None and not file.parent.is_dir():
+                raise BadOptionsError(f"{option}: there is no folder {file.parent}")
         with ExitStack() as files:
             try:
                 record = files.enter_context(History(Path(history))) if history else None
             except OSError as error:
                 raise BadOptionsError(f"--history: {history}: {error.strerror}") from error
-            report = uvloop.run(_run(plan, record))
+            report = uvloop.run(_run(plan, record, _token(token_file), tls.asking(settings.stack)))
         if report is None:
             return FAILED
         if json is not None:
             json.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        if html is not None:
+            html.write_text(page(report))
         return FAILED if report.unanswered else OK
 
     return app
@@ -157,14 +170,23 @@ def _chosen(symbols: str, traded: dict[str, Instrument]) -> dict[str, Instrument
     return {symbol: traded[symbol] for symbol in chosen}
 
 
-async def _run(plan: Plan, history: History | None) -> Report | None:
+def _token(file: str) -> Callable[[], str]:
+    try:
+        return TokenFile(Path(file)) if file else str
+    except TokensError as error:
+        raise BadOptionsError(f"--token-file: {error}") from error
+
+
+async def _run(
+    plan: Plan, history: History | None, token: Callable[[], str], context: ssl.SSLContext | None
+) -> Report | None:
     """One run, from the first look at the exchange to the report; None if the exchange was needed and unreachable."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     on_terminal = sys.stdout.isatty()
     console = Console()
-    async with Exchange(plan.url, plan.concurrency, stopping, history) as exchange:
+    async with Exchange(plan.url, plan.concurrency, stopping, history, token=token, tls=context) as exchange:
         if plan.duration is not None and (why := await exchange.unreachable()):
             _complain(f"the exchange at {plan.url} cannot be reached: {why}")
             return None
@@ -180,7 +202,7 @@ async def _run(plan: Plan, history: History | None) -> Report | None:
     if on_terminal or plan.duration is not None:
         console.print(table(report))
     else:
-        log.info("report", **msgspec.to_builtins(report))
+        log.info("report", **figures(report))
     return report
 
 

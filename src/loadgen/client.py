@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import random
+import ssl
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +46,8 @@ class Exchange:
         stopping: once it is set, nothing is sent again.
         history: is told of every attempt.
         patience: seconds from an order's first attempt after which it is not sent again.
+        token: gives the bearer token to show; none if it is empty.
+        tls: what an `https://` address is asked with; None for what this machine trusts.
 
     Attributes:
         trouble: why the latest attempt got no decision; empty while all is well.
@@ -56,8 +60,10 @@ class Exchange:
         stopping: asyncio.Event,
         history: History | None = None,
         patience: float = PATIENCE,
+        token: Callable[[], str] = str,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._clients = [Client(address, concurrency) for address in addresses(url)]
+        self._clients = [Client(address, concurrency) for address in addresses(url, token, tls)]
         self._turns = itertools.cycle(self._clients)
         self._stopping = stopping
         self._history = history

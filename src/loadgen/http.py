@@ -32,11 +32,16 @@ class Dropped(OSError):  # noqa: N818 # says what is so
 class Address:
     """Where a server is: the host and port of `url`, and the path that targets are relative to.
 
+    Args:
+        url: the server.
+        token: gives the bearer token that each request shows; none if it is empty.
+        tls: what an `https://` server is asked with; None for what this machine trusts.
+
     Raises:
         ValueError: it is no `http://` or `https://` address.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: Callable[[], str] = str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url}: not an http:// or https:// address")
@@ -44,23 +49,26 @@ class Address:
         self.port = parts.port or (443 if parts.scheme == "https" else 80)
         self.base = parts.path.rstrip("/")
         self.netloc = parts.netloc.rpartition("@")[2]
-        self.ssl = ssl.create_default_context() if parts.scheme == "https" else None
+        self.ssl = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._token = token
 
     def request(self, method: str, target: str, body: bytes = b"") -> bytes:
         """A whole request with a JSON body, ready to be sent any number of times."""
         lines = [f"{method} {self.base}{target} HTTP/1.1", f"Host: {self.netloc}"]
         if body or method != "GET":
             lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        if token := self._token():
+            lines.append(f"Authorization: Bearer {token}")
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def addresses(urls: str) -> list[Address]:
-    """The addresses of one or several servers, separated by commas.
+def addresses(urls: str, token: Callable[[], str] = str, tls: ssl.SSLContext | None = None) -> list[Address]:
+    """The addresses of one or several servers, separated by commas, all asked with the same token and CA.
 
     Raises:
         ValueError: one of them is none.
     """
-    return [Address(url.strip()) for url in urls.split(",")]
+    return [Address(url.strip(), token, tls) for url in urls.split(",")]
 
 
 class Connection(asyncio.Protocol):

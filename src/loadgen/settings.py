@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from runtime.roles import Role
 from runtime.settings import PORT_STEP, ServiceSettings, SettingsError, Stack, load, tables
 
 DEFAULT_EXCHANGE_PORT = 8001
@@ -25,6 +27,8 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
         concurrency: requests in flight, at most.
         aggressiveness: the share of orders priced to cross any sensible quote, 0 to 1.
         history: file to append the history to; empty for none.
+        token_file: file whose first line is the token to show; empty for the trader's in the folder of tokens, if
+            there is one.
     """
 
     port: Literal[0] = 0
@@ -35,6 +39,12 @@ class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
     aggressiveness: Annotated[float, Meta(ge=0, le=1)] = 0.7
     history: str = ""
+    token_file: str = ""
+
+    def __post_init__(self) -> None:
+        """It listens nowhere: `host` is but where others do."""
+        if not self.token_file and self.stack.tokens:
+            msgspec.structs.force_setattr(self, "token_file", str(Path(self.stack.tokens) / Role.TRADER))
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
@@ -53,7 +63,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
         raise SettingsError(f"QS_EXCHANGE_PORT: {told} is no port") from error
     ports = (first + PORT_STEP * number for number in range(settings.stack.exchanges))
     host = _reachable(settings.stack)
-    return msgspec.structs.replace(settings, url=",".join(f"http://{host}:{port}" for port in ports))
+    scheme = settings.stack.http_scheme
+    return msgspec.structs.replace(settings, url=",".join(f"{scheme}://{host}:{port}" for port in ports))
 
 
 def _reachable(stack: Stack) -> str:

@@ -3,7 +3,8 @@
 from jet.connection import Connection
 from maker.api import SAMPLES, routes
 from maker.service import Maker, MakerSettings
-from runtime import logs
+from runtime import logs, tls, tracing
+from runtime.access import Access
 from runtime.app import create_app
 from runtime.clock import utc_now
 from runtime.health import Health
@@ -15,13 +16,17 @@ async def main() -> None:
     """Run the maker until it is told to stop."""
     settings = load(MakerSettings, "maker")
     logs.configure("maker", settings.stack.log_level)
+    tracing.configure("maker", settings.stack.traces)
+    access = Access.of(settings.stack)
     health = Health("maker", "nats", "positions", "market")
-    connection = Connection(settings.stack.url, "maker", health, settings.stack.nats_seed("maker"))
+    seed, asking = settings.stack.nats_seed("maker"), tls.asking(settings.stack)
+    connection = Connection(settings.stack.url, "maker", health, seed, asking)
     maker = Maker(settings, connection, health, utc_now)
     app = create_app(
         title="Quotestream maker",
         description="Keeps one quote active on every symbol, priced from the newest committed position.",
         health=health,
+        access=access,
         routes=routes(maker),
         before=maker.count,
         samples=SAMPLES,

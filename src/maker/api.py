@@ -7,6 +7,7 @@ from maker.service import Maker
 from maker.status import MakerStatus
 from runtime.app import problems
 from runtime.openapi import Samples
+from runtime.roles import Role, only
 from wire.errors import Refusal
 
 SAMPLES: Samples = {
@@ -37,11 +38,12 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         ),
         tags=["maker"],
         responses=problems(Refusal.OUTCOME_UNKNOWN),
+        opt=only(Role.OPERATOR),
     )
     async def post_pause() -> MakerStatus:
         return await maker.pause()
 
-    @post("/resume", status_code=200, summary="Quote again", tags=["maker"])
+    @post("/resume", status_code=200, summary="Quote again", tags=["maker"], opt=only(Role.OPERATOR))
     async def post_resume() -> MakerStatus:
         return maker.resume()
 

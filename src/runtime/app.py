@@ -9,22 +9,29 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response, Router, get
+from litestar.datastructures import MutableScopeHeaders, ResponseHeader
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Server, Tag
 from litestar.static_files import create_static_files_router
-from litestar.types import ControllerRouterHandler, Empty
+from litestar.types import ControllerRouterHandler, Empty, Message, Scope
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from runtime import metrics, openapi
+from runtime.access import OPEN, Access
 from runtime.health import Health, HealthReport
+from runtime.roles import READ, anyone
 from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
 
 MAX_BODY_BYTES = 64 * 1024
 INTERNAL_ERROR = Problem(type="about:blank", title="Internal error", status=500)
 _DOCS_PATH = "/schema-assets"
+_DOCS_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 T = TypeVar("T")
 
@@ -112,6 +119,8 @@ def problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
 def problem_response(problem: Problem, retry_after: int | None = None) -> Response[bytes]:
     """A problem detail as an HTTP response."""
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else {}
+    if problem.status == Refusal.UNAUTHENTICATED.status:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(
         msgspec.json.encode(problem), status_code=problem.status, media_type="application/problem+json", headers=headers
     )
@@ -139,7 +148,19 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
 def _docs_assets() -> Router:
     """The OpenAPI page's scripts and styles, from an installed package: the page asks no other host."""
     folder = resources.files("litestar_offline_docs") / "static"
-    return create_static_files_router(path=_DOCS_PATH, directories=[str(folder)], name="docs-assets")
+    return create_static_files_router(path=_DOCS_PATH, directories=[str(folder)], name="docs-assets", opt=anyone())
+
+
+def _docs() -> Router:
+    """Where the OpenAPI page is. Its own script is written into it, so its policy cannot forbid that."""
+    policy = ResponseHeader(name="Content-Security-Policy", value=_DOCS_POLICY)
+    return Router("/schema", route_handlers=[], include_in_schema=False, opt=anyone(), response_headers=[policy])
+
+
+async def _never_guessed(message: Message, _: Scope) -> None:
+    """Have no browser take an answer for another kind of file than it is told to be."""
+    if message["type"] == "http.response.start":
+        MutableScopeHeaders.from_message(message)["x-content-type-options"] = "nosniff"
 
 
 def create_app(
@@ -147,6 +168,7 @@ def create_app(
     title: str,
     description: str,
     health: Health,
+    access: Access = OPEN,
     routes: Sequence[ControllerRouterHandler],
     before: Callable[[], None] | None = None,
     static: Sequence[ControllerRouterHandler] = (),
@@ -158,6 +180,7 @@ def create_app(
         title: the service's name, as its OpenAPI page shows it.
         description: what it does.
         health: its account of what it waits for.
+        access: who may ask.
         routes: its handlers.
         before: called at each scrape of `/metrics`, to set gauges that are read off state.
         static: handlers of static files, left out of the OpenAPI page.
@@ -169,9 +192,12 @@ def create_app(
         summary="What the service waits for",
         tags=["service"],
         responses={503: ResponseSpec(HealthReport, description="It waits for something.", generate_examples=False)},
+        opt=anyone(),
     )
-    async def get_health() -> Response[HealthReport]:
+    async def get_health(request: Request[Any, Any, Any]) -> Response[HealthReport]:
         report = health.report()
+        if not access.held(dict(request.scope["headers"])) & READ:
+            report = msgspec.structs.replace(report, waiting_for=[])
         return Response(report, status_code=200 if report.ready else 503)
 
     @get("/metrics", summary="Metrics for Prometheus", tags=["service"], media_type="text/plain")
@@ -184,6 +210,8 @@ def create_app(
     return Litestar(
         route_handlers=[get_health, get_metrics, *routes, *static, _docs_assets()],
         request_class=StrictRequest,
+        guards=[access.guard],
+        before_send=[_never_guessed],
         logging_config=None,
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},
@@ -195,6 +223,8 @@ def create_app(
             path="/schema",
             tags=[Tag(name="service", description="Health and metrics.")],
             servers=[Server(url="/")],
+            **openapi.security(on=access.tokens is not None),
+            openapi_router=_docs(),
             render_plugins=[
                 SwaggerRenderPlugin(
                     js_url=f"{_DOCS_PATH}/swagger-ui-bundle.js",

@@ -7,7 +7,8 @@ shuts down; only the one route is taken out of its hands where it would start a 
 strict decoding, the body limit, problem details.
 
 The app declares the same route, for its OpenAPI page and for the few requests that are left to it: those that ask to
-be told to continue, and those of a client that does not take its answers.
+be told to continue, those of a client that does not take its answers, and those that are not admitted, which it refuses
+as it does on every route.
 """
 
 import asyncio
@@ -17,9 +18,13 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import structlog
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from runtime import tracing
+from runtime.access import OPEN, Access
 from runtime.app import INTERNAL_ERROR, MAX_BODY_BYTES, decode
+from runtime.guarded import GuardedProtocol
+from runtime.roles import NOBODY, Roles
 from wire.errors import Refusal, Refused
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -32,10 +37,16 @@ log = structlog.get_logger()
 
 
 class Direct(Generic[T]):
-    """A route: `POST path` of a `kind` is answered with status 200 and what `answer` comes to, or its refusal."""
+    """A route: `POST path` of a `kind` is answered with status 200 and what `answer` comes to, or its refusal.
 
-    def __init__(self, path: str, kind: type[T], answer: Callable[[T], "asyncio.Future[Any]"]) -> None:
+    It is for the bearers of `roles`.
+    """
+
+    def __init__(
+        self, path: str, kind: type[T], answer: Callable[[T], "asyncio.Future[Any]"], roles: Roles = NOBODY
+    ) -> None:
         self.path = path
+        self.roles = roles
         self._decoder = msgspec.json.Decoder(kind)
         self._answer = answer
 
@@ -50,12 +61,13 @@ class Direct(Generic[T]):
         return self._answer(decode(body, self._decoder))
 
 
-class DirectProtocol(HttpToolsProtocol):
+class DirectProtocol(GuardedProtocol):
     """uvicorn's connection, which answers one route itself."""
 
-    def __init__(self, *args: Any, direct: Direct[Any], **keywords: Any) -> None:
+    def __init__(self, *args: Any, direct: Direct[Any], access: Access = OPEN, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._direct = direct
+        self._access = access
         self._ours: RequestResponseCycle | None = None
         self._encoder = msgspec.json.Encoder()
 
@@ -67,6 +79,7 @@ class DirectProtocol(HttpToolsProtocol):
             or scope["method"] != "POST"
             or cycle.waiting_for_100_continue
             or self.flow.write_paused
+            or not self._access.admits(scope["headers"], self._direct.roles)
         ):
             super()._start_asgi_task(cycle, app)
             return
@@ -129,8 +142,24 @@ class DirectProtocol(HttpToolsProtocol):
         if not keep_alive:
             headers.append((b"connection", b"close"))
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+        self.transport.write(b"%b%bx-content-type-options: nosniff\r\n\r\n%b" % (STATUS_LINE[status], lines, body))
         cycle.response_started = cycle.response_complete = True
         if not keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+
+class TracedProtocol(DirectProtocol):
+    """The same with a span around each of those requests, from its `traceparent` on, until its answer."""
+
+    def _take(self, cycle: RequestResponseCycle) -> None:
+        with tracing.within(tracing.http(cycle.scope)):  # whatever is begun here, the answer too, goes on within it
+            super()._take(cycle)
+
+    def _send(
+        self, cycle: RequestResponseCycle, status: int, media: bytes, body: bytes, more: Sequence[_Header] = ()
+    ) -> None:
+        if (span := tracing.current()) is not None:
+            span.set_attribute("http.response.status_code", status)
+            span.end()
+        super()._send(cycle, status, media, body, more)

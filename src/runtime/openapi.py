@@ -9,7 +9,16 @@ from typing import Any
 
 import msgspec
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.spec import Components, Example, OpenAPI, Operation, Parameter, Reference, Schema
+from litestar.openapi.spec import (
+    Components,
+    Example,
+    OpenAPI,
+    Operation,
+    Parameter,
+    Reference,
+    Schema,
+    SecurityScheme,
+)
 from litestar.openapi.spec.response import OpenAPIResponse
 
 from runtime.health import HealthReport
@@ -61,6 +70,14 @@ class _Document(OpenAPI):
     def to_schema(self) -> dict[str, Any]:
         _complete(self, self.samples)
         return super().to_schema()
+
+
+def security(*, on: bool) -> dict[str, Any]:
+    """What a document says of tokens: nothing if they are off."""
+    if not on:
+        return {}
+    scheme = SecurityScheme(type="http", scheme="bearer", description="A token with a role that the route is for.")
+    return {"components": Components(security_schemes={"token": scheme}), "security": [{"token": []}]}
 
 
 def _complete(document: OpenAPI, samples: Samples) -> None:

@@ -14,10 +14,11 @@ import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.direct import Direct, DirectProtocol
-from runtime.settings import ServiceSettings, SettingsError
+from runtime import guarded, tls, tracing
+from runtime.access import OPEN, Access
+from runtime.direct import Direct, DirectProtocol, TracedProtocol
+from runtime.settings import ServiceSettings, SettingsError, is_loopback
 
 STOP_DEADLINE = 4.5
 """Seconds a service may take to stop; then the process ends anyway."""
@@ -71,6 +72,7 @@ async def serve(
     service: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
     direct: Direct[Any] | None = None,
+    access: Access = OPEN,
 ) -> None:
     """Serve `app` and run `service` beside it until SIGTERM or SIGINT; then `stop`, and end.
 
@@ -80,6 +82,7 @@ async def serve(
         service: runs until cancelled; its failure ends the process.
         stop: the orderly end, called before `service` is cancelled.
         direct: a route of the app's that is answered ahead of it.
+        access: who may ask for that route, as the app knows it for all.
 
     Raises:
         ExceptionGroup: what made the service or the server fail.
@@ -89,13 +92,17 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
 
+    context = tls.serving(settings.stack)
+    if context is None and not is_loopback(settings.stack.host):
+        log.warning("orders, answers and tokens travel in the clear: QS_STACK_TLS_CERTIFICATE turns TLS on")
     server = _Server(
         uvicorn.Config(
-            app,
+            tracing.traced(app),
             host=settings.stack.host,
             port=settings.port,
             loop="none",
-            http=protocol(direct),
+            http=protocol(direct, access),
+            ssl_context_factory=None if context is None else lambda *_: context,
             ws="websockets-sansio",
             lifespan="on",
             access_log=False,
@@ -120,11 +127,13 @@ async def serve(
     log.info("stopped")
 
 
-def protocol(direct: Direct[Any] | None) -> type[asyncio.Protocol]:
+def protocol(direct: Direct[Any] | None, access: Access = OPEN) -> type[asyncio.Protocol]:
     """What uvicorn makes of each connection."""
     if direct is None:
-        return HttpToolsProtocol
-    return cast("type[asyncio.Protocol]", partial(DirectProtocol, direct=direct))  # uvicorn does nothing but call it
+        return guarded.GuardedProtocol
+    kind = DirectProtocol if tracing.tracer is None else TracedProtocol
+    # uvicorn does nothing but call it
+    return cast("type[asyncio.Protocol]", partial(kind, direct=direct, access=access))
 
 
 class _Server(uvicorn.Server):
@@ -135,8 +144,13 @@ class _Server(uvicorn.Server):
 
 
 async def _serve_http(server: uvicorn.Server) -> None:
+    guarded.allow_files()
     with _listen(server.config.host, server.config.port) as listener:
-        await server._serve([listener])  # noqa: SLF001 # the public serve() would take the signals over
+        watching = asyncio.create_task(guarded.watch(server.server_state.connections))
+        try:
+            await server._serve([listener])  # noqa: SLF001 # the public serve() would take the signals over
+        finally:
+            watching.cancel()
     if not server.should_exit:
         raise RuntimeError("the HTTP server ended by itself")
 

@@ -5,6 +5,7 @@ names a server that runs already. `QS_MARKET_FILE` names another market file. Un
 refused.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -98,6 +99,14 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         makers: how many makers; all but the first are spares.
         ledgers: how many ledgers, each with a database of its own.
         log_level: debug, info, warning or error.
+        traces: the OTLP/HTTP collector that is told of every step of an order or quote; empty for none.
+        tokens: the folder of the tokens that HTTP clients must show; empty if nobody is asked for one, which only a
+            `host` on loopback may do.
+        hosts: names that the services go by, separated by commas, beside `localhost` and every address.
+        origins: other origins whose pages may ask the services, separated by commas.
+        tls_certificate: the certificates that services, and the NATS servers of the stack, show; empty for no TLS.
+        tls_key: the certificate's key.
+        tls_ca: what certificates of others are checked with; empty for what this machine trusts.
     """
 
     host: str = "127.0.0.1"
@@ -113,12 +122,33 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     makers: Count = 1
     ledgers: Count = 1
     log_level: str = "info"
+    traces: str = ""
+    tokens: str = ""
+    hosts: str = ""
+    origins: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise FieldError("tls_key", "goes with tls_certificate: set both, or neither")
 
     @property
     def url(self) -> str:
         """The NATS servers to connect to, separated by commas. Those of the stack listen on loopback only."""
-        ours = (f"nats://127.0.0.1:{self.nats_port + number}" for number in range(self.nats_servers))
+        ours = (f"{self.nats_scheme}://127.0.0.1:{self.nats_port + number}" for number in range(self.nats_servers))
         return self.nats_url or ",".join(ours)
+
+    @property
+    def nats_scheme(self) -> str:
+        """How the NATS servers of the stack are spoken to."""
+        return "tls" if self.tls_certificate else "nats"
+
+    @property
+    def http_scheme(self) -> str:
+        """How the services are spoken to."""
+        return "https" if self.tls_certificate else "http"
 
     def nats_seed(self, user: str) -> Path | None:
         """The file with the secret key of a NATS user; None to connect without one."""
@@ -136,6 +166,15 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     market: Market
     stack: Stack
     port: Port
+
+    def __post_init__(self) -> None:
+        host = self.stack.host
+        if not self.stack.tokens and not is_loopback(host):
+            raise FieldError(
+                "host",
+                f"{host} is reached by others, and nobody would be asked who they are: set QS_STACK_TOKENS to a folder "
+                "of tokens, as `./qs tokens` makes one",
+            )
 
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -187,6 +226,19 @@ def load(kind: type[S], service: str, environ: Mapping[str, str] = os.environ) -
         return msgspec.convert(merged, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings of {service}: {error}") from error
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a setting that are separated by commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what is bound to `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _decode(kind: type, value: Any) -> Any:

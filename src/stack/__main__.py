@@ -8,10 +8,12 @@ import sys
 import cyclopts
 
 from runtime import logs as logging
+from runtime.roles import Role
 from runtime.settings import SettingsError
 from stack import keys as making
 from stack import operate, supervise
 from stack import prepare as preparing
+from stack import tokens as token_files
 from stack import watch as watching
 from stack.lock import AlreadyUp
 from stack.settings import read
@@ -103,6 +105,18 @@ def keys() -> int:
     making.make(settings)
     print(settings.keys)
     return 0
+
+
+@app.command
+def tokens(*, change: Role | None = None) -> int:
+    """Make the tokens that HTTP clients show, a file a role: for QS_STACK_TOKENS. Those that are there are kept.
+
+    Parameters
+    ----------
+    change
+        A role that gets a new token, beside the one it had, which stays valid until the next change.
+    """
+    return token_files.make(read(), change)
 
 
 @app.command

@@ -84,7 +84,8 @@ def _write(file: Path, text: str) -> None:
 
 
 def _header(settings: StackSettings, server: NatsServer) -> str:
-    common = f"# Written at each `up`: see src/jet/grants.py.\n\ninclude {_relative(settings, NATS_CONFIG)}\n"
+    tls = _tls(settings)
+    common = f"# Written at each `up`: see src/jet/grants.py.\n\ninclude {_relative(settings, NATS_CONFIG)}\n{tls}\n"
     if server.cluster_port is None:
         return common
     password = _password(settings.keys / f"{_ROUTES}.password")
@@ -96,8 +97,21 @@ cluster {{
   include {_relative(settings, CLUSTER_CONFIG)}
   authorization {{ user: {_ROUTES}, password: {json.dumps(password)}, timeout: 2 }}
   routes: {json.dumps(routes)}
+  {tls}
 }}
 """
+
+
+def _tls(settings: StackSettings) -> str:
+    """What a server shows, to clients and to others of its cluster, and checks of them; nothing without TLS."""
+    stack = settings.stack
+    if not stack.tls_certificate:
+        return ""
+    files = {"cert_file": stack.tls_certificate, "key_file": stack.tls_key}
+    if stack.tls_ca:
+        files["ca_file"] = stack.tls_ca
+    told = [f"{key}: {json.dumps(str(settings.folder / file), ensure_ascii=False)}" for key, file in files.items()]
+    return f"tls {{ {', '.join([*told, f'verify: {json.dumps(bool(stack.tls_ca))}'])} }}"
 
 
 def _relative(settings: StackSettings, config: Path) -> str:

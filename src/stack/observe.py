@@ -1,16 +1,21 @@
 """Finding out how every process is: supervisord is asked once, and each health URL."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import aiohttp
 import msgspec
 
+from runtime import tls
 from runtime.health import HealthReport
+from runtime.roles import Role
+from runtime.tokens import TokenFile, TokensError
+from stack.behind import Behind, behind
 from stack.control import Control
 from stack.phases import Answer, Condition, condition
 from stack.programs import Program
+from stack.settings import StackSettings
 
 TIMEOUT = 1.0
 """Seconds a health URL may take to answer."""
@@ -19,10 +24,14 @@ TIMEOUT = 1.0
 class Observer:
     """Looks at the processes of one stack."""
 
-    def __init__(self, control: Control, programs: Sequence[Program]) -> None:
+    def __init__(self, control: Control, programs: Sequence[Program], settings: StackSettings) -> None:
         self._control = control
         self._programs = programs
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        self._token = _reading(settings)
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            connector=aiohttp.TCPConnector(ssl=tls.asking(settings.stack) or True),
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -43,14 +52,40 @@ class Observer:
             for program, answer in zip(self._programs, answers, strict=True)
         ]
 
+    async def behind(self) -> dict[str, Behind]:
+        """How far behind each service is that tells, by name."""
+        services = [program for program in self._programs if program.address.startswith("http")]
+        told = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))
+        return {
+            program.name: found
+            for program, answered in zip(services, told, strict=True)
+            if answered is not None and answered[0] == 200 and (found := behind(answered[1].decode()))
+        }
+
     async def _ask(self, program: Program) -> Answer | None:
-        if not program.health:
-            return None
+        answered = await self._get(program, program.health) if program.health else None
+        return None if answered is None else answer(*answered)
+
+    async def _get(self, program: Program, url: str) -> tuple[int, bytes] | None:
+        """The status and body of what a program answers; None if it does not."""
         try:
-            async with self._session.get(program.health) as response:
-                return answer(response.status, await response.read())
+            async with self._session.get(url, headers=self._headers(program)) as response:
+                return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
+
+    def _headers(self, program: Program) -> dict[str, str]:
+        """With a reader's token a service tells what it waits for, and why."""
+        token = self._token() if program.address.startswith("http") else ""
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _reading(settings: StackSettings) -> Callable[[], str]:
+    """Gives a reader's token, if there is one that we may read."""
+    try:
+        return TokenFile(settings.folder / settings.stack.tokens / Role.READER) if settings.stack.tokens else str
+    except TokensError:
+        return str
 
 
 class _NatsHealth(msgspec.Struct):

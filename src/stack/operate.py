@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 import time
+from collections.abc import Mapping
 
+from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
 from stack.lock import is_up, lock_file
@@ -11,7 +13,7 @@ from stack.observe import Observer
 from stack.phases import Condition, all_fine
 from stack.programs import planned
 from stack.settings import StackSettings
-from stack.table import restarts, status_table
+from stack.table import restarts, status_table, summary
 
 DOWN_MARGIN = 10.0
 """Seconds to wait for a stack to stop, beyond what it gives itself."""
@@ -48,7 +50,7 @@ async def _asked_to_stop(control: Control) -> bool:
 async def status(settings: StackSettings) -> int:
     """Print how every process is. Returns 0 if all are ready, else 1."""
     conditions = await _look(settings)
-    print(_report(settings, conditions))
+    print(_report(settings, conditions, await _behind(settings)))
     return 0 if conditions and all_fine(conditions) else 1
 
 
@@ -60,7 +62,7 @@ async def wait(settings: StackSettings, timeout: float) -> int:
         if conditions and all_fine(conditions):
             return 0
         if time.monotonic() > deadline:
-            print(_report(settings, conditions))
+            print(_report(settings, conditions, await _behind(settings)))
             return 1
         await asyncio.sleep(0.2)
 
@@ -80,18 +82,24 @@ def clean_data(settings: StackSettings) -> int:
 
 async def _look(settings: StackSettings) -> list[Condition]:
     """How every process is; nothing if there is no stack."""
-    async with Control(settings.socket) as control, Observer(control, planned(settings)) as observer:
+    async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
         try:
             return await observer.look()
         except NotRunning:
             return []
 
 
-def _report(settings: StackSettings, conditions: list[Condition]) -> str:
+async def _behind(settings: StackSettings) -> dict[str, Behind]:
+    """How far behind every service is that tells."""
+    async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
+        return await observer.behind()
+
+
+def _report(settings: StackSettings, conditions: list[Condition], behind: Mapping[str, Behind]) -> str:
     if not conditions:
         return f"nothing is up on {settings.data}"
     try:
         log = (settings.logs / "supervisord.log").read_text(errors="replace")
     except OSError:
         log = ""
-    return status_table(conditions, restarts(log))
+    return f"{status_table(conditions, restarts(log), behind)}\n{summary(conditions)}"

@@ -2,6 +2,7 @@
 
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
+from runtime import tls
 from runtime.health import Health
 from stack.programs import REFUSED
 from stack.settings import StackSettings
@@ -16,9 +17,8 @@ async def run(settings: StackSettings) -> int:
         max_bytes=market.max_bytes,
         duplicate_window=market.id_window,
     )
-    async with Connection(
-        settings.stack.url, "prepare", Health("prepare"), settings.stack.nats_seed("operator")
-    ) as connection:
+    seed, asking = settings.stack.nats_seed("operator"), tls.asking(settings.stack)
+    async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
             changes = await prepare(connection, shape)
         except TopologyRefused as refused:

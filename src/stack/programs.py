@@ -63,7 +63,7 @@ def planned(settings: StackSettings) -> list[Program]:
 
 def nats_url(settings: StackSettings) -> str:
     """The NATS servers of the stack on this data folder, separated by commas, as `planned` knows them."""
-    servers = [program.address for program in planned(settings) if program.address.startswith("nats://")]
+    servers = [program.address for program in planned(settings) if program.address.startswith(("nats://", "tls://"))]
     return ",".join(servers) or settings.stack.url
 
 
@@ -106,7 +106,7 @@ def _nats(settings: StackSettings, server: NatsServer) -> Program:
         server.name,
         _with(environment, nats_server(), "-c", str(keys.config_of(settings, server))),
         health=f"http://127.0.0.1:{server.monitor_port}/healthz",
-        address=f"nats://127.0.0.1:{server.port}",
+        address=f"{settings.stack.nats_scheme}://127.0.0.1:{server.port}",
     )
 
 

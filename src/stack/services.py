@@ -11,6 +11,8 @@ from exposure.service import ExposureSettings
 from ledger.service import LedgerSettings
 from loadgen.settings import LoadgenSettings
 from maker.service import MakerSettings
+from runtime import tls
+from runtime.access import Access
 from runtime.settings import ServiceSettings, load
 from ui.service import UiSettings
 
@@ -25,10 +27,13 @@ SETTINGS: Mapping[str, type[ServiceSettings]] = {
 
 
 def check(environ: Mapping[str, str] = os.environ) -> None:
-    """Read every service's settings.
+    """Read every service's settings, and the tokens and certificates that they name.
 
     Raises:
         SettingsError: one of them makes no sense.
     """
     for service, kind in SETTINGS.items():
-        load(kind, service, environ)
+        stack = load(kind, service, environ).stack
+    Access.of(stack)
+    tls.serving(stack)
+    tls.asking(stack)

@@ -1,13 +1,15 @@
 """Assemble and run the page's service."""
 
 from jet.connection import Connection
-from runtime import logs
+from runtime import logs, tls
+from runtime.access import Access
 from runtime.app import create_app
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.serve import run, serve
 from runtime.settings import load
 from ui.api import DESCRIPTION, pages, routes
+from ui.login import login
 from ui.service import PARTS, UiService, UiSettings
 
 
@@ -15,11 +17,18 @@ async def main() -> None:
     """Serve until told to stop."""
     settings = load(UiSettings, "ui")
     logs.configure("ui", settings.stack.log_level)
+    access = Access.of(settings.stack)
     health = Health("ui", *PARTS)
-    connection = Connection(settings.stack.url, "ui", health, settings.stack.nats_seed("ui"))
+    seed, asking = settings.stack.nats_seed("ui"), tls.asking(settings.stack)
+    connection = Connection(settings.stack.url, "ui", health, seed, asking)
     service = UiService(settings, connection, health, utc_now)
     app = create_app(
-        title="Quotestream page", description=DESCRIPTION, health=health, routes=routes(service), static=pages()
+        title="Quotestream page",
+        description=DESCRIPTION,
+        health=health,
+        access=access,
+        routes=routes(service),
+        static=[*pages(access), *login(access)],
     )
     await serve(app, settings, service.run, service.stop)
 

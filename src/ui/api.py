@@ -5,10 +5,15 @@ from importlib import resources
 from typing import Any
 
 from litestar import Request, Response, WebSocket, get, websocket
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
 from runtime import streaming
+from runtime.access import OPEN, Access
+from runtime.app import check_path
+from runtime.roles import READ, anyone
 from ui.service import CLIENTS, UiService
+from wire.messages import Id
 
 DESCRIPTION = """
 The page at `/`, and the websocket `/stream` that feeds it. It only reads.
@@ -34,36 +39,64 @@ _HEADERS = {
     ),
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
+_NOT_KEPT = {"Cache-Control": "no-store"}
 
-def pages() -> list[ControllerRouterHandler]:
-    """Handlers of the page's files, read once: `index.html` at `/`, every other under its name."""
+
+def pages(access: Access = OPEN) -> list[ControllerRouterHandler]:
+    """Handlers of the page's files, read once: `index.html` at `/`, every other under its name.
+
+    Who may not read the stream is shown `login.html` in place of the page.
+    """
+    files = {file.name: file.read_bytes() for file in (resources.files("ui") / "static").iterdir()}
+    index, asking = files.pop("index.html"), files.pop("login.html")
     return [
-        _file("/" if file.name == "index.html" else f"/{file.name}", file.read_bytes(), _MEDIA_TYPES[suffix])
-        for file in (resources.files("ui") / "static").iterdir()
-        if (suffix := file.name[file.name.rfind(".") :]) in _MEDIA_TYPES
+        _page(index, asking, access),
+        *(
+            _file(f"/{name}", content, _MEDIA_TYPES[suffix])
+            for name, content in files.items()
+            if (suffix := name[name.rfind(".") :]) in _MEDIA_TYPES
+        ),
     ]
 
 
-def _file(path: str, content: bytes, media_type: str) -> ControllerRouterHandler:
-    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
+def _page(index: bytes, asking: bytes, access: Access) -> ControllerRouterHandler:
+    @get("/", include_in_schema=False, media_type="text/html", sync_to_thread=False, opt=anyone())
+    def get_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+        if access.held(dict(request.scope["headers"])) & READ:
+            return _answer(request, index, "text/html")
+        return Response(asking, status_code=401, headers=_HEADERS | _NOT_KEPT, media_type="text/html")
 
-    @get(path, include_in_schema=False, media_type=media_type, sync_to_thread=False)
+    return get_page
+
+
+def _file(path: str, content: bytes, media_type: str) -> ControllerRouterHandler:
+    @get(path, include_in_schema=False, media_type=media_type, sync_to_thread=False, opt=anyone())
     def get_file(request: Request[Any, Any, Any]) -> Response[bytes]:
-        if request.headers.get("if-none-match") == headers["ETag"]:
-            return Response(b"", status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=f"{media_type}; charset=utf-8")
+        return _answer(request, content, media_type)
 
     return get_file
 
 
+def _answer(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[bytes]:
+    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(b"", status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)
+
+
 def routes(service: UiService) -> list[ControllerRouterHandler]:
-    """The stream."""
+    """The stream, and what the page asks for besides."""
 
     @websocket("/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
         await streaming.stream(socket, service.frames(), CLIENTS)
 
-    return [stream]
+    # What it answers is the audit's to describe.
+    @get("/explain/{quote_id:str}", include_in_schema=False)
+    async def get_story(quote_id: FromPath[str]) -> Response[bytes]:
+        story = await service.explainer.story(check_path(quote_id, Id, "quote_id"))
+        return Response(story, media_type="application/json")
+
+    return [stream, get_story]

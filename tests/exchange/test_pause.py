@@ -87,7 +87,7 @@ def _order(order_id: str) -> dict[str, object]:
 
 def _request(order_id: str) -> bytes:
     body = json.dumps(_order(order_id)).encode()
-    head = f"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

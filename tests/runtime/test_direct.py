@@ -94,7 +94,7 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 
 def request(body: bytes = BODY, *, path: str = "/direct", head: str = "") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nhost: t\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {len(body)}\r\n{head}\r\n".encode() + body
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -148,7 +148,7 @@ async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
 
 async def test_a_body_without_end_is_refused_before_it_is_read(port: int) -> None:
     async with connected(port) as (reader, writer):
-        writer.write(b"POST /direct HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"POST /direct HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n")
         writer.write(b"%x\r\n" % (MAX_BODY_BYTES + 1) + b" " * (MAX_BODY_BYTES + 1) + b"\r\n")
         status, _ = await answered(reader)
         assert status == 413

@@ -1,0 +1,165 @@
+"""Bearer tokens: which roles each has, from a folder with a file a role.
+
+A file is named after its role, has mode 0600 and one token a line; a token has the roles of all files it is in. The
+first line is the one that our own clients send, the others are valid as well: so tokens are changed while everything
+runs. What changes in the folder is heard within a second. A change that makes no sense is told in the log, and what
+was valid before stays so until it does.
+
+Tokens are looked up by a digest, which a client cannot steer towards one that is known: how long that takes tells
+nothing. Neither a token nor its digest is ever told to anyone.
+"""
+
+import hmac
+import re
+import time
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from runtime.roles import NOBODY, READ, Role, Roles
+
+LOOK_AGAIN = 1.0
+"""Seconds after which the folder is looked at again, when somebody asks."""
+
+SESSION = 12 * 3600
+"""Seconds for which a page that was shown a token is not asked for it again."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{32,200}")
+
+_Stamp = list[tuple[str, int, int, int, int]]
+
+log = structlog.get_logger()
+
+
+class TokensError(Exception):
+    """The folder of tokens makes no sense; the message says why, and names no token."""
+
+
+class Tokens:
+    """The tokens of a folder.
+
+    Raises:
+        TokensError: there is no such folder, or a file in it makes no sense.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stamp = _stamp(folder)
+        self._looked = time.monotonic()
+        self._take(_read(folder))
+
+    def roles(self, token: bytes) -> Roles:
+        """The roles of a token: none if nobody knows it."""
+        self._look()
+        return self._roles.get(sha256(token).digest(), NOBODY)
+
+    def session(self, token: bytes, now: float) -> str:
+        """What stands for a token in a page's cookie until `SESSION` has passed: a seal that the token can check."""
+        until = int(now) + SESSION
+        return f"{until}.{_seal(token, until)}"
+
+    def reads(self, session: str, now: float) -> bool:
+        """Whether a session was made from a token that may read, is not over, and the token still valid."""
+        self._look()
+        until, _, seal = session.partition(".")
+        if not (until.isascii() and until.isdigit() and len(until) < 16 and seal.isascii() and now < int(until)):
+            return False
+        return any(hmac.compare_digest(_seal(token, int(until)), seal) for token in self._readers)
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < LOOK_AGAIN:
+            return
+        self._looked = now
+        stamp = _stamp(self._folder)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._take(_read(self._folder))
+        except TokensError as error:
+            log.error("tokens not read, those before stay valid", error=str(error))  # noqa: TRY400 # it says all
+        else:
+            log.info("tokens read again")
+
+    def _take(self, found: dict[bytes, Roles]) -> None:
+        self._roles = {sha256(token).digest(): roles for token, roles in found.items()}
+        self._readers = [token for token, roles in found.items() if roles & READ]
+
+
+class TokenFile:
+    """The token that a client of ours sends: the first line of a file, read again when it changes.
+
+    Raises:
+        TokensError: there is no such file, or it makes no sense.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._changed = -1
+        self._looked = -LOOK_AGAIN
+        self._token = ""
+        if not lines(file):
+            raise TokensError(f"{file}: no token in it")
+
+    def __call__(self) -> str:
+        """The token. One that cannot be read again stays as it was."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_AGAIN:
+            self._looked = now
+            with suppress(OSError, TokensError):
+                changed = self._file.stat().st_mtime_ns
+                if changed != self._changed:
+                    self._token = next(iter(lines(self._file)), self._token)
+                    self._changed = changed
+        return self._token
+
+
+def lines(file: Path) -> list[str]:
+    """The tokens of one file; none if it is not there.
+
+    Raises:
+        TokensError: the file cannot be read, may be read by others, or holds something else.
+    """
+    try:
+        if file.stat().st_mode & 0o077:
+            raise TokensError(f"{file}: others may read it; it must have mode 0600")
+        found = file.read_text().split()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is no text'}") from error
+    for number, token in enumerate(found, start=1):
+        if not _TOKEN.fullmatch(token):
+            raise TokensError(f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -")
+    return found
+
+
+def _read(folder: Path) -> dict[bytes, Roles]:
+    if not folder.is_dir():
+        raise TokensError(f"{folder}: no such folder")
+    found: dict[bytes, Roles] = {}
+    for role in Role:
+        for token in lines(folder / role):
+            found[token.encode()] = found.get(token.encode(), NOBODY) | {role}
+    if not found:
+        raise TokensError(f"{folder}: no tokens in it; its files are named {', '.join(Role)}")
+    return found
+
+
+def _stamp(folder: Path) -> _Stamp:
+    """What changes when a file does."""
+    stamp: _Stamp = []
+    for role in Role:
+        try:
+            told = (folder / role).stat()
+        except OSError:
+            continue
+        stamp.append((role, told.st_mtime_ns, told.st_ino, told.st_size, told.st_mode))
+    return stamp
+
+
+def _seal(token: bytes, until: int) -> str:
+    return hmac.new(token, b"a page until %d" % until, sha256).hexdigest()

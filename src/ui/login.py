@@ -1,0 +1,50 @@
+"""Signing in to the page, where tokens are on: a browser cannot send a token with a websocket, but a cookie it does.
+
+The page's form posts the token once, and gets a cookie that no script can read and no other site can have sent. It
+holds no token: a seal that only the token can check, good for `SESSION` seconds and for reading.
+"""
+
+import time
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.datastructures import Cookie
+from litestar.params import JSONBody
+from litestar.types import ControllerRouterHandler
+from msgspec import Meta
+
+from runtime.access import COOKIE, Access
+from runtime.roles import READ, anyone
+from runtime.tokens import SESSION
+from wire.errors import Refusal, Refused
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the form sends."""
+
+    token: Annotated[str, Meta(max_length=200)]
+
+
+def login(access: Access) -> list[ControllerRouterHandler]:
+    """The handler of the form; none while tokens are off."""
+    tokens = access.tokens
+    if tokens is None:
+        return []
+
+    @post("/login", include_in_schema=False, status_code=204, opt=anyone())
+    async def post_login(request: Request[Any, Any, Any], data: JSONBody[Login]) -> Response[None]:
+        token = data.token.encode()
+        if not tokens.roles(token) & READ:
+            raise Refused(Refusal.UNAUTHENTICATED, "the token is not valid, or not for reading")
+        cookie = Cookie(
+            COOKIE,
+            tokens.session(token, time.time()),
+            max_age=SESSION,
+            httponly=True,
+            samesite="strict",
+            secure=request.scope["scheme"] == "https",
+        )
+        return Response(None, status_code=204, cookies=[cookie])
+
+    return [post_login]

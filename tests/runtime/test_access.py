@@ -1,0 +1,183 @@
+"""Who may ask: where a request comes from, and what its token is for. By rules alone, and on a real server."""
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import httpx
+import pytest
+from litestar.handlers import HTTPRouteHandler
+
+import exchange.api
+import exposure.api
+import ledger.api
+import maker.api
+import ui.api
+from runtime.access import Access
+from runtime.app import create_app
+from runtime.health import Health
+from runtime.roles import ANYONE, READ, Role
+from runtime.settings import Stack
+from runtime.tokens import Tokens
+from support.access import shown, tokens_in
+from support.http import http_client
+from wire.errors import Refused
+
+Headers = dict[bytes, bytes]
+
+
+def refusal(access: Access, headers: Headers, *, changes: bool = True, roles: frozenset[Role] = ANYONE) -> str | None:
+    """The slug of the refusal, if it is refused."""
+    try:
+        access.check(headers, roles, changes=changes)
+    except Refused as refused:
+        return refused.refusal.slug
+    return None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"127.0.0.1:8001", b"localhost:8001", b"LOCALHOST", b"localhost.", b"[::1]:8001", b"10.1.2.3", b"desk.example:1"],
+)
+def test_a_service_is_asked_by_address_or_by_a_name_it_goes_by(host: bytes) -> None:
+    assert refusal(Access(hosts=["Desk.example"]), {b"host": host}, changes=False) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"evil.example:8001",
+        b"localhost.evil.example",
+        b"127.0.0.1.evil.example",
+        b"a@localhost@b",
+        b"",
+        b"[::1",
+        b"\xff",
+    ],
+)
+def test_a_name_that_was_pointed_here_is_turned_away(host: bytes) -> None:
+    """As a page does whose owner has the name of its site resolve to this machine."""
+    access = Access()
+    assert refusal(access, {b"host": host}, changes=False) == "foreign-host"
+    assert not access.admits([(b"host", host)], ANYONE)
+
+
+HERE = {b"host": b"127.0.0.1:8001"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "changes", "slug"),
+    [
+        ({b"origin": b"http://127.0.0.1:8001"}, True, None),
+        ({b"origin": b"https://desk.example"}, True, None),
+        ({b"origin": b"http://127.0.0.1:3000"}, True, "cross-site"),
+        ({b"origin": b"http://127.0.0.1:3000"}, False, "cross-site"),
+        ({b"origin": b"null"}, True, "cross-site"),
+        ({b"origin": b"http://[::1"}, True, "cross-site"),
+        ({b"sec-fetch-site": b"same-origin"}, True, None),
+        ({b"sec-fetch-site": b"none"}, True, None),
+        ({b"sec-fetch-site": b"same-site"}, True, "cross-site"),
+        ({b"sec-fetch-site": b"cross-site"}, True, "cross-site"),
+        ({b"sec-fetch-site": b"cross-site"}, False, None),
+        ({b"content-type": b"application/json; charset=utf-8"}, True, None),
+        ({b"content-type": b"application/octet-stream"}, True, None),
+        ({b"content-type": b"text/plain;charset=UTF-8"}, True, "form-body"),
+        ({b"content-type": b"application/X-www-form-urlencoded"}, True, "form-body"),
+        ({b"content-type": b"multipart/form-data; boundary=x"}, True, "form-body"),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing(headers: Headers, changes: bool, slug: str | None) -> None:
+    access = Access(origins=["https://desk.example"])
+    assert refusal(access, HERE | headers, changes=changes) == slug
+    if changes:
+        assert access.admits([*HERE.items(), *headers.items()], ANYONE) == (slug is None)
+
+
+# --- tokens, on every route of every service --------------------------------------------------------------------------
+
+SERVICES: dict[str, Any] = {
+    "exchange": exchange.api,
+    "ledger": ledger.api,
+    "exposure": exposure.api,
+    "maker": maker.api,
+    "ui": ui.api,
+}
+
+MAY = {
+    "POST /orders": {Role.TRADER},
+    "PUT /quotes/{symbol:str}": {Role.MAKER},
+    "DELETE /quotes/{symbol:str}": {Role.MAKER, Role.OPERATOR},
+    "GET /quotes": {*READ, Role.TRADER},
+    "GET /quotes/{symbol:str}": {*READ, Role.TRADER},
+    "POST /fills": {Role.EXCHANGE},
+    "POST /reservations": {Role.MAKER},
+    "POST /reservations/{reservation_id:str}/release": {Role.MAKER},
+    "POST /reservations/{reservation_id:str}/apply-fill": {Role.EXCHANGE},
+    "POST /pause": {Role.OPERATOR},
+    "POST /resume": {Role.OPERATOR},
+}
+"""Every other route is for those who may read."""
+
+
+@pytest.fixture
+def guarded(tmp_path: Any) -> Access:
+    return Access(Tokens(tokens_in(tmp_path / "tokens")))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(service: str, guarded: Access) -> None:
+    routes = SERVICES[service].routes(MagicMock())
+    app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=routes)
+    asked = [("GET", "/metrics", READ)]
+    for handler in routes:
+        if isinstance(handler, HTTPRouteHandler):
+            (method,), (path,) = sorted(handler.http_methods), sorted(handler.paths)
+            asked.append((method, path, frozenset(MAY.get(f"{method} {path}", READ))))
+    async with http_client(app) as client:
+        for method, path, may in asked:
+            path = path.replace("{symbol:str}", "AAPL").replace(":str", "")  # noqa: PLW2901 # as a client writes it
+            bare = await client.request(method, path)
+            assert (bare.status_code, bare.headers["www-authenticate"]) == (401, "Bearer"), path
+            for wrong in ("Bearer", "Bearer x", "Basic x", "Bearer \xe4"):
+                answer = await client.request(method, path, headers=[(b"authorization", wrong.encode("latin-1"))])
+                assert answer.status_code == 401
+            for role in Role:
+                status = (await client.request(method, path, headers=shown(role))).status_code
+                assert (status not in (401, 403)) == (role in may), f"{role} {method} {path}: {status}"
+
+
+async def test_without_a_token_health_tells_whether_and_not_what(guarded: Access) -> None:
+    app = create_app(title="t", description="", health=Health("t", "nats"), access=guarded, routes=[])
+    async with http_client(app) as client:
+        bare = await client.get("/health")
+        told = await client.get("/health", headers=shown(Role.READER))
+    assert (bare.status_code, bare.json()["ready"], bare.json()["waiting_for"]) == (503, False, [])
+    assert told.json()["waiting_for"] == [{"name": "nats", "reason": "starting"}]
+
+
+async def test_the_openapi_page_is_open_declares_tokens_and_loads_nothing_from_elsewhere(guarded: Access) -> None:
+    app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=[])
+    async with http_client(app) as client:
+        page = await client.get("/schema")
+        document = (await client.get("/schema/openapi.json")).json()
+        style = await client.get("/schema-assets/swagger-ui.css")
+    assert (page.status_code, style.status_code) == (200, 200)
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert style.headers["x-content-type-options"] == "nosniff"
+    assert document["security"] == [{"token": []}]
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "HealthReport" in document["components"]["schemas"]
+
+
+def test_what_is_found_wrong_with_the_folder_of_tokens_names_the_variable() -> None:
+    with pytest.raises(Exception, match=r"^QS_STACK_TOKENS: nowhere: no such folder$"):
+        Access.of(Stack(tokens="nowhere"))
+
+
+async def test_nothing_else_is_told_a_page_of_another_site() -> None:
+    app = create_app(title="t", description="", health=Health("t"), routes=[])
+    async with http_client(app) as client:
+        answers: list[httpx.Response] = [
+            await client.get("/metrics", headers={"Origin": "http://evil.example"}),
+            await client.get("/health", headers={"Host": "evil.example"}),
+        ]
+    assert [answer.status_code for answer in answers] == [403, 421]

@@ -1,0 +1,86 @@
+"""Tokens: read from files, valid while they are in one, and told to nobody."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from runtime import tokens
+from runtime.roles import NOBODY, Role
+from runtime.tokens import SESSION, TokenFile, Tokens, TokensError
+from support.access import give, token_of, tokens_in
+
+NEW = "a-new-token-of-forty-characters-or-more"
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tokens_in(tmp_path / "tokens")
+
+
+def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
+    give(folder, Role.TRADER, token_of(Role.TRADER), token_of(Role.READER))
+    known = Tokens(folder)
+    assert known.roles(token_of(Role.TRADER).encode()) == {Role.TRADER}
+    assert known.roles(token_of(Role.READER).encode()) == {Role.TRADER, Role.READER}
+    assert known.roles(b"") == known.roles(b"unknown") == NOBODY
+
+
+def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
+    """First both are valid, then the new one only."""
+    known, old = Tokens(folder), token_of(Role.TRADER)
+    give(folder, Role.TRADER, NEW, old)
+    assert known.roles(NEW.encode()) == known.roles(old.encode()) == {Role.TRADER}
+    give(folder, Role.TRADER, NEW)
+    assert (known.roles(NEW.encode()), known.roles(old.encode())) == ({Role.TRADER}, NOBODY)
+    (folder / Role.TRADER).unlink()
+    assert known.roles(NEW.encode()) == NOBODY
+
+
+@pytest.mark.parametrize(("content", "mode"), [("short", 0o600), (NEW, 0o640), (NEW, 0o604), ("ä" * 40, 0o600)])
+def test_a_file_that_makes_no_sense_is_refused_and_its_content_not_told(folder: Path, content: str, mode: int) -> None:
+    known = Tokens(folder)
+    give(folder, Role.MAKER, content, mode=mode)
+    with pytest.raises(TokensError) as refused:
+        Tokens(folder)
+    assert str(folder / Role.MAKER) in str(refused.value)
+    with capture_logs() as told:
+        assert known.roles(token_of(Role.MAKER).encode()) == {Role.MAKER}, "what was valid stays so"
+    assert [line["log_level"] for line in told] == ["error"]
+    assert content not in f"{refused.value} {told}"
+
+
+def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(TokensError, match=str(folder)):
+            Tokens(folder)
+
+
+def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path) -> None:
+    known, token = Tokens(folder), token_of(Role.READER)
+    session = known.session(token.encode(), now=1000.0)
+    assert token not in session
+    assert known.reads(session, now=1000.0 + SESSION - 1)
+    assert not known.reads(session, now=1000.0 + SESSION)
+    until, _, seal = session.partition(".")
+    for forged in (f"{int(until) + 1}.{seal}", f"{until}.{seal[::-1]}", until, "", "x.y", "9" * 5000, f"{until}.ä"):
+        assert not known.reads(forged, now=1000.0), forged
+    assert not known.reads(known.session(token_of(Role.TRADER).encode(), now=1000.0), now=1000.0)
+    give(folder, Role.READER, NEW)
+    assert not known.reads(session, now=1000.0)
+
+
+def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
+    token = TokenFile(folder / Role.TRADER)
+    assert token() == token_of(Role.TRADER)
+    give(folder, Role.TRADER, NEW, token_of(Role.TRADER))
+    assert token() == NEW
+    (folder / Role.TRADER).unlink()
+    assert token() == NEW
+    with pytest.raises(TokensError):
+        TokenFile(folder / Role.TRADER)
