@@ -24,6 +24,7 @@ import structlog
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from prometheus_client import Gauge
 
 from jet import api
 from jet.connection import Connection
@@ -50,6 +51,10 @@ BROKEN_PATIENCE = 5.0
 REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
 """Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
 consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
+
+BEHIND = Gauge(
+    "quotestream_behind_messages", "Messages of a stream that a follower has yet to be given.", ["stream", "tail"]
+)
 
 _NANOSECONDS = 1_000_000_000
 
@@ -269,6 +274,8 @@ class Tail:
         """Batches from one consumer, until it cannot be trusted any more."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
+        behind = BEHIND.labels(self._stream, self._name)
+        behind.set(consumer.pending)
         if consumer.pending == 0 and not consumer.replicated:
             self._have_reached(self._end, whole=True)
             yield []
@@ -278,6 +285,7 @@ class Tail:
             if consumer.silent:
                 return
             batch, sound = self._take(consumer)
+            behind.set(consumer.pending)
             yield batch
             if not sound:
                 return
@@ -315,6 +323,7 @@ class Tail:
             if order != consumer.delivered + 1:
                 return batch, False
             consumer.delivered = order
+            consumer.pending = pending
             consumer.asked -= 1
             self.sequence = sequence
             self._have_reached(sequence, whole=pending == 0 and not consumer.replicated)
@@ -339,6 +348,7 @@ class Tail:
                     return False
                 # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL. Its last
                 # stream sequence is that of the last message it has looked at, whether it matched or not.
+                consumer.pending = 0
                 self._have_reached(int(headers.get("Nats-Last-Stream", 0)), whole=not consumer.replicated)
                 return True
             case "404" | "408":

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from stack.phases import Condition
+from stack.behind import Behind
+from stack.phases import FINE, Condition
 
 _STARTED = re.compile(r"supervisord started with pid")
 _SPAWNED = re.compile(r"spawned: '([^']+)' with pid")
@@ -20,9 +21,9 @@ def restarts(supervisord_log: str) -> dict[str, int]:
     return {name: count - 1 for name, count in spawned.items()}
 
 
-def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int]) -> str:
-    """One row a process."""
-    rows = [("process", "state", "pid", "uptime", "restarts", "address", "")]
+def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], behind: Mapping[str, Behind]) -> str:
+    """One row a process; of a service that follows logs, with how many messages it is behind."""
+    rows = [("process", "state", "pid", "uptime", "restarts", "behind", "address", "")]
     rows.extend(
         (
             found.program.name,
@@ -30,12 +31,19 @@ def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int]) 
             str(found.pid or "-"),
             duration(found.uptime) if found.pid else "-",
             str(restarted.get(found.program.name, 0)),
+            str(behind.get(found.program.name, "-")),
             found.program.address or "-",
             found.told,
         )
         for found in conditions
     )
     return columns(rows)
+
+
+def summary(conditions: Iterable[Condition]) -> str:
+    """All of it in a line."""
+    ailing = [found.program.name for found in conditions if found.phase not in FINE]
+    return f"not ready: {', '.join(ailing)}" if ailing else "everything is ready"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

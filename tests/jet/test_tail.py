@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from jet import api, journal, tail, topology
 from jet.connection import Connection
@@ -22,13 +23,16 @@ class Follower:
     """A tail being read in the background."""
 
     def __init__(self, connection: Connection, start: Start, stream: str = STREAM) -> None:
+        self._labels = {"stream": stream, "tail": "test"}
         self.tail = Tail(connection, stream, [">"] if stream != STREAM else ["fills.0.>"], start, name="test")
         self.seen: list[Message] = []
+        self.behind: list[float] = []
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         async for batch in self.tail.batches():
             self.seen += batch
+            self.behind.append(REGISTRY.get_sample_value("quotestream_behind_messages", self._labels) or 0.0)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -64,6 +68,8 @@ async def test_delivers_everything_in_order_then_what_is_new(broker: Broker) -> 
     await follower.until(lambda: len(follower.seen) >= 1201)
     assert follower.payloads == [b"%d" % number for number in range(1200)] + [b"new"]
     assert [message.sequence for message in follower.seen] == list(range(1, 1202))
+    assert follower.behind[0] > 0, "what it had yet to be given, when it began"
+    assert follower.behind == [*sorted(follower.behind[:-1], reverse=True), 0], "less and less, and nothing in the end"
     await follower.stop()
 
 

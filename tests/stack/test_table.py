@@ -1,8 +1,9 @@
 """The table of `stack status`."""
 
+from stack.behind import Behind
 from stack.phases import Condition, Phase
 from stack.programs import Program
-from stack.table import duration, restarts, status_table
+from stack.table import duration, restarts, status_table, summary
 
 LOG = """
 2026-01-05 09:00:00,000 INFO supervisord started with pid 1
@@ -23,9 +24,18 @@ def test_restarts_are_counted_since_the_stack_came_up() -> None:
 def test_a_row_says_all_there_is_to_say_of_a_process() -> None:
     ui = Program("ui", ("true",), address="http://127.0.0.1:8000")
     waiting = Condition(ui, Phase.WAITING, 15, 3723, "nats: disconnected", ("nats",))
-    heading, row = status_table([waiting], {"ui": 2}).splitlines()
-    assert heading.split() == ["process", "state", "pid", "uptime", "restarts", "address"]
-    assert row.split() == ["ui", "waiting", "15", "1:02:03", "2", "http://127.0.0.1:8000", "nats:", "disconnected"]
+    heading, row = status_table([waiting], {"ui": 2}, {"ui": Behind(7)}).splitlines()
+    assert heading.split() == ["process", "state", "pid", "uptime", "restarts", "behind", "address"]
+    assert row.split() == ["ui", "waiting", "15", "1:02:03", "2", "7", "http://127.0.0.1:8000", "nats:", "disconnected"]
+
+
+def test_a_line_sums_it_up() -> None:
+    ready, done = (
+        Condition(Program(name, ("true",)), phase) for name, phase in (("a", Phase.READY), ("b", Phase.DONE))
+    )
+    down = Condition(Program("c", ("true",)), Phase.DOWN)
+    assert summary([ready, done]) == "everything is ready"
+    assert summary([ready, down]) == "not ready: c"
 
 
 def test_durations() -> None:
