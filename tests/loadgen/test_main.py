@@ -68,6 +68,7 @@ def logged(output: bytes) -> list[dict[str, Any]]:
         ("--url localhost:8001", BadOptionsError, "--url"),
         ("--history /no/such/folder/file", BadOptionsError, "--history"),
         ("--json /no/such/folder/file", BadOptionsError, "--json"),
+        ("--html /no/such/folder/file", BadOptionsError, "--html"),
     ],
 )
 def test_bad_options_are_refused_by_name(arguments: str, error: type[Exception], named: str) -> None:
@@ -83,7 +84,7 @@ def test_help_tells_every_option_with_its_default(environment: dict[str, str]) -
     assert told.returncode == 0
     options = re.findall(r"^│ --([a-z-]+) [A-Z]", told.stdout, re.MULTILINE)
     assert options[:6] == ["rate", "duration", "symbols", "max-quantity", "concurrency", "aggressiveness"]
-    assert options[6:] == ["seed", "url", "json", "history"]
+    assert options[6:10] == ["seed", "url", "json", "html"]
     assert told.stdout.count("[default: ") == len(options)
     assert "[default: 35.0]" in told.stdout
 
@@ -117,6 +118,7 @@ async def test_a_measured_run_reports_and_ends_with_code_0(
     environment: dict[str, str], exchange: Any, tmp_path: Path
 ) -> None:
     files = ["--json", str(tmp_path / "report.json"), "--history", str(tmp_path / "history.jsonl")]
+    files += ["--html", str(tmp_path / "report.html")]
     process = await start(
         environment, "--rate", "100", "--duration", "0.5", "--seed", "7", "--url", exchange.url, *files
     )
@@ -125,6 +127,8 @@ async def test_a_measured_run_reports_and_ends_with_code_0(
     assert "latency p99" in output.decode()
     report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
     assert report.outcomes == {"filled": len(exchange.received)}
+    assert sum(interval.sent for interval in report.timeline) == report.sent
+    assert report.run_id in (tmp_path / "report.html").read_text()
     sent = {line.order.order_id: line.order for line in read(tmp_path / "history.jsonl") if isinstance(line, SentLine)}
     assert sent == {order.order_id: order for order in exchange.received}
 
