@@ -7,9 +7,10 @@ message. A command whose client has given up is dropped before it is decided, ne
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import structlog
@@ -17,11 +18,13 @@ import structlog
 from exchange import book, metrics
 from exchange.giveback import GiveBacks
 from exchange.recent import RecentOrders
+from exchange.spans import OrderSpans
 from exchange.turns import Turn, Turns
 from exchange.waiting import Line, Waiting
 from jet import journal, rpc
 from jet.connection import Connection
 from jet.journal import Appended, Compare
+from runtime import tracing
 from runtime.clock import Clock
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
@@ -38,10 +41,15 @@ from wire.messages import (
     Reservation,
 )
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
 MAX_BATCH = 500
 """Orders one commit takes: their fills stay well below the broker's payload limit."""
 
 ACTIVATE_TIMEOUT = 2.0
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -51,11 +59,13 @@ class _PutQuote:
     request: QuoteRequest
     reservation: Reservation
     activation: str
+    span: tracing.AnySpan
 
 
 @dataclass(slots=True)
 class _Withdraw:
     quote_id: str | None
+    span: tracing.AnySpan
 
 
 _Command = Order | _PutQuote | _Withdraw
@@ -96,6 +106,7 @@ class Lane:
         self._line: Line[_Command, _Answer] = Line(symbol, _count_refused)
         self._moved = asyncio.Event()
         self._give_backs = GiveBacks(connection)
+        self._spans = OrderSpans()
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +119,10 @@ class Lane:
         """
         book.check_order(order, self._instrument)
         self._line.check_pressure()
-        return cast("asyncio.Future[OrderResult]", self._line.submit(order))
+        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order))
+        if tracing.tracer is not None:
+            self._spans.begin(order, answer)
+        return answer
 
     async def put_quote(self, request: QuoteRequest) -> Quote:
         """Make a quote active: have its reservation activated, then append the event.
@@ -132,9 +146,14 @@ class Lane:
             activation=activation,
         )
         reservation = await rpc.call(
-            self._connection, subjects.Rpc.ACTIVATE, ask, Reservation, timeout=ACTIVATE_TIMEOUT
+            self._connection,
+            subjects.Rpc.ACTIVATE,
+            ask,
+            Reservation,
+            timeout=ACTIVATE_TIMEOUT,
+            headers=tracing.inject(),
         )
-        put = _PutQuote(request, reservation, activation)
+        put = _PutQuote(request, reservation, activation, tracing.current())
         try:
             quote = await self._line.submit(put)
         except Refused as refused:
@@ -150,7 +169,7 @@ class Lane:
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        quote = await self._line.submit(_Withdraw(quote_id))
+        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()))
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
         return quote
 
@@ -197,7 +216,9 @@ class Lane:
             raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
         return self.market.head != head
 
-    async def _append(self, subject: str, payload: bytes, msg_id: str) -> int | None:
+    async def _append(
+        self, subject: str, payload: bytes, msg_id: str, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> int | None:
         """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
 
         Raises:
@@ -211,6 +232,7 @@ class Lane:
             payload,
             msg_id=msg_id,
             compare=Compare(self.market.head, self._filter),
+            headers=headers,
             on_unknown=self._on_unknown,
         )
         if isinstance(outcome, Appended):
@@ -220,6 +242,11 @@ class Lane:
         log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)
         await self._caught_up(outcome.head)
         return None
+
+    async def _append_traced(self, subject: str, payload: bytes, msg_id: str, spans: "list[Span]") -> int | None:
+        """As `_append`, told in the trace of everything that it is for. Only while tracing is on."""
+        with tracing.batch("append", spans, subject=subject, msg_id=msg_id):
+            return await self._append(subject, payload, msg_id, tracing.inject())
 
     def _on_unknown(self, reason: str) -> None:
         metrics.UNKNOWN.inc()
@@ -272,7 +299,12 @@ class Lane:
                     waiting.committing = True
                 payload = msgspec.json.encode(decided.fills)
                 try:
-                    sequence = await self._append(self._fills, payload, decided.fills[0].fill_id)
+                    fill_id = decided.fills[0].fill_id
+                    if tracing.tracer is None:
+                        sequence = await self._append(self._fills, payload, fill_id)
+                    else:
+                        spans = self._spans.of(decided.fills)
+                        sequence = await self._append_traced(self._fills, payload, fill_id, spans)
                 except Refused as refused:
                     self._recent.lost(decided.fills)
                     for waiting in batch:
@@ -321,7 +353,7 @@ class Lane:
                         continue
                     raise
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
-                if await self._append_event(waiting, event):
+                if await self._append_event(waiting, event, put.span):
                     break
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
@@ -350,18 +382,19 @@ class Lane:
                     continue
                 raise
             quote = book.active_quote(self.market, now)
-            if await self._append_event(waiting, event):
+            if await self._append_event(waiting, event, wanted.span):
                 break
         metrics.QUOTES.labels("withdrawn").inc()
         log.info("quote withdrawn", symbol=self._symbol, quote_id=event.quote_id, attempt=event.attempt)
         return quote
 
-    async def _append_event(self, waiting: _Waiting, event: QuoteEvent) -> bool:
+    async def _append_event(self, waiting: _Waiting, event: QuoteEvent, span: tracing.AnySpan) -> bool:
         """Append a quote event and fold it. False if the head had moved: decide again."""
         waiting.committing = True
         # By its version, which no other event of the symbol has: an outsider's quote id may come again.
         msg_id = f"{ids.quote_id(self._symbol, event.position_version, event.attempt)}-{event.__struct_config__.tag}"
-        sequence = await self._append(self._quotes, msgspec.json.encode(event), msg_id)
+        with tracing.span("append", span, subject=self._quotes, msg_id=msg_id):
+            sequence = await self._append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
         if sequence is None:
             waiting.committing = False
             return False

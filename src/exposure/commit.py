@@ -26,6 +26,7 @@ from prometheus_client import Counter, Histogram
 from exposure.limits import Decision, Limits, Write
 from jet import api, journal
 from jet.connection import Connection
+from runtime import tracing
 from runtime.clock import Clock
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -82,6 +83,7 @@ class Moves:
 class _Job(Generic[A]):
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
+    span: tracing.AnySpan = None
 
 
 class Committer:
@@ -120,7 +122,7 @@ class Committer:
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
         self._replies.add(reply)
         reply.add_done_callback(self._replies.discard)
-        self._waiting.append(_Job(decide, reply))
+        self._waiting.append(_Job(decide, reply, tracing.current()))
         self._arrived.set()
         try:
             async with asyncio.timeout(DEADLINE):
@@ -155,7 +157,8 @@ class Committer:
 
     async def _carry_out(self, job: _Job[Any]) -> None:
         try:
-            decision = await self._conclude(job)
+            with tracing.span("decide", job.span):
+                decision = await self._conclude(job)
         except Refused as refused:
             if not job.reply.done():
                 job.reply.set_exception(refused)
@@ -223,6 +226,7 @@ class Committer:
                     msg_id=f"{self._instance}-{next(self._appends)}",
                     compare=journal.Compare(self._limits.usage.head),
                     ttl=write.ttl,
+                    headers=tracing.inject(),
                     on_unknown=lambda reason: log.warning(
                         "append not acknowledged", reservation_id=record.reservation_id, reason=reason
                     ),

@@ -3,12 +3,14 @@
 Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
 that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
 noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. Refusals
-travel as problem details and are raised at the caller.
+travel as problem details and are raised at the caller. Headers say what a request is part of (`traceparent`), and
+nothing of what it asks.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +25,7 @@ from nats.micro.service import Service, ServiceConfig
 from jet import api
 from jet.connection import Connection
 from wire.errors import Problem, Refusal, Refused
+from wire.messages import UNREADABLE
 
 T = TypeVar("T")
 
@@ -44,8 +47,22 @@ class Handler:
     handle: Callable[[Any], Awaitable[msgspec.Struct]]
 
 
+Around = Callable[[str, Mapping[str, str] | None], AbstractContextManager[object]]
+"""What is entered while a request is answered, given its subject and headers."""
+
+
+def _nothing(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[object]:  # noqa: ARG001 # an Around
+    return nullcontext()
+
+
 async def call(
-    connection: Connection, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float = 2.0
+    connection: Connection,
+    subject: str,
+    request: msgspec.Struct,
+    reply: type[T],
+    *,
+    timeout: float = 2.0,
+    headers: dict[str, str] | None = None,
 ) -> T:
     """Ask another service, and take the first answer.
 
@@ -53,7 +70,9 @@ async def call(
         Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
     """
     try:
-        message = await connection.request(subject, msgspec.json.encode(request), timeout=timeout, again=AGAIN)
+        message = await connection.request(
+            subject, msgspec.json.encode(request), timeout=timeout, headers=headers or None, again=AGAIN
+        )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
@@ -63,19 +82,19 @@ async def call(
             return msgspec.json.decode(message.data, type=reply)
         problem = msgspec.json.decode(message.data, type=Problem)
         refused = Refused.from_problem(problem)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         # As of an instance that failed, or of another version: what it did is not known.
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"the answer on {subject} cannot be read: {error!r}") from error
     raise refused
 
 
-async def serve(connection: Connection, service: str, handlers: Sequence[Handler]) -> None:
-    """Answer requests until cancelled, each in a task of its own."""
+async def serve(connection: Connection, service: str, handlers: Sequence[Handler], around: Around = _nothing) -> None:
+    """Answer requests until cancelled, each in a task of its own, and `around` each."""
     micro = await add_service(connection.client, ServiceConfig(name=service, version="1.0.0"))
     try:
         async with asyncio.TaskGroup() as group:
             for handler in handlers:
-                await _add(connection, micro, group, handler)
+                await _add(connection, micro, group, handler, around)
             await asyncio.get_running_loop().create_future()
     finally:
         with contextlib.suppress(Exception):
@@ -83,14 +102,16 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
                 await micro.stop()
 
 
-async def _add(connection: Connection, micro: Service, group: asyncio.TaskGroup, handler: Handler) -> None:
+async def _add(
+    connection: Connection, micro: Service, group: asyncio.TaskGroup, handler: Handler, around: Around
+) -> None:
     """Have a handler's requests answered, each begun as it is read."""
 
     async def take(request: Request) -> None:
         begin(request)
 
     def begin(request: Request) -> None:
-        answering = _answer(handler, request)
+        answering = _answer(handler, request, around)
         try:
             group.create_task(answering)
         except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
@@ -107,9 +128,10 @@ async def _add(connection: Connection, micro: Service, group: asyncio.TaskGroup,
         connection.hand_over(endpoint._subscription, deliver)  # noqa: SLF001 # as above
 
 
-async def _answer(handler: Handler, request: Request) -> None:
+async def _answer(handler: Handler, request: Request, around: Around) -> None:
     try:
-        reply = await _handle(handler, request.data)
+        with around(handler.subject, request.headers):
+            reply = await _handle(handler, request.data)
     except Refused as refused:
         data = msgspec.json.encode(refused.problem)
         answer = request.respond_error(str(refused.refusal.status), refused.refusal.slug, data)
@@ -127,7 +149,7 @@ async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:
         request = msgspec.json.decode(data, type=handler.request)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.INVALID_FIELD, str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from error
     try:
         async with asyncio.timeout(HANDLER_TIMEOUT):

@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from jet.tail import Message
 from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
+from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from wire import subjects
@@ -60,7 +61,12 @@ class _Piece:
 
 
 class Applier:
-    """The one writer of the store. `books` is what is committed."""
+    """The one writer of the store.
+
+    Attributes:
+        books: what is committed.
+        spans: of the last transaction, the span of each symbol's newest message that is part of a trace.
+    """
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class Applier:
     ) -> None:
         """`on_commit` is called after each transaction, with the newest update of each symbol that changed."""
         self.books = Books()
+        self.spans: dict[str, tracing.AnySpan] = {}
         self._store = store
         self._shards = shards
         self._health = health
@@ -121,6 +128,8 @@ class Applier:
             deliveries += [read(piece.shard, self._shards, m.subject, m.sequence, m.data) for m in piece.messages]
             await asyncio.sleep(0)
         changes = await self._commit(deliveries)
+        if tracing.tracer is not None:
+            self._trace(pieces, began)
         self._account_for(changes)
         self.books.take(changes)
         moved, self._moved = self._moved, asyncio.Event()
@@ -129,6 +138,18 @@ class Applier:
         APPLY_SECONDS.observe(time.perf_counter() - began)
         newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
         BEHIND_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
+
+    def _trace(self, pieces: Sequence[_Piece], began: float) -> None:
+        """Tell of a transaction in the trace of each of its messages."""
+        self.spans = {}
+        for piece in pieces:
+            for message in piece.messages:
+                parent = tracing.extract(message.headers)
+                if parent is not None:
+                    about = {"shard": piece.shard, "sequence": message.sequence}
+                    span = tracing.begin("commit", parent, about, began=began)
+                    span.end()
+                    self.spans[subjects.last_token(message.subject)] = span
 
     async def _commit(self, deliveries: Sequence[Delivery]) -> Changes:
         """Commit what deliveries change.
@@ -157,6 +178,7 @@ class Applier:
             APPLIED_SEQUENCE.labels(str(shard)).set(sequence)
         for delivery, fault in changes.set_aside:
             SET_ASIDE.labels(fault.reason).inc()
+            self._health.set_aside(subjects.market_stream(delivery.shard))
             log.error(
                 "message set aside",
                 reason=fault.reason,

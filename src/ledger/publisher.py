@@ -18,6 +18,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
+from runtime import tracing
 from wire import subjects
 from wire.errors import Refused
 from wire.messages import PositionUpdate
@@ -44,20 +45,30 @@ class _Head(NamedTuple):
     version: int
 
 
+class _Offer(NamedTuple):
+    """What is to be published, and the span that it follows from."""
+
+    update: PositionUpdate
+    span: tracing.AnySpan
+
+
 class Publisher:
     """The way of committed positions to `positions.<symbol>`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._newest: dict[str, PositionUpdate] = {}
+        self._newest: dict[str, _Offer] = {}
         self._busy: set[str] = set()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._heads: dict[str, _Head] = {}
 
-    def offer(self, update: PositionUpdate) -> None:
-        """Have a committed position published, unless a newer one of its symbol is offered first."""
-        self._newest[update.symbol] = update
+    def offer(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
+        """Have a committed position published, unless a newer one of its symbol is offered first.
+
+        `span` is what led to it.
+        """
+        self._newest[update.symbol] = _Offer(update, span)
         if update.symbol not in self._busy:
             self._busy.add(update.symbol)
             self._queue.put_nowait(update.symbol)
@@ -73,8 +84,10 @@ class Publisher:
     async def _publish_symbol(self, symbol: str) -> None:
         """Publish one symbol's newest update until none newer has come."""
         async with self._slots:
-            while (update := self._newest.get(symbol)) is not None:
-                if await self._publish(update) and self._newest[symbol] is update:
+            while (offer := self._newest.get(symbol)) is not None:
+                with tracing.span("publish", offer.span):
+                    done = await self._publish(offer.update)
+                if done and self._newest[symbol] is offer:
                     del self._newest[symbol]
             self._busy.discard(symbol)
             PENDING.set(len(self._busy))
@@ -88,7 +101,9 @@ class Publisher:
             try:
                 head = self._heads[symbol] = await self._read_head(symbol)
             except Refused as refused:
-                log.warning("position not published yet", symbol=symbol, version=version, reason=refused.detail)
+                log.warning(
+                    "position not published yet", symbol=symbol, position_version=version, reason=refused.detail
+                )
                 await asyncio.sleep(RETRY_PAUSE)
                 return False
         if head.version >= version:
@@ -101,12 +116,13 @@ class Publisher:
                 msgspec.json.encode(update),
                 msg_id=f"{symbol}-{version}-{head.sequence}",
                 compare=Compare(head.sequence, subjects.position(symbol)),
+                headers=tracing.inject(),
                 on_unknown=lambda reason: log.warning(
-                    "position not published yet", symbol=symbol, version=version, reason=reason
+                    "position not published yet", symbol=symbol, position_version=version, reason=reason
                 ),
             )
         except Refused as refused:
-            log.warning("position not published", symbol=symbol, version=version, reason=refused.detail)
+            log.warning("position not published", symbol=symbol, position_version=version, reason=refused.detail)
             await asyncio.sleep(RETRY_PAUSE)
             return False
         if not isinstance(outcome, Appended):
@@ -115,7 +131,7 @@ class Publisher:
         self._heads[symbol] = _Head(outcome.sequence, version)
         PUBLISHED.inc()
         PUBLISH_SECONDS.observe(time.perf_counter() - began)
-        log.debug("position published", symbol=symbol, version=version, sequence=outcome.sequence)
+        log.debug("position published", symbol=symbol, position_version=version, sequence=outcome.sequence)
         return True
 
     async def _read_head(self, symbol: str) -> _Head:

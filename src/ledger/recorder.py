@@ -24,6 +24,7 @@ from ledger import reporting
 from ledger.applier import Applier
 from ledger.positions import Account
 from ledger.store import Store
+from runtime import tracing
 from runtime.settings import Market
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -140,6 +141,7 @@ class Recorder:
             msgspec.json.encode([fill]),
             msg_id=f"reported:{fill.symbol}:{fill.fill_id}",  # with colons: no id the exchange makes is like it
             compare=Compare(head, subjects.market_head(shard, fill.symbol)),
+            headers=tracing.inject(),
             on_unknown=lambda reason: log.warning("outcome of a report unknown", fill_id=fill.fill_id, reason=reason),
         )
         if not isinstance(outcome, Appended):

@@ -166,7 +166,7 @@ class Ledger:
         """Show what is committed, and have it published."""
         for update in updates:
             self.updates.publish(update.symbol, update)
-            self._publisher.offer(update)
+            self._publisher.offer(update, self._applier.spans.get(update.symbol))
 
     async def _disk_failed(self) -> None:
         """Wait for a reader to find the disk failing; the applier finds it by itself."""

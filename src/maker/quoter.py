@@ -22,6 +22,7 @@ from maker import metrics, plan
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
+from runtime import tracing
 from runtime.clock import Clock
 from wire import ids
 from wire.errors import Refused
@@ -75,6 +76,7 @@ class Quoter:
         self._step: Step = Wait("waiting_for_feeds")
         self._last_refusal: LastRefusal | None = None
         self._arrived = 0.0  # when the newest position update did, in the loop's time
+        self._moved_by: tracing.AnySpan = None  # what published it
         self._woken = asyncio.Event()
         self._busy = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
@@ -84,12 +86,13 @@ class Quoter:
         """The view changed: think again."""
         self._woken.set()
 
-    def moved(self, update: PositionUpdate) -> None:
-        """A position update arrived; one that is not newer is skipped."""
+    def moved(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
+        """A position update arrived, by `span`; one that is not newer is skipped."""
         known = self.view.position
         if known is None or update.position_version > known.position_version:
             self.view.position = update.position
             self._arrived = asyncio.get_running_loop().time()
+            self._moved_by = span
             self.wake()
 
     def pause(self) -> None:
@@ -121,7 +124,10 @@ class Quoter:
                     self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
                     match self._step:
                         case Propose() as step:
-                            await self._attempt(step)
+                            # A refresh follows from no position: it is a trace of its own.
+                            cause = self._moved_by if step.trigger == "position" else None
+                            with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
+                                await self._attempt(step)
                         case Withdraw(quote_id):
                             if not await self._withdraw(quote_id):
                                 await asyncio.sleep(plan.FIRST_DELAY)
@@ -232,7 +238,7 @@ class Quoter:
         while True:
             sent += 1
             try:
-                answer = await rpc.call(self._connection, subject, request, reply, timeout=self._rpc_timeout)
+                answer = await self._call(subject, request, reply)
             except Refused as refused:
                 if not refused.refusal.retryable:
                     raise
@@ -307,12 +313,16 @@ class Quoter:
         sent = 0
         while True:
             try:
-                return await rpc.call(self._connection, subject, request, reply, timeout=self._rpc_timeout)
+                return await self._call(subject, request, reply)
             except Refused as refused:
                 if not refused.refusal.retryable:
                     return refused
                 sent += 1
             await asyncio.sleep(min(LONGEST_REST, plan.delay(sent, _jitter())))
+
+    async def _call(self, subject: str, request: msgspec.Struct, reply: type[T]) -> T:
+        headers = tracing.inject()
+        return await rpc.call(self._connection, subject, request, reply, timeout=self._rpc_timeout, headers=headers)
 
     async def _sleep(self, until: datetime | None) -> None:
         seconds = None if until is None else max(0.001, (until - self._clock()).total_seconds())

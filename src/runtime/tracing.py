@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runtime.settings import SettingsError
 
@@ -24,6 +24,9 @@ TRACEPARENT = "traceparent"
 
 EXPORT_TIMEOUT = 1.0
 """Seconds the collector may take for a batch of spans: those that it does not take in time are lost."""
+
+AnySpan: TypeAlias = "Span | None"
+"""A span, or none: while tracing is off there are none."""
 
 tracer: "Tracer | None" = None
 """Makes spans; None while tracing is off."""
@@ -60,7 +63,7 @@ def configure(service: str, url: str) -> None:
 
 def begin(
     name: str,
-    parent: "Span | None" = None,
+    parent: AnySpan = None,
     about: Mapping[str, Attribute] = MappingProxyType({}),
     *,
     began: float | None = None,
@@ -88,7 +91,7 @@ def begin(
     )
 
 
-def within(span: "Span | None", *, ends: bool = False) -> AbstractContextManager["Span | None"]:
+def within(span: AnySpan, *, ends: bool = False) -> AbstractContextManager[AnySpan]:
     """Have a span be the current one, and, if it `ends`, end it then."""
     if span is None:
         return _OFF
@@ -97,9 +100,9 @@ def within(span: "Span | None", *, ends: bool = False) -> AbstractContextManager
     return trace.use_span(span, end_on_exit=ends, record_exception=False)
 
 
-def span(name: str, parent: "Span | None" = None, **about: Attribute) -> AbstractContextManager["Span | None"]:
-    """A span around a block, which is the current one there. See `begin`; while tracing is off it is none."""
-    return _OFF if tracer is None else within(begin(name, parent, about), ends=True)
+def span(name: str, parent: AnySpan, **about: Attribute) -> AbstractContextManager[AnySpan]:
+    """A span around a block, which is the current one there. See `begin`; none if it follows from nothing."""
+    return _OFF if tracer is None or parent is None else within(begin(name, parent, about), ends=True)
 
 
 @contextmanager
@@ -107,12 +110,15 @@ def batch(name: str, parents: Sequence["Span"], **about: Attribute) -> Iterator[
     """A span around a block in which something is done for several at once. Only while tracing is on.
 
     It follows from the first of them and is linked to the others. Each of those gets a span of its own of the same
-    name, linked to it.
+    name, linked to it. For none there is none.
     """
-    first, others = (parents[0], parents[1:]) if parents else (None, ())
-    with within(begin(name, first, about, links=others), ends=True) as shared:
-        assert shared is not None  # noqa: S101 # for the type checker: it was given
-        own = [begin(name, other, about, links=[shared]) for other in others]
+    if not parents:
+        yield
+        return
+    first, *others = parents
+    shared = begin(name, first, about, links=others)
+    own = [begin(name, other, about, links=[shared]) for other in others]
+    with within(shared, ends=True):
         try:
             yield
         finally:
@@ -120,7 +126,7 @@ def batch(name: str, parents: Sequence["Span"], **about: Attribute) -> Iterator[
                 each.end()
 
 
-def current() -> "Span | None":
+def current() -> AnySpan:
     """The current span; None if there is none."""
     if tracer is None:
         return None
@@ -139,32 +145,39 @@ def inject() -> dict[str, str]:
     return {TRACEPARENT: f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"}
 
 
-def extract(headers: Mapping[str, str] | None) -> "Span | None":
-    """The span that a message's headers name, to go on from. One that names nothing begins a new trace.
-
-    None while tracing is off.
-    """
-    if tracer is None:
+def extract(headers: Mapping[str, str] | None) -> AnySpan:
+    """The span that a message's headers name, to go on from; None if they name none, and while tracing is off."""
+    if tracer is None or not headers or TRACEPARENT not in headers:
         return None
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    carrier = {TRACEPARENT: (headers or {}).get(TRACEPARENT, "")}
-    return trace.get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
+    carrier = {TRACEPARENT: headers[TRACEPARENT]}
+    found = trace.get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
+    return found if found.get_span_context().is_valid else None
 
 
-def answering(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager["Span | None"]:
+def root() -> AnySpan:
+    """What begins a new trace, as a parent; None while tracing is off."""
+    if tracer is None:
+        return None
+    from opentelemetry import trace
+
+    return trace.INVALID_SPAN
+
+
+def answering(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[AnySpan]:
     """A span around the answer to a request over NATS, if the request is part of a trace."""
-    return span(subject, extract(headers)) if headers and TRACEPARENT in headers else _OFF
+    return span(subject, extract(headers))
 
 
 def http(scope: Mapping[str, Any]) -> "Span":
     """Begin the span of an HTTP request, as ASGI tells of it. Only while tracing is on."""
-    found = [value.decode("latin-1") for key, value in scope["headers"] if key == TRACEPARENT.encode()]
-    parent = extract({TRACEPARENT: found[0]} if found else None)
+    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
     method, path = scope["method"], scope["path"]
-    return begin(f"{method} /{path.split('/')[1]}", parent, {"http.request.method": method, "url.path": path})
+    about = {"http.request.method": method, "url.path": path}
+    return begin(f"{method} /{path.split('/')[1]}", extract(headers) or root(), about)
 
 
 def traced(app: Callable[..., Any]) -> Callable[..., Any]:

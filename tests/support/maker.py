@@ -19,6 +19,7 @@ from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Market, Stack
 from support.broker import Broker
+from support.builders import recorded_fill
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -47,7 +48,14 @@ class Line:
         self.before: dict[str, Callable[[], Awaitable[None]]] = {}
 
     async def call(
-        self, connection: Connection, subject: str, request: msgspec.Struct, reply: type[T], *, timeout: float
+        self,
+        connection: Connection,
+        subject: str,
+        request: msgspec.Struct,
+        reply: type[T],
+        *,
+        timeout: float,
+        headers: dict[str, str],
     ) -> T:
         """What `jet.rpc.call` does, with the faults."""
         self.sent.append((subject, msgspec.json.encode(request)))
@@ -58,7 +66,7 @@ class Line:
         if self.drop[subject]:
             self.drop[subject] -= 1
             raise Refused(Refusal.UNAVAILABLE, "the request was lost")
-        answer = await rpc.call(connection, subject, request, reply, timeout=timeout)
+        answer = await rpc.call(connection, subject, request, reply, timeout=timeout, headers=headers)
         if self.lose[subject]:
             self.lose[subject] -= 1
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
@@ -110,7 +118,14 @@ class Marketplace:
         return RunningMaker(maker, health, await self._run(maker.run))
 
     async def move(self, symbol: str, version: int, net_quantity: int = 0) -> None:
-        """The ledger commits a position."""
+        """Fills that leave the quote as it is lead to a position, unless they happened before; the ledger commits it."""
+        market = self.fold(symbol)
+        if version > market.fill_number:
+            left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
+            fills = [recorded_fill(symbol, number, **left) for number in range(market.fill_number + 1, version + 1)]
+            subject = subjects.fills(subjects.shard_of(symbol, self.market.shards), symbol)
+            await self.broker.connection.client.request(subject, msgspec.json.encode(fills), timeout=2.0)
+            await eventually(lambda: market.fill_number == version)
         update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
         await self.broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(update), timeout=2.0)
 
