@@ -347,17 +347,17 @@ async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: M
     await place.open()
     running = await quoting(place)
     await running.maker.pause()
-    running.maker._quoters["AAA"]._memory.asked.add("AAA-v7-a1")
-    await reserve(place, "AAA", 10, 10, quote_id="AAA-v7-a1")
-    await place.exchange.put_quote("AAA", quote_request(position_version=7))
+    running.maker._quoters["AAA"]._memory.asked.add("AAA-v0-a7")
+    await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a7")
+    await place.exchange.put_quote("AAA", quote_request(attempt=7))
     await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))
-    assert place.fold("AAA").version == (7, 1)
+    assert place.fold("AAA").version == (0, 7)
 
 
 async def test_stopping_withdraws_our_own_quotes_only(place: Marketplace) -> None:
     await place.open()
     await reserve(place, "BBB", 10, 10, quote_id="theirs")
-    theirs = quote_request("BBB", quote_id="theirs", reservation_id="theirs-r", position_version=1)
+    theirs = quote_request("BBB", quote_id="theirs", reservation_id="theirs-r", attempt=7)
     await place.exchange.put_quote("BBB", theirs)
     running = await place.start_maker()
     await place.quoted("AAA", "AAA-v0-a1")
@@ -370,9 +370,7 @@ async def test_stopping_leaves_a_quote_that_replaced_ours(place: Marketplace) ->
     await place.open()
     running = await quoting(place)
     await reserve(place, "AAA", 10, 10, quote_id="theirs")
-    await place.exchange.put_quote(
-        "AAA", quote_request(quote_id="theirs", reservation_id="theirs-r", position_version=1)
-    )
+    await place.exchange.put_quote("AAA", quote_request(quote_id="theirs", reservation_id="theirs-r", attempt=7))
     await running.stop()
     assert place.quote("AAA") is not None
 

@@ -118,7 +118,7 @@ class Marketplace:
         return RunningMaker(maker, health, await self._run(maker.run))
 
     async def move(self, symbol: str, version: int, net_quantity: int = 0) -> None:
-        """Fills that leave the quote as it is lead to a position, unless they happened before; the ledger commits it."""
+        """Fills that leave the quote as it is lead to a position, unless they have; the ledger commits it."""
         market = self.fold(symbol)
         if version > market.fill_number:
             left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
