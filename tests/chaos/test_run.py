@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.system
 
-SEED = 2961
+SEED = 26238
 """Its faults are of all sorts, and meet NATS and every service that decides."""
 
 
@@ -18,7 +18,7 @@ SEED = 2961
 def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "chaos", "--minutes", "0.65", "--seed", str(SEED), "--json", str(file)]
+    command = [sys.executable, "-m", "chaos", "--minutes", "0.45", "--seed", str(SEED), "--json", str(file)]
     command += ["--only", "kill,pause,restart,outage"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
