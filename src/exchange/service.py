@@ -23,13 +23,24 @@ from jet import api, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import FromTime, LastPerSubject, Message, Tail
+from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import Order, OrderResult, PutQuote, Quote, QuoteEvent, QuoteRequest, RecordedFill, WithdrawQuote
+from wire.messages import (
+    UNREADABLE,
+    Order,
+    OrderResult,
+    PutQuote,
+    Quote,
+    QuoteEvent,
+    QuoteRequest,
+    RecordedFill,
+    WithdrawQuote,
+)
 
 REPLAY_MARGIN = timedelta(seconds=10)
 """How much further back than the id window the log is read at start: covers clock skew to the broker."""
@@ -159,7 +170,7 @@ class Exchange:
                 group.create_task(self._follow(shard))
             for lane in self._lanes.values():
                 group.create_task(lane.run())
-            group.create_task(rpc.serve(self._connection, "exchange", self._handlers()))
+            group.create_task(rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering))
 
     async def stop(self) -> None:
         """Take no more commands, and let those under way have their answers. Whatever is decided is in the log."""
@@ -224,6 +235,9 @@ class Exchange:
         Fills that skip a number are not folded before it is known that nothing was missed: their market is returned.
         """
         lane = self._lanes.get(subjects.last_token(message.subject))
+        if not subjects.at_home(message.subject, self._market.shards):
+            self._set_aside(message, "it is in another shard than its symbol")
+            return None
         if lane is None or (message.sequence <= lane.market.head and not replayed):
             return None
         try:
@@ -236,14 +250,18 @@ class Exchange:
                 if remember:
                     self._recent.add(fills, message.time)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
-                    log.error("fills set aside", subject=message.subject, sequence=message.sequence)
-            elif not replayed:
-                lane.market.apply_quote(message.sequence, _EVENT.decode(message.data))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("message set aside", subject=message.subject, sequence=message.sequence, error=str(error))
+                    self._set_aside(message, "the fills do not go on")
+            elif not replayed and not lane.market.apply_quote(message.sequence, _EVENT.decode(message.data)):
+                self._set_aside(message, "the quote is of another symbol")
+        except UNREADABLE as error:
+            self._set_aside(message, str(error))
             lane.market.head = max(lane.market.head, message.sequence)
         lane.folded()
         return None
+
+    def _set_aside(self, message: Message, reason: str) -> None:
+        self._health.set_aside(subjects.stream_of(message.subject))
+        log.error("message set aside", subject=message.subject, sequence=message.sequence, error=reason)
 
     async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
         """Check that the log holds no fills that go on where the book ends, before `beyond`, which does not.
@@ -261,13 +279,15 @@ class Exchange:
                 found = await api.read_message(self._connection, stream, query)
             except Refused as refused:
                 log.warning("cannot tell whether fills were missed", symbol=market.symbol, reason=refused.detail)
+                found = None
+            if found is None:  # not even `beyond`: whoever answered leads no more
                 await asyncio.sleep(ASK_AGAIN)
                 continue
-            if found is None or found.seq >= beyond.sequence:
+            if found.seq >= beyond.sequence:
                 self._verified[market.symbol] = beyond.sequence
                 return
             sequence = found.seq
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(*UNREADABLE):
                 if [fill.number for fill in _FILLS.decode(found.payload)][:1] == [market.fill_number + 1]:
                     raise MissedFills(
                         f"{beyond.subject}: the log holds fills from {market.fill_number + 1} on at {found.seq}, and "

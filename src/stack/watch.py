@@ -58,7 +58,8 @@ async def run(settings: StackSettings, subject: str) -> None:
         raise Unreachable(f"no NATS server answers at {url}: is the stack up? ({told})") from error
     try:
         subscription = await connection.client.subscribe(subject)
-        await connection.client.flush()
+        for _ in range(2):  # the first ping may overtake the subscription
+            await connection.client.flush()
         if not health.ready:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md says what may be")

@@ -1,0 +1,343 @@
+"""What each user of the broker may do, asked of a real server: `docs/permissions.md` is what is compared with."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import nats
+import nkeys
+import pytest
+from nats.aio.client import Client
+
+from exchange.service import Exchange
+from jet import api, connection, journal, rpc, topology
+from jet.connection import Connection
+from jet.grants import Grant, grants, inbox
+from jet.journal import Compare
+from jet.tail import FromSequence, Tail
+from runtime.clock import utc_now
+from runtime.health import Health
+from stack import keys
+from stack.programs import programs
+from stack.settings import StackSettings, read
+from support.broker import free_port, shape_of
+from support.builders import order
+from support.exchange import ExposureStandIn, quoted
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import Exposure, RecordedFill, UsageRequest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "permissions.md"
+GRANTS = {grant.user: grant for grant in grants(1)}
+SAMPLES = {"shard": "0", "symbol": "AAA", "id": "x", "name": "x", "instance": "x"}
+
+SYMBOL = """
+[symbols.AAA]
+tick = "0.01"
+reference_price = "100.00"
+quote_size = 10
+gamma = "0.1"
+k = "20"
+a = "1"
+sigma = "0.3"
+"""
+
+CRIPPLED = Grant(
+    "crippled",
+    tuple(subject for subject in GRANTS["exchange"].publish if not subject.startswith("fills.")),
+    GRANTS["exchange"].subscribe,
+)
+"""An exchange that may not write fills."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the matrix: what is tried, and who may."""
+
+    operation: str
+    label: str
+    allowed: dict[str, bool]
+
+    @property
+    def subject(self) -> str:
+        return re.sub(r"<(\w+)>", lambda found: SAMPLES[found[1]], self.label)
+
+
+def matrix(text: str) -> list[Row]:
+    """The rows of the page's tables."""
+    rows: list[Row] = []
+    users: list[str] = []
+    operation = ""
+    for line in text.partition("## The matrix")[2].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith(("| publish |", "| subscribe |")):
+            operation, *users = cells
+        elif line.startswith("| `"):
+            rows.append(
+                Row(
+                    operation,
+                    cells[0].strip("`"),
+                    {user: bool(cell) for user, cell in zip(users, cells[1:], strict=True)},
+                )
+            )
+    return rows
+
+
+ROWS = matrix(PAGE.read_text())
+
+
+def takes(pattern: str, subject: str) -> bool:
+    """Whether a pattern takes a subject, or all that another pattern takes."""
+    mine, theirs = pattern.split("."), subject.split(".")
+    for index, part in enumerate(mine):
+        if part == ">":
+            return len(theirs) > index
+        if index == len(theirs) or (part not in ("*", theirs[index])) or theirs[index] == ">":
+            return False
+    return len(mine) == len(theirs)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server with permissions, as `up` starts it."""
+
+    settings: StackSettings
+
+    @property
+    def url(self) -> str:
+        return self.settings.stack.url
+
+    def seed(self, user: str) -> Path:
+        seed = self.settings.stack.nats_seed(user)
+        assert seed is not None
+        return seed
+
+    def connection(self, user: str, health: Health) -> Connection:
+        return Connection(self.url, user, health, self.seed(user))
+
+    @asynccontextmanager
+    async def client(self, user: str, refused: list[str]) -> AsyncIterator[Client]:
+        """A client that is none of ours; what it is refused is added to `refused`."""
+
+        async def on_error(error: Exception) -> None:
+            refused.append(str(error))
+
+        client = await nats.connect(
+            self.url, nkeys_seed=str(self.seed(user)), inbox_prefix=inbox(user), error_cb=on_error
+        )
+        yield client
+        await client.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("grants")
+    (folder / "market.toml").write_text(SYMBOL)
+    settings = read(
+        {
+            "QS_MARKET_FILE": str(folder / "market.toml"),
+            "QS_MARKET_SHARDS": "1",
+            "QS_STACK_DATA_DIR": str(folder),
+            "QS_STACK_NATS_PORT": str(free_port()),
+            "QS_STACK_NATS_MONITOR_PORT": str(free_port()),
+        }
+    )
+    keys.make(settings, [CRIPPLED])
+    with (folder / "nats.log").open("wb") as log:
+        process = subprocess.Popen(programs(settings)[0].command, stdout=log, stderr=log)
+    found = Server(settings)
+    asyncio.run(_prepare(found))
+    yield found
+    process.kill()
+    process.wait()
+    shutil.rmtree(folder)
+
+
+async def _prepare(server: Server) -> None:
+    async with server.connection("operator", Health("prepare")) as operator:
+        await topology.prepare(operator, shape_of(server.settings.market))
+
+
+async def states(server: Server) -> dict[str, tuple[dict[str, object], int, int]]:
+    """Every stream's settings, last sequence, and number of messages."""
+    async with server.connection("observer", Health("test")) as observer:
+        infos = {stream: await api.stream_info(observer, stream) for stream in subjects.streams(1)}
+        return {name: (info.config, info.state.last_seq, info.state.messages) for name, info in infos.items()}
+
+
+async def asked(client: Client) -> None:
+    """Wait until the server has taken what was sent, and complained of it if it does: flush alone overtakes it."""
+    await client._flush_pending(force_flush=True)
+    await client.flush()
+
+
+async def refusals(server: Server, user: str, rows: list[Row]) -> set[tuple[str, str]]:
+    """Try it all, and see what the server complains of: operations and subjects, in lower case."""
+    told: list[str] = []
+    async with server.client(user, told) as client:
+        for row in rows:
+            if row.operation == "publish":
+                await client.publish(row.subject, b"")
+            else:
+                await client.subscribe(row.subject)
+        await asked(client)
+    found = {match.groups() for line in told if (match := re.search(r'for (publish|subscription) to "([^"]+)"', line))}
+    assert len(found) == len(told)
+    return {("publish" if operation == "publish" else "subscribe", subject) for operation, subject in found}
+
+
+async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Server) -> None:
+    assert {user for row in ROWS for user in row.allowed} == GRANTS.keys()
+    before = await states(server)
+    observed: dict[tuple[str, str, str], bool] = {}
+    for allowed in (False, True):
+        for user in GRANTS:
+            rows = [row for row in ROWS if row.allowed[user] is allowed]
+            refused = await refusals(server, user, rows)
+            for row in rows:
+                observed[user, row.operation, row.label] = (row.operation, row.subject.lower()) not in refused
+        if not allowed:
+            assert await states(server) == before
+    for row in ROWS:
+        told = " ".join(f"{user}:{'yes' if observed[user, row.operation, row.label] else 'no'}" for user in GRANTS)
+        print(f"{row.operation:<9} {row.label:<50} {told}")  # noqa: T201 # shown if it fails, or with -s
+    assert {
+        (row.operation, row.label): {user: observed[user, row.operation, row.label] for user in GRANTS} for row in ROWS
+    } == {(row.operation, row.label): row.allowed for row in ROWS}
+    after = await states(server)
+    data = [row for row in ROWS if row.operation == "publish" and re.match(r"quotes|fills|positions|\$KV", row.label)]
+    stored = sum(row.allowed[user] for row in data for user in GRANTS)
+    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 6
+
+
+def test_the_page_leaves_out_nothing_that_is_granted() -> None:
+    for grant in GRANTS.values():
+        for operation, granted in (("publish", grant.publish), ("subscribe", grant.subscribe)):
+            shown = [row.subject for row in ROWS if row.operation == operation and row.allowed[grant.user]]
+            assert [pattern for pattern in granted if not any(takes(pattern, subject) for subject in shown)] == []
+
+
+def test_nobody_may_delete_or_purge_a_stream_and_readers_may_write_nowhere() -> None:
+    """Whatever the page says."""
+    dangerous = [
+        f"$JS.API.STREAM.{request}.{stream}"
+        for stream in (*subjects.streams(4), "ANOTHER")
+        for request in ("DELETE", "PURGE", "MSG.DELETE", "CREATE", "UPDATE", "RESTORE")
+    ]
+    data = ["quotes.0.AAA", "fills.0.AAA", "positions.AAA", "$KV.quotes.AAA", "$KV.reservations.x"]
+    for grant in grants(4):
+        may = {subject for subject in [*dangerous, *data] if any(takes(own, subject) for own in grant.publish)}
+        assert not {subject for subject in may if ".DELETE." in subject or ".PURGE." in subject}
+        if grant.user == "operator":
+            assert not may.intersection(data)
+        else:
+            assert may <= set(data)
+        if grant.user in ("maker", "ui", "observer"):
+            assert not may
+    assert "loadgen" not in GRANTS
+
+
+async def test_who_has_no_key_or_a_wrong_one_is_refused(server: Server, tmp_path: Path) -> None:
+    wrong = tmp_path / "exchange.seed"
+    wrong.write_bytes(bytes(nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER)))
+    for seed in (None, wrong):
+        health = Health("test")
+        connecting = asyncio.create_task(Connection(server.url, "exchange", health, seed).__aenter__())
+        await eventually(lambda: "Authorization Violation" in str(health.report()))  # noqa: B023 # it is awaited here
+        assert not connecting.done()
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+
+
+async def test_a_write_that_is_not_permitted_fails_at_once_and_is_told(server: Server) -> None:
+    health = Health("ui")
+    before = connection.VIOLATIONS.labels("publish")._value.get()
+    async with server.connection("ui", health) as ui:
+        began = time.monotonic()
+        with pytest.raises(Refused, match=r"refused a publish to fills\.0\.aaa") as caught:
+            await journal.append(ui, "MARKET-0", "fills.0.AAA", b"[]", msg_id="x", compare=Compare(0, "*.0.AAA"))
+        assert time.monotonic() - began < journal.ACK_TIMEOUT
+        assert caught.value.refusal is Refusal.UNAVAILABLE
+        with pytest.raises(Refused, match="refused a publish") as caught:
+            await journal.put(ui, "POSITIONS", "positions.AAA", b"{}")
+        with pytest.raises(Refused) as caught:
+            await rpc.call(ui, subjects.Rpc.RESERVE, UsageRequest(), Exposure, timeout=5)
+        assert caught.value.refusal is Refusal.UNAVAILABLE
+        assert [waiting.name for waiting in health.report().waiting_for] == ["permissions"]
+        assert connection.VIOLATIONS.labels("publish")._value.get() == before + 3
+
+
+async def test_a_follower_that_is_not_permitted_is_never_current_and_health_says_why(server: Server) -> None:
+    health = Health("maker")
+    async with server.connection("maker", health) as maker:
+        tail = Tail(maker, "KV_reservations", ["$KV.reservations.>"], FromSequence(1), name="maker")
+        following = asyncio.create_task(anext(tail.batches()))
+        await eventually(lambda: "$js.api.stream.info.kv_reservations" in str(health.report()))
+        assert not tail.current
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_an_answer_meant_for_another_is_not_heard_and_none_can_be_given_in_anothers_name(server: Server) -> None:
+    refused: list[str] = []
+    async with server.connection("exposure", Health("exposure")) as exposure, server.client("maker", refused) as maker:
+        await maker.subscribe("_INBOX.*.>")
+        await maker.subscribe("rpc.exposure.*", queue="q")
+        await asked(maker)
+        assert len(refused) == 2
+        assert (await exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=2)).data
+
+
+async def test_a_reader_can_have_an_answer_of_the_broker_stored_and_it_is_no_data(server: Server) -> None:
+    """The broker does not ask where its answers may go. If this fails it does now: the page can say so."""
+    refused: list[str] = []
+    async with server.client("maker", refused) as maker, server.connection("observer", Health("test")) as observer:
+        await maker.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply="fills.0.AAA")
+        await asked(maker)
+
+        async def stored() -> bytes:
+            found = await api.get_message(observer, "MARKET-0", {"last_by_subj": "fills.0.AAA"})
+            return found.payload if found else b""
+
+        await eventually(lambda: _holds(stored, b"stream_info_response"))
+        assert refused == []
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.json.decode(await stored(), type=list[RecordedFill])
+
+
+async def _holds(ask: Callable[[], Awaitable[bytes]], what: bytes) -> bool:
+    return what in await ask()
+
+
+async def test_an_exchange_that_may_not_write_fills_says_so_to_its_clients_and_to_its_operator(
+    server: Server, tmp_path: Path
+) -> None:
+    """It goes on: what it may do it does, and once it is permitted it works."""
+    shutil.copy(server.seed(CRIPPLED.user), tmp_path / "exchange.seed")
+    health = Health("exchange", "market")
+    exchange = Exchange(
+        server.settings.market, Connection(server.url, "exchange", health, tmp_path / "exchange.seed"), health, utc_now
+    )
+    async with AsyncExitStack() as exits:
+        exposure = await exits.enter_async_context(server.connection("exposure", Health("exposure")))
+        tasks = [asyncio.create_task(ExposureStandIn().serve(exposure)), asyncio.create_task(exchange.run())]
+        await eventually(lambda: health.ready)
+        await quoted(exchange)
+        for _ in range(2):
+            with pytest.raises(Refused, match=r"refused a publish to fills\.0\.aaa; nothing was written") as caught:
+                await exchange.order(order())
+            assert caught.value.refusal is Refusal.UNAVAILABLE
+        assert [waiting.name for waiting in health.report().waiting_for] == ["permissions"]
+        assert exchange.quote("AAA").remaining_ask_quantity == 10
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

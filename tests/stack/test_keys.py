@@ -1,0 +1,78 @@
+"""The keys of the broker's users, as files."""
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jet.grants import grants
+from runtime.settings import SettingsError
+from stack import keys
+from stack.settings import StackSettings, read
+
+USERS = {grant.user for grant in grants(1)}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_every_user_has_a_key_of_its_own_for_its_owner_only(settings: StackSettings) -> None:
+    keys.make(settings)
+    seeds = {path.stem: path.read_bytes() for path in settings.keys.glob("*.seed")}
+    assert seeds.keys() == USERS
+    assert len(set(seeds.values())) == len(USERS)
+    assert stat.S_IMODE(settings.keys.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in settings.keys.iterdir()} == {0o600}
+
+
+def test_a_key_that_is_there_is_kept_and_one_that_is_missing_is_made(settings: StackSettings) -> None:
+    keys.make(settings)
+    before = contents(settings.keys)
+    keys.make(settings)
+    assert contents(settings.keys) == before
+    (settings.keys / "maker.seed").unlink()
+    keys.make(settings)
+    after = contents(settings.keys)
+    assert {name for name, content in after.items() if content != before[name]} == {"maker.seed", "nats.conf"}
+
+
+def test_no_secret_is_in_a_servers_configuration_but_the_password_of_a_cluster(environ: dict[str, str]) -> None:
+    three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
+    keys.make(three)
+    seeds = [path.read_text().strip() for path in three.keys.glob("*.seed")]
+    for server in three.nats_servers:
+        text = keys.config_of(three, server).read_text()
+        assert not [seed for seed in seeds if seed in text]
+        assert (three.keys / "routes.password").read_text().strip() in text
+
+
+def test_another_folder_of_keys_is_used_by_services_and_servers(settings: StackSettings, tmp_path: Path) -> None:
+    stack = msgspec.structs.replace(settings.stack, nats_keys=tmp_path / "elsewhere")
+    elsewhere = replace(settings, stack=stack)
+    keys.make(elsewhere)
+    assert stack.nats_seed("maker") == tmp_path / "elsewhere" / "maker.seed"
+    assert (tmp_path / "elsewhere" / "nats.conf").is_file()
+    assert not (settings.data / "keys").exists()
+
+
+def test_a_server_that_runs_already_is_asked_without_keys_unless_a_folder_is_named(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    there = read(environ | {"NATS_URL": "nats://broker.example"})
+    assert there.stack.nats_seed("maker") is None
+    keys.check(there)
+    named = read(environ | {"NATS_URL": "nats://broker.example", "QS_STACK_NATS_KEYS": str(tmp_path)})
+    with pytest.raises(SettingsError, match=r"exchange\.seed is not there"):
+        keys.check(named)
+    keys.make(named)
+    keys.check(named)
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: StackSettings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    stack = msgspec.structs.replace(settings.stack, nats_keys=tmp_path / "file")
+    with pytest.raises(SettingsError, match="QS_STACK_NATS_KEYS"):
+        keys.make(replace(settings, stack=stack))
