@@ -1,7 +1,7 @@
 """When orders are refused early, so that those that are taken keep their latency. Pure: times are arguments.
 
-An order waits from when it was read until the commit that decides it begins. A commit takes all that wait, up to 500, so
-how long the oldest of them has waited tells how long a round takes: reading, deciding, appending.
+An order waits from when it was read until the commit that decides it begins. A commit takes all that wait, up to 500,
+so how long the oldest of them has waited tells how long a round takes: reading, deciding, appending.
 
 - One long wait is no overload: the broker may have been slow once, and what gathered meanwhile is taken in one commit.
 - Waits longer than `TARGET`, commit after commit, for `INTERVAL`, are: more arrives than is decided. From then on an

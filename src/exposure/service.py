@@ -22,12 +22,14 @@ from jet import rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
+from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
+    UNREADABLE,
     Activate,
     Exposure,
     Fill,
@@ -57,7 +59,6 @@ STOP_PATIENCE = 2.0
 
 RESERVATIONS = Counter("exposure_reservations", "Reservations asked for and decided anew", ["outcome"])
 EXPIRED = Counter("exposure_reservations_expired", "Live reservations whose time was over")
-UNREADABLE = Counter("exposure_unreadable_messages", "Messages of the logs that could not be decoded", ["stream"])
 LIMIT = Gauge("exposure_limit_lots", "The global limit of each side, in lots")
 USED = Gauge("exposure_used_lots", "Lots of the limit in use", ["side"])
 FREE = Gauge("exposure_free_lots", "Lots of the limit that are free", ["side"])
@@ -107,7 +108,7 @@ class ExposureService:
                 group.create_task(self._follow_market(shard))
             group.create_task(self._committer.run())
             group.create_task(self._tidy())
-            group.create_task(rpc.serve(self._connection, "exposure", self._handlers()))
+            group.create_task(rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering))
 
     async def stop(self) -> None:
         """Take no more requests, and let what is under way be known."""
@@ -242,7 +243,7 @@ class ExposureService:
                 EXPIRED.inc()
                 log.info("expired", quote_id=expired.quote_id, reservation_id=reservation_id, seq=message.sequence)
             return
-        record = _decoded(self._records, message, STREAM)
+        record = self._decoded(self._records, message, STREAM)
         if record is not None and record.reservation_id == reservation_id:
             self.limits.usage.fold_record(message.sequence, record)
         else:
@@ -253,12 +254,14 @@ class ExposureService:
         async for batch in tail.batches():
             for message in batch:
                 symbol = subjects.last_token(message.subject)
-                if message.subject == subjects.quotes(shard, symbol):
-                    event = _decoded(self._quotes, message, stream)
+                if not subjects.at_home(message.subject, len(self._tails)):
+                    self._set_aside(stream, message, "it is in another shard than its symbol")
+                elif message.subject == subjects.quotes(shard, symbol):
+                    event = self._decoded(self._quotes, message, stream)
                     if event is not None:
                         self.limits.usage.fold_quote(symbol, message.sequence, event)
                 else:
-                    fills = _decoded(self._fills, message, stream)
+                    fills = self._decoded(self._fills, message, stream)
                     if fills is not None:
                         self.limits.usage.fold_fills(symbol, message.sequence, fills)
             if tail.current:
@@ -269,6 +272,18 @@ class ExposureService:
                 self._health.waits("market", f"not read to the end: shard {', '.join(silent)}")
             else:
                 self._health.fine("market")
+
+    def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
+        """The message's content; None, counted and logged, for what cannot be read."""
+        try:
+            return decoder.decode(message.data)
+        except UNREADABLE as error:
+            self._set_aside(stream, message, str(error))
+            return None
+
+    def _set_aside(self, stream: str, message: Message, why: str) -> None:
+        self._health.set_aside(stream)
+        log.warning("message set aside", subject=message.subject, seq=message.sequence, error=why)
 
     async def _tidy(self) -> None:
         while True:
@@ -283,13 +298,3 @@ def _key(reservation_id: str) -> str:
 def _market_tail(connection: Connection, shard: int) -> Tail:
     filters = [subjects.quotes(shard, ">"), subjects.fills(shard, ">")]
     return Tail(connection, subjects.market_stream(shard), filters, LastPerSubject(), name=f"exposure-market-{shard}")
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
-    """The message's content; None, counted and logged, for what cannot be read."""
-    try:
-        return decoder.decode(message.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        UNREADABLE.labels(stream).inc()
-        log.warning("message cannot be read", subject=message.subject, seq=message.sequence, error=str(error))
-        return None

@@ -314,12 +314,16 @@ class Tail:
         batch: list[Message] = []
         while consumer.arrived:
             delivered = consumer.arrived.popleft()
-            if not delivered.reply:
-                if not self._status(consumer, delivered):
-                    return batch, False
-                continue
-            tokens = delivered.reply.split(".")
-            sequence, order, stamp, pending = (int(token) for token in tokens[-4:])
+            try:
+                if not delivered.reply:
+                    if not self._status(consumer, delivered):
+                        return batch, False
+                    continue
+                sequence, order, stamp, pending = (int(token) for token in delivered.reply.split(".")[-4:])
+                stored = from_nanoseconds(stamp)
+            except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
+                log.warning("tail was sent what is no delivery", stream=self._stream, tail=self._name)
+                return batch, False
             if order != consumer.delivered + 1:
                 return batch, False
             consumer.delivered = order
@@ -327,9 +331,7 @@ class Tail:
             consumer.asked -= 1
             self.sequence = sequence
             self._have_reached(sequence, whole=pending == 0 and not consumer.replicated)
-            batch.append(
-                Message(delivered.subject, sequence, from_nanoseconds(stamp), delivered.data, delivered.headers)
-            )
+            batch.append(Message(delivered.subject, sequence, stored, delivered.data, delivered.headers))
         return batch, True
 
     def _have_reached(self, sequence: int, *, whole: bool = False) -> None:

@@ -20,12 +20,13 @@ from maker import metrics
 from maker.proposal import fair_share
 from maker.quoter import Quoter
 from maker.status import MakerStatus
+from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import PositionUpdate, QuoteEvent, RecordedFill
+from wire.messages import UNREADABLE, PositionUpdate, QuoteEvent, RecordedFill
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until every withdrawal is known done."""
@@ -183,12 +184,19 @@ class Maker:
         if quoter is None:
             return
         try:
-            quoter.moved(_positions.decode(message.data))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.exception("unreadable position", subject=message.subject, sequence=message.sequence)
+            update = _positions.decode(message.data)
+            if update.symbol != quoter.symbol:
+                self._set_aside(subjects.POSITIONS_STREAM, message, "it is of another symbol")
+            else:
+                quoter.moved(update, tracing.extract(message.headers))
+        except UNREADABLE as error:
+            self._set_aside(subjects.POSITIONS_STREAM, message, str(error))
 
     def _on_market(self, message: Message) -> None:
         quoter = self._quoters.get(subjects.last_token(message.subject))
+        if not subjects.at_home(message.subject, self._settings.market.shards):
+            self._set_aside(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
+            return
         if quoter is None:
             return
         market = quoter.view.market
@@ -197,9 +205,13 @@ class Maker:
                 market.apply_quote(message.sequence, _quote_events.decode(message.data))
             elif market.apply_fills(message.sequence, _fills.decode(message.data)):
                 quoter.view.filled_at = self._clock()
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.exception("unreadable market event", subject=message.subject, sequence=message.sequence)
+        except UNREADABLE as error:
+            self._set_aside(subjects.stream_of(message.subject), message, str(error))
         quoter.wake()
+
+    def _set_aside(self, stream: str, message: Message, why: str) -> None:
+        self._health.set_aside(stream)
+        log.error("message set aside", subject=message.subject, sequence=message.sequence, error=why)
 
     def _feeds_changed(self) -> None:
         """Tell health and the quoters which feeds are current."""

@@ -1,6 +1,9 @@
 """What a service waits for before it can do its job."""
 
 import msgspec
+from prometheus_client import Counter
+
+SET_ASIDE = Counter("quotestream_set_aside", "Messages that could not be used, and were set aside.", ["stream"])
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -11,12 +14,16 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing."""
+    """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing.
+
+    `set_aside`: messages that it could not use since it started, each told in its log.
+    """
 
     service: str
     live: bool
     ready: bool
     waiting_for: list[Waiting]
+    set_aside: int
 
 
 class Health:
@@ -28,6 +35,7 @@ class Health:
     def __init__(self, service: str, *parts: str) -> None:
         self.service = service
         self._waiting = dict.fromkeys(parts, "starting")
+        self._set_aside = 0
 
     def waits(self, part: str, reason: str) -> None:
         """The service cannot do its whole job until `part` is fine again."""
@@ -37,6 +45,11 @@ class Health:
         """`part` is as it should be."""
         self._waiting.pop(part, None)
 
+    def set_aside(self, stream: str) -> None:
+        """A message of `stream` could not be used, and what follows it goes on. Whoever calls this logs which."""
+        self._set_aside += 1
+        SET_ASIDE.labels(stream).inc()
+
     @property
     def ready(self) -> bool:
         """Whether the service waits for nothing."""
@@ -45,4 +58,6 @@ class Health:
     def report(self) -> HealthReport:
         """The account as `GET /health` gives it."""
         waiting = [Waiting(name, reason) for name, reason in sorted(self._waiting.items())]
-        return HealthReport(service=self.service, live=True, ready=not waiting, waiting_for=waiting)
+        return HealthReport(
+            service=self.service, live=True, ready=not waiting, waiting_for=waiting, set_aside=self._set_aside
+        )

@@ -98,7 +98,7 @@ def answer(status: int, body: bytes) -> Answer:
         report = msgspec.json.decode(body, type=HealthReport)
     except msgspec.MsgspecError:
         return Answer(status == 200, {} if status == 200 else {"health": _nats_error(body) or f"status {status}"})
-    return Answer(report.ready, {waiting.name: waiting.reason for waiting in report.waiting_for})
+    return Answer(report.ready, {waiting.name: waiting.reason for waiting in report.waiting_for}, report.set_aside)
 
 
 def _nats_error(body: bytes) -> str:

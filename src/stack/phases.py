@@ -29,10 +29,12 @@ STARTUP = 15
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a process's health URL said: whether it is ready, and what it waits for, each with its reason."""
+    """What a process's health URL said: whether it is ready, what it waits for, each with its reason, and how many
+    messages it could not use."""
 
     ready: bool
     waiting_for: dict[str, str] = field(default_factory=dict)
+    set_aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
         return _ended(program, process)
     uptime = max(0, process.now - process.start)
     if program.health and answer is not None:
-        told = "; ".join(f"{name}: {reason}" for name, reason in answer.waiting_for.items())
+        aside = [f"messages set aside: {answer.set_aside}"] if answer.set_aside else []
+        told = "; ".join([*(f"{name}: {reason}" for name, reason in answer.waiting_for.items()), *aside])
         phase = Phase.READY if answer.ready else Phase.WAITING
         return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
     if not program.health and not program.once and process.statename == "RUNNING":

@@ -4,7 +4,8 @@ Ordering rules:
 - Messages of a symbol are folded in stream order; one at or below `head` was folded already and is skipped.
 - A quote event resets what is left; the remaining quantities a fill carries are those of the latest quote event before
   it in the log, so the last quote event and the last fills message are together enough to rebuild the fold.
-- A fills message that does not go on with the next number is set aside: it moves `head` and nothing else.
+- A fills message that does not go on with the next number is set aside: it moves `head` and nothing else. So is any
+  message of another symbol.
 """
 
 from datetime import datetime
@@ -39,10 +40,12 @@ class SymbolMarket(msgspec.Struct):
         return (self.event.position_version, self.event.attempt) if self.event else (-1, 0)
 
     def apply_quote(self, sequence: int, event: QuoteEvent) -> bool:
-        """Fold a quote event. False if it was folded before."""
+        """Fold a quote event. False if it was folded before, or is set aside: it is of another symbol."""
         if sequence <= self.head:
             return False
         self.head = sequence
+        if event.symbol != self.symbol:
+            return False
         self.event = event
         activated = isinstance(event, QuoteActivated)
         self.remaining_bid = event.bid_quantity if activated else 0  # type: ignore[union-attr] # narrowed above
@@ -61,7 +64,7 @@ class SymbolMarket(msgspec.Struct):
         if not fills or (self.last_fill and fills[0].number != self.last_fill.number + 1):
             return False
         last = fills[-1]
-        if last.number != fills[0].number + len(fills) - 1:
+        if last.number != fills[0].number + len(fills) - 1 or any(fill.symbol != self.symbol for fill in fills):
             return False
         self.last_fill = last
         self.filled = sequence

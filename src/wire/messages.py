@@ -11,7 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from wire.units import FieldError, check_price
+from wire.units import FieldError, check_price, check_time
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""Raised by decoding a message that is not of its type: whoever reads what others wrote expects each of them."""
 
 # `$` alone would let a trailing newline through.
 Symbol = Annotated[
@@ -88,6 +91,7 @@ class Fill(Message, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_price("price", self.price)
+        check_time("created_at", self.created_at)
 
 
 class RecordedFill(Fill, frozen=True, kw_only=True):
@@ -108,6 +112,10 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
     order_quantity: Lots
     limit_price: Price
     origin: Literal["exchange", "reported"] = "exchange"
+
+    def __post_init__(self) -> None:
+        Fill.__post_init__(self)
+        check_price("limit_price", self.limit_price)
 
     @property
     def fill(self) -> Fill:
@@ -193,6 +201,12 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
     activated_at: Time
     expires_at: Time
 
+    def __post_init__(self) -> None:
+        check_price("bid_price", self.bid_price, zero_allowed=not self.bid_quantity)
+        check_price("ask_price", self.ask_price, zero_allowed=not self.ask_quantity)
+        check_time("activated_at", self.activated_at)
+        check_time("expires_at", self.expires_at)
+
 
 class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
     """Quote event: the named quote, which was the latest, executes no more."""
@@ -203,6 +217,9 @@ class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_fi
     position_version: Version
     attempt: Attempt
     withdrawn_at: Time
+
+    def __post_init__(self) -> None:
+        check_time("withdrawn_at", self.withdrawn_at)
 
 
 QuoteEvent = QuoteActivated | QuoteWithdrawn
@@ -232,10 +249,13 @@ class Position(Message, frozen=True, kw_only=True):
     """
 
     symbol: Symbol
-    net_quantity: int
+    net_quantity: Annotated[int, Meta(ge=-(2**53), le=2**53)]
     position_version: Version
     last_fill_id: Id | None = None
     updated_at: Time | None = None
+
+    def __post_init__(self) -> None:
+        check_time("updated_at", self.updated_at)
 
 
 class PositionUpdate(Position, frozen=True, kw_only=True):
@@ -283,6 +303,10 @@ class Reservation(Message, frozen=True, kw_only=True):
     granted_at: Time
     activated_at: Time | None
     expires_at: Time
+
+    def __post_init__(self) -> None:
+        for field in ("granted_at", "activated_at", "expires_at"):
+            check_time(field, getattr(self, field))
 
 
 class ReservationRecord(Reservation, frozen=True, kw_only=True):

@@ -65,6 +65,18 @@ def last_token(subject: str) -> str:
     return subject.rpartition(".")[2]
 
 
+def stream_of(subject: str) -> str:
+    """The stream that holds a subject of the market log."""
+    return f"{MARKET_STREAM}-{subject.split('.')[1]}"
+
+
+def at_home(subject: str, shards: int) -> bool:
+    """Whether a subject of the market log is the one that its symbol's messages belong to, of so many shards."""
+    kind, _, place = subject.partition(".")
+    symbol = last_token(place)
+    return kind in ("quotes", "fills") and place == f"{shard_of(symbol, shards)}.{symbol}"
+
+
 class Rpc:
     """Subjects of requests between services. Any live instance of the service may answer."""
 

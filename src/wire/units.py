@@ -11,6 +11,9 @@ MAX_PRICE_DIGITS = 24
 """Significant digits a price may carry, so that a hostile exponent costs nothing."""
 
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
+
+
 class FieldError(ValueError):
     """A field's value makes no sense. `field` is its name in the message, `detail` says what is wrong with it."""
 
@@ -38,6 +41,16 @@ def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> No
     _, digits, exponent = price.as_tuple()
     if len(digits) > MAX_PRICE_DIGITS or (isinstance(exponent, int) and abs(exponent) > MAX_PRICE_DIGITS):
         raise FieldError(field, f"has more than {MAX_PRICE_DIGITS} digits")
+
+
+def check_time(field: str, when: datetime | None) -> None:
+    """Refuse a time so far away that reckoning with it would fail.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if when is not None and not _FIRST_YEAR <= when.year <= _LAST_YEAR:
+        raise FieldError(field, f"must be within the years {_FIRST_YEAR} to {_LAST_YEAR}")
 
 
 def check_tick(field: str, price: Decimal, tick: Decimal) -> None:

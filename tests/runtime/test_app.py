@@ -43,6 +43,7 @@ async def test_health_says_what_it_waits_for(client: httpx.AsyncClient, health: 
         "live": True,
         "ready": False,
         "waiting_for": [{"name": "nats", "reason": "starting"}],
+        "set_aside": 0,
     }
     health.fine("nats")
     response = await client.get("/health")
