@@ -5,6 +5,7 @@ message. A command whose client has given up is dropped before it is decided, ne
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -317,8 +318,6 @@ class Lane:
                     continue
                 self.market.apply_fills(sequence, decided.fills)
                 self._recent.add(decided.fills, self._clock())
-                for fill in decided.fills:
-                    log.debug("filled", order_id=fill.order_id, fill_id=fill.fill_id, quote_id=fill.quote_id)
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
@@ -332,6 +331,8 @@ class Lane:
                         self._line.refuse(waiting, unavailable)
                     return
             metrics.count(decided.answers)
+            if log.is_enabled_for(logging.DEBUG):
+                _say(decided)
             for waiting, answer in zip(batch, decided.answers, strict=True):
                 if isinstance(answer, Refused):
                     self._line.refuse(waiting, answer)
@@ -406,6 +407,23 @@ class Lane:
         self._give_backs.start(GiveBack(reservation_id=put.request.reservation_id, activation=put.activation))
 
 
+def _say(decided: book.Batch) -> None:
+    """Name every order. At `debug` only: there may be thousands a second."""
+    for fill in decided.fills:
+        log.debug(
+            "filled",
+            order_id=fill.order_id,
+            symbol=fill.symbol,
+            fill_id=fill.fill_id,
+            quote_id=fill.quote_id,
+            position_version=fill.number,
+        )
+    for answer in decided.answers:
+        if isinstance(answer, OrderResult) and answer.reason is not None:
+            log.debug("rejected", order_id=answer.order_id, symbol=answer.symbol, reason=answer.reason)
+
+
 def _count_refused(command: _Command, refused: Refused) -> None:
     if isinstance(command, Order):
         metrics.ORDERS.labels(refused.refusal.slug).inc()
+        log.debug("refused", order_id=command.order_id, symbol=command.symbol, reason=refused.refusal.slug)

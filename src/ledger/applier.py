@@ -7,6 +7,7 @@ Ordering rules:
 """
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +172,7 @@ class Applier:
         return changes
 
     def _account_for(self, changes: Changes) -> None:
-        """Tell logs and metrics; the books are still as they were before the changes."""
+        """Tell logs and metrics."""
         APPLIED.inc(len(changes.fills))
         DUPLICATES.inc(changes.duplicates)
         for shard, sequence in changes.applied.items():
@@ -187,16 +188,16 @@ class Applier:
                 shard=delivery.shard,
                 sequence=delivery.sequence,
             )
-        before = self.books.accounts
-        log.debug(
-            "fills applied",
-            fills=len(changes.fills),
-            duplicates=changes.duplicates,
-            versions={
-                symbol: [before[symbol].version + 1 if symbol in before else 1, account.version]
-                for symbol, account in changes.accounts.items()
-            },
-        )
+        if log.is_enabled_for(logging.DEBUG):
+            for fill, _ in changes.fills:
+                log.debug(
+                    "fill applied",
+                    order_id=fill.order_id,
+                    symbol=fill.symbol,
+                    fill_id=fill.fill_id,
+                    quote_id=fill.quote_id,
+                    position_version=fill.number,
+                )
 
     def _note(self, piece: _Piece) -> None:
         """Keep account of which shards are current."""
