@@ -105,6 +105,12 @@ tokens *ARGS:
 tls *NAMES:
     @mkdir -p tls && umask 077 && uv run python -m trustme --dir tls --identities localhost 127.0.0.1 ::1 "$@"
 
+# Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself
+[group("guard")]
+[no-exit-message]
+keys:
+    @exec uv run python -m stack keys
+
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
 [no-exit-message]
