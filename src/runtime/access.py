@@ -36,6 +36,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 COOKIE = "quotestream-reader"
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_JSON = b"application/json"
 _FORMS = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
 _OURSELVES = frozenset({b"same-origin", b"none"})
 _POLICY_VIOLATION = 1008
@@ -92,7 +93,8 @@ class Access:
                 raise Refused(Refusal.CROSS_SITE, "the request comes from a page of another origin")
         elif changes and headers.get(b"sec-fetch-site", b"none") not in _OURSELVES:
             raise Refused(Refusal.CROSS_SITE, "the request comes from a page of another site")
-        if changes and headers.get(b"content-type", b"").lower().startswith(_FORMS):
+        kind = headers.get(b"content-type", _JSON)
+        if kind != _JSON and changes and kind.lower().startswith(_FORMS):
             raise Refused(Refusal.FORM_BODY, "send it with Content-Type: application/json")
         if self.tokens is not None and roles != ANYONE:
             held = self.held(headers)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from litestar import Litestar, Request, Response, Router, get
-from litestar.datastructures import MutableScopeHeaders, ResponseHeader
+from litestar.datastructures import MutableScopeHeaders, ResponseHeader, State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import SwaggerRenderPlugin
@@ -211,6 +211,7 @@ def create_app(
         route_handlers=[get_health, get_metrics, *routes, *static, _docs_assets()],
         request_class=StrictRequest,
         guards=[access.guard],
+        state=State({"access": access}),
         before_send=[_never_guessed],
         logging_config=None,
         request_max_body_size=MAX_BODY_BYTES,

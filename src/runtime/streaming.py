@@ -9,10 +9,15 @@ from litestar import WebSocket
 from litestar.exceptions import WebSocketDisconnect
 from prometheus_client import Gauge
 
+from runtime.access import Access
+from runtime.roles import READ
 from wire.errors import Refused
 
 SEND_TIMEOUT = 5.0
 """Seconds a reader may take to make room for the next frame before it is given up."""
+
+CHECK_AGAIN = 5.0
+"""Seconds after which a reader's token is checked again: what is withdrawn ends the streams that it opened."""
 
 
 async def stream(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None], readers: Gauge) -> None:
@@ -28,12 +33,13 @@ async def stream(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes,
         # Whichever ends first ends the other.
         sending = asyncio.create_task(_send(socket, frames))
         leaving = asyncio.create_task(_left(socket))
+        losing = asyncio.create_task(_lost_its_token(socket))
         try:
-            await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([sending, leaving, losing], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sending.cancel()
-            leaving.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+            for task in (sending, leaving, losing):
+                task.cancel()
+            await asyncio.gather(sending, leaving, losing, return_exceptions=True)
 
 
 async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None]) -> None:
@@ -46,6 +52,15 @@ async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, 
             await socket.close(1013, refused.detail)
         except (TimeoutError, OSError, WebSocketDisconnect):
             return
+
+
+async def _lost_its_token(socket: WebSocket[Any, Any, Any]) -> None:
+    """Wait until what the reader showed is not valid any more, and close the socket then."""
+    access: Access = socket.app.state.access
+    headers = dict(socket.scope["headers"])
+    while access.held(headers) & READ:  # noqa: ASYNC110 # nothing tells that a time is over
+        await asyncio.sleep(CHECK_AGAIN)
+    await socket.close(1008, "the token is not valid any more")
 
 
 async def _left(socket: WebSocket[Any, Any, Any]) -> None:

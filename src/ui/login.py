@@ -39,7 +39,7 @@ def login(access: Access) -> list[ControllerRouterHandler]:
             raise Refused(Refusal.UNAUTHENTICATED, "the token is not valid, or not for reading")
         cookie = Cookie(
             COOKIE,
-            tokens.session(token, time.time()),
+            value=tokens.session(token, time.time()),
             max_age=SESSION,
             httponly=True,
             samesite="strict",

@@ -219,3 +219,14 @@ async def test_what_a_paused_server_does_not_take_may_be_closed_twice(own_broker
     with pytest.raises(ZeroDivisionError):
         await fails()
     own_broker.server.signal(signal.SIGCONT)
+
+
+async def test_a_server_that_offers_no_tls_is_told_nothing_where_tls_is_asked_for(broker: Broker) -> None:
+    """Nor is whoever stands before it, and says that it does not."""
+    health = Health("test")
+    connection = Connection(broker.url.replace("nats://", "tls://"), "test", health)
+    connecting = asyncio.create_task(connection.__aenter__())
+    await eventually(lambda: "offers no TLS" in health.report().waiting_for[0].reason)
+    assert not connecting.done()
+    connecting.cancel()
+    await asyncio.wait([connecting])

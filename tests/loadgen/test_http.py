@@ -158,3 +158,11 @@ def test_what_is_no_http_address_is_refused(url: str) -> None:
 @pytest.mark.parametrize(("url", "port"), [("http://host", 80), ("https://host", 443), ("http://[::1]:9", 9)], ids=str)
 def test_a_port_is_the_schemes_unless_it_is_given(url: str, port: int) -> None:
     assert Address(url).port == port
+
+
+def test_a_request_shows_the_token_as_it_is_when_it_is_made() -> None:
+    tokens = iter(["first", "second", ""])
+    address = Address("http://127.0.0.1:1", lambda: next(tokens))
+    shown = [b"Authorization: Bearer %b\r\n" % token in address.request("GET", "/") for token in (b"first", b"second")]
+    assert shown == [True, True]
+    assert b"Authorization" not in address.request("GET", "/")

@@ -1,7 +1,6 @@
 """Who may ask: where a request comes from, and what its token is for. By rules alone, and on a real server."""
 
 from typing import Any
-from unittest.mock import MagicMock
 
 import httpx
 import pytest
@@ -20,7 +19,7 @@ from runtime.settings import Stack
 from runtime.tokens import Tokens
 from support.access import shown, tokens_in
 from support.http import http_client
-from wire.errors import Refused
+from wire.errors import Refusal, Refused
 
 Headers = dict[bytes, bytes]
 
@@ -102,6 +101,14 @@ SERVICES: dict[str, Any] = {
     "ui": ui.api,
 }
 
+
+class Away:
+    """A service that refuses whatever it is asked."""
+
+    def __getattr__(self, name: str) -> None:
+        raise Refused(Refusal.UNAVAILABLE)
+
+
 MAY = {
     "POST /orders": {Role.TRADER},
     "PUT /quotes/{symbol:str}": {Role.MAKER},
@@ -125,7 +132,7 @@ def guarded(tmp_path: Any) -> Access:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(service: str, guarded: Access) -> None:
-    routes = SERVICES[service].routes(MagicMock())
+    routes = SERVICES[service].routes(Away())
     app = create_app(title="t", description="", health=Health("t"), access=guarded, routes=routes)
     asked = [("GET", "/metrics", READ)]
     for handler in routes:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -12,10 +13,14 @@ import uvicorn
 from litestar import post
 from litestar.params import JSONBody
 
+from runtime.access import OPEN, Access
 from runtime.app import MAX_BODY_BYTES, create_app
 from runtime.direct import Direct
 from runtime.health import Health
+from runtime.roles import Role, only
 from runtime.serve import protocol
+from runtime.tokens import Tokens
+from support.access import shown, tokens_in
 from support.waiting import eventually
 from wire.errors import Refusal, Refused
 from wire.messages import Order
@@ -59,16 +64,24 @@ def desk() -> Desk:
 
 @pytest.fixture
 async def port(desk: Desk) -> AsyncIterator[int]:
-    @post("/long", status_code=200)
+    async with serving(desk, OPEN) as port:
+        yield port
+
+
+@asynccontextmanager
+async def serving(desk: Desk, access: Access) -> AsyncIterator[int]:
+    """A server with both ways, both for traders; its port."""
+
+    @post("/long", status_code=200, opt=only(Role.TRADER))
     async def long_way(data: JSONBody[Order]) -> Order:
         return await desk.take(data)
 
-    @post("/direct", status_code=200)
+    @post("/direct", status_code=200, opt=only(Role.TRADER))
     async def declared(data: JSONBody[Order]) -> Order:
         return await desk.take(data)
 
-    app = create_app(title="t", description="", health=Health("t"), routes=[long_way, declared])
-    http = protocol(Direct("/direct", Order, desk.take))
+    app = create_app(title="t", description="", health=Health("t"), access=access, routes=[long_way, declared])
+    http = protocol(Direct("/direct", Order, desk.take, frozenset({Role.TRADER})), access)
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, log_config=None, access_log=False))
     with server.config.bind_socket() as listener:
         serving = asyncio.create_task(server.serve([listener]))
@@ -125,6 +138,33 @@ async def test_both_ways_answer_alike(client: httpx.AsyncClient, body: object) -
     assert set(direct.headers) == set(long.headers)
     for header in ("content-type", "content-length", "retry-after", "server"):
         assert direct.headers.get(header) == long.headers.get(header)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (shown(Role.TRADER), 200),
+        ({}, 401),
+        ({"Authorization": "Bearer x"}, 401),
+        (shown(Role.MAKER), 403),
+        (shown(Role.TRADER) | {"Origin": "http://evil.example"}, 403),
+        (shown(Role.TRADER) | {"Host": "evil.example"}, 421),
+        (shown(Role.TRADER) | {"Content-Type": "text/plain"}, 415),
+    ],
+)
+async def test_both_ways_admit_alike(desk: Desk, tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    """Who is not admitted gets the same answer on both, and nothing was taken."""
+    async with (
+        serving(desk, Access(Tokens(tokens_in(tmp_path / "tokens")))) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        long, direct = [
+            await client.post(path, content=BODY, headers={"Content-Type": "application/json"} | headers)
+            for path in ("/long", "/direct")
+        ]
+    assert (direct.status_code, direct.content) == (long.status_code, long.content)
+    assert set(direct.headers) == set(long.headers)
+    assert (direct.status_code, desk.taken) == (status, 2 if status == 200 else 0)
 
 
 @pytest.mark.parametrize(("content", "status"), [(b"", 400), (b"{", 400), (b"\xff", 400), (b" " * 70_000, 413)])

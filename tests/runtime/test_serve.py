@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -123,3 +124,15 @@ def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
         with accepted:
             timeout = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert timeout == PEER_TIMEOUT * 1000
+
+
+async def test_whoever_would_be_reached_by_others_without_tokens_does_not_start() -> None:
+    """It ends with code 2, in one line that says what to set."""
+    environ = {**os.environ, "QS_STACK_HOST": "0.0.0.0"}  # noqa: S104 # refused
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "exchange", env=environ, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 2
+    assert len(told.splitlines()) == 1
+    assert b"set QS_STACK_TOKENS" in told

@@ -81,3 +81,24 @@ def test_what_makes_no_sense_is_refused_and_named(
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="QS_MARKET_FILE"):
         tables({"QS_MARKET_FILE": str(tmp_path / "none.toml")})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_on_loopback_nobody_has_to_be_asked_for_a_token(tmp_path: Path, host: str) -> None:
+    assert load(Settings, "exchange", environ(tmp_path, QS_STACK_HOST=host)).stack.tokens == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "desk.example"])  # noqa: S104 # read, not bound to
+def test_whoever_can_be_reached_by_others_has_tokens(tmp_path: Path, host: str) -> None:
+    given = environ(tmp_path, QS_STACK_HOST=host)
+    with pytest.raises(SettingsError, match="set QS_STACK_TOKENS"):
+        load(Settings, "exchange", given)
+    assert load(Settings, "exchange", {**given, "QS_STACK_TOKENS": "tokens"}).stack.host == host
+
+
+def test_a_certificate_goes_with_its_key_and_turns_tls_on(tmp_path: Path) -> None:
+    given = environ(tmp_path, QS_STACK_TLS_CERTIFICATE="server.pem")
+    with pytest.raises(SettingsError, match="tls_key"):
+        load(Settings, "exchange", given)
+    stack = load(Settings, "exchange", {**given, "QS_STACK_TLS_KEY": "server.key"}).stack
+    assert (stack.url, stack.http_scheme) == ("tls://127.0.0.1:4222", "https")

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from runtime import streaming
+from runtime import streaming, tokens
+from runtime.access import Access
+from runtime.roles import Role
+from support.access import shown, tokens_in
 
 
 async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +33,24 @@ async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.Monke
     async with asyncio.timeout(1):
         await streaming._send(cast("Any", StuckSocket()), frames())
     assert ended.is_set()
+
+
+async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(streaming, "CHECK_AGAIN", 0.05)
+    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+    folder = tokens_in(tmp_path / "tokens")
+    closed: list[int] = []
+
+    class Socket:
+        app = SimpleNamespace(state=SimpleNamespace(access=Access(tokens.Tokens(folder))))
+        scope = MappingProxyType({"headers": [(b"authorization", shown(Role.READER)["Authorization"].encode())]})
+
+        async def close(self, code: int, _: str) -> None:
+            closed.append(code)
+
+    losing = asyncio.create_task(streaming._lost_its_token(cast("Any", Socket())))
+    async with asyncio.timeout(5):
+        assert (await asyncio.wait([losing], timeout=0.2))[1] == {losing}
+        (folder / Role.READER).unlink()
+        await losing
+    assert closed == [1008]

@@ -19,7 +19,9 @@ from jet.connection import Connection
 from runtime.app import create_app
 from runtime.clock import utc_now
 from runtime.health import Health
+from runtime.roles import Role
 from runtime.settings import Stack
+from support.access import shown
 from support.broker import Broker, free_port
 from support.builders import fill, position_update, quote_activated, recorded_fill
 from support.waiting import eventually
@@ -133,7 +135,8 @@ async def served(broker: Broker) -> AsyncIterator[Page]:
 class PageProcess:
     """The service as a process of its own, to be stopped, paused and started again on the same port."""
 
-    def __init__(self, broker: Broker, folder: Path) -> None:
+    def __init__(self, broker: Broker, folder: Path, **settings: object) -> None:
+        """`settings` are more variables."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         market = folder / "market.toml"
@@ -143,6 +146,8 @@ class PageProcess:
             "NATS_URL": broker.url,
             "QS_MARKET_FILE": str(market),
             "QS_UI_PORT": str(self.port),
+            "QS_STACK_DATA_DIR": str(folder),
+            **{name: str(value) for name, value in settings.items()},
         }
         self._log = folder / "ui.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,7 +158,8 @@ class PageProcess:
         async with httpx.AsyncClient() as client:
 
             async def reads() -> bool:
-                waiting = (await client.get(f"{self.url}/health")).json()["waiting_for"]
+                answer = await client.get(f"{self.url}/health", headers=shown(Role.READER))
+                waiting = answer.json()["waiting_for"]
                 return not {part["name"] for part in waiting} - {"exposure"}
 
             try:

@@ -14,6 +14,7 @@ import msgspec
 
 from jet import api
 from jet.connection import Connection
+from runtime import tls
 from runtime.health import Health
 from stack.aside import environment
 from stack.settings import DEFAULT_PORTS, read
@@ -45,6 +46,7 @@ class Stack:
         self.ports = self.settings.ports
         self.nats_port = self.settings.stack.nats_port
         self.nats_url = self.settings.stack.url
+        self.tls = tls.asking(self.settings.stack)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -58,9 +60,9 @@ class Stack:
         while waiting:
             assert self._process.poll() is None, self.told()
             assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
-            for name, port in list(waiting.items()):
+            for name in list(waiting):
                 try:
-                    if httpx.get(f"http://127.0.0.1:{port}/health", timeout=1).status_code == 200:
+                    if httpx.get(self.url(name, "/health"), timeout=1, verify=self.tls or True).status_code == 200:
                         del waiting[name]
                 except httpx.HTTPError:
                     pass
@@ -100,11 +102,11 @@ class Stack:
 
     def connection(self, user: str = "observer") -> Connection:
         """A connection to its broker, to be entered, as one of the broker's users."""
-        return Connection(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user))
+        return Connection(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
 
     def url(self, service: str, path: str = "") -> str:
         """Where a service listens."""
-        return f"http://127.0.0.1:{self.ports[service]}{path}"
+        return f"{self.settings.address(service)}{path}"
 
 
 class Desk:
