@@ -38,12 +38,11 @@ down *ARGS:
 wait *ARGS:
     @exec uv run python -m stack wait "$@"
 
-# Throw away all data: streams, ledger, logs
-[confirm("This deletes the data folder: every fill, position and log. Go on? (y/N)")]
+# Throw away all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]
-clean-data:
-    @exec uv run python -m stack clean-data
+clean-data *ARGS:
+    @exec uv run python -m stack clean-data "$@"
 
 # Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for
 [group("look")]
@@ -108,8 +107,8 @@ tls *NAMES:
 # Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself
 [group("guard")]
 [no-exit-message]
-keys:
-    @exec uv run python -m stack keys
+keys *ARGS:
+    @exec uv run python -m stack keys "$@"
 
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
