@@ -1,0 +1,94 @@
+"""The diagrams say what is so: layers as they are enforced, arrows as the broker permits them, files that are there."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from jet.grants import Grant, grants
+from wire import subjects
+from wire.subjects import Rpc
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+GRANTS = {grant.user: grant for grant in grants(shards=1)}
+
+STORES = {
+    "market": ("MARKET-0", (subjects.quotes(0, "*"), subjects.fills(0, "*"))),
+    "positions": ("POSITIONS", (subjects.POSITIONS,)),
+    "reservations": ("KV_reservations", (subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*"),)),
+}
+"""What the diagrams call a stream: its name, and the subjects that are written."""
+
+ASKED = {
+    ("maker", "exposure"): Rpc.RESERVE,
+    ("maker", "exchange"): Rpc.PUT_QUOTE,
+    ("exchange", "exposure"): Rpc.ACTIVATE,
+    ("ui", "exposure"): Rpc.USAGE,
+}
+
+
+def diagrams(document: str, kind: str) -> list[str]:
+    """The diagrams of a kind, in order."""
+    return [text for text in re.findall(r"```mermaid\n(.*?)```", document, re.DOTALL) if text.startswith(kind)]
+
+
+def test_the_layers_are_those_that_are_enforced() -> None:
+    [drawn] = [diagram for diagram in diagrams(ARCHITECTURE, "flowchart") if "subgraph" in diagram]
+    groups = {
+        name: {member for line in inside.splitlines()[1:] for member in line.strip().split(" ~~~ ")}
+        for name, inside in re.findall(r"subgraph (\w+)(.*?)\n    end", drawn, re.DOTALL)
+    }
+    chain: list[str] = []
+    for line in re.sub(r"subgraph.*?\n    end", "", drawn, flags=re.DOTALL).splitlines():
+        nodes = line.strip().split(" --> ")
+        if len(nodes) > 1:
+            assert not chain or chain[-1] == nodes[0]
+            chain += nodes[1:] if chain else nodes
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [c["layers"] for c in settings["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    assert [groups.get(node, {node}) for node in chain] == [set(layer.split(" | ")) for layer in layers]
+
+
+def arrows(diagram: str) -> set[tuple[str, str]]:
+    """From where to where, by the names of the nodes."""
+    plain = re.sub(r'\[\("?.*?"?\)\]|\["?.*?"?\]|-- ".*?" ', lambda m: "--" if m[0].startswith("--") else "", diagram)
+    return {(a, b) for a, b in re.findall(r"(\w+)\s*-*-->\s*(\w+)", plain)}
+
+
+def writes(grant: Grant, store: str) -> bool:
+    return any(subject in grant.publish for subject in STORES[store][1])
+
+
+def follows(grant: Grant, store: str) -> bool:
+    return any(subject.startswith(f"$JS.API.CONSUMER.CREATE.{STORES[store][0]}.") for subject in grant.publish)
+
+
+def test_the_flow_is_what_the_broker_permits() -> None:
+    """Who writes and who asks whom, all of it; of who reads what, those that are drawn."""
+    [flow] = diagrams(README, "flowchart")
+    drawn = arrows(flow)
+    services = {service for service in GRANTS if any(service in arrow for arrow in drawn)}
+    assert {(a, b) for a, b in drawn if b in STORES and a in services} == {
+        (service, store)
+        for service in services
+        for store in STORES
+        if writes(GRANTS[service], store) and (service, store) != ("ledger", "market")  # only for reported fills
+    }
+    for store, service in {(a, b) for a, b in drawn if a in STORES}:
+        assert follows(GRANTS[service], store), (store, service)
+    asking = {(a, b) for a, b in drawn if a in services and b in services}
+    assert asking <= ASKED.keys()
+    for (asks, asked), subject in ASKED.items():
+        assert subject in GRANTS[asks].publish
+        assert f"rpc.{asked}.*" in GRANTS[asked].subscribe
+
+
+def test_the_sequences_go_through_files_that_are_there() -> None:
+    drawn = diagrams(ARCHITECTURE, "sequenceDiagram")
+    named = {name for diagram in drawn for name in re.findall(r"\w+/\w+\.py", diagram)}
+    assert len(drawn) == 2
+    assert named
+    for name in named:
+        assert (ROOT / "src" / name).exists(), name
