@@ -191,6 +191,7 @@ class Run:
                 self._findings.refuted.append(f"the market log could not be read within {LOG_TIMEOUT:g} s")
             else:
                 self._prove(orders, log, await self._caught_up(log))
+        say("", "auditing")
         samples = sampler.samples
         self._findings.refuted += samples.over
         audit, audit_refuted = await self._audit(report.RUNNING, history_file)

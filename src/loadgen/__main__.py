@@ -188,7 +188,7 @@ async def _run(
     console = Console()
     async with Exchange(plan.url, plan.concurrency, stopping, history, token=token, tls=context) as exchange:
         if plan.duration is not None and (why := await exchange.unreachable()):
-            _complain(f"the exchange at {plan.url} cannot be reached: {why}")
+            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `./qs status` tells whether it is up")
             return None
         if history is not None:
             history.run(plan)

@@ -25,28 +25,45 @@ app = cyclopts.App(name="./qs", help="Start, stop and look at a whole Quotestrea
 
 @app.command
 def up() -> int:
-    """Start everything and stay in the foreground. Ctrl-C stops it all."""
+    """Start everything and stay in the foreground. Ctrl-C stops it all; a second one, later, hurries.
+
+    It tells where everything listens, and then whatever ends, is restarted, or waits. What may be set is in
+    market.toml, and in variables of the environment, which come first: QS_UI_PORT=9000, QS_STACK_EXCHANGES=2.
+
+    Exit code: 0 if it was stopped; 1 if it could not start, or died; 2 for settings that make no sense.
+    """
     return supervise.up(read())
 
 
 @app.command
 def up_cluster() -> int:
-    """Like `up`, with a cluster of three NATS servers that hold everything three times."""
+    """Like `up`, with a cluster of three NATS servers that hold everything three times.
+
+    Any one of them may be lost. Its data folder is its own: one that was used by `up` cannot be continued.
+
+    Exit code: as of `up`.
+    """
     os.environ["QS_STACK_NATS_SERVERS"] = "3"
     return up()
 
 
 @app.command
 def down() -> int:
-    """Stop the running stack from another terminal, and wait until it is down."""
+    """Stop the running stack from another terminal, and wait until it is down.
+
+    Exit code: 0 if it is down, also if it was; 1 if it does not stop.
+    """
     return asyncio.run(operate.down(read()))
 
 
 @app.command
 def status() -> int:
-    """Show every process: state, pid, uptime, restarts, address, and what it waits for.
+    """Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for.
 
-    The exit code is 0 if everything is ready.
+    Behind: messages of the logs it follows that a service has yet to get, of a ledger also to apply; and positions that
+    a ledger has yet to publish. A dash: it follows none, or does not answer.
+
+    Exit code: 0 if everything is ready, 1 if not, or if nothing is up.
     """
     return asyncio.run(operate.status(read()))
 
@@ -55,17 +72,21 @@ def status() -> int:
 def wait(*, timeout: float = 60.0) -> int:
     """Wait until everything is ready.
 
+    Exit code: 0 as soon as it is; 1, with what `status` shows, if it took too long.
+
     Parameters
     ----------
     timeout
-        Seconds after which to give up, with exit code 1.
+        Seconds after which to give up.
     """
     return asyncio.run(operate.wait(read(), timeout))
 
 
 @app.command
 def logs(service: str | None = None, /) -> int:
-    """Follow the logs. Ctrl-C ends it.
+    """Follow the logs, JSON lines, from the last twenty of each. Ctrl-C ends it.
+
+    Exit code: 1 if there is no such log.
 
     Parameters
     ----------
@@ -83,9 +104,17 @@ def logs(service: str | None = None, /) -> int:
 
 
 @app.command
-def clean_data() -> int:
-    """Remove the data folder of a stack that is down: streams, ledger, logs. Asks nothing; `./qs clean-data` does."""
-    return operate.clean_data(read())
+def clean_data(*, yes: bool = False) -> int:
+    """Remove the data folder of a stack that is down: every fill, position and log. It asks first.
+
+    Exit code: 0 if it is removed, 1 if not.
+
+    Parameters
+    ----------
+    yes
+        Do not ask.
+    """
+    return operate.clean_data(read(), asks=not yes)
 
 
 @app.command
@@ -99,7 +128,10 @@ def prepare() -> int:
 def keys() -> int:
     """Make the keys of the NATS users, and the configuration of NATS servers. `up` does this by itself.
 
-    For servers that `up` does not start: the folder holds a configuration for each, and a seed for each user.
+    For servers that `up` does not start: the folder holds a configuration for each, and a seed for each user. It prints
+    which folder that is.
+
+    Exit code: 0 if they are there.
     """
     settings = read({name: value for name, value in os.environ.items() if name != "NATS_URL"})
     making.make(settings)
@@ -122,6 +154,8 @@ def tokens(*, change: Role | None = None) -> int:
 @app.command
 def watch(subject: str, /) -> int:
     """Print every message that passes on a subject, as a line: time, subject, JSON. Ctrl-C ends it.
+
+    Exit code: 1 if no NATS server answers, or it went for good.
 
     Parameters
     ----------

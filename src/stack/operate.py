@@ -67,17 +67,28 @@ async def wait(settings: StackSettings, timeout: float) -> int:
         await asyncio.sleep(0.2)
 
 
-def clean_data(settings: StackSettings) -> int:
-    """Remove the data folder of a stack that is down. Returns the exit code."""
+def clean_data(settings: StackSettings, *, asks: bool) -> int:
+    """Remove the data folder of a stack that is down, after asking a person. Returns the exit code."""
     if is_up(settings):
         print(f"the stack is up on {settings.data}: `./qs down` first")
         return 1
     if not lock_file(settings).exists():
         print(f"{settings.data} is no data folder of a stack: nothing is removed")
         return 1
+    if asks and not _agreed(f"This deletes {settings.data}: every fill, position and log. Go on? (y/N) "):
+        print("nothing is removed")
+        return 1
     shutil.rmtree(settings.data)
     print(f"{settings.data} is removed")
     return 0
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # there is nobody to ask
+        print()
+        return False
 
 
 async def _look(settings: StackSettings) -> list[Condition]:

@@ -262,10 +262,10 @@ async def test_clean_data_removes_a_stacks_data_and_nothing_else(
 ) -> None:
     settings.data.mkdir()
     (settings.data / "precious").touch()
-    assert (await stack(environ, "clean-data"))[0] == 1
+    assert (await stack(environ, "clean-data", "--yes"))[0] == 1
     assert (settings.data / "precious").exists()
     (settings.data / "stack.lock").touch()
-    assert (await stack(environ, "clean-data"))[0] == 0
+    assert (await stack(environ, "clean-data", "--yes"))[0] == 0
     assert not settings.data.exists()
 
 

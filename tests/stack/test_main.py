@@ -1,0 +1,69 @@
+"""The command line: help that tells, mistakes that are told, and what is asked before data is thrown away."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from cyclopts import CycloptsError
+
+from stack import operate
+from stack.__main__ import app
+from stack.settings import StackSettings
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("up", "up-cluster", "down", "status", "wait", "logs", "watch", "clean-data")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does_and_how_it_ends(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    app([command, "--help"], result_action="return_value")
+    told = capsys.readouterr().out
+    assert f"Usage: ./qs {command}" in told
+    assert "Exit code:" in told
+
+
+def test_every_recipe_of_the_stack_passes_its_arguments_on() -> None:
+    recipes = re.findall(r"^([\w-]+)( \*\w+)?:\n    @exec uv run python -m stack \1(.*)$", _justfile(), re.MULTILINE)
+    assert {name for name, *_ in recipes} >= set(COMMANDS)
+    assert {(bool(takes), passes) for _, takes, passes in recipes} == {(True, ' "$@"')}
+
+
+def test_every_recipe_is_in_a_group_and_says_what_it_is_for() -> None:
+    recipes = re.findall(r"((?:^[#\[].*\n)+)^([\w-]+)(?: \*\w+)?:", _justfile(), re.MULTILINE)
+    assert len(recipes) > 15
+    for above, name in recipes:
+        assert above.startswith("# "), name
+        assert "[group(" in above or "[private]" in above, name
+
+
+@pytest.mark.parametrize("words", ["up --frobnicate", "wait --timeout soon", "watch", "nosuch"])
+def test_mistakes_are_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CycloptsError):
+        app(words, exit_on_error=False)
+    assert "Error" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
+def test_data_is_thrown_away_only_if_a_person_agrees(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    settings.data.mkdir()
+    (settings.data / "stack.lock").touch()
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    assert operate.clean_data(settings, asks=True) == code
+    assert settings.data.exists() is bool(code)
+
+
+def test_where_there_is_nobody_to_ask_nothing_is_thrown_away(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    settings.data.mkdir()
+    (settings.data / "stack.lock").touch()
+    assert operate.clean_data(settings, asks=True) == 1
+    assert settings.data.exists()
+
+
+def _justfile() -> str:
+    return (ROOT / "justfile").read_text()
