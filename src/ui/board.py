@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from wire import ids
 from wire.market import SymbolMarket
 from wire.messages import Exposure, PositionUpdate, QuoteEvent, RecordedFill, Side
 
@@ -26,6 +27,9 @@ HISTORY_POINTS = 60
 
 HISTORY_SPACING = timedelta(seconds=0.5)
 """A net quantity that follows sooner than this replaces the last point, so that busy points span half a minute."""
+
+FILLS_KEPT = 10
+"""Fills kept per symbol for the list of recent ones."""
 
 BEHIND_AFTER = timedelta(seconds=2)
 """How long a recorded fill may stay unapplied before positions count as stale."""
@@ -43,10 +47,29 @@ class LastFill(msgspec.Struct, frozen=True, kw_only=True):
     price: Decimal
 
 
+class ShownFill(msgspec.Struct, frozen=True, kw_only=True):
+    """A fill of the market log; `number` counts the symbol's fills, `side` is the order's."""
+
+    symbol: str
+    number: int
+    side: Side
+    quantity: int
+    price: Decimal
+    quote_id: str
+    created_at: datetime
+
+
 class ShownQuote(msgspec.Struct, frozen=True, kw_only=True):
-    """A quote with what remains of each side."""
+    """A quote with what remains of each side.
+
+    Every maker derives the same id from the position version and the attempt, so no log says which of them made a
+    quote. `derived` tells a quote with such an id from one that somebody else made.
+    """
 
     quote_id: str
+    position_version: int
+    attempt: int
+    derived: bool
     bid_price: Decimal
     bid_quantity: int
     bid_remaining: int
@@ -107,6 +130,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         time: the server's clock, which `since` and `expires_at` are told by.
         status: the sources and the exposure usage.
         rows: whole rows, encoded once for all readers.
+        fills: recent fills, likewise, in no order; of each symbol at most the last `FILLS_KEPT`.
         history: recent net quantities per symbol, oldest first; in snapshots only.
     """
 
@@ -114,6 +138,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     status: Status
     rows: Sequence[msgspec.Raw] = ()
+    fills: Sequence[msgspec.Raw] = ()
     history: dict[str, list[int]] = {}
 
 
@@ -174,6 +199,9 @@ class _Symbol:
             return None
         return ShownQuote(
             quote_id=quote.quote_id,
+            position_version=quote.position_version,
+            attempt=quote.attempt,
+            derived=quote.quote_id == ids.quote_id(quote.symbol, quote.position_version, quote.attempt),
             bid_price=quote.bid_price,
             bid_quantity=quote.bid_quantity,
             bid_remaining=quote.remaining_bid_quantity,
@@ -191,6 +219,7 @@ class Board:
     def __init__(self, symbols: Iterable[str], now: datetime) -> None:
         self._symbols = {symbol: _Symbol(symbol) for symbol in symbols}
         self._changed = dict.fromkeys(self._symbols)
+        self._filled: list[RecordedFill] = []
         self._sources: dict[SourceName, Source] = {
             name: Source(current=False, since=now, detail="starting") for name in ("positions", "market", "exposure")
         }
@@ -218,6 +247,7 @@ class Board:
         """Fold one fills message of the market log."""
         if self._symbol(symbol).market.apply_fills(sequence, fills):
             self._changed[symbol] = None
+            self._filled += fills[-FILLS_KEPT:]
 
     def heard(self, name: SourceName, now: datetime, *, stale: str = "") -> None:
         """Set whether a source is current; `stale` says why it is not."""
@@ -251,6 +281,11 @@ class Board:
         changed, self._changed = self._changed, {}
         return [self._symbols[symbol].row() for symbol in changed]
 
+    def take_fills(self) -> list[ShownFill]:
+        """The fills since the last call, each symbol's in order."""
+        filled, self._filled = self._filled, []
+        return [_shown_fill(fill) for fill in filled]
+
     def status(self, now: datetime) -> Status:
         """How the sources stand at `now`."""
         return Status(
@@ -282,3 +317,15 @@ class Board:
             held = self._symbols[symbol] = _Symbol(symbol)
             self._changed[symbol] = None
         return held
+
+
+def _shown_fill(fill: RecordedFill) -> ShownFill:
+    return ShownFill(
+        symbol=fill.symbol,
+        number=fill.number,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        quote_id=fill.quote_id,
+        created_at=fill.created_at,
+    )

@@ -3,13 +3,15 @@
 Ordering rules:
 - A reader's snapshot is taken in the same step as its subscription begins, so that no change falls between them.
 - Rows are encoded and offered at most once in `FRAME_INTERVAL`, whatever the market does in between; a reader that
-  takes longer than that for a frame gets the newest of each row when it is ready again.
+  takes longer than that for a frame gets the newest of each row when it is ready again, and as many of the newest fills
+  of each symbol as are kept.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
@@ -22,10 +24,11 @@ from runtime.clock import Clock
 from runtime.fanout import Fanout
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
-from ui.board import Board, Frame, FrameType, Source, SourceName, Status
+from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
+from ui.explain import Explainer
 from wire import subjects
 from wire.errors import Refused
-from wire.messages import Exposure, PositionUpdate, QuoteEvent, RecordedFill, UsageRequest
+from wire.messages import UNREADABLE, Exposure, PositionUpdate, QuoteEvent, RecordedFill, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure")
 """What the page waits for. It shows what it has meanwhile, and what of it is not current."""
@@ -41,7 +44,6 @@ USAGE_TIMEOUT = 1.0
 
 CLIENTS = Gauge("ui_websocket_clients", "Readers connected to the stream.")
 FRAMES = Counter("ui_frames_sent", "Frames sent to readers.")
-UNREADABLE = Counter("ui_unreadable_messages", "Messages that could not be decoded.", ["stream"])
 
 T = TypeVar("T")
 
@@ -54,16 +56,25 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     port: Port = 8000
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
+
+    kind: Literal["row", "fill"]
+    json: msgspec.Raw
+
+
 class UiService:
-    """The fold of everything the page shows, and its readers."""
+    """The fold of everything the page shows, and its readers; `explainer` tells what the fold does not hold."""
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.board = Board(settings.market.symbols, clock())
+        self.explainer = Explainer()
         self._connection = connection
         self._health = health
         self._clock = clock
         self._shards = range(settings.market.shards)
-        self._rows: Fanout[msgspec.Raw] = Fanout()
+        self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
         self._complete = asyncio.Event()
         self._encoder = msgspec.json.Encoder()
@@ -107,20 +118,30 @@ class UiService:
             yield self._frame("heartbeat")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), HEARTBEAT)
-        with self._rows.subscribe() as subscription:
-            yield self._frame("snapshot", list(self._rows.rows.values()), self.board.history())
+        with self._parts.subscribe() as subscription:
+            yield self._frame("snapshot", self._parts.rows.values(), self.board.history())
             while True:
-                rows: list[msgspec.Raw] = []
+                parts: list[_Part] = []
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
-                        rows = await subscription.take()
-                yield self._frame("update" if rows else "heartbeat", rows)
+                        parts = await subscription.take()
+                yield self._frame("update" if parts else "heartbeat", parts)
 
     def _frame(
-        self, kind: FrameType, rows: Sequence[msgspec.Raw] = (), history: dict[str, list[int]] | None = None
+        self, kind: FrameType, parts: Iterable[_Part] = (), history: dict[str, list[int]] | None = None
     ) -> bytes:
         FRAMES.inc()
-        frame = Frame(type=kind, time=self._clock(), status=self._status, rows=rows, history=history or {})
+        sorted_out: dict[str, list[msgspec.Raw]] = {"row": [], "fill": []}
+        for part in parts:
+            sorted_out[part.kind].append(part.json)
+        frame = Frame(
+            type=kind,
+            time=self._clock(),
+            status=self._status,
+            rows=sorted_out["row"],
+            fills=sorted_out["fill"],
+            history=history or {},
+        )
         return self._encoder.encode(frame)
 
     # --- following ------------------------------------------------------------------------------------------------
@@ -129,18 +150,34 @@ class UiService:
         async for batch in tail.batches():
             now = self._clock()
             for message in batch:
-                if update := _decoded(self._positions, message, subjects.POSITIONS_STREAM):
+                update = self._decoded(self._positions, message, subjects.POSITIONS_STREAM)
+                if update and update.symbol == subjects.last_token(message.subject):
                     self.board.apply_position(update, now)
 
     async def _follow_market(self, shard: int, tail: Tail) -> None:
         async for batch in tail.batches():
             for message in batch:
                 symbol = subjects.last_token(message.subject)
-                if message.subject == subjects.quotes(shard, symbol):
-                    if event := _decoded(self._quotes, message, subjects.market_stream(shard)):
+                if not subjects.at_home(message.subject, len(self._shards)):
+                    self._set_aside(message, subjects.market_stream(shard), "it is in another shard than its symbol")
+                elif message.subject == subjects.quotes(shard, symbol):
+                    event = self._decoded(self._quotes, message, subjects.market_stream(shard))
+                    if event and event.symbol == symbol:
                         self.board.apply_quote(message.sequence, event)
-                elif fills := _decoded(self._fills, message, subjects.market_stream(shard)):
+                elif fills := self._decoded(self._fills, message, subjects.market_stream(shard)):
                     self.board.apply_fills(symbol, message.sequence, fills)
+
+    def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
+        """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""
+        try:
+            return decoder.decode(message.data)
+        except UNREADABLE as error:
+            self._set_aside(message, stream, str(error))
+            return None
+
+    def _set_aside(self, message: Message, stream: str, why: str) -> None:
+        self._health.set_aside(stream)
+        log.warning("message set aside", subject=message.subject, seq=message.sequence, error=why)
 
     async def _watch_usage(self) -> None:
         while True:
@@ -163,7 +200,11 @@ class UiService:
             self.board.heard("positions", now, stale="" if positions.current else "the stream is not heard of")
             self.board.heard("market", now, stale=f"not heard of: shard {', '.join(silent)}" if silent else "")
             for row in self.board.take_changed():
-                self._rows.publish(row.symbol, msgspec.Raw(self._encoder.encode(row)))
+                self._parts.publish(row.symbol, _Part("row", msgspec.Raw(self._encoder.encode(row))))
+            for fill in self.board.take_fills():
+                # Each takes the place of the one FILLS_KEPT before it. No symbol has a space in it.
+                place = f"{fill.symbol} {fill.number % FILLS_KEPT}"
+                self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
             self._tell(self.board.status(now))
             if self.board.complete:
                 self._complete.set()
@@ -184,13 +225,3 @@ class UiService:
             if before.current != source.current:
                 log.info("source changed", source=name, current=source.current, detail=source.detail)
         self._status = status
-
-
-def _decoded(decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
-    """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""
-    try:
-        return decoder.decode(message.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        UNREADABLE.labels(stream).inc()
-        log.warning("message left out", stream=stream, subject=message.subject, seq=message.sequence, error=str(error))
-        return None

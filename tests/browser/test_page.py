@@ -2,18 +2,17 @@
 
 import asyncio
 import re
-import signal
-from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
+from runtime.roles import Role
+from support.access import token_of, tokens_in
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, opener
 from support.page import Feed, PageProcess
 from support.waiting import eventually
 
@@ -140,43 +139,6 @@ async def test_the_page_comes_back_by_itself_after_a_restart_of_its_service(
         await expect(page.locator("#banner")).to_be_hidden()
 
 
-async def test_a_connection_that_went_silent_is_noticed_within_three_seconds(
-    open_page: OpenPage, process: PageProcess
-) -> None:
-    """A paused process keeps its sockets open: only its silence tells."""
-    await process.start()
-    async with open_page(process) as page:
-        await expect(status(page)).to_contain_text("Live")
-
-        process.signal(signal.SIGSTOP)
-        try:
-            await expect(status(page)).to_contain_text("Reconnecting", timeout=3_500)
-        finally:
-            process.signal(signal.SIGCONT)
-        await expect(status(page)).to_contain_text("Live", timeout=SLOW)
-
-
-async def test_everything_is_grey_while_the_broker_is_away(
-    open_page: OpenPage, own_broker: Broker, tmp_path: Path
-) -> None:
-    process = PageProcess(own_broker, tmp_path)
-    await process.start()
-    try:
-        async with open_page(process) as page:
-            await expect(page.locator("html")).to_have_attribute("data-state", "partial")
-
-            own_broker.server.kill()
-            await expect(status(page)).to_have_text("Stale: positions, market", timeout=SLOW)
-            await expect(page.locator("#banner")).to_contain_text("Not current: positions since")
-            assert await page.locator("#region").evaluate("node => getComputedStyle(node).filter") == "grayscale(1)"
-
-            own_broker.server.start()
-            await expect(page.locator("html")).to_have_attribute("data-state", "partial", timeout=SLOW)
-            await expect(page.locator("#banner")).to_be_hidden()
-    finally:
-        process.kill()
-
-
 async def test_positions_that_lag_behind_the_market_log_are_stale(
     open_page: OpenPage, process: PageProcess, feed: Feed
 ) -> None:
@@ -233,27 +195,118 @@ async def test_a_slash_leads_to_the_filter(open_page: OpenPage, process: PagePro
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "BTC-USD"])
 
 
+async def test_arrows_choose_a_symbol_and_escape_lets_go(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+    await feed.position("AAA", 2, 1)
+    await feed.quote("BBB", quote_id="by-hand-1", position_version=4)
+    await process.start()
+    async with open_page(process) as page:
+        await expect(row(page, "BBB").locator(".state")).to_have_text("active")
+        await page.keyboard.press("ArrowDown")
+        await expect(page.locator("#detail-name")).to_have_text("AAA")
+        await expect(page.locator("#detail-position")).to_have_text("+2 lots at version 1")
+        await expect(page.locator("#explain")).to_be_disabled()
+
+        await page.keyboard.press("j")
+        await expect(page.locator("#detail-name")).to_have_text("BBB")
+        await expect(page.locator("[aria-current]")).to_have_text("BBB")
+        await expect(page.locator("#detail-quote")).to_have_text("by-hand-1")
+        await expect(page.locator("#detail-by")).to_contain_text("not a maker of ours")
+
+        await page.keyboard.press("Escape")
+        await expect(page.locator("#detail")).to_be_hidden()
+        await expect(page.locator("[aria-current]")).to_have_count(0)
+
+
+async def test_order_filter_and_symbol_survive_a_reload_and_are_in_the_address(
+    open_page: OpenPage, process: PageProcess, feed: Feed
+) -> None:
+    for symbol, net in [("AAA", 2), ("BTC-USD", -9), ("ETH-USD", 30)]:
+        await feed.position(symbol, net, 1)
+    await process.start()
+    async with open_page(process) as page:
+        await page.get_by_role("button", name="Net").click()
+        await page.get_by_label("Filter symbols").fill("usd")
+        await row(page, "BTC-USD").click()
+        await expect(page).to_have_url(f"{process.url}/#symbol=BTC-USD&sort=-net&filter=usd")
+
+        await page.reload()
+        await expect(page.locator("#detail-name")).to_have_text("BTC-USD")
+        assert await shown_symbols(page) == ["ETH-USD", "BTC-USD"]
+        await expect(page.get_by_label("Filter symbols")).to_have_value("usd")
+        await expect(page.get_by_role("columnheader", name="Net")).to_have_attribute("aria-sort", "descending")
+
+        await page.evaluate("location.hash = '#symbol=AAA'")
+        await expect(page.locator("[aria-current]")).to_have_text("AAA")
+        assert await shown_symbols(page) == ["AAA", "BBB", "BTC-USD", "ETH-USD"]
+
+
+async def test_recent_fills_run_live_newest_first_each_once(
+    open_page: OpenPage, process: PageProcess, feed: Feed
+) -> None:
+    await feed.fills("AAA", 7)
+    await process.start()
+    async with open_page(process) as page:
+        lines = page.locator("#fills tbody tr:visible")
+        await expect(lines).to_have_count(1)
+        await feed.fills("BBB", 1, side="sell", quantity=4, price=Decimal("99.90"))
+        await feed.fills("AAA", 8)
+        await expect(lines.locator(".symbol")).to_have_text(["AAA", "BBB", "AAA"])
+        await expect(lines.nth(1)).to_contain_text("sell 4 @ 99.90")
+
+        await row(page, "AAA").click()
+        await expect(page.get_by_role("heading", name="Recent fills of AAA")).to_be_visible()
+        await expect(lines).to_have_count(2)
+
+        process.kill()
+        await process.start()
+        await expect(status(page)).to_contain_text("Live", timeout=SLOW)
+        await feed.fills("AAA", 9)
+        await expect(lines.locator(".time")).to_have_count(2)  # 7 is in no log's last message: 8 and 9 are
+
+
+async def test_a_quotes_story_is_told_from_the_log(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+    await feed.position("AAA", -1, 1)
+    await feed.quote("AAA", quote_id="AAA-v0-a1", position_version=0)
+    await feed.fills("AAA", 1, quote_id="AAA-v0-a1")
+    await feed.quote("AAA", quote_id="AAA-v1-a1", position_version=1)
+    await process.start()
+    async with open_page(process) as page:
+        await page.locator("#fills .quote button").click()
+        facts = page.locator("#story-facts")
+        await expect(facts).to_contain_text("replaced by AAA-v1-a1", timeout=SLOW)
+        await expect(facts).to_contain_text("log speaks of it")
+        await expect(page.locator("#story-events")).to_contain_text("AAA-f1: buy 1 at 100.10, leaves 10/9")
+
+        await facts.get_by_role("button", name="AAA-v1-a1").click()
+        await expect(facts).to_contain_text("version 1: −1 lots, after a buy of 1 at 100.10", timeout=SLOW)
+        await expect(facts).to_contain_text("still active")
+        await page.reload()
+        await expect(facts).to_contain_text("still active", timeout=SLOW)
+        await expect(page.locator("#detail-name")).to_have_text("AAA")
+
+        await page.evaluate("location.hash = '#quote=nobody-quoted-this'")
+        await expect(page.locator("#story-told")).to_contain_text("no quote nobody-quoted-this", timeout=SLOW)
+
+
 async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
     symbols = [f"S{number:03}" for number in range(150)]
     await asyncio.gather(*(feed.position(symbol, 3, 1) for symbol in symbols))
     await process.start()
     async with open_page(process) as page:
-        await expect(page.locator("tbody tr")).to_have_count(152)
+        await expect(page.locator("tr[data-symbol]")).to_have_count(152)
         await feed.position("S149", -4, 2)
         await expect(row(page, "S149").locator(".net .value")).to_have_text("−4")
         await expect(row(page, "S149").locator(".version .value")).to_have_text("2")
         await expect(row(page, "S149")).not_to_be_in_viewport()
 
 
-@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
-async def test_the_page_follows_the_readers_colour_scheme(
-    open_page: OpenPage, process: PageProcess, scheme: str, dark: bool
-) -> None:
+async def test_the_page_follows_the_readers_colour_scheme(open_page: OpenPage, process: PageProcess) -> None:
     await process.start()
-    async with open_page(process, color_scheme=scheme) as page:
-        background = await page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
-        red, green, blue = (int(part) for part in re.findall(r"\d+", background))
-        assert (red + green + blue < 120) == dark
+    for scheme, dark in [("light", False), ("dark", True)]:
+        async with open_page(process, color_scheme=scheme) as page:
+            background = await page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
+            red, green, blue = (int(part) for part in re.findall(r"\d+", background))
+            assert (red + green + blue < 120) == dark
 
 
 async def test_nothing_moves_for_readers_who_asked_for_that(
@@ -291,38 +344,56 @@ async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
     assert complaints == []
 
 
-async def live(_: PageProcess, page: Page) -> None:
-    await expect(status(page)).to_contain_text("Live")
-
-
-async def down(process: PageProcess, page: Page) -> None:
-    await expect(status(page)).to_contain_text("Live")
-    process.kill()
-    await expect(status(page)).to_contain_text("Reconnecting")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("reach", [live, down])
-async def test_axe_finds_no_violation(
-    open_page: OpenPage,
-    process: PageProcess,
-    feed: Feed,
-    scheme: str,
-    reach: Callable[[PageProcess, Page], Awaitable[None]],
-) -> None:
+async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+    """In light and dark, with a symbol chosen and a story told, while connected and while not."""
     await feed.position("AAA", 5, 3, side="sell")
     await feed.position("BBB", -5, 3)
     await feed.position("CCC", 0, 0)
-    await feed.quote("AAA")
+    await feed.quote("AAA", position_version=3)
+    await feed.fills("AAA", 3, quote_id="AAA-v3-a1")
     await feed.quote("BBB", lifetime=0.1)
     await process.start()
-    async with open_page(process, color_scheme=scheme) as page:
-        await reach(process, page)
-        await expect(row(page, "BBB").locator(".state")).to_have_text("expired")
-        await eventually(lambda: _settled(page))
-        results: Any = await Axe().run(page)
-        assert results.violations_count == 0, results.generate_report()
+    async with open_page(process, color_scheme="light") as light, open_page(process, color_scheme="dark") as dark:
+        for page in (light, dark):
+            await row(page, "AAA").click()
+            await page.keyboard.press("e")
+            await expect(page.locator("#story-facts")).to_contain_text("still active")
+            await expect(row(page, "BBB").locator(".state")).to_have_text("expired")
+            await _has_no_violation(page)
+        process.kill()
+        for page in (light, dark):
+            await expect(status(page)).to_contain_text("Reconnecting")
+            await _has_no_violation(page)
+
+
+async def _has_no_violation(page: Page) -> None:
+    await eventually(lambda: _settled(page))
+    results: Any = await Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
 
 
 async def _settled(page: Page) -> bool:
     return bool(await page.evaluate("document.getAnimations().length === 0"))
+
+
+async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
+    browser: Browser, broker: Broker, feed: Feed, tmp_path: Path
+) -> None:
+    """The cookie it gets for it opens the stream, and no script can read it."""
+    await feed.position("AAA", -7, 12)
+    process = PageProcess(broker, tmp_path, QS_STACK_TOKENS=tokens_in(tmp_path / "tokens"))
+    await process.start()
+    try:
+        async with opener(browser)(process) as page:
+            for role in (Role.TRADER, Role.READER):
+                await page.get_by_label("A token that may read").fill(token_of(role))
+                await page.get_by_role("button", name="Sign in").click()
+                if role is Role.TRADER:
+                    await expect(page.get_by_role("alert")).to_have_text("That token is not valid, or not for reading.")
+            await expect(row(page, "AAA").locator(".net")).to_have_text("−7")
+            assert await page.evaluate("document.cookie") == ""
+            (cookie,) = await page.context.cookies()
+            assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+            assert token_of(Role.READER) not in cookie["value"]
+    finally:
+        process.kill()

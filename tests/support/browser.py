@@ -40,20 +40,20 @@ async def launched(path: str) -> AsyncIterator[Browser]:
 
 
 class OpenPage(Protocol):
-    """Opens the page of a process; options are playwright's, of a browser context."""
+    """Opens the page of a process, or at an address; options are playwright's, of a browser context."""
 
-    def __call__(self, process: PageProcess, **options: Any) -> AbstractAsyncContextManager[Page]: ...
+    def __call__(self, at: PageProcess | str, **options: Any) -> AbstractAsyncContextManager[Page]: ...
 
 
 def opener(browser: Browser) -> OpenPage:
     """Opens pages in a browser; an error that their scripts raise fails the test."""
 
     @asynccontextmanager
-    async def open_page(process: PageProcess, **options: Any) -> AsyncIterator[Page]:
+    async def open_page(at: PageProcess | str, **options: Any) -> AsyncIterator[Page]:
         page = await browser.new_page(**({"viewport": {"width": 1440, "height": 900}} | options))
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto(process.url)
+        await page.goto(at if isinstance(at, str) else at.url)
         yield page
         await page.close()
         assert errors == []

@@ -7,7 +7,7 @@ import pytest
 
 from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
 from support.clock import HandClock
-from ui.board import BEHIND_AFTER, HISTORY_POINTS, Board, Row
+from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Row
 from wire.messages import Exposure, QuoteWithdrawn, SideUsage
 
 
@@ -134,6 +134,41 @@ class TestQuotes:
         board.apply_fills("AAA", 4, [recorded_fill()])
 
         assert board.take_changed() == []
+
+    @pytest.mark.parametrize(("quote_id", "derived"), [("AAA-v3-a2", True), ("AAA-v3-a1", False), ("by-hand-1", False)])
+    def test_a_quote_whose_id_makers_would_give_it_is_told_from_others(
+        self, board: Board, quote_id: str, derived: bool
+    ) -> None:
+        board.apply_quote(1, quote_activated(quote_id=quote_id, position_version=3, attempt=2))
+
+        quote = row_of(board).quote
+        assert quote is not None
+        assert (quote.position_version, quote.attempt, quote.derived) == (3, 2, derived)
+
+
+class TestFills:
+    def test_each_fill_is_taken_once(self, board: Board) -> None:
+        board.apply_fills("AAA", 1, [recorded_fill(number=1), recorded_fill(number=2, side="sell", quantity=4)])
+
+        taken = board.take_fills()
+        assert [(fill.symbol, fill.number, fill.side, fill.quantity) for fill in taken] == [
+            ("AAA", 1, "buy", 1),
+            ("AAA", 2, "sell", 4),
+        ]
+        assert board.take_fills() == []
+
+    def test_one_that_was_folded_before_is_left_out(self, board: Board) -> None:
+        board.apply_fills("AAA", 1, [recorded_fill()])
+        board.take_fills()
+
+        board.apply_fills("AAA", 1, [recorded_fill()])
+
+        assert board.take_fills() == []
+
+    def test_of_one_message_no_more_are_taken_than_are_kept(self, board: Board) -> None:
+        board.apply_fills("AAA", 1, [recorded_fill(number=number) for number in range(1, 2 * FILLS_KEPT + 1)])
+
+        assert [fill.number for fill in board.take_fills()] == list(range(FILLS_KEPT + 1, 2 * FILLS_KEPT + 1))
 
 
 class TestHistory:

@@ -85,6 +85,24 @@ async def test_changes_arrive_live_as_whole_rows(page: Page, feed: Feed) -> None
         await reader.until(lambda: reader.rows["BBB"]["quote_state"] == "withdrawn")
 
 
+async def test_a_reader_gets_the_last_fills_of_each_symbol_and_then_every_new_one(page: Page, feed: Feed) -> None:
+    for number in range(1, 13):
+        await feed.fills("AAA", number)
+    await feed.fills("BBB", 1)
+    async with reading(page) as reader:
+        await reader.until(lambda: reader.rows.get("BBB", {}).get("fills_recorded") == 1)
+    async with reading(page) as reader:
+        snapshot = await reader.snapshot()
+        told = sorted((fill["symbol"], fill["number"]) for fill in snapshot["fills"])
+        assert told == [*(("AAA", number) for number in range(3, 13)), ("BBB", 1)]
+
+        await feed.fills("BBB", 2, side="sell", quantity=3)
+        await reader.until(lambda: reader.rows["BBB"]["fills_recorded"] == 2)
+        (fill,) = reader.frame["fills"]
+        assert (fill["symbol"], fill["number"], fill["side"], fill["quantity"]) == ("BBB", 2, "sell", 3)
+        assert fill["quote_id"] == "BBB-v0-a1"
+
+
 async def test_many_changes_come_conflated_and_end_with_the_newest(page: Page, feed: Feed) -> None:
     async with reading(page) as reader:
         await reader.snapshot()

@@ -1,23 +1,32 @@
 /** The page: frames come in, rows and totals are shown once per animation frame, and whether they are to be believed. */
 
 import { Blotter } from "./blotter.js";
+import { Detail } from "./detail.js";
+import { byId, put } from "./dom.js";
+import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
+import { Story } from "./story.js";
 import { Stream } from "./stream.js";
 import { Totals } from "./totals.js";
+import { View } from "./view.js";
 
 const TICK = 100;
 const CALM_TICK = 1000;
 const REORDER = 1000;
+const SIDE = 250; // milliseconds between two pictures of what is beside the table
 
 const root = document.documentElement;
-const byId = (id) => document.getElementById(id);
 const [statusText, countdown, banner, count, empty, filter] = [
   "status-text", "status-countdown", "banner", "count", "empty", "filter",
 ].map(byId);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const totals = new Totals();
-const blotter = new Blotter(byId("blotter"), byId("region"));
+const view = new View(follow);
+const blotter = new Blotter(byId("blotter"), byId("region"), view);
+const detail = new Detail();
+const story = new Story((quote) => view.set({ quote }));
+const fills = new Fills((symbol) => view.set({ symbol }), (quote, symbol) => view.set({ quote, symbol }));
 const url = new URL("/stream", location.href);
 url.protocol = url.protocol.replace("http", "ws");
 const stream = new Stream(url.href, take, told);
@@ -26,6 +35,7 @@ let status = null; // of the last frame
 let frameTime = null; // the server's clock in the last frame
 let lastTick = 0;
 let lastReorder = 0;
+let lastSide = 0;
 let scheduled = false;
 let changed = false;
 let everLive = false;
@@ -37,6 +47,7 @@ function take(frame) {
   if (snapshot) totals.restart();
   if (snapshot || frame.type === "update") {
     blotter.take(frame.rows, snapshot ? frame.history : null, performance.now());
+    fills.take(frame.fills, snapshot);
     everLive = true;
     changed = true;
   }
@@ -45,6 +56,16 @@ function take(frame) {
 
 function told() {
   tellState();
+  schedule();
+}
+
+/** Show what the view has become. */
+function follow() {
+  if (filter.value !== view.filter) filter.value = view.filter;
+  blotter.follow();
+  fills.choose(view.symbol);
+  story.show(view.quote);
+  lastSide = 0;
   schedule();
 }
 
@@ -76,6 +97,11 @@ function render() {
     lastReorder = at;
     if (blotter.sort.key !== "symbol") blotter.unordered = true;
     if (everLive) totals.count(blotter.lines, at);
+  }
+  if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE)) {
+    lastSide = at;
+    fills.paint();
+    detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
   }
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
@@ -119,25 +145,40 @@ function tellCount() {
   empty.hidden = blotter.shown > 0;
 }
 
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+function explain() {
+  const quote = blotter.lines.get(view.symbol)?.row.quote?.quote_id;
+  if (quote && quote === view.quote) story.ask();
+  else if (quote) view.set({ quote });
 }
 
-blotter.onSight = schedule;
-filter.addEventListener("input", () => {
-  blotter.filterBy(filter.value);
-  schedule();
-});
-addEventListener("keydown", (event) => {
-  if (event.key === "/" && document.activeElement !== filter && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    event.preventDefault();
+const KEYS = {
+  "/": () => {
     filter.focus();
     filter.select();
-  } else if (event.key === "Escape" && document.activeElement === filter) {
-    filter.value = "";
-    blotter.filterBy("");
+  },
+  ArrowDown: () => blotter.step(1),
+  ArrowUp: () => blotter.step(-1),
+  j: () => blotter.step(1),
+  k: () => blotter.step(-1),
+  e: explain,
+  Escape: () => view.set(view.quote ? { quote: "" } : { symbol: "" }),
+};
+
+blotter.onSight = schedule;
+filter.addEventListener("input", () => view.set({ filter: filter.value }));
+byId("explain").addEventListener("click", explain);
+byId("detail-close").addEventListener("click", () => view.set({ symbol: "", quote: "" }));
+byId("story-close").addEventListener("click", () => view.set({ quote: "" }));
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (document.activeElement === filter) {
+    if (event.key !== "Escape") return;
+    view.set({ filter: "" });
     filter.blur();
-    schedule();
+  } else if (Object.hasOwn(KEYS, event.key)) {
+    event.preventDefault();
+    KEYS[event.key]();
   }
 });
 setInterval(() => document.hidden || schedule(), TICK);
+follow();

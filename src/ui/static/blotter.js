@@ -30,19 +30,63 @@ const KEYS = {
 const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
 
 export class Blotter {
-  constructor(table, region) {
+  /** @param {{ symbol: string, sort: string, filter: string, set: (changes: object) => void }} view */
+  constructor(table, region, view) {
+    this.view = view;
     this.body = table.tBodies[0];
     this.headers = [...table.querySelectorAll("th[data-key]")];
     this.lines = new Map();
-    this.sort = { key: "symbol", direction: 1 };
+    this.sort = null;
     this.filter = "";
+    this.chosen = null;
     this.shown = 0;
     this.scale = 10;
     this.unordered = false;
+    this.sought = false;
     this.observer = new IntersectionObserver((entries) => this.#look(entries), { root: region, rootMargin: "200px" });
     for (const header of this.headers) {
       header.querySelector("button").addEventListener("click", () => this.#sortBy(header.dataset.key));
     }
+    this.body.addEventListener("click", (event) => {
+      const line = event.target.closest("tr")?.line;
+      if (!line || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      view.set({ symbol: line.symbol });
+    });
+    this.follow();
+  }
+
+  /** Do as the view says: the order, the filter, the chosen symbol. */
+  follow() {
+    const descending = this.view.sort.startsWith("-");
+    const key = this.view.sort.slice(descending ? 1 : 0);
+    this.sort = Object.hasOwn(KEYS, key) ? { key, direction: descending ? -1 : 1 } : { key: "symbol", direction: 1 };
+    for (const header of this.headers) {
+      if (header.dataset.key !== this.sort.key) header.removeAttribute("aria-sort");
+      else header.setAttribute("aria-sort", this.sort.direction > 0 ? "ascending" : "descending");
+    }
+    this.filter = this.view.filter.trim().toLowerCase();
+    this.unordered = true;
+    this.#choose();
+  }
+
+  /** Choose the row that is `step` rows after the chosen one, or the first. */
+  step(step) {
+    const rows = this.body.children;
+    const from = this.chosen?.node.isConnected ? [...rows].indexOf(this.chosen.node) + step : 0;
+    const { line } = rows[Math.max(0, Math.min(rows.length - 1, from))] ?? {};
+    if (!line) return;
+    this.view.set({ symbol: line.symbol });
+    line.link.focus({ preventScroll: true });
+    line.node.scrollIntoView({ block: "nearest" });
+  }
+
+  #choose() {
+    const line = this.lines.get(this.view.symbol) ?? null;
+    if (line === this.chosen) return;
+    this.chosen?.choose(false);
+    line?.choose(true);
+    this.chosen = line;
   }
 
   /** Take rows; with `history` they are all there is, and every other goes. */
@@ -62,6 +106,7 @@ export class Blotter {
         line = new Line(row.symbol);
         this.lines.set(row.symbol, line);
         this.unordered = true;
+        if (row.symbol === this.view.symbol) this.sought = true;
       }
       line.take(row, history ? (history[row.symbol] ?? []) : null, at);
     }
@@ -116,12 +161,10 @@ export class Blotter {
       node = next;
     }
     this.shown = wanted.length;
-  }
-
-  /** Show only the symbols that contain `text`, whatever its case. */
-  filterBy(text) {
-    this.filter = text.trim().toLowerCase();
-    this.unordered = true;
+    this.#choose();
+    if (!this.sought) return;
+    this.sought = false; // a link leads to the row only when it first appears
+    this.chosen?.node.scrollIntoView({ block: "center" });
   }
 
   #place(line, before) {
@@ -141,15 +184,8 @@ export class Blotter {
   }
 
   #sortBy(key) {
-    const { sort } = this;
-    const direction = sort.key === key ? -sort.direction : ASCENDING_FIRST.has(key) ? 1 : -1;
-    this.sort = { key, direction };
-    for (const header of this.headers) {
-      if (header.dataset.key === key) header.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
-      else header.removeAttribute("aria-sort");
-    }
-    this.unordered = true;
-    this.onSight?.();
+    const direction = this.sort.key === key ? -this.sort.direction : ASCENDING_FIRST.has(key) ? 1 : -1;
+    this.view.set({ sort: direction > 0 ? key : `-${key}` });
   }
 }
 

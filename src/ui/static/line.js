@@ -1,6 +1,8 @@
 /** One symbol's row in the table: its cells, and what each last showed, so that only what changed is touched. */
 
+import { Text } from "./dom.js";
 import { age, left, signed, whole } from "./format.js";
+import { linkTo } from "./view.js";
 
 const POINTS = 60;
 const FEWEST = 20; // points' worth of width: fewer do not fill the cell
@@ -14,20 +16,6 @@ export const STATES = { never: "never", withdrawn: "withdrawn", expired: "expire
 
 const template = document.getElementById("row");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-
-/** A text node that is written only when its text changes. */
-class Text {
-  constructor(element) {
-    this.node = element.appendChild(document.createTextNode(""));
-    this.text = "";
-  }
-
-  set(text) {
-    if (text === this.text) return;
-    this.text = text;
-    this.node.data = text;
-  }
-}
 
 /**
  * A bar that is drawn anew only when its length changes by what can be seen. It is a background: transforms and clips
@@ -63,8 +51,10 @@ export class Line {
     this.node.dataset.symbol = symbol;
     const find = (selector) => this.node.querySelector(selector);
     const text = (selector) => new Text(find(selector));
-    find(".symbol").textContent = symbol;
-    find(".symbol").title = symbol;
+    this.link = find(".symbol a");
+    this.link.textContent = symbol;
+    this.link.title = symbol;
+    this.link.href = linkTo(symbol);
     this.netCell = find(".net");
     this.net = text(".net .value");
     this.netBar = new Bar(find(".net i"));
@@ -171,6 +161,13 @@ export class Line {
   stateAt(now) {
     const { quote_state: state, quote } = this.row;
     return state === "active" && now >= quote.expiresAt ? "expired" : state;
+  }
+
+  /** Mark it as the one that was chosen, or no more. */
+  choose(chosen) {
+    this.node.classList.toggle("chosen", chosen);
+    if (chosen) this.link.setAttribute("aria-current", "true");
+    else this.link.removeAttribute("aria-current");
   }
 
   /** Show what runs with time: age, time to live, expiry. */

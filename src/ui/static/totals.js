@@ -1,10 +1,9 @@
 /** The figures above the table: what all rows come to, and the exposure in use. */
 
+import { byId, put } from "./dom.js";
 import { signed, whole } from "./format.js";
 
 const RATE_WINDOW = 5000;
-
-const byId = (id) => document.getElementById(id);
 
 export class Totals {
   constructor() {
@@ -55,8 +54,4 @@ export class Totals {
       node.classList.toggle("full", Boolean(usage) && used >= usage.limit);
     }
   }
-}
-
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -1,0 +1,76 @@
+"""Asks for one quote's whole story: what `./qs explain QUOTE_ID --json` prints.
+
+The audit reads a symbol's log from its beginning, and the services' logs besides. The page goes on meanwhile, so that
+is done by the command itself, in a process of its own: one at a time, at the lowest priority, and not for long.
+"""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+
+from wire.errors import Refusal, Refused
+
+COMMAND = ("nice", "-n", "19", sys.executable, "-m", "audit", "explain", "--json", "--")
+"""What is run, with the quote's id behind it: everything else it knows from the same settings as we do."""
+
+TIMEOUT = 10.0
+"""Seconds a story may take, waiting for its turn included."""
+
+WAITING = 4
+"""Stories that may be asked for at once."""
+
+_TOLD, _UNKNOWN = 0, 1
+
+
+class Explainer:
+    """Tells quotes' stories, one after the other.
+
+    Args:
+        command: prints the story of the quote whose id follows, as JSON. Exit code 1: no such quote is known.
+        timeout: seconds a story may take.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT) -> None:
+        self._command = command
+        self._timeout = timeout
+        self._turn = asyncio.Lock()
+        self._asked = 0
+
+    async def story(self, quote_id: str) -> bytes:
+        """The story, as JSON.
+
+        Raises:
+            Refused: NOT_FOUND: no such quote is known; OVERLOADED: too many are asked for; UNAVAILABLE: it takes too
+                long, or what it is told from cannot be read.
+        """
+        if self._asked >= WAITING:
+            raise Refused(Refusal.OVERLOADED, "other quotes are being explained")
+        self._asked += 1
+        try:
+            async with asyncio.timeout(self._timeout), self._turn:
+                return await self._run(quote_id)
+        except TimeoutError as error:
+            raise Refused(
+                Refusal.UNAVAILABLE,
+                f"it takes longer than {self._timeout:g} s; ./qs explain {quote_id} takes as long as it needs",
+            ) from error
+        finally:
+            self._asked -= 1
+
+    async def _run(self, quote_id: str) -> bytes:
+        process = await asyncio.create_subprocess_exec(*self._command, quote_id, stdout=PIPE, stderr=PIPE)
+        try:
+            told, complaint = await process.communicate()
+        finally:
+            await _end(process)
+        if process.returncode == _TOLD:
+            return told
+        detail = complaint.decode(errors="replace").strip().removeprefix("audit: ")[-500:]
+        raise Refused(Refusal.NOT_FOUND if process.returncode == _UNKNOWN else Refusal.UNAVAILABLE, detail)
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,37 @@
+/** The chosen symbol: its quote, what it was made from, and by whom as far as that is known. */
+
+import { byId, Text } from "./dom.js";
+import { clock, signed, whole } from "./format.js";
+import { STATES } from "./line.js";
+
+export class Detail {
+  constructor() {
+    this.node = byId("detail");
+    const text = (id) => new Text(byId(id));
+    this.name = text("detail-name");
+    this.position = text("detail-position");
+    this.state = text("detail-state");
+    this.quote = text("detail-quote");
+    this.basis = text("detail-basis");
+    this.by = text("detail-by");
+    this.life = text("detail-life");
+    this.button = byId("explain");
+  }
+
+  /** Show a symbol's line at a server time; nothing if `symbol` is empty. */
+  show(symbol, line, now) {
+    this.node.hidden = !symbol;
+    if (!symbol) return;
+    const row = line?.row;
+    const quote = row?.quote;
+    this.name.set(symbol);
+    this.position.set(row ? `${signed(row.net_quantity)} lots at version ${whole(row.position_version)}` : "There is no such symbol");
+    this.state.set(row ? STATES[line.stateAt(now)] : "–");
+    this.quote.set(quote?.quote_id ?? "–");
+    this.basis.set(quote ? `position version ${whole(quote.position_version)}, attempt ${quote.attempt}` : "–");
+    // Makers come to the same quote with the same id, so the log does not name the one that was first.
+    this.by.set(!quote ? "–" : quote.derived ? "a maker, by its id; the story tells which, from their logs" : "not a maker of ours, by its id");
+    this.life.set(quote ? `${clock(quote.activatedAt)} to ${clock(quote.expiresAt)}` : "–");
+    this.button.disabled = !quote;
+  }
+}

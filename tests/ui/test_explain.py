@@ -1,0 +1,69 @@
+"""Explaining: a command in a process of its own, one at a time and not for long."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.waiting import eventually
+from ui.explain import WAITING, Explainer
+from wire.errors import Refusal, Refused
+
+
+def telling(script: str, timeout: float = 10.0) -> Explainer:
+    """One whose command is this script; the quote's id is `sys.argv[1]`."""
+    return Explainer((sys.executable, "-c", f"import os, sys, time\n{script}"), timeout)
+
+
+async def refusal_of(explainer: Explainer) -> Refused:
+    with pytest.raises(Refused) as refused:
+        await explainer.story("AAA-v1-a1")
+    return refused.value
+
+
+async def test_a_story_is_what_the_command_prints_of_that_quote() -> None:
+    assert await telling("print('{\"quote_id\":', sys.argv[1] + '}', end='')").story("AAA-v1-a1") == (
+        b'{"quote_id": AAA-v1-a1}'
+    )
+
+
+@pytest.mark.parametrize(("code", "refusal"), [(1, Refusal.NOT_FOUND), (2, Refusal.UNAVAILABLE)])
+async def test_what_the_command_complains_of_is_passed_on(code: int, refusal: Refusal) -> None:
+    refused = await refusal_of(telling(f"print('audit: no such quote', file=sys.stderr); sys.exit({code})"))
+    assert (refused.refusal, refused.detail) == (refusal, "no such quote")
+
+
+async def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    refused = await refusal_of(telling(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)", 0.5))
+
+    assert refused.refusal is Refusal.UNAVAILABLE
+    assert "./qs explain AAA-v1-a1" in refused.detail
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+async def test_one_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    explainer = telling(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    asking = asyncio.create_task(explainer.story("AAA-v1-a1"))
+    number = int(await eventually(lambda: pid.is_file() and pid.read_text()))
+
+    asking.cancel()
+    await asyncio.wait([asking])
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+async def test_they_are_told_one_after_the_other_and_more_than_a_few_are_refused(tmp_path: Path) -> None:
+    """The script fails if another runs at the same time."""
+    lock = str(tmp_path / "lock")
+    explainer = telling(f"os.mkdir({lock!r}); time.sleep(0.05); os.rmdir({lock!r})")
+    asked = [asyncio.create_task(explainer.story("AAA-v1-a1")) for _ in range(WAITING)]
+    await asyncio.sleep(0)
+
+    assert (await refusal_of(explainer)).refusal is Refusal.OVERLOADED
+    assert await asyncio.gather(*asked) == [b""] * WAITING
+    assert await explainer.story("AAA-v1-a1") == b""
