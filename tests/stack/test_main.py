@@ -37,6 +37,14 @@ def test_every_recipe_is_in_a_group_and_says_what_it_is_for() -> None:
         assert "[group(" in above or "[private]" in above, name
 
 
+def test_every_recipe_that_the_readme_tells_of_is_there() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("| recipe | |") :].split("\n\n")[0]
+    told = {*re.findall(r"^\| `([\w-]+)", table, re.MULTILINE), *re.findall(r"^\./qs ([\w-]+)", readme, re.MULTILINE)}
+    assert "demo" in told
+    assert told <= set(re.findall(r"^([\w-]+)(?: \*\w+)?:", _justfile(), re.MULTILINE))
+
+
 @pytest.mark.parametrize("words", ["up --frobnicate", "wait --timeout soon", "watch", "nosuch"])
 def test_mistakes_are_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CycloptsError):

@@ -27,7 +27,7 @@ SOON = 8.0
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two of each service that may be many, quotes of 3 s, and a steady order flow to the first exchange."""
+    """Two of each service that may be many, quotes of 3 s, and a steady order flow to both exchanges."""
     own = Stack(
         tmp_path_factory.mktemp("many"),
         SYMBOLS,
@@ -85,6 +85,8 @@ async def test_all_of_them_are_ready_and_say_so(desk: Desk) -> None:
     assert set(desk.stack.ports) == {*SERVICES, *SECOND}
     assert set(desk.stack.pids()) >= set(desk.stack.ports)
     assert {line["instance"] for line in desk.stack.logs("exchange-2")} == {"exchange-2"}
+    started = next(line for line in desk.stack.logs("loadgen") if line["event"] == "started")
+    assert started["url"] == ",".join(desk.stack.url(name) for name in ("exchange", "exchange-2"))
     await trades(desk, "exchange-2", "ledger-2")
 
 
