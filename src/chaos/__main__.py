@@ -81,7 +81,9 @@ def command_line() -> App:
         counts = {"exchanges": exchanges, "exposures": exposures, "makers": makers, "ledgers": ledgers}
         counts |= {"nats_servers": 3} if cluster else {}
         chosen = secrets.randbelow(2**31) if seed is None else seed
-        kinds, targets = _chosen(only)
+        kinds, targets = _chosen(only, _processes(counts))
+        if json is not None and not json.parent.is_dir():
+            raise SettingsError(f"--json: there is no folder {json.parent}")
         options = Options(
             minutes=minutes,
             seed=chosen,
@@ -132,11 +134,22 @@ def _in_a_folder(
     return code
 
 
-def _chosen(only: str) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
+def _chosen(only: str, processes: Sequence[str]) -> tuple[tuple[Kind, ...], tuple[str, ...]]:
     words = [word.strip() for word in only.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in (*KINDS, *processes)]:
+        known = ", ".join((*KINDS, *processes))
+        raise SettingsError(f"--only: no such kind or process: {', '.join(unknown)}; there are {known}")
     kinds = tuple(kind for kind in KINDS if kind in words)
     targets = tuple(word for word in words if word not in KINDS)
     return kinds or KINDS, targets
+
+
+def _processes(counts: Mapping[str, int]) -> list[str]:
+    """What may be broken: one of each service is named after it, more have numbers."""
+    names = [f"nats-{number}" for number in range(1, counts.get("nats_servers", 0) + 1)] or ["nats"]
+    for service in ("exposure", "ledger", "exchange", "maker"):
+        names += [service, *(f"{service}-{number}" for number in range(2, counts[f"{service}s"] + 1))]
+    return [*names, "ui"]
 
 
 def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int]) -> str:

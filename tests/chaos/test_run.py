@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from chaos.__main__ import _processes, main
+from chaos.system import System
+
 pytestmark = pytest.mark.system
+
+COUNTS = {"exchanges": 1, "exposures": 1, "makers": 1, "ledgers": 1}
 
 SEED = 26238
 """Its faults are of all sorts, and meet NATS and every service that decides."""
@@ -31,6 +36,22 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
     assert list(tmp_path.glob("quotestream-chaos-*")) == []
 
 
-def test_what_cannot_run_says_so() -> None:
-    command = [sys.executable, "-m", "chaos", "--minutes", "-1"]
-    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--minutes -1", "--minutes"),
+        ("--only kil,nats", "no such kind or process: kil"),
+        ("--only exchange-2", "there are kill"),
+        ("--json /no/such/folder/file", "no folder /no/such/folder"),
+        ("demo --seconds 1", "--seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    assert told in "".join(capsys.readouterr())
+
+
+def test_every_process_of_a_system_may_be_named(tmp_path: Path) -> None:
+    assert set(_processes(COUNTS)) == set(System(tmp_path).targets)
+    cluster = System(tmp_path, STACK_NATS_SERVERS=3, STACK_EXCHANGES=2)
+    assert set(_processes(COUNTS | {"exchanges": 2, "nats_servers": 3})) == set(cluster.targets)
