@@ -1,5 +1,5 @@
 """A minimal maker: quotes one symbol around a fixed price, leaned against the inventory. Pause other makers before: two
-that price differently go on replacing each other's quotes.
+that price differently go on replacing each other's quotes. TOKEN holds a maker's token, where tokens are on.
 
     uv run python examples/maker.py AAPL 231.50 0.01
 """
@@ -14,6 +14,7 @@ from decimal import Decimal
 import httpx
 
 PORTS = {"EXCHANGE": 8001, "LEDGER": 8002, "EXPOSURE": 8003}  # a variable such as LEDGER holds another address
+HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
 URLS = {name: os.environ.get(name, f"http://127.0.0.1:{port}") for name, port in PORTS.items()}
 
 
@@ -21,7 +22,7 @@ def ask(method: str, service: str, path: str, body: dict | None = None) -> dict:
     """Send a request until it is answered: sent again, none does anything more. A refusal is a dict with a title."""
     while True:
         with suppress(httpx.TransportError):  # no connection, or no answer
-            response = httpx.request(method, URLS[service] + path, json=body, timeout=5)
+            response = httpx.request(method, URLS[service] + path, json=body, headers=HEADERS, timeout=5)
             if response.status_code != 503:
                 return response.json()
         time.sleep(0.5)
@@ -45,8 +46,7 @@ def quote(symbol: str, bid: Decimal, offer: Decimal, version: int, attempt: int)
     return (expires - activated).total_seconds() * 2 / 3
 
 
-symbol, mid, tick = sys.argv[1], Decimal(sys.argv[2]), Decimal(sys.argv[3])
-version, attempt, next_at = -1, 0, 0.0
+symbol, mid, tick, version, attempt, next_at = sys.argv[1], Decimal(sys.argv[2]), Decimal(sys.argv[3]), -1, 0, 0.0
 with suppress(KeyboardInterrupt):
     while True:
         position = ask("GET", "LEDGER", f"/positions/{symbol}")

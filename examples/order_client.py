@@ -4,6 +4,7 @@
 
 The exit code is 0 if anything was filled, 1 if nothing, 2 if the order was refused, 3 if its outcome is not known.
 EXCHANGE holds the exchange's address, or several separated by commas: each is as good as another.
+TOKEN holds a trader's token, where tokens are on.
 """
 
 import itertools
@@ -15,6 +16,7 @@ import uuid
 import httpx
 
 EXCHANGES = os.environ.get("EXCHANGE", "http://127.0.0.1:8001").split(",")
+HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
 WINDOW = 100  # seconds: an executed order's id is known for 120, and after that the same order would execute again
 DOUBT = 6  # seconds for which an attempt that got no answer may still execute
 
@@ -24,7 +26,7 @@ def send(order: dict) -> httpx.Response | None:
     deadline, doubtful, exchanges = time.monotonic() + WINDOW, False, itertools.cycle(EXCHANGES)
     while time.monotonic() < deadline:
         try:
-            response = httpx.post(f"{next(exchanges)}/orders", json=order, timeout=5)
+            response = httpx.post(f"{next(exchanges)}/orders", json=order, headers=HEADERS, timeout=5)
         except httpx.TransportError as error:
             problem = repr(error)
         else:
