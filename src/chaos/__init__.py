@@ -5,7 +5,7 @@ Out: a stack of its own on free ports, orders over HTTP, a history of them, faul
 
 A run's way: `schedule` draws what goes wrong, `system` is the stack, `faults` does it to the stack, with `disk` and, of
 several NATS servers, `cluster` and `network`; `load` sends orders meanwhile, `sampling` looks at the limit, `watching`
-asks the processes how they are, and `recovery` measures how long it takes to come back; then `logs` reads what the
-broker holds, `clients` what was answered, `proof` compares all of it, `report` tells. `schedule`, `recovery` and
-`proof` are pure. `demo` is a short run to be watched.
+asks the processes how they are, and `recovery` measures how long it takes to come back; then `proving` has `logs`
+read what the broker holds, `clients` what was answered, and `proof` compare all of it, and has it audited; `report`
+tells. `schedule`, `recovery` and `proof` are pure. `run` is all of it, and `demo` a short run to be watched.
 """

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import json
 import secrets
 import shutil
-import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,15 +12,14 @@ from typing import Any
 
 import msgspec
 
-from audit.findings import Verdict
 from chaos import proof, report
 from chaos.clients import told
 from chaos.cluster import Cluster
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
 from chaos.load import Load, Probe
-from chaos.logs import market_log
 from chaos.network import Network, NoNetwork
+from chaos.proving import Proving, errors_logged
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import Fault, Kind, schedule
@@ -33,31 +29,12 @@ from loadgen.history import History, read
 from loadgen.plan import Plan
 from loadgen.tally import Tally
 from wire import subjects
-from wire.messages import Position
 
 SETTLE_TIMEOUT = 45.0
-"""Seconds then until every order has its outcome."""
-
-CATCH_UP_TIMEOUT = 15.0
-"""Seconds then until the ledger has applied every fill."""
-
-LOG_TIMEOUT = 30.0
-AUDIT_TIMEOUT = 120.0
+"""Seconds, once all is healed, until every order has its outcome."""
 
 LOAD_AFTER = 3.0
 """Seconds the load goes on after the schedule."""
-
-POLL = 0.05
-
-
-class _Verdicts(msgspec.Struct):
-    """Of an audit's report; the last one is on the copies, if there are any."""
-
-    verdicts: list[Verdict]
-
-
-_verdicts = msgspec.json.Decoder(_Verdicts).decode
-_positions = msgspec.json.Decoder(list[Position]).decode
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,8 +87,7 @@ class Run:
         self._watching = Watching(self._system, self._recoveries)
         self._findings = proof.Findings()
         self._healed: float | None = None
-        self._copies: dict[str, str] = {}
-        self._invariants: list[Verdict] = []
+        self._proving = Proving(self._system, self._watching, self._findings, folder, has_copies=is_cluster)
 
     def _mounted(self) -> Disk | None:
         if "disk-full" not in self._kinds:
@@ -185,20 +161,16 @@ class Run:
                 async with self._beside(sampler.run(), *self._watching.endlessly()):
                     await self._trade(faults, history)
             orders = told(read(history_file))
-            log = await self._log()
-            if log is None:
-                log = []
-                self._findings.refuted.append(f"the market log could not be read within {LOG_TIMEOUT:g} s")
-            else:
-                self._prove(orders, log, await self._caught_up(log))
+            log = await self._proving.compare(orders)
         say("", "auditing")
         samples = sampler.samples
         self._findings.refuted += samples.over
-        audit, audit_refuted = await self._audit(report.RUNNING, history_file)
-        log_errors = self._log_errors()
+        audit, audit_refuted = await self._proving.audit(report.RUNNING, history_file)
+        log_errors = errors_logged(system.settings.logs)
         if self._cluster is not None and not audit_refuted:
             await self._stop()
-            audit, audit_refuted = await self._audit(report.STOPPED, history_file, "--store", str(system.settings.data))
+            stored = ("--store", str(system.settings.data))
+            audit, audit_refuted = await self._proving.audit(report.STOPPED, history_file, *stored)
         self._findings.refuted += self._faults.findings
         return report.Report(
             verdict=report.verdict(self._findings, audit_refuted),
@@ -213,7 +185,7 @@ class Run:
             recovery=report.by_target(self._recoveries.all),
             healed_s=self._healed,
             rebuilt_s=self._faults.rebuilt,
-            copies=self._copies,
+            copies=self._proving.copies,
             samples=samples.taken,
             most_sampled=samples.most,
             most_shown=self._findings.most,
@@ -222,7 +194,7 @@ class Run:
             unknown=self._findings.unknown,
             refuted=self._findings.refuted,
             audit=audit,
-            invariants=self._invariants,
+            invariants=self._proving.invariants,
             log_errors=log_errors,
         )
 
@@ -286,90 +258,6 @@ class Run:
         except NotHealed as why:
             self._findings.refuted.append(str(why))
             say("", str(why))
-
-    # --- proving ----------------------------------------------------------------------------------------------------
-
-    async def _log(self) -> list[proof.Entry] | None:
-        """The market log; None if it cannot be read."""
-        settings = self._system.settings
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOG_TIMEOUT):
-                return await market_log(
-                    settings.stack.url, settings.stack.nats_seed("observer"), settings.market.shards
-                )
-        return None
-
-    async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
-        """Every ledger's positions, once they have every fill of the log, or after a while."""
-        fills = Counter(fill.symbol for entry in log if isinstance(entry.content, list) for fill in entry.content)
-        found: dict[str, list[Position]] = {}
-        for address in self._system.addresses("ledger"):
-            deadline = time.monotonic() + CATCH_UP_TIMEOUT
-            while True:
-                body = await self._watching.get(f"{address}/positions")
-                found[address] = _positions(body) if body is not None else []
-                versions = {position.symbol: position.position_version for position in found[address]}
-                if all(versions.get(symbol) == count for symbol, count in fills.items()):
-                    break
-                if time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(POLL)
-        return found
-
-    def _prove(
-        self, orders: dict[str, proof.Told], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
-    ) -> None:
-        for held in positions.values():
-            found = proof.prove(orders, log, held, limit=LIMIT)
-            self._findings.most = found.most
-            for name in ("unknown", "lost", "doubled", "refuted"):
-                ours: list[str] = getattr(self._findings, name)
-                ours += [finding for finding in getattr(found, name) if finding not in ours]
-
-    async def _audit(self, when: str, history: Path, *more: str) -> tuple[str, bool]:
-        """Have the whole system audited. What was said, and whether anything was refuted."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "audit",
-            "--json",
-            "--history",
-            str(history),
-            *more,
-            env=self._system.environ,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.timeout(AUDIT_TIMEOUT):
-                out, err = await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            return f"audit, {when}: not done in time", True
-        (self._folder / f"audit-{when}.json").write_bytes(out)
-        with contextlib.suppress(msgspec.DecodeError):  # it could not be made, and says why
-            self._invariants = _verdicts(out).verdicts
-        if process.returncode == 0:
-            if self._cluster is not None:
-                copies = self._invariants[-1]
-                self._copies[when] = f"{copies.status}: {copies.checked}"
-                self._findings.refuted += report.unproved(when, copies)
-            return "audit: clean", False
-        return f"audit, {when}: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
-
-    def _log_errors(self) -> dict[str, int]:
-        """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""
-        found: Counter[str] = Counter()
-        for file in sorted(self._system.settings.logs.glob("*.log")):
-            for line in file.read_text(errors="replace").splitlines():
-                if '"level":"error"' in line or '"level":"critical"' in line:
-                    with contextlib.suppress(ValueError):
-                        event = str(json.loads(line).get("event")).partition("\n")[0]
-                        found[f"{file.stem}: {event}"] += 1
-        return dict(found)
-
-    # --- small things -----------------------------------------------------------------------------------------------
 
     @staticmethod
     @contextlib.asynccontextmanager

@@ -1,0 +1,147 @@
+"""What is proved of a run: from the clients' history, the market log and the ledgers, and by the audit."""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from audit.findings import Verdict
+from chaos import proof, report
+from chaos.logs import market_log
+from chaos.system import LIMIT, System
+from chaos.watching import Watching
+from wire.messages import Position
+
+CATCH_UP_TIMEOUT = 15.0
+"""Seconds, after every order has its outcome, until the ledger has applied every fill."""
+
+LOG_TIMEOUT = 30.0
+AUDIT_TIMEOUT = 120.0
+
+POLL = 0.05
+
+
+class _Verdicts(msgspec.Struct):
+    """Of an audit's report; the last one is on the copies, if there are any."""
+
+    verdicts: list[Verdict]
+
+
+_verdicts = msgspec.json.Decoder(_Verdicts).decode
+_positions = msgspec.json.Decoder(list[Position]).decode
+
+
+class Proving:
+    """Proves one run; what contradicts goes into `findings`.
+
+    Attributes:
+        copies: of a cluster, whether all servers hold the same, by when that was looked at.
+        invariants: the verdicts of the last audit.
+    """
+
+    def __init__(
+        self, system: System, watching: Watching, findings: proof.Findings, folder: Path, *, has_copies: bool
+    ) -> None:
+        self._system = system
+        self._watching = watching
+        self._findings = findings
+        self._folder = folder
+        self._has_copies = has_copies
+        self.copies: dict[str, str] = {}
+        self.invariants: list[Verdict] = []
+
+    async def compare(self, orders: dict[str, proof.Told]) -> list[proof.Entry]:
+        """Compare what clients were told with the market log, which is returned, and with every ledger's positions."""
+        log = await self._log()
+        if log is None:
+            self._findings.refuted.append(f"the market log could not be read within {LOG_TIMEOUT:g} s")
+            return []
+        self._prove(orders, log, await self._caught_up(log))
+        return log
+
+    async def _log(self) -> list[proof.Entry] | None:
+        """The market log; None if it cannot be read."""
+        settings = self._system.settings
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOG_TIMEOUT):
+                return await market_log(
+                    settings.stack.url, settings.stack.nats_seed("observer"), settings.market.shards
+                )
+        return None
+
+    async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
+        """Every ledger's positions, once they have every fill of the log, or after a while."""
+        fills = Counter(fill.symbol for entry in log if isinstance(entry.content, list) for fill in entry.content)
+        found: dict[str, list[Position]] = {}
+        for address in self._system.addresses("ledger"):
+            deadline = time.monotonic() + CATCH_UP_TIMEOUT
+            while True:
+                body = await self._watching.get(f"{address}/positions")
+                found[address] = _positions(body) if body is not None else []
+                versions = {position.symbol: position.position_version for position in found[address]}
+                if all(versions.get(symbol) == count for symbol, count in fills.items()):
+                    break
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(POLL)
+        return found
+
+    def _prove(
+        self, orders: dict[str, proof.Told], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
+    ) -> None:
+        for held in positions.values():
+            found = proof.prove(orders, log, held, limit=LIMIT)
+            self._findings.most = found.most
+            for name in ("unknown", "lost", "doubled", "refuted"):
+                ours: list[str] = getattr(self._findings, name)
+                ours += [finding for finding in getattr(found, name) if finding not in ours]
+
+    async def audit(self, when: str, history: Path, *more: str) -> tuple[str, bool]:
+        """Have the whole system audited. What was said, and whether anything was refuted."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "audit",
+            "--json",
+            "--history",
+            str(history),
+            *more,
+            env=self._system.environ,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(AUDIT_TIMEOUT):
+                out, err = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return f"audit, {when}: not done in time", True
+        (self._folder / f"audit-{when}.json").write_bytes(out)
+        with contextlib.suppress(msgspec.DecodeError):  # it could not be made, and says why
+            self.invariants = _verdicts(out).verdicts
+        if process.returncode == 0:
+            if self._has_copies:
+                copies = self.invariants[-1]
+                self.copies[when] = f"{copies.status}: {copies.checked}"
+                self._findings.refuted += report.unproved(when, copies)
+            return "audit: clean", False
+        return f"audit, {when}: exit code {process.returncode}\n{err.decode()}{out.decode()}"[:4000], True
+
+
+def errors_logged(folder: Path) -> dict[str, int]:
+    """Errors the services logged. A finding only where the proof finds it too; worth a look anyway."""
+    found: Counter[str] = Counter()
+    for file in sorted(folder.glob("*.log")):
+        for line in file.read_text(errors="replace").splitlines():
+            if '"level":"error"' in line or '"level":"critical"' in line:
+                with contextlib.suppress(ValueError):
+                    event = str(json.loads(line).get("event")).partition("\n")[0]
+                    found[f"{file.stem}: {event}"] += 1
+    return dict(found)
