@@ -104,7 +104,7 @@ class Lane:
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
         self._filter = subjects.market_head(shard, symbol)
-        self._line: Line[_Command, _Answer] = Line(symbol, _count_refused)
+        self._line: Line[_Command, _Answer] = Line(symbol, count_refused)
         self._moved = asyncio.Event()
         self._give_backs = GiveBacks(connection)
         self._spans = OrderSpans()
@@ -423,7 +423,8 @@ def _say(decided: book.Batch) -> None:
             log.debug("rejected", order_id=answer.order_id, symbol=answer.symbol, reason=answer.reason)
 
 
-def _count_refused(command: _Command, refused: Refused) -> None:
+def count_refused(command: _Command, refused: Refused) -> None:
+    """Count an order that is refused, and name it at `debug`."""
     if isinstance(command, Order):
         metrics.ORDERS.labels(refused.refusal.slug).inc()
         log.debug("refused", order_id=command.order_id, symbol=command.symbol, reason=refused.refusal.slug)

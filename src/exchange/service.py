@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from exchange import book, metrics
-from exchange.lane import Lane
+from exchange.lane import Lane, count_refused
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
 from exchange.standstill import EVERY, PASSES, Standstill
@@ -112,7 +112,7 @@ class Exchange:
             self._agreement.check()
             return lane.order(order)
         except Refused as refused:
-            metrics.ORDERS.labels(refused.refusal.slug).inc()
+            count_refused(order, refused)
             raise
 
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:

@@ -101,6 +101,20 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
     assert found["maker", "attempt"].about["quote_id"] == quote_id
 
 
+async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk) -> None:
+    await desk.order("cheap-1", "AAA", "buy", 1, "1.00")
+    body = {"order_id": "off-tick-1", "symbol": "AAA", "side": "buy", "quantity": 1, "limit_price": "1.001"}
+    assert (await desk.post("exchange", "/orders", body)).status_code == 400
+    rejected = {"event": "rejected", "order_id": "cheap-1", "symbol": "AAA", "reason": "not_marketable"}
+    refused = {"event": "refused", "order_id": "off-tick-1", "symbol": "AAA", "reason": "invalid-field"}
+    for wanted in (rejected, refused):
+
+        def told(wanted: dict[str, str] = wanted) -> bool:
+            return any(wanted.items() <= line.items() for line in desk.stack.logs("exchange"))
+
+        await eventually(told)
+
+
 async def test_the_log_lines_of_every_service_name_an_order_or_what_it_led_to(desk: Desk) -> None:
     fill, quote_id = await executed(desk, "logged-1")
     version = int(quote_id.removeprefix("AAA-v").partition("-")[0])
