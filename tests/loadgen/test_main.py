@@ -19,19 +19,11 @@ from loadgen.history import SentLine, read
 from loadgen.report import Report
 from loadgen.settings import LoadgenSettings
 from runtime.settings import Stack
+from stack import aside
 from support.builders import market
 from support.waiting import eventually
 
-SYMBOL = """
-[symbols.AAA]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = 10
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
+SYMBOL = aside.SYMBOL.format(name="AAA", size=10)
 
 
 @pytest.fixture

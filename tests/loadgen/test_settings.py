@@ -6,17 +6,9 @@ import pytest
 
 from loadgen.settings import load_settings
 from runtime.settings import SettingsError
+from stack import aside
 
-SYMBOL = """
-[symbols.AAA]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = 10
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
+SYMBOL = aside.SYMBOL.format(name="AAA", size=10)
 
 
 def environment(tmp_path: Path, tables: str = "", **variables: str) -> dict[str, str]:

@@ -88,13 +88,13 @@ class Stack:
         text = (self.folder / "data" / "logs" / f"{service}.log").read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
+    def rows(self) -> dict[str, list[str]]:
+        """The rows of that, by process."""
+        return {row[0]: row for row in (line.split() for line in self.status().splitlines()[1:-1])}
+
     def pids(self) -> dict[str, int]:
         """The process ids that `status` tells."""
-        told = subprocess.run(
-            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
-        ).stdout
-        rows = [line.split() for line in told.splitlines()[1:]]
-        return {row[0]: int(row[2]) for row in rows if row[2].isdigit()}
+        return {name: int(row[2]) for name, row in self.rows().items() if row[2].isdigit()}
 
     def pid_of(self, name: str) -> int:
         """The process id that `status` tells of one."""

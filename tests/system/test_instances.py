@@ -83,7 +83,9 @@ async def all_ready(desk: Desk) -> bool:
 
 async def test_all_of_them_are_ready_and_say_so(desk: Desk) -> None:
     assert set(desk.stack.ports) == {*SERVICES, *SECOND}
-    assert set(desk.stack.pids()) >= set(desk.stack.ports)
+    rows = desk.stack.rows()
+    assert rows.keys() >= desk.stack.ports.keys()
+    assert all(rows[name][5].isdigit() for name in desk.stack.ports), "how far behind each of them is"
     assert {line["instance"] for line in desk.stack.logs("exchange-2")} == {"exchange-2"}
     started = next(line for line in desk.stack.logs("loadgen") if line["event"] == "started")
     assert started["url"] == ",".join(desk.stack.url(name) for name in ("exchange", "exchange-2"))
