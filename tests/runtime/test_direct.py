@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from litestar import post
 from litestar.params import JSONBody
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from runtime.access import OPEN, Access
 from runtime.app import MAX_BODY_BYTES, create_app
@@ -246,3 +247,19 @@ async def test_a_client_that_takes_no_answers_is_not_answered_without_end(port: 
         sending.cancel()
         await asyncio.wait([sending])
         assert 0 < taken < many
+
+
+async def test_requests_that_are_read_at_once_have_a_span_each_in_the_trace_of_their_own(
+    spans: InMemorySpanExporter, desk: Desk
+) -> None:
+    refused = BODY.replace(b'"o1"', b'"refuse-at-once"')
+    async with serving(desk, OPEN) as port, connected(port) as (reader, writer):
+        parents = [f"traceparent: 00-{trace * 32}-{trace * 16}-01\r\n" for trace in "12"]
+        writer.write(request(head=parents[0]) + request(refused) + request(head=parents[1] + "connection: close\r\n"))
+        assert (await reader.read()).count(b"HTTP/1.1 ") == 3
+    found = spans.get_finished_spans()
+    assert [span.name for span in found] == ["POST /direct"] * 3
+    assert [dict(span.attributes or {})["http.response.status_code"] for span in found] == [200, 503, 200]
+    first, own, last = [f"{span.context.trace_id:032x}" for span in found]
+    assert (first, last) == ("1" * 32, "2" * 32)
+    assert own not in (first, last)

@@ -115,6 +115,14 @@ async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk
         await eventually(told)
 
 
+def test_at_debug_the_services_speak_and_not_the_libraries_beneath_them(stack: Stack) -> None:
+    """One order is found among lines of ours, not among every statement of the ledger's database."""
+    for service in stack.ports:
+        assert {
+            line["logger"] for line in stack.logs(service) if line["level"] == "debug" and "logger" in line
+        } == set()
+
+
 async def test_the_log_lines_of_every_service_name_an_order_or_what_it_led_to(desk: Desk) -> None:
     fill, quote_id = await executed(desk, "logged-1")
     version = int(quote_id.removeprefix("AAA-v").partition("-")[0])
