@@ -89,8 +89,11 @@ class Stack:
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def rows(self) -> dict[str, list[str]]:
-        """The rows of that, by process."""
-        return {row[0]: row for row in (line.split() for line in self.status().splitlines()[1:-1])}
+        """The rows that `status` prints, by process."""
+        told = subprocess.run(
+            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
+        ).stdout
+        return {row[0]: row for row in (line.split() for line in told.splitlines()[1:-1])}
 
     def pids(self) -> dict[str, int]:
         """The process ids that `status` tells."""
