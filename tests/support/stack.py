@@ -88,6 +88,12 @@ class Stack:
         text = (self.folder / "data" / "logs" / f"{service}.log").read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
+    def status(self) -> str:
+        """What `status` tells."""
+        return subprocess.run(
+            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
+        ).stdout
+
     def rows(self) -> dict[str, list[str]]:
         """The rows that `status` prints, by process."""
         told = subprocess.run(
