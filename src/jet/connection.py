@@ -304,7 +304,10 @@ class Connection:
         elif self.connected:
             log.warning("connection error", error=repr(error))
         else:
-            self._health.waits("nats", f"not connected to {self.url}: {error!r}")
+            # One that does not know the key often closes the connection before its reason is read.
+            told = self.client._server_info  # noqa: SLF001 # nats-py has no public name for it
+            asks = ", which asks for a key" if told.get("auth_required") else ""
+            self._health.waits("nats", f"not connected to {self.url}{asks}: {error!r}")
 
     def _on_violation(self, operation: str, subject: str) -> None:
         told = f"the broker refused a {operation} to {subject}"
