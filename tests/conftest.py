@@ -4,7 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from runtime import tracing
 from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock
@@ -53,3 +57,14 @@ async def own_broker(own_nats_server: NatsServer) -> AsyncIterator[Broker]:
 def clock() -> HandClock:
     """A clock turned by hand."""
     return HandClock()
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """Tracing is on, and the spans that have ended are here."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(tracing, "tracer", provider.get_tracer("test"))
+    yield exporter
+    provider.shutdown()
