@@ -116,6 +116,12 @@ keys *ARGS:
 test *ARGS:
     @exec uv run pytest --numprocesses 2 --dist loadfile "$@"
 
+# Take the README's pictures of the page, of a stack of its own: `just screenshots --help` lists the options
+[group("develop")]
+[no-exit-message]
+screenshots *ARGS:
+    @PYTHONPATH=tests exec uv run python -m support.screenshots "$@"
+
 # Everything that is checked without running it: lint, format, types, layers
 [group("develop")]
 check:

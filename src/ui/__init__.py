@@ -2,8 +2,10 @@
 
 Inputs: stream `POSITIONS` (`positions.*`), the market log (`quotes.<shard>.>`, `fills.<shard>.>`), both from the last
 message per subject, and the exposure service's usage, asked for twice a second.
-Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole rows; `GET /health`, `GET /metrics`.
+Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole rows and recent fills; a quote's story at
+`GET /explain/{quote_id}`; `GET /health`, `GET /metrics`.
 
 It only reads, decides nothing and keeps nothing: a restart folds the streams again, and any number may run.
-`board` is the fold and the frames, `service` feeds it, `api` serves it, `static/` is the page.
+`board` is the fold and the frames, `service` feeds it, `api` serves it, `static/` is the page. `explain` runs the
+audit's command, which is above this layer, as an operator would: nothing of it is imported.
 """
