@@ -1,0 +1,177 @@
+"""A running system that is sent what makes no sense: over HTTP, and in every stream and bucket.
+
+`QS_FUZZ_EXAMPLES` says how many requests a route gets of what its OpenAPI document allows, and of what it does not.
+"""
+
+import asyncio
+import collections
+import itertools
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import response_schema_conformance
+
+from support.poison import fill_poison, head, position_poison, publish, quote_poison, resident, wrong_shard
+from support.stack import SERVICES, Desk, Stack, logged_fills
+from support.waiting import eventually
+from wire import subjects
+
+EXAMPLES = int(os.environ.get("QS_FUZZ_EXAMPLES", "4"))
+GROWTH = 16 * 1024 * 1024
+UNTOUCHED = {"/pause", "/resume", "/login", "/logout"}
+"""Routes that are to change something, whatever they are sent."""
+
+
+@pytest.fixture
+async def paused(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a system in which nothing happens by itself."""
+    async with httpx.AsyncClient(timeout=10) as http:
+        assert (await http.post(stack.url("maker", "/pause"))).status_code == 200
+        await eventually(lambda: _nothing_reserved(stack, http), 15)
+        yield http
+        assert (await http.post(stack.url("maker", "/resume"))).status_code == 200
+
+
+@pytest.mark.system
+async def test_no_request_fails_a_service_or_changes_anything(
+    stack: Stack, paused: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not the buckets: what was in them when the maker paused goes by its TTL, which is a message, too.
+    streams = [*map(subjects.market_stream, range(stack.settings.market.shards)), subjects.POSITIONS_STREAM]
+    tried: collections.Counter[str] = collections.Counter()
+    async with stack.connection() as connection:
+        before = {stream: await head(connection, stream) for stream in streams}
+        # Making its document takes a service a good deal of memory, once.
+        documents = {name: (await paused.get(stack.url(name, "/schema/openapi.json"))).json() for name in SERVICES}
+        pids = stack.pids()
+        held = {name: resident(pids[name]) for name in SERVICES}
+        for name, document in documents.items():
+            for operation in schemathesis.openapi.from_dict(document).get_all_operations():
+                if operation.ok().path not in UNTOUCHED:
+                    await asyncio.to_thread(_ask, operation.ok(), stack.url(name), tried)
+        assert {stream: await head(connection, stream) for stream in streams} == before, "something was written"
+    assert await _nothing_reserved(stack, paused)
+    assert stack.pids() == pids, "a process ended"
+    for name, bytes_ in held.items():
+        assert resident(pids[name]) < bytes_ + GROWTH, f"{name} grew"
+    with capsys.disabled():
+        sys.stdout.write(f"\nrequests by answer: {dict(sorted(tried.items()))}\n")
+    assert tried["400"] > 10
+
+
+async def _nothing_reserved(stack: Stack, http: httpx.AsyncClient) -> bool:
+    return not (await http.get(stack.url("exposure", "/exposure"))).json()["reservations"]
+
+
+def _ask(operation: APIOperation, url: str, tried: "collections.Counter[str]") -> None:
+    for mode in GenerationMode:
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def ask(case: schemathesis.Case) -> None:
+            response = case.call(base_url=url)
+            tried[str(response.status_code)] += 1
+            assert response.status_code < 500 or response.status_code == 503, case.as_curl_command()
+            case.validate_response(response, checks=[response_schema_conformance])
+
+        with suppress(Unsatisfiable):  # a route without parameters has nothing to get wrong
+            ask()
+
+
+@pytest.mark.system
+async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that makes no sense, in every stream, by the user that may write there. What follows it goes on."""
+    shards = stack.settings.market.shards
+    poisoned, other = "H0", "H1"
+    home = subjects.shard_of(poisoned, shards)
+    sent: collections.Counter[str] = collections.Counter()
+    async with httpx.AsyncClient(timeout=10) as http, AsyncExitStack() as opened:
+        users = {
+            user: await opened.enter_async_context(stack.connection(user))
+            for user in ("exchange", "ledger", "exposure")
+        }
+        desk = Desk(stack, http)
+        pids = stack.pids()
+        for symbol in (poisoned, other):
+            await _trades(desk, symbol, f"before-{symbol}")
+        known = (await logged_fills(stack, poisoned))[-1]
+        elsewhere = wrong_shard(poisoned, shards)
+        for _, payload in quote_poison(poisoned, other):
+            sent["quotes"] += 1
+            await publish(users["exchange"], subjects.quotes(home, poisoned), payload)
+            await publish(users["exchange"], subjects.quotes(elsewhere, poisoned), payload)
+        for _, payload in fill_poison(poisoned, other, known):
+            sent["fills"] += 1
+            await publish(users["exchange"], subjects.fills(home, poisoned), payload)
+            await publish(users["ledger"], subjects.fills(elsewhere, poisoned), payload)
+        for _, payload in position_poison(poisoned, other):
+            sent["positions"] += 1
+            await publish(users["ledger"], subjects.position(poisoned), payload)
+        for _, payload in quote_poison("ZZZ", other):
+            sent["of an unknown symbol"] += 1
+            await publish(users["exchange"], subjects.quotes(subjects.shard_of("ZZZ", shards), "ZZZ"), payload)
+            await publish(users["exchange"], subjects.bucket_key(subjects.QUOTES_BUCKET, poisoned), payload)
+
+        for symbol in (other, poisoned):
+            await _trades(desk, symbol, f"after-{symbol}")
+        for service in ("exchange", "exposure", "ledger", "maker", "ui"):
+            report = (await http.get(stack.url(service, "/health"))).json()
+            assert report["ready"], report
+            assert report["set_aside"] >= 10, report
+            assert "quotestream_set_aside_total{" in (await http.get(stack.url(service, "/metrics"))).text
+        assert stack.pids() == pids, "a process ended"
+        told = stack.status()
+        assert told.count("messages set aside: ") >= 5, told
+
+        key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "poison-r")
+        await users["exposure"].client.request(key, b"{", timeout=5, headers={"Nats-TTL": "2"})
+
+        async def stopped() -> bool:
+            health = (await http.get(stack.url("exposure", "/health"))).json()
+            return [part["name"] for part in health["waiting_for"]] == ["reservations"]
+
+        await eventually(stopped, 5)
+        await _ready(http, stack, "exposure")
+        await _trades(desk, poisoned, "after-its-end")
+    with capsys.disabled():
+        sys.stdout.write(f"\npoison: {dict(sent)}\n")
+
+
+async def _ready(http: httpx.AsyncClient, stack: Stack, service: str) -> None:
+    async def ready() -> bool:
+        return bool((await http.get(stack.url(service, "/health"))).json()["ready"])
+
+    await eventually(ready, 15)
+
+
+async def _trades(desk: Desk, symbol: str, prefix: str) -> None:
+    """An order fills on a quote of the maker's, the position follows it, and so does a quote made from that."""
+    tries = itertools.count()
+
+    async def filled() -> bool:
+        return bool((await desk.order(f"{prefix}-{next(tries)}", symbol, quantity=1))["status"] == "filled")
+
+    before = (await desk.position(symbol))["position_version"]
+    await eventually(filled, 20)
+
+    async def requoted() -> bool:
+        answer = await desk.http.get(desk.stack.url("exchange", f"/quotes/{symbol}"))
+        return answer.status_code == 200 and answer.json()["position_version"] > before
+
+    await eventually(requoted, 20)
