@@ -24,6 +24,7 @@ from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.exceptions import WebSocketException
 from litestar.handlers import BaseRouteHandler
+from prometheus_client import Counter
 
 from runtime.roles import ANYONE, NOBODY, READ, Role, Roles
 from runtime.settings import SettingsError, Stack, listed
@@ -34,6 +35,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 
 COOKIE = "quotestream-reader"
+
+NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not from whom they had to be.", ["reason"])
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _JSON = b"application/json"
@@ -128,6 +131,7 @@ class Access:
         try:
             self.check(dict(scope["headers"]), roles, changes=changes)
         except Refused as refused:
+            NOT_ADMITTED.labels(refused.refusal.slug).inc()
             if scope["type"] == ScopeType.WEBSOCKET:
                 raise WebSocketException(detail=refused.refusal.title, code=_POLICY_VIOLATION) from refused
             raise

@@ -46,3 +46,11 @@ def test_the_table_and_the_environment_are_read(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_refused(tmp_path: Path, table: str) -> None:
     with pytest.raises(SettingsError):
         load_settings(environment(tmp_path, f"[loadgen]\n{table}\n"))
+
+
+def test_where_tokens_and_tls_are_on_the_traders_token_is_sent_over_https(tmp_path: Path) -> None:
+    given = {"QS_STACK_TOKENS": "tokens", "QS_STACK_TLS_CERTIFICATE": "c", "QS_STACK_TLS_KEY": "k"}
+    settings = load_settings(environment(tmp_path, **given))
+    assert (settings.token_file, settings.url) == ("tokens/trader", "https://127.0.0.1:8001")
+    given["QS_LOADGEN_TOKEN_FILE"] = "mine"
+    assert load_settings(environment(tmp_path, **given)).token_file.endswith("mine")

@@ -187,4 +187,7 @@ async def test_nothing_else_is_told_a_page_of_another_site() -> None:
             await client.get("/metrics", headers={"Origin": "http://evil.example"}),
             await client.get("/health", headers={"Host": "evil.example"}),
         ]
+        counted = (await client.get("/metrics")).text
     assert [answer.status_code for answer in answers] == [403, 421]
+    for reason in ("cross-site", "foreign-host"):
+        assert f'quotestream_http_not_admitted_total{{reason="{reason}"}}' in counted
