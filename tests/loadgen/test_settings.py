@@ -52,5 +52,5 @@ def test_where_tokens_and_tls_are_on_the_traders_token_is_sent_over_https(tmp_pa
     given = {"QS_STACK_TOKENS": "tokens", "QS_STACK_TLS_CERTIFICATE": "c", "QS_STACK_TLS_KEY": "k"}
     settings = load_settings(environment(tmp_path, **given))
     assert (settings.token_file, settings.url) == ("tokens/trader", "https://127.0.0.1:8001")
-    given["QS_LOADGEN_TOKEN_FILE"] = "mine"
-    assert load_settings(environment(tmp_path, **given)).token_file.endswith("mine")
+    given["QS_LOADGEN_TOKEN_FILE"] = str(tmp_path / "mine")
+    assert load_settings(environment(tmp_path, **given)).token_file.startswith(str(tmp_path))
