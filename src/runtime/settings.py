@@ -122,7 +122,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     makers: Count = 1
     ledgers: Count = 1
     log_level: str = "info"
-    traces: str = ""
+    traces: Annotated[str, Meta(pattern="^(https?://.+)?$")] = ""
     tokens: str = ""
     hosts: str = ""
     origins: str = ""

@@ -28,6 +28,9 @@ EXPORT_TIMEOUT = 1.0
 AnySpan: TypeAlias = "Span | None"
 """A span, or none: while tracing is off there are none."""
 
+LONGEST = 100
+"""Characters of a request's path that are told: strangers may ask for anything."""
+
 tracer: "Tracer | None" = None
 """Makes spans; None while tracing is off."""
 
@@ -138,8 +141,7 @@ def current() -> AnySpan:
 
 def inject() -> dict[str, str]:
     """The headers that have whoever gets a message go on from the current span; none if there is none."""
-    span = current()
-    if span is None:
+    if (span := current()) is None:
         return {}
     at = span.get_span_context()
     return {TRACEPARENT: f"00-{at.trace_id:032x}-{at.span_id:016x}-{at.trace_flags:02x}"}
@@ -175,9 +177,9 @@ def answering(subject: str, headers: Mapping[str, str] | None) -> AbstractContex
 def http(scope: Mapping[str, Any]) -> "Span":
     """Begin the span of an HTTP request, as ASGI tells of it. Only while tracing is on."""
     headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-    method, path = scope["method"], scope["path"]
+    method, path = scope["method"], scope["path"][:LONGEST]
     about = {"http.request.method": method, "url.path": path}
-    return begin(f"{method} /{path.split('/')[1]}", extract(headers) or root(), about)
+    return begin(f"{method} /{path.strip('/').partition('/')[0]}", extract(headers) or root(), about)
 
 
 def traced(app: Callable[..., Any]) -> Callable[..., Any]:

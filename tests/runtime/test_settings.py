@@ -65,6 +65,7 @@ def test_a_reservation_outlives_its_quote_in_whole_seconds(tmp_path: Path) -> No
         (SYMBOL, {"QS_EXCHANGE_PROT": "1"}, "prot"),
         (SYMBOL, {"QS_NOSUCH_KEY": "1"}, "QS_NOSUCH_KEY"),
         (SYMBOL, {"QS_MARKET_LIMIT": "many"}, "limit"),
+        (SYMBOL, {"QS_STACK_TRACES": "127.0.0.1:4318"}, "traces"),
         ("", {}, "symbol"),
         (SYMBOL.replace("AAA", '"A.B"'), {}, "symbols"),
         (SYMBOL.replace('"0.01"', '"0"'), {}, "tick"),

@@ -88,6 +88,14 @@ async def test_requests_that_only_read_have_no_span(spans: InMemorySpanExporter)
     assert list(ended(spans)) == ["PUT /quotes"]
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/", "POST /"), ("*", "POST /*"), ("//" + "x" * 5000, f"POST /{'x' * 98}")]
+)
+def test_whatever_a_stranger_asks_for_has_a_short_name(spans: InMemorySpanExporter, path: str, name: str) -> None:
+    tracing.http({"method": "POST", "path": path, "headers": [(b"traceparent", b"\xff")]}).end()
+    assert list(ended(spans)) == [name]
+
+
 def test_while_it_is_off_nothing_of_opentelemetry_is_imported_and_nothing_is_sent() -> None:
     """In a process of its own, with every service that can be traced."""
     program = """
