@@ -135,3 +135,22 @@ check:
 fmt:
     uv run ruff check --fix
     uv run ruff format
+
+# Look for known vulnerabilities in what uv.lock pins: asks osv.dev on the network, and fails if it does not answer
+[group("guard")]
+audit-deps:
+    @mkdir -p .tools && uv export --locked --no-emit-project --quiet --output-file .tools/pinned.txt
+    @uvx pip-audit@2.10.1 -r .tools/pinned.txt --require-hashes --disable-pip --strict -s osv || \
+        { echo 'audit-deps: something is vulnerable, or could not be asked about: see above' >&2; exit 1; }
+
+# Write docs/licences.md anew: the licence of everything that uv installs here
+[group("develop")]
+licences:
+    @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
+        uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
+
+# Hostile input for longer than the tests take: `just fuzz`, or with so many requests a route: `just fuzz 500`
+[group("prove")]
+[no-exit-message]
+fuzz EXAMPLES="100":
+    @QS_FUZZ_EXAMPLES={{ EXAMPLES }} exec uv run pytest tests/hostile --timeout 1800

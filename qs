@@ -48,6 +48,8 @@ install_uv() {
 python=$(find_python)
 PATH=$PATH:$PWD/$tools/bin
 export PATH
+# What uv.lock pins is what runs, and a lock that is out of date an error.
+export UV_LOCKED=1
 command -v uv >/dev/null || install_uv "$python"
 # Compile what is installed once, rather than in each of the services as they all start together.
 [ -d .venv ] || export UV_COMPILE_BYTECODE=1
