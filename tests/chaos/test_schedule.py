@@ -85,7 +85,7 @@ def test_faults_come_alone_and_several_at_once(seed: int) -> None:
 
 @given(seeds)
 def test_a_cluster_meets_every_fault_of_its_own_on_every_server_and_every_leader(seed: int) -> None:
-    faults = schedule(seed, 3000, ["exchange", *SERVERS], KINDS, STREAMS)
+    faults = schedule(seed, 6000, ["exchange", *SERVERS], KINDS, STREAMS)
     met = {(fault.kind, fault.target) for fault in faults if fault.kind in CLUSTER_KINDS}
     of_leaders = {(kind, stream) for kind in ("leader-kill", "leader-pause") for stream in STREAMS}
     of_servers = {(kind, server) for kind in ("cluster-kill", "store-lost", "partition") for server in SERVERS}
