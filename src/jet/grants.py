@@ -23,6 +23,10 @@ QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
 RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
 
 
+INBOXES = "_INBOX"
+"""What the subjects of all inboxes begin with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What one user may publish to and subscribe to: subjects, with wildcards."""
@@ -96,7 +100,7 @@ def grants(shards: int) -> list[Grant]:
 
 def inbox(user: str) -> str:
     """What the inboxes of a user begin with."""
-    return f"_INBOX.{user}"
+    return f"{INBOXES}.{user}"
 
 
 def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = ()) -> Grant:

@@ -24,6 +24,7 @@ from nats.micro.service import Service, ServiceConfig
 
 from jet import api
 from jet.connection import Connection
+from jet.grants import INBOXES
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE
 
@@ -129,14 +130,19 @@ async def _add(
 
 
 async def _answer(handler: Handler, request: Request, around: Around) -> None:
+    reply = request._msg.reply  # noqa: SLF001 # nats-py has no public name for it
+    if not reply.startswith(f"{INBOXES}."):
+        # The broker does not check where an answer is asked for, and we may write where the caller may not.
+        log.warning("not answered: no inbox", subject=handler.subject, reply=reply)
+        return
     try:
         with around(handler.subject, request.headers):
-            reply = await _handle(handler, request.data)
+            answered = await _handle(handler, request.data)
     except Refused as refused:
         data = msgspec.json.encode(refused.problem)
         answer = request.respond_error(str(refused.refusal.status), refused.refusal.slug, data)
     else:
-        answer = request.respond(msgspec.json.encode(reply))
+        answer = request.respond(msgspec.json.encode(answered))
     try:
         await answer
     except nats_errors.Error as error:

@@ -33,7 +33,7 @@ from support.exchange import ExposureStandIn, quoted
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Exposure, RecordedFill, UsageRequest
+from wire.messages import Exposure, GiveBack, RecordedFill, UsageRequest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "permissions.md"
@@ -316,6 +316,31 @@ async def test_a_reader_can_have_an_answer_of_the_broker_stored_and_it_is_no_dat
 
 async def _holds(ask: Callable[[], Awaitable[bytes]], what: bytes) -> bool:
     return what in await ask()
+
+
+async def test_a_service_answers_to_inboxes_only(server: Server) -> None:
+    """It may write where its caller may not."""
+    refused: list[str] = []
+    async with (
+        server.connection("exposure", Health("exposure")) as exposure,
+        server.client("exchange", refused) as exchange,
+    ):
+        serving = asyncio.create_task(ExposureStandIn().serve(exposure))
+        ask = msgspec.json.encode(GiveBack(reservation_id="AAA-v0-a1-r", activation="x"))
+        await eventually(lambda: _answered(exchange, subjects.Rpc.GIVE_BACK, ask))
+        before = await states(server)
+        await exchange.publish(subjects.Rpc.GIVE_BACK, ask, reply="$KV.reservations.x")
+        assert await _answered(exchange, subjects.Rpc.GIVE_BACK, ask)  # by the same service, after the other one
+        assert await states(server) == before
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _answered(client: Client, subject: str, ask: bytes) -> bool:
+    try:
+        return bool((await client.request(subject, ask, timeout=2)).data)
+    except nats.errors.NoRespondersError:
+        return False
 
 
 async def test_an_exchange_that_may_not_write_fills_says_so_to_its_clients_and_to_its_operator(

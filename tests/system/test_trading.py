@@ -1,5 +1,7 @@
 """The system as its clients see it, makers paused: orders, fills, quotes and the limit, through HTTP and the broker."""
 
+import asyncio
+import sys
 from datetime import datetime
 
 import msgspec
@@ -7,7 +9,7 @@ import pytest
 
 from jet import api
 from runtime.clock import utc_now
-from support.stack import Desk, logged_fills
+from support.stack import SERVICES, Desk, logged_fills
 from support.waiting import eventually
 from wire import subjects
 from wire.messages import PositionUpdate
@@ -205,3 +207,13 @@ async def test_every_openapi_page_is_served_without_another_host(desk: Desk) -> 
         assert "https://" not in page.text.replace("https://litestar", "")
         metrics = await desk.http.get(desk.stack.url(service, "/metrics"))
         assert f"\n{service}_" in metrics.text
+
+
+async def test_the_broker_refuses_a_service_nothing_and_a_watch_what_it_may_not_see(desk: Desk) -> None:
+    for service in SERVICES:
+        assert [line for line in desk.stack.logs(service) if line["event"] == "not permitted"] == []
+    command = [sys.executable, "-m", "stack", "watch", "rpc.>"]
+    watch = await asyncio.create_subprocess_exec(*command, env=desk.stack.environ, stderr=asyncio.subprocess.PIPE)
+    _, told = await watch.communicate()
+    assert watch.returncode == 1
+    assert told.decode().startswith("rpc.> cannot be watched: the broker refused a subscription to rpc.>")
