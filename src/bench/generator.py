@@ -38,6 +38,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         seconds: how long to measure.
         warm_up: seconds before that.
         rate: orders per second in an open loop; None for a closed loop.
+        give_up: whether an order that finds no free connection is not sent, rather than to wait for one.
     """
 
     url: str
@@ -47,6 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     warm_up: float = 0.5
     rate: float | None = None
+    give_up: bool = False
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +57,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rate: answers per second while it was measured.
         sent: orders sent altogether.
+        unsent: orders that found no free connection, and were given up.
         filled: of them, answered as filled.
         rejected: of them, answered as rejected: they found nothing to execute against.
         refused: of them, answered otherwise.
         latencies: of answers while it was measured, in milliseconds, sorted; a sample of 2,000 at most.
+        refusals: the same of the orders that were refused, which `latencies` leaves out.
         lags: milliseconds that orders of an open loop were late when the generator came round to them, likewise.
         processor: microseconds of processor time that the generator used an order.
         example: an answer that was not a fill, for a person.
@@ -66,10 +70,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     rate: float
     sent: int
+    unsent: int
     filled: int
     rejected: int
     refused: int
     latencies: list[float]
+    refusals: list[float]
     lags: list[float]
     processor: float
     example: str = ""
@@ -110,11 +116,13 @@ class Answers:
         self.counted = 0
         self.example = ""
         self.latencies = array("d")
+        self.refusals = array("d")
         self._opens = opens
         self._closes = closes
 
     def take(self, response: Response, since: float, now: float) -> None:
         """Count an answer to what was sent, or due, at `since`."""
+        latencies = self.latencies
         if response.status == 200 and _FILLED in response.body:
             self.filled += 1
         else:
@@ -122,10 +130,11 @@ class Answers:
                 self.rejected += 1
             else:
                 self.refused += 1
+                latencies = self.refusals
             self.example = f"{response.status}: {response.body[:300]!r}"
         if self._opens <= now < self._closes:
             self.counted += 1
-            self.latencies.append(now - since)
+            latencies.append(now - since)
 
 
 class _Generator:
@@ -133,6 +142,7 @@ class _Generator:
         self.job = job
         self.requests = Requests(job)
         self.lags = array("d")
+        self.unsent = 0
         self._since: dict[Connection, float] = {}
         self._idle: deque[Connection] = deque()
         self._all: list[Connection] = []
@@ -182,6 +192,8 @@ class _Generator:
             number += 1
             if self._idle:
                 self._send(self._idle.popleft(), intended)
+            elif self.job.give_up:
+                self.unsent += 1
             else:
                 self._due.append(intended)
 
@@ -219,10 +231,12 @@ class _Generator:
         return Load(
             rate=answers.counted / self.job.seconds,
             sent=self.requests.count,
+            unsent=self.unsent,
             filled=answers.filled,
             rejected=answers.rejected,
             refused=answers.refused,
-            latencies=_milliseconds(self.answers.latencies),
+            latencies=_milliseconds(answers.latencies),
+            refusals=_milliseconds(answers.refusals),
             lags=_milliseconds(self.lags),
             processor=processor,
             example=answers.example,

@@ -3,7 +3,20 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bench import catchup, cluster, contention, latency, memory, orders, page, postgres, requote, restart, scale
+from bench import (
+    catchup,
+    cluster,
+    contention,
+    latency,
+    memory,
+    orders,
+    overload,
+    page,
+    postgres,
+    requote,
+    restart,
+    scale,
+)
 from bench.figures import Figure
 from bench.trial import Trial
 
@@ -30,4 +43,5 @@ BENCHMARKS = (
     Benchmark("P9", "three replicas, synced on each", "one server", cluster.measure),
     Benchmark("P10", "two exchanges", "one exchange", contention.measure),
     Benchmark("P11", "memory after 1,000,000 orders", "after 100,000", memory.measure),
+    Benchmark("P12", "orders at twice the capacity, open loop", "at four fifths of it", overload.measure),
 )

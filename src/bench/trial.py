@@ -50,8 +50,10 @@ class Trial:
         *,
         rate: float | None = None,
         rejections: bool = False,
+        overload: bool = False,
     ) -> "Measured":
-        """Have a generator send orders; with `rejections`, some of them may find nothing to execute against.
+        """Have a generator send orders; with `rejections`, some of them may find nothing to execute against; with
+        `overload`, be refused, or not be sent for want of a connection.
 
         Raises:
             CouldNotMeasure: it failed, or an order was not answered as it should be.
@@ -63,6 +65,7 @@ class Trial:
             connections=connections,
             seconds=seconds,
             rate=rate,
+            give_up=overload,
             warm_up=0.2 if self.short else 0.5,
         )
         stage.check()
@@ -82,7 +85,7 @@ class Trial:
         stage.check()
         after = stage.processor_seconds()
         load = msgspec.json.decode(output, type=Load)
-        unfilled = load.refused + (0 if rejections else load.rejected)
+        unfilled = (0 if overload else load.refused) + (0 if rejections else load.rejected)
         if unfilled:
             raise CouldNotMeasure(f"{unfilled} of {load.sent} orders were not filled, such as {load.example}")
         spent = {name: (after[name] - before[name]) * 1e6 / load.sent for name in before}

@@ -1,0 +1,83 @@
+"""P12: what becomes of orders when twice as many arrive as are decided, beside four fifths of that.
+
+A client here has a bounded number of connections. An order that is due when all of them are busy is not sent, as a
+client would whose own patience is short; it counts as neither taken nor refused.
+"""
+
+from bench.figures import Figure, percentile
+from bench.orders import Venue
+from bench.stage import Stage, symbol_names
+from bench.trial import Measured, Trial
+
+CLOSED = 128
+"""Connections of the closed loop that measures the capacity."""
+
+CONNECTIONS = 400
+"""Connections of the open loops."""
+
+USUAL, TOO_MANY = 0.8, 2.0
+"""The shares of the capacity that are due."""
+
+REPEATS = 5
+SECONDS = 3.0
+
+TARGET = 10.0
+"""How many times as long a taken order may take, at the 99th percentile, as without overload."""
+
+TAKEN = 0.6
+"""The share of the capacity that must still be taken."""
+
+
+async def measure(trial: Trial) -> list[Figure]:
+    """The latency of the orders that are taken, that of refusals, and how many are taken."""
+    async with Stage(trial.folder, symbol_names(8)) as stage:
+        venue = Venue(trial, stage)
+        await venue.start()
+        seconds = trial.seconds(SECONDS)
+        capacity: list[float] = []
+        usual: list[Measured] = []
+        overload: list[Measured] = []
+        for _ in range(trial.repeats(REPEATS)):
+            capacity.append((await venue.fill(stage.symbols, CLOSED, seconds)).load.rate)
+            for share, found in ((USUAL, usual), (TOO_MANY, overload)):
+                due, url = share * capacity[-1], stage.url("exchange")
+                found.append(await trial.load(stage, url, stage.symbols, CONNECTIONS, seconds, rate=due, overload=True))
+                await venue.log.check(found[-1].load.filled)
+            trial.say(f"capacity {capacity[-1]:,.0f}/s; {_told(usual[-1])}; overloaded: {_told(overload[-1])}")
+    return _figures(capacity, usual, overload)
+
+
+def _told(found: Measured) -> str:
+    load = found.load
+    return (
+        f"p99 {percentile(load.latencies, 99):.1f} ms, {load.filled:,} filled, {load.refused:,} refused "
+        f"at p99 {percentile(load.refusals, 99):.1f} ms, {load.unsent:,} not sent"
+    )
+
+
+def _figures(capacity: list[float], usual: list[Measured], overload: list[Measured]) -> list[Figure]:
+    reference = [percentile(found.load.latencies, 99) for found in usual]
+    taken = [found.load.rate * found.load.filled / max(1, found.load.sent) for found in overload]
+    raw: dict[str, float | str] = {
+        "refused": sum(found.load.refused for found in overload),
+        "not sent": sum(found.load.unsent for found in overload),
+        "sent": sum(found.load.sent for found in overload),
+    }
+    return [
+        Figure(
+            name="p99 of orders taken, twice the capacity",
+            unit="ms",
+            measured=[percentile(found.load.latencies, 99) for found in overload],
+            reference=reference,
+            target=TARGET,
+            at_most=True,
+            raw=raw,
+        ),
+        Figure(
+            name="p99 of refusals",
+            unit="ms",
+            measured=[percentile(found.load.refusals, 99) for found in overload],
+            reference=reference,
+        ),
+        Figure(name="orders taken", unit="orders/s", measured=taken, reference=capacity, target=TAKEN),
+    ]
