@@ -60,10 +60,16 @@ def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
     assert (found.pid, found.uptime) == (7, 5)
 
 
+def test_messages_set_aside_are_told_of_a_process_that_is_ready() -> None:
+    assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages set aside: 3"
+
+
 def test_a_health_report_is_read_whatever_its_status() -> None:
-    body = b'{"service":"ui","live":true,"ready":false,"waiting_for":[{"name":"nats","reason":"starting"}]}'
+    body = (
+        b'{"service":"ui","live":true,"ready":false,"waiting_for":[{"name":"nats","reason":"starting"}],"set_aside":0}'
+    )
     assert answer(503, body) == Answer(ready=False, waiting_for={"nats": "starting"})
-    assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[]}') == READY
+    assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[],"set_aside":0}') == READY
 
 
 def test_the_nats_servers_own_health_tells_by_its_status() -> None:
