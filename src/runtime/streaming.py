@@ -16,7 +16,7 @@ from wire.errors import Refused
 SEND_TIMEOUT = 5.0
 """Seconds a reader may take to make room for the next frame before it is given up."""
 
-CHECK_AGAIN = 5.0
+CHECK_AGAIN = 2.0
 """Seconds after which a reader's token is checked again: what is withdrawn ends the streams that it opened."""
 
 

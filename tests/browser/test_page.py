@@ -10,7 +10,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, expect
 
 from runtime.roles import Role
-from support.access import token_of, tokens_in
+from support.access import give, token_of, tokens_in
 from support.broker import Broker
 from support.browser import OpenPage, opener
 from support.page import Feed, PageProcess
@@ -395,5 +395,7 @@ async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
             (cookie,) = await page.context.cookies()
             assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
             assert token_of(Role.READER) not in cookie["value"]
+            give(tmp_path / "tokens", Role.READER, "another-token-of-forty-characters-or-more")
+            await expect(page.get_by_label("A token that may read")).to_be_visible(timeout=SLOW)
     finally:
         process.kill()

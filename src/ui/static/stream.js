@@ -8,6 +8,7 @@
 const SILENCE = 2500;
 const FIRST_PAUSE = 400;
 const LONGEST_PAUSE = 5000;
+const TURNED_AWAY = 1008; // the close code of a socket whose token is not valid any more
 const DRIFT = 1; // milliseconds a frame: lets a clock that runs apart, or a faster route, correct the estimate
 
 export class Stream {
@@ -46,8 +47,9 @@ export class Stream {
     socket.onmessage = (event) => {
       if (socket === this.socket) this.#hear(event.data);
     };
-    socket.onclose = () => {
-      if (socket === this.socket) this.#giveUp();
+    socket.onclose = (event) => {
+      if (event.code === TURNED_AWAY) location.reload(); // the form asks for another token
+      else if (socket === this.socket) this.#giveUp();
     };
   }
 
