@@ -85,7 +85,8 @@ class Publisher:
         """Publish one symbol's newest update until none newer has come."""
         async with self._slots:
             while (offer := self._newest.get(symbol)) is not None:
-                with tracing.span("publish", offer.span):
+                version = offer.update.position_version
+                with tracing.span("publish", offer.span, symbol=symbol, position_version=version):
                     done = await self._publish(offer.update)
                 if done and self._newest[symbol] is offer:
                     del self._newest[symbol]
