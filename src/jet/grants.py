@@ -3,8 +3,8 @@
 The NATS servers enforce this table (`stack.keys` writes it into their configuration), and `docs/permissions.md` shows
 it. What is not granted here is refused. The boundaries that matter:
 
-- Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions. Fills are
-  written by the exchange, and by the ledger for `POST /fills`.
+- Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
+  kill switch. Fills are written by the exchange, and by the ledger for `POST /fills`.
 - Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none.
 - Requests are answered by the service that they are for, and by nobody else.
 - Everyone hears only the answers to its own questions: inboxes begin with the user's name. One who answers may write to
@@ -21,6 +21,7 @@ from wire.subjects import Rpc
 
 QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
 RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 
 
 INBOXES = "_INBOX"
@@ -79,7 +80,9 @@ def grants(shards: int) -> list[Grant]:
         _grant(
             "maker",
             publish=[
-                *_follow(*market, subjects.POSITIONS_STREAM),
+                subjects.bucket_key(subjects.SWITCHES_BUCKET, "*"),
+                *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES),
+                *_look_up(SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
             ],
         ),

@@ -58,6 +58,7 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
         _positions(shape),
         _bucket(shape, subjects.RESERVATIONS_BUCKET),
         _bucket(shape, subjects.QUOTES_BUCKET),
+        _bucket(shape, subjects.SWITCHES_BUCKET),
     ]
 
 

@@ -1,11 +1,13 @@
 """The maker: keeps one quote active on every symbol, priced from the newest committed position.
 
 Inputs: position updates (`positions.*`), the market log (quote events and fills), `/pause` and `/resume`.
-Outputs: reservations asked of the exposure service, quotes published to and withdrawn from the exchange.
+Outputs: reservations asked of the exposure service, quotes published to and withdrawn from the exchange, the kill
+switch.
 
 Ids are facts: a quote is named by symbol, position version and attempt, and the same version and attempt give the
 byte-identical proposal on any node. So any number of makers may run on the same symbols; they converge on one quote.
-Nothing is stored: what a restarted maker must know is in the log it follows.
+Nothing else is stored: what a restarted maker must know is in the logs it follows.
 
-Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `service` (the shell), `api` (HTTP).
+Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `switch` (whether to quote), `service` (the
+shell), `api` (HTTP).
 """

@@ -18,7 +18,7 @@ async def main() -> None:
     logs.configure("maker", settings.stack.log_level)
     tracing.configure("maker", settings.stack.traces)
     access = Access.of(settings.stack)
-    health = Health("maker", "nats", "positions", "market")
+    health = Health("maker", "nats", "positions", "market", "switch")
     seed, asking = settings.stack.nats_seed("maker"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "maker", health, seed, asking)
     maker = Maker(settings, connection, health, utc_now)

@@ -33,8 +33,8 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         summary="Kill switch: stop quoting and withdraw everything",
         description=(
             "Withdraws the quote of every symbol, whoever made it, and answers when all of them are known to execute"
-            " no more. 503: quoting has stopped, but that is not known of every quote yet; pause again. It stops this"
-            " maker only, until it is resumed or restarted: pause every maker that runs."
+            " no more. Every maker pauses, and stays so over restarts, until one is told to resume. 503: this maker has"
+            " stopped quoting, but that is not known of every quote, or of the others; pause again."
         ),
         tags=["maker"],
         responses=problems(Refusal.OUTCOME_UNKNOWN),
@@ -43,8 +43,16 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
     async def post_pause() -> MakerStatus:
         return await maker.pause()
 
-    @post("/resume", status_code=200, summary="Quote again", tags=["maker"], opt=only(Role.OPERATOR))
+    @post(
+        "/resume",
+        status_code=200,
+        summary="Quote again",
+        description="Every maker resumes. 503: that is not known; resume again.",
+        tags=["maker"],
+        responses=problems(Refusal.OUTCOME_UNKNOWN),
+        opt=only(Role.OPERATOR),
+    )
     async def post_resume() -> MakerStatus:
-        return maker.resume()
+        return await maker.resume()
 
     return [get_status, post_pause, post_resume]

@@ -12,4 +12,4 @@ REQUOTE = Histogram(
 )
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker is to keep quoted.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
-PAUSED = Gauge("maker_paused", "1 while the kill switch has stopped this maker, else 0.")
+PAUSED = Gauge("maker_paused", "1 while the kill switch keeps this maker from quoting, else 0.")

@@ -1,8 +1,8 @@
-"""The maker's shell: two feeds into one view a symbol, one quoter a symbol, and the kill switch.
+"""The maker's shell: two feeds into one view a symbol, one quoter a symbol, and what the kill switch does.
 
 Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
-from the last quote event and the last fills of each. A symbol is acted on only while both feeds are current and our
-clock agrees with the broker's.
+from the last quote event and the last fills of each. A symbol is acted on only while both feeds and the switch are
+current and our clock agrees with the broker's.
 """
 
 import asyncio
@@ -20,6 +20,8 @@ from maker import metrics
 from maker.proposal import fair_share
 from maker.quoter import Quoter
 from maker.status import MakerStatus
+from maker.switch import STREAM as SWITCHES
+from maker.switch import Switch
 from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
@@ -29,7 +31,7 @@ from wire.errors import Refusal, Refused
 from wire.messages import UNREADABLE, PositionUpdate, QuoteEvent, RecordedFill
 
 PAUSE_DEADLINE = 5.0
-"""Seconds a pause may take until every withdrawal is known done."""
+"""Seconds a pause may take until the switch stands so and every withdrawal is known done."""
 
 STOP_DEADLINE = 2.0
 """Seconds for withdrawing our own quotes when the process stops."""
@@ -82,13 +84,17 @@ class Maker:
         self._agreement = Agreement(
             connection, subjects.POSITIONS_STREAM, clock, health, market.grace, self._feeds_changed
         )
-        self._paused = False
+        self._switch = Switch(connection, clock, self._switched)
+        self._stood = False
+        self._held = False  # paused here, and not known to stand so for all
+        self._pausing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self._agreement.run())
+            group.create_task(self._switch.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
                 group.create_task(self._follow_market(shard))
@@ -103,31 +109,81 @@ class Maker:
 
     # --- the kill switch ----------------------------------------------------------------------------------------------
 
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be quoted."""
+        return self._held or bool(self._switch.paused)
+
     async def pause(self) -> MakerStatus:
-        """Stop quoting, and withdraw the quote of every symbol, whoever made it. Pausing again is harmless.
+        """Stop quoting, have every maker stop, and withdraw the quote of every symbol, whoever made it.
+
+        Pausing again is harmless.
 
         Raises:
-            Refused: OUTCOME_UNKNOWN: quoting has stopped, but a quote may still be active. Ask again.
+            Refused: OUTCOME_UNKNOWN: quoting has stopped here, but a quote may still be active, or another maker may
+                not know. Ask again.
         """
-        if not self._paused:
-            log.warning("paused")
-        self._paused = True
-        unknown = await self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE)
+        self._held = True
+        unknown, stands = await asyncio.gather(
+            self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE), self._turn(paused=True)
+        )
         if unknown:
             log.error("paused with withdrawals not confirmed", symbols=unknown)
             raise Refused(
                 Refusal.OUTCOME_UNKNOWN, f"paused, but quotes may still be active on {', '.join(unknown)}: pause again"
             )
+        if not stands:
+            raise Refused(
+                Refusal.OUTCOME_UNKNOWN,
+                "this maker has paused, but others may not have, and a restart may end it: pause again",
+            )
+        self._held = False
         return self.status()
 
-    def resume(self) -> MakerStatus:
-        """Quote again. Resuming what is not paused is harmless."""
-        if self._paused:
-            log.warning("resumed")
-        self._paused = False
+    async def resume(self) -> MakerStatus:
+        """Quote again, and have every maker do so. Resuming what is not paused is harmless.
+
+        Raises:
+            Refused: OUTCOME_UNKNOWN: the switch may still stand as it did. Ask again.
+        """
+        if not await self._turn(paused=False):
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "it is not known whether makers have resumed: resume again")
+        self._held = False
         for quoter in self._quoters.values():
             quoter.resume()
         return self.status()
+
+    async def _turn(self, *, paused: bool) -> bool:
+        """Turn the switch. Whether it is known to stand so."""
+        try:
+            async with asyncio.timeout(PAUSE_DEADLINE):
+                await self._switch.turn(paused=paused)
+        except (Refused, TimeoutError) as error:
+            log.error("the switch is not known to be turned", paused=paused, error=str(error))  # noqa: TRY400 # it says all
+            return False
+        return True
+
+    def _switched(self) -> None:
+        """The switch stands otherwise, or is current, or is not."""
+        if (stands := bool(self._switch.paused)) != self._stood:
+            self._stood = stands
+            log.warning("paused" if stands else "resumed")
+            if not self._held:
+                self._obey(paused=stands)
+        self._feeds_changed()
+
+    def _obey(self, *, paused: bool) -> None:
+        """Do as another maker was told, or as this one was before it was restarted."""
+        for quoter in self._quoters.values():
+            quoter.pause() if paused else quoter.resume()
+        if paused:
+            task = asyncio.create_task(self._end_all())
+            self._pausing.add(task)
+            task.add_done_callback(self._pausing.discard)
+
+    async def _end_all(self) -> None:
+        if unknown := await self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE):
+            log.error("paused with withdrawals not confirmed", symbols=unknown)
 
     async def _end_quotes(self, *, own_only: bool, timeout: float) -> list[str]:
         """Stop quoting and end the quotes, all symbols at once. Returns the symbols where that is not known done."""
@@ -147,13 +203,13 @@ class Maker:
 
     def status(self) -> MakerStatus:
         """What the maker does about each symbol now."""
-        return MakerStatus(paused=self._paused, symbols=[quoter.status() for quoter in self._quoters.values()])
+        return MakerStatus(paused=self.paused, symbols=[quoter.status() for quoter in self._quoters.values()])
 
     def count(self) -> None:
         """Set the gauges that are read off state."""
         metrics.SYMBOLS.set(len(self._quoters))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
-        metrics.PAUSED.set(self._paused)
+        metrics.PAUSED.set(self.paused)
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 
@@ -224,9 +280,13 @@ class Maker:
             self._health.waits("market", f"{', '.join(behind)} not current")
         else:
             self._health.fine("market")
+        if self._switch.current:
+            self._health.fine("switch")
+        else:
+            self._health.waits("switch", f"{SWITCHES} is not current")
         for symbol, quoter in self._quoters.items():
             fed = self._positions_current and self._market_current[self._shards[symbol]]
-            current = fed and self._agreement.agreed
+            current = fed and self._switch.current and self._agreement.agreed
             if quoter.view.current != current:
                 quoter.view.current = current
                 quoter.wake()

@@ -377,6 +377,13 @@ class Activate(Message, frozen=True, kw_only=True):
     activation: Id
 
 
+class QuotingSwitch(Message, frozen=True, kw_only=True):
+    """The kill switch, as the bucket `switches` holds it: whether makers quote, and since when it stands so."""
+
+    paused: bool
+    at: Time
+
+
 class GiveBack(Message, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the quote will not become active after all.
 

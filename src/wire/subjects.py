@@ -6,6 +6,7 @@ MARKET_STREAM = "MARKET"
 POSITIONS_STREAM = "POSITIONS"
 RESERVATIONS_BUCKET = "reservations"
 QUOTES_BUCKET = "quotes"
+SWITCHES_BUCKET = "switches"
 
 POSITIONS = "positions.*"
 
@@ -57,6 +58,7 @@ def streams(shards: int) -> list[str]:
         POSITIONS_STREAM,
         bucket_stream(RESERVATIONS_BUCKET),
         bucket_stream(QUOTES_BUCKET),
+        bucket_stream(SWITCHES_BUCKET),
     ]
 
 

@@ -216,7 +216,7 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
     after = await states(server)
     data = [row for row in ROWS if row.operation == "publish" and re.match(r"quotes|fills|positions|\$KV", row.label)]
     stored = sum(row.allowed[user] for row in data for user in GRANTS)
-    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 6
+    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 7
 
 
 def test_the_page_leaves_out_nothing_that_is_granted() -> None:
@@ -233,7 +233,7 @@ def test_nobody_may_delete_or_purge_a_stream_and_readers_may_write_nowhere() -> 
         for stream in (*subjects.streams(4), "ANOTHER")
         for request in ("DELETE", "PURGE", "MSG.DELETE", "CREATE", "UPDATE", "RESTORE")
     ]
-    data = ["quotes.0.AAA", "fills.0.AAA", "positions.AAA", "$KV.quotes.AAA", "$KV.reservations.x"]
+    data = ["quotes.0.AAA", "fills.0.AAA", "positions.AAA", "$KV.quotes.AAA", "$KV.reservations.x", "$KV.switches.x"]
     for grant in grants(4):
         may = {subject for subject in [*dangerous, *data] if any(takes(own, subject) for own in grant.publish)}
         assert not {subject for subject in may if ".DELETE." in subject or ".PURGE." in subject}
@@ -241,7 +241,9 @@ def test_nobody_may_delete_or_purge_a_stream_and_readers_may_write_nowhere() -> 
             assert not may.intersection(data)
         else:
             assert may <= set(data)
-        if grant.user in ("maker", "ui", "observer"):
+        if grant.user == "maker":
+            assert may == {"$KV.switches.x"}
+        if grant.user in ("ui", "observer"):
             assert not may
     assert "loadgen" not in GRANTS
 

@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import REGISTRY
 
 from jet import rpc
+from maker.switch import KEY, Switch
 from support.broker import Broker
 from support.builders import order, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace
@@ -289,7 +290,7 @@ async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Mar
     await place.move("AAA", 1)
     await eventually(lambda: running.on("AAA").position_version == 1)
     assert running.on("AAA").state == "paused"
-    assert not running.maker.resume().paused
+    assert not (await running.maker.resume()).paused
     await place.quoted("AAA", "AAA-v1-a1")
     await place.quoted("BBB", "BBB-v0-a2")
 
@@ -309,6 +310,78 @@ async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
     running = await quoting(place)
     await running.maker.pause()
     assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
+
+
+async def test_one_pause_stops_every_maker_and_one_resume_has_all_go_on(place: Marketplace) -> None:
+    await place.open()
+    told, other = await quoting(place), await place.start_maker(standby_delay=0.2)
+    await eventually(lambda: other.health.ready)
+    await told.maker.pause()
+    await eventually(lambda: other.maker.status().paused)
+    await told.crash()
+    await place.move("AAA", 1)
+    await eventually(lambda: other.on("AAA").position_version == 1)
+    assert [other.on("AAA").state, place.quote("AAA")] == ["paused", None]
+    await other.maker.resume()
+    await place.quoted("AAA", "AAA-v1-a1")
+
+
+async def test_a_pause_outlives_the_maker(place: Marketplace) -> None:
+    await place.open()
+    first = await quoting(place)
+    await first.maker.pause()
+    await first.crash()
+    restarted = await place.start_maker()
+    await eventually(lambda: restarted.health.ready)
+    assert restarted.maker.status().paused
+    await eventually(lambda: restarted.on("AAA").state == "paused")
+    assert place.quote("AAA") is None
+    await restarted.maker.resume()
+    await place.quoted("AAA", "AAA-v0-a2")
+
+
+async def test_a_maker_that_died_while_it_paused_ends_the_quotes_when_it_is_back(place: Marketplace) -> None:
+    await place.open()
+    first = await quoting(place)
+    await first.crash()
+    assert place.quote("AAA") is not None
+    await turn(place, b'{"paused":true,"at":"2026-01-05T09:30:00Z"}')
+    await place.start_maker()
+    await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
+
+
+@pytest.mark.parametrize("unreadable", [b"", b"{}", b'{"paused":"no"}', b"\xff"])
+async def test_a_switch_that_cannot_be_read_counts_as_paused(place: Marketplace, unreadable: bytes) -> None:
+    await place.open()
+    await turn(place, unreadable)
+    running = await place.start_maker()
+    await eventually(lambda: running.on("AAA").state == "paused")
+    await running.maker.resume()
+    await place.quoted("AAA", "AAA-v0-a1")
+
+
+async def turn(place: Marketplace, value: bytes) -> None:
+    """Write the switch as somebody else would."""
+    await place.broker.connection.client.request(KEY, value, timeout=2.0)
+
+
+async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
+    place: Marketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.open()
+    running = await quoting(place)
+
+    async def away(_: Switch, *, paused: bool) -> None:
+        raise Refused(Refusal.UNAVAILABLE, f"the broker is away: {paused}")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Switch, "turn", away)
+        with pytest.raises(Refused) as refused:
+            await running.maker.pause()
+    assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
+    assert running.maker.status().paused
+    assert place.quote("AAA") is None
+    assert (await running.maker.pause()).paused
 
 
 async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
@@ -338,7 +411,7 @@ async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketpl
     await running.maker.pause()
     assert await used(place) == (0, 0)
     line.lose.clear()
-    running.maker.resume()
+    await running.maker.resume()
     await place.quoted("AAA", "AAA-v0-a2")
 
 

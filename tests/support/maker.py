@@ -107,7 +107,7 @@ class Marketplace:
 
     async def start_maker(self, **settings: float) -> "RunningMaker":
         """A maker, without waiting for anything."""
-        health = Health("maker", "nats", "positions", "market")
+        health = Health("maker", "nats", "positions", "market", "switch")
         connection = Connection(self.broker.url, "maker", health)
         maker = Maker(
             MakerSettings(market=self.market, stack=Stack(), **settings),  # type: ignore[arg-type] # numbers all
