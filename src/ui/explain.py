@@ -1,7 +1,7 @@
 """Asks for one quote's whole story: what `./qs explain QUOTE_ID --json` prints.
 
 The audit reads a symbol's log from its beginning, and the services' logs besides. The page goes on meanwhile, so that
-is done by the command itself, in a process of its own: one at a time, at the lowest priority, and not for long.
+is done by the command itself, in a process of its own: one at a time, behind the services, and not for long.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from wire.errors import Refusal, Refused
 
-COMMAND = ("nice", "-n", "19", sys.executable, "-m", "audit", "explain", "--json", "--")
+COMMAND = ("nice", "-n", "5", sys.executable, "-m", "audit", "explain", "--json", "--")
 """What is run, with the quote's id behind it: everything else it knows from the same settings as we do."""
 
 TIMEOUT = 10.0
