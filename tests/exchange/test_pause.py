@@ -87,8 +87,8 @@ def _order(order_id: str) -> dict[str, object]:
 
 def _request(order_id: str) -> bytes:
     body = json.dumps(_order(order_id)).encode()
-    head = "POST /orders HTTP/1.1\\r\\nHost: localhost\\r\\nContent-Type: application/json\\r\\n"
-    return f"{head}Content-Length: {len(body)}\\r\\n\\r\\n".encode() + body
+    head = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def test_orders_that_arrived_during_a_pause_are_not_executed(broker: Broker, exchange_process: Exchange) -> None:
