@@ -220,6 +220,9 @@ async def test_a_symbol_is_added_by_restarting_the_services_and_nothing_else(sta
     add_symbol(stack, "NEW")
     for service in ("exposure", "exchange", "ledger", "maker"):
         os.kill(before[service], signal.SIGTERM)
+    await eventually(lambda: _is(quoted, []), 60)
+    await eventually(lambda: stack.pids()["maker"] != before["maker"], 60)
+    await eventually(lambda: _resumed(stack), 60)  # the pause has outlived the maker
     await eventually(lambda: _is(quoted, [SYMBOL, "NEW"]), 60)
     assert (await desk.order("the-first", "NEW"))["status"] == "filled"
     await desk.position_becomes("NEW", -5)
@@ -231,6 +234,10 @@ def add_symbol(stack: Stack, name: str) -> None:
     """Edit the market file, as a person would."""
     with Path(stack.environ["QS_MARKET_FILE"]).open("a") as market:
         market.write(TABLE.format(name=name, size=10))
+
+
+def _resumed(stack: Stack) -> bool:
+    return httpx.post(stack.url("maker", "/resume"), timeout=10).status_code == 200
 
 
 async def _is(ask: Callable[[], Awaitable[object]], expected: object) -> bool:
