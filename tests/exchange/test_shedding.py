@@ -1,11 +1,19 @@
-"""When orders are refused early: the rule alone, and in a line that is sent twice what it can decide."""
+"""When orders are refused early: the rule alone, in a model of a line, and in an exchange whose log is slow."""
 
+import asyncio
 from collections import deque
 from statistics import quantiles
+from typing import Any
 
 import pytest
 
+from exchange import lane
+from exchange.service import Exchange
 from exchange.shedding import INTERVAL, TARGET, Pressure
+from jet import journal
+from support.builders import order
+from support.exchange import quoted
+from wire.errors import Refusal, Refused
 
 LONG = TARGET * 2
 
@@ -85,3 +93,38 @@ def _waits(load: float, batch: int, round_: float, *, minute: float, shed: bool)
             if now > 2 * INTERVAL + 1:
                 waits.append(waited)
     return waits
+
+
+async def test_an_exchange_with_a_slow_log_refuses_at_once_what_it_cannot_decide_in_time(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten orders an append, an append each 0.1 s: twice as many arrive, for three seconds."""
+    append = journal.append
+
+    async def slow(*args: Any, **keywords: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await append(*args, **keywords)
+
+    await quoted(exchange, ask_quantity=1_000_000)
+    monkeypatch.setattr(lane, "MAX_BATCH", 10)
+    monkeypatch.setattr(journal, "append", slow)
+    loop, taken, refused = asyncio.get_running_loop(), list[float](), 0
+    answers: list[asyncio.Task[None]] = []
+
+    async def answered(answer: "asyncio.Future[Any]", since: float) -> None:
+        assert (await answer).status == "filled"
+        taken.append(loop.time() - since)
+
+    began = loop.time()
+    for number in range(600):
+        await asyncio.sleep(began + number / 200 - loop.time())
+        try:
+            answer = exchange.order(order(quantity=1))
+        except Refused as refusal:
+            refused += refusal.refusal is Refusal.OVERLOADED
+        else:
+            answers.append(asyncio.create_task(answered(answer, loop.time())))
+    await asyncio.gather(*answers)
+    assert refused > 100
+    assert len(taken) > 150, "and it decides as much as it can"
+    assert max(taken) < 1.5, "an order at the end would have waited for three seconds"
