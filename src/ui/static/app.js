@@ -13,7 +13,7 @@ import { View } from "./view.js";
 const TICK = 100;
 const CALM_TICK = 1000;
 const REORDER = 1000;
-const SIDE = 250; // milliseconds between two pictures of what is beside the table
+const SIDE = 250; // milliseconds between two pictures of the fills beside the table
 
 const root = document.documentElement;
 const [statusText, countdown, banner, count, empty, filter] = [
@@ -101,8 +101,8 @@ function render() {
   if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE)) {
     lastSide = at;
     fills.paint();
-    detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
   }
+  detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
   tellCount();
