@@ -43,7 +43,8 @@ def test_only_fills_count_as_filled_and_only_what_comes_in_time_is_measured() ->
     answers.take(Response(200, b'{"status":"rejected"}', None), 12.0, 13.0)
     answers.take(Response(503, b"later", None), 12.0, 13.0)
     assert (answers.filled, answers.rejected, answers.refused, answers.counted) == (3, 1, 1, 3)
-    assert list(answers.latencies) == [1.0, 1.0, 1.0]
+    assert list(answers.latencies) == [1.0, 1.0]
+    assert list(answers.refusals) == [1.0]
     assert "503" in answers.example
 
 
