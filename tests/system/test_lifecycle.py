@@ -76,6 +76,6 @@ async def test_a_full_stop_and_start_goes_on_where_it_was(stack: Stack) -> None:
             positions = {p["symbol"]: p["position_version"] for p in await desk.get("ledger", "/positions")}
             return len(quotes) == 2 and all(q["position_version"] == positions[q["symbol"]] for q in quotes)
 
-        assert (await desk.get("maker", "/status"))["paused"]  # type: ignore[call-overload] # an object
+        assert (await desk.get("maker", "/status"))["paused"]
         assert (await desk.post("maker", "/resume")).status_code == 200
         await eventually(requoted, 15)
