@@ -7,11 +7,9 @@ message. A command whose client has given up is dropped before it is decided, ne
 import asyncio
 import logging
 import secrets
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import msgspec
 import structlog
@@ -20,11 +18,11 @@ from exchange import book, metrics
 from exchange.giveback import GiveBacks
 from exchange.recent import RecentOrders
 from exchange.spans import OrderSpans
+from exchange.symbollog import SymbolLog
 from exchange.turns import Turn, Turns
 from exchange.waiting import Line, Waiting
-from jet import journal, rpc
+from jet import rpc
 from jet.connection import Connection
-from jet.journal import Appended, Compare
 from runtime import tracing
 from runtime.clock import Clock
 from wire import ids, subjects
@@ -42,15 +40,10 @@ from wire.messages import (
     Reservation,
 )
 
-if TYPE_CHECKING:
-    from opentelemetry.trace import Span
-
 MAX_BATCH = 500
 """Orders one commit takes: their fills stay well below the broker's payload limit."""
 
 ACTIVATE_TIMEOUT = 2.0
-
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 log = structlog.get_logger()
 
@@ -78,7 +71,8 @@ class Lane:
     """The shell around one symbol's book.
 
     Attributes:
-        market: the symbol's fold. Whoever follows the log folds into it and then calls `folded`.
+        log: the symbol's log.
+        market: the fold of it.
     """
 
     def __init__(
@@ -92,7 +86,8 @@ class Lane:
         turns: Turns,
         on_quote: Callable[[SymbolMarket], None],
     ) -> None:
-        self.market = SymbolMarket(symbol)
+        self.log = SymbolLog(symbol, shard, connection)
+        self.market = self.log.market
         self._symbol = symbol
         self._instrument = instrument
         self._connection = connection
@@ -100,12 +95,9 @@ class Lane:
         self._recent = recent
         self._turns = turns
         self._on_quote = on_quote
-        self._stream = subjects.market_stream(shard)
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
-        self._filter = subjects.market_head(shard, symbol)
         self._line: Line[_Command, _Answer] = Line(symbol, count_refused)
-        self._moved = asyncio.Event()
         self._give_backs = GiveBacks(connection)
         self._spans = OrderSpans()
 
@@ -178,81 +170,6 @@ class Lane:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
         await self._line.settle(seconds)
 
-    # --- the log ----------------------------------------------------------------------------------------------------
-
-    def folded(self) -> None:
-        """The fold has moved: whoever waits for it looks again."""
-        self._moved.set()
-
-    async def _caught_up(self, head: int) -> None:
-        """Wait until the fold has reached a sequence of the log."""
-        while self.market.head < head:
-            self._moved.clear()
-            await self._moved.wait()
-
-    async def _current(self) -> bool:
-        """Whether the fold has the symbol's newest message; if not, wait until it has.
-
-        False if the broker is away, or if the answer came from a server that was paused and leads no more: it does not
-        know what we had folded before we asked.
-        """
-        known = self.market.head
-        try:
-            head = await journal.last_sequence(self._connection, self._stream, self._filter)
-        except Refused:
-            return False
-        if head < known:
-            return False
-        await self._caught_up(head)
-        return True
-
-    async def _moved_on(self) -> bool:
-        """Whether the fold was behind the log, and has caught up now: a refusal is the truth only on the log's head.
-
-        Raises:
-            Refused: UNAVAILABLE: the broker is away.
-        """
-        head = self.market.head
-        if not await self._current():
-            raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
-        return self.market.head != head
-
-    async def _append(
-        self, subject: str, payload: bytes, msg_id: str, headers: Mapping[str, str] = _NO_HEADERS
-    ) -> int | None:
-        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
-
-        Raises:
-            Refused: UNAVAILABLE: the broker does not let us write, and nothing was written.
-        """
-        started = time.perf_counter()
-        outcome = await journal.append(
-            self._connection,
-            self._stream,
-            subject,
-            payload,
-            msg_id=msg_id,
-            compare=Compare(self.market.head, self._filter),
-            headers=headers,
-            on_unknown=self._on_unknown,
-        )
-        if isinstance(outcome, Appended):
-            metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
-            return outcome.sequence
-        metrics.CONFLICTS.inc()
-        log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)
-        await self._caught_up(outcome.head)
-        return None
-
-    async def _append_traced(self, subject: str, payload: bytes, msg_id: str, spans: "list[Span]") -> int | None:
-        """As `_append`, told in the trace of everything that it is for. Only while tracing is on."""
-        with tracing.batch("append", spans, subject=subject, msg_id=msg_id):
-            return await self._append(subject, payload, msg_id, tracing.inject())
-
-    def _on_unknown(self, reason: str) -> None:
-        metrics.UNKNOWN.inc()
-        log.warning("append sent again", symbol=self._symbol, reason=reason)
-
     # --- commits ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -302,10 +219,10 @@ class Lane:
                 try:
                     fill_id = decided.fills[0].fill_id
                     if tracing.tracer is None:
-                        sequence = await self._append(self._fills, payload, fill_id)
+                        sequence = await self.log.append(self._fills, payload, fill_id)
                     else:
                         spans = self._spans.of(decided.fills)
-                        sequence = await self._append_traced(self._fills, payload, fill_id, spans)
+                        sequence = await self.log.append_traced(self._fills, payload, fill_id, spans)
                 except Refused as refused:
                     self._recent.lost(decided.fills)
                     for waiting in batch:
@@ -324,7 +241,7 @@ class Lane:
                 # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
                 turn.end()
                 try:
-                    if await self._moved_on():
+                    if await self.log.moved_on():
                         continue
                 except Refused as unavailable:
                     for waiting in batch:
@@ -350,7 +267,7 @@ class Lane:
                 try:
                     book.check_position(self.market, put.request)
                 except Refused:
-                    if await self._moved_on():
+                    if await self.log.moved_on():
                         continue
                     raise
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
@@ -379,7 +296,7 @@ class Lane:
             try:
                 event = book.withdraw(self.market, wanted.quote_id, now)
             except Refused:
-                if await self._moved_on():
+                if await self.log.moved_on():
                     continue
                 raise
             quote = book.active_quote(self.market, now)
@@ -395,7 +312,7 @@ class Lane:
         # By its version, which no other event of the symbol has: an outsider's quote id may come again.
         msg_id = f"{ids.quote_id(self._symbol, event.position_version, event.attempt)}-{event.__struct_config__.tag}"
         with tracing.span("append", span, subject=self._quotes, msg_id=msg_id):
-            sequence = await self._append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
+            sequence = await self.log.append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
         if sequence is None:
             waiting.committing = False
             return False

@@ -256,7 +256,7 @@ class Exchange:
         except UNREADABLE as error:
             self._set_aside(message, str(error))
             lane.market.head = max(lane.market.head, message.sequence)
-        lane.folded()
+        lane.log.folded()
         return None
 
     def _set_aside(self, message: Message, reason: str) -> None:

@@ -1,0 +1,118 @@
+"""One symbol's market log, as an exchange follows and writes it.
+
+A decision is the truth only on the log's head: an append says so by its compare, and whoever refuses without one asks
+`moved_on` first.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import structlog
+
+from exchange import metrics
+from jet import journal
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+from runtime import tracing
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.market import SymbolMarket
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+log = structlog.get_logger()
+
+
+class SymbolLog:
+    """The log and its fold.
+
+    Attributes:
+        market: the fold. Whoever follows the log folds into it and then calls `folded`.
+    """
+
+    def __init__(self, symbol: str, shard: int, connection: Connection) -> None:
+        self.market = SymbolMarket(symbol)
+        self._symbol = symbol
+        self._connection = connection
+        self._stream = subjects.market_stream(shard)
+        self._filter = subjects.market_head(shard, symbol)
+        self._moved = asyncio.Event()
+
+    def folded(self) -> None:
+        """The fold has moved: whoever waits for it looks again."""
+        self._moved.set()
+
+    async def _caught_up(self, head: int) -> None:
+        """Wait until the fold has reached a sequence of the log."""
+        while self.market.head < head:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _current(self) -> bool:
+        """Whether the fold has the symbol's newest message; if not, wait until it has.
+
+        False if the broker is away, or if the answer came from a server that was paused and leads no more: it does not
+        know what we had folded before we asked.
+        """
+        known = self.market.head
+        try:
+            head = await journal.last_sequence(self._connection, self._stream, self._filter)
+        except Refused:
+            return False
+        if head < known:
+            return False
+        await self._caught_up(head)
+        return True
+
+    async def moved_on(self) -> bool:
+        """Whether the fold was behind the log, and has caught up now: a refusal is the truth only on the log's head.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker is away.
+        """
+        head = self.market.head
+        if not await self._current():
+            raise Refused(Refusal.UNAVAILABLE, "the market log does not answer; nothing was done")
+        return self.market.head != head
+
+    async def append(
+        self, subject: str, payload: bytes, msg_id: str, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> int | None:
+        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker does not let us write, and nothing was written.
+        """
+        started = time.perf_counter()
+        outcome = await journal.append(
+            self._connection,
+            self._stream,
+            subject,
+            payload,
+            msg_id=msg_id,
+            compare=Compare(self.market.head, self._filter),
+            headers=headers,
+            on_unknown=self._on_unknown,
+        )
+        if isinstance(outcome, Appended):
+            metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
+            return outcome.sequence
+        metrics.CONFLICTS.inc()
+        log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)
+        await self._caught_up(outcome.head)
+        return None
+
+    async def append_traced(self, subject: str, payload: bytes, msg_id: str, spans: "list[Span]") -> int | None:
+        """As `_append`, told in the trace of everything that it is for. Only while tracing is on."""
+        with tracing.batch("append", spans, subject=subject, msg_id=msg_id):
+            return await self.append(subject, payload, msg_id, tracing.inject())
+
+    def _on_unknown(self, reason: str) -> None:
+        metrics.UNKNOWN.inc()
+        log.warning("append sent again", symbol=self._symbol, reason=reason)
