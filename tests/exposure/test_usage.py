@@ -6,11 +6,6 @@ from support.exposure import Scene
 from wire.errors import Refusal, Refused
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def test_a_symbol_uses_the_largest_of_its_reservations_on_each_side(scene: Scene) -> None:
     scene.reserve(bid=10, ask=3)
     scene.reserve(bid=4, ask=8, attempt=2)

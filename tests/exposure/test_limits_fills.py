@@ -1,0 +1,165 @@
+"""What fills take from a reservation, and how its record is tidied."""
+
+import pytest
+
+from exposure.limits import MAX_APPLIED_FILLS, OVERDUE
+from support.builders import fill
+from support.exposure import GRACE, LIFETIME, Scene
+from wire.errors import Refusal, Refused
+
+# --- fills by request -------------------------------------------------------------------------------------------------
+
+
+def test_a_buy_shrinks_the_ask_and_a_sell_the_bid(scene: Scene) -> None:
+    scene.reserve()
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", side="buy", quantity=3))
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (10, 7)
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", side="sell", quantity=4))
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (6, 7)
+    assert scene.used == (6, 7)
+
+
+def test_a_fill_is_counted_once(scene: Scene) -> None:
+    scene.reserve()
+    once = fill(quote_id="AAA-v0-a1", quantity=3)
+    first = scene.apply_fill(once)
+    assert scene.apply_fill(once) == first
+    assert scene.ttl is None
+
+
+def test_fills_never_take_more_than_is_left(scene: Scene) -> None:
+    scene.reserve()
+    after = scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=30))
+    assert (after.state, after.reserved_ask_quantity) == ("active", 0)
+
+
+def test_a_reservation_filled_away_is_released(scene: Scene) -> None:
+    scene.reserve(bid=0, ask=5)
+    assert scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=5)).state == "released"
+    assert scene.ttl == 1
+
+
+def test_what_was_filled_away_cannot_be_activated(scene: Scene) -> None:
+    scene.reserve()
+    scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=3))
+    with pytest.raises(Refused) as refused:
+        scene.activate()
+    assert refused.value.refusal is Refusal.MORE_THAN_RESERVED
+    assert scene.activate(ask=7).reserved_ask_quantity == 7
+
+
+@pytest.mark.parametrize("changes", [{"symbol": "BBB"}, {"quote_id": "other"}])
+def test_a_fill_of_something_else_contradicts(scene: Scene, changes: dict[str, str]) -> None:
+    scene.reserve()
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(**({"quote_id": "AAA-v0-a1"} | changes)))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_a_record_takes_so_many_fills_and_no_more(scene: Scene) -> None:
+    scene = Scene(limit=1_000_000)
+    scene.reserve(bid=1_000_000, ask=1_000_000)
+    for _ in range(MAX_APPLIED_FILLS):
+        scene.apply_fill(fill(quote_id="AAA-v0-a1"))
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(quote_id="AAA-v0-a1"))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_after_activation_the_market_log_must_know_the_fill(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    unknown = fill(quote_id="AAA-v0-a1", fill_id="AAA-f1")
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(unknown)
+    assert refused.value.refusal is Refusal.FILL_NOT_RECORDED
+    known = scene.filled(bid=10, ask=9)
+    after = scene.apply_fill(known)
+    assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (10, 9)
+    assert scene.ttl is None
+
+
+def test_a_fill_reported_from_elsewhere_is_known_by_its_id(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    known = scene.filled(bid=10, ask=9, fill_id="elsewhere-1")
+    assert scene.apply_fill(known).reserved_ask_quantity == 9
+
+
+def test_a_fill_other_than_the_recorded_one_contradicts(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(bid=10, ask=9)
+    with pytest.raises(Refused) as refused:
+        scene.apply_fill(fill(quote_id="AAA-v0-a1", fill_id="AAA-f1", quantity=2))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+
+
+def test_a_fill_folded_before_this_instance_started_is_known_by_its_number(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    scene.filled(number=7, bid=10, ask=3)
+    assert scene.apply_fill(fill(quote_id="AAA-v0-a1", fill_id="AAA-f6")).reserved_ask_quantity == 3
+
+
+# --- tidying ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["replaced", "withdrawn", "filled"])
+def test_a_reservation_whose_quote_ended_is_written_as_released(scene: Scene, how: str) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted()
+    match how:
+        case "replaced":
+            scene.quoted(attempt=2)
+        case "withdrawn":
+            scene.withdrawn()
+        case "filled":
+            scene.filled(bid=0, ask=0)
+    assert scene.used == (0, 0)
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    record = scene.limits.usage.record(scene.id("AAA", 1))
+    assert record is not None
+    assert (record.state, record.reserved_bid_quantity, scene.ttl) == ("released", 0, 1)
+    assert scene.tidy() == []
+
+
+def test_what_is_left_of_a_quote_is_written(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate(ask=8)
+    scene.quoted(ask=8)
+    scene.filled(bid=10, ask=5)
+    scene.now += LIFETIME / 2
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    record = scene.limits.usage.record(scene.id("AAA", 1))
+    assert record is not None
+    assert (record.reserved_bid_quantity, record.reserved_ask_quantity, record.state) == (10, 5, "active")
+    assert scene.ttl == 17
+    assert scene.tidy() == []
+
+
+def test_nothing_is_tidied_before_its_quote_is_seen(scene: Scene) -> None:
+    scene.reserve()
+    assert scene.tidy() == []
+    scene.activate(bid=3)
+    assert scene.tidy() == []
+
+
+def test_a_record_long_past_its_time_is_written_off(scene: Scene) -> None:
+    """It landed late, or nobody was there when its key went away."""
+    scene.reserve()
+    scene.now += LIFETIME + GRACE + OVERDUE
+    assert scene.tidy() == []
+    scene.now += GRACE
+    assert scene.tidy() == [scene.id("AAA", 1)]
+    assert scene.state().state == "expired"
+    assert scene.used == (0, 0)
+
+
+def test_tidying_the_unknown_writes_nothing(scene: Scene) -> None:
+    assert scene.limits.tidy("nothing", scene.now).write is None
