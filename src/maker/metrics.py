@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ACTIVATED = Counter("maker_quotes_activated", "Quotes of this maker that the exchange made active.")
 RESERVATIONS = Counter("maker_reservations", "Answers to reservation requests.", ["outcome"])
+AHEAD = Counter("maker_reservations_ahead", "Reservations asked for before the position was committed.", ["outcome"])
 RETRIES = Counter("maker_retries", "Requests sent again, and attempts to be made again.", ["reason"])
 REQUOTE = Histogram(
     "maker_requote_seconds",

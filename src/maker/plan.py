@@ -17,13 +17,14 @@ What holds a due proposal back:
   that is away does not silence the market: the newest position known is acted on then.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from wire import ids
 from wire.market import SymbolMarket
-from wire.messages import Position, Quote
+from wire.messages import Position, Quote, RecordedFill
 
 REFRESH_AT = 2 / 3
 """The part of a quote's life after which it is replaced by the next attempt."""
@@ -219,7 +220,22 @@ def known_position(view: View) -> Position | None:
         return view.position
     if view.market.fill_number:
         return None
-    return Position(symbol=view.market.symbol, net_quantity=0, position_version=0)
+    return _flat(view)
+
+
+def foreseen(view: View, fills: Sequence[RecordedFill]) -> Position | None:
+    """The position that these fills lead to once they are committed, if it is the next one to be quoted."""
+    position = view.position or _flat(view)
+    if not view.current or view.paused or fills[0].number != position.position_version + 1:
+        return None
+    bought = sum(fill.quantity if fill.side == "buy" else -fill.quantity for fill in fills)
+    return Position(
+        symbol=position.symbol,
+        net_quantity=position.net_quantity - bought,
+        position_version=fills[-1].number,
+        last_fill_id=fills[-1].fill_id,
+        updated_at=fills[-1].created_at,
+    )
 
 
 def live_quote(view: View, memory: Memory, now: datetime) -> Quote | None:
@@ -239,6 +255,10 @@ class _Latest(NamedTuple):
     version: tuple[int, int]
     quote_id: str | None
     quote: Quote | None
+
+
+def _flat(view: View) -> Position:
+    return Position(symbol=view.market.symbol, net_quantity=0, position_version=0)
 
 
 def _latest(view: View, memory: Memory) -> _Latest:

@@ -10,6 +10,7 @@ Ordering rules:
 import asyncio
 import contextlib
 import random
+from collections.abc import Awaitable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ import structlog
 from jet import rpc
 from jet.connection import Connection
 from maker import metrics, plan
+from maker.ahead import Ahead
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
@@ -32,9 +34,11 @@ from wire.messages import (
     PositionUpdate,
     PutQuote,
     Quote,
+    RecordedFill,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,
+    ReservationRequest,
     WithdrawQuote,
 )
 from wire.subjects import Rpc
@@ -81,6 +85,7 @@ class Quoter:
         self._busy = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
+        self._ahead = Ahead(self._ask_ahead, self._give_back_ahead)
 
     def wake(self) -> None:
         """The view changed: think again."""
@@ -94,6 +99,18 @@ class Quoter:
             self._arrived = asyncio.get_running_loop().time()
             self._moved_by = span
             self.wake()
+
+    def filled(self, fills: Sequence[RecordedFill]) -> None:
+        """Fills were folded into the view. The exposure for the quote that follows is asked for, if that is ours to
+        make and nothing else is under way."""
+        now = self._clock()
+        self.view.filled_at = now
+        position = plan.foreseen(self.view, fills)
+        if position is None or self._standby or self._busy.locked() or self._group is None:
+            return
+        proposal = propose(self._instrument, self._share, position, 1)
+        if proposal is not None:
+            self._ahead.begin(self._group, reservation_request(proposal))
 
     def pause(self) -> None:
         """Quote no more. An attempt under way is given up."""
@@ -140,6 +157,7 @@ class Quoter:
         Asks until it is answered: bound it. Pause first, or the loop quotes again.
         """
         async with self._busy:
+            self._ahead.drop()
             while True:
                 asked = sorted(self._memory.asked) if own_only else [None]
                 ended = [await self._withdraw(quote_id) for quote_id in asked]
@@ -175,7 +193,10 @@ class Quoter:
 
     async def _reserve(self, step: Propose, proposal: PutQuote, say: Any) -> PutQuote | None:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
-        answer = await self._ask(step, Rpc.RESERVE, reservation_request(proposal), ReservationAnswer, say)
+        request = reservation_request(proposal)
+        answer = await self._ahead.take(request)
+        if answer is None:
+            answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, say)
         if answer is None:
             self._abandon(step)
             return None
@@ -272,15 +293,38 @@ class Quoter:
     def _remember(self, step: Propose, reason: str) -> None:
         self._last_refusal = LastRefusal(at=self._clock(), quote_id=step.quote_id, reason=reason)
 
+    # --- ahead of the position ----------------------------------------------------------------------------------------
+
+    async def _ask_ahead(self, request: ReservationRequest) -> ReservationAnswer | None:
+        try:
+            return await self._call(Rpc.RESERVE, request, ReservationAnswer)
+        except Refused as refused:
+            log.info("not reserved ahead", quote_id=request.quote_id, reason=refused.refusal.slug)
+            return None
+
+    def _give_back_ahead(self, answer: Awaitable[ReservationAnswer | None], request: ReservationRequest) -> None:
+        async def give_back() -> None:
+            found = await answer
+            if found is None or found.reservation is not None:
+                await self._release(ids.reservation_id(request.quote_id))
+
+        self._see_to(give_back())
+
     # --- giving back --------------------------------------------------------------------------------------------------
 
     def _abandon(self, step: Propose) -> None:
         """Never try this attempt again, and give back what it reserved, unless a quote came of it after all."""
         self._memory.died(step.version)
         event = self.view.market.event
-        if self._group is None or (event is not None and event.quote_id == step.quote_id):
+        if event is None or event.quote_id != step.quote_id:
+            self._see_to(self._release(ids.reservation_id(step.quote_id)))
+
+    def _see_to(self, release: Coroutine[Any, Any, None]) -> None:
+        """Have something given back, however long it takes."""
+        if self._group is None:
+            release.close()
             return
-        task = self._group.create_task(self._release(ids.reservation_id(step.quote_id)))
+        task = self._group.create_task(release)
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
 

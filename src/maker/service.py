@@ -259,8 +259,8 @@ class Maker:
         try:
             if message.subject.startswith("quotes."):
                 market.apply_quote(message.sequence, _quote_events.decode(message.data))
-            elif market.apply_fills(message.sequence, _fills.decode(message.data)):
-                quoter.view.filled_at = self._clock()
+            elif market.apply_fills(message.sequence, fills := _fills.decode(message.data)):
+                quoter.filled(fills)
         except UNREADABLE as error:
             self._set_aside(subjects.stream_of(message.subject), message, str(error))
         quoter.wake()

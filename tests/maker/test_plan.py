@@ -21,6 +21,7 @@ from maker.plan import (
     decide,
     delay,
     due,
+    foreseen,
     live_quote,
     superseded,
 )
@@ -272,6 +273,30 @@ def test_a_quote_of_somebody_else_is_let_be_by_a_paused_maker() -> None:
 
 def propose(version: int, attempt: int) -> Propose:
     return Propose(Position(symbol="AAA", net_quantity=0, position_version=version), attempt, "first", None)
+
+
+def test_fills_lead_to_the_position_that_the_ledger_will_commit() -> None:
+    fills = [recorded_fill(number=6, quantity=3), recorded_fill(number=7, side="sell", quantity=5)]
+    position = foreseen(view(5), fills)
+    assert position is not None
+    assert (position.net_quantity, position.position_version, position.last_fill_id) == (2, 7, fills[-1].fill_id)
+    first = foreseen(view(), [recorded_fill(number=1)])
+    assert first is not None
+    assert (first.net_quantity, first.position_version) == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        pytest.param(view(4), id="fills in between"),
+        pytest.param(view(6), id="committed already"),
+        pytest.param(view(), id="position not known"),
+        pytest.param(view(5, current=False), id="feeds behind"),
+        pytest.param(view(5, paused=True), id="paused"),
+    ],
+)
+def test_nothing_is_foreseen(of: View) -> None:
+    assert foreseen(of, [recorded_fill(number=6)]) is None
 
 
 def test_an_attempt_goes_on_while_there_is_a_point_in_it() -> None:

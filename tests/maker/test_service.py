@@ -195,6 +195,7 @@ async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: 
     running = await quoting(place)
 
     async def moves() -> None:
+        await eventually(lambda: place.fold("AAA").fill_number == 1)
         await place.move("AAA", 2)
         await eventually(lambda: running.on("AAA").position_version == 2)
 
@@ -276,6 +277,71 @@ async def test_a_spare_leaves_the_work_to_the_other_and_takes_over(place: Market
     await eventually(lambda: spare.on("AAA").state == "standing_by")
     await place.quoted("AAA", "AAA-v2-a1")
     assert asyncio.get_running_loop().time() - moved >= 0.3
+
+
+# --- ahead of the position ----------------------------------------------------------------------------------------
+
+
+async def test_exposure_is_asked_for_while_the_ledger_commits_and_the_quote_waits_for_it(
+    place: Marketplace, line: Line
+) -> None:
+    await place.open()
+    await quoting(place)
+    await place.trade("AAA", 1)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    assert b"AAA-v1-a1" not in b"".join(line.on(Rpc.PUT_QUOTE))
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v1-a1")
+    assert sum(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)) == 1
+
+
+async def test_a_fill_that_the_ledger_commits_with_the_next_one_leaves_nothing_reserved(
+    place: Marketplace, line: Line
+) -> None:
+    await place.open()
+    await quoting(place)
+    for number in (1, 2):
+        await place.trade("AAA", number)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await place.move("AAA", 2)
+    await place.quoted("AAA", "AAA-v2-a1")
+    await eventually(lambda: any(b"AAA-v1-a1-r" in body for body in line.on(Rpc.RELEASE)))
+    await eventually(lambda: held(place, "AAA-v2-a1", "BBB-v0-a1"))
+
+
+async def test_a_pause_gives_back_what_was_asked_for_ahead(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+    await place.trade("AAA", 1)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await running.maker.pause()
+    assert await used(place) == (0, 0)
+
+
+async def test_exposure_that_was_not_granted_ahead_is_asked_for_again(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await quoting(place)
+    line.lose[Rpc.RESERVE] = 1
+    await place.trade("AAA", 1)
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v1-a1")
+
+
+async def test_a_spare_asks_for_nothing_ahead(place: Marketplace, line: Line) -> None:
+    await place.open()
+    spare = await place.start_maker(standby_delay=0.1)
+    await eventually(lambda: spare.health.ready)
+    await place.quoted("AAA", "AAA-v0-a1")
+    sent = len(line.on(Rpc.RESERVE))
+    await place.trade("AAA", 1)
+    await eventually(lambda: spare.on("AAA").state == "waiting_for_position")
+    assert len(line.on(Rpc.RESERVE)) == sent
+
+
+async def held(place: Marketplace, *quote_ids: str) -> bool:
+    """Whether exactly these quotes' reservations hold anything."""
+    usage = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), Exposure)
+    return {reservation.quote_id for reservation in usage.reservations} == set(quote_ids)
 
 
 # --- pause, resume, stop ------------------------------------------------------------------------------------------

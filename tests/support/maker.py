@@ -118,7 +118,13 @@ class Marketplace:
         return RunningMaker(maker, health, await self._run(maker.run))
 
     async def move(self, symbol: str, version: int, net_quantity: int = 0) -> None:
-        """Fills that leave the quote as it is lead to a position, unless they have; the ledger commits it."""
+        """The ledger commits a position, once the fills have happened that lead to it."""
+        await self.trade(symbol, version)
+        update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
+        await self.broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(update), timeout=2.0)
+
+    async def trade(self, symbol: str, version: int) -> None:
+        """Fills happen, up to that number, and leave the quote as it is."""
         market = self.fold(symbol)
         if version > market.fill_number:
             left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
@@ -126,8 +132,6 @@ class Marketplace:
             subject = subjects.fills(subjects.shard_of(symbol, self.market.shards), symbol)
             await self.broker.connection.client.request(subject, msgspec.json.encode(fills), timeout=2.0)
             await eventually(lambda: market.fill_number == version)
-        update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
-        await self.broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(update), timeout=2.0)
 
     def fold(self, symbol: str) -> SymbolMarket:
         """The symbol's market log, as the exchange has folded it."""
