@@ -16,6 +16,10 @@ from stack.settings import NatsServer, StackSettings
 REFUSED = 3
 """Exit code of `stack prepare` when the broker holds something that cannot become what is declared."""
 
+GARBAGE = 50
+"""Percent of what a NATS server needs that it may hold besides before it collects. At Go's own 100 it grew from 160 to
+286 MiB over a million orders, at 40 from 156 to 165."""
+
 _SERVICES = ("exposure", "ledger", "exchange", "maker", "ui", "loadgen")
 
 
@@ -99,6 +103,7 @@ def _nats(settings: StackSettings, server: NatsServer) -> Program:
         "QS_STACK_NATS_PORT": server.port,
         "QS_STACK_NATS_MONITOR_PORT": server.monitor_port,
         "QS_STACK_DATA_DIR": json.dumps(str(server.folder), ensure_ascii=False),
+        "GOGC": GARBAGE,
     }
     if server.cluster_port is not None:
         environment["QS_STACK_NATS_CLUSTER_PORT"] = server.cluster_port
