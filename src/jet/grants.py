@@ -96,7 +96,7 @@ def grants(shards: int) -> list[Grant]:
                 *_browse(*streams),
                 *[Rpc.USAGE, "$SRV.>", "_INBOX.observer.>"],
             ],
-            subscribe=[*quotes, *fills, subjects.POSITIONS, "$KV.>", "$JS.EVENT.>"],
+            subscribe=["quotes.>", "fills.>", subjects.POSITIONS, "$KV.>", "$JS.EVENT.>"],
         ),
     ]
 

@@ -85,6 +85,15 @@ def test_the_flow_is_what_the_broker_permits() -> None:
         assert f"rpc.{asked}.*" in GRANTS[asked].subscribe
 
 
+def test_what_is_watched_may_be_watched() -> None:
+    """By whoever has the observer's key, as `./qs watch` has."""
+    watched = re.findall(r"\./qs watch '([^']+)'", README)
+    granted = [subject.removesuffix(">") for subject in GRANTS["observer"].subscribe]
+    assert watched
+    for subject in watched:
+        assert any(subject.startswith(known) for known in granted), subject
+
+
 def test_the_sequences_go_through_files_that_are_there() -> None:
     drawn = diagrams(ARCHITECTURE, "sequenceDiagram")
     named = {name for diagram in drawn for name in re.findall(r"\w+/\w+\.py", diagram)}
