@@ -8,3 +8,13 @@
 - `rpc`: requests between services.
 - `grants`: who may do what on the broker.
 """
+
+import importlib
+import sys
+
+if "aiohttp" not in sys.modules:
+    # nats-py imports it, where it is installed, for websockets, which nobody here uses: a quarter of a second of every
+    # start. Kept from it for as long as it looks, it goes on without.
+    sys.modules["aiohttp"] = None  # type: ignore[assignment] # as the import system has it
+    importlib.import_module("nats.aio.transport")
+    del sys.modules["aiohttp"]
