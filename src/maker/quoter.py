@@ -81,6 +81,7 @@ class Quoter:
         self._last_refusal: LastRefusal | None = None
         self._arrived = 0.0  # when the newest position update did, in the loop's time
         self._moved_by: tracing.AnySpan = None  # what published it
+        self._filled_by: tracing.AnySpan = None  # what appended the fills that were reserved for ahead
         self._woken = asyncio.Event()
         self._busy = asyncio.Lock()
         self._releases: set[asyncio.Task[None]] = set()
@@ -100,9 +101,9 @@ class Quoter:
             self._moved_by = span
             self.wake()
 
-    def filled(self, fills: Sequence[RecordedFill]) -> None:
-        """Fills were folded into the view. The exposure for the quote that follows is asked for, if that is ours to
-        make and nothing else is under way."""
+    def filled(self, fills: Sequence[RecordedFill], span: tracing.AnySpan = None) -> None:
+        """Fills, appended by `span`, were folded into the view. The exposure for the quote that follows is asked for,
+        if that is ours to make and nothing else is under way."""
         now = self._clock()
         self.view.filled_at = now
         position = plan.foreseen(self.view, fills)
@@ -110,6 +111,7 @@ class Quoter:
             return
         proposal = propose(self._instrument, self._share, position, 1)
         if proposal is not None:
+            self._filled_by = span
             self._ahead.begin(self._group, reservation_request(proposal))
 
     def pause(self) -> None:
@@ -297,7 +299,8 @@ class Quoter:
 
     async def _ask_ahead(self, request: ReservationRequest) -> ReservationAnswer | None:
         try:
-            return await self._call(Rpc.RESERVE, request, ReservationAnswer)
+            with tracing.span("reserve ahead", self._filled_by or tracing.root(), quote_id=request.quote_id):
+                return await self._call(Rpc.RESERVE, request, ReservationAnswer)
         except Refused as refused:
             log.info("not reserved ahead", quote_id=request.quote_id, reason=refused.refusal.slug)
             return None

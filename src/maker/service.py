@@ -260,7 +260,7 @@ class Maker:
             if message.subject.startswith("quotes."):
                 market.apply_quote(message.sequence, _quote_events.decode(message.data))
             elif market.apply_fills(message.sequence, fills := _fills.decode(message.data)):
-                quoter.filled(fills)
+                quoter.filled(fills, tracing.extract(message.headers))
         except UNREADABLE as error:
             self._set_aside(subjects.stream_of(message.subject), message, str(error))
         quoter.wake()
