@@ -4,6 +4,7 @@ Whoever has one maker paused has all of them paused: each follows the key, and q
 switch stands. A switch that cannot be read counts as paused.
 """
 
+import asyncio
 import itertools
 import secrets
 from collections.abc import Callable
@@ -17,10 +18,14 @@ from jet.journal import Appended, Compare
 from jet.tail import LastPerSubject, Tail
 from runtime.clock import Clock
 from wire import subjects
+from wire.errors import Refused
 from wire.messages import UNREADABLE, QuotingSwitch
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")
+
+ASK_AGAIN = 0.2
+"""Seconds until the broker is asked again after it did not answer."""
 
 _decoder = msgspec.json.Decoder(QuotingSwitch)
 
@@ -62,10 +67,15 @@ class Switch:
         """Have it stand so for every maker. It takes as long as the broker is away: bound it.
 
         Raises:
-            Refused: UNAVAILABLE: the broker does not answer, or does not let us.
+            Refused: the broker does not let us.
         """
         while True:
-            last = await journal.last_message(self._connection, STREAM, KEY)
+            try:
+                last = await journal.last_message(self._connection, STREAM, KEY)
+            except Refused as refused:
+                log.warning("the switch cannot be read, asking again", reason=refused.detail)
+                await asyncio.sleep(ASK_AGAIN)
+                continue
             if (_read(last.payload) if last else False) == paused:
                 self._take(last.seq if last else 0, paused=paused)
                 return

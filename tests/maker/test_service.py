@@ -202,7 +202,7 @@ async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: 
     line.before[Rpc.RESERVE] = moves
     await place.move("AAA", 1)
     await place.quoted("AAA", "AAA-v2-a1")
-    assert b'{"reservation_id":"AAA-v1-a1-r"}' in line.on(Rpc.RELEASE)
+    await eventually(lambda: b'{"reservation_id":"AAA-v1-a1-r"}' in line.on(Rpc.RELEASE))
     assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.PUT_QUOTE))
 
 
