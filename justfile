@@ -102,7 +102,9 @@ tokens *ARGS:
 [group("guard")]
 [no-exit-message]
 tls *NAMES:
-    @mkdir -p tls && umask 077 && uv run python -m trustme --dir tls --identities localhost 127.0.0.1 ::1 "$@"
+    @umask 077 && mkdir -p tls/new && uv run python -m trustme --quiet --dir tls/new --identities localhost 127.0.0.1 ::1 "$@"
+    @sync tls/new/* && mv tls/new/* tls && rmdir tls/new && sync tls
+    @echo 'servers show tls/server.pem with tls/server.key; clients trust tls/client.pem'
 
 # Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself
 [group("guard")]

@@ -29,6 +29,7 @@ from audit.story import Story
 from jet.connection import Connection
 from runtime import logs, tls
 from runtime.settings import SettingsError, tables
+from stack import keys
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned
 from stack.settings import StackSettings, read
@@ -147,7 +148,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         )
 
     if folder is None:
-        yield _Served(settings.stack.url, settings.stack.nats_seed("observer"), settings.stack.url, running)
+        yield _Served(settings.stack.url, keys.seed_of(settings, "observer"), settings.stack.url, running)
         return
     async with stored.serving(settings) as found:
 

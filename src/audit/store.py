@@ -142,7 +142,12 @@ async def _fullest(copies: Mapping[str, str]) -> str:
 @asynccontextmanager
 async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        nats_server(), "-c", str(_configured(data, scratch)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        nats_server(),
+        "-c",
+        str(_configured(data, scratch)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        umask=0o077,
     )
     try:
         yield await _address(process, scratch)

@@ -6,6 +6,7 @@ which would otherwise fold on state it never saw change; readers (the audit, `sq
 
 import asyncio
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -19,6 +20,7 @@ import aiosqlite
 import msgspec
 
 from ledger.positions import Account, Books, Changes, FillKey
+from runtime import durable
 from wire.messages import RecordedFill
 
 SCHEMA_VERSION = 1
@@ -117,8 +119,13 @@ class Store:
             sqlite3.Error, OSError: it cannot be opened.
         """
         async with AsyncExitStack() as exits:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.parent.is_dir():
+                durable.make_folder(self.path.parent)
             exits.enter_context(_Lock(self.path))
+            for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
+                durable.keep_private(self.path.with_name(name))
+            # SQLite would make it readable for others, and the files beside it as it is itself.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 2000"):
                 await database.execute(f"PRAGMA {pragma}")
@@ -210,7 +217,9 @@ class _Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.with_name(f"{path.name}.lock").open("a")
+        file = path.with_name(f"{path.name}.lock")
+        self._file = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, durable.FILE), "w")
+        os.fchmod(self._file.fileno(), durable.FILE)  # who may open it may take it
 
     def __enter__(self) -> None:
         try:

@@ -133,7 +133,10 @@ def lines(file: Path) -> list[str]:
         raise TokensError(f"{file}: {getattr(error, 'strerror', '') or 'is no text'}") from error
     for number, token in enumerate(found, start=1):
         if not _TOKEN.fullmatch(token):
-            raise TokensError(f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -")
+            raise TokensError(
+                f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -; "
+                "without the file, `./qs tokens` makes one with a new token"
+            )
     return found
 
 

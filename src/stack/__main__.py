@@ -175,6 +175,8 @@ def main() -> int:
         return _told(error, SETTINGS_ERROR)
     except (AlreadyUp, supervise.CannotStart, watching.Unreachable) as error:
         return _told(error, 1)
+    except PermissionError as error:
+        return _told(PermissionError(f"{error.filename}: {error.strerror}: a stack's data are its owner's alone"), 1)
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:  # whoever read our output has seen enough

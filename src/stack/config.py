@@ -25,6 +25,7 @@ def supervisord_conf(settings: StackSettings, programs: Sequence[Program]) -> st
         _section(
             "supervisord",
             nodaemon="true",
+            umask="077",
             silent="true",
             logfile=settings.logs / "supervisord.log",
             pidfile=settings.data / "supervisord.pid",

@@ -1,7 +1,8 @@
 """The keys of the broker's users, and the configuration that its servers start with: made at each `up`.
 
 Each user of `jet.grants` has an Ed25519 key: its secret half is the file `<user>.seed`, readable by its owner only, and
-the servers know the public half. A seed that is there is kept; one that is missing is made anew.
+the servers know the public half. A seed that is there is kept; one that is missing, empty or damaged is made anew, and
+so is the password.
 
 A server's configuration includes `nats/server.conf` and adds who may do what. The servers of a cluster also ask each
 other for a password, so this file, too, is for its owner only.
@@ -9,6 +10,7 @@ other for a password, so this file, too, is for its owner only.
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 import nkeys
 
 from jet.grants import Grant, grants
+from runtime import durable
 from runtime.settings import SettingsError
 from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings
 
@@ -25,6 +28,8 @@ SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
 _ROUTES = "routes"
 """What the servers of a cluster call themselves to each other."""
 
+_PASSWORD = re.compile(r"[A-Za-z0-9]{16,}")
+
 
 def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
     """Make what is missing in the folder of keys, and write the servers' configurations; `more` users, if need be.
@@ -33,28 +38,44 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
         SettingsError: the folder cannot be written.
     """
     try:
-        settings.keys.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.keys.chmod(0o700)
+        durable.make_folder(settings.keys)
         users = [
             _user(grant, _public_key(settings.keys / f"{grant.user}.seed"))
             for grant in [*grants(settings.market.shards), *more]
         ]
         for server in settings.nats_servers:
-            _write(config_of(settings, server), "\n".join([_header(settings, server), *_authorization(users)]))
+            text = "\n".join([_header(settings, server), *_authorization(users), ""])
+            durable.write(config_of(settings, server), text)
     except OSError as error:
         raise SettingsError(f"{settings.keys}: {error.strerror}; QS_STACK_NATS_KEYS names another folder") from error
 
 
 def check(settings: StackSettings) -> None:
-    """Check that every service has its key for a server that is not ours, if keys are used there.
+    """Check that every service has its key for servers that are not ours, if keys are used there.
 
     Raises:
         SettingsError: one has not.
     """
     for user in (*SERVICES, "operator", "observer"):
-        seed = settings.stack.nats_seed(user)
-        if seed is not None and not (settings.folder / seed).is_file():
-            raise SettingsError(f"QS_STACK_NATS_KEYS: {seed} is not there; `./qs keys` makes keys")
+        seed_of(settings, user)
+
+
+def seed_of(settings: StackSettings, user: str) -> Path | None:
+    """The file with a user's key, for a command to connect with; None to connect without one.
+
+    Raises:
+        SettingsError: there is none, or what is there is no key.
+    """
+    seed = settings.stack.nats_seed(user)
+    if seed is not None and _known_key(settings.folder / seed) is None:
+        is_so = "holds no key" if (settings.folder / seed).is_file() else "is not there"
+        remedy = (
+            "`./qs keys` makes one, and the servers need the configuration that it writes"
+            if settings.stack.nats_url
+            else "`./qs up` makes one"
+        )
+        raise SettingsError(f"{settings.folder / seed} {is_so}; {remedy}")
+    return seed
 
 
 def config_of(settings: StackSettings, server: NatsServer) -> Path:
@@ -63,24 +84,27 @@ def config_of(settings: StackSettings, server: NatsServer) -> Path:
 
 
 def _public_key(seed: Path) -> str:
-    if not seed.is_file():
-        _write(seed, bytes(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)).decode())
-    return bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
+    known = _known_key(seed)
+    if known is None:
+        durable.write(seed, bytes(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)) + b"\n")
+        known = bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
+    return known
+
+
+def _known_key(seed: Path) -> str | None:
+    """The public half of a user's key; None if there is none, or what is there is no key."""
+    try:
+        return bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
+    except (FileNotFoundError, ValueError, nkeys.NkeysError):
+        return None
 
 
 def _password(file: Path) -> str:
-    if not file.is_file():
-        _write(file, secrets.token_hex(24))
-    return file.read_text().strip()
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file whole, for its owner only."""
-    part = file.with_name(f"{file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(f"{text}\n")
-    part.replace(file)
+    known = file.read_text(errors="replace").strip() if file.is_file() else ""
+    if not _PASSWORD.fullmatch(known):
+        known = secrets.token_hex(24)
+        durable.write(file, f"{known}\n")
+    return known
 
 
 def _header(settings: StackSettings, server: NatsServer) -> str:

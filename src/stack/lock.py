@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime import durable
 from stack.settings import StackSettings
 
 _PATIENCE = 0.5
@@ -32,7 +33,8 @@ def held(settings: StackSettings) -> Iterator[int]:
     Raises:
         AlreadyUp: someone else holds it.
     """
-    with lock_file(settings).open("a+") as lock:
+    with os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.FILE), "a+") as lock:
+        os.fchmod(lock.fileno(), durable.FILE)  # who may open it may take it
         deadline = time.monotonic() + _PATIENCE
         while not _locked(lock.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:

@@ -4,6 +4,7 @@ from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
 from runtime import tls
 from runtime.health import Health
+from stack import keys
 from stack.programs import REFUSED
 from stack.settings import StackSettings
 
@@ -17,7 +18,7 @@ async def run(settings: StackSettings) -> int:
         max_bytes=market.max_bytes,
         duplicate_window=market.id_window,
     )
-    seed, asking = settings.stack.nats_seed("operator"), tls.asking(settings.stack)
+    seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
             changes = await prepare(connection, shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from runtime import durable
 from stack import keys
 from stack.instances import Instance
 from stack.settings import NatsServer, StackSettings
@@ -61,7 +62,7 @@ def planned(settings: StackSettings) -> list[Program]:
     """
     try:
         return msgspec.json.decode(_plan_file(settings).read_bytes(), type=list[Program])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return programs(settings)
 
 
@@ -73,7 +74,7 @@ def nats_url(settings: StackSettings) -> str:
 
 def keep_plan(settings: StackSettings, plan: Sequence[Program]) -> None:
     """Have `planned` know what is about to run."""
-    _plan_file(settings).write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
+    durable.write(_plan_file(settings), msgspec.json.format(msgspec.json.encode(plan)))
 
 
 def _plan_file(settings: StackSettings) -> Path:

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from runtime.settings import SettingsError
+from runtime import durable
+from runtime.settings import KEYS, SettingsError
 from stack import family, keys, ports
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning
@@ -26,6 +27,7 @@ from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
 from stack.remedy import Remedy
 from stack.settings import NATS_CONFIG, STORE, StackSettings, listening
+from stack.tokens import FOLDER as TOKENS
 
 POLL = 0.25
 """Seconds between two looks at the processes."""
@@ -41,6 +43,20 @@ SAME_REQUEST = 1.0
 """Seconds within which a signal only repeats the request to stop; after that it says to hurry."""
 
 
+OURS = (
+    "stack.lock",
+    "*.json*",
+    "supervisord.*",
+    "*.sqlite*",
+    KEYS,
+    TOKENS,
+    "logs",
+    STORE,
+    "nats-*",
+)
+"""What a stack keeps in its data folder: made its owner's alone at each start, and nothing else that may be there."""
+
+
 class CannotStart(Exception):  # noqa: N818 # says what is so
     """The stack cannot be started; the message says why, for a person."""
 
@@ -51,6 +67,7 @@ def up(settings: StackSettings) -> int:
     Raises:
         SettingsError, AlreadyUp, CannotStart: nothing was started.
     """
+    os.umask(0o077)  # whatever is made from here on, by us and by what we start, is its owner's alone
     _make_folders(settings)
     with held(settings) as lock:
         _check(settings)
@@ -58,7 +75,7 @@ def up(settings: StackSettings) -> int:
             keys.make(settings)
         plan = programs(settings)
         conf = settings.data / "supervisord.conf"
-        conf.write_text(supervisord_conf(settings, plan))
+        durable.write(conf, supervisord_conf(settings, plan))
         keep_plan(settings, plan)
         family.adopt_orphans()
         try:
@@ -70,11 +87,16 @@ def up(settings: StackSettings) -> int:
 
 
 def _make_folders(settings: StackSettings) -> None:
+    """Make the data folder and what is in it its owner's alone: it holds positions, keys and tokens."""
     try:
-        settings.logs.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(settings.data)
+        durable.make_folder(settings.logs)
+        for name in OURS:
+            for found in settings.data.glob(name):
+                durable.keep_private(found)
     except OSError as error:
         raise SettingsError(
-            f"{settings.data}: {error.strerror}; QS_STACK_DATA_DIR names another data folder"
+            f"{error.filename or settings.data}: {error.strerror}; QS_STACK_DATA_DIR names another data folder"
         ) from error
 
 

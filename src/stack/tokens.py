@@ -1,9 +1,8 @@
 """`stack tokens`: make the tokens of HTTP clients, and change them while everything runs."""
 
-import os
 import secrets
-from pathlib import Path
 
+from runtime import durable
 from runtime.roles import Role
 from runtime.settings import SettingsError
 from runtime.tokens import TokensError, lines
@@ -23,11 +22,12 @@ def make(settings: StackSettings, change: Role | None) -> int:
     """
     folder = settings.folder / (settings.stack.tokens or settings.stack.data_dir / FOLDER)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        durable.make_folder(folder)
         for role in Role:
             known = lines(folder / role)
             if role is change or not known:
-                _write(folder / role, [secrets.token_urlsafe(32), *known[:1]])
+                tokens = [secrets.token_urlsafe(32), *known[:1]]
+                durable.write(folder / role, "".join(f"{token}\n" for token in tokens))
                 print(f"{folder / role}: {'a new token, and the one before' if known else 'a token'}")
     except OSError as error:
         raise SettingsError(f"{folder}: {error.strerror}; QS_STACK_TOKENS names another folder") from error
@@ -36,12 +36,3 @@ def make(settings: StackSettings, change: Role | None) -> int:
     if not settings.stack.tokens:
         print(f"QS_STACK_TOKENS={folder} turns them on")
     return 0
-
-
-def _write(file: Path, tokens: list[str]) -> None:
-    """Write a file whole, for its owner only: a service reads all of it, or what was there before."""
-    part = file.with_name(f"{file.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.writelines(f"{token}\n" for token in tokens)
-    part.replace(file)

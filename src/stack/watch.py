@@ -10,6 +10,7 @@ import msgspec
 from jet.connection import Connection
 from runtime import tls
 from runtime.health import Health
+from stack import keys
 from stack.lock import is_up
 from stack.programs import nats_url
 from stack.settings import StackSettings
@@ -49,7 +50,7 @@ async def run(settings: StackSettings, subject: str) -> None:
     """
     url = nats_url(settings) if is_up(settings) else settings.stack.url
     health = Health("watch")
-    connection = Connection(url, "watch", health, settings.stack.nats_seed("observer"), tls.asking(settings.stack))
+    connection = Connection(url, "watch", health, keys.seed_of(settings, "observer"), tls.asking(settings.stack))
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             await connection.__aenter__()

@@ -1,6 +1,7 @@
 """What is committed is there after reopening, whole or not at all."""
 
 import sqlite3
+import stat
 from datetime import timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -91,6 +92,16 @@ async def test_a_second_ledger_is_kept_out_of_the_file(path: Path) -> None:
             await Store(path).__aenter__()
     async with Store(path) as store:
         assert await store.load() == Books()
+
+
+async def test_the_database_and_its_lock_are_their_owners_alone(path: Path) -> None:
+    path.parent.mkdir(0o700)
+    for name in (path.name, f"{path.name}.lock"):
+        path.with_name(name).touch(0o644)
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {f"{path.name}{suffix}": 0o600 for suffix in ("", "-wal", "-shm", ".lock")}
 
 
 async def test_another_schema_version_is_refused_with_both_named(path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import nkeys
 import pytest
 
 from jet.grants import grants
@@ -39,6 +40,44 @@ def test_a_key_that_is_there_is_kept_and_one_that_is_missing_is_made(settings: S
     assert {name for name, content in after.items() if content != before[name]} == {"maker.seed", "nats.conf"}
 
 
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 58, b"SUAKI5H3", b"\xff\xfe"])
+def test_a_key_that_a_power_cut_left_empty_or_damaged_is_made_anew(settings: StackSettings, damaged: bytes) -> None:
+    keys.make(settings)
+    before = contents(settings.keys)
+    (settings.keys / "exchange.seed").write_bytes(damaged)
+    (settings.keys / "nats.conf").write_bytes(b"")
+    keys.make(settings)
+    after = contents(settings.keys)
+    assert {name for name, content in after.items() if content != before[name]} == {"exchange.seed", "nats.conf"}
+    assert nkeys.from_seed(bytearray(after["exchange.seed"].strip())).public_key in after["nats.conf"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\n", b"\0" * 48, b"short", b"\xff" * 48, b'with "quotes" and blanks'])
+def test_the_password_of_a_cluster_is_never_empty_or_damaged(environ: dict[str, str], damaged: bytes) -> None:
+    three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
+    keys.make(three)
+    file = three.keys / "routes.password"
+    file.write_bytes(damaged)
+    keys.make(three)
+    password = file.read_text().strip()
+    assert len(password) >= 16
+    for server in three.nats_servers:
+        assert f'password: "{password}"' in keys.config_of(three, server).read_text()
+    keys.make(three)
+    assert file.read_text().strip() == password
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nonsense"])
+def test_a_command_without_its_key_is_told_what_to_do(settings: StackSettings, content: bytes | None) -> None:
+    keys.make(settings)
+    seed = settings.keys / "observer.seed"
+    seed.unlink()
+    if content is not None:
+        seed.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"observer\.seed (is not there|holds no key); `\./qs up` makes one"):
+        keys.seed_of(settings, "observer")
+
+
 def test_no_secret_is_in_a_servers_configuration_but_the_password_of_a_cluster(environ: dict[str, str]) -> None:
     three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
     keys.make(three)
@@ -69,6 +108,9 @@ def test_a_server_that_runs_already_is_asked_without_keys_unless_a_folder_is_nam
         keys.check(named)
     keys.make(named)
     keys.check(named)
+    (tmp_path / "exchange.seed").write_bytes(b"")
+    with pytest.raises(SettingsError, match=r"exchange\.seed holds no key; `\./qs keys` makes one"):
+        keys.check(named)
 
 
 def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: StackSettings, tmp_path: Path) -> None:

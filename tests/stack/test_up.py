@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -125,6 +126,46 @@ async def test_down_stops_it_from_elsewhere_and_waits_until_it_is_down(
 async def test_it_says_where_everything_is(up: Up, settings: StackSettings) -> None:
     await up.says(f"nats +nats://127.0.0.1:{settings.stack.nats_port}")
     await up.says(f"The page is http://127.0.0.1:{settings.ports['ui']}/")
+
+
+async def test_its_data_are_its_owners_alone_also_those_of_before(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    """Positions, keys and orders are nobody else's, and whoever may open a lock file may take the lock."""
+    store = settings.data / "jetstream" / "$G"
+    for folder in (settings.logs, settings.keys, store):
+        folder.mkdir(parents=True, exist_ok=True)
+    ours = ("stack.lock", "ledger.sqlite", "ledger.sqlite-wal", "plan.json", "logs/nats.log", "keys/maker.seed")
+    for name in ours:
+        (settings.data / name).touch()
+    others = settings.data / "notes.txt"
+    others.touch()
+    for path in [settings.data, *settings.data.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    up = await start(environ)
+    await up.says("everything is ready")
+    up.process.terminate()
+    assert await up.ends() == 0
+    found = {path: stat.S_IMODE(path.lstat().st_mode) for path in [settings.data, *settings.data.rglob("*")]}
+    assert found.pop(others) == 0o644, "what is not the stack's is left as it is"
+    open_to_others = [path for path, mode in found.items() if mode & 0o077 and not path.is_symlink()]
+    assert (open_to_others, len(found) > 20) == ([], True)
+
+
+async def test_after_a_power_cut_that_left_keys_and_configurations_empty_it_starts(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    up = await start(environ)
+    await up.says("everything is ready")
+    up.process.terminate()
+    assert await up.ends() == 0
+    for path in [*settings.keys.iterdir(), settings.data / "plan.json", settings.data / "supervisord.conf"]:
+        path.write_bytes(b"")
+    assert (await stack(environ, "status"))[0] == 1
+    again = await start(environ)
+    await again.says("everything is ready")
+    again.process.terminate()
+    assert await again.ends() == 0
 
 
 async def test_a_second_one_on_the_same_data_is_told_so_and_disturbs_nothing(up: Up, environ: dict[str, str]) -> None:
