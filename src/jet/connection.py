@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import itertools
 import re
+import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,6 +167,7 @@ class Connection:
         health: HealthPart,
         seed: Path | None = None,
         tls: ssl.SSLContext | None = None,
+        client: Any = None,
     ) -> None:
         """Of one process.
 
@@ -175,10 +177,11 @@ class Connection:
             health: told how the connection is.
             seed: the file with the secret key of a NATS user, named after it; None for a server that asks nobody.
             tls: what a server that uses TLS is asked with; None for what this machine trusts.
+            client: what is used in place of nats-py's client: it has the same calls.
         """
         self.url = url
         self.held_once: set[str] = set()
-        self.client = _Client()
+        self.client = client or _Client()
         self._name = name
         self._health = health
         self._seed = seed
@@ -188,6 +191,8 @@ class Connection:
         self._lost: asyncio.Future[None] | None = None
         self._inbox = ""
         self._numbers = itertools.count(1)
+        self._writer = secrets.token_hex(8)
+        self._tokens = itertools.count(1)
         self._asked: dict[str, _Asked] = {}
         health.waits("nats", f"not connected to {url}")
 
@@ -229,6 +234,10 @@ class Connection:
     def connected(self) -> bool:
         """Whether the client is connected, as far as it knows."""
         return bool(self.client.is_connected)
+
+    def token(self) -> str:
+        """Another token that nobody else has: it names one append of this process."""
+        return f"{self._writer}-{next(self._tokens)}"
 
     async def subscribe(self, subject: str, deliver: Callable[[Msg], None]) -> Subscription:
         """Have every message of a subject handed over as it is read. `deliver` must neither fail nor take long."""

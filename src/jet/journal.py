@@ -17,8 +17,6 @@ send the identical filter: `subjects.market_head`.
 """
 
 import asyncio
-import itertools
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -43,9 +41,6 @@ HEARD = 3.0
 elect no other one before 4 s of silence."""
 
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
-
-_PROCESS = secrets.token_hex(8)
-_NUMBERS = itertools.count(1)
 
 T = TypeVar("T")
 
@@ -116,7 +111,7 @@ async def append(
         ApiError: the broker will never take this message.
         Refused: UNAVAILABLE: the broker does not let this user write there, and nothing was written.
     """
-    token = f"{_PROCESS}-{next(_NUMBERS)}"
+    token = connection.token()
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
     past = _Past()
     maybe_stored = False

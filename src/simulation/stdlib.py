@@ -1,0 +1,46 @@
+"""The standard library's time and chance, as the process whose turn it is has them.
+
+Nothing in the services has to know of it: they ask `time.monotonic`, `random` and `secrets` as ever.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from simulation.world import World
+
+_CHANCE = ("random", "uniform", "randrange", "randint", "choice", "shuffle", "sample", "expovariate", "gauss")
+
+
+@contextmanager
+def replaced(world: World) -> Iterator[None]:
+    """Have the standard library tell the world's time and chance, within the block."""
+
+    def chance() -> random.Random:
+        return world.current.random if world.current is not None else world.order
+
+    def now() -> float:
+        return world.now
+
+    def token_bytes(count: int | None = None) -> bytes:
+        return chance().randbytes(32 if count is None else count)
+
+    def token_hex(count: int | None = None) -> str:
+        return token_bytes(count).hex()
+
+    def drawn(name: str) -> Any:
+        def draw(*what: Any, **more: Any) -> Any:
+            return getattr(chance(), name)(*what, **more)
+
+        return draw
+
+    with (
+        patch.multiple(time, monotonic=now, perf_counter=now),
+        patch.multiple(secrets, token_bytes=token_bytes, token_hex=token_hex),
+        patch.multiple(random, **{name: drawn(name) for name in _CHANCE}),
+    ):
+        yield

@@ -1,0 +1,51 @@
+"""A simulated broker for one test, in virtual time."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from jet import topology
+from jet.connection import Connection
+from runtime.health import Health
+from runtime.settings import Market
+from simulation.broker import Broker
+from simulation.client import SimClient
+from simulation.network import Latency
+from simulation.stdlib import replaced
+from simulation.trace import Trace
+from simulation.world import Clock, Process, World
+from support.broker import shape_of
+
+
+class Simulated:
+    """A world with a broker, and one process that a test's coroutine runs in."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.world = World(seed, Trace())
+        self.broker = Broker(self.world, Latency())
+        self.process = Process(self.world, "test", Clock(self.world), 1)
+
+    def connection(self, name: str = "test") -> Connection:
+        """A connection of the process, to be entered."""
+        client = SimClient(self.process, self.broker, None, lambda: True)
+        return Connection("nats://simulated", name, Health(name), client=client)
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, None]], seconds: float = 600.0) -> None:
+        """Run a coroutine in the process until it is done."""
+        ended: list[BaseException | None] = []
+        with replaced(self.world):
+            self.process.start(main(), lambda _, error: ended.append(error))
+            self.world.run(seconds, lambda: bool(ended))
+        assert ended, f"not done after {seconds} s"
+        if ended[0] is not None:
+            raise ended[0]
+        assert not self.world.uncaught
+
+    def with_streams(self, market: Market, scenario: Callable[[Connection], Awaitable[None]]) -> None:
+        """Run a scenario on a connection to a broker that holds the declared streams."""
+
+        async def main() -> None:
+            async with self.connection() as connection:
+                await topology.prepare(connection, shape_of(market))
+                await scenario(connection)
+
+        self.run(main)
