@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,6 +26,7 @@ from nats.micro.service import Service, ServiceConfig
 from jet import api
 from jet.connection import Connection
 from jet.grants import INBOXES
+from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE
 
@@ -150,9 +152,14 @@ async def _answer(handler: Handler, request: Request, around: Around) -> None:
         log.warning("answer not sent", subject=handler.subject, error=repr(error))
 
 
+@cache
+def _entry(kind: type[msgspec.Struct]) -> Entry[msgspec.Struct]:
+    return Entry(kind)
+
+
 async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:
     try:
-        request = msgspec.json.decode(data, type=handler.request)
+        request = _entry(handler.request).decode(data)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.INVALID_FIELD, str(error)) from error
     except UNREADABLE as error:

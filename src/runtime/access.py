@@ -15,7 +15,6 @@ import ipaddress
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -35,6 +34,9 @@ Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI has them: names in lower case."""
 
 COOKIE = "quotestream-reader"
+_COOKIE = COOKIE.encode()
+_MOST_SESSIONS = 8
+"""How many cookies of that name are looked at: each costs a digest."""
 
 NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not from whom they had to be.", ["reason"])
 
@@ -114,7 +116,7 @@ class Access:
         if authorization is not None:
             return self.tokens.roles(authorization[7:]) if authorization[:7].lower() == b"bearer " else NOBODY
         cookie = headers.get(b"cookie")
-        if cookie is not None and self.tokens.reads(_session(cookie), time.time()):
+        if cookie is not None and any(self.tokens.reads(session, time.time()) for session in _sessions(cookie)):
             return frozenset({Role.READER})
         return NOBODY
 
@@ -166,9 +168,14 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _session(cookie: bytes) -> str:
-    try:
-        found = SimpleCookie(cookie.decode("ascii")).get(COOKIE)
-    except (CookieError, UnicodeDecodeError):
-        return ""
-    return found.value if found is not None else ""
+def _sessions(cookie: bytes) -> list[str]:
+    """What our cookie holds, wherever it stands among those of other programs on the same host, odd as they may be.
+
+    Another one of the same name, as for another path, does not hide it.
+    """
+    found = []
+    for part in cookie.split(b";"):
+        name, _, value = part.partition(b"=")
+        if name.strip() == _COOKIE:
+            found.append(value.strip().strip(b'"').decode("latin-1"))
+    return found[:_MOST_SESSIONS]

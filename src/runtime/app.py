@@ -22,6 +22,7 @@ from runtime import metrics, openapi
 from runtime.access import OPEN, Access
 from runtime.health import Health, HealthReport
 from runtime.roles import READ, anyone
+from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
 
@@ -59,12 +60,12 @@ class StrictRequest(Request[Any, Any, Any]):
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+def _decoder(kind: Any) -> Entry[Any]:
     """Making a decoder takes longer than using it."""
-    return msgspec.json.Decoder(kind)
+    return Entry(kind)
 
 
-def decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
+def decode(body: bytes | bytearray, decoder: Entry[T]) -> T:
     """Decode JSON strictly.
 
     Raises:

@@ -25,6 +25,7 @@ from runtime.access import OPEN, Access
 from runtime.app import INTERNAL_ERROR, MAX_BODY_BYTES, decode
 from runtime.guarded import GuardedProtocol
 from runtime.roles import NOBODY, Roles
+from wire.entry import Entry
 from wire.errors import Refusal, Refused
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -47,7 +48,7 @@ class Direct(Generic[T]):
     ) -> None:
         self.path = path
         self.roles = roles
-        self._decoder = msgspec.json.Decoder(kind)
+        self._decoder = Entry(kind)
         self._answer = answer
 
     def ask(self, body: bytearray) -> "asyncio.Future[Any]":

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import msgspec
 
-from wire.units import FieldError, check_price, check_tick
+from wire.units import FieldError, check_plain, check_price, check_tick
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +31,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         check_price("tick", self.tick)
         check_price("reference_price", self.reference_price)
+        check_plain("tick", self.tick)
+        check_plain("reference_price", self.reference_price)
         check_tick("reference_price", self.reference_price, self.tick)
         if not 1 <= self.quote_size <= 1_000_000:
             raise FieldError("quote_size", "must be from 1 to 1000000 lots")

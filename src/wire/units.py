@@ -43,6 +43,16 @@ def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> No
         raise FieldError(field, f"has more than {MAX_PRICE_DIGITS} digits")
 
 
+def check_plain(field: str, price: Decimal) -> None:
+    """Refuse a price that is written with an exponent: what is quoted in its ticks would be, too.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if "E" in str(price):
+        raise FieldError(field, "must be written without an exponent, and be at least 0.000001")
+
+
 def check_time(field: str, when: datetime | None) -> None:
     """Refuse a time so far away that reckoning with it would fail.
 

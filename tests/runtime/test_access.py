@@ -1,5 +1,6 @@
 """Who may ask: where a request comes from, and what its token is for. By rules alone, and on a real server."""
 
+import time
 from typing import Any
 
 import httpx
@@ -11,13 +12,13 @@ import exposure.api
 import ledger.api
 import maker.api
 import ui.api
-from runtime.access import Access
+from runtime.access import COOKIE, Access
 from runtime.app import create_app
 from runtime.health import Health
 from runtime.roles import ANYONE, READ, Role
 from runtime.settings import Stack
 from runtime.tokens import Tokens
-from support.access import shown, tokens_in
+from support.access import shown, token_of, tokens_in
 from support.http import http_client
 from wire.errors import Refusal, Refused
 
@@ -191,3 +192,31 @@ async def test_nothing_else_is_told_a_page_of_another_site() -> None:
     assert [answer.status_code for answer in answers] == [403, 421]
     for reason in ("cross-site", "foreign-host"):
         assert f'quotestream_http_not_admitted_total{{reason="{reason}"}}' in counted
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        'settings={"dark": true, "rows": [1, 2]}',
+        "flag",
+        "=",
+        "",
+        "a[1]=2",
+        "name with blanks=value with blanks",
+        "city=Zürich; straße=1",
+        "quotestream-reader=another",
+        'quoted="a b"',
+        'open="',
+        "bad=\x7f",
+        "a=b; ; c",
+    ],
+)
+@pytest.mark.parametrize("order", ["{0}; {1}", "{1}; {0}", "{1};{0};{1}"])
+def test_our_cookie_is_found_among_those_of_others(guarded: Access, others: str, order: str) -> None:
+    tokens = guarded.tokens
+    assert tokens is not None
+    session = tokens.session(token_of(Role.READER).encode(), time.time())
+    shows = order.format(f"{COOKIE}={session}", others).encode("utf-8")
+    assert guarded.held({b"cookie": shows}) == {Role.READER}
+    assert guarded.held({b"cookie": shows.replace(session.encode(), session[::-1].encode())}) == set()
+    assert guarded.held({b"cookie": shows.replace(COOKIE.encode(), b"x" + COOKIE.encode())}) == set()

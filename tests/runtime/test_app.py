@@ -1,5 +1,6 @@
 """The app every service is: health, metrics, strict bodies, problem details, an offline page."""
 
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -55,6 +56,10 @@ async def test_a_body_is_decoded_strictly_and_exactly(client: httpx.AsyncClient)
     assert (taken.status_code, taken.json()) == (201, ORDER)
     lenient = await client.post("/orders", json=ORDER | {"quantity": "5"})
     assert (lenient.status_code, lenient.json()["field"]) == (400, "quantity")
+    spaced = await client.post("/orders", json=ORDER | {"limit_price": " 1_000.00"})
+    assert (spaced.status_code, spaced.json()["field"]) == (400, "limit_price")
+    twice = await client.post("/orders", content=json.dumps(ORDER).replace("}", ', "quantity": 500}'))
+    assert (twice.status_code, twice.json()["field"]) == (400, "quantity")
 
 
 async def test_a_refusal_is_a_problem_detail_with_retry_after(client: httpx.AsyncClient) -> None:

@@ -12,6 +12,9 @@ from wire.units import FieldError
     ("change", "field"),
     [
         ({"tick": Decimal(0)}, "tick"),
+        ({"tick": Decimal("1E+1")}, "tick"),
+        ({"tick": Decimal("0.0000001")}, "tick"),
+        ({"reference_price": Decimal("2E+2")}, "reference_price"),
         ({"reference_price": Decimal("100.001")}, "reference_price"),
         ({"quote_size": 0}, "quote_size"),
         ({"gamma": Decimal(0)}, "gamma"),
