@@ -20,7 +20,7 @@ import msgspec
 from audit.findings import Findings, Place
 from loadgen.answers import Unknown, classify
 from loadgen.client import DOUBT
-from loadgen.history import AnswerLine, Line, SentLine
+from loadgen.history import AnswerLine, Line, SentLine, Torn
 from wire.messages import Fill, OrderResult, RecordedFill
 
 AT_ONCE = 5000
@@ -53,6 +53,7 @@ class Counts(NamedTuple):
         rejected: orders that were answered "rejected".
         unknown: orders without any answer that says what became of them; `unknown_filled` of those have executed.
         not_final: orders answered "rejected", but not finally, that have executed.
+        torn: lines that could not be read, as a run that was killed leaves one.
     """
 
     orders: int
@@ -61,6 +62,7 @@ class Counts(NamedTuple):
     unknown: int
     unknown_filled: int
     not_final: int
+    torn: int
 
 
 class Claims:
@@ -71,6 +73,7 @@ class Claims:
         self._database = sqlite3.connect(Path(self._folder.name) / "claims.sqlite", isolation_level=None)
         self._database.executescript(_SCHEMA)
         self._rows: list[tuple[object, ...]] = []
+        self._torn = 0
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +84,7 @@ class Claims:
         self._database.close()
         self._folder.cleanup()
 
-    def take(self, source: str, lines: Iterable[Line]) -> None:
+    def take(self, source: str, lines: Iterable[Line | Torn]) -> None:
         """Index a history file."""
         self._database.execute("BEGIN")
         told: list[tuple[object, ...]] = []
@@ -92,6 +95,8 @@ class Claims:
                 case SentLine(order=order):
                     content = hash((order.symbol, order.side, order.quantity, order.limit_price))
                     sent.append((order.order_id, content))
+                case Torn():
+                    self._torn += 1
                 case AnswerLine(order_id=order_id):
                     result = _result(line)
                     answers.append((order_id, _kind(line, result), line.at.timestamp()))
@@ -149,6 +154,7 @@ class Claims:
             unknown=self._one(f"SELECT count(*) FROM ({unknown})"),  # noqa: S608 # constants
             unknown_filled=self._one(f"SELECT count(DISTINCT order_id) FROM logged WHERE order_id IN ({unknown})"),  # noqa: S608 # constants
             not_final=not_final,
+            torn=self._torn,
         )
 
     def _rejected_yet_filled(self, found: Findings) -> int:

@@ -147,6 +147,9 @@ def _about(told: Counts) -> list[str]:
     if told.unknown:
         executed = f"{told.unknown_filled:,} of them executed, which contradicts nothing"
         remarks.append(f"{told.unknown:,} orders have no answer that says what became of them; {executed}")
+    if told.torn:
+        lines = "1 line is" if told.torn == 1 else f"{told.torn:,} lines are"
+        remarks.append(f"{lines} torn and left out, as the publisher leaves one when it is killed")
     if told.not_final:
         stopped = "the publisher was stopped before the rejection was final"
         remarks.append(

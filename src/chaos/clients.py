@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from chaos.proof import Told
 from loadgen.answers import Known, classify, outcome
-from loadgen.history import AnswerLine, Line, SentLine
+from loadgen.history import AnswerLine, Line, SentLine, Torn
 from wire.messages import Order
 
 
-def told(history: Iterable[Line]) -> dict[str, Told]:
+def told(history: Iterable[Line | Torn]) -> dict[str, Told]:
     """What became of each order of a history, by order id."""
     orders: dict[str, Order] = {}
     answers: dict[str, AnswerLine] = {}

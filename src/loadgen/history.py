@@ -4,16 +4,20 @@ Each attempt of an order has a `sent` line, written before the request leaves, a
 attempt ended. A `sent` line without an `answer` is an attempt whose outcome is unknown. The order of lines is the order
 of events as the client saw them. A file may hold several runs, each begun by its `run` line.
 
+A run that was killed, or lost its disk, leaves a torn line. The next run begins on a line of its own; who reads the
+file gets the torn one as `Torn`.
+
 Known limit: lines reach the file at most `FLUSH_EVERY` seconds late while orders flow, so a generator that is killed
 loses its last few.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -68,6 +72,10 @@ class AnswerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 Line = RunLine | SentLine | AnswerLine
 
 
+class Torn(NamedTuple):
+    """A line that is no JSON: the last of a run that did not end by itself, or damage."""
+
+
 class History:
     """Appends to a history file. A context manager: leaving it writes out what is left.
 
@@ -76,7 +84,10 @@ class History:
     """
 
     def __init__(self, path: Path, clock: Clock = utc_now) -> None:
+        is_torn = _ends_torn(path)
         self._file = path.open("ab", buffering=1 << 20)
+        if is_torn:
+            self._file.write(b"\n")
         self._clock = clock
         self._encoder = msgspec.json.Encoder()
         self._flushed = time.monotonic()
@@ -128,10 +139,33 @@ def _as_json(body: bytes) -> tuple[msgspec.Raw, str]:
     return msgspec.Raw(body if b"\n" not in body else msgspec.json.format(body, indent=-1)), ""
 
 
-def read(path: Path) -> Iterator[Line]:
-    """The lines of a history file, in order. A torn last line, of a generator that was killed, is left out."""
+def _ends_torn(path: Path) -> bool:
+    """Whether a file ends within a line."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def read(path: Path) -> Iterator[Line | Torn]:
+    """The lines of a history file, in order.
+
+    Raises:
+        OSError: it cannot be read.
+        msgspec.DecodeError: a line is JSON, and none of a history; or the file has lines, and none of them is JSON.
+    """
     decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+    is_history, fault = False, None
     with path.open("rb") as file:
         for line in file:
-            if line.endswith(b"\n"):
-                yield decoder.decode(line)
+            try:
+                read = decoder.decode(line) if line.endswith(b"\n") else Torn()
+            except msgspec.ValidationError:
+                raise
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                read, fault = Torn(), error
+            is_history = is_history or not isinstance(read, Torn)
+            yield read
+    if fault is not None and not is_history:
+        raise fault

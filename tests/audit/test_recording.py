@@ -14,7 +14,7 @@ from audit.history import Claims
 from audit.ledgerfile import LedgerFile
 from audit.recording import Recorded
 from loadgen.client import DOUBT
-from loadgen.history import AnswerLine, Line, SentLine
+from loadgen.history import AnswerLine, Line, SentLine, Torn
 from support.audit import Script, busy, place_of, told
 from support.builders import NOW, order
 from wire.errors import Refusal, Refused
@@ -78,7 +78,7 @@ def rejected(order: Order) -> OrderResult:
     )
 
 
-def with_history(script: Script, lines: Iterable[Line]) -> Verdict:
+def with_history(script: Script, lines: Iterable[Line | Torn]) -> Verdict:
     """What is said of a log and a history."""
     with Claims() as claims:
         claims.take("history.jsonl", lines)
@@ -219,6 +219,15 @@ def test_a_history_that_agrees_proves_it() -> None:
     verdict = with_history(script, lines)
     assert verdict.status is Status.PROVED, told(verdict)
     assert verdict.checked == "1 fills in the log, 1 fills and 1 rejections told to clients"
+
+
+def test_torn_lines_are_counted_and_keep_the_lines_after_them_where_they_are() -> None:
+    script, fill = traded()
+    verdict = with_history(script, [Torn(), sent(order_of(fill)), answer(fill.order_id, filled(fill)), Torn()])
+    assert verdict.status is Status.PROVED, told(verdict)
+    assert any("2 lines are torn and left out" in remark for remark in verdict.remarks)
+    doctored = with_history(script, [Torn(), answer(fill.order_id, filled(fill, fill_id="AAA-f9"))])
+    assert doctored.findings[0].sequence == 2
 
 
 def test_a_fill_told_to_a_client_that_is_not_logged_is_told() -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from loadgen.answers import Known, Undelivered, Unknown
-from loadgen.history import AnswerLine, History, RunLine, SentLine, read
+from loadgen.history import AnswerLine, History, RunLine, SentLine, Torn, read
 from loadgen.plan import Plan
 from support.builders import instrument, order
 from support.clock import HandClock
@@ -65,13 +65,25 @@ def test_a_body_of_several_lines_stays_on_one(tmp_path: Path) -> None:
     assert msgspec.json.decode(line.body) == {"type": "x"}
 
 
-def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [b'{"event":"sent","at":"20', b'{"event":"answer","text":"\xff', b"\0\0\0", b"{"])
+def test_a_run_after_one_that_was_killed_begins_on_a_line_of_its_own(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "history.jsonl"
     with History(path) as history:
         history.sent(order(), 1)
     with path.open("ab") as file:
-        file.write(b'{"event":"sent","at":"20')
-    assert len(list(read(path))) == 1
+        file.write(torn)
+    assert [type(line) for line in read(path)] == [SentLine, Torn]
+    with History(path) as history:
+        history.run(PLAN)
+        history.sent(order(), 1)
+    assert [type(line) for line in read(path)] == [SentLine, Torn, RunLine, SentLine]
+
+
+def test_a_line_that_is_of_no_history_is_no_torn_one(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"event":"sent","at":"2026-01-05T09:30:00Z","attempt":1,"order":{}}\n')
+    with pytest.raises(msgspec.ValidationError):
+        list(read(path))
 
 
 def test_a_second_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
