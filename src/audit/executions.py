@@ -1,5 +1,11 @@
 """I4, I5 and I6: each execution against its quote and its order.
 
+Whether a quote was active before a fill, the order of the log says: the fill's exchange had read the activation, or
+its append would have lost. The fill's own time is by that exchange's clock, which may be half the grace behind the
+broker's, and the quote's `activated_at` is by the clock of another. So a fill is too early only if its time is before
+`activated_at` and, by more than half the grace, before the broker stored the activation. Whether the quote had expired
+is what the fill's own exchange judged by the one time that it wrote down: there is nothing to allow for.
+
 A fill of `origin` "reported" was executed elsewhere and is booked here. If it names the symbol's latest quote, it takes
 from that quote and is held against it; if it names any other, it moves the position and no quote.
 """
@@ -23,8 +29,10 @@ class OnTheActiveQuote(Check):
         "if the order's limit crosses it."
     )
 
-    def __init__(self) -> None:
+    def __init__(self, grace: timedelta) -> None:
+        """`grace` is what two clocks may differ by, and each from the broker's by half of it."""
         super().__init__()
+        self._skew = grace / 2
         self._executions = 0
         self._taken = 0
         self._booked = 0
@@ -38,7 +46,7 @@ class OnTheActiveQuote(Check):
                 if quote is None or fill.quote_id != quote.quote_id:
                     self._wrong(at, fill, _not_latest(fill, book))
                 else:
-                    self._hold_against(at, fill, quote)
+                    self._hold_against(at, fill, quote, book)
                     buys = fill.side == "buy"
                     if fill.price > fill.limit_price if buys else fill.price < fill.limit_price:
                         self._wrong(at, fill, f"its limit {fill.limit_price} does not cross the price {fill.price}")
@@ -50,7 +58,7 @@ class OnTheActiveQuote(Check):
                 self._wrong(at, fill, f"was reported on {fill.quote_id}, which was withdrawn")
             else:
                 self._taken += 1
-                self._hold_against(at, fill, quote)
+                self._hold_against(at, fill, quote, book)
 
     def finish(self, replay: Replay) -> Verdict:
         reported = self._taken + self._booked
@@ -62,9 +70,10 @@ class OnTheActiveQuote(Check):
             else "",
         )
 
-    def _hold_against(self, at: Place, fill: RecordedFill, quote: QuoteActivated) -> None:
+    def _hold_against(self, at: Place, fill: RecordedFill, quote: QuoteActivated, book: Book) -> None:
         created = fill.created_at
-        if created < quote.activated_at:
+        stored = quote.activated_at if book.event_at is None else book.event_at.time
+        if created < min(quote.activated_at, stored - self._skew):
             self._wrong(at, fill, f"executed at {_text(created)}, before {quote.quote_id} was active")
         elif created >= quote.expires_at:
             self._wrong(at, fill, f"executed at {_text(created)}, when {quote.quote_id} had expired")

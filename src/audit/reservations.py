@@ -49,7 +49,8 @@ class Reserved(Check):
 
         Args:
             lifetime: of a reservation, by exposure's clock.
-            grace: by how much the exchange's clock may differ.
+            grace: more than exposure's clock may be ahead of the broker's, which says when a quote became active. The
+                exchange's `activated_at` is not asked: it is by a third clock.
             bucket: what was found in it.
             granted: what exposure logged, by quote id.
         """
@@ -65,8 +66,8 @@ class Reserved(Check):
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
         if not isinstance(event, QuoteActivated):
             return
-        lives = event.expires_at - event.activated_at
-        if lives <= timedelta(0):
+        lives = event.expires_at - at.time
+        if event.expires_at <= event.activated_at:
             self._wrong(at, event, "became active when its reservation had run out")
         elif lives > self._longest:
             most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"

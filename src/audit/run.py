@@ -109,7 +109,7 @@ def _checks(
         OneActive(),
         WithinLimit(market.limit, grace),
         Reserved(market.quote_lifetime, grace, bucket, granted),
-        OnTheActiveQuote(),
+        OnTheActiveQuote(grace),
         WithinQuantity(),
         OncePerOrder(timedelta(seconds=market.id_window)),
         Recorded(ledgers, claims),

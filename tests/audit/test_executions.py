@@ -11,9 +11,12 @@ from audit.replay import Check
 from support.audit import LIFETIME, Script, busy, place_of, told
 
 WINDOW = timedelta(seconds=120)
+GRACE = timedelta(seconds=2)
 
 
-@pytest.mark.parametrize("check", [OnTheActiveQuote(), WithinQuantity(), OncePerOrder(WINDOW)], ids=lambda c: c.code)
+@pytest.mark.parametrize(
+    "check", [OnTheActiveQuote(GRACE), WithinQuantity(), OncePerOrder(WINDOW)], ids=lambda c: c.code
+)
 def test_a_sound_log_proves_it(check: Check) -> None:
     verdict = busy().verdict(check)
     assert verdict.status is Status.PROVED, told(verdict)
@@ -33,7 +36,7 @@ def quoted_twice() -> Script:
 def test_a_fill_on_a_replaced_quote_is_told() -> None:
     script = quoted_twice()
     script.trade(quote_id="AAA-v0-a1")
-    verdict = script.verdict(OnTheActiveQuote())
+    verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.status is Status.REFUTED
     assert place_of(script) in told(verdict)
     assert "AAA-f1: executed on AAA-v0-a1, which was replaced by AAA-v0-a2 at #2" in told(verdict)
@@ -44,13 +47,13 @@ def test_a_fill_on_a_withdrawn_quote_is_told() -> None:
     script = quoted_twice()
     script.withdraw()
     script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
-    assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in told(script.verdict(OnTheActiveQuote()))
+    assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_on_a_quote_nobody_knows_is_told() -> None:
     script = quoted_twice()
     script.trade(quote_id="made-up")
-    assert "executed on made-up, but the latest quote is AAA-v0-a2" in told(script.verdict(OnTheActiveQuote()))
+    assert "executed on made-up, but the latest quote is AAA-v0-a2" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
@@ -58,7 +61,7 @@ def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
     script.quote()
     script.messages.clear()
     script.trade()
-    assert "but AAA was never quoted" in told(script.verdict(OnTheActiveQuote()))
+    assert "but AAA was never quoted" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
@@ -66,26 +69,41 @@ def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
     event = script.quote()
     script.trade(created_at=event.expires_at - timedelta(microseconds=1))
     script.trade(created_at=event.expires_at)
-    verdict = script.verdict(OnTheActiveQuote())
+    verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.contradictions == 1
     assert "AAA-f2: executed at 2026-01-05T09:30:30+00:00, when AAA-v0-a1 had expired" in told(verdict)
 
 
-def test_a_fill_before_its_quote_was_active_is_told() -> None:
+@pytest.mark.parametrize("activated", [-0.5, 0.0, 0.02, 1.0])
+@pytest.mark.parametrize(("created", "refuted"), [(0.0, 0), (-0.02, 0), (-1.0, 0), (-1.001, 1), (-3600.0, 1)])
+def test_a_fill_is_told_that_is_earlier_than_two_clocks_within_half_the_grace_explain(
+    activated: float, created: float, refuted: int
+) -> None:
+    """In seconds from when the broker stored the activation, each by the clock of another exchange."""
     script = Script()
-    event = script.quote()
-    script.trade(created_at=event.activated_at)
-    script.trade(created_at=event.activated_at - timedelta(microseconds=1))
-    verdict = script.verdict(OnTheActiveQuote())
-    assert verdict.contradictions == 1
-    assert "AAA-f2: executed at 2026-01-05T09:29:59.999999+00:00, before AAA-v0-a1 was active" in told(verdict)
+    stored = script.now
+    expires = stored + LIFETIME
+    script.quote(activated_at=stored + timedelta(seconds=activated), expires_at=expires)
+    script.trade(created_at=stored + timedelta(seconds=created))
+    verdict = script.verdict(OnTheActiveQuote(GRACE))
+    assert verdict.contradictions == refuted, told(verdict)
+    assert ("before AAA-v0-a1 was active" in told(verdict)) is bool(refuted)
+
+
+def test_a_fill_on_a_quote_whose_append_took_long_is_fine() -> None:
+    script = Script()
+    began = script.now
+    script.wait(5.0)
+    script.quote(activated_at=began, expires_at=began + LIFETIME)
+    script.report(quote_id="AAA-v0-a1", created_at=began, remaining_bid_quantity=10, remaining_ask_quantity=9)
+    assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
 
 
 def test_a_fill_at_another_price_is_told() -> None:
     script = Script()
     event = script.quote()
     script.trade("AAA", "sell", price=event.ask_price)
-    told_of = told(script.verdict(OnTheActiveQuote()))
+    told_of = told(script.verdict(OnTheActiveQuote(GRACE)))
     assert f"AAA-f1: executed a sell at {event.ask_price}, where AAA-v0-a1 has {event.bid_price}" in told_of
 
 
@@ -96,7 +114,7 @@ def test_a_fill_beyond_its_orders_limit_is_told() -> None:
     script.trade("AAA", "buy", limit_price=event.ask_price - tick)
     script.trade("AAA", "sell", limit_price=event.bid_price + tick)
     script.trade("AAA", "sell", limit_price=event.bid_price - tick)
-    verdict = script.verdict(OnTheActiveQuote())
+    verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.contradictions == 2
     assert f"AAA-f1: its limit {event.ask_price - tick} does not cross the price {event.ask_price}" in told(verdict)
 
@@ -105,7 +123,7 @@ def test_a_fill_larger_than_its_order_is_told() -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 5, order_quantity=4)
-    assert "AAA-f1: executes 5 of an order of 4" in told(script.verdict(OnTheActiveQuote()))
+    assert "AAA-f1: executes 5 of an order of 4" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
@@ -114,7 +132,7 @@ def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
     script.report(price=Decimal("1.00"), created_at=event.activated_at - timedelta(days=1))
     script.withdraw()
     script.report()
-    verdict = script.verdict(OnTheActiveQuote())
+    verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.status is Status.PROVED
     assert "2 fills were executed elsewhere and reported" in verdict.remarks[0]
     assert script.verdict(WithinQuantity()).status is Status.PROVED
@@ -124,10 +142,10 @@ def test_a_report_on_the_latest_quote_is_held_against_it() -> None:
     script = Script()
     event = script.quote()
     script.report(quote_id=event.quote_id, quantity=3)
-    assert script.verdict(OnTheActiveQuote()).status is Status.PROVED
+    assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
     assert script.verdict(WithinQuantity()).status is Status.PROVED
     script.report(quote_id=event.quote_id, price=event.bid_price)
-    assert "AAA-v0-a1 has" in told(script.verdict(OnTheActiveQuote()))
+    assert "AAA-v0-a1 has" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_report_on_a_withdrawn_quote_is_told() -> None:
@@ -135,7 +153,7 @@ def test_a_report_on_a_withdrawn_quote_is_told() -> None:
     event = script.quote()
     script.withdraw()
     script.report(quote_id=event.quote_id, remaining_bid_quantity=0, remaining_ask_quantity=0)
-    assert "was reported on AAA-v0-a1, which was withdrawn" in told(script.verdict(OnTheActiveQuote()))
+    assert "was reported on AAA-v0-a1, which was withdrawn" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 # --- I5 ---------------------------------------------------------------------------------------------------------------

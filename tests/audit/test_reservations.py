@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from audit.findings import Status, Verdict
 from audit.reservations import Bucket, Grant, Reserved
 from support.audit import LIFETIME, Script, told
@@ -98,6 +100,21 @@ def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
     assert reserved(script, record(event)).status is Status.PROVED
     event = script.quote(expires_at=script.now + LIFETIME + GRACE + timedelta(seconds=1))
     assert "AAA-v0-a2 expires 33 s after it became active" in told(reserved(script, record(event)))
+
+
+@pytest.mark.parametrize(
+    ("exchange", "exposure", "refuted"), [(-1.0, 1.0, 0), (1.0, -1.0, 0), (-1.5, 1.0, 0), (0.0, 2.5, 1), (1.0, 2.5, 1)]
+)
+def test_how_long_a_quote_lives_is_counted_from_when_the_broker_stored_it(
+    exchange: float, exposure: float, refuted: int
+) -> None:
+    """By how many seconds the clocks of the exchange and of exposure are ahead of the broker's."""
+    script = Script()
+    stored = script.now
+    event = script.quote(
+        activated_at=stored + timedelta(seconds=exchange), expires_at=stored + timedelta(seconds=exposure) + LIFETIME
+    )
+    assert reserved(script, record(event)).contradictions == refuted
 
 
 def test_a_quote_that_had_expired_before_it_became_active_is_told() -> None:

@@ -1,6 +1,7 @@
 """Whole audits, on a real broker."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -91,6 +92,34 @@ async def test_a_system_of_real_services_is_proved(broker: Broker, tmp_path: Pat
     assert uncertain <= {"I3"}
     assert report.totals.fills >= 30
     assert "fills and" in next(verdict.checked for verdict in report.verdicts if verdict.code == "I7")
+
+
+@pytest.mark.parametrize("skew", [0.02, 0.9])
+async def test_two_exchanges_whose_clocks_differ_as_much_as_they_may_are_proved(
+    broker: Broker, tmp_path: Path, skew: float
+) -> None:
+    """One is ahead of the broker's clock and one behind it, and so are two exposures."""
+    ahead, behind = (partial(_off, timedelta(seconds=by)) for by in (skew, -skew))
+    async with marketplace(broker) as place, ledgers(broker, tmp_path) as start:
+        place.market = msgspec.structs.replace(place.market, grace=2.0)
+        await place.start_exposure(ahead)
+        await place.start_exposure(behind)
+        exchanges = [await place.start_exchange(clock) for clock in (ahead, behind)]
+        ledger = await start()
+        await place.start_maker()
+        for number in range(60):
+            await eventually(partial(two_sided, place, "AAA"))
+            side, limit = ("buy", Decimal("200.00")) if number % 2 else ("sell", Decimal("1.00"))
+            await exchanges[number % 3 % 2].order(order(symbol="AAA", side=side, quantity=9, limit_price=limit))
+        await eventually(lambda: ledger.version("AAA") >= 30)
+        symbols = broker.market.symbols
+        databases = [tmp_path / "ledger.sqlite"]
+        report = await audited(broker, tmp_path, databases=databases, symbols=symbols, grace=2.0)
+    assert refuted(report) == {}
+
+
+def _off(by: timedelta) -> datetime:
+    return utc_now() + by
 
 
 async def test_a_sound_log_is_proved_even_without_anything_else(broker: Broker, store: Store, tmp_path: Path) -> None:

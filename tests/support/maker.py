@@ -15,7 +15,7 @@ from jet import rpc
 from jet.connection import Connection
 from maker.service import Maker, MakerSettings
 from maker.status import SymbolStatus
-from runtime.clock import utc_now
+from runtime.clock import Clock, utc_now
 from runtime.health import Health
 from runtime.settings import Market, Stack
 from support.broker import Broker
@@ -92,18 +92,19 @@ class Marketplace:
         await self.start_exposure()
         await self.start_exchange()
 
-    async def start_exposure(self) -> None:
+    async def start_exposure(self, clock: Clock = utc_now) -> None:
         health = Health("exposure", "nats", "reservations", "market")
         connection = Connection(self.broker.url, "exposure", health)
         settings = ExposureSettings(market=self.market, stack=Stack())
-        await self._run(ExposureService(settings, connection, health, utc_now).run)
+        await self._run(ExposureService(settings, connection, health, clock).run)
         await eventually(lambda: health.ready)
 
-    async def start_exchange(self) -> None:
+    async def start_exchange(self, clock: Clock = utc_now) -> Exchange:
         health = Health("exchange", "nats", "market")
-        self.exchange = Exchange(self.market, Connection(self.broker.url, "exchange", health), health, utc_now)
+        self.exchange = Exchange(self.market, Connection(self.broker.url, "exchange", health), health, clock)
         await self._run(self.exchange.run)
         await eventually(lambda: health.ready)
+        return self.exchange
 
     async def start_maker(self, **settings: float) -> "RunningMaker":
         """A maker, without waiting for anything."""
