@@ -1,6 +1,7 @@
 """A market log with history: quotes and fills as an exchange would have appended them, written without one."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -26,6 +27,17 @@ async def write(stage: Stage, fills: int, batch: int) -> None:
         quotes = ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in stage.symbols)
         await _append(connection, quotes)
         await _append(connection, _fills(stage, fills // len(stage.symbols), batch))
+
+
+async def age(stage: Stage, seconds: float) -> None:
+    """Let what was written become older than so many seconds, by the time of every shard's log."""
+    shards = stage.settings.market.shards
+    symbols = {subjects.shard_of(symbol, shards): symbol for symbol in stage.symbols}.values()
+    until = time.monotonic() + seconds
+    async with stage.connected() as connection:
+        while time.monotonic() < until:
+            await asyncio.sleep(1.0)
+            await _append(connection, ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in symbols))
 
 
 async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]]) -> None:

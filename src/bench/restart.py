@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import time
 from contextlib import aclosing
-from datetime import timedelta
 
 import msgspec
 
@@ -16,7 +15,7 @@ from bench import backlog
 from bench.figures import Figure
 from bench.stage import CouldNotMeasure, Stage, symbol_names
 from bench.trial import Trial
-from exchange.service import REPLAY_MARGIN
+from exchange.service import REMEMBERED_LONGER
 from jet.connection import Connection
 from jet.tail import LastPerSubject, Tail
 from loadgen.http import Address, Client
@@ -28,6 +27,8 @@ BATCH = 50
 REPEATS = 3
 ID_WINDOW = 1.0
 DEADLINE = 120.0
+SPARE = 2.0
+"""Seconds by which the fills are older than they need to be."""
 
 
 async def measure(trial: Trial) -> list[Figure]:
@@ -38,7 +39,7 @@ async def measure(trial: Trial) -> list[Figure]:
         started = time.monotonic()
         await backlog.write(stage, fills, BATCH)
         trial.say(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
-        await asyncio.sleep((timedelta(seconds=ID_WINDOW) + REPLAY_MARGIN).total_seconds())
+        await backlog.age(stage, ID_WINDOW + REMEMBERED_LONGER.total_seconds() + SPARE)
         readings, starts, restarts = [], [], []
         numbers = itertools.count()
         for _ in range(trial.repeats(REPEATS)):

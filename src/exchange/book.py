@@ -6,11 +6,13 @@ Ordering rules:
 - A quote is newer if its (position version, attempt) is greater. Only a newer one replaces the latest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Protocol
 
+from exchange.recent import PENDING, Pending
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
@@ -27,6 +29,13 @@ from wire.messages import (
     Reservation,
 )
 from wire.units import FieldError, check_tick
+
+
+class Executed(Protocol):
+    """What is known of order ids; see `recent`."""
+
+    def get(self, order_id: str, /) -> RecordedFill | Pending | None:
+        """The fill of an id; PENDING while it is not known yet whether it executes."""
 
 
 @dataclass(slots=True)
@@ -70,13 +79,14 @@ def _on_tick(name: str, price: Decimal, tick: Decimal) -> None:
         raise Refused(Refusal.INVALID_FIELD, str(error), field=name) from error
 
 
-def match(market: SymbolMarket, orders: Sequence[Order], recent: Mapping[str, RecordedFill], now: datetime) -> Batch:
+def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: datetime) -> Batch:
     """Match orders against the active quote.
 
     Args:
         market: the symbol's fold; it is not changed: fold the fills once they are appended.
         orders: of this symbol.
-        recent: fills by order id, of all symbols, for as long as ids are remembered.
+        recent: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
+            symbol's: a symbol decides nothing while an append of its own is under way.
         now: UTC; becomes `created_at` of the fills.
     """
     batch = Batch()
@@ -86,6 +96,9 @@ def match(market: SymbolMarket, orders: Sequence[Order], recent: Mapping[str, Re
     quote = market.event if standing == "active" and isinstance(market.event, QuoteActivated) else None
     for order in orders:
         known = executed.get(order.order_id) or recent.get(order.order_id)
+        if known is PENDING:
+            batch.answers.append(_pending(order))
+            continue
         if known is not None:
             batch.answers.append(_answer_again(order, known))
             continue
@@ -159,6 +172,10 @@ def _answer_again(order: Order, known: RecordedFill) -> OrderResult | Refused:
     if sent != (known.symbol, known.side, known.order_quantity, known.limit_price):
         return Refused(Refusal.ORDER_ID_REUSED, f"order {order.order_id} executed as fill {known.fill_id}")
     return _filled(known)
+
+
+def _pending(order: Order) -> Refused:
+    return Refused(Refusal.UNAVAILABLE, f"another order {order.order_id} is being executed; nothing was done")
 
 
 def standing_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:

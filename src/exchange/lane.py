@@ -89,6 +89,7 @@ class Lane:
         self.log = SymbolLog(symbol, shard, connection)
         self.market = self.log.market
         self._symbol = symbol
+        self._shard = shard
         self._instrument = instrument
         self._connection = connection
         self._clock = clock
@@ -209,8 +210,7 @@ class Lane:
         while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
-            self._recent.forget(now)
-            decided = book.match(self.market, orders, self._recent.known, now)
+            decided = book.match(self.market, orders, self._recent, now)
             if decided.fills:
                 self._recent.executing(decided.fills)
                 for waiting in batch:
@@ -234,7 +234,7 @@ class Lane:
                         waiting.committing = False
                     continue
                 self.market.apply_fills(sequence, decided.fills)
-                self._recent.add(decided.fills, self._clock())
+                self._recent.add(self._shard, decided.fills)
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from exchange.recent import MAX_BYTES
 from wire.errors import Refused
 from wire.messages import OrderResult
 
@@ -23,6 +24,10 @@ BATCH_ORDERS = Histogram(
     "exchange_batch_orders", "Orders decided in one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 500)
 )
 ACTIVE_QUOTES = Gauge("exchange_active_quotes", "Symbols with an active quote.")
+REMEMBERED = Gauge("exchange_remembered_orders", "Order ids that are remembered, because they executed of late.")
+REMEMBERED_BYTES = Gauge("exchange_remembered_bytes", "Bytes that the remembered order ids take.")
+REMEMBERED_BYTES_LIMIT = Gauge("exchange_remembered_bytes_limit", "Bytes they may take before orders are refused.")
+REMEMBERED_BYTES_LIMIT.set(MAX_BYTES)
 
 
 def count(answers: Sequence[OrderResult | Refused]) -> None:

@@ -22,7 +22,7 @@ from exchange.turns import Turns
 from jet import api, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
-from jet.tail import FromTime, LastPerSubject, Message, Tail
+from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
@@ -42,8 +42,11 @@ from wire.messages import (
     WithdrawQuote,
 )
 
-REPLAY_MARGIN = timedelta(seconds=10)
-"""How much further back than the id window the log is read at start: covers clock skew to the broker."""
+REMEMBERED_LONGER = timedelta(seconds=10)
+"""How much longer than the id window ids are remembered: an order that was sent within it may be decided later."""
+
+WALK_BACK = 1_000
+"""Messages by which the log is read further back at start, doubled each time, until they span the id window."""
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
@@ -78,7 +81,7 @@ class Exchange:
         self._health = health
         self._clock = clock
         self._agreement = Agreement(connection, subjects.market_stream(0), clock, health, market.grace)
-        self._recent = RecentOrders(timedelta(seconds=market.id_window))
+        self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
         self._bucket = QuotesBucket(connection, clock)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
         turns = [Turns() for _ in range(market.shards)]
@@ -110,6 +113,9 @@ class Exchange:
                 raise Refused(Refusal.UNAVAILABLE, detail)
             lane = self._lane(order.symbol)
             self._agreement.check()
+            if self._recent.full and order.order_id not in self._recent:
+                detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
+                raise Refused(Refusal.OVERLOADED, detail)
             return lane.order(order)
         except Refused as refused:
             count_refused(order, refused)
@@ -155,6 +161,8 @@ class Exchange:
     def observe(self) -> None:
         """Set the gauges that are read off the books."""
         now = self._clock()
+        metrics.REMEMBERED.set(len(self._recent))
+        metrics.REMEMBERED_BYTES.set(self._recent.size)
         metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes.values()))
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -198,25 +206,56 @@ class Exchange:
                     await asyncio.sleep(0)
                     passes = 0 if self._standstill.tick() else passes + 1
                 self._standstill.over()
+            self._recent.tick(time.monotonic())
             await asyncio.sleep(EVERY)
 
     async def _follow(self, shard: int) -> None:
         """Rebuild the shard's books from the last message of each subject, its recent order ids by reading the log
         over the id window, and then follow."""
         stream = subjects.market_stream(shard)
-        filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
+        filters = _filters(shard)
         snapshot = Tail(self._connection, stream, filters, LastPerSubject(), name="exchange-snapshot")
+        newest: Message | None = None
         async for batch in snapshot.batches():
             for message in batch:
                 await self._take(message, replayed=False, remember=False)
+                newest = message
             if snapshot.current:
                 break
-        start = FromTime(self._clock() - self._recent.window - REPLAY_MARGIN)
-        tail = Tail(self._connection, stream, filters, start, name="exchange")
+        if newest is not None:
+            await self._remember(shard, newest)
+        self._recent.replayed(shard, time.monotonic())
+        tail = Tail(self._connection, stream, filters, FromSequence(snapshot.sequence + 1), name="exchange")
         async for batch in tail.batches():
             for message in batch:
-                await self._take(message, replayed=message.sequence <= snapshot.sequence, remember=True)
+                self._recent.hear(shard, message.time)
+                await self._take(message, replayed=False, remember=True)
             self._tell(shard, current=tail.current)
+
+    async def _remember(self, shard: int, newest: Message) -> None:
+        """Read the order ids of the id window before a message, and of that one.
+
+        The window is reckoned by the log alone: from when that message was stored, and further back until what was read
+        spans it whatever the broker's clock did. The log may have stood still since; then these are more than needed.
+        """
+        stream = subjects.market_stream(shard)
+        start: FromTime | FromSequence = FromTime(newest.time - self._recent.window)
+        end, back = newest.sequence, WALK_BACK
+        while True:
+            first = end + 1
+            tail = Tail(self._connection, stream, _filters(shard), start, name="exchange-ids")
+            async for batch in tail.batches():
+                for message in batch:
+                    if message.sequence <= end:
+                        first = min(first, message.sequence)
+                        self._recent.hear(shard, message.time)
+                        await self._take(message, replayed=True, remember=True)
+                if tail.reached >= end:
+                    break
+            if first <= 1 or not self._recent.lacks(shard):
+                return
+            self._recent.further_back(shard)
+            start, end, back = FromSequence(max(1, first - back)), first - 1, 2 * back
 
     async def _take(self, message: Message, *, replayed: bool, remember: bool) -> None:
         """Fold a message into its lane.
@@ -248,7 +287,7 @@ class Exchange:
                 if not replayed and verified < message.sequence and lane.market.skips(fills):
                     return lane.market
                 if remember:
-                    self._recent.add(fills, message.time)
+                    self._recent.add(subjects.shard_of(lane.market.symbol, self._market.shards), fills)
                 if not replayed and not lane.market.apply_fills(message.sequence, fills):
                     self._set_aside(message, "the fills do not go on")
             elif not replayed and not lane.market.apply_quote(message.sequence, _EVENT.decode(message.data)):
@@ -303,12 +342,15 @@ class Exchange:
             return
         if shard not in self._replayed:
             self._replayed.add(shard)
-            self._recent.forget(self._clock())
             for symbol, lane in self._lanes.items():
                 if subjects.shard_of(symbol, self._market.shards) == shard:
                     self._bucket.changed(lane.market)
         if self._stale.pop(name, None) is not None and not self._stale:
             self._health.fine("market")
+
+
+def _filters(shard: int) -> list[str]:
+    return [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
 
 
 def _last(payload: bytes) -> list[RecordedFill]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from exchange import metrics, waiting
+from exchange import metrics, turns, waiting
 from exchange.service import Exchange, MissedFills
 from exchange.standstill import STANDSTILL
 from jet import api, journal
@@ -83,6 +83,33 @@ async def test_an_order_id_sent_for_two_symbols_at_once_executes_for_one(broker:
     assert isinstance(second, Refused)
     assert second.refusal is Refusal.ORDER_ID_REUSED
     assert not await logged_fills(broker, "BBB")
+
+
+async def test_an_order_id_whose_append_is_under_way_for_another_symbol_is_not_told_as_executed(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That append may be lost: whether the id has executed is not known, so the order is to be sent again."""
+    monkeypatch.setattr(turns, "PATIENCE", 0.0)  # the symbols may be of one shard
+    await quoted(exchange, "AAA")
+    await quoted(exchange, "BBB")
+    begun, lost = asyncio.Event(), asyncio.Event()
+
+    async def append(*_: object) -> None:
+        begun.set()
+        await lost.wait()
+        raise Refused(Refusal.UNAVAILABLE, "lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exchange._lanes["AAA"].log, "append", append)
+        first = exchange.order(order(order_id="x"))
+        await begun.wait()
+        with pytest.raises(Refused, match="nothing was done") as caught:
+            await exchange.order(order(order_id="x", symbol="BBB"))
+        assert caught.value.refusal is Refusal.UNAVAILABLE
+        lost.set()
+        with pytest.raises(Refused, match="lost"):
+            await first
+    assert (await exchange.order(order(order_id="x", symbol="BBB"))).status == "filled"
 
 
 async def test_a_replaced_quote_no_longer_executes(exchange: Exchange) -> None:

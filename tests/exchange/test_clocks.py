@@ -1,0 +1,112 @@
+"""What an exchange remembers, whatever its clock does (I6)."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+
+from exchange import recent, service
+from exchange.service import Exchange
+from jet.connection import Connection
+from runtime.clock import utc_now
+from runtime.health import Health
+from support.broker import Broker
+from support.builders import order
+from support.exchange import ExposureStandIn, StartExchange, quoted
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+
+
+class SetClock:
+    """The time, and some seconds more."""
+
+    def __init__(self, ahead: float = 0.0) -> None:
+        self.ahead = ahead
+
+    def __call__(self) -> datetime:
+        return utc_now() + timedelta(seconds=self.ahead)
+
+
+async def test_what_was_filled_before_an_exchange_started_with_a_wrong_clock_is_not_filled_again(
+    broker: Broker, exchange: Exchange
+) -> None:
+    """It starts 300 s fast and waits, rightly; the clock is set right, and it becomes ready."""
+    await quoted(exchange)
+    sent = order(quantity=1)
+    first = await exchange.order(sent)
+    clock = SetClock(ahead=300.0)
+    health = Health("exchange", "market")
+    other = Exchange(broker.market, Connection(broker.url, "exchange", health), health, clock)
+    task = asyncio.create_task(other.run())
+    try:
+        await eventually(lambda: [waiting.name for waiting in health.report().waiting_for] == ["clock"], 60)
+        clock.ahead = 0.0
+        await eventually(lambda: health.ready, 60)
+        assert await other.order(sent) == first
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("ahead", [300.0, -300.0])
+async def test_a_clock_that_steps_for_a_moment_makes_an_exchange_forget_nothing(
+    broker: Broker, exposure: ExposureStandIn, ahead: float
+) -> None:
+    exposure.lifetime = 1000.0
+    clock = SetClock()
+    health = Health("exchange", "market")
+    exchange = Exchange(broker.market, Connection(broker.url, "exchange", health), health, clock)
+    task = asyncio.create_task(exchange.run())
+    try:
+        await eventually(lambda: health.ready, 60)
+        await quoted(exchange)
+        sent = order(quantity=1)
+        first = await exchange.order(sent)
+        clock.ahead = ahead
+        await exchange.order(order(quantity=1))
+        clock.ahead = 0.0
+        await eventually(lambda: health.ready, 60)
+        assert await exchange.order(sent) == first
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_window(
+    exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gap is no proof of time: the broker's clock may have leapt. Here no gap counts at all."""
+    monkeypatch.setattr(recent, "LEAP", 0.0)
+    monkeypatch.setattr(service, "WALK_BACK", 2)
+    exposure.lifetime = 1000.0
+    await quoted(exchange)
+    sent = [order(quantity=1) for _ in range(8)]
+    answers = [await exchange.order(one) for one in sent]
+    other = await start_exchange_that_reads_only_the_end(start_exchange, monkeypatch)
+    assert [await other.order(one) for one in sent] == answers
+
+
+async def start_exchange_that_reads_only_the_end(
+    start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
+) -> Exchange:
+    begin = recent.RecentOrders.__init__
+
+    def begin_late(self: recent.RecentOrders, window: timedelta, shards: int = 1) -> None:
+        begin(self, window, shards)
+        self.window = timedelta(0)
+
+    monkeypatch.setattr(recent.RecentOrders, "__init__", begin_late)
+    return await start_exchange()
+
+
+async def test_when_no_more_ids_can_be_remembered_orders_are_refused_and_known_ones_answered(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quoted(exchange)
+    sent = order(quantity=1)
+    first = await exchange.order(sent)
+    monkeypatch.setattr(recent, "MAX_BYTES", 1)
+    with pytest.raises(Refused, match="nothing was done") as caught:
+        await exchange.order(order(quantity=1))
+    assert caught.value.refusal is Refusal.OVERLOADED
+    assert await exchange.order(sent) == first
