@@ -16,7 +16,7 @@ from exchange.standstill import STANDSTILL
 from jet import journal
 from support.broker import Broker, free_port
 from support.exchange import ExposureStandIn
-from support.waiting import eventually
+from support.waiting import HANG, eventually, passes
 from wire import subjects
 
 MARKET = """
@@ -75,7 +75,7 @@ async def exchange_process(broker: Broker, exposure: ExposureStandIn, tmp_path: 
         async def quoted() -> bool:
             return (await http.put("/quotes/AAA", json=QUOTE)).status_code == 200
 
-        await eventually(quoted, 20, pause=0.05)
+        await eventually(quoted, pause=0.05)
     yield running
     process.kill()
     await process.wait()
@@ -99,12 +99,12 @@ async def test_orders_that_arrived_during_a_pause_are_not_executed(broker: Broke
         client = socket.create_connection(("127.0.0.1", exchange_process.port))
         client.sendall(_request(f"waited-{number}"))
         clients.append(client)
-    await asyncio.sleep(STANDSTILL + 0.2)
+    await passes(STANDSTILL + 0.2)
     for client in clients[::2]:
         client.close()
     exchange_process.process.send_signal(signal.SIGCONT)
     for client in clients[1::2]:
-        client.settimeout(10)
+        client.settimeout(HANG)
         answer = await asyncio.to_thread(client.recv, 4096)
         assert b" 503 " in answer.partition(b"\r\n")[0]
         client.close()

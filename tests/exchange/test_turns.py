@@ -6,6 +6,7 @@ import pytest
 
 from exchange import turns
 from exchange.turns import Turns
+from support.waiting import finishes
 
 
 async def test_one_at_a_time_in_the_order_they_asked() -> None:
@@ -35,7 +36,7 @@ async def test_whoever_takes_too_long_holds_up_nobody_for_good(monkeypatch: pyte
     monkeypatch.setattr(turns, "PATIENCE", 0.01)
     taking = Turns()
     stuck = await taking.begin()
-    (await asyncio.wait_for(taking.begin(), 10)).end()
+    (await finishes(taking.begin())).end()
     stuck.end()
     await taking.begin()
     waiting = asyncio.create_task(taking.begin())

@@ -6,14 +6,23 @@ import pytest
 
 from exchange import shedding, waiting
 from exchange.waiting import Line
+from support.waiting import HANG, passes
 from wire.errors import Refusal, Refused
 
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
-    monkeypatch.setattr(waiting, "DEADLINE", 0.2)
+    """One whose commands have all the time there is."""
+    monkeypatch.setattr(waiting, "DEADLINE", HANG)
     monkeypatch.setattr(waiting, "MAX_WAITING", 3)
     return Line("AAA", lambda *_: None)
+
+
+@pytest.fixture
+def brief(line: Line[str, str], monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
+    """One whose commands are soon out of time."""
+    monkeypatch.setattr(waiting, "DEADLINE", 0.2)
+    return line
 
 
 def submitted(line: Line[str, str], *commands: str) -> "list[asyncio.Future[str]]":
@@ -30,43 +39,42 @@ async def test_commands_are_taken_in_the_order_they_came(line: Line[str, str]) -
     assert await asyncio.gather(*answers) == ["done a", "done b"]
 
 
-async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(line: Line[str, str]) -> None:
-    (answer,) = submitted(line, "a")
+async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: Line[str, str]) -> None:
+    (answer,) = submitted(brief, "a")
     with pytest.raises(Refused, match="nothing was done") as caught:
         await answer
     assert caught.value.refusal is Refusal.UNAVAILABLE
-    assert not line.take().wanted
+    assert not brief.take().wanted
 
 
 async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcome_is_unknown(
-    line: Line[str, str],
+    brief: Line[str, str],
 ) -> None:
-    (answer,) = submitted(line, "a")
-    line.take().committing = True
+    (answer,) = submitted(brief, "a")
+    brief.take().committing = True
     with pytest.raises(Refused) as caught:
         await answer
     assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
 
 
-async def test_each_has_its_own_time(line: Line[str, str]) -> None:
+async def test_each_has_its_own_time(brief: Line[str, str]) -> None:
     """One timer serves all: it goes on to the next one, whether the one it was set for was answered or not."""
-    (answered,) = submitted(line, "a")
-    line.reply(line.take(), "done")
+    (answered,) = submitted(brief, "a")
+    brief.reply(brief.take(), "done")
     await answered
-    (first,) = submitted(line, "b")
-    await asyncio.sleep(0.1)
-    second = line.submit("c")
-    await asyncio.wait([first, second], timeout=10)
-    assert isinstance(first.exception(), Refused)
-    assert isinstance(second.exception(), Refused)
+    (first,) = submitted(brief, "b")
+    await passes(0.05)
+    second = brief.submit("c")
+    refused = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(answer) for answer in refused] == [Refused, Refused]
 
 
-async def test_more_than_so_many_are_refused_at_once(line: Line[str, str]) -> None:
-    answers = submitted(line, "a", "b", "c")
+async def test_more_than_so_many_are_refused_at_once(brief: Line[str, str]) -> None:
+    answers = submitted(brief, "a", "b", "c")
     with pytest.raises(Refused) as caught:
-        line.submit("d")
+        brief.submit("d")
     assert caught.value.refusal is Refusal.OVERLOADED
-    assert len(line) == len(answers)
+    assert len(brief) == len(answers)
     await asyncio.wait(answers)
     assert all(answer.exception() for answer in answers)
 
@@ -74,17 +82,12 @@ async def test_more_than_so_many_are_refused_at_once(line: Line[str, str]) -> No
 async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_not(
     line: Line[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """How waits add up to pressure is `test_shedding`'s; here it is there, as long waits in a row have led to it."""
     monkeypatch.setattr(shedding, "TARGET", 0.01)
-    monkeypatch.setattr(shedding, "INTERVAL", 0.05)
-    for _ in range(5):
-        line.submit("a")
-        line.check_pressure()
-        await asyncio.sleep(0.02)
-        line.note_wait()
-        line.reply(line.take(), "done")
+    line.submit("a")
     line.check_pressure()
-    line.submit("b")
-    await asyncio.sleep(0.02)
+    line._pressure.high = True
+    await passes(0.01)
     with pytest.raises(Refused) as caught:
         line.check_pressure()
     assert (caught.value.refusal, caught.value.retry_after) == (Refusal.OVERLOADED, 1)

@@ -10,7 +10,7 @@ from exchange import waiting
 from jet import api, journal
 from support.broker import Broker
 from support.builders import order
-from support.exchange import ExposureStandIn, StartExchange, quoted, running
+from support.exchange import ExposureStandIn, StartExchange, appending, quoted, running
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -65,10 +65,10 @@ async def test_behind_an_append_that_is_not_answered_what_is_not_decided_is_drop
     serving = asyncio.create_task(stand_in.serve(own_broker.connection))
     async with running(own_broker) as exchange:
         await quoted(exchange)
-        monkeypatch.setattr(waiting, "DEADLINE", 0.3)
+        monkeypatch.setattr(waiting, "DEADLINE", 1.0)
         own_broker.server.signal(signal.SIGSTOP)
         under_way = exchange.order(order(quantity=1))
-        await asyncio.sleep(0.05)  # for its lane to append it
+        await appending(exchange)
         behind = order(quantity=2)
         told = await asyncio.gather(under_way, exchange.order(behind), return_exceptions=True)
         own_broker.server.signal(signal.SIGCONT)

@@ -15,7 +15,7 @@ from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import reservation_request
 from support.exposure import GRACE, LIFETIME
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import ReservationAnswer
@@ -137,7 +137,7 @@ async def test_a_caller_who_waited_too_long_is_told_so_and_the_commit_goes_on(
 async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: Writer) -> None:
     asked = [asyncio.create_task(writer.reserve(f"q{n}")) for n in range(20)]
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    await writer.committer.settle(5)
+    await writer.committer.settle(HANG)
     assert {task.result().answer.outcome for task in asked} == {"granted"}
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
@@ -162,7 +162,7 @@ async def test_whoever_waits_for_a_move_hears_of_the_next_one() -> None:
     moves = Moves()
     moves.tell()
     assert not await moves.wait(0.01)
-    waiting = [asyncio.create_task(moves.wait(5)) for _ in range(2)]
+    waiting = [asyncio.create_task(moves.wait(HANG)) for _ in range(2)]
     await asyncio.sleep(0)
     moves.tell()
     assert await asyncio.gather(*waiting) == [True, True]

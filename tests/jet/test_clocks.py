@@ -13,7 +13,7 @@ from jet.clocks import Agreement
 from runtime.clock import utc_now
 from runtime.health import Health
 from support.broker import Broker
-from support.waiting import eventually
+from support.waiting import eventually, passes
 from wire import subjects
 from wire.errors import Refusal, Refused
 
@@ -114,7 +114,7 @@ async def test_a_paused_broker_is_no_skew(own_broker: Broker, monkeypatch: pytes
     async with comparing(found):
         await eventually(lambda: health.ready)
         own_broker.server.signal(signal.SIGSTOP)
-        await asyncio.sleep(0.6)
+        await passes(0.6)
         own_broker.server.signal(signal.SIGCONT)
         seen = found.skew
         await eventually(lambda: found.skew != seen)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from jet import api, journal, tail, topology
 from jet.connection import Connection
 from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
-from support.broker import Broker
-from support.waiting import eventually
+from support.broker import Broker, store
+from support.waiting import HANG, eventually, finishes, reaches
 from wire import subjects
 
 STREAM = subjects.market_stream(0)
@@ -38,8 +38,8 @@ class Follower:
     def payloads(self) -> list[bytes]:
         return [message.data for message in self.seen]
 
-    async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
-        await eventually(condition, timeout)
+    async def until(self, condition: Callable[[], object]) -> None:
+        await eventually(condition)
 
     async def stop(self) -> None:
         self.task.cancel()
@@ -56,7 +56,7 @@ async def becomes(condition: Callable[[], object], seconds: float) -> bool:
 
 
 async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -> int:
-    return await journal.put(connection, STREAM, subjects.fills(0, symbol), payload)
+    return await store(connection, STREAM, subjects.fills(0, symbol), payload)
 
 
 async def test_delivers_everything_in_order_then_what_is_new(broker: Broker) -> None:
@@ -90,9 +90,9 @@ async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -
 
 
 async def test_from_a_time_starts_at_the_first_message_of_then(broker: Broker) -> None:
-    await publish(broker.connection, b"before")
-    await asyncio.sleep(0.01)
-    then = datetime.now(UTC)
+    stored = await api.get_message(broker.connection, STREAM, {"seq": await publish(broker.connection, b"before")})
+    assert stored is not None
+    then = stored.time + timedelta(microseconds=1)
     await publish(broker.connection, b"after")
     follower = Follower(broker.connection, FromTime(then))
     await follower.until(lambda: follower.tail.current)
@@ -172,8 +172,8 @@ async def test_goes_on_after_the_broker_was_killed(own_broker: Broker) -> None:
     async def published() -> int:
         return await publish(own_broker.connection, b"b")
 
-    await eventually(published, 10)
-    await follower.until(lambda: follower.tail.current and len(follower.seen) > 1, 3)
+    await eventually(published)
+    await follower.until(lambda: follower.tail.current and len(follower.seen) > 1)
     assert follower.payloads == [b"a", b"b"]
     await follower.stop()
 
@@ -189,7 +189,7 @@ async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broke
     async def published() -> int:
         return await publish(own_broker.connection, b"x")
 
-    await eventually(published, 10)
+    await eventually(published)
     await follower.until(lambda: follower.payloads == [b"x"])
     await follower.stop()
 
@@ -201,12 +201,11 @@ async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monke
     follower = Follower(broker.connection, FromSequence(1), stream)
     for _ in range(3):
         await journal.put(broker.connection, stream, subject, b"x")
-    await follower.until(lambda: len(follower.seen) == 3)
+    await reaches(lambda: len(follower.seen), 3)
     await topology.remove(broker.connection, [stream])
     await topology.prepare(broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window))
-    await asyncio.wait([follower.task], timeout=10)
     with pytest.raises(TailBroken):
-        follower.task.result()
+        await finishes(follower.task)
 
 
 async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
@@ -232,9 +231,8 @@ async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
     for _ in range(3):
         await journal.put(broker.connection, stream, subject, b"new")
     may_make.set()
-    await asyncio.wait([follower.task], timeout=10)
     with pytest.raises(TailBroken):
-        follower.task.result()
+        await finishes(follower.task)
 
 
 async def test_applied_beyond_the_streams_end_is_told(broker: Broker) -> None:
@@ -247,7 +245,7 @@ async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
     stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
     follower = Follower(broker.connection, LastPerSubject(), stream)
     await journal.put(broker.connection, stream, subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"), b"v", ttl=1)
-    await follower.until(lambda: len(follower.seen) == 2)
+    await reaches(lambda: len(follower.seen), 2)
     assert [message.marker for message in follower.seen] == [None, "MaxAge"]
     await follower.stop()
 
@@ -258,7 +256,7 @@ async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str)
     stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
     follower = Follower(broker.connection, LastPerSubject(), stream)
     key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
-    await broker.connection.request(key, b"", timeout=2.0, headers={"KV-Operation": operation})
+    await broker.connection.request(key, b"", timeout=HANG, headers={"KV-Operation": operation})
     await follower.until(lambda: follower.seen)
     assert [message.marker for message in follower.seen] == [operation]
     await follower.stop()
@@ -294,9 +292,9 @@ async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypa
     monkeypatch.setattr(broker.connection.client, "publish", noting)
     for number in range(1, 21):
         await publish(broker.connection, b"x")
-        await follower.until(lambda number=number: len(follower.seen) == number)  # type: ignore[misc] # mypy: a default
+        await reaches(lambda: len(follower.seen), number)
     await follower.stop()
-    assert 3 <= len(asked) <= 5
+    assert 3 <= len(asked) < 10, "once for several; again if a busy machine made it start anew"
 
 
 class Told:

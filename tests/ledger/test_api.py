@@ -23,7 +23,7 @@ from support.broker import Broker, free_port
 from support.builders import position_update, recorded_fill
 from support.http import http_client
 from support.ledger import Log, Running, Start, new_ledger
-from support.waiting import eventually
+from support.waiting import eventually, finishes, reaches
 
 FILL = {
     "fill_id": "venue-1",
@@ -121,7 +121,7 @@ async def test_before_the_database_is_open_it_says_when_to_ask_again(broker: Bro
 async def test_health_and_metrics_tell_how_it_is(client: httpx.AsyncClient, market_log: Log, running: Running) -> None:
     await market_log.raw(b"?")
     await market_log.fills(recorded_fill())
-    await eventually(lambda: running.version() == 1)
+    await reaches(running.version, 1)
     assert (await client.get("/health")).json()["ready"] is True
     metrics = (await client.get("/metrics")).text
     assert 'ledger_messages_set_aside_total{reason="unreadable"}' in metrics
@@ -158,8 +158,7 @@ async def url(running: Running) -> AsyncIterator[str]:
 
 
 async def frame(reader: ClientConnection) -> list[dict[str, Any]]:
-    async with asyncio.timeout(5):
-        text = await reader.recv()
+    text = await finishes(reader.recv())
     assert isinstance(text, str)
     rows: list[dict[str, Any]] = json.loads(text)
     return rows
@@ -169,7 +168,7 @@ async def test_the_stream_begins_with_every_position_and_goes_on_with_those_that
     url: str, running: Running, market_log: Log
 ) -> None:
     await market_log.fills(recorded_fill("BBB"))
-    await eventually(lambda: running.version("BBB") == 1)
+    await reaches(lambda: running.version("BBB"), 1)
     async with connect(url) as reader:
         first, second = await frame(reader)
         assert first == {"symbol": "AAA", **FLAT, "last_fill": None}
@@ -219,13 +218,13 @@ async def test_a_reader_that_makes_no_room_is_given_up(
                 running.ledger.updates.publish(f"S{number}", position_update(f"S{number}", last_fill_id="x" * 90))
             return READERS._value.get() == readers
 
-        await eventually(given_up, timeout=20)
+        await eventually(given_up)
         reader.transport.abort()
 
 
 async def test_prometheus_is_told_of_positions_and_of_the_room_on_the_disk(running: Running, market_log: Log) -> None:
     await market_log.fills(recorded_fill(side="buy", quantity=4))
-    await eventually(lambda: running.version() == 1)
+    await reaches(running.version, 1)
     app = create_app(
         title="", description="", health=running.health, routes=routes(running.ledger), before=running.ledger.measure
     )

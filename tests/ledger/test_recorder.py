@@ -13,7 +13,7 @@ from ledger import recorder
 from support.broker import Broker
 from support.builders import NOW, fill, quote_activated, recorded_fill
 from support.ledger import Log, Running, Start
-from support.waiting import eventually
+from support.waiting import eventually, reaches
 from wire.errors import Refusal, Refused
 from wire.messages import Fill, QuoteActivated
 
@@ -150,7 +150,7 @@ async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: S
     done.set()
     written = await writer
     assert all(new for _, new in answers)
-    await eventually(lambda: running.version() == written + len(reported))
+    await reaches(running.version, written + len(reported))
     assert running.ledger.position("AAA").net_quantity == -(written + len(reported))
 
 

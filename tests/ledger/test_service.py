@@ -16,7 +16,7 @@ from ledger.store import Store, StoreUnusable
 from support.broker import Broker, shape_of
 from support.builders import NOW, recorded_fill
 from support.ledger import Log, Start
-from support.waiting import eventually
+from support.waiting import HANG, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Position, PositionUpdate
@@ -53,7 +53,7 @@ async def test_a_fill_in_two_messages_is_applied_once(start: Start, market_log: 
     running = await start()
     for number in (1, 1, 2, 1, 2, 3):
         await market_log.fills(recorded_fill(number=number))
-    await eventually(lambda: running.version() == 3)
+    await reaches(running.version, 3)
     assert running.ledger.position("AAA").net_quantity == -3
     assert rows(tmp_path / "ledger.sqlite", "SELECT count(*) FROM quarantine") == [(0,)]
 
@@ -66,11 +66,11 @@ async def test_what_the_broker_delivers_again_is_applied_once(
     for number in (1, 2, 3):
         await market_log.fills(recorded_fill(number=number))
     first = await start()
-    await eventually(lambda: first.version() == 3)
+    await reaches(first.version, 3)
     await first.stop()
     again = await start()
     await market_log.fills(recorded_fill(number=4))
-    await eventually(lambda: again.version() == 4)
+    await reaches(again.version, 4)
     assert again.ledger.position("AAA").net_quantity == -4
 
 
@@ -86,7 +86,7 @@ async def test_a_restart_goes_on_after_what_was_applied(
     monkeypatch.setattr("ledger.service.FromSequence", note)
     first = await start()
     applied = await market_log.fills(recorded_fill(number=1))
-    await eventually(lambda: first.version() == 1)
+    await reaches(first.version, 1)
     await first.stop()
     missed = await market_log.fills(recorded_fill(number=2))
     second = await start()
@@ -115,7 +115,7 @@ async def test_poison_is_set_aside_and_the_next_fill_applied(start: Start, marke
     contradiction = await market_log.fills(recorded_fill(number=1, quantity=99))
     skipped = await market_log.fills(recorded_fill(number=7))
     await market_log.fills(recorded_fill(number=2))
-    await eventually(lambda: running.version() == 2)
+    await reaches(running.version, 2)
     assert running.ledger.position("AAA").net_quantity == -2
     assert rows(tmp_path / "ledger.sqlite", "SELECT sequence, reason FROM quarantine ORDER BY sequence") == [
         (poison, "unreadable"),
@@ -131,7 +131,7 @@ async def test_poison_alone_is_not_read_again_after_a_restart(start: Start, mark
     assert rows(tmp_path / "ledger.sqlite", f"SELECT sequence FROM applied WHERE shard = {SHARD}") == [(poison,)]  # noqa: S608 # a number
     second = await start()
     await market_log.fills(recorded_fill(number=1))
-    await eventually(lambda: second.version() == 1)
+    await reaches(second.version, 1)
 
 
 async def test_two_ledgers_publish_versions_in_order(start: Start, market_log: Log) -> None:
@@ -139,7 +139,8 @@ async def test_two_ledgers_publish_versions_in_order(start: Start, market_log: L
     other = await start("other.sqlite")
     for number in range(1, 101):
         await market_log.fills(recorded_fill(number=number))
-    await eventually(lambda: one.version() == other.version() == 100)
+    for each in (one, other):
+        await reaches(each.version, 100)
     assert one.ledger.snapshot() == other.ledger.snapshot()
     await market_log.published_version(100)
     versions = await market_log.published_versions()
@@ -154,7 +155,7 @@ async def test_a_ledger_that_comes_late_takes_no_position_back(start: Start, mar
     await first.stop()
     before = await market_log.published_versions()
     late = await start("late.sqlite")
-    await eventually(lambda: late.version() == 20)
+    await reaches(late.version, 20)
     await market_log.fills(recorded_fill(number=21))
     await market_log.published_version(21)
     assert await market_log.published_versions() == [*before, 21]
@@ -178,7 +179,7 @@ async def test_nothing_is_lost_or_repeated_while_broker_and_ledger_crash(
                 await running.stop()
                 running = await own_start(ready=False)
     await running.ready()
-    await eventually(lambda: running.version() == 300, timeout=10)
+    await reaches(running.version, 300)
     assert running.ledger.position("AAA").net_quantity == -300
     assert rows(tmp_path / "ledger.sqlite", "SELECT count(*) FROM quarantine") == [(0,)]
     await own_market_log.published_version(300)
@@ -196,7 +197,7 @@ async def test_only_one_ledger_uses_a_database(start: Start) -> None:
 async def test_positions_are_shown_before_the_broker_is_there(own_start: Start, own_broker: Broker) -> None:
     own_broker.server.kill()
     running = await own_start(ready=False)
-    await eventually(lambda: running.version() == 0)
+    await reaches(running.version, 0)
     assert not running.health.ready
     own_broker.server.start()
     await running.ready()
@@ -217,7 +218,7 @@ async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, mon
 
     monkeypatch.setattr(running.ledger._store, "commit", fail)
     await market_log.fills(recorded_fill(number=1))
-    await asyncio.wait([running.task], timeout=5)
+    await asyncio.wait([running.task], timeout=HANG)
     failure = running.task.exception()
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(sqlite3.OperationalError)
@@ -229,12 +230,12 @@ async def test_a_market_log_that_lost_what_was_applied_ends_the_ledger(
 ) -> None:
     first = await start()
     await market_log.fills(recorded_fill(number=1))
-    await eventually(lambda: first.version() == 1)
+    await reaches(first.version, 1)
     await first.stop()
     await topology.remove(broker.connection, [subjects.market_stream(SHARD)])
     await topology.prepare(broker.connection, shape_of(broker.market))
     second = await start(ready=False)
-    await asyncio.wait([second.task], timeout=5)
+    await asyncio.wait([second.task], timeout=HANG)
     failure = second.task.exception()
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(TailBroken)

@@ -18,7 +18,7 @@ from runtime.health import Health
 from runtime.settings import Stack
 from support.broker import Broker
 from support.builders import market, order, quote_request, reservation_request
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import PositionUpdate
@@ -63,7 +63,7 @@ class Trio:
 async def running(broker: Broker, **skews: float) -> AsyncIterator[Trio]:
     for symbol in MARKET.symbols:
         flat = PositionUpdate(symbol=symbol, net_quantity=0, position_version=0)
-        await broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=2.0)
+        await broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=HANG)
     trio = Trio(broker, **skews)
     tasks = [asyncio.create_task(service.run()) for service in (trio.exposure, trio.exchange, trio.maker)]
     yield trio
@@ -81,8 +81,12 @@ async def test_clocks_that_differ_by_less_than_the_grace_break_nothing(
     """A quote is active, executes, and is replaced within its life."""
     async with running(broker, exposure=exposure, exchange=exchange, maker=maker) as trio:
         first = await eventually(trio.quoting)
-        result = await trio.exchange.order(order(quantity=1))
-        assert result.status == "filled"
+
+        async def filled() -> bool:
+            return (await trio.exchange.order(order(quantity=1))).status == "filled"
+
+        await eventually(filled)
+
         await eventually(lambda: trio.quoting() not in (None, first))
         assert all(not trio.told(name) for name in trio.clocks)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import MutableMapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from maker.switch import KEY, Switch
 from support.broker import Broker
 from support.builders import order, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace
-from support.waiting import eventually
+from support.waiting import HANG, eventually, finishes, reaches
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import (
@@ -67,7 +68,7 @@ async def test_a_new_position_is_quoted_at_its_own_prices(place: Marketplace) ->
     assert long.ask_price < flat.ask_price
     await eventually(lambda: running.on("AAA").quote_id == "AAA-v3-a1")
     assert (running.on("AAA").position_version, running.on("AAA").net_quantity) == (3, 5)
-    await eventually(lambda: REGISTRY.get_sample_value("maker_requote_seconds_count") == measured + 1)
+    await reaches(lambda: REGISTRY.get_sample_value("maker_requote_seconds_count"), measured + 1)
     assert place.fold("BBB").version == (0, 1)
 
 
@@ -103,13 +104,14 @@ async def test_a_quote_filled_away_is_replaced_when_the_ledger_knows(place: Mark
 SWEEP: list[tuple[str, Any]] = [("buy", order().limit_price), ("sell", order().limit_price / 4)]
 
 
-async def test_a_quote_is_refreshed_before_it_expires(place: Marketplace) -> None:
+async def test_a_quote_is_refreshed_once_most_of_its_life_is_over(place: Marketplace) -> None:
+    """How soon after that depends on the machine; `test_plan` has when it is due."""
     await place.open(quote_ttl=1.0)
     await quoting(place)
-    for attempt in (2, 3):
-        expires_at = place.fold("AAA").event.expires_at  # type: ignore[union-attr] # it is active
-        quote = await place.quoted("AAA", f"AAA-v0-a{attempt}")
-        assert quote.activated_at < expires_at
+    first, second, third = await place.quoted_anew("AAA", 3)
+    assert [quote.attempt for quote in (first, second, third)] == [1, 2, 3]
+    for old, new in ((first, second), (second, third)):
+        assert new.activated_at - old.activated_at >= timedelta(seconds=0.6)
 
 
 async def test_a_withdrawn_quote_is_made_again(place: Marketplace) -> None:
@@ -195,9 +197,9 @@ async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: 
     running = await quoting(place)
 
     async def moves() -> None:
-        await eventually(lambda: place.fold("AAA").fill_number == 1)
+        await reaches(lambda: place.fold("AAA").fill_number, 1)
         await place.move("AAA", 2)
-        await eventually(lambda: running.on("AAA").position_version == 2)
+        await reaches(lambda: running.on("AAA").position_version, 2)
 
     line.before[Rpc.RESERVE] = moves
     await place.move("AAA", 1)
@@ -213,7 +215,7 @@ async def test_a_position_that_moves_while_nobody_answers_is_quoted_instead(plac
     await place.move("AAA", 1)
     await eventually(lambda: any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)))
     await place.move("AAA", 2)
-    await eventually(lambda: any(b"AAA-v2-a1" in body for body in line.on(Rpc.RESERVE)), timeout=2)
+    await eventually(lambda: any(b"AAA-v2-a1" in body for body in line.on(Rpc.RESERVE)))
     line.lose.clear()
     await place.quoted("AAA", "AAA-v2-a1")
 
@@ -232,12 +234,12 @@ async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker
         await place.open()
         running = await quoting(place)
         own_broker.server.kill()
-        await eventually(lambda: running.on("AAA").state == "waiting_for_feeds", timeout=10)
+        await eventually(lambda: running.on("AAA").state == "waiting_for_feeds")
         assert not running.health.ready
         own_broker.server.start()
-        await eventually(lambda: running.health.ready and own_broker.connection.connected, timeout=10)
+        await eventually(lambda: running.health.ready and own_broker.connection.connected)
         await place.move("AAA", 1)
-        await eventually(lambda: place.fold("AAA").version == (1, 1), timeout=10)
+        await eventually(lambda: place.fold("AAA").version >= (1, 1))
 
 
 # --- several makers -----------------------------------------------------------------------------------------------
@@ -253,28 +255,28 @@ async def test_two_makers_converge_on_the_same_quotes(place: Marketplace) -> Non
     for running in both:
         await eventually(lambda running=running: running.on("AAA").state == "quoting")  # type: ignore[misc] # binds
         assert running.on("AAA").quote_id == "AAA-v5-a1"
-    assert await place.quote_events("AAA") <= 6
+    made = await place.quote_events("AAA")
+    assert len(made) == len({(event.position_version, event.attempt) for event in made}) <= 6
     assert place.fold("BBB").version == (0, 1)
 
 
 async def test_two_makers_refresh_together(place: Marketplace) -> None:
+    """An attempt of the one is one of the other, too: none is made twice, none left out."""
     await place.open(quote_ttl=1.0)
     await quoting(place)
     await quoting(place)
-    await place.quoted("AAA", "AAA-v0-a3")
-    assert await place.quote_events("AAA") == 3
+    assert [quote.attempt for quote in await place.quoted_anew("AAA", 3)] == [1, 2, 3]
 
 
 async def test_a_spare_leaves_the_work_to_the_other_and_takes_over(place: Marketplace) -> None:
     await place.open()
     first = await quoting(place)
-    spare = await quoting(place, standby_delay=0.3)
+    await quoting(place, standby_delay=0.3)
     await place.move("AAA", 1)
     await place.quoted("AAA", "AAA-v1-a1")
     await first.crash()
     moved = asyncio.get_running_loop().time()
     await place.move("AAA", 2)
-    await eventually(lambda: spare.on("AAA").state == "standing_by")
     await place.quoted("AAA", "AAA-v2-a1")
     assert asyncio.get_running_loop().time() - moved >= 0.3
 
@@ -332,10 +334,9 @@ async def test_a_spare_asks_for_nothing_ahead(place: Marketplace, line: Line) ->
     spare = await place.start_maker(standby_delay=0.1)
     await eventually(lambda: spare.health.ready)
     await place.quoted("AAA", "AAA-v0-a1")
-    sent = len(line.on(Rpc.RESERVE))
     await place.trade("AAA", 1)
-    await eventually(lambda: spare.on("AAA").state == "waiting_for_position")
-    assert len(line.on(Rpc.RESERVE)) == sent
+    await reaches(lambda: spare.maker._quoters["AAA"].view.market.fill_number, 1)
+    assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE))
 
 
 async def held(place: Marketplace, *quote_ids: str) -> bool:
@@ -354,7 +355,7 @@ async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Mar
     assert paused.paused
     assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
     await place.move("AAA", 1)
-    await eventually(lambda: running.on("AAA").position_version == 1)
+    await reaches(lambda: running.on("AAA").position_version, 1)
     assert running.on("AAA").state == "paused"
     assert not (await running.maker.resume()).paused
     await place.quoted("AAA", "AAA-v1-a1")
@@ -367,7 +368,8 @@ async def test_pausing_twice_is_as_pausing_once(place: Marketplace) -> None:
     await running.maker.pause()
     events = await place.quote_events("AAA")
     assert (await running.maker.pause()).paused
-    assert await place.quote_events("AAA") == events == 2
+    assert await place.quote_events("AAA") == events
+    assert len(events) == 2
 
 
 async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
@@ -386,7 +388,7 @@ async def test_one_pause_stops_every_maker_and_one_resume_has_all_go_on(place: M
     await eventually(lambda: other.maker.status().paused)
     await told.crash()
     await place.move("AAA", 1)
-    await eventually(lambda: other.on("AAA").position_version == 1)
+    await reaches(lambda: other.on("AAA").position_version, 1)
     assert [other.on("AAA").state, place.quote("AAA")] == ["paused", None]
     await other.maker.resume()
     await place.quoted("AAA", "AAA-v1-a1")
@@ -428,7 +430,7 @@ async def test_a_switch_that_cannot_be_read_counts_as_paused(place: Marketplace,
 
 async def turn(place: Marketplace, value: bytes) -> None:
     """Write the switch as somebody else would."""
-    await place.broker.connection.client.request(KEY, value, timeout=2.0)
+    await place.broker.connection.client.request(KEY, value, timeout=HANG)
 
 
 async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
@@ -517,10 +519,8 @@ async def test_stopping_leaves_a_quote_that_replaced_ours(place: Marketplace) ->
 async def test_stopping_is_bounded_when_nobody_answers(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
-    line.drop[Rpc.WITHDRAW_QUOTE] = 1000
-    started = asyncio.get_running_loop().time()
-    await running.stop()
-    assert asyncio.get_running_loop().time() - started < 3
+    line.drop[Rpc.WITHDRAW_QUOTE] = 1_000_000
+    await finishes(running.stop())
 
 
 # --- what is told -------------------------------------------------------------------------------------------------
@@ -532,7 +532,7 @@ async def test_the_log_tells_an_attempts_story_by_its_ids(place: Marketplace) ->
         await quoting(place)
         await place.move("AAA", 1)
         await place.quoted("AAA", "AAA-v1-a1")
-        await eventually(lambda: len(told_of("AAA-v1-a1", lines)) == 2)
+        await reaches(lambda: len(told_of("AAA-v1-a1", lines)), 2)
     story = told_of("AAA-v1-a1", lines)
     assert [told["event"] for told in story] == ["reservation granted", "quote active"]
     for told in story:

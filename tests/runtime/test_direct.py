@@ -22,7 +22,7 @@ from runtime.roles import Role, only
 from runtime.serve import protocol
 from runtime.tokens import Tokens
 from support.access import shown, tokens_in
-from support.waiting import eventually
+from support.waiting import HANG, eventually, passes, reaches
 from wire.errors import Refusal, Refused
 from wire.messages import Order
 
@@ -102,7 +102,7 @@ async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
 async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A bare connection, for what no well-behaved client sends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(HANG):
         yield reader, writer
     writer.close()
 
@@ -181,7 +181,7 @@ async def test_an_answer_that_is_called_off_is_a_problem(client: httpx.AsyncClie
 async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield BODY[:30]
-        await asyncio.sleep(0.01)
+        await passes(0.01)
         yield BODY[30:]
 
     assert (await client.post("/direct", content=pieces())).json() == ORDER
@@ -240,10 +240,10 @@ async def test_a_client_that_takes_no_answers_is_not_answered_without_end(port: 
         loop = asyncio.get_running_loop()
         await loop.sock_connect(own, ("127.0.0.1", port))
         sending = asyncio.create_task(loop.sock_sendall(own, request() * many))
-        taken = -1
+        taken = await reaches(lambda: desk.taken, 1) - 1
         while taken < desk.taken:
             taken = desk.taken
-            await asyncio.sleep(0.5)
+            await passes(0.5)
         sending.cancel()
         await asyncio.wait([sending])
         assert 0 < taken < many

@@ -1,6 +1,5 @@
 """A real nats-server on free ports, and a clean broker on it for each test."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -11,13 +10,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
-from jet import api, topology
+from jet import api, journal, topology
 from jet.connection import Connection
 from runtime.health import Health
 from runtime.settings import Market
+from support.waiting import HANG, eventually
 
 _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
 
@@ -72,7 +73,7 @@ class NatsServer:
         """Start, and wait until it listens."""
         log = (self.folder / "nats.log").open("ab")
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
@@ -142,8 +143,11 @@ def stop_and_clear(server: NatsServer) -> None:
     shutil.rmtree(server.folder, ignore_errors=True)
 
 
-async def paused(server: NatsServer, seconds: float) -> None:
-    """Pause the server for a while."""
-    server.signal(signal.SIGSTOP)
-    await asyncio.sleep(seconds)
-    server.signal(signal.SIGCONT)
+async def store(connection: Connection, stream: str, subject: str, payload: bytes, *, ttl: int | None = None) -> int:
+    """Have a stream store a message, once, however long a busy machine takes to say so; its sequence."""
+    msg_id = uuid4().hex
+
+    async def stored() -> int:
+        return await journal.put(connection, stream, subject, payload, msg_id=msg_id, ttl=ttl)
+
+    return await eventually(stored)

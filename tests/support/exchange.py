@@ -93,3 +93,8 @@ async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> 
             raise
 
     return await eventually(put)
+
+
+async def appending(exchange: Exchange, symbol: str = "AAA") -> None:
+    """Wait until no order of a symbol waits any more: those that were sent are decided, and being appended."""
+    await eventually(lambda: not exchange._lane(symbol)._line)

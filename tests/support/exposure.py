@@ -10,12 +10,11 @@ import msgspec
 
 from exposure.limits import Decision, Limits
 from exposure.service import ExposureService, ExposureSettings
-from jet import journal
 from jet.connection import Connection
 from runtime.clock import Clock, utc_now
 from runtime.health import Health
 from runtime.settings import Market, Stack
-from support.broker import Broker
+from support.broker import Broker, store
 from support.builders import NOW, quote_activated, recorded_fill
 from support.waiting import eventually
 from wire import ids, subjects
@@ -63,7 +62,7 @@ async def append_market(broker: Broker, symbol: str, message: QuoteEvent | list[
     """Append to a symbol's market log, as an exchange would."""
     shard = subjects.shard_of(symbol, broker.market.shards)
     subject = subjects.fills(shard, symbol) if isinstance(message, list) else subjects.quotes(shard, symbol)
-    await journal.put(broker.connection, subjects.market_stream(shard), subject, msgspec.json.encode(message))
+    await store(broker.connection, subjects.market_stream(shard), subject, msgspec.json.encode(message))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from ledger.service import PARTS, Ledger, LedgerSettings
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Stack
-from support.broker import Broker
+from support.broker import Broker, store
 from support.waiting import eventually
 from wire import subjects
 from wire.messages import PositionUpdate, QuoteEvent, RecordedFill
@@ -36,7 +36,7 @@ class Running:
 
     async def ready(self) -> None:
         """Wait until it is ready, or fail with what ended it."""
-        await eventually(lambda: self.task.done() or self.health.ready, timeout=10.0)
+        await eventually(lambda: self.task.done() or self.health.ready)
         if self.task.done():
             await self.task
 
@@ -88,7 +88,7 @@ class Log:
     async def raw(self, payload: bytes, symbol: str = "AAA") -> int:
         """Put anything on a symbol's fills."""
         shard = subjects.shard_of(symbol, self.shards)
-        return await journal.put(self.connection, subjects.market_stream(shard), subjects.fills(shard, symbol), payload)
+        return await store(self.connection, subjects.market_stream(shard), subjects.fills(shard, symbol), payload)
 
     async def fills(self, *fills: RecordedFill) -> int:
         """Put one message of fills."""
@@ -110,7 +110,7 @@ class Log:
         """Put a quote event."""
         shard = subjects.shard_of(event.symbol, self.shards)
         payload = msgspec.json.encode(event)
-        return await journal.put(
+        return await store(
             self.connection, subjects.market_stream(shard), subjects.quotes(shard, event.symbol), payload
         )
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
-from jet import rpc
+from jet import api, rpc
 from jet.connection import Connection
 from maker.service import Maker, MakerSettings
 from maker.status import SymbolStatus
@@ -20,11 +20,11 @@ from runtime.health import Health
 from runtime.settings import Market, Stack
 from support.broker import Broker
 from support.builders import recorded_fill
-from support.waiting import eventually
+from support.waiting import HANG, eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import PositionUpdate, Quote
+from wire.messages import PositionUpdate, Quote, QuoteActivated, QuoteEvent
 
 T = TypeVar("T")
 
@@ -122,7 +122,8 @@ class Marketplace:
         """The ledger commits a position, once the fills have happened that lead to it."""
         await self.trade(symbol, version)
         update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
-        await self.broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(update), timeout=2.0)
+        payload = msgspec.json.encode(update)
+        await self.broker.connection.client.request(subjects.position(symbol), payload, timeout=HANG)
 
     async def trade(self, symbol: str, version: int) -> None:
         """Fills happen, up to that number, and leave the quote as it is."""
@@ -131,8 +132,8 @@ class Marketplace:
             left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
             fills = [recorded_fill(symbol, number, **left) for number in range(market.fill_number + 1, version + 1)]
             subject = subjects.fills(subjects.shard_of(symbol, self.market.shards), symbol)
-            await self.broker.connection.client.request(subject, msgspec.json.encode(fills), timeout=2.0)
-            await eventually(lambda: market.fill_number == version)
+            await self.broker.connection.client.request(subject, msgspec.json.encode(fills), timeout=HANG)
+            await reaches(lambda: market.fill_number, version)
 
     def fold(self, symbol: str) -> SymbolMarket:
         """The symbol's market log, as the exchange has folded it."""
@@ -146,7 +147,7 @@ class Marketplace:
             return None
 
     async def quoted(self, symbol: str, quote_id: str) -> Quote:
-        """Wait for this quote to be the active one."""
+        """Wait for this quote to be the active one. It must not be replaced by itself: see `quoted_anew`."""
 
         def active() -> Quote | None:
             quote = self.quote(symbol)
@@ -154,14 +155,24 @@ class Marketplace:
 
         return await eventually(active)
 
-    async def quote_events(self, symbol: str) -> int:
-        """How many quotes of the symbol were ever activated or withdrawn."""
-        stream = subjects.market_stream(subjects.shard_of(symbol, self.market.shards))
-        subject = subjects.quotes(subjects.shard_of(symbol, self.market.shards), symbol)
-        body = msgspec.json.encode({"subjects_filter": subject})
-        answer = await self.broker.connection.client.request(f"$JS.API.STREAM.INFO.{stream}", body, timeout=2.0)
-        found = msgspec.json.decode(answer.data)["state"].get("subjects") or {}
-        return int(found.get(subject, 0))
+    async def quoted_anew(self, symbol: str, attempt: int) -> list[QuoteActivated]:
+        """Wait for this attempt, or a later one, at the first position; the quotes up to it, as they became active."""
+        await reaches(lambda: self.fold(symbol).version[1], attempt)
+        events = await self.quote_events(symbol)
+        return [event for event in events if isinstance(event, QuoteActivated)][:attempt]
+
+    async def quote_events(self, symbol: str) -> list[QuoteEvent]:
+        """Every quote of the symbol that was ever activated or withdrawn, in order."""
+        shard = subjects.shard_of(symbol, self.market.shards)
+        events: list[QuoteEvent] = []
+        sequence = 0
+        while True:
+            query = {"seq": sequence + 1, "next_by_subj": subjects.quotes(shard, symbol)}
+            message = await api.get_message(self.broker.connection, subjects.market_stream(shard), query)
+            if message is None:
+                return events
+            sequence = message.seq
+            events.append(msgspec.json.decode(message.payload, type=QuoteEvent))
 
     async def _run(self, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         async def forever() -> None:

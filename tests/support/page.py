@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import uvicorn
 
-from jet import journal, rpc
+from jet import rpc
 from jet.connection import Connection
 from runtime.app import create_app
 from runtime.clock import utc_now
@@ -22,7 +22,7 @@ from runtime.health import Health
 from runtime.roles import Role
 from runtime.settings import Stack
 from support.access import shown
-from support.broker import Broker, free_port
+from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
 from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
@@ -76,7 +76,7 @@ class Feed:
 
     async def put(self, stream: str, subject: str, payload: bytes) -> None:
         """Any message."""
-        await journal.put(self.broker.connection, stream, subject, payload)
+        await store(self.broker.connection, stream, subject, payload)
 
     async def _market(self, subject: Any, symbol: str, payload: bytes) -> None:
         shard = subjects.shard_of(symbol, self.broker.market.shards)
@@ -163,7 +163,8 @@ class PageProcess:
                 return not {part["name"] for part in waiting} - {"exposure"}
 
             try:
-                await eventually(reads, timeout=15.0, pause=0.05)
+                await eventually(reads, pause=0.05)
+
             except Exception as error:
                 raise AssertionError(self._log.read_text()) from error
 

@@ -8,6 +8,7 @@ import msgspec
 from jet import api
 from jet.connection import Connection
 from support.builders import position_update, quote_activated, recorded_fill
+from support.waiting import HANG
 from wire import subjects
 from wire.messages import RecordedFill
 
@@ -75,7 +76,7 @@ def changed(message: msgspec.Struct, change: object, **more: object) -> bytes:
 
 async def publish(connection: Connection, subject: str, payload: bytes) -> int:
     """Have a stream store a message, whatever it is; its sequence."""
-    ack = await connection.client.request(subject, payload, timeout=5)
+    ack = await connection.client.request(subject, payload, timeout=HANG)
     return int(msgspec.json.decode(ack.data)["seq"])
 
 

@@ -2,17 +2,19 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from ui.explain import WAITING, Explainer
 from wire.errors import Refusal, Refused
 
 
-def telling(script: str, timeout: float = 10.0) -> Explainer:
+def telling(script: str, timeout: float = HANG) -> Explainer:
     """One whose command is this script; the quote's id is `sys.argv[1]`."""
     return Explainer((sys.executable, "-c", f"import os, sys, time\n{script}"), timeout)
 
@@ -35,19 +37,25 @@ async def test_what_the_command_complains_of_is_passed_on(code: int, refusal: Re
     assert (refused.refusal, refused.detail) == (refusal, "no such quote")
 
 
-async def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    refused = await refusal_of(telling(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)", 0.5))
+async def test_one_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    create = asyncio.create_subprocess_exec
+
+    async def noting(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await create(*command, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noting)
+    refused = await refusal_of(telling("time.sleep(1000)", 0.5))
 
     assert refused.refusal is Refusal.UNAVAILABLE
     assert "./qs explain AAA-v1-a1" in refused.detail
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 async def test_one_nobody_waits_for_any_more_is_ended(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    explainer = telling(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)")
+    explainer = telling(f"open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(1000)")
     asking = asyncio.create_task(explainer.story("AAA-v1-a1"))
     number = int(await eventually(lambda: pid.is_file() and pid.read_text()))
 
