@@ -14,7 +14,6 @@ from audit.findings import Findings, Place, Verdict
 from audit.history import Claims, Counts
 from audit.ledgerfile import LedgerFile, differences, row_of
 from audit.replay import Book, Check, Fault, Replay
-from wire import ids
 from wire.messages import RecordedFill
 
 TOLD_BEYOND = 5
@@ -44,6 +43,8 @@ class Recorded(Check):
     def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         if fault.kind == "repeated":
             self.found.at(at, f"{fills[0].fill_id} is in the log once more: it {fault.detail}", **_ids(fills[0]))
+        if fault.kind == "contradicts":
+            self.found.at(at, f"the message counts for nobody: it {fault.detail}", **_ids(fills[0]))
         if self._claims is not None:
             self._claims.logged(at, fills)
         if at.subject.startswith("fills."):
@@ -68,10 +69,8 @@ class Recorded(Check):
         return self.verdict(", ".join(checked), *remarks, checkable=bool(self._tables or self._claims))
 
     def _check_id(self, at: Place, fill: RecordedFill) -> None:
+        """Look for a report that is recorded twice. An exchange's ids derive from numbers, which cannot come twice."""
         if fill.origin == "exchange":
-            own = ids.fill_id(fill.symbol, fill.number)
-            if fill.fill_id != own:
-                self.found.at(at, f"{fill.fill_id} is fill number {fill.number}, and not called {own}", **_ids(fill))
             return
         key = hash((fill.symbol, fill.fill_id))
         if key in self._reported:

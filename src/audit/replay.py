@@ -3,13 +3,15 @@
 Which messages count is decided as the services decide it (see `docs/protocol.md`), message by message:
 
     a quote event                                      becomes the symbol's latest
-    fills whose numbers go on, one by one              are applied
-    fills with any other number, or with none          are set aside, whole
+    fills whose numbers go on, one by one, whose ids
+    are theirs, and which are of one quote and origin  are applied
+    fills of which any is otherwise, or none at all    are set aside, whole
     what cannot be read, or is on another's subject    is set aside
 
 Checks see a message before it is applied to its book, and share the books: they must not change them.
 """
 
+import re
 from array import array
 from collections.abc import Sequence
 from datetime import datetime
@@ -116,7 +118,7 @@ class Book:
 class Fault(NamedTuple):
     """Why a message is set aside."""
 
-    kind: Literal["unreadable", "misplaced", "repeated", "skipped"]
+    kind: Literal["unreadable", "misplaced", "repeated", "skipped", "contradicts"]
     detail: str
 
 
@@ -256,4 +258,20 @@ def _fault(book: Book, symbol: str, fills: Sequence[RecordedFill]) -> Fault | No
             return Fault("repeated", f"repeats number {fill.number} of {symbol}, where {number} is next")
         if fill.number > number:
             return Fault("skipped", f"skips to number {fill.number} of {symbol}, where {number} is next")
+    return _contradiction(symbol, fills)
+
+
+def _contradiction(symbol: str, fills: Sequence[RecordedFill]) -> Fault | None:
+    """What one commit of one writer cannot have written."""
+    of_exchange = re.compile(rf"{re.escape(symbol)}-f[0-9]+")
+    for fill in fills:
+        if fill.origin == "exchange" and fill.fill_id != f"{symbol}-f{fill.number}":
+            own = f"{symbol}-f{fill.number}"
+            return Fault("contradicts", f"has {fill.fill_id}, which is fill number {fill.number}, and not called {own}")
+        if fill.origin == "reported" and of_exchange.fullmatch(fill.fill_id):
+            return Fault("contradicts", f"reports {fill.fill_id}, an id that only the exchange gives")
+    if len({fill.fill_id for fill in fills}) < len(fills):
+        return Fault("contradicts", "names a fill twice")
+    if len({(fill.quote_id, fill.origin) for fill in fills}) > 1:
+        return Fault("contradicts", "holds fills of several quotes or origins")
     return None

@@ -233,7 +233,7 @@ class Lane:
                     for waiting in batch:
                         waiting.committing = False
                     continue
-                self.market.apply_fills(sequence, decided.fills)
+                self.market.apply_own(sequence, decided.fills)
                 self._recent.add(self._shard, decided.fills)
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))

@@ -6,7 +6,6 @@ order is decided on it. Started anew, it folds the log anew, so this cannot come
 """
 
 import asyncio
-import contextlib
 import time
 from datetime import timedelta
 
@@ -17,6 +16,7 @@ from exchange import book, metrics
 from exchange.lane import Lane, count_refused
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
+from exchange.replay import Replay
 from exchange.standstill import EVERY, PASSES, Standstill
 from exchange.turns import Turns
 from jet import api, rpc
@@ -27,7 +27,7 @@ from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
-from wire import subjects
+from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import (
@@ -56,9 +56,6 @@ STOP_PATIENCE = 1.0
 
 log = structlog.get_logger()
 
-_FILLS = msgspec.json.Decoder(list[RecordedFill])
-_FILL = msgspec.json.Decoder(RecordedFill)
-_UNREAD = msgspec.json.Decoder(list[msgspec.Raw])
 _EVENT: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
@@ -100,6 +97,8 @@ class Exchange:
         }
         self._replayed: set[int] = set()
         self._verified: dict[str, int] = {}
+        self._replays: dict[str, Replay] = {}
+        self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(market.shards)}
         self._stopping = False
         self._standstill = Standstill(time.monotonic)
 
@@ -252,6 +251,7 @@ class Exchange:
                         await self._take(message, replayed=True, remember=True)
                 if tail.reached >= end:
                     break
+            self._end_piece(shard)
             if first <= 1 or not self._recent.lacks(shard):
                 return
             self._recent.further_back(shard)
@@ -279,27 +279,60 @@ class Exchange:
             return None
         if lane is None or (message.sequence <= lane.market.head and not replayed):
             return None
-        try:
-            if message.subject.startswith("fills."):
-                first = not remember and lane.market.last_fill is None
-                fills = _last(message.data) if first else _FILLS.decode(message.data)
+        if message.subject.startswith("fills."):
+            fills, fault = counting.read(message.subject, message.data, self._market.shards)
+            if fault is None and replayed:
+                self._remember_replayed(lane.market, fills, message)
+                return None
+            if fault is None:
                 verified = self._verified.get(lane.market.symbol, 0)
-                if not replayed and verified < message.sequence and lane.market.skips(fills):
+                if verified < message.sequence and lane.market.skips(fills):
                     return lane.market
-                if remember:
+                fault = lane.market.fold_fills(message.sequence, fills)
+                if fault is None and remember:
                     self._recent.add(subjects.shard_of(lane.market.symbol, self._market.shards), fills)
-                if not replayed and not lane.market.apply_fills(message.sequence, fills):
-                    self._set_aside(message, "the fills do not go on")
-            elif not replayed and not lane.market.apply_quote(message.sequence, _EVENT.decode(message.data)):
-                self._set_aside(message, "the quote is of another symbol")
-        except UNREADABLE as error:
-            self._set_aside(message, str(error))
-            lane.market.head = max(lane.market.head, message.sequence)
+            if fault is not None:
+                self._set_aside(message, str(fault))
+        else:
+            self._fold_quote(lane.market, message, replayed=replayed)
+        lane.market.head = max(lane.market.head, message.sequence)
         lane.log.folded()
         return None
 
+    def _fold_quote(self, market: SymbolMarket, message: Message, *, replayed: bool) -> None:
+        try:
+            event = _EVENT.decode(message.data)
+        except UNREADABLE as error:
+            self._set_aside(message, str(error))
+        else:
+            if not replayed and not market.apply_quote(message.sequence, event):
+                self._set_aside(message, "the quote is of another symbol")
+
+    def _remember_replayed(self, market: SymbolMarket, fills: list[RecordedFill], message: Message) -> None:
+        """Remember the order ids of a message that the snapshot has covered, if it counts."""
+        replay = self._replays.get(market.symbol)
+        if replay is None:
+            replay = self._replays[market.symbol] = Replay(market.symbol, market.fill_number, market.filled)
+        for counted in replay.feed(message.sequence, fills):
+            self._recent.add(subjects.shard_of(market.symbol, self._market.shards), counted)
+
+    def _end_piece(self, shard: int) -> None:
+        """A piece of the log before the snapshot is read: what is read next is before it."""
+        for symbol, replay in self._replays.items():
+            if subjects.shard_of(symbol, self._market.shards) == shard:
+                for counted in replay.finish():
+                    self._recent.add(shard, counted)
+                self._replays[symbol] = replay.piece_before()
+
     def _set_aside(self, message: Message, reason: str) -> None:
-        self._health.set_aside(subjects.stream_of(message.subject))
+        """Count and tell of a message that is not used; once, though what the snapshot has is read again."""
+        stream = subjects.stream_of(message.subject)
+        known = self._aside.get(stream)
+        if known is not None:
+            if message.sequence in known:
+                return
+            known.add(message.sequence)
+        self._health.set_aside(stream)
         log.error("message set aside", subject=message.subject, sequence=message.sequence, error=reason)
 
     async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
@@ -326,12 +359,12 @@ class Exchange:
                 self._verified[market.symbol] = beyond.sequence
                 return
             sequence = found.seq
-            with contextlib.suppress(*UNREADABLE):
-                if [fill.number for fill in _FILLS.decode(found.payload)][:1] == [market.fill_number + 1]:
-                    raise MissedFills(
-                        f"{beyond.subject}: the log holds fills from {market.fill_number + 1} on at {found.seq}, and "
-                        f"they were not folded before {beyond.sequence}"
-                    )
+            fills, fault = counting.read(found.subject, found.payload, self._market.shards)
+            if fault is None and counting.judge(market.symbol, fills, market.fill_number) is None:
+                raise MissedFills(
+                    f"{beyond.subject}: the log holds fills from {market.fill_number + 1} on at {found.seq}, and "
+                    f"they were not folded before {beyond.sequence}"
+                )
 
     def _tell(self, shard: int, *, current: bool) -> None:
         """Keep the health part `market` in step with the shards."""
@@ -342,6 +375,7 @@ class Exchange:
             return
         if shard not in self._replayed:
             self._replayed.add(shard)
+            self._aside.pop(subjects.market_stream(shard), None)
             for symbol, lane in self._lanes.items():
                 if subjects.shard_of(symbol, self._market.shards) == shard:
                     self._bucket.changed(lane.market)
@@ -351,11 +385,3 @@ class Exchange:
 
 def _filters(shard: int) -> list[str]:
     return [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
-
-
-def _last(payload: bytes) -> list[RecordedFill]:
-    """The last fill of a message, as the only one: all that a fold which begins with that message needs of it.
-
-    Only such a fold: one that goes on must see that the first fill's number is the next.
-    """
-    return [_FILL.decode(fill) for fill in _UNREAD.decode(payload)[-1:]]

@@ -26,7 +26,7 @@ from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
-from wire import subjects
+from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
     UNREADABLE,
@@ -35,7 +35,6 @@ from wire.messages import (
     Fill,
     GiveBack,
     QuoteEvent,
-    RecordedFill,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,
@@ -92,7 +91,6 @@ class ExposureService:
         self._unseen = set(self._tails)
         self._records = msgspec.json.Decoder(ReservationRecord)
         self._quotes = msgspec.json.Decoder(QuoteEvent)
-        self._fills = msgspec.json.Decoder(list[RecordedFill])
 
     async def run(self) -> None:
         """Follow, decide and answer until cancelled.
@@ -261,9 +259,7 @@ class ExposureService:
                     if event is not None:
                         self.limits.usage.fold_quote(symbol, message.sequence, event)
                 else:
-                    fills = self._decoded(self._fills, message, stream)
-                    if fills is not None:
-                        self.limits.usage.fold_fills(symbol, message.sequence, fills)
+                    self._fold_fills(symbol, message)
             if tail.current:
                 self._unseen.discard(shard)
             self._market_moves.tell()
@@ -272,6 +268,13 @@ class ExposureService:
                 self._health.waits("market", f"not read to the end: shard {', '.join(silent)}")
             else:
                 self._health.fine("market")
+
+    def _fold_fills(self, symbol: str, message: Message) -> None:
+        fills, fault = counting.read(message.subject, message.data, len(self._tails))
+        if fault is None:
+            fault = self.limits.usage.fold_fills(symbol, message.sequence, fills)
+        if fault is not None:
+            self._set_aside(subjects.market_stream(subjects.shard_of(symbol, len(self._tails))), message, str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
         """The message's content; None, counted and logged, for what cannot be read."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import msgspec
 
 from exposure.holding import NOTHING, Lots, ending, held
+from wire.counting import Fault
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import QuoteEvent, RecordedFill, Reservation, ReservationRecord
@@ -100,11 +101,16 @@ class Usage:
             self._fills[symbol] = {}
             self._measure(symbol)
 
-    def fold_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> None:
-        """Fold one message of a symbol's fills."""
-        if self.market(symbol).apply_fills(sequence, fills):
+    def fold_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> Fault | None:
+        """Fold one message of a symbol's fills. Returns why it is set aside, None if it counts or was folded before."""
+        market = self.market(symbol)
+        if sequence <= market.head:
+            return None
+        fault = market.fold_fills(sequence, fills)
+        if fault is None:
             self._fills.setdefault(symbol, {}).update((fill.fill_id, fill) for fill in fills)
             self._measure(symbol)
+        return fault
 
     # --- looking --------------------------------------------------------------------------------------------------
 

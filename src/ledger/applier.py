@@ -117,7 +117,7 @@ class Applier:
             while size < TRANSACTION_BYTES and not self._waiting.empty():
                 pieces.append(self._waiting.get_nowait())
                 size += pieces[-1].size
-            if size:
+            if any(piece.messages for piece in pieces):  # not by their size: a message may be empty
                 await self._apply(pieces)
             for piece in pieces:
                 self._note(piece)

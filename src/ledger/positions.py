@@ -1,52 +1,22 @@
 """Fills in, positions out: the ledger's whole arithmetic, without I/O.
 
 A message of the market log is one decision of one writer, so it is taken whole or set aside whole. Which fills count is
-the same for every reader of the log (compare `wire.market`), and follows from the symbol's own messages alone: shards
-arrive in no particular order to each other, and every ledger must still come to the same position.
+the same for every reader of the log (`wire.counting`), and follows from the symbol's own messages alone: shards arrive
+in no particular order to each other, and every ledger must still come to the same position.
 
-| the message's fills                                              | what becomes of them       |
-| ---------------------------------------------------------------- | -------------------------- |
-| cannot be read, or there are none                                | set aside: unreadable      |
-| are another symbol's, or the symbol's log is in another shard    | set aside: misplaced       |
-| are all recorded already, each with the same content and number  | ignored: duplicates        |
-| name a fill that is recorded with other content                  | set aside: contradicts     |
-| begin at or before the number applied last                       | set aside: repeated number |
-| do not go on, one by one, from the number applied last           | set aside: skipped number  |
-| otherwise                                                        | applied                    |
+Of what does not count, the ledger tells two kinds apart: a message whose fills are all recorded already, each with the
+same content and number, is ignored as a duplicate; one that names a recorded fill with other content contradicts.
 
 What is set aside is kept, and moves the applied sequence like any other message: it never blocks.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
-import msgspec
-
-from wire import subjects
+from wire import counting, subjects
+from wire.counting import Fault, Reason
 from wire.messages import PositionUpdate, RecordedFill
-
-_decoder = msgspec.json.Decoder(list[RecordedFill])
-
-
-class Reason(StrEnum):
-    """Why a message was set aside."""
-
-    UNREADABLE = "unreadable"
-    MISPLACED = "misplaced"
-    CONTRADICTS = "contradicts"
-    REPEATED_NUMBER = "repeated number"
-    SKIPPED_NUMBER = "skipped number"
-
-
-class Fault(NamedTuple):
-    """What is wrong with a message: the reason, and the facts for a person."""
-
-    reason: Reason
-    detail: str
-
 
 Verdict = Literal["apply", "ignore"] | Fault
 
@@ -140,26 +110,8 @@ class Changes:
 
 def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -> Delivery:
     """Read one message of shard `shard` of `shards`. What cannot be read is a delivery with a fault, not an error."""
-    symbol = subjects.last_token(subject)
-    try:
-        fills = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Delivery(shard, sequence, symbol, payload, [], Fault(Reason.UNREADABLE, str(error)))
-    fault = None
-    if not fills:
-        fault = Fault(Reason.UNREADABLE, "the message holds no fills")
-    elif subject != _home(symbol, shards):
-        fault = Fault(Reason.MISPLACED, f"{subject} is not where fills of {symbol} belong")
-    for fill in fills:
-        if fill.symbol != symbol:
-            fault = Fault(Reason.MISPLACED, f"a fill of {fill.symbol} came on {subject}")
-    return Delivery(shard, sequence, symbol, payload, fills, fault)
-
-
-@lru_cache(maxsize=65_536)
-def _home(symbol: str, shards: int) -> str:
-    """The subject a symbol's fills belong to."""
-    return subjects.fills(subjects.shard_of(symbol, shards), symbol)
+    fills, fault = counting.read(subject, payload, shards)
+    return Delivery(shard, sequence, subjects.last_token(subject), payload, fills, fault)
 
 
 def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Iterable[Delivery]) -> Changes:
@@ -196,23 +148,14 @@ def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Ite
 
 
 def _judge(account: Account, fills: list[RecordedFill], known: Mapping[FillKey, RecordedFill]) -> Verdict:
-    seen = 0
-    ids: set[str] = set()
-    for fill in fills:
-        earlier = known.get(FillKey(fill.symbol, fill.fill_id))
-        if earlier is not None:
-            if earlier.number != fill.number or earlier.fill != fill.fill:
+    fault = counting.judge(account.symbol, fills, account.version)
+    if fault is None:
+        return "apply"
+    if fault.reason in (Reason.REPEATED_NUMBER, Reason.SKIPPED_NUMBER):
+        recorded = [known.get(FillKey(fill.symbol, fill.fill_id)) for fill in fills]
+        for fill, earlier in zip(fills, recorded, strict=True):
+            if earlier is not None and (earlier.number, earlier.fill) != (fill.number, fill.fill):
                 return Fault(Reason.CONTRADICTS, f"{fill.fill_id} is recorded with other content")
-            seen += 1
-        ids.add(fill.fill_id)
-    if len(ids) != len(fills):
-        return Fault(Reason.CONTRADICTS, "the message names a fill twice")
-    if seen == len(fills):
-        return "ignore"
-    expected = account.version + 1
-    if fills[0].number < expected:
-        return Fault(Reason.REPEATED_NUMBER, f"number {fills[0].number} came where {expected} is next")
-    for number, fill in enumerate(fills, expected):
-        if fill.number != number:
-            return Fault(Reason.SKIPPED_NUMBER, f"number {fill.number} came where {number} is next")
-    return "apply"
+        if None not in recorded and len({fill.fill_id for fill in fills}) == len(fills):
+            return "ignore"
+    return fault

@@ -46,7 +46,6 @@ CREATE TABLE fills (
     sequence INTEGER NOT NULL,
     PRIMARY KEY (symbol, number)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX fills_by_id ON fills (fill_id, symbol);
 CREATE TABLE positions (
     symbol TEXT NOT NULL PRIMARY KEY,
     net_quantity INTEGER NOT NULL,
@@ -70,12 +69,19 @@ CREATE TABLE quarantine (
 ) STRICT, WITHOUT ROWID;
 """
 
+_INDEX = """
+CREATE INDEX IF NOT EXISTS fills_of_id ON fills (fill_id);
+DROP INDEX IF EXISTS fills_by_id;
+"""
+"""The id of a reported fill is its reporter's own, and which fills count is for the market log to say: so the file must
+not refuse one that comes again, as it did while it had the second of these."""
+
 _COLUMNS = (
     "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, "
     "remaining_bid_quantity, remaining_ask_quantity, order_quantity, limit_price, origin"
 )
 _INSERT_FILL = f"INSERT INTO fills ({_COLUMNS}, shard, sequence) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
-_SELECT_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?))"  # noqa: S608 # constants
+_SELECT_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?)) ORDER BY number"  # noqa: S608 # constants
 _SELECT_ACCOUNTS = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}, f.sequence, p.net_quantity
 FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
@@ -155,7 +161,8 @@ class Store:
         return Books(accounts, {row[0]: row[1] for row in applied})
 
     async def recorded(self, fill_ids: Iterable[str]) -> dict[FillKey, RecordedFill]:
-        """Those of the fills that are recorded. An id recorded for several symbols is told for each."""
+        """Those of the fills that are recorded. An id recorded for several symbols is told for each, one recorded again
+        for the same symbol as it was recorded last."""
         wanted = msgspec.json.encode(list(fill_ids)).decode()
         async with self._turn:
             rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
@@ -166,7 +173,7 @@ class Store:
         """Write everything a batch changes in one transaction, and return once it is synced.
 
         Raises:
-            sqlite3.IntegrityError: one of the fills is recorded already, by its number or its id.
+            sqlite3.IntegrityError: one of the fills is recorded already, by its number.
         """
         database = self._connection
         async with self._turn:
@@ -189,6 +196,7 @@ class Store:
                 f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: move the file "
                 "away, and the ledger builds a new one from the market log"
             )
+        await database.executescript(f"BEGIN; {_INDEX} COMMIT;")
 
 
 def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) -> None:

@@ -26,9 +26,9 @@ from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
-from wire import subjects
+from wire import counting, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import UNREADABLE, PositionUpdate, QuoteEvent, RecordedFill
+from wire.messages import UNREADABLE, PositionUpdate, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until the switch stands so and every withdrawal is known done."""
@@ -40,7 +40,6 @@ log = structlog.get_logger()
 
 _positions = msgspec.json.Decoder(PositionUpdate)
 _quote_events = msgspec.json.Decoder(QuoteEvent)
-_fills = msgspec.json.Decoder(list[RecordedFill])
 
 
 class MakerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -259,11 +258,22 @@ class Maker:
         try:
             if message.subject.startswith("quotes."):
                 market.apply_quote(message.sequence, _quote_events.decode(message.data))
-            elif market.apply_fills(message.sequence, fills := _fills.decode(message.data)):
-                quoter.filled(fills, tracing.extract(message.headers))
+            else:
+                self._on_fills(quoter, message)
         except UNREADABLE as error:
             self._set_aside(subjects.stream_of(message.subject), message, str(error))
         quoter.wake()
+
+    def _on_fills(self, quoter: Quoter, message: Message) -> None:
+        market = quoter.view.market
+        if message.sequence <= market.head:
+            return
+        fills, fault = counting.read(message.subject, message.data, self._settings.market.shards)
+        fault = fault or market.fold_fills(message.sequence, fills)
+        if fault is None:
+            quoter.filled(fills, tracing.extract(message.headers))
+        else:
+            self._set_aside(subjects.stream_of(message.subject), message, str(fault))
 
     def _set_aside(self, stream: str, message: Message, why: str) -> None:
         self._health.set_aside(stream)

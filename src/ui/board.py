@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from wire import ids
+from wire.counting import Fault
 from wire.market import SymbolMarket
 from wire.messages import Exposure, PositionUpdate, QuoteEvent, RecordedFill, Side
 
@@ -243,11 +244,16 @@ class Board:
         if self._symbol(event.symbol).market.apply_quote(sequence, event):
             self._changed[event.symbol] = None
 
-    def apply_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> None:
-        """Fold one fills message of the market log."""
-        if self._symbol(symbol).market.apply_fills(sequence, fills):
+    def apply_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> Fault | None:
+        """Fold one fills message of the market log. Returns why it is set aside, None if it counts or was folded."""
+        market = self._symbol(symbol).market
+        if sequence <= market.head:
+            return None
+        fault = market.fold_fills(sequence, fills)
+        if fault is None:
             self._changed[symbol] = None
             self._filled += fills[-FILLS_KEPT:]
+        return fault
 
     def heard(self, name: SourceName, now: datetime, *, stale: str = "") -> None:
         """Set whether a source is current; `stale` says why it is not."""

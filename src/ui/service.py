@@ -26,9 +26,9 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
-from wire import subjects
+from wire import counting, subjects
 from wire.errors import Refused
-from wire.messages import UNREADABLE, Exposure, PositionUpdate, QuoteEvent, RecordedFill, UsageRequest
+from wire.messages import UNREADABLE, Exposure, PositionUpdate, QuoteEvent, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure")
 """What the page waits for. It shows what it has meanwhile, and what of it is not current."""
@@ -80,7 +80,6 @@ class UiService:
         self._encoder = msgspec.json.Encoder()
         self._positions = msgspec.json.Decoder(PositionUpdate)
         self._quotes = msgspec.json.Decoder(QuoteEvent)
-        self._fills = msgspec.json.Decoder(list[RecordedFill])
 
     async def run(self) -> None:
         """Follow everything until cancelled.
@@ -164,8 +163,15 @@ class UiService:
                     event = self._decoded(self._quotes, message, subjects.market_stream(shard))
                     if event and event.symbol == symbol:
                         self.board.apply_quote(message.sequence, event)
-                elif fills := self._decoded(self._fills, message, subjects.market_stream(shard)):
-                    self.board.apply_fills(symbol, message.sequence, fills)
+                else:
+                    self._take_fills(symbol, message)
+
+    def _take_fills(self, symbol: str, message: Message) -> None:
+        fills, fault = counting.read(message.subject, message.data, len(self._shards))
+        if fault is None:
+            fault = self.board.apply_fills(symbol, message.sequence, fills)
+        if fault is not None:
+            self._set_aside(message, subjects.stream_of(message.subject), str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
         """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""

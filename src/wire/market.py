@@ -4,8 +4,8 @@ Ordering rules:
 - Messages of a symbol are folded in stream order; one at or below `head` was folded already and is skipped.
 - A quote event resets what is left; the remaining quantities a fill carries are those of the latest quote event before
   it in the log, so the last quote event and the last fills message are together enough to rebuild the fold.
-- A fills message that does not go on with the next number is set aside: it moves `head` and nothing else. So is any
-  message of another symbol.
+- A fills message that does not count (`wire.counting`) is set aside: it moves `head` and nothing else. So is a quote
+  event of another symbol.
 """
 
 from datetime import datetime
@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from wire.counting import Fault, judge
 from wire.messages import Quote, QuoteActivated, QuoteEvent, RecordedFill
 
 QuoteStanding = Literal["never", "active", "expired", "withdrawn"]
@@ -52,25 +53,46 @@ class SymbolMarket(msgspec.Struct):
         self.remaining_ask = event.ask_quantity if activated else 0  # type: ignore[union-attr] # narrowed above
         return True
 
-    def apply_fills(self, sequence: int, fills: list[RecordedFill]) -> bool:
-        """Fold the fills of one message. False if they were folded before, or are set aside.
+    def apply_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> bool:
+        """As `fold_fills`. False if they were folded before, or are set aside."""
+        return sequence > self.head and self.fold_fills(sequence, fills, begins=begins) is None
 
-        The first fills message a fold sees may have any number: a fold that starts from the last message per subject
-        begins there.
+    def fold_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> Fault | None:
+        """Fold the fills of one message, if they were not before. Returns why they are set aside, None if they count.
+
+        `begins`: a fold that has seen no fills may begin here, whatever the number; else it begins with number 1.
         """
         if sequence <= self.head:
-            return False
+            return None
         self.head = sequence
-        if not fills or (self.last_fill and fills[0].number != self.last_fill.number + 1):
-            return False
+        known = self.last_fill.number if self.last_fill is not None else None if begins else 0
+        fault = judge(self.symbol, fills, known)
+        if fault is None:
+            self._take(sequence, fills)
+        return fault
+
+    def apply_own(self, sequence: int, fills: list[RecordedFill]) -> None:
+        """Fold fills that were decided on this fold and appended on its head, unless they were folded before.
+
+        Raises:
+            AssertionError: they do not go on from it, so it is not what they were decided on.
+        """
+        if sequence <= self.head:
+            return
+        if fills[0].number != self.fill_number + 1:
+            raise AssertionError(
+                f"{self.symbol}: fills from {fills[0].number} on at {sequence} do not go on from {self.fill_number} "
+                f"at {self.head}"
+            )
+        self.head = sequence
+        self._take(sequence, fills)
+
+    def _take(self, sequence: int, fills: list[RecordedFill]) -> None:
         last = fills[-1]
-        if last.number != fills[0].number + len(fills) - 1 or any(fill.symbol != self.symbol for fill in fills):
-            return False
         self.last_fill = last
         self.filled = sequence
         self.remaining_bid = last.remaining_bid_quantity
         self.remaining_ask = last.remaining_ask_quantity
-        return True
 
     def skips(self, fills: list[RecordedFill]) -> bool:
         """Whether fills begin beyond the next number: they are set aside, or else something before them was missed."""

@@ -184,7 +184,7 @@ def test_a_fill_under_another_numbers_id_is_told() -> None:
     script = Script()
     script.quote()
     script.trade(fill_id="AAA-f9")
-    assert "AAA-f9 is fill number 1, and not called AAA-f1" in told(script.verdict(Recorded([], None)))
+    assert "AAA-f9, which is fill number 1, and not called AAA-f1" in told(script.verdict(Recorded([], None)))
 
 
 def test_a_report_that_is_recorded_twice_is_told() -> None:

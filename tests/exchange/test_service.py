@@ -327,6 +327,31 @@ async def test_fills_that_skip_a_number_in_the_log_itself_are_set_aside_and_the_
     assert [fill.number for fill in await logged_fills(broker)] == [1, 1000, 2000, 2]
 
 
+@pytest.mark.parametrize(
+    "aside",
+    [
+        [recorded_fill(number=1000, order_id="poor")],
+        [recorded_fill(number=number, order_id="poor") for number in (2, 6, 4)],
+        [recorded_fill(number=2, fill_id="AAA-f1", order_id="poor")],
+    ],
+    ids=["skips", "skips within", "re-uses an id"],
+)
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_order_whose_fills_were_set_aside_is_not_answered_filled(
+    broker: Broker, exchange: Exchange, start_exchange: StartExchange, aside: list[RecordedFill], restarted: bool
+) -> None:
+    await quoted(exchange)
+    await exchange.order(order(quantity=1))
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    payload = msgspec.json.encode(aside)
+    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
+    await exchange.order(order(quantity=1))
+    asked = await start_exchange() if restarted else exchange
+    sent = order(order_id="poor", quantity=1, limit_price=Decimal("1.00"))
+    assert (await asked.order(sent)).reason == "not_marketable"
+    assert [fill.fill_id for fill in (await asked.order(order(quantity=1))).fills] == ["AAA-f3"]
+
+
 async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_and_starts_anew(
     broker: Broker, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,8 +127,8 @@ def test_fills_in_another_shard_than_their_symbols_are_misplaced() -> None:
 
 
 def test_the_same_id_on_two_symbols_is_two_fills_whichever_shard_comes_first() -> None:
-    one = message(1, recorded_fill("AAA", fill_id="x-1"))
-    other = message(1, recorded_fill(OTHER, fill_id="x-1", quantity=2), symbol=OTHER)
+    one = message(1, recorded_fill("AAA", fill_id="x-1", origin="reported"))
+    other = message(1, recorded_fill(OTHER, fill_id="x-1", quantity=2, origin="reported"), symbol=OTHER)
     assert committed(one, other) == committed(other, one)
     assert set(committed(one, other)[0].accounts) == {"AAA", OTHER}
 

@@ -14,7 +14,7 @@ from jet.tail import FromSequence, TailBroken
 from ledger.positions import Books, fold, read
 from ledger.store import Store, StoreUnusable
 from support.broker import Broker, shape_of
-from support.builders import NOW, recorded_fill
+from support.builders import NOW, fill, recorded_fill
 from support.ledger import Log, Start
 from support.waiting import HANG, reaches
 from wire import subjects
@@ -239,3 +239,25 @@ async def test_a_market_log_that_lost_what_was_applied_ends_the_ledger(
     failure = second.task.exception()
     assert isinstance(failure, ExceptionGroup)
     assert failure.subgroup(TailBroken)
+
+
+@pytest.mark.parametrize("payload", [b"", b"[]"])
+async def test_an_empty_message_is_set_aside_and_holds_up_no_report(
+    start: Start, market_log: Log, tmp_path: Path, payload: bytes
+) -> None:
+    running = await start()
+    await market_log.fills(recorded_fill(number=1))
+    empty = await market_log.raw(payload)
+    position, new = await running.ledger.report(fill())
+    assert (position.position_version, new) == (2, True)
+    assert rows(tmp_path / "ledger.sqlite", "SELECT sequence, reason FROM quarantine") == [(empty, "unreadable")]
+    assert running.health.report().set_aside == 1
+
+
+async def test_a_reported_id_that_comes_again_counts_as_everywhere_else(start: Start, market_log: Log) -> None:
+    """Only a writer that does not look can do this; the log says what counts, and the audit tells of it."""
+    running = await start()
+    for number in (1, 2):
+        await market_log.fills(recorded_fill(number=number, fill_id="theirs", origin="reported"))
+    await market_log.fills(recorded_fill(number=3))
+    await eventually(lambda: running.version() == 3)

@@ -54,7 +54,8 @@ async def test_a_commit_is_there_after_reopening(path: Path) -> None:
 
 
 async def test_fills_are_found_by_id_with_all_their_content(path: Path) -> None:
-    fills = [recorded_fill("AAA", fill_id="x-1"), recorded_fill("BBB", fill_id="x-1"), recorded_fill("AAA", 2)]
+    reported = {"fill_id": "x-1", "origin": "reported"}
+    fills = [recorded_fill("AAA", **reported), recorded_fill("BBB", **reported), recorded_fill("AAA", 2)]
     changes = fold(Books(), {}, [delivery(sequence, fill) for sequence, fill in enumerate(fills, 1)])
     async with Store(path) as store:
         await store.commit(changes, NOW)

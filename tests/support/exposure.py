@@ -169,6 +169,7 @@ class Scene:
             symbol,
             number,
             fill_id=fill_id or ids.fill_id(symbol, number),
+            origin="reported" if fill_id else "exchange",
             remaining_bid_quantity=bid,
             remaining_ask_quantity=ask,
         )
