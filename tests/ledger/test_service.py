@@ -260,4 +260,4 @@ async def test_a_reported_id_that_comes_again_counts_as_everywhere_else(start: S
     for number in (1, 2):
         await market_log.fills(recorded_fill(number=number, fill_id="theirs", origin="reported"))
     await market_log.fills(recorded_fill(number=3))
-    await eventually(lambda: running.version() == 3)
+    await reaches(running.version, 3)
