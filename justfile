@@ -38,6 +38,12 @@ down *ARGS:
 wait *ARGS:
     @exec uv run python -m stack wait "$@"
 
+# Have a ledger's database that is damaged made anew from the market log at the next `up`; the stack must be down
+[group("run")]
+[no-exit-message]
+repair *ARGS:
+    @exec uv run python -m stack repair "$@"
+
 # Throw away all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]

@@ -27,15 +27,12 @@ from audit.reading import CannotAudit
 from jet import api
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_server
-from stack.settings import STORE, StackSettings
+from stack.settings import STORE, STREAMS, StackSettings
 
 START_TIMEOUT = 60.0
 """Seconds a server may take to recover what it stored."""
 
 STOP_TIMEOUT = 10.0
-
-_STREAMS = Path(STORE, "$G", "streams")
-"""Where a server keeps its streams, each in a folder of its own."""
 
 _CONFIG = """
 listen: "127.0.0.1:-1"
@@ -95,7 +92,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
     A server alone refuses streams that are held several times. So it is made to declare them itself, held once, and
     then it is given the files with their messages.
     """
-    streams = sorted((folder / _STREAMS).glob("*/meta.inf"))
+    streams = sorted((folder / STREAMS).glob("*/meta.inf"))
     async with _server(scratch, scratch) as url, reading.connected(url) as connection:
         for meta in streams:
             try:
@@ -103,7 +100,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
             except (msgspec.DecodeError, api.ApiError) as error:
                 raise CannotAudit(f"the stream in {meta.parent} cannot be read: {error}") from error
     for meta in streams:
-        ours = scratch / _STREAMS / meta.parent.name / "msgs"
+        ours = scratch / STREAMS / meta.parent.name / "msgs"
         await asyncio.to_thread(shutil.rmtree, ours)
         await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
     async with _server(scratch, scratch) as url:
@@ -112,7 +109,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
 
 def _written_to(folders: Sequence[Path]) -> datetime:
     """When the last message was stored in one of the folders, or forgotten."""
-    files = (path for folder in folders for path in (folder / _STREAMS).glob("*/msgs/*"))
+    files = (path for folder in folders for path in (folder / STREAMS).glob("*/msgs/*"))
     return datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
 
 

@@ -6,6 +6,7 @@ It shows committed positions as soon as its database is open, and is ready once 
 import asyncio
 import shutil
 import sqlite3
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ from ledger.applier import Applier
 from ledger.positions import Account
 from ledger.publisher import Publisher
 from ledger.recorder import Recorder
-from ledger.store import Store
+from ledger.store import WAL_BYTES, Store, StoreInUse, StoreUnusable
 from runtime.clock import Clock
 from runtime.fanout import Fanout
 from runtime.health import Health
@@ -31,9 +32,16 @@ from wire.units import FieldError, check_tick
 PARTS = ("nats", "fills", "store")
 """What a ledger waits for, as its `Health` names it."""
 
+LOOK_AT_WAL = 5.0
+"""Seconds between two looks at the WAL. In that time without a commit the ledger counts as idle."""
+
+TRY_AGAIN = 1.0
+"""Seconds until a database that another ledger uses is tried again."""
+
 REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
 VERSION = Gauge("ledger_position_version", "Version of the committed position: the number of its last fill", ["symbol"])
 NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position, in lots: below 0 is short", ["symbol"])
+WAL_SIZE = Gauge("ledger_wal_bytes", "Size of the WAL beside the ledger's database, which a long reader lets grow")
 DISK_FREE = Gauge("ledger_disk_free_bytes", "Room on the disk that the ledger's database is on")
 
 log = structlog.get_logger()
@@ -69,17 +77,17 @@ class Ledger:
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._open = False
-        self._disk_failure: asyncio.Queue[sqlite3.Error] = asyncio.Queue()
+        self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Keep the books until cancelled.
+        """Keep the books until cancelled. While the database cannot be used, the health says why, and nothing is done.
 
         Raises:
-            StoreUnusable: the database is in use, or another version's.
+            sqlite3.Error, OSError: the database cannot be opened.
             ExceptionGroup: the disk fails, the connection closed for good, or the market log lost what was applied.
         """
-        async with self._store:
-            await self._applier.load()
+        async with AsyncExitStack() as exits:
+            await self._opened(exits)
             books = self._applier.books
             for symbol in self._market.symbols:
                 self.updates.publish(symbol, Account(symbol).update)
@@ -92,6 +100,7 @@ class Ledger:
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
+                group.create_task(self._keep_small(), name="wal")
                 group.create_task(fullness.watch(self._connection, subjects.streams(self._market.shards)))
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
@@ -104,6 +113,7 @@ class Ledger:
         for symbol, update in self.updates.rows.items():
             VERSION.labels(symbol).set(update.position_version)
             NET_QUANTITY.labels(symbol).set(update.net_quantity)
+        WAL_SIZE.set(self._store.wal_bytes)
         DISK_FREE.set(shutil.disk_usage(self._folder).free)
 
     def snapshot(self) -> list[PositionUpdate]:
@@ -148,11 +158,36 @@ class Ledger:
             REPORTS.labels(refused.refusal.slug).inc()
             log.warning("report refused", fill_id=fill.fill_id, symbol=fill.symbol, reason=str(refused))
             raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreUnusable) as error:
             self._disk_failure.put_nowait(error)
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the ledger's disk fails") from error
         REPORTS.labels("recorded" if new else "seen before").inc()
         return self.position(fill.symbol), new
+
+    async def _opened(self, exits: AsyncExitStack) -> None:
+        """Open the database and load what it holds. A person must mend what is damaged; another ledger may end."""
+        while True:
+            try:
+                async with AsyncExitStack() as trial:
+                    await trial.enter_async_context(self._store)
+                    await self._applier.load()
+                    exits.push_async_exit(trial.pop_all())
+                    return
+            except StoreUnusable as error:
+                reason = str(error)
+                self._health.waits("store", reason)
+                log.critical("store unusable", reason=reason)
+                if not isinstance(error, StoreInUse):
+                    await asyncio.Event().wait()
+            await asyncio.sleep(TRY_AGAIN)
+
+    async def _keep_small(self) -> None:
+        """While no fills come, no commit cuts the WAL after somebody has read for long."""
+        while True:
+            applied = self._applier.books.applied.copy()
+            await asyncio.sleep(LOOK_AT_WAL)
+            if self._applier.books.applied == applied and self._store.wal_bytes > WAL_BYTES:
+                await self._store.shrink()
 
     async def _follow(self, shard: int) -> None:
         """Feed the applier with one shard's fills, from the first that is not applied."""

@@ -1,6 +1,10 @@
 """The ledger's database: one SQLite file, one connection, one transaction a batch.
 
-WAL with `synchronous=FULL`: a commit that returned has been synced. A lock beside the file keeps a second ledger out,
+WAL with `synchronous=FULL`: a commit that returned has been synced. The WAL starts over once every page of it is in the
+file and nobody reads in it, so a reader that takes long lets it grow; afterwards it is cut to `WAL_BYTES` by the next
+commit, or by `shrink` if there is none.
+
+A lock beside the file keeps a second ledger out,
 which would otherwise fold on state it never saw change; readers (the audit, `sqlite3`) are welcome at any time.
 """
 
@@ -8,8 +12,8 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +29,23 @@ from wire.messages import RecordedFill
 
 SCHEMA_VERSION = 1
 """Kept in the file as `user_version`."""
+
+WAL_BYTES = 16 * 1024 * 1024
+"""What is kept of the WAL, once it may start over. It starts over at half of that unless somebody reads."""
+
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 2000",
+    f"journal_size_limit = {WAL_BYTES}",
+)
+
+_PATIENCE = 5000
+"""Milliseconds to wait for somebody else's lock on the file, which only another program could hold."""
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+REBUILD = "`./qs repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
 
 _SCHEMA = """
 CREATE TABLE fills (
@@ -86,6 +107,10 @@ _SELECT_ACCOUNTS = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}, f.sequence, p.net_quantity
 FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
 """  # noqa: S608 # constants
+_SUMS = """
+SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END)
+FROM fills GROUP BY symbol
+"""
 _UPSERT_POSITION = """
 INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at) VALUES (?,?,?,?,?)
 ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
@@ -104,11 +129,15 @@ class StoreUnusable(Exception):  # noqa: N818 # names what is so
     """The database cannot be used as it is; the message says why, and what to do about it."""
 
 
+class StoreInUse(StoreUnusable):
+    """Another ledger uses the database."""
+
+
 class Store:
     """The database, open while the store is entered.
 
-    Any `sqlite3.Error` out of a method means that nothing was committed. But for an `IntegrityError` out of `commit` it
-    means that the disk or the file fails, and the process should end.
+    Any `sqlite3.Error` or `StoreUnusable` out of a method means that nothing was committed. But for an `IntegrityError`
+    out of `commit` it means that the disk or the file fails, and the process should end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +150,7 @@ class Store:
         """Open or create the file.
 
         Raises:
-            StoreUnusable: another ledger has it open, or it has another schema version.
+            StoreUnusable: another ledger has it open, it is damaged, or it has another schema version.
             sqlite3.Error, OSError: it cannot be opened.
         """
         async with AsyncExitStack() as exits:
@@ -133,10 +162,12 @@ class Store:
             # SQLite would make it readable for others, and the files beside it as it is itself.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "wal_autocheckpoint = 2000"):
-                await database.execute(f"PRAGMA {pragma}")
-            await self._check_schema(database)
+            with self._damage_told():
+                for pragma in _PRAGMAS:
+                    await database.execute(f"PRAGMA {pragma}")
+                await self._check_schema(database)
             self._database = database
+            await self.shrink()
             self._exits = exits.pop_all()
         return self
 
@@ -150,22 +181,47 @@ class Store:
         """Everything committed so far.
 
         Raises:
-            StoreUnusable: a position does not follow from the fills beside it.
+            StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
         """
-        rows = await self._connection.execute_fetchall(_SELECT_ACCOUNTS)
+        with self._damage_told():
+            rows = list(await self._connection.execute_fetchall(_SELECT_ACCOUNTS))
+            positions = [row[0] for row in await self._connection.execute_fetchall("SELECT symbol FROM positions")]
+            applied = {row[0]: row[1] for row in await self._connection.execute_fetchall("SELECT * FROM applied")}
+            sums = {row[0]: tuple(row[1:]) for row in await self._connection.execute_fetchall(_SUMS)}
         accounts = {row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}
-        for (symbol,) in await self._connection.execute_fetchall("SELECT symbol FROM positions"):
+        for symbol in sorted({*positions, *sums}):
             if symbol not in accounts:
-                raise StoreUnusable(f"{self.path}: the fill that led to the position of {symbol} is missing")
-        applied = await self._connection.execute_fetchall("SELECT shard, sequence FROM applied")
-        return Books(accounts, {row[0]: row[1] for row in applied})
+                raise StoreUnusable(f"{self.path}: the fill that led to the position of {symbol} is missing: {REBUILD}")
+            has = (accounts[symbol].version, accounts[symbol].version, accounts[symbol].net_quantity)
+            if sums[symbol] != has:
+                fills, highest, net = sums[symbol]
+                raise StoreUnusable(
+                    f"{self.path}: the position of {symbol} is {has[2]} at version {has[0]}, and its {fills} fills, up "
+                    f"to number {highest}, come to {net}: {REBUILD}"
+                )
+        return Books(accounts, applied)
+
+    @property
+    def wal_bytes(self) -> int:
+        """The size of the WAL."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def shrink(self) -> None:
+        """Empty the WAL, unless somebody reads in it. It takes as long as what is in it takes to write."""
+        database = self._connection
+        async with self._turn:
+            await database._execute(_checkpoint, database._conn)  # type: ignore[no-untyped-call] # noqa: SLF001 # as below
 
     async def recorded(self, fill_ids: Iterable[str]) -> dict[FillKey, RecordedFill]:
         """Those of the fills that are recorded. An id recorded for several symbols is told for each, one recorded again
         for the same symbol as it was recorded last."""
         wanted = msgspec.json.encode(list(fill_ids)).decode()
         async with self._turn:
-            rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
+            with self._damage_told():
+                rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
         fills = [_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
 
@@ -177,8 +233,9 @@ class Store:
         """
         database = self._connection
         async with self._turn:
-            # One trip to the connection's thread for all statements, where its public methods take one for each.
-            await database._execute(_write, database._conn, changes, seen_at)  # type: ignore[no-untyped-call] # noqa: SLF001
+            with self._damage_told():
+                # One trip to the connection's thread for all statements, where its public methods take one for each.
+                await database._execute(_write, database._conn, changes, seen_at)  # type: ignore[no-untyped-call] # noqa: SLF001
 
     @property
     def _connection(self) -> aiosqlite.Connection:
@@ -193,10 +250,27 @@ class Store:
             await database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StoreUnusable(
-                f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: move the file "
-                "away, and the ledger builds a new one from the market log"
+                f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: {REBUILD}"
             )
         await database.executescript(f"BEGIN; {_INDEX} COMMIT;")
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Say what to do about a file whose pages make no sense. A disk that fails is another matter."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            raise StoreUnusable(f"{self.path} is damaged ({error}): {REBUILD}") from error
+
+
+def _checkpoint(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA busy_timeout = 0")
+    try:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        database.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
 
 
 def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) -> None:
@@ -234,7 +308,7 @@ class _Lock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._file.close()
-            raise StoreUnusable(
+            raise StoreInUse(
                 f"{self._path} is in use by another ledger: give each a file of its own, as in QS_LEDGER_DATABASE"
             ) from error
 

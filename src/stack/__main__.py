@@ -118,6 +118,18 @@ def clean_data(*, yes: bool = False) -> int:
 
 
 @app.command
+def repair() -> int:
+    """Have what a stack that is down makes from its market log made anew, because it is damaged or contradicts the log.
+
+    It moves each ledger's database, and the published positions of a single NATS server, into a folder `away-…` in the
+    data folder. The next `up` builds them from the market log, which is left as it is.
+
+    Exit code: 0 if nothing is in the way of that; 1 if the stack is up, or has no data.
+    """
+    return operate.repair(read())
+
+
+@app.command
 def prepare() -> int:
     """Make the streams and buckets on the NATS server. `up` does this by itself; declaring again is harmless."""
     logging.configure("prepare", "warning")

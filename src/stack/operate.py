@@ -1,19 +1,24 @@
-"""What another terminal asks of a stack: `down`, `status`, `wait`, and `clean-data` when it is down."""
+"""What another terminal asks of a stack: `down`, `status`, `wait`, and `clean-data` and `repair` when it is down."""
 
 import asyncio
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
+from runtime import durable
+from runtime.settings import tables
 from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
-from stack.lock import is_up, lock_file
+from stack.instances import LEDGER_DATABASE
+from stack.lock import held, is_up, lock_file
 from stack.observe import Observer
 from stack.phases import Condition, all_fine
 from stack.programs import planned
-from stack.settings import StackSettings
+from stack.settings import STREAMS, StackSettings
 from stack.table import restarts, status_table, summary
+from wire.subjects import POSITIONS_STREAM
 
 DOWN_MARGIN = 10.0
 """Seconds to wait for a stack to stop, beyond what it gives itself."""
@@ -80,6 +85,32 @@ def clean_data(settings: StackSettings, *, asks: bool) -> int:
         return 1
     shutil.rmtree(settings.data)
     print(f"{settings.data} is removed")
+    return 0
+
+
+def repair(settings: StackSettings) -> int:
+    """Move away what is made again from the market log, of a stack that is down. Returns the exit code.
+
+    That is every ledger's database, and with a single NATS server the stream of published positions: a ledger that is
+    built anew would not publish over positions that the log does not lead to.
+    """
+    if not lock_file(settings).exists():
+        print(f"{settings.data} is no data folder of a stack: nothing is moved")
+        return 1
+    with held(settings):
+        database = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
+        beside = sorted(database.parent.glob(f"{database.stem}*{database.suffix}*"))
+        found = [path for path in beside if path.is_file() and not path.name.endswith(".lock")]
+        found += [path for path in [settings.data / STREAMS / POSITIONS_STREAM] if path.is_dir()]
+        name = f"away-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        for path in found:
+            away = (database.parent if path in beside else settings.data) / name
+            durable.make_folder(away)
+            path.rename(away / path.name)
+            durable.sync_folder(away)
+            durable.sync_folder(path.parent)
+            print(f"{path} is moved to {away}")
+    print("`./qs up` makes them anew from the market log; then `./qs audit`")
     return 0
 
 

@@ -16,6 +16,8 @@ NATS_CONFIG = Path("nats/server.conf")
 CLUSTER_CONFIG = Path("nats/cluster.conf")
 STORE = "jetstream"
 """The folder that a NATS server makes in its own."""
+STREAMS = Path(STORE, "$G", "streams")
+"""Where it keeps its streams, each in a folder of its own."""
 
 _LONGEST_SOCKET = 100
 """A unix socket's path may have 107 bytes; supervisord adds a pid to it while it binds."""

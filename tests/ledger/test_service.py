@@ -7,16 +7,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from jet import topology
 from jet.journal import Appended
 from jet.tail import FromSequence, TailBroken
+from ledger import service
 from ledger.positions import Books, fold, read
-from ledger.store import Store, StoreUnusable
+from ledger.store import Store
 from support.broker import Broker, shape_of
 from support.builders import NOW, fill, recorded_fill
-from support.ledger import Log, Start
-from support.waiting import HANG, reaches
+from support.ledger import Log, Running, Start
+from support.waiting import HANG, eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Position, PositionUpdate
@@ -27,6 +29,11 @@ SHARD = subjects.shard_of("AAA", 2)
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as reader:
         return reader.execute(query).fetchall()
+
+
+def waits_for(running: Running, part: str) -> str:
+    """Why it waits for a part; empty if it does not."""
+    return next((waiting.reason for waiting in running.health.report().waiting_for if waiting.name == part), "")
 
 
 async def test_fills_become_a_position_that_is_shown_and_published(start: Start, market_log: Log) -> None:
@@ -188,10 +195,44 @@ async def test_nothing_is_lost_or_repeated_while_broker_and_ledger_crash(
 
 
 async def test_only_one_ledger_uses_a_database(start: Start) -> None:
-    await start()
+    first = await start()
     second = await start(ready=False)
-    await asyncio.wait([second.task])
-    assert isinstance(second.task.exception(), StoreUnusable)
+    await eventually(lambda: "in use by another ledger" in waits_for(second, "store"))
+    with pytest.raises(Refused):
+        second.ledger.snapshot()
+    await first.stop()
+    await second.ready()
+
+
+async def test_a_database_that_contradicts_itself_shows_and_decides_nothing(
+    start: Start, market_log: Log, tmp_path: Path
+) -> None:
+    first = await start()
+    await market_log.fills(recorded_fill(number=1))
+    await eventually(lambda: first.version() == 1)
+    await first.stop()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as file:
+        file.execute("UPDATE positions SET net_quantity = net_quantity + 7")
+    file.close()
+    second = await start(ready=False)
+    await eventually(lambda: "./qs repair" in waits_for(second, "store"))
+    assert "the position of AAA is" in waits_for(second, "store")
+    with pytest.raises(Refused):
+        second.ledger.snapshot()
+    with pytest.raises(Refused):
+        await second.ledger.report(fill())
+
+
+async def test_an_idle_ledger_cuts_its_wal(
+    start: Start, market_log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LOOK_AT_WAL", 0.05)
+    monkeypatch.setattr(service, "WAL_BYTES", 0)
+    running = await start()
+    await market_log.fills(recorded_fill(number=1))
+    await eventually(lambda: running.version() == 1 and not (tmp_path / "ledger.sqlite-wal").stat().st_size)
+    running.ledger.measure()
+    assert REGISTRY.get_sample_value("ledger_wal_bytes") == 0
 
 
 async def test_positions_are_shown_before_the_broker_is_there(own_start: Start, own_broker: Broker) -> None:

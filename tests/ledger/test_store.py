@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.positions import Books, Delivery, Fault, FillKey, Reason, fold
-from ledger.store import Store, StoreUnusable
+from ledger.store import WAL_BYTES, Store, StoreUnusable
 from support.builders import NOW, recorded_fill
 from wire.messages import RecordedFill
 
@@ -132,6 +132,93 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
             await store.load()
 
 
+@pytest.mark.parametrize(
+    ("doctoring", "told"),
+    [
+        (
+            "UPDATE positions SET net_quantity = 51",
+            "of AAA is 51 at version 3, and its 3 fills, up to number 3, come to 44",
+        ),
+        ("UPDATE fills SET quantity = 13 WHERE number = 1", "is 44 at version 3, .* come to 51"),
+        ("UPDATE fills SET side = 'buy' WHERE number = 2", "come to 4"),
+        ("DELETE FROM fills WHERE number = 2", "its 2 fills, up to number 3, come to 24"),
+        ("DELETE FROM positions", "position of AAA is missing"),
+        (
+            (
+                "INSERT INTO fills SELECT symbol, 4, 'x', order_id, side, quantity, price, quote_id, created_at, "
+                "1, 1, 1, limit_price, origin, shard, 4 FROM fills WHERE number = 1"
+            ),
+            "its 4 fills, up to number 4",
+        ),
+    ],
+)
+async def test_a_position_that_its_fills_do_not_come_to_is_refused(path: Path, doctoring: str, told: str) -> None:
+    fills = [recorded_fill(number=number, side="sell", quantity=lots) for number, lots in enumerate((6, 20, 18), 1)]
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, *fills)]), NOW)
+        assert (await store.load()).accounts["AAA"].net_quantity == 44
+    with sqlite3.connect(path) as file:
+        file.execute(doctoring)
+    async with Store(path) as store:
+        with pytest.raises(StoreUnusable, match=rf"{told}.*: `\./qs repair`"):
+            await store.load()
+
+
+def damage(path: Path, page: int) -> None:
+    """Overwrite the beginning of a page of the file."""
+    content = bytearray(path.read_bytes())
+    assert page * 4096 < len(content)
+    content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("page", range(1, 12))
+async def test_damage_is_told_with_what_to_do(path: Path, page: int) -> None:
+    fills = [recorded_fill(number=number) for number in range(1, 200)]
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, *fills)]), NOW)
+    damage(path, page)
+    poison = Delivery(0, 3, "AAA", b"?", [], Fault(Reason.UNREADABLE, "no JSON"))
+
+    async def use() -> None:
+        async with Store(path) as store:
+            books = await store.load()
+            await store.recorded([fills[0].fill_id])
+            await store.commit(fold(books, {}, [delivery(2, recorded_fill(number=200)), poison]), NOW)
+
+    with pytest.raises(StoreUnusable, match=r"ledger\.sqlite.*: `\./qs repair`"):
+        await use()
+
+
+async def test_the_wal_that_a_long_reader_left_large_is_cut(path: Path) -> None:
+    def large(sequence: int) -> Delivery:
+        return Delivery(1, sequence, "AAA", b"x" * 1_000_000, [], Fault(Reason.UNREADABLE, "no JSON"))
+
+    async def write(store: Store, sequences: range) -> None:
+        for sequence in sequences:
+            await store.commit(fold(Books(applied={1: sequence - 1}), {}, [large(sequence)]), NOW)
+
+    async with Store(path) as store:
+        await write(store, range(1, 2))
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM applied").fetchall()
+        await write(store, range(2, 25))
+        await store.shrink()
+        assert store.wal_bytes > WAL_BYTES, "what the reader reads is kept"
+        reader.execute("COMMIT")
+        await write(store, range(25, 28))
+        assert store.wal_bytes <= WAL_BYTES, "cut by the next commits"
+        await store.shrink()
+        assert store.wal_bytes == 0
+        await write(store, range(28, 29))
+        assert 0 < store.wal_bytes < WAL_BYTES
+    async with Store(path) as store:
+        assert store.wal_bytes == 0
+        assert (await store.load()).applied == {1: 28}
+    reader.close()
+
+
 @pytest.fixture
 def no_database(tmp_path: Path) -> Path:
     path = tmp_path / "ledger.sqlite"
@@ -139,6 +226,6 @@ def no_database(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_file_that_is_no_database_fails(no_database: Path) -> None:
-    with pytest.raises(sqlite3.DatabaseError):
+async def test_a_file_that_is_no_database_is_told(no_database: Path) -> None:
+    with pytest.raises(StoreUnusable, match=r"is damaged \(file is not a database\): `\./qs repair`"):
         await Store(no_database).__aenter__()

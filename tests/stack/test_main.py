@@ -9,10 +9,11 @@ from cyclopts import CycloptsError
 
 from stack import operate
 from stack.__main__ import app
+from stack.lock import AlreadyUp, held
 from stack.settings import StackSettings
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("up", "up-cluster", "down", "status", "wait", "logs", "watch", "clean-data")
+COMMANDS = ("up", "up-cluster", "down", "status", "wait", "logs", "watch", "clean-data", "repair")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -61,6 +62,24 @@ def test_data_is_thrown_away_only_if_a_person_agrees(
     monkeypatch.setattr("builtins.input", lambda _: answer)
     assert operate.clean_data(settings, asks=True) == code
     assert settings.data.exists() is bool(code)
+
+
+def test_repair_moves_what_is_made_from_the_market_log_and_nothing_else(settings: StackSettings) -> None:
+    streams = settings.data / "jetstream" / "$G" / "streams"
+    for stream in ("POSITIONS", "MARKET-0"):
+        (streams / stream / "msgs").mkdir(parents=True)
+    assert operate.repair(settings) == 1, "it may be any folder"
+    kept = {"stack.lock", "ledger.sqlite.lock", "plan.json"}
+    moved = {"ledger.sqlite", "ledger.sqlite-wal", "ledger-2.sqlite"}
+    for name in kept | moved:
+        (settings.data / name).touch()
+    assert operate.repair(settings) == 0
+    (away,) = settings.data.glob("away-*")
+    assert {path.name for path in away.iterdir()} == {*moved, "POSITIONS"}
+    assert {path.name for path in settings.data.iterdir()} == {*kept, "jetstream", away.name}
+    assert [path.name for path in streams.iterdir()] == ["MARKET-0"]
+    with held(settings), pytest.raises(AlreadyUp):
+        operate.repair(settings)
 
 
 def test_where_there_is_nobody_to_ask_nothing_is_thrown_away(
