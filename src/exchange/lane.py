@@ -163,7 +163,7 @@ class Lane:
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()))
+        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()), withdraws=True)
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
         return quote
 

@@ -22,6 +22,9 @@ DEADLINE = 5.0
 MAX_WAITING = 5_000
 """Commands that may wait on one symbol; more are refused as overload."""
 
+KEPT_FREE = 500
+"""Places beyond `MAX_WAITING` that only withdrawals take: an overload is when they matter most."""
+
 C = TypeVar("C")
 A = TypeVar("A")
 
@@ -67,14 +70,14 @@ class Line(Generic[C, A]):
         self._timer: asyncio.TimerHandle | None = None
         self._pressure = Pressure()
 
-    def submit(self, command: C) -> "asyncio.Future[A]":
+    def submit(self, command: C, *, withdraws: bool = False) -> "asyncio.Future[A]":
         """Have a command decided. The answer may be a refusal: by the decision; UNAVAILABLE: not decided in time, and
         never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in time.
 
         Raises:
             Refused: OVERLOADED.
         """
-        if len(self._next) >= MAX_WAITING:
+        if len(self._next) >= MAX_WAITING + KEPT_FREE * withdraws:
             raise Refused(Refusal.OVERLOADED, f"{len(self._next)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
         waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE)
@@ -95,9 +98,10 @@ class Line(Generic[C, A]):
             raise Refused(Refusal.OVERLOADED, f"more orders arrive for {self._symbol} than are decided")
 
     def note_wait(self) -> None:
-        """Note how long the oldest has waited, as those that wait are about to be decided; one must wait."""
-        now = time.monotonic()
-        self._pressure.took(self._waited(now), now)
+        """Note how long the oldest has waited, as those that wait are about to be decided."""
+        if self._next:
+            now = time.monotonic()
+            self._pressure.took(self._waited(now), now)
 
     def _waited(self, now: float) -> float:
         return now - self._next[0].until + DEADLINE
@@ -116,7 +120,7 @@ class Line(Generic[C, A]):
             self._on_refused(waiting.command, refused)
 
     def __len__(self) -> int:
-        """How many wait to be decided."""
+        """How many wait to be decided. It may have become none by their time being up."""
         return len(self._next)
 
     async def arrived(self) -> None:
@@ -148,8 +152,11 @@ class Line(Generic[C, A]):
         for waiting in list(self._unanswered):
             if now < waiting.until:
                 self._timer = asyncio.get_running_loop().call_later(waiting.until - now, self._expire)
-                return
+                break
             if waiting.committing:
                 self.refuse(waiting, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))
             else:
                 self.refuse(waiting, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))
+        # Those are the oldest: what was refused takes no place, however long what is before it is under way.
+        while self._next and self._next[0].answer.done():
+            self._next.popleft()

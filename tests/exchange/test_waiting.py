@@ -41,10 +41,11 @@ async def test_commands_are_taken_in_the_order_they_came(line: Line[str, str]) -
 
 async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: Line[str, str]) -> None:
     (answer,) = submitted(brief, "a")
+    taken = brief.take()
     with pytest.raises(Refused, match="nothing was done") as caught:
         await answer
     assert caught.value.refusal is Refusal.UNAVAILABLE
-    assert not brief.take().wanted
+    assert not taken.wanted
 
 
 async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcome_is_unknown(
@@ -77,6 +78,26 @@ async def test_more_than_so_many_are_refused_at_once(brief: Line[str, str]) -> N
     assert len(brief) == len(answers)
     await asyncio.wait(answers)
     assert all(answer.exception() for answer in answers)
+
+
+async def test_who_was_refused_takes_no_place(brief: Line[str, str]) -> None:
+    """Whoever is before them may be under way for as long as the broker is silent."""
+    brief.submit("under way")
+    brief.take().committing = True
+    for _ in range(3):
+        answers = submitted(brief, "a", "b", "c")
+        await asyncio.wait(answers)
+        assert all(answer.exception() for answer in answers)
+    assert len(brief) == 0
+    brief.note_wait()
+
+
+async def test_withdrawals_find_a_place_when_nothing_else_does(line: Line[str, str]) -> None:
+    submitted(line, "a", "b", "c")
+    line.submit("withdraw", withdraws=True)
+    with pytest.raises(Refused) as caught:
+        line.submit("d")
+    assert caught.value.refusal is Refusal.OVERLOADED
 
 
 async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_not(
