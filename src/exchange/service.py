@@ -79,7 +79,7 @@ class Exchange:
         self._clock = clock
         self._agreement = Agreement(connection, subjects.market_stream(0), clock, health, market.grace)
         self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
-        self._bucket = QuotesBucket(connection, clock)
+        self._bucket = QuotesBucket(connection, clock, market.shards)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
         turns = [Turns() for _ in range(market.shards)]
         self._lanes = {
@@ -305,8 +305,11 @@ class Exchange:
         except UNREADABLE as error:
             self._set_aside(message, str(error))
         else:
-            if not replayed and not market.apply_quote(message.sequence, event):
-                self._set_aside(message, "the quote is of another symbol")
+            if not replayed:
+                if market.apply_quote(message.sequence, event):
+                    self._bucket.changed(market)
+                else:
+                    self._set_aside(message, "the quote is of another symbol")
 
     def _remember_replayed(self, market: SymbolMarket, fills: list[RecordedFill], message: Message) -> None:
         """Remember the order ids of a message that the snapshot has covered, if it counts."""

@@ -1,0 +1,242 @@
+"""The bucket `quotes` on a real broker: never older than what the log says, whoever writes when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from exchange import projection
+from exchange.projection import QuotesBucket
+from jet import api, journal
+from jet.api import StoredMessage
+from jet.journal import Compare
+from runtime.clock import utc_now
+from support.broker import Broker
+from support.builders import quote_activated
+from support.exchange import ExposureStandIn, StartExchange, quoted
+from support.waiting import eventually
+from wire import subjects
+from wire.market import SymbolMarket
+from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn
+
+SHARD = subjects.shard_of("AAA", 2)
+STREAM = subjects.bucket_stream(subjects.QUOTES_BUCKET)
+KEY = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+
+
+def activated(attempt: int = 1, lifetime: float = 60.0) -> QuoteActivated:
+    return quote_activated(attempt=attempt, activated_at=utc_now(), lifetime=lifetime)
+
+
+def withdrawn(quote: QuoteActivated) -> QuoteWithdrawn:
+    return QuoteWithdrawn(
+        symbol=quote.symbol,
+        quote_id=quote.quote_id,
+        reservation_id=quote.reservation_id,
+        position_version=quote.position_version,
+        attempt=quote.attempt,
+        withdrawn_at=utc_now(),
+    )
+
+
+class Log:
+    """AAA's market log: what is appended here, and a fold of as much of it as wanted."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._events: list[tuple[int, QuoteEvent]] = []
+
+    async def append(self, event: QuoteEvent) -> None:
+        payload = msgspec.json.encode(event)
+        subject = subjects.quotes(SHARD, "AAA")
+        sequence = await journal.put(self._broker.connection, subjects.market_stream(SHARD), subject, payload)
+        self._events.append((sequence, event))
+
+    def fold(self, events: int) -> SymbolMarket:
+        market = SymbolMarket("AAA")
+        for sequence, event in self._events[:events]:
+            market.apply_quote(sequence, event)
+        return market
+
+
+@pytest.fixture
+def log(broker: Broker) -> Log:
+    return Log(broker)
+
+
+@pytest.fixture
+async def bucket(broker: Broker) -> AsyncIterator[QuotesBucket]:
+    """An exchange's part that projects."""
+    bucket = QuotesBucket(broker.connection, utc_now, 2)
+    task = asyncio.create_task(bucket.run())
+    yield bucket
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def shown(broker: Broker) -> StoredMessage | None:
+    return await journal.last_message(broker.connection, STREAM, KEY)
+
+
+async def quote_shown(broker: Broker) -> str | None:
+    """The id of the quote that watchers see."""
+    last = await shown(broker)
+    return msgspec.json.decode(last.payload, type=QuoteActivated).quote_id if last and last.data else None
+
+
+async def settled(broker: Broker, bucket: QuotesBucket, log: Log) -> None:
+    """Everything before is projected: a symbol that comes after is."""
+    other = SymbolMarket("BBB")
+    event = quote_activated("BBB", activated_at=utc_now(), lifetime=60.0)
+    shard = subjects.shard_of("BBB", 2)
+    other.apply_quote(
+        await journal.put(
+            broker.connection,
+            subjects.market_stream(shard),
+            subjects.quotes(shard, "BBB"),
+            msgspec.json.encode(event),
+        ),
+        event,
+    )
+    bucket.changed(other)
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "BBB")
+    await eventually(lambda: journal.last_message(broker.connection, STREAM, key))
+
+
+@pytest.mark.parametrize("marker", ["MaxAge", "none", "DEL", "a quote"])
+async def test_an_event_that_another_has_since_overtaken_is_not_projected(
+    broker: Broker, bucket: QuotesBucket, log: Log, marker: str
+) -> None:
+    """Whatever the key shows meanwhile: a marker of age names no event, and none is there after a minute."""
+    old = activated()
+    await log.append(old)
+    await log.append(withdrawn(old))
+    if marker != "none":
+        headers = {"Nats-Marker-Reason": "MaxAge"} if marker == "MaxAge" else {"KV-Operation": "DEL"}
+        payload = msgspec.json.encode(activated(attempt=7)) if marker == "a quote" else b""
+        headers = {} if payload else headers
+        compare = Compare(0, KEY)
+        await journal.append(broker.connection, STREAM, KEY, payload, msg_id="m", compare=compare, headers=headers)
+    before = await quote_shown(broker)
+    bucket.changed(log.fold(1))
+    await settled(broker, bucket, log)
+    assert await quote_shown(broker) == before
+
+
+async def test_what_a_key_shows_goes_when_the_log_says_so_whoever_folds_it(
+    broker: Broker, bucket: QuotesBucket, log: Log
+) -> None:
+    quote = activated()
+    await log.append(quote)
+    bucket.changed(log.fold(1))
+    assert await eventually(lambda: quote_shown(broker)) == quote.quote_id
+    await log.append(withdrawn(quote))
+    bucket.changed(log.fold(2))
+
+    async def gone() -> bool:
+        return await quote_shown(broker) is None
+
+    assert await eventually(gone)
+
+
+async def test_a_quote_that_has_expired_takes_the_one_before_it_away(
+    broker: Broker, bucket: QuotesBucket, log: Log
+) -> None:
+    """As when it was activated by an exchange that died, and the one before had longer to live."""
+    await log.append(activated())
+    bucket.changed(log.fold(1))
+    await eventually(lambda: quote_shown(broker))
+    over = quote_activated(attempt=2, activated_at=utc_now() - timedelta(seconds=9), lifetime=8.0)
+    await log.append(over)
+    bucket.changed(log.fold(2))
+
+    async def gone() -> bool:
+        return await quote_shown(broker) is None
+
+    assert await eventually(gone)
+
+
+async def test_a_write_that_took_long_is_looked_at_again(
+    broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer quote came and went meanwhile, key and marker: so the key's revision is what it was."""
+    monkeypatch.setattr(projection, "LONG", 0.0)
+    quote = activated()
+    await log.append(quote)
+    old = log.fold(1)
+    newer = withdrawn(quote)
+    append = journal.append
+
+    async def paused(*args: object, **more: object) -> object:
+        if old.version == (0, 1) and isinstance(old.event, QuoteActivated):
+            await log.append(newer)
+            old.apply_quote(log._events[-1][0], newer)
+        return await append(*args, **more)  # type: ignore[arg-type] # as it was called
+
+    monkeypatch.setattr(journal, "append", paused)
+    bucket.changed(old)
+
+    async def deleted() -> bool:
+        last = await shown(broker)
+        return last is not None and last.headers.get("KV-Operation") == "DEL"
+
+    assert await eventually(deleted)
+
+
+async def test_an_exchange_projects_what_another_appended_and_died_before_it_did(
+    broker: Broker, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = await start_exchange()
+    await start_exchange()
+    for lane in dies._lanes.values():
+        monkeypatch.setattr(lane, "_on_quote", lambda _: None)
+    await quoted(dies)
+    assert await eventually(lambda: quote_shown(broker)) == "AAA-v0-a1"
+
+
+async def test_what_the_broker_will_not_take_ends_nothing(
+    broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a value larger than the bucket takes; and a key with a header that no exchange writes."""
+    monkeypatch.setattr(projection, "PAUSE", 0.02)
+    config = (await api.stream_info(broker.connection, STREAM)).config
+    small = {**config, "max_msg_size": 64}
+    await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", small, dict)
+    refused = asyncio.Event()
+    append = journal.append
+
+    async def watched(*args: object, **more: object) -> object:
+        try:
+            return await append(*args, **more)  # type: ignore[arg-type] # as it was called
+        except api.ApiError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(journal, "append", watched)
+    quote = activated()
+    await log.append(quote)
+    bucket.changed(log.fold(1))
+    async with asyncio.timeout(60):
+        await refused.wait()
+    await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**small, "max_msg_size": -1}, dict)
+    assert await eventually(lambda: quote_shown(broker)) == quote.quote_id
+
+
+@pytest.mark.parametrize("value", ["", "12.5", "\xff", "a" * 5000])
+async def test_a_key_with_a_sequence_that_is_none_ends_nothing(
+    broker: Broker, bucket: QuotesBucket, log: Log, value: str
+) -> None:
+    headers = {"Quotestream-Market-Sequence": value}
+    await journal.append(broker.connection, STREAM, KEY, b"{}", msg_id="x", compare=Compare(0, KEY), headers=headers)
+    quote = activated()
+    await log.append(quote)
+    bucket.changed(log.fold(1))
+
+    async def right() -> bool:
+        last = await shown(broker)
+        return last is not None and quote.quote_id.encode() in last.payload
+
+    assert await eventually(right)
