@@ -401,12 +401,17 @@ async def test_the_bucket_shows_the_active_quote_and_empties_itself(
 
 async def test_a_withdrawn_quote_leaves_the_bucket(broker: Broker, exchange: Exchange) -> None:
     await quoted(exchange)
-    await exchange.withdraw("AAA")
     key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
 
-    async def deleted() -> bool:
+    async def shown() -> bool | None:
         found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
-        return found is not None and not found.payload
+        return bool(found.payload) if found else None
+
+    await eventually(shown)
+    await exchange.withdraw("AAA")
+
+    async def deleted() -> bool:
+        return await shown() is not True
 
     assert await eventually(deleted)
 
