@@ -1,5 +1,6 @@
 """Fixtures every test may ask for."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -12,6 +13,24 @@ from runtime import tracing
 from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that is started here to be sent it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that are marked so come last in their file, in the order in which they are written."""
+    files = {item.path: number for number, item in enumerate(items)}
+
+    def place(item: pytest.Item) -> tuple[int, bool, int]:
+        last = item.get_closest_marker("last") is not None
+        return files[item.path], last, item.location[1] or 0 if last else 0
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
 """The command line: exit codes, text and JSON; and once on a running system."""
 
+import asyncio
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
 from support.builders import market
 from support.stack import Stack
+from support.waiting import STACK_HANG, eventually, reaches
 
 from .conftest import store_script
 
@@ -32,7 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats_server: NatsSer
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, as people run it."""
-    return subprocess.run([sys.executable, "-m", "audit", *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", "audit", *arguments], capture_output=True, text=True, timeout=STACK_HANG
+    )
 
 
 async def test_what_is_refuted_is_printed_and_is_exit_code_1(folder: Path, nats_server: NatsServer) -> None:
@@ -112,7 +116,7 @@ def test_a_system_is_proved_while_it_trades_and_when_it_is_down(tmp_path: Path) 
     try:
         traded(stack, 30)
         running = audit(stack, "--json", "--history", str(history))
-        quote_id = httpx.get(stack.url("exchange", "/quotes")).json()[0]["quote_id"]
+        quote_id = quoted(stack)
         explained = audit(stack, "explain", quote_id)
     finally:
         stack.stop()
@@ -129,13 +133,25 @@ def test_a_system_is_proved_while_it_trades_and_when_it_is_down(tmp_path: Path) 
 
 def traded(stack: Stack, fills: int) -> None:
     """Wait until so many fills are applied."""
-    deadline = time.monotonic() + 20
-    while sum(row["position_version"] for row in httpx.get(stack.url("ledger", "/positions")).json()) < fills:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+    def applied() -> int:
+        positions = httpx.get(stack.url("ledger", "/positions"), timeout=STACK_HANG).json()
+        return sum(position["position_version"] for position in positions)
+
+    asyncio.run(reaches(applied, fills, STACK_HANG))
+
+
+def quoted(stack: Stack) -> str:
+    """The id of an active quote, once there is one."""
+
+    def active() -> list[Any]:
+        quotes: list[Any] = httpx.get(stack.url("exchange", "/quotes"), timeout=STACK_HANG).json()
+        return quotes
+
+    return str(asyncio.run(eventually(active, STACK_HANG))[0]["quote_id"])
 
 
 def audit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The command, with a stack's settings."""
     command = [sys.executable, "-m", "audit", *arguments]
-    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)

@@ -14,10 +14,7 @@ from support.access import give, token_of, tokens_in
 from support.broker import Broker
 from support.browser import OpenPage, opener
 from support.page import Feed, PageProcess
-from support.waiting import eventually
-
-SLOW = 15_000
-"""Milliseconds for what takes a process to start or a connection to be missed."""
+from support.waiting import STACK_HANG, eventually
 
 
 def row(page: Page, symbol: str) -> Locator:
@@ -104,15 +101,22 @@ async def test_a_quote_runs_out_before_the_readers_eyes_whatever_their_clock_say
         await page.reload()
         await expect(row(page, "AAA").locator(".state")).to_have_text("never")
 
-        await feed.quote("AAA", lifetime=2.0)
+        await feed.quote("AAA", lifetime=STACK_HANG)
         await expect(row(page, "AAA").locator(".state")).to_have_text("active")
         bar = row(page, "AAA").locator(".ttl i")
-        lengths = []
-        for _ in range(3):
-            lengths.append(float((await bar.evaluate("node => node.style.backgroundSize")).split("%")[0]))
-            await asyncio.sleep(0.25)
-        assert 100 >= lengths[0] > lengths[1] > lengths[2] > 0
 
+        async def length() -> float:
+            return float((await bar.evaluate("node => node.style.backgroundSize")).split("%")[0])
+
+        async def shorter(than: float) -> float | None:
+            left = await length()
+            return left if left < than else None
+
+        first = await length()
+        second = await eventually(lambda: shorter(first))
+        assert 100 >= first > second > 0  # type: ignore[operator] # it is a number, or asked again
+
+        await feed.quote("AAA", attempt=2, lifetime=1.0)
         await expect(row(page, "AAA").locator(".state")).to_have_text("expired")
         await expect(row(page, "AAA").locator(".ttl")).to_have_text("")
 
@@ -133,7 +137,7 @@ async def test_the_page_comes_back_by_itself_after_a_restart_of_its_service(
         await feed.position("AAA", -2, 2)
 
         await process.start()
-        await expect(status(page)).to_contain_text("Live", timeout=SLOW)
+        await expect(status(page)).to_contain_text("Live")
         await expect(row(page, "AAA").locator(".net")).to_have_text("−2")
         assert await shown_symbols(page) == ["AAA", "BBB"]
         await expect(page.locator("#banner")).to_be_hidden()
@@ -259,33 +263,44 @@ async def test_recent_fills_run_live_newest_first_each_once(
 
         process.kill()
         await process.start()
-        await expect(status(page)).to_contain_text("Live", timeout=SLOW)
+        await expect(status(page)).to_contain_text("Live")
         await feed.fills("AAA", 9)
         await expect(lines.locator(".time")).to_have_count(2)  # 7 is in no log's last message: 8 and 9 are
+
+
+async def told(page: Page, part: Locator, text: str) -> None:
+    """Wait until a part of a quote's story says this; a story that takes a busy machine too long is asked for again."""
+
+    async def says() -> bool:
+        if "takes longer than" in await page.locator("#story-told").inner_text():
+            await page.reload()
+        return text in await part.inner_text()
+
+    await eventually(says, STACK_HANG, pause=0.1)
 
 
 async def test_a_quotes_story_is_told_from_the_log(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
     await feed.position("AAA", -1, 1)
     await feed.quote("AAA", quote_id="AAA-v0-a1", position_version=0)
     await feed.fills("AAA", 1, quote_id="AAA-v0-a1")
-    await feed.quote("AAA", quote_id="AAA-v1-a1", position_version=1)
+    await feed.quote("AAA", quote_id="AAA-v1-a1", position_version=1, lifetime=600.0)
     await process.start()
     async with open_page(process) as page:
         await page.locator("#fills .quote button").click()
         facts = page.locator("#story-facts")
-        await expect(facts).to_contain_text("replaced by AAA-v1-a1", timeout=SLOW)
+        await told(page, facts, "replaced by AAA-v1-a1")
         await expect(facts).to_contain_text("log speaks of it")
         await expect(page.locator("#story-events")).to_contain_text("AAA-f1: buy 1 at 100.10, leaves 10/9")
 
         await facts.get_by_role("button", name="AAA-v1-a1").click()
-        await expect(facts).to_contain_text("version 1: −1 lots, after a buy of 1 at 100.10", timeout=SLOW)
+        await told(page, facts, "version 1: −1 lots, after a buy of 1 at 100.10")
         await expect(facts).to_contain_text("still active")
         await page.reload()
-        await expect(facts).to_contain_text("still active", timeout=SLOW)
+        await told(page, facts, "still active")
         await expect(page.locator("#detail-name")).to_have_text("AAA")
 
         await page.evaluate("location.hash = '#quote=nobody-quoted-this'")
-        await expect(page.locator("#story-told")).to_contain_text("no quote nobody-quoted-this", timeout=SLOW)
+        await told(page, page.locator("#story-told"), "no quote nobody-quoted-this")
 
 
 async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
@@ -396,6 +411,6 @@ async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
             assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
             assert token_of(Role.READER) not in cookie["value"]
             give(tmp_path / "tokens", Role.READER, "another-token-of-forty-characters-or-more")
-            await expect(page.get_by_label("A token that may read")).to_be_visible(timeout=SLOW)
+            await expect(page.get_by_label("A token that may read")).to_be_visible()
     finally:
         process.kill()

@@ -19,7 +19,6 @@ SEED = 26238
 """Its faults are of all sorts, and meet NATS and every service that decides."""
 
 
-@pytest.mark.timeout(150)
 def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nats.aio.client import Client
 from jet.grants import inbox
 from stack.aside import SYMBOL as TABLE
 from support.stack import SERVICES, Desk, Stack
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import QuoteActivated, RecordedFill, ReservationRecord
 
@@ -37,14 +38,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One symbol, whose maker is paused, and no order flow."""
     running = Stack(tmp_path_factory.mktemp("documented"), [SYMBOL], LOADGEN_RATE=0.000001)
     running.start()
-    assert httpx.post(running.url("maker", "/pause"), timeout=10).status_code == 200
+    assert httpx.post(running.url("maker", "/pause"), timeout=STACK_HANG).status_code == 200
     yield running
     assert running.stop() == 0, running.told()
 
 
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 
@@ -73,28 +74,32 @@ def started(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
 def order(stack: Stack, *arguments: str) -> tuple[int, str]:
     """Run the order client; its exit code, and what it printed last."""
     command = [sys.executable, "examples/order_client.py", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environ(stack), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, env=environ(stack), capture_output=True, text=True, timeout=STACK_HANG)
     return done.returncode, done.stdout.strip().splitlines()[-1]
 
 
 async def test_the_examples_trade_with_each_other(stack: Stack, desk: Desk) -> None:
+    before = await desk.position(SYMBOL)
+    mid = Decimal("100.00") + Decimal("0.01") * before["net_quantity"]  # at which it quotes around 100.00 now
+
     async def quoted(bid: str, ask: str) -> bool:
         quotes = await desk.get("exchange", "/quotes")
         return [(quote["bid_price"], quote["ask_price"]) for quote in quotes] == [(bid, ask)]
 
-    command = [sys.executable, "examples/maker.py", SYMBOL, "100.00", "0.01"]
+    command = [sys.executable, "examples/maker.py", SYMBOL, str(mid), "0.01"]
     maker = started(command, cwd=ROOT, env=environ(stack), stdout=subprocess.DEVNULL)
     try:
-        await eventually(lambda: quoted("99.95", "100.05"))
+        await eventually(lambda: quoted("99.95", "100.05"), STACK_HANG)
         assert order(stack, SYMBOL, "buy", "2", "100.05") == (0, "filled")
-        await eventually(lambda: quoted("99.97", "100.07"))  # short now, it leans towards buying
+        await eventually(lambda: quoted("99.97", "100.07"), STACK_HANG)  # shorter now, it leans towards buying
         assert order(stack, SYMBOL, "sell", "7", "99.97") == (0, "partially_filled")
-        assert (await desk.position_becomes(SYMBOL, 3))["position_version"] == 2
+        after = await desk.position_becomes(SYMBOL, before["net_quantity"] + 3)
+        assert after["position_version"] == before["position_version"] + 2
         assert order(stack, SYMBOL, "buy", "1", "90.00") == (1, "rejected not_marketable")
         assert order(stack, SYMBOL, "buy", "0", "90.00")[0] == 2
     finally:
         maker.send_signal(signal.SIGINT)
-        assert maker.wait(30) == 0
+        assert maker.wait(STACK_HANG) == 0
     assert await desk.get("exchange", "/quotes") == []
 
 
@@ -141,7 +146,7 @@ async def test_what_the_nats_page_reads_is_there(desk: Desk, broker: Client) -> 
     watcher = await (await jetstream.key_value("reservations")).watchall()
     held = await eventually(lambda: _next_value(watcher))
     assert msgspec.json.decode(held, type=ReservationRecord).symbol == SYMBOL
-    usage = await broker.request("rpc.exposure.usage", b"{}", timeout=5)
+    usage = await broker.request("rpc.exposure.usage", b"{}", timeout=STACK_HANG)
     assert json.loads(usage.data)["limit"] == 100
 
 
@@ -168,7 +173,7 @@ async def test_services_are_found_by_discovery(broker: Client) -> None:
     inbox = broker.new_inbox()
     answers = await broker.subscribe(inbox)
     await broker.publish("$SRV.PING", reply=inbox)
-    found = {json.loads((await answers.next_msg(timeout=5)).data)["name"] for _ in range(2)}
+    found = {json.loads((await answers.next_msg(timeout=STACK_HANG)).data)["name"] for _ in range(2)}
     assert found == {"exchange", "exposure"}
 
 
@@ -203,7 +208,7 @@ async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, comm
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
     else:
-        told, complaint = running.communicate(timeout=30)
+        told, complaint = running.communicate(timeout=STACK_HANG)
         assert running.returncode == 0, complaint
         assert told or complaint
 
@@ -211,6 +216,7 @@ async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, comm
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.last
 async def test_a_symbol_is_added_by_restarting_the_services_and_nothing_else(stack: Stack, desk: Desk) -> None:
     async def quoted() -> list[str]:
         return sorted(quote["symbol"] for quote in await desk.get("exchange", "/quotes"))
@@ -220,14 +226,14 @@ async def test_a_symbol_is_added_by_restarting_the_services_and_nothing_else(sta
     add_symbol(stack, "NEW")
     for service in ("exposure", "exchange", "ledger", "maker"):
         os.kill(before[service], signal.SIGTERM)
-    await eventually(lambda: _is(quoted, []), 60)
-    await eventually(lambda: stack.pids()["maker"] != before["maker"], 60)
-    await eventually(lambda: _resumed(stack), 60)  # the pause has outlived the maker
-    await eventually(lambda: _is(quoted, [SYMBOL, "NEW"]), 60)
+    await eventually(lambda: _is(quoted, []), STACK_HANG)
+    await eventually(lambda: stack.pid_of("maker") != before["maker"], STACK_HANG)
+    await eventually(lambda: _resumed(stack), STACK_HANG)  # the pause has outlived the maker
+    await eventually(lambda: _is(quoted, [SYMBOL, "NEW"]), STACK_HANG)
     assert (await desk.order("the-first", "NEW"))["status"] == "filled"
     await desk.position_becomes("NEW", -5)
     assert (await desk.position(SYMBOL))["position_version"] == version
-    assert stack.pids()["nats"] == before["nats"]
+    assert stack.pid_of("nats") == before["nats"]
 
 
 def add_symbol(stack: Stack, name: str) -> None:
@@ -237,7 +243,7 @@ def add_symbol(stack: Stack, name: str) -> None:
 
 
 def _resumed(stack: Stack) -> bool:
-    return httpx.post(stack.url("maker", "/resume"), timeout=10).status_code == 200
+    return httpx.post(stack.url("maker", "/resume"), timeout=STACK_HANG).status_code == 200
 
 
 async def _is(ask: Callable[[], Awaitable[object]], expected: object) -> bool:

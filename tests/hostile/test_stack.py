@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from support.poison import fill_poison, head, position_poison, publish, quote_poison, resident, wrong_shard
 from support.stack import SERVICES, Desk, Stack, logged_fills
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 
 EXAMPLES = int(os.environ.get("QS_FUZZ_EXAMPLES", "4"))
@@ -46,11 +46,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def paused(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a system in which nothing happens by itself."""
-    async with httpx.AsyncClient(timeout=10) as http:
-        assert (await http.post(stack.url("maker", "/pause"))).status_code == 200
-        await eventually(lambda: _nothing_reserved(stack, http), 15)
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+        desk = Desk(stack, http)
+        await desk.switched("/pause")
+        await eventually(lambda: _nothing_reserved(stack, http), STACK_HANG)
         yield http
-        assert (await http.post(stack.url("maker", "/resume"))).status_code == 200
+        await desk.switched("/resume")
 
 
 @pytest.mark.system
@@ -122,7 +123,7 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
     poisoned, other = "H0", "H1"
     home = subjects.shard_of(poisoned, shards)
     sent: collections.Counter[str] = collections.Counter()
-    async with httpx.AsyncClient(timeout=10) as http, AsyncExitStack() as opened:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http, AsyncExitStack() as opened:
         users = {
             user: await opened.enter_async_context(stack.connection(user))
             for user in ("exchange", "ledger", "exposure")
@@ -161,13 +162,13 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
         assert told.count("messages set aside: ") >= 5, told
 
         key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "poison-r")
-        await users["exposure"].client.request(key, b"{", timeout=5, headers={"Nats-TTL": "2"})
+        await users["exposure"].client.request(key, b"{", timeout=STACK_HANG, headers={"Nats-TTL": "5"})
 
         async def stopped() -> bool:
             health = (await http.get(stack.url("exposure", "/health"))).json()
             return [part["name"] for part in health["waiting_for"]] == ["reservations"]
 
-        await eventually(stopped, 5)
+        await eventually(stopped, STACK_HANG)
         await _ready(http, stack, "exposure")
         await _trades(desk, poisoned, "after-its-end")
     with capsys.disabled():
@@ -178,7 +179,7 @@ async def _ready(http: httpx.AsyncClient, stack: Stack, service: str) -> None:
     async def ready() -> bool:
         return bool((await http.get(stack.url(service, "/health"))).json()["ready"])
 
-    await eventually(ready, 15)
+    await eventually(ready, STACK_HANG)
 
 
 async def _trades(desk: Desk, symbol: str, prefix: str) -> None:
@@ -189,10 +190,10 @@ async def _trades(desk: Desk, symbol: str, prefix: str) -> None:
         return bool((await desk.order(f"{prefix}-{next(tries)}", symbol, quantity=1))["status"] == "filled")
 
     before = (await desk.position(symbol))["position_version"]
-    await eventually(filled, 20)
+    await eventually(filled, STACK_HANG)
 
     async def requoted() -> bool:
         answer = await desk.http.get(desk.stack.url("exchange", f"/quotes/{symbol}"))
         return answer.status_code == 200 and answer.json()["position_version"] > before
 
-    await eventually(requoted, 20)
+    await eventually(requoted, STACK_HANG)

@@ -65,6 +65,15 @@ class StandIn:
 
         return answer
 
+    def held(self, let_go: asyncio.Event) -> Answer:
+        """The whole order executes, once it is let go."""
+
+        async def answer(order: Order) -> Response[bytes]:
+            await let_go.wait()
+            return await self.filled(order)
+
+        return answer
+
     def stalled(self, seconds: float) -> Answer:
         """The whole order executes, but not soon."""
 

@@ -17,8 +17,7 @@ def test_a_taken_port_is_named_with_its_holder_and_the_variable_that_moves_it() 
 
 
 def test_a_free_port_is_no_news() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    (port,) = free_ports(1)
     assert taken([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")]) == []
     assert holder(port) is None
 

@@ -19,7 +19,7 @@ from jet.grants import inbox
 from stack.control import Control
 from stack.lock import is_up
 from stack.settings import StackSettings
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 
 ONLY_NATS = """
 import sys
@@ -30,9 +30,6 @@ from stack.settings import read
 supervise.programs = lambda settings: programs(settings)[:2]
 sys.exit(supervise.up(read()))
 """
-
-SLOW = 30.0
-"""Seconds a start may take on a busy machine."""
 
 
 class Up:
@@ -45,12 +42,12 @@ class Up:
 
     async def says(self, what: str) -> None:
         """Wait until it has said `what`."""
-        await eventually(lambda: re.search(what, self.said) or self._reading.done(), SLOW)
+        await eventually(lambda: re.search(what, self.said) or self._reading.done(), STACK_HANG)
         assert re.search(what, self.said), self.said
 
     async def ends(self) -> int:
         """Wait until it has ended, and return its exit code."""
-        await asyncio.wait_for(self._reading, SLOW)
+        await asyncio.wait_for(self._reading, STACK_HANG)
         return await self.process.wait()
 
     async def _read(self) -> None:
@@ -241,7 +238,7 @@ async def test_if_the_foreground_is_killed_the_rest_stops_in_order(up: Up, setti
     await up.says("everything is ready")
     up.process.kill()
     await up.ends()
-    await eventually(lambda: not is_up(settings), SLOW)
+    await eventually(lambda: not is_up(settings), STACK_HANG)
 
 
 async def test_data_survives_and_what_contradicts_it_is_refused_in_plain_words(up: Up, environ: dict[str, str]) -> None:

@@ -6,9 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from support.page import PageProcess
+from support.waiting import STACK_HANG
+
+HANG_MS = STACK_HANG * 1000
+
+expect.set_options(timeout=HANG_MS)
 
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
@@ -34,7 +39,7 @@ def find_chromium() -> str | None:
 async def launched(path: str) -> AsyncIterator[Browser]:
     """A browser."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS, timeout=HANG_MS)
         yield browser
         await browser.close()
 
@@ -51,6 +56,7 @@ def opener(browser: Browser) -> OpenPage:
     @asynccontextmanager
     async def open_page(at: PageProcess | str, **options: Any) -> AsyncIterator[Page]:
         page = await browser.new_page(**({"viewport": {"width": 1440, "height": 900}} | options))
+        page.set_default_timeout(HANG_MS)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(at if isinstance(at, str) else at.url)

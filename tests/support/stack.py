@@ -1,5 +1,6 @@
 """The whole system as processes, as its user starts it: on ports and a data folder of its own."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -18,12 +19,9 @@ from runtime import tls
 from runtime.health import Health
 from stack.aside import environment
 from stack.settings import DEFAULT_PORTS, read
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import RecordedFill
-
-START_TIMEOUT = 60.0
-"""Seconds the whole system may take to be ready on a busy machine."""
 
 SERVICES = tuple(DEFAULT_PORTS)
 
@@ -55,14 +53,14 @@ class Stack:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "stack", "up"], env=self.environ, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + STACK_HANG
         waiting = dict(self.ports)
         while waiting:
             assert self._process.poll() is None, self.told()
             assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
             for name in list(waiting):
                 try:
-                    if httpx.get(self.url(name, "/health"), timeout=1, verify=self.tls or True).status_code == 200:
+                    if httpx.get(self.url(name, "/health"), timeout=10, verify=self.tls or False).status_code == 200:
                         del waiting[name]
                 except httpx.HTTPError:
                     pass
@@ -74,7 +72,7 @@ class Stack:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:
-            return self._process.wait(30)
+            return self._process.wait(STACK_HANG)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
@@ -91,23 +89,27 @@ class Stack:
     def status(self) -> str:
         """What `status` tells."""
         return subprocess.run(
-            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
+            [sys.executable, "-m", "stack", "status"],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=STACK_HANG,
         ).stdout
 
     def rows(self) -> dict[str, list[str]]:
         """The rows that `status` prints, by process."""
-        told = subprocess.run(
-            [sys.executable, "-m", "stack", "status"], env=self.environ, capture_output=True, text=True, timeout=30
-        ).stdout
-        return {row[0]: row for row in (line.split() for line in told.splitlines()[1:-1])}
+        return {row[0]: row for row in (line.split() for line in self.status().splitlines()[1:-1])}
 
     def pids(self) -> dict[str, int]:
         """The process ids that `status` tells."""
         return {name: int(row[2]) for name, row in self.rows().items() if row[2].isdigit()}
 
     def pid_of(self, name: str) -> int:
-        """The process id that `status` tells of one."""
-        return self.pids()[name]
+        """The process id that `status` tells of one, as soon as it has one."""
+        deadline = time.monotonic() + STACK_HANG
+        while (pid := self.pids().get(name)) is None:
+            assert time.monotonic() < deadline, f"{name} has no process"
+        return pid
 
     def connection(self, user: str = "observer") -> Connection:
         """A connection to its broker, to be entered, as one of the broker's users."""
@@ -145,10 +147,13 @@ class Desk:
         limit: str = "",
         exchange: str = "exchange",
     ) -> Any:
-        """An order that crosses anything, unless given a limit; its result."""
+        """An order that crosses anything, unless given a limit; its result. Sent again for as long as 503 says to."""
         price = limit or ("200.00" if side == "buy" else "1.00")
         body = {"order_id": order_id, "symbol": symbol, "side": side, "quantity": quantity, "limit_price": price}
         response = await self.post(exchange, "/orders", body)
+        while response.status_code == 503:
+            await asyncio.sleep(0.05)
+            response = await self.post(exchange, "/orders", body)
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -200,11 +205,37 @@ class Desk:
             position = await self.position(symbol)
             return position if position["net_quantity"] == net_quantity else None
 
-        return await eventually(reached)
+        return await eventually(reached, STACK_HANG)
+
+    async def applied(self, symbol: str, fill: Any) -> Any:
+        """Wait until a fill is in its symbol's committed position."""
+        number = int(fill["fill_id"].rpartition("-f")[2])
+
+        async def there() -> Any:
+            position = await self.position(symbol)
+            return position if position["position_version"] >= number else None
+
+        return await eventually(there, STACK_HANG)
 
     async def exposure(self) -> Any:
         """The limit and its usage."""
         return await self.get("exposure", "/exposure")
+
+    async def switched(self, route: str, maker: str = "maker") -> None:
+        """Pause the makers, or resume them: asked again until it is confirmed, as its answer says to."""
+
+        async def confirmed() -> bool:
+            return (await self.post(maker, route)).status_code == 200
+
+        await eventually(confirmed, STACK_HANG, pause=0.1)
+
+    async def cleared(self) -> bool:
+        """Withdraw what is quoted and release what is reserved; whether nothing was left to be."""
+        exposure = await self.exposure()
+        for held in exposure["reservations"]:
+            await self.http.delete(self.stack.url("exchange", f"/quotes/{held['symbol']}"))
+            await self.post("exposure", f"/reservations/{held['reservation_id']}/release")
+        return not exposure["reservations"] and exposure["bid"]["used"] == exposure["ask"]["used"] == 0
 
 
 async def logged_fills(stack: Stack, symbol: str) -> list[RecordedFill]:

@@ -6,20 +6,20 @@ import httpx
 import pytest
 
 from support.stack import Desk, Stack
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Twelve symbols, quotes of 3 s, no order flow of its own."""
+    """Twelve symbols, quotes of 8 s, which a busy machine, too, has time to trade on; no order flow of its own."""
     symbols = [f"S{number:02}" for number in range(12)]
-    stack = Stack(tmp_path_factory.mktemp("quiet"), symbols, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=0.001)
+    stack = Stack(tmp_path_factory.mktemp("quiet"), symbols, MARKET_QUOTE_TTL=8, MARKET_GRACE=0.5, LOADGEN_RATE=0.001)
     stack.start()
     yield stack
     assert stack.stop() == 0, stack.told()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Thirty symbols that want 20 lots each side, quotes of 3 s, and a steady order flow."""
     symbols = [f"S{number:02}" for number in range(30)]
@@ -34,20 +34,15 @@ def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(quiet_stack: Stack) -> AsyncIterator[Desk]:
     """A client of the quiet system, whose maker is paused and whose exposure is all free."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         client = Desk(quiet_stack, http)
-        assert (await client.post("maker", "/pause")).status_code == 200
-
-        async def free() -> bool:
-            exposure = await client.exposure()
-            return exposure["bid"]["used"] == exposure["ask"]["used"] == 0
-
-        await eventually(free, 15)
+        await client.switched("/pause")
+        await eventually(client.cleared, STACK_HANG)
         yield client
 
 
 @pytest.fixture
 async def busy_desk(busy_stack: Stack) -> AsyncIterator[Desk]:
     """A client of the busy system."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         yield Desk(busy_stack, http)

@@ -14,7 +14,7 @@ import pytest
 from jet import api
 from support.cluster import leader_of
 from support.stack import Desk, Stack, logged_fills
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import RecordedFill
 
@@ -22,9 +22,6 @@ pytestmark = pytest.mark.system
 
 SYMBOLS = ("AAA", "BBB")
 SERVERS = ("nats-1", "nats-2", "nats-3")
-
-ELECTION = 25.0
-"""Seconds that new leaders and what waits for them may take on a busy machine; elections take 4 to 9."""
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +43,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 
 async def trades(desk: Desk) -> None:
     """Every symbol executes an order that is sent now, and the position follows it."""
     for symbol in SYMBOLS:
-        version = await eventually(lambda symbol=symbol: _filled(desk, symbol), ELECTION, pause=0.1)
-        await eventually(lambda symbol=symbol, version=version: _applied(desk, symbol, version), ELECTION, pause=0.05)
+        version = await eventually(lambda symbol=symbol: _filled(desk, symbol), STACK_HANG, pause=0.1)
+        await eventually(lambda symbol=symbol, version=version: _applied(desk, symbol, version), STACK_HANG, pause=0.05)
 
 
 async def _filled(desk: Desk, symbol: str) -> int | None:
@@ -73,24 +70,15 @@ async def all_ready(desk: Desk) -> bool:
 
 async def logged(desk: Desk, symbol: str) -> list[RecordedFill]:
     """The fills of a symbol; whoever is elected just now does not answer."""
-    return await eventually(lambda: logged_fills(desk.stack, symbol), ELECTION, pause=0.1)
-
-
-async def switched(desk: Desk, route: str) -> None:
-    """Pause the makers, or resume them: the switch's bucket, too, may be without a leader for a while."""
-
-    async def answered() -> bool:
-        return (await desk.post("maker", route)).status_code == 200
-
-    await eventually(answered, ELECTION, pause=0.1)
+    return await eventually(lambda: logged_fills(desk.stack, symbol), STACK_HANG, pause=0.1)
 
 
 async def settled(desk: Desk) -> list[Any]:
     """The positions, once the makers are paused and everything executed is applied."""
-    await switched(desk, "/pause")
+    await desk.switched("/pause")
     for symbol in SYMBOLS:
         fills = await logged(desk, symbol)
-        await eventually(lambda symbol=symbol, fills=fills: _applied(desk, symbol, len(fills)))
+        await eventually(lambda symbol=symbol, fills=fills: _applied(desk, symbol, len(fills)), STACK_HANG)
     positions: list[Any] = await desk.get("ledger", "/positions")
     return positions
 
@@ -107,10 +95,10 @@ async def test_a_killed_server_is_done_without(desk: Desk) -> None:
     """It leads the market log of a symbol, and comes back by itself."""
     stream = subjects.market_stream(subjects.shard_of("AAA", 4))
     async with desk.stack.connection() as connection:
-        leader = await leader_of(connection, stream)
+        leader = await eventually(lambda: leader_of(connection, stream), STACK_HANG)
     os.kill(desk.stack.pid_of(leader), signal.SIGKILL)
     await trades(desk)
-    await eventually(lambda: all_ready(desk), ELECTION, pause=0.1)
+    await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
 
 
 async def test_when_all_servers_are_killed_at_once_nothing_is_lost(desk: Desk) -> None:
@@ -118,17 +106,18 @@ async def test_when_all_servers_are_killed_at_once_nothing_is_lost(desk: Desk) -
     pids = desk.stack.pids()
     for server in SERVERS:
         os.kill(pids[server], signal.SIGKILL)
-    await eventually(lambda: all_ready(desk), ELECTION, pause=0.1)
+    await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
     assert await desk.get("ledger", "/positions") == before
     for symbol in SYMBOLS:
         fills = await logged(desk, symbol)
         net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
         position = await desk.position(symbol)
         assert (position["position_version"], position["net_quantity"]) == (len(fills), net)
-    await switched(desk, "/resume")
+    await desk.switched("/resume")
     await trades(desk)
 
 
+@pytest.mark.last
 async def test_no_service_failed_meanwhile(desk: Desk) -> None:
     for service in (*desk.stack.ports, "loadgen"):
         failures = [line for line in desk.stack.logs(service) if line["level"] == "critical"]
@@ -138,11 +127,12 @@ async def test_no_service_failed_meanwhile(desk: Desk) -> None:
 def audited(stack: Stack, *more: str) -> dict[str, Any]:
     """The verdicts of an audit, by what they are on."""
     command = [sys.executable, "-m", "audit", "--json", *more]
-    done = subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)
     assert done.returncode == 0, done.stdout + done.stderr
     return {verdict["code"]: verdict for verdict in json.loads(done.stdout)["verdicts"]}
 
 
+@pytest.mark.last
 async def test_all_servers_hold_the_same_while_they_run_and_when_they_are_down(desk: Desk) -> None:
     """What has been appended to a bucket since the first of them was stopped, that one does not have."""
     running = audited(desk.stack)

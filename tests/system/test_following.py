@@ -7,7 +7,7 @@ import pytest
 
 from support.collector import Collector, Span
 from support.stack import Desk, Stack
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 
 pytestmark = pytest.mark.system
 
@@ -41,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 
@@ -53,13 +53,13 @@ async def executed(desk: Desk, order_id: str, **headers: str) -> tuple[dict[str,
         result = (await desk.http.post(desk.stack.url("exchange", "/orders"), json=body, headers=headers)).json()
         return result["fills"][0] if result["fills"] else None
 
-    fill = await eventually(filled)
+    fill = await eventually(filled, STACK_HANG)
 
     async def replaced() -> str | None:
         quote = (await desk.get("exchange", "/quotes/AAA"))["quote_id"]
         return quote if quote != fill["quote_id"] else None
 
-    return fill, await eventually(replaced)
+    return fill, await eventually(replaced, STACK_HANG)
 
 
 def step(span: Span) -> tuple[str, str]:
@@ -96,7 +96,7 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
         # The maker heard of the position before it came to the fill.
         del follows_from["maker", "reserve ahead"]
         follows_from["exposure", "rpc.exposure.reserve"] = ("maker", "attempt")
-    found = await eventually(spans)
+    found = await eventually(spans, STACK_HANG)
     assert found.keys() == follows_from.keys()
     for name, before in follows_from.items():
         assert found[name].parent == (found[before].id if before else CLIENT), name
@@ -123,7 +123,7 @@ async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk
         def told(wanted: dict[str, str] = wanted) -> bool:
             return any(wanted.items() <= line.items() for line in desk.stack.logs("exchange"))
 
-        await eventually(told)
+        await eventually(told, STACK_HANG)
 
 
 def test_at_debug_the_services_speak_and_not_the_libraries_beneath_them(stack: Stack) -> None:
@@ -155,4 +155,4 @@ async def test_the_log_lines_of_every_service_name_an_order_or_what_it_led_to(de
         def told(service: str = service, wanted: dict[str, object] = wanted) -> bool:
             return any(wanted.items() <= line.items() for line in desk.stack.logs(service))
 
-        await eventually(told)
+        await eventually(told, STACK_HANG)

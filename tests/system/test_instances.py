@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from support.stack import SERVICES, Desk, Stack
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 
 pytestmark = pytest.mark.system
 
@@ -20,9 +20,6 @@ SECOND = tuple(f"{service}-2" for service in FIRST)
 
 PAUSE = 6.0
 """Seconds: longer than any deadline of the services."""
-
-SOON = 8.0
-"""Seconds that going on may take on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=10) as http:
+    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 
@@ -61,19 +58,19 @@ async def _trades(desk: Desk, symbol: str, exchange: str, ledger: str) -> None:
         result = await desk.order(f"probe-{os.urandom(6).hex()}", symbol, "buy", 1, exchange=exchange)
         return result["fills"][0]["fill_id"] if result["fills"] else None
 
-    fill_id = await eventually(filled, SOON, pause=0.05)
+    fill_id = await eventually(filled, STACK_HANG, pause=0.05)
     version = int(fill_id.rpartition("-f")[2])
 
     async def applied() -> bool:
         return bool((await desk.get(ledger, f"/positions/{symbol}"))["position_version"] >= version)
 
-    await eventually(applied, SOON, pause=0.05)
+    await eventually(applied, STACK_HANG, pause=0.05)
 
     async def requoted() -> bool:
         quotes = await desk.get(exchange, "/quotes")
         return any(quote["symbol"] == symbol and quote["position_version"] >= version for quote in quotes)
 
-    await eventually(requoted, SOON, pause=0.05)
+    await eventually(requoted, STACK_HANG, pause=0.05)
 
 
 async def all_ready(desk: Desk) -> bool:
@@ -102,7 +99,7 @@ async def test_an_order_sent_to_both_exchanges_executes_once(desk: Desk) -> None
         assert first["fills"] == second["fills"]
         return bool(first["fills"])
 
-    await eventually(filled, SOON)
+    await eventually(filled, STACK_HANG)
 
 
 @pytest.mark.parametrize(("victims", "live"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["first", "second"])
@@ -111,7 +108,7 @@ async def test_one_of_each_is_killed(desk: Desk, victims: tuple[str, ...], live:
     for victim in victims:
         os.kill(pids[victim], signal.SIGKILL)
     await trades(desk, live[0], live[3])
-    await eventually(lambda: all_ready(desk), 20, pause=0.1)
+    await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
 
 
 @pytest.mark.parametrize(("victims", "live"), [(FIRST, SECOND), (SECOND, FIRST)], ids=["first", "second"])
@@ -126,19 +123,20 @@ async def test_one_of_each_is_paused(desk: Desk, victims: tuple[str, ...], live:
     finally:
         for victim in victims:
             os.kill(pids[victim], signal.SIGCONT)
-    await eventually(lambda: all_ready(desk), 20, pause=0.1)
+    await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
     await trades(desk, victims[0], victims[3])
 
 
+@pytest.mark.last
 async def test_in_the_end_both_ledgers_hold_the_same(desk: Desk) -> None:
     for maker in ("maker", "maker-2"):
-        assert (await desk.post(maker, "/pause")).status_code == 200
+        await desk.switched("/pause", maker)
 
     async def the_same() -> bool:
         first, second = [await desk.get(ledger, "/positions") for ledger in ("ledger", "ledger-2")]
         return bool(first == second)
 
-    await eventually(the_same, SOON)
+    await eventually(the_same, STACK_HANG)
     for ledger in ("ledger", "ledger-2"):
         for position in await desk.get(ledger, "/positions"):
             assert position["position_version"] > 0

@@ -19,7 +19,7 @@ from runtime.health import Health
 from runtime.roles import Role
 from support.access import give, shown, tokens_in
 from support.stack import Desk, Stack
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 
 pytestmark = pytest.mark.system
 
@@ -45,19 +45,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(verify=stack.tls or True, timeout=10) as client:
+    async with httpx.AsyncClient(verify=stack.tls or True, timeout=STACK_HANG) as client:
         yield client
 
 
 def command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *words], env=stack.environ, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [sys.executable, "-m", *words], env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG
+    )
 
 
 async def test_an_order_takes_a_traders_token_and_trust_in_the_certificate(
     stack: Stack, http: httpx.AsyncClient
 ) -> None:
     http.headers = httpx.Headers(shown(Role.TRADER))
-    result = await eventually(lambda: filled(Desk(stack, http)))
+    result = await eventually(lambda: filled(Desk(stack, http)), STACK_HANG)
     assert result["fills"]
     http.headers = httpx.Headers()
     assert (await http.post(stack.url("exchange", "/orders"), json={})).status_code == 401
@@ -106,6 +108,7 @@ def test_our_own_commands_know_the_certificate_and_the_tokens(stack: Stack) -> N
     assert audit.returncode == 0, audit.stdout + audit.stderr
 
 
+@pytest.mark.last
 async def test_a_token_is_changed_while_everything_runs(stack: Stack, http: httpx.AsyncClient) -> None:
     changed = command(stack, "stack", "tokens", "--change", "operator")
     assert changed.returncode == 0, changed.stderr

@@ -10,7 +10,7 @@ import pytest
 from jet import api
 from runtime.clock import utc_now
 from support.stack import SERVICES, Desk, logged_fills
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import PositionUpdate
 
@@ -42,7 +42,7 @@ async def test_a_committed_position_is_published(desk: Desk) -> None:
             update = msgspec.json.decode(message.payload, type=PositionUpdate) if message else None
             return update if update and update.last_fill_id == result["fills"][0]["fill_id"] else None
 
-        update = await eventually(published)
+        update = await eventually(published, STACK_HANG)
     assert msgspec.to_builtins(update.position) == await desk.position("S01")
 
 
@@ -62,7 +62,7 @@ async def test_partial_fills_take_a_quote_down_to_nothing(desk: Desk) -> None:
         used = await desk.exposure()
         return (used["bid"]["used"], used["ask"]["used"]) == (10, 0)
 
-    await eventually(exposure_follows)
+    await eventually(exposure_follows, STACK_HANG)
 
 
 async def test_nothing_executes_after_expiry(desk: Desk) -> None:
@@ -126,7 +126,7 @@ async def test_the_same_fill_twice_counts_once(desk: Desk) -> None:
 async def test_the_fills_of_an_order_are_seen_before_by_the_ledger(desk: Desk) -> None:
     await desk.quoted("S07")
     result = await desk.order("seen-1", "S07", "buy", 1)
-    position = await desk.position_becomes("S07", -1)
+    position = await desk.applied("S07", result["fills"][0])
     response = await desk.post("ledger", "/fills", result["fills"][0])
     assert (response.status_code, response.json()) == (200, position)
 
@@ -161,7 +161,7 @@ async def test_reservations_are_reduced_then_rejected_and_come_back_on_expiry(de
         used = await desk.exposure()
         return used["bid"]["used"] == used["ask"]["used"] == 0 and used["reservations"] == []
 
-    await eventually(free, 10)
+    await eventually(free, STACK_HANG)
     assert (await desk.reserve("fill-up-10", "S10", 5, 0))["outcome"] == "granted"
 
 
@@ -196,7 +196,7 @@ async def test_the_buckets_empty_themselves_when_nobody_quotes(desk: Desk) -> No
         async def empty() -> bool:
             return await live_keys() == 0
 
-        await eventually(empty, 15, pause=0.2)
+        await eventually(empty, STACK_HANG, pause=0.2)
 
 
 async def test_every_openapi_page_is_served_without_another_host(desk: Desk) -> None:
