@@ -8,7 +8,9 @@ folder, one server each, and nothing expires there.
 """
 
 import asyncio
+import functools
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -144,7 +146,7 @@ async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
         str(_configured(data, scratch)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        umask=0o077,
+        preexec_fn=functools.partial(os.umask, 0o077),  # as `umask=`, which uvloop does not take
     )
     try:
         yield await _address(process, scratch)
