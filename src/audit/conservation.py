@@ -75,4 +75,4 @@ def _outcome(book: Book, quote: QuoteActivated, at: Place, event: QuoteEvent) ->
         return "filled away"
     if quote.expires_at <= at.time:
         return "expired"
-    return "replaced" if isinstance(event, QuoteActivated) else "withdrawn"
+    return "replaced" if isinstance(event, QuoteActivated) else event.reason

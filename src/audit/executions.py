@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Fault, Replay
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
 
 
 class OnTheActiveQuote(Check):
@@ -52,7 +52,7 @@ class OnTheActiveQuote(Check):
                         self._wrong(at, fill, f"its limit {fill.limit_price} does not cross the price {fill.price}")
                 if fill.quantity > fill.order_quantity:
                     self._wrong(at, fill, f"executes {fill.quantity} of an order of {fill.order_quantity}")
-            elif latest is None or fill.quote_id != latest.quote_id:
+            elif latest is None or fill.quote_id != latest.quote_id or _has_expired(latest):
                 self._booked += 1
             elif quote is None:
                 self._wrong(at, fill, f"was reported on {fill.quote_id}, which was withdrawn")
@@ -186,12 +186,17 @@ class OncePerOrder(Check):
                 del self._recent[oldest.order_id]
 
 
+def _has_expired(latest: QuoteEvent) -> bool:
+    """Whether the expiry of the latest quote is in the log: a report on it moves the position only."""
+    return isinstance(latest, QuoteWithdrawn) and latest.reason == "expired"
+
+
 def _not_latest(fill: RecordedFill, book: Book) -> str:
     latest = book.event
     if latest is None:
         return f"executed on {fill.quote_id}, but {fill.symbol} was never quoted"
     if fill.quote_id == latest.quote_id:
-        return f"executed on {fill.quote_id}, which was withdrawn"
+        return f"executed on {fill.quote_id}, which {'had expired' if _has_expired(latest) else 'was withdrawn'}"
     if fill.quote_id in book.ended:
         how, sequence = book.ended[fill.quote_id]
         return f"executed on {fill.quote_id}, which was {how} at #{sequence}"

@@ -80,8 +80,8 @@ class Book:
         """The event becomes the latest."""
         before = self.event
         if isinstance(before, QuoteActivated):
-            replaced = isinstance(event, QuoteActivated)
-            self.ended[before.quote_id] = (f"replaced by {event.quote_id}" if replaced else "withdrawn", at.sequence)
+            how = f"replaced by {event.quote_id}" if isinstance(event, QuoteActivated) else event.reason
+            self.ended[before.quote_id] = (how, at.sequence)
             if len(self.ended) > REMEMBERED_QUOTES:
                 del self.ended[next(iter(self.ended))]
         self.event = event

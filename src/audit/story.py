@@ -14,7 +14,15 @@ from audit.evidence import LogLine
 from audit.findings import Place
 from audit.proposals import Proposer, is_derived
 from audit.replay import REMEMBERED_VERSIONS, Book, Listener
-from wire.messages import Fill, QuoteActivated, QuoteEvent, QuoteRequest, RecordedFill, ReservationRecord
+from wire.messages import (
+    Fill,
+    QuoteActivated,
+    QuoteEvent,
+    QuoteRequest,
+    QuoteWithdrawn,
+    RecordedFill,
+    ReservationRecord,
+)
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +113,8 @@ class Teller(Listener):
             end = self._end_before(book, at.time)
             if end is None and isinstance(event, QuoteActivated):
                 end = End(how="replaced", at=at.time, where=_where(at), by=event.quote_id)
-            self._tell(end=end or End(how="withdrawn", at=at.time, where=_where(at)))
+            how = event.reason if isinstance(event, QuoteWithdrawn) else "withdrawn"
+            self._tell(end=end or End(how=how, at=at.time, where=_where(at)))
         self._is_latest = isinstance(event, QuoteActivated) and event.quote_id == self._quote_id
         if self._is_latest and isinstance(event, QuoteActivated):
             basis = self._basis(event.position_version, book)

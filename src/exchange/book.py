@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 from exchange.recent import PENDING, Pending
 from wire import ids
@@ -257,14 +257,14 @@ def active_quote(market: SymbolMarket, now: datetime) -> Quote:
         Refused: NEVER_QUOTED, QUOTE_EXPIRED or QUOTE_WITHDRAWN.
     """
     quote = market.quote()
+    quote_id = market.event.quote_id if market.event else ""
     match market.standing(now):
         case "never":
             raise Refused(Refusal.NEVER_QUOTED, f"{market.symbol} was never quoted")
         case "withdrawn":
-            quote_id = market.event.quote_id if market.event else ""
             raise Refused(Refusal.QUOTE_WITHDRAWN, f"quote {quote_id} was withdrawn")
         case "expired":
-            raise Refused(Refusal.QUOTE_EXPIRED, f"quote {quote.quote_id if quote else ''} has expired")
+            raise Refused(Refusal.QUOTE_EXPIRED, f"quote {quote_id} has expired")
         case "active":
             pass
     if quote is None:
@@ -281,6 +281,22 @@ def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime) -> Quote
     quote = active_quote(market, now)
     if quote_id is not None and quote.quote_id != quote_id:
         raise Refused(Refusal.STALE_QUOTE, f"quote {quote.quote_id} is active, not {quote_id}")
+    return _end(quote, now, "withdrawn")
+
+
+def expiry(market: SymbolMarket, now: datetime) -> QuoteWithdrawn | None:
+    """The event that ends a quote which has expired; None if the latest has not, or its end is in the log.
+
+    Only time lets two exchanges decide differently on the same head: one may have filled an order on a quote that the
+    other finds expired, and be about to append the fill. So nobody is told for good that a quote has expired before
+    this event is in the log, on which that append loses its compare.
+    """
+    if market.standing(now) == "expired" and isinstance(market.event, QuoteActivated):
+        return _end(market.event, now, "expired")
+    return None
+
+
+def _end(quote: Quote | QuoteActivated, now: datetime, reason: Literal["withdrawn", "expired"]) -> QuoteWithdrawn:
     return QuoteWithdrawn(
         symbol=quote.symbol,
         quote_id=quote.quote_id,
@@ -288,4 +304,5 @@ def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime) -> Quote
         position_version=quote.position_version,
         attempt=quote.attempt,
         withdrawn_at=now,
+        reason=reason,
     )

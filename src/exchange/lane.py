@@ -241,7 +241,7 @@ class Lane:
                 # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
                 turn.end()
                 try:
-                    if await self.log.moved_on():
+                    if not await self._is_final():
                         continue
                 except Refused as unavailable:
                     for waiting in batch:
@@ -271,8 +271,10 @@ class Lane:
                         continue
                     raise
                 event = book.activate(self._symbol, put.request, put.reservation, self._clock())
-                if await self._append_event(waiting, event, put.span):
+                waiting.committing = True
+                if await self._append_event(event, put.span):
                     break
+                waiting.committing = False
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
             self._give_back(put)
@@ -296,25 +298,43 @@ class Lane:
             try:
                 event = book.withdraw(self.market, wanted.quote_id, now)
             except Refused:
-                if await self.log.moved_on():
+                if not await self._is_final():
                     continue
                 raise
             quote = book.active_quote(self.market, now)
-            if await self._append_event(waiting, event, wanted.span):
+            waiting.committing = True
+            if await self._append_event(event, wanted.span):
                 break
+            waiting.committing = False
         metrics.QUOTES.labels("withdrawn").inc()
         log.info("quote withdrawn", symbol=self._symbol, quote_id=event.quote_id, attempt=event.attempt)
         return quote
 
-    async def _append_event(self, waiting: _Waiting, event: QuoteEvent, span: tracing.AnySpan) -> bool:
+    async def _is_final(self) -> bool:
+        """Whether what was just refused on this book is refused for good: it was decided on the log's head, and nothing
+        that was decided on the same head can land any more and contradict it. If not, decide again.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker is away, or does not let us write.
+        """
+        if await self.log.moved_on():
+            return False
+        ended = book.expiry(self.market, self._clock())
+        if ended is None:
+            return True
+        if not await self._append_event(ended, None):
+            return False
+        metrics.QUOTES.labels("expired").inc()
+        log.info("quote expired", symbol=self._symbol, quote_id=ended.quote_id, attempt=ended.attempt)
+        return True
+
+    async def _append_event(self, event: QuoteEvent, span: tracing.AnySpan) -> bool:
         """Append a quote event and fold it. False if the head had moved: decide again."""
-        waiting.committing = True
         # By its version, which no other event of the symbol has: an outsider's quote id may come again.
         msg_id = f"{ids.quote_id(self._symbol, event.position_version, event.attempt)}-{event.__struct_config__.tag}"
         with tracing.span("append", span, subject=self._quotes, msg_id=msg_id):
             sequence = await self.log.append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
         if sequence is None:
-            waiting.committing = False
             return False
         self.market.apply_quote(sequence, event)
         self._on_quote(self.market)

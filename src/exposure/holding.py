@@ -6,7 +6,7 @@
     activated for a version older than the latest's     nothing: it was replaced, or never became active and cannot
     activated for the latest quote event's version
       and named by that event, an activation            what remains of the quote, at most what it reserved
-      and named by that event, a withdrawal             nothing
+      and named by that event, its end                  nothing
     otherwise                                           what it reserved: the quote event is on its way, or unseen here
 
 "Cannot" rests on what the exchange promises: it appends a quote event only if its (position version, attempt) is newer
@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from wire.market import SymbolMarket
 from wire.messages import QuoteWithdrawn, ReservationRecord
 
-Ending = Literal["replaced", "withdrawn", "filled"]
+Ending = Literal["replaced", "withdrawn", "expired", "filled"]
 """How the market log ended an activated reservation."""
 
 
@@ -63,7 +63,7 @@ def ending(record: ReservationRecord, market: SymbolMarket) -> Ending | None:
     if not is_quoted(record, market):
         return None
     if isinstance(market.event, QuoteWithdrawn):
-        return "withdrawn"
+        return market.event.reason
     return None if market.remaining_bid or market.remaining_ask else "filled"
 
 

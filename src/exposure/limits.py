@@ -252,7 +252,7 @@ class Limits:
         market = self.usage.market(record.symbol)
         how = ending(record, market)
         if how is not None:
-            return Decision(None, self._end(record, how).write)
+            return Decision(None, self._end(record, how, state="expired" if how == "expired" else "released").write)
         left = held(record, market)
         if left == (record.reserved_bid_quantity, record.reserved_ask_quantity):
             return Decision(None)

@@ -139,12 +139,12 @@ class Usage:
     def view(self, record: ReservationRecord) -> Reservation:
         """A reservation as it is now, though its record may not say so yet."""
         market = self.market(record.symbol)
-        now = held(record, market)
+        now, how = held(record, market), ending(record, market)
         return msgspec.structs.replace(
             record.reservation,
             reserved_bid_quantity=now.bid,
             reserved_ask_quantity=now.ask,
-            state="released" if ending(record, market) else record.state,
+            state="expired" if how == "expired" else "released" if how else record.state,
         )
 
     def reservation(self, reservation_id: str) -> Reservation:

@@ -1,7 +1,8 @@
 """Whether a fill executed elsewhere can be recorded, and how: the pure decision behind `POST /fills`.
 
 A report that names the symbol's latest quote takes from what that quote has left, so it must be one that the quote
-could have executed. A report that names any other quote is a booking: it moves the position and no quote.
+could have executed. A report that names any other quote, or one whose expiry is in the log already, is a booking: it
+moves the position and no quote.
 """
 
 from collections.abc import Container
@@ -46,7 +47,7 @@ def record(fill: Fill, market: SymbolMarket) -> RecordedFill:
         Refused: FILL_CONTRADICTS, if it names the latest quote and that quote could not have executed it.
     """
     remaining_bid, remaining_ask = market.remaining_bid, market.remaining_ask
-    if market.event is not None and market.event.quote_id == fill.quote_id:
+    if _takes(fill, market.event):
         remaining_bid, remaining_ask = _take(fill, market)
     return RecordedFill(
         fill_id=fill.fill_id,
@@ -64,6 +65,13 @@ def record(fill: Fill, market: SymbolMarket) -> RecordedFill:
         limit_price=fill.price,
         origin="reported",
     )
+
+
+def _takes(fill: Fill, latest: QuoteEvent | None) -> bool:
+    """Whether a fill takes from the latest quote. Nothing is left of one whose expiry is in the log."""
+    if latest is None or latest.quote_id != fill.quote_id:
+        return False
+    return isinstance(latest, QuoteActivated) or latest.reason == "withdrawn"
 
 
 def _take(fill: Fill, market: SymbolMarket) -> tuple[int, int]:

@@ -198,7 +198,7 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         patient_until = view.filled_at + LEDGER_PATIENCE
         if now < patient_until:
             return Wait("waiting_for_position", patient_until)
-    trigger = _trigger(quote, live, now) if same else "first" if version[0] < 0 else "position"
+    trigger = _trigger(view, quote, live, now) if same else "first" if version[0] < 0 else "position"
     tried = (attempt for of, attempt in (version, memory.dead) if of == position.position_version)
     return Propose(position, max(tried, default=0) + 1, trigger, quote_id)
 
@@ -273,9 +273,9 @@ def _live(quote: Quote, now: datetime) -> bool:
     return now < quote.expires_at and bool(quote.remaining_bid_quantity or quote.remaining_ask_quantity)
 
 
-def _trigger(quote: Quote | None, live: bool, now: datetime) -> Trigger:
+def _trigger(view: View, quote: Quote | None, live: bool, now: datetime) -> Trigger:
     if quote is None:
-        return "withdrawn"
+        return "expired" if view.market.standing(now) == "expired" else "withdrawn"
     if live:
         return "refresh"
     return "expired" if now >= quote.expires_at else "exhausted"

@@ -4,8 +4,8 @@ Pure: messages and the time come in, rows and frames go out.
 
 Rules:
 - A row's position is the last one committed to `POSITIONS`; its version never goes back.
-- A quote is `active` in a row until its reader's clock, set by the frames' `time`, passes `expires_at`: expiry is no
-  message, so it changes no row here.
+- A quote is `active` in a row until its reader's clock, set by the frames' `time`, passes `expires_at`: that it expired
+  may be in the log, later, or never.
 - A source says for itself whether it is current. Positions are also stale while the ledger leaves a recorded fill
   unapplied for longer than `BEHIND_AFTER`: nothing would be missing from the stream, and yet it would not be the truth.
 """
@@ -21,7 +21,7 @@ import msgspec
 from wire import ids
 from wire.counting import Fault
 from wire.market import SymbolMarket
-from wire.messages import Exposure, PositionUpdate, QuoteEvent, RecordedFill, Side
+from wire.messages import Exposure, PositionUpdate, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
 
 HISTORY_POINTS = 60
 """Net quantities kept per symbol for its sparkline."""
@@ -35,7 +35,7 @@ FILLS_KEPT = 10
 BEHIND_AFTER = timedelta(seconds=2)
 """How long a recorded fill may stay unapplied before positions count as stale."""
 
-QuoteState = Literal["never", "active", "filled_away", "withdrawn"]
+QuoteState = Literal["never", "active", "filled_away", "withdrawn", "expired"]
 FrameType = Literal["snapshot", "update", "heartbeat"]
 SourceName = Literal["positions", "market", "exposure"]
 
@@ -188,10 +188,11 @@ class _Symbol:
         )
 
     def _quote_state(self) -> QuoteState:
-        if self.market.event is None:
+        event = self.market.event
+        if event is None:
             return "never"
-        if self.market.quote() is None:
-            return "withdrawn"
+        if isinstance(event, QuoteWithdrawn):
+            return event.reason
         return "active" if self.market.remaining_bid or self.market.remaining_ask else "filled_away"
 
     def _shown_quote(self) -> ShownQuote | None:

@@ -103,11 +103,11 @@ class SymbolMarket(msgspec.Struct):
         if self.event is None:
             return "never"
         if not isinstance(self.event, QuoteActivated):
-            return "withdrawn"
+            return self.event.reason
         return "active" if now < self.event.expires_at else "expired"
 
     def quote(self) -> Quote | None:
-        """The latest quote with what is left of it, unless it was withdrawn; whether it has expired is not asked."""
+        """The latest quote with what is left of it, unless its end is in the log. Its own expiry is not looked at."""
         event = self.event
         if not isinstance(event, QuoteActivated):
             return None

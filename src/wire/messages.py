@@ -209,7 +209,10 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
 
 
 class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
-    """Quote event: the named quote, which was the latest, executes no more."""
+    """Quote event: the named quote, which was the latest, executes no more.
+
+    `reason`: it was withdrawn, or it had expired and somebody was about to be told so for good.
+    """
 
     symbol: Symbol
     quote_id: Id
@@ -217,6 +220,7 @@ class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_fi
     position_version: Version
     attempt: Attempt
     withdrawn_at: Time
+    reason: Literal["withdrawn", "expired"] = "withdrawn"
 
     def __post_init__(self) -> None:
         check_time("withdrawn_at", self.withdrawn_at)

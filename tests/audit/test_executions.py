@@ -156,6 +156,16 @@ def test_a_report_on_a_withdrawn_quote_is_told() -> None:
     assert "was reported on AAA-v0-a1, which was withdrawn" in told(script.verdict(OnTheActiveQuote(GRACE)))
 
 
+def test_once_the_expiry_of_a_quote_is_in_the_log_a_report_on_it_is_a_booking_and_an_execution_is_wrong() -> None:
+    script = Script()
+    event = script.quote()
+    script.withdraw(reason="expired")
+    script.report(quote_id=event.quote_id, remaining_bid_quantity=0, remaining_ask_quantity=0)
+    assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
+    script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
+    assert "AAA-f2: executed on AAA-v0-a1, which had expired" in told(script.verdict(OnTheActiveQuote(GRACE)))
+
+
 # --- I5 ---------------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """What one reservation holds: every row of the module's table."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -86,7 +86,8 @@ def test_a_quote_filled_away_holds_nothing() -> None:
     assert ending(ACTIVATED, market) == "filled"
 
 
-def test_a_withdrawn_quote_holds_nothing() -> None:
+@pytest.mark.parametrize("reason", ["withdrawn", "expired"])
+def test_a_quote_whose_end_is_in_the_log_holds_nothing(reason: Literal["withdrawn", "expired"]) -> None:
     market = market_with(3, 2)
     market.apply_quote(
         2,
@@ -97,7 +98,8 @@ def test_a_withdrawn_quote_holds_nothing() -> None:
             position_version=3,
             attempt=2,
             withdrawn_at=NOW,
+            reason=reason,
         ),
     )
     assert held(ACTIVATED, market) == NOTHING
-    assert ending(ACTIVATED, market) == "withdrawn"
+    assert ending(ACTIVATED, market) == reason

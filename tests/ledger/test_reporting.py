@@ -84,6 +84,20 @@ def test_a_withdrawn_quote_executes_nothing() -> None:
         record(executed(), market_after(Account("AAA"), withdrawn, 2))
 
 
+def test_what_a_quote_executed_before_its_expiry_came_into_the_log_is_booked() -> None:
+    expired = QuoteWithdrawn(
+        symbol="AAA",
+        quote_id=QUOTE.quote_id,
+        reservation_id=QUOTE.reservation_id,
+        position_version=0,
+        attempt=1,
+        withdrawn_at=QUOTE.expires_at,
+        reason="expired",
+    )
+    booked = record(executed(), market_after(Account("AAA"), expired, 2))
+    assert (booked.number, booked.remaining_bid_quantity, booked.remaining_ask_quantity) == (1, 0, 0)
+
+
 def test_the_last_instant_of_a_quote_is_before_it_expires() -> None:
     created_at = QUOTE.expires_at - timedelta(microseconds=1)
     assert record(executed(created_at=created_at), MARKET).remaining_ask_quantity == 6

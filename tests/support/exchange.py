@@ -67,9 +67,10 @@ StartExchange = Callable[[], Awaitable[Exchange]]
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exchange`
     """An exchange that runs until the end of the block."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, url: str | None = None) -> None:
         self.health = Health("exchange", "market")
-        self.exchange = Exchange(broker.market, Connection(broker.url, "exchange", self.health), self.health, utc_now)
+        connection = Connection(url or broker.url, "exchange", self.health)
+        self.exchange = Exchange(broker.market, connection, self.health, utc_now)
 
     async def __aenter__(self) -> Exchange:
         self._task = asyncio.create_task(self.exchange.run())

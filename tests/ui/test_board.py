@@ -3,6 +3,7 @@
 from datetime import timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
@@ -116,6 +117,13 @@ class TestQuotes:
 
         row = row_of(board)
         assert (row.quote_state, row.quote) == ("withdrawn", None)
+
+    def test_a_quote_whose_expiry_is_in_the_log_has_expired(self, board: Board) -> None:
+        board.apply_quote(1, quote_activated())
+        board.apply_quote(2, msgspec.structs.replace(withdrawn(), reason="expired"))
+
+        row = row_of(board)
+        assert (row.quote_state, row.quote) == ("expired", None)
 
     def test_the_last_message_of_each_subject_is_enough_whichever_came_first(self, board: Board) -> None:
         """At start the fills may be older than the quote: the quote is whole again then."""

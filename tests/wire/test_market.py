@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,16 @@ def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
     assert market.standing(NOW) == "withdrawn"
     assert market.quote() is None
     assert market.version == (3, 2)
+
+
+def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
+    market = SymbolMarket("AAA")
+    quote = quote_activated(position_version=3, attempt=2)
+    market.apply_quote(1, quote)
+    market.apply_quote(2, msgspec.structs.replace(withdrawn(quote), reason="expired"))
+    assert market.standing(NOW) == "expired"
+    assert market.quote() is None
+    assert (market.version, market.remaining_bid, market.remaining_ask) == ((3, 2), 0, 0)
 
 
 def test_fills_take_the_remaining_quantities_they_carry() -> None:

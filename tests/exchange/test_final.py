@@ -1,0 +1,118 @@
+"""What a client was told for good stays so, however late an append lands that was under way."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from decimal import Decimal
+
+import pytest
+
+from exchange import waiting
+from exchange.service import Exchange
+from jet import api
+from runtime.clock import utc_now
+from support.broker import Broker
+from support.builders import order
+from support.exchange import ExposureStandIn, StartExchange, quoted, running
+from support.proxy import Proxy
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+
+Cut = tuple[Exchange, Proxy]
+
+
+@pytest.fixture
+async def cut(broker: Broker, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Cut]]:
+    """Two exchanges, each behind a network of its own, that give their clients up after a second."""
+    monkeypatch.setattr(waiting, "DEADLINE", 1.0)
+    async with AsyncExitStack() as stack:
+        exchanges: list[Cut] = []
+        for _ in range(2):
+            proxy = await stack.enter_async_context(Proxy(broker.server.port))
+            exchanges.append((await stack.enter_async_context(running(broker, proxy.url)), proxy))
+        yield exchanges
+        for _, proxy in exchanges:
+            proxy.release()
+
+
+async def messages(broker: Broker, kind: str = "*") -> list[api.StoredMessage]:
+    """Every message of AAA in the log, in order."""
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    found: list[api.StoredMessage] = []
+    while True:
+        query = {"seq": found[-1].seq + 1 if found else 1, "next_by_subj": f"{kind}.{shard}.AAA"}
+        message = await api.get_message(broker.connection, subjects.market_stream(shard), query)
+        if message is None:
+            return found
+        found.append(message)
+
+
+async def test_a_rejection_is_final_though_an_append_of_the_same_order_lands_after_it(
+    broker: Broker, exposure: ExposureStandIn, cut: list[Cut]
+) -> None:
+    """Both exchanges lose the broker, one of them with the order's fill on its way. The order is sent again once its
+    quote has expired, and rejected; only then the network lets the first attempt through."""
+    (first, first_network), (other, other_network) = cut
+    exposure.lifetime = 3.0
+    quote = await quoted(first)
+    await eventually(lambda: other.quote("AAA"))
+    sent = order(quantity=3)
+    for _, network in cut:
+        network.hold()
+    with pytest.raises(Refused) as caught:
+        await first.order(sent)
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+    await eventually(lambda: utc_now() >= quote.expires_at)
+    other_network.release()
+
+    answer = await eventually(lambda: other.order(sent))  # as soon as it hears the broker again
+    assert answer.reason == "quote_expired"
+    first_network.release()
+    second = await eventually(lambda: quoted(first, attempt=2))  # what was on its way has landed by then, or never will
+    assert second.attempt == 2
+    assert not await messages(broker, "fills")
+    assert (await first.order(sent)).status == "filled", "a rejected order sent again is a new chance"
+
+
+async def test_a_quote_that_has_run_out_is_ended_in_the_log_once(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange
+) -> None:
+    exposure.lifetime = 0.3
+    quote = await quoted(exchange)
+    await eventually(lambda: utc_now() >= quote.expires_at)
+    other = await start_exchange()
+    for asked in (exchange, other, exchange, await start_exchange()):
+        assert (await asked.order(order())).reason == "quote_expired"
+        with pytest.raises(Refused) as caught:
+            asked.quote("AAA")
+        assert caught.value.refusal is Refusal.QUOTE_EXPIRED
+        with pytest.raises(Refused) as caught:
+            await asked.withdraw("AAA")
+        assert caught.value.refusal is Refusal.QUOTE_EXPIRED
+    assert len(await messages(broker)) == 2
+    exposure.lifetime = 30.0
+    assert (await quoted(exchange, attempt=2)).attempt == 2
+    assert (await other.order(order())).status == "filled"
+
+
+async def test_a_withdrawal_that_finds_a_quote_run_out_ends_it(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    exposure.lifetime = 0.3
+    quote = await quoted(exchange)
+    await eventually(lambda: utc_now() >= quote.expires_at)
+    with pytest.raises(Refused) as caught:
+        await exchange.withdraw("AAA", quote.quote_id)
+    assert caught.value.refusal is Refusal.QUOTE_EXPIRED
+    assert len(await messages(broker)) == 2
+
+
+async def test_what_is_rejected_for_another_reason_appends_nothing(broker: Broker, exchange: Exchange) -> None:
+    """At the same head every exchange would come to the same: only time lets two differ."""
+    assert (await exchange.order(order())).reason == "no_active_quote"
+    await quoted(exchange)
+    assert (await exchange.order(order(limit_price=Decimal("1.00")))).reason == "not_marketable"
+    assert len(await messages(broker)) == 1
+    assert (await exchange.order(order(quantity=10))).status == "filled"
+    assert (await exchange.order(order())).reason == "quote_exhausted"
+    assert len(await messages(broker)) == 2
