@@ -86,6 +86,12 @@ audit *ARGS:
 chaos *ARGS:
     @exec uv run python -m chaos "$@"
 
+# Run the whole system in one process and virtual time, from seeds, while anything goes wrong: `just simulate --seeds 100`
+[group("prove")]
+[no-exit-message]
+simulate *ARGS:
+    @exec uv run python -m simulation "$@"
+
 # Send orders and measure the answers: `just load --rate 500 --duration 20 --html report.html`
 [group("measure")]
 [no-exit-message]

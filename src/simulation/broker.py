@@ -103,6 +103,8 @@ class Broker:
         up: it runs. `paused`: it stands still.
         streams: by name.
         on_store: told of every message that is stored, with its stream.
+        lose_acks: of how many more messages that are stored nobody is told.
+        delay_next: how many more messages reach the disk late, by `delay` seconds.
     """
 
     def __init__(self, world: World, latency: Latency, grants: list[Grant] | None = None) -> None:
@@ -115,6 +117,9 @@ class Broker:
         self.streams: dict[str, Stream] = {}
         self.sessions: list[Session] = []
         self.on_store: list[Callable[[Stream, Stored], None]] = []
+        self.lose_acks = 0
+        self.delay_next = 0
+        self.delay = 0.0
         self._grants = {grant.user: grant for grant in grants or ()}
         self._allowed: dict[tuple[str, str, str], bool] = {}
         self._consumers: dict[str, dict[str, Consumer]] = {}
@@ -294,18 +299,25 @@ class Broker:
         """Have a message stored after all that wait before it."""
         ready = max(self.world.now, self._free_at.get(stream.name, 0.0)) + self.disk.sync.draw(self.world.network)
         self._free_at[stream.name] = ready
+        if self.delay_next:
+            self.delay_next -= 1
+            ready += self.delay
+            self.world.trace.add("broker", "delays", f"{subject} by {self.delay:.3f} s")
         self.world.at(ready, self._due, self._life, self._store, (stream, subject, reply, data, headers))
 
     def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         if self.disk.full or stream.name not in self.streams:
             return
         answer, stored = stream.publish(subject, data, headers, self.now())
-        if reply:
+        if self.lose_acks and stored:
+            self.lose_acks -= 1
+            self.world.trace.add("broker", "loses ack", stream.name, stored[0].seq)
+        elif reply:
             self._route(reply, "", _answer(stream, answer), None)
         if not isinstance(answer, Ack):
-            self.world.trace.add("broker", "refused", f"{subject}: {answer.description}")
+            self.world.trace.add("broker", "refused", subject, answer.description)
         elif answer.duplicate:
-            self.world.trace.add("broker", "duplicate", f"{stream.name} #{answer.seq} {subject}")
+            self.world.trace.add("broker", "duplicate", stream.name, answer.seq, subject)
         self._announce(stream, stored)
 
     def _announce(self, stream: Stream, stored: list[Stored]) -> None:
@@ -317,7 +329,7 @@ class Broker:
                     consumer.gone(gone)
         stream.removed.clear()
         for message in stored:
-            self.world.trace.add("broker", "stored", f"{stream.name} #{message.seq} {message.subject}")
+            self.world.trace.add("broker", "stored", stream.name, message.seq, message.subject)
             self._schedule(stream, message)
             for tell in self.on_store:
                 tell(stream, message)

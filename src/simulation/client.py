@@ -56,6 +56,8 @@ class SimClient:
 
     Attributes:
         at_once: by subscription, what takes its messages as they are read; `jet.connection` fills it.
+        published: messages so far.
+        fuse: at how many more messages `on_fuse` is called, 0 for never; `sends_last`: the last of them is sent before.
     """
 
     def __init__(self, process: Process, broker: Broker, user: str | None, reaches: Callable[[], bool]) -> None:
@@ -78,6 +80,7 @@ class SimClient:
         self._reconnecting: asyncio.Task[None] | None = None
         self.published = 0
         self.fuse = 0
+        self.sends_last = False
         self.on_fuse: Callable[[], None] = process.end
         process.on_end.append(self._died)
 
@@ -188,18 +191,17 @@ class SimClient:
             raise nats_errors.OutboundBufferLimitError
         if len(payload) > MAX_PAYLOAD:
             raise nats_errors.MaxPayloadError
-        if self.fuse:
-            self._burn()
-            if not self._process.alive:
-                return
         self.published += 1
-        session.up.send(self._broker.publish, subject, reply, payload, headers)
-
-    def _burn(self) -> None:
-        """Die at the chosen message: before it is sent, or right after."""
-        self.fuse -= 1
-        if not self.fuse:
+        last = self._burns_out() if self.fuse else False
+        if not last or self.sends_last:
+            session.up.send(self._broker.publish, subject, reply, payload, headers)
+        if last:
             self.on_fuse()
+
+    def _burns_out(self) -> bool:
+        """Whether this is the message that the process dies at: before it is sent, or right after."""
+        self.fuse -= 1
+        return not self.fuse
 
     async def subscribe(
         self, subject: str, queue: str = "", cb: Callable[[Msg], Awaitable[None]] | None = None

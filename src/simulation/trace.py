@@ -1,27 +1,96 @@
 """What happened, by time and process: the last events for a person, or all of them to compare two runs."""
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-KEPT = 4000
+KEPT = 6000
 """Events kept unless all are."""
+
+_INFO = 20
 
 
 class Trace:
-    """Collects events. `everything`: keep them all."""
+    """Collects events. `everything`: keep them all, and what is logged at `debug`, too."""
 
     def __init__(self, *, everything: bool = False) -> None:
         self.world: World | None = None
-        self._events: deque[tuple[float, str, str, str]] = deque(maxlen=None if everything else KEPT)
+        self.everything = everything
+        self._events: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=None if everything else KEPT)
 
-    def add(self, who: str, what: str, detail: str = "") -> None:
-        """Something happened, now."""
-        self._events.append((self.world.now if self.world else 0.0, who, what, detail))
+    def add(self, who: str, what: str, *details: Any) -> None:
+        """Something happened, now. Details are made text when somebody reads them, so they must not change."""
+        self._events.append((self.world.now if self.world else 0.0, who, what, details))
 
     def lines(self, last: int | None = None) -> list[str]:
         """The events as lines; only so many of the last ones."""
         events = list(self._events)[-last if last else 0 :]
-        return [f"{when:12.6f}  {who:<12} {what:<10} {detail}".rstrip() for when, who, what, detail in events]
+        return [
+            f"{when:12.6f}  {who:<11} {what:<9} {' '.join(map(_text, details))}".rstrip()
+            for when, who, what, details in events
+        ]
+
+
+def _text(detail: Any) -> str:
+    if isinstance(detail, dict):
+        return " ".join(f"{name}={value}" for name, value in detail.items() if value is not None)
+    return str(detail)
+
+
+class Logger:
+    """Has what services log go into the trace. structlog makes one for each use."""
+
+    trace: Trace | None = None
+    on_event: Any = None
+
+    def __init__(self, logger: Any, processors: Any = None, context: Any = None) -> None:
+        del logger, processors
+        self._context: dict[str, Any] = dict(context or {})
+
+    def bind(self, **more: Any) -> "Logger":
+        """A logger that says this, too."""
+        return Logger(None, None, {**self._context, **more}) if more else self
+
+    def is_enabled_for(self, level: int) -> bool:
+        """Whether what is said at a level is kept."""
+        return level >= _INFO or (self.trace is not None and self.trace.everything)
+
+    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        trace = Logger.trace
+        if trace is None or trace.world is None:
+            return
+        process = trace.world.current
+        who = process.name if process else "world"
+        said = {**self._context, **fields} if self._context else fields
+        trace.add(who, level, event, said)
+        if Logger.on_event is not None:
+            Logger.on_event(who, event, said)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Kept only by a trace of everything."""
+        if Logger.trace is not None and Logger.trace.everything:
+            self._say("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Kept."""
+        self._say("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Kept."""
+        self._say("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Kept."""
+        self._say("error", event, fields)
+
+    exception = critical = error
+
+
+def listen(trace: Trace, on_event: Any = None) -> None:
+    """Have everything that is logged from now on go into a trace; `on_event` is told who, what and fields."""
+    Logger.trace, Logger.on_event = trace, on_event
+    structlog.configure(processors=[], wrapper_class=Logger, cache_logger_on_first_use=False)  # type: ignore[arg-type] # all that is used

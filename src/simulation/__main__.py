@@ -1,0 +1,141 @@
+"""The command line: `./qs simulate`."""
+
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+from cyclopts import App
+
+from simulation.plan import KINDS, Plan, draw
+from simulation.run import Outcome, run
+from simulation.shrink import shrink
+from simulation.trace import Trace
+
+_HASH_SEED = "PYTHONHASHSEED"
+
+app = App(name="simulate", help=__doc__, version_flags=[])
+
+
+@app.default
+def simulate(
+    *,
+    seeds: int | None = None,
+    seed: int | None = None,
+    minutes: float | None = None,
+    seconds: float | None = None,
+    faults: str | None = None,
+    plan: Path | None = None,
+    twice: bool = False,
+    smaller: bool = True,
+    trace: Path | None = None,
+) -> None:
+    """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
+
+    Ends with code 1 if anything is wrong, and then prints the seed, how to run it again, and what happened last.
+
+    Parameters
+    ----------
+    seeds
+        How many seeds to run, one after the other. New ones each time, unless `--seed` gives the first.
+    seed
+        The first seed; alone, the only one.
+    minutes
+        For how long things go wrong in each run, in virtual minutes; drawn from the seed if not given.
+    seconds
+        Begin no further seed after so many real seconds.
+    faults
+        What may go wrong, separated by commas; empty for nothing. Everything if not given.
+    plan
+        Run a plan from a file, as a failing run leaves it, instead of a seed.
+    twice
+        Run each seed twice, and fail if the two traces differ in a byte.
+    smaller
+        Make a failing run smaller before it is told.
+    trace
+        Write everything that happened in the last run to this file.
+    """
+    began = time.monotonic()
+    kinds = KINDS if faults is None else [kind for kind in faults.split(",") if kind]
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        sys.exit(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")
+    if plan is not None:
+        plans = iter([msgspec.json.decode(plan.read_bytes(), type=Plan)])
+        count = 1
+    else:
+        first = secrets.randbelow(2**31) if seed is None else seed
+        count = seeds or (1 if seed is not None else 10)
+        if seconds is not None and seeds is None:
+            count = 1_000_000
+        plans = (draw(number, minutes=minutes, kinds=kinds) for number in range(first, first + count))
+        print(f"seeds from {first} on", flush=True)
+    totals: dict[str, float] = {"seeds": 0, "virtual seconds": 0, "faults": 0, "executions": 0}
+    for one in plans:
+        outcome = _once(one, twice=twice, everything=trace is not None)
+        if trace is not None:
+            trace.write_text("\n".join(outcome.trace))
+        _count(totals, outcome)
+        if outcome.wrong:
+            _tell(outcome, smaller=smaller)
+            sys.exit(1)
+        if seconds is not None and time.monotonic() - began > seconds:
+            break
+    took = time.monotonic() - began
+    told = ", ".join(f"{value:,.0f} {name}" for name, value in totals.items())
+    print(
+        f"nothing is wrong: {told}, in {took:.1f} s: {totals['virtual seconds'] / took:,.0f} virtual seconds a second"
+    )
+
+
+def _once(plan: Plan, *, twice: bool, everything: bool) -> Outcome:
+    outcome = run(plan, Trace(everything=everything or twice))
+    if twice:
+        again = run(plan, Trace(everything=True))
+        if again.trace != outcome.trace:
+            outcome.wrong.append(f"two runs of the same seed differ: {_difference(outcome.trace, again.trace)}")
+    return outcome
+
+
+def _difference(first: list[str], second: list[str]) -> str:
+    for number, (one, other) in enumerate(zip(first, second, strict=False), 1):
+        if one != other:
+            return f"line {number}: {one!r} and {other!r}"
+    return f"{len(first)} and {len(second)} lines"
+
+
+def _count(totals: dict[str, float], outcome: Outcome) -> None:
+    totals["seeds"] += 1
+    totals["virtual seconds"] += outcome.seconds
+    totals["faults"] += sum(count for name, count in outcome.counts.items() if name.startswith("fault "))
+    totals["executions"] += outcome.counts["executions"]
+
+
+def _tell(outcome: Outcome, *, smaller: bool) -> None:
+    print(f"seed {outcome.plan.seed}: {outcome.wrong[0]}")
+    if smaller:
+        print("making it smaller ...", flush=True)
+        outcome = shrink(outcome)
+    path = Path(f"simulation-{outcome.plan.seed}.json")
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(outcome.plan), indent=1))
+    print("\n".join(outcome.trace[-80:]))
+    print()
+    for what in outcome.wrong:
+        print(f"WRONG: {what}")
+    for fault in outcome.plan.faults:
+        print(f"fault {fault}")
+    print(f"again: ./qs simulate --seed {outcome.plan.seed}; smaller: ./qs simulate --plan {path} --trace trace.txt")
+
+
+def main() -> None:
+    """Run the command, in an interpreter that orders sets of strings alike each time."""
+    if os.environ.get(_HASH_SEED) != "0":
+        os.execve(  # noqa: S606 # this very program
+            sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]], {**os.environ, _HASH_SEED: "0"}
+        )
+    app()
+
+
+if __name__ == "__main__":
+    main()

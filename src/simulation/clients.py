@@ -1,0 +1,301 @@
+"""Those who use the system: they order, report fills, pause, resume and read, and remember what they were told.
+
+They do as the protocol says: what has no answer is sent again, identical. The order publisher's own code decides when.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadgen.answers import Answer, Undelivered, Unknown, classify
+from loadgen.client import ATTEMPT_TIMEOUT, Exchange
+from loadgen.flow import orders
+from loadgen.history import History
+from loadgen.http import NotConnected, Response
+from simulation.system import System
+from simulation.world import Clock, Process
+from wire.messages import Fill, Order, OrderResult, Position, Quote
+
+PATIENCE = 12.0
+"""Seconds that an operator waits for an answer."""
+
+
+class Sender(Exchange):
+    """The order publisher's client, over the simulated web."""
+
+    def __init__(self, system: System, process: Process, history: History) -> None:
+        super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)
+        self._system = system
+        self.process = process
+        self._targets = itertools.cycle(instance.name for instance in system.of("exchange"))
+
+    async def _post(self, body: bytes, order_id: str) -> Answer:
+        order = msgspec.json.decode(body, type=Order)
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                response = await self._system.web.ask(self.process, next(self._targets), ordering(order))
+        except NotConnected as error:
+            return Undelivered(str(error))
+        except OSError as error:
+            return Unknown(repr(error))
+        return classify(response.status, response.body, response.retry_after, order_id)
+
+
+def ordering(order: Order) -> Any:
+    """What `POST /orders` calls."""
+
+    async def route(exchange: Any) -> OrderResult:
+        return await exchange.order(order)  # type: ignore[no-any-return] # an exchange's answer
+
+    return route
+
+
+class Turned(msgspec.Struct):
+    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not."""
+
+    paused: bool
+    maker: str
+    asked: float
+    answered: float | None = None
+
+
+class Clients:
+    """All of them.
+
+    Attributes:
+        history: the file of what was ordered and answered.
+        turns: pauses and resumes, in the order they were asked for.
+        wrong: what a client was told that cannot be.
+        unresolved: orders whose outcome nobody told in time, with when they were first sent.
+        booked: ids of reported fills that were acknowledged.
+    """
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self.history_path = folder / "history.jsonl"
+        self.turns: list[Turned] = []
+        self.wrong: list[str] = []
+        self.unresolved: list[tuple[Order, float]] = []
+        self.outcomes: dict[str, int] = {}
+        self.booked: set[str] = set()
+        self.asked = 0
+        self._system = system
+        self._world = system.world
+        self.process = Process(self._world, "client", Clock(self._world), 1)
+        self._history = History(self.history_path, self.process.clock)
+        self._sender = Sender(system, self.process, self._history)
+        self._running = True
+        self._busy: set[asyncio.Task[Any]] = set()
+        self._versions: dict[tuple[str, str], int] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was asked has its end."""
+        return not self._busy
+
+    def start(self) -> None:
+        """Begin."""
+        plan = self._system.plan
+        works = [self._orders(), *([self._switch()] if plan.switch_rate else [])]
+        works += [self._book()] if plan.booking_rate else []
+        works += [self._read()] if plan.read_rate else []
+
+        async def main() -> None:
+            async with asyncio.TaskGroup() as group:
+                for work in works:
+                    group.create_task(work)
+                await asyncio.get_running_loop().create_future()
+
+        self.process.start(main(), self._ended)
+
+    def _ended(self, _: Process, error: BaseException | None) -> None:
+        self.wrong.append(f"the clients ended: {error!r}")
+
+    def stop(self) -> None:
+        """Ask for nothing new."""
+        self._running = False
+
+    def close(self) -> None:
+        """Write the history out."""
+        self._history.__exit__(None, None, None)
+
+    def begin(self, work: Any) -> None:
+        """Have something done that ends by itself."""
+        task = self.process.loop.create_task(work)
+        self._busy.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._busy.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.wrong.append(f"a client failed: {task.exception()!r}")
+
+    async def _every(self, rate: float) -> AsyncIterator[None]:
+        while True:
+            await asyncio.sleep(self.process.random.expovariate(rate))
+            if self._running:
+                yield
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    async def _orders(self) -> None:
+        plan, market = self._system.plan, self._system.market
+        flow = orders("o", market.symbols, max_quantity=8, aggressiveness=0.8, seed=plan.seed)
+        async for _ in self._every(plan.order_rate):
+            self.begin(self.order(next(flow)))
+
+    async def order(self, order: Order) -> str:
+        """Send an order until its outcome is known, or patience ends."""
+        began = self._world.now
+        self.asked += 1
+        outcome = await self._sender.submit(order)
+        self.outcomes[outcome.name] = self.outcomes.get(outcome.name, 0) + 1
+        if outcome.name in ("unknown", "undelivered"):
+            self.unresolved.append((order, began))
+        elif outcome.filled and self.process.random.random() < 0.1:
+            self.begin(self._again(order, outcome.filled, self._world.now))
+        return outcome.name
+
+    async def _again(self, order: Order, filled: int, at: float) -> None:
+        """Send an order again that was filled: the answer must be the same while its id is remembered."""
+        window = self._system.plan.id_window
+        await asyncio.sleep(self.process.random.random() * window / 2)
+        target = self.process.random.choice(self._system.of("exchange")).name
+        response = await self.ask(target, ordering(order), ATTEMPT_TIMEOUT)
+        if response is None or response.status != 200:
+            return
+        result = msgspec.json.decode(response.body, type=OrderResult)
+        if result.filled_quantity != filled:
+            self.wrong.append(
+                f"{order.order_id} was filled with {filled} lots at {at:.3f}, and sent again to {target} it is told "
+                f"{result.status} ({result.reason}) with {result.filled_quantity} at {self._world.now:.3f}"
+            )
+
+    async def ask(self, target: str, route: Any, seconds: float) -> Response | None:
+        """Ask once. None without an answer."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._system.web.ask(self.process, target, route)
+        except OSError:
+            return None
+
+    # --- the kill switch ----------------------------------------------------------------------------------------------
+
+    async def _switch(self) -> None:
+        async for _ in self._every(self._system.plan.switch_rate):
+            maker = self.process.random.choice(self._system.of("maker")).name
+            self.begin(self.turn(maker, paused=self.process.random.random() < 0.5))
+
+    async def turn(self, maker: str, *, paused: bool) -> bool:
+        """Pause or resume. Whether it was acknowledged."""
+
+        async def route(service: Any) -> Any:
+            return await (service.pause() if paused else service.resume())
+
+        turned = Turned(paused, maker, self._world.now)
+        self.turns.append(turned)
+        self._world.trace.add("client", "asks", f"{maker} to {'pause' if paused else 'resume'}")
+        response = await self.ask(maker, route, PATIENCE)
+        acknowledged = response is not None and response.status == 200
+        if acknowledged:
+            turned.answered = self._world.now
+        self._world.trace.add(
+            "client", "is told", f"{response.status if response else 'nothing'} to {'pause' if paused else 'resume'}"
+        )
+        return acknowledged
+
+    # --- reported fills -----------------------------------------------------------------------------------------------
+
+    async def _book(self) -> None:
+        plan, symbols = self._system.plan, list(self._system.market.symbols)
+        numbers = itertools.count(1)
+        async for _ in self._every(plan.booking_rate):
+            self.begin(self._report(self.process.random.choice(symbols), next(numbers)))
+
+    async def _report(self, symbol: str, number: int) -> None:
+        chance = self.process.random
+        quote = await self._quote(symbol) if chance.random() < 0.5 else None
+        side = "buy" if chance.random() < 0.5 else "sell"
+        now: datetime = self.process.clock()
+        price = self._system.market.symbols[symbol].reference_price
+        if quote is not None:
+            price = quote.ask_price if side == "buy" else quote.bid_price
+        if not price:
+            return
+        fill = Fill(
+            fill_id=f"booked-{number}",
+            order_id=f"elsewhere-{number}",
+            symbol=symbol,
+            side=side,  # type: ignore[arg-type] # it is one of the two
+            quantity=chance.randint(1, 3),
+            price=price,
+            quote_id=quote.quote_id if quote else "elsewhere",
+            created_at=now,
+        )
+
+        async def route(ledger: Any) -> Position:
+            position, _ = await ledger.report(fill)
+            return position  # type: ignore[no-any-return] # a ledger's answer
+
+        for _ in range(8):
+            ledger = chance.choice(self._system.of("ledger")).name
+            response = await self.ask(ledger, route, 6.0)
+            if response is not None and response.status == 200:
+                self.booked.add(fill.fill_id)
+                return
+            if response is not None and response.status != 503:
+                return
+            await asyncio.sleep(1.0)
+
+    async def _quote(self, symbol: str) -> Quote | None:
+        async def route(exchange: Any) -> Quote:
+            return exchange.quote(symbol)  # type: ignore[no-any-return] # an exchange's answer
+
+        response = await self.ask(self.process.random.choice(self._system.of("exchange")).name, route, 2.0)
+        if response is None or response.status != 200:
+            return None
+        return msgspec.json.decode(response.body, type=Quote)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        async for _ in self._every(self._system.plan.read_rate):
+            self.begin(self._read_positions())
+            self.begin(self._read_exposure())
+
+    async def _read_positions(self) -> None:
+        async def route(ledger: Any) -> list[Position]:
+            return [update.position for update in ledger.snapshot()]
+
+        ledger = self.process.random.choice(self._system.of("ledger")).name
+        asked = self._world.now
+        before = dict(self._versions)
+        response = await self.ask(ledger, route, 2.0)
+        if response is None or response.status != 200:
+            return
+        for position in msgspec.json.decode(response.body, type=list[Position]):
+            known = before.get((ledger, position.symbol), 0)
+            if position.position_version < known:
+                self.wrong.append(
+                    f"{ledger} told of position {position.position_version} of {position.symbol} at {asked:.3f}, "
+                    f"and of {known} before"
+                )
+            key = (ledger, position.symbol)
+            self._versions[key] = max(self._versions.get(key, 0), position.position_version)
+
+    async def _read_exposure(self) -> None:
+        async def route(exposure: Any) -> Any:
+            return exposure.exposure()
+
+        exposure = self.process.random.choice(self._system.of("exposure")).name
+        response = await self.ask(exposure, route, 2.0)
+        if response is None or response.status != 200:
+            return
+        told = msgspec.json.decode(response.body)
+        limit = self._system.market.limit
+        if max(told["bid"]["used"], told["ask"]["used"]) > limit:
+            self.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {told}")

@@ -1,0 +1,289 @@
+"""The course of one run: the system works while things go wrong; then it must come to rest as it should be; then it is
+audited."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from audit import run as auditing
+from audit.findings import Finding
+from audit.report import Report
+from jet.connection import Connection
+from loadgen.flow import orders
+from simulation.clients import Clients
+from simulation.faults import Nemesis
+from simulation.oracles import Monitor
+from simulation.plan import Plan
+from simulation.system import Instance, System
+from simulation.trace import Trace
+from simulation.world import EPOCH, World
+
+READY = 30.0
+"""Virtual seconds the system may take to start, before anything goes wrong."""
+
+RECOVERY = 60.0
+"""Virtual seconds the system may take to be as it should be once nothing goes wrong any more, beside a quote's life."""
+
+SWITCHED = 15.0
+"""Virtual seconds after which a pause or a resume that was acknowledged must show everywhere."""
+
+EXPECTED_ENDS = ("OperationalError",)
+"""Why a process may end by itself: its disk failed."""
+
+
+class Found(Exception):  # noqa: N818 # names what happened
+    """Something is wrong: the run ends."""
+
+
+class Course:
+    """One run.
+
+    Attributes:
+        wrong: what must not be.
+    """
+
+    def __init__(self, plan: Plan, trace: Trace, folder: Path) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, trace)
+        self.world.busy, self.world.busy_for = plan.busy, plan.busy_for
+        self.folder = folder
+        self.system = System(self.world, plan, folder)
+        self.monitor = Monitor(self.world, plan.limit, plan.grace, list(plan.market.symbols))
+        self.system.broker.on_store.append(self.monitor.stored)
+        self.clients = Clients(self.system, folder)
+        self.nemesis = Nemesis(self.system)
+        self.wrong: list[str] = []
+        self.granted: list[bytes] = []
+        self.report: Report | None = None
+
+    def heard(self, who: str, event: str, fields: dict[str, Any]) -> None:
+        """A service logged something: the audit reads what exposure granted."""
+        if event in ("granted", "reduced") and who.startswith("exposure"):
+            line = {"event": event, "quote_id": fields["quote_id"], "bid": fields["bid"], "ask": fields["ask"]}
+            self.granted.append(msgspec.json.encode(line))
+
+    def go(self) -> None:
+        """Run it."""
+        self.system.prepare()
+        self._until(self._is_ready, READY, "the system is not ready")
+        self.clients.start()
+        start = self.world.now
+        self.nemesis.schedule(self.plan.faults, start)
+        self._advance(self.plan.seconds)
+        self.nemesis.end()
+        self.world.trace.add("RUN", "healed", f"{len(self.plan.faults)} faults")
+        self.clients.stop()
+        patience = RECOVERY + self.plan.quote_ttl
+        self._until(self._is_asking, patience, "clients wait for answers")
+        self._resume("the switch is not turned once nothing goes wrong")
+        self._until(self._is_settled, patience, "the system does not come to rest")
+        self._check_switch()
+        self._check_orders()
+        self._until(self._is_settled, patience, "the system does not come to rest after orders")
+        self._check_growth()
+        self.clients.close()
+        self._audit()
+
+    def _advance(self, seconds: float) -> None:
+        self.world.run(self.world.now + seconds, lambda: bool(self.monitor.wrong))
+        if self.monitor.wrong:
+            raise Found
+
+    def _until(self, so: Callable[[], object], seconds: float, otherwise: str) -> None:
+        """Go on until something is so, looking now and then."""
+        until = self.world.now + seconds
+        while so():
+            if self.world.now >= until:
+                self.wrong.append(f"{otherwise} after {seconds:g} s: {so()}")
+                raise Found
+            self._advance(0.25)
+
+    # --- what must be so when nothing goes wrong ----------------------------------------------------------------------
+
+    def _is_ready(self) -> str:
+        """Who is not ready, and why; empty if everyone is."""
+        waits = []
+        for instance in self.system.instances.values():
+            if instance.process is None:
+                waits.append(f"{instance.name} is down")
+            elif not instance.health.ready:
+                reasons = "; ".join(f"{one.name}: {one.reason}" for one in instance.health.report().waiting_for)
+                waits.append(f"{instance.name} waits for {reasons}")
+        return ", ".join(waits)
+
+    def _is_settled(self) -> str:
+        """What is not as it should be with nobody paused: each symbol is quoted from its newest position, and what is
+        held is what is shown."""
+        if waits := self._is_ready():
+            return waits
+        now = self.system.broker.clock()
+        shown_bid = shown_ask = 0
+        for name, book in self.monitor.symbols.items():
+            if book.event is None or not book.live(now):
+                if self._has_room(name):
+                    return f"{name} is not quoted: {self._status(name)}"
+                continue
+            if book.event.position_version != book.number:
+                return f"{name} is quoted from {book.event.position_version}, and is at {book.number}"
+            shown_bid += book.bid
+            shown_ask += book.ask
+        for instance in self.system.of("exposure"):
+            exposure = instance.service.exposure()
+            if (exposure.bid.used, exposure.ask.used) != (shown_bid, shown_ask):
+                used = f"{exposure.bid.used}/{exposure.ask.used}"
+                return f"{instance.name} counts {used} used, and {shown_bid}/{shown_ask} are shown"
+        for instance in self.system.of("ledger"):
+            for name, book in self.monitor.symbols.items():
+                position = instance.service.position(name)
+                if (position.position_version, position.net_quantity) != (book.number, book.net):
+                    return f"{instance.name} has {name} at {position.position_version}, and it is at {book.number}"
+        return ""
+
+    def _is_asking(self) -> str:
+        return "" if self.clients.idle else "some are not answered"
+
+    def _has_room(self, symbol: str) -> bool:
+        """Whether the others leave the symbol anything of the limit."""
+        now = self.system.broker.clock()
+        others = [book for name, book in self.monitor.symbols.items() if name != symbol and book.live(now)]
+        limit = self.plan.limit
+        return sum(book.bid for book in others) < limit or sum(book.ask for book in others) < limit
+
+    def _status(self, symbol: str) -> str:
+        return ", ".join(
+            f"{instance.name} {row.state} (last refusal {row.last_refusal})"
+            for instance in self.system.of("maker")
+            for row in instance.service.status().symbols
+            if row.symbol == symbol
+        )
+
+    def _resume(self, otherwise: str) -> None:
+        self._turn(self.system.of("maker")[-1], paused=False, otherwise=otherwise)
+
+    def _turn(self, instance: Instance, *, paused: bool, otherwise: str) -> None:
+        """Turn the switch, asking again as one is told to."""
+        for _ in range(6):
+            answers: list[bool] = []
+            self.clients.begin(self._asked_to_turn(instance.name, paused, answers))
+            until = self.world.now + SWITCHED
+            while not answers and self.world.now < until:
+                self._advance(0.25)
+            if answers and answers[0]:
+                return
+            self._advance(1.0)
+        self.wrong.append(f"{otherwise}: {self._is_ready()}")
+        raise Found
+
+    async def _asked_to_turn(self, maker: str, paused: bool, answers: list[bool]) -> None:  # as above
+        answers.append(await self.clients.turn(maker, paused=paused))
+
+    def _check_switch(self) -> None:
+        """What was acknowledged last stands, for every maker."""
+        makers = self.system.of("maker")
+        self._turn(makers[0], paused=True, otherwise="a pause is not acknowledged")
+        self._until(self._is_paused, SWITCHED, "a pause is acknowledged, and does not stand")
+        self._advance(2.0)
+        if still := self._is_paused():
+            self.wrong.append(f"a pause does not last: {still}")
+            raise Found
+        self._turn(makers[-1], paused=False, otherwise="a resume is not acknowledged")
+        resumed = self.world.now
+        self._until(self._is_resumed, SWITCHED, "a resume is acknowledged, and does not stand")
+        self._until(self._is_settled, RECOVERY, f"the system does not come to rest after a resume at {resumed:.3f}")
+
+    def _is_paused(self) -> str:
+        for instance in self.system.of("maker"):
+            if not instance.service.status().paused:
+                return f"{instance.name} is not paused"
+        now = self.system.broker.clock()
+        return ", ".join(f"{name} is quoted" for name, book in self.monitor.symbols.items() if book.live(now))
+
+    def _is_resumed(self) -> str:
+        for instance in self.system.of("maker"):
+            status = instance.service.status()
+            if status.paused or any(row.state == "paused" for row in status.symbols):
+                return f"{instance.name} is paused: {[row.state for row in status.symbols]}"
+        return ""
+
+    def _check_orders(self) -> None:
+        """Every order has its outcome: new ones at once, and what was given up when it is sent again."""
+        names: list[str] = []
+        flow = orders("last", self.plan.market.symbols, max_quantity=2, aggressiveness=1.0, seed=self.plan.seed)
+        horizon = self.world.now - self.plan.id_window / 2
+        again = [order for order, at in self.clients.unresolved if at > horizon]
+        self.clients.unresolved.clear()
+        for order in [*again, *(next(flow) for _ in range(2 * self.plan.symbols))]:
+
+            async def send(order: Any = order) -> None:
+                names.append(await self.clients.order(order))
+
+            self.clients.begin(send())
+        self._until(self._is_asking, RECOVERY, "orders have no outcome")
+        if self.clients.unresolved:
+            self.wrong.append(f"orders have no outcome although nothing goes wrong: {names}")
+            raise Found
+
+    def _check_growth(self) -> None:
+        """Nothing is kept for those who have their answer."""
+        for instance in self.system.instances.values():
+            if instance.failures:
+                unexpected = [
+                    f"{at:.3f}: {why}" for at, why in instance.failures if not any(end in why for end in EXPECTED_ENDS)
+                ]
+                if unexpected:
+                    self.wrong.append(f"{instance.name} ended by itself: {unexpected}")
+        missing = self.clients.booked - self.monitor.booked
+        if missing:
+            self.wrong.append(f"reported fills were acknowledged, and are not in the log: {sorted(missing)}")
+        self.wrong += self.clients.wrong
+        self.wrong += self.world.uncaught
+
+    # --- the audit ----------------------------------------------------------------------------------------------------
+
+    def _audit(self) -> None:
+        logs = self.folder / "logs"
+        logs.mkdir()
+        (logs / "exposure.log").write_bytes(b"\n".join(self.granted))
+        sources = auditing.Sources(
+            where="the simulation",
+            market=self.plan.market,
+            logs=logs,
+            databases=[self.folder / f"{instance.name}.sqlite" for instance in self.system.of("ledger")],
+            histories=[self.clients.history_path],
+        )
+
+        async def run(connection: Connection) -> None:
+            self.report = await auditing.audit(connection, sources, lambda *_: None)
+
+        self.system.run_program("audit", run, "observer", 120.0)
+        assert self.report is not None  # noqa: S101 # for the type checker: it was just made
+        for verdict in self.report.refuted:
+            findings = [one for one in verdict.findings if not self._is_excused(verdict.code, one)]
+            if findings or verdict.contradictions > len(verdict.findings):
+                details = "; ".join(finding.detail for finding in findings[:3])
+                self.wrong.append(f"{verdict.code} is refuted ({len(findings)}): {details}")
+
+    def _is_excused(self, code: str, finding: Finding) -> bool:
+        """Whether it is a time told by a clock that was wrong: noticed 2 s later, and what was decided stands."""
+        stream = self.system.broker.streams.get(finding.source)
+        message = stream.get(finding.sequence) if stream else None
+        if code not in ("I3", "I4") or message is None:
+            return False
+        at = message.time / 1e9 - EPOCH.timestamp()
+        last = self.plan.quote_ttl + self.plan.grace + 3.0
+        return any(begin <= at <= end + last for begin, end in self.nemesis.wrong_clocks)
+
+    def counts(self) -> dict[str, int]:
+        """What happened."""
+        return {
+            **{f"fault {kind}": count for kind, count in sorted(self.nemesis.done.items())},
+            **{f"order {name}": count for name, count in sorted(self.clients.outcomes.items())},
+            "executions": self.monitor.fills,
+            "activations": self.monitor.quotes,
+            "processes": sum(instance.incarnations for instance in self.system.instances.values()),
+            "turns": len(self.clients.turns),
+            "bookings": len(self.clients.booked),
+            "steps": self.world.steps,
+        }

@@ -1,0 +1,162 @@
+"""Making what the plan says go wrong, and making it right again."""
+
+from collections.abc import Callable
+from functools import partial
+
+from simulation.disk import DISK
+from simulation.network import Latency
+from simulation.plan import Fault
+from simulation.system import Instance, System
+
+
+class Nemesis:
+    """Carries faults out.
+
+    Attributes:
+        done: how many began, by kind.
+        wrong_clocks: from when until when some clock was wrong.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.done: dict[str, int] = {}
+        self.wrong_clocks: list[tuple[float, float]] = []
+        self._system = system
+        self._over = False
+        self._undo: dict[int, Callable[[], None]] = {}
+
+    def schedule(self, faults: list[Fault], start: float) -> None:
+        """Have faults happen, from a time of the world on."""
+        for fault in faults:
+            self._system.world.at(start + fault.at, self._begin, fault)
+
+    def end(self) -> None:
+        """No more faults, and everything is right again."""
+        self._over = True
+        for undo in list(self._undo.values()):
+            undo()
+        self._undo.clear()
+        self._system.broker.lose_acks = self._system.broker.delay_next = 0
+        for instance in self._system.instances.values():
+            if instance.client is not None:
+                instance.client.fuse = 0
+            if instance.process is not None:
+                instance.process.resume()
+
+    def _begin(self, fault: Fault) -> None:
+        if self._over:
+            return
+        undo = self._do(fault)
+        self.done[fault.kind] = self.done.get(fault.kind, 0) + 1
+        self._system.world.trace.add("FAULT", fault.kind, fault)
+        if undo is not None:
+            self._undo[fault.number] = undo
+            self._system.world.after(fault.seconds, self._finish, fault)
+
+    def _finish(self, fault: Fault) -> None:
+        undo = self._undo.pop(fault.number, None)
+        if undo is not None:
+            undo()
+            self._system.world.trace.add("FAULT", "over", fault)
+
+    def _do(self, fault: Fault) -> Callable[[], None] | None:
+        """Do it. What makes it right again, if anything has to."""
+        system = self._system
+        if fault.target:
+            return self._do_to(fault, system.instances[fault.target])
+        broker = system.broker
+        match fault.kind:
+            case "broker-kill":
+                if not broker.up:
+                    return None
+                broker.crash()
+                return self._start_broker
+            case "broker-pause":
+                if broker.paused or not broker.up:
+                    return None
+                system.pause_broker()
+                return broker.resume
+            case "broker-full":
+                broker.disk.full = True
+                return self._make_room
+            case "broker-slow":
+                if broker.disk.sync is not system.sync:
+                    return None
+                broker.disk.sync = _slower(system.sync, fault.amount)
+                return lambda: setattr(broker.disk, "sync", system.sync)
+            case "lost-ack":
+                broker.lose_acks += int(fault.amount)
+            case "late":
+                broker.delay_next += int(fault.amount)
+                broker.delay = fault.seconds
+        return None
+
+    def _start_broker(self) -> None:
+        if not self._system.broker.up:
+            self._system.broker.start()
+
+    def _make_room(self) -> None:
+        """There is room again, which helps once the broker has been started anew."""
+        broker = self._system.broker
+        broker.disk.full = False
+        if broker.up:
+            broker.crash()
+            self._system.world.after(0.3, self._start_broker)
+
+    def _do_to(self, fault: Fault, instance: Instance) -> Callable[[], None] | None:
+        system, process = self._system, instance.process
+        match fault.kind:
+            case "kill":
+                instance.kill()
+            case "fuse":
+                self._light(fault, instance)
+            case "pause":
+                if process is None or process.paused:
+                    return None
+                process.pause()
+                return process.resume
+            case "restart":
+                instance.stop()
+            case "reset":
+                for session in instance.sessions():
+                    system.broker.close(session)
+            case "cut" | "mute" | "deaf":
+                if instance.name in system.unreachable:
+                    return None
+                system.cut(instance, up=fault.kind != "deaf", down=fault.kind != "mute")
+                return lambda: system.heal(instance)
+            case "web-cut" | "web-deaf":
+                names = system.web.cut if fault.kind == "web-cut" else system.web.deaf
+                if instance.name in names:
+                    return None
+                names.add(instance.name)
+                return lambda: names.discard(instance.name)
+            case "disk-full":
+                disk = system.disk_of(instance.name)
+                disk.full = True
+                return lambda: setattr(disk, "full", False)
+            case "disk-slow":
+                disk = system.disk_of(instance.name)
+                disk.latency, usual = _slower(DISK, fault.amount), DISK
+                return lambda: setattr(disk, "latency", usual)
+            case "clock-step":
+                instance.clock.set(instance.clock.skew + fault.amount)
+                return partial(self._set_right, instance, system.world.now)
+            case "clock-drift":
+                instance.clock.set(instance.clock.skew, fault.amount)
+                return partial(self._set_right, instance, system.world.now)
+        return None
+
+    def _set_right(self, instance: Instance, began: float) -> None:
+        instance.clock.set(0.0)
+        self.wrong_clocks.append((began, self._system.world.now))
+
+    def _light(self, fault: Fault, instance: Instance) -> None:
+        """Kill the process at one of its next messages: before that is sent, or right afterwards."""
+        if instance.client is not None and instance.process is not None:
+            instance.client.fuse = abs(int(fault.amount))
+            instance.client.on_fuse = instance.kill
+            instance.client.sends_last = fault.amount > 0
+
+
+def _slower(latency: Latency, factor: float) -> Latency:
+    return Latency(latency.least * factor, latency.spread * factor)

@@ -1,0 +1,171 @@
+"""What must be so at every step: folds of their own over what the broker stores, as it stores it.
+
+None of this uses the folds that the services decide by.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from simulation.stream import Stored, Stream
+from simulation.world import World
+from wire import subjects
+from wire.messages import PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+
+_event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+_fills = msgspec.json.Decoder(list[RecordedFill])
+_position = msgspec.json.Decoder(PositionUpdate)
+_switch = msgspec.json.Decoder(QuotingSwitch)
+
+QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
+SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+SEQUENCE = "Quotestream-Market-Sequence"
+
+
+@dataclass(slots=True)
+class Symbol:
+    """One symbol as its log has it.
+
+    Attributes:
+        event: the latest quote event, and `event_seq` where it is.
+        bid: what is left of the latest quote; `ask` as well.
+        number: of the last fill, and `net` the position it leads to.
+    """
+
+    event: QuoteEvent | None = None
+    event_seq: int = 0
+    bid: int = 0
+    ask: int = 0
+    number: int = 0
+    net: int = 0
+
+    def live(self, now: datetime) -> bool:
+        """Whether orders can execute on the latest quote."""
+        return isinstance(self.event, QuoteActivated) and now < self.event.expires_at and bool(self.bid or self.ask)
+
+
+class Monitor:
+    """Watches everything that is stored.
+
+    Attributes:
+        wrong: what must not be.
+        symbols: by name.
+        most: the most lots of one side that were shown at once.
+        booked: ids of reported fills in the log.
+        fills: executions so far; `quotes` activations.
+    """
+
+    def __init__(self, world: World, limit: int, grace: float, symbols: list[str]) -> None:
+        self.wrong: list[str] = []
+        self.symbols = {symbol: Symbol() for symbol in symbols}
+        self.most = 0
+        self.booked: set[str] = set()
+        self.fills = 0
+        self.quotes = 0
+        self.paused = False
+        self.switched_at = 0.0
+        self.shown_at = 0.0
+        self._world = world
+        self._limit = limit
+        self._allowed = timedelta(seconds=grace / 2)
+        self._published: dict[str, int] = {}
+        self._projected: dict[str, int] = {}
+
+    def _say(self, what: str) -> None:
+        self.wrong.append(f"{self._world.now:.6f}: {what}")
+        self._world.trace.add("ORACLE", "wrong", what)
+
+    def stored(self, stream: Stream, message: Stored) -> None:
+        """A message was stored."""
+        now = datetime.fromtimestamp(message.time / 1e9, tz=_UTC)
+        if stream.name.startswith(subjects.MARKET_STREAM):
+            symbol = subjects.last_token(message.subject)
+            if message.subject.startswith("quotes."):
+                self._quote(symbol, message.seq, _event.decode(message.data), now)
+            else:
+                self._fill(symbol, _fills.decode(message.data))
+        elif stream.name == subjects.POSITIONS_STREAM:
+            self._publication(_position.decode(message.data))
+        elif stream.name == QUOTES:
+            self._projection(message)
+        elif stream.name == SWITCHES:
+            self.paused = _switch.decode(message.data).paused
+            self.switched_at = self._world.now
+
+    def _quote(self, symbol: str, seq: int, event: QuoteEvent, now: datetime) -> None:
+        book = self.symbols[symbol]
+        before = (book.event.position_version, book.event.attempt) if book.event else (-1, 0)
+        version = (event.position_version, event.attempt)
+        if isinstance(event, QuoteActivated):
+            self.quotes += 1
+            if version <= before:
+                self._say(f"{event.quote_id} {version} is made active after {before}")
+            if event.position_version > book.number:
+                self._say(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
+            book.bid, book.ask = event.bid_quantity, event.ask_quantity
+        else:
+            if version != before:
+                self._say(f"{event.quote_id} is withdrawn, and {before} is the latest")
+            book.bid = book.ask = 0
+        book.event, book.event_seq = event, seq
+        if isinstance(event, QuoteActivated):
+            self.shown_at = self._world.now
+            self._check_limit(event.quote_id, now)
+
+    def _check_limit(self, quote_id: str, now: datetime) -> None:
+        shown = [book for book in self.symbols.values() if book.live(now)]
+        bid, ask = sum(book.bid for book in shown), sum(book.ask for book in shown)
+        self.most = max(self.most, bid, ask)
+        if max(bid, ask) > self._limit:
+            self._say(f"with {quote_id}, {bid}/{ask} lots are shown, and {self._limit} are allowed")
+
+    def _fill(self, symbol: str, fills: list[RecordedFill]) -> None:
+        book = self.symbols[symbol]
+        for fill in fills:
+            if fill.number != book.number + 1:
+                self._say(f"{fill.fill_id} is number {fill.number} after {book.number}")
+            book.number = fill.number
+            book.net += fill.quantity if fill.side == "sell" else -fill.quantity
+            if fill.origin == "reported":
+                if fill.fill_id in self.booked:
+                    self._say(f"{fill.fill_id} is recorded twice")
+                self.booked.add(fill.fill_id)
+            else:
+                self.fills += 1
+            if book.event is not None and fill.quote_id == book.event.quote_id:
+                if fill.side == "buy":
+                    book.ask -= fill.quantity
+                else:
+                    book.bid -= fill.quantity
+                if min(book.bid, book.ask) < 0:
+                    self._say(f"{fill.fill_id} takes more than {fill.quote_id} has left")
+            elif fill.origin == "exchange":
+                self._say(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")
+            if (fill.remaining_bid_quantity, fill.remaining_ask_quantity) != (book.bid, book.ask):
+                left = f"{fill.remaining_bid_quantity}/{fill.remaining_ask_quantity}"
+                self._say(f"{fill.fill_id} says that {left} are left, and {book.bid}/{book.ask} are")
+
+    def _publication(self, update: PositionUpdate) -> None:
+        book = self.symbols[update.symbol]
+        known = self._published.get(update.symbol, -1)
+        if update.position_version <= known:
+            self._say(f"position {update.position_version} of {update.symbol} is published after {known}")
+        if update.position_version > book.number:
+            self._say(f"position {update.position_version} of {update.symbol} is published at {book.number} fills")
+        if update.position_version == book.number and update.net_quantity != book.net:
+            self._say(f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}")
+        self._published[update.symbol] = max(known, update.position_version)
+
+    def _projection(self, message: Stored) -> None:
+        """The projection of quotes never goes back."""
+        if not message.headers or SEQUENCE not in message.headers:
+            return
+        symbol, seq = subjects.last_token(message.subject), int(message.headers[SEQUENCE])
+        known = self._projected.get(symbol, 0)
+        if seq < known:
+            self._say(f"the bucket of quotes goes back to event {seq} of {symbol} after {known}")
+        self._projected[symbol] = max(known, seq)
+
+
+_UTC = datetime.fromisoformat("1970-01-01T00:00:00+00:00").tzinfo

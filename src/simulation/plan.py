@@ -1,0 +1,239 @@
+"""What a seed says: which system runs, how busy it is, and what goes wrong when. Pure.
+
+Everything is drawn before the run begins, so that a failing run can be made smaller by leaving faults out.
+"""
+
+import math
+import random
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from runtime.settings import Market
+from wire.instruments import Instrument
+
+KINDS = (
+    "kill",  # a process ends at once
+    "fuse",  # a process ends at one of its next messages to the broker, before or after it is sent
+    "pause",  # a process stands still
+    "restart",  # a process is stopped in order, and started
+    "cut",  # a process and the broker do not hear each other
+    "mute",  # the broker does not hear a process
+    "deaf",  # a process does not hear the broker
+    "reset",  # a process's connection to the broker breaks
+    "broker-kill",  # the broker ends at once, and is started again
+    "broker-pause",  # the broker stands still
+    "broker-full",  # the broker's disk takes nothing, and says nothing, until it is started again
+    "broker-slow",  # the broker's disk is slow
+    "lost-ack",  # the broker stores some messages and does not say so
+    "late",  # some messages reach the broker's disk much later than they were sent
+    "web-cut",  # no client reaches a process
+    "web-deaf",  # what a process answers to clients is lost
+    "disk-full",  # a ledger's disk takes nothing
+    "disk-slow",  # a ledger's disk is slow
+    "clock-step",  # a machine's clock is wrong for a while
+    "clock-drift",  # a machine's clock runs too fast or too slow
+)
+"""What may go wrong."""
+
+ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late")
+ON_LEDGER = ("disk-full", "disk-slow")
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that goes wrong.
+
+    Attributes:
+        number: of the fault in its plan.
+        at: when, in seconds of the run.
+        kind: which.
+        target: to which process; empty for the broker.
+        seconds: for how long.
+        amount: how much: messages, seconds of skew, or a factor.
+    """
+
+    number: int
+    at: float
+    kind: str
+    target: str = ""
+    seconds: float = 0.0
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        target = f" {self.target}" if self.target else ""
+        return f"{self.number}: {self.kind}{target} at {self.at:.3f} s for {self.seconds:.3f} s ({self.amount:.3f})"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run.
+
+    Attributes:
+        seconds: for how long things go wrong.
+        exchanges: how many; likewise the others.
+        order_rate: orders a second; likewise `booking_rate`, and `switch_rate` for pauses and resumes.
+        least: seconds a message takes at least; `spread` what it takes more, on average.
+        sync: seconds a sync of the broker takes, on average.
+        busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
+        faults: in the order of time.
+    """
+
+    seed: int
+    seconds: float
+    exchanges: int
+    exposures: int
+    makers: int
+    ledgers: int
+    shards: int
+    symbols: int
+    limit: int
+    quote_ttl: float
+    grace: float
+    id_window: float
+    order_rate: float
+    booking_rate: float
+    switch_rate: float
+    read_rate: float
+    least: float
+    spread: float
+    sync: float
+    busy: float
+    busy_for: float
+    faults: list[Fault]
+
+    @property
+    def market(self) -> Market:
+        """The settings that all services agree on."""
+        return Market(
+            limit=self.limit,
+            quote_ttl=self.quote_ttl,
+            grace=self.grace,
+            id_window=self.id_window,
+            shards=self.shards,
+            max_bytes=64 * 1024 * 1024,
+            symbols={f"S{number}": _instrument(number) for number in range(self.symbols)},
+        )
+
+    def instances(self) -> list[tuple[str, str, int]]:
+        """Every process of the system: its name, its service, and its number among those."""
+        counts = {
+            "exposure": self.exposures,
+            "exchange": self.exchanges,
+            "ledger": self.ledgers,
+            "maker": self.makers,
+        }
+        return [
+            (f"{service}-{number}", service, number) for service, count in counts.items() for number in range(count)
+        ]
+
+    def only(self, numbers: Collection[int]) -> "Plan":
+        """The same with these faults only."""
+        return msgspec.structs.replace(self, faults=[fault for fault in self.faults if fault.number in numbers])
+
+
+def _instrument(number: int) -> Instrument:
+    return Instrument(
+        tick=Decimal("0.01"),
+        reference_price=Decimal(100 + 50 * number),
+        quote_size=10 + 2 * number,
+        gamma=Decimal("0.02"),
+        k=Decimal(20),
+        a=Decimal(1),
+        sigma=Decimal("0.3"),
+    )
+
+
+def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KINDS, **fixed: Any) -> Plan:
+    """The plan of a seed.
+
+    Args:
+        seed: of everything.
+        minutes: for how long things go wrong; drawn if it is None.
+        kinds: what may go wrong.
+        fixed: what is not drawn, by its name in `Plan`.
+    """
+    chance = random.Random(f"{seed}/plan")
+    seconds = 60 * minutes if minutes else _log_uniform(chance, 20.0, 180.0)
+    exchanges, exposures, makers, ledgers = (chance.choice((1, 2, 2, 2, 3)) for _ in range(4))
+    symbols = chance.choice((1, 2, 3, 3, 4))
+    quote_ttl = chance.choice((3.0, 6.0, 10.0, 30.0))
+    grace = chance.choice((1.0, 2.0, 2.0))
+    drawn: dict[str, Any] = {
+        "exchanges": exchanges,
+        "exposures": exposures,
+        "makers": makers,
+        "ledgers": ledgers,
+        "shards": chance.choice((1, 2, 2, 3)),
+        "symbols": symbols,
+        "limit": chance.choice((10, 12 * symbols - 4, 12 * symbols, 100)),
+        "quote_ttl": quote_ttl,
+        "grace": grace,
+        "id_window": chance.choice((20.0, 60.0, 120.0)),
+        "order_rate": _log_uniform(chance, 0.3, 6.0),
+        "booking_rate": chance.choice((0.0, 0.05, 0.3)),
+        "switch_rate": chance.choice((0.0, 0.0, 0.05, 0.3)),
+        "read_rate": chance.choice((0.0, 0.5)),
+        "least": chance.choice((0.00005, 0.0002, 0.002)),
+        "spread": _log_uniform(chance, 0.0001, 0.01),
+        "sync": _log_uniform(chance, 0.0002, 0.01),
+        "busy": chance.choice((0.0, 0.02, 0.2)),
+        "busy_for": _log_uniform(chance, 0.0002, 0.02),
+    }
+    plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
+    return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
+
+
+def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[Fault]:
+    possible = [kind for kind in KINDS if kind in kinds]
+    if not possible:
+        return []
+    some = chance.sample(possible, chance.randint(1, len(possible)))
+    weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
+    rate = _log_uniform(chance, 0.02, 5.0)
+    longest = _log_uniform(chance, 0.5, 15.0)
+    names = [name for name, _, _ in plan.instances()]
+    faults: list[Fault] = []
+    at = 3.0
+    while True:
+        at += chance.expovariate(rate)
+        if at >= plan.seconds:
+            return faults
+        kind = chance.choices(some, weights)[0]
+        target = "" if kind in ON_BROKER else chance.choice(names)
+        if kind in ON_LEDGER:
+            target = f"ledger-{chance.randrange(plan.ledgers)}"
+        if kind.startswith("web"):
+            target = chance.choice([name for name in names if not name.startswith("exposure")])
+        seconds = _log_uniform(chance, 0.01, longest)
+        faults.append(
+            Fault(
+                number=len(faults),
+                at=at,
+                kind=kind,
+                target=target,
+                seconds=seconds,
+                amount=_amount(chance, kind, plan.grace),
+            )
+        )
+
+
+def _amount(chance: random.Random, kind: str, grace: float) -> float:
+    match kind:
+        case "fuse":
+            return chance.choice((1, -1)) * chance.randint(1, 12)
+        case "lost-ack" | "late":
+            return chance.randint(1, 4)
+        case "broker-slow" | "disk-slow":
+            return _log_uniform(chance, 2.0, 200.0)
+        case "clock-step":
+            size = chance.choice((0.4 * grace, 2 * grace, _log_uniform(chance, 1.0, 400.0)))
+            return chance.choice((1, -1)) * size
+        case "clock-drift":
+            return chance.choice((1, -1)) * _log_uniform(chance, 1e-5, 0.05)
+        case _:
+            return chance.random()
+
+
+def _log_uniform(chance: random.Random, least: float, most: float) -> float:
+    return math.exp(chance.uniform(math.log(least), math.log(most)))

@@ -1,0 +1,112 @@
+"""Running a plan."""
+
+import gc
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from simulation.course import Course, Found
+from simulation.disk import disks
+from simulation.plan import Plan
+from simulation.stdlib import replaced
+from simulation.trace import Trace, listen
+from simulation.world import Stalled, World
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a run came to.
+
+    Attributes:
+        plan: which run.
+        wrong: what must not be; empty if all is well.
+        seconds: of virtual time; `took` of real time.
+        counts: what happened, how often.
+        trace: the last events.
+    """
+
+    plan: Plan
+    wrong: list[str]
+    seconds: float
+    took: float
+    counts: dict[str, int]
+    trace: list[str]
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    shm = Path("/dev/shm")  # noqa: S108 # memory, where there is some: the disk is simulated
+    folder = Path(tempfile.mkdtemp(prefix="quotestream-simulation-", dir=shm if shm.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(plan: Plan, trace: Trace | None = None) -> Outcome:
+    """Run a plan."""
+    trace = trace or Trace()
+    began = time.perf_counter()
+    hooks, unraisable = sys.get_asyncgen_hooks(), sys.unraisablehook
+    gc.collect()
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    with _scratch() as folder:
+        one = Course(plan, trace, folder)
+        world = one.world
+
+        def finalize(generator: Any) -> None:
+            process = world.current
+            if process is not None and process.alive:
+                process.loop.call_soon(process.loop.create_task, generator.aclose())
+
+        sys.set_asyncgen_hooks(firstiter=None, finalizer=finalize)
+        listen(trace, one.heard)
+        try:
+            with replaced(world), disks(world, one.system.disk_of):
+                try:
+                    one.go()
+                except Found:
+                    one.wrong += one.monitor.wrong + one.clients.wrong + world.uncaught
+                except Stalled as stalled:
+                    one.wrong.append(str(stalled))
+                lines = trace.lines()
+        finally:
+            world.current = None
+            one.system.over = True
+            sys.unraisablehook = lambda _: None
+            for instance in one.system.instances.values():
+                if instance.process is not None:
+                    instance.process.end()
+            one.clients.process.end()
+            outcome = Outcome(
+                plan=plan,
+                wrong=list(dict.fromkeys(one.wrong)),
+                seconds=world.now,
+                took=0.0,
+                counts=one.counts(),
+                trace=lines if one.wrong or trace.everything else [],
+            )
+            _bury(world)
+            gc.collect()
+            gc.enable()
+            sys.set_asyncgen_hooks(*hooks)
+            sys.unraisablehook = unraisable
+            logging.disable(logging.NOTSET)
+    outcome.took = time.perf_counter() - began
+    return outcome
+
+
+def _bury(world: World) -> None:
+    """Let go of what was cut off in the middle, with nobody listening to its complaints."""
+    for process in world.graveyard:
+        process.on_end.clear()
+        process.loop.call_exception_handler = lambda _: None  # type: ignore[method-assign,assignment] # nobody listens
+    world.graveyard.clear()

@@ -1,0 +1,275 @@
+"""The whole system: a broker, and every process of every service, started again when one ends.
+
+Each instance is assembled as the service's own `__main__` does it, without HTTP: clients call what the routes call.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from exchange.service import Exchange
+from exposure.service import ExposureService, ExposureSettings
+from jet import topology
+from jet.connection import Connection
+from jet.grants import grants
+from ledger.service import PARTS, Ledger, LedgerSettings
+from maker.service import Maker, MakerSettings
+from runtime.health import Health
+from runtime.settings import Market, Stack
+from simulation.broker import Broker, Session
+from simulation.client import SimClient
+from simulation.disk import LedgerDisk
+from simulation.loop import Handle
+from simulation.network import Latency
+from simulation.plan import Plan
+from simulation.web import Web
+from simulation.world import Clock, Process, World
+
+STOP_DEADLINE = 4.5
+"""Seconds a process may take to stop in order; then it is ended."""
+
+STALE = (2.0, 3.1)
+"""Seconds after which a client gives a silent broker up: it pings every second, and two may be unanswered."""
+
+Service = Exchange | ExposureService | Ledger | Maker
+
+
+class Instance:
+    """One instance of a service: its processes, one after another.
+
+    Attributes:
+        name: such as `maker-1`.
+        kind: the service, which is also its user's name on the broker.
+        clock: its machine's.
+        process: the present one; None while it is down.
+        service: what runs in it; `client` is its connection's.
+        ended_by: how often a process ended by itself, by why.
+        held_down: it is not started again for now.
+    """
+
+    def __init__(self, system: "System", name: str, kind: str, number: int) -> None:
+        self.name = name
+        self.kind = kind
+        self.number = number
+        self.system = system
+        self.clock = Clock(system.world)
+        self.process: Process | None = None
+        self.service: Any = None
+        self.health = Health(kind)
+        self.client: SimClient | None = None
+        self.incarnations = 0
+        self.stopping = False
+        self.failures: list[tuple[float, str]] = []
+
+    def start(self) -> None:
+        """Start a process, unless one runs."""
+        if self.process is not None or self.system.over:
+            return
+        self.incarnations += 1
+        self.stopping = False
+        world = self.system.world
+        process = self.process = Process(world, self.name, self.clock, self.incarnations)
+        self.client = SimClient(process, self.system.broker, self.kind, self._reaches)
+        parts = {"exchange": ("market",), "exposure": ("reservations", "market"), "ledger": PARTS[1:]}
+        more = parts.get(self.kind, ("positions", "market", "switch"))
+        self.health = Health(self.kind, "nats", *more)
+        world.trace.add(self.name, "starts", f"incarnation {self.incarnations}")
+        process.on_end.append(self._gone)
+        process.start(self._main(), self._ended)
+
+    def _reaches(self) -> bool:
+        return self.name not in self.system.unreachable
+
+    async def _main(self) -> None:
+        assert self.client is not None  # noqa: S101 # for the type checker: it was just made
+        connection = Connection("nats://simulated", self.kind, self.health, client=self.client)
+        self.service = self._make(connection)
+        await self.service.run()
+        raise RuntimeError("the service's loops ended by themselves")
+
+    def _make(self, connection: Connection) -> Service:
+        market, stack, clock = self.system.market, self.system.stack, self.clock
+        match self.kind:
+            case "exchange":
+                return Exchange(market, connection, self.health, clock)
+            case "exposure":
+                return ExposureService(ExposureSettings(market=market, stack=stack), connection, self.health, clock)
+            case "ledger":
+                settings = LedgerSettings(market=market, stack=stack, database=Path(f"{self.name}.sqlite"))
+                return Ledger(settings, connection, self.health, clock)
+            case _:
+                standby = 0.0 if self.number == 0 else 0.5 * self.number
+                return Maker(
+                    MakerSettings(market=market, stack=stack, standby_delay=standby), connection, self.health, clock
+                )
+
+    def _gone(self) -> None:
+        for lock in self.system.folder.glob(f"{self.name}*.lock"):
+            lock.unlink()
+        self.process = None
+
+    def _ended(self, process: Process, error: BaseException | None) -> None:
+        """A process ended by itself."""
+        why = _reasons(error)
+        if not self.stopping:
+            self.failures.append((self.system.world.now, why))
+        self.system.world.trace.add(self.name, "ended", why)
+        self.system.later_start(self)
+        del process
+
+    def kill(self) -> None:
+        """End the process at once; it is started again soon."""
+        if self.process is not None:
+            self.system.world.trace.add(self.name, "killed")
+            self.process.end()
+            self.system.later_start(self)
+
+    def stop(self) -> None:
+        """Stop the process in order; it is started again."""
+        process = self.process
+        if process is None or self.stopping or process.main is None:
+            return
+        self.stopping = True
+        self.system.world.trace.add(self.name, "stops")
+        process.soon(Handle(self._stop, (process,), None))
+        self.system.world.after(STOP_DEADLINE, self._give_up, process)
+
+    def _stop(self, process: Process) -> None:
+        async def stopping() -> None:
+            main = process.main
+            if self.service is not None:
+                await self.service.stop()
+            while main is not None and not main.done():
+                main.cancel()
+                await asyncio.wait([main], timeout=0.3)
+
+        process.loop.create_task(stopping())
+
+    def _give_up(self, process: Process) -> None:
+        if self.process is process and process.alive:
+            self.kill()
+
+    def sessions(self) -> list[Session]:
+        """Its connections to the broker, those included that it has given up and the broker has not."""
+        return [session for session in self.system.broker.sessions if session.process.name == self.name]
+
+
+def _reasons(error: BaseException | None) -> str:
+    """Why, with every member of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_reasons(member) for member in error.exceptions)
+    return repr(error)
+
+
+class System:
+    """Broker and processes.
+
+    Attributes:
+        unreachable: names of processes that cannot connect to the broker.
+        over: nothing is started any more.
+        sync: how long the broker's disk usually takes.
+        folder: where databases are.
+    """
+
+    def __init__(self, world: World, plan: Plan, folder: Path) -> None:
+        self.world = world
+        self.plan = plan
+        self.market: Market = plan.market
+        self.folder = folder
+        self.stack = Stack(data_dir=folder)
+        self.over = False
+        self.unreachable: set[str] = set()
+        latency = Latency(plan.least, plan.spread)
+        self.broker = Broker(world, latency, grants(plan.shards))
+        self.sync = self.broker.disk.sync = Latency(plan.sync / 2, plan.sync / 2)
+        self.disks: dict[str, LedgerDisk] = {}
+        self.instances = {name: Instance(self, name, kind, number) for name, kind, number in plan.instances()}
+        self.web = Web(world, Latency(plan.least, plan.spread), self._serving)
+        self.chance = random.Random(f"{plan.seed}/supervisor")
+
+    def _serving(self, name: str) -> tuple[Process, Any] | None:
+        instance = self.instances[name]
+        if instance.process is None or instance.service is None:
+            return None
+        return instance.process, instance.service
+
+    def disk_of(self, name: str) -> LedgerDisk:
+        """The disk of a process."""
+        return self.disks.setdefault(name, LedgerDisk())
+
+    def of(self, kind: str) -> list[Instance]:
+        """The instances of a service."""
+        return [instance for instance in self.instances.values() if instance.kind == kind]
+
+    def run_program(
+        self, name: str, main: Callable[[Connection], Coroutine[Any, Any, None]], user: str, seconds: float
+    ) -> None:
+        """Run something else on a connection of its own, until it is done.
+
+        Raises:
+            TimeoutError: it is not.
+        """
+        process = Process(self.world, name, Clock(self.world), 1)
+        client = SimClient(process, self.broker, user, lambda: True)
+        ended: list[BaseException | None] = []
+
+        async def program() -> None:
+            async with Connection("nats://simulated", user, Health(name), client=client) as connection:
+                await main(connection)
+
+        process.start(program(), lambda _, error: ended.append(error))
+        self.world.run(self.world.now + seconds, lambda: bool(ended))
+        if not ended:
+            process.end()
+            raise TimeoutError(f"{name} is not done after {seconds} s")
+        if ended[0] is not None:
+            raise ended[0]
+
+    def prepare(self) -> None:
+        """Have the streams made, and start everything."""
+        market = self.market
+
+        async def make(connection: Connection) -> None:
+            shape = topology.Shape(market.shards, market.replicas, market.max_bytes, market.id_window)
+            await topology.prepare(connection, shape)
+
+        self.run_program("prepare", make, "operator", 30.0)
+        for instance in self.instances.values():
+            self.world.after(self.chance.random() / 2, instance.start)
+
+    def later_start(self, instance: Instance) -> None:
+        """Have an instance started again, as supervisord does."""
+        self.world.after(self.chance.uniform(0.1, 0.8), instance.start)
+
+    # --- faults of the network ----------------------------------------------------------------------------------------
+
+    def cut(self, instance: Instance, *, up: bool, down: bool) -> None:
+        """Let nothing through between a process and the broker, in one direction or both."""
+        self.unreachable.add(instance.name)
+        for session in instance.sessions():
+            if up:
+                session.up.hold()
+            if down:
+                session.down.hold()
+            self.world.after(self.chance.uniform(*STALE), self._stale, session)
+
+    def heal(self, instance: Instance) -> None:
+        """Let everything through again."""
+        self.unreachable.discard(instance.name)
+        for session in instance.sessions():
+            session.down.release()
+            session.up.release()
+
+    def _stale(self, session: Session) -> None:
+        """The client notices that nothing answers, if that is still so."""
+        if session.up.held or session.down.held or (self.broker.paused and session.open):
+            client: SimClient = session.client
+            client.stale(session)
+
+    def pause_broker(self) -> None:
+        """Have the broker stand still; clients give it up after a while."""
+        self.broker.pause()
+        for session in self.broker.sessions:
+            self.world.after(self.chance.uniform(*STALE), self._stale, session)

@@ -1,0 +1,49 @@
+"""Whole runs of the simulation: the same seed gives the same trace, and old failing seeds stay mended."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from simulation.plan import KINDS, draw
+from simulation.run import run
+from simulation.trace import Trace
+
+
+def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, as a person does."""
+    command = [sys.executable, "-m", "simulation", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110, env={**os.environ})
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    told = simulate("--seed", "4", "--minutes", "0.3", "--twice", "--no-smaller")
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_what_is_drawn_depends_on_the_seed_alone() -> None:
+    assert draw(7) == draw(7)
+    assert draw(7) != draw(8)
+    assert {fault.kind for seed in range(60) for fault in draw(seed).faults} == set(KINDS)
+
+
+def test_a_system_that_nothing_happens_to_works() -> None:
+    outcome = run(draw(1, kinds=(), minutes=0.3), Trace())
+    assert outcome.wrong == []
+    assert outcome.counts["executions"] > 0
+    assert outcome.counts["order filled"] > 0
+
+
+SEEDS: list[tuple[int, tuple[str, ...]]] = [
+    # seed, and what else the command is given
+    (1, ("--faults", "kill,fuse,restart", "--minutes", "0.5")),
+    (2, ("--faults", "cut,mute,deaf,reset,pause", "--minutes", "0.5")),
+]
+"""Seeds that failed once, and some of each kind that never did."""
+
+
+@pytest.mark.parametrize(("seed", "more"), SEEDS)
+def test_old_failing_seeds_stay_mended(seed: int, more: tuple[str, ...]) -> None:
+    told = simulate("--seed", str(seed), "--no-smaller", *more)
+    assert told.returncode == 0, told.stdout + told.stderr
