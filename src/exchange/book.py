@@ -18,6 +18,7 @@ from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.messages import (
+    ATTEMPTS_AHEAD,
     Order,
     OrderResult,
     Quote,
@@ -213,6 +214,25 @@ def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
             f"the quote is from position version {request.position_version}, and {market.symbol} has "
             f"{market.fill_number} fills",
             field="position_version",
+        )
+
+
+def check_attempt(market: SymbolMarket, request: QuoteRequest) -> None:
+    """Check that a newer quote leaves room for the next ones: its attempt is not far beyond the latest.
+
+    Once this holds it holds for good: the latest attempt at a position version only grows.
+
+    Raises:
+        Refused: ATTEMPT_TOO_FAR. Active, a quote of the last attempt there is would be the last of its version.
+    """
+    version, attempt = market.version
+    latest = attempt if version == request.position_version else 0
+    if request.attempt > latest + ATTEMPTS_AHEAD:
+        raise Refused(
+            Refusal.ATTEMPT_TOO_FAR,
+            f"attempt {request.attempt} is more than {ATTEMPTS_AHEAD} beyond {latest}, the latest at position version "
+            f"{request.position_version}",
+            field="attempt",
         )
 
 

@@ -125,7 +125,7 @@ class Lane:
             Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
         """
         book.check_quote(request, self._instrument)
-        standing = book.standing_quote(self.market, request)
+        standing = await self._standing(request)
         if standing is not None:
             return standing
         activation = secrets.token_hex(8)
@@ -156,6 +156,20 @@ class Lane:
             raise
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: a quote is answered with a quote
         return quote
+
+    async def _standing(self, request: QuoteRequest) -> Quote | None:
+        """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
+        while True:
+            standing = book.standing_quote(self.market, request)
+            if standing is not None:
+                return standing
+            try:
+                book.check_attempt(self.market, request)
+            except Refused:
+                if not await self.log.moved_on():
+                    raise
+            else:
+                return None
 
     async def withdraw(self, quote_id: str | None = None) -> Quote:
         """Withdraw the active quote; with `quote_id`, only if it is that one. Answers the quote as it was.

@@ -13,4 +13,5 @@ REQUOTE = Histogram(
 )
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker is to keep quoted.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
+NOT_QUOTED = Gauge("maker_symbol_not_quoted", "1 for a symbol without a live quote, by why.", ["symbol", "reason"])
 PAUSED = Gauge("maker_paused", "1 while the kill switch keeps this maker from quoting, else 0.")

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 
 from wire import ids
 from wire.market import SymbolMarket
-from wire.messages import Position, Quote, RecordedFill
+from wire.messages import ATTEMPTS_AHEAD, Position, Quote, RecordedFill
 
 REFRESH_AT = 2 / 3
 """The part of a quote's life after which it is replaced by the next attempt."""
@@ -199,8 +199,11 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         if now < patient_until:
             return Wait("waiting_for_position", patient_until)
     trigger = _trigger(view, quote, live, now) if same else "first" if version[0] < 0 else "position"
-    tried = (attempt for of, attempt in (version, memory.dead) if of == position.position_version)
-    return Propose(position, max(tried, default=0) + 1, trigger, quote_id)
+    quoted = version[1] if same else 0
+    tried = max((attempt for of, attempt in (version, memory.dead) if of == position.position_version), default=0)
+    # Attempts that never became active count for nobody else: after very many of them it begins with the first again.
+    attempt = tried + 1 if tried < quoted + ATTEMPTS_AHEAD else quoted + 1
+    return Propose(position, attempt, trigger, quote_id)
 
 
 def superseded(view: View, step: Propose) -> str | None:

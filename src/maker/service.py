@@ -19,7 +19,7 @@ from jet.tail import LastPerSubject, Message, Tail
 from maker import metrics
 from maker.proposal import fair_share
 from maker.quoter import Quoter
-from maker.status import MakerStatus
+from maker.status import MakerStatus, not_quoted, notices
 from maker.switch import STREAM as SWITCHES
 from maker.switch import Switch
 from runtime import tracing
@@ -62,6 +62,7 @@ class Maker:
         self._settings = settings
         self._connection = connection
         self._health = health
+        health.notes(lambda: {} if self.paused else notices(quoter.status() for quoter in self._quoters.values()))
         self._clock = clock
         market = settings.market
         share = fair_share(market.limit, len(market.symbols))
@@ -208,6 +209,9 @@ class Maker:
         """Set the gauges that are read off state."""
         metrics.SYMBOLS.set(len(self._quoters))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
+        metrics.NOT_QUOTED.clear()
+        for symbol, reason in not_quoted(quoter.status() for quoter in self._quoters.values()).items():
+            metrics.NOT_QUOTED.labels(symbol, reason).set(1)
         metrics.PAUSED.set(self.paused)
 
     # --- feeds --------------------------------------------------------------------------------------------------------

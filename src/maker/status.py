@@ -1,5 +1,6 @@
 """What `GET /status` tells: per symbol, what the maker knows, what it does, and what it does next. Pure."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
@@ -38,6 +39,35 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt | None
     last_refusal: LastRefusal | None
     next_action_at: Time | None
+
+
+MOST_NAMED = 20
+"""Symbols that are named at most where it is told which are not quoted."""
+
+
+def not_quoted(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
+    """Why symbols that are to be quoted have no live quote: what was last refused, or else the state."""
+    return {
+        status.symbol: status.last_refusal.reason if status.state in _TRIES and status.last_refusal else status.state
+        for status in symbols
+        if status.quote_id is None and status.state not in _MEANT
+    }
+
+
+def notices(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
+    """The same for people: of many only some are named."""
+    why = not_quoted(symbols)
+    told = {symbol: f"not quoted: {reason}" for symbol, reason in list(why.items())[:MOST_NAMED]}
+    if len(why) > MOST_NAMED:
+        told["and"] = f"{len(why) - MOST_NAMED} more symbols are not quoted"
+    return told
+
+
+_TRIES = ("proposing", "backing_off", "standing_by")
+"""In which a maker is about to quote."""
+
+_MEANT = ("waiting_for_feeds", "paused", "stopped", "withdrawing", "quoting")
+"""In which the service as a whole waits, nothing is to be quoted, or a quote was filled away a moment ago."""
 
 
 class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -198,7 +198,7 @@ def create_app(
     async def get_health(request: Request[Any, Any, Any]) -> Response[HealthReport]:
         report = health.report()
         if not access.held(dict(request.scope["headers"])) & READ:
-            report = msgspec.structs.replace(report, waiting_for=[])
+            report = msgspec.structs.replace(report, waiting_for=[], notices=[])
         return Response(report, status_code=200 if report.ready else 503)
 
     @get("/metrics", summary="Metrics for Prometheus", tags=["service"], media_type="text/plain")

@@ -1,4 +1,6 @@
-"""What a service waits for before it can do its job."""
+"""What a service waits for before it can do its job, and what it cannot do although it waits for nothing."""
+
+from collections.abc import Callable, Mapping
 
 import msgspec
 from prometheus_client import Counter
@@ -16,7 +18,8 @@ class Waiting(msgspec.Struct, frozen=True):
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing.
 
-    `set_aside`: messages that it could not use since it started, each told in its log.
+    `set_aside`: messages that it could not use since it started, each told in its log. `notices`: what a person should
+    know though the service is ready, such as a symbol that is not quoted, and why.
     """
 
     service: str
@@ -24,6 +27,7 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     waiting_for: list[Waiting]
     set_aside: int
+    notices: list[Waiting] = []
 
 
 class Health:
@@ -36,6 +40,11 @@ class Health:
         self.service = service
         self._waiting = dict.fromkeys(parts, "starting")
         self._set_aside = 0
+        self._notices: Callable[[], Mapping[str, str]] = dict
+
+    def notes(self, notices: Callable[[], Mapping[str, str]]) -> None:
+        """Have a report ask this for its notices: what each is about, and why."""
+        self._notices = notices
 
     def waits(self, part: str, reason: str) -> None:
         """The service cannot do its whole job until `part` is fine again."""
@@ -59,5 +68,10 @@ class Health:
         """The account as `GET /health` gives it."""
         waiting = [Waiting(name, reason) for name, reason in sorted(self._waiting.items())]
         return HealthReport(
-            service=self.service, live=True, ready=not waiting, waiting_for=waiting, set_aside=self._set_aside
+            service=self.service,
+            live=True,
+            ready=not waiting,
+            waiting_for=waiting,
+            set_aside=self._set_aside,
+            notices=[Waiting(name, reason) for name, reason in self._notices().items()],
         )

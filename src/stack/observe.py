@@ -98,7 +98,10 @@ def answer(status: int, body: bytes) -> Answer:
         report = msgspec.json.decode(body, type=HealthReport)
     except msgspec.MsgspecError:
         return Answer(status == 200, {} if status == 200 else {"health": _nats_error(body) or f"status {status}"})
-    return Answer(report.ready, {waiting.name: waiting.reason for waiting in report.waiting_for}, report.set_aside)
+    waiting_for, notices = (
+        {told.name: told.reason for told in tellings} for tellings in (report.waiting_for, report.notices)
+    )
+    return Answer(report.ready, waiting_for, report.set_aside, notices)
 
 
 def _nats_error(body: bytes) -> str:

@@ -29,12 +29,13 @@ STARTUP = 15
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a process's health URL said: whether it is ready, what it waits for, each with its reason, and how many
-    messages it could not use."""
+    """What a process's health URL said: whether it is ready, what it waits for, each with its reason, how many messages
+    it could not use, and what else a person should know."""
 
     ready: bool
     waiting_for: dict[str, str] = field(default_factory=dict)
     set_aside: int = 0
+    notices: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
     uptime = max(0, process.now - process.start)
     if program.health and answer is not None:
         aside = [f"messages set aside: {answer.set_aside}"] if answer.set_aside else []
-        told = "; ".join([*(f"{name}: {reason}" for name, reason in answer.waiting_for.items()), *aside])
+        reasons = [*answer.waiting_for.items(), *answer.notices.items()]
+        told = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *aside])
         phase = Phase.READY if answer.ready else Phase.WAITING
         return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
     if not program.health and not program.once and process.statename == "RUNNING":

@@ -39,8 +39,12 @@ Version = Annotated[
     int, Meta(ge=0, le=2**53, description="A position version: the number of the last fill applied.", examples=[12])
 ]
 Attempt = Annotated[
-    int, Meta(ge=1, le=2**31, description="Which attempt at quoting one position version, from 1.", examples=[1])
+    int, Meta(ge=1, le=2**53, description="Which attempt at quoting one position version, from 1.", examples=[1])
 ]
+ATTEMPTS_AHEAD = 1_000
+"""By how much a quote's attempt may be beyond the latest one at its position version, or beyond 0 at a new version: so
+there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes of one version."""
+
 Price = Annotated[
     Decimal, Meta(description="A price: an exact decimal, as a string (a number is accepted).", examples=["100.05"])
 ]

@@ -258,3 +258,34 @@ def test_no_active_quote_says_why(market: SymbolMarket, later: float, refusal: R
     with pytest.raises(Refused) as caught:
         book.active_quote(market, NOW + timedelta(seconds=later))
     assert caught.value.refusal is refusal
+
+
+@pytest.mark.parametrize(
+    ("latest", "asked", "right"),
+    [
+        (None, (0, 1), True),
+        (None, (0, 1000), True),
+        (None, (0, 1001), False),
+        (None, (0, 2**31), False),
+        ((0, 1), (0, 2), True),
+        ((0, 7), (0, 1007), True),
+        ((0, 7), (0, 1008), False),
+        ((0, 2**31), (0, 2**31 + 1), True),
+        ((0, 900), (1, 1000), True),
+        ((0, 900), (1, 1001), False),
+    ],
+)
+def test_an_attempt_is_not_far_beyond_the_latest_of_its_version(
+    latest: tuple[int, int] | None, asked: tuple[int, int], right: bool
+) -> None:
+    """Or there would be no next one, and the symbol could not be quoted until its position moves."""
+    market = SymbolMarket("AAA")
+    if latest is not None:
+        market.apply_quote(1, quote_activated(position_version=latest[0], attempt=latest[1]))
+    request = quote_request(position_version=asked[0], attempt=asked[1])
+    if right:
+        book.check_attempt(market, request)
+        return
+    with pytest.raises(Refused) as caught:
+        book.check_attempt(market, request)
+    assert (caught.value.refusal, caught.value.field) == (Refusal.ATTEMPT_TOO_FAR, "attempt")

@@ -173,6 +173,35 @@ async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_gi
     assert (await quoted(exchange, position_version=1)).position_version == 1
 
 
+async def test_an_attempt_far_beyond_the_latest_is_refused_before_its_reservation_is_touched(
+    exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    await quoted(exchange)
+    asked = len(exposure.activated)
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(attempt=2**31))
+    assert (caught.value.refusal, caught.value.field) == (Refusal.ATTEMPT_TOO_FAR, "attempt")
+    assert len(exposure.activated) == asked
+    await quoted(exchange, attempt=1001)
+    assert (await quoted(exchange, attempt=2001)).attempt == 2001
+
+
+async def test_an_attempt_is_not_refused_for_a_quote_that_only_another_exchange_has_seen(
+    exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = await start_exchange()
+    held: list[tuple[Message, dict[str, bool]]] = []
+    fold = behind._fold
+    monkeypatch.setattr(behind, "_fold", lambda message, **more: held.append((message, more)))
+    await quoted(exchange, attempt=1000)
+    quote = asyncio.create_task(behind.put_quote("AAA", quote_request(attempt=1500)))
+    await eventually(lambda: held)
+    monkeypatch.setattr(behind, "_fold", fold)
+    for message, more in held:
+        fold(message, **more)
+    assert (await quote).attempt == 1500
+
+
 async def test_a_quote_is_not_refused_for_a_fill_that_only_another_exchange_has_seen(
     exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from maker.plan import (
 from support.builders import NOW, quote_activated, recorded_fill
 from wire import ids
 from wire.market import SymbolMarket
-from wire.messages import Position, QuoteActivated, QuoteWithdrawn
+from wire.messages import ATTEMPTS_AHEAD, Position, QuoteActivated, QuoteWithdrawn
 
 NO_STANDBY = timedelta(0)
 
@@ -405,3 +405,24 @@ def _activation(chosen: Propose, moment: datetime) -> QuoteActivated:
     activation = quote_activated(position_version=version, attempt=attempt, activated_at=moment)
     assert activation.quote_id == chosen.quote_id == ids.quote_id("AAA", version, attempt)
     return activation
+
+
+@pytest.mark.parametrize("latest", [1, 1000, 2**31, 2**40])
+def test_whatever_attempt_was_quoted_the_next_one_is_proposed_and_may_be(latest: int) -> None:
+    """By hand, too: the exchange takes an attempt that is not far beyond the latest."""
+    seen = withdrawn(activated(view(7), 7, latest))
+    step = due(seen, Memory(), at(1))
+    assert isinstance(step, Propose)
+    assert step.version == (7, latest + 1)
+    moved = due(activated(view(8), 7, latest), Memory(), at(1))
+    assert isinstance(moved, Propose)
+    assert moved.version == (8, 1)
+
+
+@pytest.mark.parametrize("quoted", [0, 5])
+def test_after_very_many_attempts_that_came_to_nothing_it_begins_again_within_reach(quoted: int) -> None:
+    seen = view(7) if not quoted else withdrawn(activated(view(7), 7, quoted))
+    memory = Memory(dead=(7, quoted + ATTEMPTS_AHEAD - 1))
+    assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + ATTEMPTS_AHEAD
+    memory.died((7, quoted + ATTEMPTS_AHEAD))
+    assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + 1

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
-from maker.status import SymbolStatus, symbol_status
+from maker.status import MOST_NAMED, LastRefusal, SymbolStatus, not_quoted, notices, symbol_status
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
 from wire.messages import Position
@@ -48,3 +49,31 @@ def test_a_position_that_cannot_be_known_yet_is_null() -> None:
     view.market.apply_fills(1, [recorded_fill()])
     told = symbol_status(view, Memory(), Wait("waiting_for_position"), None, NOW)
     assert (told.position_version, told.net_quantity) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "why"),
+    [
+        (Wait("quoting"), 0, None),
+        (Wait("backing_off"), 0, None),
+        (Wait("backing_off"), 30, "attempt-too-far"),
+        (Wait("standing_by"), 30, "attempt-too-far"),
+        (Wait("waiting_for_position"), 30, "waiting_for_position"),
+        (Wait("waiting_for_feeds"), 30, None),
+        (Wait("paused"), 30, None),
+    ],
+)
+def test_a_symbol_that_is_not_quoted_is_told_with_its_reason(step: Step, seconds: float, why: str | None) -> None:
+    """One that has a live quote is quoted, whatever is tried; one that is meant to have none is no news."""
+    refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
+    told = msgspec.structs.replace(status(step, seconds), last_refusal=refusal)
+    assert not_quoted([told]) == ({"AAA": why} if why else {})
+    assert notices([told]) == ({"AAA": f"not quoted: {why}"} if why else {})
+
+
+def test_of_very_many_symbols_only_some_are_named() -> None:
+    one = status(Wait("waiting_for_position"), 30)
+    many = [msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MOST_NAMED + 7)]
+    told = notices(many)
+    assert len(told) == MOST_NAMED + 1
+    assert told["and"] == "7 more symbols are not quoted"

@@ -60,6 +60,15 @@ def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
     assert (found.pid, found.uptime) == (7, 5)
 
 
+def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
+    body = (
+        b'{"service":"maker","live":true,"ready":true,"waiting_for":[],"set_aside":0,'
+        b'"notices":[{"name":"AAPL","reason":"not quoted: attempt-too-far"}]}'
+    )
+    found = condition(SERVICE, process("RUNNING"), answer(200, body))
+    assert (found.phase, found.told) == (Phase.READY, "AAPL: not quoted: attempt-too-far")
+
+
 def test_messages_set_aside_are_told_of_a_process_that_is_ready() -> None:
     assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages set aside: 3"
 
