@@ -20,6 +20,7 @@ from audit import store as stored
 from audit.explain import UnknownQuote
 from audit.explain import explain as find_story
 from audit.findings import Verdict
+from audit.ledgerfile import LedgerUnreadable
 from audit.progress import Display
 from audit.reading import CannotAudit
 from audit.report import Report, show
@@ -135,7 +136,7 @@ async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -
 @asynccontextmanager
 async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator[_Served]:
     """The running system's server, or ones of our own on a data folder."""
-    ours = (program for program in planned(settings) if program.address.startswith(("nats://", "tls://")))
+    ours = (program for program in planned(settings) if program.keeps_store)
     servers = {program.name: program for program in ours}
 
     async def running(connection: Connection) -> Verdict | None:
@@ -191,13 +192,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(app(arguments, exit_on_error=False) or OK)
     except CycloptsError:  # it has told why
         return CANNOT
-    except (SettingsError, CannotAudit) as error:
+    except (SettingsError, CannotAudit, LedgerUnreadable) as error:
         return _told(str(error), CANNOT)
     except KeyboardInterrupt:
         return CANNOT
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CANNOT
+    except OSError as error:
+        return _told(f"{error.filename or 'a file or connection'}: {error.strerror or error!r}", CANNOT)
     except Exception:  # noqa: BLE001 # an audit that fails has refuted nothing, as code 1 would say
         traceback.print_exc()
         return CANNOT

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from ledger.store import REBUILD
 from wire.messages import RecordedFill
 
 SCHEMA_VERSION = 1
@@ -67,8 +68,8 @@ class LedgerFile:
         try:
             self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._load()
-        except sqlite3.Error as error:
-            raise LedgerUnreadable(f"{path}: {error}") from error
+        except (sqlite3.Error, ValueError) as error:
+            raise LedgerUnreadable(f"{path} cannot be read ({error}); if it is damaged: {REBUILD}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +81,7 @@ class LedgerFile:
 
     def rows(self, symbol: str, first: int, last: int) -> dict[int, Row]:
         """The fills of a symbol from number `first` to `last`, by number."""
-        return {row[0]: row for row in self._database.execute(_ROWS, (symbol, first, last))}
+        return {row[0]: row for row in self._all(_ROWS, symbol, first, last)}
 
     def sums(self) -> dict[str, Sum]:
         """What the fills of each symbol add up to."""
@@ -88,7 +89,7 @@ class LedgerFile:
             "SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END) "
             "FROM fills GROUP BY symbol"
         )
-        return {symbol: Sum(*sums) for symbol, *sums in self._database.execute(query)}
+        return {symbol: Sum(*sums) for symbol, *sums in self._all(query)}
 
     def beyond(self, symbol: str, number: int, most: int) -> list[tuple[int, str, int, int]]:
         """Fills of a symbol with a number above `number`, or below 1: number, id, shard and sequence of each."""
@@ -96,13 +97,27 @@ class LedgerFile:
             "SELECT number, fill_id, shard, sequence FROM fills WHERE symbol = ? AND NOT number BETWEEN 1 AND ? "
             "ORDER BY number LIMIT ?"
         )
-        return self._database.execute(query, (symbol, number, most)).fetchall()
+        return self._all(query, symbol, number, most)
+
+    def _all(self, query: str, *values: str | int) -> list[Any]:
+        """What a query finds.
+
+        Raises:
+            LedgerUnreadable: the file is damaged, or its disk fails.
+        """
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerUnreadable(f"{self.path} cannot be read ({error}); if it is damaged: {REBUILD}") from error
 
     def _load(self) -> None:
         [(version,)] = self._database.execute("PRAGMA user_version")
         if version != SCHEMA_VERSION:
             raise LedgerUnreadable(f"{self.path} has schema version {version}; the audit reads {SCHEMA_VERSION}")
         self._database.execute("BEGIN")
+        [(found,)] = self._database.execute("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise LedgerUnreadable(f"{self.path} is damaged ({' '.join(found.split())}): {REBUILD}")
         self.applied: Mapping[int, int] = dict(self._database.execute("SELECT shard, sequence FROM applied"))
         query = "SELECT symbol, net_quantity, position_version, last_fill_id, updated_at FROM positions"
         self.positions: Mapping[str, Held] = {

@@ -27,8 +27,9 @@ import msgspec
 from audit import reading
 from audit.reading import CannotAudit
 from jet import api
+from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
-from stack.programs import nats_server
+from stack.programs import nats_command
 from stack.settings import STORE, STREAMS, StackSettings
 
 START_TIMEOUT = 60.0
@@ -141,9 +142,7 @@ async def _fullest(copies: Mapping[str, str]) -> str:
 @asynccontextmanager
 async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        nats_server(),
-        "-c",
-        str(_configured(data, scratch)),
+        *nats_command(_configured(data, scratch)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=functools.partial(os.umask, 0o077),  # as `umask=`, which uvloop does not take
@@ -177,11 +176,11 @@ async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.returncode is not None:
-            raise CannotAudit(f"the NATS server ended: {_said(scratch)}")
+            raise CannotAudit(f"the NATS server ended, and its store may be damaged: {_said(scratch)}; {REMEDY}")
         if address := _written(scratch / f"nats-server_{process.pid}.ports"):
             return address
         await asyncio.sleep(0.02)
-    raise CannotAudit(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}")
+    raise CannotAudit(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}; {REMEDY}")
 
 
 def _written(ports: Path) -> str:
@@ -194,4 +193,4 @@ def _written(ports: Path) -> str:
 def _said(scratch: Path) -> str:
     """What a server logged last."""
     log = scratch / "nats.log"
-    return log.read_text(errors="replace")[-500:] if log.is_file() else ""
+    return log.read_text(errors="replace")[-500:].strip() if log.is_file() else ""

@@ -1,7 +1,9 @@
 """Finding out how every process is: supervisord is asked once, and each health URL."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Self
 
 import aiohttp
@@ -13,12 +15,18 @@ from runtime.roles import Role
 from runtime.tokens import TokenFile, TokensError
 from stack.behind import Behind, behind
 from stack.control import Control
-from stack.phases import Answer, Condition, condition
+from stack.damage import told_by
+from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
 
 TIMEOUT = 1.0
 """Seconds a health URL may take to answer."""
+
+LOG_END = 1024 * 1024
+"""Bytes of a NATS server's log that are looked at: its last start, and how the one before ended, traces included."""
+
+_AILING = (Phase.STARTING, Phase.SILENT, Phase.WAITING, Phase.DOWN)
 
 
 class Observer:
@@ -28,6 +36,7 @@ class Observer:
         self._control = control
         self._programs = programs
         self._token = _reading(settings)
+        self._logs = settings.logs
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             connector=aiohttp.TCPConnector(ssl=tls.asking(settings.stack) or True),
@@ -47,10 +56,23 @@ class Observer:
         """
         processes = await self._control.processes()
         answers = await asyncio.gather(*(self._ask(program) for program in self._programs))
-        return [
+        found = [
             condition(program, processes.get(program.name), answer)
             for program, answer in zip(self._programs, answers, strict=True)
         ]
+        return [
+            self._with_damage(each) if each.phase in _AILING and each.program.keeps_store else each for each in found
+        ]
+
+    def _with_damage(self, found: Condition) -> Condition:
+        """What is known of a NATS server that is not ready, with what its log says of its store."""
+        try:
+            with (self._logs / f"{found.program.name}.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_END))
+                damage = told_by(log.read(LOG_END).decode(errors="replace"))
+        except OSError:
+            return found
+        return replace(found, told="; ".join(filter(None, [found.told, damage])))
 
     async def behind(self) -> dict[str, Behind]:
         """How far behind each service is that tells, by name."""

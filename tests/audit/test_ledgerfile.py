@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
-from ledger.positions import Books, fold, read
+from ledger.positions import Books, Delivery, fold, read
 from ledger.store import SCHEMA_VERSION, Store
 from support.audit import SHARDS, busy
-from support.builders import NOW
+from support.builders import NOW, recorded_fill
 
 
 async def test_it_shows_one_instant_of_a_ledger_that_goes_on(tmp_path: Path) -> None:
@@ -45,6 +45,47 @@ def test_what_is_no_database_is_told(tmp_path: Path) -> None:
     path.write_text("not a database, but long enough to be looked at as one" * 100)
     with pytest.raises(LedgerUnreadable, match="not a database"):
         LedgerFile(path)
+
+
+@pytest.mark.parametrize("page", range(12))
+async def test_damage_is_told_with_the_file_and_what_to_do(tmp_path: Path, page: int) -> None:
+    path = tmp_path / "ledger.sqlite"
+    fills = [recorded_fill(number=number) for number in range(1, 200)]
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [Delivery(1, 1, "AAA", b"", fills)]), NOW)
+    damage(path, page)
+    with pytest.raises(LedgerUnreadable, match=r"(?s)ledger\.sqlite.*damaged.*: `\./qs repair`"):
+        LedgerFile(path)
+
+
+async def test_damage_that_is_found_on_the_way_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [Delivery(1, 1, "AAA", b"", [recorded_fill()])]), NOW)
+    with LedgerFile(path) as ledger:
+        ledger._database.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+        for look in (ledger.sums, lambda: ledger.rows("AAA", 1, 1), lambda: ledger.beyond("AAA", 0, 1)):
+            with pytest.raises(LedgerUnreadable, match=r"ledger\.sqlite cannot be read"):
+                look()
+
+
+async def test_a_time_that_is_none_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [Delivery(1, 1, "AAA", b"", [recorded_fill()])]), NOW)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE positions SET updated_at = 'soon'")
+    database.close()
+    with pytest.raises(LedgerUnreadable, match="soon"):
+        LedgerFile(path)
+
+
+def damage(path: Path, page: int) -> None:
+    """Overwrite the beginning of a page of the file."""
+    content = bytearray(path.read_bytes())
+    assert page * 4096 < len(content)
+    content[page * 4096 : page * 4096 + 64] = b"\xa5" * 64
+    path.write_bytes(content)
 
 
 def test_another_schema_version_is_told(tmp_path: Path) -> None:

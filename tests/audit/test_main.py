@@ -93,6 +93,19 @@ def test_what_cannot_be_audited_is_exit_code_2(
     assert why in " ".join((told.err + told.out).split())
 
 
+async def test_a_file_that_cannot_be_read_is_named_and_is_exit_code_2(folder: Path, nats_server: NatsServer) -> None:
+    async with clean_broker(nats_server, market()):
+        (folder / "logs" / "exposure.log").mkdir(parents=True)
+        log = run()
+        (folder / "logs" / "exposure.log").rmdir()
+        (folder / "ledger.sqlite").write_bytes(b"no database" * 1000)
+        database = run()
+        missing = run("--history", str(folder / "none.jsonl"))
+    for told, named in ((log, "exposure.log"), (database, "ledger.sqlite"), (missing, "none.jsonl")):
+        assert (told.returncode, "Traceback" in told.stderr) == (CANNOT, False), told.stderr
+        assert named in told.stderr
+
+
 def test_settings_that_make_no_sense_are_exit_code_2(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

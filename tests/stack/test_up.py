@@ -234,6 +234,36 @@ async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
         disk.unmount()
 
 
+async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
+    environ: dict[str, str], settings: StackSettings
+) -> None:
+    """A sequence in a block file that was changed makes the server go through all numbers up to it."""
+    up = await start(environ)
+    await up.says("everything is ready")
+    seed = settings.stack.nats_seed("ledger")
+    client = await nats.connect(settings.stack.url, nkeys_seed=str(seed), inbox_prefix=inbox("ledger"))
+    for _ in range(2):
+        await client.jetstream().publish("positions.AAPL", b"x" * 1000)
+    await client.close()
+    up.process.terminate()
+    assert await up.ends() == 0
+    block = settings.data / "jetstream" / "$G" / "streams" / "POSITIONS" / "msgs" / "1.blk"
+    with block.open("r+b") as file:
+        length = int.from_bytes(file.read(4), "little") & 0x7FFFFFFF
+        file.seek(length + 9)  # of the second record: its length, then its sequence in eight bytes
+        file.write(b"\x20")
+    little = ONLY_NATS.replace(
+        "supervise.programs", "from stack import programs as of; of.MEMORY = 2 << 30\nsupervise.programs"
+    )
+    again = await start(environ, command=little)
+    await again.says(r"nats .*POSITIONS cannot be restored, its store is damaged")
+    code, told = await stack(environ, "status")
+    assert code == 1
+    assert 'see "A damaged store" in docs/operations.md' in told
+    again.process.terminate()
+    await again.ends()
+
+
 async def test_if_the_foreground_is_killed_the_rest_stops_in_order(up: Up, settings: StackSettings) -> None:
     await up.says("everything is ready")
     up.process.kill()
