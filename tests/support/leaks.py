@@ -215,7 +215,7 @@ class World:
 
     async def quoted(self, symbol: str) -> None:
         """Have a quote that is newer than any before granted and made active."""
-        for attempt in itertools.count(1000):
+        for attempt in itertools.count(500):
             with contextlib.suppress(Refused):  # a machine may be too slow for a quote's short life
                 await self.reserve(symbol, attempt)
                 await self.put(symbol, attempt)

@@ -185,7 +185,7 @@ class Desk:
 
     async def quoted(self, symbol: str, quantity: int = 10) -> Any:
         """Reserve and make active a quote that is newer than any before; its body as answered."""
-        attempt = self._attempts[symbol] = self._attempts.get(symbol, 1000) + 1
+        attempt = self._attempts[symbol] = self._attempts.get(symbol, 500) + 1
         version = (await self.position(symbol))["position_version"]
         body = self.quote_body(symbol, version, attempt, quantity)
         answer = await self.reserve(body["quote_id"], symbol, quantity, quantity)
