@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 from nats import errors as nats_errors
 
-from jet.connection import Connection, Forbidden
+from jet.connection import Connection, Forbidden, NotConnected
 from wire.errors import Refusal, Refused
 
 T = TypeVar("T")
@@ -25,6 +25,7 @@ NO_PEERS = 10005
 REPLICAS_WITHOUT_CLUSTER = 10074
 
 NOT_SENT = (
+    NotConnected,
     nats_errors.OutboundBufferLimitError,
     nats_errors.ConnectionClosedError,
     nats_errors.ConnectionDrainingError,

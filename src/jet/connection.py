@@ -1,16 +1,11 @@
-"""One NATS connection a process, with four faults of nats-py 2.16 contained.
+"""One NATS connection a process: a link to one server at a time (`jet.link`), and the next one when it is lost.
 
-- A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
-- Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
-- A server that is to use TLS, and says that it does not, would be talked to in the clear.
-- A cancellation that arrives together with a request's answer would be lost in Python 3.11's `wait_for`, and the
-  cancelled task would never end: requests are made here, and without it.
+What is subscribed to is subscribed to again on every link, and a request under way stays so: its answer may come over
+the next one. Publishing while there is no link raises at once instead of buffering: what is buffered would be sent much
+later, when the sender has long decided otherwise. Nothing that a server or the network does ends the process.
 
-Answers, and what `subscribe` asked for, are handed over as they are read. nats-py would put each through a queue, and
-wake a task of the subscription for it.
-
-Publishing while disconnected raises at once instead of buffering: what is buffered would be sent much later, when the
-sender has long decided otherwise. A connection that the client gives up for good ends the process: see `failed`.
+Requests are made here, and without `wait_for`: in Python 3.11 it would lose a cancellation that arrives together with a
+request's answer, and the cancelled task would never end.
 
 What the broker refuses to let us do (`jet.grants`) is told at once: a request that it did not take raises `Forbidden`
 instead of waiting for an answer that never comes, and the health part `permissions` says what was refused.
@@ -19,11 +14,13 @@ instead of waiting for an answer that never comes, and the health part `permissi
 import asyncio
 import contextlib
 import itertools
+import random
 import re
 import secrets
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -32,14 +29,20 @@ import structlog
 from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
+from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
 from jet.grants import inbox
+from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, open_link
 
-CLOSE_TIMEOUT = 0.5
-"""Seconds to wait for a transport to close before it is aborted."""
+FIRST_PAUSE = 0.1
+"""Seconds between a link that was lost and the first try to make another. Doubled at each try, up to `LONGEST_PAUSE`;
+and each pause is cut by up to a half at random, so that not all come back at one instant."""
+
+LONGEST_PAUSE = 0.5
+
+STEADY = 2.0
+"""Seconds a link must have lasted for the pauses to begin with the first again."""
 
 RECONNECTS = Counter("quotestream_nats_reconnects", "Times that the connection to the NATS server was made again.")
 VIOLATIONS = Counter(
@@ -60,33 +63,12 @@ class HealthPart(Protocol):
     def fine(self, part: str) -> None: ...
 
 
-class ConnectionLost(Exception):  # noqa: N818 # names what happened
-    """The client closed the connection for good and will not reconnect by itself."""
+class NotConnected(nats_errors.Error):
+    """There is no link to a server: nothing was sent."""
 
 
 class Forbidden(nats_errors.Error):
     """The broker does not let this user publish there: nobody and no stream got the message."""
-
-
-class _Transport(TcpTransport):
-    """A transport whose end is bounded."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # nats-py does not annotate it
-
-    async def wait_closed(self) -> None:
-        if self._io_writer is None:
-            return
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                # Shielded: giving up on the stream's own future would cancel it, and with it whoever waits next.
-                await asyncio.shield(self._io_writer.wait_closed())
-        except TimeoutError:
-            self._io_writer.transport.abort()
-
-    def __bool__(self) -> bool:
-        """Always true, so that the client keeps this transport instead of making its own."""
-        return True
 
 
 @dataclass(slots=True)
@@ -119,43 +101,25 @@ class _Asked:
             self.answer.exception()
 
 
-class _Client(Client):
-    def __init__(self) -> None:
-        super().__init__()
-        self._transport = _Transport()
-        self.at_once: dict[int, Callable[[Msg], None]] = {}
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """A subject that is listened to, over this link and every later one."""
 
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # nats-py would go on in the clear if the server, or whoever stands between, says that it does without TLS.
-        server = self._current_server
-        if initial_connection and server and server.uri.scheme == "tls" and not info.get("tls_required"):
-            raise nats_errors.Error("nats: the server offers no TLS")
-        await super()._process_info(info, initial_connection)
+    connection: "Connection"
+    subject: str
+    queue: str
+    deliver: Callable[[Msg], None]
+    on_link: NatsSubscription | None = None
 
-    async def _process_pong(self) -> None:
-        while self._pongs and self._pongs[0].done():
-            self._pongs.pop(0)
-        if self._pongs:
-            await super()._process_pong()
-        self._pings_outstanding = 0
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        deliver = self.at_once.get(sid)
-        if deliver is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        elif sid in self._subs:
-            deliver(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
-
-    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
-        super()._remove_sub(sid, max_msgs)
-        self.at_once.pop(sid, None)
+    async def unsubscribe(self) -> None:
+        """Listen no more. Nothing is handed over from now on."""
+        await self.connection.unsubscribe(self)
 
 
 class Connection:
-    """The process's connection. Entering it waits until the server is there; reconnecting is the client's work.
+    """The process's connection. Entering it waits until a server has answered; it is kept until it is left.
 
     Attributes:
-        client: the client.
         url: the server, or several separated by commas.
         held_once: streams that are known to be held by one server only.
     """
@@ -177,19 +141,22 @@ class Connection:
             health: told how the connection is.
             seed: the file with the secret key of a NATS user, named after it; None for a server that asks nobody.
             tls: what a server that uses TLS is asked with; None for what this machine trusts.
-            client: what is used in place of nats-py's client: it has the same calls.
+            client: what opens links in place of `jet.link`, by the same call.
         """
         self.url = url
         self.held_once: set[str] = set()
-        self.client = client or _Client()
         self._name = name
         self._health = health
         self._seed = seed
         self._tls = tls
+        self._open_link = client.open_link if client else open_link
         self._refused: set[str] = set()
-        self._closing = False
-        self._lost: asyncio.Future[None] | None = None
-        self._inbox = ""
+        self._link: Link | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._was_connected = asyncio.Event()
+        self._inboxes = inbox(seed.stem if seed else name)
+        self._inbox = self.new_inbox()
+        self._subscriptions: list[Subscription] = [Subscription(self, f"{self._inbox}.*", "", self._answered)]
         self._numbers = itertools.count(1)
         self._writer = secrets.token_hex(8)
         self._tokens = itertools.count(1)
@@ -197,57 +164,90 @@ class Connection:
         health.waits("nats", f"not connected to {url}")
 
     async def __aenter__(self) -> Self:
-        self._lost = asyncio.get_running_loop().create_future()
-        user = self._seed.stem if self._seed else self._name
-        await self.client.connect(
-            self.url.split(","),
-            name=self._name,
-            connect_timeout=2,
-            reconnect_time_wait=0.2,  # type: ignore[arg-type] # a float works: it is only added to and slept
-            max_reconnect_attempts=-1,
-            ping_interval=1,
-            max_outstanding_pings=2,
-            pending_size=0,
-            nkeys_seed_str=self._seed.read_text().strip() if self._seed else None,
-            inbox_prefix=inbox(user),
-            tls=self._tls,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=self._on_closed,
-        )
-        self._inbox = self.client.new_inbox()
-        await self.subscribe(f"{self._inbox}.*", self._answered)
-        self._health.fine("nats")
-        log.info("connected", url=self.url)
+        if self._seed is not None:
+            self._seed.read_text()  # fails here, and not at every try
+        self._keeping = asyncio.create_task(self._keep(), name="nats")
+        entered = asyncio.create_task(self._was_connected.wait())
+        try:
+            await asyncio.wait([entered, self._keeping], return_when=asyncio.FIRST_COMPLETED)
+            if self._keeping.done():
+                self._keeping.result()
+        except BaseException:
+            await self._end()
+            raise
+        finally:
+            entered.cancel()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing = True
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(2 * CLOSE_TIMEOUT):
-                await self.client.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        while self._keeping is not None and not self._keeping.done():
+            self._keeping.cancel()  # and again, as Python 3.11's `wait_for`, which nats-py uses, may lose it
+            await asyncio.wait([self._keeping], timeout=4 * CLOSE_TIMEOUT)
 
     @property
     def connected(self) -> bool:
-        """Whether the client is connected, as far as it knows."""
-        return bool(self.client.is_connected)
+        """Whether there is a link that is not known to be lost."""
+        return self._link is not None and bool(self._link.client.is_connected)
 
     def token(self) -> str:
         """Another token that nobody else has: it names one append of this process."""
         return f"{self._writer}-{next(self._tokens)}"
 
-    async def subscribe(self, subject: str, deliver: Callable[[Msg], None]) -> Subscription:
-        """Have every message of a subject handed over as it is read. `deliver` must neither fail nor take long."""
-        subscription = await self.client.subscribe(subject)
-        self.hand_over(subscription, deliver)
+    @property
+    def client(self) -> Client:
+        """What speaks the protocol on the present link. Not to be kept: the next link has another.
+
+        Raises:
+            NotConnected: there is no link.
+        """
+        if self._link is None:
+            raise NotConnected(f"not connected to {self.url}")
+        return self._link.client
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else listens to."""
+        return f"{self._inboxes}.{secrets.token_hex(11)}"
+
+    async def publish(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Send a message, which does not wait for anything: it may not arrive.
+
+        Raises:
+            nats.errors.Error: it was not sent.
+        """
+        await self.client.publish(subject, payload, reply=reply, headers=headers)
+
+    async def subscribe(self, subject: str, deliver: Callable[[Msg], None], *, queue: str = "") -> Subscription:
+        """Have every message of a subject handed over as it is read, and of a `queue` group's a share of them.
+
+        While there is no link, it begins with the next one. `deliver` must neither fail nor take long.
+        """
+        subscription = Subscription(self, subject, queue, deliver)
+        self._subscriptions.append(subscription)
+        if self.connected:
+            with contextlib.suppress(nats_errors.ConnectionClosedError):  # the link was lost just now
+                await self._begin(subscription)
         return subscription
 
-    def hand_over(self, subscription: Subscription, deliver: Callable[[Msg], None]) -> None:
-        """Have every further message of a subscription handed over as it is read, as in `subscribe`."""
-        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Listen no more; see `Subscription.unsubscribe`."""
+        with contextlib.suppress(ValueError):  # a second time
+            self._subscriptions.remove(subscription)
+        if subscription.on_link is not None:
+            with contextlib.suppress(nats_errors.Error):  # of a link that is lost
+                await subscription.on_link.unsubscribe()
+
+    async def _begin(self, subscription: Subscription) -> None:
+        if self._link is not None:
+            subscription.on_link = await self._link.subscribe(
+                subscription.subject, subscription.queue, subscription.deliver
+            )
 
     async def request(
         self,
@@ -279,11 +279,11 @@ class Connection:
         asked = self._asked[number] = _Asked(loop.create_future(), subject)
         timer = loop.call_later(timeout, asked.give_up)
         try:
-            await self.client.publish(subject, payload, reply=reply, headers=headers)
+            await self.publish(subject, payload, reply=reply, headers=headers)
             while again is not None and not (await asyncio.wait([asked.answer], timeout=again))[0]:
                 asked.reached = True  # nobody has said that nobody listens
                 with contextlib.suppress(nats_errors.Error):
-                    await self.client.publish(subject, payload, reply=reply, headers=headers)
+                    await self.publish(subject, payload, reply=reply, headers=headers)
             return await asked.answer
         finally:
             timer.cancel()
@@ -296,27 +296,81 @@ class Connection:
             asked.take(message)
 
     async def failed(self) -> None:
-        """Wait for the connection to be lost for good: run it as a task, so that the process ends then.
+        """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.
 
         Raises:
-            ConnectionLost: the client closed the connection.
+            Exception: what went wrong.
         """
-        if self._lost is None:
+        if self._keeping is None:
             raise RuntimeError("enter the connection first")
-        await asyncio.shield(self._lost)
-        raise ConnectionLost(f"the connection to {self.url} is closed")
+        await asyncio.shield(self._keeping)
+
+    async def _keep(self) -> None:
+        """Have a link, and the next one whenever it is lost, until cancelled."""
+        loop = asyncio.get_running_loop()
+        servers = self.url.split(",")
+        random.shuffle(servers)
+        pause = FIRST_PAUSE
+        for server in itertools.cycle(servers):
+            try:
+                link = await self._open_link(server, self._inboxes, self._options())
+            except (NoLink, OSError) as why:  # an OSError: the key cannot be read just now
+                self._health.waits("nats", str(why))
+            else:
+                since = loop.time()
+                await self._use(link, server)
+                if loop.time() - since > STEADY:
+                    pause = FIRST_PAUSE
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # nothing depends on its being secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _options(self) -> Options:
+        seed = self._seed.read_text().strip() if self._seed else None
+        return Options(self._name, seed, self._tls, self._on_error)
+
+    async def _use(self, link: Link, server: str) -> None:
+        """Have this link be the one, until it is lost."""
+        is_lost = False
+        try:
+            self._link = link
+            for subscription in list(self._subscriptions):
+                await self._begin(subscription)
+            self._on_connected(server)
+            why = await link.until_lost(partial(self._on_silence, server))
+            is_lost = True
+            log.warning("disconnected", url=server, reason=why)
+            self._health.waits("nats", f"disconnected from {server}: {why}")
+        except nats_errors.Error as error:  # the link was lost while it was begun
+            is_lost = True
+            self._health.waits("nats", f"not connected to {server}: {error!r}")
+        finally:
+            self._link = None
+            await link.close(is_lost=is_lost)
+
+    def _on_connected(self, server: str) -> None:
+        if self._was_connected.is_set():
+            RECONNECTS.inc()
+            log.info("reconnected", url=server)
+        else:
+            self._was_connected.set()
+            log.info("connected", url=server)
+        self._refused.clear()
+        self._health.fine("permissions")
+        self._health.fine("nats")
+
+    def _on_silence(self, server: str, seconds: float) -> None:
+        """Health tells what is so: a link may be there and nobody at the other end of it."""
+        if seconds:
+            self._health.waits("nats", f"no answer from {server} for {seconds:g} s")
+        else:
+            self._health.fine("nats")
 
     async def _on_error(self, error: Exception) -> None:
-        # While connecting or reconnecting the client reports every attempt: the health part tells that already.
+        # That a link was lost is told when it is.
         if found := _VIOLATION.search(str(error)):
             self._on_violation(*found.groups())
         elif self.connected:
             log.warning("connection error", error=repr(error))
-        else:
-            # One that does not know the key often closes the connection before its reason is read.
-            told = self.client._server_info  # noqa: SLF001 # nats-py has no public name for it
-            asks = ", which asks for a key" if told.get("auth_required") else ""
-            self._health.waits("nats", f"not connected to {self.url}{asks}: {error!r}")
 
     def _on_violation(self, operation: str, subject: str) -> None:
         told = f"the broker refused a {operation} to {subject}"
@@ -329,19 +383,3 @@ class Connection:
             for asked in self._asked.values():
                 if asked.subject.lower() == subject.lower():
                     asked.refuse(Forbidden(told))
-
-    async def _on_disconnected(self) -> None:
-        if not self._closing:
-            log.warning("disconnected", url=self.url)
-            self._health.waits("nats", f"disconnected from {self.url}")
-
-    async def _on_reconnected(self) -> None:
-        RECONNECTS.inc()
-        log.info("reconnected", url=self.url)
-        self._refused.clear()
-        self._health.fine("permissions")
-        self._health.fine("nats")
-
-    async def _on_closed(self) -> None:
-        if not self._closing and self._lost is not None and not self._lost.done():
-            self._lost.set_result(None)

@@ -8,9 +8,9 @@ nothing of what it asks.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -19,12 +19,11 @@ import msgspec
 import structlog
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
-from nats.micro import add_service
-from nats.micro.request import ERROR_CODE_HEADER, Request
-from nats.micro.service import Service, ServiceConfig
+from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
 from jet import api
 from jet.connection import Connection
+from jet.discovery import QUEUE, Endpoint, Instance
 from jet.grants import INBOXES
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
@@ -93,63 +92,59 @@ async def call(
 
 async def serve(connection: Connection, service: str, handlers: Sequence[Handler], around: Around = _nothing) -> None:
     """Answer requests until cancelled, each in a task of its own, and `around` each."""
-    micro = await add_service(connection.client, ServiceConfig(name=service, version="1.0.0"))
-    try:
-        async with asyncio.TaskGroup() as group:
-            for handler in handlers:
-                await _add(connection, micro, group, handler, around)
-            await asyncio.get_running_loop().create_future()
-    finally:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(0.5):
-                await micro.stop()
+    endpoints = [Endpoint(handler.subject.replace(".", "-"), handler.subject) for handler in handlers]
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+
+        async def hear(subject: str, deliver: Callable[[Msg], None], queue: str = "") -> None:
+            subscription = await connection.subscribe(subject, deliver, queue=queue)
+            stack.push_async_callback(subscription.unsubscribe)
+
+        def begin(answering: Coroutine[Any, Any, None]) -> None:
+            try:
+                group.create_task(answering)
+            except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
+                answering.close()
+
+        for subject, say in Instance(service, endpoints).subjects().items():
+            await hear(subject, lambda message, say=say: begin(_respond(connection, message, say())))  # type: ignore[misc] # mypy cannot infer it
+        for handler, endpoint in zip(handlers, endpoints, strict=True):
+            await hear(
+                handler.subject,
+                lambda message, handler=handler, endpoint=endpoint: begin(  # type: ignore[misc] # as above
+                    _answer(connection, handler, endpoint, message, around)
+                ),
+                QUEUE,
+            )
+        await asyncio.get_running_loop().create_future()
 
 
-async def _add(
-    connection: Connection, micro: Service, group: asyncio.TaskGroup, handler: Handler, around: Around
-) -> None:
-    """Have a handler's requests answered, each begun as it is read."""
-
-    async def take(request: Request) -> None:
-        begin(request)
-
-    def begin(request: Request) -> None:
-        answering = _answer(handler, request, around)
-        try:
-            group.create_task(answering)
-        except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
-            answering.close()
-
-    await micro.add_endpoint(name=handler.subject.replace(".", "-"), subject=handler.subject, handler=take)
-    endpoint = micro._endpoints[-1]  # noqa: SLF001 # nats-py has no public name for it
-    if endpoint._subscription is not None:  # noqa: SLF001 # as above
-
-        def deliver(message: Msg) -> None:
-            endpoint._num_requests += 1  # noqa: SLF001 # the micro service tells how many on request
-            begin(Request(message))
-
-        connection.hand_over(endpoint._subscription, deliver)  # noqa: SLF001 # as above
-
-
-async def _answer(handler: Handler, request: Request, around: Around) -> None:
-    reply = request._msg.reply  # noqa: SLF001 # nats-py has no public name for it
-    if not reply.startswith(f"{INBOXES}."):
+async def _answer(connection: Connection, handler: Handler, endpoint: Endpoint, message: Msg, around: Around) -> None:
+    endpoint.num_requests += 1
+    began = time.perf_counter_ns()
+    if not message.reply.startswith(f"{INBOXES}."):
         # The broker does not check where an answer is asked for, and we may write where the caller may not.
-        log.warning("not answered: no inbox", subject=handler.subject, reply=reply)
+        log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
         return
     try:
-        with around(handler.subject, request.headers):
-            answered = await _handle(handler, request.data)
+        with around(handler.subject, message.headers):
+            answered = await _handle(handler, message.data)
     except Refused as refused:
-        data = msgspec.json.encode(refused.problem)
-        answer = request.respond_error(str(refused.refusal.status), refused.refusal.slug, data)
+        endpoint.answered(began, refused.refusal.slug)
+        headers = {ERROR_HEADER: refused.refusal.slug, ERROR_CODE_HEADER: str(refused.refusal.status)}
+        await _respond(connection, message, msgspec.json.encode(refused.problem), headers)
     else:
-        answer = request.respond(msgspec.json.encode(answered))
+        endpoint.answered(began, None)
+        await _respond(connection, message, msgspec.json.encode(answered))
+
+
+async def _respond(connection: Connection, message: Msg, data: bytes, headers: dict[str, str] | None = None) -> None:
+    if not message.reply:
+        return
     try:
-        await answer
+        await connection.publish(message.reply, data, headers=headers)
     except nats_errors.Error as error:
         # The caller does not hear us and will ask again.
-        log.warning("answer not sent", subject=handler.subject, error=repr(error))
+        log.warning("answer not sent", subject=message.subject, error=repr(error))
 
 
 @cache

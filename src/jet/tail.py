@@ -23,11 +23,10 @@ from typing import Any
 import structlog
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from prometheus_client import Gauge
 
 from jet import api
-from jet.connection import Connection
+from jet.connection import Connection, Subscription
 from wire.units import from_nanoseconds
 
 BATCH = 500
@@ -115,7 +114,7 @@ class _Consumer:
         self.pending = pending
         self.replicated = replicated
         self.lagged = 0
-        self.inbox = connection.client.new_inbox()
+        self.inbox = connection.new_inbox()
         self.arrived: deque[Msg] = deque()
         self.wake = asyncio.Event()
         self.delivered = 0
@@ -133,8 +132,7 @@ class _Consumer:
     async def close(self) -> None:
         self._watch.cancel()
         if self.subscription is not None:
-            with contextlib.suppress(nats_errors.Error):
-                await self.subscription.unsubscribe()
+            await self.subscription.unsubscribe()
 
     async def ask(self) -> None:
         """Keep enough asked for that deliveries never pause."""
@@ -145,7 +143,7 @@ class _Consumer:
             f'{{"batch":{wanted},"expires":{30 * _NANOSECONDS},"idle_heartbeat":{int(HEARTBEAT * _NANOSECONDS)}}}'
         ).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.name}"
-        await self.connection.client.publish(subject, body, reply=self.inbox)
+        await self.connection.publish(subject, body, reply=self.inbox)
         self.asked += wanted
 
     def _on_message(self, message: Msg) -> None:

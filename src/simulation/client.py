@@ -1,7 +1,7 @@
 """What `jet.connection` holds instead of nats-py's client: the same calls, to the simulated broker.
 
-It does as nats-py 2.16 does with the options that `jet.connection` sets: it connects again and again, 0.2 s apart;
-a server that says nothing is given up after two unanswered pings, a second apart; publishing while disconnected raises.
+It opens links as `jet.link` does: an attempt at a server that says nothing is given up after a while, a link to one is
+lost when its PONGs stay away, and publishing while there is none raises.
 """
 
 import asyncio
@@ -12,23 +12,10 @@ from typing import Any
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
+from jet.link import STEP_TIMEOUT, NoLink, Options
 from simulation.broker import MAX_PAYLOAD, Broker, Headers, Session
 from simulation.loop import Handle
 from simulation.world import Process
-
-CONNECT_TIMEOUT = 2.0
-RECONNECT_WAIT = 0.2
-
-
-class Nuid:
-    """Names that are the process's own, from the seed."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def next(self) -> bytes:
-        """Another one."""
-        return b"%022x" % self._process.random.getrandbits(88)
 
 
 class SimSubscription:
@@ -51,8 +38,32 @@ class SimSubscription:
         self._client.forget(self._id)
 
 
+class SimLink:
+    """A connection to the broker, until it ends."""
+
+    def __init__(self, client: "SimClient") -> None:
+        self.client = client
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def subscribe(self, subject: str, queue: str, deliver: Callable[[Msg], None]) -> SimSubscription:
+        """Have every message of a subject handed over as it is read."""
+        subscription = await self.client.subscribe(subject, queue)
+        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # as nats-py calls it
+        return subscription
+
+    async def until_lost(self, on_silence: Callable[[float], None]) -> str:
+        """Wait until the link is lost."""
+        del on_silence
+        return await self.ended
+
+    async def close(self, *, is_lost: bool) -> None:
+        """End it."""
+        del is_lost
+        self.client.leave()
+
+
 class SimClient:
-    """The client of one process.
+    """The client of one process, over all its links.
 
     Attributes:
         at_once: by subscription, what takes its messages as they are read; `jet.connection` fills it.
@@ -64,8 +75,6 @@ class SimClient:
         self.at_once: dict[int, Callable[[Msg], None]] = {}
         self.session: Session | None = None
         self.is_closed = False
-        self._nuid = Nuid(process)
-        self._server_info: dict[str, Any] = {}
         self._process = process
         self._broker = broker
         self._user = user
@@ -74,10 +83,9 @@ class SimClient:
         self._subscriptions: dict[int, SimSubscription] = {}
         self._arrived: deque[tuple[int, str, str, bytes, Headers]] = deque()
         self._reading = False
-        self._prefix = "_INBOX"
         self._pongs: deque[asyncio.Future[None]] = deque()
-        self._callbacks: dict[str, Callable[..., Awaitable[None]]] = {}
-        self._reconnecting: asyncio.Task[None] | None = None
+        self._on_error: Callable[[Exception], Awaitable[None]] | None = None
+        self._link: SimLink | None = None
         self.published = 0
         self.fuse = 0
         self.sends_last = False
@@ -91,43 +99,29 @@ class SimClient:
 
     # --- connecting ---------------------------------------------------------------------------------------------------
 
-    async def connect(self, servers: list[str], **options: Any) -> None:
-        """Connect, however long it takes."""
-        del servers
-        self._prefix = options.get("inbox_prefix", "_INBOX")
-        names = ("error_cb", "disconnected_cb", "reconnected_cb", "closed_cb")
-        self._callbacks = {name: options[name] for name in names if name in options}
-        await self._establish()
+    async def open_link(self, server: str, inbox: str, options: Options) -> SimLink:
+        """Connect, once.
 
-    async def _establish(self) -> None:
-        while not self.is_closed:
-            try:
-                await self._attempt()
-            except (nats_errors.Error, OSError) as error:
-                await self._tell("error_cb", error)
-                await asyncio.sleep(RECONNECT_WAIT)
-            else:
-                return
-
-    async def _attempt(self) -> None:
+        Raises:
+            NoLink: nobody answered.
+        """
         broker, world = self._broker, self._process.world
-        if not self._reaches() or broker.paused:
-            await asyncio.sleep(CONNECT_TIMEOUT)
-            raise nats_errors.TimeoutError
-        await asyncio.sleep(3 * broker.latency.draw(world.network))
-        if not broker.up:
-            raise ConnectionRefusedError(111, "Connect call failed")
-        if not self._reaches() or broker.paused:
-            await asyncio.sleep(CONNECT_TIMEOUT)
-            raise nats_errors.TimeoutError
-        self.session = session = broker.accept(self, self._process, self._user)
-        for subscription in self._subscriptions.values():
-            self._subscribe(session, subscription)
-
-    async def _tell(self, name: str, *what: Any) -> None:
-        callback = self._callbacks.get(name)
-        if callback is not None:
-            await callback(*what)
+        del inbox
+        self._on_error = options.on_error
+        for is_near in (False, True):
+            if not self._reaches() or broker.paused:
+                await asyncio.sleep(STEP_TIMEOUT)
+                raise NoLink(f"not connected to {server}: it says nothing")
+            if not is_near:
+                await asyncio.sleep(3 * broker.latency.draw(world.network))
+                if not broker.up:
+                    raise NoLink(f"not connected to {server}: nobody is there")
+        self._subscriptions.clear()
+        self.at_once.clear()
+        self._arrived.clear()
+        self.session = broker.accept(self, self._process, self._user)
+        self._link = SimLink(self)
+        return self._link
 
     def broke(self, session: Session) -> None:
         """The connection ended, by the broker or the network."""
@@ -144,29 +138,15 @@ class SimClient:
             return
         self.session = None
         self._arrived.clear()
-        self._reconnecting = self._process.loop.create_task(self._reconnect())
-
-    async def _reconnect(self) -> None:
         for pong in self._pongs:
             if not pong.done():
                 pong.set_exception(nats_errors.ConnectionClosedError())
         self._pongs.clear()
-        await self._tell("disconnected_cb")
-        await self._establish()
-        if not self.is_closed:
-            await self._tell("reconnected_cb")
+        if self._link is not None and not self._link.ended.done():
+            self._link.ended.set_result("the connection is lost")
 
-    async def close(self) -> None:
-        """End the connection for good."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
-        self._leave()
-        await self._tell("closed_cb")
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """End the connection, if there is one."""
         session, self.session = self.session, None
         if session is not None:
             session.up.send(self._broker.leave)
@@ -174,13 +154,9 @@ class SimClient:
     def _died(self) -> None:
         """The process was killed: its machine closes the connection, after what was sent."""
         self.is_closed = True
-        self._leave()
+        self.leave()
 
     # --- using ------------------------------------------------------------------------------------------------------
-
-    def new_inbox(self) -> str:
-        """A subject of one's own."""
-        return f"{self._prefix}.{self._nuid.next().decode()}"
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Headers = None) -> None:
         """Send a message."""
@@ -273,4 +249,9 @@ class SimClient:
             self._process.soon(Handle(self._refused, (f"nats: {why}".lower(),), None))
 
     def _refused(self, why: str) -> None:
-        self._process.loop.create_task(self._tell("error_cb", nats_errors.Error(why)))
+        if self._on_error is not None:
+            self._process.loop.create_task(self._told(self._on_error, nats_errors.Error(why)))
+
+    @staticmethod
+    async def _told(on_error: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
+        await on_error(error)

@@ -46,7 +46,7 @@ async def run(settings: StackSettings, subject: str) -> None:
     """Print what passes on `subject` until cancelled.
 
     Raises:
-        Unreachable: there is no server, it went for good, or it refuses the subject.
+        Unreachable: there is no server, or it refuses the subject.
     """
     url = nats_url(settings) if is_up(settings) else settings.stack.url
     health = Health("watch")
@@ -58,14 +58,17 @@ async def run(settings: StackSettings, subject: str) -> None:
         told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
         raise Unreachable(f"no NATS server answers at {url}: is the stack up? ({told})") from error
     try:
-        subscription = await connection.client.subscribe(subject)
+        await connection.subscribe(
+            subject,
+            lambda passing: print(
+                line(datetime.now().astimezone(), passing.subject, passing.data, passing.headers), flush=True
+            ),
+        )
         for _ in range(2):  # the first ping may overtake the subscription
             await connection.client.flush()
         if not health.ready:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md says what may be")
-        async for message in subscription.messages:
-            print(line(datetime.now().astimezone(), message.subject, message.data, message.headers), flush=True)
+        await asyncio.Event().wait()
     finally:
         await connection.__aexit__(None, None, None)
-    raise Unreachable(f"the connection to {url} is closed")

@@ -201,7 +201,7 @@ async def test_a_symbol_that_is_not_traded_is_not_found(client: httpx.AsyncClien
 async def test_without_a_broker_the_answer_is_503_with_retry_after(
     client: httpx.AsyncClient, exchange: Exchange
 ) -> None:
-    await exchange._connection.client.close()
+    await exchange._connection.__aexit__(None, None, None)
     response = await client.post("/orders", json=ORDER)
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) >= 1

@@ -234,7 +234,7 @@ def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
 def test_a_delivery_that_is_none_makes_a_tail_begin_anew(reply: str, headers: dict[str, str]) -> None:
     async def take() -> None:
         tail = Tail(None, "MARKET-0", [">"], LastPerSubject(), name="t")  # type: ignore[arg-type] # it sends nothing
-        connection: Any = SimpleNamespace(client=SimpleNamespace(new_inbox=lambda: "_INBOX.t"))
+        connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
         consumer = _Consumer(connection, "MARKET-0", "t", 1, replicated=False)
         consumer.arrived.append(Msg(None, "fills.0.AAA", reply, b"", headers))  # type: ignore[arg-type] # as above
         batch, sound = tail._take(consumer)

@@ -1,15 +1,17 @@
-"""The connection, and the faults of its client that it contains."""
+"""The connection, and the faults of its client that it contains. `test_link.py` has those of the network."""
 
 import asyncio
 import gc
 import signal
+from pathlib import Path
 
 import pytest
 from nats import errors as nats_errors
-from nats.aio.client import DEFAULT_MAX_RECONNECT_ATTEMPTS
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 
-from jet.connection import RECONNECTS, Connection, ConnectionLost
+from jet import connection as under_test
+from jet.connection import RECONNECTS, Connection, NotConnected
 from runtime.health import Health
 from support.broker import Broker, NatsServer
 from support.waiting import HANG, eventually, finishes, reaches
@@ -24,17 +26,6 @@ async def test_a_late_pong_does_not_kill_the_read_loop(broker: Broker) -> None:
     await client.flush(int(HANG))
     await client.flush(int(HANG))
     assert not client._reading_task.done()  # type: ignore[union-attr]
-
-
-async def test_an_answer_to_a_ping_that_was_given_up_is_a_sign_of_life(broker: Broker) -> None:
-    """Or a server that answers late would be taken for dead."""
-    client = broker.connection.client
-    abandoned: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    abandoned.cancel()
-    client._pongs[:] = [abandoned]
-    client._pings_outstanding = 2
-    await client._process_pong()
-    assert (client._pongs, client._pings_outstanding) == ([], 0)
 
 
 async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: Broker) -> None:
@@ -80,7 +71,7 @@ async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
     async def stuck(*_: object, **__: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(broker.connection.client, "publish", stuck)
+    monkeypatch.setattr(broker.connection, "publish", stuck)
     asking = asyncio.create_task(broker.connection.request("silent", b"", timeout=HANG))
     (asked,) = (await eventually(lambda: broker.connection._asked)).values()
     asked.give_up()
@@ -155,33 +146,75 @@ async def test_a_lost_server_is_told_at_once(own_nats_server: NatsServer) -> Non
     async with Connection(own_nats_server.url, "test", Part("test")):
         told.clear()
         own_nats_server.kill()
-        await eventually(lambda: f"disconnected from {own_nats_server.url}" in told)
+        await eventually(lambda: any(f"disconnected from {own_nats_server.url}" in reason for reason in told))
 
 
-async def test_it_never_gives_a_server_up(own_broker: Broker) -> None:
+async def test_it_never_gives_a_server_up(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Left to itself the client would close after 60 tries, which is not long."""
-    client = own_broker.connection.client
-    client.options["reconnect_time_wait"] = 0.001
+    monkeypatch.setattr(under_test, "LONGEST_PAUSE", 0.001)
+    tries = 0
+    open_link = own_broker.connection._open_link
+
+    async def counting(*arguments: object) -> object:
+        nonlocal tries
+        tries += 1
+        return await open_link(*arguments)
+
+    monkeypatch.setattr(own_broker.connection, "_open_link", counting)
     own_broker.server.kill()
-    (server,) = client._server_pool
-    await eventually(lambda: server.reconnects > 2 * DEFAULT_MAX_RECONNECT_ATTEMPTS)
+    await eventually(lambda: tries > 120)
     own_broker.server.start()
     await eventually(lambda: own_broker.connection.connected)
 
 
-async def test_a_closed_client_is_told(broker: Broker) -> None:
+async def test_a_client_that_closes_for_good_is_replaced(broker: Broker) -> None:
+    """As nats-py does on most errors that a server tells."""
+    async with broker.connect() as connection:
+        client = connection.client
+        await client.close()
+        await eventually(lambda: connection.connected and connection.client is not client)
+
+
+async def test_the_tries_of_many_are_spread(own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that comes back is not asked by all at one instant, nor is anyone left waiting for long."""
+    pauses: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 50:
+            raise asyncio.CancelledError
+
+    own_nats_server.kill()
+    monkeypatch.setattr(under_test.asyncio, "sleep", slept)
+    with pytest.raises(asyncio.CancelledError):
+        await Connection(own_nats_server.url, "test", Health("test")).__aenter__()
+    assert max(pauses) <= under_test.LONGEST_PAUSE
+    assert len(set(pauses[10:])) > 1
+    assert min(pauses[10:]) >= under_test.LONGEST_PAUSE / 2
+
+
+async def test_a_fault_of_the_keeping_itself_is_not_silent(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
     async with broker.connect() as connection:
         watching = asyncio.create_task(connection.failed())
+        monkeypatch.setattr(connection, "_open_link", failing)
         await connection.client.close()
-        with pytest.raises(ConnectionLost):
-            await finishes(watching)
+        with pytest.raises(ZeroDivisionError):
+            await watching
+
+
+async def test_a_key_that_is_not_there_is_told_at_once(broker: Broker, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await Connection(broker.url, "test", Health("test"), tmp_path / "us.seed").__aenter__()
 
 
 async def test_publishing_while_disconnected_raises_at_once(own_broker: Broker) -> None:
     own_broker.server.kill()
     await eventually(lambda: not own_broker.connection.connected)
-    with pytest.raises(Exception, match="nats"):
-        await own_broker.connection.client.publish("x", b"late")
+    with pytest.raises(NotConnected):
+        await own_broker.connection.publish("x", b"late")
 
 
 async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker: Broker) -> None:
@@ -190,8 +223,11 @@ async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker:
     async with own_broker.connect() as connection:
         await connection.client.flush()
         own_broker.server.signal(signal.SIGSTOP)
-        connection.client._transport.write(b"\r\n" * 10_000_000)
-        socket = connection.client._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr] # connected
+        transport = connection.client._transport
+        assert isinstance(transport, TcpTransport)
+        assert transport._io_writer is not None
+        transport.write(b"\r\n" * 10_000_000)
+        socket = transport._io_writer.get_extra_info("socket")
         try:
             await finishes(connection.client.close())
             await eventually(lambda: socket.fileno() == -1)

@@ -281,7 +281,7 @@ async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypa
     monkeypatch.setattr(tail, "BATCH", 10)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
-    publish_any = broker.connection.client.publish
+    publish_any = broker.connection.publish
     asked: list[str] = []
 
     async def noting(subject: str, *args: object, **more: object) -> None:
@@ -289,7 +289,7 @@ async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypa
             asked.append(subject)
         await publish_any(subject, *args, **more)  # type: ignore[arg-type] # passed on as it came
 
-    monkeypatch.setattr(broker.connection.client, "publish", noting)
+    monkeypatch.setattr(broker.connection, "publish", noting)
     for number in range(1, 21):
         await publish(broker.connection, b"x")
         await reaches(lambda: len(follower.seen), number)

@@ -345,7 +345,7 @@ def test_direct_get_answers_with_the_last_of_several_subjects(on_a_broker: Run) 
     async def scenario(connection: Connection) -> None:
         for subject, payload in ((FILLS, b"1"), (QUOTES, b"2"), (FILLS, b"3")):
             await ask(connection, subject, payload)
-        inbox, got = connection.client.new_inbox(), list[Msg]()
+        inbox, got = connection.new_inbox(), list[Msg]()
         await connection.subscribe(inbox, got.append)
         await connection.client.publish(
             f"$JS.API.DIRECT.GET.{STREAM}", msgspec.json.encode({"multi_last": [HEAD]}), reply=inbox
@@ -397,7 +397,7 @@ class Puller:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.inbox = connection.client.new_inbox()
+        self.inbox = connection.new_inbox()
         self.got: list[Msg] = []
 
     async def create(self, **config: Any) -> dict[str, Any]:

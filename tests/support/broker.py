@@ -57,7 +57,8 @@ def nats_server_binary() -> str:
 class NatsServer:
     """A nats-server process of our own: start, kill, pause, resume. Its store survives restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """`more` is further configuration."""
         self.folder = folder
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
@@ -66,7 +67,7 @@ class NatsServer:
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             f'server_name: "test-{self.port}"\n'
-            f'jetstream {{ store_dir: "{folder / "store"}", sync_interval: always, max_file_store: 8GB }}\n'
+            f'jetstream {{ store_dir: "{folder / "store"}", sync_interval: always, max_file_store: 8GB }}\n{more}\n'
         )
 
     def start(self) -> None:

@@ -1,0 +1,71 @@
+"""How an instance is found: it answers `$SRV.PING`, `INFO` and `STATS` as NATS micro services do, for `nats micro`.
+
+The service of nats-py would do, but it belongs to one client, and ours changes with every link.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+VERSION = "1.0.0"
+
+QUEUE = "q"
+"""The queue group that the instances of a service share, as all micro services do."""
+
+
+class Endpoint(msgspec.Struct):
+    """One subject that is answered, and how often it was. Times in nanoseconds."""
+
+    name: str
+    subject: str
+    queue_group: str = QUEUE
+    num_requests: int = 0
+    num_errors: int = 0
+    last_error: str = ""
+    processing_time: int = 0
+
+    def answered(self, began: float, refusal: str | None) -> None:
+        """Count an answer; `began` as `time.perf_counter_ns` told it."""
+        self.processing_time += time.perf_counter_ns() - int(began)
+        if refusal is not None:
+            self.num_errors += 1
+            self.last_error = refusal
+
+
+class Instance:
+    """One instance of a service, and what it tells of itself."""
+
+    def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
+        self._identity = {"name": service, "id": secrets.token_hex(11), "version": VERSION, "metadata": {}}
+        self._endpoints = endpoints
+        self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def subjects(self) -> Mapping[str, Callable[[], bytes]]:
+        """Every subject at which it is looked for, and what it says there."""
+        name, own = self._identity["name"], self._identity["id"]
+        told = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
+        return {f"$SRV.{verb}{end}": say for verb, say in told.items() for end in ("", f".{name}", f".{name}.{own}")}
+
+    def _ping(self) -> bytes:
+        return self._say("ping", {})
+
+    def _info(self) -> bytes:
+        endpoints = [
+            {"name": one.name, "subject": one.subject, "queue_group": one.queue_group, "metadata": {}}
+            for one in self._endpoints
+        ]
+        return self._say("info", {"description": "", "endpoints": endpoints})
+
+    def _stats(self) -> bytes:
+        endpoints = [
+            {**msgspec.to_builtins(one), "average_processing_time": one.processing_time // max(1, one.num_requests)}
+            for one in self._endpoints
+        ]
+        return self._say("stats", {"started": self._started, "endpoints": endpoints})
+
+    def _say(self, kind: str, more: dict[str, Any]) -> bytes:
+        return msgspec.json.encode({"type": f"io.nats.micro.v1.{kind}_response", **self._identity, **more})
