@@ -237,7 +237,8 @@ async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker
         await eventually(lambda: running.on("AAA").state == "waiting_for_feeds")
         assert not running.health.ready
         own_broker.server.start()
-        await eventually(lambda: running.health.ready and own_broker.connection.connected)
+        both = (own_broker.connection, place.exchange._connection)
+        await eventually(lambda: running.health.ready and all(one.connected for one in both))
         await place.move("AAA", 1)
         await eventually(lambda: place.fold("AAA").version >= (1, 1))
 
