@@ -12,7 +12,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from exchange import book, metrics
+from exchange import book, continuity, metrics
 from exchange.lane import Lane, count_refused
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
@@ -50,6 +50,9 @@ WALK_BACK = 1_000
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
+
+LOOK_AGAIN = 0.02
+"""Seconds between two looks whether the books have come to the published positions."""
 
 STOP_PATIENCE = 1.0
 """Seconds that commands under way get when the exchange stops."""
@@ -96,6 +99,8 @@ class Exchange:
             for symbol, instrument in market.symbols.items()
         }
         self._replayed: set[int] = set()
+        self._lost = "the log is not compared with the published positions yet"
+        health.waits(continuity.PART, self._lost)
         self._verified: dict[str, int] = {}
         self._replays: dict[str, Replay] = {}
         self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(market.shards)}
@@ -154,6 +159,8 @@ class Exchange:
             raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
         if len(self._replayed) < self._market.shards:
             raise Refused(Refusal.UNAVAILABLE, "the market log is still being read")
+        if self._lost:
+            raise Refused(Refusal.UNAVAILABLE, self._lost)
         if not self._connection.connected:
             raise Refused(Refusal.UNAVAILABLE, "the broker is away")
 
@@ -173,6 +180,7 @@ class Exchange:
             group.create_task(self._agreement.run())
             group.create_task(self._bucket.run())
             group.create_task(self._tick())
+            group.create_task(self._check_continuity())
             for shard in range(self._market.shards):
                 group.create_task(self._follow(shard))
             for lane in self._lanes.values():
@@ -207,6 +215,21 @@ class Exchange:
                 self._standstill.over()
             self._recent.tick(time.monotonic())
             await asyncio.sleep(EVERY)
+
+    async def _check_continuity(self) -> None:
+        """See once, before anything is decided, that the log holds every fill that a position was published after."""
+        versions = await continuity.published(self._connection)
+        while self._lost:
+            if len(self._replayed) == self._market.shards:
+                folded = {symbol: lane.market.fill_number for symbol, lane in self._lanes.items()}
+                found = [continuity.lost(symbol, number, versions.get(symbol, 0)) for symbol, number in folded.items()]
+                lost = next(filter(None, found), "")
+                if lost and lost != self._lost:
+                    log.error("log does not hold what was published", reason=lost)
+                    self._health.waits(continuity.PART, lost)
+                self._lost = lost
+            await asyncio.sleep(LOOK_AGAIN)
+        self._health.fine(continuity.PART)
 
     async def _follow(self, shard: int) -> None:
         """Rebuild the shard's books from the last message of each subject, its recent order ids by reading the log

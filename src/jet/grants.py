@@ -51,7 +51,7 @@ def grants(shards: int) -> list[Grant]:
                 *quotes,
                 *fills,
                 subjects.bucket_key(subjects.QUOTES_BUCKET, "*"),
-                *_follow(*market),
+                *_follow(*market, subjects.POSITIONS_STREAM),
                 *_look_up(*market, QUOTES),
                 *[Rpc.ACTIVATE, Rpc.GIVE_BACK],
                 *_answer("maker", "observer"),

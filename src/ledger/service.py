@@ -12,9 +12,10 @@ from pathlib import Path
 import structlog
 from prometheus_client import Counter, Gauge
 
-from jet import fullness
+from jet import api, fullness
 from jet.connection import Connection
 from jet.tail import FromSequence, Tail
+from ledger import continuity
 from ledger.applier import Applier
 from ledger.positions import Account
 from ledger.publisher import Publisher
@@ -29,14 +30,14 @@ from wire.errors import Refusal, Refused
 from wire.messages import Fill, Position, PositionUpdate
 from wire.units import FieldError, check_tick
 
-PARTS = ("nats", "fills", "store")
+PARTS = ("nats", "log", "fills", "store")
 """What a ledger waits for, as its `Health` names it."""
 
 LOOK_AT_WAL = 5.0
 """Seconds between two looks at the WAL. In that time without a commit the ledger counts as idle."""
 
 TRY_AGAIN = 1.0
-"""Seconds until a database that another ledger uses is tried again."""
+"""Seconds until a database that another ledger uses, or a log that has lost something, is looked at again."""
 
 REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
 VERSION = Gauge("ledger_position_version", "Version of the committed position: the number of its last fill", ["symbol"])
@@ -77,6 +78,7 @@ class Ledger:
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._open = False
+        self._unproved = dict.fromkeys(range(self._market.shards), "starting")
         self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
 
     async def run(self) -> None:
@@ -146,6 +148,8 @@ class Ledger:
         """
         if not self._open:
             raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
+        if self._unproved:
+            raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
         instrument = self._market.symbols.get(fill.symbol)
         if instrument is None:
             raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
@@ -191,11 +195,34 @@ class Ledger:
 
     async def _follow(self, shard: int) -> None:
         """Feed the applier with one shard's fills, from the first that is not applied."""
+        await self._held(shard)
         start = FromSequence(self._applier.books.applied.get(shard, 0) + 1)
         stream, filters = subjects.market_stream(shard), [subjects.fills(shard, "*")]
         tail = Tail(self._connection, stream, filters, start, name="ledger")
         async for batch in tail.batches():
             await self._applier.feed(shard, batch, tail.current)
+
+    async def _held(self, shard: int) -> None:
+        """Wait until the log is seen to hold what was applied of a shard: a leader of the past may not know it all."""
+        books = self._applier.books
+        last = continuity.newest(list(books.accounts.values()), shard, self._market.shards)
+        while True:
+            try:
+                reason = await continuity.lost(self._connection, shard, books.applied.get(shard, 0), last)
+            except api.NO_REPLY as error:
+                reason = f"{subjects.market_stream(shard)} is not told of yet: {error!r}"
+            if not reason:
+                break
+            if reason != self._unproved[shard]:
+                log.error("log does not hold what was applied", shard=shard, reason=reason)
+            self._unproved[shard] = reason
+            self._health.waits("log", reason)
+            await asyncio.sleep(TRY_AGAIN)
+        del self._unproved[shard]
+        if self._unproved:
+            self._health.waits("log", next(iter(self._unproved.values())))
+        else:
+            self._health.fine("log")
 
     def _on_commit(self, updates: list[PositionUpdate]) -> None:
         """Show what is committed, and have it published."""

@@ -1,0 +1,46 @@
+"""Whether the market log still holds the fills that a ledger has published a position after.
+
+A log that has lost its end while everything was down would have its fills' numbers and ids given out again. An exchange
+keeps nothing of its own; but a position is published only after its fills were in the log, so a fold that does not come
+to that version is of a log that lost some, or is behind. Either way nothing may be decided on it.
+"""
+
+import msgspec
+import structlog
+
+from jet.connection import Connection
+from jet.tail import LastPerSubject, Tail
+from wire import subjects
+from wire.messages import PositionUpdate
+
+PART = "log"
+
+REMEDY = 'see "The market log has lost messages" in docs/operations.md'
+
+_decoder = msgspec.json.Decoder(PositionUpdate)
+
+log = structlog.get_logger()
+
+
+async def published(connection: Connection) -> dict[str, int]:
+    """The newest published position version of each symbol. What cannot be read is left out."""
+    versions: dict[str, int] = {}
+    tail = Tail(
+        connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], LastPerSubject(), name="exchange-positions"
+    )
+    async for batch in tail.batches():
+        for message in batch:
+            try:
+                versions[subjects.last_token(message.subject)] = _decoder.decode(message.data).position_version
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                log.warning("position not readable", subject=message.subject, error=str(error))
+        if tail.current:
+            break
+    return versions
+
+
+def lost(symbol: str, folded: int, version: int) -> str:
+    """What the log has lost of a symbol, and where it says what to do; empty if nothing."""
+    if folded >= version:
+        return ""
+    return f"the log of {symbol} ends at fill {folded:,}, and its position at {version:,} was published; {REMEDY}"
