@@ -8,12 +8,13 @@ Nothing here is asynchronous: everything happens at instants of the world.
 """
 
 import base64
-import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from jet.grants import Grant
 from simulation.consumer import Consumer
@@ -364,7 +365,7 @@ class Broker:
         if kind == "CONSUMER" and rest.startswith("MSG.NEXT."):
             self._next(rest.removeprefix("MSG.NEXT."), reply, data)
             return
-        body: dict[str, Any] = json.loads(data) if data else {}
+        body: dict[str, Any] = msgspec.json.decode(data) if data else {}
         answer: dict[str, Any] | Problem
         match subject.split("."):
             case ["STREAM", "INFO", name]:
@@ -390,7 +391,7 @@ class Broker:
                 answer = BAD_REQUEST
         if reply:
             told = {"error": answer._asdict()} if isinstance(answer, Problem) else answer
-            self._route(reply, "", json.dumps(told).encode(), None)
+            self._route(reply, "", msgspec.json.encode(told), None)
 
     def _stream_info(self, name: str) -> dict[str, Any] | Problem:
         stream = self.streams.get(name)
@@ -528,7 +529,7 @@ class Broker:
         if consumer is None:
             self._route(reply, "", b"", {"Status": "503", "Nats-Subject": f"{API}CONSUMER.MSG.NEXT.{place}"})
             return
-        body = json.loads(data)
+        body = msgspec.json.decode(data)
         heartbeat = body.get("idle_heartbeat", 0) / 1e9
         consumer.pull(reply, int(body.get("batch", 1)), body.get("expires", 5e9) / 1e9, heartbeat, self.world.now)
         consumer.pump(self.world.now, self._send)
@@ -582,7 +583,7 @@ def _completed(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 def _answer(stream: Stream, answer: Ack | Problem) -> bytes:
     if isinstance(answer, Problem):
-        return json.dumps({"error": answer._asdict(), "stream": stream.name, "seq": 0}).encode()
+        return msgspec.json.encode({"error": answer._asdict(), "stream": stream.name, "seq": 0})
     if answer.duplicate:
         return b'{"stream":"%b","seq":%d,"duplicate": true}' % (stream.name.encode(), answer.seq)
     return b'{"stream":"%b","seq":%d}' % (stream.name.encode(), answer.seq)

@@ -50,17 +50,6 @@ class Handle:
         return self.when_due
 
 
-class SimFuture(asyncio.Future[Any]):
-    """A future whose place in a set does not depend on its address."""
-
-    def __init__(self, loop: "SimLoop") -> None:
-        self.number = next(loop.numbers)
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
 class SimTask(asyncio.Task[Any]):
     """A task whose place in a set does not depend on its address."""
 
@@ -78,7 +67,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     Attributes:
         process: whose it is.
         ready: what waits to be run.
-        numbers: of its futures and tasks.
+        numbers: of its tasks.
     """
 
     def __init__(self, process: "Process") -> None:
@@ -118,7 +107,7 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def create_future(self) -> Any:
         """A future."""
-        return SimFuture(self)
+        return asyncio.Future(loop=self)
 
     def create_task(
         self,

@@ -79,7 +79,7 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
                     one.wrong.append(str(stalled))
                 lines = trace.lines()
         finally:
-            world.current = None
+            world.leave()
             one.system.over = True
             sys.unraisablehook = lambda _: None
             for instance in one.system.instances.values():

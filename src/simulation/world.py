@@ -179,6 +179,8 @@ class World:
         self.busy = 0.0
         self.busy_for = 0.0
         self._runnable: list[Process] = []
+        self._running: Process | None = None  # whose loop is the running one, as asyncio has it
+        self._still = 0  # turns at this instant
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._numbers = itertools.count(1)
         trace.world = self
@@ -209,21 +211,18 @@ class World:
             Stalled: processes go round in circles.
         """
         runnable, events, order = self._runnable, self._events, self.order
-        steps = 0
         while True:
+            self._still = 0
             while runnable:
-                index = order.randrange(len(runnable)) if len(runnable) > 1 else 0
+                index = int(order.random() * len(runnable)) if len(runnable) > 1 else 0
                 process = runnable[index]
                 runnable[index] = runnable[-1]
                 runnable.pop()
                 if process.paused or not process.alive:
                     continue
                 self._turn(process)
-                steps += 1
-                if steps > STEPS:
-                    raise Stalled(f"{steps} turns at {self.now:.6f} s, the last of {process.name}")
-            self.steps += steps
-            steps = 0
+                if self._still > STEPS:
+                    raise Stalled(f"{self._still} turns at {self.now:.6f} s, the last of {process.name}")
             if (stop is not None and stop()) or not events:
                 return
             if events[0][0] > until:
@@ -235,11 +234,16 @@ class World:
             call(*args)
 
     def _turn(self, process: Process) -> None:
-        """Let a process run what is ready now, and not what that makes ready."""
-        ready = process.loop.ready
+        """Let a process run what is ready, and what that makes ready, until there is nothing more or another one's turn
+        may have come."""
+        ready, runnable = process.loop.ready, self._runnable
         self.current = process
-        _set_running_loop(process.loop)
-        try:
+        if self._running is not process:
+            self._running = process
+            _set_running_loop(process.loop)
+        while True:
+            self.steps += 1
+            self._still += 1
             for _ in range(len(ready)):
                 handle = ready.popleft()
                 if handle.dropped:
@@ -254,10 +258,11 @@ class World:
                 except BaseException as error:  # noqa: BLE001 # as an event loop does: it is told, and life goes on
                     process.complain({"message": f"exception in {handle.callback!r}", "exception": error})
                 if not process.alive:
+                    self.current = None
                     return
-        finally:
-            self.current = None
-            _set_running_loop(None)
+            if not ready or runnable or process.paused or self.busy or self._still > STEPS:
+                break
+        self.current = None
         if process.paused:
             return
         if self.busy and self.order.random() < self.busy:
@@ -266,3 +271,8 @@ class World:
         process.queued = False
         if ready:
             self.wake(process)
+
+    def leave(self) -> None:
+        """No process of this world runs any more."""
+        self.current = self._running = None
+        _set_running_loop(None)

@@ -35,6 +35,7 @@ class Simulated:
         with replaced(self.world):
             self.process.start(main(), lambda _, error: ended.append(error))
             self.world.run(seconds, lambda: bool(ended))
+        self.world.leave()
         assert ended, f"not done after {seconds} s"
         if ended[0] is not None:
             raise ended[0]
