@@ -79,11 +79,20 @@ class Moves:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Job(Generic[A]):
+    """A decision to be made. `writing`: an append that holds it may be in the log, or come into it."""
+
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
     span: tracing.AnySpan = None
+    writing: bool = False
+
+    def unknown(self, why: str) -> Refused:
+        """What its caller is told who waits no longer: what is not being written then is not begun any more."""
+        if self.writing:
+            return Refused(Refusal.OUTCOME_UNKNOWN, f"{why}: its write is not known to be in the log")
+        return Refused(Refusal.UNAVAILABLE, f"{why}, and nothing was done")
 
 
 class Committer:
@@ -112,7 +121,8 @@ class Committer:
         """Have it decided and, if that takes a write, written.
 
         Raises:
-            Refused: by the decision; UNAVAILABLE; OVERLOADED; OUTCOME_UNKNOWN: not known in time, the commit goes on.
+            Refused: by the decision; UNAVAILABLE: nothing was done, nor will be; OVERLOADED; OUTCOME_UNKNOWN: it was
+                being written and is not known to be in the log in time; the commit goes on.
         """
         self._check()
         if self._closing:
@@ -122,13 +132,16 @@ class Committer:
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
         self._replies.add(reply)
         reply.add_done_callback(self._replies.discard)
-        self._waiting.append(_Job(decide, reply, tracing.current()))
+        job = _Job(decide, reply, tracing.current())
+        self._waiting.append(job)
         self._arrived.set()
         try:
-            async with asyncio.timeout(DEADLINE):
-                return await reply
-        except TimeoutError as error:
-            raise Refused(Refusal.OUTCOME_UNKNOWN, f"not decided within {DEADLINE:g} s") from error
+            await asyncio.wait([reply], timeout=DEADLINE)
+            if not reply.done():
+                raise job.unknown(f"not decided within {DEADLINE:g} s")
+            return reply.result()
+        finally:
+            reply.cancel()  # what is not begun yet is dropped
 
     def tidy(self, reservation_ids: Iterable[str]) -> None:
         """Have these reservations' records tidied when nothing else is to be done."""
@@ -149,8 +162,9 @@ class Committer:
             elif self._untidy:
                 reservation_id = next(iter(self._untidy))
                 del self._untidy[reservation_id]
+                job = _Job(partial(self._limits.tidy, reservation_id), asyncio.get_running_loop().create_future())
                 with suppress(Refused):
-                    await self._attempt(partial(self._limits.tidy, reservation_id))
+                    await self._attempt(job)
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -172,7 +186,7 @@ class Committer:
         while not job.reply.done():
             sure = head is not None and self._limits.usage.head >= head
             try:
-                decision = await self._attempt(job.decide)
+                decision = await self._attempt(job)
                 if decision is None:
                     continue
                 if decision.write is not None or sure:
@@ -184,14 +198,14 @@ class Committer:
             await self._catch_up(head)
         return None
 
-    async def _attempt(self, decide: Decide[A]) -> Decision[A] | None:
+    async def _attempt(self, job: _Job[A]) -> Decision[A] | None:
         """Decide once, and append. None if another writer came first: the fold has caught up with it since."""
         self._check()
-        decision = decide(self._clock())
+        decision = job.decide(self._clock())
         write = decision.write
         if write is None:
             return decision
-        outcome = await self._append(write)
+        outcome = await self._append(write, job)
         if isinstance(outcome, journal.Conflict):
             CONFLICTS.inc()
             if outcome.head:
@@ -214,11 +228,19 @@ class Committer:
         )
         return decision
 
-    async def _append(self, write: Write) -> journal.Appended | journal.Conflict:
+    async def _append(self, write: Write, job: _Job[Any]) -> journal.Appended | journal.Conflict:
         record = write.record
+        answered = True
+
+        def on_unknown(reason: str) -> None:
+            nonlocal answered
+            answered = False
+            log.warning("append not acknowledged", reservation_id=record.reservation_id, reason=reason)
+
+        job.writing = True
         try:
             with APPEND_SECONDS.time():
-                return await journal.append(
+                outcome = await journal.append(
                     self._connection,
                     STREAM,
                     subjects.bucket_key(subjects.RESERVATIONS_BUCKET, record.reservation_id),
@@ -227,13 +249,14 @@ class Committer:
                     compare=journal.Compare(self._limits.usage.head),
                     ttl=write.ttl,
                     headers=tracing.inject(),
-                    on_unknown=lambda reason: log.warning(
-                        "append not acknowledged", reservation_id=record.reservation_id, reason=reason
-                    ),
+                    on_unknown=on_unknown,
                 )
         except api.ApiError as error:
             log.exception("append refused", reservation_id=record.reservation_id)
             raise Refused(Refusal.UNAVAILABLE, f"the broker refused the write: {error}") from error
+        # One that went unacknowledged may have landed and be overwritten since: that is told as a conflict, too.
+        job.writing = not answered
+        return outcome
 
     async def _catch_up(self, head: int) -> None:
         """Wait until the fold has reached `head`."""

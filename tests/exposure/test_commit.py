@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -125,13 +126,56 @@ async def test_too_many_waiting_decisions_are_refused(writer: Writer, monkeypatc
     assert refusals == [Refusal.OVERLOADED] * 4
 
 
-async def test_a_caller_who_waited_too_long_is_told_so_and_the_commit_goes_on(
+class HeldUp:
+    """Holds up appends before they are sent: `begun` once one waits, which goes on with `go_on`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self._append = journal.append
+        monkeypatch.setattr(journal, "append", self.append)
+
+    async def append(self, *args: Any, **options: Any) -> journal.Appended | journal.Conflict:
+        self.begun.set()
+        await self.go_on.wait()
+        return await self._append(*args, **options)
+
+
+async def test_what_was_being_written_when_its_caller_had_waited_too_long_is_not_known(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it goes on: asking again tells what became of it."""
+    monkeypatch.setattr(commit, "DEADLINE", 0.1)
+    held = HeldUp(monkeypatch)
+    assert await refusal_of(writer) is Refusal.OUTCOME_UNKNOWN
+    held.go_on.set()
+    await eventually(lambda: writer.limits.usage.head == 1)
+
+
+async def test_what_was_never_begun_when_its_caller_had_waited_too_long_was_not_done_and_never_will_be(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited behind another decision."""
+    held = HeldUp(monkeypatch)
+    first = asyncio.create_task(writer.reserve("first"))
+    await held.begun.wait()
+    monkeypatch.setattr(commit, "DEADLINE", 0.1)
+    assert await refusal_of(writer) is Refusal.UNAVAILABLE
+    held.go_on.set()
+    await first
+    monkeypatch.setattr(commit, "DEADLINE", 5.0)
+    await writer.reserve("next")
+    assert [record.quote_id for record in writer.limits.usage.records] == ["first", "next"]
+
+
+async def test_what_was_decided_without_a_write_when_its_caller_had_waited_too_long_was_not_done(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "DEADLINE", 0.0)
-    assert await refusal_of(writer) is Refusal.OUTCOME_UNKNOWN
-    monkeypatch.undo()
-    assert (await writer.reserve("next")).answer.outcome == "granted"
+    """The fold has yet to reach the head, and nothing was sent."""
+    await written_by_another(broker)
+    monkeypatch.setattr(commit, "DEADLINE", 0.1)
+    with pytest.raises(Refused) as refused:
+        await writer.committer.decide(lambda _: writer.limits.release("nobodys-r"))
+    assert refused.value.refusal is Refusal.UNAVAILABLE
 
 
 async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: Writer) -> None:
