@@ -34,6 +34,7 @@ from prometheus_client import Counter
 
 from jet.grants import inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, open_link
+from jet.resends import Budget, pauses
 
 FIRST_PAUSE = 0.1
 """Seconds between a link that was lost and the first try to make another. Doubled at each try, up to `LONGEST_PAUSE`;
@@ -48,6 +49,7 @@ RECONNECTS = Counter("quotestream_nats_reconnects", "Times that the connection t
 VIOLATIONS = Counter(
     "quotestream_nats_permission_violations", "What the NATS server refused to let this process do.", ["operation"]
 )
+RESENDS = Counter("quotestream_request_resends", "Requests to services that got no answer in time.", ["outcome"])
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 """As the server words it; nats-py hands it over in lower case."""
@@ -161,6 +163,7 @@ class Connection:
         self._writer = secrets.token_hex(8)
         self._tokens = itertools.count(1)
         self._asked: dict[str, _Asked] = {}
+        self._resends = Budget()
         health.waits("nats", f"not connected to {url}")
 
     async def __aenter__(self) -> Self:
@@ -265,7 +268,8 @@ class Connection:
             payload: what to ask.
             timeout: seconds to wait.
             headers: of the message.
-            again: seconds without an answer after which the identical message is sent again, and so on.
+            again: seconds without an answer after which the identical message is sent again, and then again after
+                longer and longer, as far as `jet.resends` lets all calls together.
 
         Raises:
             nats.errors.NoRespondersError: nobody listens.
@@ -280,10 +284,16 @@ class Connection:
         timer = loop.call_later(timeout, asked.give_up)
         try:
             await self.publish(subject, payload, reply=reply, headers=headers)
-            while again is not None and not (await asyncio.wait([asked.answer], timeout=again))[0]:
+            for pause in pauses(again) if again is not None else ():
+                if (await asyncio.wait([asked.answer], timeout=pause))[0]:
+                    self._resends.answered()
+                    break
                 asked.reached = True  # nobody has said that nobody listens
+                allowed = self._resends.take()
+                RESENDS.labels("sent" if allowed else "held back").inc()
                 with contextlib.suppress(nats_errors.Error):
-                    await self.publish(subject, payload, reply=reply, headers=headers)
+                    if allowed:
+                        await self.publish(subject, payload, reply=reply, headers=headers)
             return await asked.answer
         finally:
             timer.cancel()

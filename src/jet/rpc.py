@@ -2,14 +2,14 @@
 
 Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
 that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
-noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. Refusals
-travel as problem details and are raised at the caller. Headers say what a request is part of (`traceparent`), and
-nothing of what it asks.
+noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. An
+instance answers the copies that it gets itself once (`jet.flights`). Refusals travel as problem details and are raised
+at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -21,9 +21,10 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 
-from jet import api
+from jet import api, resends
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
+from jet.flights import Answer, Flight, Flights
 from jet.grants import INBOXES
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
@@ -31,11 +32,9 @@ from wire.messages import UNREADABLE
 
 T = TypeVar("T")
 
-HANDLER_TIMEOUT = 5.0
-"""Seconds a handler may take before the caller is told that the outcome is not known."""
-
-AGAIN = 0.3
-"""Seconds without an answer after which the identical request is sent again."""
+HANDLER_TIMEOUT = 6.0
+"""Seconds a handler may take before the caller is told that the outcome is not known. What a service itself says at its
+own deadline, which is 5 s, comes first: it knows more."""
 
 log = structlog.get_logger()
 
@@ -73,7 +72,7 @@ async def call(
     """
     try:
         message = await connection.request(
-            subject, msgspec.json.encode(request), timeout=timeout, headers=headers or None, again=AGAIN
+            subject, msgspec.json.encode(request), timeout=timeout, headers=headers or None, again=resends.FIRST
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
@@ -94,57 +93,76 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
     """Answer requests until cancelled, each in a task of its own, and `around` each."""
     endpoints = [Endpoint(handler.subject.replace(".", "-"), handler.subject) for handler in handlers]
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        server = _Server(connection, group, around)
 
         async def hear(subject: str, deliver: Callable[[Msg], None], queue: str = "") -> None:
             subscription = await connection.subscribe(subject, deliver, queue=queue)
             stack.push_async_callback(subscription.unsubscribe)
 
-        def begin(answering: Coroutine[Any, Any, None]) -> None:
-            try:
-                group.create_task(answering)
-            except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
-                answering.close()
-
         for subject, say in Instance(service, endpoints).subjects().items():
-            await hear(subject, lambda message, say=say: begin(_respond(connection, message, say())))  # type: ignore[misc] # mypy cannot infer it
+            await hear(subject, lambda message, say=say: server.tell([message.reply], say()))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
             await hear(
                 handler.subject,
-                lambda message, handler=handler, endpoint=endpoint: begin(  # type: ignore[misc] # as above
-                    _answer(connection, handler, endpoint, message, around)
-                ),
+                lambda message, handler=handler, endpoint=endpoint: server.begin(handler, endpoint, message),  # type: ignore[misc] # as above
                 QUEUE,
             )
         await asyncio.get_running_loop().create_future()
 
 
-async def _answer(connection: Connection, handler: Handler, endpoint: Endpoint, message: Msg, around: Around) -> None:
-    endpoint.num_requests += 1
-    began = time.perf_counter_ns()
-    if not message.reply.startswith(f"{INBOXES}."):
-        # The broker does not check where an answer is asked for, and we may write where the caller may not.
-        log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
-        return
-    try:
-        with around(handler.subject, message.headers):
-            answered = await _handle(handler, message.data)
-    except Refused as refused:
-        endpoint.answered(began, refused.refusal.slug)
-        headers = {ERROR_HEADER: refused.refusal.slug, ERROR_CODE_HEADER: str(refused.refusal.status)}
-        await _respond(connection, message, msgspec.json.encode(refused.problem), headers)
-    else:
-        endpoint.answered(began, None)
-        await _respond(connection, message, msgspec.json.encode(answered))
+class _Server:
+    """Answers what arrives, copies together with what they are copies of."""
 
+    def __init__(self, connection: Connection, group: asyncio.TaskGroup, around: Around) -> None:
+        self._connection = connection
+        self._group = group
+        self._around = around
+        self._flights = Flights()
 
-async def _respond(connection: Connection, message: Msg, data: bytes, headers: dict[str, str] | None = None) -> None:
-    if not message.reply:
-        return
-    try:
-        await connection.publish(message.reply, data, headers=headers)
-    except nats_errors.Error as error:
-        # The caller does not hear us and will ask again.
-        log.warning("answer not sent", subject=message.subject, error=repr(error))
+    def begin(self, handler: Handler, endpoint: Endpoint, message: Msg) -> None:
+        """Have a request answered."""
+        endpoint.num_requests += 1
+        if not message.reply.startswith(f"{INBOXES}."):
+            # The broker does not check where an answer is asked for, and we may write where the caller may not.
+            log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
+            return
+        arrived = self._flights.arrive(handler.subject, message.data, message.reply, time.monotonic())
+        if isinstance(arrived, Flight):
+            self._spawn(self._fly(handler, endpoint, arrived, message.headers))
+        elif isinstance(arrived, Answer):
+            self.tell([message.reply], arrived.data, arrived.refusal)
+
+    def tell(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None = None) -> None:
+        """Have an answer sent to these inboxes."""
+        headers = {ERROR_CODE_HEADER: str(refusal[0]), ERROR_HEADER: refusal[1]} if refusal is not None else None
+        self._spawn(self._respond([reply for reply in replies if reply], data, headers))
+
+    def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
+        try:
+            self._group.create_task(answering)
+        except RuntimeError:  # the group takes no more: this instance stops, and the caller asks again
+            answering.close()
+
+    async def _fly(
+        self, handler: Handler, endpoint: Endpoint, flight: Flight, headers: Mapping[str, str] | None
+    ) -> None:
+        began = time.perf_counter_ns()
+        try:
+            with self._around(handler.subject, headers):
+                answer = Answer(msgspec.json.encode(await _handle(handler, flight.data)))
+        except Refused as refused:
+            of, data = refused.refusal, msgspec.json.encode(refused.problem)
+            answer = Answer(data, (of.status, of.slug), final=not of.retryable)
+        endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
+        self.tell(self._flights.land(flight, answer, time.monotonic()), answer.data, answer.refusal)
+
+    async def _respond(self, replies: Sequence[str], data: bytes, headers: dict[str, str] | None) -> None:
+        for reply in replies:
+            try:
+                await self._connection.publish(reply, data, headers=headers)
+            except nats_errors.Error as error:
+                # The caller does not hear us and will ask again.
+                log.warning("answer not sent", error=repr(error))
 
 
 @cache

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from jet import rpc
+from jet import resends, rpc
 from jet.connection import Connection
 from support.broker import Broker
 from support.builders import reservation_request
@@ -30,8 +31,8 @@ async def serving(connection: Connection, handle: object) -> AsyncIterator[None]
         await asyncio.wait([task])
 
 
-async def ask(connection: Connection, timeout: float = HANG) -> ReservationAnswer:
-    return await rpc.call(connection, SUBJECT, reservation_request(), ReservationAnswer, timeout=timeout)
+async def ask(connection: Connection, timeout: float = HANG, **changes: str) -> ReservationAnswer:
+    return await rpc.call(connection, SUBJECT, reservation_request(**changes), ReservationAnswer, timeout=timeout)
 
 
 async def test_a_request_is_answered(broker: Broker) -> None:
@@ -111,7 +112,7 @@ async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it is sent again nobody is there: that says nothing of what the first one did before it died."""
-    monkeypatch.setattr(rpc, "AGAIN", 0.05)
+    monkeypatch.setattr(resends, "FIRST", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
         async def refusal() -> Refusal | None:
@@ -134,7 +135,7 @@ async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_reque
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the requests go to an instance that is paused; those that get no answer are sent again."""
-    monkeypatch.setattr(rpc, "AGAIN", 0.05)
+    monkeypatch.setattr(resends, "FIRST", 0.05)
     stuck = 0
 
     async def no_answer(_: ReservationRequest) -> ReservationAnswer:
@@ -162,19 +163,86 @@ async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
     release = asyncio.Event()
     seen = 0
 
-    async def handle(_: ReservationRequest) -> ReservationAnswer:
+    async def handle(request: ReservationRequest) -> ReservationAnswer:
         nonlocal seen
         seen += 1
-        if seen == 1:
+        if request.quote_id == "slow":
             await release.wait()
         return ReservationAnswer(outcome="rejected")
 
     async with serving(broker.connection, handle), broker.connect() as caller:
-        first = asyncio.create_task(eventually(lambda: ask(caller)))
+        first = asyncio.create_task(eventually(lambda: ask(caller, quote_id="slow")))
         await reaches(lambda: seen, 1)
         await ask(caller)
         release.set()
         await first
+
+
+async def test_a_request_that_is_sent_again_while_it_is_answered_is_handled_once(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resends, "FIRST", 0.02)
+    handled: list[ReservationRequest] = []
+    release = asyncio.Event()
+
+    async def handle(request: ReservationRequest) -> ReservationAnswer:
+        handled.append(request)
+        await release.wait()
+        return ReservationAnswer(outcome="rejected")
+
+    async with serving(broker.connection, handle), broker.connect() as caller, broker.connect() as another:
+        await eventually(lambda: served(caller))
+        copies = Copies(broker)
+        await copies.watch()
+        calls = [asyncio.create_task(ask(of)) for of in (caller, caller, another)]
+        await reaches(lambda: copies.seen, 10)
+        release.set()
+        assert [(await call).outcome for call in calls] == ["rejected"] * 3
+    assert len(handled) == 1
+
+
+async def test_a_copy_that_comes_after_the_answer_is_told_the_same_and_another_call_is_handled_anew(
+    broker: Broker,
+) -> None:
+    handled = 0
+
+    async def handle(_: ReservationRequest) -> ReservationAnswer:
+        nonlocal handled
+        handled += 1
+        return ReservationAnswer(outcome="rejected", reason="bid_limit" if handled == 1 else "ask_limit")
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+        await eventually(lambda: served(caller))
+        heard: list[bytes] = []
+        inbox = caller.client.new_inbox()
+        await caller.subscribe(inbox, lambda message: heard.append(message.data))
+        for count in (1, 2, 3):
+            await caller.client.publish(SUBJECT, msgspec.json.encode(reservation_request()), reply=inbox)
+            await reaches(lambda: len(heard), count)
+        assert set(heard) == {msgspec.json.encode(ReservationAnswer(outcome="rejected", reason="bid_limit"))}
+        assert (await ask(caller)).reason == "ask_limit"
+
+
+class Copies:
+    """Counts what passes on the subject, copies and all."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.seen = 0
+        self._connection = broker.connection
+
+    async def watch(self) -> None:
+        def count(_: Msg) -> None:
+            self.seen += 1
+
+        await self._connection.subscribe(SUBJECT, count)
+        await self._connection.client.flush()
+
+
+async def served(caller: Connection) -> bool:
+    """Whether somebody listens; what is asked for makes no sense."""
+    with pytest.raises(Refused) as caught:
+        await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer)
+    return caught.value.refusal is Refusal.INVALID_FIELD
 
 
 async def test_a_request_of_the_wrong_shape_is_refused(broker: Broker) -> None:

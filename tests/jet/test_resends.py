@@ -1,0 +1,27 @@
+"""How often requests may be sent again."""
+
+from itertools import islice
+
+from jet.resends import BURST, EARNED, FIRST, Budget, pauses
+
+
+def test_pauses_grow_from_the_first() -> None:
+    found = list(islice(pauses(FIRST), 5))
+    assert found[0] == FIRST
+    assert found == sorted(set(found))
+
+
+def test_while_nothing_is_answered_only_a_burst_is_sent_again() -> None:
+    budget = Budget()
+    assert sum(budget.take() for _ in range(1000)) == BURST
+
+
+def test_answers_pay_for_resends_up_to_a_burst() -> None:
+    budget = Budget()
+    while budget.take():
+        pass
+    budget.answered()
+    assert sum(budget.take() for _ in range(1000)) == EARNED
+    for _ in range(1000):
+        budget.answered()
+    assert sum(budget.take() for _ in range(1000)) == BURST
