@@ -6,7 +6,6 @@ message. A command whose client has given up is dropped before it is decided, ne
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -15,54 +14,36 @@ import msgspec
 import structlog
 
 from exchange import book, metrics
-from exchange.giveback import GiveBacks
+from exchange.puts import Put, Puts
 from exchange.recent import RecentOrders
 from exchange.spans import OrderSpans
 from exchange.symbollog import SymbolLog
 from exchange.turns import Turn, Turns
 from exchange.waiting import Line, Waiting
-from jet import rpc
 from jet.connection import Connection
 from runtime import tracing
 from runtime.clock import Clock
 from wire import ids, subjects
-from wire.errors import Refusal, Refused
+from wire.errors import Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
-from wire.messages import (
-    Activate,
-    GiveBack,
-    Order,
-    OrderResult,
-    Quote,
-    QuoteEvent,
-    QuoteRequest,
-    Reservation,
-)
+from wire.messages import Order, OrderResult, Quote, QuoteEvent, QuoteRequest
 
 MAX_BATCH = 500
 """Orders one commit takes: their fills stay well below the broker's payload limit."""
-
-ACTIVATE_TIMEOUT = 2.0
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _PutQuote:
-    request: QuoteRequest
-    reservation: Reservation
-    activation: str
-    span: tracing.AnySpan
-
-
-@dataclass(slots=True)
 class _Withdraw:
+    """Withdraw a quote. `quote_id` None: the one that is active when this is first decided, and it is named then."""
+
     quote_id: str | None
     span: tracing.AnySpan
 
 
-_Command = Order | _PutQuote | _Withdraw
+_Command = Order | Put | _Withdraw
 _Answer = OrderResult | Quote
 _Waiting = Waiting[_Command, _Answer]
 
@@ -99,7 +80,7 @@ class Lane:
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
         self._line: Line[_Command, _Answer] = Line(symbol, count_refused)
-        self._give_backs = GiveBacks(connection)
+        self._puts = Puts(symbol, connection, self._submit_put)
         self._spans = OrderSpans()
 
     # --- commands ---------------------------------------------------------------------------------------------------
@@ -126,36 +107,10 @@ class Lane:
         """
         book.check_quote(request, self._instrument)
         standing = await self._standing(request)
-        if standing is not None:
-            return standing
-        activation = secrets.token_hex(8)
-        ask = Activate(
-            reservation_id=request.reservation_id,
-            quote_id=request.quote_id,
-            symbol=self._symbol,
-            position_version=request.position_version,
-            attempt=request.attempt,
-            bid_quantity=request.bid_quantity,
-            ask_quantity=request.ask_quantity,
-            activation=activation,
-        )
-        reservation = await rpc.call(
-            self._connection,
-            subjects.Rpc.ACTIVATE,
-            ask,
-            Reservation,
-            timeout=ACTIVATE_TIMEOUT,
-            headers=tracing.inject(),
-        )
-        put = _PutQuote(request, reservation, activation, tracing.current())
-        try:
-            quote = await self._line.submit(put)
-        except Refused as refused:
-            if refused.refusal is Refusal.OVERLOADED:
-                self._give_back(put)
-            raise
-        assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: a quote is answered with a quote
-        return quote
+        return standing if standing is not None else await self._puts.put(request)
+
+    def _submit_put(self, put: Put) -> "asyncio.Future[Quote]":
+        return cast("asyncio.Future[Quote]", self._line.submit(put))
 
     async def _standing(self, request: QuoteRequest) -> Quote | None:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
@@ -189,9 +144,11 @@ class Lane:
 
     async def run(self) -> None:
         """Commit what arrives, until cancelled."""
-        while True:
-            await self._line.arrived()
-            await self._commit_next()
+        async with asyncio.TaskGroup() as group:
+            self._puts.run_in(group)
+            while True:
+                await self._line.arrived()
+                await self._commit_next()
 
     async def _commit_next(self) -> None:
         first = self._line.peek()
@@ -204,8 +161,8 @@ class Lane:
             return
         waiting = self._line.take()
         try:
-            if isinstance(first, _PutQuote):
-                quote = await self._commit_quote(waiting, first)
+            if isinstance(first, Put):
+                quote = await self._commit_put(waiting, first)
             else:
                 quote = await self._commit_withdrawal(waiting, first)
         except Refused as refused:
@@ -271,28 +228,36 @@ class Lane:
                     self._line.reply(waiting, answer)
             return
 
-    async def _commit_quote(self, waiting: _Waiting, put: _PutQuote) -> Quote:
+    async def _commit_put(self, waiting: _Waiting, put: Put) -> Quote:
         try:
-            while True:
-                standing = book.standing_quote(self.market, put.request)
-                if standing is not None:
-                    return standing
-                waiting.check_wanted()
-                try:
-                    book.check_position(self.market, put.request)
-                except Refused:
-                    if await self.log.moved_on():
-                        continue
-                    raise
-                event = book.activate(self._symbol, put.request, put.reservation, self._clock())
-                waiting.committing = True
-                if await self._append_event(event, put.span):
-                    break
-                waiting.committing = False
+            return await self._commit_quote(waiting, put)
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
-            self._give_back(put)
+            self._puts.give_back(put)
             raise
+        finally:
+            put.committed.set()
+
+    async def _commit_quote(self, waiting: _Waiting, put: Put) -> Quote:
+        if put.reservation is None:
+            raise AssertionError("what is to be committed was activated")
+        while True:
+            standing = book.standing_quote(self.market, put.request)
+            if standing is not None:
+                return standing
+            waiting.check_wanted()
+            put.check_wanted()
+            try:
+                book.check_position(self.market, put.request)
+            except Refused:
+                if await self.log.moved_on():
+                    continue
+                raise
+            event = book.activate(self._symbol, put.request, put.reservation, self._clock())
+            waiting.committing = True
+            if await self._append_event(event, put.span):
+                break
+            waiting.committing = False
         metrics.QUOTES.labels("activated").inc()
         log.info(
             "quote active",
@@ -315,6 +280,7 @@ class Lane:
                 if not await self._is_final():
                     continue
                 raise
+            wanted.quote_id = event.quote_id  # a newer one, that came first to the log, is not meant
             quote = book.active_quote(self.market, now)
             waiting.committing = True
             if await self._append_event(event, wanted.span):
@@ -353,9 +319,6 @@ class Lane:
         self.market.apply_quote(sequence, event)
         self._on_quote(self.market)
         return True
-
-    def _give_back(self, put: _PutQuote) -> None:
-        self._give_backs.start(GiveBack(reservation_id=put.request.reservation_id, activation=put.activation))
 
 
 def _say(decided: book.Batch) -> None:

@@ -120,11 +120,11 @@ WAYS = {
     "exposure gives back": Way("exposure", "exposure.commit:Committer._conclude", "Service.give_back", give_back),
     "exposure releases": Way("exposure", "exposure.commit:Committer._conclude", "Service.release", release),
     "exposure tidies": Way("exposure", "exposure.commit:Committer._attempt", "Limits.tidy", put_and_withdraw),
-    "the exchange puts": Way("exchange", "exchange.lane:Lane.put_quote", "AAA", put),
+    "the exchange puts": Way("exchange", "exchange.puts:Puts._activate", "AAA", put),
     "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
     "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
     "the exchange withdraws": Way("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
-    "the exchange gives back": Way("exchange", "exchange.giveback:GiveBacks._give", "AAA", put_two),
+    "the exchange gives back": Way("exchange", "exchange.puts:Puts._give_back", "AAA", put_two),
 }
 
 

@@ -1,0 +1,189 @@
+"""Quotes that are sent again: one activation token, one event, one answer, whatever is slow or lost meanwhile."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from exchange import lane, puts
+from exchange.service import Exchange
+from jet import journal, rpc
+from support.broker import Broker
+from support.builders import quote_request
+from support.exchange import ExposureStandIn, quoted
+from support.waiting import eventually
+from wire import subjects
+from wire.errors import Refusal, Refused
+from wire.messages import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuote
+
+
+async def events(broker: Broker) -> list[QuoteEvent]:
+    """What the market log says of AAA's quotes."""
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    stream = subjects.market_stream(shard)
+    last = await journal.last_message(broker.connection, stream, subjects.quotes(shard, "AAA"))
+    found = []
+    for sequence in range(1, last.seq + 1 if last else 1):
+        query = {"seq": sequence, "next_by_subj": subjects.quotes(shard, "AAA")}
+        stored = await journal.api.read_message(broker.connection, stream, query)
+        if stored is not None and stored.seq == sequence:
+            found.append(msgspec.json.decode(stored.payload, type=QuoteEvent))  # type: ignore[arg-type] # a union
+    return found
+
+
+async def test_a_quote_that_is_sent_again_while_exposure_is_slow_makes_one_activation_token(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    """Over HTTP and over NATS, by one caller and by another."""
+    await quoted(exchange)
+    hold = exposure.hold = asyncio.Event()
+    request = quote_request(attempt=2)
+    sent = PutQuote(symbol="AAA", quote=request)
+    answers = [asyncio.create_task(exchange.put_quote("AAA", request)) for _ in range(3)]
+    answers += [
+        asyncio.create_task(rpc.call(broker.connection, subjects.Rpc.PUT_QUOTE, sent, Quote, timeout=5))
+        for _ in range(3)
+    ]
+    await eventually(lambda: exposure.activated[-1].attempt == 2)
+    hold.set()
+    assert {(await answer).quote_id for answer in answers} == {"AAA-v0-a2"}
+    assert len({asked.activation for asked in exposure.activated if asked.attempt == 2}) == 1
+    assert [event.attempt for event in await events(broker)] == [1, 2]
+
+
+async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_token(
+    exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quoted(exchange)
+    monkeypatch.setattr(puts, "PAUSE", 0.01)
+    lost = 0
+
+    async def lossy(*args: Any, **options: Any) -> Any:
+        nonlocal lost
+        answer = await rpc.call(*args, **options)
+        if args[1] == subjects.Rpc.ACTIVATE and lost < 2:
+            lost += 1
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
+        return answer
+
+    monkeypatch.setattr(puts, "rpc", _Rpc(lossy))
+    quote = await exchange.put_quote("AAA", quote_request(attempt=2))
+    assert quote.quote_id == "AAA-v0-a2"
+    assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 3
+    assert len({asked.activation for asked in exposure.activated if asked.attempt == 2}) == 1
+    assert exposure.given_back == []
+
+
+class _Rpc:
+    """Stands in for the module."""
+
+    def __init__(self, call: Any) -> None:
+        self.call = call
+
+
+async def test_a_quote_that_nobody_waits_for_any_more_is_given_back_and_never_active(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    await quoted(exchange)
+    hold = exposure.hold = asyncio.Event()
+    asked = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
+    await eventually(lambda: exposure.activated[-1].attempt == 2)
+    asked.cancel()
+    await asyncio.wait([asked])
+    hold.set()
+    exposure.hold = None
+    await eventually(lambda: exposure.given_back)
+    assert exposure.given_back[0].activation == exposure.activated[-1].activation
+    assert [event.attempt for event in await events(broker)] == [1]
+
+
+async def test_what_is_sent_again_after_it_was_given_back_has_another_token(
+    exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    """One that is given back late must not end what the other activated."""
+    await quoted(exchange)
+    exposure.refuse = Refusal.UNAVAILABLE
+    with pytest.raises(Refused):
+        await exchange.put_quote("AAA", quote_request(attempt=2))
+    await eventually(lambda: exposure.given_back)
+    exposure.refuse = None
+    await quoted(exchange, attempt=2)
+    tokens = {asked.activation for asked in exposure.activated if asked.attempt == 2}
+    assert len(tokens) >= 2
+    assert exposure.activated[-1].activation not in {back.activation for back in exposure.given_back}
+
+
+async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
+    exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its callers were told so; the copies make no second activation."""
+    await quoted(exchange)
+    monkeypatch.setattr(puts, "DEADLINE", 0.1)
+    append, go_on = lane.SymbolLog.append, asyncio.Event()
+
+    async def slow(*args: Any, **options: Any) -> int | None:
+        await go_on.wait()
+        return await append(*args, **options)
+
+    monkeypatch.setattr(lane.SymbolLog, "append", slow)
+    for _ in range(3):
+        with pytest.raises(Refused) as caught:
+            await exchange.put_quote("AAA", quote_request(attempt=2))
+        assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+    monkeypatch.undo()
+    joined = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
+    go_on.set()
+    assert (await joined).quote_id == "AAA-v0-a2"
+    assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 1
+
+
+# --- withdrawals ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_withdrawal_that_comes_late_leaves_the_newer_quote(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    named = WithdrawQuote(symbol="AAA", quote_id="AAA-v0-a1")
+    withdrawn = await rpc.call(broker.connection, subjects.Rpc.WITHDRAW_QUOTE, named, Quote)
+    assert withdrawn.quote_id == "AAA-v0-a1"
+    await quoted(exchange, attempt=2)
+    with pytest.raises(Refused) as caught:
+        await rpc.call(broker.connection, subjects.Rpc.WITHDRAW_QUOTE, named, Quote)
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    assert exchange.quote("AAA").attempt == 2
+
+
+async def test_a_withdrawal_over_nats_must_name_its_quote(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+
+    class Unnamed(msgspec.Struct):
+        symbol: str
+
+    with pytest.raises(Refused) as caught:
+        await rpc.call(broker.connection, subjects.Rpc.WITHDRAW_QUOTE, Unnamed("AAA"), Quote)
+    assert (caught.value.refusal, exchange.quote("AAA").attempt) == (Refusal.INVALID_FIELD, 1)
+
+
+async def test_a_withdrawal_of_whatever_is_active_means_what_was_active_when_it_was_decided_first(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another exchange replaces the quote while the withdrawal is being appended."""
+    await quoted(exchange)
+    append = lane.SymbolLog.append
+
+    async def overtaken(self: Any, *args: Any, **options: Any) -> int | None:
+        monkeypatch.undo()
+        event = self.market.event
+        assert isinstance(event, QuoteActivated)
+        newer = msgspec.structs.replace(event, quote_id="AAA-v0-a2", reservation_id="AAA-v0-a2-r", attempt=2)
+        subject = subjects.quotes(subjects.shard_of("AAA", 2), "AAA")
+        sequence = await append(self, subject, msgspec.json.encode(newer), "AAA-v0-a2-activated")
+        assert sequence is not None
+        self.market.apply_quote(sequence, newer)
+        return None  # as if the head had moved
+
+    monkeypatch.setattr(lane.SymbolLog, "append", overtaken)
+    with pytest.raises(Refused) as caught:
+        await exchange.withdraw("AAA")
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    assert exchange.quote("AAA").attempt == 2
