@@ -1,9 +1,9 @@
 """Quotes that are being made active: one flight for each request, however often and by whomever it is sent.
 
 A flight makes one activation token, which says at exposure that this exchange alone is at it, so that what comes to
-nothing can be given back. It goes on while somebody waits for it, and is over once its commit is, which may be after its
-callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another. A
-token is used by one flight only: one that is given back late must not end what another flight activated.
+nothing can be given back. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
+its callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another.
+A token is used by one flight only: one that is given back late must not end what another flight activated.
 """
 
 import asyncio

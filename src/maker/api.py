@@ -12,7 +12,7 @@ from wire.errors import Refusal
 
 SAMPLES: Samples = {
     MakerStatus: (
-        '{"paused":false,"symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
+        '{"paused":false,"switch":"quoting","symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
         '"quote_id":"AAPL-v99-a1","attempt":1,'
         '"last_refusal":{"at":"2026-11-23T05:48:34.296070Z","quote_id":"AAPL-v0-a1","reason":"unavailable"},'
         '"next_action_at":"2026-11-23T05:49:44.477259Z"}]}'
@@ -34,7 +34,8 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         description=(
             "Withdraws the quote of every symbol, whoever made it, and answers when all of them are known to execute"
             " no more. Every maker pauses, and stays so over restarts, until one is told to resume. 503: this maker has"
-            " stopped quoting, but that is not known of every quote, or of the others; pause again."
+            " stopped quoting and goes on bringing about the rest, which is not known yet of every quote, or of the"
+            " others: pause again to learn. A resume that is newer ends it."
         ),
         tags=["maker"],
         responses=problems(Refusal.OUTCOME_UNKNOWN),
@@ -47,9 +48,9 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         "/resume",
         status_code=200,
         summary="Quote again",
-        description="Every maker resumes. 503: that is not known; resume again.",
+        description="Every maker resumes, unless one is paused at the same time. 503: it is not known; resume again.",
         tags=["maker"],
-        responses=problems(Refusal.OUTCOME_UNKNOWN),
+        responses=problems(Refusal.NEWER_PAUSE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),
     )
     async def post_resume() -> MakerStatus:

@@ -14,4 +14,6 @@ REQUOTE = Histogram(
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker is to keep quoted.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
 NOT_QUOTED = Gauge("maker_symbol_not_quoted", "1 for a symbol without a live quote, by why.", ["symbol", "reason"])
-PAUSED = Gauge("maker_paused", "1 while the kill switch keeps this maker from quoting, else 0.")
+PAUSED = Gauge("maker_paused", "1 while the kill switch, or a pause not in its log yet, is to stop this maker, else 0.")
+SWITCH = Gauge("maker_switch_paused", "1 if the newest value of the kill switch known here says paused, else 0.")
+SYMBOLS_PAUSED = Gauge("maker_symbols_paused", "Symbols that stand paused: nothing of a maker's is quoted.")

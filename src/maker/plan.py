@@ -10,6 +10,12 @@ version, and the attempt after the last one known to have been tried.
 | of an older position, or none | attempt 1 replaces it        | attempt 1                      |
 | of a newer position         | wait for our position feed     | wait for our position feed     |
 
+What stands although nothing is to be quoted is withdrawn, for as long as it takes, by its id:
+- The kill switch pauses: once for each pause whatever is live, whoever made it; and at any time what makers made.
+- This process stops: what it made itself.
+- The newest position has no price: what was made from an older one, or by a maker.
+Where it is not known what is to be quoted, what stands is left until it expires (see docs/protocol.md).
+
 What holds a due proposal back:
 - A maker that was rejected, or failed, backs off. A newer position version ends that: newest position wins.
 - A spare waits until nobody else has done it. It counts from when something became due and the log then stood still.
@@ -38,7 +44,16 @@ FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 """Seconds: the longest a maker backs off."""
 
-WaitState = Literal["waiting_for_feeds", "waiting_for_position", "quoting", "backing_off", "standing_by", "paused"]
+WaitState = Literal[
+    "waiting_for_feeds",
+    "waiting_for_position",
+    "quoting",
+    "backing_off",
+    "standing_by",
+    "no_price",
+    "paused",
+    "stopped",
+]
 Trigger = Literal["first", "position", "refresh", "expired", "exhausted", "withdrawn"]
 
 
@@ -72,7 +87,7 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """A quote of ours is live although it should not be: it became active when we had given it up."""
+    """Have it known that this quote executes no more; it may not be live, and another may be: the exchange knows."""
 
     quote_id: str
 
@@ -87,15 +102,23 @@ class View:
     Attributes:
         market: the fold of its market log.
         position: the newest position update, None before any.
-        current: whether both feeds have caught up and are heard of.
-        paused: whether the operator wants nothing quoted.
+        current: whether both feeds and the switch have caught up and are heard of, and our clock is right.
+        heard: whether the market log has caught up and is heard of.
+        paused: whether the kill switch keeps anything from being quoted.
+        episode: which pause it is: for each, what stood before is withdrawn once, whoever made it.
+        stopping: whether this process stops.
+        priced: whether any side of the newest position has a price.
         filled_at: when the newest fill was seen here, None before any.
     """
 
     market: SymbolMarket
     position: Position | None = None
     current: bool = False
+    heard: bool = False
     paused: bool = False
+    episode: int = 0
+    stopping: bool = False
+    priced: bool = True
     filled_at: datetime | None = None
 
 
@@ -113,6 +136,8 @@ class Memory:
     Attributes:
         published: the exchange's newest answer to a quote of ours; it may be ahead of the market feed.
         asked: ids of the quotes sent to the exchange that are not known to be refused, replaced or withdrawn.
+        ended: the id of the last quote that the exchange said it has withdrawn for us.
+        swept: the last pause for which it is known that nothing is active any more.
         dead: the newest (position version, attempt) that can never become active.
         failures: in a row, at `failed_version`.
         failed_version: the position version that failed.
@@ -122,6 +147,8 @@ class Memory:
 
     published: Quote | None = None
     asked: set[str] = field(default_factory=set)
+    ended: str | None = None
+    swept: int = 0
     dead: tuple[int, int] = (-1, 0)
     failures: int = 0
     failed_version: int = -1
@@ -133,6 +160,11 @@ class Memory:
         self.published = quote
         self.asked = {quote.quote_id}
         self.forgive()
+
+    def withdrawn(self, quote_id: str) -> None:
+        """That quote is known to execute no more, by the exchange's own word."""
+        self.ended = quote_id
+        self.asked.discard(quote_id)
 
     def died(self, version: tuple[int, int]) -> None:
         """This attempt can never become active: never try it again."""
@@ -182,8 +214,12 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
     """What should be done about the symbol now, whoever does it."""
     version, quote_id, quote = _latest(view, memory)
     live = quote is not None and _live(quote, now)
+    if view.stopping:
+        return Withdraw(min(memory.asked)) if memory.asked else Wait("stopped")
     if view.paused:
-        if quote is not None and live and quote.quote_id in memory.asked:
+        if memory.swept < view.episode:
+            return Withdraw(quote_id or ids.quote_id(view.market.symbol, 0, 1))  # never quoted: any name would do
+        if quote is not None and live and (quote.quote_id in memory.asked or _is_a_makers(quote)):
             return Withdraw(quote.quote_id)
         return Wait("paused")
     if not view.current:
@@ -192,6 +228,10 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
     if position is None or version[0] > position.position_version:
         return Wait("waiting_for_position")
     same = version[0] == position.position_version
+    if not view.priced:
+        if quote is not None and live and (not same or _is_a_makers(quote)):
+            return Withdraw(quote.quote_id)
+        return Wait("no_price")
     if quote is not None and live and same and now < refresh_at(quote):
         return Wait("quoting", refresh_at(quote))
     if view.market.fill_number > position.position_version and view.filled_at is not None:
@@ -208,6 +248,8 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
 
 def superseded(view: View, step: Propose) -> str | None:
     """Why there is no more point in an attempt that is under way, None while there is."""
+    if view.stopping:
+        return "stopping"
     if view.paused:
         return "paused"
     if view.position is not None and view.position.position_version > step.position.position_version:
@@ -229,7 +271,7 @@ def known_position(view: View) -> Position | None:
 def foreseen(view: View, fills: Sequence[RecordedFill]) -> Position | None:
     """The position that these fills lead to once they are committed, if it is the next one to be quoted."""
     position = view.position or _flat(view)
-    if not view.current or view.paused or fills[0].number != position.position_version + 1:
+    if not view.current or view.paused or view.stopping or fills[0].number != position.position_version + 1:
         return None
     bought = sum(fill.quantity if fill.side == "buy" else -fill.quantity for fill in fills)
     return Position(
@@ -267,9 +309,18 @@ def _flat(view: View) -> Position:
 def _latest(view: View, memory: Memory) -> _Latest:
     own = memory.published
     if own is not None and (own.position_version, own.attempt) > view.market.version:
-        return _Latest((own.position_version, own.attempt), own.quote_id, own)
+        return _Latest((own.position_version, own.attempt), own.quote_id, _unless_ended(own, memory))
     event = view.market.event
-    return _Latest(view.market.version, event.quote_id if event else None, view.market.quote())
+    return _Latest(view.market.version, event.quote_id if event else None, _unless_ended(view.market.quote(), memory))
+
+
+def _unless_ended(quote: Quote | None, memory: Memory) -> Quote | None:
+    return quote if quote is not None and quote.quote_id != memory.ended else None
+
+
+def _is_a_makers(quote: Quote) -> bool:
+    """Whether its id is the one that every maker derives; somebody who quotes by hand uses another."""
+    return quote.quote_id == ids.quote_id(quote.symbol, quote.position_version, quote.attempt)
 
 
 def _live(quote: Quote, now: datetime) -> bool:

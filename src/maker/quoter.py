@@ -1,50 +1,49 @@
-"""One symbol's loop: decide, propose, reserve, shrink to the grant, publish; and end the quote when told to.
+"""One symbol's loop: decide, propose, reserve, shrink to the grant, publish; and withdraw what should not stand.
 
 Ordering rules:
-- One attempt at a time, under `_busy`. Ending the quote takes the same lock, so no attempt is under way then.
+- One thing at a time: an attempt, or a withdrawal. So no attempt is under way when something is withdrawn.
 - A request that got no answer is sent again, identical, until it is answered or `plan.superseded` says why it has no
   more point. What such an attempt reserved is released, which also keeps its quote from becoming active later.
 - Feeds and switches change `view` and call `wake`; only this room talks to other services.
+- What is wanted is a state, not a step: it is decided anew after every change, and what stands is compared with it.
 """
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
-from jet import rpc
 from jet.connection import Connection
 from maker import metrics, plan
 from maker.ahead import Ahead
+from maker.calls import Calls, jitter, rest
+from maker.ending import Ending
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
 from runtime import tracing
 from runtime.clock import Clock
 from wire import ids
-from wire.errors import Refused
+from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.messages import (
+    Position,
     PositionUpdate,
     PutQuote,
     Quote,
     RecordedFill,
-    ReleaseReservation,
-    Reservation,
     ReservationAnswer,
     ReservationRequest,
-    WithdrawQuote,
 )
 from wire.subjects import Rpc
 
-LONGEST_REST = 1.0
-"""Seconds, at most, between two sendings of a request that is not answered."""
+SETTLE = 1.0
+"""Seconds that releases get before the exchange is asked again."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -64,18 +63,19 @@ class Quoter:
         share: int,
         connection: Connection,
         clock: Clock,
+        ended: Callable[[], None],
         *,
         standby: timedelta,
         rpc_timeout: float,
     ) -> None:
+        """`ended` is called whenever `has_ended` or `has_stopped` may be true."""
         self.symbol = symbol
         self.view = View(SymbolMarket(symbol))
         self._instrument = instrument
         self._share = share
-        self._connection = connection
         self._clock = clock
+        self._ended = ended
         self._standby = standby
-        self._rpc_timeout = rpc_timeout
         self._memory = Memory()
         self._step: Step = Wait("waiting_for_feeds")
         self._last_refusal: LastRefusal | None = None
@@ -83,10 +83,13 @@ class Quoter:
         self._moved_by: tracing.AnySpan = None  # what published it
         self._filled_by: tracing.AnySpan = None  # what appended the fills that were reserved for ahead
         self._woken = asyncio.Event()
-        self._busy = asyncio.Lock()
-        self._releases: set[asyncio.Task[None]] = set()
+        self._busy = False
+        self._not_withdrawn = 0  # in a row
         self._group: asyncio.TaskGroup | None = None
-        self._ahead = Ahead(self._ask_ahead, self._give_back_ahead)
+        self._calls = Calls(connection, rpc_timeout)
+        self._ending = Ending(symbol, self._calls, self.wake)
+        self._ahead = Ahead(self._ask_ahead, self._ending.release_unneeded)
+        self._look_for_prices()
 
     def wake(self) -> None:
         """The view changed: think again."""
@@ -99,6 +102,7 @@ class Quoter:
             self.view.position = update.position
             self._arrived = asyncio.get_running_loop().time()
             self._moved_by = span
+            self._look_for_prices()
             self.wake()
 
     def filled(self, fills: Sequence[RecordedFill], span: tracing.AnySpan = None) -> None:
@@ -107,23 +111,40 @@ class Quoter:
         now = self._clock()
         self.view.filled_at = now
         position = plan.foreseen(self.view, fills)
-        if position is None or self._standby or self._busy.locked() or self._group is None:
+        if position is None or self._standby or self._busy or self._group is None:
             return
         proposal = propose(self._instrument, self._share, position, 1)
         if proposal is not None:
             self._filled_by = span
             self._ahead.begin(self._group, reservation_request(proposal))
 
-    def pause(self) -> None:
-        """Quote no more. An attempt under way is given up."""
-        self.view.paused = True
+    def obey(self, *, paused: bool, episode: int) -> None:
+        """Do as the kill switch says. Saying the same again changes nothing."""
+        if (paused, episode) == (self.view.paused, self.view.episode):
+            return
+        if not paused:
+            self._memory.forgive()
+        self.view.paused, self.view.episode = paused, episode
         self.wake()
 
-    def resume(self) -> None:
-        """Quote again, at once."""
-        self.view.paused = False
-        self._memory.forgive()
+    def stop(self) -> None:
+        """Quote no more, and withdraw what is ours: the process stops."""
+        self.view.stopping = True
         self.wake()
+
+    def has_ended(self, episode: int) -> bool:
+        """Whether it is known that nothing which stood before that pause executes any more."""
+        return self._memory.swept >= episode and not self._ending.pending
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it is known that no quote of ours executes any more."""
+        return isinstance(self._step, Wait) and self._step.state == "stopped" and not self._ending.pending
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is quoted because of the kill switch, and nothing of a maker's stands."""
+        return isinstance(self._step, Wait) and self._step.state == "paused"
 
     @property
     def quoting(self) -> bool:
@@ -137,39 +158,65 @@ class Quoter:
     async def run(self) -> None:
         """Keep the symbol quoted until cancelled."""
         async with asyncio.TaskGroup() as self._group:
+            self._ending.run_in(self._group)
             while True:
                 self._woken.clear()
-                async with self._busy:
-                    self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
-                    match self._step:
-                        case Propose() as step:
-                            # A refresh follows from no position: it is a trace of its own.
-                            cause = self._moved_by if step.trigger == "position" else None
-                            with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
-                                await self._attempt(step)
-                        case Withdraw(quote_id):
-                            if not await self._withdraw(quote_id):
-                                await asyncio.sleep(plan.FIRST_DELAY)
-                if isinstance(self._step, Wait):
-                    await self._sleep(self._step.until)
+                if self.view.paused or self.view.stopping:
+                    self._ahead.drop()
+                self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
+                self._ended()
+                match self._step:
+                    case Propose() as step:
+                        # A refresh follows from no position: it is a trace of its own.
+                        cause = self._moved_by if step.trigger == "position" else None
+                        self._busy = True
+                        with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
+                            await self._attempt(step)
+                        self._busy = False
+                    case Withdraw(quote_id):
+                        await self._withdraw(quote_id)
+                    case Wait(until=until):
+                        await self._sleep(until)
 
-    async def end_quote(self, *, own_only: bool) -> None:
-        """End the symbol's quote, whoever made it, or `own_only`. Returns when it is known to execute no more.
+    # --- what should not stand ----------------------------------------------------------------------------------------
 
-        Asks until it is answered: bound it. Pause first, or the loop quotes again.
+    async def _withdraw(self, quote_id: str) -> None:
+        """Ask once that a quote be withdrawn, and note what is known then. Whether that will do is decided anew.
+
+        An exchange that is behind the log may say that there is nothing to withdraw, so our own view must agree.
         """
-        async with self._busy:
-            self._ahead.drop()
-            while True:
-                asked = sorted(self._memory.asked) if own_only else [None]
-                ended = [await self._withdraw(quote_id) for quote_id in asked]
-                if self._releases:
-                    # Until what it reserved is known to be given back, a quote given up may still become active.
-                    await asyncio.wait(self._releases)
-                elif all(ended):
-                    return
-                else:
-                    await asyncio.sleep(plan.FIRST_DELAY)
+        episode, pending = self.view.episode, self._ending.pending
+        answer = await self._ending.withdraw(quote_id)
+        if isinstance(answer, Quote):
+            self._memory.withdrawn(quote_id)
+            over = nothing = True
+        else:
+            live = plan.live_quote(self.view, self._memory, self._clock())
+            over = self.view.heard and not answer.refusal.retryable and (live is None or live.quote_id != quote_id)
+            nothing = over and live is None and answer.refusal is not Refusal.STALE_QUOTE
+        if over:
+            self._memory.asked.discard(quote_id)
+        if nothing and not pending and self.view.paused:
+            self._memory.swept = max(self._memory.swept, episode)
+        if not over:
+            self._not_withdrawn += 1
+            await asyncio.sleep(rest(self._not_withdrawn))
+        elif nothing:
+            self._not_withdrawn = 0
+            # Until what an attempt has reserved is known to be released, its quote may still become active.
+            await self._ending.settle(SETTLE)
+        else:
+            await asyncio.sleep(plan.FIRST_DELAY)  # another quote is active: the log will tell which
+
+    def _look_for_prices(self) -> None:
+        """Note whether the newest position has a price."""
+        position = self.view.position or Position(symbol=self.symbol, net_quantity=0, position_version=0)
+        before, self.view.priced = self.view.priced, propose(self._instrument, self._share, position, 1) is not None
+        if not self.view.priced:
+            quote_id = ids.quote_id(self.symbol, position.position_version, 1)
+            self._last_refusal = LastRefusal(at=self._clock(), quote_id=quote_id, reason="no_price")
+            if before:
+                log.error("no side has a price", symbol=self.symbol, net_quantity=position.net_quantity)
 
     # --- one attempt --------------------------------------------------------------------------------------------------
 
@@ -178,9 +225,7 @@ class Quoter:
         say = log.bind(symbol=self.symbol, position_version=version, attempt=attempt, quote_id=step.quote_id)
         proposal = propose(self._instrument, self._share, step.position, attempt)
         if proposal is None:
-            until = self._back_off(step, "no_price")
-            say.error("no side has a price", net_quantity=step.position.net_quantity, again_at=until)
-            return
+            raise AssertionError("a position without a price is not proposed for")
         arrived = self._arrived  # of this position: a newer one may arrive meanwhile
         try:
             granted = await self._reserve(step, proposal, say)
@@ -261,7 +306,7 @@ class Quoter:
         while True:
             sent += 1
             try:
-                answer = await self._call(subject, request, reply)
+                answer = await self._calls.once(subject, request, reply)
             except Refused as refused:
                 if not refused.refusal.retryable:
                     raise
@@ -273,7 +318,7 @@ class Quoter:
                     say.info("answered", subject=subject, sent=sent)
                 return answer
             self._remember(step, reason)
-            await self._rest(step, min(LONGEST_REST, plan.delay(sent, _jitter())))
+            await self._rest(step, rest(sent))
             if why := plan.superseded(self.view, step):
                 say.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
                 return None
@@ -290,7 +335,7 @@ class Quoter:
     def _back_off(self, step: Propose, reason: str) -> datetime:
         metrics.RETRIES.labels(reason).inc()
         self._remember(step, reason)
-        return self._memory.failed(step.position.position_version, self._clock(), _jitter())
+        return self._memory.failed(step.position.position_version, self._clock(), jitter())
 
     def _remember(self, step: Propose, reason: str) -> None:
         self._last_refusal = LastRefusal(at=self._clock(), quote_id=step.quote_id, reason=reason)
@@ -300,83 +345,20 @@ class Quoter:
     async def _ask_ahead(self, request: ReservationRequest) -> ReservationAnswer | None:
         try:
             with tracing.span("reserve ahead", self._filled_by or tracing.root(), quote_id=request.quote_id):
-                return await self._call(Rpc.RESERVE, request, ReservationAnswer)
+                return await self._calls.once(Rpc.RESERVE, request, ReservationAnswer)
         except Refused as refused:
             log.info("not reserved ahead", quote_id=request.quote_id, reason=refused.refusal.slug)
             return None
-
-    def _give_back_ahead(self, answer: Awaitable[ReservationAnswer | None], request: ReservationRequest) -> None:
-        async def give_back() -> None:
-            found = await answer
-            if found is None or found.reservation is not None:
-                await self._release(ids.reservation_id(request.quote_id))
-
-        self._see_to(give_back())
-
-    # --- giving back --------------------------------------------------------------------------------------------------
 
     def _abandon(self, step: Propose) -> None:
         """Never try this attempt again, and give back what it reserved, unless a quote came of it after all."""
         self._memory.died(step.version)
         event = self.view.market.event
         if event is None or event.quote_id != step.quote_id:
-            self._see_to(self._release(ids.reservation_id(step.quote_id)))
-
-    def _see_to(self, release: Coroutine[Any, Any, None]) -> None:
-        """Have something given back, however long it takes."""
-        if self._group is None:
-            release.close()
-            return
-        task = self._group.create_task(release)
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
-
-    async def _release(self, reservation_id: str) -> None:
-        await self._insist(Rpc.RELEASE, ReleaseReservation(reservation_id=reservation_id), Reservation)
-
-    async def _withdraw(self, quote_id: str | None) -> bool:
-        """Withdraw that quote, or whichever is the latest. Whether it is known to execute no more.
-
-        An exchange that is behind the log may say that there is nothing to withdraw, so our own view must agree.
-        """
-        request = WithdrawQuote(symbol=self.symbol, quote_id=quote_id)
-        answer = await self._insist(Rpc.WITHDRAW_QUOTE, request, Quote)
-        if isinstance(answer, Refused):
-            live = plan.live_quote(self.view, self._memory, self._clock())
-            log.info("nothing to withdraw", symbol=self.symbol, quote_id=quote_id, reason=answer.refusal.slug)
-            return self.view.current and (live is None or quote_id not in (None, live.quote_id))
-        self._memory.asked.discard(answer.quote_id)
-        log.info(
-            "quote withdrawn",
-            symbol=self.symbol,
-            position_version=answer.position_version,
-            attempt=answer.attempt,
-            quote_id=answer.quote_id,
-        )
-        return True
-
-    async def _insist(self, subject: str, request: msgspec.Struct, reply: type[T]) -> T | Refused:
-        """Send the identical request until it is answered; a refusal is an answer too."""
-        sent = 0
-        while True:
-            try:
-                return await self._call(subject, request, reply)
-            except Refused as refused:
-                if not refused.refusal.retryable:
-                    return refused
-                sent += 1
-            await asyncio.sleep(min(LONGEST_REST, plan.delay(sent, _jitter())))
-
-    async def _call(self, subject: str, request: msgspec.Struct, reply: type[T]) -> T:
-        headers = tracing.inject()
-        return await rpc.call(self._connection, subject, request, reply, timeout=self._rpc_timeout, headers=headers)
+            self._ending.release(step.quote_id)
 
     async def _sleep(self, until: datetime | None) -> None:
         seconds = None if until is None else max(0.001, (until - self._clock()).total_seconds())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
-
-
-def _jitter() -> float:
-    return random.random()  # noqa: S311 # spreads retries; no secret depends on it

@@ -6,6 +6,7 @@ current and our clock agrees with the broker's.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated
 
@@ -13,10 +14,12 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from jet import api
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.tail import LastPerSubject, Message, Tail
 from maker import metrics
+from maker.killswitch import Standing
 from maker.proposal import fair_share
 from maker.quoter import Quoter
 from maker.status import MakerStatus, not_quoted, notices
@@ -62,10 +65,11 @@ class Maker:
         self._settings = settings
         self._connection = connection
         self._health = health
-        health.notes(lambda: {} if self.paused else notices(quoter.status() for quoter in self._quoters.values()))
+        health.notes(lambda: {} if self._switch.seen.standing.pauses else notices(quoter.status() for quoter in self._quoters.values()))
         self._clock = clock
         market = settings.market
         share = fair_share(market.limit, len(market.symbols))
+        self._moves = asyncio.Event()
         self._quoters = {
             symbol: Quoter(
                 symbol,
@@ -73,6 +77,7 @@ class Maker:
                 share,
                 connection,
                 clock,
+                self._moved,
                 standby=timedelta(seconds=settings.standby_delay),
                 rpc_timeout=settings.rpc_timeout,
             )
@@ -84,10 +89,8 @@ class Maker:
         self._agreement = Agreement(
             connection, subjects.POSITIONS_STREAM, clock, health, market.grace, self._feeds_changed
         )
-        self._switch = Switch(connection, clock, self._switched)
-        self._stood = False
-        self._held = False  # paused here, and not known to stand so for all
-        self._pausing: set[asyncio.Task[None]] = set()
+        self._switch = Switch(connection, clock, self._settle)
+        self._stood = Standing.STARTING
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
@@ -103,107 +106,93 @@ class Maker:
 
     async def stop(self) -> None:
         """Withdraw the quotes that this process made, as far as that can be known in time; the rest expire."""
-        unknown = await self._end_quotes(own_only=True, timeout=STOP_DEADLINE)
-        if unknown:
+        for quoter in self._quoters.values():
+            quoter.stop()
+        try:
+            async with asyncio.timeout(STOP_DEADLINE):
+                await self._until(lambda: all(quoter.has_stopped for quoter in self._quoters.values()))
+        except TimeoutError:
+            unknown = [symbol for symbol, quoter in self._quoters.items() if not quoter.has_stopped]
             log.warning("stopping with withdrawals not confirmed", symbols=unknown)
 
     # --- the kill switch ----------------------------------------------------------------------------------------------
 
-    @property
-    def paused(self) -> bool:
-        """Whether nothing is to be quoted."""
-        return self._held or bool(self._switch.paused)
-
     async def pause(self) -> MakerStatus:
         """Stop quoting, have every maker stop, and withdraw the quote of every symbol, whoever made it.
 
-        Pausing again is harmless.
+        Pausing again is harmless. If a later resume has ended the pause meanwhile, the status says so.
 
         Raises:
-            Refused: OUTCOME_UNKNOWN: quoting has stopped here, but a quote may still be active, or another maker may
-                not know. Ask again.
+            Refused: OUTCOME_UNKNOWN: quoting has stopped here, and this maker goes on bringing about the rest. It
+                holds until its pause is in the log of the switch, or a newer resume is.
         """
-        self._held = True
-        unknown, stands = await asyncio.gather(
-            self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE), self._turn(paused=True)
-        )
-        if unknown:
-            log.error("paused with withdrawals not confirmed", symbols=unknown)
+        hold = self._switch.pause()
+        seen, episode = self._switch.seen, self._switch.seen.episode
+        quoters = self._quoters.values()
+
+        def stands() -> bool:
+            over = not seen.standing.pauses or all(quoter.has_ended(episode) for quoter in quoters)
+            return seen.landed >= hold.number and over
+
+        try:
+            async with asyncio.timeout(PAUSE_DEADLINE):
+                await self._until(stands)
+        except TimeoutError as error:
+            unknown = ", ".join(quoter.symbol for quoter in quoters if not quoter.has_ended(episode))
+            log.error("paused, and not known to be", landed=seen.landed >= hold.number, symbols=unknown)  # noqa: TRY400 # it says all
+            missing = [f"quotes may still be active on {unknown}"] if unknown else []
+            missing += ["other makers may not have paused"] if seen.landed < hold.number else []
             raise Refused(
-                Refusal.OUTCOME_UNKNOWN, f"paused, but quotes may still be active on {', '.join(unknown)}: pause again"
-            )
-        if not stands:
-            raise Refused(
-                Refusal.OUTCOME_UNKNOWN,
-                "this maker has paused, but others may not have, and a restart may end it: pause again",
-            )
-        self._held = False
+                Refusal.OUTCOME_UNKNOWN, f"this maker has paused and goes on trying, but {' and '.join(missing)}"
+            ) from error
+        finally:
+            self._switch.told(hold)
         return self.status()
 
     async def resume(self) -> MakerStatus:
         """Quote again, and have every maker do so. Resuming what is not paused is harmless.
 
         Raises:
-            Refused: OUTCOME_UNKNOWN: the switch may still stand as it did. Ask again.
+            Refused: NEWER_PAUSE: another pause came first, and stands; OUTCOME_UNKNOWN: the switch may still stand as
+                it did. Ask again.
         """
-        if not await self._turn(paused=False):
-            raise Refused(Refusal.OUTCOME_UNKNOWN, "it is not known whether makers have resumed: resume again")
-        self._held = False
-        for quoter in self._quoters.values():
-            quoter.resume()
-        return self.status()
-
-    async def _turn(self, *, paused: bool) -> bool:
-        """Turn the switch. Whether it is known to stand so."""
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
-                await self._switch.turn(paused=paused)
-        except (Refused, TimeoutError) as error:
-            log.error("the switch is not known to be turned", paused=paused, error=str(error))  # noqa: TRY400 # it says all
-            return False
-        return True
+                resumed = await self._switch.resume()
+        except (Refused, TimeoutError, api.ApiError) as error:
+            log.error("the switch is not known to be turned", error=str(error))  # noqa: TRY400 # it says all
+            detail = "it is not known whether makers have resumed: resume again"
+            raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
+        if not resumed:
+            raise Refused(Refusal.NEWER_PAUSE, "makers were paused once more before they could resume")
+        return self.status()
 
-    def _switched(self) -> None:
-        """The switch stands otherwise, or is current, or is not."""
-        if (stands := bool(self._switch.paused)) != self._stood:
-            self._stood = stands
-            log.warning("paused" if stands else "resumed")
-            if not self._held:
-                self._obey(paused=stands)
+    def _settle(self) -> None:
+        """Have everything as the switch and what this maker holds want it. Doing so again changes nothing."""
+        seen = self._switch.seen
+        standing = seen.standing
+        for quoter in self._quoters.values():
+            quoter.obey(paused=standing.pauses, episode=seen.episode)
+        if standing is not self._stood:
+            log.warning("the kill switch", standing=standing.value, before=self._stood.value)
+            self._stood = standing
         self._feeds_changed()
+        self._moved()
 
-    def _obey(self, *, paused: bool) -> None:
-        """Do as another maker was told, or as this one was before it was restarted."""
-        for quoter in self._quoters.values():
-            quoter.pause() if paused else quoter.resume()
-        if paused:
-            task = asyncio.create_task(self._end_all())
-            self._pausing.add(task)
-            task.add_done_callback(self._pausing.discard)
+    def _moved(self) -> None:
+        """The switch or a quoter has moved on: whoever waits for them looks again."""
+        self._moves.set()
 
-    async def _end_all(self) -> None:
-        if unknown := await self._end_quotes(own_only=False, timeout=PAUSE_DEADLINE):
-            log.error("paused with withdrawals not confirmed", symbols=unknown)
-
-    async def _end_quotes(self, *, own_only: bool, timeout: float) -> list[str]:
-        """Stop quoting and end the quotes, all symbols at once. Returns the symbols where that is not known done."""
-        for quoter in self._quoters.values():
-            quoter.pause()
-
-        async def unconfirmed(quoter: Quoter) -> str | None:
-            try:
-                async with asyncio.timeout(timeout):
-                    await quoter.end_quote(own_only=own_only)
-            except TimeoutError:
-                return quoter.symbol
-            return None
-
-        symbols = await asyncio.gather(*(unconfirmed(quoter) for quoter in self._quoters.values()))
-        return [symbol for symbol in symbols if symbol]
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            self._moves.clear()
+            await self._moves.wait()
 
     def status(self) -> MakerStatus:
         """What the maker does about each symbol now."""
-        return MakerStatus(paused=self.paused, symbols=[quoter.status() for quoter in self._quoters.values()])
+        standing = self._switch.seen.standing
+        symbols = [quoter.status() for quoter in self._quoters.values()]
+        return MakerStatus(paused=standing.pauses, switch=standing.value, symbols=symbols)
 
     def count(self) -> None:
         """Set the gauges that are read off state."""
@@ -212,7 +201,10 @@ class Maker:
         metrics.NOT_QUOTED.clear()
         for symbol, reason in not_quoted(quoter.status() for quoter in self._quoters.values()).items():
             metrics.NOT_QUOTED.labels(symbol, reason).set(1)
-        metrics.PAUSED.set(self.paused)
+        metrics.SYMBOLS_PAUSED.set(sum(quoter.paused for quoter in self._quoters.values()))
+        metrics.PAUSED.set(self._switch.seen.standing.pauses)
+        value = self._switch.seen.value
+        metrics.SWITCH.set(value is not None and value.paused)
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 
@@ -294,13 +286,15 @@ class Maker:
             self._health.waits("market", f"{', '.join(behind)} not current")
         else:
             self._health.fine("market")
-        if self._switch.current:
+        if self._switch.seen.standing is Standing.HOLDING:
+            self._health.waits("switch", "a pause that this maker was told of is not known to stand for all makers")
+        elif self._switch.current:
             self._health.fine("switch")
         else:
             self._health.waits("switch", f"{SWITCHES} is not current")
         for symbol, quoter in self._quoters.items():
-            fed = self._positions_current and self._market_current[self._shards[symbol]]
-            current = fed and self._switch.current and self._agreement.agreed
-            if quoter.view.current != current:
-                quoter.view.current = current
+            heard = self._market_current[self._shards[symbol]]
+            current = heard and self._positions_current and self._switch.current and self._agreement.agreed
+            if (quoter.view.heard, quoter.view.current) != (heard, current):
+                quoter.view.heard, quoter.view.current = heard, current
                 quoter.wake()

@@ -71,9 +71,15 @@ _MEANT = ("waiting_for_feeds", "paused", "stopped", "withdrawing", "quoting")
 
 
 class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `GET /status`, `POST /pause` and `POST /resume`."""
+    """Answer of `GET /status`, `POST /pause` and `POST /resume`.
+
+    Attributes:
+        paused: whether nothing is to be quoted, by the switch or because this maker holds a pause.
+        switch: what this maker does about the kill switch; see `maker.killswitch.Standing`.
+    """
 
     paused: bool
+    switch: Literal["starting", "quoting", "holding", "paused"]
     symbols: list[SymbolStatus]
 
 

@@ -1,7 +1,12 @@
 """The kill switch of all makers: one key of the bucket `switches`, so that it outlives every process.
 
 Whoever has one maker paused has all of them paused: each follows the key, and quotes nothing before it knows how the
-switch stands. A switch that cannot be read counts as paused.
+switch stands. A switch that cannot be read counts as paused. What follows from what is `maker.killswitch`'s to say.
+
+Ordering rules:
+- Turns of this maker are made one after the other, under `_turning`: no message of ours is on its way when the next one
+  is decided.
+- A pause is tried until it is in the log or a newer resume has ended it, also after its caller was told 503.
 """
 
 import asyncio
@@ -12,10 +17,11 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from jet import journal
+from jet import api, journal
 from jet.connection import Connection
-from jet.journal import Appended, Compare
+from jet.journal import Appended, Compare, Conflict
 from jet.tail import LastPerSubject, Tail
+from maker.killswitch import Hold, KillSwitch, Value, resumed
 from runtime.clock import Clock
 from wire import subjects
 from wire.errors import Refused
@@ -33,75 +39,127 @@ log = structlog.get_logger()
 
 
 class Switch:
-    """The switch, as far as it is known here.
+    """The switch, as far as it is known here, and the turns of it that are made here.
 
     Attributes:
-        paused: how it stands; None before that is known.
+        seen: what is known, and what follows from it.
         current: nothing newer is known to the broker.
     """
 
     def __init__(self, connection: Connection, clock: Clock, changed: Callable[[], None]) -> None:
-        """`changed` is called after `paused` or `current` is another."""
-        self.paused: bool | None = None
+        """`changed` is called whenever `seen` or `current` may be another."""
+        self.seen = KillSwitch()
         self.current = False
         self._connection = connection
         self._clock = clock
         self._changed = changed
-        self._sequence = 0
+        self._turning = asyncio.Lock()
+        self._held = asyncio.Event()
         self._writer = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
     async def run(self) -> None:
-        """Follow the switch, until cancelled."""
+        """Follow the switch, and bring pauses into its log, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._bring_pauses())
+
+    def pause(self) -> Hold:
+        """Pause here at once, and bring it into the log."""
+        hold = self.seen.pause()
+        self._held.set()
+        self._changed()
+        return hold
+
+    def told(self, hold: Hold) -> None:
+        """Whoever asked for that pause was told that its outcome is not known."""
+        self.seen.told(hold)
+        self._changed()
+
+    async def resume(self) -> bool:
+        """Have makers quote again. False if a pause came into the log first: it stands.
+
+        It takes as long as the broker is away. Stop waiting by cancelling it: it may come about later, unless the
+        switch was turned since.
+
+        Raises:
+            Refused: UNAVAILABLE: the broker does not let us, and nothing was written.
+        """
+        async with self._turning:
+            last = await self._last()
+            outcome = await self._append(paused=False, expected=last.sequence)
+            if isinstance(outcome, Conflict):
+                newest = await self._last(since=outcome.head)
+                self._read(newest)
+                return resumed(newest)
+            self._read(Value(outcome.sequence, paused=False))
+            return True
+
+    async def _follow(self) -> None:
         tail = Tail(self._connection, STREAM, [KEY], LastPerSubject(), name="maker-switch")
         async for batch in tail.batches():
             for message in batch:
-                self._take(message.sequence, paused=_read(message.data))
-            if tail.current and self.paused is None:  # nobody ever used it
-                self._take(self._sequence, paused=False)
+                self._read(Value(message.sequence, _paused(message.data)))
+            if tail.current and self.seen.value is None:
+                self._read(Value(0, paused=False))  # nobody ever used it
             if self.current != tail.current:
                 self.current = tail.current
                 self._changed()
 
-    async def turn(self, *, paused: bool) -> None:
-        """Have it stand so for every maker. It takes as long as the broker is away: bound it.
+    async def _bring_pauses(self) -> None:
+        while True:
+            await self._held.wait()
+            self._held.clear()
+            while self.seen.hold is not None:
+                async with self._turning:
+                    await self._bring()
 
-        Raises:
-            Refused: the broker does not let us.
-        """
+    async def _bring(self) -> None:
+        """Try once to bring the pause that is held into the log."""
+        last = await self._last()
+        self._read(last)
+        hold = self.seen.hold
+        if hold is None:  # a resume has ended it
+            return
+        try:
+            outcome = await self._append(paused=True, expected=last.sequence)
+        except (Refused, api.ApiError) as error:
+            log.error("the switch cannot be turned, trying again", error=str(error))  # noqa: TRY400 # it says all
+            await asyncio.sleep(ASK_AGAIN)
+            return
+        if isinstance(outcome, Appended):
+            self.seen.in_log(hold, outcome.sequence)
+            self._changed()
+
+    async def _last(self, since: int = 0) -> Value:
+        """The newest value, which is at `since` or after, however long the broker is away."""
         while True:
             try:
                 last = await journal.last_message(self._connection, STREAM, KEY)
             except Refused as refused:
                 log.warning("the switch cannot be read, asking again", reason=refused.detail)
-                await asyncio.sleep(ASK_AGAIN)
-                continue
-            if (_read(last.payload) if last else False) == paused:
-                self._take(last.seq if last else 0, paused=paused)
-                return
-            outcome = await journal.append(
-                self._connection,
-                STREAM,
-                KEY,
-                msgspec.json.encode(QuotingSwitch(paused=paused, at=self._clock())),
-                msg_id=f"{self._writer}-{next(self._numbers)}",
-                compare=Compare(last.seq if last else 0, KEY),
-            )
-            if isinstance(outcome, Appended):
-                self._take(outcome.sequence, paused=paused)
-                return
+            else:
+                value = Value(last.seq, _paused(last.payload)) if last else Value(0, paused=False)
+                if value.sequence >= since:  # else from a server that led once
+                    return value
+            await asyncio.sleep(ASK_AGAIN)
 
-    def _take(self, sequence: int, *, paused: bool) -> None:
-        """It stood so at a sequence of the bucket."""
-        if sequence < self._sequence:
-            return
-        self._sequence = sequence
-        if self.paused != paused:
-            self.paused = paused
-            self._changed()
+    async def _append(self, *, paused: bool, expected: int) -> Appended | Conflict:
+        return await journal.append(
+            self._connection,
+            STREAM,
+            KEY,
+            msgspec.json.encode(QuotingSwitch(paused=paused, at=self._clock())),
+            msg_id=f"{self._writer}-{next(self._numbers)}",
+            compare=Compare(expected, KEY),
+        )
+
+    def _read(self, value: Value) -> None:
+        self.seen.read(value)
+        self._changed()
 
 
-def _read(data: bytes) -> bool:
+def _paused(data: bytes) -> bool:
     try:
         return _decoder.decode(data).paused
     except UNREADABLE as error:

@@ -32,6 +32,7 @@ class Refusal(Enum):
     RESERVATION_ACTIVATED = ("reservation-activated", 409, "The reservation backs a quote: withdraw the quote instead")
     FILL_CONTRADICTS = ("fill-contradicts", 409, "The fill contradicts what is recorded")
     FILL_NOT_RECORDED = ("fill-not-recorded", 409, "No such fill is recorded on the reservation's quote")
+    NEWER_PAUSE = ("newer-pause", 409, "Makers were paused again before they resumed")
     OVERLOADED = ("overloaded", 503, "Too much is waiting already")
     UNAVAILABLE = ("unavailable", 503, "The service cannot decide now")
     OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The outcome is not known yet: send the same id again")

@@ -241,10 +241,10 @@ class PutQuote(Message, frozen=True, kw_only=True):
 
 
 class WithdrawQuote(Message, frozen=True, kw_only=True):
-    """Request to the exchange to withdraw a symbol's quote; with `quote_id`, only if it is still that one."""
+    """Request to the exchange to withdraw that quote of a symbol, if it is the active one."""
 
     symbol: Symbol
-    quote_id: Id | None = None
+    quote_id: Id
 
 
 # --- positions ----------------------------------------------------------------------------------------------------

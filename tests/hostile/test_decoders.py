@@ -175,7 +175,7 @@ DECODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], None]]] = {
     "reservations": (RECORD, _record),
     "the quotes bucket": ({**QUOTE, "remaining_bid_quantity": 1, "remaining_ask_quantity": 1}, _only(Quote)),
     "a put quote": (PUT, _only(PutQuote)),
-    "a withdrawal": ({"symbol": "AAA"}, _only(WithdrawQuote)),
+    "a withdrawal": ({"symbol": "AAA", "quote_id": "AAA-v0-a1"}, _only(WithdrawQuote)),
     "a reservation request": (msgspec.to_builtins(reservation_request()), _only(ReservationRequest)),
     "an answer of exposure": ({"outcome": "rejected", "reason": "bid_limit"}, _only(ReservationAnswer)),
     "a reservation": (RECORD, _only(Reservation)),

@@ -84,7 +84,7 @@ async def put(world: World, attempt: int) -> None:
 
 async def put_and_withdraw(world: World, attempt: int) -> None:
     await put(world, attempt)
-    await world.withdraw("AAA")
+    await world.withdraw("AAA", attempt)
     await asyncio.sleep(1)  # tidying comes when nothing else is to be done
 
 
@@ -218,10 +218,10 @@ async def _aftermath(world: World, name: str, way: Way, point: Point, ended: boo
 
     free_at = await world.freed()
     held_until = max(killed_at, await world.backed_until() or killed_at)
-    await world.quoted("BBB")
+    attempt = await world.quoted("BBB")
     await world.used()
     with suppress(Refused):  # it may have expired meanwhile
-        await world.withdraw("BBB")
+        await world.withdraw("BBB", attempt)
     if way.victim == "maker":
         await world.start("maker")
         await eventually(world.quotes_aaa, 60)

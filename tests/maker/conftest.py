@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from maker import quoter
+from maker import calls
 from support.broker import Broker
 from support.maker import Line, Marketplace, marketplace
 
@@ -20,5 +20,5 @@ async def place(broker: Broker) -> AsyncIterator[Marketplace]:
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
     """The line between makers and other services."""
     between = Line()
-    monkeypatch.setattr(quoter, "rpc", between)
+    monkeypatch.setattr(calls, "rpc", between)
     return between

@@ -263,9 +263,49 @@ def test_a_quote_of_ours_that_became_active_late_is_withdrawn() -> None:
     assert step(activated(view(0, paused=True), 0, 1), memory=memory) == Withdraw("AAA-v0-a1")
 
 
-def test_a_quote_of_somebody_else_is_let_be_by_a_paused_maker() -> None:
-    """The switch itself withdraws it, once: two makers, one of them paused, do not fight."""
-    assert step(activated(view(0, paused=True), 0, 1)) == Wait("paused")
+def live(quote_id: str = "AAA-v0-a1", **changes: Any) -> View:
+    """A live quote of version 0, attempt 1, with that id."""
+    of = view(0, heard=True, **changes)
+    of.market.apply_quote(1, quote_activated(quote_id=quote_id, activated_at=at(0), lifetime=30.0))
+    return of
+
+
+STATES: dict[str, tuple[View, Memory, Step]] = {
+    # the switch
+    "paused, nothing swept yet": (live(paused=True, episode=1), Memory(), Withdraw("AAA-v0-a1")),
+    "paused, and never quoted": (view(0, paused=True, episode=1), Memory(), Withdraw("AAA-v0-a1")),
+    "paused, by hand before": (live("by-hand", paused=True, episode=1), Memory(), Withdraw("by-hand")),
+    "paused, by hand since": (live("by-hand", paused=True, episode=1), Memory(swept=1), Wait("paused")),
+    "paused, by a maker since": (live(paused=True, episode=1), Memory(swept=1), Withdraw("AAA-v0-a1")),
+    "paused, by us since": (live("x", paused=True, episode=1), Memory(swept=1, asked={"x"}), Withdraw("x")),
+    "paused again": (live("by-hand", paused=True, episode=2), Memory(swept=1), Withdraw("by-hand")),
+    "paused, and withdrawn": (live(paused=True, episode=1), Memory(swept=1, ended="AAA-v0-a1"), Wait("paused")),
+    "paused, without feeds": (live(paused=True, episode=1, current=False), Memory(), Withdraw("AAA-v0-a1")),
+    "the switch not read": (live(current=False), Memory(), Wait("waiting_for_feeds")),
+    # stopping
+    "stopping, ours": (live(stopping=True), Memory(asked={"AAA-v0-a1"}), Withdraw("AAA-v0-a1")),
+    "stopping, not ours": (live(stopping=True), Memory(), Wait("stopped")),
+    "stopping, paused": (live(stopping=True, paused=True, episode=1), Memory(), Wait("stopped")),
+    # no price
+    "no price, of this position": (live(priced=False), Memory(), Withdraw("AAA-v0-a1")),
+    "no price, by hand": (live("by-hand", priced=False), Memory(), Wait("no_price")),
+    "no price, nothing stands": (view(0, priced=False), Memory(), Wait("no_price")),
+    "no price, withdrawn": (live(priced=False), Memory(ended="AAA-v0-a1"), Wait("no_price")),
+    "no price, without feeds": (live(priced=False, current=False), Memory(), Wait("waiting_for_feeds")),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_stands_where_nothing_is_to_be_quoted(name: str) -> None:
+    of, memory, wanted = STATES[name]
+    assert step(of, 1.0, memory) == wanted
+
+
+@pytest.mark.parametrize("quote_id", ["AAA-v0-a1", "by-hand"])
+def test_a_position_without_a_price_has_what_was_made_from_an_older_one_withdrawn(quote_id: str) -> None:
+    of = live(quote_id, priced=False)
+    of.position = Position(symbol="AAA", net_quantity=20_000, position_version=1)
+    assert step(of, 1.0) == Withdraw(quote_id)
 
 
 # --- giving up ----------------------------------------------------------------------------------------------------

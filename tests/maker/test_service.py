@@ -1,6 +1,7 @@
 """The maker against a real broker, a real exchange and a real exposure service."""
 
 import asyncio
+import signal
 from collections.abc import MutableMapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from prometheus_client import REGISTRY
 from jet import rpc
 from maker.switch import KEY, Switch
 from support.broker import Broker
-from support.builders import order, quote_request
+from support.builders import NOW, order, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace
 from support.waiting import HANG, eventually, finishes, reaches
 from wire import ids
@@ -22,6 +23,7 @@ from wire.messages import (
     Exposure,
     PutQuote,
     QuoteWithdrawn,
+    QuotingSwitch,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,
@@ -440,17 +442,20 @@ async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
     await place.open()
     running = await quoting(place)
 
-    async def away(_: Switch, *, paused: bool) -> None:
-        raise Refused(Refusal.UNAVAILABLE, f"the broker is away: {paused}")
+    async def away(*_: Any, **__: Any) -> None:
+        raise Refused(Refusal.UNAVAILABLE, "the broker does not let us")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Switch, "turn", away)
-        with pytest.raises(Refused) as refused:
+        broken.setattr("maker.service.PAUSE_DEADLINE", 0.3)
+        broken.setattr(Switch, "_append", away)
+        with pytest.raises(Refused, match="other makers may not have paused") as refused:
             await running.maker.pause()
-    assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
-    assert running.maker.status().paused
-    assert place.quote("AAA") is None
-    assert (await running.maker.pause()).paused
+        assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
+        told = running.maker.status()
+        assert (told.paused, told.switch, place.quote("AAA")) == (True, "holding", None)
+        assert "is not known to stand" in str(running.health.report().waiting_for)
+    await eventually(lambda: running.maker.status().switch == "paused")
+    assert running.health.ready
 
 
 async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
@@ -468,6 +473,161 @@ async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
     assert running.maker.status().paused
     line.drop.clear()
     assert (await running.maker.pause()).paused
+
+
+async def test_a_resume_told_to_another_maker_ends_a_pause_that_waits_for_an_exchange(
+    place: Marketplace, line: Line
+) -> None:
+    """The exchange hears nothing for a while: the withdrawals of the pause are answered after the resume."""
+    await place.open()
+    both = [await quoting(place), await quoting(place)]
+    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
+    pausing = asyncio.create_task(both[0].maker.pause())
+    await eventually(lambda: all(running.maker.status().switch == "paused" for running in both))
+    assert not (await both[1].maker.resume()).paused
+    line.drop.clear()
+    assert not (await pausing).paused
+    await both_quote(both)
+
+
+async def both_quote(both: Sequence[RunningMaker]) -> None:
+    """Every maker says that it quotes, and does."""
+    for running in both:
+        maker = running.maker
+        await eventually(lambda maker=maker: {of.state for of in maker.status().symbols} == {"quoting"})  # type: ignore[misc] # binds
+        assert (maker.status().paused, maker.status().switch) == (False, "quoting")
+        maker.count()
+        for name in ("maker_paused", "maker_switch_paused", "maker_symbols_paused"):
+            assert REGISTRY.get_sample_value(name) == 0
+
+
+async def both_stand(both: Sequence[RunningMaker], standing: str) -> None:
+    """Every maker says so of the kill switch."""
+    for running in both:
+        maker = running.maker
+        await eventually(lambda maker=maker: maker.status().switch == standing, timeout=30)  # type: ignore[misc] # binds
+
+
+async def test_a_pause_that_answered_503_is_ended_by_a_resume_told_to_another_maker(
+    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place.open()
+    both = [await quoting(place), await quoting(place)]
+    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
+    with monkeypatch.context() as impatient:
+        impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
+        with pytest.raises(Refused, match="quotes may still be active on AAA, BBB"):
+            await both[0].maker.pause()
+    await both_stand(both, "paused")
+    await both[1].maker.resume()
+    line.drop.clear()
+    await both_quote(both)
+
+
+async def test_a_pause_that_answered_503_goes_on_and_stands_for_all_once_the_broker_is_back(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with marketplace(own_broker) as place:
+        await place.open()
+        both = [await quoting(place), await quoting(place)]
+        own_broker.server.signal(signal.SIGSTOP)
+        with monkeypatch.context() as impatient:
+            impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
+            with pytest.raises(Refused) as refused:
+                await both[0].maker.pause()
+        assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
+        assert both[0].maker.status().switch == "holding"
+        own_broker.server.signal(signal.SIGCONT)
+        await both_stand(both, "paused")
+        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None, timeout=30)
+
+
+@pytest.mark.parametrize("last", [True, False])
+async def test_pause_and_resume_in_one_batch_end_in_the_last(place: Marketplace, *, last: bool) -> None:
+    await place.open()
+    both = [await quoting(place), await quoting(place)]
+    for paused in (not last, last, not last, last):
+        value = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
+        await place.broker.connection.client.publish(KEY, value)
+    for running in both:
+        seen = running.maker._switch.seen
+        await eventually(lambda seen=seen: seen.value is not None and seen.value.sequence == 4)  # type: ignore[misc] # binds
+    await both_stand(both, "paused" if last else "quoting")
+    if last:
+        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
+    else:
+        await both_quote(both)
+
+
+async def test_a_resume_that_a_newer_pause_comes_before_is_refused_and_the_pause_stands(
+    place: Marketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another maker is paused between the resume's look at the switch and its write."""
+    await place.open()
+    both = [await quoting(place), await quoting(place)]
+    await both[0].maker.pause()
+    append = Switch._append
+
+    async def overtaken(self: Switch, *, paused: bool, expected: int) -> Any:
+        if self is both[0].maker._switch and not paused:
+            monkeypatch.undo()
+            await both[1].maker.pause()
+        return await append(self, paused=paused, expected=expected)
+
+    monkeypatch.setattr(Switch, "_append", overtaken)
+    with pytest.raises(Refused) as refused:
+        await both[0].maker.resume()
+    assert refused.value.refusal is Refusal.NEWER_PAUSE
+    await both_stand(both, "paused")
+    await both[0].maker.resume()
+    await both_quote(both)
+
+
+async def test_a_quote_by_hand_is_let_be_while_makers_are_paused_and_a_makers_is_withdrawn(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    await running.maker.pause()
+    await reserve(place, "AAA", 5, 5, quote_id="by-hand")
+    quote = quote_request(quote_id="by-hand", reservation_id="by-hand-r", attempt=7, bid_quantity=5, ask_quantity=5)
+    await place.exchange.put_quote("AAA", quote)
+    await reserve(place, "BBB", 10, 10, quote_id="BBB-v0-a7")
+    await place.exchange.put_quote("BBB", quote_request("BBB", attempt=7))
+    await eventually(lambda: place.quote("BBB") is None)
+    await eventually(lambda: running.on("AAA").state == "paused" == running.on("BBB").state)
+    assert place.quote("AAA") is not None
+    await running.maker.pause()
+    assert place.quote("AAA") is None
+
+
+# --- nothing to quote ---------------------------------------------------------------------------------------------
+
+
+async def test_a_booking_that_leaves_no_price_withdraws_the_quote_of_the_old_position(place: Marketplace) -> None:
+    await place.open()
+    running = await quoting(place)
+    await place.move("AAA", 1, net_quantity=20_000)
+    await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))
+    await eventually(lambda: running.on("AAA").state == "no_price")
+    refusal = running.on("AAA").last_refusal
+    assert refusal is not None
+    assert (refusal.quote_id, refusal.reason, running.on("AAA").quote_id) == ("AAA-v1-a1", "no_price", None)
+    assert place.quote("BBB") is not None
+    await place.move("AAA", 2, net_quantity=0)
+    await place.quoted("AAA", "AAA-v2-a1")
+
+
+async def test_a_withdrawal_for_want_of_a_price_is_tried_until_it_is_known(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+    line.lose[Rpc.WITHDRAW_QUOTE] = 1
+    line.drop[Rpc.WITHDRAW_QUOTE] = 1
+    await place.move("AAA", 1, net_quantity=20_000)
+    await eventually(lambda: running.on("AAA").state == "no_price")
+    assert place.quote("AAA") is None
+    assert {msgspec.json.decode(body)["quote_id"] for body in line.on(Rpc.WITHDRAW_QUOTE)} == {"AAA-v0-a1"}
+
+
+# --- pausing during an attempt, and stopping ------------------------------------------------------------------------
 
 
 async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, line: Line) -> None:

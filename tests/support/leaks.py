@@ -213,21 +213,23 @@ class World:
         )
         return await self.ask(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote)
 
-    async def quoted(self, symbol: str) -> None:
-        """Have a quote that is newer than any before granted and made active."""
+    async def quoted(self, symbol: str) -> int:
+        """Have a quote that is newer than any before granted and made active. Returns its attempt."""
         for attempt in itertools.count(500):
             with contextlib.suppress(Refused):  # a machine may be too slow for a quote's short life
                 await self.reserve(symbol, attempt)
                 await self.put(symbol, attempt)
-                return
+                return attempt
+        raise AssertionError("attempts do not end")
 
-    async def withdraw(self, symbol: str) -> None:
+    async def withdraw(self, symbol: str, attempt: int) -> None:
         """Withdraw a symbol's quote.
 
         Raises:
-            Refused: it has none.
+            Refused: it is not active.
         """
-        await self.ask(Rpc.WITHDRAW_QUOTE, WithdrawQuote(symbol=symbol), Quote)
+        request = WithdrawQuote(symbol=symbol, quote_id=_quote_id(symbol, attempt))
+        await self.ask(Rpc.WITHDRAW_QUOTE, request, Quote)
 
     async def order(self, order: Order) -> None:
         """Send an order to the victim."""

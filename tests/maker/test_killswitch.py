@@ -1,0 +1,320 @@
+"""The kill switch: the table as a table, and two makers on one log whose messages are lost, late and doubled."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from maker.killswitch import TABLE, Held, Hold, KillSwitch, Log, Standing, Value, resumed
+
+OFF, ON = Value(3, paused=False), Value(3, paused=True)
+
+
+def told(before: Value | None, after: Value | None) -> KillSwitch:
+    """A maker that was told to pause after it knew `before`, whose caller was told 503, and that then reads `after`."""
+    one = KillSwitch()
+    if before is not None:
+        one.read(before)
+    one.told(one.pause())
+    if after is not None:
+        one.read(after)
+    return one
+
+
+def test_the_table_is_whole_and_an_awaited_hold_is_ended_by_its_landing_alone() -> None:
+    since = {Log.OFF_SINCE, Log.ON_SINCE}
+    assert set(TABLE) == {(of, held) for of in Log for held in Held} - {(of, Held.NO) for of in since}
+    for (_, held), (standing, left) in TABLE.items():
+        if held is Held.AWAITED:
+            assert (standing, left) == (Standing.HOLDING, Held.AWAITED)
+        assert (standing is Standing.HOLDING) == (left is not Held.NO)
+
+
+@pytest.mark.parametrize(
+    ("value", "standing"),
+    [
+        (None, Standing.STARTING),
+        (Value(0, paused=False), Standing.QUOTING),
+        (OFF, Standing.QUOTING),
+        (ON, Standing.PAUSED),
+    ],
+)
+def test_without_a_hold_the_log_alone_counts(value: Value | None, standing: Standing) -> None:
+    one = KillSwitch()
+    if value is not None:
+        one.read(value)
+    assert one.standing is standing
+
+
+@pytest.mark.parametrize("value", [None, OFF, ON])
+def test_a_pause_holds_at_once_whatever_the_log_says_and_until_it_is_there(value: Value | None) -> None:
+    one = KillSwitch()
+    if value is not None:
+        one.read(value)
+    hold = one.pause()
+    assert one.standing is Standing.HOLDING
+    one.read(Value(4, paused=False))
+    assert one.standing is Standing.HOLDING
+    one.in_log(hold, 5)
+    assert (one.standing, one.landed, one.value) == (Standing.PAUSED, 1, Value(5, paused=True))
+    one.read(Value(6, paused=False))
+    assert one.standing is Standing.QUOTING
+
+
+def test_a_pause_whose_landing_is_heard_of_late_does_not_undo_what_came_after() -> None:
+    """A resume is read before the answer to the pause before it."""
+    one = KillSwitch()
+    hold = one.pause()
+    one.read(Value(2, paused=False))
+    one.in_log(hold, 1)
+    assert one.standing is Standing.QUOTING
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "standing"),
+    [
+        (None, None, Standing.HOLDING),
+        (OFF, None, Standing.HOLDING),
+        (OFF, OFF, Standing.HOLDING),
+        (ON, ON, Standing.HOLDING),
+        (OFF, Value(2, paused=False), Standing.HOLDING),
+        (OFF, Value(4, paused=False), Standing.QUOTING),
+        (ON, Value(4, paused=False), Standing.QUOTING),
+        (OFF, Value(4, paused=True), Standing.PAUSED),
+        (None, OFF, Standing.HOLDING),
+    ],
+)
+def test_a_pause_that_answered_503_holds_until_a_newer_value_is_in_the_log(
+    before: Value | None, after: Value | None, standing: Standing
+) -> None:
+    one = told(before, after)
+    assert one.standing is standing
+    assert (one.hold is not None) == (standing is Standing.HOLDING)
+
+
+def test_a_resume_read_while_the_pause_was_awaited_ends_it_once_its_caller_was_told() -> None:
+    one = KillSwitch()
+    one.read(ON)
+    hold = one.pause()
+    one.read(Value(4, paused=False))
+    assert one.standing is Standing.HOLDING
+    one.told(hold)
+    assert one.standing is Standing.QUOTING
+
+
+def test_a_second_pause_is_not_satisfied_by_the_first_ones_landing() -> None:
+    """A resume may lie between them."""
+    one = KillSwitch()
+    first, second = one.pause(), one.pause()
+    one.in_log(first, 1)
+    assert (one.standing, one.landed) == (Standing.HOLDING, 1)
+    one.in_log(second, 3)
+    assert (one.standing, one.landed) == (Standing.PAUSED, 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_pause_is_an_episode_and_reading_it_again_is_not(count: int) -> None:
+    one = KillSwitch()
+    for sequence in range(1, count + 1):
+        for _ in range(3):
+            one.read(Value(sequence, paused=True))
+    assert one.episode == count
+    one.pause()
+    assert one.episode == count + 1
+
+
+# --- two makers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Turn:
+    """A turn under way at a maker: a pause that it holds, or a resume that was asked for."""
+
+    hold: Hold | None
+    expected: int | None = None
+    landed: int | None = None
+
+
+@dataclass
+class Asked:
+    """What a caller was told. `begun` and `done` count steps."""
+
+    paused: bool
+    begun: int
+    done: int | None = None
+
+
+@dataclass
+class Maker:
+    seen: KillSwitch = field(default_factory=KillSwitch)
+    turn: Turn | None = None
+    asked: list[tuple[Hold | None, Asked]] = field(default_factory=list)
+
+
+class TwoMakers(RuleBasedStateMachine):
+    """Two makers as `maker.switch` runs them, on a log that appends what compares, however late it comes.
+
+    What must hold: the last pause or resume that was acknowledged stands for both makers in the end, unless one that
+    was not over by then has come after it; a pause holds from the moment it is asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Value] = []
+        self.makers = [Maker(), Maker()]
+        self.flying: list[tuple[bool, int]] = []  # messages that nobody waits for any more, and may still land
+        self.outcomes: list[Asked] = []
+        self.step = 0
+
+    @property
+    def newest(self) -> Value:
+        return self.log[-1] if self.log else Value(0, paused=False)
+
+    def land(self, expected: int, *, paused: bool) -> bool:
+        if self.newest.sequence != expected:
+            return False
+        self.log.append(Value(expected + 1, paused=paused))
+        return True
+
+    def done(self, maker: Maker, hold: Hold | None) -> None:
+        for of, asked in maker.asked:
+            if asked.done is None and (of is hold if hold is None else of is not None and of.number <= hold.number):
+                asked.done = self.step
+        maker.asked = [(of, asked) for of, asked in maker.asked if asked.done is None]
+
+    @rule(who=st.integers(0, 1))
+    def ask_to_pause(self, who: int) -> None:
+        self.step += 1
+        maker = self.makers[who]
+        asked = Asked(paused=True, begun=self.step)
+        hold = maker.seen.pause()
+        assert maker.seen.standing is Standing.HOLDING
+        maker.asked.append((hold, asked))
+        self.outcomes.append(asked)
+
+    @rule(who=st.integers(0, 1))
+    def ask_to_resume(self, who: int) -> None:
+        self.step += 1
+        maker = self.makers[who]
+        if maker.turn is None:  # turns are made one after the other
+            asked = Asked(paused=False, begun=self.step)
+            maker.turn = Turn(None)
+            maker.asked.append((None, asked))
+            self.outcomes.append(asked)
+
+    @rule(who=st.integers(0, 1), behind=st.integers(0, 2))
+    def begin(self, who: int, behind: int) -> None:
+        """The broker tells the newest value, or one of the past."""
+        maker = self.makers[who]
+        if maker.turn is None and maker.seen.hold is not None:
+            maker.turn = Turn(maker.seen.hold)
+        if maker.turn is None or maker.turn.expected is not None:
+            return
+        past = ([Value(0, paused=False), *self.log])[: len(self.log) + 1 - behind]
+        if not past:
+            return
+        maker.seen.read(past[-1])
+        if maker.turn.hold is not None and maker.seen.hold is None:
+            maker.turn = None  # a resume has ended it
+        else:
+            maker.turn.hold = maker.seen.hold if maker.turn.hold is not None else None
+            maker.turn.expected = past[-1].sequence
+
+    @rule(who=st.integers(0, 1))
+    def arrive(self, who: int) -> None:
+        """A copy of the message reaches the broker; the answer does not come yet."""
+        turn = self.makers[who].turn
+        if turn is None or turn.expected is None or turn.landed is not None:
+            return
+        if self.land(turn.expected, paused=turn.hold is not None):
+            turn.landed = self.newest.sequence
+
+    @rule(who=st.integers(0, 1))
+    def answer(self, who: int) -> None:
+        """The outcome of the append is known at the maker."""
+        self.step += 1
+        maker = self.makers[who]
+        turn = maker.turn
+        if turn is None or turn.expected is None:
+            return
+        if turn.landed is None and self.newest.sequence == turn.expected:
+            return
+        maker.turn = None
+        if turn.hold is not None:
+            if turn.landed is not None:
+                maker.seen.in_log(turn.hold, turn.landed)
+                self.done(maker, turn.hold)
+            return  # else it tries again
+        if turn.landed is not None:
+            maker.seen.read(Value(turn.landed, paused=False))
+            self.done(maker, None)
+        else:
+            maker.seen.read(self.newest)
+            if resumed(self.newest):
+                self.done(maker, None)
+            else:
+                maker.asked = [(of, asked) for of, asked in maker.asked if of is not None]
+
+    @rule(who=st.integers(0, 1))
+    def give_up(self, who: int) -> None:
+        """Callers are told 503: a resume is tried no more, though its message may be on its way; a pause goes on."""
+        maker = self.makers[who]
+        turn = maker.turn
+        if turn is not None and turn.hold is None:
+            if turn.expected is not None and turn.landed is None:
+                self.flying.append((False, turn.expected))
+            maker.turn = None
+        if maker.seen.hold is not None:
+            maker.seen.told(maker.seen.hold)
+        maker.asked = []
+
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 10))
+    def land_late(self, which: int) -> None:
+        paused, expected = self.flying.pop(which % len(self.flying))
+        self.land(expected, paused=paused)
+
+    @precondition(lambda self: self.log)
+    @rule(who=st.integers(0, 1), which=st.integers(0, 10))
+    def deliver(self, who: int, which: int) -> None:
+        """Any message of the log, again or late; a bucket skips what was overwritten."""
+        self.makers[who].seen.read(self.log[-1 - which % len(self.log)])
+
+    @rule(who=st.integers(0, 1))
+    def crash(self, who: int) -> None:
+        maker = self.makers[who]
+        if maker.turn is not None and maker.turn.expected is not None and maker.turn.landed is None:
+            self.flying.append((maker.turn.hold is not None, maker.turn.expected))
+        self.makers[who] = Maker()
+
+    @invariant()
+    def nobody_quotes_who_was_told_to_pause_and_nothing_since(self) -> None:
+        for maker in self.makers:
+            if any(of is not None for of, _ in maker.asked):
+                assert maker.seen.standing.pauses
+
+    def teardown(self) -> None:
+        """Faults end: what flies lands or is lost, turns come about, everyone reads the newest."""
+        for paused, expected in self.flying:
+            self.land(expected, paused=paused)
+        for _ in range(10):
+            for who in (0, 1):
+                self.begin(who, 0)
+                self.arrive(who)
+                self.answer(who)
+        for maker in self.makers:
+            maker.seen.read(self.newest)
+            assert maker.seen.hold is None
+            assert maker.seen.standing.pauses == self.newest.paused
+        acknowledged = [asked for asked in self.outcomes if asked.done is not None]
+        if acknowledged:
+            last = max(acknowledged, key=lambda asked: asked.begun)
+            others = [asked for asked in self.outcomes if asked.paused != last.paused]
+            if all(asked.done is not None and asked.done < last.begun for asked in others):
+                assert self.newest.paused == last.paused
+
+
+TestTwoMakers = TwoMakers.TestCase
+TestTwoMakers.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
