@@ -56,4 +56,4 @@ with suppress(KeyboardInterrupt):
             attempt, fair = attempt + 1, mid - tick * position["net_quantity"]
             next_at = time.monotonic() + quote(symbol, fair - 5 * tick, fair + 5 * tick, version, attempt)
         time.sleep(0.05)
-ask("DELETE", "EXCHANGE", f"/quotes/{symbol}")
+ask("DELETE", "EXCHANGE", f"/quotes/{symbol}?quote_id=example-{symbol}-v{version}-a{attempt}")

@@ -1,7 +1,7 @@
 """The exchange's HTTP routes."""
 
 from litestar import delete, get, post, put
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
@@ -9,7 +9,7 @@ from runtime.app import check_path, problems
 from runtime.direct import Direct
 from runtime.roles import READ, Role, only
 from wire.errors import Refusal
-from wire.messages import Order, OrderResult, Quote, QuoteRequest, Symbol
+from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
 
 _BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
 _WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
@@ -84,12 +84,16 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         "/quotes/{symbol:str}",
         status_code=200,
         summary="Withdraw a symbol's quote",
-        description="Answers the quote as it was.",
+        description=(
+            "Answers the quote as it was. `quote_id` names the one that is meant; without it, the one that is active"
+            " when this is decided first."
+        ),
         tags=["quotes"],
-        responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, *_WRITES),
+        responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, Refusal.STALE_QUOTE, *_WRITES),
         opt=only(Role.MAKER, Role.OPERATOR),
     )
-    async def delete_quote(symbol: FromPath[str]) -> Quote:
-        return await exchange.withdraw(check_path(symbol, Symbol, "symbol"))
+    async def delete_quote(symbol: FromPath[str], quote_id: FromQuery[str | None] = None) -> Quote:
+        named = None if quote_id is None else check_path(quote_id, Id, "quote_id")
+        return await exchange.withdraw(check_path(symbol, Symbol, "symbol"), named)
 
     return [post_order, put_quote, get_quote, get_quotes, delete_quote]

@@ -65,7 +65,7 @@ class Maker:
         self._settings = settings
         self._connection = connection
         self._health = health
-        health.notes(lambda: {} if self._switch.seen.standing.pauses else notices(quoter.status() for quoter in self._quoters.values()))
+        health.notes(self._notices)
         self._clock = clock
         market = settings.market
         share = fair_share(market.limit, len(market.symbols))
@@ -193,6 +193,12 @@ class Maker:
         standing = self._switch.seen.standing
         symbols = [quoter.status() for quoter in self._quoters.values()]
         return MakerStatus(paused=standing.pauses, switch=standing.value, symbols=symbols)
+
+    def _notices(self) -> dict[str, str]:
+        """Which symbols are not quoted that should be."""
+        if self._switch.seen.standing.pauses:
+            return {}
+        return notices(quoter.status() for quoter in self._quoters.values())
 
     def count(self) -> None:
         """Set the gauges that are read off state."""

@@ -80,7 +80,7 @@ def decode(body: bytes | bytearray, decoder: Entry[T]) -> T:
 
 
 def check_path(value: str, kind: Any, field: str) -> str:
-    """Check a path parameter against an annotated string type, and return it.
+    """Check a path or query parameter against an annotated string type, and return it.
 
     Raises:
         Refused: INVALID_FIELD naming `field`.

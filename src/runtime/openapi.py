@@ -34,11 +34,12 @@ _HEALTH: Samples = {
     )
 }
 
-_IN_PATHS = {
+_IN_ADDRESSES = {
     "symbol": ("A symbol of the market file: 1 to 32 letters, digits, `_` or `-`.", "AAPL"),
     "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-a1-r"),
+    "quote_id": ("A quote's id.", "AAPL-v98-a1"),
 }
-"""What the parts of our paths are, each with an example."""
+"""What the parts of our paths and queries are, each with an example."""
 
 _SAYS_NOTHING = {status.description for status in HTTPStatus}
 """How an answer is described whose route does not describe it."""
@@ -89,7 +90,7 @@ def _complete(document: OpenAPI, samples: Samples) -> None:
     for operation in _operations(document):
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):
-                parameter.description, example = _IN_PATHS[parameter.name]
+                parameter.description, example = _IN_ADDRESSES[parameter.name]
                 parameter.examples = {parameter.name: Example(value=example)}
         for response in (operation.responses or {}).values():
             if isinstance(response, OpenAPIResponse) and response.description in _SAYS_NOTHING:
