@@ -134,8 +134,7 @@ class _Server:
 
     def tell(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None = None) -> None:
         """Have an answer sent to these inboxes."""
-        headers = {ERROR_CODE_HEADER: str(refusal[0]), ERROR_HEADER: refusal[1]} if refusal is not None else None
-        self._spawn(self._respond([reply for reply in replies if reply], data, headers))
+        self._spawn(self._respond([reply for reply in replies if reply], data, refusal))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
@@ -154,9 +153,10 @@ class _Server:
             of, data = refused.refusal, msgspec.json.encode(refused.problem)
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
         endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
-        self.tell(self._flights.land(flight, answer, time.monotonic()), answer.data, answer.refusal)
+        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, answer.refusal)
 
-    async def _respond(self, replies: Sequence[str], data: bytes, headers: dict[str, str] | None) -> None:
+    async def _respond(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None) -> None:
+        headers = {ERROR_CODE_HEADER: str(refusal[0]), ERROR_HEADER: refusal[1]} if refusal is not None else None
         for reply in replies:
             try:
                 await self._connection.publish(reply, data, headers=headers)

@@ -10,6 +10,6 @@ Nothing else is stored: what a restarted maker must know is in the logs it follo
 
 Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `killswitch` (what follows from the switch and
 from what this maker holds), `switch` (following and turning it), `ahead` (reserving before the position is committed),
-`ending` (releasing and withdrawing), `calls` (asking other services), `quoter` (one symbol's loop), `service` (the shell),
-`api` (HTTP).
+`ending` (releasing and withdrawing), `calls` (asking other services), `quoter` (one symbol's loop), `service` (the
+shell), `api` (HTTP).
 """
