@@ -128,7 +128,13 @@ keys *ARGS:
 [group("develop")]
 [no-exit-message]
 test *ARGS:
-    @exec uv run pytest --numprocesses 2 --dist loadfile "$@"
+    @exec uv run pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
+
+# Hunt tests that fail now and then: again and again, with processors kept busy: `just flakes --runs 20 --busy 2`
+[group("develop")]
+[no-exit-message]
+flakes *ARGS:
+    @PYTHONPATH=tests exec uv run python -m support.flakes "$@"
 
 # Take the README's pictures of the page, of a stack of its own: `just screenshots --help` lists the options
 [group("develop")]

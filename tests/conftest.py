@@ -13,6 +13,9 @@ from runtime import tracing
 from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock
+from support.console import pytest_sessionstart, pytest_unconfigure
+
+__all__ = ["pytest_sessionstart", "pytest_unconfigure"]
 
 
 def pytest_configure() -> None:
@@ -23,12 +26,16 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are marked so come last in their file, in the order in which they are written."""
-    files = {item.path: number for number, item in enumerate(items)}
+    """Files with whole stacks come first, as they take longest, and the last one should not be left to one processor.
 
-    def place(item: pytest.Item) -> tuple[int, bool, int]:
+    Tests that are marked so come last in their file, in the order in which they are written.
+    """
+    files = {item.path: number for number, item in enumerate(items)}
+    long = {item.path for item in items if item.get_closest_marker("system") or item.get_closest_marker("browser")}
+
+    def place(item: pytest.Item) -> tuple[bool, int, bool, int]:
         last = item.get_closest_marker("last") is not None
-        return files[item.path], last, item.location[1] or 0 if last else 0
+        return item.path not in long, files[item.path], last, (item.location[1] or 0) if last else 0
 
     items.sort(key=place)
 

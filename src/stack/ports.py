@@ -75,23 +75,76 @@ def _listening_inodes(port: int) -> list[str]:
     return inodes
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, each with room for further instances or the servers of a cluster.
+class _Claims:
+    """The ports that this process may give out: whole blocks of them, so that no other process gives out the same
+    before they are listened on.
 
-    They are not among those that outgoing connections get. One of those could be taken by a connection while its
-    service is down; a client that tries to connect to it again and again can even be given that very port, and be
-    connected to itself.
+    A block is claimed by a name in the kernel that one process can have, and that is free again when it ends.
     """
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+        self._blocks: list[int] = []
+        self._given: set[int] = set()
+        self._next = self._end = 0
+
+    def take(self, offsets: Sequence[int]) -> int:
+        """A port that is free, as those at these distances from it are. None comes again before all others have."""
+        while True:
+            if self._next + max(offsets, default=0) >= self._end:
+                self._turn()
+            port, self._next = self._next, self._next + 1
+            wanted = {port, *(port + offset for offset in offsets)}
+            if not wanted & self._given and all(map(_is_free, wanted)):
+                self._given |= wanted
+                return port
+
+    def _turn(self) -> None:
+        """Go on with another block: a new one while we hold few, and if there is one; else the one of longest ago."""
+        block = self._claimed() if len(self._blocks) < _MOST_BLOCKS else None
+        if block is None:
+            block = self._blocks.pop(0) if self._blocks else random.choice(_blocks())  # noqa: S311 # no secret
+        self._blocks.append(block)
+        self._next, self._end = block, block + _BLOCK
+        self._given.difference_update(range(block, self._end))
+
+    def _claimed(self) -> int | None:
+        for block in random.SystemRandom().sample(_blocks(), len(_blocks())):
+            name = socket.socket(socket.AF_UNIX)
+            try:
+                name.bind(f"\0quotestream-ports-{block}")
+            except OSError:
+                name.close()
+                continue
+            self._held.append(name)
+            return block
+        return None
+
+
+_BLOCK = 250
+_MOST_BLOCKS = 4
+_claims = _Claims()
+
+
+def free_port(*offsets: int) -> int:
+    """A port nobody listens on, nor on those at these distances from it; given to no other process of ours.
+
+    It is not among those that outgoing connections get. One of those could be taken by a connection while its service
+    is down; a client that tries to connect to it again and again can even be given that very port, and be connected to
+    itself.
+    """
+    return _claims.take(offsets)
+
+
+def free_ports(count: int) -> list[int]:
+    """Such ports, each with room for further instances or the servers of a cluster."""
+    room = [1, 2, *(PORT_STEP * number for number in range(1, MOST_INSTANCES))]
+    return [free_port(*room) for _ in range(count)]
+
+
+def _blocks() -> list[int]:
     highest = _first_ephemeral_port() - 1
-    found: list[int] = []
-    taken: set[int] = set()
-    while len(found) < count:
-        port = random.randint(highest // 2, highest - PORT_STEP * MOST_INSTANCES)  # noqa: S311 # no secret
-        wanted = [*(port + PORT_STEP * number for number in range(MOST_INSTANCES)), port + 1, port + 2]
-        if not taken.intersection(wanted) and all(map(_is_free, wanted)):
-            taken.update(wanted)
-            found.append(port)
-    return found
+    return list(range(highest // 3, highest - _BLOCK, _BLOCK))
 
 
 def _first_ephemeral_port() -> int:

@@ -8,6 +8,7 @@ from playwright.async_api import Browser
 
 from support.broker import Broker
 from support.browser import OpenPage, find_chromium, launched, opener
+from support.needs import BROWSER
 from support.page import Feed, PageProcess
 
 
@@ -21,10 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """A browser, where there is one."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
-    async with launched(path) as browser:
+    BROWSER.skip()
+    async with launched(find_chromium() or "") as browser:
         yield browser
 
 

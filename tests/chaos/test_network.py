@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from chaos.network import Socket, between_others
+from support.needs import ROOT, needs
 
 A, B, C = PORTS = [7001, 7002, 7003]
 
@@ -79,6 +80,7 @@ print(json.dumps(found))
 """
 
 
+@needs(ROOT)
 def test_a_server_that_is_cut_off_is_reached_by_clients_only_and_comes_back() -> None:
     done = subprocess.run([sys.executable, "-c", HERE], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr

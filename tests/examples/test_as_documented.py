@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from nats.aio.client import Client
 
 from jet.grants import inbox
 from stack.aside import SYMBOL as TABLE
+from support.needs import NATS, needs
 from support.stack import SERVICES, Desk, Stack
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
@@ -190,7 +190,7 @@ WATCHES = ("sub", "watch")
 """Subcommands that go on until they are told to stop."""
 
 
-@pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line is not on the PATH")
+@needs(NATS)
 @pytest.mark.parametrize("command", list(commands()))
 async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, command: str) -> None:
     await traded(desk)

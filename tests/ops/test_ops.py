@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import maker.api
 import runtime.app
 import ui.api
 from runtime.settings import SERVICES, tables
+from support.needs import PROMTOOL, needs
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -112,7 +112,7 @@ def test_the_operators_page_names_metrics_that_are_there() -> None:
     assert named <= EXPORTED.keys()
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
+@needs(PROMTOOL)
 @pytest.mark.parametrize("arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "alerts.test.yml")])
 def test_prometheus_takes_the_files_and_the_rules_fire_when_they_should(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *arguments], cwd=ROOT / "ops", capture_output=True, text=True, timeout=60)

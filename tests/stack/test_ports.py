@@ -2,9 +2,12 @@
 
 import os
 import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-from stack.ports import free_ports, holder, taken
+from stack.ports import free_port, free_ports, holder, taken
 from stack.settings import Listening
 
 
@@ -32,3 +35,25 @@ def test_ports_are_apart_and_not_those_of_outgoing_connections() -> None:
     assert len(set(ports)) == 8
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(port < first for port in ports)
+
+
+def test_what_one_process_is_given_no_other_is() -> None:
+    """Not even while nobody listens on it yet."""
+    script = "from stack.ports import free_port; print(*(free_port() for _ in range(300)), flush=True); input()"
+    pipe = subprocess.PIPE
+    with ExitStack() as running:
+        others = [
+            running.enter_context(subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, text=True))
+            for _ in range(3)
+        ]
+        given = [port for other in others if other.stdout for port in other.stdout.readline().split()]
+        given += [str(free_port()) for _ in range(300)]
+        for other in others:
+            other.communicate("\n")
+    assert len(given) == len(set(given)) == 1200
+
+
+def test_ports_do_not_run_out() -> None:
+    """Those of longest ago come again."""
+    for _ in range(300):
+        assert len(set(free_ports(8))) == 8

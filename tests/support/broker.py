@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,35 +18,10 @@ from jet import api, journal, topology
 from jet.connection import Connection
 from runtime.health import Health
 from runtime.settings import Market
+from stack.ports import free_port
 from support.waiting import HANG, eventually
 
 _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
-
-
-_given: set[int] = set()
-
-
-def free_port(*offsets: int) -> int:
-    """A port that was free a moment ago, and so were those at these distances from it. Each is given out once."""
-    while True:
-        with ExitStack() as held, suppress(OSError, OverflowError):
-            first = int(held.enter_context(_bound(0)).getsockname()[1])
-            for offset in offsets:
-                held.enter_context(_bound(first + offset))
-            ports = {first, *(first + offset for offset in offsets)}
-            if not ports & _given:
-                _given.update(ports)
-                return first
-
-
-def _bound(port: int) -> socket.socket:
-    listener = socket.socket()
-    try:
-        listener.bind(("127.0.0.1", port))
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 def nats_server_binary() -> str:
