@@ -37,7 +37,7 @@ def conclusion(stats: Mapping[str, Sequence[Any]]) -> str:
     failed = sorted({report.nodeid for outcome in ("failed", "error") for report in stats.get(outcome, ())})
     if not passed and not failed:
         return "No test was run."
-    left_out = f" {skipped:,} could not be tried on this machine: see the start." if skipped else ""
+    left_out = f" {skipped:,} could not be tried here: see the start." if skipped else ""
     if not failed:
         return f"Everything that was tried works: {passed:,} tests passed.{left_out}"
     again = f"./qs test {failed[0]}" if len(failed) == 1 else "./qs test --last-failed"

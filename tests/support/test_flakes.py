@@ -73,7 +73,7 @@ def test_processors_are_kept_busy_until_the_end(monkeypatch: pytest.MonkeyPatch)
             3,
             [],
             2,
-            "Everything that was tried works: 3 tests passed. 2 could not be tried on this machine: see the start.",
+            "Everything that was tried works: 3 tests passed. 2 could not be tried here: see the start.",
         ),
         (3, ["a::b"], 0, "1 of 4 tests FAILED, see above. Only those again: ./qs test a::b"),
         (3, ["a::b", "a::c"], 0, "2 of 5 tests FAILED, see above. Only those again: ./qs test --last-failed"),
