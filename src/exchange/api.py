@@ -68,7 +68,9 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(*READ, Role.TRADER),
     )
     async def get_quote(symbol: FromPath[str]) -> Quote:
-        return exchange.quote(check_path(symbol, Symbol, "symbol"))
+        traded = check_path(symbol, Symbol, "symbol")
+        await exchange.confirm(traded)
+        return exchange.quote(traded)
 
     @get(
         "/quotes",
@@ -78,6 +80,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(*READ, Role.TRADER),
     )
     async def get_quotes() -> list[Quote]:
+        await exchange.confirm()
         return exchange.quotes()
 
     @delete(

@@ -116,8 +116,10 @@ class Lane:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
         while True:
             standing = book.standing_quote(self.market, request)
-            if standing is not None:
+            if standing is not None and not await self.log.moved_on():
                 return standing
+            if standing is not None:
+                continue
             try:
                 book.check_attempt(self.market, request)
             except Refused:

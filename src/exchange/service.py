@@ -8,6 +8,7 @@ order is decided on it. Started anew, it folds the log anew, so this cannot come
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import structlog
@@ -22,6 +23,7 @@ from exchange.turns import Turns
 from jet import api, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
+from jet.heads import confirm, head_of
 from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock
@@ -105,6 +107,12 @@ class Exchange:
         self._replays: dict[str, Replay] = {}
         self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(market.shards)}
         self._stopping = False
+        self._reached = dict.fromkeys(range(market.shards), 0)
+        self._moved = asyncio.Event()
+        self._heads = {
+            shard: head_of(connection, subjects.market_stream(shard), partial(self._reach, shard))
+            for shard in range(market.shards)
+        }
         self._standstill = Standstill(time.monotonic)
 
     # --- what clients ask -------------------------------------------------------------------------------------------
@@ -135,12 +143,27 @@ class Exchange:
         """`DELETE /quotes/{symbol}`."""
         return await self._lane(symbol).withdraw(quote_id)
 
+    async def confirm(self, symbol: str | None = None) -> None:
+        """Before a read of a symbol, or of all: return once every book is what the log said when this was called.
+
+        Raises:
+            Refused: UNAVAILABLE: that cannot be known.
+        """
+        self._check_ready()
+        shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
+        await confirm([self._heads[shard] for shard in shards])
+
+    async def _reach(self, shard: int, head: int) -> None:
+        while self._reached[shard] < head:
+            self._moved.clear()
+            await self._moved.wait()
+
     def quote(self, symbol: str) -> Quote:
-        """`GET /quotes/{symbol}`."""
+        """`GET /quotes/{symbol}`, as far as is known here."""
         return book.active_quote(self._lane(symbol).market, self._clock())
 
     def quotes(self) -> list[Quote]:
-        """`GET /quotes`: every active quote, by symbol."""
+        """`GET /quotes`: every active quote, by symbol, as far as is known here."""
         self._check_ready()
         now = self._clock()
         active = (lane.market.quote() for lane in self._lanes.values() if lane.market.standing(now) == "active")
@@ -252,6 +275,8 @@ class Exchange:
             for message in batch:
                 self._recent.hear(shard, message.time)
                 await self._take(message, replayed=False, remember=True)
+            self._reached[shard] = tail.reached
+            self._moved.set()
             self._tell(shard, current=tail.current)
 
     async def _remember(self, shard: int, newest: Message) -> None:

@@ -1,10 +1,13 @@
 """HTTP routes."""
 
+from urllib.parse import quote
+
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
+from exposure.paging import PAGE, page
 from exposure.service import ExposureService
 from runtime.app import check_path, problems
 from runtime.roles import Role, only
@@ -41,7 +44,9 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.UNAVAILABLE),
     )
     async def get_reservation(reservation_id: FromPath[str]) -> Reservation:
-        return service.reservation(check_path(reservation_id, Id, "reservation_id"))
+        known = check_path(reservation_id, Id, "reservation_id")
+        await service.confirm()
+        return service.reservation(known)
 
     @post(
         "/reservations/{reservation_id:str}/release",
@@ -70,10 +75,15 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     @get(
         "/exposure",
         summary="The global limit, its usage and the live reservations",
+        description=f"At most {PAGE} reservations, in the order they were granted. If there are more, the header "
+        '`Link` names the next page (`rel="next"`); `after` is what that link has.',
         tags=["exposure"],
-        responses=problems(Refusal.UNAVAILABLE),
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
     )
-    async def get_exposure() -> Exposure:
-        return service.exposure()
+    async def get_exposure(after: FromQuery[str | None] = None) -> Response[Exposure]:
+        await service.confirm()
+        told, following = page(service.exposure(), after)
+        link = {"Link": f'</exposure?after={quote(following)}>; rel="next"'} if following else {}
+        return Response(told, headers=link)
 
     return [reserve, get_reservation, release, apply_fill, get_exposure]

@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from exposure.limits import Decision, Limits
 from jet import rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
+from jet.heads import PATIENCE, confirm, head_of
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock
@@ -34,6 +36,7 @@ from wire.messages import (
     Exposure,
     Fill,
     GiveBack,
+    LimitUsage,
     QuoteEvent,
     ReleaseReservation,
     Reservation,
@@ -89,6 +92,13 @@ class ExposureService:
         self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
         self._tails = {shard: _market_tail(connection, shard) for shard in range(market.shards)}
         self._unseen = set(self._tails)
+        self._heads = [
+            head_of(connection, STREAM, self._reach),
+            *(
+                head_of(connection, subjects.market_stream(shard), partial(self._reach_market, shard))
+                for shard in self._tails
+            ),
+        ]
         self._records = msgspec.json.Decoder(ReservationRecord)
         self._quotes = msgspec.json.Decoder(QuoteEvent)
 
@@ -162,9 +172,36 @@ class ExposureService:
         return self.limits.usage.reservation(reservation_id)
 
     def exposure(self) -> Exposure:
-        """The limit, its usage, and what is live."""
+        """The limit, its usage, and what is live, as far as is known here."""
         self._check()
         return self.limits.exposure()
+
+    async def usage(self) -> LimitUsage:
+        """The limit and its usage, in sums.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        await self.confirm()
+        exposure = self.exposure()
+        return LimitUsage(limit=exposure.limit, bid=exposure.bid, ask=exposure.ask, live=len(exposure.reservations))
+
+    async def confirm(self) -> None:
+        """Before a read: return once what is known is what the logs said when this was called.
+
+        Raises:
+            Refused: UNAVAILABLE: that cannot be known.
+        """
+        self._check()
+        await confirm(self._heads)
+
+    async def _reach(self, head: int) -> None:
+        while self.limits.usage.head < head:
+            await self._committer.moves.wait(PATIENCE)
+
+    async def _reach_market(self, shard: int, head: int) -> None:
+        while self._tails[shard].reached < head:
+            await self._market_moves.wait(PATIENCE)
 
     def measure(self) -> None:
         """Set the gauges."""
@@ -207,8 +244,8 @@ class ExposureService:
         async def release(request: ReleaseReservation) -> Reservation:
             return await self.release(request.reservation_id)
 
-        async def usage(_: UsageRequest) -> Exposure:
-            return self.exposure()
+        async def usage(_: UsageRequest) -> LimitUsage:
+            return await self.usage()
 
         return [
             rpc.Handler(Rpc.RESERVE, ReservationRequest, reserve),

@@ -189,11 +189,20 @@ async def last_sequence(connection: Connection, stream: str, subject_filter: str
     """
     found = await api.read_message(connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
     if stream not in connection.held_once:
-        await _check_leads(connection, stream, timeout)
+        await _leader_tells(connection, stream, timeout)
     return found.seq if found else 0
 
 
-async def _check_leads(connection: Connection, stream: str, timeout: float) -> None:
+async def end(connection: Connection, stream: str, *, timeout: float = 1.0) -> int:
+    """The last sequence of a stream, 0 if it is empty, as its leader tells, which is believed as by `last_sequence`.
+
+    Raises:
+        Refused: UNAVAILABLE, if the broker did not answer, or may not know.
+    """
+    return (await _leader_tells(connection, stream, timeout)).state.last_seq
+
+
+async def _leader_tells(connection: Connection, stream: str, timeout: float) -> api.StreamInfo:
     try:
         info = await api.stream_info(connection, stream, timeout=timeout)
     except (api.ApiError, nats_errors.Error, TimeoutError) as error:
@@ -202,6 +211,7 @@ async def _check_leads(connection: Connection, stream: str, timeout: float) -> N
         connection.held_once.add(stream)
     elif not info.heard_within(HEARD):
         raise Refused(Refusal.UNAVAILABLE, f"the leader of {stream} may have been replaced")
+    return info
 
 
 async def last_message(

@@ -61,6 +61,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
 
     @get("/positions", summary="Every position", tags=["positions"], responses=problems(Refusal.UNAVAILABLE))
     async def get_positions() -> list[Position]:
+        await ledger.confirm()
         return [update.position for update in ledger.snapshot()]
 
     @get(
@@ -70,7 +71,9 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
     )
     async def get_position(symbol: FromPath[str]) -> Position:
-        return ledger.position(check_path(symbol, Symbol, "symbol"))
+        known = check_path(symbol, Symbol, "symbol")
+        await ledger.confirm(known)
+        return ledger.position(known)
 
     @websocket("/positions/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import sqlite3
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -14,6 +15,7 @@ from prometheus_client import Counter, Gauge
 
 from jet import api, fullness
 from jet.connection import Connection
+from jet.heads import confirm, head_of
 from jet.tail import FromSequence, Tail
 from ledger import continuity
 from ledger.applier import Applier
@@ -77,6 +79,15 @@ class Ledger:
         self._applier = Applier(self._store, self._market.shards, health, clock, self._on_commit)
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
+        self._heads = {
+            shard: head_of(
+                connection,
+                subjects.market_stream(shard),
+                partial(self._applier.reached, shard),
+                subjects.fills(shard, "*"),
+            )
+            for shard in range(self._market.shards)
+        }
         self._open = False
         self._unproved = dict.fromkeys(range(self._market.shards), "starting")
         self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
@@ -138,6 +149,16 @@ class Ledger:
         if symbol not in self.updates.rows:
             raise Refused(Refusal.UNKNOWN_SYMBOL, symbol)
         return self.updates.rows[symbol].position
+
+    async def confirm(self, symbol: str | None = None) -> None:
+        """Before a read of a symbol, or of all: return once every fill is applied that was recorded before this call.
+
+        Raises:
+            Refused: UNAVAILABLE: that cannot be known, or takes too long.
+        """
+        self.snapshot()
+        shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
+        await confirm([self._heads[shard] for shard in shards])
 
     async def report(self, fill: Fill) -> tuple[Position, bool]:
         """Record a fill executed elsewhere. Returns the position with it applied, and whether it is new.

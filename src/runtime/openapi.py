@@ -38,6 +38,7 @@ _IN_ADDRESSES = {
     "symbol": ("A symbol of the market file: 1 to 32 letters, digits, `_` or `-`.", "AAPL"),
     "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-a1-r"),
     "quote_id": ("A quote's id.", "AAPL-v98-a1"),
+    "after": ("Where a page goes on, as the one before it tells.", "2026-11-23T05:49:23.933201+00:00,AAPL-v98-a1-r"),
 }
 """What the parts of our paths and queries are, each with an example."""
 

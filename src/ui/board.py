@@ -21,7 +21,7 @@ import msgspec
 from wire import ids
 from wire.counting import Fault
 from wire.market import SymbolMarket
-from wire.messages import Exposure, PositionUpdate, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
+from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
 
 HISTORY_POINTS = 60
 """Net quantities kept per symbol for its sparkline."""
@@ -266,7 +266,7 @@ class Board:
             since = held.since if held.current == current else now
             self._sources[name] = Source(current=current, since=since, detail=stale)
 
-    def set_usage(self, exposure: Exposure, now: datetime) -> None:
+    def set_usage(self, exposure: LimitUsage, now: datetime) -> None:
         """Set the exposure in use, as the exposure service has just told it."""
         self._usage = Usage(limit=exposure.limit, bid=exposure.bid.used, ask=exposure.ask.used)
         self.heard("exposure", now)

@@ -28,7 +28,7 @@ from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, St
 from ui.explain import Explainer
 from wire import counting, subjects
 from wire.errors import Refused
-from wire.messages import UNREADABLE, Exposure, PositionUpdate, QuoteEvent, UsageRequest
+from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure")
 """What the page waits for. It shows what it has meanwhile, and what of it is not current."""
@@ -189,7 +189,7 @@ class UiService:
         while True:
             try:
                 exposure = await rpc.call(
-                    self._connection, subjects.Rpc.USAGE, UsageRequest(), Exposure, timeout=USAGE_TIMEOUT
+                    self._connection, subjects.Rpc.USAGE, UsageRequest(), LimitUsage, timeout=USAGE_TIMEOUT
                 )
             except Refused as refused:
                 self.board.lose_usage(refused.detail or refused.refusal.title, self._clock())

@@ -416,8 +416,17 @@ class SideUsage(Message, frozen=True, kw_only=True):
     free: LotsOrNone
 
 
+class LimitUsage(Message, frozen=True, kw_only=True):
+    """The global limit per side, its usage over all symbols, and how many reservations are live: sums, however many."""
+
+    limit: Lots
+    bid: SideUsage
+    ask: SideUsage
+    live: Annotated[int, Meta(ge=0)]
+
+
 class Exposure(Message, frozen=True, kw_only=True):
-    """The global limit per side, its usage over all symbols, and the reservations that are live."""
+    """The global limit per side, its usage over all symbols, and a page of the reservations that are live."""
 
     limit: Lots
     bid: SideUsage
@@ -426,4 +435,4 @@ class Exposure(Message, frozen=True, kw_only=True):
 
 
 class UsageRequest(Message, frozen=True, kw_only=True):
-    """Request to exposure for the current `Exposure`."""
+    """Request to exposure for the current `LimitUsage`."""

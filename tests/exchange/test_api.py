@@ -1,5 +1,7 @@
 """The exchange over HTTP: the contract's shapes, and bad input that changes nothing."""
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import httpx
@@ -7,12 +9,14 @@ import pytest
 
 from exchange.api import routes
 from exchange.service import Exchange
-from jet import api
+from jet import api, heads
+from jet.tail import Message
 from runtime.app import create_app
 from runtime.health import Health
 from support.broker import Broker
-from support.exchange import quoted
+from support.exchange import StartExchange, quoted, running
 from support.http import http_client
+from support.waiting import HANG
 from wire import subjects
 
 
@@ -210,3 +214,43 @@ async def test_without_a_broker_the_answer_is_503_with_retry_after(
 async def test_the_openapi_document_names_every_route(client: httpx.AsyncClient) -> None:
     paths = (await client.get("/schema/openapi.json")).json()["paths"]
     assert {"/orders", "/quotes", "/quotes/{symbol}", "/health", "/metrics"} <= set(paths)
+
+
+@pytest.mark.parametrize("path", ["/quotes/AAA", "/quotes"])
+async def test_an_exchange_that_is_behind_answers_no_read_before_it_has_caught_up(
+    exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(heads, "PATIENCE", 0.2)
+    await quoted(exchange)
+    behind = await start_exchange()
+    goes_on = asyncio.Event()
+    take = behind._take
+
+    async def held(message: Message, **more: bool) -> None:
+        await goes_on.wait()
+        await take(message, **more)
+
+    monkeypatch.setattr(behind, "_take", held)
+    await exchange.withdraw("AAA")
+    app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(behind))
+    async with http_client(app) as http:
+        told = await http.get(path)
+        assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
+        monkeypatch.setattr(heads, "PATIENCE", HANG)
+        goes_on.set()
+        told = await http.get(path)
+    if path == "/quotes":
+        assert told.json() == []
+    else:
+        assert told.json()["type"] == "urn:quotestream:quote-withdrawn"
+
+
+async def test_an_exchange_that_is_cut_off_answers_no_read(own_broker: Broker) -> None:
+    async with running(own_broker) as exchange:
+        app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(exchange))
+        async with http_client(app) as http:
+            assert (await http.get("/quotes")).status_code == 200
+            own_broker.server.signal(signal.SIGSTOP)
+            for path in ("/quotes", "/quotes/AAA"):
+                assert (await http.get(path)).status_code == 503
+            own_broker.server.signal(signal.SIGCONT)

@@ -1,16 +1,19 @@
 """The HTTP face: statuses, bodies, problems, and what its OpenAPI page tells."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import httpx
+import msgspec
 import pytest
 
+from exposure import paging
 from exposure.api import routes
 from exposure.service import ExposureService
 from runtime.app import create_app
 from runtime.health import Health
 from support.broker import Broker
-from support.builders import market
+from support.builders import market, reservation_request
 from support.exposure import running
 from support.http import http_client
 
@@ -172,3 +175,40 @@ async def test_every_route_tells_its_problems(http: httpx.AsyncClient) -> None:
     reserve = paths["/reservations"]["post"]["responses"]
     assert {"200", "201", "400", "404", "409", "503"} <= set(reserve)
     assert "application/problem+json" in reserve["409"]["content"]
+
+
+async def test_a_service_that_is_cut_off_answers_no_read(own_broker: Broker) -> None:
+    async with running(own_broker, market(quote_ttl=30.0)) as service:
+        app = create_app(title="exposure", description="", health=Health("exposure"), routes=routes(service))
+        async with http_client(app) as http:
+            assert (await http.get("/exposure")).status_code == 200
+            own_broker.server.signal(signal.SIGSTOP)
+            for path in ("/exposure", "/reservations/AAA-v0-a1-r"):
+                assert problem(await http.get(path)) == (503, "unavailable")
+            own_broker.server.signal(signal.SIGCONT)
+
+
+async def test_reservations_are_told_a_page_at_a_time(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "PAGE", 2)
+    ids = [f"AAA-v0-a{attempt}" for attempt in range(1, 6)]
+    for quote_id in ids:
+        await http.post("/reservations", json=BODY | {"quote_id": quote_id})
+    found: list[str] = []
+    path: str | None = "/exposure"
+    while path is not None:
+        told = await http.get(path)
+        assert set(told.json()) == {"limit", "bid", "ask", "reservations"}
+        found += [reservation["quote_id"] for reservation in told.json()["reservations"]]
+        path = told.links.get("next", {}).get("url")
+    assert found == ids
+    assert problem(await http.get("/exposure?after=x")) == (400, "invalid-field")
+
+
+async def test_thousands_of_reservations_do_not_make_the_sums_larger(exposure: ExposureService) -> None:
+    """They went over the broker as a list, and from some 2,500 on were more than it lets through."""
+    before = len(msgspec.json.encode(await exposure.usage()))
+    for attempt in range(1, 41):
+        await exposure.reserve(reservation_request(quote_id=f"AAA-v0-a{attempt}"))
+    told = await exposure.usage()
+    assert told.live == 40
+    assert len(msgspec.json.encode(told)) <= before + 20

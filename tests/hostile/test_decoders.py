@@ -39,7 +39,7 @@ from wire.errors import Problem, Refused
 from wire.market import SymbolMarket
 from wire.messages import (
     UNREADABLE,
-    Exposure,
+    LimitUsage,
     PositionUpdate,
     PutQuote,
     Quote,
@@ -179,7 +179,7 @@ DECODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], None]]] = {
     "a reservation request": (msgspec.to_builtins(reservation_request()), _only(ReservationRequest)),
     "an answer of exposure": ({"outcome": "rejected", "reason": "bid_limit"}, _only(ReservationAnswer)),
     "a reservation": (RECORD, _only(Reservation)),
-    "usage": ({"limit": 1, "bid": {"used": 0, "free": 1}, "ask": {"used": 0, "free": 1}}, _only(Exposure)),
+    "usage": ({"limit": 1, "bid": {"used": 0, "free": 1}, "ask": {"used": 0, "free": 1}, "live": 0}, _only(LimitUsage)),
     "a refusal": ({"type": "urn:quotestream:unavailable", "title": "t", "status": 503}, _refusal),
     "an order": (msgspec.to_builtins(order()), _only(type(order()))),
     "an acknowledgement": ({"seq": 1, "duplicate": False}, _only(dict)),

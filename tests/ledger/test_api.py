@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from jet import heads
 from ledger.api import DESCRIPTION, READERS, routes
 from ledger.service import Ledger
 from runtime import streaming
@@ -22,8 +24,8 @@ from runtime.health import Health
 from support.broker import Broker, free_port
 from support.builders import position_update, recorded_fill
 from support.http import http_client
-from support.ledger import Log, Running, Start, new_ledger
-from support.waiting import eventually, finishes, reaches
+from support.ledger import Log, Running, Start, ledgers, new_ledger
+from support.waiting import HANG, eventually, finishes, reaches
 
 FILL = {
     "fill_id": "venue-1",
@@ -234,3 +236,38 @@ async def test_prometheus_is_told_of_positions_and_of_the_room_on_the_disk(runni
     assert 'ledger_net_quantity_lots{symbol="AAA"} -4.0' in told
     (room,) = (line.split()[1] for line in told if line.startswith("ledger_disk_free_bytes "))
     assert float(room) > 0
+
+
+async def test_a_ledger_that_is_behind_answers_no_read_before_it_has_caught_up(
+    client: httpx.AsyncClient, running: Running, market_log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = asyncio.Event()
+    commit = running.ledger._applier._commit
+
+    async def held(*deliveries: Any) -> Any:
+        await goes_on.wait()
+        return await commit(*deliveries)
+
+    monkeypatch.setattr(heads, "PATIENCE", 0.2)
+    monkeypatch.setattr(running.ledger._applier, "_commit", held)
+    await market_log.fills(recorded_fill(number=1))
+    for path in ("/positions", "/positions/AAA"):
+        told = await client.get(path)
+        assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
+    monkeypatch.setattr(heads, "PATIENCE", HANG)
+    goes_on.set()
+    assert (await client.get("/positions/AAA")).json()["position_version"] == 1
+    await market_log.fills(recorded_fill(number=2))
+    assert (await client.get("/positions")).json()[0]["position_version"] == 2
+
+
+async def test_a_ledger_that_is_cut_off_answers_no_read(own_broker: Broker, tmp_path: Path) -> None:
+    async with ledgers(own_broker, tmp_path) as start:
+        running = await start()
+        app = create_app(title="ledger", description="", health=running.health, routes=routes(running.ledger))
+        async with http_client(app) as http:
+            assert (await http.get("/positions")).status_code == 200
+            own_broker.server.signal(signal.SIGSTOP)
+            for path in ("/positions", "/positions/AAA"):
+                assert (await http.get(path)).status_code == 503
+            own_broker.server.signal(signal.SIGCONT)

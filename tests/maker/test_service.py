@@ -20,7 +20,7 @@ from support.waiting import HANG, eventually, finishes, reaches
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import (
-    Exposure,
+    LimitUsage,
     PutQuote,
     QuoteWithdrawn,
     QuotingSwitch,
@@ -344,8 +344,9 @@ async def test_a_spare_asks_for_nothing_ahead(place: Marketplace, line: Line) ->
 
 async def held(place: Marketplace, *quote_ids: str) -> bool:
     """Whether exactly these quotes' reservations hold anything."""
-    usage = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), Exposure)
-    return {reservation.quote_id for reservation in usage.reservations} == set(quote_ids)
+    await place.exposure.confirm()
+    live = place.exposure.exposure().reservations
+    return {reservation.quote_id for reservation in live} == set(quote_ids)
 
 
 # --- pause, resume, stop ------------------------------------------------------------------------------------------
@@ -728,5 +729,5 @@ async def release(place: Marketplace, quote_id: str) -> None:
 
 
 async def used(place: Marketplace) -> tuple[int, int]:
-    exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), Exposure)
+    exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), LimitUsage)
     return exposure.bid.used, exposure.ask.used

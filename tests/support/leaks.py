@@ -38,8 +38,8 @@ from wire import ids, subjects
 from wire.errors import Refused
 from wire.messages import (
     Activate,
-    Exposure,
     GiveBack,
+    LimitUsage,
     Order,
     PutQuote,
     Quote,
@@ -241,7 +241,7 @@ class World:
     async def used(self) -> int | None:
         """Lots in use on the side that uses more; None if exposure does not tell."""
         try:
-            told = await rpc.call(self.connection, Rpc.USAGE, UsageRequest(), Exposure, timeout=0.5)
+            told = await rpc.call(self.connection, Rpc.USAGE, UsageRequest(), LimitUsage, timeout=0.5)
         except Refused:
             return None
         used = max(told.bid.used, told.ask.used)

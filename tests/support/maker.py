@@ -96,7 +96,8 @@ class Marketplace:
         health = Health("exposure", "nats", "reservations", "market")
         connection = Connection(self.broker.url, "exposure", health)
         settings = ExposureSettings(market=self.market, stack=Stack())
-        await self._run(ExposureService(settings, connection, health, clock).run)
+        self.exposure = ExposureService(settings, connection, health, clock)
+        await self._run(self.exposure.run)
         await eventually(lambda: health.ready)
 
     async def start_exchange(self, clock: Clock = utc_now) -> Exchange:

@@ -28,7 +28,7 @@ from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
 from ui.service import PARTS, UiService, UiSettings
 from wire import subjects
-from wire.messages import Exposure, QuoteWithdrawn, SideUsage, UsageRequest
+from wire.messages import LimitUsage, QuoteWithdrawn, SideUsage, UsageRequest
 
 
 class Feed:
@@ -86,13 +86,13 @@ class Feed:
     async def exposure(self) -> AsyncIterator[None]:
         """An exposure service that tells `used`."""
 
-        async def usage(_: UsageRequest) -> Exposure:
+        async def usage(_: UsageRequest) -> LimitUsage:
             bid, ask = self.used
-            return Exposure(
+            return LimitUsage(
                 limit=100,
                 bid=SideUsage(used=bid, free=100 - bid),
                 ask=SideUsage(used=ask, free=100 - ask),
-                reservations=[],
+                live=8,
             )
 
         handlers = [rpc.Handler(subjects.Rpc.USAGE, UsageRequest, usage)]

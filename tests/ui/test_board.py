@@ -9,7 +9,7 @@ import pytest
 from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
 from support.clock import HandClock
 from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Row
-from wire.messages import Exposure, QuoteWithdrawn, SideUsage
+from wire.messages import LimitUsage, QuoteWithdrawn, SideUsage
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ class TestSources:
         assert current.status(back).market.since == back
 
     def test_usage_is_unknown_while_the_exposure_service_does_not_answer(self, current: Board) -> None:
-        used = Exposure(limit=100, bid=SideUsage(used=80, free=20), ask=SideUsage(used=100, free=0), reservations=[])
+        used = LimitUsage(limit=100, bid=SideUsage(used=80, free=20), ask=SideUsage(used=100, free=0), live=7)
         current.set_usage(used, NOW)
         usage = current.status(NOW).usage
         assert usage is not None

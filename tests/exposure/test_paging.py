@@ -1,0 +1,60 @@
+"""Pages of live reservations."""
+
+from datetime import timedelta
+
+import pytest
+
+from exposure.paging import PAGE, page
+from support.builders import NOW
+from wire.errors import Refusal, Refused
+from wire.messages import Exposure, Reservation, SideUsage
+
+
+def exposure(live: int) -> Exposure:
+    """So many reservations, three of them granted at a time."""
+    side = SideUsage(used=0, free=100)
+    reservations = [
+        Reservation(
+            reservation_id=f"q-{number:05}-r",
+            quote_id=f"q-{number:05}",
+            symbol="AAA",
+            reserved_bid_quantity=1,
+            reserved_ask_quantity=1,
+            state="active",
+            granted_at=NOW + timedelta(microseconds=number // 3),
+            activated_at=None,
+            expires_at=NOW + timedelta(seconds=30),
+        )
+        for number in range(live)
+    ]
+    return Exposure(limit=100, bid=side, ask=side, reservations=reservations)
+
+
+@pytest.mark.parametrize("live", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2500, 3 * PAGE])
+def test_pages_have_every_reservation_once_and_are_bounded(live: int) -> None:
+    whole = exposure(live)
+    found: list[Reservation] = []
+    place: str | None = None
+    while True:
+        told, place = page(whole, place)
+        assert len(told.reservations) <= PAGE
+        assert (told.limit, told.bid, told.ask) == (whole.limit, whole.bid, whole.ask)
+        found += told.reservations
+        if place is None:
+            break
+    assert found == whole.reservations
+
+
+def test_a_place_stays_one_when_its_reservation_has_ended() -> None:
+    whole = exposure(PAGE + 5)
+    _, place = page(whole, None)
+    less = Exposure(limit=100, bid=whole.bid, ask=whole.ask, reservations=whole.reservations[PAGE + 2 :])
+    told, following = page(less, place)
+    assert (told.reservations, following) == (whole.reservations[PAGE + 2 :], None)
+
+
+@pytest.mark.parametrize("nonsense", ["", "x", ",", "2026-01-05", "2026-01-05T09:30:00,q-r", "2026-01-05T09:30:00Z,"])
+def test_a_place_that_no_page_has_told_is_refused(nonsense: str) -> None:
+    with pytest.raises(Refused) as caught:
+        page(exposure(1), nonsense)
+    assert (caught.value.refusal, caught.value.field) == (Refusal.INVALID_FIELD, "after")
