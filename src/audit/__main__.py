@@ -30,7 +30,7 @@ from audit.story import Story
 from jet.connection import Connection
 from runtime import logs, tls
 from runtime.settings import SettingsError, tables
-from stack import keys
+from stack import keys, record
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned
 from stack.settings import StackSettings, read
@@ -43,7 +43,8 @@ CANNOT = 2
 HELP = """Prove the invariants from what was recorded, or refute them with the messages that do.
 
 It reads the market log, the published positions, the reservations, and the ledger's database, of a system that runs or,
-with --store, of one that is down, and holds them against the settings of market.toml. Nothing is written.
+with --store, of one that is down, and holds them against the settings that were in force: `up` records them in the data
+folder. Where it has not, market.toml stands in, and what only its settings refute is not checkable. Nothing is written.
 
 Exit code: 0 if nothing is refuted, 1 if something is, 2 if the audit cannot be made.
 """
@@ -119,6 +120,7 @@ async def _audit(
             logs=settings.logs,
             databases=_databases(settings) if databases is None else databases,
             histories=histories,
+            recorded=record.read(settings.data),
         )
         with Display(Console(stderr=True)) as display:
             report = await run_audit(connection, sources, display.watch)

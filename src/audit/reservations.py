@@ -10,13 +10,15 @@ full. What is checked:
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
 from wire import subjects
 from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
+
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class Grant(NamedTuple):
@@ -44,7 +46,14 @@ class Reserved(Check):
     code = "I3"
     statement = "A quote is active only while its own reservation is active, and never for more than was granted."
 
-    def __init__(self, lifetime: timedelta, grace: timedelta, bucket: Bucket, granted: Mapping[str, Grant]) -> None:
+    def __init__(
+        self,
+        lifetime: timedelta,
+        grace: timedelta,
+        bucket: Bucket,
+        granted: Mapping[str, Grant],
+        known_from: datetime = ALWAYS,
+    ) -> None:
         """What to hold quotes against.
 
         Args:
@@ -53,11 +62,14 @@ class Reserved(Check):
                 exchange's `activated_at` is not asked: it is by a third clock.
             bucket: what was found in it.
             granted: what exposure logged, by quote id.
+            known_from: from when on the settings are known that say how long a reservation lives.
         """
         super().__init__()
         self._longest = lifetime + grace
         self._bucket = bucket
         self._granted = granted
+        self._known_from = known_from
+        self._unjudged = 0
         self._with_record = 0
         self._with_log = 0
         self._too_new = 0
@@ -69,6 +81,8 @@ class Reserved(Check):
         lives = event.expires_at - at.time
         if event.expires_at <= event.activated_at:
             self._wrong(at, event, "became active when its reservation had run out")
+        elif lives > self._longest and at.time < self._known_from:
+            self._unjudged += 1
         elif lives > self._longest:
             most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
             self._wrong(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
@@ -92,8 +106,13 @@ class Reserved(Check):
         )
         gone = f"{self._unknown:,} of {replay.quote_count:,} quotes ended and their grants are not kept"
         new = f"{self._too_new:,} quotes became active after the reservations were read: they are for another audit"
+        lived = f"{self._unjudged:,} quotes lived longer than these settings allow; those in force are not recorded"
         return self.verdict(
-            checked, gone if self._unknown else "", new if self._too_new else "", checkable=not self._unknown
+            checked,
+            gone if self._unknown else "",
+            new if self._too_new else "",
+            lived if self._unjudged else "",
+            checkable=not self._unknown and not self._unjudged,
         )
 
     def _compare(self, at: Place, event: QuoteActivated, record: ReservationRecord) -> None:

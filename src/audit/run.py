@@ -10,6 +10,7 @@ import msgspec
 
 from audit import evidence, reading
 from audit.conservation import Tally
+from audit.epochs import END, InForce, PerEpoch, in_force
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
 from audit.history import Claims
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
@@ -26,6 +27,7 @@ from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
 from runtime.settings import Market
+from stack.record import Epoch
 from wire import subjects
 
 
@@ -39,6 +41,7 @@ class Sources:
         logs: the folder of the services' logs.
         databases: those of the ledgers; every one must be there.
         histories: of the order publisher.
+        recorded: which settings were in force when.
     """
 
     where: str
@@ -46,6 +49,7 @@ class Sources:
     logs: Path
     databases: Sequence[Path]
     histories: Sequence[Path]
+    recorded: Sequence[Epoch] = ()
 
 
 Watch = Callable[[str, Replay | None, int], None]
@@ -70,7 +74,9 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
 
         whole, tally = Whole(), Tally()
-        checks = _checks(sources.market, whole, ledgers, claims, bucket, granted, publications)
+        checks = _checks(
+            in_force(sources.recorded, sources.market), whole, ledgers, claims, bucket, granted, publications
+        )
         replay = Replay([*checks, tally], shards)
         log = MarketLog(connection, horizon)
         async for batch in log.batches():
@@ -94,7 +100,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
 
 
 def _checks(
-    market: Market,
+    epochs: Sequence[InForce],
     whole: Whole,
     ledgers: Sequence[LedgerFile],
     claims: Claims | None,
@@ -102,21 +108,34 @@ def _checks(
     granted: dict[str, Grant],
     publications: Publications,
 ) -> list[Check]:
-    """Every check, in the order of their verdicts."""
-    grace = timedelta(seconds=market.grace)
+    """Every check, in the order of their verdicts.
+
+    What depends on the settings a little, as a tolerance, takes the most of them that were ever in force.
+    """
+    lifetime = max(epoch.market.quote_lifetime for epoch in epochs)
+    grace = timedelta(seconds=max(epoch.market.grace for epoch in epochs))
+    window = timedelta(seconds=min(epoch.market.id_window for epoch in epochs))
+    known_from = next((epoch.since for epoch in epochs if epoch.counts < epoch.until), END)
+
+    def limit(market: Market) -> Check:
+        return WithinLimit(market.limit, timedelta(seconds=market.grace))
+
+    def proposal(market: Market) -> Check:
+        return SameProposal(Proposer(market.symbols, market.limit))
+
     return [
         whole,
         OneActive(),
-        WithinLimit(market.limit, grace),
-        Reserved(market.quote_lifetime, grace, bucket, granted),
+        PerEpoch(epochs, limit, remembers=True),
+        Reserved(lifetime, grace, bucket, granted, known_from),
         OnTheActiveQuote(grace),
         WithinQuantity(),
-        OncePerOrder(timedelta(seconds=market.id_window)),
+        OncePerOrder(window),
         Recorded(ledgers, claims),
         SignedSum(publications, ledgers),
         AfterItsFills(publications),
         OnlyNewer(),
-        SameProposal(Proposer(market.symbols, market.limit)),
+        PerEpoch(epochs, proposal, remembers=False),
     ]
 
 

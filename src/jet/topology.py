@@ -131,7 +131,10 @@ async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0
     async with asyncio.timeout(timeout):
         for declared in declarations(shape):
             name = declared["name"]
-            change = await _patiently(name, forming_until, partial(_declare, connection, declared))
+            try:
+                change = await _patiently(name, forming_until, partial(_declare, connection, declared))
+            except TopologyRefused as refused:
+                raise TopologyRefused(f"{refused}{_room_needed(shape, refused.__cause__)}") from refused.__cause__
             if change:
                 changes.append(change)
         beyond = subjects.market_stream(shape.shards)
@@ -141,6 +144,18 @@ async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0
                 f"stream {beyond} exists: the market log was made with more than {shape.shards} shards"
             )
     return changes
+
+
+def _room_needed(shape: Shape, error: BaseException | None) -> str:
+    """What to change if there is no room for all streams; empty if it is something else."""
+    if not isinstance(error, api.ApiError) or error.err_code != api.INSUFFICIENT_STORAGE:
+        return ""
+    needed = sum(declared["max_bytes"] for declared in declarations(shape))
+    return (
+        f": all streams together may take {needed / 1e9:.1f} GB, of which each of the {shape.shards} shards takes "
+        f"{shape.max_bytes / 1e9:.1f}, and the server's store is smaller: raise its max_file_store (nats/server.conf), "
+        "or set fewer QS_MARKET_SHARDS or QS_MARKET_MAX_BYTES"
+    )
 
 
 async def _patiently(stream: str, forming_until: float, ask: Callable[[], Awaitable[T]]) -> T:

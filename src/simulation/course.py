@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from audit import run as auditing
+from audit.epochs import always
 from audit.findings import Finding
 from audit.report import Report
 from jet.connection import Connection
@@ -252,6 +253,7 @@ class Course:
             logs=logs,
             databases=[self.folder / f"{instance.name}.sqlite" for instance in self.system.of("ledger")],
             histories=[self.clients.history_path],
+            recorded=always(self.plan.market),
         )
 
         async def run(connection: Connection) -> None:

@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from runtime import durable
+from runtime.clock import utc_now
 from runtime.settings import KEYS, SettingsError
-from stack import family, keys, ports
+from stack import family, keys, ports, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning
 from stack.lock import held
@@ -27,6 +28,7 @@ from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
 from stack.remedy import Remedy
 from stack.settings import NATS_CONFIG, STORE, StackSettings, listening
+from stack.settings import read as read_settings
 from stack.tokens import FOLDER as TOKENS
 
 POLL = 0.25
@@ -77,6 +79,9 @@ def up(settings: StackSettings) -> int:
         conf = settings.data / "supervisord.conf"
         durable.write(conf, supervisord_conf(settings, plan))
         keep_plan(settings, plan)
+        stores = [server.folder / STORE for server in settings.nats_servers]
+        is_new = bool(stores) and not any(store.is_dir() for store in stores)
+        record.keep(settings.data, settings.market, record.ALWAYS if is_new else utc_now())
         family.adopt_orphans()
         try:
             code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
@@ -159,6 +164,7 @@ class _Foreground:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._asked_at = 0.0
+        self._pids: set[int] = set()
         self._code = 0
 
     async def run(self, conf: Path, lock: int) -> int:
@@ -232,6 +238,11 @@ class _Foreground:
     def _tell(self, news: Sequence[tuple[str, str]], conditions: Sequence[Condition]) -> None:
         for name, message in news:
             say(name, message)
+        pids = {condition.pid for condition in conditions if condition.pid}
+        if pids - self._pids:  # what was started has read the settings as they are now
+            self._pids |= pids
+            with contextlib.suppress(SettingsError):  # it says so itself
+                record.keep(self._settings.data, read_settings().market, utc_now())
         for condition in conditions:
             if condition.phase is Phase.REFUSED:
                 log = self._settings.logs / f"{condition.program.name}.log"

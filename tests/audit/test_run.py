@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from audit.epochs import always
 from audit.findings import Status
 from audit.reading import CannotAudit
 from audit.report import Report
@@ -18,6 +19,7 @@ from jet import journal
 from loadgen.answers import Known
 from loadgen.history import History
 from runtime.clock import utc_now
+from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script
 from support.broker import Broker
 from support.builders import market, order, position_update
@@ -32,11 +34,17 @@ MARKET = market(symbols=SYMBOLS, quote_ttl=30.0, limit=LIMIT)
 
 
 async def audited(
-    broker: Broker, folder: Path, *, databases: Sequence[Path] = (), histories: Sequence[Path] = (), **changes: Any
+    broker: Broker,
+    folder: Path,
+    *,
+    databases: Sequence[Path] = (),
+    histories: Sequence[Path] = (),
+    recorded: Sequence[Epoch] = (),
+    **changes: Any,
 ) -> Report:
     """The report on a broker."""
     settings = msgspec.structs.replace(MARKET, **changes)
-    sources = Sources(broker.url, settings, folder / "logs", databases, histories)
+    sources = Sources(broker.url, settings, folder / "logs", databases, histories, recorded or always(settings))
     return await audit(broker.connection, sources, lambda *_: None)
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import httpx
 import msgspec
 
+from audit.epochs import always
 from audit.report import Report
 from audit.run import Sources
 from audit.run import audit as run_audit
@@ -283,7 +284,7 @@ class World:
     async def audit(self) -> Report:
         """What the logs say of all that happened. The settings are those that a maker had."""
         settings = load(MakerSettings, "maker", self._environ | self._market_file("AAA"))
-        sources = Sources(self.url, settings.market, self._folder, (), ())
+        sources = Sources(self.url, settings.market, self._folder, (), (), always(settings.market))
         return await run_audit(self.connection, sources, lambda *_: None)
 
 

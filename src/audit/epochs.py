@@ -1,0 +1,142 @@
+"""Settings that changed: each message is judged by those in force when it was stored.
+
+A check that depends on the settings is made once for each time in which the same ones were in force, and what it finds
+counts only there. What was granted under the settings before lives on for a while after a change, and of the time
+before the first record nothing is known: what is found then contradicts nothing, and the verdict is "not checkable".
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from audit.findings import KEPT, Findings, Place, Status, Verdict
+from audit.replay import Book, Check, Fault, Replay
+from runtime.settings import Market
+from stack.record import ALWAYS, Epoch
+from wire.messages import QuoteEvent, RecordedFill
+
+END = datetime.max.replace(tzinfo=UTC)
+
+MOST = 16
+"""Times that are told apart, the newest; of those before nothing is said."""
+
+
+class InForce(NamedTuple):
+    """Settings, the time in which they were, and the time from which on what is found counts: `until` if none does."""
+
+    market: Market
+    since: datetime
+    counts: datetime
+    until: datetime
+
+
+def always(market: Market) -> list[Epoch]:
+    """The record of a market whose settings never changed."""
+    return [Epoch(since=ALWAYS, market=market)]
+
+
+def in_force(recorded: Sequence[Epoch], current: Market) -> list[InForce]:
+    """What was in force when, from `ALWAYS` on; `current` stands in where nothing is recorded."""
+    known = [epoch for epoch in recorded if epoch.market is not None]
+    carry = max((_life(epoch.market or current) for epoch in known), default=_life(current))
+    found: list[InForce] = []
+    if not recorded or recorded[0].since > ALWAYS:
+        first = known[0].market if known and known[0].market else current
+        until = recorded[0].since if recorded else END
+        found.append(InForce(first, ALWAYS, until, until))
+    for number, epoch in enumerate(recorded):
+        until = recorded[number + 1].since if number + 1 < len(recorded) else END
+        counts = until if epoch.market is None else epoch.since
+        if ALWAYS < counts < until:
+            counts = min(until, counts + carry)
+        found.append(InForce(epoch.market or current, epoch.since, counts, until))
+    if len(found) > MOST:
+        oldest = found[-MOST]
+        found[:-MOST] = [oldest._replace(since=ALWAYS, counts=oldest.since, until=oldest.since)]
+    return found
+
+
+def _life(market: Market) -> timedelta:
+    """How long what was granted under settings may live on."""
+    return market.quote_lifetime + timedelta(seconds=market.grace)
+
+
+class _Counted(Findings):
+    """Findings of one time; what is found of other messages is another check's. `undecided`: those that count not."""
+
+    def __init__(self, epoch: InForce) -> None:
+        super().__init__()
+        self.undecided = 0
+        self._epoch = epoch
+
+    def at(self, place: Place, detail: str, **ids: str) -> None:
+        if self._epoch.counts <= place.time < self._epoch.until:
+            super().at(place, detail, **ids)
+        elif self._epoch.since <= place.time < self._epoch.until:
+            self.undecided += 1
+
+
+class PerEpoch(Check):
+    """One check for each time in which the same settings were in force.
+
+    `remembers` says that a check must see also what was before its time, as one does that adds up what is active.
+    """
+
+    def __init__(self, epochs: Sequence[InForce], make: Callable[[Market], Check], *, remembers: bool) -> None:
+        super().__init__()
+        self._remembers = remembers
+        self._checks: list[tuple[InForce, Check, _Counted]] = []
+        for epoch in epochs:
+            check = make(epoch.market)
+            check.found = found = _Counted(epoch)
+            self._checks.append((epoch, check, found))
+        self.code, self.statement = self._checks[-1][1].code, self._checks[-1][1].statement
+
+    def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
+        for check in self._of(at):
+            check.quote(at, event, book)
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        for check in self._of(at):
+            check.fills(at, fills, book)
+
+    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        for check in self._of(at):
+            check.set_aside(at, fills, fault)
+
+    def finish(self, replay: Replay) -> Verdict:
+        verdicts = [check.finish(replay) for _, check, _ in self._checks]
+        last = verdicts[-1]
+        findings = [finding for verdict in verdicts for finding in verdict.findings]
+        undecided = sum(found.undecided for _, _, found in self._checks)
+        remarks = [f"{self._when(number)}{told}" for number, each in enumerate(verdicts) for told in each.remarks]
+        if undecided:
+            remarks.append(
+                f"{undecided:,} messages would contradict the settings, but which were in force then is not recorded, "
+                "or they had just changed and what was granted before lived on"
+            )
+        settled = not undecided and all(verdict.status is not Status.NOT_CHECKABLE for verdict in verdicts)
+        contradictions = sum(verdict.contradictions for verdict in verdicts)
+        return msgspec.structs.replace(
+            last,
+            status=Status.REFUTED if contradictions else Status.PROVED if settled else Status.NOT_CHECKABLE,
+            checked="; ".join(f"{self._when(number)}{verdict.checked}" for number, verdict in enumerate(verdicts)),
+            remarks=remarks,
+            findings=findings[:KEPT],
+            contradictions=contradictions,
+        )
+
+    def _of(self, at: Place) -> list[Check]:
+        """The checks that a message is for."""
+        if self._remembers:
+            return [check for _, check, _ in self._checks]
+        return [check for epoch, check, _ in self._checks if epoch.since <= at.time < epoch.until]
+
+    def _when(self, number: int) -> str:
+        """The time of a check, if there are several."""
+        if len(self._checks) == 1:
+            return ""
+        epoch = self._checks[number][0]
+        return "before the first record: " if epoch.since == ALWAYS else f"since {epoch.since:%Y-%m-%d %H:%M:%S}: "

@@ -1,0 +1,44 @@
+"""Which settings were in force when."""
+
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stack.record import ALWAYS, RECORD, Epoch, keep, read
+from support.builders import NOW, market
+
+FIRST = market()
+SECOND = msgspec.structs.replace(FIRST, limit=FIRST.limit + 1)
+
+
+def test_a_change_is_appended_and_the_same_is_not(tmp_path: Path) -> None:
+    assert read(tmp_path) == []
+    assert keep(tmp_path, FIRST, ALWAYS)
+    assert not keep(tmp_path, FIRST, NOW)
+    assert keep(tmp_path, SECOND, NOW)
+    later = NOW + timedelta(seconds=1)
+    assert keep(tmp_path, FIRST, later)
+    assert read(tmp_path) == [
+        Epoch(since=ALWAYS, market=FIRST),
+        Epoch(since=NOW, market=SECOND),
+        Epoch(since=later, market=FIRST),
+    ]
+    assert stat.S_IMODE((tmp_path / RECORD).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("torn", [b'{"since":"2026', b"\0\0", b"\xff"])
+def test_after_a_torn_line_it_goes_on(tmp_path: Path, torn: bytes) -> None:
+    keep(tmp_path, FIRST, NOW)
+    with (tmp_path / RECORD).open("ab") as file:
+        file.write(torn)
+    assert read(tmp_path) == [Epoch(since=NOW, market=FIRST)]
+    keep(tmp_path, SECOND, NOW)
+    assert read(tmp_path) == [Epoch(since=NOW, market=FIRST), Epoch(since=NOW, market=SECOND)]
+
+
+def test_settings_of_another_version_are_unknown_from_their_time_on(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_text('{"since":"2026-01-05T09:30:00Z","market":{"colour":"blue"}}\n')
+    assert read(tmp_path) == [Epoch(since=NOW, market=None)]
