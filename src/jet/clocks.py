@@ -21,6 +21,9 @@ from jet import api
 from jet.connection import Connection, HealthPart
 from wire.errors import Refusal, Refused
 
+DRIFT = 0.0001
+"""Seconds by which two clocks that nobody sets may come apart in a second."""
+
 EVERY = 2.0
 """Seconds between two comparisons."""
 
@@ -59,6 +62,7 @@ class Agreement:
         self.allowed = grace / 2
         self.skew = 0.0
         self._agreed: bool | None = None
+        self._anchor: tuple[float, datetime, float] | None = None
         self._connection = connection
         self._stream = stream
         self._clock = clock
@@ -70,6 +74,21 @@ class Agreement:
     def agreed(self) -> bool:
         """Whether the clocks agree, as far as is known."""
         return self._agreed is True
+
+    @property
+    def compared(self) -> bool:
+        """Whether the clocks were compared at all."""
+        return self._agreed is not None
+
+    def broker_time(self) -> datetime:
+        """The broker's time, whatever is done to our clock: it goes on from a comparison by a clock that is never set.
+
+        Our own time before the first comparison.
+        """
+        if self._anchor is None:
+            return self._clock()
+        at, time, _ = self._anchor
+        return time + timedelta(seconds=asyncio.get_running_loop().time() - at)
 
     def check(self) -> None:
         """Refuse what depends on the clock.
@@ -94,7 +113,20 @@ class Agreement:
         asked = loop.time()
         told = await api.request(self._connection, f"STREAM.INFO.{self._stream}", None, _Told)
         heard, now = loop.time(), self._clock()
+        self.anchor(told.ts.astimezone(UTC), heard, heard - asked)
         self.take(now - told.ts.astimezone(UTC), heard - asked)
+
+    def anchor(self, told: datetime, heard: float, took: float) -> None:
+        """Have `broker_time` go on from an answer that told this time, unless an older one is more certain still.
+
+        Args:
+            told: the broker's time.
+            heard: when it was heard, in the loop's time.
+            took: seconds from asking to hearing.
+        """
+        unsure = took / 2
+        if self._anchor is None or unsure <= self._anchor[2] + DRIFT * (heard - self._anchor[0]):
+            self._anchor = (heard, told + timedelta(seconds=unsure), unsure)
 
     def take(self, ahead: timedelta, took: float) -> None:
         """Take a comparison.

@@ -1,19 +1,24 @@
 """The page in a browser: what a person sees, and when they are told not to believe it."""
 
 import asyncio
+import json
 import re
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, WebSocketRoute, expect
 
+from runtime.clock import utc_now
 from runtime.roles import Role
 from support.access import give, token_of, tokens_in
 from support.broker import Broker
 from support.browser import OpenPage, opener
-from support.page import Feed, PageProcess
+from support.page import Feed, PageProcess, served
+from support.page import Page as ServedPage
 from support.waiting import STACK_HANG, eventually
 
 
@@ -119,6 +124,64 @@ async def test_a_quote_runs_out_before_the_readers_eyes_whatever_their_clock_say
         await feed.quote("AAA", attempt=2, lifetime=1.0)
         await expect(row(page, "AAA").locator(".state")).to_have_text("expired")
         await expect(row(page, "AAA").locator(".ttl")).to_have_text("")
+
+
+class Shifted:
+    """The machine's clock, `by` seconds ahead."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self) -> datetime:
+        return utc_now() + timedelta(seconds=self.by)
+
+
+@pytest.mark.parametrize("first", [600.0, -600.0])
+async def test_the_clock_of_the_pages_service_may_be_wrong_and_be_set(
+    open_page: OpenPage, broker: Broker, feed: Feed, first: float
+) -> None:
+    """What it says of quotes is by the broker's clock; `/health` tells that its own is wrong."""
+    clock = Shifted(first)
+    await feed.quote("AAA", lifetime=STACK_HANG)
+    await feed.quote("BBB", lifetime=0.1)
+    async with served(broker, clock) as service, open_page(service.url) as page:
+        for by in (first, 0.0, -first, 0.0):
+            clock.by = by
+            await eventually(lambda by=by: says_of_its_clock(service) == bool(by))  # type: ignore[misc] # a default binds
+            await expect(row(page, "AAA").locator(".state")).to_have_text("active")
+            await expect(row(page, "BBB").locator(".state")).to_have_text("expired")
+
+
+def says_of_its_clock(service: ServedPage) -> bool:
+    """Whether its health waits for the clock."""
+    return "clock" in {part.name for part in service.health.report().waiting_for}
+
+
+@pytest.mark.parametrize("by", [600.0, -600.0])
+async def test_the_servers_time_is_followed_forward_and_back(
+    open_page: OpenPage, process: PageProcess, feed: Feed, by: float
+) -> None:
+    """Whatever it was believed to be, as after a server whose clock was wrong was set right."""
+    shift = by
+
+    def shifted(text: str | bytes) -> str:
+        frame = json.loads(text)
+        time = datetime.fromisoformat(frame["time"]) + timedelta(seconds=shift)
+        return json.dumps(frame | {"time": time.isoformat()})
+
+    def between(ours: WebSocketRoute) -> None:
+        server = ours.connect_to_server()
+        server.on_message(lambda text: ours.send(shifted(text)))
+
+    await process.start()
+    await feed.quote("AAA", lifetime=STACK_HANG if by > 0 else 0.1)
+    wrong, right = ("expired", "active") if by > 0 else ("active", "expired")
+    async with open_page(process) as page:
+        await page.route_web_socket("**/stream", between)
+        await page.reload()
+        await expect(row(page, "AAA").locator(".state")).to_have_text(wrong)
+        shift = 0.0
+        await expect(row(page, "AAA").locator(".state")).to_have_text(right)
 
 
 async def test_the_page_comes_back_by_itself_after_a_restart_of_its_service(

@@ -119,3 +119,33 @@ async def test_a_paused_broker_is_no_skew(own_broker: Broker, monkeypatch: pytes
         seen = found.skew
         await eventually(lambda: found.skew != seen)
     assert verdicts == [True]
+
+
+async def test_the_brokers_time_is_known_however_our_clock_is_set(broker: Broker) -> None:
+    clock = Shifted(600.0)
+    found = agreement(broker, Health("test"), clock)
+    assert (found.broker_time() - utc_now()).total_seconds() > 500  # not compared yet: ours
+    async with comparing(found):
+        await eventually(lambda: found.compared)
+        before = found.broker_time()
+        clock.by = -600.0
+        after = found.broker_time()
+    assert before <= after
+    assert abs((after - utc_now()).total_seconds()) < 500
+
+
+@pytest.mark.parametrize(
+    ("took", "later", "taken"),
+    [(0.01, 1.0, True), (0.02, 1.0, False), (0.02, 1000.0, True)],
+    ids=["as certain", "less certain", "less certain, long after"],
+)
+async def test_the_most_certain_answer_is_what_the_brokers_time_goes_on_from(
+    broker: Broker, took: float, later: float, *, taken: bool
+) -> None:
+    found = agreement(broker, Health("test"), Shifted())
+    now = asyncio.get_running_loop().time()
+    told = utc_now()
+    found.anchor(told, now, 0.01)
+    before = found.broker_time()
+    found.anchor(told + timedelta(hours=1), now + later, took)
+    assert (found.broker_time() - before > timedelta(minutes=30)) is taken

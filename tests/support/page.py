@@ -17,7 +17,7 @@ import uvicorn
 from jet import rpc
 from jet.connection import Connection
 from runtime.app import create_app
-from runtime.clock import utc_now
+from runtime.clock import Clock, utc_now
 from runtime.health import Health
 from runtime.roles import Role
 from runtime.settings import Stack
@@ -114,12 +114,12 @@ class Page:
 
 
 @asynccontextmanager
-async def served(broker: Broker) -> AsyncIterator[Page]:
+async def served(broker: Broker, clock: Clock = utc_now) -> AsyncIterator[Page]:
     """The service on the test's broker, behind a real HTTP server."""
     port = free_port()
     settings = UiSettings(market=broker.market, stack=Stack(nats_url=broker.url), port=port)
     health = Health("ui", *PARTS)
-    service = UiService(settings, Connection(broker.url, "ui", health), health, utc_now)
+    service = UiService(settings, Connection(broker.url, "ui", health), health, clock)
     app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
     server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_config=None))
     tasks = [asyncio.create_task(service.run()), asyncio.create_task(server._serve())]

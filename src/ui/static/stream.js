@@ -9,7 +9,7 @@ const SILENCE = 2500;
 const FIRST_PAUSE = 400;
 const LONGEST_PAUSE = 5000;
 const TURNED_AWAY = 1008; // the close code of a socket whose token is not valid any more
-const DRIFT = 1; // milliseconds a frame: lets a clock that runs apart, or a faster route, correct the estimate
+const HEARD = 3000; // milliseconds of frames from which the server's clock is estimated: three heartbeats, at least
 
 export class Stream {
   /**
@@ -28,6 +28,7 @@ export class Stream {
     this.failures = 0;
     this.heard = 0;
     this.offset = null;
+    this.differences = []; // of the frames of the last while: when each was heard, and by how much the server's clock is ahead
     setInterval(() => this.#check(), 250);
     addEventListener("online", () => this.#hurry());
     document.addEventListener("visibilitychange", () => document.hidden || this.#hurry());
@@ -43,6 +44,7 @@ export class Stream {
     const socket = new WebSocket(this.url);
     this.socket = socket;
     this.heard = performance.now();
+    this.differences = []; // another server may answer
     this.#become("connecting");
     socket.onmessage = (event) => {
       if (socket === this.socket) this.#hear(event.data);
@@ -57,9 +59,11 @@ export class Stream {
     const frame = JSON.parse(text);
     this.heard = performance.now();
     this.failures = 0;
-    // A frame is never early: the largest difference seen is the one with the least delay.
-    const difference = Date.parse(frame.time) - this.heard;
-    this.offset = this.offset === null ? difference : Math.max(difference, this.offset - DRIFT);
+    // A frame is never early: the largest difference is the one with the least delay. Only those of a short while count, so
+    // that a server's clock that was set back, or a computer that slept, is followed within it.
+    this.differences.push({ heard: this.heard, ahead: Date.parse(frame.time) - this.heard });
+    while (this.differences[0].heard < this.heard - HEARD) this.differences.shift();
+    this.offset = Math.max(...this.differences.map(({ ahead }) => ahead));
     this.#become("live");
     this.onFrame(frame);
   }
