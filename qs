@@ -51,6 +51,11 @@ export PATH
 # What uv.lock pins is what runs, and a lock that is out of date an error.
 export UV_LOCKED=1
 command -v uv >/dev/null || install_uv "$python"
+# What uv downloads is kept in this folder where the home folder cannot be written.
+if [ -z "${UV_CACHE_DIR:-}" ]; then
+    cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}/uv
+    { mkdir -p "$cache" && [ -w "$cache" ]; } 2>/dev/null || export UV_CACHE_DIR="$PWD/$tools/cache"
+fi
 # Compile what is installed once, rather than in each of the services as they all start together.
 [ -d .venv ] || export UV_COMPILE_BYTECODE=1
 

@@ -36,14 +36,14 @@ class Machine:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
-    def qs(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def qs(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `qs` from somewhere else, as people do."""
         return subprocess.run(
             [str(self.project / "qs"), *arguments],
             capture_output=True,
             text=True,
             cwd=os.sep,
-            env={"PATH": str(self.bin)},
+            env={"PATH": str(self.bin), "HOME": str(self.bin), **environ},
         )
 
 
@@ -64,6 +64,15 @@ def test_help_is_the_list_of_recipes(machine: Machine, words: str) -> None:
     machine.has("python3", NEW_PYTHON)
     machine.has("uv", UV)
     assert machine.qs(*words.split()).stdout == "uv run --quiet just\n"
+
+
+def test_where_the_home_folder_cannot_be_written_what_uv_downloads_is_kept_here(machine: Machine) -> None:
+    machine.has("python3", NEW_PYTHON)
+    machine.has("uv", 'echo "$UV_CACHE_DIR"')
+    assert machine.qs("test").stdout == "\n"
+    assert machine.qs("test", HOME="/dev/null").stdout == f"{machine.project}/.tools/cache\n"
+    assert machine.qs("test", HOME="/dev/null", XDG_CACHE_HOME=str(machine.project)).stdout == "\n"
+    assert machine.qs("test", HOME="/dev/null", UV_CACHE_DIR="/elsewhere").stdout == "/elsewhere\n"
 
 
 def test_a_newer_python_beside_an_old_one_is_found(machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """What a run of the tests says at its start, and in its last line: in words for people who have never seen it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,5 +41,5 @@ def conclusion(stats: Mapping[str, Sequence[Any]]) -> str:
     left_out = f" {skipped:,} could not be tried here: see the start." if skipped else ""
     if not failed:
         return f"Everything that was tried works: {passed:,} tests passed.{left_out}"
-    again = f"./qs test {failed[0]}" if len(failed) == 1 else "./qs test --last-failed"
+    again = f"./qs test {shlex.quote(failed[0])}" if len(failed) == 1 else "./qs test --last-failed"
     return f"{len(failed):,} of {passed + len(failed):,} tests FAILED, see above.{left_out} Only those again: {again}"
