@@ -13,7 +13,7 @@ while tokens are off, so that the busiest route is checked like any other.
 
 import ipaddress
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -29,9 +29,6 @@ from runtime.roles import ANYONE, NOBODY, READ, Role, Roles
 from runtime.settings import SettingsError, Stack, listed
 from runtime.tokens import Tokens, TokensError
 from wire.errors import Refusal, Refused
-
-Headers = Iterable[tuple[bytes, bytes]]
-"""As ASGI has them: names in lower case."""
 
 COOKIE = "quotestream-reader"
 _COOKIE = COOKIE.encode()
@@ -75,16 +72,16 @@ class Access:
             raise SettingsError(f"QS_STACK_TOKENS: {error}") from error
         return cls(tokens, [stack.host, *listed(stack.hosts)], listed(stack.origins))
 
-    def admits(self, headers: Headers, roles: Roles) -> bool:
+    def admits(self, headers: Mapping[bytes, bytes], roles: Roles) -> bool:
         """Whether a request that changes something is admitted to a route for `roles`."""
         try:
-            self.check(dict(headers), roles, changes=True)
+            self.check(headers, roles, changes=True)
         except Refused:
             return False
         return True
 
     def check(self, headers: Mapping[bytes, bytes], roles: Roles, *, changes: bool) -> None:
-        """Admit a request to a route for `roles`.
+        """Admit a request to a route for `roles`. Header names are in lower case.
 
         Raises:
             Refused: it may not ask; nothing of it was read but its headers.

@@ -21,12 +21,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from runtime import metrics, openapi
 from runtime.access import OPEN, Access
 from runtime.health import Health, HealthReport
+from runtime.http1 import MAX_BODY
 from runtime.roles import READ, anyone
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.units import FieldError
 
-MAX_BODY_BYTES = 64 * 1024
 INTERNAL_ERROR = Problem(type="about:blank", title="Internal error", status=500)
 _DOCS_PATH = "/schema-assets"
 _DOCS_POLICY = (
@@ -136,7 +136,7 @@ def _on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Respo
     if isinstance(error, ValidationException) and error.extra:
         detail = f"{detail}: {error.extra}"
     if error.status_code == Refusal.TOO_LARGE.status:
-        return problem_response(Refused(Refusal.TOO_LARGE, f"the limit is {MAX_BODY_BYTES} bytes").problem)
+        return problem_response(Refused(Refusal.TOO_LARGE, f"the limit is {MAX_BODY} bytes").problem)
     title = error.__class__.__name__.removesuffix("Exception")
     return problem_response(Problem(type="about:blank", title=title, status=error.status_code, detail=detail))
 
@@ -215,7 +215,7 @@ def create_app(
         state=State({"access": access}),
         before_send=[_never_guessed],
         logging_config=None,
-        request_max_body_size=MAX_BODY_BYTES,
+        request_max_body_size=MAX_BODY,
         exception_handlers={Refused: _on_refused, HTTPException: _on_http_exception, Exception: _on_unexpected},
         openapi_config=openapi.CompleteConfig(
             samples=samples,

@@ -43,5 +43,5 @@ def configure(service: str, level: str = "info") -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for noisy in ("uvicorn", "uvicorn.error", "aiosqlite", "urllib3"):
+    for noisy in ("aiosqlite", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

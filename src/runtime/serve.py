@@ -5,19 +5,19 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import structlog
-import uvicorn
 import uvloop
 from litestar import Litestar
 
 from runtime import guarded, tls, tracing
 from runtime.access import OPEN, Access
-from runtime.direct import Direct, DirectProtocol, TracedProtocol
+from runtime.direct import Direct
+from runtime.server import Server
 from runtime.settings import ServiceSettings, SettingsError, is_loopback
 
 STOP_DEADLINE = 4.5
@@ -25,6 +25,9 @@ STOP_DEADLINE = 4.5
 
 CANCEL_AGAIN = 0.3
 """Seconds after which loops that have not ended are cancelled again."""
+
+LAST_ANSWERS = 1.0
+"""Seconds in which requests that were begun are still answered while the service stops."""
 
 PEER_TIMEOUT = 10.0
 """Seconds a peer may leave what was sent to it untaken; then the kernel drops the connection."""
@@ -95,31 +98,15 @@ async def serve(
     context = tls.serving(settings.stack)
     if context is None and not is_loopback(settings.stack.host):
         log.warning("orders, answers and tokens travel in the clear: QS_STACK_TLS_CERTIFICATE turns TLS on")
-    server = _Server(
-        uvicorn.Config(
-            tracing.traced(app),
-            host=settings.stack.host,
-            port=settings.port,
-            loop="none",
-            http=protocol(direct, access),
-            ssl_context_factory=None if context is None else lambda *_: context,
-            ws="websockets-sansio",
-            lifespan="on",
-            access_log=False,
-            proxy_headers=False,
-            log_config=None,
-            timeout_graceful_shutdown=1,
-            timeout_keep_alive=30,
-        )
-    )
+    server = Server(tracing.traced(app), direct, access)
     async with asyncio.TaskGroup() as group:
-        http = group.create_task(_serve_http(server), name="http")
+        http = group.create_task(_serve_http(app, server, settings, context), name="http")
         loops = group.create_task(_never_ends(service), name="service")
         await stopping.wait()
         log.info("stopping")
         loop.call_later(STOP_DEADLINE, _give_up)
         await stop()
-        server.should_exit = True
+        http.cancel()
         while not loops.done():  # Python 3.11's `wait_for` loses a cancellation that comes together with its result
             loops.cancel()
             await asyncio.wait([loops], timeout=CANCEL_AGAIN)
@@ -127,35 +114,17 @@ async def serve(
     log.info("stopped")
 
 
-def protocol(direct: Direct[Any] | None, access: Access = OPEN) -> type[asyncio.Protocol]:
-    """What uvicorn makes of each connection."""
-    if direct is None:
-        return guarded.GuardedProtocol
-    kind = DirectProtocol if tracing.tracer is None else TracedProtocol
-    # uvicorn does nothing but call it
-    return cast("type[asyncio.Protocol]", partial(kind, direct=direct, access=access))
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: `serve` has them."""
-
-    def install_signal_handlers(self) -> None:
-        """Signals are handled by `serve`."""
-
-
-async def _serve_http(server: uvicorn.Server) -> None:
+async def _serve_http(app: Litestar, server: Server, settings: ServiceSettings, context: ssl.SSLContext | None) -> None:
     guarded.allow_files()
-    with _listen(server.config.host, server.config.port) as listener:
-        watching = asyncio.create_task(guarded.watch(server.server_state.connections))
-        try:
-            await server._serve([listener])  # noqa: SLF001 # the public serve() would take the signals over
-        finally:
-            watching.cancel()
-    if not server.should_exit:
-        raise RuntimeError("the HTTP server ended by itself")
+    with listen(settings.stack.host, settings.port) as listener:
+        async with app.lifespan():
+            try:
+                await server.serve(listener, context)
+            finally:
+                await server.stop(LAST_ANSWERS)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Bind, and bound how long a connection outlives a peer that takes nothing any more.
 
     Closing a connection waits until its peer has taken what was sent before: one that stopped reading would keep the

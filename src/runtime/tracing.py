@@ -10,7 +10,7 @@ at first; elsewhere these functions are called as they are, and do nothing.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -174,12 +174,11 @@ def answering(subject: str, headers: Mapping[str, str] | None) -> AbstractContex
     return span(subject, extract(headers))
 
 
-def http(scope: Mapping[str, Any]) -> "Span":
-    """Begin the span of an HTTP request, as ASGI tells of it. Only while tracing is on."""
-    headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-    method, path = scope["method"], scope["path"][:LONGEST]
-    about = {"http.request.method": method, "url.path": path}
-    return begin(f"{method} /{path.strip('/').partition('/')[0]}", extract(headers) or root(), about)
+def http(method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Span":
+    """Begin the span of an HTTP request. Only while tracing is on."""
+    fields = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
+    about = {"http.request.method": method, "url.path": path[:LONGEST]}
+    return begin(f"{method} /{path[:LONGEST].strip('/').partition('/')[0]}", extract(fields) or root(), about)
 
 
 def traced(app: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +190,7 @@ def traced(app: Callable[..., Any]) -> Callable[..., Any]:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await app(scope, receive, send)
             return
-        with within(http(scope), ends=True):
+        with within(http(scope["method"], scope["path"], scope["headers"]), ends=True):
             await app(scope, receive, send)
 
     return around

@@ -1,6 +1,5 @@
 """The ledger over HTTP and its websocket: the contract's shapes, and bad input that changes nothing."""
 
-import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
@@ -21,9 +19,10 @@ from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import create_app
 from runtime.health import Health
-from support.broker import Broker, free_port
+from support.broker import Broker
 from support.builders import position_update, recorded_fill
 from support.http import http_client
+from support.http import served as http_served
 from support.ledger import Log, Running, Start, ledgers, new_ledger
 from support.waiting import HANG, eventually, finishes, reaches
 
@@ -141,15 +140,10 @@ async def test_the_stream_is_described_on_the_openapi_page(client: httpx.AsyncCl
 
 @asynccontextmanager
 async def served(ledger: Ledger, health: Health) -> AsyncIterator[str]:
-    """The ledger's app on a real uvicorn; the stream's address."""
+    """The ledger's app on a real server; the stream's address."""
     app = create_app(title="ledger", description="", health=health, routes=routes(ledger))
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_config=None))
-    task = asyncio.create_task(server._serve())
-    await eventually(lambda: server.started or task.done())
-    yield f"ws://127.0.0.1:{port}/positions/stream"
-    server.should_exit = True
-    await asyncio.wait([task])
+    async with http_served(app) as (_, port):
+        yield f"ws://127.0.0.1:{port}/positions/stream"
 
 
 @pytest.fixture

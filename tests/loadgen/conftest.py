@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
-import uvicorn
 from litestar import Litestar, Response, get, post
 from litestar.params import JSONBody
 
 from support.builders import fill
-from support.waiting import eventually
+from support.http import served
 from wire.errors import Refused
 from wire.messages import Order, OrderResult, RejectReason
 
@@ -113,13 +112,9 @@ async def exchange() -> AsyncIterator[StandIn]:
         return "fine"
 
     app = Litestar([post_order, get_health], openapi_config=None)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-    serving = asyncio.create_task(server._serve())
-    await eventually(lambda: server.started)
-    stand_in.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield stand_in
-    server.should_exit = True
-    await serving
+    async with served(app) as (_, port):
+        stand_in.url = f"http://127.0.0.1:{port}"
+        yield stand_in
 
 
 @pytest.fixture

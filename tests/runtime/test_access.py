@@ -58,7 +58,7 @@ def test_a_name_that_was_pointed_here_is_turned_away(host: bytes) -> None:
     """As a page does whose owner has the name of its site resolve to this machine."""
     access = Access()
     assert refusal(access, {b"host": host}, changes=False) == "foreign-host"
-    assert not access.admits([(b"host", host)], ANYONE)
+    assert not access.admits({b"host": host}, ANYONE)
 
 
 HERE = {b"host": b"127.0.0.1:8001"}
@@ -89,7 +89,7 @@ def test_a_page_of_another_site_changes_nothing(headers: Headers, changes: bool,
     access = Access(origins=["https://desk.example"])
     assert refusal(access, HERE | headers, changes=changes) == slug
     if changes:
-        assert access.admits([*HERE.items(), *headers.items()], ANYONE) == (slug is None)
+        assert access.admits(HERE | headers, ANYONE) == (slug is None)
 
 
 # --- tokens, on every route of every service --------------------------------------------------------------------------

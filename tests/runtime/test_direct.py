@@ -9,19 +9,19 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-import uvicorn
 from litestar import post
 from litestar.params import JSONBody
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from runtime.access import OPEN, Access
-from runtime.app import MAX_BODY_BYTES, create_app
+from runtime.app import create_app
 from runtime.direct import Direct
 from runtime.health import Health
+from runtime.http1 import MAX_BODY
 from runtime.roles import Role, only
-from runtime.serve import protocol
 from runtime.tokens import Tokens
 from support.access import shown, tokens_in
+from support.http import served
 from support.waiting import HANG, eventually, passes, reaches
 from wire.errors import Refusal, Refused
 from wire.messages import Order
@@ -82,14 +82,8 @@ async def serving(desk: Desk, access: Access) -> AsyncIterator[int]:
         return await desk.take(data)
 
     app = create_app(title="t", description="", health=Health("t"), access=access, routes=[long_way, declared])
-    http = protocol(Direct("/direct", Order, desk.take, frozenset({Role.TRADER})), access)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=http, log_config=None, access_log=False))
-    with server.config.bind_socket() as listener:
-        serving = asyncio.create_task(server.serve([listener]))
-        await eventually(lambda: server.started)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        await serving
+    async with served(app, Direct("/direct", Order, desk.take, frozenset({Role.TRADER})), access) as (_, port):
+        yield port
 
 
 @pytest.fixture
@@ -190,7 +184,7 @@ async def test_a_body_in_pieces_is_one_body(client: httpx.AsyncClient) -> None:
 async def test_a_body_without_end_is_refused_before_it_is_read(port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(b"POST /direct HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n")
-        writer.write(b"%x\r\n" % (MAX_BODY_BYTES + 1) + b" " * (MAX_BODY_BYTES + 1) + b"\r\n")
+        writer.write(b"%x\r\n" % (MAX_BODY + 1) + b" " * (MAX_BODY + 1) + b"\r\n")
         status, _ = await answered(reader)
         assert status == 413
         assert await reader.read() == b""

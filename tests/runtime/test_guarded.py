@@ -6,12 +6,13 @@ from contextlib import suppress
 
 import httpx
 import pytest
-import uvicorn
 
 from runtime import guarded
 from runtime.app import create_app
 from runtime.health import Health
-from runtime.serve import protocol
+from runtime.http1 import MAX_HEAD
+from runtime.protocol import HttpProtocol
+from support.http import served as http_served
 from support.waiting import HANG, eventually, finishes, passes
 
 HEAD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
@@ -28,16 +29,8 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(guarded, "LOOK", 0.05)
     monkeypatch.setattr(guarded, "MAX_CONNECTIONS", MOST)
     app = create_app(title="t", description="", health=Health("t"), routes=[])
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=protocol(None), log_config=None, timeout_graceful_shutdown=1)
-    )
-    serving = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started)
-    watching = asyncio.create_task(guarded.watch(server.server_state.connections))
-    yield server.servers[0].sockets[0].getsockname()[1]
-    watching.cancel()
-    server.should_exit = True
-    await serving
+    async with http_served(app) as (_, port):
+        yield port
 
 
 @pytest.fixture
@@ -129,7 +122,7 @@ async def test_a_head_without_end_is_refused(connect: Connect, served: None) -> 
     streams = await connect()
     streams[1].write(HEAD)
     await passes(0.05)  # so that it does not come as one piece, which may be larger
-    streams[1].write(b"A: " + b"b" * guarded.MAX_HEAD)
+    streams[1].write(b"A: " + b"b" * MAX_HEAD)
     assert (await ended(streams)).startswith(b"HTTP/1.1 431 ")
     assert closed("large-head") == before + 1
 
@@ -164,7 +157,7 @@ async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first
 async def test_when_all_are_busy_a_new_one_is_told_to_come_again(
     connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guarded.GuardedProtocol, "busy", True)
+    monkeypatch.setattr(HttpProtocol, "busy", True)
     everyone = [await connect() for _ in range(MOST)]
     told = [await ended(streams) for streams in everyone[MOST - 1 :]]
     assert told

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.serve import PEER_TIMEOUT, _listen
+from runtime.serve import PEER_TIMEOUT, listen
 from support.broker import free_port
 from support.waiting import eventually, finishes
 
@@ -116,7 +116,7 @@ async def test_a_taken_port_is_told() -> None:
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux drops a peer that takes nothing")
 def test_a_peer_that_takes_nothing_any_more_is_dropped_by_the_kernel() -> None:
     port = free_port()
-    with _listen("127.0.0.1", port) as listener, socket.create_connection(("127.0.0.1", port)):
+    with listen("127.0.0.1", port) as listener, socket.create_connection(("127.0.0.1", port)):
         accepted, _ = listener.accept()
         with accepted:
             timeout = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

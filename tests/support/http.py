@@ -1,10 +1,17 @@
-"""Asking an app over HTTP without a socket."""
+"""Asking an app over HTTP, without a socket and on a real one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from litestar.types import ASGIApp
+
+from runtime.access import OPEN, Access
+from runtime.direct import Direct
+from runtime.serve import listen
+from runtime.server import Server
 
 
 @asynccontextmanager
@@ -12,3 +19,19 @@ async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the app in this event loop."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         yield client
+
+
+@asynccontextmanager
+async def served(
+    app: Any, direct: Direct[Any] | None = None, access: Access = OPEN, port: int = 0
+) -> AsyncIterator[tuple[Server, int]]:
+    """A service's HTTP server in this event loop, and its port."""
+    server = Server(app, direct, access)
+    with listen("127.0.0.1", port) as listener:
+        listening = listener.getsockname()[1]
+        serving = asyncio.create_task(server.serve(listener))
+        await asyncio.sleep(0)
+        yield server, listening
+        await server.stop(timeout=5)
+        serving.cancel()
+        await asyncio.wait([serving])

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import uvicorn
 
 from jet import rpc
 from jet.connection import Connection
@@ -24,6 +23,7 @@ from runtime.settings import Stack
 from support.access import shown
 from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
+from support.http import served as http_served
 from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
 from ui.service import PARTS, UiService, UiSettings
@@ -121,15 +121,12 @@ async def served(broker: Broker, clock: Clock = utc_now) -> AsyncIterator[Page]:
     health = Health("ui", *PARTS)
     service = UiService(settings, Connection(broker.url, "ui", health), health, clock)
     app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
-    server = uvicorn.Server(uvicorn.Config(app, port=port, ws="websockets-sansio", log_config=None))
-    tasks = [asyncio.create_task(service.run()), asyncio.create_task(server._serve())]
-    await eventually(lambda: server.started or any(task.done() for task in tasks))
+    running = asyncio.create_task(service.run())
     url = f"http://127.0.0.1:{port}"
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with http_served(app, port=port), httpx.AsyncClient(base_url=url) as client:
         yield Page(service, health, url, client)
-    server.should_exit = True
-    tasks[0].cancel()
-    await asyncio.wait(tasks)
+    running.cancel()
+    await asyncio.wait([running])
 
 
 class PageProcess:
