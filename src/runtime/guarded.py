@@ -16,6 +16,7 @@ waiting. A connection is busy while a request of its is whole and not answered y
 - At most `MAX_STREAMS` of them are websockets, which are never idle.
 """
 
+import ctypes
 import resource
 
 import structlog
@@ -32,6 +33,9 @@ LINGER = 2.0
 
 MAX_HELD = 64 * 1024 * 1024
 """Bytes that were read and not answered, of all connections."""
+
+RETURNED = 8 * 1024 * 1024
+"""Once this much less is kept than was at a time, the memory goes back to the machine."""
 
 TURNS = 4
 
@@ -67,3 +71,10 @@ def allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning("too few open files for the connections that are let in", allowed=allowed, wanted=wanted)
+
+
+def return_memory() -> None:
+    """Have the C library give back what it keeps of freed memory, where it can."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -178,6 +178,12 @@ class Connection:
         self.partial = False
         self._last = last
 
+    def lost(self) -> None:
+        """There is no connection any more: nothing is kept, and the parser and this let go of each other."""
+        self.finish()
+        self._over = True
+        del self._parser
+
     def next(self) -> Event | None:
         """What is to be done; None until something more is read or answered."""
         if self.answering or self._over:

@@ -99,6 +99,7 @@ class HttpProtocol(asyncio.Protocol):
         server.connections.discard(self)
         server.held -= self._held
         self._held = 0
+        self._machine.lost()
         self.resume_writing()
         if self._call is not None:
             self._call.leave()
@@ -356,6 +357,7 @@ class HttpProtocol(asyncio.Protocol):
         self._upgraded = True
         server.connections.discard(self)
         about = scope(upgrade.request, "websocket", self._tls, *self._addresses())
+        self._machine.lost()
         socket = WebSocketProtocol(server, self._transport, upgrade.request, about)
         self._transport.set_protocol(socket)
         socket.begin(upgrade.rest)

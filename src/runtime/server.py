@@ -47,6 +47,7 @@ class Server:
         self.held = 0
         self.common = b""
         self.stopping = False
+        self._most = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._set_date()
 
@@ -102,6 +103,10 @@ class Server:
         every = self._every()
         guarded.CONNECTIONS.set(len(every))
         guarded.HELD.set(self.held)
+        self._most = max(self._most, self.held)
+        if self._most - self.held > guarded.RETURNED:
+            self._most = self.held
+            guarded.return_memory()
         for connection in every:
             connection.look(now)
 

@@ -23,7 +23,7 @@ from runtime.server import Server
 from runtime.tokens import Tokens
 from support.access import shown, tokens_in
 from support.http import served
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire.errors import Refusal, Refused
 from wire.messages import Order
 
@@ -83,7 +83,7 @@ class Running:
         writer.write(sent)
         if ends:
             writer.write_eof()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG):
             return answers(await reader.read())
 
 
@@ -164,7 +164,7 @@ async def test_thousands_of_requests_that_waited_are_each_answered(running: Runn
         writer.write(order(each, path))
     running.desk.let_go()
     writer.write_eof()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG):
         told = answers(await reader.read())
     assert statuses(told) == [200, *[503 if name == "refuse" else 200] * len(names)]
     assert running.desk.taken == ["hold", *names]
@@ -309,7 +309,7 @@ async def test_what_all_connections_keep_is_bounded_and_comes_back(
 async def running_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[int]:
     with suppress(OSError):
         writer.write_eof()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(HANG):
         return statuses(answers(await reader.read()))
 
 
