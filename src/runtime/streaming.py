@@ -39,7 +39,9 @@ async def stream(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes,
         finally:
             for task in (sending, leaving, losing):
                 task.cancel()
-            await asyncio.gather(sending, leaving, losing, return_exceptions=True)
+            for ended in await asyncio.gather(sending, leaving, losing, return_exceptions=True):
+                if isinstance(ended, Exception) and not isinstance(ended, OSError | WebSocketDisconnect):
+                    raise ended  # the server tells of it, and closes
 
 
 async def _send(socket: WebSocket[Any, Any, Any], frames: AsyncGenerator[bytes, None]) -> None:

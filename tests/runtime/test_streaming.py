@@ -7,6 +7,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import Gauge
 
 from runtime import streaming, tokens
 from runtime.access import Access
@@ -54,3 +55,25 @@ async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.Mon
     (folder / Role.READER).unlink()
     await finishes(losing)
     assert closed == [1008]
+
+
+async def test_frames_that_fail_end_the_stream_and_are_told_of() -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        yield b"{}"
+        raise RuntimeError("a row that cannot be written")
+
+    class Socket:
+        app = SimpleNamespace(state=SimpleNamespace(access=Access()))
+        scope = MappingProxyType({"headers": []})
+
+        async def accept(self) -> None:
+            return
+
+        async def send_data(self, frame: bytes) -> None:
+            return
+
+        async def receive(self) -> None:
+            await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="a row"):
+        await finishes(streaming.stream(cast("Any", Socket()), frames(), Gauge("streaming_test", "Readers.")))
