@@ -1,5 +1,6 @@
 """The ledger over HTTP and its websocket: the contract's shapes, and bad input that changes nothing."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
