@@ -19,12 +19,12 @@ from exchange.recent import RecentOrders
 from exchange.spans import OrderSpans
 from exchange.symbollog import SymbolLog
 from exchange.turns import Turn, Turns
-from exchange.waiting import Line, Waiting
+from exchange.waiting import DEADLINE, Line, Waiting
 from jet.connection import Connection
 from runtime import tracing
 from runtime.clock import Clock
 from wire import ids, subjects
-from wire.errors import Refused
+from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.messages import Order, OrderResult, Quote, QuoteEvent, QuoteRequest
@@ -106,7 +106,11 @@ class Lane:
             Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
         """
         book.check_quote(request, self._instrument)
-        standing = await self._standing(request)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                standing = await self._standing(request)
+        except TimeoutError as error:
+            raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
         return standing if standing is not None else await self._puts.put(request)
 
     def _submit_put(self, put: Put) -> "asyncio.Future[Quote]":

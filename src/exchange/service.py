@@ -26,7 +26,7 @@ from jet.connection import Connection
 from jet.heads import confirm, head_of
 from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Tail
 from runtime import tracing
-from runtime.clock import Clock
+from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
 from wire import counting, subjects
@@ -113,7 +113,7 @@ class Exchange:
             shard: head_of(connection, subjects.market_stream(shard), partial(self._reach, shard))
             for shard in range(market.shards)
         }
-        self._standstill = Standstill(time.monotonic)
+        self._standstill = Standstill(uptime)
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 

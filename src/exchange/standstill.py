@@ -21,7 +21,7 @@ class Standstill:
     """Tells whether what is read now may be old.
 
     Args:
-        clock: seconds on a clock that goes on while the process stands still.
+        clock: seconds on a clock that goes on while the process stands still, and while the machine sleeps.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -1,6 +1,7 @@
 """The ledger, assembled: shard tails → applier → store → publisher and readers.
 
-It shows committed positions as soon as its database is open, and is ready once it has caught up with every shard.
+It pushes committed positions as soon as its database is open, and is ready once it has caught up with every shard. What
+is read of it has every fill that was recorded before the question.
 """
 
 import asyncio
