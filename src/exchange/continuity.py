@@ -6,10 +6,9 @@ to that version is of a log that lost some, or is behind. Either way nothing may
 """
 
 import msgspec
-import structlog
 
 from jet.connection import Connection
-from jet.tail import LastPerSubject, Tail
+from jet.opening import Opening, is_position
 from wire import subjects
 from wire.messages import PositionUpdate
 
@@ -19,21 +18,14 @@ REMEDY = 'see "The market log has lost messages" in docs/operations.md'
 
 _decoder = msgspec.json.Decoder(PositionUpdate)
 
-log = structlog.get_logger()
-
 
 async def published(connection: Connection) -> dict[str, int]:
-    """The newest published position version of each symbol. What cannot be read is left out."""
+    """The newest published position version of each symbol. What cannot be read is walked over."""
     versions: dict[str, int] = {}
-    tail = Tail(
-        connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], LastPerSubject(), name="exchange-positions"
-    )
+    tail = Opening(connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="exchange-positions")
     async for batch in tail.batches():
-        for message in batch:
-            try:
-                versions[subjects.last_token(message.subject)] = _decoder.decode(message.data).position_version
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.warning("position not readable", subject=message.subject, error=str(error))
+        for message in filter(is_position, batch):
+            versions[subjects.last_token(message.subject)] = _decoder.decode(message.data).position_version
         if tail.current:
             break
     return versions

@@ -24,7 +24,8 @@ from jet import api, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.heads import confirm, head_of
-from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Tail
+from jet.opening import MarketOpening
+from jet.tail import FromSequence, FromTime, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock, uptime
 from runtime.health import Health
@@ -104,6 +105,7 @@ class Exchange:
         self._lost = "the log is not compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
         self._verified: dict[str, int] = {}
+        self._openings: dict[int, MarketOpening] = {}
         self._replays: dict[str, Replay] = {}
         self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(market.shards)}
         self._stopping = False
@@ -255,11 +257,12 @@ class Exchange:
         self._health.fine(continuity.PART)
 
     async def _follow(self, shard: int) -> None:
-        """Rebuild the shard's books from the last message of each subject, its recent order ids by reading the log
-        over the id window, and then follow."""
+        """Rebuild the shard's books from the last message of each subject that can be used, and its recent order ids by
+        reading the log over the id window; then follow."""
         stream = subjects.market_stream(shard)
         filters = _filters(shard)
-        snapshot = Tail(self._connection, stream, filters, LastPerSubject(), name="exchange-snapshot")
+        snapshot = MarketOpening(self._connection, shard, self._market.shards, name="exchange-snapshot")
+        self._openings[shard] = snapshot
         newest: Message | None = None
         async for batch in snapshot.batches():
             for message in batch:
@@ -333,12 +336,14 @@ class Exchange:
                 self._remember_replayed(lane.market, fills, message)
                 return None
             if fault is None:
+                shard = subjects.shard_of(lane.market.symbol, self._market.shards)
+                begins = shard in self._openings and self._openings[shard].begins(message)
                 verified = self._verified.get(lane.market.symbol, 0)
-                if verified < message.sequence and lane.market.skips(fills):
+                if not begins and verified < message.sequence and lane.market.skips(fills):
                     return lane.market
-                fault = lane.market.fold_fills(message.sequence, fills)
+                fault = lane.market.fold_fills(message.sequence, fills, begins=begins)
                 if fault is None and remember:
-                    self._recent.add(subjects.shard_of(lane.market.symbol, self._market.shards), fills)
+                    self._recent.add(shard, fills)
             if fault is not None:
                 self._set_aside(message, str(fault))
         else:

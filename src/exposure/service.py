@@ -23,7 +23,8 @@ from jet import rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
-from jet.tail import FromSequence, LastPerSubject, Message, Tail
+from jet.opening import MarketOpening
+from jet.tail import FromSequence, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
@@ -90,7 +91,10 @@ class ExposureService:
         self._clock = clock
         self._market_moves = Moves()
         self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
-        self._tails = {shard: _market_tail(connection, shard) for shard in range(market.shards)}
+        self._tails = {
+            shard: MarketOpening(connection, shard, market.shards, name=f"exposure-market-{shard}")
+            for shard in range(market.shards)
+        }
         self._unseen = set(self._tails)
         self._heads = [
             head_of(connection, STREAM, self._reach),
@@ -296,7 +300,7 @@ class ExposureService:
                     if event is not None:
                         self.limits.usage.fold_quote(symbol, message.sequence, event)
                 else:
-                    self._fold_fills(symbol, message)
+                    self._fold_fills(shard, symbol, message)
             if tail.current:
                 self._unseen.discard(shard)
             self._market_moves.tell()
@@ -306,12 +310,13 @@ class ExposureService:
             else:
                 self._health.fine("market")
 
-    def _fold_fills(self, symbol: str, message: Message) -> None:
+    def _fold_fills(self, shard: int, symbol: str, message: Message) -> None:
         fills, fault = counting.read(message.subject, message.data, len(self._tails))
         if fault is None:
-            fault = self.limits.usage.fold_fills(symbol, message.sequence, fills)
+            begins = self._tails[shard].begins(message)
+            fault = self.limits.usage.fold_fills(symbol, message.sequence, fills, begins=begins)
         if fault is not None:
-            self._set_aside(subjects.market_stream(subjects.shard_of(symbol, len(self._tails))), message, str(fault))
+            self._set_aside(subjects.market_stream(shard), message, str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
         """The message's content; None, counted and logged, for what cannot be read."""
@@ -333,8 +338,3 @@ class ExposureService:
 
 def _key(reservation_id: str) -> str:
     return subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
-
-
-def _market_tail(connection: Connection, shard: int) -> Tail:
-    filters = [subjects.quotes(shard, ">"), subjects.fills(shard, ">")]
-    return Tail(connection, subjects.market_stream(shard), filters, LastPerSubject(), name=f"exposure-market-{shard}")

@@ -101,12 +101,15 @@ class Usage:
             self._fills[symbol] = {}
             self._measure(symbol)
 
-    def fold_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> Fault | None:
-        """Fold one message of a symbol's fills. Returns why it is set aside, None if it counts or was folded before."""
+    def fold_fills(self, symbol: str, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> Fault | None:
+        """Fold one message of a symbol's fills. Returns why it is set aside, None if it counts or was folded before.
+
+        `begins` as in `SymbolMarket.fold_fills`.
+        """
         market = self.market(symbol)
         if sequence <= market.head:
             return None
-        fault = market.fold_fills(sequence, fills)
+        fault = market.fold_fills(sequence, fills, begins=begins)
         if fault is None:
             self._fills.setdefault(symbol, {}).update((fill.fill_id, fill) for fill in fills)
             self._measure(symbol)

@@ -63,7 +63,7 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 *fills,
                 subjects.POSITIONS,
-                *_follow(*market),
+                *_follow(*market, subjects.POSITIONS_STREAM),
                 *_look_up(*streams),
             ],
         ),
@@ -72,7 +72,7 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*"),
                 *_follow(*market, RESERVATIONS),
-                *_look_up(RESERVATIONS),
+                *_look_up(*market, RESERVATIONS),
                 *_answer("exchange", "maker", "ui", "observer"),
             ],
             subscribe=_serve("exposure"),
@@ -82,11 +82,11 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "*"),
                 *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES),
-                *_look_up(SWITCHES),
+                *_look_up(*market, SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
             ],
         ),
-        _grant("ui", publish=[*_follow(*market, subjects.POSITIONS_STREAM), Rpc.USAGE]),
+        _grant("ui", publish=[*_follow(*market, subjects.POSITIONS_STREAM), *_look_up(*market), Rpc.USAGE]),
         _grant("operator", publish=[*_declare(*streams), f"$JS.API.STREAM.INFO.{subjects.market_stream(shards)}"]),
         _grant(
             "observer",

@@ -17,12 +17,13 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from jet.tail import Message
+from ledger.gaps import OF_NUMBERS, Gaps, Standing
 from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
 from runtime import tracing
 from runtime.clock import Clock
 from runtime.health import Health
-from wire import subjects
+from wire import counting, subjects
 from wire.messages import PositionUpdate
 
 PIECE_BYTES = 256 * 1024
@@ -39,6 +40,7 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 APPLIED = Counter("ledger_fills_applied", "Fills applied to positions")
 DUPLICATES = Counter("ledger_fills_duplicate", "Fills that were recorded already, and ignored")
 SET_ASIDE = Counter("ledger_messages_set_aside", "Messages kept aside, neither applied nor dropped", ["reason"])
+STANDING = Gauge("ledger_positions_standing", "Symbols whose fills are set aside, one after the other")
 RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Stream sequence received last", ["shard"])
 APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Stream sequence committed last", ["shard"])
 APPLY_SECONDS = Histogram("ledger_apply_seconds", "Time to decode, fold and commit one batch", buckets=_BUCKETS)
@@ -76,8 +78,12 @@ class Applier:
         health: Health,
         clock: Clock,
         on_commit: Callable[[list[PositionUpdate]], None],
+        gaps: Gaps | None = None,
     ) -> None:
-        """`on_commit` is called after each transaction, with the newest update of each symbol that changed."""
+        """`on_commit` is called after each transaction, with the newest update of each symbol that changed.
+
+        Without `gaps`, numbers that are skipped are taken for skipped by the log.
+        """
         self.books = Books()
         self.spans: dict[str, tracing.AnySpan] = {}
         self._store = store
@@ -85,6 +91,8 @@ class Applier:
         self._health = health
         self._clock = clock
         self._on_commit = on_commit
+        self._gaps = gaps
+        self._standing = Standing()
         self._waiting: asyncio.Queue[_Piece] = asyncio.Queue(WAITING_PIECES)
         self._behind = set(range(shards))
         self._moved = asyncio.Event()
@@ -92,6 +100,11 @@ class Applier:
     async def load(self) -> None:
         """Start from what the store holds."""
         self.books = await self._store.load()
+        for symbol, payload in await self._store.set_aside_since(OF_NUMBERS):
+            fills, _ = counting.read("", payload, self._shards)
+            if fills:
+                self._standing.set_aside(symbol, fills, "since before this start")
+        self._tell_standing()
 
     async def feed(self, shard: int, messages: Sequence[Message], current: bool) -> None:
         """Hand over what a shard's tail yielded; it takes as long as too much is waiting."""
@@ -110,6 +123,7 @@ class Applier:
 
         Raises:
             sqlite3.Error: the disk or the file fails.
+            MissedFills: the log has fills that were not delivered.
         """
         while True:
             pieces = [await self._waiting.get()]
@@ -159,6 +173,8 @@ class Applier:
         up only where something is set aside or refused.
         """
         changes = fold(self.books, {}, deliveries)
+        if changes.set_aside and self._gaps is not None:
+            await self._gaps.check(self.books, deliveries, changes)
         if not changes.set_aside:
             try:
                 await self._store.commit(changes, self._clock())
@@ -177,6 +193,8 @@ class Applier:
         DUPLICATES.inc(changes.duplicates)
         for shard, sequence in changes.applied.items():
             APPLIED_SEQUENCE.labels(str(shard)).set(sequence)
+        self._standing.take(changes.accounts, changes.set_aside)
+        self._tell_standing()
         for delivery, fault in changes.set_aside:
             SET_ASIDE.labels(fault.reason).inc()
             self._health.set_aside(subjects.market_stream(delivery.shard))
@@ -198,6 +216,14 @@ class Applier:
                     quote_id=fill.quote_id,
                     position_version=fill.number,
                 )
+
+    def _tell_standing(self) -> None:
+        """Tell health whose position stands still."""
+        STANDING.set(len(self._standing.why))
+        if self._standing.why:
+            self._health.waits("positions", str(self._standing))
+        else:
+            self._health.fine("positions")
 
     def _note(self, piece: _Piece) -> None:
         """Keep account of which shards are current."""

@@ -18,6 +18,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
+from jet.opening import is_position, last_usable
+from jet.tail import Message
 from runtime import tracing
 from wire import subjects
 from wire.errors import Refused
@@ -136,7 +138,8 @@ class Publisher:
         return True
 
     async def _read_head(self, symbol: str) -> _Head:
-        """The subject's last update, whoever published it. What is none counts as version 0, to be published over.
+        """The subject's last update, whoever published it. One that is none is published over,
+        from the version of the last one before it.
 
         Raises:
             Refused: the broker did not tell.
@@ -144,8 +147,10 @@ class Publisher:
         last = await journal.last_message(self._connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
         if last is None:
             return _Head(0, 0)
-        try:
-            return _Head(last.seq, _decoder.decode(last.payload).position_version)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.exception("unreadable position update", symbol=symbol, sequence=last.seq)
-            return _Head(last.seq, 0)
+        message = Message(last.subject, last.seq, last.time, last.payload)
+        if is_position(message):
+            return _Head(last.seq, _decoder.decode(message.data).position_version)
+        log.error("unreadable position update", symbol=symbol, sequence=last.seq)
+        stream, subject = subjects.POSITIONS_STREAM, subjects.position(symbol)
+        usable = await last_usable(self._connection, stream, subject, last.seq, is_position)
+        return _Head(last.seq, _decoder.decode(usable.data).position_version if usable else 0)

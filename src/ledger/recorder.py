@@ -20,6 +20,8 @@ from jet import journal
 from jet.api import StoredMessage
 from jet.connection import Connection
 from jet.journal import Appended, Compare
+from jet.opening import is_quote_event, last_usable
+from jet.tail import Message
 from ledger import reporting
 from ledger.applier import Applier
 from ledger.positions import Account
@@ -100,7 +102,10 @@ class Recorder:
             account = self._applier.books.accounts.get(symbol, Account(symbol))
             if max(account.sequence, fills_sequence, quote.seq if quote else 0) > head:
                 continue
-            market = reporting.market_after(account, self._event(quote), quote.seq if quote else 0)
+            usable = await self._last_event(quote)
+            market = reporting.market_after(
+                account, _quotes.decode(usable.data) if usable else None, usable.sequence if usable else 0
+            )
             market.head = head
             return market
 
@@ -118,14 +123,16 @@ class Recorder:
             return last.seq, quote, last.seq
         return last.seq, last, await journal.last_sequence(self._connection, stream, fills)
 
-    def _event(self, quote: StoredMessage | None) -> QuoteEvent | None:
+    async def _last_event(self, quote: StoredMessage | None) -> Message | None:
+        """The last quote event that can be read, given the last message on its subject."""
         if quote is None:
             return None
-        try:
-            return _quotes.decode(quote.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.exception("unreadable quote event", subject=quote.subject, sequence=quote.seq)
-            raise Refused(Refusal.UNAVAILABLE, f"the latest message on {quote.subject} cannot be read") from error
+        last = Message(quote.subject, quote.seq, quote.time, quote.payload)
+        if is_quote_event(last):
+            return last
+        log.error("unreadable quote event", subject=quote.subject, sequence=quote.seq)
+        stream = subjects.stream_of(quote.subject)
+        return await last_usable(self._connection, stream, quote.subject, quote.seq, is_quote_event)
 
     async def _append(self, fill: RecordedFill, head: int) -> bool:
         """Append on `head` and wait until it is committed here. False if the head had moved: nothing is appended then.

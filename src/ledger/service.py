@@ -20,6 +20,7 @@ from jet.heads import confirm, head_of
 from jet.tail import FromSequence, Tail
 from ledger import continuity
 from ledger.applier import Applier
+from ledger.gaps import Gaps
 from ledger.positions import Account
 from ledger.publisher import Publisher
 from ledger.recorder import Recorder
@@ -77,7 +78,9 @@ class Ledger:
         self._connection = connection
         self._health = health
         self._store = Store(settings.database_path)
-        self._applier = Applier(self._store, self._market.shards, health, clock, self._on_commit)
+        self._applier = Applier(
+            self._store, self._market.shards, health, clock, self._on_commit, Gaps(connection, self._market.shards)
+        )
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._heads = {

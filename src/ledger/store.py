@@ -111,6 +111,14 @@ _SUMS = """
 SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END)
 FROM fills GROUP BY symbol
 """
+_SELECT_SET_ASIDE = """
+SELECT q.symbol, q.payload FROM quarantine q
+WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
+    SELECT f.sequence FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version
+    WHERE p.symbol = q.symbol
+), 0)
+ORDER BY q.shard, q.sequence
+"""
 _UPSERT_POSITION = """
 INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at) VALUES (?,?,?,?,?)
 ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
@@ -224,6 +232,13 @@ class Store:
                 rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
         fills = [_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
+
+    async def set_aside_since(self, reasons: Iterable[str]) -> list[tuple[str, bytes]]:
+        """The symbol and payload of what was set aside, for some reasons, after its symbol's last fill; in order."""
+        rows = await self._connection.execute_fetchall(
+            _SELECT_SET_ASIDE, (msgspec.json.encode(list(reasons)).decode(),)
+        )
+        return [(row[0], row[1]) for row in rows]
 
     async def commit(self, changes: Changes, seen_at: datetime) -> None:
         """Write everything a batch changes in one transaction, and return once it is synced.

@@ -17,7 +17,8 @@ from msgspec import Meta
 from jet import api
 from jet.clocks import Agreement
 from jet.connection import Connection
-from jet.tail import LastPerSubject, Message, Tail
+from jet.opening import MarketOpening, Opening, is_position
+from jet.tail import Message
 from maker import metrics
 from maker.killswitch import Standing
 from maker.proposal import fair_share
@@ -215,8 +216,8 @@ class Maker:
     # --- feeds --------------------------------------------------------------------------------------------------------
 
     async def _follow_positions(self) -> None:
-        tail = Tail(
-            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], LastPerSubject(), name="maker-positions"
+        tail = Opening(
+            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="maker-positions"
         )
         async for batch in tail.batches():
             for message in batch:
@@ -226,12 +227,10 @@ class Maker:
                 self._feeds_changed()
 
     async def _follow_market(self, shard: int) -> None:
-        stream = subjects.market_stream(shard)
-        filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
-        tail = Tail(self._connection, stream, filters, LastPerSubject(), name="maker-market")
+        tail = MarketOpening(self._connection, shard, self._settings.market.shards, name="maker-market")
         async for batch in tail.batches():
             for message in batch:
-                self._on_market(message)
+                self._on_market(message, begins=tail.begins(message))
             if self._market_current[shard] != tail.current:
                 self._market_current[shard] = tail.current
                 self._feeds_changed()
@@ -249,7 +248,7 @@ class Maker:
         except UNREADABLE as error:
             self._set_aside(subjects.POSITIONS_STREAM, message, str(error))
 
-    def _on_market(self, message: Message) -> None:
+    def _on_market(self, message: Message, *, begins: bool) -> None:
         quoter = self._quoters.get(subjects.last_token(message.subject))
         if not subjects.at_home(message.subject, self._settings.market.shards):
             self._set_aside(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
@@ -259,19 +258,21 @@ class Maker:
         market = quoter.view.market
         try:
             if message.subject.startswith("quotes."):
-                market.apply_quote(message.sequence, _quote_events.decode(message.data))
+                event = _quote_events.decode(message.data)
+                if message.sequence > market.head and not market.apply_quote(message.sequence, event):
+                    self._set_aside(subjects.stream_of(message.subject), message, "it is of another symbol")
             else:
-                self._on_fills(quoter, message)
+                self._on_fills(quoter, message, begins=begins)
         except UNREADABLE as error:
             self._set_aside(subjects.stream_of(message.subject), message, str(error))
         quoter.wake()
 
-    def _on_fills(self, quoter: Quoter, message: Message) -> None:
+    def _on_fills(self, quoter: Quoter, message: Message, *, begins: bool) -> None:
         market = quoter.view.market
         if message.sequence <= market.head:
             return
         fills, fault = counting.read(message.subject, message.data, self._settings.market.shards)
-        fault = fault or market.fold_fills(message.sequence, fills)
+        fault = fault or market.fold_fills(message.sequence, fills, begins=begins)
         if fault is None:
             quoter.filled(fills, tracing.extract(message.headers))
         else:

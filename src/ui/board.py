@@ -245,12 +245,17 @@ class Board:
         if self._symbol(event.symbol).market.apply_quote(sequence, event):
             self._changed[event.symbol] = None
 
-    def apply_fills(self, symbol: str, sequence: int, fills: list[RecordedFill]) -> Fault | None:
-        """Fold one fills message of the market log. Returns why it is set aside, None if it counts or was folded."""
+    def apply_fills(
+        self, symbol: str, sequence: int, fills: list[RecordedFill], *, begins: bool = True
+    ) -> Fault | None:
+        """Fold one fills message of the market log. Returns why it is set aside, None if it counts or was folded.
+
+        `begins` as in `SymbolMarket.fold_fills`.
+        """
         market = self._symbol(symbol).market
         if sequence <= market.head:
             return None
-        fault = market.fold_fills(sequence, fills)
+        fault = market.fold_fills(sequence, fills, begins=begins)
         if fault is None:
             self._changed[symbol] = None
             self._filled += fills[-FILLS_KEPT:]

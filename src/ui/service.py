@@ -23,7 +23,8 @@ from jet import rpc
 from jet.clocks import PART as CLOCK
 from jet.clocks import Agreement
 from jet.connection import Connection
-from jet.tail import LastPerSubject, Message, Tail
+from jet.opening import MarketOpening, Opening, is_position
+from jet.tail import Message
 from runtime.clock import Clock
 from runtime.fanout import Fanout
 from runtime.health import Health
@@ -92,18 +93,11 @@ class UiService:
         Raises:
             ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
         """
-        positions = Tail(
-            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], LastPerSubject(), name="positions"
+        positions = Opening(
+            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="positions"
         )
         market = [
-            Tail(
-                self._connection,
-                subjects.market_stream(shard),
-                [subjects.quotes(shard, ">"), subjects.fills(shard, ">")],
-                LastPerSubject(),
-                name=f"market-{shard}",
-            )
-            for shard in self._shards
+            MarketOpening(self._connection, shard, len(self._shards), name=f"market-{shard}") for shard in self._shards
         ]
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
@@ -151,7 +145,7 @@ class UiService:
 
     # --- following ------------------------------------------------------------------------------------------------
 
-    async def _follow_positions(self, tail: Tail) -> None:
+    async def _follow_positions(self, tail: Opening) -> None:
         async for batch in tail.batches():
             now = self._clock()
             for message in batch:
@@ -159,7 +153,7 @@ class UiService:
                 if update and update.symbol == subjects.last_token(message.subject):
                     self.board.apply_position(update, now)
 
-    async def _follow_market(self, shard: int, tail: Tail) -> None:
+    async def _follow_market(self, shard: int, tail: MarketOpening) -> None:
         async for batch in tail.batches():
             for message in batch:
                 symbol = subjects.last_token(message.subject)
@@ -170,12 +164,12 @@ class UiService:
                     if event and event.symbol == symbol:
                         self.board.apply_quote(message.sequence, event)
                 else:
-                    self._take_fills(symbol, message)
+                    self._take_fills(symbol, message, begins=tail.begins(message))
 
-    def _take_fills(self, symbol: str, message: Message) -> None:
+    def _take_fills(self, symbol: str, message: Message, *, begins: bool) -> None:
         fills, fault = counting.read(message.subject, message.data, len(self._shards))
         if fault is None:
-            fault = self.board.apply_fills(symbol, message.sequence, fills)
+            fault = self.board.apply_fills(symbol, message.sequence, fills, begins=begins)
         if fault is not None:
             self._set_aside(message, subjects.stream_of(message.subject), str(fault))
 
@@ -205,7 +199,7 @@ class UiService:
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    async def _publish(self, positions: Tail, market: list[Tail]) -> None:
+    async def _publish(self, positions: Opening, market: list[MarketOpening]) -> None:
         while True:
             now = self._clock()
             silent = [str(shard) for shard, tail in zip(self._shards, market, strict=True) if not tail.current]

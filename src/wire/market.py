@@ -96,7 +96,7 @@ class SymbolMarket(msgspec.Struct):
 
     def skips(self, fills: list[RecordedFill]) -> bool:
         """Whether fills begin beyond the next number: they are set aside, or else something before them was missed."""
-        return bool(fills and self.last_fill and fills[0].number > self.last_fill.number + 1)
+        return bool(fills and fills[0].number > self.fill_number + 1)
 
     def standing(self, now: datetime) -> QuoteStanding:
         """How the latest quote stands at `now`. An active one may be filled away: nothing remains of it then."""

@@ -144,6 +144,21 @@ async def test_an_instance_takes_over_where_the_last_one_ended(broker: Broker) -
         assert (await exposure.reserve(reservation_request("BBB", bid_quantity=3))).write is None
 
 
+async def test_an_instance_starts_from_what_can_be_read_of_the_market_log(broker: Broker) -> None:
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request("AAA"))
+        await exposure.activate(activation("AAA"))
+        await append_market(broker, "AAA", quoted())
+        await append_market(broker, "AAA", [recorded_fill(remaining_ask_quantity=4)])
+        await eventually(lambda: used(exposure) == (10, 4))
+    shard = subjects.shard_of("AAA", LONG.shards)
+    for kind in ("quotes", "fills"):
+        await journal.put(broker.connection, subjects.market_stream(shard), f"{kind}.{shard}.AAA", b"nonsense")
+    async with running(broker, LONG) as exposure:
+        await append_market(broker, "AAA", [recorded_fill(number=2, remaining_ask_quantity=3)])
+        await eventually(lambda: used(exposure) == (10, 3))
+
+
 async def test_time_alone_frees_what_nobody_uses(broker: Broker) -> None:
     brief = market(quote_ttl=1.0, grace=0.1)
     async with running(broker, brief) as exposure:

@@ -11,13 +11,13 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from jet import rpc
+from jet import journal, rpc
 from maker.switch import KEY, Switch
 from support.broker import Broker
 from support.builders import NOW, order, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace
 from support.waiting import HANG, eventually, finishes, reaches
-from wire import ids
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
     LimitUsage,
@@ -228,6 +228,23 @@ async def test_a_restarted_maker_goes_on_with_the_quotes_that_are_there(place: M
     before = len(line.sent)
     running = await quoting(place)
     await eventually(lambda: running.on("AAA").state == "quoting" == running.on("BBB").state)
+    assert len(line.sent) == before
+
+
+async def test_a_maker_starts_from_what_can_be_read(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+    await place.move("AAA", 2, net_quantity=3)
+    await place.quoted("AAA", "AAA-v2-a1")
+    await running.crash()
+    shard = subjects.shard_of("AAA", place.market.shards)
+    streams = {f"{kind}.{shard}.AAA": subjects.market_stream(shard) for kind in ("quotes", "fills")}
+    for subject, stream in {**streams, subjects.position("AAA"): subjects.POSITIONS_STREAM}.items():
+        await journal.put(place.broker.connection, stream, subject, b"nonsense")
+    before = len(line.sent)
+    running = await quoting(place)
+    await eventually(lambda: running.on("AAA").state == "quoting")
+    assert (running.on("AAA").position_version, running.on("AAA").net_quantity) == (2, 3)
     assert len(line.sent) == before
 
 

@@ -37,6 +37,7 @@ class Feed:
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
         self.used = (60, 40)
+        self._numbers: dict[str, int] = {}
 
     async def position(self, symbol: str, net: int, version: int, **last_fill: Any) -> None:
         """A committed position, and the fill that led to it."""
@@ -70,7 +71,11 @@ class Feed:
         await self._market(subjects.quotes, symbol, msgspec.json.encode(event))
 
     async def fills(self, symbol: str, number: int, **changes: Any) -> None:
-        """One recorded fill."""
+        """One recorded fill, and before the first of a symbol those that led to its number."""
+        before, self._numbers[symbol] = self._numbers.get(symbol, 0), number
+        if number > before + 1:
+            led = [recorded_fill(symbol, each, created_at=utc_now()) for each in range(before + 1, number)]
+            await self._market(subjects.fills, symbol, msgspec.json.encode(led))
         fills = [recorded_fill(symbol, number, created_at=utc_now(), **changes)]
         await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
 

@@ -188,3 +188,17 @@ async def test_a_reader_gets_no_rows_before_the_service_has_read_them(broker: Br
 async def test_the_page_is_ready_without_any_position(page: Page, feed: Feed) -> None:
     async with feed.exposure():
         await eventually(lambda: page.health.ready)
+
+
+async def test_what_cannot_be_read_at_the_end_of_a_subject_hides_nothing_before_it(broker: Broker, feed: Feed) -> None:
+    await feed.position("AAA", -7, 12)
+    await feed.quote("AAA", position_version=12)
+    await feed.fills("AAA", 12, remaining_bid_quantity=8, remaining_ask_quantity=4)
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    await feed.put(subjects.POSITIONS_STREAM, subjects.position("AAA"), b"nonsense")
+    for kind in ("quotes", "fills"):
+        await feed.put(subjects.market_stream(shard), f"{kind}.{shard}.AAA", b"nonsense")
+    async with served(broker) as page, reading(page) as reader:
+        await reader.snapshot()
+    row = reader.rows["AAA"]
+    assert (row["net_quantity"], row["fills_recorded"], row["quote"]["ask_remaining"]) == (-7, 12, 4)

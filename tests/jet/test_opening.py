@@ -1,0 +1,78 @@
+"""Where the fold of a log begins, for whoever starts: exposure, makers, the page, and exchanges."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import msgspec
+import pytest
+
+from exposure.usage import Usage
+from jet import journal
+from jet.opening import MarketOpening, Opening, is_position
+from jet.tail import Message
+from support.broker import Broker
+from support.builders import position_update, quote_activated, recorded_fill
+from wire import counting, subjects
+
+SHARD = subjects.shard_of("AAA", 2)
+
+
+async def put(broker: Broker, kind: str, payload: bytes) -> int:
+    return await journal.put(broker.connection, subjects.market_stream(SHARD), f"{kind}.{SHARD}.AAA", payload)
+
+
+@asynccontextmanager
+async def opened(opening: Opening) -> AsyncIterator[list[Message]]:
+    """The first batch with anything in it."""
+    async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
+        async for batch in batches:
+            if opening.current:
+                yield batch
+                return
+
+
+POISON = [b"nonsense", b"[]", msgspec.json.encode([recorded_fill(number=900)])]
+
+
+@pytest.mark.parametrize("poison", POISON)
+async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: bytes) -> None:
+    await put(broker, "quotes", msgspec.json.encode(quote_activated()))
+    for number in (1, 2):
+        await put(
+            broker, "fills", msgspec.json.encode([recorded_fill(number=number, remaining_ask_quantity=9 - number)])
+        )
+    await put(broker, "fills", poison)
+    await put(broker, "quotes", b"nonsense")
+    usage, aside = Usage(), 0
+    opening = MarketOpening(broker.connection, SHARD, 2, name="test")
+    async with asyncio.timeout(60), opened(opening) as messages:
+        for message in messages:
+            if message.subject.startswith("quotes."):
+                try:
+                    usage.fold_quote(
+                        "AAA", message.sequence, msgspec.json.decode(message.data, type=type(quote_activated()))
+                    )
+                except msgspec.DecodeError:
+                    aside += 1
+                continue
+            fills, fault = counting.read(message.subject, message.data, 2)
+            begins = opening.begins(message)
+            aside += (fault or usage.fold_fills("AAA", message.sequence, fills, begins=begins)) is not None
+    market = usage.market("AAA")
+    assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 1), 2)
+
+
+async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker) -> None:
+    subject = subjects.position("AAA")
+    for payload in (*map(msgspec.json.encode, (position_update(position_version=4), position_update("BBB"))), b"?"):
+        await journal.put(broker.connection, subjects.POSITIONS_STREAM, subject, payload)
+    opening = Opening(broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test")
+    async with asyncio.timeout(60), opened(opening) as messages:
+        usable = [message.data for message in messages if is_position(message)]
+    assert usable == [msgspec.json.encode(position_update(position_version=4))]
+
+
+async def test_an_empty_log_opens_empty(broker: Broker) -> None:
+    async with asyncio.timeout(60), opened(MarketOpening(broker.connection, SHARD, 2, name="test")) as messages:
+        assert messages == []
