@@ -119,6 +119,7 @@ class _Consumer:
         self.wake = asyncio.Event()
         self.delivered = 0
         self.asked = 0
+        self.due = 0
         self.silent = False
         self.subscription: Subscription | None = None
         self._loop = asyncio.get_running_loop()
@@ -144,16 +145,29 @@ class _Consumer:
         ).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.name}"
         await self.connection.publish(subject, body, reply=self.inbox)
+        if self.due <= 0:
+            self._heard = self._loop.time()
         self.asked += wanted
+        self.due += wanted
+
+    def ended(self, count: int) -> None:
+        """So many messages that were asked for will not come."""
+        self.asked -= count
+        self.due -= count
 
     def _on_message(self, message: Msg) -> None:
         self.arrived.append(message)
+        if message.reply:
+            self.due -= 1
         self._heard = self._loop.time()
         self.wake.set()
 
     def _listen(self) -> None:
-        """Note when nothing was heard for too long. One timer a consumer, which no message has to move."""
-        left = self._heard + SILENCE - self._loop.time()
+        """Note when nothing was heard for too long. One timer per consumer, which no message has to move.
+
+        When all that was asked for is here, and waits for its reader, the broker has nothing to say.
+        """
+        left = self._heard + SILENCE - self._loop.time() if self.due > 0 else SILENCE
         if left > 0:
             self._watch = self._loop.call_later(left, self._listen)
         else:
@@ -352,7 +366,7 @@ class Tail:
                 self._have_reached(int(headers.get("Nats-Last-Stream", 0)), whole=not consumer.replicated)
                 return True
             case "404" | "408":
-                consumer.asked -= int(headers.get("Nats-Pending-Messages", consumer.asked))
+                consumer.ended(int(headers.get("Nats-Pending-Messages", consumer.asked)))
                 return True
             case _:
                 return False

@@ -13,7 +13,7 @@ from jet import api, journal, tail, topology
 from jet.connection import Connection
 from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
 from support.broker import Broker, store
-from support.waiting import HANG, eventually, finishes, reaches
+from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
 
 STREAM = subjects.market_stream(0)
@@ -275,6 +275,33 @@ async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: py
         await broker.connection.client.flush()  # whatever was asked for has come after two of these
         await broker.connection.client.flush()
     assert max(sizes) <= 10
+
+
+async def test_a_reader_that_takes_long_over_a_full_batch_is_no_silence(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that was asked for has come, so no heartbeat is due; it would start anew, and again after each batch."""
+    monkeypatch.setattr(tail, "BATCH", 10)
+    for number in range(20):
+        await publish(broker.connection, b"%d" % number)
+    following = Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test")
+    made = 0
+    make_consumer = following._make_consumer
+
+    async def counted() -> tail._Consumer:
+        nonlocal made
+        made += 1
+        return await make_consumer()
+
+    monkeypatch.setattr(following, "_make_consumer", counted)
+    seen = 0
+    async for batch in following.batches():
+        seen += len(batch)
+        if len(batch) == 10:
+            await passes(tail.SILENCE + 0.2)
+        if seen == 20 and not batch:
+            break
+    assert made == 1
 
 
 async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
