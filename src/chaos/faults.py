@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from chaos.clocks import Clocks
 from chaos.cluster import Cluster
 from chaos.disk import Disk
 from chaos.network import Network
 from chaos.recovery import Recoveries
-from chaos.schedule import Fault
+from chaos.schedule import NETWORK_KINDS, Fault
 from chaos.system import System, gone
+from chaos.wires import Wires
 
 PID_PATIENCE = 3.0
 """Seconds to wait for a process that is down just now, before its fault is given up."""
@@ -57,11 +59,15 @@ class Faults:
         disk: Disk | None = None,
         cluster: Cluster | None = None,
         network: Network | None = None,
+        wires: Wires | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
         self._system = system
         self._disk = disk
         self._cluster = cluster
         self._network = network
+        self._wires = wires
+        self._clocks = clocks
         self._recoveries = recoveries
         self._tell = tell
         self._paused: dict[str, int] = {}
@@ -95,6 +101,9 @@ class Faults:
             del self._paused[target]
 
     async def _one(self, fault: Fault) -> None:
+        if fault.kind in NETWORK_KINDS or fault.kind == "clock":
+            await self._around(fault)
+            return
         stream = fault.target
         if fault.kind in ("leader-kill", "leader-pause"):
             leader = await self._leader(stream)
@@ -117,6 +126,38 @@ class Faults:
         self._signal(pid, _SIGNALS[fault.kind])
         await gone(pid, STOPPING)
         self._recoveries.end(recovery, ended, time.monotonic())
+
+    async def _around(self, fault: Fault) -> None:
+        """What is done to a service from outside, whether it runs just then or not."""
+        recovery = self._recoveries.begin(fault, time.monotonic())
+        self.done[fault.kind, fault.target] += 1
+        lasts, way = f" for {fault.lasts:g} s", fault.way.replace("-", " ")
+        match fault.kind:
+            case "stall":
+                told = f"its network stalls {way} after {fault.amount:.0f} bytes{lasts}"
+            case "slow":
+                told = f"its network takes {fault.amount:g} s {way}{lasts}"
+            case "cut":
+                told = "its connections to NATS are cut"
+            case _:
+                told = f"its clock is {fault.amount:+g} s wrong{lasts}"
+        self._tell(fault.target, told)
+        if fault.kind == "clock":
+            await self._set_clock(fault)
+        elif self._wires is None:
+            raise RuntimeError("there are no wires to hurt")
+        else:
+            await self._wires.hurt(fault)
+        self._recoveries.end(recovery, time.monotonic())
+
+    async def _set_clock(self, fault: Fault) -> None:
+        if self._clocks is None:
+            raise RuntimeError("there are no clocks to set")
+        self._clocks.set(fault.target, fault.amount)
+        try:
+            await asyncio.sleep(fault.lasts)
+        finally:
+            self._clocks.set(fault.target, 0.0)
 
     async def _pause(self, fault: Fault, pid: int) -> None:
         self._paused[fault.target] = pid

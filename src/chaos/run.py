@@ -14,6 +14,7 @@ import msgspec
 
 from chaos import proof, report
 from chaos.clients import told
+from chaos.clocks import Clocks, NoClocks
 from chaos.cluster import Cluster
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
@@ -22,12 +23,14 @@ from chaos.network import Network, NoNetwork
 from chaos.proving import Proving, errors_logged
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
-from chaos.schedule import Fault, Kind, schedule
+from chaos.schedule import NETWORK_KINDS, Fault, Kind, schedule
 from chaos.system import LIMIT, System
 from chaos.watching import NotHealed, Watching
+from chaos.wires import Wires
 from loadgen.history import History, read
 from loadgen.plan import Plan
 from loadgen.tally import Tally
+from stack.settings import listening
 from wire import subjects
 
 SETTLE_TIMEOUT = 45.0
@@ -81,8 +84,17 @@ class Run:
         self._cluster = self._servers() if is_cluster else None
         self._network = Network(self._system.cluster_ports) if has_network else None
         self._recoveries = Recoveries()
+        self._clocks = self._made_clocks()
+        self._wires = self._made_wires()
         self._faults = Faults(
-            self._system, self._recoveries, say, disk=self._disk, cluster=self._cluster, network=self._network
+            self._system,
+            self._recoveries,
+            say,
+            disk=self._disk,
+            cluster=self._cluster,
+            network=self._network,
+            wires=self._wires,
+            clocks=self._clocks,
         )
         self._watching = Watching(self._system, self._recoveries)
         self._findings = proof.Findings()
@@ -111,6 +123,28 @@ class Run:
             return False
         return True
 
+    def _made_clocks(self) -> Clocks | None:
+        if "clock" not in self._kinds:
+            return None
+        try:
+            clocks = Clocks(self._folder / "clocks", self._system.services)
+        except NoClocks as why:
+            self._skip("clock", str(why))
+            return None
+        for service in self._system.services:
+            self._system.surround(service, clocks.environment(service))
+        return clocks
+
+    def _made_wires(self) -> Wires | None:
+        if not set(NETWORK_KINDS) & set(self._kinds):
+            return None
+        taken = [wanted.port for wanted in listening(self._system.settings)]
+        servers = [server.port for server in self._system.settings.nats_servers]
+        wires = Wires(self._system.services, servers, taken)
+        for service, port in wires.ports.items():
+            self._system.surround(service, {"QS_STACK_NATS_PORT": str(port)})
+        return wires
+
     def _skip(self, kind: Kind, why: str) -> None:
         self._skipped[kind] = why
         self._kinds = tuple(other for other in self._kinds if other != kind)
@@ -126,6 +160,12 @@ class Run:
         Raises:
             NotStarted: the stack did not come up.
         """
+        if self._wires is not None:
+            async with self._wires:
+                return await self._from_start_to_end()
+        return await self._from_start_to_end()
+
+    async def _from_start_to_end(self) -> report.Report:
         clean = False
         try:
             await self._system.start()

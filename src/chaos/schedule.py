@@ -23,6 +23,10 @@ Kind = Literal[
     "restart",
     "outage",
     "disk-full",
+    "stall",
+    "slow",
+    "cut",
+    "clock",
     "leader-kill",
     "leader-pause",
     "cluster-kill",
@@ -31,6 +35,9 @@ Kind = Literal[
 ]
 """kill: SIGKILL. pause: SIGSTOP, and SIGCONT later. restart: SIGTERM. outage: an orderly stop and start of everything.
 disk-full: nothing more can be written to the data folder.
+
+Of the network between a service and the NATS servers, alone: stall: nothing arrives. slow: everything takes long. cut:
+its connections end. And clock: a service's clock is wrong, and then right again.
 
 Of a cluster of NATS servers only: leader-kill and leader-pause: the same, of the server that leads a stream just then.
 cluster-kill: SIGKILL of every server at once. store-lost: a server dies, and all it stored is gone. partition: a server
@@ -46,11 +53,20 @@ EVERYTHING = "everything"
 QUIET = 2.0
 """Seconds before the first fault."""
 
+NETWORK_KINDS: tuple[Kind, ...] = ("stall", "slow", "cut")
+
+OF_SERVICES: tuple[Kind, ...] = (*NETWORK_KINDS, "clock")
+"""Kinds that are done to services only: a NATS server is at the end of every wire, and its clock is right."""
+
+WAYS = ("to-server", "to-client", "both")
+
 SHORTEST_PAUSE = 1.0
 LONGEST_PAUSE = 40.0
 
 _OUTAGE = (6.0, 10.0)
 _DISK_FULL = (4.0, 8.0)
+_DELAY = (0.05, 0.5)
+_STEP = (0.1, 300.0)
 _LARGE: tuple[Kind, ...] = ("cluster-kill", "store-lost", "partition")
 
 SHORTEST_PARTITION = 3.0
@@ -73,12 +89,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         kind: what is done.
         target: the process it is done to, or `EVERYTHING`; of a leader's fault the stream.
         lasts: how long; 0 for what is over as soon as it is done.
+        way: of a network's fault: the direction that it is of, or `both`.
+        amount: of a stall the bytes that may still pass before it, of a slow network the seconds that everything takes,
+            of a clock the seconds that it is ahead.
     """
 
     at: float
     kind: Kind
     target: str
     lasts: float = 0.0
+    way: str = ""
+    amount: float = 0.0
 
     @property
     def ends(self) -> float:
@@ -123,12 +144,17 @@ def _episodes(
 ) -> Iterator[list[Fault]]:
     """Episodes without end, each beginning at 0."""
     singles: list[tuple[Kind, str]] = [
-        (kind, target) for kind in kinds for target in targets if kind not in ("outage", "disk-full", *CLUSTER_KINDS)
+        (kind, target)
+        for kind in kinds
+        for target in targets
+        if kind not in ("outage", "disk-full", *CLUSTER_KINDS)
+        and not (kind in OF_SERVICES and target.startswith("nats"))
     ]
     shapes: list[Shape] = []
+    hurt_alone = {target for _, target in singles}
     if singles:
         shapes += ["single"] * 6
-        shapes += ["several"] * 3 if len(targets) > 1 else []
+        shapes += ["several"] * 3 if len(hurt_alone) > 1 else []
         shapes += ["all-killed"] if "kill" in kinds else []
     if "outage" in kinds:
         shapes += ["outage"]
@@ -149,7 +175,7 @@ def _episodes(
             case "single":
                 yield [_single(draw, *next(single_deck), longest)]
             case "several":
-                yield _several(draw, single_deck, draw.randint(2, min(3, len(targets))), longest)
+                yield _several(draw, single_deck, draw.randint(2, min(3, len(hurt_alone))), longest)
             case "all-killed":
                 yield [Fault(at=0, kind="kill", target=target) for target in targets]
             case "outage":
@@ -174,8 +200,18 @@ def _episodes(
 
 def _single(draw: random.Random, kind: Kind, target: str, longest: float, at: float = 0.0) -> Fault:
     """A fault of one process."""
-    lasts = _evenly(draw, SHORTEST_PAUSE, longest) if kind == "pause" else 0.0
-    return Fault(at=at, kind=kind, target=target, lasts=lasts)
+    lasts = _evenly(draw, SHORTEST_PAUSE, longest) if kind in ("pause", "stall", "slow", "clock") else 0.0
+    way, amount = "", 0.0
+    match kind:
+        case "stall":
+            way, amount = draw.choice(WAYS), float(draw.choice((0, draw.randrange(10), draw.randrange(5000))))
+        case "slow":
+            way, amount = draw.choice(WAYS), _drawn(draw, *_DELAY)
+        case "clock":
+            amount = draw.choice((-1, 1)) * _evenly(draw, *_STEP)
+        case _:
+            pass
+    return Fault(at=at, kind=kind, target=target, lasts=lasts, way=way, amount=amount)
 
 
 def _several(draw: random.Random, singles: Iterator[tuple[Kind, str]], count: int, longest: float) -> list[Fault]:

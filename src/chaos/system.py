@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
+from chaos.up import Surroundings
 from stack import family
 from stack.aside import environment
 from stack.control import Control, NotRunning
@@ -46,6 +50,7 @@ class System:
     Attributes:
         settings: as its processes read them.
         plan: its processes.
+        surroundings: what some of them find in their environment besides.
     """
 
     def __init__(self, folder: Path, **more: object) -> None:
@@ -62,12 +67,22 @@ class System:
         self.environ = environment(folder, SYMBOLS, size=QUOTE_SIZE, **{**ours, **more})
         self.settings: StackSettings = read(self.environ)
         self.plan: list[Program] = programs(self.settings)
+        self.surroundings: Surroundings = {}
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def targets(self) -> list[str]:
         """The processes that faults are for: all that go on for good, except the order publisher."""
         return [program.name for program in self.plan if program.health]
+
+    @property
+    def services(self) -> list[str]:
+        """Those of them that are services of ours, not NATS servers."""
+        return [name for name in self.targets if not name.startswith("nats")]
+
+    def surround(self, name: str, more: Mapping[str, str]) -> None:
+        """Have a process find more in its environment, whenever it is started from now on."""
+        self.surroundings.setdefault(name, {}).update(more)
 
     def addresses(self, service: str) -> list[str]:
         """Where the instances of a service listen."""
@@ -91,12 +106,14 @@ class System:
 
     async def start(self) -> None:
         """Start everything; whether it gets ready is for others to see."""
+        surroundings = self.folder / "surroundings.json"
+        surroundings.write_bytes(msgspec.json.encode(self.surroundings))
         with (self.folder / "up.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "stack",
-                "up",
+                "chaos.up",
+                str(surroundings),
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -63,8 +63,12 @@ class CannotStart(Exception):  # noqa: N818 # says what is so
     """The stack cannot be started; the message says why, for a person."""
 
 
-def up(settings: StackSettings) -> int:
+def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda program: program) -> int:
     """Run the stack until it is told to stop. Returns the exit code.
+
+    Args:
+        settings: of the stack.
+        alter: makes of each program what is run in its place.
 
     Raises:
         SettingsError, AlreadyUp, CannotStart: nothing was started.
@@ -75,7 +79,7 @@ def up(settings: StackSettings) -> int:
         _check(settings)
         if settings.nats_servers:
             keys.make(settings)
-        plan = programs(settings)
+        plan = [alter(program) for program in programs(settings)]
         conf = settings.data / "supervisord.conf"
         durable.write(conf, supervisord_conf(settings, plan))
         keep_plan(settings, plan)

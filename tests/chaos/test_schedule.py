@@ -8,8 +8,10 @@ from chaos.schedule import (
     EVERYTHING,
     KINDS,
     LONGEST_PAUSE,
+    OF_SERVICES,
     QUIET,
     SHORTEST_PAUSE,
+    WAYS,
     Fault,
     Kind,
     schedule,
@@ -50,6 +52,30 @@ def test_a_pause_has_an_end_within_its_bounds(seed: int, duration: float) -> Non
     pauses = [fault.lasts for fault in faults if fault.kind == "pause"]
     assert all(SHORTEST_PAUSE <= lasts <= LONGEST_PAUSE for lasts in pauses)
     assert all(fault.lasts == 0 for fault in faults if fault.kind in ("kill", "restart"))
+
+
+@given(seeds, durations)
+def test_what_is_done_around_services_is_within_its_bounds_and_never_to_a_nats_server(
+    seed: int, duration: float
+) -> None:
+    faults = schedule(seed, duration, TARGETS, OF_SERVICES)
+    assert "nats" not in {fault.target for fault in faults}
+    for fault in faults:
+        assert (fault.way in WAYS) == (fault.kind in ("stall", "slow"))
+        assert (fault.lasts > 0) == (fault.kind != "cut")
+        match fault.kind:
+            case "slow":
+                assert 0.05 <= fault.amount <= 0.5
+            case "clock":
+                assert 0.1 <= abs(fault.amount) <= 300
+            case "stall":
+                assert fault.amount >= 0
+
+
+@given(seeds)
+def test_of_a_nats_server_alone_there_is_nothing_around_it_to_hurt(seed: int) -> None:
+    assert schedule(seed, 60, ["nats"], OF_SERVICES) == []
+    assert {fault.target for fault in schedule(seed, 60, ["nats", "exchange"], OF_SERVICES)} == {"exchange"}
 
 
 @given(seeds, durations)
