@@ -9,6 +9,7 @@ from nats import errors as nats_errors
 
 from jet.connection import Connection, Forbidden, NotConnected
 from wire.errors import Refusal, Refused
+from wire.messages import UNREADABLE
 
 T = TypeVar("T")
 
@@ -48,6 +49,10 @@ class ApiError(Exception):
         self.code = code
         self.err_code = err_code
         self.description = description
+
+
+class Garbled(nats_errors.Error):
+    """An answer that cannot be read: what was asked for may have been done."""
 
 
 NO_REPLY = (ApiError, nats_errors.Error, TimeoutError)
@@ -140,7 +145,19 @@ async def request(
     payload = msgspec.json.encode(body) if body is not None else b""
     message = await connection.request(prefix + subject, payload, timeout=timeout)
     raise_error(message.data)
-    return msgspec.json.decode(message.data, type=reply)
+    return read(message.data, reply)
+
+
+def read(data: bytes, reply: type[T]) -> T:
+    """An answer as it is meant.
+
+    Raises:
+        Garbled: it is not.
+    """
+    try:
+        return msgspec.json.decode(data, type=reply)
+    except UNREADABLE as error:
+        raise Garbled(f"an answer that cannot be read: {error!r}") from error
 
 
 def raise_error(data: bytes) -> None:
@@ -148,8 +165,9 @@ def raise_error(data: bytes) -> None:
 
     Raises:
         ApiError: it does.
+        Garbled: it cannot be read.
     """
-    error = msgspec.json.decode(data, type=_Envelope).error
+    error = read(data, _Envelope).error
     if error is not None:
         raise ApiError(error.code, error.err_code, error.description)
 

@@ -240,7 +240,7 @@ def _headers(stream: str, msg_id: str, compare: Compare, ttl: int | None) -> dic
 async def _publish(connection: Connection, subject: str, payload: bytes, headers: dict[str, str]) -> _Ack:
     message = await connection.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
     api.raise_error(message.data)
-    return msgspec.json.decode(message.data, type=_Ack)
+    return api.read(message.data, _Ack)
 
 
 def _may_pass(error: api.ApiError) -> bool:

@@ -134,7 +134,7 @@ class _Server:
 
     def tell(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None = None) -> None:
         """Have an answer sent to these inboxes."""
-        self._spawn(self._respond([reply for reply in replies if reply], data, refusal))
+        self._spawn(self._respond([reply for reply in replies if reply.startswith(f"{INBOXES}.")], data, refusal))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
