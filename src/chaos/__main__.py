@@ -17,7 +17,7 @@ from cyclopts.validators import Number
 
 from chaos import demo, report
 from chaos.run import Options, Run, Tell
-from chaos.schedule import KINDS, Kind
+from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
 from runtime import logs
 from runtime.settings import MOST_INSTANCES, SettingsError
@@ -74,7 +74,9 @@ def command_line() -> App:
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         only: Annotated[
             str,
-            Parameter(help=f"Kinds ({', '.join(KINDS)}) and processes to keep to, separated by commas; empty for all."),
+            Parameter(
+                help=f"Kinds ({', '.join(KINDS)}) and processes to keep to, with commas; empty for all but clock."
+            ),
         ] = "",
         keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
     ) -> int:
@@ -141,7 +143,7 @@ def _chosen(only: str, processes: Sequence[str]) -> tuple[tuple[Kind, ...], tupl
         raise SettingsError(f"--only: no such kind or process: {', '.join(unknown)}; there are {known}")
     kinds = tuple(kind for kind in KINDS if kind in words)
     targets = tuple(word for word in words if word not in KINDS)
-    return kinds or KINDS, targets
+    return kinds or UNASKED, targets
 
 
 def _processes(counts: Mapping[str, int]) -> list[str]:

@@ -45,6 +45,9 @@ is cut off from the others, and not from its clients."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+UNASKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
+"""Those of a run that names none. A clock is wrong only if that is asked for: what was decided by it stands."""
+
 CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
 
 EVERYTHING = "everything"
