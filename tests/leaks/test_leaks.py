@@ -114,7 +114,7 @@ class Way:
 
 WAYS = {
     "the maker attempts": Way("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
-    "the maker releases": Way("maker", "maker.quoter:Quoter._release", "AAA", refuse_quotes),
+    "the maker releases": Way("maker", "maker.ending:Ending._release", "AAA", refuse_quotes),
     "exposure reserves": Way("exposure", "exposure.commit:Committer._conclude", "Service.reserve", reserve),
     "exposure activates": Way("exposure", "exposure.commit:Committer._conclude", "Service.activate", activate),
     "exposure gives back": Way("exposure", "exposure.commit:Committer._conclude", "Service.give_back", give_back),
