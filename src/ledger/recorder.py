@@ -11,6 +11,7 @@ Ordering rules:
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -31,7 +32,8 @@ from runtime.settings import Market
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import Fill, QuoteEvent, RecordedFill
+from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
+from wire.units import check_tick
 
 DEADLINE = 5.0
 """Seconds a report may take."""
@@ -75,6 +77,32 @@ class Recorder:
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
                     if await self._append(recorded, market.head):
                         return True
+
+    async def check_instrument(self, fill: Fill) -> None:
+        """Refuse what could not have been executed, by its instrument as it was at the time.
+
+        A symbol that was removed is known by its log, and no tick is known of it. A price off the tick is of another
+        time, if the log shows the quote that has it.
+
+        Raises:
+            FieldError: the price is off the tick, and no such quote had it.
+            Refused: UNKNOWN_SYMBOL: it is neither traded nor in the log; UNAVAILABLE.
+        """
+        instrument = self._market.symbols.get(fill.symbol)
+        if instrument is not None and not fill.price % instrument.tick:
+            return
+        shard = subjects.shard_of(fill.symbol, self._market.shards)
+        stream, head = subjects.market_stream(shard), subjects.market_head(shard, fill.symbol)
+        async with _by(asyncio.get_running_loop().time() + DEADLINE, Refusal.UNAVAILABLE):
+            last = await journal.last_sequence(self._connection, stream, head)
+            if instrument is None:
+                if not last:
+                    raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
+                return
+            quotes = subjects.quotes(shard, fill.symbol)
+            shown = partial(_shows, fill)
+            if await last_usable(self._connection, stream, quotes, last + 1, shown) is None:
+                check_tick("price", fill.price, instrument.tick)
 
     async def _is_recorded(self, fill: Fill) -> bool:
         """Whether exactly this fill is recorded.
@@ -158,6 +186,16 @@ class Recorder:
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, and set aside: see the ledger's log")
         log.info("reported fill recorded", fill_id=fill.fill_id, symbol=fill.symbol, position_version=fill.number)
         return True
+
+
+def _shows(fill: Fill, message: Message) -> bool:
+    """Whether a message is the activation of the quote that a fill names, with its price."""
+    if not is_quote_event(message):
+        return False
+    event = _quotes.decode(message.data)
+    if not isinstance(event, QuoteActivated) or event.quote_id != fill.quote_id:
+        return False
+    return fill.price == (event.ask_price if fill.side == "buy" else event.bid_price)
 
 
 @asynccontextmanager

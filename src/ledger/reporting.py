@@ -34,7 +34,7 @@ def check_id(fill: Fill, symbols: Container[str]) -> None:
         Refused: FILL_CONTRADICTS.
     """
     symbol = fill.fill_id.rpartition("-f")[0]
-    if symbol in symbols and ids.fill_number(symbol, fill.fill_id) is not None:
+    if (symbol == fill.symbol or symbol in symbols) and ids.fill_number(symbol, fill.fill_id) is not None:
         raise Refused(
             Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is reserved for the exchange, which recorded no such fill"
         )

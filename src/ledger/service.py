@@ -32,7 +32,7 @@ from runtime.settings import Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Fill, Position, PositionUpdate
-from wire.units import FieldError, check_tick
+from wire.units import FieldError
 
 PARTS = ("nats", "log", "fills", "store")
 """What a ledger waits for, as its `Health` names it."""
@@ -168,18 +168,15 @@ class Ledger:
         """Record a fill executed elsewhere. Returns the position with it applied, and whether it is new.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; INVALID_FIELD for a price off the tick; FILL_CONTRADICTS; UNAVAILABLE;
+            Refused: UNKNOWN_SYMBOL; INVALID_FIELD for a price that it never had; FILL_CONTRADICTS; UNAVAILABLE;
                 OUTCOME_UNKNOWN.
         """
         if not self._open:
             raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
         if self._unproved:
             raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
-        instrument = self._market.symbols.get(fill.symbol)
-        if instrument is None:
-            raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
         try:
-            check_tick("price", fill.price, instrument.tick)
+            await self._recorder.check_instrument(fill)
             new = await self._recorder.record(fill)
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error

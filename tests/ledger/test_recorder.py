@@ -129,6 +129,29 @@ async def test_an_unknown_symbol_and_a_price_off_the_tick_are_refused(start: Sta
     assert await market_log.head() == 0
 
 
+async def test_a_fill_is_judged_by_its_instrument_as_it_was(start: Start, market_log: Log) -> None:
+    """The tick was finer when the quote was made, and GONE was traded: the log tells."""
+    running = await start()
+    old = quote_activated(ask_price=Decimal("100.105"))
+    await market_log.quote(old)
+    await market_log.quote(quote_activated(attempt=2))
+    await running.ledger.report(fill(quote_id=old.quote_id, price=Decimal("100.105")))
+    for wrong in ({"quote_id": "elsewhere"}, {"side": "sell"}):
+        with pytest.raises(Refused) as refused:
+            await running.ledger.report(fill(**({"quote_id": old.quote_id, "price": Decimal("100.105")} | wrong)))
+        assert refused.value.refusal is Refusal.INVALID_FIELD
+    await market_log.fills(recorded_fill("GONE", 1))
+    position, new = await running.ledger.report(fill(symbol="GONE", price=Decimal("1.23456")))
+    assert (position.position_version, new) == (2, True)
+    assert running.ledger.position("GONE").position_version == 2
+    with pytest.raises(Refused) as refused:
+        await running.ledger.report(fill(symbol="GONE", fill_id="GONE-f9"))
+    assert refused.value.refusal is Refusal.FILL_CONTRADICTS
+    with pytest.raises(Refused) as refused:
+        await running.ledger.report(fill(symbol="NEVER"))
+    assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL
+
+
 async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: Start, market_log: Log) -> None:
     """The other writer appends a few hundred times a second, as a busy exchange does, whenever it wins the compare."""
     running = await start()
