@@ -99,7 +99,10 @@ async def test_the_examples_trade_with_each_other(stack: Stack, desk: Desk) -> N
         assert order(stack, SYMBOL, "buy", "0", "90.00")[0] == 2
     finally:
         maker.send_signal(signal.SIGINT)
-        assert maker.wait(STACK_HANG) == 0
+        try:
+            assert maker.wait(STACK_HANG) == 0
+        finally:
+            maker.kill()
     assert await desk.get("exchange", "/quotes") == []
 
 

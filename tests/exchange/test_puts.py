@@ -12,7 +12,7 @@ from jet import journal, rpc
 from support.broker import Broker
 from support.builders import quote_request
 from support.exchange import ExposureStandIn, quoted
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuote
@@ -42,7 +42,7 @@ async def test_a_quote_that_is_sent_again_while_exposure_is_slow_makes_one_activ
     sent = PutQuote(symbol="AAA", quote=request)
     answers = [asyncio.create_task(exchange.put_quote("AAA", request)) for _ in range(3)]
     answers += [
-        asyncio.create_task(rpc.call(broker.connection, subjects.Rpc.PUT_QUOTE, sent, Quote, timeout=5))
+        asyncio.create_task(rpc.call(broker.connection, subjects.Rpc.PUT_QUOTE, sent, Quote, timeout=HANG))
         for _ in range(3)
     ]
     await eventually(lambda: exposure.activated[-1].attempt == 2)

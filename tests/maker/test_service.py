@@ -523,7 +523,7 @@ async def both_stand(both: Sequence[RunningMaker], standing: str) -> None:
     """Every maker says so of the kill switch."""
     for running in both:
         maker = running.maker
-        await eventually(lambda maker=maker: maker.status().switch == standing, timeout=30)  # type: ignore[misc] # binds
+        await eventually(lambda maker=maker: maker.status().switch == standing)  # type: ignore[misc] # binds
 
 
 async def test_a_pause_that_answered_503_is_ended_by_a_resume_told_to_another_maker(
@@ -557,7 +557,7 @@ async def test_a_pause_that_answered_503_goes_on_and_stands_for_all_once_the_bro
         assert both[0].maker.status().switch == "holding"
         own_broker.server.signal(signal.SIGCONT)
         await both_stand(both, "paused")
-        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None, timeout=30)
+        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
 
 
 @pytest.mark.parametrize("last", [True, False])

@@ -22,7 +22,7 @@ from simulation.stream import encode_headers
 from support.broker import NatsServer, clean_broker, shape_of
 from support.builders import market
 from support.simulated import Simulated
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
 
@@ -57,7 +57,7 @@ def key(name: str) -> str:
 async def ask(connection: Connection, subject: str, payload: bytes = b"", **headers: str) -> dict[str, Any]:
     """What the broker answers to a message; keywords are headers, with `_` for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    answer = await connection.request(subject, payload, timeout=5, headers=named or None)
+    answer = await connection.request(subject, payload, timeout=HANG, headers=named or None)
     return json.loads(answer.data)  # type: ignore[no-any-return] # the API's answers are objects
 
 
@@ -324,7 +324,7 @@ def test_direct_get_answers_with_the_message_itself(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"1", Nats_Msg_Id="1")
         for subject, body in ((f"{STREAM}.{FILLS}", b""), (STREAM, b'{"seq":1}')):
-            found = await connection.request(f"$JS.API.DIRECT.GET.{subject}", body, timeout=5)
+            found = await connection.request(f"$JS.API.DIRECT.GET.{subject}", body, timeout=HANG)
             assert found.data == b"1"
             headers = dict(found.headers or {})
             assert headers.pop("Nats-Time-Stamp")
@@ -334,7 +334,7 @@ def test_direct_get_answers_with_the_message_itself(on_a_broker: Run) -> None:
                 "Nats-Subject": FILLS,
                 "Nats-Sequence": "1",
             }
-        missing = await connection.request(f"$JS.API.DIRECT.GET.{STREAM}.{QUOTES}", b"", timeout=5)
+        missing = await connection.request(f"$JS.API.DIRECT.GET.{STREAM}.{QUOTES}", b"", timeout=HANG)
         assert missing.headers is not None
         assert missing.headers["Status"] == "404"
 

@@ -14,6 +14,7 @@ import runpy
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
 from importlib import import_module
@@ -160,6 +161,8 @@ def _fork(start: Start) -> int:
             arm(start.point)
         runpy.run_module(start.service, run_name="__main__")
         code = 0
+    except Exception:  # noqa: BLE001 # whatever it is, the output is where it is looked for
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         sys.stdout.flush()

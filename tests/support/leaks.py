@@ -8,6 +8,7 @@ free again.
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -31,10 +32,10 @@ from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import load
 from stack.aside import SYMBOL
-from support.broker import NatsServer, free_port, shape_of
+from support.broker import NatsServer, free_port, shape_of, store
 from support.forks import Fork, Forks
 from support.kill_at import Point, Start
-from support.waiting import eventually
+from support.waiting import STACK_HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refused
 from wire.messages import (
@@ -172,7 +173,7 @@ class World:
         async def granted() -> bool:
             return (await self.ask(Rpc.RESERVE, request, ReservationAnswer)).outcome != "rejected"
 
-        await eventually(granted, 60, pause=0.02)
+        await eventually(granted, STACK_HANG, pause=0.02)
         return ids.reservation_id(request.quote_id)
 
     async def activate(self, symbol: str, attempt: int) -> GiveBack:
@@ -249,6 +250,19 @@ class World:
         self.most = max(self.most, used)
         return used
 
+    async def reference(self) -> float:
+        """For how long the broker, as busy as it is, keeps a message that is to live for as long as is allowed."""
+        config = {"name": "REFERENCE", "subjects": ["reference"], "storage": "file", "allow_msg_ttl": True}
+        await api.request(self.connection, "STREAM.CREATE.REFERENCE", config, dict)
+        await store(self.connection, "REFERENCE", "reference", b"", ttl=math.ceil(QUOTE_TTL + GRACE))
+        began = utc_now()
+
+        async def gone() -> bool:
+            return await api.get_message(self.connection, "REFERENCE", {"last_by_subj": "reference"}) is None
+
+        await eventually(gone, STACK_HANG, pause=0.1)
+        return (utc_now() - began).total_seconds()
+
     async def freed(self) -> datetime:
         """Wait until nothing of the limit is in use; since when that is so.
 
@@ -258,7 +272,7 @@ class World:
         async def free() -> datetime | None:
             return utc_now() if await self.used() == 0 else None
 
-        seen: datetime = await eventually(free, 60, pause=0.05)  # type: ignore[arg-type] # it is one, or asked again
+        seen: datetime = await eventually(free, STACK_HANG, pause=0.05)  # type: ignore[arg-type] # it is one, or asked again
         last = await self._last(
             subjects.bucket_stream(subjects.RESERVATIONS_BUCKET), subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")
         )
