@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
+from simulation.mutations import MUTATIONS, PATIENCE, find
 from simulation.plan import KINDS, Plan, draw
 from simulation.run import Outcome, run
 from simulation.shrink import shrink
@@ -31,6 +32,7 @@ def simulate(
     twice: bool = False,
     smaller: bool = True,
     trace: Path | None = None,
+    mutations: bool = False,
 ) -> None:
     """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
 
@@ -56,8 +58,12 @@ def simulate(
         Make a failing run smaller before it is told.
     trace
         Write everything that happened in the last run to this file.
+    mutations
+        Sabotage copies of the code, one after the other, and tell which sabotages some seed finds.
     """
     began = time.monotonic()
+    if mutations:
+        sys.exit(_try_mutations(seconds or PATIENCE))
     kinds = KINDS if faults is None else [kind for kind in faults.split(",") if kind]
     if unknown := sorted(set(kinds) - set(KINDS)):
         sys.exit(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")
@@ -66,9 +72,7 @@ def simulate(
         count = 1
     else:
         first = secrets.randbelow(2**31) if seed is None else seed
-        count = seeds or (1 if seed is not None else 10)
-        if seconds is not None and seeds is None:
-            count = 1_000_000
+        count = seeds or (1_000_000 if seconds is not None else 1 if seed is not None else 10)
         plans = (draw(number, minutes=minutes, kinds=kinds) for number in range(first, first + count))
         print(f"seeds from {first} on", flush=True)
     totals: dict[str, float] = {"seeds": 0, "virtual seconds": 0, "faults": 0, "executions": 0}
@@ -87,6 +91,17 @@ def simulate(
     print(
         f"nothing is wrong: {told}, in {took:.1f} s: {totals['virtual seconds'] / took:,.0f} virtual seconds a second"
     )
+
+
+def _try_mutations(seconds: float) -> int:
+    missed = 0
+    for number, mutation in enumerate(MUTATIONS, 1):
+        found = find(mutation, 1, seconds)
+        missed += not found.what
+        told = f"seed {found.seed}: {found.what[:100]}" if found.what else "MISSED"
+        print(f"{number:3} {mutation.name:<70} {found.seconds:6.1f} s  {told}", flush=True)
+    print(f"{len(MUTATIONS) - missed} of {len(MUTATIONS)} are found")
+    return int(missed > 0)
 
 
 def _once(plan: Plan, *, twice: bool, everything: bool) -> Outcome:

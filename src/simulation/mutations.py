@@ -1,0 +1,379 @@
+"""Small sabotages of the code, each of which some seed must find: how it is known that the simulation sees anything.
+
+Each is applied to a copy of the source, and seeds are run on that until one is wrong or the time is over.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).parents[1]
+
+PATIENCE = 600.0
+"""Real seconds a mutation may take to be found."""
+
+
+class Mutation(NamedTuple):
+    """What is changed: in `file`, the one place that is `old` becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = [
+    # --- jet: appending and following
+    Mutation(
+        "no compare with a symbol's head",
+        "jet/journal.py",
+        'headers["Nats-Expected-Last-Subject-Sequence"] = str(compare.sequence)',
+        "pass",
+    ),
+    Mutation(
+        "no compare with a bucket's head",
+        "jet/journal.py",
+        'headers["Nats-Expected-Last-Sequence"] = str(compare.sequence)',
+        "pass",
+    ),
+    Mutation(
+        "the head is never told",
+        "jet/journal.py",
+        "    return found.seq if found else 0\n",
+        "    return 0\n",
+    ),
+    Mutation(
+        "a hole in what is delivered is not noticed",
+        "jet/tail.py",
+        "if order != consumer.delivered + 1:",
+        "if False:",
+    ),
+    Mutation(
+        "a follower that starts anew leaves one message out",
+        "jet/tail.py",
+        '"opt_start_seq": self.sequence + 1}',
+        '"opt_start_seq": self.sequence + 2}',
+    ),
+    Mutation("silence is not noticed", "jet/tail.py", "            if consumer.silent:", "            if False:"),
+    Mutation(
+        "a follower calls itself current before it is",
+        "jet/tail.py",
+        "        if whole or self.reached >= self._end:",
+        "        if True:",
+    ),
+    # --- wire: the fold that all share
+    Mutation(
+        "what a fill leaves of the bid is not folded",
+        "wire/market.py",
+        "        self.remaining_bid = last.remaining_bid_quantity\n",
+        "",
+    ),
+    Mutation(
+        "a quote never expires",
+        "wire/market.py",
+        'return "active" if now < self.event.expires_at else "expired"',
+        'return "active"',
+    ),
+    # --- exchange
+    Mutation(
+        "a fill is told before it is appended",
+        "exchange/lane.py",
+        "                payload = msgspec.json.encode(decided.fills)\n",
+        "                payload = msgspec.json.encode(decided.fills)\n"
+        "                for early, told in zip(batch, decided.answers, strict=True):\n"
+        "                    if not isinstance(told, Refused):\n"
+        "                        self._line.reply(early, told)\n",
+    ),
+    Mutation(
+        "a rejection is told without asking for the head",
+        "exchange/lane.py",
+        "                    if not await self._is_final():\n                        continue\n                except",
+        "                    pass\n                except",
+    ),
+    Mutation(
+        "a rejection is told although the head had moved",
+        "exchange/symbollog.py",
+        "        return self.market.head != head\n",
+        "        return False\n",
+    ),
+    Mutation(
+        "a rejection for expiry is told before that is in the log",
+        "exchange/lane.py",
+        "        ended = book.expiry(self.market, self._clock())\n",
+        "        ended = None\n",
+    ),
+    Mutation(
+        "an exchange does not remember what it executed",
+        "exchange/lane.py",
+        "                self._recent.add(self._shard, decided.fills)\n",
+        "                self._recent.lost(decided.fills)\n",
+    ),
+    Mutation(
+        "an exchange does not read the order ids of before its start",
+        "exchange/service.py",
+        "            await self._remember(shard, newest)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "an exchange does not remember what others executed",
+        "exchange/service.py",
+        "                if fault is None and remember:",
+        "                if False:",
+    ),
+    Mutation(
+        "an order id that executed is not looked up",
+        "exchange/book.py",
+        "known = executed.get(order.order_id) or recent.get(order.order_id)",
+        "known = executed.get(order.order_id)",
+    ),
+    Mutation(
+        "an append that lost keeps its order ids taken",
+        "exchange/lane.py",
+        "                if sequence is None:\n                    self._recent.lost(decided.fills)\n",
+        "                if sequence is None:\n",
+    ),
+    Mutation(
+        "more is executed than is left",
+        "exchange/book.py",
+        "quantity = min(order.quantity, remaining[order.side])",
+        "quantity = order.quantity",
+    ),
+    Mutation(
+        "a limit is not looked at",
+        "exchange/book.py",
+        "        if not _crosses(order, price):",
+        "        if False:",
+    ),
+    Mutation(
+        "the attempt of a quote is not compared",
+        "exchange/book.py",
+        "if latest is None or (request.position_version, request.attempt) > market.version:",
+        "if latest is None or request.position_version >= market.version[0]:",
+    ),
+    Mutation(
+        "a quote outlives its reservation",
+        "exchange/book.py",
+        "        expires_at=reservation.expires_at,\n",
+        "        expires_at=reservation.expires_at + 2 * (reservation.expires_at - reservation.granted_at),\n",
+    ),
+    Mutation(
+        "a command is decided after its client was told that nothing was done",
+        "exchange/waiting.py",
+        "return not self.answer.done() and time.monotonic() < self.until",
+        "return True",
+    ),
+    Mutation(
+        "an append under way is told as if nothing had been done",
+        "exchange/waiting.py",
+        'Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet")',
+        'Refused(Refusal.UNAVAILABLE, "the market log has not answered yet")',
+    ),
+    Mutation(
+        "an exchange that stood still takes old orders",
+        "exchange/service.py",
+        "            if self._standstill.just_was:",
+        "            if False:",
+    ),
+    Mutation(
+        "a quote is projected by one who is behind the log",
+        "exchange/projection.py",
+        "            if end > market.head:",
+        "            end = market.head\n            if False:",
+    ),
+    # --- exposure
+    Mutation(
+        "a grant is not held against the limit",
+        "exposure/limits.py",
+        "        bid = min(request.bid_quantity, max(0, self._limit - others.bid))\n",
+        "        bid = request.bid_quantity\n",
+    ),
+    Mutation(
+        "the least of a symbol's reservations counts",
+        "exposure/usage.py",
+        "used = Lots(max((lots.bid for lots in holdings), default=0), max(",
+        "used = Lots(min((lots.bid for lots in holdings), default=0), min(",
+    ),
+    Mutation(
+        "a grant is appended whatever was granted before",
+        "exposure/commit.py",
+        "compare=journal.Compare(self._limits.usage.head)",
+        'compare=journal.Compare(0, "$KV.reservations.none")',
+    ),
+    Mutation(
+        "a grant is answered and not written",
+        "exposure/commit.py",
+        "        if write is None:\n            return decision\n",
+        "        if write is None or write.happens == 'granted':\n            return decision\n",
+    ),
+    Mutation(
+        "a reservation counts only once it is activated",
+        "exposure/holding.py",
+        'if record.state != "active" or ending(record, market):',
+        'if record.state != "active" or record.activated_at is None or ending(record, market):',
+    ),
+    Mutation(
+        "a reservation ends with its own quote",
+        "exposure/holding.py",
+        "    if version < market.version:",
+        "    if version <= market.version:",
+    ),
+    Mutation(
+        "what was filled of a quote stays held",
+        "exposure/holding.py",
+        "return Lots(min(reserved.bid, market.remaining_bid), min(reserved.ask, market.remaining_ask))",
+        "return reserved",
+    ),
+    Mutation(
+        "a reservation's key goes before its quote",
+        "exposure/limits.py",
+        "whole_seconds_up(record.expires_at + self._grace - now)",
+        "whole_seconds_up((record.expires_at - now) / 3)",
+    ),
+    Mutation(
+        "asked again, a reservation is granted anew",
+        "exposure/limits.py",
+        "        if known is not None:\n            return Decision(self._first_answer(known, request))\n",
+        "",
+    ),
+    Mutation(
+        "an activation is not written",
+        "exposure/limits.py",
+        'write = self._keep(activated, now, "activated") if activated != record else None',
+        "write = None",
+    ),
+    Mutation(
+        "anybody's activation may be given back",
+        "exposure/limits.py",
+        'if record is None or view.state != "active" or record.activation != request.activation:',
+        'if record is None or view.state != "active":',
+    ),
+    Mutation(
+        "a second activation may be given back",
+        "exposure/limits.py",
+        "request.activation if before is None or record.activation == request.activation else None",
+        "request.activation",
+    ),
+    Mutation(
+        "what backs a quote may be released",
+        "exposure/limits.py",
+        "        if record.activated_at is not None:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
+        "        if False:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
+    ),
+    Mutation(
+        "the marker of a key that went is passed over",
+        "exposure/usage.py",
+        "        self._forget(reservation_id)\n        gone =",
+        "        gone =",
+    ),
+    # --- ledger
+    Mutation(
+        "a position is shown before it is committed",
+        "ledger/applier.py",
+        "            try:\n                await self._store.commit(changes, self._clock())\n",
+        "            try:\n"
+        "                self._on_commit([account.update for account in changes.accounts.values()])\n"
+        "                await self._store.commit(changes, self._clock())\n",
+    ),
+    Mutation(
+        "a buy raises the position",
+        "ledger/positions.py",
+        'net += -fill.quantity if fill.side == "buy" else fill.quantity',
+        "net += fill.quantity",
+    ),
+    Mutation(
+        "an old position is published over a newer one",
+        "ledger/publisher.py",
+        "        if head.version >= version:",
+        "        if False:",
+    ),
+    Mutation(
+        "a lost publication counts as done",
+        "ledger/publisher.py",
+        "            del self._heads[symbol]\n            return False\n",
+        "            del self._heads[symbol]\n            return True\n",
+    ),
+    Mutation(
+        "an update that came meanwhile is forgotten",
+        "ledger/publisher.py",
+        "if done and self._newest[symbol] is offer:",
+        "if done:",
+    ),
+    Mutation(
+        "a restarted ledger leaves one message out",
+        "ledger/service.py",
+        "self._applier.books.applied.get(shard, 0) + 1",
+        "self._applier.books.applied.get(shard, -1) + 2",
+    ),
+    Mutation("a commit is undone", "ledger/store.py", 'database.execute("COMMIT")', 'database.execute("ROLLBACK")'),
+    Mutation(
+        "a reported fill is not looked up",
+        "ledger/recorder.py",
+        "        found = (await self._store.recorded([fill.fill_id])).values()\n",
+        "        found = (await self._store.recorded([])).values()\n",
+    ),
+    # --- maker
+    Mutation(
+        "a paused maker quotes",
+        "maker/plan.py",
+        "    if view.paused:\n        if quote",
+        "    if False:\n        if quote",
+    ),
+    Mutation(
+        "more is quoted than was granted",
+        "maker/quoter.py",
+        "        granted = shrink(proposal, answer.reservation)\n",
+        "        granted: PutQuote | None = proposal\n",
+    ),
+]
+"""The sabotages."""
+
+
+class Found(NamedTuple):
+    """What became of a mutation: `seed` and `what` are empty if no seed was wrong."""
+
+    mutation: Mutation
+    seed: str
+    what: str
+    seconds: float
+
+
+def apply(mutation: Mutation, source: Path) -> None:
+    """Change a copy of the source.
+
+    Raises:
+        ValueError: what is to be changed is not there, or not once.
+    """
+    path = source / mutation.file
+    text = path.read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.name}: {mutation.file} has it {text.count(mutation.old)} times: {mutation.old!r}")
+    path.write_text(text.replace(mutation.old, mutation.new))
+
+
+def find(mutation: Mutation, first: int, seconds: float, faults: Collection[str] | None = None) -> Found:
+    """Run seeds on the changed code until one is wrong, or for so many real seconds."""
+    began = time.monotonic()
+    shm = Path("/dev/shm")  # noqa: S108 # memory, where there is some
+    with tempfile.TemporaryDirectory(prefix="quotestream-mutation-", dir=shm if shm.is_dir() else None) as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__", "static"))
+        apply(mutation, source)
+        command = [sys.executable, "-m", "simulation", "--seed", str(first), "--seconds", str(seconds), "--no-smaller"]
+        if faults is not None:
+            command += ["--faults", ",".join(faults)]
+        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [*command, "--minutes", "0.6"], capture_output=True, text=True, env=environment, cwd=folder, check=False
+        )
+    took = time.monotonic() - began
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("WRONG: ")]
+    if done.returncode and not wrong:
+        raise RuntimeError(f"{mutation.name}: {done.stderr[-2000:]}")
+    seed = next((line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("seed ")), "")
+    return Found(mutation, seed if wrong else "", wrong[0].removeprefix("WRONG: ") if wrong else "", took)
