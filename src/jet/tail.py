@@ -243,8 +243,11 @@ class Tail:
         subject = f"CONSUMER.CREATE.{self._stream}.{name}"
         created = await api.request(self._connection, subject, body, dict, timeout=timeout)
         self._attempts = 0
-        self._end = info.state.last_seq
         pending = int(created.get("num_pending", 0))
+        if pending and isinstance(self._start, LastPerSubject) and not self.sequence:
+            # What was appended in between took the place of what was last before that end, and may lie beyond it.
+            info = await api.stream_info(self._connection, self._stream, timeout=timeout)
+        self._end = info.state.last_seq
         return _Consumer(self._connection, self._stream, name, pending, replicated=info.replicated)
 
     def _check_whole(self, info: api.StreamInfo) -> None:

@@ -89,6 +89,35 @@ async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -
     await follower.stop()
 
 
+async def test_it_is_not_current_before_what_took_the_place_of_the_last_before_the_end(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between asking for the end and making the consumer, a newer message of a subject comes: the older one is not
+    delivered, and the newer one lies beyond the end that was told."""
+    await publish(broker.connection, b"a1", "AAA")
+    await publish(broker.connection, b"b1", "BBB")
+    stream_info = api.stream_info
+    asked = 0
+
+    async def overtaken(*args: object, **kwargs: object) -> api.StreamInfo:
+        nonlocal asked
+        asked += 1
+        info = await stream_info(*args, **kwargs)  # type: ignore[arg-type]
+        if asked == 1:
+            await publish(broker.connection, b"a2", "AAA")
+        return info
+
+    monkeypatch.setattr(api, "stream_info", overtaken)
+    monkeypatch.setattr(tail, "BATCH", 1)  # the two arrive apart
+    follower = Tail(broker.connection, STREAM, ["fills.0.>"], LastPerSubject(), name="test")
+    seen: list[bytes] = []
+    async for batch in follower.batches():
+        seen += [message.data for message in batch]
+        if follower.current:
+            break
+    assert seen == [b"b1", b"a2"]
+
+
 async def test_from_a_time_starts_at_the_first_message_of_then(broker: Broker) -> None:
     stored = await api.get_message(broker.connection, STREAM, {"seq": await publish(broker.connection, b"before")})
     assert stored is not None
