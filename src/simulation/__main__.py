@@ -96,7 +96,12 @@ def simulate(
 def _try_mutations(seconds: float) -> int:
     missed = 0
     for number, mutation in enumerate(MUTATIONS, 1):
-        found = find(mutation, 1, seconds)
+        try:
+            found = find(mutation, 1, seconds)
+        except ValueError as error:
+            missed += 1
+            print(f"{number:3} does not apply: {error}", flush=True)
+            continue
         missed += not found.what
         told = f"seed {found.seed}: {found.what[:100]}" if found.what else "MISSED"
         print(f"{number:3} {mutation.name:<70} {found.seconds:6.1f} s  {told}", flush=True)

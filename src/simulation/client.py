@@ -131,6 +131,7 @@ class SimClient:
         """Nothing was heard for too long: the client gives the connection up, and the broker may not know."""
         if self.session is session and self._process.alive:
             session.down.cut()
+            session.up.send(self._broker.leave)  # the broker hears of it when it hears anything again
             self._process.soon(Handle(self._lost, (session,), None))
 
     def _lost(self, session: Session) -> None:

@@ -321,8 +321,8 @@ MUTATIONS = [
     Mutation(
         "a paused maker quotes",
         "maker/plan.py",
-        "    if view.paused:\n        if quote",
-        "    if False:\n        if quote",
+        "    if view.paused:\n        ",
+        "    if False:\n        ",
     ),
     Mutation(
         "more is quoted than was granted",
