@@ -45,6 +45,7 @@ class Stack:
         self.nats_port = self.settings.stack.nats_port
         self.nats_url = self.settings.stack.url
         self.tls = tls.asking(self.settings.stack)
+        self.attempts: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -126,7 +127,6 @@ class Desk:
     def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
         self.stack = stack
         self.http = http
-        self._attempts: dict[str, int] = {}
 
     async def get(self, service: str, path: str) -> Any:
         """The JSON a GET answers."""
@@ -185,7 +185,7 @@ class Desk:
 
     async def quoted(self, symbol: str, quantity: int = 10) -> Any:
         """Reserve and make active a quote that is newer than any before; its body as answered."""
-        attempt = self._attempts[symbol] = self._attempts.get(symbol, 500) + 1
+        attempt = self.stack.attempts[symbol] = self.stack.attempts.get(symbol, 500) + 1
         version = (await self.position(symbol))["position_version"]
         body = self.quote_body(symbol, version, attempt, quantity)
         answer = await self.reserve(body["quote_id"], symbol, quantity, quantity)

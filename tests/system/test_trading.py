@@ -166,7 +166,7 @@ async def test_reservations_are_reduced_then_rejected_and_come_back_on_expiry(de
 
 
 async def test_a_quote_larger_than_its_reservation_is_refused(desk: Desk) -> None:
-    body = desk.quote_body("S11", 0, 5000, quantity=10)
+    body = desk.quote_body("S11", 0, 500, quantity=10)
     await desk.reserve(body["quote_id"], "S11", 9, 10)
     response = await desk.put_quote("S11", body)
     assert (response.status_code, response.json()["type"]) == (409, "urn:quotestream:more-than-reserved")
