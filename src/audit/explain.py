@@ -7,15 +7,12 @@ import msgspec
 
 from audit import evidence, reading
 from audit.proposals import Proposer
-from audit.reading import CannotAudit, Horizon
+from audit.reading import Horizon
 from audit.replay import Replay
-from audit.reservations import RESERVATIONS
 from audit.story import Story, Teller
-from jet import journal
 from jet.connection import Connection
 from runtime.settings import Market
 from wire import ids, subjects
-from wire.errors import Refused
 from wire.messages import ReservationRecord
 
 
@@ -27,7 +24,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     """The quote's story.
 
     Raises:
-        UnknownQuote: neither the market log, nor the bucket, nor the logs know of it.
+        UnknownQuote: neither the market log, nor exposure's log, nor the log files know of it.
         CannotAudit: there is no market log, or the broker is silent.
     """
     shards = await reading.shard_count(connection)
@@ -79,14 +76,4 @@ def _places(horizon: Horizon, quote_id: str) -> Iterator[tuple[int, str]]:
 
 
 async def _reservation(connection: Connection, reservation_id: str) -> ReservationRecord | None:
-    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
-    try:
-        message = await journal.last_message(connection, RESERVATIONS, key)
-    except Refused as refused:
-        raise CannotAudit(refused.detail) from refused
-    if message is None or not message.payload:
-        return None
-    try:
-        return msgspec.json.decode(message.payload, type=ReservationRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    return (await reading.reservations(connection)).records.get(reservation_id)

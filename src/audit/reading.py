@@ -22,10 +22,10 @@ import msgspec
 
 from audit.findings import Place
 from audit.positions import Publications
-from audit.reservations import RESERVATIONS, Bucket
+from audit.reservations import Reservations
 from jet import api
 from jet.connection import Connection
-from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail, TailBroken
+from jet.tail import FromSequence, Message, Start, Tail, TailBroken
 from runtime.health import Health
 from wire import subjects
 from wire.messages import PositionUpdate, ReservationRecord
@@ -138,22 +138,19 @@ async def publications(connection: Connection) -> Publications:
     return found
 
 
-async def bucket(connection: Connection) -> Bucket:
-    """The reservations that are still kept. What cannot be read counts as not there."""
-    info = await _info(connection, RESERVATIONS)
-    decoder = msgspec.json.Decoder(ReservationRecord)
+async def reservations(connection: Connection) -> Reservations:
+    """The newest record of each reservation in exposure's log. What cannot be read counts as not there."""
+    info = await _info(connection, subjects.EXPOSURE_STREAM)
+    decoder = msgspec.json.Decoder(list[ReservationRecord])
     records: dict[str, ReservationRecord] = {}
-    keys = [subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")]
-    async for batch in _until(connection, RESERVATIONS, keys, LastPerSubject(), None):
+    start, last = FromSequence(1), info.state.last_seq
+    async for batch in _until(connection, subjects.EXPOSURE_STREAM, [subjects.DECISIONS], start, last):
         for message in batch:
-            key = subjects.last_token(message.subject)
-            records.pop(key, None)
-            if message.marker is None:
-                try:
-                    records[key] = decoder.decode(message.data)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
-    return Bucket(records, info.ts)
+            try:
+                records |= {record.reservation_id: record for record in decoder.decode(message.data)}
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+    return Reservations(records, info.ts)
 
 
 async def is_replicated(connection: Connection) -> bool:

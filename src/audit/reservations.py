@@ -1,11 +1,10 @@
 """I3: what each active quote had reserved.
 
-A grant is written to the `reservations` bucket and is gone soon after its quote's end, so history cannot be proved in
-full. What is checked:
+Exposure's log forgets what no longer counts, so history cannot be proved in full. What is checked:
 
 - of every quote: that it does not outlive a reservation made when it became active
-- of every quote whose reservation is still in the bucket, or whose grant exposure logged: that it is not for more
-- of every quote that was active all the while the bucket was read: that its reservation was there, active, and as large
+- of every quote whose reservation is still in exposure's log, or whose grant exposure logged: that it is not for more
+- of every quote that was active all the while that log was read: that its reservation was there, active, and as large
   as what is left of the quote
 """
 
@@ -15,7 +14,6 @@ from typing import NamedTuple
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
-from wire import subjects
 from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
@@ -28,11 +26,11 @@ class Grant(NamedTuple):
     ask: int
 
 
-class Bucket(NamedTuple):
-    """The `reservations` bucket as it was found.
+class Reservations(NamedTuple):
+    """Exposure's log as it was found.
 
     Attributes:
-        records: by reservation id.
+        records: the newest of each reservation, by its id.
         read_from: the broker's time when reading began.
     """
 
@@ -50,7 +48,7 @@ class Reserved(Check):
         self,
         lifetime: timedelta,
         grace: timedelta,
-        bucket: Bucket,
+        reservations: Reservations,
         granted: Mapping[str, Grant],
         known_from: datetime = ALWAYS,
     ) -> None:
@@ -60,13 +58,13 @@ class Reserved(Check):
             lifetime: of a reservation, by exposure's clock.
             grace: more than exposure's clock may be ahead of the broker's, which says when a quote became active. The
                 exchange's `activated_at` is not asked: it is by a third clock.
-            bucket: what was found in it.
+            reservations: what was found in exposure's log.
             granted: what exposure logged, by quote id.
             known_from: from when on the settings are known that say how long a reservation lives.
         """
         super().__init__()
         self._longest = lifetime + grace
-        self._bucket = bucket
+        self._reservations = reservations
         self._granted = granted
         self._known_from = known_from
         self._unjudged = 0
@@ -86,14 +84,14 @@ class Reserved(Check):
         elif lives > self._longest:
             most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
             self._wrong(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
-        record = self._bucket.records.get(event.reservation_id)
+        record = self._reservations.records.get(event.reservation_id)
         if record is not None and (record.position_version, record.attempt) == (event.position_version, event.attempt):
             self._with_record += 1
             self._compare(at, event, record)
         elif event.quote_id in self._granted:
             self._with_log += 1
             self._not_more(at, event, self._granted[event.quote_id])
-        elif at.time >= self._bucket.read_from:
+        elif at.time >= self._reservations.read_from:
             self._too_new += 1
         else:
             self._unknown += 1
@@ -132,11 +130,11 @@ class Reserved(Check):
         event, at = book.event, book.event_at
         if at is None or now is None or not isinstance(event, QuoteActivated):
             return False
-        if at.time >= self._bucket.read_from or not book.is_left(now):
+        if at.time >= self._reservations.read_from or not book.is_left(now):
             return False
-        record = self._bucket.records.get(event.reservation_id)
+        record = self._reservations.records.get(event.reservation_id)
         if record is None or record.state != "active":
-            is_so = "is not in the bucket" if record is None else f"is {record.state}"
+            is_so = "is not in exposure's log" if record is None else f"is {record.state}"
             self._wrong(at, event, f"is active, but {event.reservation_id} {is_so}")
         elif record.reserved_bid_quantity < book.remaining_bid or record.reserved_ask_quantity < book.remaining_ask:
             left = f"{book.remaining_bid}/{book.remaining_ask}"
@@ -147,7 +145,3 @@ class Reserved(Check):
     def _wrong(self, at: Place, event: QuoteActivated, detail: str) -> None:
         said = detail if detail.startswith(event.reservation_id) else f"{event.quote_id} {detail}"
         self.found.at(at, said, quote_id=event.quote_id, reservation_id=event.reservation_id)
-
-
-RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
-"""The stream behind the bucket."""

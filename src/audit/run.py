@@ -22,7 +22,7 @@ from audit.reading import CannotAudit, MarketLog
 from audit.recording import Recorded
 from audit.replay import Check, Replay
 from audit.report import Report
-from audit.reservations import Bucket, Grant, Reserved
+from audit.reservations import Grant, Reservations, Reserved
 from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
@@ -68,14 +68,14 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         ledgers = [exits.enter_context(_opened(path)) for path in sources.databases]
         watch("reading reservations and positions", None, 0)
         shards = await reading.shard_count(connection)
-        bucket = await reading.bucket(connection)
+        reservations = await reading.reservations(connection)
         publications = await reading.publications(connection)
         granted = evidence.grants(sources.logs)
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
 
         whole, tally = Whole(), Tally()
         checks = _checks(
-            in_force(sources.recorded, sources.market), whole, ledgers, claims, bucket, granted, publications
+            in_force(sources.recorded, sources.market), whole, ledgers, claims, reservations, granted, publications
         )
         replay = Replay([*checks, tally], shards)
         log = MarketLog(connection, horizon)
@@ -104,7 +104,7 @@ def _checks(
     whole: Whole,
     ledgers: Sequence[LedgerFile],
     claims: Claims | None,
-    bucket: Bucket,
+    reservations: Reservations,
     granted: dict[str, Grant],
     publications: Publications,
 ) -> list[Check]:
@@ -127,7 +127,7 @@ def _checks(
         whole,
         OneActive(),
         PerEpoch(epochs, limit, remembers=True),
-        Reserved(lifetime, grace, bucket, granted, known_from),
+        Reserved(lifetime, grace, reservations, granted, known_from),
         OnTheActiveQuote(grace),
         WithinQuantity(),
         OncePerOrder(window),

@@ -80,7 +80,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
         activated: the event that made it active, and `active_from` where it is; None if it never was.
         basis: the position it was made from.
         recomputed: the proposal it should be.
-        reservation: as the bucket has it; None if it is no longer kept.
+        reservation: as exposure's log has it; None if it is no longer kept.
         fills: of the quote, in order.
         end: how it ended.
         logs: what services logged about it.

@@ -67,7 +67,7 @@ def _grant(story: Story) -> Iterator[str]:
             "", f"{record.reservation_id} is {record.state} and holds {held}; expires {_time(record.expires_at)}"
         )
     elif any(line.event in ("granted", "reduced", "rejected") for line in story.logs):
-        yield _line("grant", "no longer in the bucket; see the logs below")
+        yield _line("grant", "no longer in exposure's log; see the logs below")
     else:
         yield _line("grant", "no longer kept")
 

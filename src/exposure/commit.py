@@ -1,22 +1,25 @@
-"""The one writer of an instance: decisions wait in a queue; each is decided on the fold, appended, folded, answered.
+"""The one writer of an instance: while one append is in flight, decisions gather; the next append carries them all.
+
+A batch is decided one after the other, each on what the ones before it came to, and appended as one message: what costs
+is the append, so a hundred decisions cost little more than one. Then all of it is folded and answered.
 
 A lost compare means that another instance wrote first: wait until the fold has reached the head that the broker named,
-and decide again. An answer or a refusal without a write has no compare to lose. It is given only on a fold that reaches
-the head which the broker names after the request came: another instance may have granted a moment ago what is asked
-about here.
+and decide the whole batch again. Answers and refusals of a batch that is written are sure by the compare. Those of one
+that writes nothing are given only on a fold that reaches the head which the broker names after the requests came:
+another instance may have granted a moment ago what is asked about here.
 
-Tidying comes after every waiting decision, and a lost compare ends it: it will be looked at again.
+A message without a record moves nothing but the log's time, by which reservations expire (see `usage`). One is appended
+when a reservation is due to expire and nothing else is to be written.
 """
 
 import asyncio
 import itertools
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,15 +27,23 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from exposure.limits import Decision, Limits, Write
+from exposure.usage import Draft
 from jet import api, journal
 from jet.connection import Connection
 from runtime import tracing
 from runtime.clock import Clock
 from wire import subjects
 from wire.errors import Refusal, Refused
+from wire.messages import ReservationRecord
 
-MAX_WAITING = 1000
+MAX_WAITING = 10_000
 """Decisions that may wait at once."""
+
+MAX_BATCH = 250
+"""Decisions of one batch, at most: of the records that a maker's quotes lead to, far less than a message may hold."""
+
+MAX_BYTES = 400_000
+"""Bytes of records after which a batch takes no more decisions. One record is at most a tenth of it."""
 
 DEADLINE = 5.0
 """Seconds a caller waits for its decision."""
@@ -43,18 +54,20 @@ CATCH_UP = 5.0
 HEAD_UNKNOWN = 0.05
 """Seconds to let the fold move on when the broker did not name the head."""
 
-STREAM = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
-_ANY_KEY = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")
+STREAM = subjects.EXPOSURE_STREAM
 
 APPEND_SECONDS = Histogram(
     "exposure_append_seconds",
     "Time from an append to its known outcome",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
 )
+BATCH_SIZE = Histogram(
+    "exposure_batch_decisions", "Decisions made in one batch", buckets=(1, 2, 5, 10, 25, 50, 100, MAX_BATCH)
+)
 CONFLICTS = Counter("exposure_lost_compares", "Appends that another writer came before")
 
 A = TypeVar("A")
-Decide = Callable[[datetime], Decision[A]]
+Decide = Callable[[Limits, datetime], Decision[A]]
 
 log = structlog.get_logger()
 
@@ -79,27 +92,21 @@ class Moves:
         return False
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class _Job(Generic[A]):
-    """A decision to be made. `writing`: an append that holds it may be in the log, or come into it."""
+    """`written`: whether an append that holds its decision may be in the log."""
 
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
     span: tracing.AnySpan = None
-    writing: bool = False
-
-    def unknown(self, why: str) -> Refused:
-        """What its caller is told who waits no longer: what is not being written then is not begun any more."""
-        if self.writing:
-            return Refused(Refusal.OUTCOME_UNKNOWN, f"{why}: its write is not known to be in the log")
-        return Refused(Refusal.UNAVAILABLE, f"{why}, and nothing was done")
+    written: bool = False
 
 
 class Committer:
-    """Decides and appends, one at a time.
+    """Decides and appends, one batch at a time.
 
     Attributes:
-        moves: to be told whenever messages of the bucket were folded.
+        moves: to be told whenever messages of the log were folded.
     """
 
     def __init__(self, connection: Connection, limits: Limits, clock: Clock, check: Callable[[], None]) -> None:
@@ -111,7 +118,7 @@ class Committer:
         self._check = check
         self._waiting: deque[_Job[Any]] = deque()
         self._replies: set[asyncio.Future[Any]] = set()
-        self._untidy: dict[str, None] = {}
+        self._time_is_due = False
         self._arrived = asyncio.Event()
         self._closing = False
         self._instance = secrets.token_hex(6)
@@ -121,8 +128,8 @@ class Committer:
         """Have it decided and, if that takes a write, written.
 
         Raises:
-            Refused: by the decision; UNAVAILABLE: nothing was done, nor will be; OVERLOADED; OUTCOME_UNKNOWN: it was
-                being written and is not known to be in the log in time; the commit goes on.
+            Refused: by the decision; UNAVAILABLE: nothing was decided; OVERLOADED; OUTCOME_UNKNOWN: it is decided, and
+                not known in time to be written; the commit goes on.
         """
         self._check()
         if self._closing:
@@ -136,16 +143,16 @@ class Committer:
         self._waiting.append(job)
         self._arrived.set()
         try:
-            await asyncio.wait([reply], timeout=DEADLINE)
-            if not reply.done():
-                raise job.unknown(f"not decided within {DEADLINE:g} s")
-            return reply.result()
-        finally:
-            reply.cancel()  # what is not begun yet is dropped
+            async with asyncio.timeout(DEADLINE):
+                return await reply
+        except TimeoutError as error:
+            if job.written:
+                raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s") from error
+            raise Refused(Refusal.UNAVAILABLE, f"not decided within {DEADLINE:g} s; nothing was done") from error
 
-    def tidy(self, reservation_ids: Iterable[str]) -> None:
-        """Have these reservations' records tidied when nothing else is to be done."""
-        self._untidy.update(dict.fromkeys(reservation_ids))
+    def move_time(self) -> None:
+        """Have the log's time moved on when nothing else is to be written."""
+        self._time_is_due = True
         self._arrived.set()
 
     async def settle(self, seconds: float) -> None:
@@ -158,105 +165,114 @@ class Committer:
         """Decide and append until cancelled."""
         while True:
             if self._waiting:
-                await self._carry_out(self._waiting.popleft())
-            elif self._untidy:
-                reservation_id = next(iter(self._untidy))
-                del self._untidy[reservation_id]
-                job = _Job(partial(self._limits.tidy, reservation_id), asyncio.get_running_loop().create_future())
+                await self._commit(self._take())
+            elif self._time_is_due:
+                self._time_is_due = False
                 with suppress(Refused):
-                    await self._attempt(job)
+                    self._check()
+                    await self._append([])
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
 
-    async def _carry_out(self, job: _Job[Any]) -> None:
-        try:
-            with tracing.span("decide", job.span):
-                decision = await self._conclude(job)
-        except Refused as refused:
-            if not job.reply.done():
-                job.reply.set_exception(refused)
-        else:
-            if decision is not None and not job.reply.done():
-                job.reply.set_result(decision)
+    def _take(self) -> list[_Job[Any]]:
+        return [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
 
-    async def _conclude(self, job: _Job[A]) -> Decision[A] | None:
-        """Decide until it is in the log, or sure without. None if the caller has gone before."""
-        head: int | None = None
-        while not job.reply.done():
-            sure = head is not None and self._limits.usage.head >= head
+    async def _commit(self, batch: list[_Job[Any]]) -> None:
+        """Decide until all of it is in the log, or sure without. Whoever has gone before is left out."""
+        while jobs := [job for job in batch if not job.reply.done()]:
             try:
-                decision = await self._attempt(job)
-                if decision is None:
-                    continue
-                if decision.write is not None or sure:
-                    return decision
+                await self._attempt(jobs)
             except Refused as refused:
-                if sure or refused.refusal.retryable:
-                    raise
-            head = await journal.last_sequence(self._connection, STREAM, _ANY_KEY)
-            await self._catch_up(head)
-        return None
+                for job in jobs:
+                    _refuse(job, refused)
+                return
 
-    async def _attempt(self, job: _Job[A]) -> Decision[A] | None:
-        """Decide once, and append. None if another writer came first: the fold has caught up with it since."""
+    async def _attempt(self, jobs: list[_Job[Any]]) -> None:
+        """Decide each that has room in one message, append what that comes to, and answer. If another writer came
+        first, nobody is answered, and the fold has caught up with it.
+
+        Raises:
+            Refused: nothing can be decided, or nothing was written.
+        """
         self._check()
-        decision = job.decide(self._clock())
-        write = decision.write
-        if write is None:
-            return decision
-        outcome = await self._append(write, job)
-        if isinstance(outcome, journal.Conflict):
-            CONFLICTS.inc()
-            if outcome.head:
-                await self._catch_up(outcome.head)
+        usage = self._limits.usage
+        draft = Draft(usage)
+        outcomes = self._decide(jobs, draft)
+        if records := draft.records:
+            with tracing.batch("decide", [job.span for job, _ in outcomes if job.span is not None]):
+                sequence = await self._append(records)
+            if sequence is None:
+                for job in jobs:
+                    job.written = False
+                return
+            usage.fold(sequence, records)
+        else:
+            sequence, decided_at = 0, usage.head
+            await self._catch_up(await journal.last_sequence(self._connection, STREAM, subjects.DECISIONS))
+            if usage.head != decided_at:
+                return
+        BATCH_SIZE.observe(len(outcomes))
+        for job, outcome in outcomes:
+            if isinstance(outcome, Refused):
+                _refuse(job, outcome)
             else:
-                await self.moves.wait(HEAD_UNKNOWN)
-            return None
-        self._limits.usage.fold_record(outcome.sequence, write.record)
-        record = write.record
-        log.info(
-            write.happens,
-            reservation_id=record.reservation_id,
-            quote_id=record.quote_id,
-            symbol=record.symbol,
-            state=record.state,
-            bid=record.reserved_bid_quantity,
-            ask=record.reserved_ask_quantity,
-            reason=record.reason,
-            seq=outcome.sequence,
-        )
-        return decision
+                if outcome.write is not None:
+                    _log(outcome.write, sequence)
+                if not job.reply.done():
+                    job.reply.set_result(outcome)
 
-    async def _append(self, write: Write, job: _Job[Any]) -> journal.Appended | journal.Conflict:
-        record = write.record
-        answered = True
+    def _decide(self, jobs: list[_Job[Any]], draft: Draft) -> list[tuple[_Job[Any], Decision[Any] | Refused]]:
+        """Decide one after the other, as many as have room in one message."""
+        limits, now = self._limits.on(draft), self._clock()
+        outcomes: list[tuple[_Job[Any], Decision[Any] | Refused]] = []
+        size = 0
+        for job in jobs:
+            if size > MAX_BYTES:
+                break
+            try:
+                decision = job.decide(limits, now)
+            except Refused as refused:
+                outcomes.append((job, refused))
+                continue
+            if decision.write is not None:
+                draft.draft(decision.write.record)
+                size += len(msgspec.json.encode(decision.write.record))
+                job.written = True
+            outcomes.append((job, decision))
+        return outcomes
 
-        def on_unknown(reason: str) -> None:
-            nonlocal answered
-            answered = False
-            log.warning("append not acknowledged", reservation_id=record.reservation_id, reason=reason)
+    async def _append(self, records: Sequence[ReservationRecord]) -> int | None:
+        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
 
-        job.writing = True
+        Raises:
+            Refused: UNAVAILABLE: nothing was written, or the fold does not follow.
+        """
         try:
             with APPEND_SECONDS.time():
                 outcome = await journal.append(
                     self._connection,
                     STREAM,
-                    subjects.bucket_key(subjects.RESERVATIONS_BUCKET, record.reservation_id),
-                    msgspec.json.encode(record),
+                    subjects.DECISIONS,
+                    msgspec.json.encode(records),
                     msg_id=f"{self._instance}-{next(self._appends)}",
                     compare=journal.Compare(self._limits.usage.head),
-                    ttl=write.ttl,
                     headers=tracing.inject(),
-                    on_unknown=on_unknown,
+                    on_unknown=lambda reason: log.warning(
+                        "append not acknowledged", decisions=len(records), reason=reason
+                    ),
                 )
         except api.ApiError as error:
-            log.exception("append refused", reservation_id=record.reservation_id)
+            log.exception("append refused", decisions=len(records))
             raise Refused(Refusal.UNAVAILABLE, f"the broker refused the write: {error}") from error
-        # One that went unacknowledged may have landed and be overwritten since: that is told as a conflict, too.
-        job.writing = not answered
-        return outcome
+        if isinstance(outcome, journal.Appended):
+            return outcome.sequence
+        CONFLICTS.inc()
+        if outcome.head:
+            await self._catch_up(outcome.head)
+        else:
+            await self.moves.wait(HEAD_UNKNOWN)
+        return None
 
     async def _catch_up(self, head: int) -> None:
         """Wait until the fold has reached `head`."""
@@ -268,3 +284,23 @@ class Committer:
         except TimeoutError as error:
             detail = f"the log is at {head}, this instance still at {usage.head}"
             raise Refused(Refusal.UNAVAILABLE, detail) from error
+
+
+def _refuse(job: _Job[Any], refused: Refused) -> None:
+    if not job.reply.done():
+        job.reply.set_exception(refused)
+
+
+def _log(write: Write, sequence: int) -> None:
+    record = write.record
+    log.info(
+        write.happens,
+        reservation_id=record.reservation_id,
+        quote_id=record.quote_id,
+        symbol=record.symbol,
+        state=record.state,
+        bid=record.reserved_bid_quantity,
+        ask=record.reserved_ask_quantity,
+        reason=record.reason,
+        seq=sequence,
+    )

@@ -1,25 +1,26 @@
 """The global limit: decisions on what may be reserved, activated, given back and released.
 
 Why stale views cannot break the limit:
-- A decision that writes is appended only if the bucket's last sequence is where the fold ends. So a grant is decided on
-  every grant, activation and release before it; a stale view of the bucket loses the compare.
+- Decisions that write are appended only if the log's last sequence is where the fold ends. So a grant is decided on
+  every grant, activation and release before it; a stale view of the log loses the compare.
 - What a record holds only shrinks as the market log goes on (see `holding`). So a stale view of the market only counts
   too much.
-- A record stays in the bucket for longer than its quote can be active: its time is over only after the quote's.
+- A record counts for longer than its quote can be active: its time is over only after the quote's.
 
 A decision is a pure function of fold, request and time: an answer, and the record to write first, if any. Deciding
-changes nothing; folding the written record does. Answers without a write change nothing and may be stale.
+changes nothing; folding the written record does. Answers without a write change nothing and may be stale. Several
+decisions are made one after the other on a draft of the fold, and written together.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from exposure.holding import ending, held, is_quoted, version_of
-from exposure.usage import Usage
+from exposure.holding import is_quoted, version_of
+from exposure.usage import Draft, Usage
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import (
@@ -34,7 +35,6 @@ from wire.messages import (
     ReservationRequest,
     SideUsage,
 )
-from wire.units import whole_seconds_up
 
 MAX_ID = 100
 """Characters an id may have; a reservation's is longer than its quote's."""
@@ -42,22 +42,14 @@ MAX_ID = 100
 MAX_APPLIED_FILLS = 1000
 """Fills that may be applied by request to one reservation: its record must fit into one message."""
 
-OVERDUE = timedelta(seconds=3)
-"""How long after lifetime and grace a record that is still there is written off: its own TTL (which is rounded up)
-comes first, unless the record landed late, or its end came and went while nobody looked."""
-
-ENDED_TTL = 1
-"""Seconds the record of an ended reservation stays, to tell how it ended."""
-
 A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A record to append, the whole seconds it lives, and what happens by it, in a word for people."""
+    """A record to append, and what happens by it, in a word for people."""
 
     record: ReservationRecord
-    ttl: int
     happens: str
 
 
@@ -76,22 +68,32 @@ class Limits:
         usage: the fold that decisions are made on.
     """
 
-    def __init__(self, limit: int, lifetime: timedelta, grace: timedelta, symbols: Collection[str]) -> None:
-        self.usage = Usage()
+    def __init__(
+        self,
+        limit: int,
+        lifetime: timedelta,
+        grace: timedelta,
+        symbols: Collection[str],
+        usage: Usage | None = None,
+    ) -> None:
+        self.usage = usage or Usage(lifetime, grace)
         self._limit = limit
         self._lifetime = lifetime
         self._grace = grace
         self._symbols = frozenset(symbols)
 
+    def on(self, draft: Draft) -> "Limits":
+        """The same limits, which decide on a draft."""
+        return Limits(self._limit, self._lifetime, self._grace, self._symbols, draft)
+
     def exposure(self) -> Exposure:
         """The limit, its usage, and the live reservations in the order they were granted."""
         used = self.usage.total
-        live = [view for view in map(self.usage.view, self.usage.records) if view.state == "active"]
         return Exposure(
             limit=self._limit,
             bid=SideUsage(used=used.bid, free=max(0, self._limit - used.bid)),
             ask=SideUsage(used=used.ask, free=max(0, self._limit - used.ask)),
-            reservations=sorted(live, key=lambda view: (view.granted_at, view.reservation_id)),
+            reservations=sorted(self.usage.live, key=lambda view: (view.granted_at, view.reservation_id)),
         )
 
     def reserve(self, request: ReservationRequest, now: datetime) -> Decision[ReservationAnswer]:
@@ -136,7 +138,7 @@ class Limits:
             granted_ask_quantity=ask,
         )
         answer = ReservationAnswer(outcome=record.outcome, reservation=record.reservation, reason=reason)
-        return Decision(answer, self._keep(record, now, record.outcome))
+        return Decision(answer, Write(record, record.outcome))
 
     def activate(self, request: Activate, now: datetime) -> Decision[Reservation]:
         """Let a quote become active. What its reservation holds counts until the market log says otherwise.
@@ -174,7 +176,7 @@ class Limits:
             attempt=request.attempt,
             activation=request.activation if before is None or record.activation == request.activation else None,
         )
-        write = self._keep(activated, now, "activated") if activated != record else None
+        write = Write(activated, "activated") if activated != record else None
         return Decision(activated.reservation, write)
 
     def give_back(self, request: GiveBack) -> Decision[Reservation]:
@@ -205,7 +207,7 @@ class Limits:
             raise Refused(Refusal.RESERVATION_ACTIVATED, f"{reservation_id} backs quote {record.quote_id}")
         return self._end(record, "released")
 
-    def apply_fill(self, reservation_id: str, fill: Fill, now: datetime) -> Decision[Reservation]:
+    def apply_fill(self, reservation_id: str, fill: Fill) -> Decision[Reservation]:
         """Take a fill into account, once.
 
         Before activation the reservation shrinks by it. After, the market log is the truth, and the fill must be in it.
@@ -233,31 +235,7 @@ class Limits:
             return self._end(record, "filled")
         applied = [*record.applied_fills, fill.fill_id]
         shrunk = replace(record, reserved_bid_quantity=bid, reserved_ask_quantity=ask, applied_fills=applied)
-        return Decision(shrunk.reservation, self._keep(shrunk, now, "fill applied"))
-
-    def untidy(self, now: datetime) -> list[str]:
-        """Reservations that `tidy` would write."""
-        return [record.reservation_id for record in self.usage.records if self.tidy(record.reservation_id, now).write]
-
-    def tidy(self, reservation_id: str, now: datetime) -> Decision[None]:
-        """Write what is known of a reservation into its record: how it ended, or what is left of it.
-
-        Usage does not change by it, except by writing off a record long past its time.
-        """
-        record = self.usage.record(reservation_id)
-        if record is None or record.state != "active":
-            return Decision(None)
-        if now > record.expires_at + self._grace + OVERDUE:
-            return Decision(None, self._end(record, "overdue", state="expired").write)
-        market = self.usage.market(record.symbol)
-        how = ending(record, market)
-        if how is not None:
-            return Decision(None, self._end(record, how, state="expired" if how == "expired" else "released").write)
-        left = held(record, market)
-        if left == (record.reserved_bid_quantity, record.reserved_ask_quantity):
-            return Decision(None)
-        shrunk = replace(record, reserved_bid_quantity=left.bid, reserved_ask_quantity=left.ask)
-        return Decision(None, self._keep(shrunk, now, "filled in part"))
+        return Decision(shrunk.reservation, Write(shrunk, "fill applied"))
 
     def _first_answer(self, known: ReservationRecord, request: ReservationRequest) -> ReservationAnswer:
         first = (known.symbol, known.asked_bid_quantity, known.asked_ask_quantity)
@@ -280,15 +258,10 @@ class Limits:
         if number is None or not 1 <= number <= self.usage.market(fill.symbol).fill_number:
             raise Refused(Refusal.FILL_NOT_RECORDED, f"{fill.fill_id} on quote {fill.quote_id}")
 
-    def _keep(self, record: ReservationRecord, now: datetime, happens: str) -> Write:
-        return Write(record, whole_seconds_up(record.expires_at + self._grace - now), happens)
-
     @staticmethod
-    def _end(
-        record: ReservationRecord, happens: str, *, state: Literal["released", "expired"] = "released"
-    ) -> Decision[Reservation]:
-        ended = replace(record, state=state, reserved_bid_quantity=0, reserved_ask_quantity=0)
-        return Decision(ended.reservation, Write(ended, ENDED_TTL, happens))
+    def _end(record: ReservationRecord, happens: str) -> Decision[Reservation]:
+        ended = replace(record, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0)
+        return Decision(ended.reservation, Write(ended, happens))
 
 
 def _not_active(detail: str) -> Refused:

@@ -1,13 +1,12 @@
-"""The shell: follows the bucket and the market log, has requests decided, tidies.
+"""The shell: follows exposure's log and the market log, has requests decided, and lets reservations expire.
 
 Ordering rules:
-- Nothing is decided before every log was read to its end once, nor while the bucket's tail is not current.
+- Nothing is decided before every log was read to its end once, nor while the tail of exposure's log is not current.
 - Nothing is decided while our clock is not known to agree with the broker's: times are written and judged by it.
 - A market log that is heard of no more only makes usage count too much, so deciding goes on without it.
 """
 
 import asyncio
-import random
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -19,7 +18,8 @@ from prometheus_client import Counter, Gauge
 
 from exposure.commit import STREAM, Committer, Decide, Moves
 from exposure.limits import Decision, Limits
-from jet import rpc
+from exposure.projection import ReservationsBucket
+from jet import journal, rpc
 from jet.clocks import Agreement
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
@@ -48,11 +48,8 @@ from wire.messages import (
 )
 from wire.subjects import Rpc
 
-TIDY_INTERVAL = 0.25
-"""Seconds between two rounds of tidying, at least: a reservation is rewritten at most once a round."""
-
-TIDY_STAGGER = 0.1
-"""Seconds by which a round is put off at random, at most, so that several instances seldom tidy at once."""
+EXPIRY_INTERVAL = 0.25
+"""Seconds between two looks at whether a reservation is due to expire."""
 
 FILL_PATIENCE = 1.0
 """Seconds to wait for a reported fill to show up in the market log."""
@@ -90,7 +87,8 @@ class ExposureService:
         self._committer = Committer(connection, self.limits, clock, self._check_decides)
         self._clock = clock
         self._market_moves = Moves()
-        self._bucket = Tail(connection, STREAM, [_key(">")], FromSequence(1), name="exposure-reservations")
+        self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
+        self._bucket = ReservationsBucket(connection, self.limits.usage, clock, market.grace)
         self._tails = {
             shard: MarketOpening(connection, shard, market.shards, name=f"exposure-market-{shard}")
             for shard in range(market.shards)
@@ -103,7 +101,7 @@ class ExposureService:
                 for shard in self._tails
             ),
         ]
-        self._records = msgspec.json.Decoder(ReservationRecord)
+        self._records = msgspec.json.Decoder(list[ReservationRecord])
         self._quotes = msgspec.json.Decoder(QuoteEvent)
 
     async def run(self) -> None:
@@ -115,11 +113,12 @@ class ExposureService:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self._agreement.run())
-            group.create_task(self._follow_bucket())
+            group.create_task(self._follow_decisions())
             for shard in self._tails:
                 group.create_task(self._follow_market(shard))
             group.create_task(self._committer.run())
-            group.create_task(self._tidy())
+            group.create_task(self._expire())
+            group.create_task(self._bucket.run())
             group.create_task(rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering))
 
     async def stop(self) -> None:
@@ -130,7 +129,7 @@ class ExposureService:
 
     async def reserve(self, request: ReservationRequest) -> Decision[ReservationAnswer]:
         """Hold exposure for one quote; see `Limits.reserve`."""
-        decision = await self._committer.decide(lambda now: self.limits.reserve(request, now))
+        decision = await self._committer.decide(lambda limits, now: limits.reserve(request, now))
         answer = decision.answer
         if decision.write is not None or answer.outcome == "rejected":
             RESERVATIONS.labels(answer.outcome).inc()
@@ -147,15 +146,15 @@ class ExposureService:
 
     async def activate(self, request: Activate) -> Reservation:
         """Let a quote become active; see `Limits.activate`."""
-        return await self._decide(lambda now: self.limits.activate(request, now))
+        return await self._decide(lambda limits, now: limits.activate(request, now))
 
     async def give_back(self, request: GiveBack) -> Reservation:
         """Take an activation back; see `Limits.give_back`."""
-        return await self._decide(lambda _: self.limits.give_back(request))
+        return await self._decide(lambda limits, _: limits.give_back(request))
 
     async def release(self, reservation_id: str) -> Reservation:
         """Give back what was never activated; see `Limits.release`."""
-        return await self._decide(lambda _: self.limits.release(reservation_id))
+        return await self._decide(lambda limits, _: limits.release(reservation_id))
 
     async def apply_fill(self, reservation_id: str, fill: Fill) -> Reservation:
         """Take a fill into account once; see `Limits.apply_fill`. One not recorded yet is waited for, a moment."""
@@ -163,7 +162,7 @@ class ExposureService:
         deadline = loop.time() + FILL_PATIENCE
         while True:
             try:
-                return await self._decide(lambda now: self.limits.apply_fill(reservation_id, fill, now))
+                return await self._decide(lambda limits, _: limits.apply_fill(reservation_id, fill))
             except Refused as refused:
                 left = deadline - loop.time()
                 if refused.refusal is not Refusal.FILL_NOT_RECORDED or left <= 0:
@@ -236,10 +235,10 @@ class ExposureService:
         """
         if self._unseen:
             raise Refused(Refusal.UNAVAILABLE, "the market log was not read to its end yet")
-        if not self._bucket.current:
-            raise Refused(Refusal.UNAVAILABLE, "the bucket of reservations is not read to its end")
-        if self.limits.usage.unreadable:
-            raise Refused(Refusal.UNAVAILABLE, f"cannot be read: {', '.join(sorted(self.limits.usage.unreadable))}")
+        if not self._decisions.current:
+            raise Refused(Refusal.UNAVAILABLE, "exposure's log is not read to its end")
+        if self._unreadable:
+            raise Refused(Refusal.UNAVAILABLE, self._unreadable)
 
     def _handlers(self) -> Sequence[rpc.Handler]:
         async def reserve(request: ReservationRequest) -> ReservationAnswer:
@@ -261,32 +260,39 @@ class ExposureService:
 
     # --- following ------------------------------------------------------------------------------------------------
 
-    async def _follow_bucket(self) -> None:
-        async for batch in self._bucket.batches():
+    @property
+    def _unreadable(self) -> str | None:
+        """Why nothing may be decided, while a message that cannot be read may hold something."""
+        until = self.limits.usage.unreadable_until
+        if self._clock() >= until:
+            return None
+        return f"a message of exposure's log cannot be read, and may hold the whole limit until {until.isoformat()}"
+
+    async def _follow_decisions(self) -> None:
+        async for batch in self._decisions.batches():
             for message in batch:
                 self._fold(message)
-            self.limits.usage.skip_to(self._bucket.reached)
+            self.limits.usage.skip_to(self._decisions.reached)
             self._committer.moves.tell()
-            if not self._bucket.current:
-                self._health.waits("reservations", "the bucket is not read to its end")
-            elif self.limits.usage.unreadable:
-                self._health.waits("reservations", f"cannot be read: {sorted(self.limits.usage.unreadable)}")
+            self._bucket.wake()
+            if not self._decisions.current:
+                self._health.waits("reservations", "exposure's log is not read to its end")
+            elif unreadable := self._unreadable:
+                self._health.waits("reservations", unreadable)
             else:
                 self._health.fine("reservations")
 
     def _fold(self, message: Message) -> None:
-        reservation_id = message.subject.removeprefix(_key(""))
-        if message.marker:
-            expired = self.limits.usage.fold_marker(message.sequence, reservation_id, aged=message.marker == "MaxAge")
-            if expired is not None:
-                EXPIRED.inc()
-                log.info("expired", quote_id=expired.quote_id, reservation_id=reservation_id, seq=message.sequence)
-            return
-        record = self._decoded(self._records, message, STREAM)
-        if record is not None and record.reservation_id == reservation_id:
-            self.limits.usage.fold_record(message.sequence, record)
+        if not journal.is_append(message.headers):
+            self._set_aside(STREAM, message, "nobody of ours appended it")
+            self.limits.usage.skip_to(message.sequence)
+        elif (records := self._decoded(self._records, message, STREAM)) is None:
+            self.limits.usage.fold_unreadable(message.sequence, message.time)
         else:
-            self.limits.usage.fold_unreadable(message.sequence, reservation_id)
+            self.limits.usage.fold(message.sequence, records)
+        for expired in self.limits.usage.pass_time(message.time):
+            EXPIRED.inc()
+            log.info("expired", quote_id=expired.quote_id, reservation_id=expired.reservation_id, seq=message.sequence)
 
     async def _follow_market(self, shard: int) -> None:
         tail, stream = self._tails[shard], subjects.market_stream(shard)
@@ -330,11 +336,10 @@ class ExposureService:
         self._health.set_aside(stream)
         log.warning("message set aside", subject=message.subject, seq=message.sequence, error=why)
 
-    async def _tidy(self) -> None:
+    async def _expire(self) -> None:
+        """Move the log's time on when a reservation is due to expire: the broker's clock says whether it does."""
         while True:
-            await asyncio.sleep(TIDY_INTERVAL + random.uniform(0, TIDY_STAGGER))  # noqa: S311 # no secret
-            self._committer.tidy(self.limits.untidy(self._clock()))
-
-
-def _key(reservation_id: str) -> str:
-    return subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
+            await asyncio.sleep(EXPIRY_INTERVAL)
+            due = self.limits.usage.next_expiry()
+            if due is not None and self._clock() > due:
+                self._committer.move_time()

@@ -1,18 +1,23 @@
-"""What is used of the limit: a fold of the bucket and of each symbol's market log.
+"""What is used of the limit: a fold of exposure's log and of each symbol's market log.
 
 Usage of a symbol is, per side, the largest of what its live reservations hold (see `holding`): at most one quote of a
 symbol is active, so a quote and its replacement need the larger of the two, not their sum. Total usage is the sum over
 symbols.
 
 Ordering rules:
-- Bucket messages are folded in stream order; one at or below `head` was folded already and is skipped. An instance
-  folds its own write as soon as it is acknowledged; the tail brings it again later.
-- The order between the bucket and the market logs does not matter.
-- A value that cannot be read may hold anything: nothing must be decided while `unreadable` names a key.
+- Messages of exposure's log are folded in stream order; one at or below `head` was folded already, and only its time
+  counts. An instance folds its own write as soon as it is acknowledged; the tail brings it again later.
+- A reservation expires when the log's time has passed `expires_at` and the grace: the time at which the broker stored
+  the newest message. No process's clock ends a reservation, so none that steps can free what a quote still shows.
+- The order between this log and the market logs does not matter.
+- A message that cannot be read may hold anything, for as long as a reservation lives: nothing must be decided until
+  the log's time has passed `unreadable_until`.
 - A message of the market log that cannot be read may be left out: what it would have freed stays counted.
 """
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -23,71 +28,67 @@ from wire.market import SymbolMarket
 from wire.messages import QuoteEvent, RecordedFill, Reservation, ReservationRecord
 
 ENDED_REMEMBERED = 1000
-"""Ended reservations that lookups still find after their keys are gone. No decision depends on them."""
+"""Reservations that lookups still find after they have expired. No decision depends on them."""
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Usage:
     """The fold.
 
     Attributes:
-        head: bucket sequence up to which everything that still exists was folded.
-        unreadable: keys whose value could not be read.
+        head: sequence of exposure's log up to which everything that still exists was folded.
+        time: the newest time at which the broker stored a message of it.
+        unreadable_until: until when a message that could not be read may hold something.
         total: lots in use over all symbols.
+        changed: ids of reservations that were decided on or have ended since somebody last cleared it.
+        lifetime: of a reservation; `grace` is how much longer it counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lifetime: timedelta, grace: timedelta) -> None:
         self.head = 0
-        self.unreadable: set[str] = set()
+        self.time = _LONG_AGO
+        self.unreadable_until = _LONG_AGO
         self.total = NOTHING
+        self.changed: dict[str, None] = {}
+        self.lifetime = lifetime
+        self.grace = grace
         self._records: dict[str, ReservationRecord] = {}
-        self._ended: dict[str, Reservation] = {}
-        self._of_symbol: dict[str, set[str]] = {}
+        self._deadlines: list[tuple[datetime, str]] = []
+        self._expired: dict[str, Reservation] = {}
+        self._holding: dict[str, set[str]] = {}
         self._used: dict[str, Lots] = {}
         self._markets: dict[str, SymbolMarket] = {}
         self._fills: dict[str, dict[str, RecordedFill]] = {}
 
-    # --- folding the bucket ---------------------------------------------------------------------------------------
+    # --- folding exposure's log -----------------------------------------------------------------------------------
 
-    def fold_record(self, sequence: int, record: ReservationRecord) -> None:
-        """Fold a record that was written at `sequence`."""
+    def fold(self, sequence: int, records: Iterable[ReservationRecord]) -> None:
+        """Fold the records of one message, which was stored at `sequence`."""
         if sequence <= self.head:
             return
         self.head = sequence
-        self.unreadable.discard(record.reservation_id)
-        self._forget(record.reservation_id)
-        self._ended.pop(record.reservation_id, None)
-        self._records[record.reservation_id] = record
-        self._of_symbol.setdefault(record.symbol, set()).add(record.reservation_id)
-        self._measure(record.symbol)
+        for record in records:
+            self._put(record)
 
-    def fold_unreadable(self, sequence: int, reservation_id: str) -> None:
-        """Fold a value that cannot be read. What the key held before stays counted."""
+    def fold_unreadable(self, sequence: int, time: datetime) -> None:
+        """Fold a message that cannot be read."""
         if sequence > self.head:
             self.head = sequence
-            self.unreadable.add(reservation_id)
+            self.unreadable_until = max(self.unreadable_until, time + self.lifetime + self.grace)
 
-    def fold_marker(self, sequence: int, reservation_id: str, *, aged: bool) -> Reservation | None:
-        """Fold the end of a key: of age (its TTL), or deleted. Returns the live reservation that expired by it."""
-        if sequence <= self.head:
-            return None
-        self.head = sequence
-        self.unreadable.discard(reservation_id)
-        record = self._records.get(reservation_id)
-        if record is None:
-            return None
-        last = self.view(record)
-        expired = last.state == "active" and aged
-        self._forget(reservation_id)
-        gone = msgspec.structs.replace(
-            last,
-            state="expired" if expired else "released" if last.state == "active" else last.state,
-            reserved_bid_quantity=0,
-            reserved_ask_quantity=0,
-        )
-        self._ended[reservation_id] = gone
-        if len(self._ended) > ENDED_REMEMBERED:
-            del self._ended[next(iter(self._ended))]
-        return gone if expired else None
+    def pass_time(self, time: datetime) -> list[Reservation]:
+        """The broker stored a message of the log at `time`. Returns what was live and expires by it."""
+        self.time = max(self.time, time)
+        expired: list[Reservation] = []
+        while self._deadlines and self._deadlines[0][0] < self.time:
+            deadline, reservation_id = heapq.heappop(self._deadlines)
+            record = self._records.get(reservation_id)
+            if record is not None and self._deadline(record) == deadline:
+                last = self._expire(record)
+                if last.state == "expired":
+                    expired.append(last)
+        return expired
 
     def skip_to(self, sequence: int) -> None:
         """Nothing that still exists lies between `head` and `sequence`, or at it."""
@@ -118,12 +119,13 @@ class Usage:
     # --- looking --------------------------------------------------------------------------------------------------
 
     @property
-    def records(self) -> Iterable[ReservationRecord]:
-        """Every reservation whose key exists."""
-        return self._records.values()
+    def live(self) -> list[Reservation]:
+        """Every reservation that is active now."""
+        views = (self.view(record) for symbol in self._holding for record in self.holding(symbol))
+        return [view for view in views if view.state == "active"]
 
     def record(self, reservation_id: str) -> ReservationRecord | None:
-        """A reservation's record, while its key exists."""
+        """A reservation's newest record, until it expires."""
         return self._records.get(reservation_id)
 
     def market(self, symbol: str) -> SymbolMarket:
@@ -134,10 +136,22 @@ class Usage:
         """A fill that was folded since the symbol's latest quote event."""
         return self._fills.get(symbol, {}).get(fill_id)
 
+    def holding(self, symbol: str) -> list[ReservationRecord]:
+        """A symbol's reservations that hold something."""
+        return [self._records[reservation_id] for reservation_id in self._holding.get(symbol, ())]
+
+    def used(self, symbol: str) -> Lots:
+        """What a symbol uses."""
+        return self._used.get(symbol, NOTHING)
+
     def beside(self, symbol: str) -> Lots:
         """What all the other symbols use."""
-        own = self._used.get(symbol, NOTHING)
+        own = self.used(symbol)
         return Lots(self.total.bid - own.bid, self.total.ask - own.ask)
+
+    def next_expiry(self) -> datetime | None:
+        """When the next record expires, once the log's time says so; None if there is none."""
+        return self._deadlines[0][0] if self._deadlines else None
 
     def view(self, record: ReservationRecord) -> Reservation:
         """A reservation as it is now, though its record may not say so yet."""
@@ -151,31 +165,125 @@ class Usage:
         )
 
     def reservation(self, reservation_id: str) -> Reservation:
-        """A reservation as it is now; for a while also one that ended.
+        """A reservation as it is now; for a while also one that has expired.
 
         Raises:
             Refused: NOT_FOUND.
         """
-        record = self._records.get(reservation_id)
+        record = self.record(reservation_id)
         if record is not None:
             return self.view(record)
-        if reservation_id in self._ended:
-            return self._ended[reservation_id]
+        if reservation_id in self._expired:
+            return self._expired[reservation_id]
         raise Refused(Refusal.NOT_FOUND, f"no reservation {reservation_id}: never granted, or long over")
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _forget(self, reservation_id: str) -> None:
-        record = self._records.pop(reservation_id, None)
-        if record is not None:
-            self._of_symbol[record.symbol].discard(reservation_id)
-            self._measure(record.symbol)
+    def _deadline(self, record: ReservationRecord) -> datetime:
+        return record.expires_at + self.grace
+
+    def _put(self, record: ReservationRecord) -> None:
+        known = self._records.get(record.reservation_id)
+        if known is not None and known.symbol != record.symbol:
+            self._holding[known.symbol].discard(record.reservation_id)
+            self._measure(known.symbol)
+        if known is None or known.expires_at != record.expires_at:
+            heapq.heappush(self._deadlines, (self._deadline(record), record.reservation_id))
+        self._expired.pop(record.reservation_id, None)
+        self._records[record.reservation_id] = record
+        self._holding.setdefault(record.symbol, set()).add(record.reservation_id)
+        self.changed[record.reservation_id] = None
+        self._measure(record.symbol)
+
+    def _expire(self, record: ReservationRecord) -> Reservation:
+        """Forget a record, and remember what became of it."""
+        last = self.view(record)
+        del self._records[record.reservation_id]
+        self._holding.get(record.symbol, set()).discard(record.reservation_id)
+        self._measure(record.symbol)
+        gone = msgspec.structs.replace(
+            last,
+            state="expired" if last.state == "active" else last.state,
+            reserved_bid_quantity=0,
+            reserved_ask_quantity=0,
+        )
+        self._expired[record.reservation_id] = gone
+        if len(self._expired) > ENDED_REMEMBERED:
+            del self._expired[next(iter(self._expired))]
+        return gone
 
     def _measure(self, symbol: str) -> None:
-        """Measure a symbol's usage anew, and the total with it."""
+        """Measure a symbol's usage anew, and the total with it.
+
+        What has ended is not looked at again: what a record holds never grows while its market log goes on.
+        """
         market = self.market(symbol)
-        holdings = [held(self._records[reservation_id], market) for reservation_id in self._of_symbol.get(symbol, ())]
+        holding = self._holding.get(symbol, set())
+        for reservation_id in [each for each in holding if _has_ended(self._records[each], market)]:
+            holding.discard(reservation_id)
+            self.changed[reservation_id] = None
         beside = self.beside(symbol)
-        used = Lots(max((lots.bid for lots in holdings), default=0), max((lots.ask for lots in holdings), default=0))
+        used = _largest(held(record, market) for record in self.holding(symbol))
         self._used[symbol] = used
         self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
+
+
+class Draft(Usage):
+    """The fold as it will be once what has been decided on it so far is in the log."""
+
+    def __init__(self, base: Usage) -> None:
+        super().__init__(base.lifetime, base.grace)
+        self._base = base
+        self.head = base.head
+        self.time = base.time
+        self.total = base.total
+        self._drafted: dict[str, ReservationRecord] = {}
+
+    @property
+    def records(self) -> Sequence[ReservationRecord]:
+        """The newest record of each reservation that was decided on, in the order of the decisions."""
+        return list(self._drafted.values())
+
+    def draft(self, record: ReservationRecord) -> None:
+        """Let the next decisions be made on this record."""
+        beside = self.beside(record.symbol)
+        self._drafted.pop(record.reservation_id, None)
+        self._drafted[record.reservation_id] = record
+        market = self.market(record.symbol)
+        others = [each for each in self._base.holding(record.symbol) if each.reservation_id not in self._drafted]
+        own = [each for each in self._drafted.values() if each.symbol == record.symbol]
+        used = _largest(held(each, market) for each in (*others, *own))
+        self._used[record.symbol] = used
+        self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
+
+    def record(self, reservation_id: str) -> ReservationRecord | None:
+        """As the fold's, or as drafted."""
+        return self._drafted.get(reservation_id) or self._base.record(reservation_id)
+
+    def market(self, symbol: str) -> SymbolMarket:
+        """As the fold's."""
+        return self._base.market(symbol)
+
+    def fill(self, symbol: str, fill_id: str) -> RecordedFill | None:
+        """As the fold's."""
+        return self._base.fill(symbol, fill_id)
+
+    def used(self, symbol: str) -> Lots:
+        """As the fold's, or as drafted."""
+        return self._used.get(symbol) or self._base.used(symbol)
+
+    def reservation(self, reservation_id: str) -> Reservation:
+        """As the fold's, or as drafted."""
+        record = self._drafted.get(reservation_id)
+        return self.view(record) if record is not None else self._base.reservation(reservation_id)
+
+
+def _has_ended(record: ReservationRecord, market: SymbolMarket) -> bool:
+    return record.state != "active" or ending(record, market) is not None
+
+
+def _largest(holdings: Iterable[Lots]) -> Lots:
+    bid = ask = 0
+    for lots in holdings:
+        bid, ask = max(bid, lots.bid), max(ask, lots.ask)
+    return Lots(bid, ask)

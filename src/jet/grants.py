@@ -70,9 +70,10 @@ def grants(shards: int) -> list[Grant]:
         _grant(
             "exposure",
             publish=[
+                subjects.DECISIONS,
                 subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*"),
-                *_follow(*market, RESERVATIONS),
-                *_look_up(*market, RESERVATIONS),
+                *_follow(*market, subjects.EXPOSURE_STREAM),
+                *_look_up(*market, subjects.EXPOSURE_STREAM, RESERVATIONS),
                 *_answer("exchange", "maker", "ui", "observer"),
             ],
             subscribe=_serve("exposure"),
@@ -96,7 +97,7 @@ def grants(shards: int) -> list[Grant]:
                 *_browse(*streams),
                 *[Rpc.USAGE, "$SRV.>", "_INBOX.observer.>"],
             ],
-            subscribe=["quotes.>", "fills.>", subjects.POSITIONS, "$KV.>", "$JS.EVENT.>"],
+            subscribe=["quotes.>", "fills.>", subjects.POSITIONS, subjects.DECISIONS, "$KV.>", "$JS.EVENT.>"],
         ),
     ]
 

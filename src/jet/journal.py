@@ -42,6 +42,9 @@ elect no other one before 4 s of silence."""
 
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
 
+
+_COPY_OF = "Nats-Stream"
+"""The header by which the broker marks a copy: an answer that holds a stored message, headers and all."""
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -151,6 +154,11 @@ async def append(
             on_unknown(reason)
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.5)
+
+
+def is_append(headers: Mapping[str, str] | None) -> bool:
+    """Whether a message was appended by `append`, and is no answer of the broker that somebody had stored there."""
+    return headers is not None and _TOKEN in headers and _COPY_OF not in headers
 
 
 async def put(

@@ -23,6 +23,9 @@ _SHARDS = "quotestream.shards"
 FORMING = 20.0
 """Seconds for which a cluster may find no place for a stream: its servers are still getting to know each other."""
 
+SPARE_AGE = 60.0
+"""Seconds that exposure's log keeps a message beyond twice the time for which it counts."""
+
 _NEVER = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
 
 T = TypeVar("T")
@@ -43,12 +46,14 @@ class Shape:
         replicas: copies of every stream and bucket.
         max_bytes: the largest size of one shard, in bytes.
         duplicate_window: seconds a deduplication id is remembered.
+        reservation_life: seconds after which no reservation counts any more: the quote's lifetime and the grace.
     """
 
     shards: int
     replicas: int
     max_bytes: int
     duplicate_window: float
+    reservation_life: float
 
 
 def declarations(shape: Shape) -> list[dict[str, Any]]:
@@ -56,6 +61,7 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
     return [
         *(_market(shape, shard) for shard in range(shape.shards)),
         _positions(shape),
+        _exposure(shape),
         _bucket(shape, subjects.RESERVATIONS_BUCKET),
         _bucket(shape, subjects.QUOTES_BUCKET),
         _bucket(shape, subjects.SWITCHES_BUCKET),
@@ -99,6 +105,21 @@ def _positions(shape: Shape) -> dict[str, Any]:
         discard="old",
         max_msgs_per_subject=1000,
         max_bytes=1_073_741_824,
+    )
+
+
+def _exposure(shape: Shape) -> dict[str, Any]:
+    """Exposure's log, which forgets what no longer counts, and refuses appends when it is full."""
+    kept = max(2 * shape.reservation_life + SPARE_AGE, shape.duplicate_window)
+    return _stream(
+        shape,
+        subjects.EXPOSURE_STREAM,
+        [subjects.DECISIONS],
+        description="Exposure's log: what was granted, activated and released",
+        discard="new",
+        max_age=int(kept * _SECOND),
+        max_bytes=536_870_912,
+        deny_delete=True,
     )
 
 
@@ -198,7 +219,13 @@ async def _declare(connection: Connection, declared: dict[str, Any]) -> str | No
     if "metadata" in differing:
         raise TopologyRefused(f"stream {name} was made for another number of shards, which is fixed ({told})")
     try:
-        await api.request(connection, f"STREAM.UPDATE.{name}", {**info.config, **declared}, dict, timeout=5.0)
+        await api.request(
+            connection,
+            f"STREAM.UPDATE.{name}",
+            {**info.config, **{key: declared[key] for key in differing}},
+            dict,
+            timeout=5.0,
+        )
     except api.ApiError as error:
         raise TopologyRefused(f"stream {name} cannot be changed ({told}): {error}") from error
     return f"stream {name} changed ({told})"
@@ -211,6 +238,8 @@ def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, t
         had = found.get(key)
         if key == "metadata":
             had = {name: (had or {}).get(name) for name in wanted}
+        if key == "max_age" and had is not None and had > wanted:
+            continue  # what was granted when reservations lived for longer still counts for as long
         if had != wanted:
             differing[key] = (had, wanted)
     return differing

@@ -156,7 +156,8 @@ class Stream:
         size = _size(subject, data, headers)
         if self._is_full(subject, size):
             return FULL, []
-        expires = now + lifetime * 1_000_000_000 if lifetime else None
+        age = lifetime * 1_000_000_000 if lifetime else int(self.config.get("max_age") or 0)
+        expires = now + age if age else None
         stored = self._store(subject, data, headers, now, expires, size)
         if msg_id is not None:
             self._ids[msg_id] = (stored.seq, now)

@@ -232,7 +232,9 @@ class System:
         market = self.market
 
         async def make(connection: Connection) -> None:
-            shape = topology.Shape(market.shards, market.replicas, market.max_bytes, market.id_window)
+            shape = topology.Shape(
+                market.shards, market.replicas, market.max_bytes, market.id_window, market.quote_ttl + market.grace
+            )
             await topology.prepare(connection, shape)
 
         self.run_program("prepare", make, "operator", 30.0)

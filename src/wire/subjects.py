@@ -4,11 +4,13 @@ import zlib
 
 MARKET_STREAM = "MARKET"
 POSITIONS_STREAM = "POSITIONS"
+EXPOSURE_STREAM = "EXPOSURE"
 RESERVATIONS_BUCKET = "reservations"
 QUOTES_BUCKET = "quotes"
 SWITCHES_BUCKET = "switches"
 
 POSITIONS = "positions.*"
+DECISIONS = "exposure.decisions"
 
 
 def shard_of(symbol: str, shards: int) -> int:
@@ -56,6 +58,7 @@ def streams(shards: int) -> list[str]:
     return [
         *(market_stream(shard) for shard in range(shards)),
         POSITIONS_STREAM,
+        EXPOSURE_STREAM,
         bucket_stream(RESERVATIONS_BUCKET),
         bucket_stream(QUOTES_BUCKET),
         bucket_stream(SWITCHES_BUCKET),

@@ -25,10 +25,9 @@ async def story(broker: Broker, quote_id: str, logs: Path = Path("nowhere")) -> 
 
 
 async def keep(broker: Broker, record: ReservationRecord) -> None:
-    """Put a reservation into the bucket."""
-    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
-    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, record.reservation_id)
-    await journal.put(broker.connection, stream, key, msgspec.json.encode(record))
+    """Put a reservation into exposure's log."""
+    payload = msgspec.json.encode([record])
+    await journal.put(broker.connection, subjects.EXPOSURE_STREAM, subjects.DECISIONS, payload)
 
 
 def record(quote_id: str, reservation_id: str) -> ReservationRecord:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from audit.findings import Status, Verdict
-from audit.reservations import Bucket, Grant, Reserved
+from audit.reservations import Grant, Reservations, Reserved
 from support.audit import LIFETIME, Script, told
 from wire.messages import QuoteActivated, ReservationRecord
 
@@ -38,8 +38,8 @@ def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
 
 def reserved(script: Script, *records: ReservationRecord, logged: dict[str, Grant] | None = None) -> Verdict:
     """What is said with these reservations, read when the log had ended."""
-    bucket = Bucket({each.reservation_id: each for each in records}, script.end)
-    return script.verdict(Reserved(LIFETIME, GRACE, bucket, logged or {}))
+    reservations = Reservations({each.reservation_id: each for each in records}, script.end)
+    return script.verdict(Reserved(LIFETIME, GRACE, reservations, logged or {}))
 
 
 def test_a_live_quote_with_its_reservation_is_proved() -> None:
@@ -54,7 +54,7 @@ def test_a_live_quote_without_a_reservation_is_told() -> None:
     script.quote()
     verdict = reserved(script)
     assert verdict.status is Status.REFUTED
-    assert "AAA-v0-a1-r is not in the bucket" in told(verdict)
+    assert "AAA-v0-a1-r is not in exposure's log" in told(verdict)
     assert "MARKET-1 #1 quotes.1.AAA" in told(verdict)
 
 
@@ -141,10 +141,10 @@ def test_exposures_log_may_speak_for_a_grant() -> None:
     assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 10/7" in told(short)
 
 
-def test_a_quote_that_became_active_while_the_bucket_was_read_is_left_alone() -> None:
+def test_a_quote_that_became_active_while_exposures_log_was_read_is_left_alone() -> None:
     script = Script()
     script.quote()
-    verdict = script.verdict(Reserved(LIFETIME, GRACE, Bucket({}, script.messages[0][0].time), {}))
+    verdict = script.verdict(Reserved(LIFETIME, GRACE, Reservations({}, script.messages[0][0].time), {}))
     assert verdict.status is Status.PROVED
     assert "1 quotes became active after the reservations were read" in verdict.remarks[0]
 

@@ -173,7 +173,7 @@ async def test_a_doctored_log_is_refuted_message_by_message(broker: Broker, stor
     assert found["I5"] == ["MARKET-1 #2 fills.1.AAA: with AAA-f1, 70 lots of first's ask have executed; it has 60"]
     assert "XXX-f1: executed a buy at" in found["I4"][0]
     assert found["I6"][0].startswith("MARKET-0 #2 fills.0.XXX: order order-1 executes once more, as XXX-f1")
-    assert "second is active, but y is not in the bucket" in found["I3"][0]
+    assert "second is active, but y is not in exposure's log" in found["I3"][0]
     assert "first is withdrawn, but the active quote is third" in found["I1"][0]
     assert "XXX-f2 skips to number 9" in found["I8"][0]
     assert "third of version 0, attempt 1, replaces first of version 0, attempt 1" in found["I10"][0]

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from audit import copies, reading
 from audit.findings import Status
 from audit.reading import CannotAudit, MarketLog
-from audit.reservations import RESERVATIONS
 from audit.store import serving
 from jet import journal
 from stack.lock import held, is_up
@@ -84,8 +83,9 @@ async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
 async def stores(own_broker: Broker, tmp_path: Path) -> Path:
     """A data folder with what three servers stored: the same, to the last byte. See `clustered`."""
     await store_script(own_broker, busy())
+    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "AAA-r1")
-    await journal.put(own_broker.connection, RESERVATIONS, key, b"{}", ttl=1)
+    await journal.put(own_broker.connection, stream, key, b"{}", ttl=1)
     own_broker.server.kill()
     for name in SERVERS:
         shutil.copytree(own_broker.server.folder / "store", tmp_path / name)

@@ -23,7 +23,7 @@ from support.waiting import eventually
 from wire import subjects
 
 MARKET = subjects.market_stream(0)
-SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0)
+SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0, reservation_life=32.0)
 
 PATIENCE = 60.0
 

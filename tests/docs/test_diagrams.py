@@ -17,7 +17,7 @@ GRANTS = {grant.user: grant for grant in grants(shards=1)}
 STORES = {
     "market": ("MARKET-0", (subjects.quotes(0, "*"), subjects.fills(0, "*"))),
     "positions": ("POSITIONS", (subjects.POSITIONS,)),
-    "reservations": ("KV_reservations", (subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*"),)),
+    "decisions": ("EXPOSURE", (subjects.DECISIONS,)),
 }
 """What the diagrams call a stream: its name, and the subjects that are written."""
 

@@ -45,7 +45,7 @@ def test_streams_and_buckets_that_commands_name_are_declared(text: str) -> None:
 
 
 def test_subjects_that_commands_subscribe_to_are_streams_subjects() -> None:
-    declared = [name for stream in declarations(Shape(4, 1, 1, 1)) for name in stream["subjects"]]
+    declared = [name for stream in declarations(Shape(4, 1, 1, 1, 1)) for name in stream["subjects"]]
     found = set(re.findall(r"nats sub '([^']+)'", commands(PAGE))) - {"$JS.EVENT.>"}
     assert found
     for subject in found:
@@ -53,7 +53,7 @@ def test_subjects_that_commands_subscribe_to_are_streams_subjects() -> None:
 
 
 def test_a_message_that_is_read_is_in_the_stream_it_is_read_from() -> None:
-    declared = {stream["name"]: stream["subjects"] for stream in declarations(Shape(4, 1, 1, 1))}
+    declared = {stream["name"]: stream["subjects"] for stream in declarations(Shape(4, 1, 1, 1, 1))}
     found = re.findall(r"nats stream get (\S+) --last-for (\S+)", commands(PAGE))
     assert found
     for stream, subject in found:

@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
 
 from exposure import commit
@@ -20,8 +18,6 @@ from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import ReservationAnswer
-
-OTHER = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "other-r")
 
 
 class Writer:
@@ -38,7 +34,7 @@ class Writer:
 
     async def reserve(self, quote_id: str = "q") -> Decision[ReservationAnswer]:
         request = reservation_request(quote_id=quote_id)
-        return await self.committer.decide(lambda now: self.limits.reserve(request, now))
+        return await self.committer.decide(lambda limits, now: limits.reserve(request, now))
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ async def writer(broker: Broker) -> AsyncIterator[Writer]:
 
 async def written_by_another(broker: Broker) -> int:
     """Another writer moves the head. Returns where to."""
-    return await journal.put(broker.connection, STREAM, OTHER, b"")
+    return await journal.put(broker.connection, STREAM, subjects.DECISIONS, b"[]")
 
 
 async def refusal_of(writer: Writer) -> Refusal:
@@ -75,7 +71,7 @@ async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broke
     lost = commit.CONFLICTS._value.get()
     await eventually(lambda: commit.CONFLICTS._value.get() > lost)
     assert not asked.done()
-    writer.limits.usage.fold_marker(head, "other-r", aged=False)
+    writer.limits.usage.fold(head, [])
     writer.committer.moves.tell()
     assert (await asked).answer.outcome == "granted"
     assert writer.limits.usage.head == head + 1
@@ -87,10 +83,10 @@ async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: 
     assert granted is not None
     stale = Writer(broker)
     task = asyncio.create_task(stale.committer.run())
-    released = asyncio.create_task(stale.committer.decide(lambda _: stale.limits.release("q-r")))
+    released = asyncio.create_task(stale.committer.decide(lambda limits, _: limits.release("q-r")))
     assert not await stale.committer.moves.wait(0.05)
     assert not released.done()
-    stale.limits.usage.fold_record(1, granted.record)
+    stale.limits.usage.fold(1, [granted.record])
     stale.committer.moves.tell()
     assert (await released).answer.state == "released"
     task.cancel()
@@ -164,7 +160,9 @@ async def test_what_was_never_begun_when_its_caller_had_waited_too_long_was_not_
     await first
     monkeypatch.setattr(commit, "DEADLINE", 5.0)
     await writer.reserve("next")
-    assert [record.quote_id for record in writer.limits.usage.records] == ["first", "next"]
+    assert writer.limits.usage.record("first-r") is not None
+    assert writer.limits.usage.record("q-r") is None
+    assert writer.limits.usage.record("next-r") is not None
 
 
 async def test_what_was_decided_without_a_write_when_its_caller_had_waited_too_long_was_not_done(
@@ -174,7 +172,7 @@ async def test_what_was_decided_without_a_write_when_its_caller_had_waited_too_l
     await written_by_another(broker)
     monkeypatch.setattr(commit, "DEADLINE", 0.1)
     with pytest.raises(Refused) as refused:
-        await writer.committer.decide(lambda _: writer.limits.release("nobodys-r"))
+        await writer.committer.decide(lambda limits, _: limits.release("nobodys-r"))
     assert refused.value.refusal is Refusal.UNAVAILABLE
 
 
@@ -186,20 +184,56 @@ async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: W
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
 
-async def test_tidying_writes_what_is_behind_and_no_more(broker: Broker, writer: Writer) -> None:
-    reservation = (await writer.reserve()).answer.reservation
-    assert reservation is not None
-    late = utc_now() - timedelta(hours=1)
-    record = writer.limits.usage.record(reservation.reservation_id)
-    assert record is not None
-    overdue = msgspec.structs.replace(record, expires_at=late)
-    writer.limits.usage.fold_record(2, overdue)
-    writer.limits.usage.head = 1
-    writer.committer.tidy([reservation.reservation_id, "unknown"])
-    await eventually(lambda: writer.limits.usage.total == (0, 0))
-    writer.committer.tidy([reservation.reservation_id])
-    await writer.reserve("next")
-    assert (await api.stream_info(broker.connection, STREAM)).state.last_seq == 3
+async def test_what_gathers_while_an_append_is_in_flight_is_appended_as_one_message(
+    broker: Broker, writer: Writer
+) -> None:
+    await asyncio.gather(*(writer.reserve(f"q{n}") for n in range(50)))
+    assert (await api.stream_info(broker.connection, STREAM)).state.last_seq <= 2
+    assert writer.limits.usage.head == (await api.stream_info(broker.connection, STREAM)).state.last_seq
+
+
+async def test_each_decision_of_a_batch_is_made_on_the_ones_before_it(broker: Broker, writer: Writer) -> None:
+    async def reserve(symbol: str, lots: int) -> ReservationAnswer:
+        request = reservation_request(symbol, bid_quantity=lots, ask_quantity=lots)
+        return (await writer.committer.decide(lambda limits, now: limits.reserve(request, now))).answer
+
+    first, second = await asyncio.gather(reserve("AAA", 60), reserve("BBB", 60))
+    assert (first.outcome, second.outcome) == ("granted", "reduced")
+    assert second.reservation is not None
+    assert second.reservation.reserved_bid_quantity == 40
+    assert writer.limits.usage.total == (100, 100)
+
+
+async def test_a_refusal_in_a_batch_is_its_own(writer: Writer) -> None:
+    unknown = writer.committer.decide(lambda limits, _: limits.release("nothing-r"))
+    refused, granted = await asyncio.gather(unknown, writer.reserve(), return_exceptions=True)
+    assert isinstance(refused, Refused)
+    assert refused.refusal is Refusal.NOT_FOUND
+    assert isinstance(granted, Decision)
+
+
+async def test_the_same_request_twice_in_a_batch_is_granted_once(writer: Writer) -> None:
+    one, other = await asyncio.gather(writer.reserve(), writer.reserve())
+    assert one.answer == other.answer
+    assert (one.write is None, other.write is None) == (False, True)
+
+
+async def test_a_batch_larger_than_a_message_goes_in_several(
+    broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "MAX_BYTES", 1000)
+    decisions = await asyncio.gather(*(writer.reserve(f"q{n}") for n in range(20)))
+    assert {decision.answer.outcome for decision in decisions} == {"granted"}
+    assert (await api.stream_info(broker.connection, STREAM)).state.last_seq > 5
+
+
+async def test_time_moves_by_a_message_of_its_own_when_nothing_else_is_written(broker: Broker, writer: Writer) -> None:
+    writer.committer.move_time()
+
+    async def moved() -> bool:
+        return (await api.stream_info(broker.connection, STREAM)).state.last_seq == 1
+
+    await eventually(moved)
 
 
 async def test_whoever_waits_for_a_move_hears_of_the_next_one() -> None:

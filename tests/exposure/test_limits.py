@@ -24,7 +24,7 @@ def test_what_is_free_is_granted(scene: Scene) -> None:
 
 def test_the_key_outlives_the_reservation_by_the_grace(scene: Scene) -> None:
     scene.reserve()
-    assert scene.ttl == 32
+    assert scene.wrote
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_each_side_gets_what_is_free(
 def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
     scene.reserve("BBB", 100, 100)
     assert scene.reserve("AAA").outcome == "rejected"
-    assert scene.ttl is None
+    assert not scene.wrote
     scene.release("BBB")
     assert scene.reserve("AAA").outcome == "granted"
 
@@ -78,7 +78,7 @@ def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
     scene.release("BBB")
     scene.now += LIFETIME / 2
     assert scene.reserve("AAA") == first
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Scene) -> None:
@@ -86,7 +86,6 @@ def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Sc
     scene.activate()
     scene.quoted()
     scene.filled(bid=10, ask=4)
-    scene.tidy()
     again = scene.reserve().reservation
     assert again is not None
     assert (again.reserved_bid_quantity, again.reserved_ask_quantity) == (10, 10)
@@ -133,7 +132,7 @@ def test_a_limit_lowered_below_usage_grants_nothing(scene: Scene) -> None:
     lower = Scene(limit=50)
     record = scene.limits.usage.record(scene.id("BBB", 1))
     assert record is not None
-    lower.limits.usage.fold_record(1, record)
+    lower.limits.usage.fold(1, [record])
     assert lower.reserve("AAA").outcome == "rejected"
     assert lower.limits.exposure().bid.free == 0
 
@@ -147,7 +146,7 @@ def test_activation_is_recorded(scene: Scene) -> None:
     activated = scene.activate()
     assert activated.activated_at == scene.now
     assert activated.expires_at == scene.now + LIFETIME / 2
-    assert scene.ttl == 17
+    assert scene.wrote
     record = scene.limits.usage.record(scene.id("AAA", 1))
     assert record is not None
     assert (record.position_version, record.attempt, record.activation) == (0, 1, "one")
@@ -158,7 +157,7 @@ def test_activating_again_writes_nothing(scene: Scene) -> None:
     first = scene.activate()
     scene.now += LIFETIME / 2
     assert scene.activate() == first
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def test_activation_is_refused(scene: Scene, before: str, request_changes: dict[
         case "released":
             scene.release()
         case "gone":
-            scene.gone()
+            scene.later()
         case "late":
             scene.now += LIFETIME
         case "newer quoted":
@@ -210,10 +209,9 @@ def test_activating_the_active_quote_again_changes_nothing(scene: Scene) -> None
     scene.activate()
     scene.quoted()
     scene.filled(bid=10, ask=4)
-    scene.tidy()
     again = scene.activate(by="two")
     assert (again.state, again.reserved_bid_quantity, again.reserved_ask_quantity) == ("active", 10, 4)
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 # --- exposure ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ def test_an_activation_given_back_frees_its_lots(scene: Scene) -> None:
     scene.activate()
     assert scene.give_back().state == "released"
     assert scene.used == (0, 0)
-    assert scene.ttl == 1
+    assert scene.wrote
 
 
 def test_giving_back_twice_changes_nothing(scene: Scene) -> None:
@@ -21,7 +21,7 @@ def test_giving_back_twice_changes_nothing(scene: Scene) -> None:
     scene.activate()
     first = scene.give_back()
     assert scene.give_back() == first
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 @pytest.mark.parametrize("by", ["one", "two"])
@@ -47,7 +47,7 @@ def test_the_latest_quotes_activation_cannot_be_given_back(scene: Scene) -> None
     scene.activate()
     scene.quoted()
     assert scene.give_back().state == "active"
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_what_was_never_activated_cannot_be_given_back(scene: Scene) -> None:
@@ -75,7 +75,7 @@ def test_releasing_twice_changes_nothing(scene: Scene) -> None:
     scene.reserve()
     first = scene.release()
     assert scene.release() == first
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_releasing_what_backs_a_quote_is_refused(scene: Scene) -> None:
@@ -91,12 +91,12 @@ def test_releasing_what_its_quote_let_go_already_changes_nothing(scene: Scene) -
     scene.activate()
     scene.withdrawn()
     assert scene.release().state == "released"
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_releasing_what_expired_tells_so(scene: Scene) -> None:
     scene.reserve()
-    scene.gone()
+    scene.later()
     assert scene.release().state == "expired"
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from exposure.limits import MAX_APPLIED_FILLS, OVERDUE
+from exposure.limits import MAX_APPLIED_FILLS
 from support.builders import fill
-from support.exposure import GRACE, LIFETIME, Scene
+from support.exposure import Scene
 from wire.errors import Refusal, Refused
 
 # --- fills by request -------------------------------------------------------------------------------------------------
@@ -24,7 +24,7 @@ def test_a_fill_is_counted_once(scene: Scene) -> None:
     once = fill(quote_id="AAA-v0-a1", quantity=3)
     first = scene.apply_fill(once)
     assert scene.apply_fill(once) == first
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_fills_never_take_more_than_is_left(scene: Scene) -> None:
@@ -36,7 +36,7 @@ def test_fills_never_take_more_than_is_left(scene: Scene) -> None:
 def test_a_reservation_filled_away_is_released(scene: Scene) -> None:
     scene.reserve(bid=0, ask=5)
     assert scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=5)).state == "released"
-    assert scene.ttl == 1
+    assert scene.wrote
 
 
 def test_what_was_filled_away_cannot_be_activated(scene: Scene) -> None:
@@ -77,7 +77,7 @@ def test_after_activation_the_market_log_must_know_the_fill(scene: Scene) -> Non
     known = scene.filled(bid=10, ask=9)
     after = scene.apply_fill(known)
     assert (after.reserved_bid_quantity, after.reserved_ask_quantity) == (10, 9)
-    assert scene.ttl is None
+    assert not scene.wrote
 
 
 def test_a_fill_reported_from_elsewhere_is_known_by_its_id(scene: Scene) -> None:
@@ -104,62 +104,3 @@ def test_a_fill_folded_before_this_instance_started_is_known_by_its_number(scene
     scene.quoted()
     scene.filled(number=7, bid=10, ask=3)
     assert scene.apply_fill(fill(quote_id="AAA-v0-a1", fill_id="AAA-f6")).reserved_ask_quantity == 3
-
-
-# --- tidying ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["replaced", "withdrawn", "filled"])
-def test_a_reservation_whose_quote_ended_is_written_as_released(scene: Scene, how: str) -> None:
-    scene.reserve()
-    scene.activate()
-    scene.quoted()
-    match how:
-        case "replaced":
-            scene.quoted(attempt=2)
-        case "withdrawn":
-            scene.withdrawn()
-        case "filled":
-            scene.filled(bid=0, ask=0)
-    assert scene.used == (0, 0)
-    assert scene.tidy() == [scene.id("AAA", 1)]
-    record = scene.limits.usage.record(scene.id("AAA", 1))
-    assert record is not None
-    assert (record.state, record.reserved_bid_quantity, scene.ttl) == ("released", 0, 1)
-    assert scene.tidy() == []
-
-
-def test_what_is_left_of_a_quote_is_written(scene: Scene) -> None:
-    scene.reserve()
-    scene.activate(ask=8)
-    scene.quoted(ask=8)
-    scene.filled(bid=10, ask=5)
-    scene.now += LIFETIME / 2
-    assert scene.tidy() == [scene.id("AAA", 1)]
-    record = scene.limits.usage.record(scene.id("AAA", 1))
-    assert record is not None
-    assert (record.reserved_bid_quantity, record.reserved_ask_quantity, record.state) == (10, 5, "active")
-    assert scene.ttl == 17
-    assert scene.tidy() == []
-
-
-def test_nothing_is_tidied_before_its_quote_is_seen(scene: Scene) -> None:
-    scene.reserve()
-    assert scene.tidy() == []
-    scene.activate(bid=3)
-    assert scene.tidy() == []
-
-
-def test_a_record_long_past_its_time_is_written_off(scene: Scene) -> None:
-    """It landed late, or nobody was there when its key went away."""
-    scene.reserve()
-    scene.now += LIFETIME + GRACE + OVERDUE
-    assert scene.tidy() == []
-    scene.now += GRACE
-    assert scene.tidy() == [scene.id("AAA", 1)]
-    assert scene.state().state == "expired"
-    assert scene.used == (0, 0)
-
-
-def test_tidying_the_unknown_writes_nothing(scene: Scene) -> None:
-    assert scene.limits.tidy("nothing", scene.now).write is None

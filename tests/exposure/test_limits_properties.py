@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from exposure.holding import version_of
 from exposure.limits import Limits, Write
+from exposure.usage import Draft
 from support.builders import NOW, fill, quote_activated, recorded_fill
 from wire import ids
 from wire.errors import Refused
@@ -31,34 +32,29 @@ LIMIT = 10
 LIFETIME = timedelta(seconds=30)
 GRACE = timedelta(seconds=2)
 SYMBOLS = ("AAA", "BBB")
+KEPT = 2 * (LIFETIME + GRACE)
 SKEWS = (timedelta(seconds=0.7), timedelta(seconds=-0.7))
 
 INDEXES = st.integers(0, len(SKEWS) - 1)
 NAMES = st.integers(1, 2)
-NEWS = st.sampled_from(["all", "all", "bucket", "none"])
-"""What an instance hears of before it decides. Without the bucket's news its write would seldom be taken."""
+NEWS = st.sampled_from(["all", "all", "log", "none"])
+"""What an instance hears of before it decides. Without the log's news its write would seldom be taken."""
 
 
 @dataclass
-class Bucket:
-    """The bucket's stream: compare on the last sequence, one message a key, a TTL each, whose end leaves a marker."""
+class Log:
+    """Exposure's log: compare on the last sequence, an array of records a message, and when it was stored."""
 
-    log: list[tuple[str, ReservationRecord | None]] = field(default_factory=list)
-    keys: dict[str, tuple[int, ReservationRecord, datetime]] = field(default_factory=dict)
+    messages: list[tuple[datetime, list[ReservationRecord]]] = field(default_factory=list)
 
-    def append(self, base: int, write: Write, now: datetime) -> bool:
-        if base != len(self.log):
+    def append(self, base: int, records: list[ReservationRecord], now: datetime) -> bool:
+        if base != len(self.messages):
             return False
-        key = write.record.reservation_id
-        self.log.append((key, write.record))
-        self.keys[key] = (len(self.log), write.record, now + timedelta(seconds=write.ttl))
+        self.messages.append((now, records))
         return True
 
-    def age(self, now: datetime) -> None:
-        for key, (_, _, due) in sorted(self.keys.items(), key=lambda item: item[1][2]):
-            if due <= now:
-                self.log.append((key, None))
-                del self.keys[key]
+    def __len__(self) -> int:
+        return len(self.messages)
 
 
 @dataclass
@@ -67,7 +63,7 @@ class Instance:
 
     skew: timedelta
     limits: Limits = field(default_factory=lambda: Limits(LIMIT, LIFETIME, GRACE, SYMBOLS))
-    bucket_read: int = 0
+    log_read: int = 0
     market_read: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SYMBOLS, 0))
 
 
@@ -83,7 +79,7 @@ class Exposed(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.bucket = Bucket()
+        self.log = Log()
         self.market: dict[str, list[QuoteEvent | list[RecordedFill]]] = {symbol: [] for symbol in SYMBOLS}
         self.truth = {symbol: SymbolMarket(symbol) for symbol in SYMBOLS}
         self.instances = [Instance(skew) for skew in SKEWS]
@@ -97,37 +93,39 @@ class Exposed(RuleBasedStateMachine):
         self.market[symbol].append(message)
         fold_market(self.truth[symbol], len(self.market[symbol]), message)
 
-    def write(self, instance: Instance, write: Write | None) -> bool:
-        """Append what was decided; False if the compare was lost."""
-        if write is None:
+    def write(self, instance: Instance, *writes: Write | None) -> bool:
+        """Append what was decided as one message; False if the compare was lost."""
+        records = [write.record for write in writes if write is not None]
+        if not records:
             return True
-        if not self.bucket.append(instance.limits.usage.head, write, self.now):
+        if not self.log.append(instance.limits.usage.head, records, self.now):
             return False
-        instance.limits.usage.fold_record(len(self.bucket.log), write.record)
+        instance.limits.usage.fold(len(self.log), records)
         return True
 
     def instance(self, index: int, news: str) -> Instance:
         """An instance that has just heard the news."""
         if news != "none":
-            self.read_bucket(index, len(self.bucket.log), skip=True)
+            self.read_log(index, len(self.log))
         if news == "all":
             for symbol in SYMBOLS:
                 self.read_market(index, symbol, len(self.market[symbol]))
         return self.instances[index]
 
-    @rule(index=INDEXES, count=st.integers(1, 9), skip=st.booleans())
-    def read_bucket(self, index: int, count: int, skip: bool) -> None:
-        """A tail goes on; what was overwritten since, it may or may not have been sent."""
+    @rule(index=INDEXES, count=st.integers(1, 9))
+    def read_log(self, index: int, count: int) -> None:
+        """A tail goes on."""
         instance = self.instances[index]
-        for sequence in range(instance.bucket_read + 1, min(instance.bucket_read + count, len(self.bucket.log)) + 1):
-            instance.bucket_read = sequence
-            key, record = self.bucket.log[sequence - 1]
-            if skip and any(later == key for later, _ in self.bucket.log[sequence:]):
-                continue
-            if record is None:
-                instance.limits.usage.fold_marker(sequence, key, aged=True)
-            else:
-                instance.limits.usage.fold_record(sequence, record)
+        for sequence in range(instance.log_read + 1, min(instance.log_read + count, len(self.log)) + 1):
+            instance.log_read = sequence
+            time, records = self.log.messages[sequence - 1]
+            instance.limits.usage.fold(sequence, records)
+            instance.limits.usage.pass_time(time)
+
+    @rule()
+    def move_time(self) -> None:
+        """Some instance appends a message without records."""
+        self.log.append(len(self.log), [], self.now)
 
     @rule(index=INDEXES, symbol=st.sampled_from(SYMBOLS), count=st.integers(1, 9))
     def read_market(self, index: int, symbol: str, count: int) -> None:
@@ -139,16 +137,18 @@ class Exposed(RuleBasedStateMachine):
 
     @rule(index=INDEXES)
     def restart(self, index: int) -> None:
-        """A new instance reads what the bucket holds, and the last message of each subject of the market."""
+        """A new instance reads what the log holds, and the last message of each subject of the market."""
         instance = self.instances[index] = Instance(self.instances[index].skew)
         self.fold_everything(instance)
 
     def fold_everything(self, instance: Instance) -> None:
         usage = instance.limits.usage
-        for sequence, record, _ in sorted(self.bucket.keys.values(), key=lambda kept: kept[0]):
-            usage.fold_record(sequence, record)
-        instance.bucket_read = len(self.bucket.log)
-        usage.skip_to(instance.bucket_read)
+        for sequence, (time, records) in enumerate(self.log.messages, 1):
+            if time > self.now - KEPT:  # the broker has removed what is older
+                usage.fold(sequence, records)
+                usage.pass_time(time)
+        instance.log_read = len(self.log)
+        usage.skip_to(instance.log_read)
         for symbol, log in self.market.items():
             instance.market_read[symbol] = len(log)
             last = {isinstance(message, list): sequence for sequence, message in enumerate(log, 1)}
@@ -158,7 +158,6 @@ class Exposed(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.3, 0.3, 1.5, 1.5, 29, 40]))
     def time_passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-        self.bucket.age(self.now)
 
     # --- clients and exchanges ------------------------------------------------------------------------------------
 
@@ -179,7 +178,7 @@ class Exposed(RuleBasedStateMachine):
         except Refused:
             assert instance.limits.usage.record(ids.reservation_id(quote_id)) is not None
             return
-        current = instance.limits.usage.head == len(self.bucket.log)
+        current = instance.limits.usage.head == len(self.log)
         if decision.write is None:
             if current and decision.answer.outcome != "rejected":
                 assert as_first(decision.answer) == as_first(self.first[quote_id])
@@ -334,7 +333,7 @@ class Exposed(RuleBasedStateMachine):
         reservation_id = ids.reservation_id(f"{symbol}-{name}")
         before = instance.limits.usage.record(reservation_id)
         try:
-            decision = instance.limits.apply_fill(reservation_id, told, self.now + instance.skew)
+            decision = instance.limits.apply_fill(reservation_id, told)
         except Refused:
             return
         if decision.write is not None:
@@ -342,19 +341,28 @@ class Exposed(RuleBasedStateMachine):
             assert told.fill_id not in before.applied_fills
         self.write(instance, decision.write)
 
-    @rule(index=INDEXES, news=NEWS, pick=st.integers(0, 20))
-    def tidy(self, index: int, news: str, pick: int) -> None:
+    @rule(index=INDEXES, news=NEWS, quantities=st.lists(st.sampled_from([3, 7, LIMIT]), min_size=2, max_size=4))
+    def reserve_together(self, index: int, news: str, quantities: list[int]) -> None:
+        """Several requests are decided on a draft, one after the other, and written as one message or not at all."""
         instance = self.instance(index, news)
-        untidy = instance.limits.untidy(self.now + instance.skew)
-        if untidy:
-            before = instance.limits.usage.total
-            name = untidy[pick % len(untidy)]
-            record = instance.limits.usage.record(name)
-            assert record is not None
-            write = instance.limits.tidy(name, self.now + instance.skew).write
-            assert write is not None
-            if self.write(instance, write) and write.record.state != "expired":
-                assert instance.limits.usage.total == before
+        draft = Draft(instance.limits.usage)
+        limits = instance.limits.on(draft)
+        decided: dict[str, tuple[Write, ReservationAnswer]] = {}
+        for number, quantity in enumerate(quantities):
+            symbol = SYMBOLS[number % len(SYMBOLS)]
+            quote_id = f"{symbol}-{1 + number // len(SYMBOLS)}"
+            request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=quantity, ask_quantity=quantity)
+            try:
+                decision = limits.reserve(request, self.now + instance.skew)
+            except Refused:
+                continue
+            if decision.write is not None:
+                draft.draft(decision.write.record)
+                decided[quote_id] = (decision.write, decision.answer)
+        total = draft.total
+        if self.write(instance, *(write for write, _ in decided.values())) and decided:
+            assert instance.limits.usage.total == total
+            self.first |= {quote_id: answer for quote_id, (_, answer) in decided.items()}
 
     # --- what must hold -------------------------------------------------------------------------------------------
 
@@ -368,11 +376,13 @@ class Exposed(RuleBasedStateMachine):
 
     @invariant()
     def every_active_quote_has_its_own_active_reservation(self) -> None:
+        truth = self.everything().limits.usage
         for latest in self.active():
             assert latest.event is not None
             if not (latest.remaining_bid or latest.remaining_ask):
                 continue
-            _, record, _ = self.bucket.keys[latest.event.reservation_id]
+            record = truth.record(latest.event.reservation_id)
+            assert record is not None
             assert record.state == "active"
             assert version_of(record) == latest.version
             assert latest.remaining_bid <= record.reserved_bid_quantity
@@ -380,16 +390,20 @@ class Exposed(RuleBasedStateMachine):
 
     @invariant()
     def usage_never_exceeds_the_limit(self) -> None:
+        assert max(self.everything().limits.usage.total) <= LIMIT
+
+    def everything(self) -> Instance:
+        """An instance that has heard of everything."""
         instance = Instance(timedelta(0))
         self.fold_everything(instance)
-        assert max(instance.limits.usage.total) <= LIMIT
+        return instance
 
     @invariant()
     def usage_is_what_a_fold_from_scratch_says(self) -> None:
         """The total is kept up by differences: it must stay what its parts sum up to."""
         for instance in self.instances:
             usage = instance.limits.usage
-            views = [usage.view(record) for record in usage.records]
+            views = usage.live
             for side, total in (("bid", usage.total.bid), ("ask", usage.total.ask)):
                 largest = dict.fromkeys(SYMBOLS, 0)
                 for view in views:
@@ -400,9 +414,9 @@ class Exposed(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Nobody does anything any more: time alone brings all capacity back, on every instance."""
         self.now += LIFETIME + GRACE + timedelta(seconds=2)
-        self.bucket.age(self.now)
+        self.move_time()
         for index, instance in enumerate(self.instances):
-            self.read_bucket(index, len(self.bucket.log), skip=False)
+            self.read_log(index, len(self.log))
             assert instance.limits.usage.total == (0, 0)
             request = ReservationRequest(quote_id="AAA-9", symbol="AAA", bid_quantity=LIMIT, ask_quantity=LIMIT)
             assert instance.limits.reserve(request, self.now).answer.outcome == "granted"

@@ -1,7 +1,7 @@
 """The exposure service on a real broker: several instances, one limit; time alone frees what nobody uses."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -22,7 +22,7 @@ from support.builders import (
     recorded_fill,
     reservation_request,
 )
-from support.exposure import append_market, running
+from support.exposure import append_decisions, append_market, running
 from support.waiting import HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
@@ -71,7 +71,9 @@ def used(exposure: ExposureService) -> tuple[int, int]:
 async def record(broker: Broker, reservation_id: str = "AAA-v0-a1-r") -> ReservationRecord | None:
     """A key's value as the bucket has it; None if the key is gone."""
     subject = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
-    message = await journal.last_message(broker.connection, STREAM, subject)
+    message = await journal.last_message(
+        broker.connection, subjects.bucket_stream(subjects.RESERVATIONS_BUCKET), subject
+    )
     return msgspec.json.decode(message.payload, type=ReservationRecord) if message and message.payload else None
 
 
@@ -82,14 +84,30 @@ async def refusal_of(asked: object) -> Refusal:
     return refused.value.refusal
 
 
-async def test_a_grant_is_in_the_bucket_when_it_is_answered(broker: Broker) -> None:
+async def decided(broker: Broker) -> list[ReservationRecord]:
+    """Every record in exposure's log, in order."""
+    tail = Tail(broker.connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="test")
+    found: list[ReservationRecord] = []
+    async for batch in tail.batches():
+        for message in batch:
+            found += msgspec.json.decode(message.data, type=list[ReservationRecord])
+        if tail.current:
+            return found
+    raise AssertionError
+
+
+async def test_a_grant_is_in_the_log_when_it_is_answered_and_in_the_bucket_soon(broker: Broker) -> None:
     async with running(broker, LONG) as exposure:
         decision = await exposure.reserve(reservation_request())
-        stored = await record(broker)
-        assert stored is not None
-        assert stored.reservation == decision.answer.reservation
+        (logged,) = await decided(broker)
+        assert logged.reservation == decision.answer.reservation
         assert decision.write is not None
         assert used(exposure) == (10, 10)
+
+        async def shown() -> bool:
+            return await record(broker) == logged
+
+        await eventually(shown)
 
 
 async def test_grants_are_reduced_and_rejected_by_the_limit(broker: Broker) -> None:
@@ -99,7 +117,7 @@ async def test_grants_are_reduced_and_rejected_by_the_limit(broker: Broker) -> N
         assert (reduced.outcome, reduced.reason) == ("reduced", "bid_and_ask_limit")
         rejected = (await exposure.reserve(reservation_request("BBB", quote_id="q", bid_quantity=0))).answer
         assert (rejected.outcome, rejected.reason, rejected.reservation) == ("rejected", "ask_limit", None)
-        assert await record(broker, "q-r") is None
+        assert "q" not in {each.quote_id for each in await decided(broker)}
 
 
 async def test_the_same_request_at_once_through_two_instances_is_granted_once(broker: Broker) -> None:
@@ -165,7 +183,21 @@ async def test_time_alone_frees_what_nobody_uses(broker: Broker) -> None:
         await exposure.reserve(reservation_request())
         await eventually(lambda: used(exposure) == (0, 0))
         assert exposure.reservation("AAA-v0-a1-r").state == "expired"
-        assert await record(broker) is None
+
+        async def gone() -> bool:
+            return await record(broker) is None
+
+        await eventually(gone)
+
+
+async def test_what_expired_while_nobody_was_there_is_free_at_the_next_start(broker: Broker) -> None:
+    brief = market(quote_ttl=0.5, grace=0.1)
+    async with running(broker, brief) as exposure:
+        until = (await exposure.reserve(reservation_request())).answer.reservation
+    assert until is not None
+    await eventually(lambda: utc_now() > until.expires_at + timedelta(seconds=0.1))
+    async with running(broker, brief) as exposure:
+        await eventually(lambda: used(exposure) == (0, 0))
 
 
 async def test_a_newer_quote_frees_the_older_ones_lots(broker: Broker) -> None:
@@ -294,20 +326,38 @@ async def test_nothing_is_decided_before_the_logs_were_read(broker: Broker) -> N
     assert {part.name for part in instance.health.report().waiting_for} == {"nats", "clock", "reservations", "market"}
 
 
-async def test_an_unreadable_reservation_stops_decisions_until_it_is_gone(broker: Broker) -> None:
-    subject = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "odd-r")
-    async with running(broker, LONG) as exposure:
-        await journal.put(broker.connection, STREAM, subject, b'{"later": "version"}', ttl=1)
+async def test_an_unreadable_message_stops_decisions_for_as_long_as_a_reservation_lives(broker: Broker) -> None:
+    async with running(broker, market(quote_ttl=1.0, grace=0.1)) as exposure:
+        await append_decisions(broker, b'[{"later": "version"}]')
 
         async def refused() -> bool:
             try:
                 exposure.exposure()
             except Refused as refusal:
-                return "odd-r" in refusal.detail
+                return "cannot be read" in refusal.detail
             return False
 
         await eventually(refused)
         await eventually(lambda: exposure.exposure().bid.free == 100)
+        assert (await exposure.reserve(reservation_request())).answer.outcome == "granted"
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Nats-Stream": "EXPOSURE", "Quotestream-Append": "a-1"}], ids=["none", "copy"]
+)
+async def test_an_answer_of_the_broker_that_somebody_had_stored_there_decides_nothing_and_stops_nothing(
+    broker: Broker, headers: dict[str, str]
+) -> None:
+    """A reader may name the log's subject for the answer: a copy of a release would free what is in use."""
+    async with running(broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        (granted,) = await decided(broker)
+        released = msgspec.structs.replace(granted, state="released")
+        for payload in (msgspec.json.encode([released]), b'{"type": "io.nats.jetstream.api.v1.stream_info_response"}'):
+            await broker.connection.client.publish(subjects.DECISIONS, payload, headers=headers)
+        await eventually(lambda: exposure.limits.usage.head == 3)
+        assert used(exposure) == (10, 10)
+        assert (await exposure.reserve(reservation_request("BBB"))).answer.outcome == "granted"
 
 
 async def test_a_market_message_that_cannot_be_read_hides_nothing_else(broker: Broker) -> None:
@@ -357,37 +407,19 @@ async def test_a_decision_whose_broker_goes_away_is_known_when_it_is_back(
         assert (again.answer.outcome, again.write) == ("granted", None)
 
 
-async def test_tidying_writes_a_reservation_once_a_round_not_once_a_fill(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However many rounds there are while the fills come: that depends on the machine."""
-    rounds = 0
-    untidy = Limits.untidy
-
-    def counted(self: Limits, now: datetime) -> list[str]:
-        nonlocal rounds
-        rounds += 1
-        return untidy(self, now)
-
-    monkeypatch.setattr(Limits, "untidy", counted)
+async def test_fills_and_quote_events_cost_exposure_no_write(broker: Broker) -> None:
     async with running(broker, LONG) as exposure:
         await exposure.reserve(reservation_request())
         await exposure.activate(activation())
         await append_market(broker, "AAA", quoted())
         for number in range(1, 10):
             await append_market(broker, "AAA", [recorded_fill(number=number, remaining_ask_quantity=10 - number)])
-
-        async def told() -> bool:
-            stored = await record(broker)
-            return stored is not None and stored.reserved_ask_quantity == 1
-
-        await eventually(told)
-        written = (await api.stream_info(broker.connection, STREAM)).state.last_seq
-        assert written <= 2 + rounds
+        await append_market(broker, "AAA", quoted(attempt=2))
+        await eventually(lambda: used(exposure) == (0, 0))
+        assert (await api.stream_info(broker.connection, STREAM)).state.last_seq == 2
 
 
-async def test_a_reservation_that_landed_late_is_written_off(broker: Broker) -> None:
-    """Its key would live for as long as if it had landed in time, counted from when it did."""
+async def test_a_reservation_that_landed_late_expires_in_time_all_the_same(broker: Broker) -> None:
     late = market(quote_ttl=30.0, grace=0.1)
     write = (
         Limits(100, late.quote_lifetime, timedelta(seconds=late.grace), late.symbols)
@@ -395,32 +427,23 @@ async def test_a_reservation_that_landed_late_is_written_off(broker: Broker) -> 
         .write
     )
     assert write is not None
-    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, write.record.reservation_id)
-    await journal.put(broker.connection, STREAM, key, msgspec.json.encode(write.record), ttl=write.ttl)
+    await append_decisions(broker, msgspec.json.encode([write.record]))
     async with running(broker, late) as exposure:
         await eventually(lambda: used(exposure) == (0, 0))
 
 
-async def test_a_bucket_whose_last_messages_are_gone_holds_nothing_up(broker: Broker) -> None:
+async def test_a_log_whose_last_messages_are_gone_holds_nothing_up(broker: Broker) -> None:
     """Its last sequence outlives them: nobody can fold up to it."""
-    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "other-r")
-    head = await journal.put(broker.connection, STREAM, key, b"")
+    head = await journal.put(broker.connection, STREAM, subjects.DECISIONS, b"[]")
     await api.request(broker.connection, f"STREAM.PURGE.{STREAM}", None, dict)
     async with running(broker, LONG) as service:
         assert (await service.reserve(reservation_request())).answer.outcome == "granted"
         assert service.limits.usage.head == head + 1
 
 
-async def test_every_write_of_every_instance_is_in_the_bucket_under_its_own_key(broker: Broker) -> None:
-    """What the tail brings of the bucket is what the decisions were made on."""
+async def test_what_the_log_holds_is_what_the_decisions_of_all_instances_were_made_on(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         await asyncio.gather(
             *(each.reserve(reservation_request(quote_id=f"q{n}")) for n in range(10) for each in (one, other))
         )
-        tail = Tail(broker.connection, STREAM, [">"], FromSequence(1), name="test")
-        seen: list[str] = []
-        async for batch in tail.batches():
-            seen += [msgspec.json.decode(message.data, type=ReservationRecord).quote_id for message in batch]
-            if tail.current:
-                break
-        assert sorted(seen) == [f"q{n}" for n in range(10)]
+        assert sorted(each.quote_id for each in await decided(broker)) == sorted(f"q{n}" for n in range(10))

@@ -1,8 +1,12 @@
-"""The fold of the bucket and the market logs."""
+"""The fold of exposure's log and the market logs, and drafts of it."""
+
+from datetime import timedelta
 
 import pytest
 
-from support.exposure import Scene
+from exposure.usage import Draft
+from support.builders import NOW, reservation_request
+from support.exposure import GRACE, LIFETIME, Scene
 from wire.errors import Refusal, Refused
 
 
@@ -25,81 +29,121 @@ def test_a_message_folded_before_is_skipped(scene: Scene) -> None:
     granted = scene.limits.usage.record(scene.id("AAA", 1))
     scene.release()
     assert granted is not None
-    scene.limits.usage.fold_record(1, granted)
-    scene.limits.usage.fold_marker(2, granted.reservation_id, aged=True)
+    scene.limits.usage.fold(1, [granted])
+    scene.limits.usage.fold_unreadable(2, scene.now)
     assert scene.state().state == "released"
     assert scene.limits.usage.head == 2
+    assert scene.limits.usage.unreadable_until < scene.now
 
 
-def test_the_end_of_a_live_key_is_an_expiry(scene: Scene) -> None:
+def test_a_reservation_expires_when_the_logs_time_has_passed_its_end_and_the_grace(scene: Scene) -> None:
     scene.reserve()
-    expired = scene.gone()
-    assert expired is not None
+    assert scene.later(LIFETIME + GRACE) == []
+    assert scene.used == (10, 10)
+    (expired,) = scene.later(timedelta(microseconds=1))
     assert (expired.state, expired.reserved_bid_quantity, expired.reserved_ask_quantity) == ("expired", 0, 0)
     assert scene.used == (0, 0)
     assert scene.state() == expired
 
 
-def test_the_end_of_a_released_key_is_none(scene: Scene) -> None:
+def test_a_message_folded_before_still_tells_the_time(scene: Scene) -> None:
     scene.reserve()
-    scene.release()
-    assert scene.gone() is None
-    assert scene.state().state == "released"
-
-
-def test_the_end_of_a_key_whose_quote_was_replaced_is_no_expiry(scene: Scene) -> None:
-    scene.reserve()
-    scene.activate()
-    scene.quoted(attempt=2)
-    assert scene.gone() is None
-    assert scene.state().state == "released"
-
-
-def test_a_key_deleted_by_hand_is_released(scene: Scene) -> None:
-    scene.reserve()
-    assert scene.gone(aged=False) is None
-    assert scene.state().state == "released"
+    assert scene.limits.usage.pass_time(NOW + LIFETIME + GRACE + GRACE)
     assert scene.used == (0, 0)
 
 
-def test_the_end_of_an_unknown_key_moves_the_head_only(scene: Scene) -> None:
-    assert scene.gone("CCC") is None
-    assert scene.limits.usage.head == 1
+def test_time_never_goes_back(scene: Scene) -> None:
+    scene.later()
+    scene.limits.usage.pass_time(NOW)
+    scene.now = NOW
+    scene.reserve()
+    assert scene.used == (0, 0)
+
+
+def test_an_activation_does_not_prolong_a_reservation(scene: Scene) -> None:
+    scene.reserve()
+    scene.now += timedelta(seconds=20)
+    scene.activate()
+    assert len(scene.later(timedelta(seconds=13))) == 1
+
+
+def test_what_was_released_does_not_expire(scene: Scene) -> None:
+    scene.reserve()
+    scene.release()
+    assert scene.later() == []
+    assert scene.state().state == "released"
+
+
+def test_what_was_replaced_does_not_expire(scene: Scene) -> None:
+    scene.reserve()
+    scene.activate()
+    scene.quoted(attempt=2)
+    assert scene.used == (0, 0)
+    assert scene.later() == []
+    assert scene.state().state == "released"
 
 
 def test_an_id_granted_again_is_live_again(scene: Scene) -> None:
     scene.reserve()
-    scene.gone()
+    scene.later()
     scene.reserve(bid=3, ask=3)
     assert scene.state().state == "active"
     assert scene.used == (3, 3)
 
 
-def test_what_ended_long_ago_is_forgotten(scene: Scene) -> None:
+def test_what_expired_long_ago_is_forgotten(scene: Scene) -> None:
     for attempt in range(1, 1010):
         scene.reserve(attempt=attempt)
-        scene.gone(attempt=attempt)
+        scene.later()
     assert scene.state(attempt=1009).state == "expired"
     with pytest.raises(Refused) as refused:
         scene.state(attempt=1)
     assert refused.value.refusal is Refusal.NOT_FOUND
 
 
-def test_an_unreadable_value_is_named_until_its_key_is_readable_or_gone(scene: Scene) -> None:
-    usage = scene.limits.usage
-    usage.fold_unreadable(1, scene.id("AAA", 1))
-    usage.fold_unreadable(2, "odd")
-    assert usage.unreadable == {scene.id("AAA", 1), "odd"}
-    scene.head = 2
+def test_a_message_that_cannot_be_read_may_hold_something_for_as_long_as_a_reservation_lives(scene: Scene) -> None:
     scene.reserve()
-    usage.fold_marker(4, "odd", aged=False)
-    assert not usage.unreadable
-
-
-def test_an_unreadable_value_keeps_what_was_counted(scene: Scene) -> None:
-    scene.reserve()
-    scene.limits.usage.fold_unreadable(2, scene.id("AAA", 1))
+    scene.limits.usage.fold_unreadable(2, NOW)
+    assert scene.limits.usage.unreadable_until == NOW + LIFETIME + GRACE
     assert scene.used == (10, 10)
+
+
+def test_what_has_ended_and_what_was_decided_is_to_be_projected(scene: Scene) -> None:
+    scene.reserve()
+    assert list(scene.limits.usage.changed) == [scene.id("AAA", 1)]
+    scene.activate()
+    scene.limits.usage.changed.clear()
+    scene.quoted(attempt=2)
+    assert list(scene.limits.usage.changed) == [scene.id("AAA", 1)]
+
+
+def test_a_draft_counts_what_is_decided_and_leaves_the_fold_as_it_is(scene: Scene) -> None:
+    scene.reserve("AAA", bid=10, ask=3)
+    draft = Draft(scene.limits.usage)
+    request = reservation_request("BBB", bid_quantity=5, ask_quantity=6)
+    decision = scene.limits.on(draft).reserve(request, scene.now)
+    assert decision.write is not None
+    draft.draft(decision.write.record)
+    assert draft.total == (15, 9)
+    assert draft.beside("AAA") == (5, 6)
+    assert draft.records == [decision.write.record]
+    assert scene.used == (10, 3)
+    assert scene.limits.usage.record(decision.write.record.reservation_id) is None
+
+
+def test_a_draft_counts_the_larger_of_a_symbols_reservations(scene: Scene) -> None:
+    scene.reserve("AAA", bid=10, ask=3)
+    draft = Draft(scene.limits.usage)
+    limits = scene.limits.on(draft)
+    second = limits.reserve(reservation_request(quote_id="q2", bid_quantity=4, ask_quantity=8), scene.now).write
+    assert second is not None
+    draft.draft(second.record)
+    assert draft.total == (10, 8)
+    released = limits.release(second.record.reservation_id).write
+    assert released is not None
+    draft.draft(released.record)
+    assert draft.total == (10, 3)
+    assert draft.records == [released.record]
 
 
 def test_a_fill_is_known_until_the_next_quote(scene: Scene) -> None:

@@ -146,10 +146,11 @@ def _position(payload: bytes) -> None:
 
 def _record(payload: bytes) -> None:
     record = msgspec.json.decode(payload, type=ReservationRecord)
-    usage = Usage()
-    usage.fold_record(1, record)
+    usage = Usage(30 * SECOND, 2 * SECOND)
+    usage.fold(1, [record])
     usage.view(record)
-    assert record.expires_at + 60 * SECOND > record.expires_at - 60 * SECOND
+    usage.pass_time(record.expires_at + 60 * SECOND)
+    assert usage.total == (0, 0)
     msgspec.json.encode(record)
 
 

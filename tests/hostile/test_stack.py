@@ -161,8 +161,8 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
         told = stack.status()
         assert told.count("messages set aside: ") >= 5, told
 
-        key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "poison-r")
-        await users["exposure"].client.request(key, b"{", timeout=STACK_HANG, headers={"Nats-TTL": "5"})
+        appended = {"Quotestream-Append": "by-hand"}  # as exposure itself would, of a version that nobody knows yet
+        await users["exposure"].client.request(subjects.DECISIONS, b"{", timeout=STACK_HANG, headers=appended)
 
         async def stopped() -> bool:
             health = (await http.get(stack.url("exposure", "/health"))).json()

@@ -18,7 +18,7 @@ from support.waiting import STACK_HANG, eventually, finishes
 from wire import subjects
 from wire.errors import Refused
 
-SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0)
+SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0, reservation_life=32.0)
 MARKET = subjects.market_stream(0)
 BUCKET = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
 HEAD = subjects.market_head(0, "AAA")

@@ -213,9 +213,13 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
         (row.operation, row.label): {user: observed[user, row.operation, row.label] for user in GRANTS} for row in ROWS
     } == {(row.operation, row.label): row.allowed for row in ROWS}
     after = await states(server)
-    data = [row for row in ROWS if row.operation == "publish" and re.match(r"quotes|fills|positions|\$KV", row.label)]
+    data = [
+        row
+        for row in ROWS
+        if row.operation == "publish" and re.match(r"quotes|fills|positions|exposure\.|\$KV", row.label)
+    ]
     stored = sum(row.allowed[user] for row in data for user in GRANTS)
-    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 7
+    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 8
 
 
 def test_the_page_leaves_out_nothing_that_is_granted() -> None:
@@ -232,7 +236,15 @@ def test_nobody_may_delete_or_purge_a_stream_and_readers_may_write_nowhere() -> 
         for stream in (*subjects.streams(4), "ANOTHER")
         for request in ("DELETE", "PURGE", "MSG.DELETE", "CREATE", "UPDATE", "RESTORE")
     ]
-    data = ["quotes.0.AAA", "fills.0.AAA", "positions.AAA", "$KV.quotes.AAA", "$KV.reservations.x", "$KV.switches.x"]
+    data = [
+        "quotes.0.AAA",
+        "fills.0.AAA",
+        "positions.AAA",
+        "exposure.decisions",
+        "$KV.quotes.AAA",
+        "$KV.reservations.x",
+        "$KV.switches.x",
+    ]
     for grant in grants(4):
         may = {subject for subject in [*dangerous, *data] if any(takes(own, subject) for own in grant.publish)}
         assert not {subject for subject in may if ".DELETE." in subject or ".PURGE." in subject}

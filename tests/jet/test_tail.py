@@ -232,7 +232,9 @@ async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monke
         await journal.put(broker.connection, stream, subject, b"x")
     await reaches(lambda: len(follower.seen), 3)
     await topology.remove(broker.connection, [stream])
-    await topology.prepare(broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window))
+    await topology.prepare(
+        broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window, 32.0)
+    )
     with pytest.raises(TailBroken):
         await finishes(follower.task)
 
@@ -256,7 +258,9 @@ async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
     await follower.until(lambda: follower.payloads == [b"old"])
     may_make.clear()
     await topology.remove(broker.connection, [stream])
-    await topology.prepare(broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window))
+    await topology.prepare(
+        broker.connection, topology.Shape(2, 1, broker.market.max_bytes, broker.market.id_window, 32.0)
+    )
     for _ in range(3):
         await journal.put(broker.connection, stream, subject, b"new")
     may_make.set()

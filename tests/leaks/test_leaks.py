@@ -31,9 +31,9 @@ log = structlog.get_logger()
 
 BOUND = QUOTE_TTL + GRACE
 
-LATE = 1.0
-"""Seconds by which it may come later than what the broker keeps for as long: it looks for what is over every quarter
-second."""
+LATE = 10.0
+"""Seconds by which it may come later than what the broker keeps for as long: exposure looks for what is over every
+quarter second, and the machine may be busy."""
 
 AT_ONCE = 12
 """Worlds that live at once."""
@@ -86,7 +86,7 @@ async def put(world: World, attempt: int) -> None:
 async def put_and_withdraw(world: World, attempt: int) -> None:
     await put(world, attempt)
     await world.withdraw("AAA", attempt)
-    await passes(1)  # tidying comes when nothing else is to be done
+    await world.passed()
 
 
 async def put_and_fill(world: World, attempt: int) -> None:
@@ -116,11 +116,11 @@ class Way:
 WAYS = {
     "the maker attempts": Way("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
     "the maker releases": Way("maker", "maker.ending:Ending._release", "AAA", refuse_quotes),
-    "exposure reserves": Way("exposure", "exposure.commit:Committer._conclude", "Service.reserve", reserve),
-    "exposure activates": Way("exposure", "exposure.commit:Committer._conclude", "Service.activate", activate),
-    "exposure gives back": Way("exposure", "exposure.commit:Committer._conclude", "Service.give_back", give_back),
-    "exposure releases": Way("exposure", "exposure.commit:Committer._conclude", "Service.release", release),
-    "exposure tidies": Way("exposure", "exposure.commit:Committer._attempt", "Limits.tidy", put_and_withdraw),
+    "exposure reserves": Way("exposure", "exposure.commit:Committer._attempt", "Service.reserve", reserve),
+    "exposure activates": Way("exposure", "exposure.commit:Committer._attempt", "Service.activate", activate),
+    "exposure gives back": Way("exposure", "exposure.commit:Committer._attempt", "Service.give_back", give_back),
+    "exposure releases": Way("exposure", "exposure.commit:Committer._attempt", "Service.release", release),
+    "exposure moves the time": Way("exposure", "exposure.commit:Committer._append", "[]", put_and_withdraw),
     "the exchange puts": Way("exchange", "exchange.puts:Puts._activate", "AAA", put),
     "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
     "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),

@@ -10,6 +10,7 @@ import msgspec
 
 from exposure.limits import Decision, Limits
 from exposure.service import ExposureService, ExposureSettings
+from jet import api, journal
 from jet.connection import Connection
 from runtime.clock import Clock, utc_now
 from runtime.health import Health
@@ -58,6 +59,19 @@ class running:  # noqa: N801 # reads as a verb: `async with running(broker) as e
             raise failure
 
 
+async def append_decisions(broker: Broker, payload: bytes) -> None:
+    """Append to exposure's log, as an instance would."""
+    head = (await api.stream_info(broker.connection, subjects.EXPOSURE_STREAM)).state.last_seq
+    await journal.append(
+        broker.connection,
+        subjects.EXPOSURE_STREAM,
+        subjects.DECISIONS,
+        payload,
+        msg_id=f"by-hand-{head}",
+        compare=journal.Compare(head),
+    )
+
+
 async def append_market(broker: Broker, symbol: str, message: QuoteEvent | list[RecordedFill]) -> None:
     """Append to a symbol's market log, as an exchange would."""
     shard = subjects.shard_of(symbol, broker.market.shards)
@@ -81,7 +95,7 @@ class Scene:
         self.limits = Limits(self.limit, LIFETIME, GRACE, self.symbols)
         self.now = NOW
         self.market_head = 0
-        self.ttl: int | None = None
+        self.wrote = False
 
     @property
     def used(self) -> tuple[int, int]:
@@ -90,11 +104,11 @@ class Scene:
 
     def take(self, decision: Decision[A]) -> A:
         """Fold what the decision writes, and return its answer."""
-        self.ttl = None
+        self.wrote = decision.write is not None
         if decision.write is not None:
             self.head += 1
-            self.ttl = decision.write.ttl
-            self.limits.usage.fold_record(self.head, decision.write.record)
+            self.limits.usage.fold(self.head, [decision.write.record])
+            self.limits.usage.pass_time(self.now)
         return decision.answer
 
     def reserve(self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1) -> ReservationAnswer:
@@ -137,14 +151,7 @@ class Scene:
 
     def apply_fill(self, fill: Fill, symbol: str = "AAA", attempt: int = 1) -> Reservation:
         """Apply a fill by request."""
-        return self.take(self.limits.apply_fill(self.id(symbol, attempt), fill, self.now))
-
-    def tidy(self) -> list[str]:
-        """Tidy everything; returns what was written."""
-        untidy = self.limits.untidy(self.now)
-        for reservation_id in untidy:
-            self.take(self.limits.tidy(reservation_id, self.now))
-        return untidy
+        return self.take(self.limits.apply_fill(self.id(symbol, attempt), fill))
 
     def quoted(self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1) -> None:
         """The market log tells of a quote gone active."""
@@ -176,10 +183,12 @@ class Scene:
         self.limits.usage.fold_fills(symbol, self._next(), [recorded])
         return recorded.fill
 
-    def gone(self, symbol: str = "AAA", attempt: int = 1, *, aged: bool = True) -> Reservation | None:
-        """The bucket's key is gone."""
+    def later(self, by: timedelta = LIFETIME + GRACE + timedelta(seconds=1)) -> list[Reservation]:
+        """Time passes, and the broker stores a message of exposure's log. Returns what expires by it."""
+        self.now += by
         self.head += 1
-        return self.limits.usage.fold_marker(self.head, self.id(symbol, attempt), aged=aged)
+        self.limits.usage.fold(self.head, [])
+        return self.limits.usage.pass_time(self.now)
 
     def state(self, symbol: str = "AAA", attempt: int = 1) -> Reservation:
         """The reservation as it is now."""

@@ -238,6 +238,15 @@ class World:
         body = msgspec.to_builtins(order)
         (await self.http.post(f"http://127.0.0.1:{self._port}/orders", json=body)).raise_for_status()
 
+    async def passed(self) -> None:
+        """Wait until exposure has moved its log's time on: something is due to expire."""
+
+        async def moved() -> bool:
+            last = await self._last(subjects.EXPOSURE_STREAM, subjects.DECISIONS)
+            return last is not None and last.payload == b"[]"
+
+        await eventually(moved, STACK_HANG, pause=0.05)
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     async def used(self) -> int | None:
@@ -273,9 +282,7 @@ class World:
             return utc_now() if await self.used() == 0 else None
 
         seen: datetime = await eventually(free, STACK_HANG, pause=0.05)  # type: ignore[arg-type] # it is one, or asked again
-        last = await self._last(
-            subjects.bucket_stream(subjects.RESERVATIONS_BUCKET), subjects.bucket_key(subjects.RESERVATIONS_BUCKET, ">")
-        )
+        last = await self._last(subjects.EXPOSURE_STREAM, subjects.DECISIONS)
         self.held = last is not None
         return min(seen, last.time) if last else seen
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 
@@ -65,7 +67,7 @@ def in_a_market(fills: list[RecordedFill]) -> int:
 
 
 def in_exposure(fills: list[RecordedFill]) -> int:
-    usage = Usage()
+    usage = Usage(timedelta(seconds=30), timedelta(seconds=2))
     for sequence, message in enumerate((BEFORE, fills), 1):
         usage.fold_fills("AAA", sequence, message)
     return usage.market("AAA").fill_number
