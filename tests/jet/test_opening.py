@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -44,7 +45,7 @@ async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: b
         )
     await put(broker, "fills", poison)
     await put(broker, "quotes", b"nonsense")
-    usage, aside = Usage(), 0
+    usage, aside = Usage(timedelta(seconds=30), timedelta(seconds=2)), 0
     opening = MarketOpening(broker.connection, SHARD, 2, name="test")
     async with asyncio.timeout(60), opened(opening) as messages:
         for message in messages:

@@ -24,7 +24,7 @@ from support.builders import order
 from support.forks import Forks
 from support.kill_at import ENDED, Point
 from support.leaks import GRACE, LIMIT, QUOTE_TTL, ManyAccounts, World
-from support.waiting import STACK_HANG, eventually, passes
+from support.waiting import STACK_HANG, eventually
 from wire.errors import Refusal, Refused
 
 log = structlog.get_logger()

@@ -1,7 +1,6 @@
 """Which fills count, as a table; every reader of the market log comes to the same, and so does the audit by its own."""
 
 from collections.abc import Callable
-
 from datetime import timedelta
 
 import msgspec

@@ -90,9 +90,8 @@ def test_a_side_that_is_not_quoted_has_a_plain_zero() -> None:
         (Fill, (FILL % '"5"').replace("}", ',"price":"6"}'), "price"),
         (PutQuote, MESSAGES[2][1] % '"5"', None),
         (PutQuote, (MESSAGES[2][1] % '"5"').replace('"attempt":1', '"attempt":1,"attempt":2'), "attempt"),
-        (WithdrawQuote, '{"symbol":"A"}', None),
         (WithdrawQuote, '{"symbol":"A","quote_id":"q"}', None),
-        (WithdrawQuote, '{"symbol":"A","symbol":"B"}', "symbol"),
+        (WithdrawQuote, '{"symbol":"A","quote_id":"q","symbol":"B"}', "symbol"),
     ],
 )
 def test_a_key_is_there_once(kind: Any, text: str, field: str | None) -> None:
