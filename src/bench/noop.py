@@ -1,10 +1,9 @@
-"""The reference of every order benchmark: a typed POST that does nothing, as Litestar serves it.
+"""The reference of every order benchmark: a typed POST that does nothing, as Litestar is usually served: by uvicorn.
 
-The same app and server settings as the exchange's, the same messages in and out; only the work is missing.
-`python -m bench.noop`, with the exchange's settings.
+The same app as the exchange's, the same messages in and out; only the work is missing. The server is not ours, with its
+fastest settings, so that whatever changes in ours shows. `python -m bench.noop`, with the exchange's settings.
 """
 
-import asyncio
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,7 +13,6 @@ from litestar.params import JSONBody
 from runtime import logs
 from runtime.app import create_app
 from runtime.health import Health
-from runtime.serve import run, serve
 from runtime.settings import Port, ServiceSettings, load
 from wire.messages import Fill, Order, OrderResult
 
@@ -48,21 +46,23 @@ async def post_order(data: JSONBody[Order]) -> OrderResult:
     return example(data.order_id)
 
 
-async def main() -> None:
+def main() -> None:
     """Run until told to stop."""
+    import uvicorn  # it is there for tests and benchmarks only
+
     settings = load(_Settings, "exchange")
     logs.configure("noop", settings.stack.log_level)
     app = create_app(title="No-op", description="Answers orders.", health=Health("noop"), routes=[post_order])
-    await serve(app, settings, _for_ever, _nothing)
-
-
-async def _for_ever() -> None:
-    await asyncio.Event().wait()
-
-
-async def _nothing() -> None:
-    pass
+    uvicorn.run(
+        app,
+        host=settings.stack.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+    )
 
 
 if __name__ == "__main__":
-    run(main)
+    main()
