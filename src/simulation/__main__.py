@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
+from simulation.bench import bench as measure
 from simulation.mutations import MUTATIONS, PATIENCE, find
 from simulation.plan import KINDS, Plan, draw
 from simulation.run import Outcome, run
@@ -33,6 +34,7 @@ def simulate(
     smaller: bool = True,
     trace: Path | None = None,
     mutations: bool = False,
+    bench: bool = False,
 ) -> None:
     """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
 
@@ -60,10 +62,15 @@ def simulate(
         Write everything that happened in the last run to this file.
     mutations
         Sabotage copies of the code, one after the other, and tell which sabotages some seed finds.
+    bench
+        Measure how fast this is, by the time of one core.
     """
     began = time.monotonic()
     if mutations:
         sys.exit(_try_mutations(seconds or PATIENCE))
+    if bench:
+        print("\n".join(measure()))
+        return
     kinds = KINDS if faults is None else [kind for kind in faults.split(",") if kind]
     if unknown := sorted(set(kinds) - set(KINDS)):
         sys.exit(f"no such fault: {', '.join(unknown)}; there are {', '.join(KINDS)}")

@@ -1,0 +1,51 @@
+"""How fast the simulation is: virtual seconds, faults and seeds for each second of one core."""
+
+import time
+
+from simulation.plan import KINDS, draw
+from simulation.run import Outcome, run
+
+
+def _timed(outcomes: list[Outcome], began: float) -> tuple[float, float]:
+    """Virtual seconds and faults for each second of processor time since `began`."""
+    took = time.process_time() - began
+    faults = sum(count for one in outcomes for name, count in one.counts.items() if name.startswith("fault "))
+    return sum(one.seconds for one in outcomes) / took, faults / took
+
+
+def bench() -> list[str]:
+    """Measure, and tell in lines. Processor time counts, so that a busy machine does not matter much."""
+    usual = {
+        "exchanges": 2,
+        "exposures": 2,
+        "makers": 2,
+        "ledgers": 2,
+        "shards": 2,
+        "symbols": 3,
+        "limit": 32,
+        "quote_ttl": 30.0,
+        "booking_rate": 0.02,
+        "switch_rate": 0.0,
+        "read_rate": 0.0,
+        "busy": 0.0,
+    }
+    lines = []
+    for name, rate, kinds in (
+        ("quiet: an order in 50 s", 0.02, ()),
+        ("default mix: an order in 2 s, two of each service, 3 symbols", 0.5, ()),
+        ("the same with faults of all kinds", 0.5, KINDS),
+    ):
+        began = time.process_time()
+        outcome = run(draw(8, minutes=5, kinds=kinds, order_rate=rate, **usual))
+        virtual, _ = _timed([outcome], began)
+        lines.append(f"{virtual:8,.0f} virtual seconds a second  {name}")
+    began = time.process_time()
+    wild = [run(draw(seed, minutes=1)) for seed in (4, 6, 9, 14, 24)]
+    virtual, faults = _timed(wild, began)
+    lines.append(f"{faults:8,.0f} faults a second           five wild seeds ({virtual:,.0f} virtual seconds a second)")
+    began = time.process_time()
+    drawn = [run(draw(seed)) for seed in range(100, 110)]
+    virtual, faults = _timed(drawn, began)
+    hour = 3600 * len(drawn) / (time.process_time() - began)
+    lines.append(f"{hour:8,.0f} seeds an hour             ten seeds as drawn ({virtual:,.0f} virtual seconds a second)")
+    return lines
