@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from jet.grants import Grant
+from simulation.cluster import Cluster
 from simulation.consumer import Consumer
 from simulation.network import Channel, Latency
 from simulation.stream import (
@@ -37,6 +38,8 @@ from simulation.world import Clock, Process, World
 
 MAX_PAYLOAD = 1024 * 1024
 API = "$JS.API."
+_READS = ("STREAM.INFO.", "STREAM.MSG.GET.")
+"""What one who leads no more goes on answering."""
 
 Headers = Mapping[str, str] | None
 
@@ -72,14 +75,18 @@ class Session:
         user: who it is; None for someone whom nobody asks.
         up: to the broker; `down` to the client.
         open: the broker has not closed it.
+        server: which of the servers it is to.
     """
 
-    def __init__(self, broker: "Broker", client: Any, process: Process, user: str | None, latency: Latency) -> None:
+    def __init__(
+        self, broker: "Broker", client: Any, process: Process, user: str | None, latency: Latency, server: int
+    ) -> None:
         self.broker = broker
         self.client = client
         self.process = process
         self.user = user
         self.open = True
+        self.server = server
         self.up = Channel(broker.world, latency, self._received)
         self.down = Channel(broker.world, latency, self._delivered)
         self.subscriptions: dict[int, Subscription] = {}
@@ -103,12 +110,13 @@ class Broker:
     Attributes:
         up: it runs. `paused`: it stands still.
         streams: by name.
+        cluster: the servers that it consists of.
         on_store: told of every message that is stored, with its stream.
         lose_acks: of how many more messages that are stored nobody is told.
         delay_next: how many more messages reach the disk late, by `delay` seconds.
     """
 
-    def __init__(self, world: World, latency: Latency, grants: list[Grant] | None = None) -> None:
+    def __init__(self, world: World, latency: Latency, grants: list[Grant] | None = None, servers: int = 1) -> None:
         self.world = world
         self.clock = Clock(world)
         self.latency = latency
@@ -118,6 +126,7 @@ class Broker:
         self.streams: dict[str, Stream] = {}
         self.sessions: list[Session] = []
         self.on_store: list[Callable[[Stream, Stored], None]] = []
+        self.cluster = Cluster(servers)
         self.lose_acks = 0
         self.delay_next = 0
         self.delay = 0.0
@@ -128,9 +137,11 @@ class Broker:
         self._under: dict[str, list[Subscription]] = {}
         self._others: list[Subscription] = []
         self._free_at: dict[str, float] = {}
+        self._in_flight: dict[str, dict[str, float]] = {}
         self._stream_of: dict[str, str | None] = {}
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._life = 0
+        self._from = 0  # the server that a consumer sends from
         self._sid = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -184,7 +195,8 @@ class Broker:
 
     def accept(self, client: Any, process: Process, user: str | None) -> Session:
         """A client has connected."""
-        session = Session(self, client, process, user, self.latency)
+        server = self.world.network.randrange(self.cluster.servers) if self.cluster.servers > 1 else 0
+        session = Session(self, client, process, user, self.latency, server)
         self.sessions.append(session)
         return session
 
@@ -228,14 +240,50 @@ class Broker:
         if not self._may(session, "publish", subject):
             return
         if subject.startswith(API):
-            self._after(self.latency.draw(self.world.network), self._api, subject[len(API) :], reply, data)
+            what = (subject[len(API) :], reply, data, session.server)
+            self._after(self.latency.draw(self.world.network), self._api, *what)
             return
-        heard = self._route(subject, reply, data, headers)
+        heard = self._route(subject, reply, data, headers, session.server)
         stream = self._stream_for(subject)
         if stream is not None:
-            self._queue(stream, subject, reply, data, headers)
+            answering = self.cluster.answers(session.server, self.world.now)
+            if answering == self.cluster.alone is not None:
+                self._propose(self.cluster.views[stream.name], subject, reply, headers)
+            elif answering is not None:
+                self._queue(stream, subject, reply, data, headers)
         elif not heard and reply:
-            self._route(reply, "", b"", {"Status": "503", "Nats-Subject": subject})
+            self._route(reply, "", b"", {"Status": "503", "Nats-Subject": subject}, session.server)
+
+    def _propose(self, view: Stream, subject: str, reply: str, headers: Headers) -> None:
+        """One who leads no more is asked to store something: it refuses what it can, and the rest goes nowhere."""
+        moved = view.moved(subject, headers) if headers else None
+        if moved is not None and reply and self.cluster.alone is not None:
+            refused = Problem(400, 10071, f"wrong last sequence: {moved}")
+            self._route(reply, "", _answer(view, refused), None, self.cluster.alone)
+
+    # --- a cluster --------------------------------------------------------------------------------------------------
+
+    def cut_server(self, server: int, election: float) -> None:
+        """Cut one server off from the others."""
+        cluster = self.cluster
+        successor = (server + 1 + int(self.world.network.random() * (cluster.servers - 1))) % cluster.servers
+        cluster.cut(server, self.streams, self.world.now, election, successor)
+        self.world.trace.add("broker", "cut off", f"server {server}{', which led' if cluster.led else ''}")
+
+    def heal_server(self) -> None:
+        """Let it hear the others again: it learns what it missed."""
+        self.cluster.heal()
+        for consumers in self._consumers.values():
+            for consumer in list(consumers.values()):
+                self._pump(consumer)
+
+    def change_leader(self, election: float) -> None:
+        """Have another server lead, after a while in which nobody does."""
+        cluster = self.cluster
+        if cluster.servers > 1 and cluster.alone is None:
+            others = [number for number in range(cluster.servers) if number != cluster.leader]
+            cluster.elect(self.world.now + election, self.world.network.choice(others))
+            self.world.trace.add("broker", "elects", f"server {cluster.leader} in {election:.3f} s")
 
     def _may(self, session: Session, operation: str, subject: str) -> bool:
         user = session.user
@@ -267,14 +315,17 @@ class Broker:
         home = self._home(subscription.subject)
         home.remove(subscription)
 
-    def _route(self, subject: str, reply: str, data: bytes, headers: Headers) -> bool:
-        """Have everyone who subscribes get a message. Whether anyone does."""
+    def _route(self, subject: str, reply: str, data: bytes, headers: Headers, origin: int) -> bool:
+        """Have everyone who subscribes, and whose server hears `origin`, get a message. Whether anyone does."""
         found = self._exact.get(subject, ())
         under = self._under.get(subject.rpartition(".")[0], ())
         others = [own for own in self._others if matches(own.subject, subject)] if self._others else []
         queues: dict[str, list[Subscription]] = {}
         heard = False
+        together = self.cluster.together
         for subscription in (*found, *under, *others):
+            if not together(origin, subscription.session.server):
+                continue
             heard = True
             if subscription.queue:
                 queues.setdefault(subscription.queue, []).append(subscription)
@@ -304,17 +355,32 @@ class Broker:
             self.delay_next -= 1
             ready += self.delay
             self.world.trace.add("broker", "delays", f"{subject} by {self.delay:.3f} s")
-        self.world.at(ready, self._due, self._life, self._store, (stream, subject, reply, data, headers))
+        term = self.cluster.term
+        compared = headers.get("Nats-Expected-Last-Subject-Sequence-Subject", "") if headers else ""
+        if self.cluster.servers > 1 and compared:
+            flights = self._in_flight.setdefault(stream.name, {})
+            if flights.get(compared, 0.0) > self.world.now:
+                refused = Problem(400, 10164, "last sequence by subject mismatch: another is in flight")
+                self._route(reply, "", _answer(stream, refused), None, self.cluster.leader)
+                return
+            flights[compared] = ready
+        self.world.at(ready, self._due, self._life, self._store, (stream, subject, reply, data, headers, term))
 
-    def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers) -> None:
+    def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers, term: int) -> None:
         if self.disk.full or stream.name not in self.streams:
             return
+        is_old = term != self.cluster.term  # who took it leads no more
+        if is_old and self.world.network.random() < 0.5:
+            self.world.trace.add("broker", "forgets", subject)
+            return
         answer, stored = stream.publish(subject, data, headers, self.now())
-        if self.lose_acks and stored:
+        if is_old:
+            self.world.trace.add("broker", "keeps", subject)
+        elif self.lose_acks and stored:
             self.lose_acks -= 1
             self.world.trace.add("broker", "loses ack", stream.name, stored[0].seq)
         elif reply:
-            self._route(reply, "", _answer(stream, answer), None)
+            self._route(reply, "", _answer(stream, answer), None, self.cluster.leader)
         if not isinstance(answer, Ack):
             self.world.trace.add("broker", "refused", subject, answer.description)
         elif answer.duplicate:
@@ -337,12 +403,22 @@ class Broker:
             if consumers:
                 for consumer in consumers.values():
                     consumer.stored(message)
-                    consumer.pump(self.world.now, self._send)
+                    if consumer.server == self.cluster.leader:
+                        self._pump(consumer)
+                    else:
+                        self._after(self.latency.draw(self.world.network), self._pump, consumer)
+
+    def _pump(self, consumer: Consumer) -> None:
+        """Have a consumer deliver what its server has."""
+        if consumer.server != self.cluster.alone:
+            self._from = consumer.server
+            consumer.pump(self.world.now, self._send)
 
     def _send(self, inbox: str, subject: str, data: bytes, headers: Headers, reply: str) -> None:
-        """Send to an inbox a message that bears a subject of its own."""
+        """Send to an inbox a message that bears a subject of its own, from the server `_from`."""
         for subscription in self._exact.get(inbox, ()):
-            subscription.session.send(subscription.sid, subject, reply, data, headers)
+            if self.cluster.together(self._from, subscription.session.server):
+                subscription.session.send(subscription.sid, subject, reply, data, headers)
 
     def _schedule(self, stream: Stream, message: Stored) -> None:
         if message.expires is not None:
@@ -360,18 +436,22 @@ class Broker:
 
     # --- the JetStream API -------------------------------------------------------------------------------------------
 
-    def _api(self, subject: str, reply: str, data: bytes) -> None:
+    def _api(self, subject: str, reply: str, data: bytes, server: int) -> None:
         kind, _, rest = subject.partition(".")
         if kind == "CONSUMER" and rest.startswith("MSG.NEXT."):
-            self._next(rest.removeprefix("MSG.NEXT."), reply, data)
+            self._next(rest.removeprefix("MSG.NEXT."), reply, data, server)
             return
+        answering = self.cluster.answers(server, self.world.now)
+        if answering is None or (answering == self.cluster.alone and not subject.startswith(_READS)):
+            return
+        streams = self.cluster.views if answering == self.cluster.alone else self.streams
         body: dict[str, Any] = msgspec.json.decode(data) if data else {}
         answer: dict[str, Any] | Problem
         match subject.split("."):
             case ["STREAM", "INFO", name]:
-                answer = self._stream_info(name)
+                answer = self._stream_info(name, streams, answering)
             case ["STREAM", "MSG", "GET", name]:
-                answer = self._get(name, body)
+                answer = self._get(name, body, streams)
             case ["STREAM", "NAMES"]:
                 answer = {"streams": sorted(self.streams) or None}
             case ["STREAM", "CREATE", name]:
@@ -385,16 +465,18 @@ class Broker:
             case ["CONSUMER", "DELETE", name, consumer]:
                 answer = self._delete_consumer(name, consumer)
             case ["DIRECT", "GET", name, *tokens]:
-                self._get_direct(name, ".".join(tokens), body, reply)
+                self._get_direct(name, ".".join(tokens), body, reply, answering)
                 return
             case _:
                 answer = BAD_REQUEST
         if reply:
             told = {"error": answer._asdict()} if isinstance(answer, Problem) else answer
-            self._route(reply, "", msgspec.json.encode(told), None)
+            self._route(reply, "", msgspec.json.encode(told), None, answering)
 
-    def _stream_info(self, name: str) -> dict[str, Any] | Problem:
-        stream = self.streams.get(name)
+    def _stream_info(
+        self, name: str, streams: Mapping[str, Stream] | None = None, answering: int = 0
+    ) -> dict[str, Any] | Problem:
+        stream = (self.streams if streams is None else streams).get(name)
         if stream is None:
             return NO_STREAM
         return {
@@ -407,7 +489,13 @@ class Broker:
                 "last_seq": stream.last_seq,
                 "consumer_count": len(self._consumers.get(name, ())),
             },
-            "cluster": {"leader": "simulated"},
+            "cluster": {
+                "leader": f"server-{answering}",
+                "replicas": [
+                    {"active": silence}
+                    for silence in self.cluster.silences(answering, self.world.now, self.world.network.random())
+                ],
+            },
             "ts": _text(self.now()),
         }
 
@@ -421,8 +509,8 @@ class Broker:
                 return stream.get(seq)
         return BAD_REQUEST
 
-    def _get(self, name: str, query: Mapping[str, Any]) -> dict[str, Any] | Problem:
-        stream = self.streams.get(name)
+    def _get(self, name: str, query: Mapping[str, Any], streams: Mapping[str, Stream]) -> dict[str, Any] | Problem:
+        stream = streams.get(name)
         if stream is None:
             return NO_STREAM
         found = self._find(stream, query)
@@ -439,29 +527,29 @@ class Broker:
         }
         return {"message": message}
 
-    def _get_direct(self, name: str, subject: str, query: dict[str, Any], reply: str) -> None:
+    def _get_direct(self, name: str, subject: str, query: dict[str, Any], reply: str, server: int) -> None:
         """One stored message as a message of its own; or the last ones of several subjects."""
         stream = self.streams.get(name)
         if stream is None:
-            self._route(reply, "", b"", {"Status": "503"})
+            self._route(reply, "", b"", {"Status": "503"}, server)
             return
         if "multi_last" in query:
             fitting = stream.filter(tuple(query["multi_last"]))
             last = sorted(stream.last_of[own] for own in fitting)
             for left, seq in zip(range(len(last) - 1, -1, -1), last, strict=True):
-                self._send_direct(stream, stream.get(seq), reply, {"Nats-Num-Pending": str(left)})
+                self._send_direct(stream, stream.get(seq), reply, {"Nats-Num-Pending": str(left)}, server)
             ended = {"Status": "204", "Description": "EOB", "Nats-Num-Pending": "0"} if last else None
-            self._route(reply, "", b"", ended or {"Status": "404", "Description": "No Results"})
+            self._route(reply, "", b"", ended or {"Status": "404", "Description": "No Results"}, server)
             return
         found = self._find(stream, {"last_by_subj": subject} if subject else query)
         if isinstance(found, Problem):
-            self._route(reply, "", b"", {"Status": "408", "Description": "Empty Request"})
+            self._route(reply, "", b"", {"Status": "408", "Description": "Empty Request"}, server)
         else:
-            self._send_direct(stream, found, reply, {})
+            self._send_direct(stream, found, reply, {}, server)
 
-    def _send_direct(self, stream: Stream, found: Stored | None, reply: str, more: dict[str, str]) -> None:
+    def _send_direct(self, stream: Stream, found: Stored | None, reply: str, more: dict[str, str], server: int) -> None:
         if found is None:
-            self._route(reply, "", b"", {"Status": "404", "Description": "Message Not Found"})
+            self._route(reply, "", b"", {"Status": "404", "Description": "Message Not Found"}, server)
             return
         headers = {
             **(found.headers or {}),
@@ -471,11 +559,11 @@ class Broker:
             "Nats-Time-Stamp": _text(found.time),
             **more,
         }
-        self._route(reply, "", found.data, headers)
+        self._route(reply, "", found.data, headers, server)
 
     def _create(self, name: str, config: dict[str, Any]) -> dict[str, Any] | Problem:
         config = _completed(name, config)
-        if config["num_replicas"] > 1:
+        if config["num_replicas"] > 1 and self.cluster.servers == 1:
             return NO_CLUSTER
         known = self.streams.get(name)
         if known is not None and known.config != config:
@@ -512,7 +600,10 @@ class Broker:
             since = 1
             if "opt_start_time" in config:
                 since = stream.since(_nanoseconds(datetime.fromisoformat(config["opt_start_time"])))
-            consumer = consumers[consumer_name] = Consumer(stream, consumer_name, config, self.world.now, since)
+            near = [number for number in range(self.cluster.servers) if number != self.cluster.alone]
+            server = near[int(self.world.network.random() * len(near))] if len(near) > 1 else near[0]
+            consumer = Consumer(stream, consumer_name, config, self.world.now, since, server)
+            consumers[consumer_name] = consumer
             self._after(consumer.inactive, self._look, consumer, self._life)
         return consumer.info()
 
@@ -523,21 +614,25 @@ class Broker:
         consumer.close(self._send)
         return {"success": True}
 
-    def _next(self, place: str, reply: str, data: bytes) -> None:
+    def _next(self, place: str, reply: str, data: bytes, server: int) -> None:
         name, _, consumer_name = place.rpartition(".")
         consumer = self._consumers.get(name, {}).get(consumer_name)
         if consumer is None:
-            self._route(reply, "", b"", {"Status": "503", "Nats-Subject": f"{API}CONSUMER.MSG.NEXT.{place}"})
+            self._route(reply, "", b"", {"Status": "503", "Nats-Subject": f"{API}CONSUMER.MSG.NEXT.{place}"}, server)
+            return
+        if not self.cluster.together(server, consumer.server):
             return
         body = msgspec.json.decode(data)
         heartbeat = body.get("idle_heartbeat", 0) / 1e9
         consumer.pull(reply, int(body.get("batch", 1)), body.get("expires", 5e9) / 1e9, heartbeat, self.world.now)
-        consumer.pump(self.world.now, self._send)
+        self._pump(consumer)
         if not consumer.ticking:
             self._tick(consumer)
 
     def _tick(self, consumer: Consumer) -> None:
-        again = consumer.tick(self.world.now, self._send)
+        view = self.cluster.views.get(consumer.stream.name) if consumer.server == self.cluster.alone else None
+        self._from = consumer.server
+        again = consumer.tick(self.world.now, self._send, (view or consumer.stream).last_seq)
         consumer.ticking = again is not None
         if again is not None:
             self._after(max(0.0, again - self.world.now), self._tick, consumer)

@@ -38,9 +38,12 @@ class Consumer:
         config: as it was asked for.
         inactive: seconds after which it is forgotten when nobody asks.
         ticking: `tick` will be called.
+        server: whose copy of the stream it reads.
     """
 
-    def __init__(self, stream: Stream, name: str, config: dict[str, Any], now: float, since: int) -> None:
+    def __init__(
+        self, stream: Stream, name: str, config: dict[str, Any], now: float, since: int, server: int = 0
+    ) -> None:
         self.name = name
         self.stream = stream
         self.config = config
@@ -49,6 +52,7 @@ class Consumer:
         self.fitting = stream.filter(tuple(patterns))
         self.delivered = 0
         self.ticking = False
+        self.server = server
         self.asked_at = self.heard_at = now
         self.last_seq = 0
         self._first: deque[int] = deque()
@@ -127,8 +131,11 @@ class Consumer:
             self._next = found.seq + 1
         return found
 
-    def tick(self, now: float, send: Send) -> float | None:
-        """Tell of life and of requests whose time is over. When to look again; None if there is no need."""
+    def tick(self, now: float, send: Send, end: int) -> float | None:
+        """Tell of life and of requests whose time is over. When to look again; None if there is no need.
+
+        `end` is where the copy that it reads ends.
+        """
         while self._pulls and self._pulls[0].until <= now:
             pull = self._pulls.popleft()
             headers = {
@@ -144,7 +151,7 @@ class Consumer:
         if pull.heartbeat and now >= self.heard_at + pull.heartbeat - 1e-9:
             self.heard_at = now
             # What was looked at and did not match counts as looked at.
-            looked = self.stream.last_seq if not self.pending else self.last_seq
+            looked = end if not self.pending else self.last_seq
             headers = {
                 "Status": "100",
                 "Description": "Idle Heartbeat",

@@ -85,6 +85,13 @@ class Nemesis:
                 return lambda: setattr(broker.disk, "sync", system.sync)
             case "lost-ack":
                 broker.lose_acks += int(fault.amount)
+            case "server-cut":
+                if broker.cluster.alone is not None:
+                    return None
+                broker.cut_server(int(3 * fault.amount), system.chance.uniform(4.0, 6.0))
+                return broker.heal_server
+            case "election":
+                broker.change_leader(min(fault.seconds, 5.0))
             case "late":
                 broker.delay_next += int(fault.amount)
                 broker.delay = fault.seconds

@@ -11,7 +11,7 @@ import msgspec
 from simulation.stream import Stored, Stream
 from simulation.world import World
 from wire import subjects
-from wire.messages import PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+from wire.messages import UNREADABLE, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
 
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 _fills = msgspec.json.Decoder(list[RecordedFill])
@@ -78,6 +78,12 @@ class Monitor:
 
     def stored(self, stream: Stream, message: Stored) -> None:
         """A message was stored."""
+        try:
+            self._stored(stream, message)
+        except UNREADABLE as error:
+            self._say(f"{message.subject} #{message.seq} cannot be read: {error}")
+
+    def _stored(self, stream: Stream, message: Stored) -> None:
         now = datetime.fromtimestamp(message.time / 1e9, tz=_UTC)
         if stream.name.startswith(subjects.MARKET_STREAM):
             symbol = subjects.last_token(message.subject)
@@ -133,7 +139,8 @@ class Monitor:
                 self.booked.add(fill.fill_id)
             else:
                 self.fills += 1
-            if book.event is not None and fill.quote_id == book.event.quote_id:
+            ended = not isinstance(book.event, QuoteActivated)
+            if book.event is not None and fill.quote_id == book.event.quote_id and not ended:
                 if fill.side == "buy":
                     book.ask -= fill.quantity
                 else:

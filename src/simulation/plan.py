@@ -28,6 +28,8 @@ KINDS = (
     "broker-full",  # the broker's disk takes nothing, and says nothing, until it is started again
     "broker-slow",  # the broker's disk is slow
     "lost-ack",  # the broker stores some messages and does not say so
+    "server-cut",  # a server of three is cut off from the others, and may not know that it leads no more
+    "election",  # another server of three leads, after a while in which nobody does
     "late",  # some messages reach the broker's disk much later than they were sent
     "web-cut",  # no client reaches a process
     "web-deaf",  # what a process answers to clients is lost
@@ -38,7 +40,8 @@ KINDS = (
 )
 """What may go wrong."""
 
-ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late")
+ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late", "server-cut", "election")
+ON_CLUSTER = ("server-cut", "election")
 ON_LEDGER = ("disk-full", "disk-slow")
 
 
@@ -86,6 +89,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     makers: int
     ledgers: int
     shards: int
+    replicas: int
     symbols: int
     limit: int
     quote_ttl: float
@@ -111,6 +115,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             grace=self.grace,
             id_window=self.id_window,
             shards=self.shards,
+            replicas=self.replicas,
             max_bytes=64 * 1024 * 1024,
             symbols={f"S{number}": _instrument(number) for number in range(self.symbols)},
         )
@@ -165,6 +170,7 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         "makers": makers,
         "ledgers": ledgers,
         "shards": chance.choice((1, 2, 2, 3)),
+        "replicas": chance.choice((1, 1, 3)),
         "symbols": symbols,
         "limit": chance.choice((10, 12 * symbols - 4, 12 * symbols, 100)),
         "quote_ttl": quote_ttl,
@@ -185,12 +191,12 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
 
 
 def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[Fault]:
-    possible = [kind for kind in KINDS if kind in kinds]
+    possible = [kind for kind in KINDS if kind in kinds and (plan.replicas > 1 or kind not in ON_CLUSTER)]
     if not possible:
         return []
     some = chance.sample(possible, chance.randint(1, len(possible)))
     weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
-    rate = _log_uniform(chance, 0.02, 5.0)
+    rate = _log_uniform(chance, 0.02, 10.0)
     longest = _log_uniform(chance, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
     faults: list[Fault] = []

@@ -111,6 +111,14 @@ class Stream:
     def __len__(self) -> int:
         return len(self._messages)
 
+    def copy(self) -> "Stream":
+        """Another one that holds the same."""
+        other = Stream(self.config, self.created)
+        other.last_seq, other.bytes = self.last_seq, self.bytes
+        other.last_of, other._count_of = dict(self.last_of), dict(self._count_of)
+        other._messages, other._order, other._ids = dict(self._messages), list(self._order), dict(self._ids)
+        return other
+
     @property
     def first_seq(self) -> int:
         """Of the oldest message that is left; one beyond the newest ever if none is."""
@@ -147,7 +155,7 @@ class Stream:
                 lifetime = seconds(told)
                 if lifetime is None:
                     return BAD_LIFETIME, []
-            moved = self._moved(subject, headers)
+            moved = self.moved(subject, headers)
             if moved is not None:
                 return Problem(400, 10071, f"wrong last sequence: {moved}"), []
             msg_id = headers.get("Nats-Msg-Id")
@@ -163,8 +171,8 @@ class Stream:
             self._ids[msg_id] = (stored.seq, now)
         return Ack(stored.seq), [stored]
 
-    def _moved(self, subject: str, headers: Mapping[str, str]) -> int | None:
-        """The last sequence, where it is not the one expected."""
+    def moved(self, subject: str, headers: Mapping[str, str]) -> int | None:
+        """The last sequence, where it is not the one that a message expects."""
         expected = headers.get("Nats-Expected-Last-Sequence")
         if expected is not None and int(expected) != self.last_seq:
             return self.last_seq

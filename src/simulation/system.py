@@ -182,7 +182,7 @@ class System:
         self.over = False
         self.unreachable: set[str] = set()
         latency = Latency(plan.least, plan.spread)
-        self.broker = Broker(world, latency, grants(plan.shards))
+        self.broker = Broker(world, latency, grants(plan.shards), plan.replicas)
         self.sync = self.broker.disk.sync = Latency(plan.sync / 2, plan.sync / 2)
         self.disks: dict[str, LedgerDisk] = {}
         self.instances = {name: Instance(self, name, kind, number) for name, kind, number in plan.instances()}

@@ -39,8 +39,7 @@ SEEDS: list[tuple[int, tuple[str, ...]]] = [
     # seed, and what else the command is given
     (1, ("--faults", "kill,fuse,restart", "--minutes", "0.5")),
     (2, ("--faults", "cut,mute,deaf,reset,pause", "--minutes", "0.5")),
-    (205, ()),  # the bucket of quotes went back
-    (4097, ()),  # an exchange that started while fills came forgot order ids: its snapshot was current too early
+    (3, ("--faults", "server-cut,election,kill,pause", "--minutes", "0.5")),
 ]
 """Seeds that failed once, and some of each kind that never did."""
 
