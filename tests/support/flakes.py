@@ -6,6 +6,7 @@
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -144,12 +145,12 @@ def hunt(*tests: str, runs: int = 20, busy: int = 2, seed: int | None = None) ->
                     print(f"     {name}", flush=True)
     except KeyboardInterrupt:
         print("stopped")
-    sound = all(run.sound for run in done)
+    sound = bool(done) and all(run.sound for run in done)
     print(summary(done))
     for file in folder.glob("*.xml"):
         file.unlink()
     if sound:
-        folder.rmdir()
+        shutil.rmtree(folder)
     else:
         print(f"What the runs that failed printed is in {folder}. One again: ./qs test --randomly-seed=SEED")
     return 0 if sound else 1

@@ -8,7 +8,7 @@ import msgspec
 from jet import api
 from jet.connection import Connection
 from support.builders import position_update, quote_activated, recorded_fill
-from support.waiting import HANG
+from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import RecordedFill
 
@@ -75,9 +75,13 @@ def changed(message: msgspec.Struct, change: object, **more: object) -> bytes:
 
 
 async def publish(connection: Connection, subject: str, payload: bytes) -> int:
-    """Have a stream store a message, whatever it is; its sequence."""
-    ack = await connection.client.request(subject, payload, timeout=HANG)
-    return int(msgspec.json.decode(ack.data)["seq"])
+    """Have a stream store a message, whatever it is; its sequence. Sent again if the broker was lost meanwhile."""
+
+    async def stored() -> int:
+        ack = await connection.client.request(subject, payload, timeout=10)
+        return int(msgspec.json.decode(ack.data)["seq"])
+
+    return await eventually(stored, STACK_HANG)
 
 
 async def head(connection: Connection, stream: str) -> int:

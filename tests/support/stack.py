@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,11 @@ class Desk:
         self.http = http
 
     async def get(self, service: str, path: str) -> Any:
-        """The JSON a GET answers."""
+        """The JSON a GET answers. Asked again for as long as 503 says to."""
         response = await self.http.get(self.stack.url(service, path))
+        while response.status_code == 503:
+            await asyncio.sleep(0.05)
+            response = await self.http.get(self.stack.url(service, path))
         assert response.status_code == 200, response.text
         return response.json()
 
@@ -208,8 +212,8 @@ class Desk:
         return await eventually(reached, STACK_HANG)
 
     async def applied(self, symbol: str, fill: Any) -> Any:
-        """Wait until a fill is in its symbol's committed position."""
-        number = int(fill["fill_id"].rpartition("-f")[2])
+        """Wait until a fill of the exchange, if there is one, is in its symbol's committed position; the position."""
+        number = int(fill["fill_id"].rpartition("-f")[2]) if fill else 0
 
         async def there() -> Any:
             position = await self.position(symbol)
@@ -228,6 +232,15 @@ class Desk:
             return (await self.post(maker, route)).status_code == 200
 
         await eventually(confirmed, STACK_HANG, pause=0.1)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """The makers are paused until the end of the block, however that comes."""
+        await self.switched("/pause")
+        try:
+            yield
+        finally:
+            await self.switched("/resume")
 
     async def cleared(self) -> bool:
         """Withdraw what is quoted and release what is reserved; whether nothing was left to be."""

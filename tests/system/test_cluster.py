@@ -74,8 +74,7 @@ async def logged(desk: Desk, symbol: str) -> list[RecordedFill]:
 
 
 async def settled(desk: Desk) -> list[Any]:
-    """The positions, once the makers are paused and everything executed is applied."""
-    await desk.switched("/pause")
+    """The positions, once everything executed is applied; the makers must be paused."""
     for symbol in SYMBOLS:
         fills = await logged(desk, symbol)
         await eventually(lambda symbol=symbol, fills=fills: _applied(desk, symbol, len(fills)), STACK_HANG)
@@ -102,18 +101,18 @@ async def test_a_killed_server_is_done_without(desk: Desk) -> None:
 
 
 async def test_when_all_servers_are_killed_at_once_nothing_is_lost(desk: Desk) -> None:
-    before = await settled(desk)
-    pids = desk.stack.pids()
-    for server in SERVERS:
-        os.kill(pids[server], signal.SIGKILL)
-    await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
-    assert await desk.get("ledger", "/positions") == before
-    for symbol in SYMBOLS:
-        fills = await logged(desk, symbol)
-        net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
-        position = await desk.position(symbol)
-        assert (position["position_version"], position["net_quantity"]) == (len(fills), net)
-    await desk.switched("/resume")
+    async with desk.paused():
+        before = await settled(desk)
+        pids = desk.stack.pids()
+        for server in SERVERS:
+            os.kill(pids[server], signal.SIGKILL)
+        await eventually(lambda: all_ready(desk), STACK_HANG, pause=0.1)
+        assert await desk.get("ledger", "/positions") == before
+        for symbol in SYMBOLS:
+            fills = await logged(desk, symbol)
+            net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
+            position = await desk.position(symbol)
+            assert (position["position_version"], position["net_quantity"]) == (len(fills), net)
     await trades(desk)
 
 

@@ -83,22 +83,20 @@ async def test_makers_quote_again_from_the_new_position_after_a_fill(busy_desk: 
 
 
 async def test_pausing_withdraws_every_quote_and_resuming_brings_them_back(busy_desk: Desk) -> None:
-    await busy_desk.switched("/pause")
-    assert await busy_desk.get("exchange", "/quotes") == []
-    await busy_desk.switched("/resume")
+    async with busy_desk.paused():
+        assert await busy_desk.get("exchange", "/quotes") == []
     await all_quoted(busy_desk)
 
 
 async def test_every_position_is_the_signed_sum_of_its_fills(busy_desk: Desk) -> None:
     """With the makers paused nothing fills any more, so the log and the ledger can be compared."""
-    await busy_desk.switched("/pause")
-    for symbol in (f"S{number:02}" for number in range(30)):
-        fills = await logged_fills(busy_desk.stack, symbol)
-        net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
-        position = await busy_desk.position_becomes(symbol, net)
-        assert position["position_version"] == len(fills)
-        assert [fill.number for fill in fills] == list(range(1, len(fills) + 1))
-    await busy_desk.switched("/resume")
+    async with busy_desk.paused():
+        for symbol in (f"S{number:02}" for number in range(30)):
+            fills = await logged_fills(busy_desk.stack, symbol)
+            net = sum(fill.quantity if fill.side == "sell" else -fill.quantity for fill in fills)
+            position = await busy_desk.applied(symbol, {"fill_id": fills[-1].fill_id} if fills else None)
+            assert (position["position_version"], position["net_quantity"]) == (len(fills), net)
+            assert [fill.number for fill in fills] == list(range(1, len(fills) + 1))
 
 
 @pytest.mark.last
