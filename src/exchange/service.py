@@ -7,6 +7,7 @@ order is decided on it. Started anew, it folds the log anew, so this cannot come
 
 import asyncio
 import time
+from contextlib import aclosing
 from datetime import timedelta
 from functools import partial
 
@@ -294,14 +295,15 @@ class Exchange:
         while True:
             first = end + 1
             tail = Tail(self._connection, stream, _filters(shard), start, name="exchange-ids")
-            async for batch in tail.batches():
-                for message in batch:
-                    if message.sequence <= end:
-                        first = min(first, message.sequence)
-                        self._recent.hear(shard, message.time)
-                        await self._take(message, replayed=True, remember=True)
-                if tail.reached >= end:
-                    break
+            async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator
+                async for batch in batches:
+                    for message in batch:
+                        if message.sequence <= end:
+                            first = min(first, message.sequence)
+                            self._recent.hear(shard, message.time)
+                            await self._take(message, replayed=True, remember=True)
+                    if tail.reached >= end:
+                        break
             self._end_piece(shard)
             if first <= 1 or not self._recent.lacks(shard):
                 return

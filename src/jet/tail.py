@@ -206,23 +206,27 @@ class Tail:
         Raises:
             TailBroken: the stream lost what was yielded already.
         """
-        while True:
-            consumer: _Consumer | None = None
-            try:
-                consumer = await self._make_consumer()
-                await consumer.open()
-                async for batch in self._read(consumer):
-                    yield batch
-            except (nats_errors.Error, TimeoutError, api.ApiError) as error:
-                log.debug("tail waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
-            finally:
-                if consumer is not None:
-                    await consumer.close()
-            if self.current:
-                self.current = False
-                log.warning("tail starts anew", stream=self._stream, tail=self._name, after=self.sequence)
-                yield []
-            await asyncio.sleep(0.1)
+        try:
+            while True:
+                consumer: _Consumer | None = None
+                try:
+                    consumer = await self._make_consumer()
+                    await consumer.open()
+                    async for batch in self._read(consumer):
+                        yield batch
+                except (nats_errors.Error, TimeoutError, api.ApiError) as error:
+                    log.debug("tail waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
+                finally:
+                    if consumer is not None:
+                        await consumer.close()
+                if self.current:
+                    self.current = False
+                    log.warning("tail starts anew", stream=self._stream, tail=self._name, after=self.sequence)
+                    yield []
+                await asyncio.sleep(0.1)
+        finally:
+            # Who has read a part of the log does not wait for what follows it.
+            BEHIND.remove(self._stream, self._name)
 
     async def _make_consumer(self) -> _Consumer:
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
@@ -289,8 +293,7 @@ class Tail:
         """Batches from one consumer, until it cannot be trusted any more."""
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
-        behind = BEHIND.labels(self._stream, self._name)
-        behind.set(consumer.pending)
+        self._tell_behind(consumer)
         if consumer.pending == 0 and not consumer.replicated:
             self._have_reached(self._end, whole=True)
             yield []
@@ -300,7 +303,7 @@ class Tail:
             if consumer.silent:
                 return
             batch, sound = self._take(consumer)
-            behind.set(consumer.pending)
+            self._tell_behind(consumer)
             yield batch
             if not sound:
                 return
@@ -309,6 +312,9 @@ class Tail:
                 check_at = loop.time() + CHECK
                 if not await self._keeps_up(consumer):
                     return
+
+    def _tell_behind(self, consumer: _Consumer) -> None:
+        BEHIND.labels(self._stream, self._name).set(consumer.pending)
 
     async def _keeps_up(self, consumer: _Consumer) -> bool:
         """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import timedelta
 
 import msgspec
@@ -371,6 +372,25 @@ class Told:
         info = await self._info(connection, stream, timeout=timeout)
         state = msgspec.structs.replace(info.state, last_seq=info.state.last_seq + self.more)
         return msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, state=state)
+
+
+async def test_a_follower_that_has_ended_is_behind_nothing(broker: Broker) -> None:
+    """A part of a log is read, and the rest is somebody else's: it would be told as what is missing for ever."""
+    for number in range(20):
+        await publish(broker.connection, b"%d" % number)
+    told = []
+    reader = Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="part")
+    async with aclosing(reader.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
+        async for batch in batches:
+            told.append(_behind("part"))
+            if batch:
+                break
+    assert told[0] is not None, "while it is read"
+    assert _behind("part") is None, "nobody waits for the rest"
+
+
+def _behind(name: str) -> float | None:
+    return REGISTRY.get_sample_value("quotestream_behind_messages", {"stream": STREAM, "tail": name})
 
 
 async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
