@@ -27,6 +27,7 @@ def bench() -> list[str]:
         "booking_rate": 0.02,
         "switch_rate": 0.0,
         "read_rate": 0.0,
+        "hand_rate": 0.0,
         "busy": 0.0,
     }
     lines = []

@@ -19,7 +19,16 @@ from loadgen.history import History
 from loadgen.http import NotConnected, Response
 from simulation.system import System
 from simulation.world import Clock, Process
-from wire.messages import Fill, Order, OrderResult, Position, Quote
+from wire.messages import (
+    Fill,
+    Order,
+    OrderResult,
+    Position,
+    Quote,
+    QuoteRequest,
+    ReservationAnswer,
+    ReservationRequest,
+)
 
 PATIENCE = 12.0
 """Seconds that an operator waits for an answer."""
@@ -103,6 +112,7 @@ class Clients:
         works = [self._orders(), *([self._switch()] if plan.switch_rate else [])]
         works += [self._book()] if plan.booking_rate else []
         works += [self._read()] if plan.read_rate else []
+        works += [self._by_hand()] if plan.hand_rate else []
 
         async def main() -> None:
             async with asyncio.TaskGroup() as group:
@@ -259,6 +269,55 @@ class Clients:
         if response is None or response.status != 200:
             return None
         return msgspec.json.decode(response.body, type=Quote)
+
+    # --- quotes by hand -----------------------------------------------------------------------------------------------
+
+    async def _by_hand(self) -> None:
+        symbols = list(self._system.market.symbols)
+        numbers = itertools.count(1)
+        async for _ in self._every(self._system.plan.hand_rate):
+            self.begin(self._put(self.process.random.choice(symbols), f"hand-{next(numbers)}"))
+
+    async def _put(self, symbol: str, quote_id: str) -> None:
+        """Reserve up to the whole limit, as no maker does, and publish what was granted."""
+        chance, plan = self.process.random, self._system.plan
+        standing = await self._quote(symbol)
+        if standing is None:
+            return
+        bid, ask = chance.randint(0, plan.limit), chance.randint(1, plan.limit)
+        wanted = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
+
+        async def reserve(exposure: Any) -> ReservationAnswer:
+            return (await exposure.reserve(wanted)).answer  # type: ignore[no-any-return] # exposure's answer
+
+        response = await self.ask(chance.choice(self._system.of("exposure")).name, reserve, 3.0)
+        if response is None or response.status != 200:
+            return
+        granted = msgspec.json.decode(response.body, type=ReservationAnswer).reservation
+        if granted is None:
+            return
+        reference = self._system.market.symbols[symbol].reference_price
+        request = QuoteRequest(
+            quote_id=quote_id,
+            reservation_id=granted.reservation_id,
+            position_version=standing.position_version,
+            attempt=standing.attempt + 1,
+            bid_price=reference - 1,
+            bid_quantity=granted.reserved_bid_quantity,
+            ask_price=reference + 1,
+            ask_quantity=granted.reserved_ask_quantity,
+        )
+
+        async def put(exchange: Any) -> Quote:
+            return await exchange.put_quote(symbol, request)  # type: ignore[no-any-return] # an exchange's answer
+
+        response = await self.ask(chance.choice(self._system.of("exchange")).name, put, 3.0)
+        if response is None or response.status != 200:
+
+            async def release(exposure: Any) -> Any:
+                return await exposure.release(granted.reservation_id)
+
+            await self.ask(chance.choice(self._system.of("exposure")).name, release, 3.0)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

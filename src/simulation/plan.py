@@ -75,7 +75,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seconds: for how long things go wrong.
         exchanges: how many; likewise the others.
-        order_rate: orders a second; likewise `booking_rate`, and `switch_rate` for pauses and resumes.
+        order_rate: orders a second; likewise `booking_rate`, `switch_rate` for pauses and
+            resumes, and `hand_rate` for quotes by hand, which ask for more than a maker does.
         least: seconds a message takes at least; `spread` what it takes more, on average.
         sync: seconds a sync of the broker takes, on average.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
@@ -99,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     booking_rate: float
     switch_rate: float
     read_rate: float
+    hand_rate: float
     least: float
     spread: float
     sync: float
@@ -180,6 +182,7 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         "booking_rate": chance.choice((0.0, 0.05, 0.3)),
         "switch_rate": chance.choice((0.0, 0.0, 0.05, 0.3)),
         "read_rate": chance.choice((0.0, 0.5)),
+        "hand_rate": chance.choice((0.0, 0.1, 1.0)),
         "least": chance.choice((0.00005, 0.0002, 0.002)),
         "spread": _log_uniform(chance, 0.0001, 0.01),
         "sync": _log_uniform(chance, 0.0002, 0.01),

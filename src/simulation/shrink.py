@@ -32,7 +32,7 @@ def shrink(outcome: Outcome, runs: int = 150) -> Outcome:
             if without != present:
                 fails(best.plan.only(without))
         size //= 2
-    for name in ("booking_rate", "switch_rate", "read_rate", "busy"):
+    for name in ("booking_rate", "switch_rate", "read_rate", "hand_rate", "busy"):
         if getattr(best.plan, name):
             fails(msgspec.structs.replace(best.plan, **{name: 0.0}))
     for service, name in (
