@@ -196,8 +196,8 @@ MUTATIONS = [
     Mutation(
         "the least of a symbol's reservations counts",
         "exposure/usage.py",
-        "used = Lots(max((lots.bid for lots in holdings), default=0), max(",
-        "used = Lots(min((lots.bid for lots in holdings), default=0), min(",
+        "        bid, ask = max(bid, lots.bid), max(ask, lots.ask)\n",
+        "        bid, ask = min(bid or lots.bid, lots.bid), min(ask or lots.ask, lots.ask)\n",
     ),
     Mutation(
         "a grant is appended whatever was granted before",
@@ -208,8 +208,8 @@ MUTATIONS = [
     Mutation(
         "a grant is answered and not written",
         "exposure/commit.py",
-        "        if write is None:\n            return decision\n",
-        "        if write is None or write.happens == 'granted':\n            return decision\n",
+        "            if decision.write is not None:\n",
+        '            if decision.write is not None and decision.write.happens != "granted":\n',
     ),
     Mutation(
         "a reservation counts only once it is activated",
@@ -230,10 +230,10 @@ MUTATIONS = [
         "return reserved",
     ),
     Mutation(
-        "a reservation's key goes before its quote",
+        "a reservation lives three times as long as a quote may",
         "exposure/limits.py",
-        "whole_seconds_up(record.expires_at + self._grace - now)",
-        "whole_seconds_up((record.expires_at - now) / 3)",
+        "expires_at=now + self._lifetime,",
+        "expires_at=now + 3 * self._lifetime,",
     ),
     Mutation(
         "asked again, a reservation is granted anew",
@@ -244,8 +244,8 @@ MUTATIONS = [
     Mutation(
         "an activation is not written",
         "exposure/limits.py",
-        'write = self._keep(activated, now, "activated") if activated != record else None',
-        "write = None",
+        '        write = Write(activated, "activated") if activated != record else None\n',
+        "        write = None\n",
     ),
     Mutation(
         "anybody's activation may be given back",
@@ -321,8 +321,8 @@ MUTATIONS = [
     Mutation(
         "a paused maker quotes",
         "maker/plan.py",
-        "    if view.paused:\n        ",
-        "    if False:\n        ",
+        "    if view.paused:\n        if memory.swept",
+        "    if False:\n        if memory.swept",
     ),
     Mutation(
         "more is quoted than was granted",
