@@ -47,7 +47,8 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
             text = "\n".join([_header(settings, server), *_authorization(users), ""])
             durable.write(config_of(settings, server), text)
     except OSError as error:
-        raise SettingsError(f"{settings.keys}: {error.strerror}; QS_STACK_NATS_KEYS names another folder") from error
+        where = error.filename or settings.keys
+        raise SettingsError(f"{where}: {error.strerror}; QS_STACK_NATS_KEYS names another folder") from error
 
 
 def check(settings: StackSettings) -> None:
@@ -92,11 +93,12 @@ def _public_key(seed: Path) -> str:
 
 
 def _known_key(seed: Path) -> str | None:
-    """The public half of a user's key; None if there is none, or what is there is no key."""
+    """The public half of a user's key; None if there is none, or what is there is no user's key."""
     try:
-        return bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
+        public = bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
     except (FileNotFoundError, ValueError, nkeys.NkeysError):
         return None
+    return public if public.startswith("U") else None  # servers take no other kind, and would not start
 
 
 def _password(file: Path) -> str:

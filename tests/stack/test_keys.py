@@ -40,7 +40,11 @@ def test_a_key_that_is_there_is_kept_and_one_that_is_missing_is_made(settings: S
     assert {name for name, content in after.items() if content != before[name]} == {"maker.seed", "nats.conf"}
 
 
-@pytest.mark.parametrize("damaged", [b"", b"\0" * 58, b"SUAKI5H3", b"\xff\xfe"])
+ACCOUNT = bytes(nkeys.encode_seed(b"\1" * 32, nkeys.PREFIX_BYTE_ACCOUNT))
+"""A key, but none that a server takes for a user's."""
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 58, b"SUAKI5H3", b"\xff\xfe", ACCOUNT])
 def test_a_key_that_a_power_cut_left_empty_or_damaged_is_made_anew(settings: StackSettings, damaged: bytes) -> None:
     keys.make(settings)
     before = contents(settings.keys)
@@ -67,7 +71,7 @@ def test_the_password_of_a_cluster_is_never_empty_or_damaged(environ: dict[str, 
     assert file.read_text().strip() == password
 
 
-@pytest.mark.parametrize("content", [None, b"", b"nonsense"])
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", ACCOUNT])
 def test_a_command_without_its_key_is_told_what_to_do(settings: StackSettings, content: bytes | None) -> None:
     keys.make(settings)
     seed = settings.keys / "observer.seed"
@@ -111,6 +115,12 @@ def test_a_server_that_runs_already_is_asked_without_keys_unless_a_folder_is_nam
     (tmp_path / "exchange.seed").write_bytes(b"")
     with pytest.raises(SettingsError, match=r"exchange\.seed holds no key; `\./qs keys` makes one"):
         keys.check(named)
+
+
+def test_what_is_in_the_place_of_a_key_is_told(settings: StackSettings) -> None:
+    (settings.keys / "ui.seed").mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"ui\.seed: Is a directory"):
+        keys.make(settings)
 
 
 def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: StackSettings, tmp_path: Path) -> None:
