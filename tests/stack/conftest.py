@@ -25,9 +25,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "QS_STACK_NATS_MONITOR_PORT",
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QS_") and name != "NATS_URL"}
-    return (
-        kept | {name: str(free_port(PORT_STEP)) for name in moved} | {"QS_STACK_DATA_DIR": str(tmp_path / "our data")}
-    )
+    ports = {name: str(free_port(1, 2, PORT_STEP)) for name in moved}  # with room for the servers of a cluster
+    return kept | ports | {"QS_STACK_DATA_DIR": str(tmp_path / "our data")}
 
 
 @pytest.fixture
