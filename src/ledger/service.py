@@ -233,10 +233,12 @@ class Ledger:
                 reason = await continuity.lost(self._connection, shard, books.applied.get(shard, 0), last)
             except api.NO_REPLY as error:
                 reason = f"{subjects.market_stream(shard)} is not told of yet: {error!r}"
+                log.info("waiting for the log", shard=shard, reason=reason)
+            else:
+                if reason and reason != self._unproved[shard]:
+                    log.error("log does not hold what was applied", shard=shard, reason=reason)
             if not reason:
                 break
-            if reason != self._unproved[shard]:
-                log.error("log does not hold what was applied", shard=shard, reason=reason)
             self._unproved[shard] = reason
             self._health.waits("log", reason)
             await asyncio.sleep(TRY_AGAIN)
