@@ -161,7 +161,7 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
         assert told.count("messages set aside: ") >= 5, told
 
         appended = {"Quotestream-Append": "by-hand"}  # as exposure itself would, of a version that nobody knows yet
-        await users["exposure"].request(subjects.DECISIONS, b"{", timeout=STACK_HANG, headers=appended)
+        await publish(users["exposure"], subjects.DECISIONS, b"{", appended)
 
         async def stopped() -> bool:
             health = (await http.get(stack.url("exposure", "/health"))).json()

@@ -63,7 +63,7 @@ class Trio:
 async def running(broker: Broker, **skews: float) -> AsyncIterator[Trio]:
     for symbol in MARKET.symbols:
         flat = PositionUpdate(symbol=symbol, net_quantity=0, position_version=0)
-        await broker.connection.client.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=HANG)
+        await broker.connection.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=HANG)
     trio = Trio(broker, **skews)
     tasks = [asyncio.create_task(service.run()) for service in (trio.exposure, trio.exchange, trio.maker)]
     yield trio

@@ -451,7 +451,7 @@ async def test_a_switch_that_cannot_be_read_counts_as_paused(place: Marketplace,
 
 async def turn(place: Marketplace, value: bytes) -> None:
     """Write the switch as somebody else would."""
-    await place.broker.connection.client.request(KEY, value, timeout=HANG)
+    await place.broker.connection.request(KEY, value, timeout=HANG)
 
 
 async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(

@@ -124,7 +124,7 @@ class Marketplace:
         await self.trade(symbol, version)
         update = PositionUpdate(symbol=symbol, net_quantity=net_quantity, position_version=version)
         payload = msgspec.json.encode(update)
-        await self.broker.connection.client.request(subjects.position(symbol), payload, timeout=HANG)
+        await self.broker.connection.request(subjects.position(symbol), payload, timeout=HANG)
 
     async def trade(self, symbol: str, version: int) -> None:
         """Fills happen, up to that number, and leave the quote as it is."""
@@ -133,7 +133,7 @@ class Marketplace:
             left = {"remaining_bid_quantity": market.remaining_bid, "remaining_ask_quantity": market.remaining_ask}
             fills = [recorded_fill(symbol, number, **left) for number in range(market.fill_number + 1, version + 1)]
             subject = subjects.fills(subjects.shard_of(symbol, self.market.shards), symbol)
-            await self.broker.connection.client.request(subject, msgspec.json.encode(fills), timeout=HANG)
+            await self.broker.connection.request(subject, msgspec.json.encode(fills), timeout=HANG)
             await reaches(lambda: market.fill_number, version)
 
     def fold(self, symbol: str) -> SymbolMarket:

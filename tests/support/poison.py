@@ -74,11 +74,11 @@ def changed(message: msgspec.Struct, change: object, **more: object) -> bytes:
     return msgspec.json.encode({**msgspec.to_builtins(message), **more, **dict(change)})  # type: ignore[call-overload]
 
 
-async def publish(connection: Connection, subject: str, payload: bytes) -> int:
+async def publish(connection: Connection, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> int:
     """Have a stream store a message, whatever it is; its sequence. Sent again if the broker was lost meanwhile."""
 
     async def stored() -> int:
-        ack = await connection.client.request(subject, payload, timeout=10)
+        ack = await connection.request(subject, payload, timeout=10, headers=headers)
         return int(msgspec.json.decode(ack.data)["seq"])
 
     return await eventually(stored, STACK_HANG)
