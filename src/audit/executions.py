@@ -1,8 +1,8 @@
 """I4, I5 and I6: each execution against its quote and its order.
 
 Whether a quote was active before a fill, the order of the log says: the fill's exchange had read the activation, or
-its append would have lost. The fill's own time is by that exchange's clock, which may be half the grace behind the
-broker's, and the quote's `activated_at` is by the clock of another. So a fill is too early only if its time is before
+its append would have lost. The fill's own time is the broker's as that exchange knew it, which may be half the
+grace behind, and the quote's `activated_at` is by another exchange. So a fill is too early only if its time is before
 `activated_at` and, by more than half the grace, before the broker stored the activation. Whether the quote had expired
 is what the fill's own exchange judged by the one time that it wrote down: there is nothing to allow for.
 
@@ -30,7 +30,7 @@ class OnTheActiveQuote(Check):
     )
 
     def __init__(self, grace: timedelta) -> None:
-        """`grace` is what two clocks may differ by, and each from the broker's by half of it."""
+        """`grace` is what the times of two services may differ by, and each from the broker's by half of it."""
         super().__init__()
         self._skew = grace / 2
         self._executions = 0

@@ -9,10 +9,10 @@ clock on one server, and a message that another one led to is always stored late
 
 Only activations can break the limit, so the sums are compared after each.
 
-Tolerance: `expires_at` is read by the exchange's clock, and here by the broker's. If the exchange's is behind by s
+Tolerance: `expires_at` is judged by the exchange's time, and here by the broker's. If the exchange's is behind by s
 seconds, quotes execute until s seconds later than counted. So the same is counted once more with every quote active
 until `expires_at` plus the grace, which is how long exposure holds a quote's lots beyond its end: what keeps the limit
-even so keeps it for any two clocks that differ by no more than the grace.
+even so keeps it for any two times that differ by no more than the grace.
 
 Known limit: on a cluster each shard's leader stamps by its own clock, so the order is only as good as those agree.
 """
@@ -143,11 +143,11 @@ class WithinLimit(Check):
         grace = f"{self._grace.total_seconds():g} s"
         if longer.most_bid > self._limit or longer.most_ask > self._limit:
             tolerance = (
-                f"holds only if the clocks of exchange and broker agree: with quotes active until {grace} after they "
+                f"holds only if exchange and broker have the same time: with quotes active until {grace} after they "
                 f"expire, up to {longer.most_bid} of bid and {longer.most_ask} of ask would have been active"
             )
         else:
-            tolerance = f"holds too if the clocks of exchange and broker differ by up to {grace}"
+            tolerance = f"holds too if the times of exchange and broker differ by up to {grace}"
         return self.verdict(
             f"{replay.quote_count:,} activations, at most {shown.most_bid} of bid and {shown.most_ask} of ask at once",
             "" if self.found.count else tolerance,

@@ -55,9 +55,9 @@ class Reserved(Check):
         """What to hold quotes against.
 
         Args:
-            lifetime: of a reservation, by exposure's clock.
-            grace: more than exposure's clock may be ahead of the broker's, which says when a quote became active. The
-                exchange's `activated_at` is not asked: it is by a third clock.
+            lifetime: of a reservation.
+            grace: more than exposure's time may be ahead of the broker's, which says when a quote became active. The
+                exchange's `activated_at` is not asked: it is that of a third.
             reservations: what was found in exposure's log.
             granted: what exposure logged, by quote id.
             known_from: from when on the settings are known that say how long a reservation lives.

@@ -46,7 +46,7 @@ is cut off from the others, and not from its clients."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 UNASKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
-"""Those of a run that names none. A clock is wrong only if that is asked for: what was decided by it stands."""
+"""Those of a run that names none. A clock is wrong only if that is asked for: questions for the time are slow then."""
 
 CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
 

@@ -22,7 +22,7 @@ from exchange.replay import Replay
 from exchange.standstill import EVERY, PASSES, Standstill
 from exchange.turns import Turns
 from jet import api, rpc
-from jet.clocks import Agreement
+from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
 from jet.opening import MarketOpening
@@ -83,10 +83,9 @@ class Exchange:
         self._market = market
         self._connection = connection
         self._health = health
-        self._clock = clock
-        self._agreement = Agreement(connection, subjects.market_stream(0), clock, health, market.grace)
+        self._clock = BrokerTime(connection, clock, uptime, health, market.grace)
         self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
-        self._bucket = QuotesBucket(connection, clock, market.shards)
+        self._bucket = QuotesBucket(connection, self._clock, market.shards)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
         turns = [Turns() for _ in range(market.shards)]
         self._lanes = {
@@ -95,7 +94,7 @@ class Exchange:
                 instrument,
                 shard := subjects.shard_of(symbol, market.shards),
                 connection,
-                clock,
+                self._clock,
                 self._recent,
                 turns[shard],
                 self._bucket.changed,
@@ -127,7 +126,7 @@ class Exchange:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
                 raise Refused(Refusal.UNAVAILABLE, detail)
             lane = self._lane(order.symbol)
-            self._agreement.check()
+            self._clock.check()
             if self._recent.full and order.order_id not in self._recent:
                 detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
                 raise Refused(Refusal.OVERLOADED, detail)
@@ -139,7 +138,7 @@ class Exchange:
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
         """`PUT /quotes/{symbol}`."""
         lane = self._lane(symbol)
-        self._agreement.check()
+        self._clock.check()
         return await lane.put_quote(request)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
@@ -203,7 +202,8 @@ class Exchange:
         """Connect, follow the log, serve requests and commit, until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._agreement.run())
+            group.create_task(self._clock.run())
+            await self._clock.known()
             group.create_task(self._bucket.run())
             group.create_task(self._tick())
             group.create_task(self._check_continuity())

@@ -2,7 +2,7 @@
 
 Ordering rules:
 - Nothing is decided before every log was read to its end once, nor while the tail of exposure's log is not current.
-- Nothing is decided while our clock is not known to agree with the broker's: times are written and judged by it.
+- Nothing is decided while the broker's time is not known, by which times are written and judged (`jet.clocks`).
 - A market log that is heard of no more only makes usage count too much, so deciding goes on without it.
 """
 
@@ -20,13 +20,13 @@ from exposure.commit import STREAM, Committer, Decide, Moves
 from exposure.limits import Decision, Limits
 from exposure.projection import ReservationsBucket
 from jet import journal, rpc
-from jet.clocks import Agreement
+from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
 from jet.opening import MarketOpening
 from jet.tail import FromSequence, Message, Tail
 from runtime import tracing
-from runtime.clock import Clock
+from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from wire import counting, subjects
@@ -83,12 +83,11 @@ class ExposureService:
         self.limits = Limits(market.limit, market.quote_lifetime, timedelta(seconds=market.grace), market.symbols)
         self._connection = connection
         self._health = health
-        self._agreement = Agreement(connection, STREAM, clock, health, market.grace)
-        self._committer = Committer(connection, self.limits, clock, self._check_decides)
-        self._clock = clock
+        self._clock = BrokerTime(connection, clock, uptime, health, market.grace)
+        self._committer = Committer(connection, self.limits, self._clock, self._check_decides)
         self._market_moves = Moves()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
-        self._bucket = ReservationsBucket(connection, self.limits.usage, clock, market.grace)
+        self._bucket = ReservationsBucket(connection, self.limits.usage, self._clock, market.grace)
         self._tails = {
             shard: MarketOpening(connection, shard, market.shards, name=f"exposure-market-{shard}")
             for shard in range(market.shards)
@@ -112,7 +111,8 @@ class ExposureService:
         """
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._agreement.run())
+            group.create_task(self._clock.run())
+            await self._clock.known()
             group.create_task(self._follow_decisions())
             for shard in self._tails:
                 group.create_task(self._follow_market(shard))
@@ -225,7 +225,7 @@ class ExposureService:
             Refused: UNAVAILABLE.
         """
         self._check()
-        self._agreement.check()
+        self._clock.check()
 
     def _check(self) -> None:
         """Whether what is known is current.

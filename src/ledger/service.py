@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from jet import api, fullness
+from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
 from jet.tail import FromSequence, Tail
@@ -25,7 +26,7 @@ from ledger.positions import Account
 from ledger.publisher import Publisher
 from ledger.recorder import Recorder
 from ledger.store import WAL_BYTES, Store, StoreInUse, StoreUnusable
-from runtime.clock import Clock
+from runtime.clock import Clock, uptime
 from runtime.fanout import Fanout
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
@@ -77,10 +78,10 @@ class Ledger:
         self._folder = settings.database_path.parent
         self._connection = connection
         self._health = health
+        self._clock = BrokerTime(connection, clock, uptime, health, self._market.grace)
         self._store = Store(settings.database_path)
-        self._applier = Applier(
-            self._store, self._market.shards, health, clock, self._on_commit, Gaps(connection, self._market.shards)
-        )
+        gaps = Gaps(connection, self._market.shards)
+        self._applier = Applier(self._store, self._market.shards, health, self._clock, self._on_commit, gaps)
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._heads = {
@@ -114,6 +115,7 @@ class Ledger:
             log.info("store open", positions=len(books.accounts), applied=books.applied)
             async with self._connection, asyncio.TaskGroup() as group:
                 group.create_task(self._connection.failed(), name="connection")
+                group.create_task(self._clock.run(), name="clock")
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")

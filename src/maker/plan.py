@@ -102,7 +102,7 @@ class View:
     Attributes:
         market: the fold of its market log.
         position: the newest position update, None before any.
-        current: whether both feeds and the switch have caught up and are heard of, and our clock is right.
+        current: whether both feeds and the switch have caught up and are heard of, and the broker's time is known.
         heard: whether the market log has caught up and is heard of.
         paused: whether the kill switch keeps anything from being quoted.
         episode: which pause it is: for each, what stood before is withdrawn once, whoever made it.

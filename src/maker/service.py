@@ -2,7 +2,7 @@
 
 Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
 from the last quote event and the last fills of each. A symbol is acted on only while both feeds and the switch are
-current and our clock agrees with the broker's.
+current and the broker's time is known.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import structlog
 from msgspec import Meta
 
 from jet import api
-from jet.clocks import Agreement
+from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.opening import MarketOpening, Opening, is_position
 from jet.tail import Message
@@ -27,7 +27,7 @@ from maker.status import MakerStatus, not_quoted, notices
 from maker.switch import STREAM as SWITCHES
 from maker.switch import Switch
 from runtime import tracing
-from runtime.clock import Clock
+from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
@@ -67,8 +67,8 @@ class Maker:
         self._connection = connection
         self._health = health
         health.notes(self._notices)
-        self._clock = clock
         market = settings.market
+        self._clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
         share = fair_share(market.limit, len(market.symbols))
         self._moves = asyncio.Event()
         self._quoters = {
@@ -77,7 +77,7 @@ class Maker:
                 instrument,
                 share,
                 connection,
-                clock,
+                self._clock,
                 self._moved,
                 standby=timedelta(seconds=settings.standby_delay),
                 rpc_timeout=settings.rpc_timeout,
@@ -87,17 +87,15 @@ class Maker:
         self._shards = {symbol: subjects.shard_of(symbol, market.shards) for symbol in market.symbols}
         self._positions_current = False
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
-        self._agreement = Agreement(
-            connection, subjects.POSITIONS_STREAM, clock, health, market.grace, self._feeds_changed
-        )
-        self._switch = Switch(connection, clock, self._settle)
+        self._switch = Switch(connection, self._clock, self._settle)
         self._stood = Standing.STARTING
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._agreement.run())
+            group.create_task(self._clock.run())
+            await self._clock.known()
             group.create_task(self._switch.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
@@ -301,7 +299,7 @@ class Maker:
             self._health.waits("switch", f"{SWITCHES} is not current")
         for symbol, quoter in self._quoters.items():
             heard = self._market_current[self._shards[symbol]]
-            current = heard and self._positions_current and self._switch.current and self._agreement.agreed
+            current = heard and self._positions_current and self._switch.current and self._clock.sure
             if (quoter.view.heard, quoter.view.current) != (heard, current):
                 quoter.view.heard, quoter.view.current = heard, current
                 quoter.wake()

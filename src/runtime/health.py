@@ -40,11 +40,11 @@ class Health:
         self.service = service
         self._waiting = dict.fromkeys(parts, "starting")
         self._set_aside = 0
-        self._notices: Callable[[], Mapping[str, str]] = dict
+        self._notices: list[Callable[[], Mapping[str, str]]] = []
 
     def notes(self, notices: Callable[[], Mapping[str, str]]) -> None:
-        """Have a report ask this for its notices: what each is about, and why."""
-        self._notices = notices
+        """Have a report ask this, too, for its notices: what each is about, and why."""
+        self._notices.append(notices)
 
     def waits(self, part: str, reason: str) -> None:
         """The service cannot do its whole job until `part` is fine again."""
@@ -73,5 +73,5 @@ class Health:
             ready=not waiting,
             waiting_for=waiting,
             set_aside=self._set_aside,
-            notices=[Waiting(name, reason) for name, reason in self._notices().items()],
+            notices=[Waiting(name, reason) for notices in self._notices for name, reason in notices().items()],
         )

@@ -48,8 +48,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         limit: the global limit, in lots, on each side over all active quotes.
         quote_ttl: how long a quote lives, in seconds.
-        grace: how much longer than its quote a reservation lives, in seconds: it covers clock skew and a commit in
-            flight.
+        grace: how much longer than its quote a reservation lives, in seconds: it covers what services' times differ by
+            and a commit in flight.
         id_window: how long an order id is remembered, in seconds.
         shards: into how many streams the market log is split; fixed when the streams are created.
         replicas: copies of every stream and bucket.

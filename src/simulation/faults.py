@@ -14,12 +14,10 @@ class Nemesis:
 
     Attributes:
         done: how many began, by kind.
-        wrong_clocks: from when until when some clock was wrong.
     """
 
     def __init__(self, system: System) -> None:
         self.done: dict[str, int] = {}
-        self.wrong_clocks: list[tuple[float, float]] = []
         self._system = system
         self._over = False
         self._undo: dict[int, Callable[[], None]] = {}
@@ -147,15 +145,11 @@ class Nemesis:
                 return lambda: setattr(disk, "latency", usual)
             case "clock-step":
                 instance.clock.set(instance.clock.skew + fault.amount)
-                return partial(self._set_right, instance, system.world.now)
+                return partial(instance.clock.set, 0.0)
             case "clock-drift":
                 instance.clock.set(instance.clock.skew, fault.amount)
-                return partial(self._set_right, instance, system.world.now)
+                return partial(instance.clock.set, 0.0)
         return None
-
-    def _set_right(self, instance: Instance, began: float) -> None:
-        instance.clock.set(0.0)
-        self.wrong_clocks.append((began, self._system.world.now))
 
     def _light(self, fault: Fault, instance: Instance) -> None:
         """Kill the process at one of its next messages: before that is sent, or right afterwards."""

@@ -26,6 +26,9 @@ def replaced(world: World) -> Iterator[None]:
     def now() -> float:
         return world.now
 
+    def clock_gettime(_: int) -> float:
+        return world.current.clock.steady if world.current is not None else world.now
+
     def token_bytes(count: int | None = None) -> bytes:
         return chance().randbytes(32 if count is None else count)
 
@@ -39,7 +42,7 @@ def replaced(world: World) -> Iterator[None]:
         return draw
 
     with (
-        patch.multiple(time, monotonic=now, perf_counter=now),
+        patch.multiple(time, monotonic=now, perf_counter=now, clock_gettime=clock_gettime),
         patch.multiple(secrets, token_bytes=token_bytes, token_hex=token_hex),
         patch.multiple(random, **{name: drawn(name) for name in _CHANCE}),
     ):

@@ -33,21 +33,31 @@ STEPS = 2_000_000
 
 
 class Clock:
-    """A machine's clock: how it differs from the right time. `skew` in seconds, `drift` in seconds a second."""
+    """A machine's clocks: how they differ from the right time. `skew` in seconds, `drift` in seconds a second.
+
+    Both are driven by one oscillator. The one that tells the time can be set; the steady one only ever goes on.
+    """
 
     def __init__(self, world: "World", skew: float = 0.0) -> None:
         self._world = world
         self._skew = skew
         self._since = world.now
         self._drift = 0.0
+        self._gained = 0.0  # by the steady clock, when the drift was last changed
 
     @property
     def skew(self) -> float:
         """By how many seconds it is ahead."""
         return self._skew + self._drift * (self._world.now - self._since)
 
+    @property
+    def steady(self) -> float:
+        """Seconds on the clock that is never set."""
+        return self._world.now + self._gained + self._drift * (self._world.now - self._since)
+
     def set(self, skew: float, drift: float = 0.0) -> None:
         """Step it so that it is ahead by `skew`, and let it drift from there."""
+        self._gained = self.steady - self._world.now
         self._skew, self._drift, self._since = skew, drift, self._world.now
 
     def __call__(self) -> datetime:

@@ -3,7 +3,7 @@
 Ordering rules:
 - A reader's snapshot is taken in the same step as its subscription begins, so that no change falls between them.
 - Readers judge by the times of frames whether a quote is active. These, and the times since when something is so, are
-  the broker's time (`jet.clocks`), however wrong our clock is and whoever sets it.
+  the broker's time (`jet.clocks`), however wrong our machine's clock is.
 - Rows are encoded and offered at most once in `FRAME_INTERVAL`, whatever the market does in between; a reader that
   takes longer than that for a frame gets the newest of each row when it is ready again, and as many of the newest fills
   of each symbol as are kept.
@@ -21,11 +21,11 @@ from prometheus_client import Counter, Gauge
 
 from jet import rpc
 from jet.clocks import PART as CLOCK
-from jet.clocks import Agreement
+from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.opening import MarketOpening, Opening, is_position
 from jet.tail import Message
-from runtime.clock import Clock
+from runtime.clock import Clock, uptime
 from runtime.fanout import Fanout
 from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
@@ -77,8 +77,7 @@ class UiService:
         self.explainer = Explainer()
         self._connection = connection
         self._health = health
-        self._agreement = Agreement(connection, subjects.POSITIONS_STREAM, clock, health, settings.market.grace)
-        self._clock = self._agreement.broker_time
+        self._clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
         self._shards = range(settings.market.shards)
         self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
@@ -101,7 +100,8 @@ class UiService:
         ]
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._agreement.run())
+            group.create_task(self._clock.run())
+            await self._clock.known()
             group.create_task(self._follow_positions(positions))
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
@@ -212,7 +212,7 @@ class UiService:
                 place = f"{fill.symbol} {fill.number % FILLS_KEPT}"
                 self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
             self._tell(self.board.status(now))
-            if self.board.complete and self._agreement.compared:
+            if self.board.complete:
                 self._complete.set()
             await asyncio.sleep(FRAME_INTERVAL)
 

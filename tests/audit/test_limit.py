@@ -97,7 +97,7 @@ def test_what_expired_within_the_grace_is_told_and_contradicts_nothing() -> None
     script.quote("XXX", **large(20))
     verdict = limit(script)
     assert verdict.status is Status.PROVED
-    assert "holds only if the clocks of exchange and broker agree" in verdict.remarks[0]
+    assert "holds only if exchange and broker have the same time" in verdict.remarks[0]
     assert "up to 40 of bid" in verdict.remarks[0]
 
 

@@ -153,8 +153,8 @@ async def test_the_clock_of_the_pages_service_may_be_wrong_and_be_set(
 
 
 def says_of_its_clock(service: ServedPage) -> bool:
-    """Whether its health waits for the clock."""
-    return "clock" in {part.name for part in service.health.report().waiting_for}
+    """Whether its health gives notice of the clock."""
+    return "clock" in {part.name for part in service.health.report().notices}
 
 
 @pytest.mark.parametrize("by", [600.0, -600.0])

@@ -11,9 +11,13 @@ import pytest
 
 from chaos import clocks
 from chaos.clocks import Clocks, NoClocks
+from runtime.clock import uptime
 from support.waiting import HANG, finishes
 
-ASKS = "import sys, time\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
+ASKS = """
+import sys, time
+for _ in sys.stdin: print(time.time(), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), flush=True)
+"""
 
 
 async def test_a_clock_is_wrong_and_right_again_while_its_process_runs(tmp_path: Path) -> None:
@@ -32,11 +36,12 @@ async def test_a_clock_is_wrong_and_right_again_while_its_process_runs(tmp_path:
     for ahead in (0.0, 300.0, -5.5, 0.0):
         made.set("exchange", ahead)
         made.set("maker", 77.0)
-        before, steady_before = datetime.now(UTC).timestamp(), time.monotonic()
+        before, steady_before, up_before = datetime.now(UTC).timestamp(), time.monotonic(), uptime()
         process.stdin.write(b"\n")
-        told, steady = map(float, (await finishes(process.stdout.readline())).split())
+        told, steady, up = map(float, (await finishes(process.stdout.readline())).split())
         assert before + ahead - 0.001 <= told <= datetime.now(UTC).timestamp() + ahead + 0.001
         assert steady_before <= steady <= time.monotonic()
+        assert up_before <= up <= uptime()
     process.stdin.close()
     await finishes(process.wait(), HANG)
 

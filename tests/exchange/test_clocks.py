@@ -27,22 +27,53 @@ class SetClock:
         return utc_now() + timedelta(seconds=self.ahead)
 
 
+@pytest.mark.parametrize("ahead", [300.0, -300.0])
 async def test_what_was_filled_before_an_exchange_started_with_a_wrong_clock_is_not_filled_again(
-    broker: Broker, exchange: Exchange
+    broker: Broker, exchange: Exchange, ahead: float
 ) -> None:
-    """It starts 300 s fast and waits, rightly; the clock is set right, and it becomes ready."""
+    """It goes by the broker's time from the start; the clock is set right later."""
     await quoted(exchange)
     sent = order(quantity=1)
     first = await exchange.order(sent)
-    clock = SetClock(ahead=300.0)
+    clock = SetClock(ahead)
     health = Health("exchange", "market")
     other = Exchange(broker.market, Connection(broker.url, "exchange", health), health, clock)
     task = asyncio.create_task(other.run())
     try:
-        await eventually(lambda: [waiting.name for waiting in health.report().waiting_for] == ["clock"], 60)
-        clock.ahead = 0.0
         await eventually(lambda: health.ready, 60)
         assert await other.order(sent) == first
+        clock.ahead = 0.0
+        assert await other.order(sent) == first
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("ahead", [300.0, -300.0])
+async def test_orders_execute_at_the_brokers_time_whatever_is_done_to_the_clock(
+    broker: Broker, exposure: ExposureStandIn, ahead: float
+) -> None:
+    """Not after the quote's end, nor before it was active; and none is rejected as after its end."""
+    clock = SetClock()
+    health = Health("exchange", "market")
+    exchange = Exchange(broker.market, Connection(broker.url, "exchange", health), health, clock)
+    task = asyncio.create_task(exchange.run())
+    try:
+        await eventually(lambda: health.ready, 60)
+        quote = await quoted(exchange)
+        clock.ahead = ahead
+        for _ in range(3):
+            (fill,) = (await exchange.order(order(quantity=1))).fills
+            assert quote.activated_at <= fill.created_at < quote.expires_at
+        clock.ahead = 0.0
+        exposure.lifetime = 0.1
+        await quoted(exchange, attempt=2)
+
+        async def rejected() -> bool:
+            clock.ahead = -300.0
+            return (await exchange.order(order(quantity=1))).reason == "quote_expired"
+
+        await eventually(rejected)
     finally:
         task.cancel()
         await asyncio.wait([task])

@@ -1,23 +1,25 @@
-"""Whether our clock agrees with the broker's."""
+"""The broker's time, as services know it."""
 
 import asyncio
+import math
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jet import clocks
-from jet.clocks import Agreement
-from runtime.clock import utc_now
+from jet.clocks import BrokerTime, Estimate
+from runtime.clock import uptime, utc_now
 from runtime.health import Health
 from support.broker import Broker
 from support.waiting import eventually, passes
-from wire import subjects
 from wire.errors import Refusal, Refused
 
-STREAM = subjects.market_stream(0)
+EPOCH = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 
 
 class Shifted:
@@ -30,122 +32,203 @@ class Shifted:
         return utc_now() + timedelta(seconds=self.by)
 
 
-def agreement(broker: Broker, health: Health, clock: Shifted, grace: float = 2.0) -> Agreement:
-    return Agreement(broker.connection, STREAM, clock, health, grace)
+class Steady:
+    """A clock that nobody sets, but a test."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def after(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def time_of(broker: Broker, health: Health, clock: Shifted, grace: float = 2.0) -> BrokerTime:
+    return BrokerTime(broker.connection, clock, uptime, health, grace)
 
 
 @asynccontextmanager
-async def comparing(found: Agreement) -> AsyncIterator[None]:
-    task = asyncio.create_task(found.run())
+async def comparing(time: BrokerTime) -> AsyncIterator[None]:
+    task = asyncio.create_task(time.run())
     yield
     task.cancel()
     await asyncio.wait([task])
 
 
+# --- the estimate -----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("ahead", "took", "agreed"),
+    ("answers", "now", "time", "unsure"),
     [
-        (0.0, 0.001, True),
-        (1.0, 0.001, True),
-        (1.1, 0.001, False),
-        (-1.1, 0.001, False),
-        (3.0, 5.0, True),  # the answer may have been 3 s on its way
-        (7.0, 5.0, False),
-        (-1.1, 60.0, False),  # told in the future, however long it took
+        ([], 0.0, None, math.inf),
+        ([(5.0, 0.0, 0.0)], 0.0, 5.0, 0.0),
+        ([(5.0, 0.0, 1.0)], 1.0, 5.5, 0.5),
+        ([(5.0, 0.0, 1.0)], 101.0, 105.5, 0.5 + 100 * clocks.DRIFT),
+        ([(5.0, 0.0, 0.0), (6.0, 0.0, 9.0)], 9.0, 14.0, 9 * clocks.DRIFT),  # the older one is more certain
+        ([(5.0, 0.0, 9.0), (14.5, 10.0, 10.0)], 10.0, 14.5, 0.0),  # and here the newer
+        ([(5.0, 0.0, 1.0), (7.4, 1.5, 3.0)], 3.0, 7.7, 0.3),
+        ([(5.0, 0.0, 0.0), (100.0, 2.0, 3.0)], 3.0, 100.5, 0.5),  # set forward
+        ([(50.0, 0.0, 0.0), (20.0, 2.0, 3.0)], 3.0, 20.5, 0.5),  # set back, and nothing was told before
     ],
+    ids=["none", "exact", "middle", "long ago", "older", "newer", "together", "forward", "back"],
 )
-def test_only_what_surely_differs_is_told_apart(broker: Broker, ahead: float, took: float, *, agreed: bool) -> None:
-    found = agreement(broker, Health("test"), Shifted())
-    found.take(timedelta(seconds=ahead), took)
-    assert found.agreed is agreed
-    assert clocks.SKEW._value.get() == found.skew
+def test_what_answers_leave_possible_together_is_known(
+    answers: list[tuple[float, float, float]], now: float, time: float | None, unsure: float
+) -> None:
+    estimate = Estimate()
+    for told, asked, heard in answers:
+        estimate.take(after(told), asked, heard)
+    assert estimate.unsure(now) == pytest.approx(unsure, abs=3e-4)
+    if time is not None:
+        assert (estimate.time(now) - EPOCH).total_seconds() == pytest.approx(time, abs=3e-4)
 
 
-def test_once_apart_only_what_surely_agrees_does(broker: Broker) -> None:
-    found = agreement(broker, Health("test"), Shifted())
-    found.take(timedelta(seconds=3), 0.0)
-    found.take(timedelta(seconds=3), 5.0)
-    assert not found.agreed
-    found.take(timedelta(seconds=0.5), 0.2)
-    assert found.agreed
+def test_time_that_was_told_is_waited_for_when_the_broker_is_set_back() -> None:
+    estimate = Estimate()
+    estimate.take(after(0.0), 0.0, 0.0)
+    assert estimate.time(10.0) == after(10.0)
+    jump = estimate.take(after(7.0), 10.0, 10.0)
+    assert jump == pytest.approx(-3.0, abs=0.01)
+    assert estimate.time(11.0) == after(10.0)
+    assert estimate.unsure(11.0) == pytest.approx(2.0, abs=0.01)
+    assert estimate.time(14.0) == after(11.0)
+    assert estimate.unsure(14.0) < 0.01
 
 
-async def test_nothing_is_agreed_before_the_first_comparison(broker: Broker) -> None:
+@given(
+    st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.0, 3.0), st.floats(0.0, 1.0)), min_size=1, max_size=20),
+    st.floats(-0.9, 0.9),
+)
+def test_it_is_never_more_wrong_than_it_says_and_never_goes_back(
+    answers: list[tuple[float, float, float]], drift: float
+) -> None:
+    """Each answer comes after a pause, takes a while, and was told after some share of that."""
+
+    def right(now: float) -> datetime:
+        return after(now * (1 + drift * clocks.DRIFT))
+
+    estimate, now, before = Estimate(), 0.0, after(-1.0)
+    for pause, took, share in answers:
+        asked = now + pause
+        jump = estimate.take(right(asked + share * took), asked, asked + took)
+        assert abs(jump) < 1e-5
+        for now in (asked + took, asked + took + pause / 2):
+            time = estimate.time(now)
+            assert time >= before
+            before = time
+            assert abs((time - right(now)).total_seconds()) <= estimate.unsure(now) + 1e-5
+
+
+# --- the clock of a service -------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_decided_before_the_first_comparison(broker: Broker) -> None:
     health = Health("test")
-    found = agreement(broker, health, Shifted())
+    time = time_of(broker, health, Shifted())
     assert not health.ready
-    with pytest.raises(Refused, match="not compared") as caught:
-        found.check()
+    with pytest.raises(Refused, match="not known yet") as caught:
+        time.check()
     assert caught.value.refusal is Refusal.UNAVAILABLE
+    async with comparing(time):
+        await time.known()
+        await eventually(lambda: health.ready)
+        time.check()
 
 
-@pytest.mark.parametrize("by", [-1.8, 1.8])
-async def test_a_clock_that_goes_wrong_is_told_with_its_skew_and_comes_back(
+@pytest.mark.parametrize("by", [-300.0, -1.8, 1.8, 300.0])
+async def test_whatever_is_done_to_the_machines_clock_the_time_goes_on_and_a_notice_tells(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, by: float
 ) -> None:
     monkeypatch.setattr(clocks, "EVERY", 0.02)
     health, clock = Health("test"), Shifted()
-    found = agreement(broker, health, clock)
-    async with comparing(found):
+    time = time_of(broker, health, clock)
+    async with comparing(time):
         await eventually(lambda: health.ready)
-        found.check()
-        clock.by = by
-        await eventually(lambda: not health.ready)
-        (waiting,) = health.report().waiting_for
-        assert waiting.name == "clock"
-        side = "ahead of" if by > 0 else "behind"
-        await eventually(
-            lambda: f"1.80 s {side} the broker's; 1 s are allowed" in health.report().waiting_for[0].reason
-        )
-        with pytest.raises(Refused, match=side):
-            found.check()
-        clock.by = 0.0
-        await eventually(lambda: health.ready)
-        found.check()
+        for shift in (by, 0.0):
+            before = time()
+            clock.by = shift
+            for _ in range(100):
+                now = time()
+                assert now >= before
+                before = now
+            assert abs((time() - utc_now()).total_seconds()) < abs(by) / 2
+            await eventually(lambda shift=shift: bool(health.report().notices) == bool(shift))  # type: ignore[misc] # a default binds
+            time.check()
+            assert health.ready
+            side = "ahead of" if shift > 0 else "behind"
+            assert all(f"{abs(by):.1f}" in told.reason and side in told.reason for told in health.report().notices)
 
 
-async def test_a_paused_broker_is_no_skew(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("answers", "later", "doubt"),
+    [
+        ([(0.0, 0.0)], 0.0, ""),
+        ([(0.0, 1.9)], 0.0, ""),
+        ([(0.0, 2.1)], 0.0, "within 1.05 s only; 1 s are allowed"),
+        ([(0.0, 0.0), (0.0, 5.0)], 0.0, ""),  # the first was certain
+        ([(0.0, 0.0), (-0.5, 0.0)], 0.0, ""),
+        ([(0.0, 0.0), (-3.0, 0.0)], 0.0, "within 3.00 s only"),
+        ([(0.0, 0.0), (-3.0, 0.0)], 2.5, ""),  # the broker's time has come to what was told
+        ([(0.0, 0.0), (600.0, 0.0)], 0.0, ""),
+        ([(0.0, 0.0)], clocks.OLD, ""),
+        ([(0.0, 0.0)], clocks.OLD + 1, "has not told its time for 11 s"),
+    ],
+    ids=["exact", "good", "slow", "slow later", "back a little", "back", "back, later", "forward", "not old", "old"],
+)
+def test_nothing_is_decided_while_the_time_is_not_known_well_enough(
+    broker: Broker, answers: list[tuple[float, float]], later: float, doubt: str
+) -> None:
+    """Answers by how far the broker's clock was set before, and how long they took."""
+    health, steady = Health("test"), Steady()
+    verdicts: list[bool] = []
+    time = BrokerTime(broker.connection, Shifted(), steady, health, 2.0, lambda: verdicts.append(time.sure))
+    for by, took in answers:
+        asked = steady.now
+        steady.now += took
+        time.take(after(asked + by), asked, steady.now)
+        time()
+        time._judge()
+    steady.now += later
+    time._judge()
+    assert [part.reason for part in health.report().waiting_for if doubt not in part.reason] == []
+    assert health.ready is time.sure is (not doubt)
+    if doubt:
+        with pytest.raises(Refused, match="broker"):
+            time.check()
+
+
+async def test_a_paused_broker_makes_nothing_unsure(own_broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer tells the time at which it was asked, or went on: both are between asking and hearing."""
     monkeypatch.setattr(clocks, "EVERY", 0.02)
     health = Health("test")
-    found = agreement(own_broker, health, Shifted(), grace=0.4)
+    time = time_of(own_broker, health, Shifted(), grace=0.4)
     verdicts: list[bool] = []
-    found._changed = lambda: verdicts.append(found.agreed)
-    async with comparing(found):
+    time._changed = lambda: verdicts.append(time.sure)
+    async with comparing(time):
         await eventually(lambda: health.ready)
         own_broker.server.signal(signal.SIGSTOP)
         await passes(0.6)
         own_broker.server.signal(signal.SIGCONT)
-        seen = found.skew
-        await eventually(lambda: found.skew != seen)
+        seen = time._estimate.compared
+        await eventually(lambda: time._estimate.compared != seen)
+        assert abs((time() - utc_now()).total_seconds()) < 0.2
     assert verdicts == [True]
 
 
-async def test_the_brokers_time_is_known_however_our_clock_is_set(broker: Broker) -> None:
-    clock = Shifted(600.0)
-    found = agreement(broker, Health("test"), clock)
-    assert (found.broker_time() - utc_now()).total_seconds() > 500  # not compared yet: ours
-    async with comparing(found):
-        await eventually(lambda: found.compared)
-        before = found.broker_time()
-        clock.by = -600.0
-        after = found.broker_time()
-    assert before <= after
-    assert abs((after - utc_now()).total_seconds()) < 500
-
-
-@pytest.mark.parametrize(
-    ("took", "later", "taken"),
-    [(0.01, 1.0, True), (0.02, 1.0, False), (0.02, 1000.0, True)],
-    ids=["as certain", "less certain", "less certain, long after"],
-)
-async def test_the_most_certain_answer_is_what_the_brokers_time_goes_on_from(
-    broker: Broker, took: float, later: float, *, taken: bool
+async def test_a_broker_that_is_away_for_long_is_not_believed_any_more(
+    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = agreement(broker, Health("test"), Shifted())
-    now = asyncio.get_running_loop().time()
-    told = utc_now()
-    found.anchor(told, now, 0.01)
-    before = found.broker_time()
-    found.anchor(told + timedelta(hours=1), now + later, took)
-    assert (found.broker_time() - before > timedelta(minutes=30)) is taken
+    monkeypatch.setattr(clocks, "EVERY", 0.02)
+    monkeypatch.setattr(clocks, "OLD", 0.5)
+    health = Health("test")
+    time = time_of(own_broker, health, Shifted())
+    async with comparing(time):
+        await eventually(lambda: health.ready)
+        own_broker.server.signal(signal.SIGSTOP)
+        await eventually(lambda: not time.sure)
+        own_broker.server.signal(signal.SIGCONT)
+        await eventually(lambda: time.sure)

@@ -1,4 +1,4 @@
-"""Services whose clocks differ: within the grace all goes on; beyond it nothing is quoted, granted or executed."""
+"""Services on machines whose clocks differ or are set: all decide by the broker's time, or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,6 +24,7 @@ from wire.errors import Refusal, Refused
 from wire.messages import PositionUpdate
 
 MARKET = market(quote_ttl=3.0, grace=2.0)
+SLACK = timedelta(seconds=1)
 
 
 class Skewed:
@@ -73,9 +74,11 @@ async def running(broker: Broker, **skews: float) -> AsyncIterator[Trio]:
 
 
 @pytest.mark.parametrize(
-    ("exposure", "exchange", "maker"), [(0.95, -0.95, 0.95), (-0.95, 0.95, -0.95)], ids=["ahead", "behind"]
+    ("exposure", "exchange", "maker"),
+    [(0.95, -0.95, 0.95), (-0.95, 0.95, -0.95), (106.0, -106.0, 300.0), (-106.0, 300.0, -106.0)],
+    ids=["ahead", "behind", "far ahead", "far behind"],
 )
-async def test_clocks_that_differ_by_less_than_the_grace_break_nothing(
+async def test_machines_whose_clocks_differ_break_nothing(
     broker: Broker, exposure: float, exchange: float, maker: float
 ) -> None:
     """A quote is active, executes, and is replaced within its life."""
@@ -91,27 +94,52 @@ async def test_clocks_that_differ_by_less_than_the_grace_break_nothing(
         assert all(not trio.told(name) for name in trio.clocks)
 
 
+@pytest.mark.parametrize("by", [-106.0, 106.0])
 @pytest.mark.parametrize("service", ["exposure", "exchange", "maker"])
-async def test_a_clock_beyond_the_grace_stops_its_service_until_it_agrees_again(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch, service: str
+async def test_a_clock_that_is_set_while_its_service_runs_changes_no_decision(
+    broker: Broker, service: str, by: float
 ) -> None:
-    monkeypatch.setattr(clocks, "EVERY", 0.05)
+    """Not even until it is noticed: quotes live for their lifetime, and executions are timed within it."""
     async with running(broker, exposure=0.0, exchange=0.0, maker=0.0) as trio:
         await eventually(trio.quoting)
-        trio.clocks[service].by = 2.5
-        await eventually(lambda: "2.50 s ahead" in trio.told(service))
-        match service:
-            case "exposure":
-                with pytest.raises(Refused, match="ahead") as caught:
-                    await trio.exposure.reserve(reservation_request(quote_id="another"))
-                assert caught.value.refusal is Refusal.UNAVAILABLE
-            case "exchange":
-                with pytest.raises(Refused, match="ahead"):
-                    trio.exchange.order(order())
-                with pytest.raises(Refused, match="ahead"):
-                    await trio.exchange.put_quote("AAA", quote_request(position_version=9))
-            case _:
-                await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
-        trio.clocks[service].by = 0.0
-        await eventually(lambda: not trio.told(service))
+        trio.clocks[service].by = by
+        before = utc_now()
+        for attempt in range(1, 4):
+            answer = await trio.exposure.reserve(reservation_request(quote_id=f"another-{attempt}"))
+            reservation = answer.answer.reservation
+            assert reservation is not None
+            assert before - SLACK < reservation.granted_at < utc_now() + SLACK
+            assert reservation.expires_at == reservation.granted_at + MARKET.quote_lifetime
+            await trio.exposure.release(reservation.reservation_id)
+            sent = await eventually(lambda: executed(trio))
+            assert before - SLACK < sent < utc_now() + SLACK
+        first = trio.quoting()
+        await eventually(lambda: trio.quoting() not in (None, first))
+        assert all(not trio.told(name) for name in trio.clocks)
+
+
+async def executed(trio: Trio) -> datetime | None:
+    """When an order executed that was sent now; None if it was rejected."""
+    result = await trio.exchange.order(order(quantity=1))
+    return result.fills[0].created_at if result.fills else None
+
+
+async def test_nothing_is_decided_while_the_brokers_time_is_not_known(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every comparison is too old at once."""
+    async with running(broker, exposure=0.0, exchange=0.0, maker=0.0) as trio:
+        await eventually(trio.quoting)
+        with monkeypatch.context() as patched:
+            patched.setattr(clocks, "OLD", -1.0)
+            await eventually(lambda: all("has not told" in trio.told(name) for name in trio.clocks))
+            with pytest.raises(Refused, match="has not told its time") as caught:
+                await trio.exposure.reserve(reservation_request(quote_id="another"))
+            assert caught.value.refusal is Refusal.UNAVAILABLE
+            with pytest.raises(Refused, match="has not told its time"):
+                trio.exchange.order(order())
+            with pytest.raises(Refused, match="has not told its time"):
+                await trio.exchange.put_quote("AAA", quote_request(position_version=9))
+            await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
+        await eventually(lambda: not any(trio.told(name) for name in trio.clocks))
         await eventually(trio.quoting)

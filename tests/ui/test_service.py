@@ -87,6 +87,7 @@ async def test_changes_arrive_live_as_whole_rows(page: Page, feed: Feed) -> None
 
 
 async def test_a_reader_gets_the_last_fills_of_each_symbol_and_then_every_new_one(page: Page, feed: Feed) -> None:
+    await eventually(lambda: "market" not in {part.name for part in page.health.report().waiting_for})
     for number in range(1, 13):
         await feed.fills("AAA", number)
     await feed.fills("BBB", 1)
