@@ -15,8 +15,8 @@ from support.waiting import eventually, reaches
 from wire import ids
 from wire.messages import (
     Activate,
-    Exposure,
     GiveBack,
+    LimitUsage,
     PutQuote,
     ReleaseReservation,
     ReservationRequest,
@@ -105,7 +105,7 @@ async def test_what_stands_after_requests_that_were_sent_again(place: Marketplac
     async def stands() -> bool:
         quote = place.quote("AAA")
         [told, *_] = await sent_four_times(place, *USAGE)
-        exposure = msgspec.json.decode(told, type=Exposure)
+        exposure = msgspec.json.decode(told, type=LimitUsage)
         held = (exposure.bid.used, exposure.ask.used)
         return (quote.quote_id if quote else None, held) == (quote_id(active) if active else None, (used, used))
 
