@@ -1,0 +1,77 @@
+"""What the ledgers of this stack have applied, and whether the market log still holds it.
+
+An exchange keeps nothing of its own. If the log and the published positions are lost together, as with the folder of
+the NATS server, it would begin anew and give out numbers and ids that the ledgers know. So `prepare` looks before it
+declares a stream: without streams nothing is decided.
+"""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+from jet import api
+from jet.connection import Connection
+from runtime.settings import tables
+from stack.instances import LEDGER_DATABASE
+from stack.settings import StackSettings
+from wire import subjects
+
+REMEDY = 'see "The market log has lost messages" in docs/operations.md'
+
+PATIENCE = 10
+"""Looks, a second apart, at a replicated log: one of its servers that leads no more may name an end of the past."""
+
+
+def applied(database: Path) -> dict[int, int]:
+    """The sequence that a ledger has applied, by shard. Nothing if its database is not there, or cannot be read: then
+    the ledger itself says so.
+    """
+    try:
+        connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return dict(connection.execute("SELECT shard, sequence FROM applied"))
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return {}
+
+
+def databases(settings: StackSettings) -> list[Path]:
+    """The databases of all ledgers that have run."""
+    first = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
+    return sorted(first.parent.glob(f"{first.stem}*{first.suffix}"))
+
+
+async def lost(connection: Connection, settings: StackSettings) -> str:
+    """What the market log has lost of what a ledger has applied, and where it says what to do; empty if nothing.
+
+    Raises:
+        TimeoutError: the broker does not answer.
+        ApiError: it refuses to tell.
+    """
+    looks = PATIENCE if settings.market.replicas > 1 else 1
+    for look in range(looks):
+        await asyncio.sleep(1.0 if look else 0.0)
+        told = await _lost(connection, settings)
+        if not told:
+            break
+    return told
+
+
+async def _lost(connection: Connection, settings: StackSettings) -> str:
+    for database in databases(settings):
+        for shard, sequence in applied(database).items():
+            stream = subjects.market_stream(shard)
+            end = await _end(connection, stream)
+            if end < sequence:
+                return f"{stream} ends at message {end:,}, and {database} has applied {sequence:,}; {REMEDY}"
+    return ""
+
+
+async def _end(connection: Connection, stream: str) -> int:
+    try:
+        return (await api.stream_info(connection, stream)).state.last_seq
+    except api.ApiError as error:
+        if error.err_code == api.STREAM_NOT_FOUND:
+            return 0
+        raise
