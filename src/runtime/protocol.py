@@ -53,6 +53,11 @@ class HttpProtocol(asyncio.Protocol):
         self._known_addresses: tuple[Any, Any] | None = None
 
     @property
+    def may_go(self) -> bool:
+        """Whether it keeps us waiting, and is not about to be closed already."""
+        return not self.busy and not self._transport.is_closing()
+
+    @property
     def busy(self) -> bool:
         """Whether a request is whole, and not answered yet."""
         return self._machine.answering
@@ -293,7 +298,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _make_room(self) -> bool:
         """Close those that have kept us waiting for the longest. False if none does."""
-        waiting = [other for other in self._server.connections if other is not self and not other.busy]
+        waiting = [other for other in self._server.connections if other is not self and other.may_go]
         waiting.sort(key=lambda other: other.waiting_since)
         for other in waiting[: max(1, int(guarded.MAX_CONNECTIONS * guarded.ROOM))]:
             other.give_up("crowded-out")

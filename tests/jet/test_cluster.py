@@ -229,7 +229,8 @@ async def test_a_tail_of_an_empty_stream_is_current(connection: Connection) -> N
 async def test_a_server_that_does_not_know_the_password_is_no_part_of_the_cluster(cluster: NatsCluster) -> None:
     """It would be handed every message, and could hand on any."""
     port = cluster.settings.nats_servers[0].cluster_port
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    # Another test may have killed the server a moment ago.
+    reader, writer = await eventually(lambda: asyncio.open_connection("127.0.0.1", port))
     assert (await reader.readline()).startswith(b"INFO")
     writer.write(b'CONNECT {"name":"stranger","cluster":"quotestream","protocol":1}\r\nPING\r\n')
     told = await finishes(reader.read())

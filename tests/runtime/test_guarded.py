@@ -151,7 +151,8 @@ async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first
     assert answered == [b"HTTP/1.1 200 OK\r\n"] * len(flood)
     gone = int(closed("crowded-out") - before)
     assert len(flood) <= gone < len(idle)
-    assert [await ended(streams) for streams in idle[:gone]] == [b""] * gone
+    mine = gone - 1  # the ordinary client's may be among them: it is idle between two requests
+    assert [await ended(streams) for streams in idle[:mine]] == [b""] * mine
 
 
 async def test_when_all_are_busy_a_new_one_is_told_to_come_again(

@@ -101,6 +101,7 @@ async def test_a_killed_server_is_done_without(desk: Desk) -> None:
 
 
 async def test_when_all_servers_are_killed_at_once_nothing_is_lost(desk: Desk) -> None:
+    await trades(desk)  # so that there is something to lose
     async with desk.paused():
         before = await settled(desk)
         pids = desk.stack.pids()
