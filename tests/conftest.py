@@ -41,10 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """A command that is run inside a test sets up logging for the process: not for the tests after it."""
+def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that is run inside a test sets up logging for the process: not for the tests after it.
+
+    A logger that is kept from then on would write to what that test captured, which is closed by the next one.
+    """
+    configure = structlog.configure
+    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
     yield
     structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

@@ -385,11 +385,12 @@ class Connection:
     def _on_violation(self, operation: str, subject: str) -> None:
         told = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()
-        if told not in self._refused:  # whoever tries again and again would fill the log
-            self._refused.add(told)
-            log.error("not permitted", operation=operation, subject=subject)
         self._health.waits("permissions", told)
         if operation == "publish":
             for asked in self._asked.values():
                 if asked.subject.lower() == subject.lower():
                     asked.refuse(Forbidden(told))
+        # Last: whoever asked hears of it even if the log cannot be written.
+        if told not in self._refused:  # whoever tries again and again would fill the log
+            self._refused.add(told)
+            log.error("not permitted", operation=operation, subject=subject)
