@@ -41,14 +41,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_logging() -> Iterator[None]:
     """A command that is run inside a test sets up logging for the process: not for the tests after it.
 
     A logger that is kept from then on would write to what that test captured, which is closed by the next one.
     """
     configure = structlog.configure
-    monkeypatch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
-    yield
+    # Not the fixture `monkeypatch`: it would be made before all others, and so be undone after them.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False}))
+        yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 
