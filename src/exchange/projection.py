@@ -82,7 +82,7 @@ class QuotesBucket:
             if end > market.head:
                 return  # the fold is behind: it tells when it has that event
             event = market.event
-            if event is None or (last is not None and _made_from(last) >= end):
+            if event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= end):
                 return
             headers = {_SEQUENCE: str(end)}
             lifetime = event.expires_at - self._clock() if isinstance(event, QuoteActivated) else None
@@ -105,11 +105,3 @@ class QuotesBucket:
             )
             if not isinstance(outcome, Conflict) and time.monotonic() - began < LONG:
                 return
-
-
-def _made_from(value: api.StoredMessage) -> int:
-    """The sequence of the event that a key was made from; 0 if it does not say so."""
-    try:
-        return int(value.headers.get(_SEQUENCE, 0))
-    except ValueError:  # what no exchange writes; headers that are no text are of this kind, too
-        return 0

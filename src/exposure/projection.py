@@ -1,8 +1,8 @@
 """The bucket `reservations`: what is reserved, for watchers, one key each with a TTL. A projection of exposure's log.
 
 Each instance projects every change, conflated and off the path of decisions: what is granted, activated and replaced
-within a moment is written once. A key carries the sequence of the log that it was made from, and
-is only ever replaced by a later one. It goes away by its TTL if nobody is left to say how its reservation ended.
+within a moment is written once. A key carries the sequence of the log that it was made from, and is only ever replaced
+by a later one. It goes away by its TTL if nobody is left to say how its reservation ended.
 """
 
 import asyncio
@@ -101,8 +101,8 @@ class ReservationsBucket:
                 reserved_ask_quantity=view.reserved_ask_quantity,
             )
             ended = view.state != "active"
-            lives = whole_seconds_up(record.expires_at + self._grace - self._clock())
-            if lives < 1:
+            left = record.expires_at + self._grace - self._clock()
+            if left <= timedelta(0):
                 return
             outcome = await journal.append(
                 self._connection,
@@ -111,7 +111,7 @@ class ReservationsBucket:
                 msgspec.json.encode(as_it_is),
                 msg_id=f"{reservation_id}-{sequence}-{view.state}",
                 compare=Compare(self._revisions.get(reservation_id, 0), key),
-                ttl=ENDED_TTL if ended else lives,
+                ttl=ENDED_TTL if ended else whole_seconds_up(left),
                 headers={_SEQUENCE: str(sequence)},
             )
             if not isinstance(outcome, Conflict):
@@ -121,7 +121,7 @@ class ReservationsBucket:
                     self._revisions[reservation_id] = outcome.sequence
                 return
             last = await journal.last_message(self._connection, _STREAM, key)
-            shown = int(last.headers.get(_SEQUENCE, 0)) if last is not None else 0
+            shown = journal.number_in(last, _SEQUENCE) if last is not None else 0
             if shown > sequence or (shown == sequence and not ended):
                 return
             self._revisions[reservation_id] = last.seq if last is not None else 0

@@ -41,7 +41,7 @@ class Usage:
         time: the newest time at which the broker stored a message of it.
         unreadable_until: until when a message that could not be read may hold something.
         total: lots in use over all symbols.
-        changed: ids of reservations that were decided on or have ended since somebody last cleared it.
+        changed: ids of reservations that were decided on, or have ended or expired, since somebody last cleared it.
         lifetime: of a reservation; `grace` is how much longer it counts.
     """
 
@@ -199,6 +199,7 @@ class Usage:
         """Forget a record, and remember what became of it."""
         last = self.view(record)
         del self._records[record.reservation_id]
+        self.changed[record.reservation_id] = None
         self._holding.get(record.symbol, set()).discard(record.reservation_id)
         self._measure(record.symbol)
         gone = msgspec.structs.replace(

@@ -161,6 +161,14 @@ def is_append(headers: Mapping[str, str] | None) -> bool:
     return headers is not None and _TOKEN in headers and _COPY_OF not in headers
 
 
+def number_in(message: api.StoredMessage, header: str) -> int:
+    """A number that a header of ours holds; 0 if there is none that can be read."""
+    try:
+        return int(message.headers.get(header, 0))
+    except ValueError:  # what none of ours writes; headers that are no text are of this kind, too
+        return 0
+
+
 async def put(
     connection: Connection,
     stream: str,

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from wire.instruments import Instrument
 from wire.messages import Symbol
-from wire.units import FieldError, whole_seconds_up
+from wire.units import FieldError
 
 SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
 KEYS = "keys"
@@ -76,9 +76,9 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return timedelta(seconds=self.quote_ttl)
 
     @property
-    def reservation_ttl(self) -> int:
-        """How long a reservation's key lives, in whole seconds: quote lifetime plus grace, rounded up."""
-        return whole_seconds_up(timedelta(seconds=self.quote_ttl + self.grace))
+    def reservation_life(self) -> float:
+        """Seconds for which a reservation counts: the quote's lifetime and the grace."""
+        return self.quote_ttl + self.grace
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

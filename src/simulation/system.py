@@ -233,7 +233,7 @@ class System:
 
         async def make(connection: Connection) -> None:
             shape = topology.Shape(
-                market.shards, market.replicas, market.max_bytes, market.id_window, market.quote_ttl + market.grace
+                market.shards, market.replicas, market.max_bytes, market.id_window, market.reservation_life
             )
             await topology.prepare(connection, shape)
 

@@ -19,7 +19,7 @@ async def run(settings: StackSettings) -> int:
         replicas=market.replicas,
         max_bytes=market.max_bytes,
         duplicate_window=market.id_window,
-        reservation_life=market.quote_ttl + market.grace,
+        reservation_life=market.reservation_life,
     )
     seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:

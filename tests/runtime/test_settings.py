@@ -51,9 +51,9 @@ def test_the_environment_is_laid_over_the_file(tmp_path: Path) -> None:
     assert settings.stack.url == "nats://elsewhere:4222"
 
 
-def test_a_reservation_outlives_its_quote_in_whole_seconds(tmp_path: Path) -> None:
+def test_a_reservation_outlives_its_quote_by_the_grace(tmp_path: Path) -> None:
     settings = load(Settings, "exchange", environ(tmp_path, QS_MARKET_QUOTE_TTL="2.5", QS_MARKET_GRACE="0.2"))
-    assert settings.market.reservation_ttl == 3
+    assert settings.market.reservation_life == pytest.approx(2.7)
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,7 @@ class Broker:
 
 def shape_of(market: Market) -> topology.Shape:
     """The declarations' shape for a market."""
-    return topology.Shape(
-        market.shards, market.replicas, market.max_bytes, market.id_window, market.quote_ttl + market.grace
-    )
+    return topology.Shape(market.shards, market.replicas, market.max_bytes, market.id_window, market.reservation_life)
 
 
 @asynccontextmanager
