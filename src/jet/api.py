@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from nats import errors as nats_errors
+from prometheus_client import Counter
 
 from jet.connection import Connection, Forbidden, NotConnected
 from wire.errors import Refusal, Refused
@@ -24,6 +25,10 @@ STREAM_FULL = 10077
 INSUFFICIENT_STORAGE = 10047
 NO_PEERS = 10005
 REPLICAS_WITHOUT_CLUSTER = 10074
+
+GARBLED = Counter(
+    "quotestream_nats_unreadable_answers", "Answers of the broker that cannot be read, or answer something else."
+)
 
 NOT_SENT = (
     NotConnected,
@@ -52,7 +57,11 @@ class ApiError(Exception):
 
 
 class Garbled(nats_errors.Error):
-    """An answer that cannot be read: what was asked for may have been done."""
+    """An answer that cannot be read, or is not one to what was asked: what was asked for may have been done."""
+
+    def __init__(self, told: str) -> None:
+        super().__init__(told)
+        GARBLED.inc()
 
 
 NO_REPLY = (ApiError, nats_errors.Error, TimeoutError)

@@ -159,7 +159,6 @@ class Connection:
         self._inboxes = inbox(seed.stem if seed else name)
         self._inbox = self.new_inbox()
         self._subscriptions: list[Subscription] = [Subscription(self, f"{self._inbox}.*", "", self._answered)]
-        self._numbers = itertools.count(1)
         self._writer = secrets.token_hex(8)
         self._tokens = itertools.count(1)
         self._asked: dict[str, _Asked] = {}
@@ -278,9 +277,9 @@ class Connection:
             nats.errors.Error: it was not sent.
         """
         loop = asyncio.get_running_loop()
-        number = str(next(self._numbers))
-        reply = f"{self._inbox}.{number}"
-        asked = self._asked[number] = _Asked(loop.create_future(), subject)
+        place = secrets.token_hex(11)  # nobody else can tell where the answer is awaited, and give one
+        reply = f"{self._inbox}.{place}"
+        asked = self._asked[place] = _Asked(loop.create_future(), subject)
         timer = loop.call_later(timeout, asked.give_up)
         try:
             await self.publish(subject, payload, reply=reply, headers=headers)
@@ -298,7 +297,7 @@ class Connection:
         finally:
             timer.cancel()
             asked.forget()
-            del self._asked[number]
+            del self._asked[place]
 
     def _answered(self, message: Msg) -> None:
         asked = self._asked.get(message.subject.rpartition(".")[2])

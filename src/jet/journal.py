@@ -77,6 +77,8 @@ class Conflict:
 
 class _Ack(msgspec.Struct):
     seq: int
+    stream: str = ""
+    domain: str = ""
     duplicate: bool = False
 
 
@@ -121,7 +123,9 @@ async def append(
     pause = 0.02
     while True:
         try:
-            ack = await _publish(connection, subject, payload, sent)
+            ack = await _publish(connection, stream, subject, payload, sent)
+            if ack.seq <= compare.sequence and not ack.duplicate:
+                raise api.Garbled(f"an acknowledgement of {ack.seq}, which is not after {compare.sequence}")
         except Forbidden as error:
             if not maybe_stored:
                 raise Refused(Refusal.UNAVAILABLE, f"{error}; nothing was written") from error
@@ -189,7 +193,7 @@ async def put(
     if ttl is not None:
         headers["Nats-TTL"] = str(ttl)
     try:
-        return (await _publish(connection, subject, payload, headers)).seq
+        return (await _publish(connection, stream, subject, payload, headers)).seq
     except (api.ApiError, nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.UNAVAILABLE, f"could not write to {stream}: {error!r}") from error
 
@@ -253,10 +257,19 @@ def _headers(stream: str, msg_id: str, compare: Compare, ttl: int | None) -> dic
     return headers
 
 
-async def _publish(connection: Connection, subject: str, payload: bytes, headers: dict[str, str]) -> _Ack:
+async def _publish(connection: Connection, stream: str, subject: str, payload: bytes, headers: dict[str, str]) -> _Ack:
+    """Publish, and take the acknowledgement.
+
+    Raises:
+        ApiError: the broker refused.
+        Garbled: what came is no acknowledgement of this stream's: the message may be stored.
+    """
     message = await connection.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
     api.raise_error(message.data)
-    return api.read(message.data, _Ack)
+    ack = api.read(message.data, _Ack)
+    if ack.stream != stream or ack.domain or ack.seq < 1:
+        raise api.Garbled(f"an acknowledgement of {ack.stream}, which is not {stream}")
+    return ack
 
 
 def _may_pass(error: api.ApiError) -> bool:

@@ -233,7 +233,7 @@ class Tail:
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._check_whole(info)
-        name = f"{self._name}-{secrets.token_hex(4)}"
+        name = f"{self._name}-{secrets.token_hex(11)}"  # who does not know it can neither change nor pull from it
         config = {
             "name": name,
             "ack_policy": "none",

@@ -34,3 +34,54 @@ async def test_an_answer_that_cannot_be_read_is_like_none(
     subject, compare = subjects.quotes(0, "AAA"), Compare(0, subjects.market_head(0, "AAA"))
     found = await journal.append(broker.connection, STREAM, subject, b"{}", msg_id="one", compare=compare)
     assert isinstance(found, Appended)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"seq":1}',
+        b'{"stream":"POSITIONS","seq":9}',
+        b'{"stream":"MARKET-0","domain":"elsewhere","seq":9}',
+        b'{"stream":"MARKET-0","seq":0}',
+        b'{"stream":"MARKET-0","seq":-1}',
+        b'{"stream":"MARKET-0","seq":1}',
+        b'{"type":"io.nats.jetstream.api.v1.stream_info_response","config":{},"state":{"last_seq":7}}',
+    ],
+)
+async def test_an_acknowledgement_of_something_else_is_none(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """What is known of the append is then asked of the log, whatever somebody sent to where its answer is awaited."""
+    subject, filter_ = subjects.quotes(0, "AAA"), subjects.market_head(0, "AAA")
+    first = await journal.append(broker.connection, STREAM, subject, b"{}", msg_id="first", compare=Compare(0, filter_))
+    assert first == Appended(1)
+    ask = broker.connection.request
+    before = api.GARBLED._value.get()
+    wrong = 0
+
+    async def answered(asked: str, *arguments: object, **more: object) -> Msg:
+        nonlocal wrong
+        message = await ask(asked, *arguments, **more)  # type: ignore[arg-type] # passed on as they came
+        if asked == subject and not wrong:
+            wrong += 1
+            return Msg(broker.connection.client, data=answer)
+        return message
+
+    monkeypatch.setattr(broker.connection, "request", answered)
+    found = await journal.append(
+        broker.connection, STREAM, subject, b"{}", msg_id="second", compare=Compare(1, filter_)
+    )
+    assert found == Appended(2)
+    assert api.GARBLED._value.get() == before + 1
+
+
+async def test_nobody_can_tell_where_an_answer_is_awaited(broker: Broker) -> None:
+    """Whoever has seen where one was, or all of them so far, knows nothing of the next one."""
+    places: list[str] = []
+    await broker.connection.subscribe("asked", lambda message: places.append(message.reply))
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await broker.connection.request("asked", b"", timeout=0.1)
+    tokens = [place.rpartition(".")[2] for place in places]
+    assert len(set(tokens)) == 3
+    assert all(len(token) == 22 and not token.isdigit() for token in tokens)

@@ -118,7 +118,7 @@ async def test_a_duplicate_ack_for_anothers_message_is_a_conflict(
     """A cluster answers `duplicate` before it compares: the id alone must not make their message ours."""
     await append(broker.connection, b"theirs", 0, msg_id="AAA-f1")
     publish = journal._publish
-    answers = [journal._Ack(seq=1, duplicate=True)]
+    answers = [journal._Ack(seq=1, stream=STREAM, duplicate=True)]
 
     async def duplicate(*args: object, **kwargs: object) -> object:
         return answers.pop() if answers else await publish(*args, **kwargs)  # type: ignore[arg-type]
