@@ -36,7 +36,7 @@ HELP = """Measure how fast Quotestream is.
 
 Every row starts the servers and services it needs, in a temporary folder and on free ports, and compares them with a
 reference that is measured in turn with them: what counts is the ratio. Leave the machine alone meanwhile; a full run
-takes about twenty minutes.
+takes about half an hour.
 
 Exit code: 0 if everything was measured or visibly skipped, whatever the figures; 1 if something could not be measured;
 2 for options that make no sense.

@@ -25,6 +25,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         void: why the figure says nothing; empty if it does.
         raw: more of what was measured, by name.
         points: latencies behind it, in milliseconds, sorted, by name: for a plot.
+        curves: what came of each load, by name, as (load, value): for a plot.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     void: str = ""
     raw: dict[str, float | str] = {}
     points: dict[str, list[float]] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
 
     @property
     def values(self) -> list[float]:

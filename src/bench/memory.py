@@ -45,7 +45,7 @@ async def measure(trial: Trial) -> list[Figure]:
                 if sent >= wanted:
                     break
             await asyncio.sleep(SETTLING)
-            found.append({name: _mebibytes(stage.pid(name)) for name in PROCESSES})
+            found.append({name: mebibytes(stage.pid(name)) for name in PROCESSES})
             trial.say(f"after {sent:,} orders: " + ", ".join(f"{name} {size:.0f}" for name, size in found[-1].items()))
     before, after = found
     return [
@@ -54,7 +54,7 @@ async def measure(trial: Trial) -> list[Figure]:
     ]
 
 
-def _mebibytes(pid: int) -> float:
+def mebibytes(pid: int) -> float:
     """What a process keeps in memory for itself alone: what it has in common with others depends on who else runs."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024

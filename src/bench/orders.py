@@ -1,4 +1,7 @@
-"""P1: orders per second of one exchange, every one of them filled and synced, beside a route that does nothing."""
+"""P1: orders per second of one exchange, every one of them filled and synced, beside a route that does nothing.
+
+Beside two such routes: a typed one of Litestar's, and an ASGI app without a framework, both served by uvicorn.
+"""
 
 from bench.figures import Figure, medians
 from bench.marketlog import Log
@@ -6,8 +9,11 @@ from bench.quoting import quote
 from bench.stage import LIMIT, Stage, symbol_names
 from bench.trial import Measured, Trial
 
-CASES = ((1, 32, 1.5, 2.0), (8, 128, 1.5, 1.7), (8, 32, 0.8, 1.0))
+CASES = ((1, 32, 1.5, 2.2), (8, 128, 1.7, 2.2), (8, 32, 0.9, 1.0))
 """Symbols, connections, and the ratio to reach and to aim for."""
+
+BARE, BARE_AIM = 0.5, 0.7
+"""The ratio beside an ASGI app without a framework, at one symbol."""
 
 REPEATS = 5
 SECONDS = 2.0
@@ -50,21 +56,25 @@ async def measure(trial: Trial) -> list[Figure]:
     async with Stage(trial.folder, symbol_names(8)) as stage:
         venue = Venue(trial, stage)
         await venue.start()
-        noop, bare = await stage.start_noop(), await stage.start_bare()
+        noop, asgi, bare = await stage.start_noop(), await stage.start_asgi(), await stage.start_bare()
         figures = []
         for symbols, connections, target, aim in CASES:
             traded = stage.symbols[:symbols]
             orders: list[Measured] = []
             beside: list[Measured] = []
+            beside_asgi: list[Measured] = []
             limits: list[Measured] = []
             for _ in range(trial.repeats(REPEATS)):
                 seconds = trial.seconds(SECONDS)
                 limits.append(await trial.load(stage, bare, traded, connections, seconds / 2))
                 beside.append(await trial.load(stage, noop, traded, connections, seconds))
+                beside_asgi.append(await trial.load(stage, asgi, traded, connections, seconds))
                 orders.append(await venue.fill(traded, connections, seconds))
             name = case(symbols, connections)
             figures.append(_figure(name, orders, beside, limits, target, aim))
-            trial.say(f"{name}: {figures[-1].value:.2f}")
+            reach, best = (BARE, BARE_AIM) if symbols == 1 else (None, None)
+            figures.append(_figure(f"{name}, beside a bare ASGI POST", orders, beside_asgi, limits, reach, best))
+            trial.say(f"{name}: {figures[-2].value:.2f}, beside a bare ASGI POST {figures[-1].value:.2f}")
     return figures
 
 
@@ -74,7 +84,12 @@ def case(symbols: int, connections: int) -> str:
 
 
 def _figure(
-    name: str, orders: list[Measured], beside: list[Measured], limits: list[Measured], target: float, aim: float
+    name: str,
+    orders: list[Measured],
+    beside: list[Measured],
+    limits: list[Measured],
+    target: float | None,
+    aim: float | None,
 ) -> Figure:
     measured = [found.load.rate for found in orders]
     reference = [found.load.rate for found in beside]

@@ -19,6 +19,7 @@ def page(rows: Sequence[Row]) -> dict[str, str]:
     """The files of the page, by name."""
     files = {"overview.svg": overview(rows)}
     files |= {f"{row.name}.svg": svg.shares(_points(row)) for row in rows if _points(row)}
+    files |= {f"{row.name}.svg": svg.over_load(_curves(row), "orders/s offered") for row in rows if _curves(row)}
     return {"README.md": document(rows), **files}
 
 
@@ -49,6 +50,8 @@ def document(rows: Sequence[Row]) -> str:
     for row in rows:
         if _points(row):
             lines += ["", f"## {row.name}: {row.title}", "", f"![Share of all by latency]({row.name}.svg)"]
+        if _curves(row):
+            lines += ["", f"## {row.name}: {row.title}", "", f"![What comes of each load]({row.name}.svg)"]
     lines += ["", "## Raw figures", ""]
     lines += ["One value a repeat. The JSON files beside this page hold the same, and more.", ""]
     lines += ["| | figure | measured | reference | besides |", "| --- | --- | --- | --- | --- |"]
@@ -137,3 +140,10 @@ def _mark(multiple: float) -> str:
 
 def _points(row: Row) -> dict[str, list[float]]:
     return {name: points for figure in row.figures for name, points in figure.points.items() if points}
+
+
+# --- loads ------------------------------------------------------------------------------------------------------------
+
+
+def _curves(row: Row) -> dict[str, list[tuple[float, float]]]:
+    return {name: points for figure in row.figures for name, points in figure.curves.items() if points}

@@ -44,7 +44,7 @@ async def measure(trial: Trial) -> list[Figure]:
         numbers = itertools.count()
         for _ in range(trial.repeats(REPEATS)):
             async with stage.connected() as connection:
-                readings.append(await _read(stage, connection))
+                readings.append(await read_newest(stage, connection))
             began = time.monotonic()
             url = await stage.start_noop()
             await _first_fill(stage, url, next(numbers))
@@ -75,7 +75,7 @@ async def measure(trial: Trial) -> list[Figure]:
     ]
 
 
-async def _read(stage: Stage, connection: Connection) -> float:
+async def read_newest(stage: Stage, connection: Connection) -> float:
     """Seconds that reading the last message of every subject takes, of all shards at once."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:

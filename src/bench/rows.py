@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from bench import (
     catchup,
     cluster,
+    coldstart,
     contention,
     latency,
     memory,
     orders,
     overload,
     page,
+    peak,
     postgres,
     requote,
+    reserving,
     restart,
     scale,
+    shipped,
 )
 from bench.figures import Figure
 from bench.trial import Trial
@@ -44,4 +48,9 @@ BENCHMARKS = (
     Benchmark("P10", "two exchanges", "one exchange", contention.measure),
     Benchmark("P11", "memory after 1,000,000 orders", "after 100,000", memory.measure),
     Benchmark("P12", "orders at twice the capacity, open loop", "at four fifths of it", overload.measure),
+    Benchmark("P13", "quotes per second of the whole system, at its peak", "appends in a row", peak.measure_peak),
+    Benchmark("P14", "quotes per second under more load than that", "the peak", peak.measure_overload),
+    Benchmark("P15", "reservations decided per second", "appends in a row", reserving.measure),
+    Benchmark("P16", "cold start with 10,000 symbols", "reading the newest messages", coldstart.measure),
+    Benchmark("P17", "the market as shipped", "P1 with as many symbols and connections", shipped.measure),
 )

@@ -22,6 +22,7 @@ from loadgen.http import Address, Client, NotConnected
 from runtime.health import Health
 from stack import family, keys
 from stack.aside import environment
+from stack.ports import free_ports
 from stack.programs import Program, programs
 from stack.settings import StackSettings, read
 
@@ -121,9 +122,15 @@ class Stage:
 
     async def start_bare(self) -> str:
         """Start the responder that bounds the generator. Returns its address."""
-        port = self._spare_port + 1
-        await self._launch("bare", (sys.executable, "-m", "bench.bare", str(port)))
-        await self._healthy("bare", f"http://127.0.0.1:{port}/health")
+        return await self._start_reference("bare", self._spare_port + 1)
+
+    async def start_asgi(self) -> str:
+        """Start the web server without a framework. Returns its address."""
+        return await self._start_reference("asgi", free_ports(1)[0])
+
+    async def _start_reference(self, name: str, port: int) -> str:
+        await self._launch(name, (sys.executable, "-m", f"bench.{name}", str(port)))
+        await self._healthy(name, f"http://127.0.0.1:{port}/health")
         return f"http://127.0.0.1:{port}"
 
     async def _launch(self, name: str, command: Sequence[str]) -> None:
@@ -214,10 +221,10 @@ class Stage:
         return {name: _processor_seconds(process.pid) for name, process in self._running.items()}
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Connection]:
-        """A connection to its NATS servers, on which everything is permitted."""
+    async def connected(self, user: str = _USER) -> AsyncIterator[Connection]:
+        """A connection to its NATS servers, on which everything is permitted, or what a service's user may do."""
         stack = self.settings.stack
-        async with Connection(stack.url, "bench", Health("bench"), stack.nats_seed(_USER)) as connection:
+        async with Connection(stack.url, "bench", Health("bench"), stack.nats_seed(user)) as connection:
             yield connection
 
 

@@ -40,6 +40,11 @@ class Trial:
         """How long to measure each time."""
         return min(full, 0.5) if self.short else full
 
+    @property
+    def warm_up(self) -> float:
+        """Seconds for which a generator sends orders before it measures."""
+        return 0.2 if self.short else 0.5
+
     async def load(
         self,
         stage: Stage,
@@ -66,7 +71,7 @@ class Trial:
             seconds=seconds,
             rate=rate,
             give_up=overload,
-            warm_up=0.2 if self.short else 0.5,
+            warm_up=self.warm_up,
         )
         stage.check()
         before = stage.processor_seconds()

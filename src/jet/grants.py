@@ -82,10 +82,12 @@ def grants(shards: int) -> list[Grant]:
             "maker",
             publish=[
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "*"),
+                subjects.MAKERS,
                 *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES),
                 *_look_up(*market, SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
             ],
+            subscribe=[subjects.MAKERS],
         ),
         _grant("ui", publish=[*_follow(*market, subjects.POSITIONS_STREAM), *_look_up(*market), Rpc.USAGE]),
         _grant("operator", publish=[*_declare(*streams), f"$JS.API.STREAM.INFO.{subjects.market_stream(shards)}"]),
@@ -97,7 +99,15 @@ def grants(shards: int) -> list[Grant]:
                 *_browse(*streams),
                 *[Rpc.USAGE, "$SRV.>", "_INBOX.observer.>"],
             ],
-            subscribe=["quotes.>", "fills.>", subjects.POSITIONS, subjects.DECISIONS, "$KV.>", "$JS.EVENT.>"],
+            subscribe=[
+                "quotes.>",
+                "fills.>",
+                subjects.POSITIONS,
+                subjects.DECISIONS,
+                subjects.MAKERS,
+                "$KV.>",
+                "$JS.EVENT.>",
+            ],
         ),
     ]
 

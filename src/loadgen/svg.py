@@ -63,6 +63,32 @@ def shares(curves: Mapping[str, Sequence[float]]) -> str:
     return svg(_HEIGHT, [*parts, *_legend(list(curves))])
 
 
+def over_load(curves: Mapping[str, Sequence[tuple[float, float]]], load: str) -> str:
+    """What came of each load, both on logarithmic scales; `load` names what is offered. Each curve is (load, value)."""
+    across = _decades([offered for points in curves.values() for offered, _ in points])
+    up = _decades([value for points in curves.values() for _, value in points])
+
+    def place(value: float, bounds: tuple[float, float]) -> float:
+        lowest, highest = bounds
+        return math.log(min(max(value, lowest), highest) / lowest) / math.log(highest / lowest)
+
+    def x(offered: float) -> float:
+        return _LEFT + place(offered, across) * (_RIGHT - _LEFT)
+
+    def y(value: float) -> float:
+        return _BOTTOM - place(value, up) * (_BOTTOM - _TOP)
+
+    parts = []
+    for mark in _powers(*across):
+        parts += [line(x(mark), _TOP, x(mark), _BOTTOM), text_at(x(mark), _BOTTOM + 18, f"{mark:,g}", "middle")]
+    for mark in _powers(*up):
+        parts += [line(_LEFT, y(mark), _RIGHT, y(mark)), text_at(_LEFT - 6, y(mark) + 4, f"{mark:,g}", "end")]
+    for order, points in enumerate(curves.values()):
+        parts.append(_path([(x(offered), y(value)) for offered, value in points], COLORS[order % len(COLORS)]))
+    parts.append(text_at(_RIGHT + 16, _BOTTOM + 18, load, "start"))
+    return svg(_HEIGHT, [*parts, *_legend(list(curves))])
+
+
 def latencies_over_time(seconds: Sequence[float], curves: Mapping[str, Sequence[float | None]], end: float) -> str:
     """Milliseconds by second, on a logarithmic scale. A curve has a value for each of `seconds`; None leaves a gap."""
     lowest, highest = _decades([value for points in curves.values() for value in points if value is not None])

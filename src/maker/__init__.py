@@ -5,11 +5,11 @@ Outputs: reservations asked of the exposure service, quotes published to and wit
 switch.
 
 Ids are facts: a quote is named by symbol, position version and attempt, and the same version and attempt give the
-byte-identical proposal on any node. So any number of makers may run on the same symbols; they converge on one quote.
-Nothing else is stored: what a restarted maker must know is in the logs it follows.
+byte-identical proposal on any node. So any number of makers may run: they divide the symbols, and where two quote the
+same one they converge on one quote. Nothing else is stored: what a restarted maker must know is in the logs it follows.
 
-Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `killswitch` (what follows from the switch and
-from what this maker holds), `switch` (following and turning it), `ahead` (reserving before the position is committed),
-`ending` (releasing and withdrawing), `calls` (asking other services), `quoter` (one symbol's loop), `service` (the
-shell), `api` (HTTP).
+Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `sharing` (who quotes a symbol first),
+`killswitch` (what follows from the switch and from what this maker holds), `switch` (following and turning it), `ahead`
+(reserving before the position is committed), `ending` (releasing and withdrawing), `calls` (asking other services),
+`quoter` (one symbol's loop), `service` (the shell), `api` (HTTP).
 """

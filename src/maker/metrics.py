@@ -12,6 +12,8 @@ REQUOTE = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker is to keep quoted.")
+FIRST = Gauge("maker_symbols_first", "Symbols that this maker quotes before any other maker that is there.")
+MAKERS = Gauge("maker_makers", "Makers that are there, this one included, as far as it hears of them.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
 NOT_QUOTED = Gauge("maker_symbol_not_quoted", "1 for a symbol without a live quote, by why.", ["symbol", "reason"])
 PAUSED = Gauge("maker_paused", "1 while the kill switch, or a pause not in its log yet, is to stop this maker, else 0.")

@@ -65,7 +65,6 @@ class Quoter:
         clock: Clock,
         ended: Callable[[], None],
         *,
-        standby: timedelta,
         rpc_timeout: float,
     ) -> None:
         """`ended` is called whenever `has_ended` or `has_stopped` may be true."""
@@ -75,7 +74,7 @@ class Quoter:
         self._share = share
         self._clock = clock
         self._ended = ended
-        self._standby = standby
+        self._standby = timedelta(0)
         self._memory = Memory()
         self._step: Step = Wait("waiting_for_feeds")
         self._last_refusal: LastRefusal | None = None
@@ -126,6 +125,17 @@ class Quoter:
             self._memory.forgive()
         self.view.paused, self.view.episode = paused, episode
         self.wake()
+
+    def stand_by(self, delay: timedelta) -> None:
+        """Leave what is due to other makers first, for so long."""
+        if delay != self._standby:
+            self._standby = delay
+            self.wake()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether what is due is left to nobody first."""
+        return not self._standby
 
     def stop(self) -> None:
         """Quote no more, and withdraw what is ours: the process stops."""

@@ -1,5 +1,8 @@
 """The maker's shell: two feeds into one view a symbol, one quoter a symbol, and what the kill switch does.
 
+The makers that are there divide the symbols (`maker.sharing`): each leaves what is due in a symbol to those before it,
+for `standby_delay` each.
+
 Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
 from the last quote event and the last fills of each. A symbol is acted on only while both feeds and the switch are
 current and the broker's time is known.
@@ -18,11 +21,13 @@ from jet import api
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.opening import MarketOpening, Opening, is_position
+from jet.presence import Presence
 from jet.tail import Message
 from maker import metrics
 from maker.killswitch import Standing
 from maker.proposal import fair_share
 from maker.quoter import Quoter
+from maker.sharing import Sharing
 from maker.status import MakerStatus, not_quoted, notices
 from maker.switch import STREAM as SWITCHES
 from maker.switch import Switch
@@ -50,12 +55,12 @@ class MakerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_f
     """The maker's settings.
 
     Attributes:
-        standby_delay: seconds to leave everything that is due to other makers first; a spare sets 1 or so.
+        standby_delay: seconds that each maker before this one has for what is due in a symbol, while it is heard of.
         rpc_timeout: seconds to wait for an answer before the identical request is sent again.
     """
 
     port: Port = 8004
-    standby_delay: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    standby_delay: Annotated[float, Meta(ge=0, le=3600)] = 1.0
     rpc_timeout: Seconds = 1.0
 
 
@@ -79,7 +84,6 @@ class Maker:
                 connection,
                 self._clock,
                 self._moved,
-                standby=timedelta(seconds=settings.standby_delay),
                 rpc_timeout=settings.rpc_timeout,
             )
             for symbol, instrument in market.symbols.items()
@@ -89,6 +93,8 @@ class Maker:
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
         self._switch = Switch(connection, self._clock, self._settle)
         self._stood = Standing.STARTING
+        self._sharing = Sharing(market.symbols)
+        self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
@@ -97,6 +103,7 @@ class Maker:
             group.create_task(self._clock.run())
             await self._clock.known()
             group.create_task(self._switch.run())
+            group.create_task(self._presence.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
                 group.create_task(self._follow_market(shard))
@@ -104,7 +111,9 @@ class Maker:
                 group.create_task(quoter.run())
 
     async def stop(self) -> None:
-        """Withdraw the quotes that this process made, as far as that can be known in time; the rest expire."""
+        """Leave the symbols to the other makers, and withdraw the quotes that this process made, as far as that can be
+        known in time; the rest expire."""
+        await self._presence.leave()
         for quoter in self._quoters.values():
             quoter.stop()
         try:
@@ -202,6 +211,8 @@ class Maker:
     def count(self) -> None:
         """Set the gauges that are read off state."""
         metrics.SYMBOLS.set(len(self._quoters))
+        metrics.FIRST.set(sum(quoter.is_first for quoter in self._quoters.values()))
+        metrics.MAKERS.set(len(self._presence.members.names))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
         metrics.NOT_QUOTED.clear()
         for symbol, reason in not_quoted(quoter.status() for quoter in self._quoters.values()).items():
@@ -210,6 +221,27 @@ class Maker:
         metrics.PAUSED.set(self._switch.seen.standing.pauses)
         value = self._switch.seen.value
         metrics.SWITCH.set(value is not None and value.paused)
+
+    # --- other makers -------------------------------------------------------------------------------------------------
+
+    def _is_able(self) -> bool:
+        """Whether this maker can quote what is due."""
+        return (
+            self._positions_current
+            and all(self._market_current.values())
+            and self._switch.current
+            and self._clock.sure
+            and self._connection.connected
+        )
+
+    def _share(self) -> None:
+        """Other makers are there than before: who comes before us in a symbol has the first go at it."""
+        members = self._presence.members
+        places = self._sharing.places(members.own, members.names)
+        for symbol, quoter in self._quoters.items():
+            quoter.stand_by(timedelta(seconds=places[symbol] * self._settings.standby_delay))
+        first = sum(quoter.is_first for quoter in self._quoters.values())
+        log.info("makers share the symbols", makers=len(members.names), first=first)
 
     # --- feeds --------------------------------------------------------------------------------------------------------
 

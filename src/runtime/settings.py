@@ -96,7 +96,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             A server that runs already is asked without any, unless this is given.
         exchanges: how many exchanges the stack runs.
         exposures: how many exposure services.
-        makers: how many makers; all but the first are spares.
+        makers: how many makers, which divide the symbols.
         ledgers: how many ledgers, each with a database of its own.
         log_level: debug, info, warning or error.
         traces: the OTLP/HTTP collector that is told of every step of an order or quote; empty for none.

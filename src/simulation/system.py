@@ -100,9 +100,8 @@ class Instance:
                 settings = LedgerSettings(market=market, stack=stack, database=Path(f"{self.name}.sqlite"))
                 return Ledger(settings, connection, self.health, clock)
             case _:
-                standby = 0.0 if self.number == 0 else 0.5 * self.number
                 return Maker(
-                    MakerSettings(market=market, stack=stack, standby_delay=standby), connection, self.health, clock
+                    MakerSettings(market=market, stack=stack, standby_delay=0.5), connection, self.health, clock
                 )
 
     def _gone(self) -> None:

@@ -11,9 +11,6 @@ from typing import Any
 
 from runtime.settings import PORT_STEP
 
-STANDBY_DELAY = "1.0"
-"""Seconds a spare maker leaves to the others first."""
-
 LEDGER_DATABASE = "ledger.sqlite"
 
 
@@ -54,6 +51,4 @@ def _further(service: str, number: int, port: int, table: Mapping[str, Any]) -> 
     if service == "ledger":
         database = Path(table.get("database", LEDGER_DATABASE))
         environment["QS_LEDGER_DATABASE"] = str(database.with_stem(f"{database.stem}-{number}"))
-    if service == "maker" and "standby_delay" not in table:
-        environment["QS_MAKER_STANDBY_DELAY"] = STANDBY_DELAY
     return Instance(f"{service}-{number}", service, port, environment)

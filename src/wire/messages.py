@@ -392,6 +392,13 @@ class QuotingSwitch(Message, frozen=True, kw_only=True):
     at: Time
 
 
+class InstancePresence(Message, frozen=True, kw_only=True):
+    """An instance says that it is there and able to work, or, with `leaves`, that it works no more."""
+
+    instance: Id
+    leaves: bool = False
+
+
 class GiveBack(Message, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the quote will not become active after all.
 

@@ -11,6 +11,8 @@ SWITCHES_BUCKET = "switches"
 
 POSITIONS = "positions.*"
 DECISIONS = "exposure.decisions"
+MAKERS = "presence.maker"
+"""Where makers say that they are there. It is kept nowhere."""
 
 
 def shard_of(symbol: str, shards: int) -> int:

@@ -28,6 +28,21 @@ ROWS = [
             Figure(name="p50", unit="ms", measured=[2.0], at_most=True, target=1.0, points={"all": [1.0, 2.0, 30.0]})
         ],
     ),
+    Row(
+        name="P14",
+        title="overload",
+        reference="",
+        figures=[
+            Figure(
+                name="2 × the load",
+                unit="quotes/s",
+                measured=[90.0],
+                reference=[100.0],
+                target=0.9,
+                curves={"quotes/s": [(50.0, 50.0), (100.0, 100.0), (1000.0, 0.0)], "fills/s": [(50.0, 40.0)]},
+            )
+        ],
+    ),
     Row(name="P5", title="page", reference="", skipped="no browser"),
 ]
 
@@ -47,11 +62,12 @@ def test_the_document_has_every_figure_and_its_verdict() -> None:
 def test_every_plot_is_there_and_needs_nothing_else() -> None:
     page = plots.page(ROWS)
     document = page.pop("README.md")
-    assert set(re.findall(r"\]\((.*?\.svg)\)", document)) == set(page) == {"overview.svg", "P3.svg"}
+    assert set(re.findall(r"\]\((.*?\.svg)\)", document)) == set(page) == {"overview.svg", "P3.svg", "P14.svg"}
     for content in page.values():
         ElementTree.fromstring(content)  # noqa: S314 # our own
         assert not re.search(r"href|url\(|<script|<image", content)
     assert "8 &lt; 9 &amp; more" in page["overview.svg"]
+    assert all(told in page["P14.svg"] for told in ("quotes/s", "fills/s", "orders/s offered", "1,000"))
 
 
 @pytest.mark.parametrize(

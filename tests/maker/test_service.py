@@ -20,6 +20,7 @@ from support.waiting import HANG, eventually, finishes, reaches
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
+    InstancePresence,
     LimitUsage,
     PutQuote,
     QuoteWithdrawn,
@@ -288,17 +289,64 @@ async def test_two_makers_refresh_together(place: Marketplace) -> None:
     assert [quote.attempt for quote in await place.quoted_anew("AAA", 3)] == [1, 2, 3]
 
 
-async def test_a_spare_leaves_the_work_to_the_other_and_takes_over(place: Marketplace) -> None:
+LONG = 3600.0
+"""Seconds for which a maker leaves a symbol to the one before it: no test waits for that."""
+
+
+async def sharing(place: Marketplace, *, standby_delay: float) -> tuple[RunningMaker, RunningMaker]:
+    """Two makers that know of each other: the one that is first for AAA, and the other one."""
+    one, two = [await quoting(place, standby_delay=standby_delay) for _ in range(2)]
+    await eventually(lambda: all(len(maker.maker._presence.members.names) == 2 for maker in (one, two)))
+    return (one, two) if one.is_first("AAA") else (two, one)
+
+
+async def test_two_makers_divide_the_symbols_and_each_asks_for_its_own_alone(place: Marketplace, line: Line) -> None:
     await place.open()
-    first = await quoting(place)
-    await quoting(place, standby_delay=0.3)
+    first, second = await sharing(place, standby_delay=LONG)
+    for symbol in ("AAA", "BBB"):
+        own, other = (first, second) if first.is_first(symbol) else (second, first)
+        assert not other.is_first(symbol)
+        await place.move(symbol, 1)
+        await place.quoted(symbol, f"{symbol}-v1-a1")
+        await reaches(lambda symbol=symbol, other=other: other.on(symbol).position_version, 1)  # type: ignore[misc] # defaults bind
+        for subject in (Rpc.RESERVE, Rpc.PUT_QUOTE):
+            asked = f"{symbol}-v1-a1".encode()
+            assert any(asked in body for body in line.on(subject, own))
+            assert not any(asked in body for body in line.on(subject, other))
+
+
+@pytest.mark.parametrize("ends", ["crashes", "stops"])
+async def test_a_maker_that_is_gone_leaves_its_symbols_to_the_other(place: Marketplace, ends: str) -> None:
+    """Which needs no patience: it is not heard of any more."""
+    await place.open()
+    first, second = await sharing(place, standby_delay=LONG)
+    await (first.crash() if ends == "crashes" else first.stop())
     await place.move("AAA", 1)
     await place.quoted("AAA", "AAA-v1-a1")
-    await first.crash()
-    moved = asyncio.get_running_loop().time()
-    await place.move("AAA", 2)
-    await place.quoted("AAA", "AAA-v2-a1")
-    assert asyncio.get_running_loop().time() - moved >= 0.3
+    assert second.is_first("AAA")
+
+
+async def test_a_maker_that_is_there_and_does_not_quote_is_waited_for_a_while(
+    place: Marketplace, broker: Broker
+) -> None:
+    await place.open()
+    running = await quoting(place, standby_delay=0.3)
+
+    async def pretend() -> None:
+        """Be there, as so many makers that one of them comes first."""
+        while True:
+            for number in range(8):
+                word = msgspec.json.encode(InstancePresence(instance=f"idle-{number}"))
+                await broker.connection.publish(subjects.MAKERS, word)
+            await broker.connection.publish(subjects.MAKERS, b"what cannot be read changes nothing")
+            await asyncio.sleep(0.1)
+
+    pretending = asyncio.create_task(pretend())
+    await eventually(lambda: len(running.maker._presence.members.names) == 9)
+    symbol = next((symbol for symbol in ("AAA", "BBB") if not running.is_first(symbol)), "AAA")
+    await place.move(symbol, 1)
+    await place.quoted(symbol, f"{symbol}-v1-a1")
+    pretending.cancel()
 
 
 # --- ahead of the position ----------------------------------------------------------------------------------------
@@ -349,14 +397,13 @@ async def test_exposure_that_was_not_granted_ahead_is_asked_for_again(place: Mar
     await place.quoted("AAA", "AAA-v1-a1")
 
 
-async def test_a_spare_asks_for_nothing_ahead(place: Marketplace, line: Line) -> None:
+async def test_only_the_first_maker_of_a_symbol_asks_ahead(place: Marketplace, line: Line) -> None:
     await place.open()
-    spare = await place.start_maker(standby_delay=0.1)
-    await eventually(lambda: spare.health.ready)
-    await place.quoted("AAA", "AAA-v0-a1")
+    first, second = await sharing(place, standby_delay=LONG)
     await place.trade("AAA", 1)
-    await reaches(lambda: spare.maker._quoters["AAA"].view.market.fill_number, 1)
-    assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE))
+    await reaches(lambda: second.maker._quoters["AAA"].view.market.fill_number, 1)
+    await eventually(lambda: any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE, first)))
+    assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE, second))
 
 
 async def held(place: Marketplace, *quote_ids: str) -> bool:

@@ -31,9 +31,9 @@ def test_the_default_database_is_the_ledgers_own(environ: dict[str, str], settin
     assert load(LedgerSettings, "ledger", environ).database == Path(LEDGER_DATABASE)
 
 
-def test_further_makers_stand_by_unless_the_settings_say_how_long() -> None:
-    assert instances("maker", 8004, 2, {})[1].environment["QS_MAKER_STANDBY_DELAY"] == "1.0"
-    assert "QS_MAKER_STANDBY_DELAY" not in instances("maker", 8004, 2, {"standby_delay": "0.2"})[1].environment
+def test_all_makers_have_the_same_settings() -> None:
+    """They divide the symbols by themselves: none of them is a spare."""
+    assert instances("maker", 8004, 2, {})[1].environment == {"QS_MAKER_PORT": "8014"}
 
 
 def test_they_start_with_the_first_and_are_told_apart_everywhere(

@@ -34,6 +34,7 @@ class Line:
 
     Attributes:
         sent: subject and body of every request, in order.
+        by: whose request each was, likewise.
         drop: how many requests on a subject get lost before they are served.
         lose: how many answers on a subject get lost, after the request was served.
         refuse: with what the next request on a subject is refused, instead of being sent.
@@ -42,6 +43,7 @@ class Line:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
+        self.by: list[Connection] = []
         self.drop: Counter[str] = Counter()
         self.lose: Counter[str] = Counter()
         self.refuse: dict[str, Refusal] = {}
@@ -59,6 +61,7 @@ class Line:
     ) -> T:
         """What `jet.rpc.call` does, with the faults."""
         self.sent.append((subject, msgspec.json.encode(request)))
+        self.by.append(connection)
         if (before := self.before.pop(subject, None)) is not None:
             await before()
         if (refusal := self.refuse.pop(subject, None)) is not None:
@@ -72,9 +75,10 @@ class Line:
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
         return answer
 
-    def on(self, subject: str) -> list[bytes]:
-        """The bodies sent on one subject."""
-        return [body for of, body in self.sent if of == subject]
+    def on(self, subject: str, by: "RunningMaker | None" = None) -> list[bytes]:
+        """The bodies sent on one subject, by anyone or by one maker."""
+        sent = zip(self.sent, self.by, strict=True)
+        return [body for (of, body), who in sent if of == subject and (by is None or who is by.maker._connection)]
 
 
 class Marketplace:
@@ -195,6 +199,10 @@ class RunningMaker:
     def on(self, symbol: str) -> SymbolStatus:
         """What it does about a symbol."""
         return next(status for status in self.maker.status().symbols if status.symbol == symbol)
+
+    def is_first(self, symbol: str) -> bool:
+        """Whether it leaves what is due in a symbol to no other maker first."""
+        return self.maker._quoters[symbol].is_first
 
     async def crash(self) -> None:
         """End it at once, with nothing handed over."""

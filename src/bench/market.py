@@ -1,0 +1,218 @@
+"""A whole market under orders that replace its quotes: what is offered, and what quotes and fills came of it.
+
+Times are the broker's, of when it stored a message.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+
+import msgspec
+
+from bench.marketlog import Log
+from bench.requote import all_quoted
+from bench.stage import CouldNotMeasure, Stage
+from bench.trial import Measured, Trial
+from jet.tail import Message
+from wire import subjects
+
+SERVICES = ("nats", "exposure", "ledger", "exchange", "maker")
+
+SETTLING = 20.0
+"""Seconds after a load in which every symbol must be quoted from its newest position."""
+
+
+class _Fill(msgspec.Struct):
+    number: int
+
+
+class _Event(msgspec.Struct):
+    type: str
+    position_version: int
+    expires_at: datetime | None = None
+
+
+_FILLS = msgspec.json.Decoder(list[_Fill])
+_EVENT = msgspec.json.Decoder(_Event)
+
+
+@dataclass(slots=True)
+class _Symbol:
+    """One symbol's part of the log: its newest fill, and what its quotes were made from and when they were stored."""
+
+    filled: int = 0
+    version: int = 0
+    quoted: list[datetime] = field(default_factory=list)
+    caught_up: datetime | None = None
+    expires: datetime | None = None
+    expired: int = 0
+
+
+@dataclass(slots=True)
+class Story:
+    """What messages of a market log tell, in whatever pieces they come.
+
+    Attributes:
+        fills: when each was stored, in the order of its shard.
+    """
+
+    fills: list[datetime] = field(default_factory=list)
+    _symbols: dict[str, _Symbol] = field(default_factory=dict)
+
+    def hear(self, messages: Iterable[Message]) -> None:
+        """Go on with these."""
+        for message in messages:
+            one = self._symbols.setdefault(subjects.last_token(message.subject), _Symbol())
+            if message.subject.startswith("fills."):
+                numbers = _FILLS.decode(message.data)
+                one.filled = numbers[-1].number
+                self.fills += [message.time] * len(numbers)
+                continue
+            event = _EVENT.decode(message.data)
+            if event.type != "activated":
+                continue
+            one.version = event.position_version
+            one.caught_up = message.time
+            one.quoted.append(message.time)
+            one.expired += one.expires is not None and message.time > one.expires
+            one.expires = event.expires_at
+
+    @property
+    def behind(self) -> int:
+        """Symbols whose latest quote was made from an older position than their fills led to."""
+        return sum(one.version < one.filled for one in self._symbols.values())
+
+    @property
+    def caught_up(self) -> datetime | None:
+        """When the last symbol was quoted."""
+        return max((one.caught_up for one in self._symbols.values() if one.caught_up is not None), default=None)
+
+    @property
+    def symbols_quoted(self) -> int:
+        """Symbols that were quoted."""
+        return sum(bool(one.quoted) for one in self._symbols.values())
+
+    @property
+    def last_first_quote(self) -> datetime:
+        """When the last symbol was quoted that had not been quoted before."""
+        return max(one.quoted[0] for one in self._symbols.values() if one.quoted)
+
+    @property
+    def expired(self) -> int:
+        """Quotes that were replaced only after they had expired."""
+        return sum(one.expired for one in self._symbols.values())
+
+    def quotes(self, opens: datetime, closes: datetime) -> int:
+        """Quotes stored between the two."""
+        return sum(opens <= at < closes for one in self._symbols.values() for at in one.quoted)
+
+    def filled(self, opens: datetime, closes: datetime) -> int:
+        """Fills stored between the two."""
+        return sum(opens <= at < closes for at in self.fills)
+
+    def unfairness(self, opens: datetime, closes: datetime) -> float:
+        """The longest time between two quotes of one symbol, beside the median over all; 0 if that cannot be told."""
+        gaps: list[float] = []
+        for one in self._symbols.values():
+            times = [opens, *(at for at in one.quoted if opens <= at < closes), closes]
+            gaps += [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(times)]
+        return max(gaps) / median(gaps) if gaps and median(gaps) > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What came of a load, by the second.
+
+    Attributes:
+        offered: orders that were due.
+        sent: orders that found a free connection.
+        quotes: quotes that became active.
+        fills: orders that executed.
+        unfairness: the longest time between two quotes of one symbol, beside the median over all symbols.
+        settled: seconds from the last fill until every symbol was quoted from its newest position.
+        expired: quotes that expired before they were replaced.
+        refused: answers other than a fill or a rejection.
+    """
+
+    offered: float
+    sent: float
+    quotes: float
+    fills: float
+    unfairness: float
+    settled: float
+    expired: int
+    refused: int
+    done: Measured
+
+
+class LiveMarket:
+    """A stage on which makers quote, and on which every fill replaces a quote."""
+
+    def __init__(self, trial: Trial, stage: Stage, connections: int) -> None:
+        self.stage = stage
+        self._trial = trial
+        self._log = Log(stage)
+        self._connections = connections
+
+    async def start(self, *more: str) -> None:
+        """Start everything that takes part, and wait until every symbol is quoted."""
+        await self.stage.start(*SERVICES, *more)
+        await all_quoted(self.stage)
+
+    async def flow(self, seconds: float, rate: float | None = None) -> Flow:
+        """Send so many orders a second, or as many as the connections answer, for so long; wait until it has settled.
+
+        Raises:
+            CouldNotMeasure: an order that was told filled is not in the log, or a symbol keeps an older quote.
+        """
+        await self._log.messages()
+        url, symbols = self.stage.url("exchange"), self.stage.symbols
+        done = await self._trial.load(
+            self.stage, url, symbols, self._connections, seconds, rate=rate, rejections=True, overload=True
+        )
+        story = await self._settled()
+        if len(story.fills) < done.load.filled:
+            raise CouldNotMeasure(f"{done.load.filled} orders were told filled, {len(story.fills)} are in the log")
+        first, last = min(story.fills), max(story.fills)
+        opens = first + timedelta(seconds=self._trial.warm_up)
+        closes = opens + timedelta(seconds=seconds)
+        settled = (story.caught_up - last).total_seconds() if story.caught_up is not None else 0.0
+        whole = seconds + self._trial.warm_up
+        return Flow(
+            offered=rate if rate is not None else done.load.rate,
+            sent=done.load.sent / whole,
+            quotes=story.quotes(opens, closes) / seconds,
+            fills=story.filled(opens, closes) / seconds,
+            unfairness=story.unfairness(opens, closes),
+            settled=max(0.0, settled),
+            expired=story.expired,
+            refused=done.load.refused,
+            done=done,
+        )
+
+    async def _settled(self) -> Story:
+        story = Story()
+        deadline = time.monotonic() + SETTLING
+        while True:
+            self.stage.check()
+            story.hear(await self._log.messages())
+            if not story.fills:
+                raise CouldNotMeasure("nothing was filled")
+            if not story.behind:
+                return story
+            if time.monotonic() > deadline:
+                raise CouldNotMeasure(f"{story.behind} symbols are not quoted from their newest position")
+            await asyncio.sleep(0.25)
+
+
+def told(flows: Sequence[Flow]) -> str:
+    """The middle one, in a line."""
+    flow = sorted(flows, key=lambda each: each.quotes)[len(flows) // 2]
+    return (
+        f"{flow.offered:,.0f}/s offered: {flow.quotes:,.0f} quotes/s, {flow.fills:,.0f} fills/s, "
+        f"slowest gap {flow.unfairness:.1f} × the median, settled after {flow.settled:.2f} s, {flow.expired} expired"
+    )

@@ -1,0 +1,90 @@
+"""P15: how many reservations exposure decides a second when many are asked for at once, beside appends in a row.
+
+They are asked for as a maker asks, over NATS, each by a request of its own.
+"""
+
+import asyncio
+import itertools
+import time
+
+from bench.appends import Appender
+from bench.figures import Figure
+from bench.stage import LIMIT, CouldNotMeasure, Stage, symbol_names
+from bench.trial import Trial
+from jet import rpc
+from jet.connection import Connection
+from wire import ids
+from wire.errors import Refused
+from wire.messages import ReservationAnswer, ReservationRequest
+from wire.subjects import Rpc
+
+SYMBOLS = 200
+AT_ONCE = 64
+REPEATS = 5
+SECONDS = 3.0
+APPENDING = 1.5
+TTL = 5
+"""Seconds that a reservation lives, so that those of one repeat do not slow the next one."""
+
+
+async def measure(trial: Trial) -> list[Figure]:
+    """Reservations granted a second."""
+    numbers = itertools.count(1)
+    rates: list[float] = []
+    appends: list[float] = []
+    async with Stage(trial.folder, symbol_names(SYMBOLS), MARKET_QUOTE_TTL=TTL) as stage:
+        appender = Appender(stage)
+        await stage.start("nats", "exposure")
+        async with stage.connected() as connection, stage.connected("maker") as asking:
+            await appender.prepare(connection)
+            await _reserve(asking, stage.symbols, numbers, trial.seconds(1.0))
+            for _ in range(trial.repeats(REPEATS)):
+                seconds = trial.seconds(APPENDING)
+                appends.append(len(await appender.milliseconds(connection, seconds)) / seconds)
+                rates.append(await _reserve(asking, stage.symbols, numbers, trial.seconds(SECONDS)))
+                trial.say(f"{rates[-1]:,.0f} reservations/s, {appends[-1]:,.0f} appends/s")
+    return [
+        Figure(
+            name=f"{AT_ONCE} at once",
+            unit="reservations/s",
+            measured=rates,
+            reference=appends,
+            target=10.0,
+            aim=30.0,
+        )
+    ]
+
+
+async def _reserve(
+    connection: Connection, symbols: list[str], numbers: "itertools.count[int]", seconds: float
+) -> float:
+    """Keep so many requests under way for so long. Returns how many were granted a second.
+
+    Raises:
+        CouldNotMeasure: one was not granted in full.
+    """
+    granted = 0
+    lots = LIMIT // len(symbols)
+    until = time.monotonic() + seconds
+
+    async def work() -> None:
+        nonlocal granted
+        while time.monotonic() < until:
+            number = next(numbers)
+            symbol = symbols[number % len(symbols)]
+            request = ReservationRequest(
+                quote_id=ids.quote_id(symbol, 0, number), symbol=symbol, bid_quantity=lots, ask_quantity=lots
+            )
+            try:
+                answer = await rpc.call(connection, Rpc.RESERVE, request, ReservationAnswer)
+            except Refused as refused:
+                raise CouldNotMeasure(f"no reservation: {refused}") from refused
+            if answer.outcome != "granted":
+                raise CouldNotMeasure(f"no reservation: {answer}")
+            granted += 1
+
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(work())
+    return granted / (time.monotonic() - began)

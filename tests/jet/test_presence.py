@@ -1,0 +1,98 @@
+"""Which instances are there."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from jet.connection import Connection
+from jet.presence import MISSED, MOST, Members, Presence
+from runtime.health import Health
+from support.broker import Broker
+from support.waiting import eventually
+from wire.messages import InstancePresence
+
+
+def there(name: str) -> InstancePresence:
+    return InstancePresence(instance=name)
+
+
+def test_an_instance_is_there_until_it_is_not_heard_for_some_beats() -> None:
+    members = Members("me")
+    assert members.hear(there("other"))
+    assert not members.hear(there("other")), "nothing new"
+    for _ in range(MISSED):
+        assert not members.beat()
+    assert members.names == {"me", "other"}
+    assert members.beat()
+    assert members.names == {"me"}
+
+
+def test_an_instance_that_is_heard_in_time_stays() -> None:
+    members = Members("me")
+    for _ in range(5 * MISSED):
+        members.hear(there("other"))
+        assert not members.beat()
+    assert members.names == {"me", "other"}
+
+
+def test_an_instance_that_leaves_is_gone_at_once() -> None:
+    members = Members("me")
+    leaving = InstancePresence(instance="other", leaves=True)
+    assert not members.hear(leaving), "it was never there"
+    members.hear(there("other"))
+    assert members.hear(leaving)
+    assert members.names == {"me"}
+
+
+def test_an_instance_hears_itself_and_stays_whatever_is_said_in_its_name() -> None:
+    members = Members("me")
+    assert not members.hear(there("me"))
+    assert not members.hear(InstancePresence(instance="me", leaves=True))
+    assert members.names == {"me"}
+
+
+def test_no_more_than_so_many_are_known() -> None:
+    members = Members("me")
+    for number in range(2 * MOST):
+        members.hear(there(f"other-{number}"))
+    assert len(members.names) == MOST + 1
+
+
+SUBJECT = "presence.test"
+
+
+@asynccontextmanager
+async def present(broker: Broker, *, able: bool = True) -> AsyncIterator[Presence]:
+    async with Connection(broker.url, "test", Health("test")) as connection:
+        presence = Presence(connection, SUBJECT, lambda: able, lambda: None)
+        task = asyncio.create_task(presence.run())
+        yield presence
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_instances_hear_of_each_other_and_of_who_dies_or_leaves(broker: Broker) -> None:
+    async with present(broker) as one, present(broker) as two:
+        async with present(broker) as three:
+            everyone = {each.members.own for each in (one, two, three)}
+            await eventually(lambda: all(each.members.names == everyone for each in (one, two, three)))
+        await eventually(lambda: three.members.own not in one.members.names)
+        await two.leave()
+        await eventually(lambda: one.members.names == {one.members.own})
+
+
+async def test_an_instance_that_is_not_able_is_not_there_and_hears_who_is(broker: Broker) -> None:
+    async with present(broker, able=False) as idle, present(broker) as one:
+        await eventually(lambda: one.members.own in idle.members.names)
+        assert one.members.names == {one.members.own}
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", msgspec.json.encode({"instance": 7})])
+async def test_what_cannot_be_read_changes_nothing(broker: Broker, data: bytes) -> None:
+    async with present(broker) as one:
+        await broker.connection.publish(SUBJECT, data)
+        async with present(broker) as two:
+            await eventually(lambda: two.members.own in one.members.names)
