@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from ledger.store import REBUILD
 from wire.messages import RecordedFill
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _COLUMNS = (
     "number, fill_id, order_id, side, quantity, price, quote_id, created_at, remaining_bid_quantity, "

@@ -41,6 +41,12 @@ PARTS = ("nats", "log", "fills", "store")
 LOOK_AT_WAL = 5.0
 """Seconds between two looks at the WAL. In that time without a commit the ledger counts as idle."""
 
+CHECK_EVERY = 3600.0
+"""Seconds between two looks at everything in the database."""
+
+CHECK_PAUSE = 0.02
+"""Seconds between two pieces of a look, a tenth of which a piece takes: nobody waits for it."""
+
 TRY_AGAIN = 1.0
 """Seconds until a database that another ledger uses, or a log that has lost something, is looked at again."""
 
@@ -72,7 +78,15 @@ class LedgerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
 class Ledger:
     """The authority on positions. `updates` holds every committed position, one a symbol, and tells who listens."""
 
-    def __init__(self, settings: LedgerSettings, connection: Connection, health: Health, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        connection: Connection,
+        health: Health,
+        clock: Clock,
+        check_every: float = CHECK_EVERY,
+    ) -> None:
+        self._check_every = check_every
         self.updates: Fanout[PositionUpdate] = Fanout()
         self._market = settings.market
         self._folder = settings.database_path.parent
@@ -102,7 +116,8 @@ class Ledger:
 
         Raises:
             sqlite3.Error, OSError: the database cannot be opened.
-            ExceptionGroup: the disk fails, the connection closed for good, or the market log lost what was applied.
+            ExceptionGroup: the disk fails, the database was damaged, the connection closed for good, or the market log
+                lost what was applied.
         """
         async with AsyncExitStack() as exits:
             await self._opened(exits)
@@ -120,6 +135,7 @@ class Ledger:
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
                 group.create_task(self._keep_small(), name="wal")
+                group.create_task(self._check(), name="check")
                 group.create_task(fullness.watch(self._connection, subjects.streams(self._market.shards)))
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
@@ -216,6 +232,13 @@ class Ledger:
             await asyncio.sleep(LOOK_AT_WAL)
             if self._applier.books.applied == applied and self._store.wal_bytes > WAL_BYTES:
                 await self._store.shrink()
+
+    async def _check(self) -> None:
+        """What was damaged since the start ends the process: the next start finds it, and shows nothing."""
+        while True:
+            await asyncio.sleep(self._check_every)
+            await self._store.check(CHECK_PAUSE)
+            log.info("store checked")
 
     async def _follow(self, shard: int) -> None:
         """Feed the applier with one shard's fills, from the first that is not applied."""

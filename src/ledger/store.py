@@ -6,6 +6,8 @@ commit, or by `shrink` if there is none.
 
 A lock beside the file keeps a second ledger out,
 which would otherwise fold on state it never saw change; readers (the audit, `sqlite3`) are welcome at any time.
+
+What is read at the start is read under sums (`ledger.sums`), and `check` looks at all of them again at any time.
 """
 
 import asyncio
@@ -23,11 +25,13 @@ from typing import Any, Self
 import aiosqlite
 import msgspec
 
+from ledger import sums
 from ledger.positions import Account, Books, Changes, FillKey
+from ledger.sums import FILL_COLUMNS
 from runtime import durable
 from wire.messages import RecordedFill
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in the file as `user_version`."""
 
 WAL_BYTES = 16 * 1024 * 1024
@@ -43,7 +47,23 @@ _PRAGMAS = (
 _PATIENCE = 5000
 """Milliseconds to wait for somebody else's lock on the file, which only another program could hold."""
 
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_NO_DAMAGE = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+    )
+)
+"""What SQLite says of the disk, or of who else uses the file. All else that it says of a file that was made here, such
+as that there is no such column, is said of bytes that have changed."""
+
+_Row = tuple[str | int, ...]
 
 REBUILD = "`./qs repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
 
@@ -72,11 +92,14 @@ CREATE TABLE positions (
     net_quantity INTEGER NOT NULL,
     position_version INTEGER NOT NULL,
     last_fill_id TEXT NOT NULL,
-    updated_at TEXT NOT NULL
+    updated_at TEXT NOT NULL,
+    fills_sum INTEGER NOT NULL,
+    sum INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE applied (
     shard INTEGER NOT NULL PRIMARY KEY,
-    sequence INTEGER NOT NULL
+    sequence INTEGER NOT NULL,
+    sum INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE quarantine (
     shard INTEGER NOT NULL,
@@ -86,6 +109,7 @@ CREATE TABLE quarantine (
     detail TEXT NOT NULL,
     payload BLOB NOT NULL,
     seen_at TEXT NOT NULL,
+    sum INTEGER NOT NULL,
     PRIMARY KEY (shard, sequence)
 ) STRICT, WITHOUT ROWID;
 """
@@ -97,20 +121,22 @@ DROP INDEX IF EXISTS fills_by_id;
 """The id of a reported fill is its reporter's own, and which fills count is for the market log to say: so the file must
 not refuse one that comes again, as it did while it had the second of these."""
 
-_COLUMNS = (
-    "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, "
-    "remaining_bid_quantity, remaining_ask_quantity, order_quantity, limit_price, origin"
-)
-_INSERT_FILL = f"INSERT INTO fills ({_COLUMNS}, shard, sequence) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
+_COLUMNS = FILL_COLUMNS.removesuffix(", shard, sequence")
+_INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
 _SELECT_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?)) ORDER BY number"  # noqa: S608 # constants
 _SELECT_ACCOUNTS = f"""
 SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}, f.sequence, p.net_quantity
 FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
 """  # noqa: S608 # constants
+_SELECT_POSITIONS = """
+SELECT p.symbol, p.position_version, p.net_quantity, f.symbol IS NOT NULL FROM positions p
+LEFT JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
+"""
 _SUMS = """
 SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END)
 FROM fills GROUP BY symbol
 """
+_SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
 _SELECT_SET_ASIDE = """
 SELECT q.symbol, q.payload FROM quarantine q
 WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
@@ -120,16 +146,18 @@ WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
 ORDER BY q.shard, q.sequence
 """
 _UPSERT_POSITION = """
-INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at) VALUES (?,?,?,?,?)
+INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at, fills_sum, sum)
+VALUES (?,?,?,?,?,?,?)
 ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
-    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at
+    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at, fills_sum = excluded.fills_sum,
+    sum = excluded.sum
 """
 _UPSERT_APPLIED = """
-INSERT INTO applied (shard, sequence) VALUES (?,?)
-ON CONFLICT (shard) DO UPDATE SET sequence = excluded.sequence
+INSERT INTO applied (shard, sequence, sum) VALUES (?,?,?)
+ON CONFLICT (shard) DO UPDATE SET sequence = excluded.sequence, sum = excluded.sum
 """
 _INSERT_QUARANTINE = """
-INSERT INTO quarantine (shard, sequence, symbol, reason, detail, payload, seen_at) VALUES (?,?,?,?,?,?,?)
+INSERT INTO quarantine (shard, sequence, symbol, reason, detail, payload, seen_at, sum) VALUES (?,?,?,?,?,?,?,?)
 """
 
 
@@ -191,23 +219,27 @@ class Store:
         Raises:
             StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
         """
+        await self.check()
         with self._damage_told():
-            rows = list(await self._connection.execute_fetchall(_SELECT_ACCOUNTS))
-            positions = [row[0] for row in await self._connection.execute_fetchall("SELECT symbol FROM positions")]
+            rows = await self._connection.execute_fetchall(_SELECT_ACCOUNTS)
             applied = {row[0]: row[1] for row in await self._connection.execute_fetchall("SELECT * FROM applied")}
-            sums = {row[0]: tuple(row[1:]) for row in await self._connection.execute_fetchall(_SUMS)}
-        accounts = {row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}
-        for symbol in sorted({*positions, *sums}):
-            if symbol not in accounts:
-                raise StoreUnusable(f"{self.path}: the fill that led to the position of {symbol} is missing: {REBUILD}")
-            has = (accounts[symbol].version, accounts[symbol].version, accounts[symbol].net_quantity)
-            if sums[symbol] != has:
-                fills, highest, net = sums[symbol]
-                raise StoreUnusable(
-                    f"{self.path}: the position of {symbol} is {has[2]} at version {has[0]}, and its {fills} fills, up "
-                    f"to number {highest}, come to {net}: {REBUILD}"
-                )
-        return Books(accounts, applied)
+            return Books({row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}, applied)
+
+    async def check(self, pause: float = 0.0) -> None:
+        """Look at everything in the file, beside whoever uses it, `pause` seconds after every piece.
+
+        Raises:
+            StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
+        """
+        async with aiosqlite.connect(self.path, isolation_level=None) as database:
+            with self._damage_told():
+                try:
+                    found = await sums.run(database, sums.structure)
+                    found = found or await sums.run(database, _contradiction) or await sums.damage(database, pause)
+                finally:
+                    await database.interrupt()  # closing would wait for the statement under way
+        if found:
+            raise StoreUnusable(f"{self.path}: {found}: {REBUILD}")
 
     @property
     def wal_bytes(self) -> int:
@@ -268,16 +300,27 @@ class Store:
                 f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: {REBUILD}"
             )
         await database.executescript(f"BEGIN; {_INDEX} COMMIT;")
+        found = {row[0]: row[1] for row in await database.execute_fetchall(_SELECT_SCHEMA)}
+        with sqlite3.connect(":memory:") as ours:
+            ours.executescript(_SCHEMA + _INDEX)
+            expected = dict(ours.execute(_SELECT_SCHEMA))
+        ours.close()
+        if wrong := sums.differs(found, expected):
+            raise StoreUnusable(f"{self.path} is damaged ({wrong}): {REBUILD}")
 
     @contextmanager
     def _damage_told(self) -> Iterator[None]:
         """Say what to do about a file whose pages make no sense. A disk that fails is another matter."""
         try:
             yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            raise  # our own mistake
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
                 raise
             raise StoreUnusable(f"{self.path} is damaged ({error}): {REBUILD}") from error
+        except (ValueError, ArithmeticError) as error:  # a time or a price that is none
+            raise StoreUnusable(f"{self.path} is damaged ({error!r}): {REBUILD}") from error
 
 
 def _checkpoint(database: sqlite3.Connection) -> None:
@@ -292,21 +335,53 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
     database.execute("BEGIN IMMEDIATE")
     try:
         if changes.fills:
-            fills = (_row(fill, where.shard, where.sequence) for fill, where in changes.fills)
-            database.executemany(_INSERT_FILL, fills)
-            database.executemany(_UPSERT_POSITION, map(_position, changes.accounts.values()))
+            by_symbol: dict[str, list[_Row]] = {}
+            for fill, where in changes.fills:
+                by_symbol.setdefault(fill.symbol, []).append(_row(fill, where.shard, where.sequence))
+            for rows in by_symbol.values():
+                database.executemany(_INSERT_FILL, rows)
+            positions = (
+                _position(account, sums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
+                for symbol, account in changes.accounts.items()
+            )
+            database.executemany(_UPSERT_POSITION, map(sums.with_sum, positions))
         if changes.set_aside:
             seen = seen_at.isoformat()
             poison = (
                 (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
                 for at, fault in changes.set_aside
             )
-            database.executemany(_INSERT_QUARANTINE, poison)
-        database.executemany(_UPSERT_APPLIED, changes.applied.items())
+            database.executemany(_INSERT_QUARANTINE, map(sums.with_sum, poison))
+        database.executemany(_UPSERT_APPLIED, map(sums.with_sum, changes.applied.items()))
         database.execute("COMMIT")
     except BaseException:
         database.rollback()
         raise
+
+
+def _sum_before(database: sqlite3.Connection, symbol: str) -> int:
+    """The sum of the fills of a symbol that are there already."""
+    row = database.execute("SELECT fills_sum FROM positions WHERE symbol = ?", (symbol,)).fetchone()
+    return row[0] if row else 0
+
+
+def _contradiction(database: sqlite3.Connection) -> str:
+    """What of the positions and the fills of one instant does not follow from the other; empty if all does."""
+    database.execute("BEGIN")
+    try:
+        positions = {symbol: has for symbol, *has in database.execute(_SELECT_POSITIONS)}
+        led = {symbol: comes_to for symbol, *comes_to in database.execute(_SUMS)}
+    finally:
+        database.rollback()
+    for symbol in sorted({*positions, *led}):
+        version, net, is_there = positions.get(symbol, (0, 0, 0))
+        if not is_there:
+            return f"the fill that led to the position of {symbol} is missing"
+        fills, highest, comes_to = led[symbol]
+        if (fills, highest, comes_to) != (version, version, net):
+            led_to = f"its {fills} fills, up to number {highest}, come to {comes_to}"
+            return f"the position of {symbol} is {net} at version {version}, and {led_to}"
+    return ""
 
 
 class _Lock:
@@ -331,7 +406,7 @@ class _Lock:
         self._file.close()
 
 
-def _row(fill: RecordedFill, shard: int, sequence: int) -> tuple[str | int, ...]:
+def _row(fill: RecordedFill, shard: int, sequence: int) -> _Row:
     return (
         fill.symbol,
         fill.number,
@@ -371,11 +446,11 @@ def _fill(row: Any) -> RecordedFill:
     )
 
 
-def _position(account: Account) -> tuple[str | int, ...]:
+def _position(account: Account, fills_sum: int) -> _Row:
     last = account.last_fill
     if last is None:
         raise ValueError(f"{account.symbol} changed without a fill")
-    return (account.symbol, account.net_quantity, last.number, last.fill_id, _text(last.created_at))
+    return (account.symbol, account.net_quantity, last.number, last.fill_id, _text(last.created_at), fills_sum)
 
 
 def _text(time: datetime) -> str:

@@ -93,7 +93,7 @@ def test_another_schema_version_is_told(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
-    with pytest.raises(LedgerUnreadable, match="schema version 2; the audit reads 1"):
+    with pytest.raises(LedgerUnreadable, match="schema version 3; the audit reads 2"):
         LedgerFile(path)
 
 

@@ -14,11 +14,11 @@ from jet.journal import Appended
 from jet.tail import FromSequence
 from ledger import service
 from ledger.positions import Books, fold, read
-from ledger.store import Store
+from ledger.store import Store, StoreUnusable
 from support.broker import Broker, shape_of
 from support.builders import NOW, fill, recorded_fill
-from support.ledger import Log, Running, Start
-from support.waiting import HANG, eventually, reaches
+from support.ledger import Log, Running, Start, new_ledger
+from support.waiting import HANG, eventually, finishes, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Position, PositionUpdate
@@ -287,3 +287,21 @@ async def test_a_ledger_does_not_go_on_with_a_market_log_that_lost_what_was_appl
         await second.ledger.report(fill())
     assert refused.value.refusal is Refusal.UNAVAILABLE
     assert second.version() == 2
+
+
+async def test_what_is_damaged_while_it_runs_ends_it_and_the_next_start_says_what_to_do(
+    broker: Broker, start: Start, market_log: Log, tmp_path: Path
+) -> None:
+    await market_log.fills(recorded_fill(number=1))
+    ledger, health = new_ledger(broker, tmp_path, check_every=0.01)
+    running = asyncio.create_task(ledger.run())
+    await eventually(lambda: health.ready)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as file, file:
+        file.execute("UPDATE fills SET price = '100.11'")
+    with pytest.raises(ExceptionGroup) as failure:
+        await finishes(running)
+    assert failure.value.subgroup(StoreUnusable)
+    again = await start(ready=False)
+    await eventually(lambda: any("qs repair" in each.reason for each in again.health.report().waiting_for))
+    with pytest.raises(Refused, match="not open yet"):
+        again.ledger.position("AAA")

@@ -33,7 +33,7 @@ async def test_a_new_file_is_empty_and_durable(path: Path) -> None:
     async with Store(path) as store:
         assert await store.load() == Books()
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
-    assert rows(path, "PRAGMA user_version") == [(1,)]
+    assert rows(path, "PRAGMA user_version") == [(2,)]
 
 
 async def test_a_commit_is_there_after_reopening(path: Path) -> None:
@@ -110,7 +110,7 @@ async def test_another_schema_version_is_refused_with_both_named(path: Path) -> 
         pass
     with sqlite3.connect(path) as file:
         file.execute("PRAGMA user_version = 7")
-    with pytest.raises(StoreUnusable, match="schema version 7, and this ledger works with 1"):
+    with pytest.raises(StoreUnusable, match="schema version 7, and this ledger works with 2"):
         await Store(path).__aenter__()
 
 

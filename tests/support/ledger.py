@@ -12,7 +12,7 @@ from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.tail import FromSequence, Tail
-from ledger.service import PARTS, Ledger, LedgerSettings
+from ledger.service import CHECK_EVERY, PARTS, Ledger, LedgerSettings
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Stack
@@ -52,13 +52,16 @@ class Start(Protocol):
     def __call__(self, database: str = ..., ready: bool = ...) -> Awaitable[Running]: ...
 
 
-def new_ledger(broker: Broker, folder: Path, database: str = "ledger.sqlite") -> tuple[Ledger, Health]:
+def new_ledger(
+    broker: Broker, folder: Path, database: str = "ledger.sqlite", check_every: float = CHECK_EVERY
+) -> tuple[Ledger, Health]:
     """A ledger that does not run yet, and its health."""
     settings = LedgerSettings(
         market=broker.market, stack=Stack(data_dir=folder, nats_url=broker.url), database=Path(database)
     )
     health = Health("ledger", *PARTS)
-    return Ledger(settings, Connection(broker.url, "ledger", health), health, utc_now), health
+    connection = Connection(broker.url, "ledger", health)
+    return Ledger(settings, connection, health, utc_now, check_every), health
 
 
 @asynccontextmanager
