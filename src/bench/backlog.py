@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from bench.quoting import ASK, BID
-from bench.stage import Stage
+from bench.stage import CouldNotMeasure, Stage
 from jet import journal
 from jet.connection import Connection
+from jet.journal import Appended, Compare
 from wire import ids, subjects
-from wire.messages import QuoteActivated, RecordedFill
+from wire.messages import PositionUpdate, QuoteActivated, RecordedFill
 
 IN_FLIGHT = 128
 """Messages under way at once."""
@@ -21,15 +23,34 @@ LOTS = 500_000
 """Of each side of a quote: more than there are fills."""
 
 
-async def write(stage: Stage, fills: int, batch: int) -> None:
+@dataclass
+class Written:
+    """What was written: the fills of each symbol, when they executed, and the last sequence of each symbol."""
+
+    each: int
+    at: datetime
+    heads: dict[str, int] = field(default_factory=dict)
+
+
+async def write(stage: Stage, fills: int, batch: int) -> Written:
     """Quote every symbol, and append so many fills, evenly over the symbols, so many in a message."""
+    written = Written(fills // len(stage.symbols), datetime.now(UTC))
     async with stage.connected() as connection:
         quotes = ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in stage.symbols)
-        await _append(connection, quotes)
-        await _append(connection, _fills(stage, fills // len(stage.symbols), batch))
+        await _append(connection, quotes, written.heads)
+        await _append(connection, _fills(stage, written, batch), written.heads)
+    return written
 
 
-async def age(stage: Stage, seconds: float) -> None:
+async def publish(stage: Stage, written: Written) -> None:
+    """Publish the positions that a ledger would have."""
+    async with stage.connected() as connection, asyncio.TaskGroup() as group:
+        waiting = iter(stage.symbols)
+        for _ in range(IN_FLIGHT):
+            group.create_task(_publish(connection, waiting, written))
+
+
+async def age(stage: Stage, seconds: float, written: Written) -> None:
     """Let what was written become older than so many seconds, by the time of every shard's log."""
     shards = stage.settings.market.shards
     symbols = {subjects.shard_of(symbol, shards): symbol for symbol in stage.symbols}.values()
@@ -37,27 +58,55 @@ async def age(stage: Stage, seconds: float) -> None:
     async with stage.connected() as connection:
         while time.monotonic() < until:
             await asyncio.sleep(1.0)
-            await _append(connection, ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in symbols))
+            await _append(
+                connection, ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in symbols), written.heads
+            )
 
 
-async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]]) -> None:
+async def _publish(connection: Connection, waiting: Iterator[str], written: Written) -> None:
+    for symbol in waiting:
+        last = _fill(symbol, written.each, written.at)
+        update = PositionUpdate(
+            symbol=symbol,
+            net_quantity=-(written.each % 2),
+            position_version=written.each,
+            last_fill_id=last.fill_id,
+            updated_at=last.created_at,
+            last_fill=last.fill,
+        )
+        payload = msgspec.json.encode(update)
+        await journal.put(connection, subjects.POSITIONS_STREAM, subjects.position(symbol), payload)
+
+
+async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]], heads: dict[str, int]) -> None:
+    """Append with a compare, as an exchange does: those who read the log back go by it."""
+
     async def work() -> None:
         for subject, payload in messages:
-            shard = int(subject.split(".")[1])
-            await journal.put(connection, subjects.market_stream(shard), subject, payload)
+            _, shard, symbol = subject.split(".")
+            outcome = await journal.append(
+                connection,
+                subjects.market_stream(int(shard)),
+                subject,
+                payload,
+                msg_id=f"{symbol}-{heads.get(symbol, 0)}",
+                compare=Compare(heads.get(symbol, 0), subjects.market_head(int(shard), symbol)),
+            )
+            if not isinstance(outcome, Appended):
+                raise CouldNotMeasure(f"somebody else appends to {subject}")
+            heads[symbol] = outcome.sequence
 
     async with asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):
             group.create_task(work())
 
 
-def _fills(stage: Stage, each: int, batch: int) -> Iterator[tuple[str, bytes]]:
+def _fills(stage: Stage, written: Written, batch: int) -> Iterator[tuple[str, bytes]]:
     """Every symbol's fills in order; those of one symbol lie far apart, so that they cannot overtake each other."""
-    at = datetime.now(UTC)
-    for first in range(1, each + 1, batch):
+    for first in range(1, written.each + 1, batch):
         for symbol in stage.symbols:
-            numbers = range(first, min(first + batch, each + 1))
-            payload = msgspec.json.encode([_fill(symbol, number, at) for number in numbers])
+            numbers = range(first, min(first + batch, written.each + 1))
+            payload = msgspec.json.encode([_fill(symbol, number, written.at) for number in numbers])
             yield subjects.fills(subjects.shard_of(symbol, stage.settings.market.shards), symbol), payload
 
 

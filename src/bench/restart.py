@@ -37,9 +37,10 @@ async def measure(trial: Trial) -> list[Figure]:
     async with Stage(trial.folder, symbol_names(symbols), MARKET_ID_WINDOW=ID_WINDOW) as stage:
         await stage.start("nats")
         started = time.monotonic()
-        await backlog.write(stage, fills, BATCH)
+        written = await backlog.write(stage, fills, BATCH)
         trial.say(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
-        await backlog.age(stage, ID_WINDOW + REMEMBERED_LONGER.total_seconds() + SPARE)
+        await backlog.age(stage, ID_WINDOW + REMEMBERED_LONGER.total_seconds() + SPARE, written)
+        await backlog.publish(stage, written)
         readings, starts, restarts = [], [], []
         numbers = itertools.count()
         for _ in range(trial.repeats(REPEATS)):

@@ -12,6 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 
+from msgspec.structs import replace
+
 from exchange.recent import PENDING, Pending
 from wire import ids
 from wire.errors import Refusal, Refused
@@ -29,7 +31,7 @@ from wire.messages import (
     RejectReason,
     Reservation,
 )
-from wire.units import FieldError, check_tick
+from wire.units import FieldError, check_tick, with_decimals_of
 
 
 class Executed(Protocol):
@@ -54,30 +56,35 @@ class Batch:
     rejected: bool = False
 
 
-def check_order(order: Order, instrument: Instrument) -> None:
-    """Refuse an order that could never be right.
+def checked_order(order: Order, instrument: Instrument) -> Order:
+    """The order with its price as the log writes it, unless it could never be right.
 
     Raises:
         Refused: INVALID_FIELD: the limit is off the tick.
     """
-    _on_tick("limit_price", order.limit_price, instrument.tick)
+    limit = _on_tick("limit_price", order.limit_price, instrument.tick)
+    return order if limit is order.limit_price else replace(order, limit_price=limit)
 
 
-def check_quote(request: QuoteRequest, instrument: Instrument) -> None:
-    """Refuse a quote that could never be right.
+def checked_quote(request: QuoteRequest, instrument: Instrument) -> QuoteRequest:
+    """The quote with its prices as the log writes them, unless it could never be right.
 
     Raises:
         Refused: INVALID_FIELD: a price is off the tick.
     """
-    _on_tick("bid_price", request.bid_price, instrument.tick)
-    _on_tick("ask_price", request.ask_price, instrument.tick)
+    return replace(
+        request,
+        bid_price=_on_tick("bid_price", request.bid_price, instrument.tick),
+        ask_price=_on_tick("ask_price", request.ask_price, instrument.tick),
+    )
 
 
-def _on_tick(name: str, price: Decimal, tick: Decimal) -> None:
+def _on_tick(name: str, price: Decimal, tick: Decimal) -> Decimal:
     try:
         check_tick(name, price, tick)
     except FieldError as error:
         raise Refused(Refusal.INVALID_FIELD, str(error), field=name) from error
+    return with_decimals_of(tick, price)
 
 
 def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: datetime) -> Batch:

@@ -5,30 +5,9 @@ keeps nothing of its own; but a position is published only after its fills were 
 to that version is of a log that lost some, or is behind. Either way nothing may be decided on it.
 """
 
-import msgspec
-
-from jet.connection import Connection
-from jet.opening import Opening, is_position
-from wire import subjects
-from wire.messages import PositionUpdate
-
 PART = "log"
 
 REMEDY = 'see "The market log has lost messages" in docs/operations.md'
-
-_decoder = msgspec.json.Decoder(PositionUpdate)
-
-
-async def published(connection: Connection) -> dict[str, int]:
-    """The newest published position version of each symbol. What cannot be read is walked over."""
-    versions: dict[str, int] = {}
-    tail = Opening(connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="exchange-positions")
-    async for batch in tail.batches():
-        for message in filter(is_position, batch):
-            versions[subjects.last_token(message.subject)] = _decoder.decode(message.data).position_version
-        if tail.current:
-            break
-    return versions
 
 
 def lost(symbol: str, folded: int, version: int) -> str:

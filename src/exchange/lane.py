@@ -92,7 +92,7 @@ class Lane:
         Raises:
             Refused: it makes no sense, or too much is waiting already.
         """
-        book.check_order(order, self._instrument)
+        order = book.checked_order(order, self._instrument)
         self._line.check_pressure()
         answer = cast("asyncio.Future[OrderResult]", self._line.submit(order))
         if tracing.tracer is not None:
@@ -105,7 +105,7 @@ class Lane:
         Raises:
             Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
         """
-        book.check_quote(request, self._instrument)
+        request = book.checked_quote(request, self._instrument)
         try:
             async with asyncio.timeout(DEADLINE):
                 standing = await self._standing(request)

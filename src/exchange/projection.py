@@ -16,7 +16,7 @@ import time
 import msgspec
 import structlog
 
-from jet import api, journal
+from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
 from runtime.clock import Clock
@@ -64,7 +64,7 @@ class QuotesBucket:
                 market = self._changed.pop(symbol)
                 try:
                     await self._project(market)
-                except (Refused, api.ApiError) as error:
+                except Refused as error:
                     # The broker is away, or does not take it. It goes again, after all others.
                     log.warning("quote not projected yet", symbol=symbol, reason=str(error))
                     self._changed.setdefault(symbol, market)

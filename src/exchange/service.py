@@ -25,7 +25,7 @@ from jet import api, rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
-from jet.opening import MarketOpening
+from jet.opening import MarketOpening, Published
 from jet.tail import FromSequence, FromTime, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock, uptime
@@ -105,6 +105,7 @@ class Exchange:
         self._lost = "the log is not compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
         self._verified: dict[str, int] = {}
+        self._published = Published(connection, name="exchange-positions")
         self._openings: dict[int, MarketOpening] = {}
         self._replays: dict[str, Replay] = {}
         self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(market.shards)}
@@ -244,7 +245,8 @@ class Exchange:
 
     async def _check_continuity(self) -> None:
         """See once, before anything is decided, that the log holds every fill that a position was published after."""
-        versions = await continuity.published(self._connection)
+        positions = await self._published.positions()
+        versions = {symbol: position.position_version for symbol, position in positions.items()}
         while self._lost:
             if len(self._replayed) == self._market.shards:
                 folded = {symbol: lane.market.fill_number for symbol, lane in self._lanes.items()}
@@ -262,7 +264,9 @@ class Exchange:
         reading the log over the id window; then follow."""
         stream = subjects.market_stream(shard)
         filters = _filters(shard)
-        snapshot = MarketOpening(self._connection, shard, self._market.shards, name="exchange-snapshot")
+        snapshot = MarketOpening(
+            self._connection, shard, self._market.shards, self._published, name="exchange-snapshot"
+        )
         self._openings[shard] = snapshot
         newest: Message | None = None
         async for batch in snapshot.batches():

@@ -28,7 +28,7 @@ from prometheus_client import Counter, Histogram
 
 from exposure.limits import Decision, Limits, Write
 from exposure.usage import Draft
-from jet import api, journal
+from jet import journal
 from jet.connection import Connection
 from runtime import tracing
 from runtime.clock import Clock
@@ -248,23 +248,17 @@ class Committer:
         Raises:
             Refused: UNAVAILABLE: nothing was written, or the fold does not follow.
         """
-        try:
-            with APPEND_SECONDS.time():
-                outcome = await journal.append(
-                    self._connection,
-                    STREAM,
-                    subjects.DECISIONS,
-                    msgspec.json.encode(records),
-                    msg_id=f"{self._instance}-{next(self._appends)}",
-                    compare=journal.Compare(self._limits.usage.head),
-                    headers=tracing.inject(),
-                    on_unknown=lambda reason: log.warning(
-                        "append not acknowledged", decisions=len(records), reason=reason
-                    ),
-                )
-        except api.ApiError as error:
-            log.exception("append refused", decisions=len(records))
-            raise Refused(Refusal.UNAVAILABLE, f"the broker refused the write: {error}") from error
+        with APPEND_SECONDS.time():
+            outcome = await journal.append(
+                self._connection,
+                STREAM,
+                subjects.DECISIONS,
+                msgspec.json.encode(records),
+                msg_id=f"{self._instance}-{next(self._appends)}",
+                compare=journal.Compare(self._limits.usage.head),
+                headers=tracing.inject(),
+                on_unknown=lambda reason: log.warning("append not acknowledged", decisions=len(records), reason=reason),
+            )
         if isinstance(outcome, journal.Appended):
             return outcome.sequence
         CONFLICTS.inc()

@@ -13,7 +13,7 @@ import structlog
 from msgspec.structs import replace
 
 from exposure.usage import Usage
-from jet import api, journal
+from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
 from runtime.clock import Clock
@@ -81,7 +81,7 @@ class ReservationsBucket:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._write(reservation_id)
-        except (api.ApiError, Refused, TimeoutError):
+        except (Refused, TimeoutError):
             self._revisions.pop(reservation_id, None)
             return reservation_id
         return None

@@ -113,8 +113,7 @@ async def append(
         on_unknown: told why, each time the outcome remains unknown and the message is sent again.
 
     Raises:
-        ApiError: the broker will never take this message.
-        Refused: UNAVAILABLE: the broker does not let this user write there, and nothing was written.
+        Refused: UNAVAILABLE: the broker does not take the message, or not from this user, and nothing was written.
     """
     token = connection.token()
     sent = {**headers, **_headers(stream, msg_id, compare, ttl), _TOKEN: token}
@@ -133,7 +132,8 @@ async def append(
         except api.NOT_SENT as error:
             reason = f"not connected: {error!r}"
         except nats_errors.MaxPayloadError as error:
-            raise api.ApiError(400, 0, f"the message is too large: {len(payload)} bytes") from error
+            detail = f"the message is too large: {len(payload)} bytes; nothing was written"
+            raise Refused(Refusal.UNAVAILABLE, detail) from error
         except (nats_errors.Error, TimeoutError) as error:
             maybe_stored = True
             reason = f"no answer: {error!r}"
@@ -146,8 +146,10 @@ async def append(
                         return Conflict(head)
                     return await _outcome(connection, stream, token, compare, head, on_unknown)
                 maybe_stored = True  # by the leader, if this was another's answer
-            elif not _may_pass(error):
-                raise
+            elif not _may_pass(error) and not maybe_stored:
+                raise Refused(
+                    Refusal.UNAVAILABLE, f"the broker refused the write: {error}; nothing was written"
+                ) from error
         else:
             if not ack.duplicate or await _is_ours(connection, stream, ack.seq, token, on_unknown):
                 return Appended(ack.seq)

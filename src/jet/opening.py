@@ -3,13 +3,14 @@
 The last message of a subject says all that a fold needs, unless it is one that every reader sets aside: then the one
 before it does, and so on. So whoever starts walks back, before it shows or decides anything.
 
-Of fills, whether a message counts depends on those before it. The last one is believed if it names the head that it was
-appended on, as everything does that is appended with a compare, and goes on from the fills that are found back from
-there. Otherwise the subject is read back until two messages are found that go on from each other, or to its beginning,
-and judged from there on.
+Of fills, whether a message counts depends on those before it. The last one is believed if a ledger has published a
+position after it. Or if it names the head that it was appended on, as everything does that is appended with a compare,
+and goes on from the fills that are found back from there. Otherwise the subject is read back until two messages are
+found that go on from each other, or to its beginning, and judged from there on.
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
@@ -34,6 +35,9 @@ AT_ONCE = 64
 STEPS = 16
 """Quote events at most between two messages of fills, before the subject is read back instead."""
 
+PATIENCE = 3.0
+"""Seconds for which the published positions are waited for: without them the log is asked about each symbol."""
+
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
 
@@ -44,6 +48,8 @@ Usable = Callable[[Message], bool]
 _Symbols = TypeVar("_Symbols", QuoteActivated | QuoteWithdrawn, PositionUpdate)
 
 _quote_events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_fill = msgspec.json.Decoder(RecordedFill)
 _positions = msgspec.json.Decoder(PositionUpdate)
 
 log = structlog.get_logger()
@@ -152,18 +158,59 @@ class Opening:
         return [found] if found else []
 
 
-class MarketOpening(Opening):
-    """One shard's market log, of `shards`."""
+class Published:
+    """The newest published position of each symbol, as of when it was first asked for. What cannot be read is walked
+    over."""
 
-    def __init__(self, connection: Connection, shard: int, shards: int, *, name: str) -> None:
+    def __init__(self, connection: Connection, *, name: str) -> None:
+        self._connection = connection
+        self._name = name
+        self._reading = asyncio.Lock()
+        self._found: dict[str, PositionUpdate] | None = None
+
+    async def positions(self) -> dict[str, PositionUpdate]:
+        """Read them, or what was read. It waits for as long as the broker is away."""
+        async with self._reading:
+            if self._found is None:
+                self._found = await self._read()
+        return self._found
+
+    async def _read(self) -> dict[str, PositionUpdate]:
+        found: dict[str, PositionUpdate] = {}
+        stream, filters = subjects.POSITIONS_STREAM, [subjects.POSITIONS]
+        opening = Opening(self._connection, stream, filters, is_position, name=self._name)
+        async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
+            async for batch in batches:
+                for message in filter(is_position, batch):
+                    found[subjects.last_token(message.subject)] = _positions.decode(message.data)
+                if opening.current:
+                    break
+        return found
+
+
+class MarketOpening(Opening):
+    """One shard's market log, of `shards`. What is published only makes it quicker, for who may read it."""
+
+    def __init__(
+        self, connection: Connection, shard: int, shards: int, published: Published | None = None, *, name: str
+    ) -> None:
         filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
         super().__init__(connection, subjects.market_stream(shard), filters, is_quote_event, name=name)
         self._shards = shards
+        self._published = published
+        self._positions: dict[str, PositionUpdate] = {}
         self._begins: dict[str, int] = {}
 
     def begins(self, message: Message) -> bool:
         """Whether a fold may begin with this message of fills, whatever its number. With any other it begins at 1."""
         return self._begins.get(message.subject) == message.sequence
+
+    async def _walk_back(self, opening: Iterable[Message]) -> list[Message]:
+        if self._published is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    self._positions = await self._published.positions()
+        return await super()._walk_back(opening)
 
     async def _before(self, last: Message) -> list[Message]:
         if not subjects.at_home(last.subject, self._shards):
@@ -210,6 +257,8 @@ class MarketOpening(Opening):
 
     async def _goes_on(self, last: Message) -> bool:
         """Whether fills go on from those that they were appended after, as far as can be told at a glance."""
+        if self._is_applied(last):
+            return True
         fills = self._fills(last.subject, last.data)
         if not fills:
             return False
@@ -228,6 +277,14 @@ class MarketOpening(Opening):
                 return bool(before) and fills[0].number == before[-1].number + 1
             headers = found.headers
         return False
+
+    def _is_applied(self, last: Message) -> bool:
+        """Whether a position was published that ends with this message's last fill. The fold reads all of it anyway."""
+        position = self._positions.get(subjects.last_token(last.subject))
+        try:
+            return position is not None and position.last_fill == _fill.decode(_raws.decode(last.data)[-1]).fill
+        except (*UNREADABLE, IndexError):
+            return False
 
     async def _told(self, query: dict[str, int]) -> api.StoredMessage | None:
         """A message, or None if there is none; the broker is asked until it answers."""

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from jet import journal
 from jet.api import StoredMessage
@@ -33,7 +34,7 @@ from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
-from wire.units import check_tick
+from wire.units import check_tick, with_decimals_of
 
 DEADLINE = 5.0
 """Seconds a report may take."""
@@ -78,8 +79,9 @@ class Recorder:
                     if await self._append(recorded, market.head):
                         return True
 
-    async def check_instrument(self, fill: Fill) -> None:
-        """Refuse what could not have been executed, by its instrument as it was at the time.
+    async def checked(self, fill: Fill) -> Fill:
+        """The fill with its price as the log writes it, unless it could not have been executed: it is judged by its
+        instrument as it was at the time.
 
         A symbol that was removed is known by its log, and no tick is known of it. A price off the tick is of another
         time, if the log shows the quote that has it.
@@ -90,7 +92,7 @@ class Recorder:
         """
         instrument = self._market.symbols.get(fill.symbol)
         if instrument is not None and not fill.price % instrument.tick:
-            return
+            return replace(fill, price=with_decimals_of(instrument.tick, fill.price))
         shard = subjects.shard_of(fill.symbol, self._market.shards)
         stream, head = subjects.market_stream(shard), subjects.market_head(shard, fill.symbol)
         async with _by(asyncio.get_running_loop().time() + DEADLINE, Refusal.UNAVAILABLE):
@@ -98,11 +100,12 @@ class Recorder:
             if instrument is None:
                 if not last:
                     raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
-                return
+                return fill
             quotes = subjects.quotes(shard, fill.symbol)
             shown = partial(_shows, fill)
             if await last_usable(self._connection, stream, quotes, last + 1, shown) is None:
                 check_tick("price", fill.price, instrument.tick)
+            return fill
 
     async def _is_recorded(self, fill: Fill) -> bool:
         """Whether exactly this fill is recorded.

@@ -194,8 +194,7 @@ class Ledger:
         if self._unproved:
             raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
         try:
-            await self._recorder.check_instrument(fill)
-            new = await self._recorder.record(fill)
+            new = await self._recorder.record(await self._recorder.checked(fill))
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
         except Refused as refused:

@@ -17,10 +17,9 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from jet import api
 from jet.clocks import BrokerTime
 from jet.connection import Connection
-from jet.opening import MarketOpening, Opening, is_position
+from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.presence import Presence
 from jet.tail import Message
 from maker import metrics
@@ -90,6 +89,7 @@ class Maker:
         }
         self._shards = {symbol: subjects.shard_of(symbol, market.shards) for symbol in market.symbols}
         self._positions_current = False
+        self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
         self._switch = Switch(connection, self._clock, self._settle)
         self._stood = Standing.STARTING
@@ -167,7 +167,7 @@ class Maker:
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
                 resumed = await self._switch.resume()
-        except (Refused, TimeoutError, api.ApiError) as error:
+        except (Refused, TimeoutError) as error:
             log.error("the switch is not known to be turned", error=str(error))  # noqa: TRY400 # it says all
             detail = "it is not known whether makers have resumed: resume again"
             raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
@@ -257,7 +257,9 @@ class Maker:
                 self._feeds_changed()
 
     async def _follow_market(self, shard: int) -> None:
-        tail = MarketOpening(self._connection, shard, self._settings.market.shards, name="maker-market")
+        tail = MarketOpening(
+            self._connection, shard, self._settings.market.shards, self._published, name="maker-market"
+        )
         async for batch in tail.batches():
             for message in batch:
                 self._on_market(message, begins=tail.begins(message))

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from jet import api, journal
+from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.tail import LastPerSubject, Tail
@@ -123,7 +123,7 @@ class Switch:
             return
         try:
             outcome = await self._append(paused=True, expected=last.sequence)
-        except (Refused, api.ApiError) as error:
+        except Refused as error:
             log.error("the switch cannot be turned, trying again", error=str(error))  # noqa: TRY400 # it says all
             await asyncio.sleep(ASK_AGAIN)
             return

@@ -23,7 +23,7 @@ from jet import rpc
 from jet.clocks import PART as CLOCK
 from jet.clocks import BrokerTime
 from jet.connection import Connection
-from jet.opening import MarketOpening, Opening, is_position
+from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.tail import Message
 from runtime.clock import Clock, uptime
 from runtime.fanout import Fanout
@@ -95,8 +95,10 @@ class UiService:
         positions = Opening(
             self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="positions"
         )
+        published = Published(self._connection, name="published")
         market = [
-            MarketOpening(self._connection, shard, len(self._shards), name=f"market-{shard}") for shard in self._shards
+            MarketOpening(self._connection, shard, len(self._shards), published, name=f"market-{shard}")
+            for shard in self._shards
         ]
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())

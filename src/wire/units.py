@@ -73,6 +73,14 @@ def check_tick(field: str, price: Decimal, tick: Decimal) -> None:
         raise FieldError(field, f"must be a multiple of the tick {tick}")
 
 
+def with_decimals_of(tick: Decimal, price: Decimal) -> Decimal:
+    """A multiple of `tick` as it stands in logs and answers: with the tick's decimals, so that 230, 230.0 and 230.00
+    are written alike. No price at all stays `0`."""
+    if not price:
+        return Decimal(0)
+    return price if price.same_quantum(tick) else price.quantize(tick)
+
+
 def floor_to_tick(price: Decimal, tick: Decimal) -> Decimal:
     """The largest multiple of `tick` that is not above `price`, written with the tick's decimals."""
     return ((price / tick).to_integral_value(ROUND_FLOOR) * tick).quantize(tick)

@@ -155,13 +155,26 @@ def test_fills_of_a_side_never_exceed_it_and_every_answer_agrees_with_its_fill(
 
 def test_orders_off_the_tick_are_refused() -> None:
     with pytest.raises(Refused) as caught:
-        book.check_order(order(limit_price=Decimal("100.001")), instrument())
+        book.checked_order(order(limit_price=Decimal("100.001")), instrument())
     assert caught.value.field == "limit_price"
+
+
+@pytest.mark.parametrize("written", ["230", "230.0", "230.00", "230.000"])
+def test_a_price_is_written_with_the_decimals_of_its_tick_however_it_was_sent(written: str) -> None:
+    price = Decimal(written)
+    assert str(book.checked_order(order(limit_price=price), instrument()).limit_price) == "230.00"
+    quote = book.checked_quote(quote_request(bid_price=price, ask_price=price + 1), instrument())
+    assert (str(quote.bid_price), str(quote.ask_price)) == ("230.00", "231.00")
+
+
+def test_no_price_stays_a_plain_zero() -> None:
+    quote = book.checked_quote(quote_request(bid_price=Decimal("0.000"), bid_quantity=0), instrument())
+    assert str(quote.bid_price) == "0"
 
 
 def test_quotes_off_the_tick_are_refused() -> None:
     with pytest.raises(Refused) as caught:
-        book.check_quote(quote_request(ask_price=Decimal("100.101")), instrument())
+        book.checked_quote(quote_request(ask_price=Decimal("100.101")), instrument())
     assert caught.value.field == "ask_price"
 
 

@@ -18,6 +18,7 @@ from support.builders import quote_activated
 from support.exchange import ExposureStandIn, StartExchange, quoted
 from support.waiting import eventually
 from wire import subjects
+from wire.errors import Refused
 from wire.market import SymbolMarket
 from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
@@ -211,7 +212,7 @@ async def test_what_the_broker_will_not_take_ends_nothing(
     async def watched(*args: object, **more: object) -> object:
         try:
             return await append(*args, **more)  # type: ignore[arg-type] # as it was called
-        except api.ApiError:
+        except Refused:
             refused.set()
             raise
 

@@ -10,7 +10,7 @@ import pytest
 
 from exposure.usage import Usage
 from jet import journal
-from jet.opening import MarketOpening, Opening, is_position
+from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.tail import Message
 from support.broker import Broker
 from support.builders import position_update, quote_activated, recorded_fill
@@ -77,3 +77,20 @@ async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker
 async def test_an_empty_log_opens_empty(broker: Broker) -> None:
     async with asyncio.timeout(60), opened(MarketOpening(broker.connection, SHARD, 2, name="test")) as messages:
         assert messages == []
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_fills_that_a_position_was_published_after_are_believed_and_others_are_not(
+    broker: Broker, applied: bool
+) -> None:
+    """Numbers that jump are no fills that go on, unless a ledger has applied them."""
+    last = recorded_fill(number=7)
+    sequence = await put(broker, "fills", msgspec.json.encode([recorded_fill(number=6), last]))
+    position = position_update(position_version=7, last_fill=last.fill if applied else recorded_fill(number=6).fill)
+    await journal.put(
+        broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), msgspec.json.encode(position)
+    )
+    published = Published(broker.connection, name="published")
+    opening = MarketOpening(broker.connection, SHARD, 2, published, name="test")
+    async with asyncio.timeout(60), opened(opening) as messages:
+        assert [(each.sequence, opening.begins(each)) for each in messages] == [(sequence, applied)]

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
-from jet import journal
+from jet import api, journal
 from ledger.publisher import Publisher
 from support.broker import Broker
 from support.builders import position_update
 from support.ledger import Log
+from support.waiting import eventually
 from wire import subjects
 
 
@@ -109,3 +111,17 @@ async def test_a_paused_broker_gets_the_newest_once_it_is_back(
     versions = await own_market_log.published_versions()
     assert versions == sorted(set(versions))
     assert len(versions) < 25, "what came meanwhile is conflated"
+
+
+async def test_a_position_that_the_broker_does_not_take_ends_nothing_and_is_published_once_it_does(
+    publishers: Publishers, broker: Broker, market_log: Log
+) -> None:
+    config = (await api.stream_info(broker.connection, subjects.POSITIONS_STREAM)).config
+    update = f"STREAM.UPDATE.{subjects.POSITIONS_STREAM}"
+    await api.request(broker.connection, update, {**config, "max_msg_size": 64}, dict)
+    publisher = publishers.start(broker)
+    publisher.offer(position_update(position_version=1))
+    with capture_logs() as logs:
+        await eventually(lambda: [line for line in logs if line["event"] == "position not published"])
+    await api.request(broker.connection, update, {**config, "max_msg_size": -1}, dict)
+    await market_log.published_version(1)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from jet.journal import Appended
 from ledger import recorder
@@ -127,6 +128,16 @@ async def test_an_unknown_symbol_and_a_price_off_the_tick_are_refused(start: Sta
     refused = await refusal(running, fill(price=Decimal("100.105")))
     assert (refused.refusal, refused.field) == (Refusal.INVALID_FIELD, "price")
     assert await market_log.head() == 0
+
+
+async def test_a_price_is_recorded_with_the_decimals_of_its_tick(start: Start, market_log: Log) -> None:
+    running = await start()
+    sent = fill(price=Decimal(100))
+    await running.ledger.report(sent)
+    recorded = await market_log.last_fill()
+    assert (str(recorded.price), str(recorded.limit_price)) == ("100.00", "100.00")
+    _, new = await running.ledger.report(replace(sent, price=Decimal("100.0")))
+    assert not new
 
 
 async def test_a_fill_is_judged_by_its_instrument_as_it_was(start: Start, market_log: Log) -> None:
