@@ -195,6 +195,7 @@ class Tail:
         self._name = name
         self._created: datetime | None = None
         self._end = 0
+        self._told_behind: int | None = None
         self._attempts = 0
         self._ends_early_since: float | None = None
 
@@ -314,7 +315,9 @@ class Tail:
                     return
 
     def _tell_behind(self, consumer: _Consumer) -> None:
-        BEHIND.labels(self._stream, self._name).set(consumer.pending)
+        if consumer.pending != self._told_behind:
+            self._told_behind = consumer.pending
+            BEHIND.labels(self._stream, self._name).set(consumer.pending)
 
     async def _keeps_up(self, consumer: _Consumer) -> bool:
         """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""

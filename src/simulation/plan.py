@@ -45,6 +45,10 @@ ON_CLUSTER = ("server-cut", "election")
 ON_LEDGER = ("disk-full", "disk-slow")
 
 
+LONG = 0.1
+"""The share of seeds in which little happens for a long time."""
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that goes wrong.
 
@@ -79,6 +83,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             resumes, and `hand_rate` for quotes by hand, which ask for more than a maker does.
         least: seconds a message takes at least; `spread` what it takes more, on average.
         sync: seconds a sync of the broker takes, on average.
+        heartbeat: seconds between heartbeats of the broker to those who follow a stream.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -104,6 +109,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     least: float
     spread: float
     sync: float
+    heartbeat: float
     busy: float
     busy_for: float
     faults: list[Fault]
@@ -161,7 +167,10 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         fixed: what is not drawn, by its name in `Plan`.
     """
     chance = random.Random(f"{seed}/plan")
-    seconds = 60 * minutes if minutes else _log_uniform(chance, 20.0, 180.0)
+    is_long = chance.random() < LONG
+    seconds = _log_uniform(chance, 600.0, 7200.0) if is_long else _log_uniform(chance, 20.0, 180.0)
+    if minutes:
+        seconds = 60 * minutes
     exchanges, exposures, makers, ledgers = (chance.choice((1, 2, 2, 2, 3)) for _ in range(4))
     symbols = chance.choice((1, 2, 3, 3, 4))
     quote_ttl = chance.choice((3.0, 6.0, 10.0, 30.0))
@@ -186,11 +195,28 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         "least": chance.choice((0.00005, 0.0002, 0.002)),
         "spread": _log_uniform(chance, 0.0001, 0.01),
         "sync": _log_uniform(chance, 0.0002, 0.01),
+        "heartbeat": 0.5,
         "busy": chance.choice((0.0, 0.02, 0.2)),
         "busy_for": _log_uniform(chance, 0.0002, 0.02),
     }
+    if is_long:
+        drawn |= _quiet(chance)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
+
+
+def _quiet(chance: random.Random) -> dict[str, Any]:
+    """What is different where little happens for long: lifetimes and windows end, and end again."""
+    return {
+        "order_rate": _log_uniform(chance, 0.005, 0.1),
+        "booking_rate": chance.choice((0.0, 0.002)),
+        "switch_rate": chance.choice((0.0, 0.002)),
+        "read_rate": chance.choice((0.0, 0.01)),
+        "hand_rate": chance.choice((0.0, 0.005)),
+        "quote_ttl": chance.choice((10.0, 30.0, 120.0)),
+        "heartbeat": 1.25,
+        "busy": 0.0,
+    }
 
 
 def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[Fault]:
@@ -199,7 +225,7 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
         return []
     some = chance.sample(possible, chance.randint(1, len(possible)))
     weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
-    rate = _log_uniform(chance, 0.02, 10.0)
+    rate = _log_uniform(chance, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(chance, 0.002, 0.05)
     longest = _log_uniform(chance, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
     faults: list[Fault] = []

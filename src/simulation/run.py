@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,12 +53,27 @@ def _scratch() -> Iterator[Path]:
 
 def run(plan: Plan, trace: Trace | None = None) -> Outcome:
     """Run a plan."""
-    trace = trace or Trace()
     began = time.perf_counter()
     hooks, unraisable = sys.get_asyncgen_hooks(), sys.unraisablehook
-    gc.collect()
     gc.disable()
+    gc.freeze()  # what was there before need not be looked through afterwards
     logging.disable(logging.CRITICAL)
+    try:
+        outcome = _run(plan, trace or Trace())
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine whose process was killed is never awaited
+            gc.collect()
+        gc.unfreeze()
+        gc.enable()
+        sys.unraisablehook = unraisable
+        logging.disable(logging.NOTSET)
+    outcome.took = time.perf_counter() - began
+    return outcome
+
+
+def _run(plan: Plan, trace: Trace) -> Outcome:
     with _scratch() as folder:
         one = Course(plan, trace, folder)
         world = one.world
@@ -70,14 +86,13 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
         sys.set_asyncgen_hooks(firstiter=None, finalizer=finalize)
         listen(trace, one.heard)
         try:
-            with replaced(world), disks(world, one.system.disk_of):
+            with replaced(world, plan.heartbeat), disks(world, one.system.disk_of):
                 try:
                     one.go()
                 except Found:
                     one.wrong += one.monitor.wrong + one.clients.wrong + world.uncaught
                 except Stalled as stalled:
                     one.wrong.append(str(stalled))
-                lines = trace.lines()
         finally:
             world.leave()
             one.system.over = True
@@ -92,15 +107,11 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
                 seconds=world.now,
                 took=0.0,
                 counts=one.counts(),
-                trace=lines if one.wrong or trace.everything else [],
+                trace=trace.lines() if one.wrong or trace.everything else [],
             )
             _bury(world)
-            gc.collect()
-            gc.enable()
-            sys.set_asyncgen_hooks(*hooks)
-            sys.unraisablehook = unraisable
-            logging.disable(logging.NOTSET)
-    outcome.took = time.perf_counter() - began
+            listen(trace)
+            trace.world = None
     return outcome
 
 

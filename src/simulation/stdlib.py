@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from jet import tail
 from simulation.world import World
 
 _CHANCE = ("random", "uniform", "randrange", "randint", "choice", "shuffle", "sample", "expovariate", "gauss")
 
 
 @contextmanager
-def replaced(world: World) -> Iterator[None]:
-    """Have the standard library tell the world's time and chance, within the block."""
+def replaced(world: World, heartbeat: float) -> Iterator[None]:
+    """Have the standard library tell the world's time and chance, and `heartbeat` be a tail's, within the block."""
 
     def chance() -> random.Random:
         return world.current.random if world.current is not None else world.order
@@ -44,6 +45,7 @@ def replaced(world: World) -> Iterator[None]:
     with (
         patch.multiple(time, monotonic=now, perf_counter=now, clock_gettime=clock_gettime),
         patch.multiple(secrets, token_bytes=token_bytes, token_hex=token_hex),
+        patch.object(tail, "HEARTBEAT", heartbeat),
         patch.multiple(random, **{name: drawn(name) for name in _CHANCE}),
     ):
         yield

@@ -12,6 +12,7 @@ It behaves as a nats-server 2.15 alone does, which `tests/simulation/test_contra
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 _RECORD = 30
@@ -60,6 +61,7 @@ NO_ROOM = Problem(503, 10047, "insufficient storage resources available")
 NO_CLUSTER = Problem(500, 10074, "replicas > 1 not supported in non-clustered mode")
 
 
+@lru_cache(maxsize=65536)
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject matches a pattern: `*` is one token, `>` in the end one or more."""
     if pattern == subject or pattern == ">":
