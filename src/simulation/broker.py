@@ -76,6 +76,7 @@ class Session:
         up: to the broker; `down` to the client.
         open: the broker has not closed it.
         server: which of the servers it is to.
+        lose: how many more messages do not reach the client.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Session:
         self.user = user
         self.open = True
         self.server = server
+        self.lose = 0
         self.up = Channel(broker.world, latency, self._received)
         self.down = Channel(broker.world, latency, self._delivered)
         self.subscriptions: dict[int, Subscription] = {}
@@ -100,7 +102,10 @@ class Session:
 
     def send(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         """Have the client get a message."""
-        if self.open:
+        if self.lose and sid:
+            self.lose -= 1
+            self.broker.world.trace.add("broker", "loses", f"a message to {self.process.name} on {subject}")
+        elif self.open:
             self.down.send(sid, subject, reply, data, headers)
 
 
@@ -113,7 +118,8 @@ class Broker:
         cluster: the servers that it consists of.
         on_store: told of every message that is stored, with its stream.
         lose_acks: of how many more messages that are stored nobody is told.
-        delay_next: how many more messages reach the disk late, by `delay` seconds.
+        delay_next: how many more messages, on subjects that begin with `delay_only`, reach the disk late, by `delay`
+            seconds.
     """
 
     def __init__(self, world: World, latency: Latency, grants: list[Grant] | None = None, servers: int = 1) -> None:
@@ -130,6 +136,7 @@ class Broker:
         self.lose_acks = 0
         self.delay_next = 0
         self.delay = 0.0
+        self.delay_only = ""
         self._grants = {grant.user: grant for grant in grants or ()}
         self._allowed: dict[tuple[str, str, str], bool] = {}
         self._consumers: dict[str, dict[str, Consumer]] = {}
@@ -351,7 +358,7 @@ class Broker:
         """Have a message stored after all that wait before it."""
         ready = max(self.world.now, self._free_at.get(stream.name, 0.0)) + self.disk.sync.draw(self.world.network)
         self._free_at[stream.name] = ready
-        if self.delay_next:
+        if self.delay_next and subject.startswith(self.delay_only):
             self.delay_next -= 1
             ready += self.delay
             self.world.trace.add("broker", "delays", f"{subject} by {self.delay:.3f} s")

@@ -174,6 +174,7 @@ class SimClient:
             session.up.send(self._broker.publish, subject, reply, payload, headers)
         if last:
             self.on_fuse()
+            await asyncio.sleep(0)  # nothing more happens, or not now
 
     def _burns_out(self) -> bool:
         """Whether this is the message that the process dies at: before it is sent, or right after."""

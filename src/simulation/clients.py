@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
-from loadgen.answers import Answer, Undelivered, Unknown, classify
+from loadgen.answers import Answer, Known, Undelivered, Unknown, classify
 from loadgen.client import ATTEMPT_TIMEOUT, Exchange
 from loadgen.flow import orders
 from loadgen.history import History
 from loadgen.http import NotConnected, Response
+from simulation.loop import Handle
+from simulation.oracles import Monitor
 from simulation.system import System
 from simulation.world import Clock, Process
 from wire.messages import (
@@ -33,18 +35,29 @@ from wire.messages import (
 PATIENCE = 12.0
 """Seconds that an operator waits for an answer."""
 
+ONCE = 0.25
+"""The share of orders that are sent once only."""
+
+ASK_ELSEWHERE = 0.4
+"""The share of executions of which another exchange is asked at once."""
+
+RACE = 0.4
+"""The share of quotes by hand that are asked for, and published, by two at the same time."""
+
 
 class Sender(Exchange):
     """The order publisher's client, over the simulated web."""
 
     def __init__(self, system: System, process: Process, history: History) -> None:
         super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)
+        self.sent: dict[str, float] = {}
         self._system = system
         self.process = process
         self._targets = itertools.cycle(instance.name for instance in system.of("exchange"))
 
     async def _post(self, body: bytes, order_id: str) -> Answer:
         order = msgspec.json.decode(body, type=Order)
+        self.sent[order_id] = self.process.world.now
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 response = await self._system.web.ask(self.process, next(self._targets), ordering(order))
@@ -84,7 +97,7 @@ class Clients:
         booked: ids of reported fills that were acknowledged.
     """
 
-    def __init__(self, system: System, folder: Path) -> None:
+    def __init__(self, system: System, folder: Path, monitor: Monitor) -> None:
         self.history_path = folder / "history.jsonl"
         self.turns: list[Turned] = []
         self.wrong: list[str] = []
@@ -97,6 +110,10 @@ class Clients:
         self.process = Process(self._world, "client", Clock(self._world), 1)
         self._history = History(self.history_path, self.process.clock)
         self._sender = Sender(system, self.process, self._history)
+        self._monitor = monitor
+        self._waiting: dict[str, Order] = {}
+        monitor.sent = self._sender.sent
+        monitor.on_fill = self._executed
         self._running = True
         self._busy: set[asyncio.Task[Any]] = set()
         self._versions: dict[tuple[str, str], int] = {}
@@ -156,19 +173,67 @@ class Clients:
         plan, market = self._system.plan, self._system.market
         flow = orders("o", market.symbols, max_quantity=8, aggressiveness=0.8, seed=plan.seed)
         async for _ in self._every(plan.order_rate):
-            self.begin(self.order(next(flow)))
+            order = next(flow)
+            once = self.process.random.random() < ONCE
+            self.begin(self._order_once(order) if once else self.order(order))
 
     async def order(self, order: Order) -> str:
         """Send an order until its outcome is known, or patience ends."""
         began = self._world.now
         self.asked += 1
+        self._waiting[order.order_id] = order
         outcome = await self._sender.submit(order)
+        del self._waiting[order.order_id]
         self.outcomes[outcome.name] = self.outcomes.get(outcome.name, 0) + 1
         if outcome.name in ("unknown", "undelivered"):
             self.unresolved.append((order, began))
         elif outcome.filled and self.process.random.random() < 0.1:
             self.begin(self._again(order, outcome.filled, self._world.now))
         return outcome.name
+
+    async def _order_once(self, order: Order) -> None:
+        """Send an order once, and wait for longer than an exchange does. Who was told that nothing was done may rely on
+        that."""
+        target = self.process.random.choice(self._system.of("exchange")).name
+        self._sender.sent[order.order_id] = self._world.now
+        self._history.sent(order, 1)
+        answer: Answer
+        try:
+            async with asyncio.timeout(PATIENCE):
+                response = await self._system.web.ask(self.process, target, ordering(order))
+            answer = classify(response.status, response.body, response.retry_after, order.order_id)
+        except NotConnected as error:
+            answer = Undelivered(str(error))
+        except OSError as error:
+            answer = Unknown(repr(error))
+        self._history.answered(order.order_id, 1, answer)
+        is_sure = isinstance(answer, Undelivered) or (isinstance(answer, Unknown) and not answer.doubtful)
+        if is_sure or (isinstance(answer, Known) and (answer.rejected or answer.result is None)):
+            self._monitor.never.add(order.order_id)
+            if order.order_id in self._monitor.executed:
+                self.wrong.append(f"{order.order_id} has executed, and {target} told that it did not: {answer}")
+
+    def _executed(self, order_id: str) -> None:
+        """An order is in the log by now. Whoever asks another exchange from now on must be told so."""
+        order = self._waiting.get(order_id)
+        exchanges = self._system.of("exchange")
+        if order is None or len(exchanges) < 2 or self.process.random.random() > ASK_ELSEWHERE:
+            return
+        self._world.after(0.0, self._ask_elsewhere, order, self.process.random.choice(exchanges).name)
+
+    def _ask_elsewhere(self, order: Order, target: str) -> None:
+        self.process.soon(Handle(self.begin, (self._told_elsewhere(order, target),), None))
+
+    async def _told_elsewhere(self, order: Order, target: str) -> None:
+        asked = self._world.now
+        self._sender.sent[order.order_id] = asked
+        response = await self.ask(target, ordering(order), PATIENCE)
+        if response is None or response.status >= 500:
+            return
+        result = msgspec.json.decode(response.body, type=OrderResult) if response.status == 200 else None
+        if result is None or not result.filled_quantity:
+            told = f"{result.status} ({result.reason})" if result else str(response.status)
+            self.wrong.append(f"{order.order_id} had executed, and {target}, asked at {asked:.3f}, told {told}")
 
     async def _again(self, order: Order, filled: int, at: float) -> None:
         """Send an order again that was filled: the answer must be the same while its id is remembered."""
@@ -256,6 +321,12 @@ class Clients:
             response = await self.ask(ledger, route, 6.0)
             if response is not None and response.status == 200:
                 self.booked.add(fill.fill_id)
+                if chance.random() < RACE:
+                    await asyncio.sleep(chance.choice((0.0, 2.0 * chance.random())))
+                    again = chance.choice(self._system.of("ledger")).name
+                    response = await self.ask(again, route, 6.0)
+                    if response is not None and response.status not in (200, 503):
+                        self.wrong.append(f"{fill.fill_id} is booked, and reported again to {again}: {response.body!r}")
                 return
             if response is not None and response.status != 503:
                 return
@@ -290,12 +361,17 @@ class Clients:
         async def reserve(exposure: Any) -> ReservationAnswer:
             return (await exposure.reserve(wanted)).answer  # type: ignore[no-any-return] # exposure's answer
 
-        response = await self.ask(chance.choice(self._system.of("exposure")).name, reserve, 3.0)
-        if response is None or response.status != 200:
-            return
-        granted = msgspec.json.decode(response.body, type=ReservationAnswer).reservation
+        answers = [
+            msgspec.json.decode(response.body, type=ReservationAnswer)
+            for response in await self._race("exposure", reserve)
+            if response is not None and response.status == 200
+        ]
+        granted = next((answer.reservation for answer in answers if answer.reservation is not None), None)
         if granted is None:
             return
+        for answer in answers:
+            if answer.reservation is not None and answer.reservation.expires_at != granted.expires_at:
+                self.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
         reference = self._system.market.symbols[symbol].reference_price
         request = QuoteRequest(
             quote_id=quote_id,
@@ -311,13 +387,25 @@ class Clients:
         async def put(exchange: Any) -> Quote:
             return await exchange.put_quote(symbol, request)  # type: ignore[no-any-return] # an exchange's answer
 
-        response = await self.ask(chance.choice(self._system.of("exchange")).name, put, 3.0)
-        if response is None or response.status != 200:
+        responses = await self._race("exchange", put)
+        if not any(response is not None and response.status == 200 for response in responses):
 
             async def release(exposure: Any) -> Any:
                 return await exposure.release(granted.reservation_id)
 
             await self.ask(chance.choice(self._system.of("exposure")).name, release, 3.0)
+
+    async def _race(self, service: str, route: Any) -> list[Response | None]:
+        """Ask an instance of a service; or two, which may be the same, at nearly the same time."""
+        chance = self.process.random
+        names = [chance.choice(self._system.of(service)).name for _ in range(2 if chance.random() < RACE else 1)]
+
+        async def ask(name: str, after: float) -> Response | None:
+            await asyncio.sleep(after)
+            return await self.ask(name, route, 3.0)
+
+        delays = [0.0, chance.choice((0.0, 0.01 * chance.random(), chance.random()))]
+        return await asyncio.gather(*(ask(name, delay) for name, delay in zip(names, delays, strict=False)))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

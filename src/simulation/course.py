@@ -2,6 +2,7 @@
 audited."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from audit.epochs import always
 from audit.report import Report
 from jet.connection import Connection
 from loadgen.flow import orders
+from simulation import leftovers
 from simulation.clients import Clients
 from simulation.faults import Nemesis
 from simulation.oracles import Monitor
@@ -52,7 +54,7 @@ class Course:
         self.system = System(self.world, plan, folder)
         self.monitor = Monitor(self.world, plan.limit, plan.grace, list(plan.market.symbols))
         self.system.broker.on_store.append(self.monitor.stored)
-        self.clients = Clients(self.system, folder)
+        self.clients = Clients(self.system, folder, self.monitor)
         self.nemesis = Nemesis(self.system)
         self.wrong: list[str] = []
         self.granted: list[bytes] = []
@@ -80,6 +82,7 @@ class Course:
         self._resume("the switch is not turned once nothing goes wrong")
         self._until(self._is_settled, patience, "the system does not come to rest")
         self._check_switch()
+        self._check_freed()
         self._check_orders()
         self._until(self._is_settled, patience, "the system does not come to rest after orders")
         self._check_growth()
@@ -139,7 +142,16 @@ class Course:
                 position = instance.service.position(name)
                 if (position.position_version, position.net_quantity) != (book.number, book.net):
                     return f"{instance.name} has {name} at {position.position_version}, and it is at {book.number}"
-        return ""
+        return self.monitor.unpublished()
+
+    def _is_kept(self) -> str:
+        """What some process keeps for nothing."""
+        return ", ".join(
+            f"{instance.name} keeps {what}"
+            for instance in self.system.instances.values()
+            if instance.service is not None
+            for what in leftovers.of(instance.kind, instance.service)
+        )
 
     def _is_asking(self) -> str:
         return "" if self.clients.idle else "some are not answered"
@@ -225,8 +237,36 @@ class Course:
             self.wrong.append(f"orders have no outcome although nothing goes wrong: {names}")
             raise Found
 
+    def _check_freed(self) -> None:
+        """What is filled of a quote is free at once, and not only when the quote is replaced."""
+        makers = [instance.process for instance in self.system.of("maker")]
+        for maker in makers:
+            if maker is not None:
+                maker.pause()
+        flow = orders("freed", self.plan.market.symbols, max_quantity=3, aggressiveness=1.0, seed=self.plan.seed)
+        for order in [next(flow) for _ in range(2 * self.plan.symbols)]:
+            self.clients.begin(self.clients.order(order))
+        self._advance(0.75)
+        now = self.system.broker.clock()
+        soon = now + timedelta(seconds=0.3)  # what is about to expire may be counted, or not
+        books = self.monitor.symbols.values()
+        shown = [book for book in books if book.live(now)]
+        if self.clients.idle and all(book.live(soon) == book.live(now) for book in books) and len(shown) == len(books):
+            bid, ask = sum(book.bid for book in shown), sum(book.ask for book in shown)
+            for instance in self.system.of("exposure"):
+                exposure = instance.service.exposure()
+                if (exposure.bid.used, exposure.ask.used) != (bid, ask):
+                    used = f"{exposure.bid.used}/{exposure.ask.used}"
+                    self.wrong.append(f"{instance.name} counts {used} used after fills, and {bid}/{ask} are left")
+                    raise Found
+        for maker in makers:
+            if maker is not None:
+                maker.resume()
+        self._until(self._is_asking, RECOVERY, "clients wait for answers")
+
     def _check_growth(self) -> None:
         """Nothing is kept for those who have their answer."""
+        self._until(self._is_kept, RECOVERY, "something is kept")
         for instance in self.system.instances.values():
             if instance.failures:
                 unexpected = [

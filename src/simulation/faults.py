@@ -34,6 +34,8 @@ class Nemesis:
             undo()
         self._undo.clear()
         self._system.broker.lose_acks = self._system.broker.delay_next = 0
+        for session in self._system.broker.sessions:
+            session.lose = 0
         for instance in self._system.instances.values():
             if instance.client is not None:
                 instance.client.fuse = 0
@@ -59,8 +61,11 @@ class Nemesis:
     def _do(self, fault: Fault) -> Callable[[], None] | None:
         """Do it. What makes it right again, if anything has to."""
         system = self._system
-        if fault.target:
+        if fault.target in system.instances:
             return self._do_to(fault, system.instances[fault.target])
+        if fault.target:
+            undo = [self._do_to(fault, instance) for instance in system.of(fault.target)]
+            return partial(_do_all, [each for each in undo if each is not None])
         broker = system.broker
         match fault.kind:
             case "broker-kill":
@@ -93,6 +98,7 @@ class Nemesis:
             case "late":
                 broker.delay_next += int(fault.amount)
                 broker.delay = fault.seconds
+                broker.delay_only = system.chance.choice(("", "fills.", "quotes.", "exposure.decisions"))
         return None
 
     def _start_broker(self) -> None:
@@ -113,7 +119,12 @@ class Nemesis:
             case "kill":
                 instance.kill()
             case "fuse":
-                self._light(fault, instance)
+                self._light(fault, instance, instance.kill)
+            case "freeze":
+                self._light(fault, instance, partial(self._freeze, instance, fault))
+            case "lost":
+                for session in instance.sessions():
+                    session.lose = int(fault.amount)
             case "pause":
                 if process is None or process.paused:
                     return None
@@ -151,12 +162,23 @@ class Nemesis:
                 return partial(instance.clock.set, 0.0)
         return None
 
-    def _light(self, fault: Fault, instance: Instance) -> None:
-        """Kill the process at one of its next messages: before that is sent, or right afterwards."""
+    def _light(self, fault: Fault, instance: Instance, end: Callable[[], None]) -> None:
+        """Have a process end, or stand still, at one of its next messages: before that is sent, or right afterwards."""
         if instance.client is not None and instance.process is not None:
             instance.client.fuse = abs(int(fault.amount))
-            instance.client.on_fuse = instance.kill
+            instance.client.on_fuse = end
             instance.client.sends_last = fault.amount > 0
+
+    def _freeze(self, instance: Instance, fault: Fault) -> None:
+        process = instance.process
+        if process is not None and not process.paused and not self._over:
+            process.pause()
+            self._system.world.after(fault.seconds, process.resume)
+
+
+def _do_all(calls: list[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _slower(latency: Latency, factor: float) -> Latency:

@@ -3,13 +3,15 @@
 None of this uses the folds that the services decide by.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
 
+from simulation.backing import Backing
 from simulation.stream import Stored, Stream
-from simulation.world import World
+from simulation.world import EPOCH, World
 from wire import subjects
 from wire.messages import UNREADABLE, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
 
@@ -21,6 +23,10 @@ _switch = msgspec.json.Decoder(QuotingSwitch)
 QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
 SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 SEQUENCE = "Quotestream-Market-Sequence"
+
+DECIDED_WITHIN = 6.5
+"""Seconds after an order was last sent within which it is decided, or never: 5 s that it may wait, 1 s within which an
+exchange notices that it stood still, and some for the way."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,10 @@ class Monitor:
         most: the most lots of one side that were shown at once.
         booked: ids of reported fills in the log.
         fills: executions so far; `quotes` activations.
+        executed: ids of orders that executed.
+        never: ids of orders whose client was told that they did not execute, and that are not sent again.
+        sent: when each order was last sent, by its id.
+        on_fill: told of each order that executes, by its id.
     """
 
     def __init__(self, world: World, limit: int, grace: float, symbols: list[str]) -> None:
@@ -66,6 +76,12 @@ class Monitor:
         self.paused = False
         self.switched_at = 0.0
         self.shown_at = 0.0
+        self.executed: set[str] = set()
+        self.never: set[str] = set()
+        self.sent: dict[str, float] = {}
+        self.on_fill: Callable[[str], None] = lambda _: None
+        self._backing = Backing(self.symbols, limit, grace, self._say)
+        self._grace = grace
         self._world = world
         self._limit = limit
         self._allowed = timedelta(seconds=grace / 2)
@@ -91,6 +107,8 @@ class Monitor:
                 self._quote(symbol, message.seq, _event.decode(message.data), now)
             else:
                 self._fill(symbol, _fills.decode(message.data))
+        elif message.subject == subjects.DECISIONS:
+            self._backing.decided(message.data, now)
         elif stream.name == subjects.POSITIONS_STREAM:
             self._publication(_position.decode(message.data))
         elif stream.name == QUOTES:
@@ -118,6 +136,7 @@ class Monitor:
         if isinstance(event, QuoteActivated):
             self.shown_at = self._world.now
             self._check_limit(event.quote_id, now)
+            self._backing.shown(event)
 
     def _check_limit(self, quote_id: str, now: datetime) -> None:
         shown = [book for book in self.symbols.values() if book.live(now)]
@@ -139,6 +158,7 @@ class Monitor:
                 self.booked.add(fill.fill_id)
             else:
                 self.fills += 1
+                self._check_order(fill)
             ended = not isinstance(book.event, QuoteActivated)
             if book.event is not None and fill.quote_id == book.event.quote_id and not ended:
                 if fill.side == "buy":
@@ -147,11 +167,26 @@ class Monitor:
                     book.bid -= fill.quantity
                 if min(book.bid, book.ask) < 0:
                     self._say(f"{fill.fill_id} takes more than {fill.quote_id} has left")
+                if fill.origin == "exchange" and fill.created_at >= book.event.expires_at:
+                    self._say(f"{fill.fill_id} executes on {fill.quote_id} when that has expired")
             elif fill.origin == "exchange":
                 self._say(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")
             if (fill.remaining_bid_quantity, fill.remaining_ask_quantity) != (book.bid, book.ask):
                 left = f"{fill.remaining_bid_quantity}/{fill.remaining_ask_quantity}"
                 self._say(f"{fill.fill_id} says that {left} are left, and {book.bid}/{book.ask} are")
+
+    def _check_order(self, fill: RecordedFill) -> None:
+        """An order executes once, in time, and not after its client was told that it did not."""
+        if fill.order_id in self.executed:
+            self._say(f"{fill.order_id} executes again, as {fill.fill_id}")
+        if fill.order_id in self.never:
+            self._say(f"{fill.order_id} executes as {fill.fill_id}, and its client was told that it did not")
+        sent = self.sent.get(fill.order_id)
+        decided = (fill.created_at - EPOCH).total_seconds()
+        if sent is not None and decided > sent + DECIDED_WITHIN + self._grace / 2:
+            self._say(f"{fill.order_id} was last sent at {sent:.3f}, and is decided at {decided:.3f}")
+        self.executed.add(fill.order_id)
+        self.on_fill(fill.order_id)
 
     def _publication(self, update: PositionUpdate) -> None:
         book = self.symbols[update.symbol]
@@ -163,6 +198,13 @@ class Monitor:
         if update.position_version == book.number and update.net_quantity != book.net:
             self._say(f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}")
         self._published[update.symbol] = max(known, update.position_version)
+
+    def unpublished(self) -> str:
+        """Which symbol's newest position is not published; empty if none is left."""
+        for name, book in self.symbols.items():
+            if self._published.get(name, 0) != book.number:
+                return f"position {self._published.get(name, 0)} of {name} is published, and it is at {book.number}"
+        return ""
 
     def _projection(self, message: Stored) -> None:
         """The projection of quotes never goes back."""

@@ -18,6 +18,7 @@ KINDS = (
     "kill",  # a process ends at once
     "fuse",  # a process ends at one of its next messages to the broker, before or after it is sent
     "pause",  # a process stands still
+    "freeze",  # a process stands still from one of its next messages to the broker on, before or after it is sent
     "restart",  # a process is stopped in order, and started
     "cut",  # a process and the broker do not hear each other
     "mute",  # the broker does not hear a process
@@ -30,6 +31,7 @@ KINDS = (
     "lost-ack",  # the broker stores some messages and does not say so
     "server-cut",  # a server of three is cut off from the others, and may not know that it leads no more
     "election",  # another server of three leads, after a while in which nobody does
+    "lost",  # some messages of the broker do not reach a process, as between servers
     "late",  # some messages reach the broker's disk much later than they were sent
     "web-cut",  # no client reaches a process
     "web-deaf",  # what a process answers to clients is lost
@@ -43,10 +45,20 @@ KINDS = (
 ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late", "server-cut", "election")
 ON_CLUSTER = ("server-cut", "election")
 ON_LEDGER = ("disk-full", "disk-slow")
+ON_ALL = ("kill", "pause", "freeze", "cut", "mute", "deaf", "restart")
 
 
 LONG = 0.1
 """The share of seeds in which little happens for a long time."""
+
+CROWDED = 0.35
+"""The share of the others in which much is wanted at once, of little."""
+
+ALL = 0.15
+"""The share of some faults that every process of a service has."""
+
+OUTLASTS = 0.15
+"""The share of faults that outlast what others wait: answers, quotes, orders."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +68,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         number: of the fault in its plan.
         at: when, in seconds of the run.
         kind: which.
-        target: to which process; empty for the broker.
+        target: to which process, or to all of which service; empty for the broker.
         seconds: for how long.
         amount: how much: messages, seconds of skew, or a factor.
     """
@@ -201,6 +213,8 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     }
     if is_long:
         drawn |= _quiet(chance)
+    elif chance.random() < CROWDED:
+        drawn |= _crowded(chance, symbols)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
 
@@ -216,6 +230,21 @@ def _quiet(chance: random.Random) -> dict[str, Any]:
         "quote_ttl": chance.choice((10.0, 30.0, 120.0)),
         "heartbeat": 1.25,
         "busy": 0.0,
+    }
+
+
+def _crowded(chance: random.Random, symbols: int) -> dict[str, Any]:
+    """What is different where much is wanted at once, of little, and who is told of it is told late."""
+    return {
+        "limit": chance.choice((10, 10, 6 * symbols)),
+        "quote_ttl": chance.choice((3.0, 6.0)),
+        "id_window": 20.0,
+        "order_rate": _log_uniform(chance, 2.0, 12.0),
+        "hand_rate": chance.choice((0.3, 1.0, 3.0)),
+        "switch_rate": chance.choice((0.0, 0.1)),
+        "booking_rate": chance.choice((0.05, 0.5)),
+        "read_rate": 0.5,
+        "spread": _log_uniform(chance, 0.002, 0.04),
     }
 
 
@@ -240,7 +269,11 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
             target = f"ledger-{chance.randrange(plan.ledgers)}"
         if kind.startswith("web"):
             target = chance.choice([name for name in names if not name.startswith("exposure")])
+        if kind in ON_ALL and chance.random() < ALL:
+            target = target.partition("-")[0]
         seconds = _log_uniform(chance, 0.01, longest)
+        if chance.random() < OUTLASTS:
+            seconds = chance.uniform(3.0, 12.0)
         faults.append(
             Fault(
                 number=len(faults),
@@ -255,9 +288,9 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
 
 def _amount(chance: random.Random, kind: str, grace: float) -> float:
     match kind:
-        case "fuse":
+        case "fuse" | "freeze":
             return chance.choice((1, -1)) * chance.randint(1, 12)
-        case "lost-ack" | "late":
+        case "lost-ack" | "late" | "lost":
             return chance.randint(1, 4)
         case "broker-slow" | "disk-slow":
             return _log_uniform(chance, 2.0, 200.0)

@@ -74,7 +74,7 @@ class Process:
         clock: its machine's.
         random: where its randomness comes from.
         alive: it has not ended.
-        paused: it stands still.
+        paused: it stands still. `stands`: it does, or has ended.
         queued: it is among those whose turn it may be, or it must not be.
         main: its task; the process ends with it.
     """
@@ -88,6 +88,7 @@ class Process:
         self.loop = SimLoop(self)  # type: ignore[abstract] # nothing here asks for what it lacks
         self.alive = True
         self.paused = False
+        self.stands = False
         self.queued = False
         self.main: asyncio.Task[None] | None = None
         self.on_end: list[Callable[[], None]] = []
@@ -125,14 +126,14 @@ class Process:
 
     def pause(self) -> None:
         """Stand still, as by SIGSTOP."""
-        self.paused = True
+        self.paused = self.stands = True
         self.queued = True  # so that nobody queues it
 
     def resume(self) -> None:
         """Go on. What became ready meanwhile is noticed in one of the orders in which an event loop may look."""
         if not self.paused or not self.alive:
             return
-        self.paused = False
+        self.paused = self.stands = False
         self.queued = False
         order = self.world.order.randrange(3)
         if order:
@@ -147,6 +148,7 @@ class Process:
         if not self.alive:
             return
         self.alive = False
+        self.stands = True
         self.queued = True  # so that nobody queues it
         self.world.graveyard.append(self)
         self.loop.ready.clear()
@@ -267,7 +269,7 @@ class World:
                     raise
                 except BaseException as error:  # noqa: BLE001 # as an event loop does: it is told, and life goes on
                     process.complain({"message": f"exception in {handle.callback!r}", "exception": error})
-                if not process.alive:
+                if process.stands:
                     self.current = None
                     return
             if not ready or runnable or process.paused or self.busy or self._still > STEPS:

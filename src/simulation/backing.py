@@ -1,0 +1,129 @@
+"""What backs the quotes: a fold of exposure's log of its own, held against what the market log shows.
+
+None of this uses the folds that exposure decides by.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
+
+from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
+
+_records = msgspec.json.Decoder(list[ReservationRecord])
+
+_KEPT = 4
+"""Lifetimes of a reservation for which its records are kept here."""
+
+_NEVER_CHANGES = (
+    "quote_id",
+    "symbol",
+    "granted_at",
+    "expires_at",
+    "outcome",
+    "asked_bid_quantity",
+    "asked_ask_quantity",
+    "granted_bid_quantity",
+    "granted_ask_quantity",
+)
+
+
+class Book(Protocol):
+    """A symbol as its market log has it."""
+
+    event: QuoteEvent | None
+    bid: int
+    ask: int
+
+    def live(self, now: datetime) -> bool:
+        """Whether orders can execute on the latest quote."""
+
+
+class Backing:
+    """Records of reservations, by id. `say` is told what must not be."""
+
+    def __init__(self, books: Mapping[str, Book], limit: int, grace: float, say: Callable[[str], None]) -> None:
+        self._books = books
+        self._limit = limit
+        self._grace = timedelta(seconds=grace)
+        self._say = say
+        self._records: dict[str, ReservationRecord] = {}  # the one that was decided on last is the last
+        self._holding: dict[str, ReservationRecord] = {}
+
+    def decided(self, data: bytes, now: datetime) -> None:
+        """A message of exposure's log was stored."""
+        for record in _records.decode(data):
+            known = self._records.get(record.reservation_id)
+            if known is not None and now <= known.expires_at:
+                self._check_change(known, record, now)
+            self._records.pop(record.reservation_id, None)
+            self._records[record.reservation_id] = self._holding[record.reservation_id] = record
+        while self._is_old(next(iter(self._records.values())), now):
+            del self._records[next(iter(self._records))]
+        self._check_held(now)
+
+    @staticmethod
+    def _is_old(record: ReservationRecord, now: datetime) -> bool:
+        return now > record.expires_at + _KEPT * (record.expires_at - record.granted_at)
+
+    def _check_change(self, before: ReservationRecord, after: ReservationRecord, now: datetime) -> None:
+        name = after.reservation_id
+        changed = [field for field in _NEVER_CHANGES if getattr(before, field) != getattr(after, field)]
+        if changed:
+            self._say(f"{name} is granted anew: {', '.join(changed)}")
+        if before.state != "active" and after.state == "active":
+            self._say(f"{name} was {before.state}, and is active again")
+        if before.activated_at is not None and after.activated_at != before.activated_at:
+            self._say(f"the activation of {name} is undone")
+        if after.reserved_bid_quantity > before.reserved_bid_quantity:
+            self._say(f"{name} holds more bids than before")
+        if after.reserved_ask_quantity > before.reserved_ask_quantity:
+            self._say(f"{name} holds more asks than before")
+        book = self._books[after.symbol]
+        event = book.event
+        if after.state != "active" and event is not None and event.reservation_id == name and book.live(now):
+            self._say(f"{name} ends as {after.state}, and {event.quote_id} is shown")
+
+    def _check_held(self, now: datetime) -> None:
+        """What is held is within the limit: of each symbol the largest, by what its market log says by now."""
+        bids: dict[str, int] = {}
+        asks: dict[str, int] = {}
+        for record in list(self._holding.values()):
+            bid, ask = self._held(record, now)
+            if not bid and not ask:  # and never will again
+                del self._holding[record.reservation_id]
+            bids[record.symbol] = max(bids.get(record.symbol, 0), bid)
+            asks[record.symbol] = max(asks.get(record.symbol, 0), ask)
+        if max(sum(bids.values()), sum(asks.values())) > self._limit:
+            self._say(f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, and {self._limit} are allowed")
+
+    def _held(self, record: ReservationRecord, now: datetime) -> tuple[int, int]:
+        if record.state != "active" or now > record.expires_at + self._grace:
+            return 0, 0
+        book = self._books[record.symbol]
+        event = book.event
+        reserved = record.reserved_bid_quantity, record.reserved_ask_quantity
+        if event is None or record.position_version is None or record.attempt is None:
+            return reserved
+        version, latest = (record.position_version, record.attempt), (event.position_version, event.attempt)
+        if version < latest:
+            return 0, 0
+        if version == latest and event.reservation_id == record.reservation_id:
+            return min(reserved[0], book.bid), min(reserved[1], book.ask)
+        return reserved
+
+    def shown(self, event: QuoteActivated) -> None:
+        """A quote was made active: its reservation must have been activated for it, and carry it."""
+        record = self._records.get(event.reservation_id)
+        if record is None:
+            self._say(f"{event.quote_id} is shown, and nothing is reserved for it")
+            return
+        version = (event.position_version, event.attempt)
+        if record.state != "active" or (record.position_version, record.attempt) != version:
+            told = f"{record.state} for {record.position_version}, {record.attempt}"
+            self._say(f"{event.quote_id} {version} is shown, and its reservation is {told}")
+        if event.bid_quantity > record.reserved_bid_quantity or event.ask_quantity > record.reserved_ask_quantity:
+            self._say(f"{event.quote_id} shows more than is reserved for it")
+        if event.expires_at > record.expires_at:
+            self._say(f"{event.quote_id} outlives its reservation")
