@@ -31,6 +31,9 @@ RECOVERY = 60.0
 SWITCHED = 15.0
 """Virtual seconds after which a pause or a resume that was acknowledged must show everywhere."""
 
+PATIENT = 12.0
+"""Virtual seconds for which nothing that is under way may be so, once nothing goes wrong any more."""
+
 EXPECTED_ENDS = ("OperationalError",)
 """Why a process may end by itself: its disk failed."""
 
@@ -144,14 +147,14 @@ class Course:
                     return f"{instance.name} has {name} at {position.position_version}, and it is at {book.number}"
         return self.monitor.unpublished()
 
-    def _is_kept(self) -> str:
-        """What some process keeps for nothing."""
-        return ", ".join(
+    def _kept(self) -> set[str]:
+        """What processes keep for something that is under way."""
+        return {
             f"{instance.name} keeps {what}"
             for instance in self.system.instances.values()
             if instance.service is not None
             for what in leftovers.of(instance.kind, instance.service)
-        )
+        }
 
     def _is_asking(self) -> str:
         return "" if self.clients.idle else "some are not answered"
@@ -266,7 +269,10 @@ class Course:
 
     def _check_growth(self) -> None:
         """Nothing is kept for those who have their answer."""
-        self._until(self._is_kept, RECOVERY, "something is kept")
+        before = self._kept()
+        self._advance(PATIENT)
+        if kept := before & self._kept():
+            self.wrong.append(f"something is kept for {PATIENT:g} s: {sorted(kept)}")
         for instance in self.system.instances.values():
             if instance.failures:
                 unexpected = [

@@ -11,7 +11,7 @@ from exchange.recent import PENDING
 
 
 def of(kind: str, service: Any) -> Iterator[str]:
-    """What an idle service keeps that it should not, in words."""
+    """What a service keeps for something that is under way, in words: none of it for long."""
     if kind == "exchange":
         yield from _of_exchange(service)
     elif kind == "ledger":
@@ -19,16 +19,16 @@ def of(kind: str, service: Any) -> Iterator[str]:
 
 
 def _of_exchange(exchange: Any) -> Iterator[str]:
-    taken = [order_id for order_id, known in exchange._recent._known.items() if known is PENDING]
-    if taken:
-        yield f"order ids taken, and executes none of them: {taken[:3]}"
-    for symbol, lane in exchange._lanes.items():
-        if lane._line._unanswered:
-            yield f"{len(lane._line._unanswered)} commands of {symbol} without an answer"
-        if lane._puts._flights:
-            yield f"{len(lane._puts._flights)} quotes of {symbol} on their way"
+    for order_id, known in exchange._recent._known.items():
+        if known is PENDING:
+            yield f"the order id {order_id} for an append"
+    for lane in exchange._lanes.values():
+        for waiting in lane._line._unanswered:
+            yield f"without an answer {waiting.until}: {waiting.command}"
+        for request in lane._puts._flights:
+            yield f"{request.quote_id} on its way"
 
 
 def _of_ledger(ledger: Any) -> Iterator[str]:
-    if ledger._publisher._busy:
-        yield f"positions to be published: {sorted(ledger._publisher._busy)}"
+    for symbol in ledger._publisher._busy:
+        yield f"a position of {symbol} to be published"
