@@ -235,6 +235,7 @@ class Lane:
             return
 
     async def _commit_put(self, waiting: _Waiting, put: Put) -> Quote:
+        put.begun = True
         try:
             return await self._commit_quote(waiting, put)
         except Refused as refused:

@@ -52,6 +52,7 @@ class Put:
         activation: its token.
         reservation: as it was activated.
         waiting: how many wait for the answer; a put that nobody waits for is not committed.
+        begun: its commit has begun. One whose time is up before that has none.
         committed: set once its commit is over, however it ended.
     """
 
@@ -62,6 +63,7 @@ class Put:
     reservation: Reservation | None = None
     waiting: int = 0
     answer: "asyncio.Future[Quote]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    begun: bool = False
     committed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def check_wanted(self) -> None:
@@ -145,6 +147,9 @@ class Puts:
                 put.answer.set_result(await answer)
             except Refused as refused:
                 put.refuse(refused)
+                if not put.begun:
+                    self.give_back(put)
+                    return
             await put.committed.wait()
         finally:
             put.stage = Stage.OVER

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exchange import lane, puts
+from exchange import lane, puts, waiting
 from exchange.service import Exchange
 from jet import journal, rpc
 from support.broker import Broker
@@ -136,6 +136,31 @@ async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
     go_on.set()
     assert (await joined).quote_id == "AAA-v0-a2"
     assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 1
+
+
+async def test_a_quote_whose_time_is_up_before_its_turn_is_given_back_and_can_be_sent_again(
+    exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was never decided has no commit that could end it."""
+    await quoted(exchange)
+    append, go_on, appending = lane.SymbolLog.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **options: Any) -> int | None:
+        appending.set()
+        await go_on.wait()
+        return await append(*args, **options)
+
+    monkeypatch.setattr(waiting, "DEADLINE", 0.1)
+    monkeypatch.setattr(lane.SymbolLog, "append", slow)
+    before = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
+    await appending.wait()
+    with pytest.raises(Refused, match="not decided in time"):
+        await exchange.put_quote("AAA", quote_request(attempt=3))
+    await eventually(lambda: [back.activation for back in exposure.given_back] == [exposure.activated[-1].activation])
+    monkeypatch.undo()
+    go_on.set()
+    await asyncio.gather(before, return_exceptions=True)
+    assert (await exchange.put_quote("AAA", quote_request(attempt=3))).quote_id == "AAA-v0-a3"
 
 
 # --- withdrawals ------------------------------------------------------------------------------------------------------
