@@ -59,7 +59,7 @@ class Backing:
                 self._check_change(known, record, now)
             self._records.pop(record.reservation_id, None)
             self._records[record.reservation_id] = self._holding[record.reservation_id] = record
-        while self._is_old(next(iter(self._records.values())), now):
+        while self._records and self._is_old(next(iter(self._records.values())), now):
             del self._records[next(iter(self._records))]
         self._check_held(now)
 

@@ -170,11 +170,15 @@ class SimClient:
             raise nats_errors.MaxPayloadError
         self.published += 1
         last = self._burns_out() if self.fuse else False
-        if not last or self.sends_last:
-            session.up.send(self._broker.publish, subject, reply, payload, headers)
-        if last:
-            self.on_fuse()
-            await asyncio.sleep(0)  # nothing more happens, or not now
+        if last and not self.sends_last:
+            await self._burn()
+        session.up.send(self._broker.publish, subject, reply, payload, headers)
+        if last and self.sends_last:
+            await self._burn()
+
+    async def _burn(self) -> None:
+        self.on_fuse()
+        await asyncio.sleep(0)  # a process that has ended does not go on, and one that stands still only later
 
     def _burns_out(self) -> bool:
         """Whether this is the message that the process dies at: before it is sent, or right after."""

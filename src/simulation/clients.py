@@ -5,7 +5,9 @@ They do as the protocol says: what has no answer is sent again, identical. The o
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,10 @@ PATIENCE = 12.0
 ONCE = 0.25
 """The share of orders that are sent once only."""
 
-ASK_ELSEWHERE = 0.4
+LOOK_AT_DISK = 0.1
+"""The share of executions after which it is looked what ledgers have on their disks."""
+
+ASK_ELSEWHERE = 0.6
 """The share of executions of which another exchange is asked at once."""
 
 RACE = 0.4
@@ -171,7 +176,7 @@ class Clients:
 
     async def _orders(self) -> None:
         plan, market = self._system.plan, self._system.market
-        flow = orders("o", market.symbols, max_quantity=8, aggressiveness=0.8, seed=plan.seed)
+        flow = orders("o", market.symbols, max_quantity=16, aggressiveness=0.8, seed=plan.seed)
         async for _ in self._every(plan.order_rate):
             order = next(flow)
             once = self.process.random.random() < ONCE
@@ -215,11 +220,27 @@ class Clients:
 
     def _executed(self, order_id: str) -> None:
         """An order is in the log by now. Whoever asks another exchange from now on must be told so."""
+        if self.process.random.random() < LOOK_AT_DISK:
+            self._world.after(0.05 * self.process.random.random(), self._look_at_disk)
         order = self._waiting.get(order_id)
         exchanges = self._system.of("exchange")
         if order is None or len(exchanges) < 2 or self.process.random.random() > ASK_ELSEWHERE:
             return
         self._world.after(0.0, self._ask_elsewhere, order, self.process.random.choice(exchanges).name)
+
+    def _look_at_disk(self) -> None:
+        """What a ledger tells is on its disk."""
+        for instance in self._system.of("ledger"):
+            path = self._system.folder / f"{instance.name}.sqlite"
+            if instance.process is None or instance.service is None or not path.exists():
+                continue
+            told = {update.position.symbol: update.position.position_version for update in instance.service.snapshot()}
+            with closing(sqlite3.connect(path)) as database:
+                rows = database.execute("SELECT symbol, position_version FROM positions").fetchall()
+            kept = dict(rows)
+            for symbol, version in told.items():
+                if version > kept.get(symbol, 0):
+                    self.wrong.append(f"{instance.name} tells of position {version} of {symbol}, and keeps {kept}")
 
     def _ask_elsewhere(self, order: Order, target: str) -> None:
         self.process.soon(Handle(self.begin, (self._told_elsewhere(order, target),), None))
@@ -329,6 +350,8 @@ class Clients:
                         self.wrong.append(f"{fill.fill_id} is booked, and reported again to {again}: {response.body!r}")
                 return
             if response is not None and response.status != 503:
+                if b"set aside" in response.body:  # it was appended, and its id is no other fill's
+                    self.wrong.append(f"{fill.fill_id} is refused by {ledger}: {response.body!r}")
                 return
             await asyncio.sleep(1.0)
 

@@ -266,10 +266,10 @@ MUTATIONS = [
         "        if False:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
     ),
     Mutation(
-        "the marker of a key that went is passed over",
+        "what nobody used never expires",
         "exposure/usage.py",
-        "        self._forget(reservation_id)\n        gone =",
-        "        gone =",
+        "        while self._deadlines and self._deadlines[0][0] < self.time:",
+        "        while False:",
     ),
     # --- ledger
     Mutation(
@@ -293,10 +293,10 @@ MUTATIONS = [
         "        if False:",
     ),
     Mutation(
-        "a lost publication counts as done",
+        "a position that cannot be published now is given up",
         "ledger/publisher.py",
-        "            del self._heads[symbol]\n            return False\n",
-        "            del self._heads[symbol]\n            return True\n",
+        "                await asyncio.sleep(RETRY_PAUSE)\n                return False\n",
+        "                await asyncio.sleep(RETRY_PAUSE)\n                return True\n",
     ),
     Mutation(
         "an update that came meanwhile is forgotten",

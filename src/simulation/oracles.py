@@ -159,15 +159,15 @@ class Monitor:
             else:
                 self.fills += 1
                 self._check_order(fill)
-            ended = not isinstance(book.event, QuoteActivated)
-            if book.event is not None and fill.quote_id == book.event.quote_id and not ended:
+            quote = book.event if isinstance(book.event, QuoteActivated) else None
+            if quote is not None and fill.quote_id == quote.quote_id:
                 if fill.side == "buy":
                     book.ask -= fill.quantity
                 else:
                     book.bid -= fill.quantity
                 if min(book.bid, book.ask) < 0:
                     self._say(f"{fill.fill_id} takes more than {fill.quote_id} has left")
-                if fill.origin == "exchange" and fill.created_at >= book.event.expires_at:
+                if fill.origin == "exchange" and fill.created_at >= quote.expires_at:
                     self._say(f"{fill.fill_id} executes on {fill.quote_id} when that has expired")
             elif fill.origin == "exchange":
                 self._say(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")

@@ -45,6 +45,7 @@ KINDS = (
 ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late", "server-cut", "election")
 ON_CLUSTER = ("server-cut", "election")
 ON_LEDGER = ("disk-full", "disk-slow")
+LASTING = ("pause", "freeze", "kill", "late", "broker-pause", "mute", "deaf", "clock-step", "disk-slow", "lost")
 ON_ALL = ("kill", "pause", "freeze", "cut", "mute", "deaf", "restart")
 
 
@@ -53,6 +54,9 @@ LONG = 0.1
 
 CROWDED = 0.35
 """The share of the others in which much is wanted at once, of little."""
+
+SLUGGISH = 0.25
+"""The share of them in which all that goes wrong outlasts what others wait."""
 
 ALL = 0.15
 """The share of some faults that every process of a service has."""
@@ -96,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         least: seconds a message takes at least; `spread` what it takes more, on average.
         sync: seconds a sync of the broker takes, on average.
         heartbeat: seconds between heartbeats of the broker to those who follow a stream.
+        sluggish: what goes wrong outlasts what others wait.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -122,6 +127,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     spread: float
     sync: float
     heartbeat: float
+    sluggish: bool
     busy: float
     busy_for: float
     faults: list[Fault]
@@ -208,13 +214,19 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         "spread": _log_uniform(chance, 0.0001, 0.01),
         "sync": _log_uniform(chance, 0.0002, 0.01),
         "heartbeat": 0.5,
+        "sluggish": False,
         "busy": chance.choice((0.0, 0.02, 0.2)),
         "busy_for": _log_uniform(chance, 0.0002, 0.02),
     }
     if is_long:
         drawn |= _quiet(chance)
-    elif chance.random() < CROWDED:
-        drawn |= _crowded(chance, symbols)
+    else:
+        mood = chance.random()
+        if mood < CROWDED:
+            drawn |= _crowded(chance, symbols)
+        elif mood < CROWDED + SLUGGISH:
+            drawn |= _sluggish(chance)
+            kinds = [kind for kind in kinds if kind in LASTING]
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
 
@@ -248,6 +260,20 @@ def _crowded(chance: random.Random, symbols: int) -> dict[str, Any]:
     }
 
 
+def _sluggish(chance: random.Random) -> dict[str, Any]:
+    """What is different where orders and quotes are decided long after they came, or seldom replaced."""
+    return {
+        "sluggish": True,
+        "exchanges": 2,
+        "makers": 1,
+        "symbols": chance.choice((1, 2)),
+        "quote_ttl": 3.0,
+        "order_rate": _log_uniform(chance, 2.0, 10.0),
+        "hand_rate": 0.0,
+        "booking_rate": 0.0,
+    }
+
+
 def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[Fault]:
     possible = [kind for kind in KINDS if kind in kinds and (plan.replicas > 1 or kind not in ON_CLUSTER)]
     if not possible:
@@ -255,6 +281,8 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
     some = chance.sample(possible, chance.randint(1, len(possible)))
     weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
     rate = _log_uniform(chance, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(chance, 0.002, 0.05)
+    if plan.sluggish:
+        rate = chance.uniform(0.2, 0.7)
     longest = _log_uniform(chance, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
     faults: list[Fault] = []
@@ -272,7 +300,7 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
         if kind in ON_ALL and chance.random() < ALL:
             target = target.partition("-")[0]
         seconds = _log_uniform(chance, 0.01, longest)
-        if chance.random() < OUTLASTS:
+        if chance.random() < (1.0 if plan.sluggish else OUTLASTS):
             seconds = chance.uniform(3.0, 12.0)
         faults.append(
             Fault(
