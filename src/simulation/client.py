@@ -13,8 +13,9 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
 from jet.link import STEP_TIMEOUT, NoLink, Options
-from simulation.broker import MAX_PAYLOAD, Broker, Headers, Session
+from simulation.broker import MAX_PAYLOAD, Broker
 from simulation.loop import Handle
+from simulation.sessions import Headers, Session
 from simulation.world import Process
 
 

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from loadgen.client import ATTEMPT_TIMEOUT, Exchange
 from loadgen.flow import orders
 from loadgen.history import History
 from loadgen.http import NotConnected, Response
+from simulation import leftovers
 from simulation.loop import Handle
 from simulation.oracles import Monitor
 from simulation.system import System
 from simulation.world import Clock, Process
+from wire.errors import Refused
 from wire.messages import (
     Fill,
     Order,
@@ -45,6 +47,9 @@ LOOK_AT_DISK = 0.1
 
 ASK_ELSEWHERE = 0.6
 """The share of executions of which another exchange is asked at once."""
+
+WITHDRAWN = 0.3
+"""The share of quotes by hand beside which whatever is active is withdrawn."""
 
 RACE = 0.4
 """The share of quotes by hand that are asked for, and published, by two at the same time."""
@@ -83,12 +88,14 @@ def ordering(order: Order) -> Any:
 
 
 class Turned(msgspec.Struct):
-    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not."""
+    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not; `told`
+    when there was any answer."""
 
     paused: bool
     maker: str
     asked: float
     answered: float | None = None
+    told: float | None = None
 
 
 class Clients:
@@ -119,6 +126,7 @@ class Clients:
         self._waiting: dict[str, Order] = {}
         monitor.sent = self._sender.sent
         monitor.on_fill = self._executed
+        monitor.on_switch = self._switched
         self._running = True
         self._busy: set[asyncio.Task[Any]] = set()
         self._versions: dict[tuple[str, str], int] = {}
@@ -297,12 +305,27 @@ class Clients:
         self._world.trace.add("client", "asks", f"{maker} to {'pause' if paused else 'resume'}")
         response = await self.ask(maker, route, PATIENCE)
         acknowledged = response is not None and response.status == 200
+        if response is not None:
+            turned.told = self._world.now
         if acknowledged:
             turned.answered = self._world.now
         self._world.trace.add(
             "client", "is told", f"{response.status if response else 'nothing'} to {'pause' if paused else 'resume'}"
         )
         return acknowledged
+
+    def _switched(self, paused: bool) -> None:  # as the log has it
+        """The switch was written: a pause that somebody was told of may not come after a resume of later on."""
+        resumes = [turn for turn in self.turns if not turn.paused and turn.answered is not None]
+        if not paused or not resumes:
+            return
+        last = resumes[-1]
+        may = [turn for turn in self.turns if turn.paused and (turn.told is None or turn.told >= last.asked)]
+        if not may:
+            self.wrong.append(
+                f"a pause is written at {self._world.now:.3f}, and nobody has asked for one since a resume was asked "
+                f"for at {last.asked:.3f} and acknowledged"
+            )
 
     # --- reported fills -----------------------------------------------------------------------------------------------
 
@@ -370,7 +393,27 @@ class Clients:
         symbols = list(self._system.market.symbols)
         numbers = itertools.count(1)
         async for _ in self._every(self._system.plan.hand_rate):
-            self.begin(self._put(self.process.random.choice(symbols), f"hand-{next(numbers)}"))
+            symbol = self.process.random.choice(symbols)
+            if self.process.random.random() < WITHDRAWN:
+                self.begin(self._withdraw(symbol))
+            self.begin(self._put(symbol, f"hand-{next(numbers)}"))
+
+    async def _withdraw(self, symbol: str) -> None:
+        """Withdraw whatever is active, without a name: what is meant is what the exchange decides it on first."""
+        meant: list[str] = []
+
+        async def route(exchange: Any) -> Quote:
+            if leftovers.is_idle(exchange, symbol):
+                with suppress(Refused):
+                    meant.append(exchange.quote(symbol).quote_id)
+            return await exchange.withdraw(symbol)  # type: ignore[no-any-return] # an exchange's answer
+
+        target = self.process.random.choice(self._system.of("exchange")).name
+        response = await self.ask(target, route, PATIENCE)
+        if response is not None and response.status == 200 and meant:
+            withdrawn = msgspec.json.decode(response.body, type=Quote).quote_id
+            if withdrawn != meant[0]:
+                self.wrong.append(f"{target} was to withdraw {meant[0]}, and has withdrawn {withdrawn}")
 
     async def _put(self, symbol: str, quote_id: str) -> None:
         """Reserve up to the whole limit, as no maker does, and publish what was granted."""

@@ -32,3 +32,9 @@ def _of_exchange(exchange: Any) -> Iterator[str]:
 def _of_ledger(ledger: Any) -> Iterator[str]:
     for symbol in ledger._publisher._busy:
         yield f"a position of {symbol} to be published"
+
+
+def is_idle(exchange: Any, symbol: str) -> bool:
+    """Whether an exchange has nothing else to do on a symbol: what comes next is decided at once."""
+    line = exchange._lanes[symbol]._line
+    return not line._unanswered and not len(line)

@@ -20,12 +20,13 @@ PATIENCE = 600.0
 
 
 class Mutation(NamedTuple):
-    """What is changed: in `file`, the one place that is `old` becomes `new`."""
+    """What is changed: in `file`, the one place that is `old` becomes `new`; and so for each of `more`."""
 
     name: str
     file: str
     old: str
     new: str
+    more: tuple[tuple[str, str, str], ...] = ()
 
 
 MUTATIONS = [
@@ -330,6 +331,50 @@ MUTATIONS = [
         "        granted = shrink(proposal, answer.reservation)\n",
         "        granted: PutQuote | None = proposal\n",
     ),
+    # --- what was wrong once, and is mended
+    Mutation(
+        "a resume is lost on a maker whose own pause is not in the log yet",
+        "maker/killswitch.py",
+        "(Log.OFF_SINCE, Held.TOLD): (Standing.QUOTING, Held.NO)",
+        "(Log.OFF_SINCE, Held.TOLD): (Standing.HOLDING, Held.TOLD)",
+    ),
+    Mutation(
+        "each copy of a put makes an activation of its own",
+        "exchange/puts.py",
+        "        put = self._flights.get(request)\n",
+        "        put = None\n",
+        (
+            (
+                "exchange/puts.py",
+                "            del self._flights[put.request]\n            put.refuse(Refused(Refusal.OUT",
+                "            self._flights.pop(put.request, None)\n            put.refuse(Refused(Refusal.OUT",
+            ),
+        ),
+    ),
+    Mutation(
+        "a withdrawal without a name means whatever is active when it gets through",
+        "exchange/lane.py",
+        "            wanted.quote_id = event.quote_id",
+        "            pass",
+    ),
+    Mutation(
+        "order ids age by the machine's clock",
+        "exchange/recent.py",
+        "memory.logged - past[0].logged > self._seconds and ",
+        "",
+        (
+            (
+                "exchange/service.py",
+                "self._recent.tick(time.monotonic())",
+                "self._recent.tick(self._clock._clock().timestamp())",
+            ),
+            (
+                "exchange/service.py",
+                "self._recent.replayed(shard, time.monotonic())",
+                "self._recent.replayed(shard, self._clock._clock().timestamp())",
+            ),
+        ),
+    ),
 ]
 """The sabotages."""
 
@@ -349,11 +394,12 @@ def apply(mutation: Mutation, source: Path) -> None:
     Raises:
         ValueError: what is to be changed is not there, or not once.
     """
-    path = source / mutation.file
-    text = path.read_text()
-    if text.count(mutation.old) != 1:
-        raise ValueError(f"{mutation.name}: {mutation.file} has it {text.count(mutation.old)} times: {mutation.old!r}")
-    path.write_text(text.replace(mutation.old, mutation.new))
+    for file, old, new in ((mutation.file, mutation.old, mutation.new), *mutation.more):
+        path = source / file
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{mutation.name}: {file} has it {text.count(old)} times: {old!r}")
+        path.write_text(text.replace(old, new))
 
 
 def find(mutation: Mutation, first: int, seconds: float, faults: Collection[str] | None = None) -> Found:

@@ -63,7 +63,7 @@ class Monitor:
         executed: ids of orders that executed.
         never: ids of orders whose client was told that they did not execute, and that are not sent again.
         sent: when each order was last sent, by its id.
-        on_fill: told of each order that executes, by its id.
+        on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
 
     def __init__(self, world: World, limit: int, grace: float, symbols: list[str]) -> None:
@@ -80,6 +80,7 @@ class Monitor:
         self.never: set[str] = set()
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
+        self.on_switch: Callable[[bool], None] = lambda _: None
         self._backing = Backing(self.symbols, limit, grace, self._say)
         self._grace = grace
         self._world = world
@@ -115,6 +116,7 @@ class Monitor:
             self._projection(message)
         elif stream.name == SWITCHES:
             self.paused = _switch.decode(message.data).paused
+            self.on_switch(self.paused)
             self.switched_at = self._world.now
 
     def _quote(self, symbol: str, seq: int, event: QuoteEvent, now: datetime) -> None:

@@ -18,12 +18,13 @@ from ledger.service import PARTS, Ledger, LedgerSettings
 from maker.service import Maker, MakerSettings
 from runtime.health import Health
 from runtime.settings import Market, Stack
-from simulation.broker import Broker, Session
+from simulation.broker import Broker
 from simulation.client import SimClient
 from simulation.disk import LedgerDisk
 from simulation.loop import Handle
 from simulation.network import Latency
 from simulation.plan import Plan
+from simulation.sessions import Session
 from simulation.web import Web
 from simulation.world import Clock, Process, World
 

@@ -32,7 +32,7 @@ class Simulated:
     def run(self, main: Callable[[], Coroutine[Any, Any, None]], seconds: float = 600.0) -> None:
         """Run a coroutine in the process until it is done."""
         ended: list[BaseException | None] = []
-        with replaced(self.world):
+        with replaced(self.world, 0.5):
             self.process.start(main(), lambda _, error: ended.append(error))
             self.world.run(seconds, lambda: bool(ended))
         self.world.leave()

@@ -1,0 +1,125 @@
+"""Connections as the simulated broker has them, and who gets a message that is published on a subject."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from simulation.cluster import Cluster
+from simulation.network import Channel, Latency
+from simulation.stream import matches
+from simulation.world import Process
+
+if TYPE_CHECKING:
+    from simulation.broker import Broker
+
+Headers = Mapping[str, str] | None
+
+
+@dataclass(slots=True)
+class Subscription:
+    """What a connection subscribed to."""
+
+    session: "Session"
+    sid: int
+    subject: str
+    queue: str
+
+
+class Session:
+    """One connection, as the broker has it.
+
+    Attributes:
+        client: told of what arrives: `arrived(sid, subject, reply, data, headers)` and `broke(session)`.
+        user: who it is; None for someone whom nobody asks.
+        up: to the broker; `down` to the client.
+        open: the broker has not closed it.
+        server: which of the servers it is to.
+        lose: how many more messages do not reach the client.
+    """
+
+    def __init__(
+        self, broker: "Broker", client: Any, process: Process, user: str | None, latency: Latency, server: int
+    ) -> None:
+        self.broker = broker
+        self.client = client
+        self.process = process
+        self.user = user
+        self.open = True
+        self.server = server
+        self.lose = 0
+        self.up = Channel(broker.world, latency, self._received)
+        self.down = Channel(broker.world, latency, self._delivered)
+        self.subscriptions: dict[int, Subscription] = {}
+
+    def _received(self, operation: Callable[..., None], *what: Any) -> None:
+        if self.open:
+            self.broker.do(operation, self, *what)
+
+    def _delivered(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
+        self.client.arrived(self, sid, subject, reply, data, headers)
+
+    def send(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
+        """Have the client get a message."""
+        if self.lose and sid:
+            self.lose -= 1
+            self.broker.world.trace.add("broker", "loses", f"a message to {self.process.name} on {subject}")
+        elif self.open:
+            self.down.send(sid, subject, reply, data, headers)
+
+
+class Routing:
+    """Who subscribes to what.
+
+    Attributes:
+        exact: who subscribes to one subject only, by that.
+    """
+
+    def __init__(self, cluster: Cluster, network: Random) -> None:
+        self.exact: dict[str, list[Subscription]] = {}
+        self._cluster = cluster
+        self._network = network
+        self._under: dict[str, list[Subscription]] = {}
+        self._others: list[Subscription] = []
+
+    def add(self, subscription: Subscription) -> None:
+        """Somebody subscribes."""
+        subscription.session.subscriptions[subscription.sid] = subscription
+        self._home(subscription.subject).append(subscription)
+
+    def _home(self, subject: str) -> list[Subscription]:
+        if "*" not in subject and not subject.endswith(">"):
+            return self.exact.setdefault(subject, [])
+        parent, _, last = subject.rpartition(".")
+        if last == "*" and "*" not in parent:
+            return self._under.setdefault(parent, [])
+        return self._others
+
+    def drop(self, subscription: Subscription) -> None:
+        """Somebody does no more."""
+        del subscription.session.subscriptions[subscription.sid]
+        home = self._home(subscription.subject)
+        home.remove(subscription)
+        if not home:
+            self.exact.pop(subscription.subject, None)
+
+    def route(self, subject: str, reply: str, data: bytes, headers: Headers, origin: int) -> bool:
+        """Have everyone who subscribes, and whose server hears `origin`, get a message. Whether anyone does."""
+        found = self.exact.get(subject, ())
+        under = self._under.get(subject.rpartition(".")[0], ())
+        others = [own for own in self._others if matches(own.subject, subject)] if self._others else []
+        queues: dict[str, list[Subscription]] = {}
+        heard = False
+        together = self._cluster.together
+        for subscription in (*found, *under, *others):
+            if not together(origin, subscription.session.server):
+                continue
+            heard = True
+            if subscription.queue:
+                queues.setdefault(subscription.queue, []).append(subscription)
+            else:
+                subscription.session.send(subscription.sid, subject, reply, data, headers)
+        for members in queues.values():
+            chosen = members[self._network.randrange(len(members))]
+            chosen.session.send(chosen.sid, subject, reply, data, headers)
+        return heard
