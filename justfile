@@ -128,7 +128,7 @@ keys *ARGS:
 [group("develop")]
 [no-exit-message]
 test *ARGS:
-    @exec uv run pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
+    @exec uv run pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
 
 # Hunt tests that fail now and then: again and again, with processors kept busy: `just flakes --runs 20 --busy 2`
 [group("develop")]

@@ -21,7 +21,7 @@ from cyclopts import App
 from stack import family
 
 ROOT = Path(__file__).parents[2]
-PARALLEL = ("--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+PARALLEL = ("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
 app = App(
     name="./qs flakes",
