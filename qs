@@ -56,8 +56,11 @@ if [ -z "${UV_CACHE_DIR:-}" ]; then
     cache=${XDG_CACHE_HOME:-${HOME:-}/.cache}/uv
     { mkdir -p "$cache" && [ -w "$cache" ]; } 2>/dev/null || export UV_CACHE_DIR="$PWD/$tools/cache"
 fi
-# Compile what is installed once, rather than in each of the services as they all start together.
-[ -d .venv ] || export UV_COMPILE_BYTECODE=1
+# Compile what is installed, and what is here, once, rather than in each of the services as they all start together.
+if [ ! -d .venv ]; then
+    export UV_COMPILE_BYTECODE=1
+    uv run --quiet python -m compileall -q src || true
+fi
 
 # The list of recipes, rather than the options of just.
 case "$*" in -h | --help | help) set -- ;; esac
