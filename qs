@@ -59,7 +59,7 @@ fi
 # Compile what is installed, and what is here, once, rather than in each of the services as they all start together.
 if [ ! -d .venv ]; then
     export UV_COMPILE_BYTECODE=1
-    uv run --quiet python -m compileall -q src || true
+    uv run --quiet python -m compileall -q src >/dev/null 2>&1 || true  # what is wrong is told by what comes next
 fi
 
 # The list of recipes, rather than the options of just.
