@@ -169,6 +169,12 @@ licences:
     @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
         uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
 
+# Power cuts for longer than the tests take: `just power`, or so many: `just power 500`
+[group("prove")]
+[no-exit-message]
+power CUTS="200":
+    @QS_POWER_CUTS={{ CUTS }} exec uv run pytest tests/power --timeout 3600
+
 # Hostile input for longer than the tests take: `just fuzz`, or with so many requests a route: `just fuzz 500`
 [group("prove")]
 [no-exit-message]

@@ -32,17 +32,19 @@ def nats_server_binary() -> str:
 class NatsServer:
     """A nats-server process of our own: start, kill, pause, resume. Its store survives restarts."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
-        """`more` is further configuration."""
+    def __init__(self, folder: Path, more: str = "", *, store: Path | None = None, sync: str = "always") -> None:
+        """`more` is further configuration; `store` a folder for what it stores that is not in `folder`; `sync` when it
+        syncs what it stores."""
         self.folder = folder
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._config = folder / "nats.conf"
+        stored = store or folder / "store"
         self._config.write_text(
             f'listen: "127.0.0.1:{self.port}"\n'
             f'server_name: "test-{self.port}"\n'
-            f'jetstream {{ store_dir: "{folder / "store"}", sync_interval: always, max_file_store: 8GB }}\n{more}\n'
+            f'jetstream {{ store_dir: "{stored}", sync_interval: {sync}, max_file_store: 8GB }}\n{more}\n'
         )
 
     def start(self) -> None:

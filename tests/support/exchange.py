@@ -18,9 +18,10 @@ from wire.messages import Activate, GiveBack, Quote, Reservation
 
 
 class ExposureStandIn:
-    """Activates every reservation for `lifetime` seconds, and notes what was asked."""
+    """Activates every reservation of `lots` on each side for `lifetime` seconds, and notes what was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, lots: int = 10) -> None:
+        self.lots = lots
         self.lifetime = 30.0
         self.activated: list[Activate] = []
         self.given_back: list[GiveBack] = []
@@ -45,8 +46,8 @@ class ExposureStandIn:
             reservation_id=reservation_id,
             quote_id=reservation_id.removesuffix("-r"),
             symbol=symbol,
-            reserved_bid_quantity=10,
-            reserved_ask_quantity=10,
+            reserved_bid_quantity=self.lots,
+            reserved_ask_quantity=self.lots,
             state="active",
             granted_at=now,
             activated_at=now,

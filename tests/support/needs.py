@@ -3,7 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable
+from ctypes.util import find_library
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import pytest
 
@@ -54,9 +56,19 @@ NATS = Need(
     "the commands of docs/nats-cli.md",
     "https://github.com/nats-io/natscli/releases, or go install github.com/nats-io/natscli/nats@latest",
 )
+FUSE = Need(
+    "a file system of our own",
+    lambda: (
+        os.access("/dev/fuse", os.R_OK | os.W_OK)
+        and find_library("fuse3") is not None
+        and find_spec("mfusepy") is not None
+    ),
+    "a power cut",
+    "Debian's package libfuse3-3, and root in a container that has /dev/fuse",
+)
 PROMTOOL = Need("promtool", _program("promtool"), "the rules of ops/ in Prometheus", "Debian's package prometheus")
 
-ALL = (BROWSER, ROOT, NATS, PROMTOOL)
+ALL = (BROWSER, ROOT, NATS, FUSE, PROMTOOL)
 
 
 def needs(need: Need) -> pytest.MarkDecorator:

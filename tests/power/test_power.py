@@ -1,0 +1,156 @@
+"""The power goes at a random moment: what was acknowledged is there when it is back.
+
+A NATS server, an exchange and a ledger keep what they keep on a file system that forgets what was not synced.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from audit import reading
+from exchange.service import Exchange
+from jet import topology
+from jet.connection import Connection
+from ledger.service import Ledger
+from ledger.store import Store
+from runtime.health import Health
+from runtime.settings import Market
+from support.broker import Broker, NatsServer, shape_of
+from support.builders import market, order
+from support.exchange import ExposureStandIn, quoted, running
+from support.forgetful import Power
+from support.ledger import new_ledger
+from support.needs import FUSE
+from support.waiting import eventually, reaches
+from wire import subjects
+from wire.messages import Fill, RecordedFill
+
+CUTS = int(os.environ.get("QS_POWER_CUTS", "20"))
+SEED = 14
+CLIENTS = 8
+LOTS = 1_000_000
+SYMBOLS = ("AAA", "BBB")
+
+pytestmark = pytest.mark.skipif(not FUSE.there(), reason=FUSE.reason)
+
+
+class System:
+    """What runs between two cuts, on one file system.
+
+    Attributes:
+        told: every fill that a client was told of, over all cuts.
+        shown: the newest version of each position that the ledger has shown.
+    """
+
+    def __init__(self, folder: Path, sync: str) -> None:
+        (folder / "nats").mkdir()
+        self.power = Power(folder)
+        self.server = NatsServer(folder / "nats", store=self.power.folder / "store", sync=sync)
+        self.market: Market = market()
+        self.told: dict[str, Fill] = {}
+        self.shown: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Broker]:
+        """The power is on and the server runs. It goes with the block, at once, and the server with it."""
+        self.power.on()
+        try:
+            self.server.start()
+            health = Health("test")
+            async with Connection(self.server.url, "test", health) as connection:
+                await topology.prepare(connection, shape_of(self.market))
+                yield Broker(self.server, self.market, connection, health)
+                self.power.cut()
+                self.server.kill()
+        finally:
+            self.power.cut()
+            self.server.kill()
+
+    async def trade(self, attempt: int, most: int, ledger: Ledger | None, broker: Broker) -> None:
+        """Trade until so many fills were told."""
+        asked = ExposureStandIn(LOTS)
+        exposure = asyncio.create_task(asked.serve(broker.connection))
+        before = len(self.told)
+        enough = asyncio.Event()
+        async with running(broker) as exchange:
+            for symbol in SYMBOLS:
+                await quoted(exchange, symbol, attempt=attempt, bid_quantity=LOTS, ask_quantity=LOTS)
+            clients = [
+                asyncio.create_task(self._client(exchange, SYMBOLS[number % 2], before + most, enough))
+                for number in range(CLIENTS)
+            ]
+            await enough.wait()
+            self.power.cut()
+            if ledger is not None:
+                self.shown |= {symbol: ledger.position(symbol).position_version for symbol in SYMBOLS}
+            for task in (*clients, exposure):
+                task.cancel()
+            await asyncio.gather(*clients, exposure, return_exceptions=True)
+            self.server.kill()
+
+    async def _client(self, exchange: Exchange, symbol: str, enough: int, reached: asyncio.Event) -> None:
+        while True:
+            answer = await exchange.order(order(symbol=symbol, quantity=1))
+            self.told |= {fill.fill_id: fill for fill in answer.fills}
+            if len(self.told) >= enough:
+                reached.set()
+
+    async def logged(self, connection: Connection) -> dict[str, Fill]:
+        """Every fill in the market log, each of which is there once."""
+        found: dict[str, Fill] = {}
+        decoder = msgspec.json.Decoder(list[RecordedFill])
+        for shard in range(self.market.shards):
+            stream = subjects.market_stream(shard)
+            last = (await reading.ends(connection))[stream]
+            async for message in reading.everything(connection, stream, last):
+                if message.subject.startswith("fills."):
+                    for fill in decoder.decode(message.data):
+                        assert fill.fill_id not in found
+                        found[fill.fill_id] = fill.fill
+        return found
+
+
+async def test_what_was_told_is_there_after_every_cut(tmp_path: Path) -> None:
+    system = System(tmp_path, "always")
+    moments = random.Random(SEED)  # noqa: S311 # for a test
+    for cut in range(1, CUTS + 1):
+        async with AsyncExitStack() as exits, system.up() as broker:
+            logged = await system.logged(broker.connection)
+            assert system.told.items() <= logged.items()
+            async with Store(system.power.folder / "ledger.sqlite") as store:
+                kept = (await store.load()).accounts
+            for symbol, version in system.shown.items():
+                assert kept[symbol].version >= version
+            ledger, health = new_ledger(broker, system.power.folder)
+            keeping = asyncio.create_task(ledger.run())
+            exits.push_async_callback(_end, keeping)
+            await eventually(lambda health=health: health.ready)
+            for symbol in SYMBOLS:
+                number = sum(fill.symbol == symbol for fill in logged.values())
+                await reaches(lambda ledger=ledger, symbol=symbol: ledger.position(symbol).position_version, number)
+                assert ledger.position(symbol).net_quantity == -number
+            await system.trade(cut, moments.randrange(5, 150), ledger, broker)
+    async with system.up() as broker:
+        assert system.told.items() <= (await system.logged(broker.connection)).items()
+
+
+async def test_with_the_servers_default_a_cut_loses_what_was_told(tmp_path: Path) -> None:
+    """So the file system does forget, and `sync_interval: always` is not optional."""
+    system = System(tmp_path, "2m")
+    async with system.up() as broker:
+        await system.trade(1, 100, None, broker)
+    async with system.up() as broker:
+        lost = system.told.keys() - (await system.logged(broker.connection)).keys()
+    assert lost
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(Exception, asyncio.CancelledError):
+        await task

@@ -1,0 +1,181 @@
+"""A file system that forgets what was not synced when its power is cut.
+
+`python -m support.forgetful LIVE DURABLE MOUNT`: programs read and write LIVE, through MOUNT. What they write comes to
+DURABLE when they sync the file, or have opened it with O_SYNC; that a file is there, has another name or is gone, at
+once. So after a cut a file may be empty, or short, or have its old bytes, as on a disk whose cache is lost. `Power`
+mounts it, cuts the power by killing it, and puts back what was durable.
+"""
+
+import ctypes
+import ctypes.util
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from support.waiting import HANG
+
+_DETACH = 2
+"""MNT_DETACH of umount2: whoever has files open there keeps them, and can do nothing with them."""
+
+
+class Power:
+    """The file system, mounted at `folder` within the block and between cuts."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "mount"
+        self._live, self._durable = home / "live", home / "durable"
+        for folder in (self.folder, self._live, self._durable):
+            folder.mkdir()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Power":
+        self.on()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut()
+
+    def on(self) -> None:
+        """Mount it, with what is durable."""
+        arguments = [str(self._live), str(self._durable), str(self.folder)]
+        self._process = subprocess.Popen([sys.executable, "-m", "support.forgetful", *arguments], cwd=_TESTS)
+        deadline = time.monotonic() + HANG
+        while not os.path.ismount(self.folder):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AssertionError("the forgetful file system does not mount")
+            time.sleep(0.01)
+
+    def cut(self) -> None:
+        """From this instant on nobody reads or writes anything there. Whoever used it is to be killed before `on`."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+        libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+        if libc.umount2(os.fsencode(self.folder), _DETACH):
+            raise OSError(ctypes.get_errno(), "cannot unmount", str(self.folder))
+        shutil.rmtree(self._live)
+        shutil.copytree(self._durable, self._live)
+
+
+_TESTS = Path(__file__).parent.parent
+
+
+def _serve(live: str, durable: str, mount: str) -> None:
+    import mfusepy  # it looks for libfuse, which not every machine has
+
+    class Forgetful(mfusepy.Operations):  # type: ignore[misc] # the package has no types
+        """Every call in turn, on LIVE; see the module for when DURABLE follows."""
+
+        use_ns = True
+
+        def __init__(self) -> None:
+            self._written: dict[str, list[tuple[int, int]]] = defaultdict(list)
+
+        def _sync(self, path: str) -> None:
+            """Bring a file to what it is."""
+            with open(live + path, "rb") as now, open(durable + path, "r+b") as kept:
+                for start, size in self._written.pop(path, []):
+                    now.seek(start)
+                    kept.seek(start)
+                    kept.write(now.read(size))
+                kept.truncate(os.fstat(now.fileno()).st_size)
+
+        def getattr(self, path: str, _fh: Any = None) -> dict[str, int]:
+            try:
+                found = os.lstat(live + path)
+            except FileNotFoundError as error:
+                raise mfusepy.FuseOSError(errno.ENOENT) from error
+            names = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid")
+            times = {f"st_{name}": getattr(found, f"st_{name}_ns") for name in ("atime", "mtime", "ctime")}
+            return {name: getattr(found, name) for name in names} | times
+
+        def readdir(self, path: str, _fh: Any) -> list[str]:
+            return [".", "..", *os.listdir(live + path)]
+
+        def statfs(self, path: str) -> dict[str, int]:
+            found = os.statvfs(live + path)
+            names = ("f_bavail", "f_bfree", "f_blocks", "f_bsize", "f_favail", "f_ffree", "f_files", "f_frsize")
+            return {name: getattr(found, name) for name in (*names, "f_namemax")}
+
+        def mkdir(self, path: str, mode: int) -> None:
+            for root in (live, durable):
+                os.mkdir(root + path, mode)
+
+        def rmdir(self, path: str) -> None:
+            for root in (live, durable):
+                os.rmdir(root + path)
+
+        def unlink(self, path: str) -> None:
+            self._written.pop(path, None)
+            for root in (live, durable):
+                os.unlink(root + path)
+
+        def rename(self, old: str, new: str, _flags: int = 0) -> None:
+            for root in (live, durable):
+                os.rename(root + old, root + new)
+            for path in [path for path in self._written if path == old or path.startswith(f"{old}/")]:
+                self._written[new + path[len(old) :]] = self._written.pop(path)
+
+        def chmod(self, path: str, mode: int, _fh: Any = None) -> None:
+            for root in (live, durable):
+                os.chmod(root + path, mode)
+
+        def chown(self, path: str, uid: int, gid: int, _fh: Any = None) -> None:
+            for root in (live, durable):
+                os.chown(root + path, uid, gid)
+
+        def utimens(self, path: str, times: Any = None, _fh: Any = None) -> None:
+            os.utime(live + path, ns=times)
+
+        def create(self, path: str, mode: int, fi: Any) -> int:
+            for root in (live, durable):
+                os.close(os.open(root + path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode))
+            return self.open(path, fi)
+
+        def open(self, path: str, fi: Any) -> int:
+            fi.fh = os.open(live + path, os.O_RDWR)
+            if fi.flags & os.O_TRUNC:
+                os.ftruncate(fi.fh, 0)
+            return 0
+
+        def read(self, _path: str, size: int, offset: int, fi: Any) -> bytes:
+            return os.pread(fi.fh, size, offset)
+
+        def write(self, path: str, data: bytes, offset: int, fi: Any) -> int:
+            self._written[path].append((offset, len(data)))
+            if fi.flags & os.O_APPEND:
+                offset = os.fstat(fi.fh).st_size
+                self._written[path][-1] = (offset, len(data))
+            size = os.pwrite(fi.fh, data, offset)
+            if fi.flags & os.O_DSYNC:  # a part of O_SYNC
+                self._sync(path)
+            return size
+
+        def truncate(self, path: str, length: int, _fh: Any = None) -> None:
+            os.truncate(live + path, length)
+
+        def fsync(self, path: str, _datasync: int, _fi: Any) -> int:
+            self._sync(path)
+            return 0
+
+        def flush(self, _path: str, _fi: Any) -> int:
+            return 0
+
+        def release(self, _path: str, fi: Any) -> int:
+            os.close(fi.fh)
+            return 0
+
+    mfusepy.FUSE(Forgetful(), mount, foreground=True, nothreads=True, raw_fi=True, hard_remove=True)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
