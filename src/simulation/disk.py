@@ -50,7 +50,9 @@ class Database(aiosqlite.Connection):
         chance = self._process.world.network
         await asyncio.sleep(self._disk.latency.draw(chance))
         if self._disk.full:
-            raise sqlite3.OperationalError("database or disk is full")
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
+            raise error
         result = fn(*args, **kwargs)
         await asyncio.sleep(self._disk.latency.draw(chance))
         return result
