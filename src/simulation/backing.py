@@ -41,12 +41,17 @@ class Book(Protocol):
 
 
 class Backing:
-    """Records of reservations, by id. `say` is told what must not be."""
+    """Records of reservations, by id. `say` is told what must not be.
+
+    Attributes:
+        lone: whether one exchange has run alone, and all the time, since a time.
+    """
 
     def __init__(self, books: Mapping[str, Book], limit: int, grace: float, say: Callable[[str], None]) -> None:
         self._books = books
         self._limit = limit
         self._grace = timedelta(seconds=grace)
+        self.lone: Callable[[datetime], bool] = lambda _: False
         self._say = say
         self._records: dict[str, ReservationRecord] = {}  # the one that was decided on last is the last
         self._holding: dict[str, ReservationRecord] = {}
@@ -80,6 +85,9 @@ class Backing:
             self._say(f"{name} holds more bids than before")
         if after.reserved_ask_quantity > before.reserved_ask_quantity:
             self._say(f"{name} holds more asks than before")
+        is_shared = before.activation is not None and after.activation is None
+        if is_shared and after.state == "active" and self.lone(after.granted_at):
+            self._say(f"{name} is activated twice by one exchange, and cannot be given back any more")
         book = self._books[after.symbol]
         event = book.event
         if after.state != "active" and event is not None and event.reservation_id == name and book.live(now):

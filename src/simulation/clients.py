@@ -23,7 +23,7 @@ from simulation import leftovers
 from simulation.loop import Handle
 from simulation.oracles import Monitor
 from simulation.system import System
-from simulation.world import Clock, Process
+from simulation.world import Clock, Process, World
 from wire.errors import Refused
 from wire.messages import (
     Fill,
@@ -39,11 +39,17 @@ from wire.messages import (
 PATIENCE = 12.0
 """Seconds that an operator waits for an answer."""
 
+STOOD_STILL = 2.0
+"""Seconds after which an order that was not read yet is too old: its exchange had stood still."""
+
 ONCE = 0.25
 """The share of orders that are sent once only."""
 
 LOOK_AT_DISK = 0.1
 """The share of executions after which it is looked what ledgers have on their disks."""
+
+AGAIN = 0.25
+"""The share of executed orders that are sent again much later."""
 
 ASK_ELSEWHERE = 0.6
 """The share of executions of which another exchange is asked at once."""
@@ -61,6 +67,7 @@ class Sender(Exchange):
     def __init__(self, system: System, process: Process, history: History) -> None:
         super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)
         self.sent: dict[str, float] = {}
+        self.wrong: list[str] = []
         self._system = system
         self.process = process
         self._targets = itertools.cycle(instance.name for instance in system.of("exchange"))
@@ -70,7 +77,9 @@ class Sender(Exchange):
         self.sent[order_id] = self.process.world.now
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                response = await self._system.web.ask(self.process, next(self._targets), ordering(order))
+                response = await self._system.web.ask(
+                    self.process, next(self._targets), ordering(order, self.process.world, self.wrong)
+                )
         except NotConnected as error:
             return Undelivered(str(error))
         except OSError as error:
@@ -78,11 +87,16 @@ class Sender(Exchange):
         return classify(response.status, response.body, response.retry_after, order_id)
 
 
-def ordering(order: Order) -> Any:
-    """What `POST /orders` calls."""
+def ordering(order: Order, world: World, wrong: list[str]) -> Any:
+    """What `POST /orders` calls. One that an exchange reads long after it was sent is refused: it had stood still."""
+    sent = world.now
 
     async def route(exchange: Any) -> OrderResult:
-        return await exchange.order(order)  # type: ignore[no-any-return] # an exchange's answer
+        waited = world.now - sent
+        result: OrderResult = await exchange.order(order)
+        if waited > STOOD_STILL:
+            wrong.append(f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, and {result.status}")
+        return result
 
     return route
 
@@ -122,6 +136,7 @@ class Clients:
         self.process = Process(self._world, "client", Clock(self._world), 1)
         self._history = History(self.history_path, self.process.clock)
         self._sender = Sender(system, self.process, self._history)
+        self._sender.wrong = self.wrong
         self._monitor = monitor
         self._waiting: dict[str, Order] = {}
         monitor.sent = self._sender.sent
@@ -190,6 +205,10 @@ class Clients:
             once = self.process.random.random() < ONCE
             self.begin(self._order_once(order) if once else self.order(order))
 
+    def ordering(self, order: Order) -> Any:
+        """What `POST /orders` calls."""
+        return ordering(order, self._world, self.wrong)
+
     async def order(self, order: Order) -> str:
         """Send an order until its outcome is known, or patience ends."""
         began = self._world.now
@@ -200,7 +219,7 @@ class Clients:
         self.outcomes[outcome.name] = self.outcomes.get(outcome.name, 0) + 1
         if outcome.name in ("unknown", "undelivered"):
             self.unresolved.append((order, began))
-        elif outcome.filled and self.process.random.random() < 0.1:
+        elif outcome.filled and self.process.random.random() < AGAIN:
             self.begin(self._again(order, outcome.filled, self._world.now))
         return outcome.name
 
@@ -213,7 +232,7 @@ class Clients:
         answer: Answer
         try:
             async with asyncio.timeout(PATIENCE):
-                response = await self._system.web.ask(self.process, target, ordering(order))
+                response = await self._system.web.ask(self.process, target, self.ordering(order))
             answer = classify(response.status, response.body, response.retry_after, order.order_id)
         except NotConnected as error:
             answer = Undelivered(str(error))
@@ -256,7 +275,7 @@ class Clients:
     async def _told_elsewhere(self, order: Order, target: str) -> None:
         asked = self._world.now
         self._sender.sent[order.order_id] = asked
-        response = await self.ask(target, ordering(order), PATIENCE)
+        response = await self.ask(target, self.ordering(order), PATIENCE)
         if response is None or response.status >= 500:
             return
         result = msgspec.json.decode(response.body, type=OrderResult) if response.status == 200 else None
@@ -269,7 +288,7 @@ class Clients:
         window = self._system.plan.id_window
         await asyncio.sleep(self.process.random.random() * window / 2)
         target = self.process.random.choice(self._system.of("exchange")).name
-        response = await self.ask(target, ordering(order), ATTEMPT_TIMEOUT)
+        response = await self.ask(target, self.ordering(order), ATTEMPT_TIMEOUT)
         if response is None or response.status != 200:
             return
         result = msgspec.json.decode(response.body, type=OrderResult)

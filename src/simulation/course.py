@@ -2,7 +2,7 @@
 audited."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from simulation.oracles import Monitor
 from simulation.plan import Plan
 from simulation.system import Instance, System
 from simulation.trace import Trace
-from simulation.world import World
+from simulation.world import EPOCH, World
 
 READY = 30.0
 """Virtual seconds the system may take to start, before anything goes wrong."""
@@ -58,10 +58,16 @@ class Course:
         self.monitor = Monitor(self.world, plan.limit, plan.grace, list(plan.market.symbols))
         self.system.broker.on_store.append(self.monitor.stored)
         self.clients = Clients(self.system, folder, self.monitor)
+        self.monitor.backing.lone = self._is_lone
         self.nemesis = Nemesis(self.system)
         self.wrong: list[str] = []
         self.granted: list[bytes] = []
         self.report: Report | None = None
+
+    def _is_lone(self, since: datetime) -> bool:
+        """Whether one exchange has run alone since a time, and nothing went wrong so far."""
+        exchanges = self.system.of("exchange")
+        return not self.nemesis.done and len(exchanges) == 1 and EPOCH + timedelta(seconds=exchanges[0].started) < since
 
     def heard(self, who: str, event: str, fields: dict[str, Any]) -> None:
         """A service logged something: the audit reads what exposure granted."""
@@ -87,6 +93,7 @@ class Course:
         self._check_switch()
         self._check_freed()
         self._check_orders()
+        self._check_restart()
         self._until(self._is_settled, patience, "the system does not come to rest after orders")
         self._check_growth()
         self.clients.close()
@@ -269,6 +276,26 @@ class Course:
         for maker in makers:
             if maker is not None:
                 maker.resume()
+        self._until(self._is_asking, RECOVERY, "clients wait for answers")
+
+    def _check_restart(self) -> None:
+        """What ledgers have committed and not published when they end is published once they are there again."""
+        flow = orders("restart", self.plan.market.symbols, max_quantity=1, aggressiveness=1.0, seed=self.plan.seed)
+        self.clients.begin(self.clients.order(next(flow)))
+        ledgers = self.system.of("ledger")
+        before = self.monitor.fills
+        for _ in range(500):
+            if self.monitor.fills > before:
+                break
+            self._advance(0.001)
+        for instance in ledgers:  # they end when they are about to publish
+            if instance.client is not None:
+                instance.client.fuse, instance.client.sends_last = 1, False
+                instance.client.on_fuse = instance.kill
+        self._advance(0.5)
+        for instance in ledgers:
+            if instance.client is not None:
+                instance.client.fuse = 0
         self._until(self._is_asking, RECOVERY, "clients wait for answers")
 
     def _check_growth(self) -> None:

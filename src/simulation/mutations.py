@@ -182,10 +182,10 @@ MUTATIONS = [
         "            if False:",
     ),
     Mutation(
-        "a quote is projected by one who is behind the log",
+        "a quote is projected over whatever was projected meanwhile",
         "exchange/projection.py",
-        "            if end > market.head:",
-        "            end = market.head\n            if False:",
+        "compare=Compare(last.seq if last else 0, key)",
+        'compare=Compare(0, "$KV.quotes.none")',
     ),
     # --- exposure
     Mutation(
@@ -294,10 +294,11 @@ MUTATIONS = [
         "        if False:",
     ),
     Mutation(
-        "a position that cannot be published now is given up",
-        "ledger/publisher.py",
-        "                await asyncio.sleep(RETRY_PAUSE)\n                return False\n",
-        "                await asyncio.sleep(RETRY_PAUSE)\n                return True\n",
+        "what was committed and not published is not published at the next start",
+        "ledger/service.py",
+        "            self._on_commit([account.update for account in books.accounts.values()])\n",
+        "            for account in books.accounts.values():\n"
+        "                self.updates.publish(account.symbol, account.update)\n",
     ),
     Mutation(
         "an update that came meanwhile is forgotten",
@@ -326,10 +327,10 @@ MUTATIONS = [
         "    if False:\n        if memory.swept",
     ),
     Mutation(
-        "more is quoted than was granted",
-        "maker/quoter.py",
-        "        granted = shrink(proposal, answer.reservation)\n",
-        "        granted: PutQuote | None = proposal\n",
+        "every quote of a position is its first attempt",
+        "maker/plan.py",
+        "    attempt = tried + 1 if tried < quoted + ATTEMPTS_AHEAD else quoted + 1\n",
+        "    attempt = 1\n",
     ),
     # --- what was wrong once, and is mended
     Mutation(

@@ -63,6 +63,7 @@ class Monitor:
         executed: ids of orders that executed.
         never: ids of orders whose client was told that they did not execute, and that are not sent again.
         sent: when each order was last sent, by its id.
+        backing: what backs the quotes.
         on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
 
@@ -81,7 +82,7 @@ class Monitor:
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
-        self._backing = Backing(self.symbols, limit, grace, self._say)
+        self.backing = Backing(self.symbols, limit, grace, self._say)
         self._grace = grace
         self._world = world
         self._limit = limit
@@ -109,7 +110,7 @@ class Monitor:
             else:
                 self._fill(symbol, _fills.decode(message.data))
         elif message.subject == subjects.DECISIONS:
-            self._backing.decided(message.data, now)
+            self.backing.decided(message.data, now)
         elif stream.name == subjects.POSITIONS_STREAM:
             self._publication(_position.decode(message.data))
         elif stream.name == QUOTES:
@@ -138,7 +139,7 @@ class Monitor:
         if isinstance(event, QuoteActivated):
             self.shown_at = self._world.now
             self._check_limit(event.quote_id, now)
-            self._backing.shown(event)
+            self.backing.shown(event)
 
     def _check_limit(self, quote_id: str, now: datetime) -> None:
         shown = [book for book in self.symbols.values() if book.live(now)]

@@ -58,6 +58,12 @@ CROWDED = 0.35
 SLUGGISH = 0.25
 """The share of them in which all that goes wrong outlasts what others wait."""
 
+TURNED = 0.1
+"""The share of them in which besides the kill switch is turned often."""
+
+OUTAGES = 0.3
+"""The share of sluggish seeds in which all makers stand still for long, again and again."""
+
 ALL = 0.15
 """The share of some faults that every process of a service has."""
 
@@ -227,6 +233,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         elif mood < CROWDED + SLUGGISH:
             drawn |= _sluggish(chance)
             kinds = [kind for kind in kinds if kind in LASTING]
+        elif mood < CROWDED + SLUGGISH + TURNED:
+            drawn |= {"sluggish": True, "makers": chance.choice((2, 3)), "switch_rate": 0.5, "order_rate": 0.5}
+            kinds = [kind for kind in kinds if kind in LASTING]
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
 
@@ -285,6 +294,8 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
         rate = chance.uniform(0.2, 0.7)
     longest = _log_uniform(chance, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
+    if plan.sluggish and plan.makers == 1 and chance.random() < OUTAGES and {"pause", "freeze"} <= set(kinds):
+        return _outages(chance, plan)
     faults: list[Fault] = []
     at = 3.0
     while True:
@@ -312,6 +323,27 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[F
                 amount=_amount(chance, kind, plan.grace),
             )
         )
+
+
+def _outages(chance: random.Random, plan: Plan) -> list[Fault]:
+    """Nobody quotes for long, and meanwhile an exchange stands still that was about to append something."""
+    faults: list[Fault] = []
+    at = chance.uniform(4.0, 8.0)
+    while at < plan.seconds:
+        target = f"exchange-{chance.randrange(plan.exchanges)}"
+        faults += [
+            Fault(number=len(faults), at=at, kind="pause", target="maker", seconds=18.0),
+            Fault(
+                number=len(faults) + 1,
+                at=at + chance.uniform(0.0, 2.5),
+                kind="freeze",
+                target=target,
+                seconds=chance.uniform(9.0, 14.0),
+                amount=-chance.randint(1, 4),
+            ),
+        ]
+        at += chance.uniform(25.0, 40.0)
+    return faults
 
 
 def _amount(chance: random.Random, kind: str, grace: float) -> float:

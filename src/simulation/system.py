@@ -46,8 +46,8 @@ class Instance:
         clock: its machine's.
         process: the present one; None while it is down.
         service: what runs in it; `client` is its connection's.
-        ended_by: how often a process ended by itself, by why.
-        held_down: it is not started again for now.
+        started: when the present process was.
+        failures: when a process ended by itself, and why.
     """
 
     def __init__(self, system: "System", name: str, kind: str, number: int) -> None:
@@ -61,6 +61,7 @@ class Instance:
         self.health = Health(kind)
         self.client: SimClient | None = None
         self.incarnations = 0
+        self.started = 0.0
         self.stopping = False
         self.failures: list[tuple[float, str]] = []
 
@@ -69,6 +70,7 @@ class Instance:
         if self.process is not None or self.system.over:
             return
         self.incarnations += 1
+        self.started = self.system.world.now
         self.stopping = False
         world = self.system.world
         process = self.process = Process(world, self.name, self.clock, self.incarnations)
