@@ -6,6 +6,7 @@ Ordering rules:
   more point. What such an attempt reserved is released, which also keeps its quote from becoming active later.
 - Feeds and switches change `view` and call `wake`; only this room talks to other services.
 - What is wanted is a state, not a step: it is decided anew after every change, and what stands is compared with it.
+- An attempt needs a place in the window. What waits for one is decided anew when it has it.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from maker.ending import Ending
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
+from maker.window import Window
 from runtime import tracing
 from runtime.clock import Clock
 from wire import ids
@@ -63,16 +65,18 @@ class Quoter:
         share: int,
         connection: Connection,
         clock: Clock,
+        window: Window,
         ended: Callable[[], None],
         *,
         rpc_timeout: float,
     ) -> None:
-        """`ended` is called whenever `has_ended` or `has_stopped` may be true."""
+        """`window` has places for attempts; `ended` is called whenever `has_ended` or `has_stopped` may be true."""
         self.symbol = symbol
         self.view = View(SymbolMarket(symbol))
         self._instrument = instrument
         self._share = share
         self._clock = clock
+        self._window = window
         self._ended = ended
         self._standby = timedelta(0)
         self._memory = Memory()
@@ -110,7 +114,7 @@ class Quoter:
         now = self._clock()
         self.view.filled_at = now
         position = plan.foreseen(self.view, fills)
-        if position is None or self._standby or self._busy or self._group is None:
+        if position is None or self._standby or self._busy or self._group is None or self._window.is_full:
             return
         proposal = propose(self._instrument, self._share, position, 1)
         if proposal is not None:
@@ -175,7 +179,11 @@ class Quoter:
                     self._ahead.drop()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
                 self._ended()
+                if not isinstance(self._step, Propose):
+                    self._window.leave(self.symbol)
                 match self._step:
+                    case Propose() if not self._window.enter(self.symbol, self.wake):
+                        await self._sleep(None)
                     case Propose() as step:
                         # A refresh follows from no position: it is a trace of its own.
                         cause = self._moved_by if step.trigger == "position" else None
@@ -183,6 +191,7 @@ class Quoter:
                         with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
                             await self._attempt(step)
                         self._busy = False
+                        self._window.leave(self.symbol)
                     case Withdraw(quote_id):
                         await self._withdraw(quote_id)
                     case Wait(until=until):

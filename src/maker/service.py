@@ -30,6 +30,7 @@ from maker.sharing import Sharing
 from maker.status import MakerStatus, not_quoted, notices
 from maker.switch import STREAM as SWITCHES
 from maker.switch import Switch
+from maker.window import Window
 from runtime import tracing
 from runtime.clock import Clock, uptime
 from runtime.health import Health
@@ -75,6 +76,7 @@ class Maker:
         self._clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
         share = fair_share(market.limit, len(market.symbols))
         self._moves = asyncio.Event()
+        windows = [Window() for _ in range(market.shards)]  # a shard that is held up holds up no other
         self._quoters = {
             symbol: Quoter(
                 symbol,
@@ -82,6 +84,7 @@ class Maker:
                 share,
                 connection,
                 self._clock,
+                windows[subjects.shard_of(symbol, market.shards)],
                 self._moved,
                 rpc_timeout=settings.rpc_timeout,
             )

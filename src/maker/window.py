@@ -1,0 +1,57 @@
+"""Attempts under way at once, over many symbols: so many and no more, and the others in turn.
+
+So what is asked of exposure and of the exchange is never older than the few attempts before it, however many symbols
+are due. What waits here costs nothing, and is decided anew when its turn comes: on the newest position, or not at all.
+
+An attempt gives its place up after `PATIENCE`, though it goes on: one that is not answered holds up its own symbol and
+no other.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+SIZE = 32
+"""Attempts at once. Their answers come together, since exposure decides them together, and well before they are sent
+again."""
+
+PATIENCE = 2.0
+"""Seconds after which an attempt counts no more."""
+
+
+class Window:
+    """Places for attempts. A symbol that finds none stands in line, and is woken when one is its own."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        self._size = size
+        self._inside: dict[str, asyncio.TimerHandle] = {}
+        self._line: dict[str, Callable[[], None]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an attempt that is due now would have to wait."""
+        return len(self._inside) >= self._size
+
+    def enter(self, symbol: str, wake: Callable[[], None]) -> bool:
+        """Whether the symbol has a place now. If not it is in line, and `wake` is called when it has one."""
+        if symbol not in self._inside:
+            if self.is_full:
+                self._line.setdefault(symbol, wake)
+                return False
+            self._admit(symbol)
+        return True
+
+    def leave(self, symbol: str) -> None:
+        """Need no place, in line or inside. Doing so again changes nothing."""
+        self._line.pop(symbol, None)
+        timer = self._inside.pop(symbol, None)
+        if timer is None:
+            return
+        timer.cancel()
+        while self._line and not self.is_full:
+            first = next(iter(self._line))
+            wake = self._line.pop(first)
+            self._admit(first)
+            wake()
+
+    def _admit(self, symbol: str) -> None:
+        self._inside[symbol] = asyncio.get_running_loop().call_later(PATIENCE, self.leave, symbol)

@@ -1,0 +1,51 @@
+"""Attempts at once, over many symbols."""
+
+import pytest
+
+from maker.window import Window
+from support.waiting import eventually
+
+
+class Symbols:
+    """Symbols that want places, and notes who was woken."""
+
+    def __init__(self, size: int) -> None:
+        self.window = Window(size)
+        self.woken: list[str] = []
+
+    def enter(self, *symbols: str) -> list[bool]:
+        return [self.window.enter(symbol, lambda symbol=symbol: self.woken.append(symbol)) for symbol in symbols]  # type: ignore[misc] # a default binds
+
+
+async def test_those_that_find_no_place_get_one_in_turn() -> None:
+    symbols = Symbols(2)
+    assert symbols.enter(*"ABCD") == [True, True, False, False]
+    assert symbols.enter("D", "C") == [False, False], "asking again keeps the place in the line"
+    symbols.window.leave("B")
+    assert symbols.woken == ["C"]
+    assert symbols.enter("C", "D") == [True, False]
+    symbols.window.leave("A")
+    assert symbols.woken == ["C", "D"]
+
+
+async def test_a_place_that_is_had_is_kept() -> None:
+    symbols = Symbols(1)
+    assert symbols.enter("A", "A", "B") == [True, True, False]
+
+
+async def test_who_needs_none_any_more_takes_none_from_others() -> None:
+    symbols = Symbols(1)
+    symbols.enter(*"ABC")
+    symbols.window.leave("B")
+    symbols.window.leave("A")
+    assert symbols.woken == ["C"]
+    symbols.window.leave("C")
+    symbols.window.leave("C")
+    assert symbols.enter("A", "B") == [True, False]
+
+
+async def test_an_attempt_that_is_not_answered_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maker.window.PATIENCE", 0.01)
+    symbols = Symbols(1)
+    symbols.enter(*"AB")
+    await eventually(lambda: symbols.woken == ["B"])
