@@ -1,12 +1,13 @@
 """The exchange's HTTP routes."""
 
-from litestar import delete, get, post, put
+from litestar import Response, delete, get, post, put
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
 from runtime.app import check_path, problems
 from runtime.direct import Direct
+from runtime.paging import TOLD, page
 from runtime.roles import READ, Role, only
 from wire.errors import Refusal
 from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
@@ -75,13 +76,15 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @get(
         "/quotes",
         summary="Every active quote",
+        description=TOLD,
         tags=["quotes"],
-        responses=problems(Refusal.UNAVAILABLE),
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
         opt=only(*READ, Role.TRADER),
     )
-    async def get_quotes() -> list[Quote]:
+    async def get_quotes(after: FromQuery[str | None] = None) -> Response[list[Quote]]:
         await exchange.confirm()
-        return exchange.quotes()
+        quotes, headers = page("/quotes", exchange.quotes(), after)
+        return Response(quotes, headers=headers)
 
     @delete(
         "/quotes/{symbol:str}",

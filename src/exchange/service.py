@@ -166,7 +166,7 @@ class Exchange:
         return book.active_quote(self._lane(symbol).market, self._clock())
 
     def quotes(self) -> list[Quote]:
-        """`GET /quotes`: every active quote, by symbol, as far as is known here."""
+        """`GET /quotes`: every active quote, as far as is known here."""
         self._check_ready()
         now = self._clock()
         active = (lane.market.quote() for lane in self._lanes.values() if lane.market.standing(now) == "active")

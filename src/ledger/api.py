@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 from litestar import Response, WebSocket, get, post, websocket
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 from prometheus_client import Gauge
 
 from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import check_path, problems
+from runtime.paging import TOLD, page
 from runtime.roles import Role, only
 from wire.errors import Refusal
 from wire.messages import Fill, Position, Symbol
@@ -59,10 +60,17 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         position, new = await ledger.report(data)
         return Response(position, status_code=201 if new else 200)
 
-    @get("/positions", summary="Every position", tags=["positions"], responses=problems(Refusal.UNAVAILABLE))
-    async def get_positions() -> list[Position]:
+    @get(
+        "/positions",
+        summary="Every position",
+        description=TOLD,
+        tags=["positions"],
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
+    )
+    async def get_positions(after: FromQuery[str | None] = None) -> Response[list[Position]]:
         await ledger.confirm()
-        return [update.position for update in ledger.snapshot()]
+        positions, headers = page("/positions", (update.position for update in ledger.snapshot()), after)
+        return Response(positions, headers=headers)
 
     @get(
         "/positions/{symbol:str}",

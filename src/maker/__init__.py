@@ -9,7 +9,7 @@ byte-identical proposal on any node. So any number of makers may run: they divid
 same one they converge on one quote. Nothing else is stored: what a restarted maker must know is in the logs it follows.
 
 Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `sharing` (who quotes a symbol first),
-`window` (how many attempts at once), `killswitch` (what follows from the switch and from what this maker holds), `switch` (following and turning it), `ahead`
-(reserving before the position is committed), `ending` (releasing and withdrawing), `calls` (asking other services),
-`quoter` (one symbol's loop), `service` (the shell), `api` (HTTP).
+`window` (how many attempts at once), `killswitch` (what follows from the switch and from what this maker holds),
+`switch` (following and turning it), `ahead` (reserving before the position is committed), `ending` (releasing and
+withdrawing), `calls` (asking other services), `quoter` (one symbol's loop), `service` (the shell), `api` (HTTP).
 """

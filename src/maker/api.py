@@ -1,12 +1,15 @@
 """The maker's HTTP routes."""
 
-from litestar import get, post
+from litestar import Response, get, post
+from litestar.params import FromQuery
 from litestar.types import ControllerRouterHandler
+from msgspec.structs import replace
 
 from maker.service import Maker
 from maker.status import MakerStatus
 from runtime.app import problems
 from runtime.openapi import Samples
+from runtime.paging import TOLD, page
 from runtime.roles import Role, only
 from wire.errors import Refusal
 
@@ -23,9 +26,20 @@ SAMPLES: Samples = {
 def routes(maker: Maker) -> list[ControllerRouterHandler]:
     """The handlers of one maker."""
 
-    @get("/status", summary="What the maker does about each symbol", tags=["maker"])
-    async def get_status() -> MakerStatus:
-        return maker.status()
+    def first(status: MakerStatus, after: str | None = None) -> Response[MakerStatus]:
+        """A page of a status, and the link to the next one."""
+        symbols, headers = page("/status", status.symbols, after)
+        return Response(replace(status, symbols=symbols), headers=headers)
+
+    @get(
+        "/status",
+        summary="What the maker does about each symbol",
+        description=TOLD,
+        tags=["maker"],
+        responses=problems(Refusal.INVALID_FIELD),
+    )
+    async def get_status(after: FromQuery[str | None] = None) -> Response[MakerStatus]:
+        return first(maker.status(), after)
 
     @post(
         "/pause",
@@ -41,8 +55,8 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         responses=problems(Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),
     )
-    async def post_pause() -> MakerStatus:
-        return await maker.pause()
+    async def post_pause() -> Response[MakerStatus]:
+        return first(await maker.pause())
 
     @post(
         "/resume",
@@ -53,7 +67,7 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         responses=problems(Refusal.NEWER_PAUSE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),
     )
-    async def post_resume() -> MakerStatus:
-        return await maker.resume()
+    async def post_resume() -> Response[MakerStatus]:
+        return first(await maker.resume())
 
     return [get_status, post_pause, post_resume]
