@@ -169,6 +169,12 @@ licences:
     @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
         uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
 
+# Sign the sums of the market log with a key of yours, made if KEY is not there: `just seal KEY`, then `just audit --sealed KEY.pub`
+[group("prove")]
+[no-exit-message]
+seal *ARGS:
+    @exec uv run python -m audit seal "$@"
+
 # Power cuts for longer than the tests take: `just power`, or so many: `just power 500`
 [group("prove")]
 [no-exit-message]

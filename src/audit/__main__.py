@@ -15,8 +15,9 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from audit import copies, reading, telling
+from audit import copies, reading, seal, telling
 from audit import store as stored
+from audit.chained import Seal
 from audit.explain import UnknownQuote
 from audit.explain import explain as find_story
 from audit.findings import Verdict
@@ -26,6 +27,7 @@ from audit.reading import CannotAudit
 from audit.report import Report, show
 from audit.run import Sources
 from audit.run import audit as run_audit
+from audit.run import sealed as make_seal
 from audit.story import Story
 from jet.connection import Connection
 from runtime import logs, tls
@@ -69,10 +71,17 @@ def audit(
         list[Path] | None,
         Parameter(help="A ledger's database. May be given more than once. [default: those in the data folder]"),
     ] = None,
+    sealed: Annotated[
+        Path | None,
+        Parameter(help="The public half of the key of `./qs seal`: hold the market log against its seals, too."),
+    ] = None,
+    seals: Annotated[Path | None, Parameter(help="The file of seals. [default: the one in the data folder]")] = None,
     store: Store = None,
     json: Json = False,
 ) -> int:
-    report = uvloop.run(_audit(_settings(store), store, history or [], database))
+    settings = _settings(store)
+    signed = seal.read(seals or settings.data / seal.SEALS, sealed) if sealed is not None else None
+    report = uvloop.run(_audit(settings, store, history or [], database, signed))
     if json:
         _print_json(report)
     else:
@@ -100,6 +109,32 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
     return OK
 
 
+@app.command(name="seal")
+def put_seal(key: Path, /, *, seals: Path | None = None, store: Store = None) -> int:
+    """Sign the sums of the market log as it is now, and add them to the file of seals.
+
+    Parameters
+    ----------
+    key
+        The file with the key to sign with. If there is none, a key is made, and its public half beside it, as `.pub`.
+    seals
+        The file of seals. [default: the one in the data folder]
+    """
+    settings = _settings(store)
+    signing = seal.signing_key(key)
+    made = uvloop.run(_seal(settings, store))
+    seal.append(seals or settings.data / seal.SEALS, made, signing)
+    shards = ", ".join(f"{stream} up to {sequence:,}" for stream, (sequence, _) in made.shards.items())
+    print(f"sealed {shards}")
+    return OK
+
+
+async def _seal(settings: StackSettings, store: Path | None) -> Seal:
+    asking = tls.asking(settings.stack)
+    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
+        return await make_seal(connection)
+
+
 class _Served(NamedTuple):
     """Where the broker is and the key for it, what people call it, and what makes the verdict on a cluster's copies."""
 
@@ -110,7 +145,11 @@ class _Served(NamedTuple):
 
 
 async def _audit(
-    settings: StackSettings, store: Path | None, histories: Sequence[Path], databases: Sequence[Path] | None
+    settings: StackSettings,
+    store: Path | None,
+    histories: Sequence[Path],
+    databases: Sequence[Path] | None,
+    seals: Sequence[Seal] | None,
 ) -> Report:
     asking = tls.asking(settings.stack)
     async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
@@ -121,6 +160,7 @@ async def _audit(
             databases=_databases(settings) if databases is None else databases,
             histories=histories,
             recorded=record.read(settings.data),
+            seals=seals,
         )
         with Display(Console(stderr=True)) as display:
             report = await run_audit(connection, sources, display.watch)

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -184,8 +184,12 @@ class MarketLog:
         ended: the last sequence of each stream that was read to its end, and not to the horizon's time only.
     """
 
-    def __init__(self, connection: Connection, until: Horizon) -> None:
+    def __init__(
+        self, connection: Connection, until: Horizon, take: Mapping[int, Callable[[Message], None]] = {}
+    ) -> None:
+        """`take` is told every message of a shard, in stream order, before it is merged."""
         self.went_back = timedelta(0)
+        self._take = take
         self.ended: dict[str, int] = {}
         self._connection = connection
         self._until = until
@@ -198,7 +202,8 @@ class MarketLog:
         """
         async with AsyncExitStack() as exits:
             shards = [
-                _Shard(self._connection, number, last, self._until.time) for number, last in self._until.last.items()
+                _Shard(self._connection, number, last, self._until.time, self._take.get(number))
+                for number, last in self._until.last.items()
             ]
             for shard in shards:
                 exits.push_async_callback(shard.close)
@@ -242,7 +247,14 @@ async def of_symbol(
 class _Shard:
     """One shard on its way into the merge. `is_cut`: it goes on beyond the horizon's time."""
 
-    def __init__(self, connection: Connection, number: int, last: int, until: datetime) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        number: int,
+        last: int,
+        until: datetime,
+        take: Callable[[Message], None] | None,
+    ) -> None:
         self.number = number
         self.stream = subjects.market_stream(number)
         self.last = last
@@ -250,6 +262,7 @@ class _Shard:
         self.waiting: deque[tuple[Place, bytes]] = deque()
         self.went_back = timedelta(0)
         self._until = until
+        self._take = take
         self._latest = datetime.min.replace(tzinfo=UTC)
         self._batches = _until(connection, self.stream, [subjects.market_head(number, "*")], FromSequence(1), last)
 
@@ -266,6 +279,8 @@ class _Shard:
                     self.is_cut = True
                     await self._batches.aclose()
                     break
+                if self._take is not None:
+                    self._take(message)
                 place = Place(self.number, self.stream, message.sequence, message.subject, self._latest)
                 self.waiting.append((place, message.data))
             if self.waiting:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from audit import evidence, reading
+from audit import chained, evidence, reading
+from audit.chained import Chain, Seal
 from audit.conservation import Tally
 from audit.epochs import END, InForce, PerEpoch, in_force
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
+from audit.findings import Findings
 from audit.history import Claims
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
 from audit.limit import WithinLimit
@@ -42,6 +44,7 @@ class Sources:
         databases: those of the ledgers; every one must be there.
         histories: of the order publisher.
         recorded: which settings were in force when.
+        seals: of the market log, if it is to be held against them.
     """
 
     where: str
@@ -50,6 +53,7 @@ class Sources:
     databases: Sequence[Path]
     histories: Sequence[Path]
     recorded: Sequence[Epoch] = ()
+    seals: Sequence[Seal] | None = None
 
 
 Watch = Callable[[str, Replay | None, int], None]
@@ -78,7 +82,9 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             in_force(sources.recorded, sources.market), whole, ledgers, claims, reservations, granted, publications
         )
         replay = Replay([*checks, tally], shards)
-        log = MarketLog(connection, horizon)
+        broken = Findings()
+        chains = {shard: Chain(subjects.market_stream(shard), sources.seals or (), broken) for shard in range(shards)}
+        log = MarketLog(connection, horizon, {shard: chain.take for shard, chain in chains.items()})
         async for batch in log.batches():
             for place, payload in batch:
                 whole.arrived(place)
@@ -86,6 +92,8 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             watch("replaying the market log", replay, horizon.messages)
         _check_ends(whole, log, horizon, ledgers)
         watch("comparing", replay, horizon.messages)
+        for chain in chains.values():
+            chain.ended()
         verdicts = replay.finish(horizon.time)
         return Report(
             audited=sources.where,
@@ -94,7 +102,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             ledgers={str(ledger.path): _named(ledger.applied) for ledger in ledgers},
             histories=[str(path) for path in sources.histories],
             remarks=_clock(log.went_back),
-            verdicts=verdicts,
+            verdicts=[*verdicts, chained.verdict(list(chains.values()), sources.seals, broken)],
             totals=tally.totals(replay),
         )
 
@@ -182,3 +190,24 @@ def _clock(went_back: timedelta) -> list[str]:
     seconds = went_back.total_seconds()
     uncertain = "what I2 and I9 say of messages of different streams around then is uncertain"
     return [f"the broker's clock was set back by up to {seconds:g} s while the log was written: {uncertain}"]
+
+
+async def sealed(connection: Connection) -> Seal:
+    """A seal of the market log as it is now.
+
+    Raises:
+        CannotAudit: it cannot be read, or contradicts itself.
+    """
+    shards = await reading.shard_count(connection)
+    until = await reading.horizon(connection, shards)
+    found = Findings()
+    chains = [Chain(subjects.market_stream(shard), (), found) for shard in range(shards)]
+    for shard, chain in enumerate(chains):
+        async for message in reading.everything(connection, subjects.market_stream(shard), until.last[shard]):
+            chain.take(message)
+    if found.count:
+        first = found.kept[0]
+        raise CannotAudit(f"nothing is sealed: {first.source} #{first.sequence}: {first.detail}")
+    return Seal(
+        until.time, {subjects.market_stream(shard): (each.sequence, each.sum) for shard, each in enumerate(chains)}
+    )

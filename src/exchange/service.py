@@ -355,7 +355,7 @@ class Exchange:
         else:
             self._fold_quote(lane.market, message, replayed=replayed)
         lane.market.head = max(lane.market.head, message.sequence)
-        lane.log.folded()
+        lane.log.folded(message)
         return None
 
     def _fold_quote(self, market: SymbolMarket, message: Message, *, replayed: bool) -> None:

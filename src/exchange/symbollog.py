@@ -16,13 +16,17 @@ from exchange import metrics
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
+from jet.tail import Message
 from runtime import tracing
-from wire import subjects
+from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
+
+_Stored = tuple[int, str, Mapping[str, str] | None, bytes]
+"""A message of the log as its hash is taken: sequence, subject, headers, payload."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -43,10 +47,24 @@ class SymbolLog:
         self._stream = subjects.market_stream(shard)
         self._filter = subjects.market_head(shard, symbol)
         self._moved = asyncio.Event()
+        self._last: _Stored | None = None
 
-    def folded(self) -> None:
-        """The fold has moved: whoever waits for it looks again."""
+    def folded(self, message: Message) -> None:
+        """The fold has moved to a message, or is beyond it: whoever waits for it looks again."""
+        self._note((message.sequence, message.subject, message.headers, message.data))
         self._moved.set()
+
+    def _note(self, stored: _Stored) -> None:
+        if self._last is None or stored[0] > self._last[0]:
+            self._last = stored
+
+    def _chained(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Headers, with the hash of the message at the fold's head."""
+        if not self.market.head:
+            return {**headers, chain.HEADER: chain.FIRST}
+        if self._last is None or self._last[0] != self.market.head:
+            raise AssertionError(f"{self._symbol}: the fold ends at {self.market.head}, which was not noted")
+        return {**headers, chain.HEADER: chain.link(*self._last)}
 
     async def _caught_up(self, head: int) -> None:
         """Wait until the fold has reached a sequence of the log."""
@@ -97,11 +115,12 @@ class SymbolLog:
             payload,
             msg_id=msg_id,
             compare=Compare(self.market.head, self._filter),
-            headers=headers,
+            headers=self._chained(headers),
             on_unknown=self._on_unknown,
         )
         if isinstance(outcome, Appended):
             metrics.APPEND_SECONDS.observe(time.perf_counter() - started)
+            self._note((outcome.sequence, subject, outcome.headers, payload))
             return outcome.sequence
         metrics.CONFLICTS.inc()
         log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)

@@ -18,7 +18,7 @@ send the identical filter: `subjects.market_head`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -60,9 +60,10 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Our message is in the log, at `sequence`."""
+    """Our message is in the log, at `sequence`, with these `headers`."""
 
     sequence: int
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ async def append(
                 ) from error
         else:
             if not ack.duplicate or await _is_ours(connection, stream, ack.seq, token, on_unknown):
-                return Appended(ack.seq)
+                return Appended(ack.seq, sent)
             # Another message had the id. Whether ours may be stored is for the compare to say: under an id of its own.
             sent["Nats-Msg-Id"] = f"{msg_id}-{token}"
             continue
@@ -331,7 +332,7 @@ async def _outcome(
     query = {"seq": compare.sequence + 1, "next_by_subj": compare.filter or ">"}
     found = await _read(connection, stream, query, on_unknown)
     if found is not None and found.headers.get(_TOKEN) == token:
-        return Appended(found.seq)
+        return Appended(found.seq, found.headers)
     return Conflict(max(head, found.seq if found else 0))
 
 

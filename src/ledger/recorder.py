@@ -30,7 +30,7 @@ from ledger.positions import Account
 from ledger.store import Store
 from runtime import tracing
 from runtime.settings import Market
-from wire import subjects
+from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
@@ -70,13 +70,13 @@ class Recorder:
                     return False
             while True:
                 async with _by(deadline, Refusal.UNAVAILABLE):
-                    market = await self._caught_up(fill.symbol)
+                    market, before = await self._caught_up(fill.symbol)
                     if await self._is_recorded(fill):
                         return False
                 reporting.check_id(fill, self._market.symbols)
                 recorded = reporting.record(fill, market)
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
-                    if await self._append(recorded, market.head):
+                    if await self._append(recorded, market.head, before):
                         return True
 
     async def checked(self, fill: Fill) -> Fill:
@@ -120,15 +120,17 @@ class Recorder:
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is recorded with other content")
         return False
 
-    async def _caught_up(self, symbol: str) -> SymbolMarket:
-        """The symbol's market log as folded at its head, once that is applied here. Its `head` is what to append on.
+    async def _caught_up(self, symbol: str) -> tuple[SymbolMarket, str]:
+        """The symbol's market log as folded at its head, once that is applied here, and the hash of the message there.
+        Its `head` is what to append on.
 
         Raises:
             Refused: UNAVAILABLE.
         """
         shard = subjects.shard_of(symbol, self._market.shards)
         while True:
-            head, quote, fills_sequence = await self._read_head(shard, symbol)
+            last, quote, fills_sequence = await self._read_head(shard, symbol)
+            head = last.seq if last else 0
             await self._applier.reached(shard, fills_sequence)
             account = self._applier.books.accounts.get(symbol, Account(symbol))
             if max(account.sequence, fills_sequence, quote.seq if quote else 0) > head:
@@ -138,21 +140,21 @@ class Recorder:
                 account, _quotes.decode(usable.data) if usable else None, usable.sequence if usable else 0
             )
             market.head = head
-            return market
+            return market, _hash(last)
 
-    async def _read_head(self, shard: int, symbol: str) -> tuple[int, StoredMessage | None, int]:
-        """The sequence of the symbol's last message, its last quote event, and the sequence of its last fills.
+    async def _read_head(self, shard: int, symbol: str) -> tuple[StoredMessage | None, StoredMessage | None, int]:
+        """The symbol's last message, its last quote event, and the sequence of its last fills.
 
         Either of the last two may be beyond the first, if something is appended meanwhile.
         """
         stream, fills = subjects.market_stream(shard), subjects.fills(shard, symbol)
         last = await journal.last_message(self._connection, stream, subjects.market_head(shard, symbol))
         if last is None:
-            return 0, None, 0
+            return None, None, 0
         if last.subject == fills:
             quote = await journal.last_message(self._connection, stream, subjects.quotes(shard, symbol))
-            return last.seq, quote, last.seq
-        return last.seq, last, await journal.last_sequence(self._connection, stream, fills)
+            return last, quote, last.seq
+        return last, last, await journal.last_sequence(self._connection, stream, fills)
 
     async def _last_event(self, quote: StoredMessage | None) -> Message | None:
         """The last quote event that can be read, given the last message on its subject."""
@@ -165,7 +167,7 @@ class Recorder:
         stream = subjects.stream_of(quote.subject)
         return await last_usable(self._connection, stream, quote.subject, quote.seq, is_quote_event)
 
-    async def _append(self, fill: RecordedFill, head: int) -> bool:
+    async def _append(self, fill: RecordedFill, head: int, before: str) -> bool:
         """Append on `head` and wait until it is committed here. False if the head had moved: nothing is appended then.
 
         Raises:
@@ -179,7 +181,7 @@ class Recorder:
             msgspec.json.encode([fill]),
             msg_id=f"reported:{fill.symbol}:{fill.fill_id}",  # with colons: no id the exchange makes is like it
             compare=Compare(head, subjects.market_head(shard, fill.symbol)),
-            headers=tracing.inject(),
+            headers={**tracing.inject(), chain.HEADER: before},
             on_unknown=lambda reason: log.warning("outcome of a report unknown", fill_id=fill.fill_id, reason=reason),
         )
         if not isinstance(outcome, Appended):
@@ -189,6 +191,17 @@ class Recorder:
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, and set aside: see the ledger's log")
         log.info("reported fill recorded", fill_id=fill.fill_id, symbol=fill.symbol, position_version=fill.number)
         return True
+
+
+def _hash(last: StoredMessage | None) -> str:
+    """What the next message is chained to. Headers that are no text, which none of ours writes, count as none."""
+    if last is None:
+        return chain.FIRST
+    try:
+        headers = last.headers
+    except ValueError:
+        headers = {}
+    return chain.link(last.seq, last.subject, headers, last.payload)
 
 
 def _shows(fill: Fill, message: Message) -> bool:

@@ -68,6 +68,25 @@ async def test_what_is_refuted_is_printed_and_is_exit_code_1(folder: Path, nats_
     assert unknown.stderr.startswith("audit: no quote AAA-v0-a9")
 
 
+async def test_what_was_sealed_is_held_against_the_seal(folder: Path, nats_server: NatsServer) -> None:
+    key = folder / "seal.key"
+    script = Script()
+    script.quote("AAA")
+    async with clean_broker(nats_server, market()) as broker:
+        await store_script(broker, script)
+        made = run("seal", str(key))
+    assert (made.returncode, made.stdout) == (0, "sealed MARKET-0 up to 0, MARKET-1 up to 1\n")
+    script = Script()
+    script.quote("AAA", attempt=2)
+    async with clean_broker(nats_server, market()) as broker:
+        await store_script(broker, script)
+        told = run("--sealed", f"{key}.pub", "--json")
+    assert told.returncode == 1
+    link = {verdict["code"]: verdict for verdict in json.loads(told.stdout)["verdicts"]}["link"]
+    assert link["status"] == "refuted"
+    assert link["findings"][0]["sequence"] == 1
+
+
 def test_without_a_server_it_cannot_be_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,101 @@
+"""The chain of the market log, and the seals that were put on it.
+
+Not an invariant: what all of them rest on. A message that was changed, left out or moved breaks its symbol's chain at
+the next message. Where somebody has computed all hashes anew, a seal tells: it has the sum of a whole shard up to a
+message, signed with a key that is not here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from audit.findings import Findings, Status, Verdict
+from jet.journal import is_append
+from jet.tail import Message
+from wire import chain, subjects
+
+STATEMENT = "No message of the market log was changed, left out, moved or cut off after it was stored."
+
+
+class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the shards of the log were at a time.
+
+    Attributes:
+        at: by the broker's clock.
+        shards: of each stream, its last sequence and the sum of all its messages up to that one.
+    """
+
+    at: datetime
+    shards: dict[str, tuple[int, str]]
+
+
+class Chain:
+    """One shard, message by message.
+
+    Attributes:
+        sequence: of the last message taken, 0 before any.
+        sum: of all messages so far, as a seal has it.
+        chained: how many messages carry the hash of the one before.
+    """
+
+    def __init__(self, stream: str, seals: Sequence[Seal], found: Findings) -> None:
+        self.sequence = 0
+        self.sum = ""
+        self.chained = 0
+        self._stream = stream
+        self._found = found
+        self._last: dict[str, str] = {}
+        self._begun: set[str] = set()
+        sealed = ((*seal.shards[stream], seal.at) for seal in seals if stream in seal.shards)
+        # Of an empty shard there is nothing to compare.
+        self._sealed = sorted((each for each in sealed if each[0]), reverse=True)
+
+    def take(self, message: Message) -> None:
+        """The next message of the shard."""
+        headers = message.headers or {}
+        symbol = subjects.last_token(message.subject)
+        told = headers.get(chain.HEADER)
+        if told is not None:
+            self.chained += 1
+            self._begun.add(symbol)
+            if told != self._last.get(symbol, chain.FIRST):
+                self._tell(message, "carries the hash of another message than the one that is before it")
+        elif symbol in self._begun and is_append(headers):
+            self._tell(message, f"carries no {chain.HEADER}, though those before it do")
+        own = chain.link(message.sequence, message.subject, message.headers, message.data)
+        self._last[symbol] = own
+        self.sequence = message.sequence
+        self.sum = hashlib.sha256(f"{self.sum}{own}{message.time.isoformat()}".encode()).hexdigest()
+        while self._sealed and self._sealed[-1][0] <= message.sequence:
+            sequence, sealed, at = self._sealed.pop()
+            if (sequence, sealed) != (message.sequence, self.sum):
+                self._tell(message, f"is not where, or what, it was when messages up to {sequence} were sealed at {at}")
+
+    def ended(self) -> None:
+        """There are no more messages."""
+        for sequence, _, at in self._sealed:
+            told = f"it ends at {self.sequence}, and was sealed up to {sequence} at {at}"
+            self._found.elsewhere(self._stream, told, sequence=self.sequence)
+
+    def _tell(self, message: Message, detail: str) -> None:
+        self._found.elsewhere(self._stream, f"the message {detail}", sequence=message.sequence, subject=message.subject)
+
+
+def verdict(chains: Sequence[Chain], seals: Sequence[Seal] | None, found: Findings) -> Verdict:
+    """What the chains of all shards come to. Without `seals`, nobody asked for them; none at all is a contradiction."""
+    if seals is not None and not seals:
+        found.elsewhere("seals", "there is no seal with a signature of that key")
+    chained = sum(each.chained for each in chains)
+    sealed = f", {len(seals)} seals" if seals else ""
+    is_proved = bool(chained or seals)
+    return Verdict(
+        code="link",
+        statement=STATEMENT,
+        status=Status.REFUTED if found.count else Status.PROVED if is_proved else Status.NOT_CHECKABLE,
+        checked=f"{chained:,} messages that carry the hash of the one before{sealed}",
+        remarks=[] if is_proved else ["no message carries the hash of the one before"],
+        findings=found.kept,
+        contradictions=found.count,
+    )
