@@ -4,6 +4,7 @@ import os
 import secrets
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from cyclopts import App
 from simulation.bench import bench as measure
 from simulation.mutations import MUTATIONS, PATIENCE, find
 from simulation.plan import KINDS, Plan, draw
+from simulation.reach import Reach
 from simulation.run import Outcome, run
 from simulation.shrink import shrink
 from simulation.trace import Trace
@@ -35,6 +37,7 @@ def simulate(
     trace: Path | None = None,
     mutations: bool = False,
     bench: bool = False,
+    reach: bool = False,
 ) -> None:
     """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
 
@@ -64,6 +67,8 @@ def simulate(
         Sabotage copies of the code, one after the other, and tell which sabotages some seed finds.
     bench
         Measure how fast this is, by the time of one core.
+    reach
+        Tell which lines of the services no run has reached. It takes several times as long.
     """
     began = time.monotonic()
     if mutations:
@@ -82,9 +87,11 @@ def simulate(
         count = seeds or (1_000_000 if seconds is not None else 1 if seed is not None else 10)
         plans = (draw(number, minutes=minutes, kinds=kinds) for number in range(first, first + count))
         print(f"seeds from {first} on", flush=True)
+    reached = Reach() if reach else None
     totals: dict[str, float] = {"seeds": 0, "virtual seconds": 0, "faults": 0, "executions": 0}
     for one in plans:
-        outcome = _once(one, twice=twice, everything=trace is not None)
+        with reached.watching() if reached is not None else nullcontext():
+            outcome = _once(one, twice=twice, everything=trace is not None)
         if trace is not None:
             trace.write_text("\n".join(outcome.trace))
         _count(totals, outcome)
@@ -93,6 +100,8 @@ def simulate(
             sys.exit(1)
         if seconds is not None and time.monotonic() - began > seconds:
             break
+    if reached is not None:
+        print("\n".join(reached.report()))
     took = time.monotonic() - began
     told = ", ".join(f"{value:,.0f} {name}" for name, value in totals.items())
     print(

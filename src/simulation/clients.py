@@ -261,10 +261,13 @@ class Clients:
             path = self._system.folder / f"{instance.name}.sqlite"
             if instance.process is None or instance.service is None or not path.exists():
                 continue
-            told = {update.position.symbol: update.position.position_version for update in instance.service.snapshot()}
+            try:
+                rows = instance.service.snapshot()
+            except Refused:  # it is not open yet
+                continue
+            told = {row.position.symbol: row.position.position_version for row in rows}
             with closing(sqlite3.connect(path)) as database:
-                rows = database.execute("SELECT symbol, position_version FROM positions").fetchall()
-            kept = dict(rows)
+                kept = dict(database.execute("SELECT symbol, position_version FROM positions").fetchall())
             for symbol, version in told.items():
                 if version > kept.get(symbol, 0):
                     self.wrong.append(f"{instance.name} tells of position {version} of {symbol}, and keeps {kept}")
