@@ -13,14 +13,17 @@ def test_mutations_can_be_applied(tmp_path: Path) -> None:
 
 
 def _applies(mutation: Mutation, folder: Path) -> bool:
-    target = folder / mutation.file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(SOURCE / mutation.file, target)
+    files = {mutation.file, *(file for file, _, _ in mutation.more)}
+    for file in files:
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SOURCE / file, target)
     try:
         apply(mutation, folder)
     except ValueError:
         return False
-    compile(target.read_text(), mutation.file, "exec")
+    for file in files:
+        compile((folder / file).read_text(), file, "exec")
     return True
 
 
