@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,7 +54,7 @@ async def publish(stage: Stage, written: Written) -> None:
 async def age(stage: Stage, seconds: float, written: Written) -> None:
     """Let what was written become older than so many seconds, by the time of every shard's log."""
     shards = stage.settings.market.shards
-    symbols = {subjects.shard_of(symbol, shards): symbol for symbol in stage.symbols}.values()
+    symbols = {subjects.shard_of(symbol, shards): symbol for symbol in reversed(stage.symbols)}.values()
     until = time.monotonic() + seconds
     async with stage.connected() as connection:
         while time.monotonic() < until:
@@ -81,20 +82,23 @@ async def _publish(connection: Connection, waiting: Iterator[str], written: Writ
 async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]], heads: dict[str, int]) -> None:
     """Append with a compare, as an exchange does: those who read the log back go by it."""
 
+    turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
     async def work() -> None:
         for subject, payload in messages:
             _, shard, symbol = subject.split(".")
-            outcome = await journal.append(
-                connection,
-                subjects.market_stream(int(shard)),
-                subject,
-                payload,
-                msg_id=f"{symbol}-{heads.get(symbol, 0)}",
-                compare=Compare(heads.get(symbol, 0), subjects.market_head(int(shard), symbol)),
-            )
-            if not isinstance(outcome, Appended):
-                raise CouldNotMeasure(f"somebody else appends to {subject}")
-            heads[symbol] = outcome.sequence
+            async with turns[symbol]:
+                outcome = await journal.append(
+                    connection,
+                    subjects.market_stream(int(shard)),
+                    subject,
+                    payload,
+                    msg_id=f"{symbol}-{heads.get(symbol, 0)}",
+                    compare=Compare(heads.get(symbol, 0), subjects.market_head(int(shard), symbol)),
+                )
+                if not isinstance(outcome, Appended):
+                    raise CouldNotMeasure(f"somebody else appends to {subject}")
+                heads[symbol] = outcome.sequence
 
     async with asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):
@@ -102,7 +106,7 @@ async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]],
 
 
 def _fills(stage: Stage, written: Written, batch: int) -> Iterator[tuple[str, bytes]]:
-    """Every symbol's fills in order; those of one symbol lie far apart, so that they cannot overtake each other."""
+    """Every symbol's fills in order; those of one symbol lie far apart, so that they seldom wait for each other."""
     for first in range(1, written.each + 1, batch):
         for symbol in stage.symbols:
             numbers = range(first, min(first + batch, written.each + 1))

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App
 
 from simulation.bench import bench as measure
+from simulation.leases import table
 from simulation.mutations import MUTATIONS, PATIENCE, find
 from simulation.plan import KINDS, Plan, draw
 from simulation.reach import Reach
@@ -38,6 +39,7 @@ def simulate(
     mutations: bool = False,
     bench: bool = False,
     reach: bool = False,
+    leases: bool = False,
 ) -> None:
     """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
 
@@ -69,12 +71,17 @@ def simulate(
         Measure how fast this is, by the time of one core.
     reach
         Tell which lines of the services no run has reached. It takes several times as long.
+    leases
+        Simulate the limit lent to several exposure logs (docs/capacity.md), and tell what of it can be used.
     """
     began = time.monotonic()
     if mutations:
         sys.exit(_try_mutations(seconds or PATIENCE))
     if bench:
         print("\n".join(measure()))
+        return
+    if leases:
+        print("\n".join(table()))
         return
     kinds = KINDS if faults is None else [kind for kind in faults.split(",") if kind]
     if unknown := sorted(set(kinds) - set(KINDS)):
