@@ -191,7 +191,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         )
 
     if folder is None:
-        yield _Served(settings.stack.url, keys.seed_of(settings, "observer"), settings.stack.url, running)
+        yield _Served(settings.stack.url, keys.seed_of(settings, "auditor"), settings.stack.url, running)
         return
     async with stored.serving(settings) as found:
 

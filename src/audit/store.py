@@ -27,10 +27,11 @@ import msgspec
 from audit import reading
 from audit.reading import CannotAudit
 from jet import api
+from jet.grants import SERVICES
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_command
-from stack.settings import STORE, STREAMS, StackSettings
+from stack.settings import STORE, StackSettings, is_earlier, streams_in
 
 START_TIMEOUT = 60.0
 """Seconds a server may take to recover what it stored."""
@@ -42,7 +43,14 @@ listen: "127.0.0.1:-1"
 ports_file_dir: {scratch}
 log_file: {log}
 jetstream {{ store_dir: {store}, max_file_store: 1TB }}
+{accounts}
 """
+
+_ACCOUNTS = f"""
+accounts {{ {SERVICES}: {{ jetstream: enabled, users: [{{ user: audit, password: audit }}] }} }}
+no_auth_user: audit
+"""
+"""Whoever asks is of the account of the services, where what is stored belongs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
     A server alone refuses streams that are held several times. So it is made to declare them itself, held once, and
     then it is given the files with their messages.
     """
-    streams = sorted((folder / STREAMS).glob("*/meta.inf"))
+    streams = sorted(streams_in(folder).glob("*/meta.inf"))
     async with _server(scratch, scratch) as url, reading.connected(url) as connection:
         for meta in streams:
             try:
@@ -103,7 +111,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
             except (msgspec.DecodeError, api.ApiError) as error:
                 raise CannotAudit(f"the stream in {meta.parent} cannot be read: {error}") from error
     for meta in streams:
-        ours = scratch / STREAMS / meta.parent.name / "msgs"
+        ours = streams_in(scratch) / meta.parent.name / "msgs"
         await asyncio.to_thread(shutil.rmtree, ours)
         await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
     async with _server(scratch, scratch) as url:
@@ -112,7 +120,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
 
 def _written_to(folders: Sequence[Path]) -> datetime:
     """When the last message was stored in one of the folders, or forgotten."""
-    files = (path for folder in folders for path in (folder / STREAMS).glob("*/msgs/*"))
+    files = (path for folder in folders for path in streams_in(folder).glob("*/msgs/*"))
     return datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
 
 
@@ -165,7 +173,10 @@ def _configured(data: Path, scratch: Path) -> Path:
     config = scratch / "nats.conf"
     config.write_text(
         _CONFIG.format(
-            scratch=json.dumps(str(scratch)), log=json.dumps(str(scratch / "nats.log")), store=json.dumps(str(data))
+            scratch=json.dumps(str(scratch)),
+            log=json.dumps(str(scratch / "nats.log")),
+            store=json.dumps(str(data)),
+            accounts="" if is_earlier(data) else _ACCOUNTS,
         )
     )
     return config

@@ -70,9 +70,7 @@ class Proving:
         settings = self._system.settings
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOG_TIMEOUT):
-                return await market_log(
-                    settings.stack.url, settings.stack.nats_seed("observer"), settings.market.shards
-                )
+                return await market_log(settings.stack.url, settings.stack.nats_seed("auditor"), settings.market.shards)
         return None
 
     async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:

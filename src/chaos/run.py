@@ -152,7 +152,7 @@ class Run:
     def _servers(self) -> Cluster:
         settings = self._system.settings
         streams = subjects.streams(settings.market.shards)
-        return Cluster(settings.stack.url, self._system.monitors, streams, settings.stack.nats_seed("observer"))
+        return Cluster(settings.stack.url, self._system.monitors, streams, settings.stack.nats_seed("auditor"))
 
     async def run(self) -> report.Report:
         """Do it all; leaves nothing running.

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from chaos.up import Surroundings
-from stack import family
+from stack import family, keys
 from stack.aside import environment
 from stack.control import Control, NotRunning
 from stack.programs import Program, programs
@@ -91,7 +91,7 @@ class System:
     @property
     def monitors(self) -> dict[str, str]:
         """Where each NATS server tells of itself, by name."""
-        return {server.name: f"http://127.0.0.1:{server.monitor_port}" for server in self.settings.nats_servers}
+        return {server.name: keys.monitor_url(self.settings, server) for server in self.settings.nats_servers}
 
     @property
     def cluster_ports(self) -> dict[str, int]:

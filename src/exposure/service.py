@@ -255,7 +255,7 @@ class ExposureService:
             rpc.Handler(Rpc.RELEASE, ReleaseReservation, release),
             rpc.Handler(Rpc.ACTIVATE, Activate, self.activate),
             rpc.Handler(Rpc.GIVE_BACK, GiveBack, self.give_back),
-            rpc.Handler(Rpc.USAGE, UsageRequest, usage),
+            rpc.Handler(Rpc.USAGE, UsageRequest, usage, for_readers=True),
         ]
 
     # --- following ------------------------------------------------------------------------------------------------

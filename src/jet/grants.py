@@ -3,6 +3,9 @@
 The NATS servers enforce this table (`stack.keys` writes it into their configuration), and `docs/permissions.md` shows
 it. What is not granted here is refused. The boundaries that matter:
 
+- Readers have an account of NATS of their own. It imports what may be looked at: messages as they pass, and questions
+  that change nothing. So whatever subject a reader names for an answer is one of the readers' account, where no stream
+  is. Making a consumer is none of these questions.
 - Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
   kill switch. Fills are written by the exchange, and by the ledger for `POST /fills`.
 - Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none.
@@ -27,14 +30,39 @@ SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 INBOXES = "_INBOX"
 """What the subjects of all inboxes begin with."""
 
+ACROSS = "_R_"
+"""What the subject begins with that the server gives an answer to another account, in place of the asker's inbox."""
+
+SERVICES = "QUOTESTREAM"
+"""The account of the services: the streams are in it."""
+
+READERS = "READERS"
+"""The account of those who only look."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What one user may publish to and subscribe to: subjects, with wildcards."""
+    """What one user may publish to and subscribe to, in its account: subjects, with wildcards."""
 
     user: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    account: str = SERVICES
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What the account of the services lets readers have: messages that pass, or a question that is answered there.
+
+    Attributes:
+        subject: with wildcards.
+        asks: it is a question.
+        many: a question may have several answers.
+    """
+
+    subject: str
+    asks: bool
+    many: bool = False
 
 
 def grants(shards: int) -> list[Grant]:
@@ -89,26 +117,38 @@ def grants(shards: int) -> list[Grant]:
             ],
             subscribe=[subjects.MAKERS],
         ),
-        _grant("ui", publish=[*_follow(*market, subjects.POSITIONS_STREAM), *_look_up(*market), Rpc.USAGE]),
-        _grant("operator", publish=[*_declare(*streams), f"$JS.API.STREAM.INFO.{subjects.market_stream(shards)}"]),
         _grant(
-            "observer",
+            "operator",
             publish=[
-                *_follow(*streams),
-                *_look_up(*streams),
-                *_browse(*streams),
-                *[Rpc.USAGE, "$SRV.>", "_INBOX.observer.>"],
-            ],
-            subscribe=[
-                "quotes.>",
-                "fills.>",
-                subjects.POSITIONS,
-                subjects.DECISIONS,
-                subjects.MAKERS,
-                "$KV.>",
-                "$JS.EVENT.>",
+                *_declare(*streams),
+                *_clear(RESERVATIONS, SWITCHES),
+                *_end_consumers(*streams),
+                f"$JS.API.STREAM.INFO.{subjects.market_stream(shards)}",
             ],
         ),
+        _grant("auditor", publish=[*_follow(*streams), *_look_up(*streams), "$JS.API.STREAM.NAMES"]),
+        _grant(
+            "ui",
+            publish=[*_read(*market, subjects.POSITIONS_STREAM), Rpc.USAGE],
+            subscribe=[*quotes, *fills, subjects.POSITIONS],
+            account=READERS,
+        ),
+        _grant(
+            "observer",
+            publish=[*_read(*streams), *_browse(*streams), *[Rpc.USAGE, "$SRV.>"]],
+            subscribe=_PASSING,
+            account=READERS,
+        ),
+    ]
+
+
+def exports(shards: int) -> list[Export]:
+    """What readers may have of the account of the services: what any of them is granted."""
+    readers = [grant for grant in grants(shards) if grant.account == READERS]
+    asked = dict.fromkeys(subject for grant in readers for subject in grant.publish)
+    return [
+        *(Export(subject, asks=False) for subject in _PASSING),
+        *(Export(subject, asks=True, many=".DIRECT.GET." in subject or subject == "$SRV.>") for subject in asked),
     ]
 
 
@@ -117,8 +157,20 @@ def inbox(user: str) -> str:
     return f"{INBOXES}.{user}"
 
 
-def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = ()) -> Grant:
-    return Grant(user, tuple(dict.fromkeys(publish)), (f"{inbox(user)}.>", *subscribe))
+def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = (), account: str = SERVICES) -> Grant:
+    return Grant(user, tuple(dict.fromkeys(publish)), (f"{inbox(user)}.>", *subscribe), account)
+
+
+_PASSING = (
+    "quotes.>",
+    "fills.>",
+    subjects.POSITIONS,
+    subjects.DECISIONS,
+    subjects.MAKERS,
+    "$KV.>",
+    "$JS.EVENT.>",
+)
+"""What passes in the account of the services and may be looked at."""
 
 
 def _follow(*streams: str) -> list[str]:
@@ -126,7 +178,13 @@ def _follow(*streams: str) -> list[str]:
     return [
         f"$JS.API.{request}"
         for stream in streams
-        for request in (f"STREAM.INFO.{stream}", f"CONSUMER.CREATE.{stream}.*", f"CONSUMER.MSG.NEXT.{stream}.*")
+        for request in (
+            f"STREAM.INFO.{stream}",
+            f"STREAM.MSG.GET.{stream}",
+            f"CONSUMER.CREATE.{stream}.*",
+            f"CONSUMER.INFO.{stream}.*",
+            f"CONSUMER.MSG.NEXT.{stream}.*",
+        )
     ]
 
 
@@ -148,29 +206,37 @@ def _declare(*streams: str) -> list[str]:
     ]
 
 
-def _browse(*streams: str) -> list[str]:
-    """What the nats command line asks besides, when it only reads.
+def _clear(*buckets: str) -> list[str]:
+    """What takes a key away that cannot be read."""
+    return [f"$JS.API.STREAM.{request}.{bucket}" for bucket in buckets for request in ("MSG.GET", "PURGE")]
 
-    It follows by consumers that are sent to its inbox, with a subject in their request and with flow control, and takes
-    them away afterwards: that is granted where no service follows.
-    """
+
+def _end_consumers(*streams: str) -> list[str]:
+    """What finds and ends the consumers of others."""
+    return [
+        f"$JS.API.CONSUMER.{request}" for stream in streams for request in (f"NAMES.{stream}", f"DELETE.{stream}.*")
+    ]
+
+
+def _read(*streams: str) -> list[str]:
+    """What a reader asks of a stream (`jet.reader`)."""
+    return [*_look_up(*streams), *(f"$JS.API.DIRECT.GET.{stream}" for stream in streams)]
+
+
+def _browse(*streams: str) -> list[str]:
+    """What the nats command line asks besides, when it only reads."""
     return [
         *(f"$JS.API.{request}" for request in ("INFO", "STREAM.NAMES", "STREAM.LIST")),
         *(
             f"$JS.API.{request}"
             for stream in streams
             for request in (
-                f"CONSUMER.CREATE.{stream}",
-                f"CONSUMER.CREATE.{stream}.>",
                 f"CONSUMER.NAMES.{stream}",
                 f"CONSUMER.LIST.{stream}",
                 f"CONSUMER.INFO.{stream}.*",
-                f"DIRECT.GET.{stream}",
                 f"DIRECT.GET.{stream}.>",
             )
         ),
-        f"$JS.API.CONSUMER.DELETE.{QUOTES}.*",
-        "$JS.FC.>",
     ]
 
 
@@ -181,4 +247,5 @@ def _serve(service: str) -> list[str]:
 
 
 def _answer(*users: str) -> list[str]:
-    return [f"{inbox(user)}.>" for user in users]
+    """Where a service answers these users, wherever they are."""
+    return [*(f"{inbox(user)}.>" for user in users), f"{ACROSS}.>"]

@@ -43,6 +43,9 @@ elect no other one before 4 s of silence."""
 _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
 
 
+ASKED_BY = "Quotestream-Asked-By"
+"""The header that says whose token came with the request that led to a message."""
+
 _COPY_OF = "Nats-Stream"
 """The header by which the broker marks a copy: an answer that holds a stored message, headers and all."""
 T = TypeVar("T")

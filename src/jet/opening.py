@@ -22,6 +22,7 @@ from nats import errors as nats_errors
 
 from jet import api
 from jet.connection import Connection
+from jet.reader import Reader
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
 from wire import counting, subjects
 from wire.messages import UNREADABLE, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
@@ -44,6 +45,9 @@ ASK_AGAIN = 0.2
 _HEAD = "Nats-Expected-Last-Subject-Sequence"
 
 Usable = Callable[[Message], bool]
+
+Follow = type[Tail] | type[Reader]
+"""How a stream is followed: by a consumer, or by asking, as who may make none does."""
 
 _Symbols = TypeVar("_Symbols", QuoteActivated | QuoteWithdrawn, PositionUpdate)
 
@@ -72,12 +76,14 @@ def _is_of(decoder: msgspec.json.Decoder[_Symbols], message: Message) -> bool:
         return False
 
 
-async def last_usable(connection: Connection, stream: str, subject: str, before: int, usable: Usable) -> Message | None:
+async def last_usable(
+    connection: Connection, stream: str, subject: str, before: int, usable: Usable, follow: Follow = Tail
+) -> Message | None:
     """The last message on a subject, before a sequence, that can be used; None if there is none.
 
-    It waits for as long as the broker is away.
+    It waits for as long as the broker is away. `follow` is what reads.
     """
-    async for messages, _ in _pieces(connection, stream, subject, before - 1):
+    async for messages, _ in _pieces(connection, stream, subject, before - 1, follow):
         found = [message for message in messages if usable(message)]
         if found:
             return found[-1]
@@ -93,11 +99,21 @@ class Opening:
         current: as a tail's, once the beginning was yielded.
     """
 
-    def __init__(self, connection: Connection, stream: str, filters: list[str], usable: Usable, *, name: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        filters: list[str],
+        usable: Usable,
+        *,
+        name: str,
+        follow: Follow = Tail,
+    ) -> None:
+        self._follow = follow
         self._connection = connection
         self._stream = stream
         self._usable = usable
-        self._tail = Tail(connection, stream, filters, LastPerSubject(), name=name)
+        self._tail = follow(connection, stream, filters, LastPerSubject(), name=name)
         self._opened = False
 
     @property
@@ -148,7 +164,9 @@ class Opening:
     async def _before(self, last: Message) -> list[Message]:
         if self._usable(last):
             return []
-        found = await last_usable(self._connection, self._stream, last.subject, last.sequence, self._usable)
+        found = await last_usable(
+            self._connection, self._stream, last.subject, last.sequence, self._usable, self._follow
+        )
         log.warning(
             "last message of a subject cannot be used",
             subject=last.subject,
@@ -162,9 +180,10 @@ class Published:
     """The newest published position of each symbol, as of when it was first asked for. What cannot be read is walked
     over."""
 
-    def __init__(self, connection: Connection, *, name: str) -> None:
+    def __init__(self, connection: Connection, *, name: str, follow: Follow = Tail) -> None:
         self._connection = connection
         self._name = name
+        self._follow = follow
         self._reading = asyncio.Lock()
         self._found: dict[str, PositionUpdate] | None = None
 
@@ -178,7 +197,7 @@ class Published:
     async def _read(self) -> dict[str, PositionUpdate]:
         found: dict[str, PositionUpdate] = {}
         stream, filters = subjects.POSITIONS_STREAM, [subjects.POSITIONS]
-        opening = Opening(self._connection, stream, filters, is_position, name=self._name)
+        opening = Opening(self._connection, stream, filters, is_position, name=self._name, follow=self._follow)
         async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
             async for batch in batches:
                 for message in filter(is_position, batch):
@@ -192,10 +211,17 @@ class MarketOpening(Opening):
     """One shard's market log, of `shards`. What is published only makes it quicker, for who may read it."""
 
     def __init__(
-        self, connection: Connection, shard: int, shards: int, published: Published | None = None, *, name: str
+        self,
+        connection: Connection,
+        shard: int,
+        shards: int,
+        published: Published | None = None,
+        *,
+        name: str,
+        follow: Follow = Tail,
     ) -> None:
         filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
-        super().__init__(connection, subjects.market_stream(shard), filters, is_quote_event, name=name)
+        super().__init__(connection, subjects.market_stream(shard), filters, is_quote_event, name=name, follow=follow)
         self._shards = shards
         self._published = published
         self._positions: dict[str, PositionUpdate] = {}
@@ -220,7 +246,9 @@ class MarketOpening(Opening):
         if await self._goes_on(last):
             self._begins[last.subject] = last.sequence
             return []
-        async for messages, is_all in _pieces(self._connection, self._stream, last.subject, last.sequence):
+        async for messages, is_all in _pieces(
+            self._connection, self._stream, last.subject, last.sequence, self._follow
+        ):
             counted = self._last_counted(messages, is_all=is_all)
             if counted is not None:
                 self._begins[last.subject] = counted.sequence
@@ -297,23 +325,25 @@ class MarketOpening(Opening):
 
 
 async def _pieces(
-    connection: Connection, stream: str, subject: str, last: int
+    connection: Connection, stream: str, subject: str, last: int, follow: Follow
 ) -> AsyncIterator[tuple[list[Message], bool]]:
     """The messages on a subject up to a sequence, from further back each time, and whether these are all."""
     back = FIRST_WALK
     while True:
         first = max(1, last - back)
-        yield await _read(connection, stream, subject, first, last), first == 1
+        yield await _read(connection, stream, subject, first, last, follow), first == 1
         if first == 1:
             return
         back *= 8
 
 
-async def _read(connection: Connection, stream: str, subject: str, first: int, last: int) -> list[Message]:
+async def _read(
+    connection: Connection, stream: str, subject: str, first: int, last: int, follow: Follow
+) -> list[Message]:
     found: list[Message] = []
     if last < first:
         return found
-    tail = Tail(connection, stream, [subject], FromSequence(first), name="walk-back")
+    tail = follow(connection, stream, [subject], FromSequence(first), name="walk-back")
     async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
         async for batch in batches:
             found += [message for message in batch if message.sequence <= last]

@@ -20,12 +20,13 @@ import structlog
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
+from prometheus_client import Counter
 
 from jet import api, resends
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
 from jet.flights import Answer, Flight, Flights
-from jet.grants import INBOXES
+from jet.grants import ACROSS, INBOXES
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE
@@ -36,16 +37,46 @@ HANDLER_TIMEOUT = 6.0
 """Seconds a handler may take before the caller is told that the outcome is not known. What a service itself says at its
 own deadline, which is 5 s, comes first: it knows more."""
 
+_INBOXES = (f"{INBOXES}.", f"{ACROSS}.")
+"""What the subjects begin with to which an answer may go: no stream takes them."""
+
+MOST_FOR_READERS = 100
+"""Answers a second that an instance gives to questions of readers: on each subject that it serves for them, and on all
+by which services are found together."""
+
+UNANSWERED = Counter("quotestream_questions_unanswered", "Questions of readers that were too many to be answered.")
+
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """What answers one subject. `handle` takes a `request` and returns the reply, or raises Refused."""
+    """What answers one subject. `handle` takes a `request` and returns the reply, or raises Refused.
+
+    `for_readers`: whoever only looks may ask it, so what comes in floods is not answered.
+    """
 
     subject: str
     request: type[msgspec.Struct]
     handle: Callable[[Any], Awaitable[msgspec.Struct]]
+    for_readers: bool = False
+
+
+class _Share:
+    """So many answers a second, for those who only look, so that they do not hold up anybody else."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._second = 0
+        self._given = 0
+
+    def take(self) -> bool:
+        """Whether one more is answered."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._given = second, 0
+        self._given += 1
+        return self._given <= self._most
 
 
 Around = Callable[[str, Mapping[str, str] | None], AbstractContextManager[object]]
@@ -100,7 +131,7 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
             stack.push_async_callback(subscription.unsubscribe)
 
         for subject, say in Instance(service, endpoints).subjects().items():
-            await hear(subject, lambda message, say=say: server.tell([message.reply], say()))  # type: ignore[misc] # mypy cannot infer it
+            await hear(subject, lambda message, say=say: server.introduce(message.reply, say))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
             await hear(
                 handler.subject,
@@ -118,11 +149,21 @@ class _Server:
         self._group = group
         self._around = around
         self._flights = Flights()
+        self._shares: dict[str, _Share] = {}
+
+    def may_have(self, subject: str) -> bool:
+        """Whether a reader's question on a subject is answered now."""
+        if self._shares.setdefault(subject, _Share(MOST_FOR_READERS)).take():
+            return True
+        UNANSWERED.inc()
+        return False
 
     def begin(self, handler: Handler, endpoint: Endpoint, message: Msg) -> None:
         """Have a request answered."""
         endpoint.num_requests += 1
-        if not message.reply.startswith(f"{INBOXES}."):
+        if handler.for_readers and not self.may_have(handler.subject):
+            return
+        if not message.reply.startswith(_INBOXES):
             # The broker does not check where an answer is asked for, and we may write where the caller may not.
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
@@ -132,9 +173,14 @@ class _Server:
         elif isinstance(arrived, Answer):
             self.tell([message.reply], arrived.data, arrived.refusal)
 
+    def introduce(self, reply: str, say: Callable[[], bytes]) -> None:
+        """Have somebody told who we are."""
+        if self.may_have(""):
+            self.tell([reply], say())
+
     def tell(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None = None) -> None:
         """Have an answer sent to these inboxes."""
-        self._spawn(self._respond([reply for reply in replies if reply.startswith(f"{INBOXES}.")], data, refusal))
+        self._spawn(self._respond([reply for reply in replies if reply.startswith(_INBOXES)], data, refusal))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:

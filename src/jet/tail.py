@@ -5,6 +5,10 @@ under way, so the client never drops messages as a slow consumer. Every delivery
 one that does not follow the last, or at silence where a heartbeat is due, the tail makes itself a new consumer from the
 stream sequence after the last one it yielded.
 
+A consumer that delivers and is alive may still be another than the one that was made: somebody who knows its name can
+change what it delivers. So a tail looks from time to time whether its consumer is as it made it, and whether the stream
+holds something for it that it was not given.
+
 In a cluster a consumer reads one server's copy of the stream, and that copy may be behind. So a tail is current only
 once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
 consumer if its copy stays behind. And one that leads no more, but does not know it yet, may name an end of the past:
@@ -23,7 +27,7 @@ from typing import Any
 import structlog
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
 from jet import api
 from jet.connection import Connection, Subscription
@@ -39,7 +43,8 @@ SILENCE = 1.5
 """Seconds without a message or a heartbeat after which the view counts as stale."""
 
 CHECK = 5.0
-"""Seconds between two questions to the leader of a replicated stream where it ends."""
+"""Seconds between two looks at whether a tail follows, and two questions to the leader of a replicated stream where it
+ends."""
 
 LAGGING = 2
 """Checks in a row at which a copy may be behind what the leader told at the check before."""
@@ -51,6 +56,9 @@ REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
 """Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
 consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
 
+ANEW = Counter(
+    "quotestream_followers_anew", "Times that a follower was found not to follow, and began anew.", ["stream"]
+)
 BEHIND = Gauge(
     "quotestream_behind_messages", "Messages of a stream that a follower has yet to be given.", ["stream", "tail"]
 )
@@ -107,11 +115,15 @@ class Message:
 class _Consumer:
     """One incarnation: a consumer on the broker and the inbox it delivers to."""
 
-    def __init__(self, connection: Connection, stream: str, name: str, pending: int, *, replicated: bool) -> None:
+    def __init__(
+        self, connection: Connection, stream: str, name: str, created: dict[str, Any], *, replicated: bool
+    ) -> None:
         self.connection = connection
         self.stream = stream
         self.name = name
-        self.pending = pending
+        self.config = created.get("config")
+        self.pending = int(created.get("num_pending", 0))
+        self.doubt = ""
         self.replicated = replicated
         self.lagged = 0
         self.inbox = connection.new_inbox()
@@ -149,6 +161,11 @@ class _Consumer:
             self._heard = self._loop.time()
         self.asked += wanted
         self.due += wanted
+
+    def doubted(self, why: str) -> None:
+        """It does not deliver what it is to deliver."""
+        self.doubt = why
+        self.wake.set()
 
     def ended(self, count: int) -> None:
         """So many messages that were asked for will not come."""
@@ -253,7 +270,7 @@ class Tail:
             # What was appended in between took the place of what was last before that end, and may lie beyond it.
             info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._end = info.state.last_seq
-        return _Consumer(self._connection, self._stream, name, pending, replicated=info.replicated)
+        return _Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
 
     def _check_whole(self, info: api.StreamInfo) -> None:
         """Check that the stream still holds what was yielded, as far as its end tells.
@@ -292,6 +309,14 @@ class Tail:
 
     async def _read(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
         """Batches from one consumer, until it cannot be trusted any more."""
+        proving = asyncio.create_task(self._prove(consumer))
+        try:
+            async for batch in self._deliveries(consumer):
+                yield batch
+        finally:
+            proving.cancel()
+
+    async def _deliveries(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
         self._tell_behind(consumer)
@@ -303,6 +328,10 @@ class Tail:
             consumer.wake.clear()
             if consumer.silent:
                 return
+            if consumer.doubt:
+                ANEW.labels(self._stream).inc()
+                log.error("tail does not follow", stream=self._stream, tail=self._name, reason=consumer.doubt)
+                return
             batch, sound = self._take(consumer)
             self._tell_behind(consumer)
             yield batch
@@ -313,6 +342,43 @@ class Tail:
                 check_at = loop.time() + CHECK
                 if not await self._keeps_up(consumer):
                     return
+
+    async def _prove(self, consumer: _Consumer) -> None:
+        """Look from time to time whether the consumer delivers what it is to deliver, until it does not."""
+        while not consumer.doubt:
+            await asyncio.sleep(CHECK)
+            with contextlib.suppress(nats_errors.Error, TimeoutError, api.ApiError):
+                if why := await self._differs(consumer):
+                    consumer.doubted(why)
+
+    async def _differs(self, consumer: _Consumer) -> str:
+        """How the consumer is another than it should be; empty if it is not, as far as can be told."""
+        told = f"CONSUMER.INFO.{self._stream}.{consumer.name}"
+        found = await api.request(self._connection, told, None, dict, timeout=SILENCE)
+        if found.get("config") != consumer.config:
+            return f"its consumer was changed: {found.get('config')}"
+        if not self.current:
+            return ""  # it knows that it lacks something
+        asked = [
+            api.get_message(self._connection, self._stream, {"last_by_subj": subject}, timeout=SILENCE)
+            for subject in self._filters
+        ]
+        last = max((message.seq for message in await asyncio.gather(*asked) if message), default=0)
+        if last <= self._due_to():
+            return ""
+        await asyncio.sleep(LAGGING * CHECK if consumer.replicated else SILENCE)
+        if self.current and not consumer.arrived and last > self._due_to():
+            return f"it was given nothing after {self.sequence}, and there is {last}"
+        return ""
+
+    def _due_to(self) -> int:
+        """The sequence up to which nothing is missing."""
+        match self._start:
+            case FromSequence(sequence):
+                return max(self.sequence, sequence - 1)
+            case FromTime() if not self.sequence:
+                return self._end
+        return self.sequence
 
     def _tell_behind(self, consumer: _Consumer) -> None:
         if consumer.pending != self._told_behind:

@@ -26,6 +26,9 @@ FORMING = 20.0
 SPARE_AGE = 60.0
 """Seconds that exposure's log keeps a message beyond twice the time for which it counts."""
 
+TURNS_KEPT = 64
+"""How many messages of the kill switch are kept: one that is no turn of it does not hide the turn before."""
+
 _NEVER = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
 
 T = TypeVar("T")
@@ -64,7 +67,7 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
         _exposure(shape),
         _bucket(shape, subjects.RESERVATIONS_BUCKET),
         _bucket(shape, subjects.QUOTES_BUCKET),
-        _bucket(shape, subjects.SWITCHES_BUCKET),
+        _bucket(shape, subjects.SWITCHES_BUCKET, kept=TURNS_KEPT),
     ]
 
 
@@ -123,15 +126,15 @@ def _exposure(shape: Shape) -> dict[str, Any]:
     )
 
 
-def _bucket(shape: Shape, bucket: str) -> dict[str, Any]:
-    """A key-value bucket of newest values, each with a TTL of its own whose end leaves a marker."""
+def _bucket(shape: Shape, bucket: str, *, kept: int = 1) -> dict[str, Any]:
+    """A key-value bucket of newest values, `kept` of each key, each with a TTL of its own whose end leaves a marker."""
     return _stream(
         shape,
         subjects.bucket_stream(bucket),
         [subjects.bucket_key(bucket, ">")],
         description=f"Bucket {bucket}",
         discard="new",
-        max_msgs_per_subject=1,
+        max_msgs_per_subject=kept,
         max_bytes=67_108_864,
         allow_rollup_hdrs=True,
         deny_delete=True,

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from maker.service import Maker
 from maker.status import MakerStatus
+from runtime.access import ASKER
 from runtime.app import problems
 from runtime.openapi import Samples
 from runtime.paging import TOLD, page
@@ -15,7 +16,7 @@ from wire.errors import Refusal
 
 SAMPLES: Samples = {
     MakerStatus: (
-        '{"paused":false,"switch":"quoting","symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
+        '{"paused":false,"switch":"quoting","switched_by":"","symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
         '"quote_id":"AAPL-v99-a1","attempt":1,'
         '"last_refusal":{"at":"2026-11-23T05:48:34.296070Z","quote_id":"AAPL-v0-a1","reason":"unavailable"},'
         '"next_action_at":"2026-11-23T05:49:44.477259Z"}]}'
@@ -56,7 +57,7 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         opt=only(Role.OPERATOR),
     )
     async def post_pause() -> Response[MakerStatus]:
-        return first(await maker.pause())
+        return first(await maker.pause(ASKER.get()))
 
     @post(
         "/resume",
@@ -68,6 +69,6 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         opt=only(Role.OPERATOR),
     )
     async def post_resume() -> Response[MakerStatus]:
-        return first(await maker.resume())
+        return first(await maker.resume(ASKER.get()))
 
     return [get_status, post_pause, post_resume]

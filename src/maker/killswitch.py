@@ -77,10 +77,11 @@ TABLE: Mapping[tuple[Log, Held], tuple[Standing, Held]] = {
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The switch as it was written at a sequence; 0 if it never was."""
+    """The switch as it was written at a sequence; 0 if it never was. `by`: by whom, as far as is known."""
 
     sequence: int
     paused: bool
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +145,13 @@ class KillSwitch:
             self.hold = replace(self.hold, held=Held.TOLD)
             self._settle()
 
-    def in_log(self, hold: Hold, sequence: int) -> None:
+    def in_log(self, hold: Hold, sequence: int, by: str = "") -> None:
         """That pause is in the log: the log alone counts now, unless another pause was asked for meanwhile."""
         self.landed = max(self.landed, hold.number)
         if self.hold is not None and self.hold.number == hold.number:
             self.hold = None
         if self.value is None or sequence > self.value.sequence:
-            self.value = Value(sequence, paused=True)
+            self.value = Value(sequence, paused=True, by=by)
 
     def _look(self) -> tuple[Standing, Held]:
         return TABLE[self._log(), self.hold.held if self.hold else Held.NO]

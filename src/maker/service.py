@@ -94,7 +94,8 @@ class Maker:
         self._positions_current = False
         self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
-        self._switch = Switch(connection, self._clock, self._settle)
+        life = timedelta(seconds=market.reservation_life)
+        self._switch = Switch(connection, self._clock, self._settle, self._set_aside, life)
         self._stood = Standing.STARTING
         self._sharing = Sharing(market.symbols)
         self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
@@ -128,8 +129,8 @@ class Maker:
 
     # --- the kill switch ----------------------------------------------------------------------------------------------
 
-    async def pause(self) -> MakerStatus:
-        """Stop quoting, have every maker stop, and withdraw the quote of every symbol, whoever made it.
+    async def pause(self, by: str = "") -> MakerStatus:
+        """Stop quoting, have every maker stop, and withdraw the quote of every symbol, whoever made it; `by` wishes it.
 
         Pausing again is harmless. If a later resume has ended the pause meanwhile, the status says so.
 
@@ -137,7 +138,7 @@ class Maker:
             Refused: OUTCOME_UNKNOWN: quoting has stopped here, and this maker goes on bringing about the rest. It
                 holds until its pause is in the log of the switch, or a newer resume is.
         """
-        hold = self._switch.pause()
+        hold = self._switch.pause(by)
         seen, episode = self._switch.seen, self._switch.seen.episode
         quoters = self._quoters.values()
 
@@ -160,8 +161,8 @@ class Maker:
             self._switch.told(hold)
         return self.status()
 
-    async def resume(self) -> MakerStatus:
-        """Quote again, and have every maker do so. Resuming what is not paused is harmless.
+    async def resume(self, by: str = "") -> MakerStatus:
+        """Quote again, and have every maker do so; `by` wishes it. Resuming what is not paused is harmless.
 
         Raises:
             Refused: NEWER_PAUSE: another pause came first, and stands; OUTCOME_UNKNOWN: the switch may still stand as
@@ -169,7 +170,7 @@ class Maker:
         """
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
-                resumed = await self._switch.resume()
+                resumed = await self._switch.resume(by)
         except (Refused, TimeoutError) as error:
             log.error("the switch is not known to be turned", error=str(error))  # noqa: TRY400 # it says all
             detail = "it is not known whether makers have resumed: resume again"
@@ -185,7 +186,8 @@ class Maker:
         for quoter in self._quoters.values():
             quoter.obey(paused=standing.pauses, episode=seen.episode)
         if standing is not self._stood:
-            log.warning("the kill switch", standing=standing.value, before=self._stood.value)
+            by = seen.value.by if seen.value else ""
+            log.warning("the kill switch", standing=standing.value, before=self._stood.value, by=by)
             self._stood = standing
         self._feeds_changed()
         self._moved()
@@ -203,7 +205,9 @@ class Maker:
         """What the maker does about each symbol now."""
         standing = self._switch.seen.standing
         symbols = [quoter.status() for quoter in self._quoters.values()]
-        return MakerStatus(paused=standing.pauses, switch=standing.value, symbols=symbols)
+        value = self._switch.seen.value
+        by = value.by if value is not None else ""
+        return MakerStatus(paused=standing.pauses, switch=standing.value, switched_by=by, symbols=symbols)
 
     def _notices(self) -> dict[str, str]:
         """Which symbols are not quoted that should be."""

@@ -1,7 +1,11 @@
 """The kill switch of all makers: one key of the bucket `switches`, so that it outlives every process.
 
 Whoever has one maker paused has all of them paused: each follows the key, and quotes nothing before it knows how the
-switch stands. A switch that cannot be read counts as paused. What follows from what is `maker.killswitch`'s to say.
+switch stands. What follows from what is `maker.killswitch`'s to say.
+
+A message that is no turn of the switch is set aside: the turn before it stands, since the bucket keeps some. Where
+there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation lives, and
+goes on as if nobody ever used it.
 
 Ordering rules:
 - Turns of this maker are made one after the other, under `_turning`: no message of ours is on its way when the next one
@@ -13,6 +17,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Callable
+from datetime import timedelta
 
 import msgspec
 import structlog
@@ -20,7 +25,8 @@ import structlog
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
-from jet.tail import LastPerSubject, Tail
+from jet.opening import Opening, last_usable
+from jet.tail import Message
 from maker.killswitch import Hold, KillSwitch, Value, resumed
 from runtime.clock import Clock
 from wire import subjects
@@ -43,16 +49,35 @@ class Switch:
 
     Attributes:
         seen: what is known, and what follows from it.
-        current: nothing newer is known to the broker.
+        current: how the switch stands is known, and nothing newer is known to the broker.
     """
 
-    def __init__(self, connection: Connection, clock: Clock, changed: Callable[[], None]) -> None:
-        """`changed` is called whenever `seen` or `current` may be another."""
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        changed: Callable[[], None],
+        set_aside: Callable[[str, Message, str], None],
+        reservation_life: timedelta,
+    ) -> None:
+        """Of one maker.
+
+        Args:
+            connection: to the broker.
+            clock: the broker's time.
+            changed: called whenever `seen` or `current` may be another.
+            set_aside: told of each message that is no turn of the switch: its stream, itself, and why.
+            reservation_life: how long to wait where how the switch stands is not known.
+        """
         self.seen = KillSwitch()
         self.current = False
         self._connection = connection
         self._clock = clock
         self._changed = changed
+        self._set_aside = set_aside
+        self._reservation_life = reservation_life
+        self._doubtful: Message | None = None
+        self._by = ""
         self._turning = asyncio.Lock()
         self._held = asyncio.Event()
         self._writer = secrets.token_hex(6)
@@ -64,8 +89,9 @@ class Switch:
             group.create_task(self._follow())
             group.create_task(self._bring_pauses())
 
-    def pause(self) -> Hold:
-        """Pause here at once, and bring it into the log."""
+    def pause(self, by: str = "") -> Hold:
+        """Pause here at once, and bring it into the log, with whose wish it was."""
+        self._by = by
         hold = self.seen.pause()
         self._held.set()
         self._changed()
@@ -76,8 +102,8 @@ class Switch:
         self.seen.told(hold)
         self._changed()
 
-    async def resume(self) -> bool:
-        """Have makers quote again. False if a pause came into the log first: it stands.
+    async def resume(self, by: str = "") -> bool:
+        """Have makers quote again, as `by` wishes. False if a pause came into the log first: it stands.
 
         It takes as long as the broker is away. Stop waiting by cancelling it: it may come about later, unless the
         switch was turned since.
@@ -86,25 +112,34 @@ class Switch:
             Refused: UNAVAILABLE: the broker does not let us, and nothing was written.
         """
         async with self._turning:
-            last = await self._last()
-            outcome = await self._append(paused=False, expected=last.sequence)
+            head, _ = await self._last()
+            outcome = await self._append(paused=False, expected=head, by=by)
             if isinstance(outcome, Conflict):
-                newest = await self._last(since=outcome.head)
+                _, newest = await self._last(since=outcome.head)
                 self._read(newest)
                 return resumed(newest)
-            self._read(Value(outcome.sequence, paused=False))
+            self._read(Value(outcome.sequence, paused=False, by=by))
             return True
 
     async def _follow(self) -> None:
-        tail = Tail(self._connection, STREAM, [KEY], LastPerSubject(), name="maker-switch")
+        tail = Opening(self._connection, STREAM, [KEY], _is_turn, name="maker-switch")
         async for batch in tail.batches():
             for message in batch:
-                self._read(Value(message.sequence, _paused(message.data)))
-            if tail.current and self.seen.value is None:
-                self._read(Value(0, paused=False))  # nobody ever used it
-            if self.current != tail.current:
-                self.current = tail.current
+                if _is_turn(message):
+                    self._read(_value(message))
+                else:
+                    self._set_aside(STREAM, message, "it is no turn of the switch")
+                    self._doubtful = message
+            if tail.current and self.seen.value is None and self._may_begin():
+                self._read(Value(0, paused=False))  # nobody ever used it, as far as can be known
+            current = tail.current and self.seen.value is not None
+            if self.current != current:
+                self.current = current
                 self._changed()
+
+    def _may_begin(self) -> bool:
+        """Whether one that knows of no turn of the switch may quote."""
+        return self._doubtful is None or self._clock() >= self._doubtful.time + self._reservation_life
 
     async def _bring_pauses(self) -> None:
         while True:
@@ -116,35 +151,41 @@ class Switch:
 
     async def _bring(self) -> None:
         """Try once to bring the pause that is held into the log."""
-        last = await self._last()
-        self._read(last)
+        head, newest = await self._last()
+        self._read(newest)
         hold = self.seen.hold
         if hold is None:  # a resume has ended it
             return
         try:
-            outcome = await self._append(paused=True, expected=last.sequence)
+            by = self._by
+            outcome = await self._append(paused=True, expected=head, by=by)
         except Refused as error:
             log.error("the switch cannot be turned, trying again", error=str(error))  # noqa: TRY400 # it says all
             await asyncio.sleep(ASK_AGAIN)
             return
         if isinstance(outcome, Appended):
-            self.seen.in_log(hold, outcome.sequence)
+            self.seen.in_log(hold, outcome.sequence, by)
             self._changed()
 
-    async def _last(self, since: int = 0) -> Value:
-        """The newest value, which is at `since` or after, however long the broker is away."""
+    async def _last(self, since: int = 0) -> tuple[int, Value]:
+        """Where the switch's log ends, at `since` or after, and its newest value, however long the broker is away."""
         while True:
             try:
                 last = await journal.last_message(self._connection, STREAM, KEY)
             except Refused as refused:
                 log.warning("the switch cannot be read, asking again", reason=refused.detail)
             else:
-                value = Value(last.seq, _paused(last.payload)) if last else Value(0, paused=False)
-                if value.sequence >= since:  # else from a server that led once
-                    return value
+                if last is None and not since:
+                    return 0, Value(0, paused=False)
+                if last is not None and last.seq >= since:  # else from a server that led once
+                    return last.seq, await self._newest(last.seq)
             await asyncio.sleep(ASK_AGAIN)
 
-    async def _append(self, *, paused: bool, expected: int) -> Appended | Conflict:
+    async def _newest(self, head: int) -> Value:
+        found = await last_usable(self._connection, STREAM, KEY, head + 1, _is_turn)
+        return Value(0, paused=False) if found is None else _value(found)
+
+    async def _append(self, *, paused: bool, expected: int, by: str = "") -> Appended | Conflict:
         return await journal.append(
             self._connection,
             STREAM,
@@ -152,6 +193,7 @@ class Switch:
             msgspec.json.encode(QuotingSwitch(paused=paused, at=self._clock())),
             msg_id=f"{self._writer}-{next(self._numbers)}",
             compare=Compare(expected, KEY),
+            headers={journal.ASKED_BY: by} if by else {},
         )
 
     def _read(self, value: Value) -> None:
@@ -159,9 +201,16 @@ class Switch:
         self._changed()
 
 
-def _paused(data: bytes) -> bool:
+def _value(turn: Message) -> Value:
+    return Value(turn.sequence, _decoder.decode(turn.data).paused, (turn.headers or {}).get(journal.ASKED_BY, ""))
+
+
+def _is_turn(message: Message) -> bool:
+    """Whether a message is a turn of the switch, which somebody of ours appended."""
+    if not journal.is_append(message.headers):
+        return False
     try:
-        return _decoder.decode(data).paused
-    except UNREADABLE as error:
-        log.error("the switch cannot be read, and counts as paused", error=str(error))  # noqa: TRY400 # it says all
-        return True
+        _decoder.decode(message.data)
+    except UNREADABLE:
+        return False
+    return True

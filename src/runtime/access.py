@@ -14,6 +14,7 @@ while tokens are off, so that the busiest route is checked like any other.
 import ipaddress
 import time
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Self
@@ -27,13 +28,19 @@ from prometheus_client import Counter
 
 from runtime.roles import ANYONE, NOBODY, READ, Role, Roles
 from runtime.settings import SettingsError, Stack, listed
-from runtime.tokens import Tokens, TokensError
+from runtime.tokens import STRANGER, Bearer, Tokens, TokensError
 from wire.errors import Refusal, Refused
 
 COOKIE = "quotestream-reader"
 _COOKIE = COOKIE.encode()
 _MOST_SESSIONS = 8
 """How many cookies of that name are looked at: each costs a digest."""
+
+ALL = Bearer(ANYONE, "")
+PAGE = Bearer(frozenset({Role.READER}), "page")
+
+ASKER: ContextVar[str] = ContextVar("asker", default="")
+"""Whose token came with the request that is handled; empty if nobody's, or for a request that only reads."""
 
 NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not from whom they had to be.", ["reason"])
 
@@ -99,23 +106,29 @@ class Access:
         if kind != _JSON and changes and kind.lower().startswith(_FORMS):
             raise Refused(Refusal.FORM_BODY, "send it with Content-Type: application/json")
         if self.tokens is not None and roles != ANYONE:
-            held = self.held(headers)
-            if not held:
+            bearer = self.bearer(headers)
+            if not bearer.roles:
                 raise Refused(Refusal.UNAUTHENTICATED, "send one as Authorization: Bearer")
-            if not held & roles:
+            if not bearer.roles & roles:
                 raise Refused(Refusal.FORBIDDEN, f"it takes the role {' or '.join(sorted(roles)) or 'of nobody'}")
+            if changes and bearer.rate is not None and not bearer.rate.take():
+                raise Refused(Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=1)
 
     def held(self, headers: Mapping[bytes, bytes]) -> Roles:
         """The roles of what a request shows: its token, or a page's session. All of them if tokens are off."""
+        return self.bearer(headers).roles
+
+    def bearer(self, headers: Mapping[bytes, bytes]) -> Bearer:
+        """Who shows its token, or a page's session, with a request; `ALL` if tokens are off."""
         if self.tokens is None:
-            return ANYONE
+            return ALL
         authorization = headers.get(b"authorization")
         if authorization is not None:
-            return self.tokens.roles(authorization[7:]) if authorization[:7].lower() == b"bearer " else NOBODY
+            return self.tokens.bearer(authorization[7:]) if authorization[:7].lower() == b"bearer " else STRANGER
         cookie = headers.get(b"cookie")
         if cookie is not None and any(self.tokens.reads(session, time.time()) for session in _sessions(cookie)):
-            return frozenset({Role.READER})
-        return NOBODY
+            return PAGE
+        return STRANGER
 
     async def guard(self, connection: ASGIConnection, handler: BaseRouteHandler) -> None:  # type: ignore[type-arg] # any
         """Admit a request to one of the app's routes.
@@ -127,8 +140,10 @@ class Access:
         scope = connection.scope
         changes = scope.get("method", "GET") not in _READING
         roles = handler.opt.get("roles", NOBODY if changes else READ)
+        headers = dict(scope["headers"])
         try:
-            self.check(dict(scope["headers"]), roles, changes=changes)
+            self.check(headers, roles, changes=changes)
+            ASKER.set(self.bearer(headers).name if changes else "")
         except Refused as refused:
             NOT_ADMITTED.labels(refused.refusal.slug).inc()
             if scope["type"] == ScopeType.WEBSOCKET:

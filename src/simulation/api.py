@@ -65,6 +65,9 @@ class Api:
                 answer = self._delete(name)
             case ["CONSUMER", "CREATE", name, consumer]:
                 answer = self._create_consumer(name, consumer, body)
+            case ["CONSUMER", "INFO", name, consumer]:
+                found = self._broker.consumers.get(name, {}).get(consumer)
+                answer = NO_CONSUMER if found is None else found.info()
             case ["CONSUMER", "DELETE", name, consumer]:
                 answer = self._delete_consumer(name, consumer)
             case ["DIRECT", "GET", name, *tokens]:

@@ -335,7 +335,7 @@ class Course:
         async def run(connection: Connection) -> None:
             self.report = await auditing.audit(connection, sources, lambda *_: None)
 
-        self.system.run_program("audit", run, "observer", 120.0)
+        self.system.run_program("audit", run, "auditor", 120.0)
         assert self.report is not None  # noqa: S101 # for the type checker: it was just made
         for verdict in self.report.refuted:
             details = "; ".join(finding.detail for finding in verdict.findings[:3])

@@ -10,12 +10,12 @@ import cyclopts
 from runtime import logs as logging
 from runtime.roles import Role
 from runtime.settings import SettingsError
+from stack import clear, operate, supervise
 from stack import keys as making
-from stack import operate, supervise
 from stack import prepare as preparing
 from stack import tokens as token_files
 from stack import watch as watching
-from stack.lock import AlreadyUp
+from stack.lock import AlreadyUp, is_up
 from stack.settings import read
 
 SETTINGS_ERROR = 2
@@ -119,14 +119,17 @@ def clean_data(*, yes: bool = False) -> int:
 
 @app.command
 def repair() -> int:
-    """Have what a stack that is down makes from its market log made anew, because it is damaged or contradicts the log.
+    """Have what is made from the market log made anew, because it is damaged or contradicts the log.
 
-    It moves each ledger's database, and the published positions of a single NATS server, into a folder `away-…` in the
-    data folder. The next `up` builds them from the market log, which is left as it is.
+    The stack down: it moves each ledger's database, and the published positions of a single NATS server, into a folder
+    `away-…` in the data folder. The next `up` builds them from the market log, which is left as it is.
 
-    Exit code: 0 if nothing is in the way of that; 1 if the stack is up, or has no data.
+    The stack up: it takes away what cannot be read of the reservations that are shown, and of the kill switch.
+
+    Exit code: 0 if nothing is in the way of that; 1 if there are no data, or no NATS server answers.
     """
-    return operate.repair(read())
+    settings = read()
+    return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings)
 
 
 @app.command

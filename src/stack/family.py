@@ -6,10 +6,22 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+
+_NEEDED = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "VIRTUAL_ENV", "NATS_URL"}
+)
+_NEEDED_KINDS = ("QS_", "LC_", "PYTHON", "OTEL_", "SSL_CERT_", "LD_", "DYLD_", "FAKETIME", "COVERAGE_")
+
+
+def environment(found: Mapping[str, str]) -> dict[str, str]:
+    """What a stack's processes need of the environment of whoever starts it: nothing that is for other programs."""
+    return {name: value for name, value in found.items() if name in _NEEDED or name.startswith(_NEEDED_KINDS)}
 
 
 def adopt_orphans() -> None:

@@ -4,29 +4,39 @@ Each user of `jet.grants` has an Ed25519 key: its secret half is the file `<user
 the servers know the public half. A seed that is there is kept; one that is missing, empty or damaged is made anew, and
 so is the password.
 
-A server's configuration includes `nats/server.conf` and adds who may do what. The servers of a cluster also ask each
-other for a password, so this file, too, is for its owner only.
+A server's configuration includes `nats/server.conf` and adds the accounts, with who may do what, and the path under
+which its monitoring pages are: nobody who does not know it gets any. The servers of a cluster also ask each other for a
+password. So this file, too, is for its owner only.
 """
 
 import json
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nkeys
 
-from jet.grants import Grant, grants
+from jet.grants import READERS, Export, Grant, exports, grants
+from jet.grants import SERVICES as SERVICES_ACCOUNT
 from runtime import durable
 from runtime.settings import SettingsError
-from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings
+from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings, has_one_account
 
 SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
 """The users that services connect as."""
 
 _ROUTES = "routes"
 """What the servers of a cluster call themselves to each other."""
+
+_MONITOR = "monitor"
+
+_ANSWERED_WITHIN = "5s"
+"""For how long a server keeps in mind where the answers to a reader's question go."""
+
+_READERS_LIMITS = {"max_connections": 64, "max_subscriptions": 500, "max_payload": 65536}
+"""What readers may take of a server: connections of all together, subscriptions of a connection, bytes of a message."""
 
 _PASSWORD = re.compile(r"[A-Za-z0-9]{16,}")
 
@@ -39,13 +49,20 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
     """
     try:
         durable.make_folder(settings.keys)
-        users = [
-            _user(grant, _public_key(settings.keys / f"{grant.user}.seed"))
-            for grant in [*grants(settings.market.shards), *more]
-        ]
+        everyone = [*grants(settings.market.shards), *more]
+        users = {grant.user: _user(grant, _public_key(settings.keys / f"{grant.user}.seed")) for grant in everyone}
+        if has_one_account(settings):
+            who = ["authorization {", "  users: [", *users.values(), "  ]", "}"]
+        else:
+            who = _accounts(
+                {
+                    account: [users[grant.user] for grant in everyone if grant.account == account]
+                    for account in _ACCOUNTS
+                },
+                exports(settings.market.shards),
+            )
         for server in settings.nats_servers:
-            text = "\n".join([_header(settings, server), *_authorization(users), ""])
-            durable.write(config_of(settings, server), text)
+            durable.write(config_of(settings, server), "\n".join([_header(settings, server), *who, ""]))
     except OSError as error:
         where = error.filename or settings.keys
         raise SettingsError(f"{where}: {error.strerror}; QS_STACK_NATS_KEYS names another folder") from error
@@ -57,7 +74,7 @@ def check(settings: StackSettings) -> None:
     Raises:
         SettingsError: one has not.
     """
-    for user in (*SERVICES, "operator", "observer"):
+    for user in (*SERVICES, "operator", "auditor", "observer"):
         seed_of(settings, user)
 
 
@@ -82,6 +99,13 @@ def seed_of(settings: StackSettings, user: str) -> Path | None:
 def config_of(settings: StackSettings, server: NatsServer) -> Path:
     """What a server is started with."""
     return settings.keys / f"{server.name}.conf"
+
+
+def monitor_url(settings: StackSettings, server: NatsServer) -> str:
+    """Where the monitoring pages of a server of ours are, under a path that only its owner can read."""
+    file = settings.keys / f"{_MONITOR}.password"
+    path = file.read_text(errors="replace").strip() if file.is_file() else ""
+    return f"http://127.0.0.1:{server.monitor_port}/{path}"
 
 
 def _public_key(seed: Path) -> str:
@@ -111,7 +135,13 @@ def _password(file: Path) -> str:
 
 def _header(settings: StackSettings, server: NatsServer) -> str:
     tls = _tls(settings)
-    common = f"# Written at each `up`: see src/jet/grants.py.\n\ninclude {_relative(settings, NATS_CONFIG)}\n{tls}\n"
+    monitor = _password(settings.keys / f"{_MONITOR}.password")
+    common = f"""# Written at each `up`: see src/jet/grants.py.
+
+include {_relative(settings, NATS_CONFIG)}
+http_base_path: {json.dumps(f"/{monitor}")}
+{tls}
+"""
     if server.cluster_port is None:
         return common
     password = _password(settings.keys / f"{_ROUTES}.password")
@@ -146,8 +176,45 @@ def _relative(settings: StackSettings, config: Path) -> str:
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 
-def _authorization(users: Sequence[str]) -> list[str]:
-    return ["authorization {", "  users: [", *users, "  ]", "}"]
+_ACCOUNTS = (SERVICES_ACCOUNT, READERS)
+
+
+def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> list[str]:
+    """The accounts. Readers get what the services' account exports, and nothing else is in theirs."""
+    passing = [export for export in shared if not export.asks]
+    asked = [export for export in shared if export.asks]
+    return [
+        "accounts {",
+        f"  {SERVICES_ACCOUNT} {{",
+        "    jetstream: enabled",
+        "    exports: [",
+        *(f"      {{ stream: {json.dumps(export.subject)}, accounts: [{READERS}] }}" for export in passing),
+        *(
+            f"      {{ service: {json.dumps(export.subject)}, accounts: [{READERS}],"
+            f" response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_ANSWERED_WITHIN)} }}"
+            for export in asked
+        ),
+        "    ]",
+        "    users: [",
+        *users[SERVICES_ACCOUNT],
+        "    ]",
+        "  }",
+        f"  {READERS} {{",
+        f"    limits: {json.dumps(_READERS_LIMITS)}",
+        "    imports: [",
+        *(_import("stream", export) for export in passing),
+        *(_import("service", export) for export in asked),
+        "    ]",
+        "    users: [",
+        *users[READERS],
+        "    ]",
+        "  }",
+        "}",
+    ]
+
+
+def _import(kind: str, export: Export) -> str:
+    return f"      {{ {kind}: {{ account: {SERVICES_ACCOUNT}, subject: {json.dumps(export.subject)} }} }}"
 
 
 def _user(grant: Grant, public_key: str) -> str:

@@ -16,7 +16,7 @@ from stack.lock import held, is_up, lock_file
 from stack.observe import Observer
 from stack.phases import Condition, all_fine
 from stack.programs import planned
-from stack.settings import STREAMS, StackSettings
+from stack.settings import StackSettings, streams_in
 from stack.table import restarts, status_table, summary
 from wire.subjects import POSITIONS_STREAM
 
@@ -101,7 +101,7 @@ def repair(settings: StackSettings) -> int:
         database = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
         beside = sorted(database.parent.glob(f"{database.stem}*{database.suffix}*"))
         found = [path for path in beside if path.is_file() and not path.name.endswith(".lock")]
-        found += [path for path in [settings.data / STREAMS / POSITIONS_STREAM] if path.is_dir()]
+        found += [path for path in [streams_in(settings.data) / POSITIONS_STREAM] if path.is_dir()]
         name = f"away-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         for path in found:
             away = (database.parent if path in beside else settings.data) / name

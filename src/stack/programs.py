@@ -120,7 +120,7 @@ def _nats(settings: StackSettings, server: NatsServer) -> Program:
     return Program(
         server.name,
         _with(environment, *nats_command(keys.config_of(settings, server))),
-        health=f"http://127.0.0.1:{server.monitor_port}/healthz",
+        health=f"{keys.monitor_url(settings, server)}/healthz",
         address=f"{settings.stack.nats_scheme}://127.0.0.1:{server.port}",
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from jet.grants import SERVICES as SERVICES_ACCOUNT
 from runtime.settings import KEYS, Market, ServiceSettings, SettingsError, Stack, load, tables
 from stack.instances import Instance, instances
 
@@ -16,8 +17,10 @@ NATS_CONFIG = Path("nats/server.conf")
 CLUSTER_CONFIG = Path("nats/cluster.conf")
 STORE = "jetstream"
 """The folder that a NATS server makes in its own."""
-STREAMS = Path(STORE, "$G", "streams")
-"""Where it keeps its streams, each in a folder of its own."""
+ACCOUNT = Path(STORE, SERVICES_ACCOUNT)
+"""Where it keeps what the services store."""
+EARLIER = Path(STORE, "$G")
+"""Where it kept that while there were no accounts."""
 
 _LONGEST_SOCKET = 100
 """A unix socket's path may have 107 bytes; supervisord adds a pid to it while it binds."""
@@ -113,6 +116,21 @@ class StackSettings:
 
 class _Listener(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A service's settings as far as it listens: the service itself reads and checks the rest."""
+
+
+def has_one_account(settings: StackSettings) -> bool:
+    """Whether the servers' data were made while there were no accounts, by a cluster, which cannot change that."""
+    return len(settings.nats_servers) > 1 and any(is_earlier(server.folder) for server in settings.nats_servers)
+
+
+def is_earlier(folder: Path) -> bool:
+    """Whether what a server stored in its folder for data was stored while there were no accounts."""
+    return (folder / EARLIER).is_dir() and not (folder / ACCOUNT).is_dir()
+
+
+def streams_in(folder: Path) -> Path:
+    """Where a server keeps its streams, each in a folder of its own, in its folder for data."""
+    return folder / (EARLIER if is_earlier(folder) else ACCOUNT) / "streams"
 
 
 DEFAULT_PORTS = {"ui": 8000, "exchange": 8001, "ledger": 8002, "exposure": 8003, "maker": 8004}

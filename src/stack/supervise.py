@@ -27,7 +27,7 @@ from stack.observe import Observer
 from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
 from stack.remedy import Remedy
-from stack.settings import NATS_CONFIG, STORE, StackSettings, listening
+from stack.settings import ACCOUNT, EARLIER, NATS_CONFIG, STORE, StackSettings, is_earlier, listening
 from stack.settings import read as read_settings
 from stack.tokens import FOLDER as TOKENS
 
@@ -78,6 +78,7 @@ def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda pro
     with held(settings) as lock:
         _check(settings)
         if settings.nats_servers:
+            _give_account(settings)
             keys.make(settings)
         plan = [alter(program) for program in programs(settings)]
         conf = settings.data / "supervisord.conf"
@@ -135,6 +136,14 @@ def _check_store(settings: StackSettings) -> None:
             f"{settings.data} holds the data of another number of NATS servers than {len(folders)}: QS_STACK_DATA_DIR "
             "names another folder, and `./qs clean-data` removes this one"
         )
+
+
+def _give_account(settings: StackSettings) -> None:
+    """Have what a server alone stored while there were no accounts be the services'. A cluster cannot do that."""
+    for server in settings.nats_servers:
+        if len(settings.nats_servers) == 1 and is_earlier(server.folder):
+            (server.folder / EARLIER).rename(server.folder / ACCOUNT)
+            durable.sync_folder(server.folder / STORE)
 
 
 def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
@@ -272,6 +281,7 @@ async def _supervisord(conf: Path, lock: int) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
+        env=family.environment(os.environ),
         pass_fds=(lock,),
         preexec_fn=family.die_with_parent,
     )

@@ -5,7 +5,7 @@ import secrets
 from runtime import durable
 from runtime.roles import Role
 from runtime.settings import SettingsError
-from runtime.tokens import TokensError, lines
+from runtime.tokens import TokensError, read
 from stack.settings import StackSettings
 
 FOLDER = "tokens"
@@ -24,9 +24,10 @@ def make(settings: StackSettings, change: Role | None) -> int:
     try:
         durable.make_folder(folder)
         for role in Role:
-            known = lines(folder / role)
+            known = [line.text for line in read(folder / role)]
             if role is change or not known:
-                tokens = [secrets.token_urlsafe(32), *known[:1]]
+                said = " ".join(known[0].split()[1:]) if known else ""
+                tokens = [f"{secrets.token_urlsafe(32)} {said}".strip(), *known[:1]]
                 durable.write(folder / role, "".join(f"{token}\n" for token in tokens))
                 print(f"{folder / role}: {'a new token, and the one before' if known else 'a token'}")
     except OSError as error:

@@ -24,6 +24,7 @@ from jet.clocks import PART as CLOCK
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.opening import MarketOpening, Opening, Published, is_position
+from jet.reader import Reader
 from jet.tail import Message
 from runtime.clock import Clock, uptime
 from runtime.fanout import Fanout
@@ -92,12 +93,18 @@ class UiService:
         Raises:
             ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
         """
+        # The page's user reads from outside of the services' account, where it may make no consumer.
         positions = Opening(
-            self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="positions"
+            self._connection,
+            subjects.POSITIONS_STREAM,
+            [subjects.POSITIONS],
+            is_position,
+            name="positions",
+            follow=Reader,
         )
-        published = Published(self._connection, name="published")
+        published = Published(self._connection, name="published", follow=Reader)
         market = [
-            MarketOpening(self._connection, shard, len(self._shards), published, name=f"market-{shard}")
+            MarketOpening(self._connection, shard, len(self._shards), published, name=f"market-{shard}", follow=Reader)
             for shard in self._shards
         ]
         async with self._connection, asyncio.TaskGroup() as group:

@@ -33,6 +33,7 @@ class Refusal(Enum):
     FILL_CONTRADICTS = ("fill-contradicts", 409, "The fill contradicts what is recorded")
     FILL_NOT_RECORDED = ("fill-not-recorded", 409, "No such fill is recorded on the reservation's quote")
     NEWER_PAUSE = ("newer-pause", 409, "Makers were paused again before they resumed")
+    TOO_OFTEN = ("too-many-requests", 429, "The token asks more often than it may")
     OVERLOADED = ("overloaded", 503, "Too much is waiting already")
     UNAVAILABLE = ("unavailable", 503, "The service cannot decide now")
     OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The outcome is not known yet: send the same id again")
@@ -45,7 +46,7 @@ class Refusal(Enum):
     @property
     def retryable(self) -> bool:
         """Whether the identical request may well succeed later."""
-        return self.status == 503
+        return self.status in (429, 503)
 
     @classmethod
     def from_slug(cls, slug: str) -> Self:

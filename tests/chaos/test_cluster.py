@@ -18,6 +18,7 @@ from chaos.system import System
 from jet import journal, topology
 from jet.connection import Connection
 from runtime.health import Health
+from stack import keys
 from support.cluster import NatsCluster, leader_of
 from support.waiting import eventually
 from wire import subjects
@@ -34,7 +35,7 @@ class Servers:
     def __init__(self, servers: NatsCluster) -> None:
         self.servers = servers
         self.monitors = {
-            server.name: f"http://127.0.0.1:{server.monitor_port}" for server in servers.settings.nats_servers
+            server.name: keys.monitor_url(servers.settings, server) for server in servers.settings.nats_servers
         }
 
     async def pid(self, name: str) -> int | None:

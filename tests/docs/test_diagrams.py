@@ -62,7 +62,9 @@ def writes(grant: Grant, store: str) -> bool:
 
 
 def follows(grant: Grant, store: str) -> bool:
-    return any(subject.startswith(f"$JS.API.CONSUMER.CREATE.{STORES[store][0]}.") for subject in grant.publish)
+    stream = STORES[store][0]
+    asks = (f"$JS.API.CONSUMER.CREATE.{stream}.", f"$JS.API.DIRECT.GET.{stream}")
+    return any(subject.startswith(asks) for subject in grant.publish)
 
 
 def test_the_flow_is_what_the_broker_permits() -> None:

@@ -3,9 +3,8 @@
 import asyncio
 import re
 import shutil
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,39 +15,21 @@ import pytest
 from nats.aio.client import Client
 
 from exchange.service import Exchange
-from jet import api, connection, journal, rpc, topology
+from jet import api, connection, journal, rpc
 from jet.connection import Connection
-from jet.grants import Grant, grants, inbox
+from jet.grants import READERS, Grant, exports, grants
 from jet.journal import Compare
 from jet.tail import FromSequence, Tail
 from runtime.clock import utc_now
 from runtime.health import Health
-from stack import keys
-from stack.programs import programs
-from stack.settings import StackSettings, read
-from support.broker import free_port, shape_of
 from support.builders import order
 from support.exchange import ExposureStandIn, quoted
+from support.matrix import GRANTS, PAGE, made, sample, takes
+from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Exposure, GiveBack, RecordedFill, UsageRequest
-
-ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "permissions.md"
-GRANTS = {grant.user: grant for grant in grants(1)}
-SAMPLES = {"shard": "0", "symbol": "AAA", "id": "x", "name": "x", "instance": "x"}
-
-SYMBOL = """
-[symbols.AAA]
-tick = "0.01"
-reference_price = "100.00"
-quote_size = 10
-gamma = "0.1"
-k = "20"
-a = "1"
-sigma = "0.3"
-"""
+from wire.messages import Exposure, GiveBack, UsageRequest
 
 CRIPPLED = Grant(
     "crippled",
@@ -68,7 +49,7 @@ class Row:
 
     @property
     def subject(self) -> str:
-        return re.sub(r"<(\w+)>", lambda found: SAMPLES[found[1]], self.label)
+        return sample(self.label)
 
 
 def matrix(text: str) -> list[Row]:
@@ -94,89 +75,17 @@ def matrix(text: str) -> list[Row]:
 ROWS = matrix(PAGE.read_text())
 
 
-def takes(pattern: str, subject: str) -> bool:
-    """Whether a pattern takes a subject, or all that another pattern takes."""
-    mine, theirs = pattern.split("."), subject.split(".")
-    for index, part in enumerate(mine):
-        if part == ">":
-            return len(theirs) > index
-        if index == len(theirs) or (part not in ("*", theirs[index])) or theirs[index] == ">":
-            return False
-    return len(mine) == len(theirs)
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server with permissions, as `up` starts it."""
-
-    settings: StackSettings
-
-    @property
-    def url(self) -> str:
-        return self.settings.stack.url
-
-    def seed(self, user: str) -> Path:
-        seed = self.settings.stack.nats_seed(user)
-        assert seed is not None
-        return seed
-
-    def connection(self, user: str, health: Health) -> Connection:
-        return Connection(self.url, user, health, self.seed(user))
-
-    @asynccontextmanager
-    async def client(self, user: str, refused: list[str]) -> AsyncIterator[Client]:
-        """A client that is none of ours; what it is refused is added to `refused`."""
-
-        async def on_error(error: Exception) -> None:
-            refused.append(str(error))
-
-        client = await nats.connect(
-            self.url, nkeys_seed=str(self.seed(user)), inbox_prefix=inbox(user), error_cb=on_error
-        )
-        yield client
-        await client.close()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("grants")
-    (folder / "market.toml").write_text(SYMBOL)
-    settings = read(
-        {
-            "QS_MARKET_FILE": str(folder / "market.toml"),
-            "QS_MARKET_SHARDS": "1",
-            "QS_STACK_DATA_DIR": str(folder),
-            "QS_STACK_NATS_PORT": str(free_port()),
-            "QS_STACK_NATS_MONITOR_PORT": str(free_port()),
-        }
-    )
-    keys.make(settings, [CRIPPLED])
-    with (folder / "nats.log").open("wb") as log:
-        process = subprocess.Popen(programs(settings)[0].command, stdout=log, stderr=log)
-    found = Server(settings)
-    asyncio.run(_prepare(found))
-    yield found
-    process.kill()
-    process.wait()
-    shutil.rmtree(folder)
-
-
-async def _prepare(server: Server) -> None:
-    async with server.connection("operator", Health("prepare")) as operator:
-        await topology.prepare(operator, shape_of(server.settings.market))
+    with serving(tmp_path_factory.mktemp("grants"), [CRIPPLED]) as found:
+        yield found
 
 
 async def states(server: Server) -> dict[str, tuple[dict[str, object], int, int]]:
     """Every stream's settings, last sequence, and number of messages."""
-    async with server.connection("observer", Health("test")) as observer:
-        infos = {stream: await api.stream_info(observer, stream) for stream in subjects.streams(1)}
+    async with server.connection("auditor", Health("test")) as auditor:
+        infos = {stream: await api.stream_info(auditor, stream) for stream in subjects.streams(1)}
         return {name: (info.config, info.state.last_seq, info.state.messages) for name, info in infos.items()}
-
-
-async def asked(client: Client) -> None:
-    """Wait until the server has taken what was sent, and complained of it if it does: flush alone overtakes it."""
-    await client._flush_pending(force_flush=True)
-    await client.flush()
 
 
 async def refusals(server: Server, user: str, rows: list[Row]) -> set[tuple[str, str]]:
@@ -222,6 +131,11 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
     assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 8
 
 
+def test_the_page_is_made_from_the_grants() -> None:
+    """`PYTHONPATH=tests uv run python -m support.matrix` makes it."""
+    assert PAGE.read_text() == made(PAGE.read_text())
+
+
 def test_the_page_leaves_out_nothing_that_is_granted() -> None:
     for grant in GRANTS.values():
         for operation, granted in (("publish", grant.publish), ("subscribe", grant.subscribe)):
@@ -229,34 +143,52 @@ def test_the_page_leaves_out_nothing_that_is_granted() -> None:
             assert [pattern for pattern in granted if not any(takes(pattern, subject) for subject in shown)] == []
 
 
-def test_nobody_may_delete_or_purge_a_stream_and_readers_may_write_nowhere() -> None:
+DATA = [
+    "quotes.0.AAA",
+    "fills.0.AAA",
+    "positions.AAA",
+    "exposure.decisions",
+    "$KV.quotes.AAA",
+    "$KV.reservations.x",
+    "$KV.switches.x",
+]
+
+
+def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -> None:
     """Whatever the page says."""
     dangerous = [
         f"$JS.API.STREAM.{request}.{stream}"
         for stream in (*subjects.streams(4), "ANOTHER")
         for request in ("DELETE", "PURGE", "MSG.DELETE", "CREATE", "UPDATE", "RESTORE")
     ]
-    data = [
-        "quotes.0.AAA",
-        "fills.0.AAA",
-        "positions.AAA",
-        "exposure.decisions",
-        "$KV.quotes.AAA",
-        "$KV.reservations.x",
-        "$KV.switches.x",
-    ]
     for grant in grants(4):
-        may = {subject for subject in [*dangerous, *data] if any(takes(own, subject) for own in grant.publish)}
-        assert not {subject for subject in may if ".DELETE." in subject or ".PURGE." in subject}
+        may = {subject for subject in [*dangerous, *DATA] if any(takes(own, subject) for own in grant.publish)}
+        assert not {subject for subject in may if ".DELETE." in subject}
         if grant.user == "operator":
-            assert not may.intersection(data)
+            assert not may.intersection(DATA)
+            assert {subject for subject in may if ".PURGE." in subject} == {
+                "$JS.API.STREAM.PURGE.KV_reservations",
+                "$JS.API.STREAM.PURGE.KV_switches",
+            }
         else:
-            assert may <= set(data)
+            assert may <= set(DATA)
         if grant.user == "maker":
             assert may == {"$KV.switches.x"}
-        if grant.user in ("ui", "observer"):
+        if grant.user in ("ui", "observer", "auditor"):
             assert not may
     assert "loadgen" not in GRANTS
+
+
+def test_readers_are_in_an_account_without_streams_and_what_they_ask_of_the_services_changes_nothing() -> None:
+    readers = [grant for grant in grants(4) if grant.account == READERS]
+    assert {grant.user for grant in readers} == {"ui", "observer"}
+    asked = [export.subject for export in exports(4) if export.asks]
+    changing = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE", "SNAPSHOT", "PAUSE", "STEPDOWN", "REMOVE", "NEXT")
+    for subject in asked:
+        assert subject in ("rpc.exposure.usage", "$SRV.>") or subject.startswith("$JS.API."), subject
+        assert not set(subject.split(".")).intersection(changing), subject
+        assert not any(takes(subject, data) or takes(data, subject) for data in DATA), subject
+    assert {subject for grant in readers for subject in grant.publish} == set(asked)
 
 
 async def test_who_has_no_key_or_a_wrong_one_is_refused(server: Server, tmp_path: Path) -> None:
@@ -316,27 +248,6 @@ async def test_an_answer_meant_for_another_is_not_heard_and_none_can_be_given_in
         await asked(maker)
         assert len(refused) == 2
         assert (await exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG)).data
-
-
-async def test_a_reader_can_have_an_answer_of_the_broker_stored_and_it_is_no_data(server: Server) -> None:
-    """The broker does not ask where its answers may go. If this fails it does now: the page can say so."""
-    refused: list[str] = []
-    async with server.client("maker", refused) as maker, server.connection("observer", Health("test")) as observer:
-        await maker.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply="fills.0.AAA")
-        await asked(maker)
-
-        async def stored() -> bytes:
-            found = await api.get_message(observer, "MARKET-0", {"last_by_subj": "fills.0.AAA"})
-            return found.payload if found else b""
-
-        await eventually(lambda: _holds(stored, b"stream_info_response"))
-        assert refused == []
-        with pytest.raises(msgspec.ValidationError):
-            msgspec.json.decode(await stored(), type=list[RecordedFill])
-
-
-async def _holds(ask: Callable[[], Awaitable[bytes]], what: bytes) -> bool:
-    return what in await ask()
 
 
 async def test_a_service_answers_to_inboxes_only(server: Server) -> None:

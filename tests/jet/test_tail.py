@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from jet import api, journal, tail, topology
 from jet.connection import Connection
-from jet.tail import FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
+from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
 from support.broker import Broker, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
@@ -474,3 +475,59 @@ async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(3), name="test").batches():
             pass
+
+
+async def _changed(connection: Connection, name: str, **config: object) -> None:
+    """Change what a consumer delivers, as whoever knows its name may, beside the rest of its configuration."""
+    info = await api.request(connection, f"CONSUMER.INFO.{STREAM}.{name}", None, dict)
+    body = {"stream_name": STREAM, "config": {**info["config"], **config}, "action": ""}
+    await api.request(connection, f"CONSUMER.CREATE.{STREAM}.{name}", body, dict)
+
+
+async def _name(connection: Connection, start: str) -> str | None:
+    found = (await api.request(connection, f"CONSUMER.NAMES.{STREAM}", None, dict)).get("consumers") or []
+    return next((name for name in found if name.startswith(start)), None)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["by its configuration", "by what the stream holds"])
+async def test_a_follower_whose_consumer_was_changed_by_another_notices_and_begins_anew(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, *, told: bool
+) -> None:
+    """It hears heartbeats all the while, and would believe for good that it misses nothing."""
+    monkeypatch.setattr("jet.tail.CHECK", 0.2)
+    monkeypatch.setattr("jet.tail.SILENCE", 1.0)
+    if not told:  # the consumer says of itself whatever it should
+        monkeypatch.setattr(api, "request", _agreeing(api.request))
+    tail = Tail(broker.connection, STREAM, [subjects.fills(0, "*")], FromSequence(1), name="victim")
+    seen: list[Message] = []
+
+    async def follow() -> None:
+        async for batch in tail.batches():
+            seen.extend(batch)
+
+    task = asyncio.create_task(follow())
+    await eventually(lambda: tail.current)
+    name = await eventually(lambda: _name(broker.connection, "victim-"))
+    anew = ANEW.labels(STREAM)._value.get()
+    await _changed(broker.connection, name, filter_subjects=[subjects.fills(0, "NONE")])
+    await publish(broker.connection, b"missed")
+    await eventually(lambda: [message.data for message in seen] == [b"missed"])
+    assert ANEW.labels(STREAM)._value.get() == anew + 1
+    assert tail.current or await eventually(lambda: tail.current)
+    task.cancel()
+
+
+def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Answers about a consumer with what it was made with."""
+    made: dict[str, Any] = {}
+
+    async def answered(connection: Connection, subject: str, *arguments: Any, **more: Any) -> Any:
+        answer = await ask(connection, subject, *arguments, **more)
+        kind, _, name = subject.removeprefix("CONSUMER.").partition(".")
+        if kind == "CREATE":
+            made.setdefault(name, answer["config"])
+        elif kind == "INFO" and name in made:
+            answer["config"] = made[name]
+        return answer
+
+    return answered

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from jet import journal, rpc
 from maker.switch import KEY, Switch
+from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import NOW, order, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace
@@ -486,19 +487,57 @@ async def test_a_maker_that_died_while_it_paused_ends_the_quotes_when_it_is_back
     await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
 
 
-@pytest.mark.parametrize("unreadable", [b"", b"{}", b'{"paused":"no"}', b"\xff"])
-async def test_a_switch_that_cannot_be_read_counts_as_paused(place: Marketplace, unreadable: bytes) -> None:
+OURS = {"Quotestream-Append": "by-hand"}
+"""As what one of ours appends carries it."""
+
+NO_TURNS = [
+    (b"", OURS),
+    (b"{}", OURS),
+    (b'{"paused":"no"}', OURS),
+    (b"\xff", OURS),
+    (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {}),
+    (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {**OURS, "Nats-Stream": "KV_switches", "Nats-Sequence": "1"}),
+    (b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}', {}),
+]
+"""What is no turn of the switch: what cannot be read, what nobody of ours appended, and copies."""
+
+
+@pytest.mark.parametrize(("payload", "headers"), NO_TURNS)
+@pytest.mark.parametrize("paused", [True, False])
+async def test_what_is_no_turn_of_the_switch_changes_nothing_also_not_for_who_starts(
+    place: Marketplace, payload: bytes, headers: dict[str, str], *, paused: bool
+) -> None:
     await place.open()
-    await turn(place, unreadable)
+    stands = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
+    await turn(place, stands)
     running = await place.start_maker()
-    await eventually(lambda: running.on("AAA").state == "paused")
-    await running.maker.resume()
+    await eventually(lambda: running.maker.status().switch == ("paused" if paused else "quoting"))
+    await turn(place, payload, headers)
+    late = await place.start_maker()
+    for one in (running, late):
+        await eventually(lambda one=one: one.maker.status().switch == ("paused" if paused else "quoting"))  # type: ignore[misc] # binds
+        await eventually(lambda one=one: one.health.report().set_aside > 0)  # type: ignore[misc] # binds
+    await (late.maker.resume() if paused else late.maker.pause())
+    await both_stand([running, late], "quoting" if paused else "paused")
+
+
+async def test_a_switch_of_which_nothing_can_be_read_stops_trading_for_as_long_as_a_reservation_lives(
+    place: Marketplace,
+) -> None:
+    await place.open(quote_ttl=1.0)
+    await turn(place, b"{", {})
+    began = utc_now()
+    running = await place.start_maker()
+    await eventually(lambda: running.maker.status().switch == "starting" and running.health.report().set_aside > 0)
     await place.quoted("AAA", "AAA-v0-a1")
+    assert utc_now() - began > timedelta(seconds=place.market.reservation_life - 0.5)
 
 
-async def turn(place: Marketplace, value: bytes) -> None:
+async def turn(place: Marketplace, value: bytes, headers: dict[str, str] | None = None) -> None:
     """Write the switch as somebody else would."""
-    await place.broker.connection.request(KEY, value, timeout=HANG)
+    await place.broker.connection.request(
+        KEY, value, timeout=HANG, headers=OURS if headers is None else headers or None
+    )
 
 
 async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
@@ -613,7 +652,7 @@ async def test_pause_and_resume_in_one_batch_end_in_the_last(place: Marketplace,
     both = [await quoting(place), await quoting(place)]
     for paused in (not last, last, not last, last):
         value = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
-        await place.broker.connection.client.publish(KEY, value)
+        await place.broker.connection.client.publish(KEY, value, headers=OURS)
     for running in both:
         seen = running.maker._switch.seen
         await eventually(lambda seen=seen: seen.value is not None and seen.value.sequence == 4)  # type: ignore[misc] # binds
@@ -633,11 +672,11 @@ async def test_a_resume_that_a_newer_pause_comes_before_is_refused_and_the_pause
     await both[0].maker.pause()
     append = Switch._append
 
-    async def overtaken(self: Switch, *, paused: bool, expected: int) -> Any:
+    async def overtaken(self: Switch, *, paused: bool, expected: int, by: str) -> Any:
         if self is both[0].maker._switch and not paused:
             monkeypatch.undo()
             await both[1].maker.pause()
-        return await append(self, paused=paused, expected=expected)
+        return await append(self, paused=paused, expected=expected, by=by)
 
     monkeypatch.setattr(Switch, "_append", overtaken)
     with pytest.raises(Refused) as refused:

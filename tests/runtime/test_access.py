@@ -1,6 +1,7 @@
 """Who may ask: where a request comes from, and what its token is for. By rules alone, and on a real server."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from runtime.health import Health
 from runtime.roles import ANYONE, READ, Role
 from runtime.settings import Stack
 from runtime.tokens import Tokens
-from support.access import shown, token_of, tokens_in
+from support.access import give, shown, token_of, tokens_in
 from support.http import http_client
 from wire.errors import Refusal, Refused
 
@@ -151,6 +152,27 @@ async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(servic
             for role in Role:
                 status = (await client.request(method, path, headers=shown(role))).status_code
                 assert (status not in (401, 403)) == (role in may), f"{role} {method} {path}: {status}"
+
+
+def test_a_token_with_a_rate_is_told_when_to_ask_again_and_no_other_one_is(tmp_path: Path) -> None:
+    folder = tokens_in(tmp_path / "rated")
+    give(folder, Role.TRADER, f"{token_of(Role.TRADER)} name=alice rate=2")
+    access = Access(Tokens(folder))
+
+    def asks(role: Role, *, changes: bool = True) -> Refused | None:
+        headers = HERE | {b"authorization": f"Bearer {token_of(role)}".encode()}
+        try:
+            access.check(headers, frozenset({role}), changes=changes)
+        except Refused as refused:
+            return refused
+        return None
+
+    assert [asks(Role.TRADER) for _ in range(2)] == [None, None]
+    refused = asks(Role.TRADER)
+    assert refused is not None
+    assert (refused.refusal, refused.retry_after) == (Refusal.TOO_OFTEN, 1)
+    assert asks(Role.TRADER, changes=False) is None, "reading is not counted"
+    assert asks(Role.MAKER) is None
 
 
 async def test_without_a_token_health_tells_whether_and_not_what(guarded: Access) -> None:

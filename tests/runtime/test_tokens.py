@@ -1,5 +1,7 @@
 """Tokens: read from files, valid while they are in one, and told to nobody."""
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ from structlog.testing import capture_logs
 
 from runtime import tokens
 from runtime.roles import NOBODY, Role
-from runtime.tokens import SESSION, TokenFile, Tokens, TokensError
+from runtime.tokens import SESSION, Rate, TokenFile, Tokens, TokensError
 from support.access import give, token_of, tokens_in
 
 NEW = "a-new-token-of-forty-characters-or-more"
@@ -84,3 +86,42 @@ def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -
     assert token() == NEW
     with pytest.raises(TokensError):
         TokenFile(folder / Role.TRADER)
+
+
+def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    give(folder, Role.TRADER, f"{NEW} name=alice@desk-1 expires={soon}", token_of(Role.TRADER))
+    known = Tokens(folder)
+    assert known.bearer(NEW.encode()).name == "alice@desk-1"
+    assert known.bearer(token_of(Role.TRADER).encode()).name == "trader"
+    assert known.roles(NEW.encode()) == {Role.TRADER}
+    assert TokenFile(folder / Role.TRADER)() == NEW
+    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    assert known.roles(NEW.encode()) == NOBODY, "in whichever file it says so"
+
+
+def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
+    give(folder, Role.READER, NEW)
+    known = Tokens(folder)
+    session = known.session(NEW.encode(), 0)
+    assert known.reads(session, 1)
+    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    assert not known.reads(session, 1)
+
+
+@pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])
+def test_a_line_that_says_what_makes_no_sense_is_refused(folder: Path, said: str) -> None:
+    give(folder, Role.MAKER, f"{NEW} {said}")
+    with pytest.raises(TokensError, match="line 1"):
+        Tokens(folder)
+
+
+def test_a_rate_is_so_many_a_second_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    rate = Rate(2.0)
+    assert [rate.take() for _ in range(3)] == [True, True, False]
+    now += 0.5
+    assert [rate.take() for _ in range(2)] == [True, False]
+    now += 100.0
+    assert [rate.take() for _ in range(3)] == [True, True, False]

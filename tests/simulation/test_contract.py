@@ -581,3 +581,16 @@ def test_appending_with_a_compare(on_a_broker: Run) -> None:
 
 def test_headers_are_written_as_nats_does() -> None:
     assert encode_headers({"A": "1", "B": "x y"}) == b"NATS/1.0\r\nA: 1\r\nB: x y\r\n\r\n"
+
+
+def test_a_consumer_is_told_of_as_it_was_made(on_a_broker: Run) -> None:
+    async def scenario(connection: Connection) -> None:
+        config = {"name": "one", "ack_policy": "none", "filter_subjects": [FILLS], "deliver_policy": "all"}
+        body = json.dumps({"stream_name": STREAM, "config": config, "action": "create"}).encode()
+        made = await ask(connection, f"$JS.API.CONSUMER.CREATE.{STREAM}.one", body)
+        told = await ask(connection, f"$JS.API.CONSUMER.INFO.{STREAM}.one")
+        assert told["config"] == made["config"]
+        assert config.items() <= told["config"].items()
+        assert (await error_of(connection, f"$JS.API.CONSUMER.INFO.{STREAM}.none"))[1] == api.CONSUMER_NOT_FOUND
+
+    on_a_broker(scenario)

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stack import family
 from support.waiting import eventually
 
 PARENT = """
@@ -60,3 +61,9 @@ def _gone(pid: int) -> bool:
     except OSError:
         return True
     return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_stacks_processes_are_told_nothing_that_is_for_other_programs() -> None:
+    needed = {"PATH": "/bin", "QS_UI_PORT": "1", "LC_ALL": "C", "NATS_URL": "nats://x", "OTEL_TRACES_SAMPLER": "a"}
+    others = {"AWS_SECRET_ACCESS_KEY": "secret", "PGPASSWORD": "secret", "MY_TOKEN": "secret", "SSH_AUTH_SOCK": "/x"}
+    assert family.environment(needed | others) == needed

@@ -18,7 +18,7 @@ from chaos.disk import Disk, NoDisk
 from jet.grants import inbox
 from stack.control import Control
 from stack.lock import is_up
-from stack.settings import StackSettings
+from stack.settings import ACCOUNT, StackSettings, streams_in
 from support.needs import ROOT
 from support.waiting import STACK_HANG, eventually
 
@@ -130,7 +130,7 @@ async def test_its_data_are_its_owners_alone_also_those_of_before(
     environ: dict[str, str], settings: StackSettings
 ) -> None:
     """Positions, keys and orders are nobody else's, and whoever may open a lock file may take the lock."""
-    store = settings.data / "jetstream" / "$G"
+    store = settings.data / ACCOUNT
     for folder in (settings.logs, settings.keys, store):
         folder.mkdir(parents=True, exist_ok=True)
     ours = ("stack.lock", "ledger.sqlite", "ledger.sqlite-wal", "plan.json", "logs/nats.log", "keys/maker.seed")
@@ -249,7 +249,7 @@ async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
     await client.close()
     up.process.terminate()
     assert await up.ends() == 0
-    block = settings.data / "jetstream" / "$G" / "streams" / "POSITIONS" / "msgs" / "1.blk"
+    block = streams_in(settings.data) / "POSITIONS" / "msgs" / "1.blk"
     with block.open("r+b") as file:
         length = int.from_bytes(file.read(4), "little") & 0x7FFFFFFF
         file.seek(length + 9)  # of the second record: its length, then its sequence in eight bytes

@@ -113,7 +113,7 @@ class Stack:
             assert time.monotonic() < deadline, f"{name} has no process"
         return pid
 
-    def connection(self, user: str = "observer") -> Connection:
+    def connection(self, user: str = "auditor") -> Connection:
         """A connection to its broker, to be entered, as one of the broker's users."""
         return Connection(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
 

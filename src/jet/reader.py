@@ -1,0 +1,280 @@
+"""Following a stream by asking for what comes next: for readers, who may make no consumer.
+
+A reader keeps the sequence up to which it has read, and asks for a batch of what follows it. So what it yields is in
+order, without gap or repeat, whatever becomes of an answer, and nothing on the broker belongs to it that somebody else
+could change. That something may have been appended is heard from the messages as they pass, which are believed for
+nothing else; and it asks from time to time anyway.
+
+In a cluster any server that holds a copy answers, and that copy may be behind. So a reader is current only once it has
+reached what the stream's leader names as the end.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+from nats import errors as nats_errors
+from nats.aio.msg import Msg
+
+from jet import api
+from jet.connection import Connection, Subscription
+from jet.tail import BATCH, BEHIND, FromSequence, FromTime, Message, Start, TailBroken
+
+IDLE = 0.5
+"""Seconds between two questions while nothing is heard."""
+
+SOON = 0.02
+"""Seconds from a message that passes, or from an answer with messages, to the next question."""
+
+TRIES = 12
+"""Questions in a row, `SOON` apart, after a message has passed: it is stored a moment later, or never."""
+
+TIMEOUT = 1.0
+"""Seconds to wait for all of an answer."""
+
+AGAIN = 0.2
+"""Seconds until the broker is asked again after it did not answer."""
+
+SUBJECTS = 500
+"""Subjects whose last messages are asked for at once."""
+
+PATIENCE = 5.0
+"""Seconds that a replicated stream may seem to end before what was yielded."""
+
+_TOLD = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence")
+"""What the broker adds to the headers of a stored message."""
+
+log = structlog.get_logger()
+
+
+class _State(api.StreamState):
+    subjects: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class _Info(api.StreamInfo):
+    state: _State
+    total: int = 0
+
+
+class _Answers:
+    """Where answers arrive, of one question at a time."""
+
+    def __init__(self, connection: Connection, stream: str) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._inbox = connection.new_inbox()
+        self._awaited = ""
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._subscription: Subscription | None = None
+
+    async def ask(self, query: dict[str, Any]) -> tuple[list[Message], int]:
+        """The messages that a question is answered with, and how many more there are.
+
+        Raises:
+            nats.errors.Error, TimeoutError: the answer did not come, or not whole.
+        """
+        if self._subscription is None:
+            self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+        self._awaited = f"{self._inbox}.{secrets.token_hex(11)}"
+        self._arrived.clear()
+        found: list[Message] = []
+        async with asyncio.timeout(TIMEOUT):
+            await self._connection.publish(
+                f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(query), reply=self._awaited
+            )
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._arrived:
+                    answer = self._arrived.popleft()
+                    headers = answer.headers or {}
+                    match headers.get("Status"):
+                        case None:
+                            found.append(_message(answer, headers))
+                        case "204":
+                            return found, _number(headers, "Nats-Num-Pending")
+                        case "404":
+                            return found, 0
+                        case status:
+                            raise api.Garbled(f"{self._stream} answers {status} {headers.get('Description', '')}")
+
+    async def close(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+
+    def _on_message(self, message: Msg) -> None:
+        if message.subject == self._awaited:
+            self._arrived.append(message)
+            self._wake.set()
+
+
+def _message(answer: Msg, headers: dict[str, str]) -> Message:
+    try:
+        time = datetime.fromisoformat(headers["Nats-Time-Stamp"]).astimezone(UTC)
+        subject = headers["Nats-Subject"]
+    except (KeyError, ValueError, OverflowError) as error:
+        raise api.Garbled(f"an answer that cannot be read: {error!r}") from error
+    own = {name: value for name, value in headers.items() if name not in _TOLD}
+    return Message(subject, _number(headers, "Nats-Sequence"), time, answer.data, own or None)
+
+
+def _number(headers: dict[str, str], name: str) -> int:
+    try:
+        return int(headers.get(name, 0))
+    except ValueError as error:
+        raise api.Garbled(f"an answer whose {name} is no number") from error
+
+
+class Reader:
+    """One follower of one stream; used as `jet.tail.Tail` is, with one filter or all those of the stream.
+
+    Attributes:
+        current: the end of the stream was reached, and the broker heard of lately.
+        sequence: stream sequence of the last message yielded, 0 before any.
+        reached: stream sequence up to which everything was yielded that was still there.
+    """
+
+    def __init__(self, connection: Connection, stream: str, filters: Sequence[str], start: Start, *, name: str) -> None:
+        if isinstance(start, FromTime):
+            raise TypeError("a reader starts at a sequence, or with the last of each subject")
+        self.current = False
+        self.sequence = 0
+        self.reached = start.sequence - 1 if isinstance(start, FromSequence) else 0
+        self._connection = connection
+        self._stream = stream
+        self._filters = filters
+        self._begun = isinstance(start, FromSequence)
+        self._name = name
+        self._created: datetime | None = None
+        self._replicated = True
+        self._whole = True
+        self._end = 0
+        self._ends_early_since: float | None = None
+        self._passing = asyncio.Event()
+        self._tries = 0
+
+    async def batches(self) -> AsyncIterator[list[Message]]:
+        """The messages from the start on, endlessly, in batches of whatever there is.
+
+        An empty batch comes from time to time, and whenever `current` changes.
+
+        Raises:
+            TailBroken: the stream lost what was yielded already.
+        """
+        answers = _Answers(self._connection, self._stream)
+        passing = [await self._connection.subscribe(each, lambda _: self._passing.set()) for each in self._filters]
+        try:
+            while True:
+                try:
+                    found, more = await self._next(answers)
+                except (nats_errors.Error, TimeoutError, api.ApiError) as error:
+                    log.debug("reader waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
+                    if self.current:
+                        self.current = False
+                        log.warning("reader is not answered", stream=self._stream, tail=self._name, after=self.reached)
+                        yield []
+                    await asyncio.sleep(AGAIN)
+                    continue
+                BEHIND.labels(self._stream, self._name).set(more)
+                yield found
+                if not more:
+                    await self._pause(something=bool(found))
+        finally:
+            await answers.close()
+            for subscription in passing:
+                await subscription.unsubscribe()
+            with contextlib.suppress(KeyError):
+                BEHIND.remove(self._stream, self._name)
+
+    async def _next(self, answers: _Answers) -> tuple[list[Message], int]:
+        """What comes next, and how much there is after that."""
+        if not self._begun:
+            found = await self._begin(answers)
+            self._begun = True
+            return found, max(0, self._end - self.reached)
+        if self._created is None:
+            await self._look()
+        end = self._end
+        of = ">" if self._whole else self._filters[0]
+        found, more = await answers.ask({"seq": self.reached + 1, "next_by_subj": of, "batch": BATCH})
+        for message in found:
+            if message.sequence <= self.reached:
+                raise api.Garbled(f"{message.sequence} of {self._stream} after {self.reached}")
+            self.sequence = self.reached = message.sequence
+        if more:
+            return found, more
+        if not (self._whole and self._replicated):  # else a copy that is behind has no more, either
+            self.reached = max(self.reached, end)
+        if not found:
+            await self._look()
+        self.current = self.reached >= end
+        return found, more
+
+    async def _begin(self, answers: _Answers) -> list[Message]:
+        """The last message of each subject, up to where the stream ends."""
+        named: dict[str, int] = {}
+        info = await self._look(subjects=True)
+        named |= info.state.subjects
+        while len(named) < info.total and info.state.subjects:
+            info = await self._look(subjects=True, offset=len(named))
+            named |= info.state.subjects
+        end = self._end
+        newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if end else None
+        found: dict[str, Message] = {}
+        each = sorted(named)
+        for first in range(0, len(each), SUBJECTS):
+            wanted = each[first : first + SUBJECTS] + ([newest.subject] if newest else [])
+            messages, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
+            found |= {message.subject: message for message in messages}
+            if newest and all(message.sequence != end for message in messages):
+                raise TimeoutError(f"a copy of {self._stream} is behind {end}")
+        self.reached = end
+        opening = sorted(found.values(), key=lambda message: message.sequence)
+        self.sequence = opening[-1].sequence if opening else 0
+        self.current = True
+        return opening
+
+    async def _look(self, *, subjects: bool = False, offset: int = 0) -> _Info:
+        """Ask the leader where the stream ends, and whether it still holds what was yielded.
+
+        Raises:
+            TailBroken: it does not.
+            TimeoutError: it does not seem so, which may pass.
+        """
+        body = {"subjects_filter": ">", "offset": offset} if subjects else None
+        info = await api.request(self._connection, f"STREAM.INFO.{self._stream}", body, _Info, timeout=TIMEOUT)
+        if self._created is None:
+            self._created = info.created
+        self._replicated = info.replicated
+        self._whole = set(self._filters) == set(info.config.get("subjects", ()))
+        if info.created == self._created and info.state.last_seq >= self.reached:
+            self._ends_early_since = None
+            self._end = info.state.last_seq
+            return info
+        now = asyncio.get_running_loop().time()
+        if self._ends_early_since is None:
+            self._ends_early_since = now
+        told = f"stream {self._stream} holds nothing after {info.state.last_seq}, {self.reached} was seen"
+        if info.replicated and info.created == self._created and now - self._ends_early_since < PATIENCE:
+            raise TimeoutError(told)
+        raise TailBroken(told)
+
+    async def _pause(self, *, something: bool) -> None:
+        """Wait until there may be more."""
+        if something or self._passing.is_set():
+            self._passing.clear()
+            self._tries = TRIES
+        if self._tries:
+            self._tries -= 1
+            await asyncio.sleep(SOON)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE):
+                await self._passing.wait()

@@ -1,0 +1,106 @@
+"""`stack repair` of a stack that is up: keys of buckets that cannot be read are taken away.
+
+Nothing waits for them longer than a reservation lives. They are in the way of people and of who starts all the same:
+what nobody of ours wrote there has no time after which it goes by itself.
+"""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from jet import api, journal
+from jet.connection import Connection
+from runtime import tls
+from runtime.health import Health
+from stack import keys
+from stack.programs import nats_url
+from stack.settings import StackSettings
+from wire import subjects
+from wire.messages import UNREADABLE, QuotingSwitch, ReservationRecord
+
+TIMEOUT = 3.0
+"""Seconds that the server may take to be there, and for each answer."""
+
+MARKS = ("Nats-Marker-Reason", "KV-Operation")
+"""Headers of a message that says that a key is gone."""
+
+KEYS: dict[str, type[msgspec.Struct]] = {
+    subjects.RESERVATIONS_BUCKET: ReservationRecord,
+    subjects.SWITCHES_BUCKET: QuotingSwitch,
+}
+"""What the keys of a bucket hold."""
+
+
+class _State(msgspec.Struct):
+    subjects: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class _Info(msgspec.Struct):
+    state: _State
+
+
+async def run(settings: StackSettings) -> int:
+    """Take them away from the running stack's servers. Returns the exit code."""
+    health = Health("repair")
+    url, seed = nats_url(settings), keys.seed_of(settings, "operator")
+    connection = Connection(url, "repair", health, seed, tls.asking(settings.stack))
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await connection.__aenter__()
+    except TimeoutError:
+        print(f"no NATS server answers at {url}")
+        return 1
+    try:
+        cleared = [key for bucket in KEYS for key in await unreadable(connection, bucket, clear=True)]
+    except api.NO_REPLY as error:
+        print(f"the keys cannot be looked at: {error}")
+        return 1
+    finally:
+        await connection.__aexit__(None, None, None)
+    for key in cleared:
+        print(f"{key} could not be read, and is taken away")
+    if not cleared:
+        print("every key can be read; with the stack down, `./qs repair` mends what is made from the market log")
+    return 0
+
+
+async def unreadable(connection: Connection, bucket: str, *, clear: bool = False) -> list[str]:
+    """The subjects of a bucket of whose messages none can be read; `clear`: and take those messages away."""
+    stream, kind = subjects.bucket_stream(bucket), KEYS[bucket]
+    info = await api.request(connection, f"STREAM.INFO.{stream}", {"subjects_filter": ">"}, _Info, timeout=TIMEOUT)
+    found = []
+    for subject in sorted(info.state.subjects):
+        last = await _unreadable_to(connection, stream, subject, kind)
+        if last is None:
+            continue
+        found.append(subject)
+        if clear:
+            # What comes after it, as from a service meanwhile, stays.
+            ask: dict[str, Any] = {"filter": subject, "seq": last + 1}
+            await api.request(connection, f"STREAM.PURGE.{stream}", ask, dict, timeout=TIMEOUT)
+    return found
+
+
+async def _unreadable_to(connection: Connection, stream: str, subject: str, kind: type[msgspec.Struct]) -> int | None:
+    """The sequence of the last message on a subject if none of them can be read; None if one can."""
+    sequence = 0
+    while True:
+        query = {"seq": sequence + 1, "next_by_subj": subject}
+        message = await api.get_message(connection, stream, query, timeout=TIMEOUT)
+        if message is None:
+            return sequence or None
+        if _makes_sense(message, kind):
+            return None
+        sequence = message.seq
+
+
+def _makes_sense(message: api.StoredMessage, kind: type[msgspec.Struct]) -> bool:
+    headers = message.headers
+    if "Nats-Stream" not in headers and any(mark in headers for mark in MARKS):
+        return True
+    try:
+        msgspec.json.decode(message.payload, type=kind)
+    except UNREADABLE:
+        return False
+    return journal.is_append(headers)

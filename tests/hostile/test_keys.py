@@ -1,0 +1,364 @@
+"""What a key cannot do: attacks with each user's own key on a server with the accounts and grants of a stack.
+
+Those in the services' account may have an answer stored where a stream takes it; then it is harmless. Readers may not.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from exposure.service import ExposureService, ExposureSettings
+from jet import api, journal, rpc
+from jet.grants import READERS, grants
+from jet.journal import Appended, Compare
+from jet.opening import MarketOpening
+from jet.reader import Reader
+from jet.tail import FromSequence, Tail
+from maker.killswitch import Standing
+from maker.switch import KEY, Switch
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.settings import Stack
+from support.builders import reservation_request
+from support.secured import Server, asked, serving
+from support.waiting import HANG, eventually
+from wire import subjects
+
+STREAMS = subjects.streams(1)
+USERS = [grant.user for grant in grants(1)]
+ALLIES = [grant.user for grant in grants(1) if grant.account == READERS]
+
+TARGETS = [
+    "quotes.0.AAA",
+    "fills.0.AAA",
+    "positions.AAA",
+    "exposure.decisions",
+    "$KV.reservations.x",
+    "$KV.quotes.AAA",
+    KEY,
+]
+"""A subject of each stream."""
+
+QUESTIONS: list[tuple[str, bytes]] = [
+    *((f"$JS.API.STREAM.INFO.{stream}", b"") for stream in STREAMS),
+    *((f"$JS.API.STREAM.MSG.GET.{stream}", b'{"seq":1}') for stream in STREAMS),
+    *((f"$JS.API.DIRECT.GET.{stream}", b'{"seq":1}') for stream in STREAMS),
+    *((f"$JS.API.DIRECT.GET.{stream}.{TARGETS[0]}", b"") for stream in STREAMS),
+    *((f"$JS.API.CONSUMER.LIST.{stream}", b"") for stream in STREAMS),
+    *((f"$JS.API.CONSUMER.NAMES.{stream}", b"") for stream in STREAMS),
+    ("$JS.API.INFO", b""),
+    ("$JS.API.STREAM.LIST", b""),
+    ("$JS.API.STREAM.NAMES", b""),
+    ("$SRV.PING", b""),
+    ("$SRV.PING.exposure", b""),
+    ("$SRV.INFO.exposure", b""),
+    ("$SRV.STATS.exposure", b""),
+    (subjects.Rpc.USAGE, b"{}"),
+    (subjects.Rpc.RESERVE, b"{"),
+    (subjects.Rpc.GIVE_BACK, b"{}"),
+]
+"""Whatever may have an answer."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("keys"), MARKET_QUOTE_TTL=2) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(loop()) for loop in loops]
+    yield
+    ended = [task for task in tasks if task.done()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not ended, "something that was not to end has ended"
+
+
+@asynccontextmanager
+async def exposing(server: Server) -> AsyncIterator[tuple[ExposureService, Health]]:
+    """An exposure service with its own key."""
+    health = Health("exposure", "nats", "reservations", "market")
+    settings = ExposureSettings(market=server.settings.market, stack=Stack())
+    service = ExposureService(settings, server.connection("exposure", health), health, utc_now)
+    async with running(service.run):
+        await eventually(lambda: health.ready)
+        yield service, health
+
+
+@asynccontextmanager
+async def switching(server: Server) -> AsyncIterator[tuple[Switch, list[str]]]:
+    """A maker's switch with its own key, and what it has set aside."""
+    aside: list[str] = []
+    async with server.connection("maker") as connection:
+        life = timedelta(seconds=server.settings.market.reservation_life)
+        switch = Switch(
+            connection, utc_now, lambda: None, lambda stream, _, why: aside.append(f"{stream}: {why}"), life
+        )
+        async with running(switch.run):
+            await eventually(lambda: switch.current and switch.seen.value is not None)
+            yield switch, aside
+
+
+async def held(server: Server) -> dict[str, tuple[int, int]]:
+    """What each stream holds."""
+    async with server.connection("auditor") as auditor:
+        infos = {stream: await api.stream_info(auditor, stream) for stream in STREAMS}
+    return {stream: (info.state.last_seq, info.state.messages) for stream, info in infos.items()}
+
+
+_ids = itertools.count(1)
+
+
+async def decides(exposure: ExposureService) -> None:
+    """It grants and takes back, as if nothing had happened."""
+    asked_for = reservation_request(quote_id=f"q-{next(_ids)}", symbol="AAA", bid_quantity=1, ask_quantity=1)
+    decision = await eventually(lambda: exposure.reserve(asked_for))
+    assert decision.answer.outcome == "granted"
+    await exposure.release(decision.answer.reservation.reservation_id)
+
+
+# --- 1 and 2: answers of the broker, sent where they do harm ---
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Server, user: str) -> None:
+    """Of a reader nothing is stored. Of others what is stored is no data, for those who are there and who start."""
+    async with exposing(server) as (exposure, health), switching(server) as (switch, _):
+        stood = switch.seen.standing
+        before = await held(server)
+        async with server.client(user, []) as client:
+            for subject, payload in QUESTIONS:
+                for target in TARGETS:
+                    await client.publish(subject, payload, reply=target)
+            await asked(client)
+            await answered(client, user)
+        after = await held(server)
+        if user in ALLIES:
+            own = {stream for stream in before if before[stream] != after[stream]}
+            assert not own - {subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)}, "markers may come and go there"
+        assert switch.seen.standing is stood is Standing.QUOTING
+        async with switching(server) as (late, _):
+            assert late.seen.standing is Standing.QUOTING
+        await decides(exposure)
+        assert health.ready
+        async with exposing(server) as (another, _):
+            await decides(another)
+
+
+async def answered(client: Client, user: str) -> None:
+    """Wait until what was asked before was answered, as far as this user is answered anything."""
+    asks = f"$JS.API.STREAM.INFO.{subjects.POSITIONS_STREAM}"
+    if any(grant.user == user and asks in grant.publish for grant in grants(1)):
+        await client.request(asks, b"", timeout=HANG)
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("user", ALLIES)
+async def test_an_old_marker_copied_to_a_live_reservation_frees_nothing(server: Server, user: str) -> None:
+    async with exposing(server) as (exposure, _), server.connection("exposure") as own:
+        bucket = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+        await journal.put(own, bucket, "$KV.reservations.gone", b"{}", ttl=1)
+        marker = await eventually(lambda: _marker(server, bucket))
+        asked_for = reservation_request(quote_id=f"q-{next(_ids)}", symbol="AAA", bid_quantity=9, ask_quantity=9)
+        decision = await exposure.reserve(asked_for)
+        live = decision.answer.reservation.reservation_id
+        used = exposure.exposure().bid.used
+        async with server.client(user, []) as client:
+            for target in (f"$KV.reservations.{live}", subjects.DECISIONS):
+                for ask in (f"$JS.API.DIRECT.GET.{bucket}", f"$JS.API.STREAM.MSG.GET.{bucket}"):
+                    await client.publish(ask, json.dumps({"seq": marker}).encode(), reply=target)
+            await asked(client)
+            await answered(client, user)
+        assert exposure.exposure().bid.used == used >= 9
+        assert exposure.reservation(live).state == "active"
+        await exposure.release(live)
+
+
+async def _marker(server: Server, bucket: str) -> int | None:
+    async with server.connection("auditor") as auditor:
+        found = await api.get_message(auditor, bucket, {"last_by_subj": "$KV.reservations.gone"})
+    return found.seq if found is not None and found.headers.get("Nats-Marker-Reason") == "MaxAge" else None
+
+
+async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_from_who_starts(server: Server) -> None:
+    """By a key of the services' account, as no reader can."""
+    event = {
+        "type": "withdrawn",
+        "symbol": "AAA",
+        "quote_id": "q",
+        "reservation_id": "r",
+        "position_version": 0,
+        "attempt": 1,
+        "withdrawn_at": "2026-11-23T05:49:24.201733Z",
+    }
+    subject, filter_ = subjects.quotes(0, "AAA"), subjects.market_head(0, "AAA")
+    async with server.connection("exchange") as exchange, server.client("maker", []) as maker:
+        head = await journal.last_sequence(exchange, "MARKET-0", filter_)
+        stored = await journal.append(
+            exchange,
+            "MARKET-0",
+            subject,
+            msgspec.json.encode(event),
+            msg_id=f"e-{next(_ids)}",
+            compare=Compare(head, filter_),
+        )
+        assert isinstance(stored, Appended)
+        await maker.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply=subject)
+        await eventually(lambda: _is_beyond(exchange, subject, stored.sequence))
+        for follow, user in ((Tail, "exposure"), (Reader, "ui")):
+            async with server.connection(user) as who:
+                opening = MarketOpening(who, 0, 1, name="test", follow=follow)
+                async for batch in opening.batches():
+                    if opening.current:
+                        assert stored.sequence in [message.sequence for message in batch]
+                        break
+
+
+async def _is_beyond(connection: Any, subject: str, sequence: int) -> bool:
+    return await journal.last_sequence(connection, "MARKET-0", subject) > sequence
+
+
+# --- 1b: what is sent to where another answer is awaited ---
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_a_sweep_of_inboxes_finds_no_answer_that_is_awaited(server: Server, user: str) -> None:
+    """All that the monitoring pages, if one may see them, tell of inboxes is their first part."""
+    async with server.connection("exposure") as exposure, server.client(user, []) as client:
+        taken: list[Msg] = []
+        await exposure.subscribe("_INBOX.exposure.open", taken.append)
+        asking = asyncio.create_task(exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG))
+        for number in range(200):
+            await client.publish("$JS.API.STREAM.NAMES", b"", reply=f"{exposure._inbox}.{number}")
+        await asked(client)
+        assert b"stream_info_response" in (await asking).data
+        head = await journal.last_sequence(exposure, subjects.EXPOSURE_STREAM, subjects.DECISIONS)
+        outcome = await journal.append(
+            exposure,
+            subjects.EXPOSURE_STREAM,
+            subjects.DECISIONS,
+            b"[]",
+            msg_id=f"sweep-{next(_ids)}",
+            compare=Compare(head),
+        )
+        assert isinstance(outcome, Appended)
+
+
+# --- 3: consumers ---
+
+
+@pytest.mark.parametrize("user", ALLIES)
+async def test_readers_make_change_pull_and_end_no_consumer(server: Server, user: str) -> None:
+    async with server.connection("exposure") as exposure:
+        tail = Tail(exposure, "MARKET-0", ["fills.0.*"], FromSequence(1), name="victim")
+        following = asyncio.create_task(_drain(tail))
+        await eventually(lambda: tail.current)
+        async with server.client("observer", []) as observer:
+            names = json.loads((await observer.request("$JS.API.CONSUMER.NAMES.MARKET-0", timeout=HANG)).data)
+            victim = next(name for name in names["consumers"] if name.startswith("victim-"))
+        refused: list[str] = []
+        config = {"name": victim, "ack_policy": "none", "filter_subject": "fills.0.NONE", "deliver_subject": KEY}
+        body = json.dumps({"stream_name": "MARKET-0", "config": config}).encode()
+        tries = [
+            f"CONSUMER.CREATE.MARKET-0.{victim}",
+            f"CONSUMER.CREATE.MARKET-0.{victim}.fills.0.NONE",
+            "CONSUMER.CREATE.MARKET-0",
+            f"CONSUMER.DURABLE.CREATE.MARKET-0.{victim}",
+            f"CONSUMER.MSG.NEXT.MARKET-0.{victim}",
+            f"CONSUMER.DELETE.MARKET-0.{victim}",
+            f"CONSUMER.PAUSE.MARKET-0.{victim}",
+        ]
+        async with server.client(user, refused) as client:
+            for each in tries:
+                await client.publish(f"$JS.API.{each}", body)
+            await asked(client)
+        assert len(refused) == len(tries)
+        async with server.client("observer", []) as observer:
+            again = json.loads((await observer.request("$JS.API.CONSUMER.NAMES.MARKET-0", timeout=HANG)).data)
+        assert victim in again["consumers"]
+        assert tail.current
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _drain(tail: Tail) -> None:
+    async for _ in tail.batches():
+        pass
+
+
+async def test_the_operator_ends_consumers_that_somebody_left(server: Server) -> None:
+    config = {"durable_name": "left", "name": "left", "ack_policy": "none"}
+    body = json.dumps({"stream_name": "MARKET-0", "config": config}).encode()
+    async with server.client("maker", []) as maker, server.client("operator", []) as operator:
+        made = json.loads((await maker.request("$JS.API.CONSUMER.CREATE.MARKET-0.left", body, timeout=HANG)).data)
+        assert "error" not in made
+        names = json.loads((await operator.request("$JS.API.CONSUMER.NAMES.MARKET-0", timeout=HANG)).data)["consumers"]
+        assert "left" in names
+        ended = json.loads((await operator.request("$JS.API.CONSUMER.DELETE.MARKET-0.left", timeout=HANG)).data)
+        assert ended["success"]
+
+
+# --- 4: more ways in ---
+
+
+@pytest.mark.parametrize("user", ALLIES)
+async def test_readers_have_a_bounded_number_of_subscriptions(server: Server, user: str) -> None:
+    async with server.client(user, []) as client:
+        with suppress(nats.errors.ConnectionClosedError):
+            for number in range(600):
+                await client.subscribe(f"_INBOX.{user}.{number}")
+        await eventually(lambda: "maximum subscriptions" in str(client.last_error))
+    async with exposing(server) as (exposure, _):
+        await decides(exposure)
+
+
+async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobody(server: Server) -> None:
+    async with exposing(server) as (exposure, _), server.client("observer", []) as observer:
+        before = rpc.UNANSWERED._value.get()
+        for subject, payload in (("$SRV.STATS", b""), ("$SRV.PING.exposure", b""), (subjects.Rpc.USAGE, b"{}")):
+            for number in range(1_000):
+                await observer.publish(subject, payload, reply=f"_INBOX.observer.flood.{number}")
+        await asked(observer)
+        await decides(exposure)
+        await eventually(lambda: rpc.UNANSWERED._value.get() > before)
+
+
+async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_itself(server: Server) -> None:
+    """Other readers may hear it as if it had passed; the page believes nothing of what passes."""
+    heard: list[Msg] = []
+    async with server.client("observer", []) as observer, server.connection("ui") as page:
+        await page.subscribe("positions.*", heard.append)
+        for _ in range(2):  # the first ping may overtake the subscription
+            await page.client.flush()
+        end = (await api.stream_info(page, subjects.POSITIONS_STREAM)).state.last_seq
+        start = FromSequence(end + 1)  # after what others had stored there
+        positions = Reader(page, subjects.POSITIONS_STREAM, [subjects.POSITIONS], start, name="test")
+        seen: list[bytes] = []
+
+        async def follow() -> None:
+            async for batch in positions.batches():
+                seen.extend(message.data for message in batch)
+
+        async with running(follow):
+            await eventually(lambda: positions.current)
+            await observer.publish("$JS.API.STREAM.INFO.POSITIONS", b"", reply="positions.AAA")
+            await asked(observer)
+            await eventually(lambda: bool(heard))
+            assert not any(b"stream_info_response" in data for data in seen)
+            async with server.connection("ledger") as ledger:
+                await journal.put(ledger, subjects.POSITIONS_STREAM, "positions.AAA", b'{"true":1}')
+            await eventually(lambda: b'{"true":1}' in seen)
+            assert not any(b"stream_info_response" in data for data in seen)

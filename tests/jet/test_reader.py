@@ -1,0 +1,185 @@
+"""Following by asking, as who may make no consumer does."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import pytest
+from nats.aio.msg import Msg
+
+from jet import api, journal, reader, topology
+from jet.connection import Connection
+from jet.opening import MarketOpening
+from jet.reader import Reader
+from jet.tail import FromSequence, LastPerSubject, Message, Start, TailBroken
+from support.broker import Broker, shape_of, store
+from support.waiting import eventually
+from wire import subjects
+
+STREAM = subjects.market_stream(0)
+FILTERS = [subjects.quotes(0, "*"), subjects.fills(0, "*")]
+
+
+@asynccontextmanager
+async def following(
+    broker: Broker, start: Start, filters: list[str] = FILTERS, stream: str = STREAM
+) -> AsyncIterator[tuple[Reader, list[Message]]]:
+    """A reader, and what it has yielded so far."""
+    following = Reader(broker.connection, stream, filters, start, name="test")
+    seen: list[Message] = []
+
+    async def follow() -> None:
+        async for batch in following.batches():
+            seen.extend(batch)
+
+    task = asyncio.create_task(follow())
+    yield following, seen
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def publish(connection: Connection, payload: bytes, symbol: str = "AAA") -> int:
+    return await store(connection, STREAM, subjects.fills(0, symbol), payload)
+
+
+async def test_it_yields_everything_in_order_then_what_is_new(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "BATCH", 4)
+    for number in range(10):
+        await publish(broker.connection, b"%d" % number, f"S{number % 3}")
+    async with following(broker, FromSequence(3)) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert [message.sequence for message in seen] == list(range(3, 11))
+        await publish(broker.connection, b"new", "S0")
+        await eventually(lambda: seen[-1].data == b"new")
+        assert seen[-1].subject == subjects.fills(0, "S0")
+        assert tail.sequence == tail.reached == 11
+
+
+async def test_it_begins_with_the_last_of_each_subject(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "SUBJECTS", 2)
+    for number in range(10):
+        await publish(broker.connection, b"%d" % number, f"S{number % 5}")
+    async with following(broker, LastPerSubject()) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert [message.data for message in seen] == [b"5", b"6", b"7", b"8", b"9"]
+        assert tail.reached == 10
+
+
+async def test_an_empty_stream_is_current(broker: Broker) -> None:
+    async with following(broker, LastPerSubject()) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert seen == []
+        await publish(broker.connection, b"first")
+        await eventually(lambda: bool(seen))
+
+
+async def test_headers_are_those_of_the_message(broker: Broker) -> None:
+    await journal.append(
+        broker.connection,
+        STREAM,
+        subjects.fills(0, "AAA"),
+        b"a",
+        msg_id="a",
+        compare=journal.Compare(0, subjects.market_head(0, "AAA")),
+    )
+    async with following(broker, FromSequence(1)) as (_, seen):
+        await eventually(lambda: bool(seen))
+        headers = seen[0].headers
+        assert headers is not None
+        assert headers["Nats-Msg-Id"] == "a"
+        assert journal.is_append(headers)
+
+
+async def test_one_subject_is_read_to_its_end_though_others_go_on(broker: Broker) -> None:
+    await publish(broker.connection, b"a")
+    for _ in range(3):
+        await publish(broker.connection, b"b", "BBB")
+    async with following(broker, FromSequence(1), [subjects.fills(0, "AAA")]) as (tail, seen):
+        await eventually(lambda: tail.current and tail.reached == 4)
+        assert [message.data for message in seen] == [b"a"]
+
+
+async def test_what_only_passes_and_is_not_stored_is_not_yielded(broker: Broker) -> None:
+    async with following(broker, FromSequence(1)) as (tail, seen):
+        await eventually(lambda: tail.current)
+        refused = {"Nats-Expected-Last-Sequence": "7"}
+        await broker.connection.publish(subjects.fills(0, "AAA"), b"never stored", headers=refused)
+        await publish(broker.connection, b"stored")
+        await eventually(lambda: bool(seen))
+        assert [message.data for message in seen] == [b"stored"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"1"])
+async def test_an_answer_that_makes_no_sense_is_asked_for_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    await publish(broker.connection, b"a")
+    deliver = reader._Answers._on_message
+    wrong = 0
+
+    def garbled(self: reader._Answers, message: Msg) -> None:
+        nonlocal wrong
+        if wrong < 2:
+            wrong += 1
+            headers = {"Nats-Subject": "fills.0.AAA", "Nats-Sequence": "x"}
+            message = Msg(broker.connection.client, message.subject, data=data, headers=headers)
+        deliver(self, message)
+
+    monkeypatch.setattr(reader._Answers, "_on_message", garbled)
+    before = api.GARBLED._value.get()
+    async with following(broker, FromSequence(1)) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert [message.data for message in seen] == [b"a"]
+    assert api.GARBLED._value.get() > before
+
+
+async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broker) -> None:
+    async with following(own_broker, FromSequence(1)) as (tail, seen):
+        await eventually(lambda: tail.current)
+        own_broker.server.signal(signal.SIGSTOP)
+        await eventually(lambda: not tail.current)
+        own_broker.server.signal(signal.SIGCONT)
+        await publish(own_broker.connection, b"a")
+        await eventually(lambda: tail.current and bool(seen))
+
+
+async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker) -> None:
+    await publish(broker.connection, b"a")
+    following = Reader(broker.connection, STREAM, FILTERS, FromSequence(1), name="test")
+
+    async def follow() -> None:
+        async for _ in following.batches():
+            pass
+
+    task = asyncio.create_task(follow())
+    await eventually(lambda: following.current)
+    await topology.remove(broker.connection, [STREAM])
+    await topology.prepare(broker.connection, shape_of(broker.market))
+    with pytest.raises(TailBroken, match=STREAM):
+        await task
+
+
+async def test_a_market_log_opens_with_what_can_be_used_without_any_consumer(broker: Broker) -> None:
+    """And walks back from what cannot."""
+    subject = subjects.quotes(0, "AAPL")
+    event = {
+        "type": "withdrawn",
+        "symbol": "AAPL",
+        "quote_id": "q",
+        "reservation_id": "r",
+        "position_version": 0,
+        "attempt": 1,
+        "withdrawn_at": "2026-11-23T05:49:24.201733Z",
+    }
+    await store(broker.connection, STREAM, subject, msgspec.json.encode(event))
+    await store(broker.connection, STREAM, subject, b"poison")
+    opening = MarketOpening(broker.connection, 0, 4, name="test", follow=Reader)
+    async for batch in opening.batches():
+        if opening.current:
+            assert [message.sequence for message in batch] == [1, 2]
+            break
+    consumers = await api.request(broker.connection, f"CONSUMER.NAMES.{STREAM}", None, dict)
+    assert not consumers.get("consumers")

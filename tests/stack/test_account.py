@@ -1,0 +1,81 @@
+"""What a server stored while there were no accounts is the services' afterwards."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from jet import api, topology
+from jet.connection import Connection
+from runtime.health import Health
+from stack import keys, supervise
+from stack.settings import ACCOUNT, EARLIER, StackSettings, has_one_account, read, streams_in
+from support.broker import NatsServer, shape_of, store
+from support.secured import SYMBOL, serving
+
+STREAM, SUBJECT = "MARKET-0", "fills.0.AAA"
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    file = tmp_path / "market.toml"
+    file.write_text(SYMBOL)
+    return file
+
+
+def on(market: Path, data: Path, servers: int = 1) -> StackSettings:
+    return read(
+        {
+            "QS_MARKET_FILE": str(market),
+            "QS_MARKET_SHARDS": "1",
+            "QS_STACK_DATA_DIR": str(data),
+            "QS_STACK_NATS_SERVERS": str(servers),
+        }
+    )
+
+
+def test_a_server_alone_goes_on_with_what_it_stored(market: Path, tmp_path: Path) -> None:
+    server = NatsServer(tmp_path)
+    server.start()
+    data = tmp_path / "store"
+    settings = on(market, data)
+    before = asyncio.run(_stored(Connection(server.url, "test", Health("test")), settings))
+    server.kill()
+    assert streams_in(data) == data / EARLIER / "streams"
+
+    for _ in range(2):  # the second time there is nothing to do
+        supervise._give_account(settings)
+    assert streams_in(data) == data / ACCOUNT / "streams"
+    with serving(tmp_path, STACK_DATA_DIR=data) as secured:
+        after = asyncio.run(_found(secured.connection("auditor")))
+    assert (after.created, after.state, after.config) == (before.created, before.state, before.config)
+
+
+async def _stored(connection: Connection, settings: StackSettings) -> api.StreamInfo:
+    async with connection:
+        await topology.prepare(connection, shape_of(settings.market))
+        await store(connection, STREAM, SUBJECT, b"kept")
+        return await api.stream_info(connection, STREAM)
+
+
+async def _found(connection: Connection) -> api.StreamInfo:
+    async with connection:
+        found = await api.get_message(connection, STREAM, {"seq": 1})
+        assert found is not None
+        assert found.payload == b"kept"
+        return await api.stream_info(connection, STREAM)
+
+
+def test_a_cluster_that_stored_something_before_keeps_one_account_for_all(market: Path, tmp_path: Path) -> None:
+    """What its servers agreed on names the account: it cannot be given another."""
+    settings = on(market, tmp_path, servers=3)
+    keys.make(settings)
+    assert "READERS {" in keys.config_of(settings, settings.nats_servers[0]).read_text()
+    (tmp_path / "nats-2" / EARLIER / "streams").mkdir(parents=True)
+    assert has_one_account(settings)
+    supervise._give_account(settings)
+    keys.make(settings)
+    written = keys.config_of(settings, settings.nats_servers[0]).read_text()
+    assert "accounts {" not in written
+    assert "authorization {" in written
+    assert (tmp_path / "nats-2" / EARLIER).is_dir()
