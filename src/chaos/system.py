@@ -66,9 +66,13 @@ class System:
         }
         self.environ = environment(folder, SYMBOLS, size=QUOTE_SIZE, **{**ours, **more})
         self.settings: StackSettings = read(self.environ)
-        self.plan: list[Program] = programs(self.settings)
         self.surroundings: Surroundings = {}
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def plan(self) -> list[Program]:
+        """What runs. Where NATS servers tell of themselves is known once the first start has made their keys."""
+        return programs(self.settings)
 
     @property
     def targets(self) -> list[str]:
