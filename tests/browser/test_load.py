@@ -52,3 +52,20 @@ async def test_of_thousands_of_updates_every_row_ends_with_the_last_and_most_are
         await page.get_by_label("Filter symbols").fill("S499")
         await expect(page.locator('tr[data-symbol="S499"] .version .value')).to_have_text(str(ROUNDS))
         assert 0 < len(frames) < ROUNDS * len(SYMBOLS) / 2
+
+
+async def test_of_more_symbols_than_a_page_can_hold_some_are_laid_out_and_the_filter_finds_the_others(
+    open_page: OpenPage, process: PageProcess, feed: Feed
+) -> None:
+    await asyncio.gather(*(feed.position(f"T{number:03}", number, 0) for number in range(700)))
+    await process.start()
+    async with open_page(process) as page:
+        rows = page.locator("tr[data-symbol]")
+        await expect(rows).to_have_count(600)
+        await expect(page.get_by_text("600 of ")).to_be_visible()
+        await page.get_by_label("Filter symbols").fill("T699")
+        await expect(rows).to_have_count(1)
+        await rows.click()
+        await page.get_by_label("Filter symbols").fill("")
+        await expect(rows).to_have_count(601)
+        await expect(page.locator('tr[data-symbol="T699"]')).to_be_visible()

@@ -140,7 +140,7 @@ function tellState() {
 
 function tellCount() {
   const all = blotter.lines.size;
-  put(count, !all ? "" : blotter.filter ? `${whole(blotter.shown)} of ${whole(all)} symbols` : `${whole(all)} symbols`);
+  put(count, !all ? "" : blotter.shown < all || blotter.filter ? `${whole(blotter.shown)} of ${whole(all)} symbols` : `${whole(all)} symbols`);
   put(empty, everLive ? (all ? "No symbol matches the filter" : "No symbols") : "Waiting for the first positions");
   empty.hidden = blotter.shown > 0;
 }

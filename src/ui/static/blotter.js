@@ -27,6 +27,8 @@ const KEYS = {
   ttl: (line, now) => (line.stateAt(now) === "active" ? line.row.quote.expiresAt - now : null),
   state: (line, now) => ORDER.indexOf(line.stateAt(now)),
 };
+/** Rows on the table at most, and the chosen one: of thousands of symbols the filter finds the others. */
+const MOST = 600;
 const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
 
 export class Blotter {
@@ -138,7 +140,7 @@ export class Blotter {
     }
   }
 
-  /** Put the rows in order; rows that the filter leaves out are taken off the table. */
+  /** Put the rows in order; rows that the filter leaves out, or that are too many, are taken off the table. */
   order(now) {
     this.unordered = false;
     const { key, direction } = this.sort;
@@ -148,8 +150,11 @@ export class Blotter {
       if (line.search.includes(this.filter)) wanted.push([value(line, now), line]);
     }
     wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || compare(one.symbol, other.symbol, 1));
+    const chosen = wanted.findIndex(([, line]) => line.symbol === this.view.symbol);
+    const laid = wanted.slice(0, MOST);
+    if (chosen >= MOST) laid.push(wanted[chosen]);
     let node = this.body.firstElementChild;
-    for (const [, line] of wanted) {
+    for (const [, line] of laid) {
       if (line.node === node) node = node.nextElementSibling;
       else this.#place(line, node);
     }
@@ -160,7 +165,7 @@ export class Blotter {
       node.remove();
       node = next;
     }
-    this.shown = wanted.length;
+    this.shown = laid.length;
     this.#choose();
     if (!this.sought) return;
     this.sought = false; // a link leads to the row only when it first appears
