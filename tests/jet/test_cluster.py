@@ -196,7 +196,8 @@ async def test_a_leader_that_no_longer_hears_the_others_is_not_asked_for_the_hea
     cluster: NatsCluster, connection: Connection
 ) -> None:
     """It would answer: another one may lead by then, and have taken messages that it knows nothing of."""
-    await journal.put(connection, MARKET, FILLS, b"{}")
+    # Whoever is elected just now does not answer.
+    await eventually(lambda: journal.put(connection, MARKET, FILLS, b"{}"), STACK_HANG)
     leader = await eventually(lambda: leader_of(connection, MARKET), STACK_HANG)
     server = next(server for server in cluster.settings.nats_servers if server.name == leader)
     others = [name for name in cluster.names if name != leader]
@@ -204,7 +205,7 @@ async def test_a_leader_that_no_longer_hears_the_others_is_not_asked_for_the_hea
 
         async def told() -> bool:
             with contextlib.suppress(Refused):
-                return await journal.last_sequence(alone, MARKET, HEAD) == 1
+                return await journal.last_sequence(alone, MARKET, HEAD) >= 1
             return False
 
         async def refused() -> bool:
