@@ -22,6 +22,7 @@ async def main() -> None:
     seed, asking = settings.stack.nats_seed("exchange"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "exchange", health, seed, asking)
     exchange = Exchange(settings.market, connection, health, utc_now)
+    access.goes_by(exchange.clock)
     app = create_app(
         title="Quotestream exchange",
         description="Executes orders against the one active quote of a symbol, and decides which quote that is.",

@@ -83,9 +83,9 @@ class Exchange:
         self._market = market
         self._connection = connection
         self._health = health
-        self._clock = BrokerTime(connection, clock, uptime, health, market.grace)
+        self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
         self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
-        self._bucket = QuotesBucket(connection, self._clock, market.shards)
+        self._bucket = QuotesBucket(connection, self.clock, market.shards)
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(market.shards)}
         turns = [Turns() for _ in range(market.shards)]
         self._lanes = {
@@ -94,7 +94,7 @@ class Exchange:
                 instrument,
                 shard := subjects.shard_of(symbol, market.shards),
                 connection,
-                self._clock,
+                self.clock,
                 self._recent,
                 turns[shard],
                 self._bucket.changed,
@@ -127,7 +127,7 @@ class Exchange:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
                 raise Refused(Refusal.UNAVAILABLE, detail)
             lane = self._lane(order.symbol)
-            self._clock.check()
+            self.clock.check()
             if self._recent.full and order.order_id not in self._recent:
                 detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
                 raise Refused(Refusal.OVERLOADED, detail)
@@ -139,7 +139,7 @@ class Exchange:
     async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
         """`PUT /quotes/{symbol}`."""
         lane = self._lane(symbol)
-        self._clock.check()
+        self.clock.check()
         return await lane.put_quote(request)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
@@ -163,12 +163,12 @@ class Exchange:
 
     def quote(self, symbol: str) -> Quote:
         """`GET /quotes/{symbol}`, as far as is known here."""
-        return book.active_quote(self._lane(symbol).market, self._clock())
+        return book.active_quote(self._lane(symbol).market, self.clock())
 
     def quotes(self) -> list[Quote]:
         """`GET /quotes`: every active quote, as far as is known here."""
         self._check_ready()
-        now = self._clock()
+        now = self.clock()
         active = (lane.market.quote() for lane in self._lanes.values() if lane.market.standing(now) == "active")
         return [quote for quote in active if quote is not None]
 
@@ -192,7 +192,7 @@ class Exchange:
 
     def observe(self) -> None:
         """Set the gauges that are read off the books."""
-        now = self._clock()
+        now = self.clock()
         metrics.REMEMBERED.set(len(self._recent))
         metrics.REMEMBERED_BYTES.set(self._recent.size)
         metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes.values()))
@@ -203,8 +203,8 @@ class Exchange:
         """Connect, follow the log, serve requests and commit, until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._clock.run())
-            await self._clock.known()
+            group.create_task(self.clock.run())
+            await self.clock.known()
             group.create_task(self._bucket.run())
             group.create_task(self._tick())
             group.create_task(self._check_continuity())
@@ -337,13 +337,16 @@ class Exchange:
         if lane is None or (message.sequence <= lane.market.head and not replayed):
             return None
         if message.subject.startswith("fills."):
-            fills, fault = counting.read(message.subject, message.data, self._market.shards)
+            shard = subjects.shard_of(lane.market.symbol, self._market.shards)
+            begins = shard in self._openings and self._openings[shard].begins(message)
+            # A book begins with one fill, and of 10,000 symbols' last messages the others would take seconds to read.
+            only_last = begins and not replayed and not remember and lane.market.last_fill is None
+            read = counting.read_last if only_last else counting.read
+            fills, fault = read(message.subject, message.data, self._market.shards)
             if fault is None and replayed:
                 self._remember_replayed(lane.market, fills, message)
                 return None
             if fault is None:
-                shard = subjects.shard_of(lane.market.symbol, self._market.shards)
-                begins = shard in self._openings and self._openings[shard].begins(message)
                 verified = self._verified.get(lane.market.symbol, 0)
                 if not begins and verified < message.sequence and lane.market.skips(fills):
                     return lane.market

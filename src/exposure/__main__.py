@@ -23,6 +23,7 @@ async def main() -> None:
     seed, asking = settings.stack.nats_seed("exposure"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "exposure", health, seed, asking)
     service = ExposureService(settings, connection, health, utc_now)
+    access.goes_by(service.clock)
     app = create_app(
         title="exposure",
         description=exposure.__doc__ or "",

@@ -83,11 +83,11 @@ class ExposureService:
         self.limits = Limits(market.limit, market.quote_lifetime, timedelta(seconds=market.grace), market.symbols)
         self._connection = connection
         self._health = health
-        self._clock = BrokerTime(connection, clock, uptime, health, market.grace)
-        self._committer = Committer(connection, self.limits, self._clock, self._check_decides)
+        self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
+        self._committer = Committer(connection, self.limits, self.clock, self._check_decides)
         self._market_moves = Moves()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
-        self._bucket = ReservationsBucket(connection, self.limits.usage, self._clock, market.grace)
+        self._bucket = ReservationsBucket(connection, self.limits.usage, self.clock, market.grace)
         self._tails = {
             shard: MarketOpening(connection, shard, market.shards, name=f"exposure-market-{shard}")
             for shard in range(market.shards)
@@ -111,8 +111,8 @@ class ExposureService:
         """
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._clock.run())
-            await self._clock.known()
+            group.create_task(self.clock.run())
+            await self.clock.known()
             group.create_task(self._follow_decisions())
             for shard in self._tails:
                 group.create_task(self._follow_market(shard))
@@ -225,7 +225,7 @@ class ExposureService:
             Refused: UNAVAILABLE.
         """
         self._check()
-        self._clock.check()
+        self.clock.check()
 
     def _check(self) -> None:
         """Whether what is known is current.
@@ -264,7 +264,7 @@ class ExposureService:
     def _unreadable(self) -> str | None:
         """Why nothing may be decided, while a message that cannot be read may hold something."""
         until = self.limits.usage.unreadable_until
-        if self._clock() >= until:
+        if self.clock() >= until:
             return None
         return f"a message of exposure's log cannot be read, and may hold the whole limit until {until.isoformat()}"
 
@@ -341,5 +341,5 @@ class ExposureService:
         while True:
             await asyncio.sleep(EXPIRY_INTERVAL)
             due = self.limits.usage.next_expiry()
-            if due is not None and self._clock() > due:
+            if due is not None and self.clock() > due:
                 self._committer.move_time()

@@ -52,8 +52,6 @@ Follow = type[Tail] | type[Reader]
 _Symbols = TypeVar("_Symbols", QuoteActivated | QuoteWithdrawn, PositionUpdate)
 
 _quote_events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
-_raws = msgspec.json.Decoder(list[msgspec.Raw])
-_fill = msgspec.json.Decoder(RecordedFill)
 _positions = msgspec.json.Decoder(PositionUpdate)
 
 log = structlog.get_logger()
@@ -309,10 +307,10 @@ class MarketOpening(Opening):
     def _is_applied(self, last: Message) -> bool:
         """Whether a position was published that ends with this message's last fill. The fold reads all of it anyway."""
         position = self._positions.get(subjects.last_token(last.subject))
-        try:
-            return position is not None and position.last_fill == _fill.decode(_raws.decode(last.data)[-1]).fill
-        except (*UNREADABLE, IndexError):
+        if position is None:
             return False
+        fills, fault = counting.read_last(last.subject, last.data, self._shards)
+        return fault is None and position.last_fill == fills[0].fill
 
     async def _told(self, query: dict[str, int]) -> api.StoredMessage | None:
         """A message, or None if there is none; the broker is asked until it answers."""

@@ -22,6 +22,7 @@ async def main() -> None:
     seed, asking = settings.stack.nats_seed("ledger"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "ledger", health, seed, asking)
     service = Ledger(settings, connection, health, utc_now)
+    access.goes_by(service.clock)
     app = create_app(
         title="Quotestream ledger",
         description=DESCRIPTION,

@@ -92,10 +92,10 @@ class Ledger:
         self._folder = settings.database_path.parent
         self._connection = connection
         self._health = health
-        self._clock = BrokerTime(connection, clock, uptime, health, self._market.grace)
+        self.clock = BrokerTime(connection, clock, uptime, health, self._market.grace)
         self._store = Store(settings.database_path)
         gaps = Gaps(connection, self._market.shards)
-        self._applier = Applier(self._store, self._market.shards, health, self._clock, self._on_commit, gaps)
+        self._applier = Applier(self._store, self._market.shards, health, self.clock, self._on_commit, gaps)
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
         self._heads = {
@@ -130,7 +130,7 @@ class Ledger:
             log.info("store open", positions=len(books.accounts), applied=books.applied)
             async with self._connection, asyncio.TaskGroup() as group:
                 group.create_task(self._connection.failed(), name="connection")
-                group.create_task(self._clock.run(), name="clock")
+                group.create_task(self.clock.run(), name="clock")
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")

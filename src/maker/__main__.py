@@ -22,6 +22,7 @@ async def main() -> None:
     seed, asking = settings.stack.nats_seed("maker"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "maker", health, seed, asking)
     maker = Maker(settings, connection, health, utc_now)
+    access.goes_by(maker.clock)
     app = create_app(
         title="Quotestream maker",
         description="Keeps one quote active on every symbol, priced from the newest committed position.",

@@ -73,7 +73,7 @@ class Maker:
         self._health = health
         health.notes(self._notices)
         market = settings.market
-        self._clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
+        self.clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
         share = fair_share(market.limit, len(market.symbols))
         self._moves = asyncio.Event()
         windows = [Window() for _ in range(market.shards)]  # a shard that is held up holds up no other
@@ -83,7 +83,7 @@ class Maker:
                 instrument,
                 share,
                 connection,
-                self._clock,
+                self.clock,
                 windows[subjects.shard_of(symbol, market.shards)],
                 self._moved,
                 rpc_timeout=settings.rpc_timeout,
@@ -95,7 +95,7 @@ class Maker:
         self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
         life = timedelta(seconds=market.reservation_life)
-        self._switch = Switch(connection, self._clock, self._settle, self._set_aside, life)
+        self._switch = Switch(connection, self.clock, self._settle, self._set_aside, life)
         self._stood = Standing.STARTING
         self._sharing = Sharing(market.symbols)
         self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
@@ -104,8 +104,8 @@ class Maker:
         """Follow the feeds and keep every symbol quoted until cancelled."""
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._clock.run())
-            await self._clock.known()
+            group.create_task(self.clock.run())
+            await self.clock.known()
             group.create_task(self._switch.run())
             group.create_task(self._presence.run())
             group.create_task(self._follow_positions())
@@ -237,7 +237,7 @@ class Maker:
             self._positions_current
             and all(self._market_current.values())
             and self._switch.current
-            and self._clock.sure
+            and self.clock.sure
             and self._connection.connected
         )
 
@@ -340,7 +340,7 @@ class Maker:
             self._health.waits("switch", f"{SWITCHES} is not current")
         for symbol, quoter in self._quoters.items():
             heard = self._market_current[self._shards[symbol]]
-            current = heard and self._positions_current and self._switch.current and self._clock.sure
+            current = heard and self._positions_current and self._switch.current and self.clock.sure
             if (quoter.view.heard, quoter.view.current) != (heard, current):
                 quoter.view.heard, quoter.view.current = heard, current
                 quoter.wake()

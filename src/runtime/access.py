@@ -12,7 +12,6 @@ while tokens are off, so that the busiest route is checked like any other.
 """
 
 import ipaddress
-import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -26,6 +25,7 @@ from litestar.exceptions import WebSocketException
 from litestar.handlers import BaseRouteHandler
 from prometheus_client import Counter
 
+from runtime.clock import Clock
 from runtime.roles import ANYONE, NOBODY, READ, Role, Roles
 from runtime.settings import SettingsError, Stack, listed
 from runtime.tokens import STRANGER, Bearer, Tokens, TokensError
@@ -79,6 +79,11 @@ class Access:
             raise SettingsError(f"QS_STACK_TOKENS: {error}") from error
         return cls(tokens, [stack.host, *listed(stack.hosts)], listed(stack.origins))
 
+    def goes_by(self, clock: Clock) -> None:
+        """Have tokens end by the clock that the service decides by, whatever is done to its machine's."""
+        if self.tokens is not None:
+            self.tokens.clock = clock
+
     def admits(self, headers: Mapping[bytes, bytes], roles: Roles) -> bool:
         """Whether a request that changes something is admitted to a route for `roles`."""
         try:
@@ -126,7 +131,7 @@ class Access:
         if authorization is not None:
             return self.tokens.bearer(authorization[7:]) if authorization[:7].lower() == b"bearer " else STRANGER
         cookie = headers.get(b"cookie")
-        if cookie is not None and any(self.tokens.reads(session, time.time()) for session in _sessions(cookie)):
+        if cookie is not None and any(self.tokens.reads(session) for session in _sessions(cookie)):
             return PAGE
         return STRANGER
 

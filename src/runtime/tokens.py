@@ -21,6 +21,7 @@ from pathlib import Path
 
 import structlog
 
+from runtime.clock import Clock, utc_now
 from runtime.roles import NOBODY, READ, Role, Roles
 
 LOOK_AGAIN = 1.0
@@ -97,11 +98,15 @@ class TokensError(Exception):
 class Tokens:
     """The tokens of a folder.
 
+    Attributes:
+        clock: by which tokens and sessions end: the machine's, until it is replaced by the one the service decides by.
+
     Raises:
         TokensError: there is no such folder, or a file in it makes no sense.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.clock: Clock = utc_now
         self._folder = folder
         self._stamp = _stamp(folder)
         self._looked = time.monotonic()
@@ -115,20 +120,22 @@ class Tokens:
         """Who shows a token: `STRANGER` if nobody knows it, or it has expired."""
         self._look()
         found = self._bearers.get(sha256(token).digest(), STRANGER)
-        if found.expires is not None and datetime.now(UTC) >= found.expires:
+        if found.expires is not None and self.clock() >= found.expires:
             return STRANGER
         return found
 
-    def session(self, token: bytes, now: float) -> str:
+    def session(self, token: bytes) -> str:
         """What stands for a token in a page's cookie until `SESSION` has passed: a seal that the token can check."""
-        until = int(now) + SESSION
+        until = int(self.clock().timestamp()) + SESSION
         return f"{until}.{_seal(token, until)}"
 
-    def reads(self, session: str, now: float) -> bool:
+    def reads(self, session: str) -> bool:
         """Whether a session was made from a token that may read, is not over, and the token still valid."""
         self._look()
         until, _, seal = session.partition(".")
-        if not (until.isascii() and until.isdigit() and len(until) < 16 and seal.isascii() and now < int(until)):
+        if not (until.isascii() and until.isdigit() and len(until) < 16 and seal.isascii()):
+            return False
+        if self.clock().timestamp() >= int(until):
             return False
         return any(
             hmac.compare_digest(_seal(token, int(until)), seal) and self.roles(token) & READ for token in self._readers

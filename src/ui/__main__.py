@@ -22,6 +22,7 @@ async def main() -> None:
     seed, asking = settings.stack.nats_seed("ui"), tls.asking(settings.stack)
     connection = Connection(settings.stack.url, "ui", health, seed, asking)
     service = UiService(settings, connection, health, utc_now)
+    access.goes_by(service.clock)
     app = create_app(
         title="Quotestream page",
         description=DESCRIPTION,

@@ -4,7 +4,6 @@ The page's form posts the token once, and gets a cookie that no script can read 
 holds no token: a seal that only the token can check, good for `SESSION` seconds and for reading.
 """
 
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -39,7 +38,7 @@ def login(access: Access) -> list[ControllerRouterHandler]:
             raise Refused(Refusal.UNAUTHENTICATED, "the token is not valid, or not for reading")
         cookie = Cookie(
             COOKIE,
-            value=tokens.session(token, time.time()),
+            value=tokens.session(token),
             max_age=SESSION,
             httponly=True,
             samesite="strict",

@@ -78,7 +78,7 @@ class UiService:
         self.explainer = Explainer()
         self._connection = connection
         self._health = health
-        self._clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
+        self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
         self._shards = range(settings.market.shards)
         self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
@@ -109,8 +109,8 @@ class UiService:
         ]
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
-            group.create_task(self._clock.run())
-            await self._clock.known()
+            group.create_task(self.clock.run())
+            await self.clock.known()
             group.create_task(self._follow_positions(positions))
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
@@ -144,7 +144,7 @@ class UiService:
             sorted_out[part.kind].append(part.json)
         frame = Frame(
             type=kind,
-            time=self._clock(),
+            time=self.clock(),
             status=self._status,
             rows=sorted_out["row"],
             fills=sorted_out["fill"],
@@ -156,7 +156,7 @@ class UiService:
 
     async def _follow_positions(self, tail: Opening) -> None:
         async for batch in tail.batches():
-            now = self._clock()
+            now = self.clock()
             for message in batch:
                 update = self._decoded(self._positions, message, subjects.POSITIONS_STREAM)
                 if update and update.symbol == subjects.last_token(message.subject):
@@ -201,16 +201,16 @@ class UiService:
                     self._connection, subjects.Rpc.USAGE, UsageRequest(), LimitUsage, timeout=USAGE_TIMEOUT
                 )
             except Refused as refused:
-                self.board.lose_usage(refused.detail or refused.refusal.title, self._clock())
+                self.board.lose_usage(refused.detail or refused.refusal.title, self.clock())
             else:
-                self.board.set_usage(exposure, self._clock())
+                self.board.set_usage(exposure, self.clock())
             await asyncio.sleep(USAGE_INTERVAL)
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
     async def _publish(self, positions: Opening, market: list[MarketOpening]) -> None:
         while True:
-            now = self._clock()
+            now = self.clock()
             silent = [str(shard) for shard, tail in zip(self._shards, market, strict=True) if not tail.current]
             self.board.heard("positions", now, stale="" if positions.current else "the stream is not heard of")
             self.board.heard("market", now, stale=f"not heard of: shard {', '.join(silent)}" if silent else "")

@@ -20,7 +20,7 @@ the ledger that records it has looked it up at the head that it appends on.
 What does not count is set aside: it moves the head of its symbol's log, and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -31,6 +31,8 @@ from wire import ids, subjects
 from wire.messages import UNREADABLE, RecordedFill
 
 _decoder = msgspec.json.Decoder(list[RecordedFill])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_fill = msgspec.json.Decoder(RecordedFill)
 
 
 class Reason(StrEnum):
@@ -62,8 +64,21 @@ class Reading(NamedTuple):
 
 def read(subject: str, payload: bytes, shards: int) -> Reading:
     """Read a message of the fills of one symbol, in a market log of so many shards."""
+    return _read(_decoder.decode, subject, payload, shards)
+
+
+def read_last(subject: str, payload: bytes, shards: int) -> Reading:
+    """As `read`, of a message that is known to count: its last fill alone, which is all that a fold begins with."""
+    return _read(_last, subject, payload, shards)
+
+
+def _last(payload: bytes) -> list[RecordedFill]:
+    return [_fill.decode(raw) for raw in _raws.decode(payload)[-1:]]
+
+
+def _read(decode: Callable[[bytes], list[RecordedFill]], subject: str, payload: bytes, shards: int) -> Reading:
     try:
-        fills = _decoder.decode(payload)
+        fills = decode(payload)
     except UNREADABLE as error:
         return Reading([], Fault(Reason.UNREADABLE, str(error)))
     if not fills:

@@ -8,9 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from runtime import tokens
+from runtime.access import Access
 from runtime.roles import NOBODY, Role
 from runtime.tokens import SESSION, Rate, TokenFile, Tokens, TokensError
 from support.access import give, token_of, tokens_in
+from support.clock import HandClock
 
 NEW = "a-new-token-of-forty-characters-or-more"
 
@@ -63,18 +65,23 @@ def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
             Tokens(folder)
 
 
-def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path) -> None:
+def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: HandClock) -> None:
     known, token = Tokens(folder), token_of(Role.READER)
-    session = known.session(token.encode(), now=1000.0)
+    known.clock = clock
+    session = known.session(token.encode())
     assert token not in session
-    assert known.reads(session, now=1000.0 + SESSION - 1)
-    assert not known.reads(session, now=1000.0 + SESSION)
+    clock.advance(SESSION - 1)
+    assert known.reads(session)
+    clock.advance(1)
+    assert not known.reads(session)
+    clock.advance(-SESSION)
+    assert known.reads(session)
     until, _, seal = session.partition(".")
     for forged in (f"{int(until) + 1}.{seal}", f"{until}.{seal[::-1]}", until, "", "x.y", "9" * 5000, f"{until}.ä"):
-        assert not known.reads(forged, now=1000.0), forged
-    assert not known.reads(known.session(token_of(Role.TRADER).encode(), now=1000.0), now=1000.0)
+        assert not known.reads(forged), forged
+    assert not known.reads(known.session(token_of(Role.TRADER).encode()))
     give(folder, Role.READER, NEW)
-    assert not known.reads(session, now=1000.0)
+    assert not known.reads(session)
 
 
 def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
@@ -100,13 +107,23 @@ def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
     assert known.roles(NEW.encode()) == NOBODY, "in whichever file it says so"
 
 
+def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: HandClock) -> None:
+    access = Access(Tokens(folder))
+    give(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
+    access.goes_by(clock)
+    shows = {b"authorization": b"Bearer " + NEW.encode()}
+    assert access.held(shows) == {Role.TRADER}
+    clock.advance(60)
+    assert access.held(shows) == NOBODY
+
+
 def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
     give(folder, Role.READER, NEW)
     known = Tokens(folder)
-    session = known.session(NEW.encode(), 0)
-    assert known.reads(session, 1)
+    session = known.session(NEW.encode())
+    assert known.reads(session)
     give(folder, Role.READER, f"{NEW} expires=2026-01-01")
-    assert not known.reads(session, 1)
+    assert not known.reads(session)
 
 
 @pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])

@@ -134,3 +134,19 @@ def test_ones_own_fills_that_do_not_go_on_end_the_process() -> None:
     market.apply_own(1, BEFORE)  # the log's follower was faster
     with pytest.raises(AssertionError, match="do not go on"):
         market.apply_own(2, [recorded_fill(number=4)])
+
+
+@pytest.mark.parametrize("payload", [b"?", b"[]", b"[1]", b'[{"fill_id": "AAA-f1"}]'])
+def test_of_what_cannot_be_read_the_last_fill_cannot_either(payload: bytes) -> None:
+    _, fault = counting.read_last(SUBJECT, payload, SHARDS)
+    assert fault is not None
+    assert fault.reason is Reason.UNREADABLE
+
+
+def test_the_last_fill_alone_is_that_of_its_message() -> None:
+    fills = [recorded_fill(number=number) for number in (3, 4, 5)]
+    payload = msgspec.json.encode(fills)
+    assert counting.read_last(SUBJECT, payload, SHARDS) == (fills[-1:], None)
+    _, fault = counting.read_last(subjects.fills(1 - SHARD, "AAA"), payload, SHARDS)
+    assert fault is not None
+    assert fault.reason is Reason.MISPLACED
