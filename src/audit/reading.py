@@ -25,7 +25,8 @@ from audit.positions import Publications
 from audit.reservations import Reservations
 from jet import api
 from jet.connection import Connection
-from jet.tail import FromSequence, Message, Start, Tail, TailBroken
+from jet.tail import FromSequence, Message, Start, Tail
+from jet.whole import TailBroken
 from runtime.health import Health
 from wire import subjects
 from wire.messages import PositionUpdate, ReservationRecord

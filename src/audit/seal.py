@@ -5,7 +5,6 @@ can write the log cannot: a log that is cut back to before a seal is only told b
 """
 
 import base64
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,12 +50,7 @@ def append(path: Path, seal: Seal, key: SigningKey) -> None:
     """
     sealed = base64.b64encode(msgspec.json.encode(seal))
     signature = base64.b64encode(key.sign(sealed).signature)
-    line = msgspec.json.encode(_Line(sealed.decode(), signature.decode())) + b"\n"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, durable.FILE), "ab") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    durable.sync_folder(path.parent)
+    durable.append(path, msgspec.json.encode(_Line(sealed.decode(), signature.decode())))
 
 
 def read(path: Path, public: Path) -> Sequence[Seal]:

@@ -27,7 +27,7 @@ import msgspec
 from audit import reading
 from audit.reading import CannotAudit
 from jet import api
-from jet.grants import SERVICES
+from jet.grants import SERVICES_ACCOUNT
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_command
@@ -47,7 +47,7 @@ jetstream {{ store_dir: {store}, max_file_store: 1TB }}
 """
 
 _ACCOUNTS = f"""
-accounts {{ {SERVICES}: {{ jetstream: enabled, users: [{{ user: audit, password: audit }}] }} }}
+accounts {{ {SERVICES_ACCOUNT}: {{ jetstream: enabled, users: [{{ user: audit, password: audit }}] }} }}
 no_auth_user: audit
 """
 """Whoever asks is of the account of the services, where what is stored belongs."""

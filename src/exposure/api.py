@@ -1,7 +1,5 @@
 """HTTP routes."""
 
-from urllib.parse import quote
-
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, FromQuery, JSONBody
@@ -10,6 +8,7 @@ from litestar.types import ControllerRouterHandler
 from exposure.paging import PAGE, page
 from exposure.service import ExposureService
 from runtime.app import check_path, problems
+from runtime.paging import link
 from runtime.roles import Role, only
 from wire.errors import Refusal
 from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
@@ -83,7 +82,6 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     async def get_exposure(after: FromQuery[str | None] = None) -> Response[Exposure]:
         await service.confirm()
         told, following = page(service.exposure(), after)
-        link = {"Link": f'</exposure?after={quote(following)}>; rel="next"'} if following else {}
-        return Response(told, headers=link)
+        return Response(told, headers=link("/exposure", following) if following else {})
 
     return [reserve, get_reservation, release, apply_fill, get_exposure]

@@ -4,7 +4,8 @@
 - `api`: requests to the JetStream API and their errors.
 - `topology`: every stream and bucket, declared.
 - `journal`: compare-and-append, the one way to write to a log.
-- `tail`: following a stream with no gap and no repeat.
+- `tail`: following a stream with no gap and no repeat; `reader`: the same by asking, for who may make no consumer.
+- `opening`: where a fold begins; `presence`: which instances of a service are there.
 - `rpc`: requests between services.
 - `grants`: who may do what on the broker.
 """

@@ -104,12 +104,13 @@ class _StoredReply(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What a stream holds."""
+    """What a stream holds. `subjects`, with how many messages each: only where they were asked for."""
 
     messages: int
     first_seq: int
     last_seq: int
     bytes: int
+    subjects: dict[str, int] = {}
 
 
 class _Peer(msgspec.Struct):
@@ -123,12 +124,14 @@ class _Group(msgspec.Struct):
 
 
 class StreamInfo(msgspec.Struct):
-    """A stream's configuration and state. `created` tells a stream from a later one of the same name."""
+    """A stream's configuration and state. `created` tells a stream from a later one of the same name; `total` is how
+    many subjects there are, where they were asked for: an answer has no more than 100,000."""
 
     config: dict[str, Any]
     created: datetime
     state: StreamState
     cluster: _Group | None = None
+    total: int = 0
 
     @property
     def replicated(self) -> bool:

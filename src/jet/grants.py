@@ -33,10 +33,10 @@ INBOXES = "_INBOX"
 ACROSS = "_R_"
 """What the subject begins with that the server gives an answer to another account, in place of the asker's inbox."""
 
-SERVICES = "QUOTESTREAM"
+SERVICES_ACCOUNT = "QUOTESTREAM"
 """The account of the services: the streams are in it."""
 
-READERS = "READERS"
+READERS_ACCOUNT = "READERS"
 """The account of those who only look."""
 
 
@@ -47,7 +47,7 @@ class Grant:
     user: str
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    account: str = SERVICES
+    account: str = SERVICES_ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +131,20 @@ def grants(shards: int) -> list[Grant]:
             "ui",
             publish=[*_read(*market, subjects.POSITIONS_STREAM), Rpc.USAGE],
             subscribe=[*quotes, *fills, subjects.POSITIONS],
-            account=READERS,
+            account=READERS_ACCOUNT,
         ),
         _grant(
             "observer",
             publish=[*_read(*streams), *_browse(*streams), *[Rpc.USAGE, "$SRV.>"]],
             subscribe=_PASSING,
-            account=READERS,
+            account=READERS_ACCOUNT,
         ),
     ]
 
 
 def exports(shards: int) -> list[Export]:
     """What readers may have of the account of the services: what any of them is granted."""
-    readers = [grant for grant in grants(shards) if grant.account == READERS]
+    readers = [grant for grant in grants(shards) if grant.account == READERS_ACCOUNT]
     asked = dict.fromkeys(subject for grant in readers for subject in grant.publish)
     return [
         *(Export(subject, asks=False) for subject in _PASSING),
@@ -157,7 +157,7 @@ def inbox(user: str) -> str:
     return f"{INBOXES}.{user}"
 
 
-def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = (), account: str = SERVICES) -> Grant:
+def _grant(user: str, publish: Iterable[str], subscribe: Iterable[str] = (), account: str = SERVICES_ACCOUNT) -> Grant:
     return Grant(user, tuple(dict.fromkeys(publish)), (f"{inbox(user)}.>", *subscribe), account)
 
 

@@ -168,7 +168,13 @@ async def append(
 
 def is_append(headers: Mapping[str, str] | None) -> bool:
     """Whether a message was appended by `append`, and is no answer of the broker that somebody had stored there."""
-    return headers is not None and _TOKEN in headers and _COPY_OF not in headers
+    return headers is not None and _TOKEN in headers and not is_copy(headers)
+
+
+def is_copy(headers: Mapping[str, str]) -> bool:
+    """Whether a message is an answer of the broker that somebody had stored: it holds another message, headers and
+    all."""
+    return _COPY_OF in headers
 
 
 def number_in(message: api.StoredMessage, header: str) -> int:

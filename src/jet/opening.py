@@ -305,7 +305,7 @@ class MarketOpening(Opening):
         return False
 
     def _is_applied(self, last: Message) -> bool:
-        """Whether a position was published that ends with this message's last fill. The fold reads all of it anyway."""
+        """Whether a position was published that ends with this message's last fill: a ledger has applied it whole."""
         position = self._positions.get(subjects.last_token(last.subject))
         if position is None:
             return False

@@ -24,7 +24,8 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection, Subscription
-from jet.tail import BATCH, BEHIND, FromSequence, FromTime, Message, Start, TailBroken
+from jet.tail import BATCH, BEHIND, FromSequence, FromTime, Message, Start
+from jet.whole import Whole
 
 IDLE = 0.5
 """Seconds between two questions while nothing is heard."""
@@ -44,22 +45,10 @@ AGAIN = 0.2
 SUBJECTS = 500
 """Subjects whose last messages are asked for at once."""
 
-PATIENCE = 5.0
-"""Seconds that a replicated stream may seem to end before what was yielded."""
-
 _TOLD = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence")
 """What the broker adds to the headers of a stored message."""
 
 log = structlog.get_logger()
-
-
-class _State(api.StreamState):
-    subjects: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class _Info(api.StreamInfo):
-    state: _State
-    total: int = 0
 
 
 class _Answers:
@@ -152,11 +141,11 @@ class Reader:
         self._filters = filters
         self._begun = isinstance(start, FromSequence)
         self._name = name
-        self._created: datetime | None = None
         self._replicated = True
-        self._whole = True
+        self._takes_all = True
+        self._whole = Whole(stream)
+        self._looked = False
         self._end = 0
-        self._ends_early_since: float | None = None
         self._passing = asyncio.Event()
         self._tries = 0
 
@@ -199,10 +188,10 @@ class Reader:
             found = await self._begin(answers)
             self._begun = True
             return found, max(0, self._end - self.reached)
-        if self._created is None:
+        if not self._looked:
             await self._look()
         end = self._end
-        of = ">" if self._whole else self._filters[0]
+        of = ">" if self._takes_all else self._filters[0]
         found, more = await answers.ask({"seq": self.reached + 1, "next_by_subj": of, "batch": BATCH})
         for message in found:
             if message.sequence <= self.reached:
@@ -210,7 +199,7 @@ class Reader:
             self.sequence = self.reached = message.sequence
         if more:
             return found, more
-        if not (self._whole and self._replicated):  # else a copy that is behind has no more, either
+        if not (self._takes_all and self._replicated):  # else a copy that is behind has no more, either
             self.reached = max(self.reached, end)
         if not found:
             await self._look()
@@ -241,7 +230,7 @@ class Reader:
         self.current = True
         return opening
 
-    async def _look(self, *, subjects: bool = False, offset: int = 0) -> _Info:
+    async def _look(self, *, subjects: bool = False, offset: int = 0) -> api.StreamInfo:
         """Ask the leader where the stream ends, and whether it still holds what was yielded.
 
         Raises:
@@ -249,22 +238,12 @@ class Reader:
             TimeoutError: it does not seem so, which may pass.
         """
         body = {"subjects_filter": ">", "offset": offset} if subjects else None
-        info = await api.request(self._connection, f"STREAM.INFO.{self._stream}", body, _Info, timeout=TIMEOUT)
-        if self._created is None:
-            self._created = info.created
+        info = await api.request(self._connection, f"STREAM.INFO.{self._stream}", body, api.StreamInfo, timeout=TIMEOUT)
         self._replicated = info.replicated
-        self._whole = set(self._filters) == set(info.config.get("subjects", ()))
-        if info.created == self._created and info.state.last_seq >= self.reached:
-            self._ends_early_since = None
-            self._end = info.state.last_seq
-            return info
-        now = asyncio.get_running_loop().time()
-        if self._ends_early_since is None:
-            self._ends_early_since = now
-        told = f"stream {self._stream} holds nothing after {info.state.last_seq}, {self.reached} was seen"
-        if info.replicated and info.created == self._created and now - self._ends_early_since < PATIENCE:
-            raise TimeoutError(told)
-        raise TailBroken(told)
+        self._takes_all = set(self._filters) == set(info.config.get("subjects", ()))
+        self._whole.check(info, self.reached, asyncio.get_running_loop().time())
+        self._end, self._looked = info.state.last_seq, True
+        return info
 
     async def _pause(self, *, something: bool) -> None:
         """Wait until there may be more."""

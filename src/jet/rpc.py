@@ -70,9 +70,9 @@ class _Share:
         self._second = 0
         self._given = 0
 
-    def take(self) -> bool:
-        """Whether one more is answered."""
-        second = int(time.monotonic())
+    def take(self, now: float) -> bool:
+        """Whether one more is answered at `now`, in seconds; it is counted."""
+        second = int(now)
         if second != self._second:
             self._second, self._given = second, 0
         self._given += 1
@@ -153,7 +153,7 @@ class _Server:
 
     def may_have(self, subject: str) -> bool:
         """Whether a reader's question on a subject is answered now."""
-        if self._shares.setdefault(subject, _Share(MOST_FOR_READERS)).take():
+        if self._shares.setdefault(subject, _Share(MOST_FOR_READERS)).take(time.monotonic()):
             return True
         UNANSWERED.inc()
         return False

@@ -31,6 +31,7 @@ from prometheus_client import Counter, Gauge
 
 from jet import api
 from jet.connection import Connection, Subscription
+from jet.whole import Whole
 from wire.units import from_nanoseconds
 
 BATCH = 500
@@ -49,9 +50,6 @@ ends."""
 LAGGING = 2
 """Checks in a row at which a copy may be behind what the leader told at the check before."""
 
-BROKEN_PATIENCE = 5.0
-"""Seconds that a replicated stream may seem to end before what was yielded. One that leads no more learns it sooner."""
-
 REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
 """Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
 consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
@@ -66,10 +64,6 @@ BEHIND = Gauge(
 _NANOSECONDS = 1_000_000_000
 
 log = structlog.get_logger()
-
-
-class TailBroken(Exception):  # noqa: N818 # names what happened
-    """The stream no longer holds what was yielded already: it was purged or made anew. A fold of it cannot go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +204,10 @@ class Tail:
         self._filters = list(filters)
         self._start = start
         self._name = name
-        self._created: datetime | None = None
+        self._whole = Whole(stream)
         self._end = 0
         self._told_behind: int | None = None
         self._attempts = 0
-        self._ends_early_since: float | None = None
 
     async def batches(self) -> AsyncIterator[list[Message]]:
         """The messages from the start on, endlessly, in batches of whatever has arrived.
@@ -250,7 +243,7 @@ class Tail:
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
-        self._check_whole(info)
+        self._whole.check(info, self._read_to(), asyncio.get_running_loop().time())
         name = f"{self._name}-{secrets.token_hex(11)}"  # who does not know it can neither change nor pull from it
         config = {
             "name": name,
@@ -272,28 +265,11 @@ class Tail:
         self._end = info.state.last_seq
         return _Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
 
-    def _check_whole(self, info: api.StreamInfo) -> None:
-        """Check that the stream still holds what was yielded, as far as its end tells.
-
-        Raises:
-            TailBroken: it does not.
-            TimeoutError: it does not seem so, which may pass.
-        """
-        if self._created is None:
-            self._created = info.created
-        expected = self.sequence
-        if expected == 0 and isinstance(self._start, FromSequence):
-            expected = self._start.sequence - 1
-        if info.created == self._created and info.state.last_seq >= expected:
-            self._ends_early_since = None
-            return
-        now = asyncio.get_running_loop().time()
-        if self._ends_early_since is None:
-            self._ends_early_since = now
-        told = f"stream {self._stream} holds nothing after {info.state.last_seq}, {expected} was seen"
-        if info.replicated and info.created == self._created and now - self._ends_early_since < BROKEN_PATIENCE:
-            raise TimeoutError(told)
-        raise TailBroken(told)
+    def _read_to(self) -> int:
+        """The sequence up to which it was read, here or before it started."""
+        if self.sequence == 0 and isinstance(self._start, FromSequence):
+            return self._start.sequence - 1
+        return self.sequence
 
     def _deliver_policy(self) -> dict[str, Any]:
         if self.sequence:
@@ -310,9 +286,12 @@ class Tail:
     async def _read(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
         """Batches from one consumer, until it cannot be trusted any more."""
         proving = asyncio.create_task(self._prove(consumer))
+        proving.add_done_callback(lambda _: consumer.wake.set())
         try:
             async for batch in self._deliveries(consumer):
                 yield batch
+                if proving.done():
+                    proving.result()  # raises what ended it, if that was a mistake of ours and no doubt
         finally:
             proving.cancel()
 

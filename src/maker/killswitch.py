@@ -92,11 +92,13 @@ class Hold:
         number: which of this maker's pauses, from 1.
         base: the newest sequence known when it was asked for; None if the switch was not read yet.
         held: whether somebody waits for it.
+        by: whose wish it is, as far as is known.
     """
 
     number: int
     base: int | None
     held: Held = Held.AWAITED
+    by: str = ""
 
 
 class KillSwitch:
@@ -117,6 +119,11 @@ class KillSwitch:
         self._asked = 0
 
     @property
+    def by(self) -> str:
+        """Whose wish the newest value known of the log was; empty if that is not known."""
+        return self.value.by if self.value is not None else ""
+
+    @property
     def standing(self) -> Standing:
         """What the maker does now."""
         return self._look()[0]
@@ -132,11 +139,11 @@ class KillSwitch:
             self.episode += 1
         self._settle()
 
-    def pause(self) -> Hold:
-        """This maker is told to pause: it holds from now on."""
+    def pause(self, by: str = "") -> Hold:
+        """This maker is told to pause, as `by` wishes: it holds from now on."""
         self._asked += 1
         self.episode += 1
-        self.hold = Hold(self._asked, self.value.sequence if self.value else None)
+        self.hold = Hold(self._asked, self.value.sequence if self.value else None, by=by)
         return self.hold
 
     def told(self, hold: Hold) -> None:
@@ -145,13 +152,13 @@ class KillSwitch:
             self.hold = replace(self.hold, held=Held.TOLD)
             self._settle()
 
-    def in_log(self, hold: Hold, sequence: int, by: str = "") -> None:
+    def in_log(self, hold: Hold, sequence: int) -> None:
         """That pause is in the log: the log alone counts now, unless another pause was asked for meanwhile."""
         self.landed = max(self.landed, hold.number)
         if self.hold is not None and self.hold.number == hold.number:
             self.hold = None
         if self.value is None or sequence > self.value.sequence:
-            self.value = Value(sequence, paused=True, by=by)
+            self.value = Value(sequence, paused=True, by=hold.by)
 
     def _look(self) -> tuple[Standing, Held]:
         return TABLE[self._log(), self.hold.held if self.hold else Held.NO]

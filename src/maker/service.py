@@ -186,8 +186,7 @@ class Maker:
         for quoter in self._quoters.values():
             quoter.obey(paused=standing.pauses, episode=seen.episode)
         if standing is not self._stood:
-            by = seen.value.by if seen.value else ""
-            log.warning("the kill switch", standing=standing.value, before=self._stood.value, by=by)
+            log.warning("the kill switch", standing=standing.value, before=self._stood.value, by=seen.by)
             self._stood = standing
         self._feeds_changed()
         self._moved()
@@ -203,11 +202,9 @@ class Maker:
 
     def status(self) -> MakerStatus:
         """What the maker does about each symbol now."""
-        standing = self._switch.seen.standing
+        seen, standing = self._switch.seen, self._switch.seen.standing
         symbols = [quoter.status() for quoter in self._quoters.values()]
-        value = self._switch.seen.value
-        by = value.by if value is not None else ""
-        return MakerStatus(paused=standing.pauses, switch=standing.value, switched_by=by, symbols=symbols)
+        return MakerStatus(paused=standing.pauses, switch=standing.value, switched_by=seen.by, symbols=symbols)
 
     def _notices(self) -> dict[str, str]:
         """Which symbols are not quoted that should be."""

@@ -77,7 +77,6 @@ class Switch:
         self._set_aside = set_aside
         self._reservation_life = reservation_life
         self._doubtful: Message | None = None
-        self._by = ""
         self._turning = asyncio.Lock()
         self._held = asyncio.Event()
         self._writer = secrets.token_hex(6)
@@ -91,8 +90,7 @@ class Switch:
 
     def pause(self, by: str = "") -> Hold:
         """Pause here at once, and bring it into the log, with whose wish it was."""
-        self._by = by
-        hold = self.seen.pause()
+        hold = self.seen.pause(by)
         self._held.set()
         self._changed()
         return hold
@@ -157,14 +155,13 @@ class Switch:
         if hold is None:  # a resume has ended it
             return
         try:
-            by = self._by
-            outcome = await self._append(paused=True, expected=head, by=by)
+            outcome = await self._append(paused=True, expected=head, by=hold.by)
         except Refused as error:
             log.error("the switch cannot be turned, trying again", error=str(error))  # noqa: TRY400 # it says all
             await asyncio.sleep(ASK_AGAIN)
             return
         if isinstance(outcome, Appended):
-            self.seen.in_log(hold, outcome.sequence, by)
+            self.seen.in_log(hold, outcome.sequence)
             self._changed()
 
     async def _last(self, since: int = 0) -> tuple[int, Value]:
@@ -185,7 +182,7 @@ class Switch:
         found = await last_usable(self._connection, STREAM, KEY, head + 1, _is_turn)
         return Value(0, paused=False) if found is None else _value(found)
 
-    async def _append(self, *, paused: bool, expected: int, by: str = "") -> Appended | Conflict:
+    async def _append(self, *, paused: bool, expected: int, by: str) -> Appended | Conflict:
         return await journal.append(
             self._connection,
             STREAM,

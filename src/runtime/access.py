@@ -12,6 +12,7 @@ while tokens are off, so that the busiest route is checked like any other.
 """
 
 import ipaddress
+import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -116,7 +117,7 @@ class Access:
                 raise Refused(Refusal.UNAUTHENTICATED, "send one as Authorization: Bearer")
             if not bearer.roles & roles:
                 raise Refused(Refusal.FORBIDDEN, f"it takes the role {' or '.join(sorted(roles)) or 'of nobody'}")
-            if changes and bearer.rate is not None and not bearer.rate.take():
+            if changes and bearer.rate is not None and not bearer.rate.take(time.monotonic()):
                 raise Refused(Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=1)
 
     def held(self, headers: Mapping[bytes, bytes]) -> Roles:

@@ -28,6 +28,22 @@ def write(file: Path, content: str | bytes) -> None:
     sync_folder(file.parent)
 
 
+def append(file: Path, line: bytes) -> None:
+    """Add a line to a file that is its owner's alone. It begins on a line of its own, though a power cut tore the last.
+
+    Raises:
+        OSError: it could not be written; a part of it may be.
+    """
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE), "a+b") as opened:
+        if opened.seek(0, os.SEEK_END):
+            opened.seek(-1, os.SEEK_END)
+            line = line if opened.read() == b"\n" else b"\n" + line
+        opened.write(line + b"\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    sync_folder(file.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it, for its owner alone. One that is there is made so; those above it stay.
 

@@ -26,6 +26,9 @@ def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R
     """The rows of the symbols that come after one, by name, and the headers of the answer to a GET of `path`."""
     rest = sorted((row for row in rows if after is None or row.symbol > after), key=lambda row: row.symbol)
     told = rest[:PAGE]
-    if len(rest) == len(told):
-        return told, {}
-    return told, {"Link": f'<{path}?after={quote(told[-1].symbol)}>; rel="next"'}
+    return told, {} if len(rest) == len(told) else link(path, told[-1].symbol)
+
+
+def link(path: str, after: str) -> Mapping[str, str]:
+    """The header that names the next page of an answer to a GET of `path`: what comes after a place."""
+    return {"Link": f'<{path}?after={quote(after)}>; rel="next"'}

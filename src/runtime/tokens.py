@@ -46,11 +46,10 @@ class Rate:
         self._a_second = a_second
         self._most = max(1.0, a_second)
         self._left = self._most
-        self._at = time.monotonic()
+        self._at = 0.0
 
-    def take(self) -> bool:
-        """Whether one more may come now, and count it."""
-        now = time.monotonic()
+    def take(self, now: float) -> bool:
+        """Whether one more may come at `now`, in seconds on a clock that only goes on; it is counted."""
         self._left = min(self._most, self._left + (now - self._at) * self._a_second)
         self._at = now
         if self._left < 1:

@@ -32,14 +32,6 @@ KEYS: dict[str, type[msgspec.Struct]] = {
 """What the keys of a bucket hold."""
 
 
-class _State(msgspec.Struct):
-    subjects: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class _Info(msgspec.Struct):
-    state: _State
-
-
 async def run(settings: StackSettings) -> int:
     """Take them away from the running stack's servers. Returns the exit code."""
     health = Health("repair")
@@ -52,7 +44,7 @@ async def run(settings: StackSettings) -> int:
         print(f"no NATS server answers at {url}")
         return 1
     try:
-        cleared = [key for bucket in KEYS for key in await unreadable(connection, bucket, clear=True)]
+        cleared = [key for bucket in KEYS for key in await clear_bucket(connection, bucket)]
     except api.NO_REPLY as error:
         print(f"the keys cannot be looked at: {error}")
         return 1
@@ -65,21 +57,20 @@ async def run(settings: StackSettings) -> int:
     return 0
 
 
-async def unreadable(connection: Connection, bucket: str, *, clear: bool = False) -> list[str]:
-    """The subjects of a bucket of whose messages none can be read; `clear`: and take those messages away."""
+async def clear_bucket(connection: Connection, bucket: str) -> list[str]:
+    """Take away the messages of the subjects of a bucket of which none can be read. Returns those subjects."""
     stream, kind = subjects.bucket_stream(bucket), KEYS[bucket]
-    info = await api.request(connection, f"STREAM.INFO.{stream}", {"subjects_filter": ">"}, _Info, timeout=TIMEOUT)
-    found = []
+    ask: dict[str, Any] = {"subjects_filter": ">"}
+    info = await api.request(connection, f"STREAM.INFO.{stream}", ask, api.StreamInfo, timeout=TIMEOUT)
+    cleared = []
     for subject in sorted(info.state.subjects):
         last = await _unreadable_to(connection, stream, subject, kind)
-        if last is None:
-            continue
-        found.append(subject)
-        if clear:
+        if last is not None:
             # What comes after it, as from a service meanwhile, stays.
-            ask: dict[str, Any] = {"filter": subject, "seq": last + 1}
+            ask = {"filter": subject, "seq": last + 1}
             await api.request(connection, f"STREAM.PURGE.{stream}", ask, dict, timeout=TIMEOUT)
-    return found
+            cleared.append(subject)
+    return cleared
 
 
 async def _unreadable_to(connection: Connection, stream: str, subject: str, kind: type[msgspec.Struct]) -> int | None:
@@ -97,7 +88,7 @@ async def _unreadable_to(connection: Connection, stream: str, subject: str, kind
 
 def _makes_sense(message: api.StoredMessage, kind: type[msgspec.Struct]) -> bool:
     headers = message.headers
-    if "Nats-Stream" not in headers and any(mark in headers for mark in MARKS):
+    if not journal.is_copy(headers) and any(mark in headers for mark in MARKS):
         return True
     try:
         msgspec.json.decode(message.payload, type=kind)

@@ -18,8 +18,7 @@ from pathlib import Path
 
 import nkeys
 
-from jet.grants import READERS, Export, Grant, exports, grants
-from jet.grants import SERVICES as SERVICES_ACCOUNT
+from jet.grants import READERS_ACCOUNT, SERVICES_ACCOUNT, Export, Grant, exports, grants
 from runtime import durable
 from runtime.settings import SettingsError
 from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings, has_one_account
@@ -176,7 +175,7 @@ def _relative(settings: StackSettings, config: Path) -> str:
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 
-_ACCOUNTS = (SERVICES_ACCOUNT, READERS)
+_ACCOUNTS = (SERVICES_ACCOUNT, READERS_ACCOUNT)
 
 
 def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> list[str]:
@@ -188,9 +187,9 @@ def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> l
         f"  {SERVICES_ACCOUNT} {{",
         "    jetstream: enabled",
         "    exports: [",
-        *(f"      {{ stream: {json.dumps(export.subject)}, accounts: [{READERS}] }}" for export in passing),
+        *(f"      {{ stream: {json.dumps(export.subject)}, accounts: [{READERS_ACCOUNT}] }}" for export in passing),
         *(
-            f"      {{ service: {json.dumps(export.subject)}, accounts: [{READERS}],"
+            f"      {{ service: {json.dumps(export.subject)}, accounts: [{READERS_ACCOUNT}],"
             f" response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_ANSWERED_WITHIN)} }}"
             for export in asked
         ),
@@ -199,14 +198,14 @@ def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> l
         *users[SERVICES_ACCOUNT],
         "    ]",
         "  }",
-        f"  {READERS} {{",
+        f"  {READERS_ACCOUNT} {{",
         f"    limits: {json.dumps(_READERS_LIMITS)}",
         "    imports: [",
         *(_import("stream", export) for export in passing),
         *(_import("service", export) for export in asked),
         "    ]",
         "    users: [",
-        *users[READERS],
+        *users[READERS_ACCOUNT],
         "    ]",
         "  }",
         "}",

@@ -4,7 +4,6 @@
 says holds from its time to the next one's. Nothing else reads the file: the services read the settings themselves.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,17 +41,7 @@ def keep(folder: Path, market: Market, now: datetime) -> bool:
     known = read(folder)
     if known and known[-1].market == market:
         return False
-    line = msgspec.json.encode(Epoch(since=now, market=market)) + b"\n"
-    file = folder / RECORD
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.FILE)
-    with os.fdopen(handle, "a+b") as opened:
-        if opened.seek(0, os.SEEK_END):
-            opened.seek(-1, os.SEEK_END)
-            line = line if opened.read() == b"\n" else b"\n" + line  # after a power cut
-        opened.write(line)
-        opened.flush()
-        os.fsync(opened.fileno())
-    durable.sync_folder(folder)
+    durable.append(folder / RECORD, msgspec.json.encode(Epoch(since=now, market=market)))
     return True
 
 

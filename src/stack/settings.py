@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from jet.grants import SERVICES as SERVICES_ACCOUNT
+from jet.grants import SERVICES_ACCOUNT
 from runtime.settings import KEYS, Market, ServiceSettings, SettingsError, Stack, load, tables
 from stack.instances import Instance, instances
 

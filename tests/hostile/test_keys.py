@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, rpc
-from jet.grants import READERS, grants
+from jet.grants import READERS_ACCOUNT, grants
 from jet.journal import Appended, Compare
 from jet.opening import MarketOpening
 from jet.reader import Reader
@@ -36,7 +36,7 @@ from wire import subjects
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
-ALLIES = [grant.user for grant in grants(1) if grant.account == READERS]
+ALLIES = [grant.user for grant in grants(1) if grant.account == READERS_ACCOUNT]
 
 TARGETS = [
     "quotes.0.AAA",

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from exchange.service import Exchange
 from jet import api, connection, journal, rpc
 from jet.connection import Connection
-from jet.grants import READERS, Grant, exports, grants
+from jet.grants import READERS_ACCOUNT, Grant, exports, grants
 from jet.journal import Compare
 from jet.tail import FromSequence, Tail
 from runtime.clock import utc_now
@@ -180,7 +180,7 @@ def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -
 
 
 def test_readers_are_in_an_account_without_streams_and_what_they_ask_of_the_services_changes_nothing() -> None:
-    readers = [grant for grant in grants(4) if grant.account == READERS]
+    readers = [grant for grant in grants(4) if grant.account == READERS_ACCOUNT]
     assert {grant.user for grant in readers} == {"ui", "observer"}
     asked = [export.subject for export in exports(4) if export.asks]
     changing = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE", "SNAPSHOT", "PAUSE", "STEPDOWN", "REMOVE", "NEXT")

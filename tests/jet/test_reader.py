@@ -13,7 +13,8 @@ from jet import api, journal, reader, topology
 from jet.connection import Connection
 from jet.opening import MarketOpening
 from jet.reader import Reader
-from jet.tail import FromSequence, LastPerSubject, Message, Start, TailBroken
+from jet.tail import FromSequence, LastPerSubject, Message, Start
+from jet.whole import TailBroken
 from support.broker import Broker, shape_of, store
 from support.waiting import eventually
 from wire import subjects

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from jet import api, journal, tail, topology
+from jet import api, journal, tail, topology, whole
 from jet.connection import Connection
-from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail, TailBroken
+from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
+from jet.whole import TailBroken
 from support.broker import Broker, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
@@ -461,7 +462,7 @@ async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One who led once, and does not know yet that another does, tells the end of then."""
-    monkeypatch.setattr(tail, "BROKEN_PATIENCE", 0.5)
+    monkeypatch.setattr(whole, "PATIENCE", 0.5)
     told = Told(monkeypatch)
     told.more = -1
     for payload in (b"a", b"b"):
@@ -531,3 +532,21 @@ def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
         return answer
 
     return answered
+
+
+async def test_a_mistake_in_what_proves_a_follower_is_raised_where_it_is_read(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail, "CHECK", 0.0)
+
+    async def mistaken(self: Tail, consumer: tail._Consumer) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tail.Tail, "_differs", mistaken)
+
+    async def follow() -> None:
+        async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test").batches():
+            pass
+
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(follow(), HANG)

@@ -1,7 +1,6 @@
 """The maker against a real broker, a real exchange and a real exposure service."""
 
 import asyncio
-import signal
 from collections.abc import MutableMapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,36 +10,20 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from jet import journal, rpc
-from maker.switch import KEY, Switch
-from runtime.clock import utc_now
+from jet import journal
 from support.broker import Broker
-from support.builders import NOW, order, quote_request
-from support.maker import Line, Marketplace, RunningMaker, marketplace
-from support.waiting import HANG, eventually, finishes, reaches
-from wire import ids, subjects
-from wire.errors import Refusal, Refused
+from support.builders import order, quote_request
+from support.maker import Line, Marketplace, RunningMaker, marketplace, quoting, release, reserve, used
+from support.waiting import eventually, finishes, reaches
+from wire import subjects
+from wire.errors import Refusal
 from wire.messages import (
     InstancePresence,
-    LimitUsage,
     PutQuote,
     QuoteWithdrawn,
-    QuotingSwitch,
-    ReleaseReservation,
-    Reservation,
-    ReservationAnswer,
     ReservationRequest,
-    UsageRequest,
 )
 from wire.subjects import Rpc
-
-
-async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
-    """A maker that has both symbols quoted."""
-    running = await place.start_maker(**settings)
-    for symbol in ("AAA", "BBB"):
-        await eventually(lambda symbol=symbol: running.on(symbol).quote_id)  # type: ignore[misc] # a default binds
-    return running
 
 
 async def test_every_symbol_is_quoted_from_an_empty_broker(place: Marketplace) -> None:
@@ -418,296 +401,6 @@ async def held(place: Marketplace, *quote_ids: str) -> bool:
     return {reservation.quote_id for reservation in live} == set(quote_ids)
 
 
-# --- pause, resume, stop ------------------------------------------------------------------------------------------
-
-
-async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Marketplace) -> None:
-    await place.open()
-    running = await quoting(place)
-    paused = await running.maker.pause()
-    assert paused.paused
-    assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
-    await place.move("AAA", 1)
-    await reaches(lambda: running.on("AAA").position_version, 1)
-    await eventually(lambda: running.on("AAA").state == "paused")
-    assert not (await running.maker.resume()).paused
-    await place.quoted("AAA", "AAA-v1-a1")
-    await place.quoted("BBB", "BBB-v0-a2")
-
-
-async def test_pausing_twice_is_as_pausing_once(place: Marketplace) -> None:
-    await place.open()
-    running = await quoting(place)
-    await running.maker.pause()
-    events = await place.quote_events("AAA")
-    assert (await running.maker.pause()).paused
-    assert await place.quote_events("AAA") == events
-    assert len(events) == 2
-
-
-async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
-    await place.open()
-    await (await quoting(place)).crash()
-    running = await quoting(place)
-    await running.maker.pause()
-    assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
-
-
-async def test_one_pause_stops_every_maker_and_one_resume_has_all_go_on(place: Marketplace) -> None:
-    await place.open()
-    told, other = await quoting(place), await place.start_maker(standby_delay=0.2)
-    await eventually(lambda: other.health.ready)
-    await told.maker.pause()
-    await eventually(lambda: other.maker.status().paused)
-    await told.crash()
-    await place.move("AAA", 1)
-    await reaches(lambda: other.on("AAA").position_version, 1)
-    await eventually(lambda: other.on("AAA").state == "paused")
-    assert place.quote("AAA") is None
-    await other.maker.resume()
-    await place.quoted("AAA", "AAA-v1-a1")
-
-
-async def test_a_pause_outlives_the_maker(place: Marketplace) -> None:
-    await place.open()
-    first = await quoting(place)
-    await first.maker.pause()
-    await first.crash()
-    restarted = await place.start_maker()
-    await eventually(lambda: restarted.health.ready)
-    assert restarted.maker.status().paused
-    await eventually(lambda: restarted.on("AAA").state == "paused")
-    assert place.quote("AAA") is None
-    await restarted.maker.resume()
-    await place.quoted("AAA", "AAA-v0-a2")
-
-
-async def test_a_maker_that_died_while_it_paused_ends_the_quotes_when_it_is_back(place: Marketplace) -> None:
-    await place.open()
-    first = await quoting(place)
-    await first.crash()
-    assert place.quote("AAA") is not None
-    await turn(place, b'{"paused":true,"at":"2026-01-05T09:30:00Z"}')
-    await place.start_maker()
-    await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
-
-
-OURS = {"Quotestream-Append": "by-hand"}
-"""As what one of ours appends carries it."""
-
-NO_TURNS = [
-    (b"", OURS),
-    (b"{}", OURS),
-    (b'{"paused":"no"}', OURS),
-    (b"\xff", OURS),
-    (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {}),
-    (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {**OURS, "Nats-Stream": "KV_switches", "Nats-Sequence": "1"}),
-    (b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}', {}),
-]
-"""What is no turn of the switch: what cannot be read, what nobody of ours appended, and copies."""
-
-
-@pytest.mark.parametrize(("payload", "headers"), NO_TURNS)
-@pytest.mark.parametrize("paused", [True, False])
-async def test_what_is_no_turn_of_the_switch_changes_nothing_also_not_for_who_starts(
-    place: Marketplace, payload: bytes, headers: dict[str, str], *, paused: bool
-) -> None:
-    await place.open()
-    stands = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
-    await turn(place, stands)
-    running = await place.start_maker()
-    await eventually(lambda: running.maker.status().switch == ("paused" if paused else "quoting"))
-    await turn(place, payload, headers)
-    late = await place.start_maker()
-    for one in (running, late):
-        await eventually(lambda one=one: one.maker.status().switch == ("paused" if paused else "quoting"))  # type: ignore[misc] # binds
-        await eventually(lambda one=one: one.health.report().set_aside > 0)  # type: ignore[misc] # binds
-    await (late.maker.resume() if paused else late.maker.pause())
-    await both_stand([running, late], "quoting" if paused else "paused")
-
-
-async def test_a_switch_of_which_nothing_can_be_read_stops_trading_for_as_long_as_a_reservation_lives(
-    place: Marketplace,
-) -> None:
-    await place.open(quote_ttl=1.0)
-    await turn(place, b"{", {})
-    began = utc_now()
-    running = await place.start_maker()
-    await eventually(lambda: running.maker.status().switch == "starting" and running.health.report().set_aside > 0)
-    await place.quoted("AAA", "AAA-v0-a1")
-    assert utc_now() - began > timedelta(seconds=place.market.reservation_life - 0.5)
-
-
-async def turn(place: Marketplace, value: bytes, headers: dict[str, str] | None = None) -> None:
-    """Write the switch as somebody else would."""
-    await place.broker.connection.request(
-        KEY, value, timeout=HANG, headers=OURS if headers is None else headers or None
-    )
-
-
-async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
-    place: Marketplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await place.open()
-    running = await quoting(place)
-
-    async def away(*_: Any, **__: Any) -> None:
-        raise Refused(Refusal.UNAVAILABLE, "the broker does not let us")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("maker.service.PAUSE_DEADLINE", 0.3)
-        broken.setattr(Switch, "_append", away)
-        with pytest.raises(Refused, match="other makers may not have paused") as refused:
-            await running.maker.pause()
-        assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
-        told = running.maker.status()
-        assert (told.paused, told.switch, place.quote("AAA")) == (True, "holding", None)
-        assert "is not known to stand" in str(running.health.report().waiting_for)
-    await eventually(lambda: running.maker.status().switch == "paused")
-    assert running.health.ready
-
-
-async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
-    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await place.open()
-    running = await quoting(place)
-    line.drop[Rpc.WITHDRAW_QUOTE] = 1000
-    with monkeypatch.context() as impatient:
-        impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
-        with pytest.raises(Refused) as refused:
-            await running.maker.pause()
-    assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
-    assert "AAA, BBB" in refused.value.detail
-    assert running.maker.status().paused
-    line.drop.clear()
-    assert (await running.maker.pause()).paused
-
-
-async def test_a_resume_told_to_another_maker_ends_a_pause_that_waits_for_an_exchange(
-    place: Marketplace, line: Line
-) -> None:
-    """The exchange hears nothing for a while: the withdrawals of the pause are answered after the resume."""
-    await place.open()
-    both = [await quoting(place), await quoting(place)]
-    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
-    pausing = asyncio.create_task(both[0].maker.pause())
-    await eventually(lambda: all(running.maker.status().switch == "paused" for running in both))
-    assert not (await both[1].maker.resume()).paused
-    line.drop.clear()
-    assert not (await pausing).paused
-    await both_quote(both)
-
-
-async def both_quote(both: Sequence[RunningMaker]) -> None:
-    """Every maker says that it quotes, and does."""
-    for running in both:
-        maker = running.maker
-        await eventually(lambda maker=maker: {of.state for of in maker.status().symbols} == {"quoting"})  # type: ignore[misc] # binds
-        assert (maker.status().paused, maker.status().switch) == (False, "quoting")
-        maker.count()
-        for name in ("maker_paused", "maker_switch_paused", "maker_symbols_paused"):
-            assert REGISTRY.get_sample_value(name) == 0
-
-
-async def both_stand(both: Sequence[RunningMaker], standing: str) -> None:
-    """Every maker says so of the kill switch."""
-    for running in both:
-        maker = running.maker
-        await eventually(lambda maker=maker: maker.status().switch == standing)  # type: ignore[misc] # binds
-
-
-async def test_a_pause_that_answered_503_is_ended_by_a_resume_told_to_another_maker(
-    place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await place.open()
-    both = [await quoting(place), await quoting(place)]
-    line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
-    with monkeypatch.context() as impatient:
-        impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
-        with pytest.raises(Refused, match="quotes may still be active on AAA, BBB"):
-            await both[0].maker.pause()
-    await both_stand(both, "paused")
-    await both[1].maker.resume()
-    line.drop.clear()
-    await both_quote(both)
-
-
-async def test_a_pause_that_answered_503_goes_on_and_stands_for_all_once_the_broker_is_back(
-    own_broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with marketplace(own_broker) as place:
-        await place.open()
-        both = [await quoting(place), await quoting(place)]
-        own_broker.server.signal(signal.SIGSTOP)
-        with monkeypatch.context() as impatient:
-            impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
-            with pytest.raises(Refused) as refused:
-                await both[0].maker.pause()
-        assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
-        assert both[0].maker.status().switch == "holding"
-        own_broker.server.signal(signal.SIGCONT)
-        await both_stand(both, "paused")
-        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
-
-
-@pytest.mark.parametrize("last", [True, False])
-async def test_pause_and_resume_in_one_batch_end_in_the_last(place: Marketplace, *, last: bool) -> None:
-    await place.open()
-    both = [await quoting(place), await quoting(place)]
-    for paused in (not last, last, not last, last):
-        value = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
-        await place.broker.connection.client.publish(KEY, value, headers=OURS)
-    for running in both:
-        seen = running.maker._switch.seen
-        await eventually(lambda seen=seen: seen.value is not None and seen.value.sequence == 4)  # type: ignore[misc] # binds
-    await both_stand(both, "paused" if last else "quoting")
-    if last:
-        await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
-    else:
-        await both_quote(both)
-
-
-async def test_a_resume_that_a_newer_pause_comes_before_is_refused_and_the_pause_stands(
-    place: Marketplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another maker is paused between the resume's look at the switch and its write."""
-    await place.open()
-    both = [await quoting(place), await quoting(place)]
-    await both[0].maker.pause()
-    append = Switch._append
-
-    async def overtaken(self: Switch, *, paused: bool, expected: int, by: str) -> Any:
-        if self is both[0].maker._switch and not paused:
-            monkeypatch.undo()
-            await both[1].maker.pause()
-        return await append(self, paused=paused, expected=expected, by=by)
-
-    monkeypatch.setattr(Switch, "_append", overtaken)
-    with pytest.raises(Refused) as refused:
-        await both[0].maker.resume()
-    assert refused.value.refusal is Refusal.NEWER_PAUSE
-    await both_stand(both, "paused")
-    await both[0].maker.resume()
-    await both_quote(both)
-
-
-async def test_a_quote_by_hand_is_let_be_while_makers_are_paused_and_a_makers_is_withdrawn(place: Marketplace) -> None:
-    await place.open()
-    running = await quoting(place)
-    await running.maker.pause()
-    await reserve(place, "AAA", 5, 5, quote_id="by-hand")
-    quote = quote_request(quote_id="by-hand", reservation_id="by-hand-r", attempt=7, bid_quantity=5, ask_quantity=5)
-    await place.exchange.put_quote("AAA", quote)
-    await reserve(place, "BBB", 10, 10, quote_id="BBB-v0-a7")
-    await place.exchange.put_quote("BBB", quote_request("BBB", attempt=7))
-    await eventually(lambda: place.quote("BBB") is None)
-    await eventually(lambda: running.on("AAA").state == "paused" == running.on("BBB").state)
-    assert place.quote("AAA") is not None
-    await running.maker.pause()
-    assert place.quote("AAA") is None
-
-
 # --- nothing to quote ---------------------------------------------------------------------------------------------
 
 
@@ -736,33 +429,7 @@ async def test_a_withdrawal_for_want_of_a_price_is_tried_until_it_is_known(place
     assert {msgspec.json.decode(body)["quote_id"] for body in line.on(Rpc.WITHDRAW_QUOTE)} == {"AAA-v0-a1"}
 
 
-# --- pausing during an attempt, and stopping ------------------------------------------------------------------------
-
-
-async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, line: Line) -> None:
-    """The grants were made, but their answers are lost: the attempts are still under way."""
-    await place.open()
-    line.lose[Rpc.RESERVE] = 1000
-    running = await place.start_maker()
-    await eventually(lambda: running.on("AAA").last_refusal and running.on("BBB").last_refusal)
-    assert await used(place) == (20, 20)
-    await running.maker.pause()
-    assert await used(place) == (0, 0)
-    line.lose.clear()
-    await running.maker.resume()
-    await place.quoted("AAA", "AAA-v0-a2")
-
-
-async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: Marketplace, line: Line) -> None:
-    """As when an exchange was stopped in the middle of it."""
-    await place.open()
-    running = await quoting(place)
-    await running.maker.pause()
-    running.maker._quoters["AAA"]._memory.asked.add("AAA-v0-a7")
-    await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a7")
-    await place.exchange.put_quote("AAA", quote_request(attempt=7))
-    await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))
-    assert place.fold("AAA").version == (0, 7)
+# --- stopping ---------------------------------------------------------------------------------------------------------
 
 
 async def test_stopping_withdraws_our_own_quotes_only(place: Marketplace) -> None:
@@ -820,22 +487,3 @@ async def test_the_gauge_counts_symbols_with_a_live_quote(place: Marketplace) ->
     running = await quoting(place)
     running.maker.count()
     assert REGISTRY.get_sample_value("maker_symbols_quoting") == 2
-
-
-# --- what the tests ask of other services -------------------------------------------------------------------------
-
-
-async def reserve(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
-    request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
-    answer = await rpc.call(place.broker.connection, Rpc.RESERVE, request, ReservationAnswer)
-    assert answer.outcome == "granted"
-
-
-async def release(place: Marketplace, quote_id: str) -> None:
-    request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
-    await rpc.call(place.broker.connection, Rpc.RELEASE, request, Reservation)
-
-
-async def used(place: Marketplace) -> tuple[int, int]:
-    exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), LimitUsage)
-    return exposure.bid.used, exposure.ask.used

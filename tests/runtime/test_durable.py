@@ -54,6 +54,17 @@ def test_what_cannot_be_written_leaves_the_old_content(tmp_path: Path, monkeypat
     assert file.read_text() == "old"
 
 
+@pytest.mark.parametrize(("there", "then"), [(None, b"new\n"), (b"old\n", b"old\nnew\n"), (b"to", b"to\nnew\n")])
+def test_a_line_is_added_on_a_line_of_its_own(tmp_path: Path, there: bytes | None, then: bytes) -> None:
+    file = tmp_path / "lines"
+    if there is not None:
+        file.write_bytes(there)
+        file.chmod(0o600)
+    durable.append(file, b"new")
+    assert file.read_bytes() == then
+    assert file.stat().st_mode & 0o777 == durable.FILE
+
+
 def test_a_folder_is_made_with_those_above_it_and_one_that_is_there_is_made_private(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir(0o755)

@@ -21,10 +21,22 @@ from runtime.settings import Market, Stack
 from support.broker import Broker
 from support.builders import recorded_fill
 from support.waiting import HANG, eventually, reaches
-from wire import subjects
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import PositionUpdate, Quote, QuoteActivated, QuoteEvent
+from wire.messages import (
+    LimitUsage,
+    PositionUpdate,
+    Quote,
+    QuoteActivated,
+    QuoteEvent,
+    ReleaseReservation,
+    Reservation,
+    ReservationAnswer,
+    ReservationRequest,
+    UsageRequest,
+)
+from wire.subjects import Rpc
 
 T = TypeVar("T")
 
@@ -226,3 +238,30 @@ async def marketplace(broker: Broker) -> AsyncIterator[Marketplace]:
     """A marketplace with nothing started; everything ends with the block."""
     async with AsyncExitStack() as stack:
         yield Marketplace(broker, stack)
+
+
+async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
+    """A maker that has both symbols quoted."""
+    running = await place.start_maker(**settings)
+    for symbol in ("AAA", "BBB"):
+        await eventually(lambda symbol=symbol: running.on(symbol).quote_id)  # type: ignore[misc] # a default binds
+    return running
+
+
+async def reserve(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
+    """Have exposure grant a reservation in full."""
+    request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
+    answer = await rpc.call(place.broker.connection, Rpc.RESERVE, request, ReservationAnswer)
+    assert answer.outcome == "granted"
+
+
+async def release(place: Marketplace, quote_id: str) -> None:
+    """Give a quote's reservation back."""
+    request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
+    await rpc.call(place.broker.connection, Rpc.RELEASE, request, Reservation)
+
+
+async def used(place: Marketplace) -> tuple[int, int]:
+    """Lots in use over all symbols: bids, asks."""
+    exposure = await rpc.call(place.broker.connection, Rpc.USAGE, UsageRequest(), LimitUsage)
+    return exposure.bid.used, exposure.ask.used
