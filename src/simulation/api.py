@@ -22,6 +22,7 @@ from simulation.stream import (
     Stored,
     Stream,
     encode_headers,
+    is_exact,
 )
 from simulation.times import nanoseconds, text
 
@@ -86,7 +87,7 @@ class Api:
         if stream is None:
             return NO_STREAM
         return {
-            "config": stream.config,
+            "config": stream.told_config,
             "created": text(stream.created),
             "state": {
                 "messages": len(stream),
@@ -112,7 +113,8 @@ class Api:
             case {"last_by_subj": pattern}:
                 return stream.get(stream.last_on(pattern))
             case {"next_by_subj": pattern, **rest}:
-                return stream.next(int(rest.get("seq", 1)), stream.filter((pattern,)))
+                fitting = stream.fitting((pattern,)) if is_exact(pattern) else stream.filter((pattern,))
+                return stream.next(int(rest.get("seq", 1)), fitting)
             case {"seq": seq} if seq > 0:
                 return stream.get(seq)
         return BAD_REQUEST
@@ -142,7 +144,7 @@ class Api:
             self._broker.route(reply, "", b"", {"Status": "503"}, server)
             return
         if "multi_last" in query:
-            fitting = stream.filter(tuple(query["multi_last"]))
+            fitting = stream.fitting(query["multi_last"])
             last = sorted(stream.last_of[own] for own in fitting)
             for left, seq in zip(range(len(last) - 1, -1, -1), last, strict=True):
                 self._send_direct(stream, stream.get(seq), reply, {"Nats-Num-Pending": str(left)}, server)
@@ -185,7 +187,7 @@ class Api:
         stream = self._broker.streams.get(name)
         if stream is None:
             return NO_STREAM
-        stream.config = _completed(name, config)
+        stream.configure(_completed(name, config))
         return self._stream_info(name)
 
     def _delete(self, name: str) -> dict[str, Any] | Problem:

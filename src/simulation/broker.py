@@ -106,8 +106,12 @@ class Broker:
         self.world.after(seconds, self._due, self.life, call, what)
 
     def _due(self, life: int, call: Callable[..., None], what: tuple[Any, ...]) -> None:
-        if life == self.life:
+        if life != self.life:
+            return
+        if self.paused:
             self.do(call, *what)
+        else:
+            call(*what)
 
     def pause(self) -> None:
         """Stand still, as by SIGSTOP. What arrives meanwhile is handled afterwards, whoever has gone by then."""

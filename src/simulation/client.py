@@ -84,6 +84,7 @@ class SimClient:
         self._subscriptions: dict[int, SimSubscription] = {}
         self._arrived: deque[tuple[int, str, str, bytes, Headers]] = deque()
         self._reading = False
+        self._read_all = Handle(self._read, (), None)
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._on_error: Callable[[Exception], Awaitable[None]] | None = None
         self._link: SimLink | None = None
@@ -229,7 +230,7 @@ class SimClient:
         self._arrived.append((sid, subject, reply, data, headers))
         if not self._reading:
             self._reading = True
-            self._process.soon(Handle(self._read, (), None))
+            self._process.soon(self._read_all)
 
     def _read(self) -> None:
         self._reading = False

@@ -160,10 +160,8 @@ class Consumer:
             }
             for inbox in dict.fromkeys(own.inbox for own in self._pulls):
                 send(inbox, inbox, b"", headers, "")
-        due = [own.until for own in self._pulls]
-        if pull.heartbeat:
-            due.append(self.heard_at + pull.heartbeat)
-        return min(due)
+        first = min([own.until for own in self._pulls]) if len(self._pulls) > 1 else pull.until
+        return min(first, self.heard_at + pull.heartbeat) if pull.heartbeat else first
 
     def close(self, send: Send) -> None:
         """It is deleted: whoever asks is told."""

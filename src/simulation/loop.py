@@ -12,6 +12,7 @@ import contextvars
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.ready: deque[Handle] = deque()
         self.numbers = itertools.count(1)
         self._world = process.world
+        self._timer = process.timer  # bound once: there are many
 
     def time(self) -> float:
         """The world's time: it goes on while the process is paused."""
@@ -95,14 +97,18 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         """Have a callback run after so many seconds."""
-        return self.call_at(self._world.now + delay, callback, *args, context=context)
+        world = self._world
+        when = world.now + delay
+        handle = Handle(callback, args, context, when)
+        heappush(world.events, (when, next(world.numbers), self._timer, (handle,)))
+        return handle
 
     def call_at(  # type: ignore[override] # simpler
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         """Have a callback run at a time of the loop."""
         handle = Handle(callback, args, context, when)
-        self._world.at(when, self.process.timer, handle)
+        self._world.at(when, self._timer, handle)
         return handle
 
     def create_future(self) -> Any:

@@ -4,10 +4,11 @@ As with TCP nothing is lost or changes its order within a connection; what is lo
 direction is held up, as by a partition or a peer that reads nothing, what is sent waits and arrives afterwards.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from heapq import heappush
+from math import log
 from random import Random
 from typing import Any
 
@@ -25,7 +26,7 @@ class Latency:
 
     def draw(self, chance: Random) -> float:
         """Of one message."""
-        seconds = self.least - self.spread * math.log(1.0 - chance.random())
+        seconds = self.least - self.spread * log(1.0 - chance.random())
         if self.slow_share and chance.random() < self.slow_share:
             seconds += self.slow * chance.random()
         return seconds
@@ -46,12 +47,17 @@ class Channel:
         self._last = 0.0
         self._epoch = 0
         self._waiting: deque[tuple[Any, ...]] = deque()
+        self._arriving = self._arrive  # bound once: there are many
+        self._chance = world.network
 
     def send(self, *what: Any) -> None:
         """Have something arrive."""
-        when = self._world.now + self._latency.draw(self._world.network)
-        self._last = when = max(when, self._last + 1e-9)
-        self._world.at(when, self._arrive, self._epoch, what)
+        world, latency = self._world, self._latency
+        when = world.now + latency.draw(self._chance)
+        if when <= self._last:
+            when = self._last + 1e-9
+        self._last = when
+        heappush(world.events, (when, next(world.numbers), self._arriving, (self._epoch, what)))
 
     def _arrive(self, epoch: int, what: tuple[Any, ...]) -> None:
         if epoch != self._epoch:

@@ -93,6 +93,7 @@ class Monitor:
     def _say(self, what: str) -> None:
         self.wrong.append(f"{self._world.now:.6f}: {what}")
         self._world.trace.add("ORACLE", "wrong", what)
+        self._world.stop()
 
     def stored(self, stream: Stream, message: Stored) -> None:
         """A message was stored."""

@@ -61,6 +61,9 @@ SLUGGISH = 0.25
 TURNED = 0.1
 """The share of them in which besides the kill switch is turned often."""
 
+STORMY = 0.15
+"""The share of them in which something goes wrong several times a second."""
+
 OUTAGES = 0.3
 """The share of sluggish seeds in which all makers stand still for long, again and again."""
 
@@ -219,11 +222,12 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         "least": chance.choice((0.00005, 0.0002, 0.002)),
         "spread": _log_uniform(chance, 0.0001, 0.01),
         "sync": _log_uniform(chance, 0.0002, 0.01),
-        "heartbeat": 0.5,
+        "heartbeat": chance.choice((0.5, 1.25, 1.25)),
         "sluggish": False,
         "busy": chance.choice((0.0, 0.02, 0.2)),
         "busy_for": _log_uniform(chance, 0.0002, 0.02),
     }
+    rate = None
     if is_long:
         drawn |= _quiet(chance)
     else:
@@ -236,8 +240,11 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         elif mood < CROWDED + SLUGGISH + TURNED:
             drawn |= {"sluggish": True, "makers": chance.choice((2, 3)), "switch_rate": 0.5, "order_rate": 0.5}
             kinds = [kind for kind in kinds if kind in LASTING]
+        elif mood < CROWDED + SLUGGISH + TURNED + STORMY:
+            drawn |= {"order_rate": _log_uniform(chance, 0.2, 2.0), "hand_rate": 0.1, "busy": 0.0}
+            rate = chance.uniform(2.0, 6.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
-    return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds))
+    return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 
 
 def _quiet(chance: random.Random) -> dict[str, Any]:
@@ -283,15 +290,17 @@ def _sluggish(chance: random.Random) -> dict[str, Any]:
     }
 
 
-def _faults(chance: random.Random, plan: Plan, kinds: Collection[str]) -> list[Fault]:
+def _faults(chance: random.Random, plan: Plan, kinds: Collection[str], rate: float | None) -> list[Fault]:
+    """What goes wrong, `rate` times a second, which is drawn if it is None."""
     possible = [kind for kind in KINDS if kind in kinds and (plan.replicas > 1 or kind not in ON_CLUSTER)]
     if not possible:
         return []
     some = chance.sample(possible, chance.randint(1, len(possible)))
     weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
-    rate = _log_uniform(chance, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(chance, 0.002, 0.05)
     if plan.sluggish:
         rate = chance.uniform(0.2, 0.7)
+    elif rate is None:
+        rate = _log_uniform(chance, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(chance, 0.002, 0.05)
     longest = _log_uniform(chance, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
     if plan.sluggish and plan.makers == 1 and chance.random() < OUTAGES and {"pause", "freeze"} <= set(kinds):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -49,15 +50,16 @@ class Session:
         self.server = server
         self.lose = 0
         self.up = Channel(broker.world, latency, self._received)
-        self.down = Channel(broker.world, latency, self._delivered)
+        self.down = Channel(broker.world, latency, partial(client.arrived, self))
         self.subscriptions: dict[int, Subscription] = {}
 
     def _received(self, operation: Callable[..., None], *what: Any) -> None:
-        if self.open:
+        if not self.open:
+            return
+        if self.broker.paused:
             self.broker.do(operation, self, *what)
-
-    def _delivered(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        self.client.arrived(self, sid, subject, reply, data, headers)
+        else:
+            operation(self, *what)
 
     def send(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         """Have the client get a message."""
@@ -105,20 +107,25 @@ class Routing:
 
     def route(self, subject: str, reply: str, data: bytes, headers: Headers, origin: int) -> bool:
         """Have everyone who subscribes, and whose server hears `origin`, get a message. Whether anyone does."""
-        found = self.exact.get(subject, ())
-        under = self._under.get(subject.rpartition(".")[0], ())
-        others = [own for own in self._others if matches(own.subject, subject)] if self._others else []
+        found: list[Subscription] | tuple[()] = self.exact.get(subject, ())
+        if under := self._under.get(subject.rpartition(".")[0]):
+            found = [*found, *under] if found else under
+        if self._others:
+            found = [*found, *(own for own in self._others if matches(own.subject, subject))]
+        if not found:
+            return False
         queues: dict[str, list[Subscription]] = {}
         heard = False
-        together = self._cluster.together
-        for subscription in (*found, *under, *others):
-            if not together(origin, subscription.session.server):
+        alone = self._cluster.alone
+        for subscription in found:
+            session = subscription.session
+            if alone is not None and not self._cluster.together(origin, session.server):
                 continue
             heard = True
             if subscription.queue:
                 queues.setdefault(subscription.queue, []).append(subscription)
             else:
-                subscription.session.send(subscription.sid, subject, reply, data, headers)
+                session.send(subscription.sid, subject, reply, data, headers)
         for members in queues.values():
             chosen = members[self._network.randrange(len(members))]
             chosen.session.send(chosen.sid, subject, reply, data, headers)

@@ -10,10 +10,13 @@ It behaves as a nats-server 2.15 alone does, which `tests/simulation/test_contra
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
+
+import msgspec
 
 _RECORD = 30
 """Bytes that a stored message takes beside subject and payload; headers take four more and their own."""
@@ -61,18 +64,38 @@ NO_ROOM = Problem(503, 10047, "insufficient storage resources available")
 NO_CLUSTER = Problem(500, 10074, "replicas > 1 not supported in non-clustered mode")
 
 
-@lru_cache(maxsize=65536)
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject matches a pattern: `*` is one token, `>` in the end one or more."""
-    if pattern == subject or pattern == ">":
-        return True
-    wanted, tokens = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(tokens) <= len(wanted):
+@lru_cache(maxsize=4096)
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """What tells whether a subject matches a pattern: `*` is one token, `>` in the end one or more."""
+    if is_exact(pattern):
+        return pattern.__eq__
+    head, _, last = pattern.rpartition(".")
+    if last not in ("*", ">") or not head or not is_exact(head):
+        return partial(_fits, pattern.split("."))
+    prefix, length = f"{head}.", len(head) + 1
+    if last == ">":
+        return lambda subject: subject.startswith(prefix) and len(subject) > length
+    return lambda subject: subject.startswith(prefix) and len(subject) > length and "." not in subject[length:]
+
+
+def _fits(pattern: list[str], subject: str) -> bool:
+    tokens = subject.split(".")
+    if pattern[-1] == ">":
+        pattern = pattern[:-1]
+        if len(tokens) <= len(pattern):
             return False
-        tokens = tokens[: len(wanted)]
-    return len(wanted) == len(tokens) and all(own in ("*", token) for own, token in zip(wanted, tokens, strict=True))
+        tokens = tokens[: len(pattern)]
+    return len(pattern) == len(tokens) and all(own in ("*", token) for own, token in zip(pattern, tokens, strict=True))
+
+
+def is_exact(pattern: str) -> bool:
+    """Whether a pattern matches one subject only."""
+    return "*" not in pattern and not pattern.endswith(">")
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject matches a pattern."""
+    return matcher(pattern)(subject)
 
 
 @dataclass(slots=True)
@@ -87,7 +110,7 @@ class Stream:
     """A stream.
 
     Attributes:
-        config: as it was declared, with what the broker adds.
+        config: as it was declared, with what the broker adds; `told_config` as JSON.
         name: of the stream.
         created: in nanoseconds since the epoch.
         last_seq: of the newest message there ever was.
@@ -98,7 +121,7 @@ class Stream:
 
     def __init__(self, config: dict[str, Any], created: int) -> None:
         self.name: str = config["name"]
-        self.config = config
+        self.configure(config)
         self.created = created
         self.last_seq = 0
         self.bytes = 0
@@ -106,9 +129,14 @@ class Stream:
         self.removed: list[Stored] = []
         self._messages: dict[int, Stored] = {}
         self._order: list[int] = []
-        self._count_of: dict[str, int] = {}
+        self._seqs_of: dict[str, deque[int]] = {}
         self._ids: dict[str, tuple[int, int]] = {}
         self._filters: dict[tuple[str, ...], _Filter] = {}
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Have it be so from now on."""
+        self.config = config
+        self.told_config = msgspec.Raw(msgspec.json.encode(config))  # once: it is told often
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -117,17 +145,15 @@ class Stream:
         """Another one that holds the same."""
         other = Stream(self.config, self.created)
         other.last_seq, other.bytes = self.last_seq, self.bytes
-        other.last_of, other._count_of = dict(self.last_of), dict(self._count_of)
+        other.last_of = dict(self.last_of)
+        other._seqs_of = {subject: deque(seqs) for subject, seqs in self._seqs_of.items()}
         other._messages, other._order, other._ids = dict(self._messages), list(self._order), dict(self._ids)
         return other
 
     @property
     def first_seq(self) -> int:
         """Of the oldest message that is left; one beyond the newest ever if none is."""
-        for seq in self._order:
-            if seq in self._messages:
-                return seq
-        return self.last_seq + 1 if self.last_seq else 0
+        return next(iter(self._messages), self.last_seq + 1 if self.last_seq else 0)
 
     @property
     def last_time(self) -> int:
@@ -217,28 +243,31 @@ class Stream:
         self.bytes += size
         if subject not in self.last_of:
             for known in self._filters.values():
-                if any(matches(pattern, subject) for pattern in known.patterns):
+                if any(matcher(pattern)(subject) for pattern in known.patterns):
                     known.subjects.add(subject)
+            self._seqs_of[subject] = deque()
         self.last_of[subject] = seq
-        self._count_of[subject] = self._count_of.get(subject, 0) + 1
+        seqs = self._seqs_of[subject]
+        seqs.append(seq)
         most = self.config.get("max_msgs_per_subject", -1)
-        if most is not None and 0 < most < self._count_of[subject]:
-            self._remove(self._oldest_on(subject))
+        if most is not None and 0 < most < len(seqs):
+            self._remove(seqs[0])
         limit = self.config.get("max_bytes", -1)
         while limit is not None and 0 < limit < self.bytes and self.config.get("discard") != "new":
             self._remove(self.first_seq)
         return stored
 
-    def _oldest_on(self, subject: str) -> int:
-        return next(seq for seq in self._order if seq in self._messages and self._messages[seq].subject == subject)
-
     def _remove(self, seq: int) -> None:
         gone = self._messages.pop(seq)
         self.removed.append(gone)
         self.bytes -= gone.size
-        self._count_of[gone.subject] -= 1
-        if not self._count_of[gone.subject]:
-            del self._count_of[gone.subject], self.last_of[gone.subject]
+        seqs = self._seqs_of[gone.subject]
+        if seqs[0] == seq:
+            seqs.popleft()
+        else:
+            seqs.remove(seq)
+        if not seqs:
+            del self._seqs_of[gone.subject], self.last_of[gone.subject]
             for known in self._filters.values():
                 known.subjects.discard(gone.subject)
         if len(self._order) > 64 and len(self._order) > 2 * len(self._messages):
@@ -263,7 +292,7 @@ class Stream:
         self._remove(seq)
         self.last_seq = seq - 1
         for subject in [own for own, last in self.last_of.items() if last == seq]:
-            self.last_of[subject] = max(kept.seq for kept in self._messages.values() if kept.subject == subject)
+            self.last_of[subject] = self._seqs_of[subject][-1]
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -271,14 +300,20 @@ class Stream:
         """The subjects that match one of the patterns: kept up to date, not to be changed."""
         found = self._filters.get(patterns)
         if found is None:
-            fitting = {own for own in self.last_of if any(matches(pattern, own) for pattern in patterns)}
+            fitting = self.fitting(patterns)
             found = self._filters[patterns] = _Filter(patterns, fitting)
         return found.subjects
 
+    def fitting(self, patterns: Collection[str]) -> set[str]:
+        """The subjects that match one of the patterns now."""
+        if all(map(is_exact, patterns)):
+            return {own for own in patterns if own in self.last_of}
+        return {own for own in self.last_of if any(matcher(pattern)(own) for pattern in patterns)}
+
     def last_on(self, pattern: str) -> int:
         """The last sequence on a pattern, 0 if there is none."""
-        if pattern in self.last_of:
-            return self.last_of[pattern]
+        if is_exact(pattern):
+            return self.last_of.get(pattern, 0)
         return max((self.last_of[subject] for subject in self.filter((pattern,))), default=0)
 
     def get(self, seq: int) -> Stored | None:
@@ -300,7 +335,7 @@ class Stream:
 
     def all(self) -> Iterator[Stored]:
         """Every message, in order."""
-        return (self._messages[seq] for seq in list(self._order) if seq in self._messages)
+        return iter(list(self._messages.values()))
 
     def restore(self) -> None:
         """Start anew from what is stored: the ids that are known are those of messages that are left."""
@@ -311,6 +346,7 @@ class Stream:
         }
 
 
+@lru_cache(maxsize=4096)
 def seconds(told: str) -> int | None:
     """A lifetime as `Nats-TTL` tells it, in whole seconds; 0 for never, None for nonsense."""
     if told == "never":

@@ -221,8 +221,15 @@ class System:
             async with Connection("nats://simulated", user, Health(name), client=client) as connection:
                 await main(connection)
 
-        process.start(program(), lambda _, error: ended.append(error))
-        self.world.run(self.world.now + seconds, lambda: bool(ended))
+        def over(_: Process, error: BaseException | None) -> None:
+            ended.append(error)
+            self.world.stop()
+
+        process.start(program(), over)
+        until = self.world.now + seconds
+        self.world.run(until)
+        while not ended and self.world.events and self.world.now < until:
+            self.world.run(until)
         if not ended:
             process.end()
             raise TimeoutError(f"{name} is not done after {seconds} s")

@@ -9,12 +9,12 @@ failure is shrunk does not change what the network does.
 """
 
 import asyncio
-import heapq
 import itertools
 import random
 from asyncio import _set_running_loop
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
 from typing import Any
 
 from simulation.loop import Handle, SimLoop
@@ -85,6 +85,7 @@ class Process:
         self.clock = clock
         self.random = random.Random(f"{world.seed}/{name}/{incarnation}")
         self.incarnation = incarnation
+        self.timer = self._timer  # bound once: there are many
         self.loop = SimLoop(self)  # type: ignore[abstract] # nothing here asks for what it lacks
         self.alive = True
         self.paused = False
@@ -92,7 +93,6 @@ class Process:
         self.queued = False
         self.main: asyncio.Task[None] | None = None
         self.on_end: list[Callable[[], None]] = []
-        self.timer = self._timer  # bound once: there are many
         self._backlog: list[tuple[bool, Handle]] = []
 
     def start(self, main: Coroutine[Any, Any, None], ended: "Callable[[Process, BaseException | None], None]") -> None:
@@ -112,8 +112,14 @@ class Process:
         self.loop.call_soon(begin)
 
     def _timer(self, handle: Handle) -> None:
-        if not handle.dropped:
+        if handle.dropped:
+            return
+        if self.stands:
             self.soon(handle, timer=True)
+        else:
+            self.loop.ready.append(handle)
+            if not self.queued:
+                self.world.wake(self)
 
     def soon(self, handle: Handle, *, timer: bool = False) -> None:
         """Something from outside, or a timer, makes a callback ready."""
@@ -169,6 +175,7 @@ class World:
 
     Attributes:
         now: seconds since the beginning.
+        events: what happens when: time, number, call and arguments, as a heap. `numbers` is where numbers come from.
         seed: where all randomness comes from.
         current: the process whose turn it is.
         order: chance for who comes next; `network` for the network and `faults` for what goes wrong.
@@ -193,22 +200,27 @@ class World:
         self._runnable: list[Process] = []
         self._running: Process | None = None  # whose loop is the running one, as asyncio has it
         self._still = 0  # turns at this instant
-        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
-        self._numbers = itertools.count(1)
+        self._stopped = False
+        self.events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self.numbers = itertools.count(1)
         trace.world = self
 
     def at(self, when: float, call: Callable[..., object], *args: Any) -> None:
         """Have something happen at a time."""
-        heapq.heappush(self._events, (when, next(self._numbers), call, args))
+        heappush(self.events, (when, next(self.numbers), call, args))
 
     def after(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
         """Have something happen after so many seconds."""
-        heapq.heappush(self._events, (self.now + seconds, next(self._numbers), call, args))
+        heappush(self.events, (self.now + seconds, next(self.numbers), call, args))
 
     def wake(self, process: Process) -> None:
         """A process has something to do."""
         process.queued = True
         self._runnable.append(process)
+
+    def stop(self) -> None:
+        """Have `run` end between this instant and the next."""
+        self._stopped = True
 
     def _unbusy(self, process: Process) -> None:
         if process.alive and not process.paused:
@@ -216,31 +228,32 @@ class World:
             if process.loop.ready:
                 self.wake(process)
 
-    def run(self, until: float, stop: Callable[[], bool] | None = None) -> None:
-        """Go on until a time, or until `stop` says so, which is asked between any two instants.
+    def run(self, until: float) -> None:
+        """Go on until a time, or until `stop` is called.
 
         Raises:
             Stalled: processes go round in circles.
         """
-        runnable, events, order = self._runnable, self._events, self.order
+        runnable, events, chance, turn = self._runnable, self.events, self.order.random, self._turn
         while True:
             self._still = 0
             while runnable:
-                index = int(order.random() * len(runnable)) if len(runnable) > 1 else 0
-                process = runnable[index]
-                runnable[index] = runnable[-1]
-                runnable.pop()
-                if process.paused or not process.alive:
-                    continue
-                self._turn(process)
+                process = runnable.pop()
+                if runnable:
+                    index = int(chance() * (len(runnable) + 1))
+                    if index < len(runnable):
+                        process, runnable[index] = runnable[index], process
+                if not process.stands:
+                    turn(process)
                 if self._still > STEPS:
                     raise Stalled(f"{self._still} turns at {self.now:.6f} s, the last of {process.name}")
-            if (stop is not None and stop()) or not events:
+            if self._stopped or not events:
+                self._stopped = False
                 return
             if events[0][0] > until:
                 self.now = until
                 return
-            when, _, call, args = heapq.heappop(events)
+            when, _, call, args = heappop(events)
             if when > self.now:
                 self.now = when
             call(*args)
@@ -249,6 +262,7 @@ class World:
         """Let a process run what is ready, and what that makes ready, until there is nothing more or another one's turn
         may have come."""
         ready, runnable = process.loop.ready, self._runnable
+        popleft = ready.popleft
         self.current = process
         if self._running is not process:
             self._running = process
@@ -257,14 +271,15 @@ class World:
             self.steps += 1
             self._still += 1
             for _ in range(len(ready)):
-                handle = ready.popleft()
+                handle = popleft()
                 if handle.dropped:
                     continue
                 try:
-                    if handle.context is None:
+                    context = handle.context
+                    if context is None:
                         handle.callback(*handle.args)
                     else:
-                        handle.context.run(handle.callback, *handle.args)
+                        context.run(handle.callback, *handle.args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001 # as an event loop does: it is told, and life goes on

@@ -32,9 +32,14 @@ class Simulated:
     def run(self, main: Callable[[], Coroutine[Any, Any, None]], seconds: float = 600.0) -> None:
         """Run a coroutine in the process until it is done."""
         ended: list[BaseException | None] = []
+
+        def over(_: Process, error: BaseException | None) -> None:
+            ended.append(error)
+            self.world.stop()
+
         with replaced(self.world, 0.5):
-            self.process.start(main(), lambda _, error: ended.append(error))
-            self.world.run(seconds, lambda: bool(ended))
+            self.process.start(main(), over)
+            self.world.run(seconds)
         self.world.leave()
         assert ended, f"not done after {seconds} s"
         if ended[0] is not None:
