@@ -3,9 +3,10 @@
 Every exchange projects each quote event that it folds, whoever appended it, so that one which dies leaves nothing old
 behind. What keeps an old quote from being written over a newer event, whoever writes when:
 
-- The key is read first, then where the symbol's quote events end. Only a fold that has that end writes.
-- The write compares the key's revision. Whoever has projected a newer event meanwhile has changed that; so has a marker
-  of expiry, which names no event.
+- Whoever wrote the key last, and nobody since, has an event that is newer than what the key holds: the write compares
+  the key's revision, and any other writer has changed that.
+- Otherwise the key is read first, then where the symbol's quote events end. Only a fold that has that end writes, and
+  the write compares the revision that was read. A marker of expiry names no event, and changes the revision too.
 - Whoever took long to write looks again, as if nothing had been written: it may have been paused for so long that a
   newer quote has come and gone, key and marker.
 """
@@ -47,12 +48,18 @@ class QuotesBucket:
         self._clock = clock
         self._shards = shards
         self._changed: dict[str, SymbolMarket] = {}
+        self._written: dict[str, tuple[int, int]] = {}  # the key's revision and the event, of what was written last
         self._arrived = asyncio.Event()
 
     def changed(self, market: SymbolMarket) -> None:
         """A symbol's latest quote event is another one now. `market` is the fold itself, which goes on."""
         self._changed[market.symbol] = market
         self._arrived.set()
+
+    def look_again(self, market: SymbolMarket) -> None:
+        """The broker may have lost what was written."""
+        self._written.pop(market.symbol, None)
+        self.changed(market)
 
     async def run(self) -> None:
         """Project what changes, until cancelled."""
@@ -71,6 +78,13 @@ class QuotesBucket:
                     await asyncio.sleep(PAUSE)
 
     async def _project(self, market: SymbolMarket) -> None:
+        began = time.monotonic()
+        revision, shown = self._written.pop(market.symbol, (0, 0))
+        if shown and shown == market.quoted:
+            self._written[market.symbol] = revision, shown
+            return
+        if shown and await self._write(market, market.quoted, revision, live=True) and time.monotonic() - began < LONG:
+            return
         stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
         key = subjects.bucket_key(subjects.QUOTES_BUCKET, market.symbol)
         shard = subjects.shard_of(market.symbol, self._shards)
@@ -81,27 +95,40 @@ class QuotesBucket:
             end = await journal.last_sequence(self._connection, subjects.market_stream(shard), events)
             if end > market.head:
                 return  # the fold is behind: it tells when it has that event
-            event = market.event
-            if event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= end):
+            if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= end):
                 return
-            headers = {_SEQUENCE: str(end)}
-            lifetime = event.expires_at - self._clock() if isinstance(event, QuoteActivated) else None
-            if lifetime is not None and lifetime.total_seconds() > 0:
-                payload, ttl = msgspec.json.encode(event), whole_seconds_up(lifetime)
-            elif last is not None and last.data:
-                headers["KV-Operation"] = "DEL"
-                payload, ttl = b"", _GONE_TTL
-            else:
+            written = await self._write(market, end, last.seq if last else 0, live=last is not None and bool(last.data))
+            if written and time.monotonic() - began < LONG:
                 return
-            outcome = await journal.append(
-                self._connection,
-                stream,
-                key,
-                payload,
-                msg_id=f"{event.quote_id}-{end}-{last.seq if last else 0}",
-                compare=Compare(last.seq if last else 0, key),
-                ttl=ttl,
-                headers=headers,
-            )
-            if not isinstance(outcome, Conflict) and time.monotonic() - began < LONG:
-                return
+
+    async def _write(self, market: SymbolMarket, end: int, revision: int, *, live: bool) -> bool:
+        """Write the latest event, which is at `end`, over a key of that revision, which is a quote if it is `live`.
+        Whether the key is in step then.
+        """
+        event = market.event
+        if event is None:
+            raise AssertionError("what is written was quoted")
+        headers = {_SEQUENCE: str(end)}
+        lifetime = event.expires_at - self._clock() if isinstance(event, QuoteActivated) else None
+        if shown := lifetime is not None and lifetime.total_seconds() > 0:
+            payload, ttl = msgspec.json.encode(event), whole_seconds_up(lifetime)
+        elif live:
+            headers["KV-Operation"] = "DEL"
+            payload, ttl = b"", _GONE_TTL
+        else:
+            return True
+        outcome = await journal.append(
+            self._connection,
+            subjects.bucket_stream(subjects.QUOTES_BUCKET),
+            key := subjects.bucket_key(subjects.QUOTES_BUCKET, market.symbol),
+            payload,
+            msg_id=f"{event.quote_id}-{end}-{revision}",
+            compare=Compare(revision, key),
+            ttl=ttl,
+            headers=headers,
+        )
+        if isinstance(outcome, Conflict):
+            return False
+        if shown:
+            self._written[market.symbol] = outcome.sequence, end
+        return True

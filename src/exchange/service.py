@@ -441,11 +441,13 @@ class Exchange:
         if shard not in self._replayed:
             self._replayed.add(shard)
             self._aside.pop(subjects.market_stream(shard), None)
+        if self._stale.pop(name, None) is not None:
+            # The broker may have started anew, without what it had not synced of the bucket.
             for symbol, lane in self._lanes.items():
                 if subjects.shard_of(symbol, self._market.shards) == shard:
-                    self._bucket.changed(lane.market)
-        if self._stale.pop(name, None) is not None and not self._stale:
-            self._health.fine("market")
+                    self._bucket.look_again(lane.market)
+            if not self._stale:
+                self._health.fine("market")
 
 
 def _filters(shard: int) -> list[str]:

@@ -58,6 +58,12 @@ class ReservationsBucket:
         """The fold has moved."""
         self._woken.set()
 
+    def look_again(self) -> None:
+        """The broker may have started anew, without what it had not synced: project everything that is live."""
+        self._revisions.clear()
+        self._usage.changed.update(dict.fromkeys(view.reservation_id for view in self._usage.live))
+        self.wake()
+
     async def run(self) -> None:
         """Project what changes, until cancelled."""
         while True:

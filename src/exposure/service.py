@@ -269,9 +269,13 @@ class ExposureService:
         return f"a message of exposure's log cannot be read, and may hold the whole limit until {until.isoformat()}"
 
     async def _follow_decisions(self) -> None:
+        was_current = False
         async for batch in self._decisions.batches():
             for message in batch:
                 self._fold(message)
+            if self._decisions.current and not was_current:
+                self._bucket.look_again()
+            was_current = self._decisions.current
             self.limits.usage.skip_to(self._decisions.reached)
             self._committer.moves.tell()
             self._bucket.wake()

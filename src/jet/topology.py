@@ -65,9 +65,9 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
         *(_market(shape, shard) for shard in range(shape.shards)),
         _positions(shape),
         _exposure(shape),
-        _bucket(shape, subjects.RESERVATIONS_BUCKET),
-        _bucket(shape, subjects.QUOTES_BUCKET),
-        _bucket(shape, subjects.SWITCHES_BUCKET, kept=TURNS_KEPT),
+        _bucket(shape, subjects.RESERVATIONS_BUCKET, **_projected(shape)),
+        _bucket(shape, subjects.QUOTES_BUCKET, **_projected(shape)),
+        _bucket(shape, subjects.SWITCHES_BUCKET, max_msgs_per_subject=TURNS_KEPT),
     ]
 
 
@@ -126,20 +126,31 @@ def _exposure(shape: Shape) -> dict[str, Any]:
     )
 
 
-def _bucket(shape: Shape, bucket: str, *, kept: int = 1) -> dict[str, Any]:
-    """A key-value bucket of newest values, `kept` of each key, each with a TTL of its own whose end leaves a marker."""
+def _projected(shape: Shape) -> dict[str, Any]:
+    """What is only for watchers is not synced: whoever projects it writes again what a server has lost.
+
+    A replicated stream cannot be so.
+    """
+    return {"persist_mode": "async"} if shape.replicas == 1 else {}
+
+
+def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
+    """A key-value bucket of newest values, each with a TTL of its own whose end leaves a marker."""
     return _stream(
         shape,
         subjects.bucket_stream(bucket),
         [subjects.bucket_key(bucket, ">")],
         description=f"Bucket {bucket}",
-        discard="new",
-        max_msgs_per_subject=kept,
-        max_bytes=67_108_864,
-        allow_rollup_hdrs=True,
-        deny_delete=True,
-        allow_msg_ttl=True,
-        subject_delete_marker_ttl=60 * _SECOND,
+        **{
+            "discard": "new",
+            "max_msgs_per_subject": 1,
+            "max_bytes": 67_108_864,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "allow_msg_ttl": True,
+            "subject_delete_marker_ttl": 60 * _SECOND,
+            **more,
+        },
     )
 
 
@@ -241,6 +252,8 @@ def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, t
         had = found.get(key)
         if key == "metadata":
             had = {name: (had or {}).get(name) for name in wanted}
+        if key == "persist_mode":
+            continue  # that of a stream cannot be changed, and a bucket that is synced is as good, though slower
         if key == "max_age" and had is not None and had > wanted:
             continue  # what was granted when reservations lived for longer still counts for as long
         if had != wanted:

@@ -20,11 +20,13 @@ QuoteStanding = Literal["never", "active", "expired", "withdrawn"]
 
 
 class SymbolMarket(msgspec.Struct):
-    """The fold. `head` is the stream sequence of the last message folded, `filled` that of the last fill; 0 before."""
+    """The fold. `head` is the stream sequence of the last message folded, `filled` that of the last fill,
+    `quoted` that of the latest quote event; 0 before."""
 
     symbol: str
     head: int = 0
     event: QuoteEvent | None = None
+    quoted: int = 0
     remaining_bid: int = 0
     remaining_ask: int = 0
     last_fill: RecordedFill | None = None
@@ -48,6 +50,7 @@ class SymbolMarket(msgspec.Struct):
         if event.symbol != self.symbol:
             return False
         self.event = event
+        self.quoted = sequence
         activated = isinstance(event, QuoteActivated)
         self.remaining_bid = event.bid_quantity if activated else 0  # type: ignore[union-attr] # narrowed above
         self.remaining_ask = event.ask_quantity if activated else 0  # type: ignore[union-attr] # narrowed above

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -536,3 +537,32 @@ def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Br
         exchange._fold(message, replayed=False, remember=False)
     market = exchange._lanes["AAA"].market
     assert (market.head, market.fill_number) == (3, 9)
+
+
+async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(own_broker: Broker) -> None:
+    """It is not synced. The key that was there is told apart from the one that is written again by its message."""
+    stand_in = ExposureStandIn()
+    serving = asyncio.create_task(stand_in.serve(own_broker.connection))
+    stream, key = (
+        subjects.bucket_stream(subjects.QUOTES_BUCKET),
+        subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"),
+    )
+
+    async def written() -> datetime | None:
+        found = await journal.last_message(own_broker.connection, stream, key)
+        return found.time if found is not None and found.payload else None
+
+    async with running(own_broker) as exchange:
+        await quoted(exchange)
+        before = await eventually(written)
+        own_broker.server.kill()
+        own_broker.server.forget(stream)
+        own_broker.server.start()
+
+        async def again() -> bool:
+            found = await written()
+            return found is not None and found != before
+
+        await eventually(again)
+    serving.cancel()
+    await asyncio.wait([serving])

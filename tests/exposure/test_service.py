@@ -448,3 +448,22 @@ async def test_what_the_log_holds_is_what_the_decisions_of_all_instances_were_ma
             *(each.reserve(reservation_request(quote_id=f"q{n}")) for n in range(10) for each in (one, other))
         )
         assert sorted(each.quote_id for each in await decided(broker)) == sorted(f"q{n}" for n in range(10))
+
+
+async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(
+    own_broker: Broker, own_nats_server: NatsServer
+) -> None:
+    """It is not synced."""
+    async with running(own_broker, LONG) as exposure:
+        await exposure.reserve(reservation_request())
+        await exposure.activate(activation())
+
+        async def shown() -> bool:
+            found = await record(own_broker)
+            return found is not None and found.activated_at is not None
+
+        await eventually(shown)
+        own_nats_server.kill()
+        own_nats_server.forget(subjects.bucket_stream(subjects.RESERVATIONS_BUCKET))
+        own_nats_server.start()
+        await eventually(shown)

@@ -68,6 +68,12 @@ class NatsServer:
         if number is signal.SIGSTOP:
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
+    def forget(self, stream: str) -> None:
+        """Lose what a stream holds, while the server is down."""
+        messages = next(self.folder.rglob(f"streams/{stream}/msgs"))
+        shutil.rmtree(messages)
+        messages.mkdir()
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
