@@ -83,8 +83,8 @@ async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
 async def stores(own_broker: Broker, tmp_path: Path) -> Path:
     """A data folder with what three servers stored: the same, to the last byte. See `clustered`."""
     await store_script(own_broker, busy())
-    stream = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
-    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "AAA-r1")
+    stream = subjects.bucket_stream(subjects.SWITCHES_BUCKET)  # the other buckets are not synced
+    key = subjects.bucket_key(subjects.SWITCHES_BUCKET, "another")
     await journal.put(own_broker.connection, stream, key, b"{}", ttl=1)
     own_broker.server.kill()
     for name in SERVERS:
