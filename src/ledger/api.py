@@ -1,7 +1,9 @@
 """HTTP routes and the websocket of the ledger."""
 
 from collections.abc import AsyncGenerator
+from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from litestar import Response, WebSocket, get, post, websocket
@@ -10,13 +12,15 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 from prometheus_client import Gauge
 
+from ledger.reading import Place
 from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import check_path, problems
-from runtime.paging import TOLD, page
+from runtime.paging import PAGE, TOLD, link, page
 from runtime.roles import Role, only
-from wire.errors import Refusal
-from wire.messages import Fill, Position, Symbol
+from wire.errors import Refusal, Refused
+from wire.messages import Fill, NumberedFill, Position, Symbol, Time, Version
+from wire.units import FieldError, check_time
 
 DESCRIPTION = """
 The authority on positions. Only committed positions are shown.
@@ -61,33 +65,102 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         return Response(position, status_code=201 if new else 200)
 
     @get(
+        "/fills",
+        summary="Recorded fills",
+        description=(
+            f"By symbol and number, at most {PAGE:,}. If there are more, the header `Link` names the next page "
+            '(`rel="next"`). With `symbol`, only its fills, and `after` is the number of a fill; without, `after` is '
+            "`SYMBOL:NUMBER`."
+        ),
+        tags=["fills"],
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
+    )
+    async def get_fills(
+        symbol: FromQuery[str | None] = None, after: FromQuery[str | None] = None
+    ) -> Response[list[NumberedFill]]:
+        known = None if symbol is None else check_path(symbol, Symbol, "symbol")
+        place = _place(known, after)
+        await ledger.confirm(known)
+        fills = await ledger.fills(known, place, PAGE + 1)
+        told = fills[:PAGE]
+        if len(fills) == len(told):
+            return Response(told)
+        last = told[-1]
+        if known is None:
+            return Response(told, headers=link("/fills", f"{last.symbol}:{last.number}"))
+        return Response(told, headers=link(f"/fills?symbol={known}", str(last.number)))
+
+    @get(
         "/positions",
         summary="Every position",
-        description=TOLD,
+        description=f"{TOLD} With `as_of`, as the fills that were executed until that time make them.",
         tags=["positions"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
     )
-    async def get_positions(after: FromQuery[str | None] = None) -> Response[list[Position]]:
+    async def get_positions(
+        after: FromQuery[str | None] = None, as_of: FromQuery[str | None] = None
+    ) -> Response[list[Position]]:
+        time = None if as_of is None else _time(as_of)
         await ledger.confirm()
-        positions, headers = page("/positions", (update.position for update in ledger.snapshot()), after)
+        if time is None:
+            rows = [update.position for update in ledger.snapshot()]
+        else:
+            rows = await ledger.positions_as_of(time)
+        positions, headers = page("/positions" if as_of is None else f"/positions?as_of={quote(as_of)}", rows, after)
         return Response(positions, headers=headers)
 
     @get(
         "/positions/{symbol:str}",
         summary="One position",
+        description=(
+            "With `as_of`: as it was at that version, which is a number, or as the fills that were executed until that "
+            "time make it."
+        ),
         tags=["positions"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
     )
-    async def get_position(symbol: FromPath[str]) -> Position:
+    async def get_position(symbol: FromPath[str], as_of: FromQuery[str | None] = None) -> Position:
         known = check_path(symbol, Symbol, "symbol")
+        asked = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of)
         await ledger.confirm(known)
-        return ledger.position(known)
+        return ledger.position(known) if asked is None else await ledger.position_as_of(known, asked)
 
     @websocket("/positions/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
         await streaming.stream(socket, _frames(ledger), READERS)
 
-    return [post_fill, get_positions, get_position, stream]
+    return [post_fill, get_fills, get_positions, get_position, stream]
+
+
+def _place(symbol: str | None, after: str | None) -> Place:
+    """Where a page of fills begins.
+
+    Raises:
+        Refused: INVALID_FIELD, naming `after`.
+    """
+    if after is None:
+        return Place(symbol or "", 0)
+    if symbol is not None:
+        return Place(symbol, _number(after, "after"))
+    beyond, _, number = after.partition(":")
+    return Place(check_path(beyond, Symbol, "after"), _number(number, "after"))
+
+
+def _number(text: str, field: str) -> int:
+    try:
+        return msgspec.convert(text, Version, strict=False)
+    except msgspec.ValidationError as error:
+        raise Refused(Refusal.INVALID_FIELD, "is no number of a fill", field=field) from error
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = msgspec.convert(text, Time)
+        check_time("as_of", time)
+    except (msgspec.ValidationError, FieldError) as error:
+        detail = "is no time, as 2026-01-05T09:30:00Z is one, and no version of a position"
+        raise Refused(Refusal.INVALID_FIELD, detail, field="as_of") from error
+    return time
 
 
 async def _frames(ledger: Ledger) -> AsyncGenerator[bytes, None]:

@@ -7,9 +7,12 @@ is read of it has every fill that was recorded before the question.
 import asyncio
 import shutil
 import sqlite3
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -24,6 +27,7 @@ from ledger.applier import Applier
 from ledger.gaps import Gaps
 from ledger.positions import Account
 from ledger.publisher import Publisher
+from ledger.reading import Place, Reader
 from ledger.recorder import Recorder
 from ledger.store import WAL_BYTES, Store, StoreInUse, StoreUnusable
 from runtime.clock import Clock, uptime
@@ -32,7 +36,7 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Fill, Position, PositionUpdate
+from wire.messages import Fill, NumberedFill, Position, PositionUpdate
 from wire.units import FieldError
 
 PARTS = ("nats", "log", "fills", "store")
@@ -55,6 +59,8 @@ VERSION = Gauge("ledger_position_version", "Version of the committed position: t
 NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position, in lots: below 0 is short", ["symbol"])
 WAL_SIZE = Gauge("ledger_wal_bytes", "Size of the WAL beside the ledger's database, which a long reader lets grow")
 DISK_FREE = Gauge("ledger_disk_free_bytes", "Room on the disk that the ledger's database is on")
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -95,6 +101,7 @@ class Ledger:
         self.clock = BrokerTime(connection, clock, uptime, health, self._market.grace)
         self._store = Store(settings.database_path)
         gaps = Gaps(connection, self._market.shards)
+        self._reader = Reader(settings.database_path)
         self._applier = Applier(self._store, self._market.shards, health, self.clock, self._on_commit, gaps)
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market)
@@ -121,6 +128,7 @@ class Ledger:
         """
         async with AsyncExitStack() as exits:
             await self._opened(exits)
+            await exits.enter_async_context(self._reader)
             books = self._applier.books
             for symbol in self._market.symbols:
                 self.updates.publish(symbol, Account(symbol).update)
@@ -171,6 +179,45 @@ class Ledger:
         if symbol not in self.updates.rows:
             raise Refused(Refusal.UNKNOWN_SYMBOL, symbol)
         return self.updates.rows[symbol].position
+
+    async def position_as_of(self, symbol: str, as_of: int | datetime) -> Position:
+        """One position as it was at a version, or as the fills that were executed until a time make it.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; INVALID_FIELD: there is no such version yet; UNAVAILABLE.
+        """
+        latest = self.position(symbol).position_version
+        if isinstance(as_of, int) and as_of > latest:
+            raise Refused(Refusal.INVALID_FIELD, f"is beyond the latest version, {latest}", field="as_of")
+        return await self._read(self._reader.position(symbol, as_of))
+
+    async def positions_as_of(self, as_of: datetime) -> list[Position]:
+        """Every position as the fills that were executed until a time make it.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        symbols = [update.symbol for update in self.snapshot()]
+        found = {position.symbol: position for position in await self._read(self._reader.positions(as_of))}
+        return [found.get(symbol) or Account(symbol).update.position for symbol in symbols]
+
+    async def fills(self, symbol: str | None, after: Place, most: int) -> list[NumberedFill]:
+        """At most so many recorded fills that come after a place, of one symbol or of all, by symbol and number.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE.
+        """
+        self.snapshot()
+        if symbol is not None:
+            self.position(symbol)
+        return await self._read(self._reader.fills(symbol, after, most))
+
+    async def _read(self, reading: Awaitable[T]) -> T:
+        try:
+            return await reading
+        except (sqlite3.Error, StoreUnusable) as error:
+            self._disk_failure.put_nowait(error)
+            raise Refused(Refusal.UNAVAILABLE, "the ledger's disk fails") from error
 
     async def confirm(self, symbol: str | None = None) -> None:
         """Before a read of a symbol, or of all: return once every fill is applied that was recorded before this call.

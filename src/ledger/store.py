@@ -198,7 +198,7 @@ class Store:
             # SQLite would make it readable for others, and the files beside it as it is itself.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
-            with self._damage_told():
+            with damage_reported(self.path):
                 for pragma in _PRAGMAS:
                     await database.execute(f"PRAGMA {pragma}")
                 await self._check_schema(database)
@@ -220,7 +220,7 @@ class Store:
             StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
         """
         await self.check()
-        with self._damage_told():
+        with damage_reported(self.path):
             rows = await self._connection.execute_fetchall(_SELECT_ACCOUNTS)
             applied = {row[0]: row[1] for row in await self._connection.execute_fetchall("SELECT * FROM applied")}
             return Books({row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}, applied)
@@ -232,7 +232,7 @@ class Store:
             StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
         """
         async with aiosqlite.connect(self.path, isolation_level=None) as database:
-            with self._damage_told():
+            with damage_reported(self.path):
                 try:
                     found = await sums.run(database, sums.structure)
                     found = found or await sums.run(database, _contradiction) or await sums.damage(database, pause)
@@ -260,7 +260,7 @@ class Store:
         for the same symbol as it was recorded last."""
         wanted = msgspec.json.encode(list(fill_ids)).decode()
         async with self._turn:
-            with self._damage_told():
+            with damage_reported(self.path):
                 rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
         fills = [_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
@@ -280,7 +280,7 @@ class Store:
         """
         database = self._connection
         async with self._turn:
-            with self._damage_told():
+            with damage_reported(self.path):
                 # One trip to the connection's thread for all statements, where its public methods take one for each.
                 await database._execute(_write, database._conn, changes, seen_at)  # type: ignore[no-untyped-call] # noqa: SLF001
 
@@ -308,19 +308,24 @@ class Store:
         if wrong := sums.differs(found, expected):
             raise StoreUnusable(f"{self.path} is damaged ({wrong}): {REBUILD}")
 
-    @contextmanager
-    def _damage_told(self) -> Iterator[None]:
-        """Say what to do about a file whose pages make no sense. A disk that fails is another matter."""
-        try:
-            yield
-        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            raise  # our own mistake
-        except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
-                raise
-            raise StoreUnusable(f"{self.path} is damaged ({error}): {REBUILD}") from error
-        except (ValueError, ArithmeticError) as error:  # a time or a price that is none
-            raise StoreUnusable(f"{self.path} is damaged ({error!r}): {REBUILD}") from error
+
+@contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Say what to do about a file whose pages make no sense. A disk that fails is another matter.
+
+    Raises:
+        StoreUnusable: it is damaged.
+    """
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # our own mistake
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
+            raise
+        raise StoreUnusable(f"{path} is damaged ({error}): {REBUILD}") from error
+    except (ValueError, ArithmeticError) as error:  # a time or a price that is none
+        raise StoreUnusable(f"{path} is damaged ({error!r}): {REBUILD}") from error
 
 
 def _checkpoint(database: sqlite3.Connection) -> None:
@@ -416,7 +421,7 @@ def _row(fill: RecordedFill, shard: int, sequence: int) -> _Row:
         fill.quantity,
         str(fill.price),
         fill.quote_id,
-        _text(fill.created_at),
+        text_of(fill.created_at),
         fill.remaining_bid_quantity,
         fill.remaining_ask_quantity,
         fill.order_quantity,
@@ -450,9 +455,9 @@ def _position(account: Account, fills_sum: int) -> _Row:
     last = account.last_fill
     if last is None:
         raise ValueError(f"{account.symbol} changed without a fill")
-    return (account.symbol, account.net_quantity, last.number, last.fill_id, _text(last.created_at), fills_sum)
+    return (account.symbol, account.net_quantity, last.number, last.fill_id, text_of(last.created_at), fills_sum)
 
 
-def _text(time: datetime) -> str:
+def text_of(time: datetime) -> str:
     """A time as text that sorts as the time does."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")

@@ -31,4 +31,4 @@ def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R
 
 def link(path: str, after: str) -> Mapping[str, str]:
     """The header that names the next page of an answer to a GET of `path`: what comes after a place."""
-    return {"Link": f'<{path}?after={quote(after)}>; rel="next"'}
+    return {"Link": f'<{path}{"&" if "?" in path else "?"}after={quote(after)}>; rel="next"'}

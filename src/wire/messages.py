@@ -136,6 +136,13 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
         )
 
 
+class NumberedFill(Fill, frozen=True, kw_only=True):
+    """A fill as `GET /fills` tells it: with its number and its origin, as `RecordedFill` has them."""
+
+    number: Annotated[int, Meta(ge=1)]
+    origin: Literal["exchange", "reported"]
+
+
 class OrderResult(Message, frozen=True, kw_only=True):
     """What became of an order. `leaves_quantity` was cancelled; `reason` says why nothing executed."""
 

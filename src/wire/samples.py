@@ -8,6 +8,7 @@ from wire.errors import Problem
 from wire.messages import (
     Exposure,
     Fill,
+    NumberedFill,
     Order,
     OrderResult,
     Position,
@@ -37,6 +38,10 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
     Fill: (
         '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
         '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}'
+    ),
+    NumberedFill: (
+        '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
+        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z","number":99,"origin":"exchange"}'
     ),
     Position: (
         '{"symbol":"AAPL","net_quantity":-12,"position_version":99,"last_fill_id":"AAPL-f99",'

@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import create_app
 from runtime.health import Health
+from runtime.paging import PAGE
 from support.broker import Broker
 from support.builders import position_update, recorded_fill
 from support.http import http_client
@@ -134,6 +136,110 @@ async def test_the_stream_is_described_on_the_openapi_page(client: httpx.AsyncCl
     schema = (await client.get("/schema/openapi.json")).json()
     assert "/positions/stream" in schema["info"]["description"]
     assert set(schema["paths"]["/fills"]["post"]["responses"]) >= {"200", "201", "400", "404", "409", "503"}
+
+
+# --- what was -----------------------------------------------------------------------------------------------------
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+async def recorded(running: Running, market_log: Log) -> None:
+    """Three fills of AAA, a minute apart, of which the third was executed first; and one of BBB."""
+    for number, (side, quantity, minute) in enumerate([("buy", 4, 1), ("sell", 1, 2), ("buy", 2, 0)], start=1):
+        created = NOON + timedelta(minutes=minute)
+        await market_log.fills(recorded_fill(number=number, side=side, quantity=quantity, created_at=created))
+    await market_log.fills(recorded_fill("BBB", side="sell", quantity=7, created_at=NOON))
+    await reaches(running.version, 3)
+    await reaches(lambda: running.version("BBB"), 1)
+
+
+def seen(response: httpx.Response) -> list[tuple[str, int]]:
+    """The symbol and number of each fill of an answer."""
+    assert response.status_code == 200, response.text
+    return [(fill["symbol"], fill["number"]) for fill in response.json()]
+
+
+@pytest.mark.usefixtures("recorded")
+async def test_fills_are_listed_by_symbol_and_number(client: httpx.AsyncClient) -> None:
+    assert seen(await client.get("/fills")) == [("AAA", 1), ("AAA", 2), ("AAA", 3), ("BBB", 1)]
+    assert seen(await client.get("/fills?symbol=AAA&after=1")) == [("AAA", 2), ("AAA", 3)]
+    assert seen(await client.get("/fills?after=AAA:2")) == [("AAA", 3), ("BBB", 1)]
+    assert seen(await client.get("/fills?symbol=BBB&after=1")) == []
+    [last] = (await client.get("/fills?symbol=BBB")).json()
+    assert last["quantity"] == 7
+    assert last["created_at"] == "2026-01-05T12:00:00Z"
+    assert last["origin"] == "exchange"
+
+
+@pytest.mark.parametrize("path", ["/fills", "/fills?symbol=AAA"])
+async def test_more_fills_than_a_page_holds_are_listed_page_by_page(
+    client: httpx.AsyncClient, running: Running, market_log: Log, path: str
+) -> None:
+    await market_log.fills(*(recorded_fill(number=number) for number in range(1, 2 * PAGE + 2)))
+    await reaches(running.version, 2 * PAGE + 1)
+    found: list[tuple[str, int]] = []
+    following: str | None = path
+    while following is not None:
+        response = await client.get(following)
+        found += seen(response)
+        following = response.links["next"]["url"] if response.links else None
+    assert found == [("AAA", number) for number in range(1, 2 * PAGE + 2)]
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("as_of", "net", "version"),
+    [
+        ("0", 0, 0),
+        ("1", -4, 1),
+        ("3", -5, 3),
+        ("2026-01-05T11:59:59Z", 0, 0),
+        ("2026-01-05T12:00:00Z", -2, 3),  # the third fill was executed first
+        ("2026-01-05T12:01:30Z", -6, 3),
+        ("2026-01-05T14:02:00%2B02:00", -5, 3),
+    ],
+)
+async def test_a_position_is_told_as_it_was(client: httpx.AsyncClient, as_of: str, net: int, version: int) -> None:
+    position = (await client.get(f"/positions/AAA?as_of={as_of}")).json()
+    assert (position["net_quantity"], position["position_version"]) == (net, version)
+
+
+@pytest.mark.usefixtures("recorded")
+async def test_every_position_is_told_as_it_was(client: httpx.AsyncClient) -> None:
+    positions = (await client.get("/positions?as_of=2026-01-05T12:00:30Z")).json()
+    assert [(row["symbol"], row["net_quantity"]) for row in positions] == [("AAA", -2), ("BBB", 7)]
+    positions = (await client.get("/positions?as_of=2026-01-05T00:00:00Z")).json()
+    assert positions == [{"symbol": symbol, **FLAT} for symbol in ("AAA", "BBB")]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "field"),
+    [
+        ("/fills?symbol=A%20A", 400, "symbol"),
+        ("/fills?symbol=ZZZ", 404, None),
+        ("/fills?after=7", 400, "after"),
+        ("/fills?after=AAA:-1", 400, "after"),
+        ("/fills?after=AAA:1:2", 400, "after"),
+        ("/fills?symbol=AAA&after=AAA:1", 400, "after"),
+        ("/fills?symbol=AAA&after=9e99", 400, "after"),
+        ("/fills?symbol=AAA&after=99999999999999999999", 400, "after"),
+        ("/positions?as_of=7", 400, "as_of"),
+        ("/positions?as_of=yesterday", 400, "as_of"),
+        ("/positions?as_of=2026-01-05T12:00:00", 400, "as_of"),
+        ("/positions/AAA?as_of=4", 400, "as_of"),
+        ("/positions/AAA?as_of=-1", 400, "as_of"),
+        ("/positions/AAA?as_of=9999-01-05T12:00:00Z", 400, "as_of"),
+        ("/positions/AAA?as_of=%C2%B2", 400, "as_of"),
+        ("/positions/ZZZ?as_of=0", 404, None),
+    ],
+)
+@pytest.mark.usefixtures("recorded")
+async def test_what_cannot_be_asked_for_is_refused_by_its_name(
+    client: httpx.AsyncClient, path: str, status: int, field: str | None
+) -> None:
+    response = await client.get(path)
+    assert (response.status_code, response.json().get("field")) == (status, field), response.text
 
 
 # --- the websocket ------------------------------------------------------------------------------------------------
