@@ -80,6 +80,18 @@ explain *QUOTE_ID:
 audit *ARGS:
     @exec uv run python -m audit "$@"
 
+# Write the recorded fills to a file: `just export fills.csv`, or `.parquet`
+[group("prove")]
+[no-exit-message]
+export *ARGS:
+    @exec uv run python -m desk export "$@"
+
+# Compare the recorded fills with somebody else's file of them: `just reconcile broker.csv`
+[group("prove")]
+[no-exit-message]
+reconcile *ARGS:
+    @exec uv run python -m desk reconcile "$@"
+
 # Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
 [group("prove")]
 [no-exit-message]

@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CANNOT
     except OSError as error:
-        return _told(f"{error.filename or 'a file or connection'}: {error.strerror or error!r}", CANNOT)
+        return _told(f"{error.filename or 'a file or connection'}: {error.strerror or error}", CANNOT)
     except Exception:  # noqa: BLE001 # an audit that fails has refuted nothing, as code 1 would say
         traceback.print_exc()
         return CANNOT

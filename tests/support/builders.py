@@ -10,6 +10,7 @@ from wire import ids
 from wire.instruments import Instrument
 from wire.messages import (
     Fill,
+    NumberedFill,
     Order,
     PositionUpdate,
     QuoteActivated,
@@ -108,6 +109,23 @@ def recorded_fill(symbol: str = "AAA", number: int = 1, **changes: Any) -> Recor
         "limit_price": Decimal("200.00"),
     }
     return RecordedFill(**(values | changes))
+
+
+def numbered_fill(number: int = 1, symbol: str = "AAA", **changes: Any) -> NumberedFill:
+    """The `number`-th fill of a symbol, as it is listed: a buy of 3 at 100.10."""
+    values: dict[str, Any] = {
+        "fill_id": ids.fill_id(symbol, number),
+        "order_id": f"order-{symbol}-{number}",
+        "symbol": symbol,
+        "side": "buy",
+        "quantity": 3,
+        "price": Decimal("100.10"),
+        "quote_id": ids.quote_id(symbol, 0, 1),
+        "created_at": NOW,
+        "number": number,
+        "origin": "exchange",
+    }
+    return NumberedFill(**(values | changes))
 
 
 def fill(**changes: Any) -> Fill:
