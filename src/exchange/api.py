@@ -5,6 +5,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
+from runtime.access import ASKER
 from runtime.app import check_path, problems
 from runtime.direct import Direct
 from runtime.paging import TOLD, page
@@ -22,6 +23,7 @@ _NOT_NOW = (
     Refusal.QUOTE_ID_REUSED,
     Refusal.RESERVATION_NOT_ACTIVE,
     Refusal.MORE_THAN_RESERVED,
+    Refusal.SUPERSEDED,
 )
 
 
@@ -59,7 +61,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(Role.MAKER),
     )
     async def put_quote(symbol: FromPath[str], data: JSONBody[QuoteRequest]) -> Quote:
-        return await exchange.put_quote(check_path(symbol, Symbol, "symbol"), data)
+        return await exchange.put_quote(check_path(symbol, Symbol, "symbol"), data, f"token {ASKER.get()}")
 
     @get(
         "/quotes/{symbol:str}",

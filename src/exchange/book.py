@@ -147,6 +147,11 @@ def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: 
     return batch
 
 
+def executes(market: SymbolMarket, now: datetime) -> bool:
+    """Whether anything is left that an order could execute on."""
+    return bool(market.remaining_bid or market.remaining_ask) and market.standing(now) == "active"
+
+
 def _crosses(order: Order, price: Decimal) -> bool:
     return order.limit_price >= price if order.side == "buy" else order.limit_price <= price
 

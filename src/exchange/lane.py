@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -99,11 +99,12 @@ class Lane:
             self._spans.begin(order, answer)
         return answer
 
-    async def put_quote(self, request: QuoteRequest) -> Quote:
+    async def put_quote(self, request: QuoteRequest, asker: str | None) -> Quote:
         """Make a quote active: have its reservation activated, then append the event.
 
         Raises:
-            Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
+            Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
+                known in time.
         """
         request = book.checked_quote(request, self._instrument)
         try:
@@ -111,10 +112,10 @@ class Lane:
                 standing = await self._standing(request)
         except TimeoutError as error:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
-        return standing if standing is not None else await self._puts.put(request)
+        return standing if standing is not None else await self._puts.put(request, asker)
 
     def _submit_put(self, put: Put) -> "asyncio.Future[Quote]":
-        return cast("asyncio.Future[Quote]", self._line.submit(put))
+        return cast("asyncio.Future[Quote]", self._line.submit(put, change=True))
 
     async def _standing(self, request: QuoteRequest) -> Quote | None:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
@@ -138,7 +139,7 @@ class Lane:
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()), withdraws=True)
+        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()), change=True)
         assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
         return quote
 
@@ -157,20 +158,35 @@ class Lane:
                 await self._commit_next()
 
     async def _commit_next(self) -> None:
-        first = self._line.peek()
-        if isinstance(first, Order):
-            turn = await self._turns.begin()
-            try:
-                await self._commit_orders(self._take_orders(), turn)
-            finally:
-                turn.end()
+        """Commit a quote or a withdrawal, if one waits, and then the orders that wait: what they come to depends on it.
+        Orders take a turn, and are overtaken while they wait for it, unless nothing is left that they could execute on.
+        """
+        if self._line.change_waits:
+            await self._commit_change()
+        if not self._line.order_waits:
             return
-        waiting = self._line.take()
+        if not book.executes(self.market, self._clock()):
+            await self._commit_orders(self._take_orders(), None)
+            return
+        asked = self._turns.ask()
         try:
-            if isinstance(first, Put):
-                quote = await self._commit_put(waiting, first)
+            while not asked.done():
+                either: list[asyncio.Future[Any]] = [asked, self._line.next_change()]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self._line.change_waits:
+                    await self._commit_change()
+            await self._commit_orders(self._take_orders(), asked.result())
+        finally:
+            self._turns.end(asked)
+
+    async def _commit_change(self) -> None:
+        waiting = self._line.take_change()
+        command = waiting.command
+        try:
+            if isinstance(command, Put):
+                quote = await self._commit_put(waiting, command)
             else:
-                quote = await self._commit_withdrawal(waiting, first)
+                quote = await self._commit_withdrawal(waiting, cast("_Withdraw", command))
         except Refused as refused:
             self._line.refuse(waiting, refused)
         else:
@@ -179,11 +195,11 @@ class Lane:
     def _take_orders(self) -> list[_Waiting]:
         taken: list[_Waiting] = []
         self._line.note_wait()
-        while len(self._line) and len(taken) < MAX_BATCH and isinstance(self._line.peek(), Order):
-            taken.append(self._line.take())
+        while self._line.order_waits and len(taken) < MAX_BATCH:
+            taken.append(self._line.take_order())
         return taken
 
-    async def _commit_orders(self, batch: list[_Waiting], turn: Turn) -> None:
+    async def _commit_orders(self, batch: list[_Waiting], turn: Turn | None) -> None:
         while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
@@ -216,7 +232,8 @@ class Lane:
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
                 # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
-                turn.end()
+                if turn is not None:
+                    turn.end()
                 try:
                     if not await self._is_final():
                         continue

@@ -3,6 +3,8 @@
 A flight makes one activation token, which says at exposure that this exchange alone is at it, so that what comes to
 nothing can be given back. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
 its callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another.
+Of one asker's flights only the newest goes on: it ends earlier ones whose commit has not begun.
+
 A token is used by one flight only: one that is given back late must not end what another flight activated.
 """
 
@@ -57,6 +59,7 @@ class Put:
     """
 
     request: QuoteRequest
+    asker: str | None
     span: tracing.AnySpan
     activation: str = field(default_factory=lambda: secrets.token_hex(8))
     stage: Stage = Stage.ACTIVATING
@@ -67,11 +70,13 @@ class Put:
     committed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def check_wanted(self) -> None:
-        """Refuse to go on with what nobody waits for any more.
+        """Refuse to go on with what was superseded, or what nobody waits for any more.
 
         Raises:
-            Refused: UNAVAILABLE.
+            Refused: SUPERSEDED; UNAVAILABLE.
         """
+        if self.answer.done():
+            self.answer.result()
         if not self.waiting:
             raise Refused(Refusal.UNAVAILABLE, "whoever asked has given up")
 
@@ -90,21 +95,25 @@ class Puts:
         self._connection = connection
         self._submit = submit
         self._flights: dict[QuoteRequest, Put] = {}
+        self._newest: dict[str | None, Put] = {}
         self._group: asyncio.TaskGroup | None = None
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
         """Have flights made in this group from now on."""
         self._group = group
 
-    async def put(self, request: QuoteRequest) -> Quote:
+    async def put(self, request: QuoteRequest, asker: str | None) -> Quote:
         """Make a quote active, or join who does.
 
         Raises:
-            Refused: it is stale, its reservation does not carry it, or the outcome is not known in time.
+            Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
+                known in time.
         """
         put = self._flights.get(request)
         if put is None:
-            put = self._flights[request] = Put(request, tracing.current())
+            put = Put(request, asker, tracing.current())
+            self._supersede(put)
+            self._flights[request] = put
             self._spawn(put)
         put.waiting += 1
         try:
@@ -120,6 +129,28 @@ class Puts:
         if self._group is not None:
             self._group.create_task(self._give_back(put))
 
+    def _supersede(self, put: Put) -> None:
+        """Have its asker's flight before go on no further, unless its commit has begun.
+
+        Raises:
+            Refused: SUPERSEDED: that one is for a newer quote.
+        """
+        before = self._newest.get(put.asker)
+        if put.asker is not None and before is not None:
+            older, newer = sorted((before, put), key=lambda each: (each.request.position_version, each.request.attempt))
+            refused = Refused(Refusal.SUPERSEDED, f"{newer.request.quote_id} is asked for; nothing was done")
+            if older is put:
+                raise refused
+            if not before.begun:
+                before.refuse(refused)
+        self._newest[put.asker] = put
+
+    def _over(self, put: Put) -> None:
+        put.stage = Stage.OVER
+        del self._flights[put.request]
+        if self._newest.get(put.asker) is put:
+            del self._newest[put.asker]
+
     def _spawn(self, put: Put) -> None:
         flying = self._fly(put)
         try:
@@ -128,7 +159,7 @@ class Puts:
             self._group.create_task(flying)
         except RuntimeError:
             flying.close()
-            del self._flights[put.request]
+            self._over(put)
             put.refuse(Refused(Refusal.UNAVAILABLE, "this exchange stops"))
 
     async def _fly(self, put: Put) -> None:
@@ -144,7 +175,9 @@ class Puts:
                 return
             put.stage = Stage.COMMITTING
             try:
-                put.answer.set_result(await answer)
+                quote = await answer
+                if not put.answer.done():
+                    put.answer.set_result(quote)
             except Refused as refused:
                 put.refuse(refused)
                 if not put.begun:
@@ -152,8 +185,7 @@ class Puts:
                     return
             await put.committed.wait()
         finally:
-            put.stage = Stage.OVER
-            del self._flights[put.request]
+            self._over(put)
             put.refuse(Refused(Refusal.OUTCOME_UNKNOWN, "this exchange stops"))
 
     async def _activate(self, put: Put) -> Reservation:

@@ -136,11 +136,11 @@ class Exchange:
             count_refused(order, refused)
             raise
 
-    async def put_quote(self, symbol: str, request: QuoteRequest) -> Quote:
-        """`PUT /quotes/{symbol}`."""
+    async def put_quote(self, symbol: str, request: QuoteRequest, asker: str | None = None) -> Quote:
+        """`PUT /quotes/{symbol}`. Of the quotes that an asker wants for a symbol only the newest goes on."""
         lane = self._lane(symbol)
         self.clock.check()
-        return await lane.put_quote(request)
+        return await lane.put_quote(request, asker)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
         """`DELETE /quotes/{symbol}`."""
@@ -221,7 +221,7 @@ class Exchange:
 
     def _handlers(self) -> list[rpc.Handler]:
         async def put_quote(asked: PutQuote) -> Quote:
-            return await self.put_quote(asked.symbol, asked.quote)
+            return await self.put_quote(asked.symbol, asked.quote, rpc.asker())
 
         async def withdraw(asked: WithdrawQuote) -> Quote:
             return await self.withdraw(asked.symbol, asked.quote_id)

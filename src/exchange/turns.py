@@ -7,6 +7,7 @@ A turn ends by itself after `PATIENCE`: an append whose outcome stays unknown ho
 """
 
 import asyncio
+from collections import deque
 
 PATIENCE = 0.05
 """Seconds a turn may take before others go on beside it: far more than a sync, far less than a client waits."""
@@ -15,27 +16,48 @@ PATIENCE = 0.05
 class Turn:
     """Leave to append, until `end`."""
 
-    __slots__ = ("_free", "_timer")
+    __slots__ = ("_timer", "_turns")
 
-    def __init__(self, free: asyncio.Semaphore) -> None:
-        self._free: asyncio.Semaphore | None = free
+    def __init__(self, turns: "Turns") -> None:
+        self._turns: Turns | None = turns
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self.end)
 
     def end(self) -> None:
         """Let the next one begin. Ending again is harmless."""
-        if self._free is not None:
+        if self._turns is not None:
             self._timer.cancel()
-            self._free.release()
-            self._free = None
+            turns, self._turns = self._turns, None
+            turns.next()
 
 
 class Turns:
     """The turns of one shard, in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(1)
+        self._taken = False
+        self._asked: deque[asyncio.Future[Turn]] = deque()
 
-    async def begin(self) -> Turn:
-        """Wait for a turn. Whoever gets one must end it."""
-        await self._free.acquire()
-        return Turn(self._free)
+    def ask(self) -> "asyncio.Future[Turn]":
+        """Ask for a turn. Whoever has asked must `end` it."""
+        asked: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        if self._taken:
+            self._asked.append(asked)
+        else:
+            self._taken = True
+            asked.set_result(Turn(self))
+        return asked
+
+    @staticmethod
+    def end(asked: "asyncio.Future[Turn]") -> None:
+        """End a turn that was asked for, whether it has come or not."""
+        if not asked.cancel() and not asked.cancelled():
+            asked.result().end()
+
+    def next(self) -> None:
+        """A turn has ended."""
+        while self._asked:
+            asked = self._asked.popleft()
+            if not asked.done():
+                asked.set_result(Turn(self))
+                return
+        self._taken = False

@@ -1,4 +1,7 @@
-"""Commands that wait on one symbol: in the order they came, each until its answer or its deadline.
+"""Commands that wait on one symbol, each until its answer or its deadline: quotes, withdrawals, and orders after them.
+
+Quotes and withdrawals go first, since what orders execute on, or do not find any more, depends on them; each of the two
+kinds in the order they came.
 
 An order is decided within `DEADLINE` of its arrival, or never: whoever waits for longer may rely on that, send it again
 elsewhere, and take the answer to that for the truth.
@@ -22,8 +25,8 @@ DEADLINE = 5.0
 MAX_WAITING = 5_000
 """Commands that may wait on one symbol; more are refused as overload."""
 
-KEPT_FREE = 500
-"""Places beyond `MAX_WAITING` that only withdrawals take: an overload is when they matter most."""
+MOST_CHANGES = 500
+"""Quotes and withdrawals that may wait on one symbol, whatever orders do."""
 
 C = TypeVar("C")
 A = TypeVar("A")
@@ -64,24 +67,30 @@ class Line(Generic[C, A]):
     def __init__(self, symbol: str, on_refused: Callable[[C, Refused], None]) -> None:
         self._symbol = symbol
         self._on_refused = on_refused
-        self._next: deque[Waiting[C, A]] = deque()
+        self._orders: deque[Waiting[C, A]] = deque()
+        self._changes: deque[Waiting[C, A]] = deque()
+        self._changed: asyncio.Future[None] | None = None
         self._unanswered: dict[Waiting[C, A], None] = {}
         self._arrived = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._pressure = Pressure()
 
-    def submit(self, command: C, *, withdraws: bool = False) -> "asyncio.Future[A]":
-        """Have a command decided. The answer may be a refusal: by the decision; UNAVAILABLE: not decided in time, and
-        never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in time.
+    def submit(self, command: C, *, change: bool = False) -> "asyncio.Future[A]":
+        """Have an order decided, or a `change` of the quote. The answer may be a refusal: by the decision; UNAVAILABLE:
+        not decided in time, and never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in
+        time.
 
         Raises:
             Refused: OVERLOADED.
         """
-        if len(self._next) >= MAX_WAITING + KEPT_FREE * withdraws:
-            raise Refused(Refusal.OVERLOADED, f"{len(self._next)} commands wait on {self._symbol}")
+        line, most = (self._changes, MOST_CHANGES) if change else (self._orders, MAX_WAITING)
+        if len(line) >= most:
+            raise Refused(Refusal.OVERLOADED, f"{len(line)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
         waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE)
-        self._next.append(waiting)
+        line.append(waiting)
+        if change and self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
         self._unanswered[waiting] = None
         self._arrived.set()
         if self._timer is None:
@@ -94,17 +103,17 @@ class Line(Generic[C, A]):
         Raises:
             Refused: OVERLOADED.
         """
-        if self._pressure.high and self._next and self._pressure.sheds(self._waited(time.monotonic())):
+        if self._pressure.high and self._orders and self._pressure.sheds(self._waited(time.monotonic())):
             raise Refused(Refusal.OVERLOADED, f"more orders arrive for {self._symbol} than are decided")
 
     def note_wait(self) -> None:
         """Note how long the oldest has waited, as those that wait are about to be decided."""
-        if self._next:
+        if self._orders:
             now = time.monotonic()
             self._pressure.took(self._waited(now), now)
 
     def _waited(self, now: float) -> float:
-        return now - self._next[0].until + DEADLINE
+        return now - self._orders[0].until + DEADLINE
 
     def reply(self, waiting: Waiting[C, A], answer: A) -> None:
         """Answer a client, if it has not been answered."""
@@ -121,21 +130,38 @@ class Line(Generic[C, A]):
 
     def __len__(self) -> int:
         """How many wait to be decided. It may have become none by their time being up."""
-        return len(self._next)
+        return len(self._orders) + len(self._changes)
+
+    @property
+    def change_waits(self) -> bool:
+        """Whether a quote or a withdrawal waits."""
+        return bool(self._changes)
+
+    @property
+    def order_waits(self) -> bool:
+        """Whether an order waits."""
+        return bool(self._orders)
+
+    def next_change(self) -> "asyncio.Future[None]":
+        """Done once a quote or a withdrawal waits. For one caller."""
+        self._changed = asyncio.get_running_loop().create_future()
+        if self._changes:
+            self._changed.set_result(None)
+        return self._changed
 
     async def arrived(self) -> None:
         """Return once a command waits to be decided."""
-        while not self._next:
+        while not len(self):
             self._arrived.clear()
             await self._arrived.wait()
 
-    def peek(self) -> C:
-        """The command that is next; one must wait."""
-        return self._next[0].command
+    def take_change(self) -> Waiting[C, A]:
+        """Take the next quote or withdrawal out, to decide it; one must wait."""
+        return self._changes.popleft()
 
-    def take(self) -> Waiting[C, A]:
-        """Take the next one out, to decide it; one must wait."""
-        return self._next.popleft()
+    def take_order(self) -> Waiting[C, A]:
+        """Take the next order out, to decide it; one must wait."""
+        return self._orders.popleft()
 
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
@@ -158,5 +184,6 @@ class Line(Generic[C, A]):
             else:
                 self.refuse(waiting, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))
         # Those are the oldest: what was refused takes no place, however long what is before it is under way.
-        while self._next and self._next[0].answer.done():
-            self._next.popleft()
+        for line in (self._changes, self._orders):
+            while line and line[0].answer.done():
+                line.popleft()

@@ -7,6 +7,7 @@ from litestar.types import ControllerRouterHandler
 
 from exposure.paging import PAGE, page
 from exposure.service import ExposureService
+from runtime.access import ASKER
 from runtime.app import check_path, problems
 from runtime.paging import link
 from runtime.roles import Role, only
@@ -24,16 +25,17 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         "/reservations",
         summary="Hold exposure for one quote",
         description="Each side gets what was asked, or what is free if that is less. The same `quote_id` with the same "
-        "quantities is answered as the first time. Status 201 when something new was reserved.",
+        "quantities is answered as the first time. Status 201 when something new was reserved. "
+        "A quote must use it before its `expires_at`, and before who reserved it does so again for the symbol.",
         tags=["exposure"],
         responses={
             200: ResponseSpec(ReservationAnswer, description="Reserved when first asked; or rejected"),
-            **problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.QUOTE_ID_REUSED, *_WRITES),
+            **problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.QUOTE_ID_REUSED, Refusal.SUPERSEDED, *_WRITES),
         },
         opt=only(Role.MAKER),
     )
     async def reserve(data: JSONBody[ReservationRequest]) -> Response[ReservationAnswer]:
-        decision = await service.reserve(data)
+        decision = await service.reserve(data, f"token {ASKER.get()}")
         return Response(decision.answer, status_code=201 if decision.write is not None else 200)
 
     @get(

@@ -3,6 +3,11 @@
 A batch is decided one after the other, each on what the ones before it came to, and appended as one message: what costs
 is the append, so a hundred decisions cost little more than one. Then all of it is folded and answered.
 
+What goes first: whatever gives capacity back, then activations, which end what has begun, and then reservations, those
+of symbols that use the least before others. Of the reservations that one asker wants for a symbol only the newest
+waits, as it says what its maker wants now; earlier ones are answered `superseded` at once. So what waits is bounded by
+symbols and askers, and its age by a commit.
+
 A lost compare means that another instance wrote first: wait until the fold has reached the head that the broker named,
 and decide the whole batch again. Answers and refusals of a batch that is written are sure by the compare. Those of one
 that writes nothing are given only on a fold that reaches the head which the broker names after the requests came:
@@ -13,14 +18,15 @@ when a reservation is due to expire and nothing else is to be written.
 """
 
 import asyncio
+import heapq
 import itertools
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from enum import IntEnum
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -32,7 +38,7 @@ from jet import journal
 from jet.connection import Connection
 from runtime import tracing
 from runtime.clock import Clock
-from wire import subjects
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import ReservationRecord
 
@@ -92,12 +98,30 @@ class Moves:
         return False
 
 
-@dataclass(slots=True)
+class Rank(IntEnum):
+    """What is decided first."""
+
+    ENDS = 0
+    ACTIVATES = 1
+    RESERVES = 2
+
+
+class Wish(NamedTuple):
+    """What an asker wants for a symbol: only the newest is worth deciding."""
+
+    symbol: str
+    quote_id: str
+    asker: str
+
+
+@dataclass(slots=True, eq=False)
 class _Job(Generic[A]):
     """`written`: whether an append that holds its decision may be in the log."""
 
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
+    rank: Rank
+    wish: Wish | None = None
     span: tracing.AnySpan = None
     written: bool = False
 
@@ -116,7 +140,7 @@ class Committer:
         self._limits = limits
         self._clock = clock
         self._check = check
-        self._waiting: deque[_Job[Any]] = deque()
+        self._waiting: dict[object, _Job[Any]] = {}
         self._replies: set[asyncio.Future[Any]] = set()
         self._time_is_due = False
         self._arrived = asyncio.Event()
@@ -124,12 +148,13 @@ class Committer:
         self._instance = secrets.token_hex(6)
         self._appends = itertools.count(1)
 
-    async def decide(self, decide: Decide[A]) -> Decision[A]:
-        """Have it decided and, if that takes a write, written.
+    async def decide(self, decide: Decide[A], rank: Rank = Rank.ENDS, wish: Wish | None = None) -> Decision[A]:
+        """Have it decided and, if that takes a write, written. An earlier wish of the asker for the symbol that still
+        waits is not decided any more.
 
         Raises:
-            Refused: by the decision; UNAVAILABLE: nothing was decided; OVERLOADED; OUTCOME_UNKNOWN: it is decided, and
-                not known in time to be written; the commit goes on.
+            Refused: by the decision; SUPERSEDED: a newer one came; UNAVAILABLE: nothing was decided; OVERLOADED;
+                OUTCOME_UNKNOWN: it is decided, and not known in time to be written; the commit goes on.
         """
         self._check()
         if self._closing:
@@ -137,10 +162,10 @@ class Committer:
         if len(self._waiting) >= MAX_WAITING:
             raise Refused(Refusal.OVERLOADED, f"{MAX_WAITING} decisions are waiting")
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
+        job = _Job(decide, reply, rank, wish, tracing.current())
+        self._waiting[self._place(job)] = job
         self._replies.add(reply)
         reply.add_done_callback(self._replies.discard)
-        job = _Job(decide, reply, tracing.current())
-        self._waiting.append(job)
         self._arrived.set()
         try:
             async with asyncio.timeout(DEADLINE):
@@ -149,6 +174,26 @@ class Committer:
             if job.written:
                 raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s") from error
             raise Refused(Refusal.UNAVAILABLE, f"not decided within {DEADLINE:g} s; nothing was done") from error
+
+    def _place(self, job: _Job[Any]) -> object:
+        """Where a job waits. An asker has one place for each symbol, which is its newest wish's.
+
+        Raises:
+            Refused: SUPERSEDED: the wish that waits there is newer.
+        """
+        wish = job.wish
+        if wish is None:
+            return job
+        place = (wish.symbol, wish.asker)
+        before = self._waiting.get(place)
+        if before is None or before.wish is None or before.reply.done():
+            return place
+        if before.wish.quote_id == wish.quote_id:  # a copy
+            return job
+        if ids.is_older(wish.quote_id, before.wish.quote_id, wish.symbol):
+            raise _superseded(wish, before.wish)
+        _refuse(before, _superseded(before.wish, wish))
+        return place
 
     def move_time(self) -> None:
         """Have the log's time moved on when nothing else is to be written."""
@@ -176,7 +221,17 @@ class Committer:
                 await self._arrived.wait()
 
     def _take(self) -> list[_Job[Any]]:
-        return [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+        """The next that are to be decided, in their order."""
+        usage = self._limits.usage
+
+        def before(waiting: tuple[object, _Job[Any]]) -> tuple[int, int]:
+            job = waiting[1]
+            return (job.rank, max(usage.used(job.wish.symbol)) if job.wish is not None else 0)
+
+        batch = heapq.nsmallest(MAX_BATCH, self._waiting.items(), key=before)
+        for place, _ in batch:
+            del self._waiting[place]
+        return [job for _, job in batch]
 
     async def _commit(self, batch: list[_Job[Any]]) -> None:
         """Decide until all of it is in the log, or sure without. Whoever has gone before is left out."""
@@ -217,8 +272,8 @@ class Committer:
             if isinstance(outcome, Refused):
                 _refuse(job, outcome)
             else:
-                if outcome.write is not None:
-                    _log(outcome.write, sequence)
+                for write in outcome.writes:
+                    _log(write, sequence)
                 if not job.reply.done():
                     job.reply.set_result(outcome)
 
@@ -235,9 +290,9 @@ class Committer:
             except Refused as refused:
                 outcomes.append((job, refused))
                 continue
-            if decision.write is not None:
-                draft.draft(decision.write.record)
-                size += len(msgspec.json.encode(decision.write.record))
+            for write in decision.writes:
+                draft.draft(write.record)
+                size += len(msgspec.json.encode(write.record))
                 job.written = True
             outcomes.append((job, decision))
         return outcomes
@@ -278,6 +333,10 @@ class Committer:
         except TimeoutError as error:
             detail = f"the log is at {head}, this instance still at {usage.head}"
             raise Refused(Refusal.UNAVAILABLE, detail) from error
+
+
+def _superseded(older: Wish, newer: Wish) -> Refused:
+    return Refused(Refusal.SUPERSEDED, f"{newer.quote_id} is asked for instead of {older.quote_id}; nothing was done")
 
 
 def _refuse(job: _Job[Any], refused: Refused) -> None:

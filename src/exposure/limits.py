@@ -7,6 +7,13 @@ Why stale views cannot break the limit:
   too much.
 - A record counts for longer than its quote can be active: its time is over only after the quote's.
 
+Why nobody can hoard it:
+- A reservation that no exchange has activated lives for a moment. Activation gives it the life of a quote.
+- Each symbol has a share: the limit, divided by the number of symbols. A request within it that finds too little free
+  takes back what other symbols hold beyond theirs for no quote yet. That is safe at any time: activating one that was
+  taken back is decided on the same log.
+- Whoever asks again for a symbol gives up what it held for an earlier quote of it that is not activated.
+
 A decision is a pure function of fold, request and time: an answer, and the record to write first, if any. Deciding
 changes nothing; folding the written record does. Answers without a write change nothing and may be stale. Several
 decisions are made one after the other on a draft of the fold, and written together.
@@ -19,8 +26,8 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from exposure.holding import is_quoted, version_of
-from exposure.usage import Draft, Usage
+from exposure.holding import Lots, held, is_quoted, version_of
+from exposure.usage import Draft, Usage, is_unused, largest
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import (
@@ -39,6 +46,12 @@ from wire.messages import (
 MAX_ID = 100
 """Characters an id may have; a reservation's is longer than its quote's."""
 
+GRANT_LIFE = timedelta(seconds=1)
+"""How long a reservation lives that no exchange activates, unless it is set."""
+
+MAX_TAKEN_BACK = 100
+"""Reservations that are taken back for one, about: all of their records must fit into one message."""
+
 MAX_APPLIED_FILLS = 1000
 """Fills that may be applied by request to one reservation: its record must fit into one message."""
 
@@ -55,10 +68,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[A]):
-    """An answer, to be given once `write`, if any, is in the log."""
+    """An answer, to be given once `write` and what ends by it, if any, is in the log."""
 
     answer: A
     write: Write | None = None
+    ends: tuple[Write, ...] = ()
+
+    @property
+    def writes(self) -> tuple[Write, ...]:
+        """All there is to write. What ends comes first."""
+        return self.ends if self.write is None else (*self.ends, self.write)
 
 
 class Limits:
@@ -75,16 +94,30 @@ class Limits:
         grace: timedelta,
         symbols: Collection[str],
         usage: Usage | None = None,
+        *,
+        grant_life: timedelta = GRANT_LIFE,
     ) -> None:
+        """Limits of a market.
+
+        Args:
+            limit: lots, on each side.
+            lifetime: of a quote, and of the reservation that is activated for it.
+            grace: how much longer an activated reservation counts.
+            symbols: what is traded.
+            usage: the fold to decide on; an empty one if there is none yet.
+            grant_life: how long a reservation counts that no exchange activates.
+        """
         self.usage = usage or Usage(lifetime, grace)
         self._limit = limit
         self._lifetime = lifetime
         self._grace = grace
         self._symbols = frozenset(symbols)
+        self._share = max(1, limit // max(1, len(self._symbols)))
+        self._grant_life = min(grant_life, lifetime)
 
     def on(self, draft: Draft) -> "Limits":
         """The same limits, which decide on a draft."""
-        return Limits(self._limit, self._lifetime, self._grace, self._symbols, draft)
+        return Limits(self._limit, self._lifetime, self._grace, self._symbols, draft, grant_life=self._grant_life)
 
     def exposure(self) -> Exposure:
         """The limit, its usage, and the live reservations in the order they were granted."""
@@ -96,14 +129,19 @@ class Limits:
             reservations=sorted(self.usage.live, key=lambda view: (view.granted_at, view.reservation_id)),
         )
 
-    def reserve(self, request: ReservationRequest, now: datetime) -> Decision[ReservationAnswer]:
+    def reserve(
+        self, request: ReservationRequest, now: datetime, asker: str | None = None
+    ) -> Decision[ReservationAnswer]:
         """Hold exposure for one quote.
 
         Each side gets what was asked, or what other symbols leave free if that is less; nothing on either side is a
-        rejection, which leaves no trace. Asking again with the same `quote_id` returns the first answer.
+        rejection, which leaves no trace. Asking again with the same `quote_id` returns the first answer, until the
+        reservation's time is over. What the same asker holds for the symbol is given up for it, unless an exchange has
+        activated that.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; QUOTE_ID_REUSED: it was granted for something else; INVALID_FIELD: it is too long.
+            Refused: UNKNOWN_SYMBOL; QUOTE_ID_REUSED: it was granted for something else; INVALID_FIELD: it is too long;
+                SUPERSEDED: the asker holds one for a newer quote.
         """
         if request.symbol not in self._symbols:
             raise Refused(Refusal.UNKNOWN_SYMBOL, request.symbol, field="symbol")
@@ -112,9 +150,10 @@ class Limits:
             longest = MAX_ID - len(ids.reservation_id(""))
             raise Refused(Refusal.INVALID_FIELD, f"is longer than {longest} characters", field="quote_id")
         known = self.usage.record(reservation_id)
-        if known is not None:
+        if known is not None and not (known.activated_at is None and now >= known.expires_at):
             return Decision(self._first_answer(known, request))
-        others = self.usage.beside(request.symbol)
+        given_up = self._given_up(request, asker)
+        taken_back, others = self._taken_back(request)
         bid = min(request.bid_quantity, max(0, self._limit - others.bid))
         ask = min(request.ask_quantity, max(0, self._limit - others.ask))
         reason = _binding(bid=bid < request.bid_quantity, ask=ask < request.ask_quantity)
@@ -129,16 +168,17 @@ class Limits:
             state="active",
             granted_at=now,
             activated_at=None,
-            expires_at=now + self._lifetime,
+            expires_at=now + self._grant_life,
             outcome="reduced" if reason else "granted",
             reason=reason,
             asked_bid_quantity=request.bid_quantity,
             asked_ask_quantity=request.ask_quantity,
             granted_bid_quantity=bid,
             granted_ask_quantity=ask,
+            asker=asker,
         )
         answer = ReservationAnswer(outcome=record.outcome, reservation=record.reservation, reason=reason)
-        return Decision(answer, Write(record, record.outcome))
+        return Decision(answer, Write(record, record.outcome), (*given_up, *taken_back))
 
     def activate(self, request: Activate, now: datetime) -> Decision[Reservation]:
         """Let a quote become active. What its reservation holds counts until the market log says otherwise.
@@ -172,6 +212,7 @@ class Limits:
         activated = replace(
             record,
             activated_at=record.activated_at or now,
+            expires_at=now + self._lifetime if record.activated_at is None else record.expires_at,
             position_version=request.position_version,
             attempt=request.attempt,
             activation=request.activation if before is None or record.activation == request.activation else None,
@@ -258,10 +299,49 @@ class Limits:
         if number is None or not 1 <= number <= self.usage.market(fill.symbol).fill_number:
             raise Refused(Refusal.FILL_NOT_RECORDED, f"{fill.fill_id} on quote {fill.quote_id}")
 
+    def _given_up(self, request: ReservationRequest, asker: str | None) -> list[Write]:
+        """What the asker holds for an earlier quote of the symbol, and does not need any more."""
+        ends = []
+        for record in self.usage.holding(request.symbol):
+            if asker is None or record.asker != asker or not is_unused(record) or record.quote_id == request.quote_id:
+                continue
+            if ids.is_older(request.quote_id, record.quote_id, request.symbol):
+                raise Refused(Refusal.SUPERSEDED, f"{record.quote_id} is newer than {request.quote_id}")
+            ends.append(_ended(record, "given up"))
+        return ends
+
+    def _taken_back(self, request: ReservationRequest) -> tuple[list[Write], Lots]:
+        """What other symbols hold beyond their share for no quote yet, as far as this one needs it for its own share;
+        and what the others use then."""
+        usage, symbol = self.usage, request.symbol
+        others = usage.beside(symbol)
+        bid = self._limit - min(request.bid_quantity, self._share)
+        ask = self._limit - min(request.ask_quantity, self._share)
+        if others.bid <= bid and others.ask <= ask:
+            return [], others
+        beyond: dict[str, list[ReservationRecord]] = {}
+        for record in usage.unused():
+            if record.symbol != symbol and max(held(record, usage.market(record.symbol))) > self._share:
+                beyond.setdefault(record.symbol, []).append(record)
+        ends: list[Write] = []
+        for other, records in beyond.items():
+            if (others.bid <= bid and others.ask <= ask) or len(ends) >= MAX_TAKEN_BACK:
+                break
+            used, market = usage.used(other), usage.market(other)
+            left = largest(held(record, market) for record in usage.holding(other) if record not in records)
+            if (others.bid > bid and used.bid > left.bid) or (others.ask > ask and used.ask > left.ask):
+                others = Lots(others.bid - used.bid + left.bid, others.ask - used.ask + left.ask)
+                ends += [_ended(record, "taken back") for record in records]
+        return ends, others
+
     @staticmethod
     def _end(record: ReservationRecord, happens: str) -> Decision[Reservation]:
-        ended = replace(record, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0)
-        return Decision(ended.reservation, Write(ended, happens))
+        ends = _ended(record, happens)
+        return Decision(ends.record.reservation, ends)
+
+
+def _ended(record: ReservationRecord, happens: str) -> Write:
+    return Write(replace(record, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0), happens)
 
 
 def _not_active(detail: str) -> Refused:

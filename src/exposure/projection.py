@@ -107,6 +107,8 @@ class ReservationsBucket:
                 reserved_ask_quantity=view.reserved_ask_quantity,
             )
             ended = view.state != "active"
+            if ended and record.activated_at is None and reservation_id not in self._revisions:
+                return  # it came and went within a moment; a key that another instance wrote ends by its TTL
             left = record.expires_at + self._grace - self._clock()
             if left <= timedelta(0):
                 return

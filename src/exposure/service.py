@@ -7,6 +7,7 @@ Ordering rules:
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -16,8 +17,8 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from exposure.commit import STREAM, Committer, Decide, Moves
-from exposure.limits import Decision, Limits
+from exposure.commit import STREAM, Committer, Decide, Moves, Rank, Wish
+from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.projection import ReservationsBucket
 from jet import journal, rpc
 from jet.clocks import BrokerTime
@@ -28,7 +29,7 @@ from jet.tail import FromSequence, Message, Tail
 from runtime import tracing
 from runtime.clock import Clock, uptime
 from runtime.health import Health
-from runtime.settings import Port, ServiceSettings
+from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
@@ -70,9 +71,14 @@ log = structlog.get_logger()
 
 
 class ExposureSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the exposure service."""
+    """Settings of the exposure service.
+
+    Attributes:
+        grant_ttl: seconds a reservation lives that no quote activates; a quote's lifetime at most.
+    """
 
     port: Port = 8003
+    grant_ttl: Seconds = GRANT_LIFE.total_seconds()
 
 
 class ExposureService:
@@ -80,7 +86,13 @@ class ExposureService:
 
     def __init__(self, settings: ExposureSettings, connection: Connection, health: Health, clock: Clock) -> None:
         market = settings.market
-        self.limits = Limits(market.limit, market.quote_lifetime, timedelta(seconds=market.grace), market.symbols)
+        self.limits = Limits(
+            market.limit,
+            market.quote_lifetime,
+            timedelta(seconds=market.grace),
+            market.symbols,
+            grant_life=timedelta(seconds=settings.grant_ttl),
+        )
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
@@ -127,9 +139,17 @@ class ExposureService:
 
     # --- requests -------------------------------------------------------------------------------------------------
 
-    async def reserve(self, request: ReservationRequest) -> Decision[ReservationAnswer]:
-        """Hold exposure for one quote; see `Limits.reserve`."""
-        decision = await self._committer.decide(lambda limits, now: limits.reserve(request, now))
+    async def reserve(self, request: ReservationRequest, asker: str | None = None) -> Decision[ReservationAnswer]:
+        """Hold exposure for one quote; see `Limits.reserve`.
+
+        `asker` is who asks: the name of a token, or a connection's inboxes. Its digest is kept, since readers see it.
+        """
+        digest = hashlib.blake2b(asker.encode(), digest_size=8).hexdigest() if asker is not None else None
+        decision = await self._committer.decide(
+            lambda limits, now: limits.reserve(request, now, digest),
+            Rank.RESERVES,
+            Wish(request.symbol, request.quote_id, digest) if digest is not None else None,
+        )
         answer = decision.answer
         if decision.write is not None or answer.outcome == "rejected":
             RESERVATIONS.labels(answer.outcome).inc()
@@ -146,7 +166,7 @@ class ExposureService:
 
     async def activate(self, request: Activate) -> Reservation:
         """Let a quote become active; see `Limits.activate`."""
-        return await self._decide(lambda limits, now: limits.activate(request, now))
+        return await self._decide(lambda limits, now: limits.activate(request, now), Rank.ACTIVATES)
 
     async def give_back(self, request: GiveBack) -> Reservation:
         """Take an activation back; see `Limits.give_back`."""
@@ -215,8 +235,8 @@ class ExposureService:
             USED.labels(side).set(usage.used)
             FREE.labels(side).set(usage.free)
 
-    async def _decide(self, decide: Decide[T]) -> T:
-        return (await self._committer.decide(decide)).answer
+    async def _decide(self, decide: Decide[T], rank: Rank = Rank.ENDS) -> T:
+        return (await self._committer.decide(decide, rank)).answer
 
     def _check_decides(self) -> None:
         """Whether anything may be decided now.
@@ -242,7 +262,7 @@ class ExposureService:
 
     def _handlers(self) -> Sequence[rpc.Handler]:
         async def reserve(request: ReservationRequest) -> ReservationAnswer:
-            return (await self.reserve(request)).answer
+            return (await self.reserve(request, rpc.asker())).answer
 
         async def release(request: ReleaseReservation) -> Reservation:
             return await self.release(request.reservation_id)

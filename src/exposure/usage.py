@@ -7,8 +7,10 @@ symbols.
 Ordering rules:
 - Messages of exposure's log are folded in stream order; one at or below `head` was folded already, and only its time
   counts. An instance folds its own write as soon as it is acknowledged; the tail brings it again later.
-- A reservation expires when the log's time has passed `expires_at` and the grace: the time at which the broker stored
-  the newest message. No process's clock ends a reservation, so none that steps can free what a quote still shows.
+- A reservation expires when the log's time has passed `expires_at`, and the grace if it was activated: the time at
+  which the broker stored the newest message. No process's clock ends a reservation, so none that steps can free what a
+  quote still shows. One that was never activated needs no grace: only a later message of this log could let its quote
+  appear.
 - The order between this log and the market logs does not matter.
 - A message that cannot be read may hold anything, for as long as a reservation lives: nothing must be decided until
   the log's time has passed `unreadable_until`.
@@ -42,7 +44,7 @@ class Usage:
         unreadable_until: until when a message that could not be read may hold something.
         total: lots in use over all symbols.
         changed: ids of reservations that were decided on, or have ended or expired, since somebody last cleared it.
-        lifetime: of a reservation; `grace` is how much longer it counts.
+        lifetime: of a reservation that was activated; `grace` is how much longer it counts.
     """
 
     def __init__(self, lifetime: timedelta, grace: timedelta) -> None:
@@ -57,6 +59,7 @@ class Usage:
         self._deadlines: list[tuple[datetime, str]] = []
         self._expired: dict[str, Reservation] = {}
         self._holding: dict[str, set[str]] = {}
+        self._unused: dict[str, None] = {}
         self._used: dict[str, Lots] = {}
         self._markets: dict[str, SymbolMarket] = {}
         self._fills: dict[str, dict[str, RecordedFill]] = {}
@@ -83,9 +86,8 @@ class Usage:
         expired: list[Reservation] = []
         while self._deadlines and self._deadlines[0][0] < self.time:
             deadline, reservation_id = heapq.heappop(self._deadlines)
-            record = self._records.get(reservation_id)
-            if record is not None and self._deadline(record) == deadline:
-                last = self._expire(record)
+            if self._is_due(deadline, reservation_id):
+                last = self._expire(self._records[reservation_id])
                 if last.state == "expired":
                     expired.append(last)
         return expired
@@ -140,6 +142,10 @@ class Usage:
         """A symbol's reservations that hold something."""
         return [self._records[reservation_id] for reservation_id in self._holding.get(symbol, ())]
 
+    def unused(self) -> list[ReservationRecord]:
+        """The reservations that hold something and that no exchange has activated."""
+        return [self._records[reservation_id] for reservation_id in self._unused]
+
     def used(self, symbol: str) -> Lots:
         """What a symbol uses."""
         return self._used.get(symbol, NOTHING)
@@ -151,6 +157,8 @@ class Usage:
 
     def next_expiry(self) -> datetime | None:
         """When the next record expires, once the log's time says so; None if there is none."""
+        while self._deadlines and not self._is_due(*self._deadlines[0]):
+            heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
     def view(self, record: ReservationRecord) -> Reservation:
@@ -179,18 +187,27 @@ class Usage:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _is_due(self, deadline: datetime, reservation_id: str) -> bool:
+        """Whether that is when a reservation expires: it may have been activated since, and then it is later."""
+        record = self._records.get(reservation_id)
+        return record is not None and self._deadline(record) == deadline
+
     def _deadline(self, record: ReservationRecord) -> datetime:
-        return record.expires_at + self.grace
+        return record.expires_at if record.activated_at is None else record.expires_at + self.grace
 
     def _put(self, record: ReservationRecord) -> None:
         known = self._records.get(record.reservation_id)
         if known is not None and known.symbol != record.symbol:
             self._holding[known.symbol].discard(record.reservation_id)
             self._measure(known.symbol)
-        if known is None or known.expires_at != record.expires_at:
+        if known is None or self._deadline(known) != self._deadline(record):
             heapq.heappush(self._deadlines, (self._deadline(record), record.reservation_id))
         self._expired.pop(record.reservation_id, None)
         self._records[record.reservation_id] = record
+        if is_unused(record):
+            self._unused[record.reservation_id] = None
+        else:
+            self._unused.pop(record.reservation_id, None)
         self._holding.setdefault(record.symbol, set()).add(record.reservation_id)
         self.changed[record.reservation_id] = None
         self._measure(record.symbol)
@@ -199,6 +216,7 @@ class Usage:
         """Forget a record, and remember what became of it."""
         last = self.view(record)
         del self._records[record.reservation_id]
+        self._unused.pop(record.reservation_id, None)
         self.changed[record.reservation_id] = None
         self._holding.get(record.symbol, set()).discard(record.reservation_id)
         self._measure(record.symbol)
@@ -224,7 +242,7 @@ class Usage:
             holding.discard(reservation_id)
             self.changed[reservation_id] = None
         beside = self.beside(symbol)
-        used = _largest(held(record, market) for record in self.holding(symbol))
+        used = largest(held(record, market) for record in self.holding(symbol))
         self._used[symbol] = used
         self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
 
@@ -239,6 +257,7 @@ class Draft(Usage):
         self.time = base.time
         self.total = base.total
         self._drafted: dict[str, ReservationRecord] = {}
+        self._drafted_for: dict[str, dict[str, None]] = {}
 
     @property
     def records(self) -> Sequence[ReservationRecord]:
@@ -250,10 +269,9 @@ class Draft(Usage):
         beside = self.beside(record.symbol)
         self._drafted.pop(record.reservation_id, None)
         self._drafted[record.reservation_id] = record
+        self._drafted_for.setdefault(record.symbol, {})[record.reservation_id] = None
         market = self.market(record.symbol)
-        others = [each for each in self._base.holding(record.symbol) if each.reservation_id not in self._drafted]
-        own = [each for each in self._drafted.values() if each.symbol == record.symbol]
-        used = _largest(held(each, market) for each in (*others, *own))
+        used = largest(held(each, market) for each in self.holding(record.symbol))
         self._used[record.symbol] = used
         self.total = Lots(beside.bid + used.bid, beside.ask + used.ask)
 
@@ -264,6 +282,19 @@ class Draft(Usage):
     def market(self, symbol: str) -> SymbolMarket:
         """As the fold's."""
         return self._base.market(symbol)
+
+    def holding(self, symbol: str) -> list[ReservationRecord]:
+        """As the fold's, or as drafted."""
+        drafted = self._drafted_for.get(symbol)
+        if drafted is None:
+            return self._base.holding(symbol)
+        others = [each for each in self._base.holding(symbol) if each.reservation_id not in drafted]
+        return [*others, *(self._drafted[each] for each in drafted)]
+
+    def unused(self) -> list[ReservationRecord]:
+        """As the fold's, or as drafted."""
+        others = [each for each in self._base.unused() if each.reservation_id not in self._drafted]
+        return [*others, *filter(is_unused, self._drafted.values())]
 
     def fill(self, symbol: str, fill_id: str) -> RecordedFill | None:
         """As the fold's."""
@@ -279,11 +310,17 @@ class Draft(Usage):
         return self.view(record) if record is not None else self._base.reservation(reservation_id)
 
 
+def is_unused(record: ReservationRecord) -> bool:
+    """Whether a reservation holds something, and no exchange has activated it."""
+    return record.state == "active" and record.activated_at is None
+
+
 def _has_ended(record: ReservationRecord, market: SymbolMarket) -> bool:
     return record.state != "active" or ending(record, market) is not None
 
 
-def _largest(holdings: Iterable[Lots]) -> Lots:
+def largest(holdings: Iterable[Lots]) -> Lots:
+    """What a symbol uses whose reservations hold this."""
     bid = ask = 0
     for lots in holdings:
         bid, ask = max(bid, lots.bid), max(ask, lots.ask)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -77,6 +78,14 @@ class _Share:
             self._second, self._given = second, 0
         self._given += 1
         return self._given <= self._most
+
+
+_asker: ContextVar[str] = ContextVar("asker")
+
+
+def asker() -> str:
+    """Who sent the request that is being handled: the same for all requests over one connection."""
+    return _asker.get()
 
 
 Around = Callable[[str, Mapping[str, str] | None], AbstractContextManager[object]]
@@ -192,6 +201,7 @@ class _Server:
         self, handler: Handler, endpoint: Endpoint, flight: Flight, headers: Mapping[str, str] | None
     ) -> None:
         began = time.perf_counter_ns()
+        _asker.set(next(iter(flight.replies)).rpartition(".")[0])
         try:
             with self._around(handler.subject, headers):
                 answer = Answer(msgspec.json.encode(await _handle(handler, flight.data)))

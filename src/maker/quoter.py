@@ -261,7 +261,7 @@ class Quoter:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
         request = reservation_request(proposal)
         answer = await self._ahead.take(request)
-        if answer is None:
+        if answer is None or (answer.reservation is not None and self._clock() >= answer.reservation.expires_at):
             answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, say)
         if answer is None:
             self._abandon(step)

@@ -16,16 +16,18 @@ _records = msgspec.json.Decoder(list[ReservationRecord])
 _KEPT = 4
 """Lifetimes of a reservation for which its records are kept here."""
 
+_UNUSED = timedelta(seconds=1)
+"""How long a reservation lives that no quote uses, as it is set."""
+
 _NEVER_CHANGES = (
     "quote_id",
     "symbol",
-    "granted_at",
-    "expires_at",
     "outcome",
     "asked_bid_quantity",
     "asked_ask_quantity",
     "granted_bid_quantity",
     "granted_ask_quantity",
+    "asker",
 )
 
 
@@ -47,9 +49,12 @@ class Backing:
         lone: whether one exchange has run alone, and all the time, since a time.
     """
 
-    def __init__(self, books: Mapping[str, Book], limit: int, grace: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, books: Mapping[str, Book], limit: int, lifetime: float, grace: float, say: Callable[[str], None]
+    ) -> None:
         self._books = books
         self._limit = limit
+        self._lifetime = timedelta(seconds=lifetime)
         self._grace = timedelta(seconds=grace)
         self.lone: Callable[[datetime], bool] = lambda _: False
         self._say = say
@@ -60,13 +65,26 @@ class Backing:
         """A message of exposure's log was stored."""
         for record in _records.decode(data):
             known = self._records.get(record.reservation_id)
-            if known is not None and now <= known.expires_at:
+            if known is None or record.granted_at != known.granted_at:
+                self._check_grant(known, record, now)
+            else:
                 self._check_change(known, record, now)
             self._records.pop(record.reservation_id, None)
             self._records[record.reservation_id] = self._holding[record.reservation_id] = record
         while self._records and self._is_old(next(iter(self._records.values())), now):
             del self._records[next(iter(self._records))]
         self._check_held(now)
+
+    def _check_grant(self, before: ReservationRecord | None, after: ReservationRecord, now: datetime) -> None:
+        """An id is granted, again only once its time is over: by the log, or for what no quote uses by the clock of who
+        grants, which may be wrong by half the grace."""
+        if before is not None and before.activated_at is None:
+            if not before.expires_at <= after.granted_at <= now + self._grace / 2:
+                self._say(f"{after.reservation_id}, until {before.expires_at}, is granted anew at {after.granted_at}")
+        elif before is not None and now <= before.expires_at + self._grace:
+            self._say(f"{after.reservation_id} is granted anew, while it backs a quote")
+        if after.activated_at is not None or after.expires_at > after.granted_at + _UNUSED:
+            self._say(f"{after.reservation_id} is granted until {after.expires_at}, before any quote uses it")
 
     @staticmethod
     def _is_old(record: ReservationRecord, now: datetime) -> bool:
@@ -76,7 +94,12 @@ class Backing:
         name = after.reservation_id
         changed = [field for field in _NEVER_CHANGES if getattr(before, field) != getattr(after, field)]
         if changed:
-            self._say(f"{name} is granted anew: {', '.join(changed)}")
+            self._say(f"{name} is changed: {', '.join(changed)}")
+        if before.activated_at is None and after.activated_at is not None:
+            if after.expires_at != after.activated_at + self._lifetime:
+                self._say(f"{name} is activated at {after.activated_at}, and lives until {after.expires_at}")
+        elif after.expires_at != before.expires_at:
+            self._say(f"{name} lives until {after.expires_at}, and not until {before.expires_at}")
         if before.state != "active" and after.state == "active":
             self._say(f"{name} was {before.state}, and is active again")
         if before.activated_at is not None and after.activated_at != before.activated_at:
@@ -107,7 +130,8 @@ class Backing:
             self._say(f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, and {self._limit} are allowed")
 
     def _held(self, record: ReservationRecord, now: datetime) -> tuple[int, int]:
-        if record.state != "active" or now > record.expires_at + self._grace:
+        longer = timedelta(0) if record.activated_at is None else self._grace
+        if record.state != "active" or now > record.expires_at + longer:
             return 0, 0
         book = self._books[record.symbol]
         event = book.event

@@ -57,6 +57,9 @@ ASK_ELSEWHERE = 0.6
 WITHDRAWN = 0.3
 """The share of quotes by hand beside which whatever is active is withdrawn."""
 
+HAND = "token hand"
+"""Who quotes by hand, as services tell askers apart."""
+
 RACE = 0.4
 """The share of quotes by hand that are asked for, and published, by two at the same time."""
 
@@ -447,19 +450,19 @@ class Clients:
         wanted = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
 
         async def reserve(exposure: Any) -> ReservationAnswer:
-            return (await exposure.reserve(wanted)).answer  # type: ignore[no-any-return] # exposure's answer
+            return (await exposure.reserve(wanted, HAND)).answer  # type: ignore[no-any-return] # exposure's answer
 
         answers = [
             msgspec.json.decode(response.body, type=ReservationAnswer)
             for response in await self._race("exposure", reserve)
             if response is not None and response.status == 200
         ]
-        granted = next((answer.reservation for answer in answers if answer.reservation is not None), None)
-        if granted is None:
+        grants = [answer.reservation for answer in answers if answer.reservation is not None]
+        if not grants:
             return
-        for answer in answers:
-            if answer.reservation is not None and answer.reservation.expires_at != granted.expires_at:
-                self.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
+        first, granted = (of(grants, key=lambda each: each.granted_at) for of in (min, max))
+        if first.granted_at != granted.granted_at < first.expires_at:
+            self.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
         reference = self._system.market.symbols[symbol].reference_price
         request = QuoteRequest(
             quote_id=quote_id,
@@ -473,7 +476,7 @@ class Clients:
         )
 
         async def put(exchange: Any) -> Quote:
-            return await exchange.put_quote(symbol, request)  # type: ignore[no-any-return] # an exchange's answer
+            return await exchange.put_quote(symbol, request, HAND)  # type: ignore[no-any-return] # an exchange's answer
 
         responses = await self._race("exchange", put)
         if not any(response is not None and response.status == 200 for response in responses):

@@ -209,8 +209,8 @@ MUTATIONS = [
     Mutation(
         "a grant is answered and not written",
         "exposure/commit.py",
-        "            if decision.write is not None:\n",
-        '            if decision.write is not None and decision.write.happens != "granted":\n',
+        "            for write in decision.writes:\n",
+        '            for write in (each for each in decision.writes if each.happens != "granted"):\n',
     ),
     Mutation(
         "a reservation counts only once it is activated",
@@ -233,14 +233,26 @@ MUTATIONS = [
     Mutation(
         "a reservation lives three times as long as a quote may",
         "exposure/limits.py",
+        "expires_at=now + self._lifetime if record",
+        "expires_at=now + 3 * self._lifetime if record",
+    ),
+    Mutation(
+        "a reservation that no quote uses lives as long as a quote",
+        "exposure/limits.py",
+        "expires_at=now + self._grant_life,",
         "expires_at=now + self._lifetime,",
-        "expires_at=now + 3 * self._lifetime,",
+    ),
+    Mutation(
+        "a reservation that no quote uses is granted anew before its time is over",
+        "exposure/limits.py",
+        "and now >= known.expires_at)",
+        "and now >= known.granted_at)",
     ),
     Mutation(
         "asked again, a reservation is granted anew",
         "exposure/limits.py",
-        "        if known is not None:\n            return Decision(self._first_answer(known, request))\n",
-        "",
+        "            return Decision(self._first_answer(known, request))\n",
+        "            pass\n",
     ),
     Mutation(
         "an activation is not written",

@@ -67,7 +67,7 @@ class Monitor:
         on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
 
-    def __init__(self, world: World, limit: int, grace: float, symbols: list[str]) -> None:
+    def __init__(self, world: World, limit: int, lifetime: float, grace: float, symbols: list[str]) -> None:
         self.wrong: list[str] = []
         self.symbols = {symbol: Symbol() for symbol in symbols}
         self.most = 0
@@ -82,7 +82,7 @@ class Monitor:
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
-        self.backing = Backing(self.symbols, limit, grace, self._say)
+        self.backing = Backing(self.symbols, limit, lifetime, grace, self._say)
         self._grace = grace
         self._world = world
         self._limit = limit

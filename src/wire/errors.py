@@ -33,6 +33,7 @@ class Refusal(Enum):
     FILL_CONTRADICTS = ("fill-contradicts", 409, "The fill contradicts what is recorded")
     FILL_NOT_RECORDED = ("fill-not-recorded", 409, "No such fill is recorded on the reservation's quote")
     NEWER_PAUSE = ("newer-pause", 409, "Makers were paused again before they resumed")
+    SUPERSEDED = ("superseded", 409, "A newer request of the same maker for the symbol came")
     TOO_OFTEN = ("too-many-requests", 429, "The token asks more often than it may")
     OVERLOADED = ("overloaded", 503, "Too much is waiting already")
     UNAVAILABLE = ("unavailable", 503, "The service cannot decide now")

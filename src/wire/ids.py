@@ -6,6 +6,21 @@ def quote_id(symbol: str, position_version: int, attempt: int) -> str:
     return f"{symbol}-v{position_version}-a{attempt}"
 
 
+def quote_version(symbol: str, quote_id: str) -> tuple[int, int] | None:
+    """The (position version, attempt) in an id made by `quote_id`, or None for an id that was not made so."""
+    version, middle, attempt = quote_id.removeprefix(f"{symbol}-v").partition("-a")
+    if not middle or not (version + attempt).isascii() or not version.isdigit() or not attempt.isdigit():
+        return None
+    found = (int(version), int(attempt))
+    return found if quote_id == f"{symbol}-v{found[0]}-a{found[1]}" else None
+
+
+def is_older(quote_id: str, other: str, symbol: str) -> bool:
+    """Whether one quote of a symbol is older than another, as far as ids made by `quote_id` tell."""
+    version, than = quote_version(symbol, quote_id), quote_version(symbol, other)
+    return version is not None and than is not None and version < than
+
+
 def reservation_id(quote_id: str) -> str:
     """The id of the one reservation that may back `quote_id`; also its key in the `reservations` bucket."""
     return f"{quote_id}-r"

@@ -339,6 +339,8 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
         activation: token of the only activation, whose holder may give it back; null once a second exchange has
             activated it too.
         applied_fills: ids of fills applied by request, each counted once.
+        asker: a digest of who asked for it, who gives it up by asking for another one of the symbol; null in records of
+            before it was kept.
     """
 
     outcome: Literal["granted", "reduced"]
@@ -351,6 +353,7 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
     attempt: Attempt | None = None
     activation: str | None = None
     applied_fills: list[Id] = []
+    asker: str | None = None
 
     @property
     def reservation(self) -> Reservation:

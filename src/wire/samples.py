@@ -51,12 +51,12 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
     ReservationAnswer: (
         '{"outcome":"reduced","reservation":{"reservation_id":"q-1-r","quote_id":"q-1","symbol":"AAPL",'
         '"reserved_bid_quantity":5,"reserved_ask_quantity":30,"state":"active","granted_at":"2026-11-23T05:49:24.712807Z",'
-        '"activated_at":null,"expires_at":"2026-11-23T05:49:54.712807Z"},"reason":"ask_limit"}'
+        '"activated_at":null,"expires_at":"2026-11-23T05:49:25.712807Z"},"reason":"ask_limit"}'
     ),
     Reservation: (
         '{"reservation_id":"by-hand-1-r","quote_id":"by-hand-1","symbol":"AAPL","reserved_bid_quantity":5,'
         '"reserved_ask_quantity":5,"state":"active","granted_at":"2026-11-23T05:50:20.351992Z","activated_at":null,'
-        '"expires_at":"2026-11-23T05:50:50.351992Z"}'
+        '"expires_at":"2026-11-23T05:50:21.351992Z"}'
     ),
     Exposure: (
         '{"limit":100,"bid":{"used":10,"free":90},"ask":{"used":7,"free":93},'

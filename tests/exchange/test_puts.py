@@ -163,6 +163,37 @@ async def test_a_quote_whose_time_is_up_before_its_turn_is_given_back_and_can_be
     assert (await exchange.put_quote("AAA", quote_request(attempt=3))).quote_id == "AAA-v0-a3"
 
 
+async def test_of_one_askers_quotes_only_the_newest_goes_on(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    """What earlier ones had activated is given back. Another asker's goes on beside it."""
+    await quoted(exchange)
+    hold = exposure.hold = asyncio.Event()
+
+    def put(attempt: int, asker: str = "one") -> "asyncio.Task[Quote]":
+        return asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=attempt), asker))
+
+    first = put(2)
+    await eventually(lambda: exposure.activated[-1].attempt == 2)
+    second, third = put(3), put(5)
+    for superseded in (first, second, put(4)):
+        with pytest.raises(Refused) as caught:
+            await superseded
+        assert caught.value.refusal is Refusal.SUPERSEDED
+    beside = put(6, "another")
+    await eventually(lambda: exposure.activated[-1].attempt == 6)
+    assert not third.done()
+    hold.set()
+    exposure.hold = None
+    found = await asyncio.gather(third, beside, return_exceptions=True)
+    assert isinstance(found[1], Quote)
+    ended = {asked.activation for asked in exposure.activated if asked.attempt in (2, 3)}
+    await eventually(lambda: {asked.activation for asked in exposure.given_back} >= ended)
+    assert {asked.attempt for asked in exposure.activated} == {1, 2, 3, 5, 6}
+    assert exchange.quote("AAA").attempt == 6
+    assert not {2, 3, 4} & {event.attempt for event in await events(broker)}
+
+
 # --- withdrawals ------------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,5 @@
 """Appends of one shard take turns."""
 
-import asyncio
-
 import pytest
 
 from exchange import turns
@@ -11,35 +9,36 @@ from support.waiting import finishes
 
 async def test_one_at_a_time_in_the_order_they_asked() -> None:
     taking = Turns()
-    first = await taking.begin()
-    second, third = (asyncio.create_task(taking.begin()) for _ in range(2))
-    await asyncio.sleep(0)
-    assert not second.done()
-    first.end()
-    (await second).end()
-    (await third).end()
+    first, second, third = (taking.ask() for _ in range(3))
+    assert (first.done(), second.done()) == (True, False)
+    first.result().end()
+    assert (second.done(), third.done()) == (True, False)
+    second.result().end()
+    assert third.done()
 
 
 async def test_ending_a_turn_twice_lets_nobody_else_in() -> None:
     taking = Turns()
-    first = await taking.begin()
-    first.end()
-    first.end()
-    await taking.begin()
-    waiting = asyncio.create_task(taking.begin())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    waiting.cancel()
+    first = taking.ask()
+    Turns.end(first)
+    Turns.end(first)
+    taking.ask()
+    assert not taking.ask().done()
+
+
+async def test_whoever_waits_no_more_takes_no_turn() -> None:
+    taking = Turns()
+    first, left, third = (taking.ask() for _ in range(3))
+    Turns.end(left)
+    Turns.end(first)
+    assert third.done()
 
 
 async def test_whoever_takes_too_long_holds_up_nobody_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "PATIENCE", 0.01)
     taking = Turns()
-    stuck = await taking.begin()
-    (await finishes(taking.begin())).end()
-    stuck.end()
-    await taking.begin()
-    waiting = asyncio.create_task(taking.begin())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    waiting.cancel()
+    stuck = taking.ask()
+    (await finishes(taking.ask())).end()
+    Turns.end(stuck)
+    taking.ask()
+    assert not taking.ask().done()

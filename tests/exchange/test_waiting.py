@@ -30,18 +30,32 @@ def submitted(line: Line[str, str], *commands: str) -> "list[asyncio.Future[str]
     return [line.submit(command) for command in commands]
 
 
-async def test_commands_are_taken_in_the_order_they_came(line: Line[str, str]) -> None:
-    answers = submitted(line, "a", "b")
-    for command in ("a", "b"):
-        await line.arrived()
-        assert line.peek() == command
-        line.reply(line.take(), f"done {command}")
-    assert await asyncio.gather(*answers) == ["done a", "done b"]
+async def test_quotes_are_taken_before_orders_and_each_in_the_order_they_came(line: Line[str, str]) -> None:
+    submitted(line, "a", "b")
+    quotes = [line.submit(command, change=True) for command in ("quote", "withdrawal")]
+    await line.arrived()
+    assert (line.change_waits, line.order_waits, len(line)) == (True, True, 4)
+    assert [line.take_change().command, line.take_change().command] == ["quote", "withdrawal"]
+    assert [line.take_order().command, line.take_order().command] == ["a", "b"]
+    assert not line.change_waits
+    assert not line.order_waits
+    assert len(quotes) == 2
+
+
+async def test_whoever_waits_for_a_turn_hears_of_a_change_and_of_no_order(line: Line[str, str]) -> None:
+    heard = line.next_change()
+    line.submit("an order")
+    assert not heard.done()
+    line.submit("quote", change=True)
+    assert heard.done()
+    assert line.next_change().done()
+    line.take_change()
+    assert not line.next_change().done()
 
 
 async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: Line[str, str]) -> None:
     (answer,) = submitted(brief, "a")
-    taken = brief.take()
+    taken = brief.take_order()
     with pytest.raises(Refused, match="nothing was done") as caught:
         await answer
     assert caught.value.refusal is Refusal.UNAVAILABLE
@@ -52,7 +66,7 @@ async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcom
     brief: Line[str, str],
 ) -> None:
     (answer,) = submitted(brief, "a")
-    brief.take().committing = True
+    brief.take_order().committing = True
     with pytest.raises(Refused) as caught:
         await answer
     assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
@@ -61,7 +75,7 @@ async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcom
 async def test_each_has_its_own_time(brief: Line[str, str]) -> None:
     """One timer serves all: it goes on to the next one, whether the one it was set for was answered or not."""
     (answered,) = submitted(brief, "a")
-    brief.reply(brief.take(), "done")
+    brief.reply(brief.take_order(), "done")
     await answered
     (first,) = submitted(brief, "b")
     await passes(0.05)
@@ -83,7 +97,7 @@ async def test_more_than_so_many_are_refused_at_once(brief: Line[str, str]) -> N
 async def test_who_was_refused_takes_no_place(brief: Line[str, str]) -> None:
     """Whoever is before them may be under way for as long as the broker is silent."""
     brief.submit("under way")
-    brief.take().committing = True
+    brief.take_order().committing = True
     for _ in range(3):
         answers = submitted(brief, "a", "b", "c")
         await asyncio.wait(answers)
@@ -92,9 +106,9 @@ async def test_who_was_refused_takes_no_place(brief: Line[str, str]) -> None:
     brief.note_wait()
 
 
-async def test_withdrawals_find_a_place_when_nothing_else_does(line: Line[str, str]) -> None:
+async def test_quotes_and_withdrawals_find_a_place_when_nothing_else_does(line: Line[str, str]) -> None:
     submitted(line, "a", "b", "c")
-    line.submit("withdraw", withdraws=True)
+    line.submit("withdraw", change=True)
     with pytest.raises(Refused) as caught:
         line.submit("d")
     assert caught.value.refusal is Refusal.OVERLOADED
@@ -112,14 +126,14 @@ async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_no
     with pytest.raises(Refused) as caught:
         line.check_pressure()
     assert (caught.value.refusal, caught.value.retry_after) == (Refusal.OVERLOADED, 1)
-    line.submit("a quote")
+    line.submit("a quote", change=True)
 
 
 async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> None:
     (answer,) = submitted(line, "a")
     answer.cancel()
     await asyncio.wait([answer])
-    left = line.take()
+    left = line.take_order()
     assert not left.wanted
     line.reply(left, "nobody hears it")
     with pytest.raises(Refused):
@@ -128,8 +142,8 @@ async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> N
 
 async def test_settling_waits_for_answers_and_refuses_the_rest(line: Line[str, str]) -> None:
     answered, committing, waiting_still = submitted(line, "a", "b", "c")
-    line.reply(line.take(), "done")
-    line.take().committing = True
+    line.reply(line.take_order(), "done")
+    line.take_order().committing = True
     await line.settle(0.05)
     assert await answered == "done"
     for answer, refusal in ((committing, Refusal.OUTCOME_UNKNOWN), (waiting_still, Refusal.UNAVAILABLE)):

@@ -13,7 +13,7 @@ from exposure.service import ExposureService
 from runtime.app import create_app
 from runtime.health import Health
 from support.broker import Broker
-from support.builders import market, reservation_request
+from support.builders import activation, market, reservation_request
 from support.exposure import running
 from support.http import http_client
 
@@ -79,8 +79,11 @@ async def test_a_new_reservation_is_created_and_an_old_one_told(http: httpx.Asyn
     assert (found.status_code, found.json()) == (200, answer["reservation"])
 
 
-async def test_a_rejection_is_told_with_the_limit_that_bound(http: httpx.AsyncClient) -> None:
+async def test_a_rejection_is_told_with_the_limit_that_bound(
+    http: httpx.AsyncClient, exposure: ExposureService
+) -> None:
     await http.post("/reservations", json=BODY | {"bid_quantity": 100})
+    await exposure.activate(activation(bid_quantity=100))
     rejected = await http.post("/reservations", json=BODY | {"symbol": "BBB", "quote_id": "b", "ask_quantity": 0})
     assert rejected.status_code == 200
     assert rejected.json() == {"outcome": "rejected", "reservation": None, "reason": "bid_limit"}
@@ -188,11 +191,22 @@ async def test_a_service_that_is_cut_off_answers_no_read(own_broker: Broker) -> 
             own_broker.server.signal(signal.SIGCONT)
 
 
-async def test_reservations_are_told_a_page_at_a_time(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_asks_again_over_http_gives_up_what_no_quote_has_used(http: httpx.AsyncClient) -> None:
+    for attempt in (1, 2):
+        await http.post("/reservations", json=BODY | {"quote_id": f"AAA-v0-a{attempt}"})
+    states = [(await http.get(f"/reservations/AAA-v0-a{attempt}-r")).json()["state"] for attempt in (1, 2)]
+    assert states == ["released", "active"]
+    late = await http.post("/reservations", json=BODY | {"quote_id": "AAA-v0-a0"})
+    assert problem(late) == (409, "superseded")
+
+
+async def test_reservations_are_told_a_page_at_a_time(
+    http: httpx.AsyncClient, exposure: ExposureService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(paging, "PAGE", 2)
     ids = [f"AAA-v0-a{attempt}" for attempt in range(1, 6)]
     for quote_id in ids:
-        await http.post("/reservations", json=BODY | {"quote_id": quote_id})
+        await exposure.reserve(reservation_request(quote_id=quote_id))
     found: list[str] = []
     path: str | None = "/exposure"
     while path is not None:

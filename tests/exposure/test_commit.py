@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from exposure import commit
-from exposure.commit import STREAM, Committer, Moves
+from exposure.commit import STREAM, Committer, Moves, Rank, Wish
 from exposure.limits import Decision, Limits
 from jet import api, journal
 from runtime.clock import utc_now
@@ -197,11 +198,65 @@ async def test_each_decision_of_a_batch_is_made_on_the_ones_before_it(broker: Br
         request = reservation_request(symbol, bid_quantity=lots, ask_quantity=lots)
         return (await writer.committer.decide(lambda limits, now: limits.reserve(request, now))).answer
 
-    first, second = await asyncio.gather(reserve("AAA", 60), reserve("BBB", 60))
+    first, second = await asyncio.gather(reserve("AAA", 50), reserve("BBB", 60))
     assert (first.outcome, second.outcome) == ("granted", "reduced")
     assert second.reservation is not None
-    assert second.reservation.reserved_bid_quantity == 40
+    assert second.reservation.reserved_bid_quantity == 50
     assert writer.limits.usage.total == (100, 100)
+
+
+async def test_of_one_asker_only_the_newest_reservation_of_a_symbol_waits(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are answered at once. Another asker's, and another symbol's, wait beside it."""
+    held = HeldUp(monkeypatch)
+
+    def ask(quote_id: str, symbol: str = "AAA", asker: str = "one") -> "asyncio.Task[Decision[ReservationAnswer]]":
+        request = reservation_request(symbol, quote_id=quote_id)
+        wish = Wish(symbol, quote_id, asker)
+        decided = writer.committer.decide(lambda limits, now: limits.reserve(request, now), Rank.RESERVES, wish)
+        return asyncio.create_task(decided)
+
+    before = ask("AAA-v0-a1")
+    await held.begun.wait()
+    older = [ask(f"AAA-v{version}-a1") for version in (2, 3)]
+    beside = [ask("AAA-v2-a1", asker="other"), ask("BBB-v1-a1", "BBB")]
+    newest = [ask("AAA-v4-a1"), ask("AAA-v4-a1")]
+    late = ask("AAA-v3-a2")
+    for superseded in (*older, late):
+        with pytest.raises(Refused) as refused:
+            await superseded
+        assert refused.value.refusal is Refusal.SUPERSEDED
+    assert not any(task.done() for task in (before, *beside, *newest))
+    held.go_on.set()
+    decisions = await asyncio.gather(before, *beside, *newest)
+    assert {decision.answer.outcome for decision in decisions} == {"granted"}
+
+
+async def test_what_gives_back_goes_first_then_activations_then_who_has_least(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.reserve("AAA-v0-a1")
+    await writer.reserve("AAA-v0-a2")
+    held = HeldUp(monkeypatch)
+    order: list[str] = []
+
+    def ask(name: str, rank: Rank, symbol: str = "AAA") -> "asyncio.Task[object]":
+        def decide(limits: Limits, now: datetime) -> Decision[ReservationAnswer]:
+            order.append(name)
+            return limits.reserve(reservation_request(symbol, quote_id=name), now)
+
+        wish = Wish(symbol, name, name) if rank is Rank.RESERVES else None
+        return asyncio.create_task(writer.committer.decide(decide, rank, wish))
+
+    tasks = [ask("first", Rank.ENDS)]
+    await held.begun.wait()
+    tasks += [ask("has much", Rank.RESERVES), ask("has nothing", Rank.RESERVES, "BBB")]
+    tasks += [ask("activates", Rank.ACTIVATES), ask("ends", Rank.ENDS)]
+    await asyncio.sleep(0)
+    held.go_on.set()
+    await asyncio.gather(*tasks)
+    assert order == ["first", "ends", "activates", "has nothing", "has much"]
 
 
 async def test_a_refusal_in_a_batch_is_its_own(writer: Writer) -> None:

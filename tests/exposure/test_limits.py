@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.exposure import GRACE, LIFETIME, Scene
+from support.exposure import GRACE, GRANTED, LIFETIME, Scene
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import ReservationRequest
@@ -18,7 +18,7 @@ def test_what_is_free_is_granted(scene: Scene) -> None:
     assert reservation.reservation_id == "AAA-v0-a1-r"
     assert (reservation.reserved_bid_quantity, reservation.reserved_ask_quantity) == (10, 7)
     assert (reservation.state, reservation.activated_at) == ("active", None)
-    assert (reservation.granted_at, reservation.expires_at) == (scene.now, scene.now + LIFETIME)
+    assert (reservation.granted_at, reservation.expires_at) == (scene.now, scene.now + GRANTED)
     assert scene.used == (10, 7)
 
 
@@ -50,7 +50,7 @@ def test_each_side_gets_what_is_free(
     outcome: str,
     reason: str | None,
 ) -> None:
-    scene.reserve("BBB", *others)
+    scene.show("BBB", *others)
     answer = scene.reserve("AAA", *asked)
     assert (answer.outcome, answer.reason) == (outcome, reason)
     got = answer.reservation
@@ -58,10 +58,10 @@ def test_each_side_gets_what_is_free(
 
 
 def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
-    scene.reserve("BBB", 100, 100)
+    scene.show("BBB", 100, 100)
     assert scene.reserve("AAA").outcome == "rejected"
     assert not scene.wrote
-    scene.release("BBB")
+    scene.give_back("BBB")
     assert scene.reserve("AAA").outcome == "granted"
 
 
@@ -73,10 +73,10 @@ def test_replacing_a_quote_needs_no_more_than_the_larger(scene: Scene) -> None:
 
 
 def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
-    scene.reserve("BBB", 95, 0)
+    scene.show("BBB", 95, 0)
     first = scene.reserve("AAA")
-    scene.release("BBB")
-    scene.now += LIFETIME / 2
+    scene.give_back("BBB")
+    scene.now += GRANTED / 2
     assert scene.reserve("AAA") == first
     assert not scene.wrote
 
@@ -94,6 +94,78 @@ def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Sc
     again = scene.reserve().reservation
     assert again is not None
     assert again.state == "released"
+
+
+def test_what_no_quote_has_used_in_time_is_granted_anew(scene: Scene) -> None:
+    scene.show("BBB", 95, 0)
+    scene.reserve("AAA")
+    scene.give_back("BBB")
+    scene.now += GRANTED
+    again = scene.reserve("AAA")
+    assert again.outcome == "granted"
+    assert again.reservation is not None
+    assert again.reservation.granted_at == scene.now
+
+
+@pytest.mark.parametrize(
+    ("hoarded", "asked", "granted", "left"),
+    [
+        pytest.param([("BBB", 100, 100)], (33, 33), (33, 33), (33, 33), id="a share is taken back"),
+        pytest.param([("BBB", 100, 0)], (10, 10), (10, 10), (10, 10), id="one side of it"),
+        pytest.param([("BBB", 90, 90)], (10, 10), (10, 10), (100, 100), id="what is free is taken first"),
+        pytest.param([("BBB", 33, 33), ("CCC", 33, 33)], (33, 33), (33, 33), (99, 99), id="shares are left alone"),
+        pytest.param([("BBB", 60, 60), ("CCC", 40, 40)], (33, 33), (33, 33), (73, 73), id="no more than it takes"),
+        pytest.param([("BBB", 50, 0), ("CCC", 0, 100)], (10, 33), (10, 33), (60, 33), id="only where it helps"),
+    ],
+)
+def test_a_symbol_always_gets_its_share_of_what_no_quote_uses(
+    scene: Scene,
+    hoarded: list[tuple[str, int, int]],
+    asked: tuple[int, int],
+    granted: tuple[int, int],
+    left: tuple[int, int],
+) -> None:
+    for symbol, bid, ask in hoarded:
+        scene.reserve(symbol, bid, ask)
+    got = scene.reserve("AAA", *asked).reservation
+    assert got is not None
+    assert (got.reserved_bid_quantity, got.reserved_ask_quantity) == granted
+    assert scene.used == left
+
+
+def test_what_was_taken_back_cannot_be_activated(scene: Scene) -> None:
+    scene.reserve("BBB", 100, 100)
+    scene.reserve("AAA")
+    with pytest.raises(Refused) as refused:
+        scene.activate("BBB", 100, 100)
+    assert refused.value.refusal is Refusal.RESERVATION_NOT_ACTIVE
+
+
+def test_what_a_quote_uses_is_not_taken_back(scene: Scene) -> None:
+    scene.show("BBB", 95, 95)
+    scene.reserve("CCC", 5, 5)
+    assert scene.reserve("AAA").outcome == "rejected"
+    assert scene.used == (100, 100)
+
+
+def test_whoever_asks_again_gives_up_what_no_quote_has_used(scene: Scene) -> None:
+    scene.reserve(bid=20, ask=20, asker="one")
+    scene.reserve(bid=10, ask=10, attempt=2, asker="another")
+    scene.reserve(bid=5, ask=5, attempt=3, asker="one")
+    assert [scene.state(attempt=attempt).state for attempt in (1, 2, 3)] == ["released", "active", "active"]
+    assert scene.used == (10, 10)
+    scene.activate(bid=5, ask=5, attempt=3)
+    scene.reserve(bid=1, ask=1, attempt=4, asker="one")
+    assert scene.state(attempt=3).state == "active"
+
+
+def test_a_request_for_an_older_quote_than_the_asker_holds_is_superseded(scene: Scene) -> None:
+    scene.reserve(attempt=2, asker="one")
+    with pytest.raises(Refused) as refused:
+        scene.reserve(attempt=1, asker="one")
+    assert refused.value.refusal is Refusal.SUPERSEDED
+    assert scene.reserve(attempt=2, asker="one").outcome == "granted"
+    assert scene.reserve(attempt=1, asker="another").outcome == "granted"
 
 
 @pytest.mark.parametrize(("bid", "ask"), [(9, 10), (10, 9)])
@@ -128,7 +200,7 @@ def test_a_quote_id_too_long_for_its_reservations_id_is_refused(scene: Scene) ->
 
 
 def test_a_limit_lowered_below_usage_grants_nothing(scene: Scene) -> None:
-    scene.reserve("BBB", 60, 60)
+    scene.show("BBB", 60, 60)
     lower = Scene(limit=50)
     record = scene.limits.usage.record(scene.id("BBB", 1))
     assert record is not None
@@ -142,10 +214,10 @@ def test_a_limit_lowered_below_usage_grants_nothing(scene: Scene) -> None:
 
 def test_activation_is_recorded(scene: Scene) -> None:
     scene.reserve()
-    scene.now += LIFETIME / 2
+    scene.now += GRANTED / 2
     activated = scene.activate()
     assert activated.activated_at == scene.now
-    assert activated.expires_at == scene.now + LIFETIME / 2
+    assert activated.expires_at == scene.now + LIFETIME
     assert scene.wrote
     record = scene.limits.usage.record(scene.id("AAA", 1))
     assert record is not None
@@ -218,7 +290,7 @@ def test_activating_the_active_quote_again_changes_nothing(scene: Scene) -> None
 
 
 def test_exposure_tells_usage_and_what_is_live(scene: Scene) -> None:
-    scene.reserve("BBB", 20, 5)
+    scene.show("BBB", 20, 5)
     scene.now += GRACE
     scene.reserve("AAA", 10, 10)
     scene.reserve("CCC", 1, 1)

@@ -155,7 +155,7 @@ class Exposed(RuleBasedStateMachine):
             for sequence in sorted(last.values()):
                 tell(instance.limits, symbol, sequence, log[sequence - 1])
 
-    @rule(seconds=st.sampled_from([0.3, 0.3, 1.5, 1.5, 29, 40]))
+    @rule(seconds=st.sampled_from([0.3, 0.3, 0.3, 1.5, 1.5, 29, 40]))
     def time_passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
@@ -168,13 +168,16 @@ class Exposed(RuleBasedStateMachine):
         name=NAMES,
         bid=st.sampled_from([0, 4, LIMIT]),
         ask=st.sampled_from([3, LIMIT]),
+        asker=st.sampled_from([None, "one", "two"]),
     )
-    def reserve(self, index: int, news: str, symbol: str, name: int, bid: int, ask: int) -> None:
+    def reserve(
+        self, index: int, news: str, symbol: str, name: int, bid: int, ask: int, asker: str | None = None
+    ) -> None:
         instance = self.instance(index, news)
         quote_id = f"{symbol}-{name}"
         request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
         try:
-            decision = instance.limits.reserve(request, self.now + instance.skew)
+            decision = instance.limits.reserve(request, self.now + instance.skew, asker)
         except Refused:
             assert instance.limits.usage.record(ids.reservation_id(quote_id)) is not None
             return
@@ -182,7 +185,7 @@ class Exposed(RuleBasedStateMachine):
         if decision.write is None:
             if current and decision.answer.outcome != "rejected":
                 assert as_first(decision.answer) == as_first(self.first[quote_id])
-        elif self.write(instance, decision.write):
+        elif self.write(instance, *decision.writes):
             assert current
             self.first[quote_id] = decision.answer
 
@@ -347,7 +350,7 @@ class Exposed(RuleBasedStateMachine):
         instance = self.instance(index, news)
         draft = Draft(instance.limits.usage)
         limits = instance.limits.on(draft)
-        decided: dict[str, tuple[Write, ReservationAnswer]] = {}
+        decided: dict[str, ReservationAnswer] = {}
         for number, quantity in enumerate(quantities):
             symbol = SYMBOLS[number % len(SYMBOLS)]
             quote_id = f"{symbol}-{1 + number // len(SYMBOLS)}"
@@ -356,13 +359,16 @@ class Exposed(RuleBasedStateMachine):
                 decision = limits.reserve(request, self.now + instance.skew)
             except Refused:
                 continue
+            for write in decision.writes:
+                draft.draft(write.record)
             if decision.write is not None:
-                draft.draft(decision.write.record)
-                decided[quote_id] = (decision.write, decision.answer)
+                decided[quote_id] = decision.answer
+            assert max(draft.total) <= LIMIT
         total = draft.total
-        if self.write(instance, *(write for write, _ in decided.values())) and decided:
+        if self.log.append(instance.limits.usage.head, list(draft.records), self.now) and decided:
+            instance.limits.usage.fold(len(self.log), draft.records)
             assert instance.limits.usage.total == total
-            self.first |= {quote_id: answer for quote_id, (_, answer) in decided.items()}
+            self.first |= decided
 
     # --- what must hold -------------------------------------------------------------------------------------------
 
@@ -439,7 +445,8 @@ def tell(limits: Limits, symbol: str, sequence: int, message: QuoteEvent | list[
 def as_first(answer: ReservationAnswer) -> ReservationAnswer:
     """An answer without what may change about it: how the reservation stands now."""
     assert answer.reservation is not None
-    return replace(answer, reservation=replace(answer.reservation, state="active", activated_at=None))
+    unchanged = replace(answer.reservation, state="active", activated_at=None, expires_at=NOW)
+    return replace(answer, reservation=unchanged)
 
 
 TestExposed = Exposed.TestCase

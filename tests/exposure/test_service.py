@@ -15,6 +15,7 @@ from jet.tail import FromSequence, Tail
 from runtime.clock import utc_now
 from support.broker import Broker, NatsServer
 from support.builders import (
+    activation,
     fill,
     instrument,
     market,
@@ -27,7 +28,6 @@ from support.waiting import HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
-    Activate,
     GiveBack,
     LimitUsage,
     QuoteActivated,
@@ -40,21 +40,6 @@ from wire.messages import (
 from wire.subjects import Rpc
 
 LONG = market(quote_ttl=30.0)
-
-
-def activation(symbol: str = "AAA", attempt: int = 1, by: str = "one", **changes: int) -> Activate:
-    """An exchange's request for the quote of `reservation_request`."""
-    quote_id = ids.quote_id(symbol, 0, attempt)
-    return Activate(
-        reservation_id=ids.reservation_id(quote_id),
-        quote_id=quote_id,
-        symbol=symbol,
-        position_version=0,
-        attempt=attempt,
-        bid_quantity=changes.get("bid", 10),
-        ask_quantity=changes.get("ask", 10),
-        activation=by,
-    )
 
 
 def quoted(symbol: str = "AAA", attempt: int = 1) -> QuoteActivated:
@@ -113,6 +98,7 @@ async def test_a_grant_is_in_the_log_when_it_is_answered_and_in_the_bucket_soon(
 async def test_grants_are_reduced_and_rejected_by_the_limit(broker: Broker) -> None:
     async with running(broker, LONG) as exposure:
         await exposure.reserve(reservation_request("AAA", bid_quantity=95, ask_quantity=100))
+        await exposure.activate(activation("AAA"))
         reduced = (await exposure.reserve(reservation_request("BBB"))).answer
         assert (reduced.outcome, reduced.reason) == ("reduced", "bid_and_ask_limit")
         rejected = (await exposure.reserve(reservation_request("BBB", quote_id="q", bid_quantity=0))).answer
@@ -128,7 +114,8 @@ async def test_the_same_request_at_once_through_two_instances_is_granted_once(br
 
 
 async def test_two_instances_never_grant_more_than_the_limit(broker: Broker) -> None:
-    """Thirty symbols that want 20 lots each, twice over, through two instances at once."""
+    """Thirty symbols that want 20 lots each, twice over, through two instances at once: whoever wants it for its share
+    takes it back from who has more."""
     symbols = [f"S{number:02}" for number in range(30)]
     many = market(quote_ttl=30.0, symbols={symbol: instrument() for symbol in symbols})
     async with running(broker, many) as one, running(broker, many) as other:
@@ -141,11 +128,11 @@ async def test_two_instances_never_grant_more_than_the_limit(broker: Broker) -> 
             *(instance.reserve(request) for request in requests for instance in (one, other))
         )
         granted = [decision.answer.reservation for decision in answers if decision.answer.reservation]
-        assert {reservation.symbol for reservation in granted} == {
+        assert {reservation.symbol for reservation in granted} >= {
             reservation.symbol for reservation in one.exposure().reservations
         }
         await eventually(lambda: one.exposure() == other.exposure())
-        assert used(one) == (100, 100)
+        assert max(used(one)) <= 100
 
 
 async def test_an_instance_takes_over_where_the_last_one_ended(broker: Broker) -> None:
@@ -207,7 +194,7 @@ async def test_a_newer_quote_frees_the_older_ones_lots(broker: Broker) -> None:
         await append_market(broker, "AAA", quoted())
         second = reservation_request(quote_id="AAA-v0-a2", bid_quantity=4, ask_quantity=4)
         await exposure.reserve(second)
-        await exposure.activate(activation(attempt=2, bid=4, ask=4))
+        await exposure.activate(activation(attempt=2, bid_quantity=4, ask_quantity=4))
         assert used(exposure) == (10, 10)
         await append_market(broker, "AAA", quoted(attempt=2))
         await eventually(lambda: used(exposure) == (4, 4))
@@ -243,8 +230,8 @@ async def test_the_bucket_is_told_what_ended(broker: Broker) -> None:
 async def test_only_one_activation_can_be_given_back(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         await one.reserve(reservation_request())
-        await one.activate(activation(by="first"))
-        await other.activate(activation(by="second"))
+        await one.activate(activation(activation="first"))
+        await other.activate(activation(activation="second"))
         for by in ("first", "second"):
             kept = await one.give_back(GiveBack(reservation_id="AAA-v0-a1-r", activation=by))
             assert kept.state == "active"

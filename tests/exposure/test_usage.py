@@ -6,7 +6,7 @@ import pytest
 
 from exposure.usage import Draft
 from support.builders import NOW, reservation_request
-from support.exposure import GRACE, LIFETIME, Scene
+from support.exposure import GRACE, GRANTED, LIFETIME, Scene
 from wire.errors import Refusal, Refused
 
 
@@ -38,6 +38,7 @@ def test_a_message_folded_before_is_skipped(scene: Scene) -> None:
 
 def test_a_reservation_expires_when_the_logs_time_has_passed_its_end_and_the_grace(scene: Scene) -> None:
     scene.reserve()
+    scene.activate()
     assert scene.later(LIFETIME + GRACE) == []
     assert scene.used == (10, 10)
     (expired,) = scene.later(timedelta(microseconds=1))
@@ -60,11 +61,17 @@ def test_time_never_goes_back(scene: Scene) -> None:
     assert scene.used == (0, 0)
 
 
-def test_an_activation_does_not_prolong_a_reservation(scene: Scene) -> None:
-    scene.reserve()
-    scene.now += timedelta(seconds=20)
-    scene.activate()
-    assert len(scene.later(timedelta(seconds=13))) == 1
+def test_activation_alone_gives_a_reservation_the_life_of_a_quote(scene: Scene) -> None:
+    scene.reserve(attempt=1)
+    scene.reserve(attempt=2)
+    scene.now += GRANTED / 2
+    scene.activate(attempt=2)
+    assert scene.limits.usage.next_expiry() == NOW + GRANTED
+    assert [each.quote_id for each in scene.later(GRANTED)] == ["AAA-v0-a1"]
+    assert scene.limits.usage.next_expiry() == NOW + GRANTED / 2 + LIFETIME + GRACE
+    scene.activate(attempt=2, by="two")
+    assert scene.later(LIFETIME + GRACE - GRANTED) == []
+    assert len(scene.later(timedelta(milliseconds=1))) == 1
 
 
 def test_what_was_released_does_not_expire(scene: Scene) -> None:

@@ -95,11 +95,11 @@ async def put_and_fill(world: World, attempt: int) -> None:
 
 
 async def put_two(world: World, attempt: int) -> None:
-    """Of two quotes that are activated together the newer comes first: the other one's activation is given back."""
-    for each in (2 * attempt, 2 * attempt - 1):
-        await world.reserve("AAA", each)
+    """Of two makers' quotes that are activated together the newer comes first: the other's activation is given back."""
+    await world.reserve("AAA", 2 * attempt)
+    await world.reserve("AAA", 2 * attempt - 1, another=True)
     newer = asyncio.create_task(world.put("AAA", 2 * attempt))
-    older = asyncio.create_task(world.put("AAA", 2 * attempt - 1))
+    older = asyncio.create_task(world.put("AAA", 2 * attempt - 1, another=True))
     await asyncio.gather(newer, older, return_exceptions=True)
 
 

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from jet import journal
 from support.broker import Broker
 from support.builders import order, quote_request
-from support.maker import Line, Marketplace, RunningMaker, marketplace, quoting, release, reserve, used
+from support.maker import Line, Marketplace, RunningMaker, give_back, hold, marketplace, quoting, release, reserve, used
 from support.waiting import eventually, finishes, reaches
 from wire import subjects
 from wire.errors import Refusal
@@ -114,20 +114,20 @@ async def test_a_withdrawn_quote_is_made_again(place: Marketplace) -> None:
 async def test_a_rejected_symbol_backs_off_and_recovers_when_there_is_room(place: Marketplace) -> None:
     """The limit leaves BBB nothing while AAA holds all of it."""
     await place.open(limit=10)
-    await reserve(place, "AAA", 10, 10, quote_id="held")
+    await hold(place, "AAA", 10, 10, quote_id="held")
     running = await place.start_maker()
     await eventually(lambda: running.on("BBB").state == "backing_off")
     refusal = running.on("BBB").last_refusal
     assert refusal is not None
     assert (refusal.quote_id, refusal.reason) == ("BBB-v0-a1", "bid_and_ask_limit")
     assert running.on("BBB").next_action_at is not None
-    await release(place, "held")
+    await give_back(place, "held")
     await place.quoted("BBB", "BBB-v0-a1")
 
 
 async def test_a_reduced_grant_shrinks_the_quote(place: Marketplace) -> None:
     await place.open(limit=10)
-    await reserve(place, "AAA", 7, 10, quote_id="held")
+    await hold(place, "AAA", 7, 10, quote_id="held")
     await place.start_maker()
     quote = await place.quoted("BBB", "BBB-v0-a1")
     assert (quote.bid_quantity, quote.ask_quantity) == (3, 0)

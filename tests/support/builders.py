@@ -9,6 +9,7 @@ from runtime.settings import Market
 from wire import ids
 from wire.instruments import Instrument
 from wire.messages import (
+    Activate,
     Fill,
     NumberedFill,
     Order,
@@ -157,3 +158,19 @@ def reservation_request(symbol: str = "AAA", **changes: Any) -> ReservationReque
         "ask_quantity": 10,
     }
     return ReservationRequest(**(values | changes))
+
+
+def activation(symbol: str = "AAA", attempt: int = 1, **changes: Any) -> Activate:
+    """An exchange's request for the quote of `reservation_request`."""
+    quote_id = changes.get("quote_id", ids.quote_id(symbol, 0, attempt))
+    values = {
+        "reservation_id": ids.reservation_id(quote_id),
+        "quote_id": quote_id,
+        "symbol": symbol,
+        "position_version": 0,
+        "attempt": attempt,
+        "bid_quantity": 10,
+        "ask_quantity": 10,
+        "activation": "one",
+    }
+    return Activate(**(values | changes))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exposure.limits import Decision, Limits
+from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal
 from jet.connection import Connection
@@ -33,15 +33,22 @@ from wire.messages import (
 
 LIFETIME = timedelta(seconds=30)
 GRACE = timedelta(seconds=2)
+GRANTED = GRANT_LIFE
 A = TypeVar("A")
 
 
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exposure`
-    """An exposure instance that runs, and is ready, until the end of the block."""
+    """An exposure instance that runs, and is ready, until the end of the block. What no quote has activated lives for
+    `grant_ttl` seconds, or as long as a quote."""
 
-    def __init__(self, broker: Broker, market: Market | None = None, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, broker: Broker, market: Market | None = None, clock: Clock = utc_now, grant_ttl: float | None = None
+    ) -> None:
         self.health = Health("exposure", "nats", "reservations", "market")
-        settings = ExposureSettings(market=market or broker.market, stack=Stack(nats_url=broker.url))
+        market = market or broker.market
+        settings = ExposureSettings(
+            market=market, stack=Stack(nats_url=broker.url), grant_ttl=grant_ttl or max(1.0, market.quote_ttl)
+        )
         connection = Connection(broker.url, "exposure", self.health)
         self.service = ExposureService(settings, connection, self.health, clock)
 
@@ -105,17 +112,24 @@ class Scene:
     def take(self, decision: Decision[A]) -> A:
         """Fold what the decision writes, and return its answer."""
         self.wrote = decision.write is not None
-        if decision.write is not None:
+        if decision.writes:
             self.head += 1
-            self.limits.usage.fold(self.head, [decision.write.record])
+            self.limits.usage.fold(self.head, [write.record for write in decision.writes])
             self.limits.usage.pass_time(self.now)
         return decision.answer
 
-    def reserve(self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1) -> ReservationAnswer:
+    def reserve(
+        self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1, asker: str | None = None
+    ) -> ReservationAnswer:
         """Ask to reserve for a symbol's quote."""
         quote_id = ids.quote_id(symbol, 0, attempt)
         request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
-        return self.take(self.limits.reserve(request, self.now))
+        return self.take(self.limits.reserve(request, self.now, asker))
+
+    def show(self, symbol: str, bid: int, ask: int) -> None:
+        """Reserve for a symbol's quote and activate it."""
+        self.reserve(symbol, bid, ask)
+        self.activate(symbol, bid, ask)
 
     def activate(
         self,

@@ -123,6 +123,7 @@ class World:
         """The streams, and the services that do not die."""
         async with AsyncExitStack() as stack:
             self.connection = await stack.enter_async_context(Connection(self.url, "test", Health("test")))
+            self.another = await stack.enter_async_context(Connection(self.url, "test", Health("test")))
             await topology.prepare(self.connection, shape_of(self.market))
             if victim != "exposure":
                 health = Health("exposure", "nats", "reservations", "market", "clock")
@@ -150,28 +151,29 @@ class World:
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
-    async def ask(self, subject: str, request: msgspec.Struct, reply: type[T]) -> T:
-        """Send the identical request until it is answered.
+    async def ask(self, subject: str, request: msgspec.Struct, reply: type[T], *, another: bool = False) -> T:
+        """Send the identical request until it is answered; as `another` asker.
 
         Raises:
             Refused: for good.
         """
         while True:
             try:
-                return await rpc.call(self.connection, subject, request, reply)
+                return await rpc.call(self.another if another else self.connection, subject, request, reply)
             except Refused as refused:
                 if not refused.refusal.retryable:
                     raise
             await asyncio.sleep(0.02)
 
-    async def reserve(self, symbol: str, attempt: int) -> str:
+    async def reserve(self, symbol: str, attempt: int, *, another: bool = False) -> str:
         """Reserve all there is for a quote, as soon as there is; its reservation's id."""
         request = ReservationRequest(
             quote_id=_quote_id(symbol, attempt), symbol=symbol, bid_quantity=LIMIT, ask_quantity=LIMIT
         )
 
         async def granted() -> bool:
-            return (await self.ask(Rpc.RESERVE, request, ReservationAnswer)).outcome != "rejected"
+            answer = await self.ask(Rpc.RESERVE, request, ReservationAnswer, another=another)
+            return answer.outcome != "rejected"
 
         await eventually(granted, STACK_HANG, pause=0.02)
         return ids.reservation_id(request.quote_id)
@@ -200,7 +202,7 @@ class World:
         """Release what was not activated."""
         await self.ask(Rpc.RELEASE, ReleaseReservation(reservation_id=reservation_id), Reservation)
 
-    async def put(self, symbol: str, attempt: int) -> Quote:
+    async def put(self, symbol: str, attempt: int, *, another: bool = False) -> Quote:
         """Have a quote that was reserved made active."""
         quote_id = _quote_id(symbol, attempt)
         quote = QuoteRequest(
@@ -213,7 +215,7 @@ class World:
             ask_price=Decimal("100.10"),
             ask_quantity=LIMIT,
         )
-        return await self.ask(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote)
+        return await self.ask(Rpc.PUT_QUOTE, PutQuote(symbol=symbol, quote=quote), Quote, another=another)
 
     async def quoted(self, symbol: str) -> int:
         """Have a quote that is newer than any before granted and made active. Returns its attempt."""

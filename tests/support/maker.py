@@ -19,12 +19,13 @@ from runtime.clock import Clock, utc_now
 from runtime.health import Health
 from runtime.settings import Market, Stack
 from support.broker import Broker
-from support.builders import recorded_fill
+from support.builders import activation, recorded_fill
 from support.waiting import HANG, eventually, reaches
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import (
+    GiveBack,
     LimitUsage,
     PositionUpdate,
     Quote,
@@ -111,7 +112,7 @@ class Marketplace:
     async def start_exposure(self, clock: Clock = utc_now) -> None:
         health = Health("exposure", "nats", "reservations", "market")
         connection = Connection(self.broker.url, "exposure", health)
-        settings = ExposureSettings(market=self.market, stack=Stack())
+        settings = ExposureSettings(market=self.market, stack=Stack(), grant_ttl=max(1.0, self.market.quote_ttl))
         self.exposure = ExposureService(settings, connection, health, clock)
         await self._run(self.exposure.run)
         await eventually(lambda: health.ready)
@@ -253,6 +254,19 @@ async def reserve(place: Marketplace, symbol: str, bid: int, ask: int, quote_id:
     request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
     answer = await rpc.call(place.broker.connection, Rpc.RESERVE, request, ReservationAnswer)
     assert answer.outcome == "granted"
+
+
+async def hold(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: str) -> None:
+    """Have exposure grant a reservation, and activate it, so that nobody takes it back."""
+    await reserve(place, symbol, bid, ask, quote_id)
+    request = activation(symbol, 99, quote_id=quote_id, bid_quantity=bid, ask_quantity=ask)
+    await rpc.call(place.broker.connection, Rpc.ACTIVATE, request, Reservation)
+
+
+async def give_back(place: Marketplace, quote_id: str) -> None:
+    """Give back what was held for a quote that did not become active."""
+    request = GiveBack(reservation_id=ids.reservation_id(quote_id), activation="one")
+    await rpc.call(place.broker.connection, Rpc.GIVE_BACK, request, Reservation)
 
 
 async def release(place: Marketplace, quote_id: str) -> None:

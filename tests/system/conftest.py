@@ -13,7 +13,14 @@ from support.waiting import STACK_HANG, eventually
 def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Twelve symbols, quotes of 8 s, which a busy machine, too, has time to trade on; no order flow of its own."""
     symbols = [f"S{number:02}" for number in range(12)]
-    stack = Stack(tmp_path_factory.mktemp("quiet"), symbols, MARKET_QUOTE_TTL=8, MARKET_GRACE=0.5, LOADGEN_RATE=0.001)
+    stack = Stack(
+        tmp_path_factory.mktemp("quiet"),
+        symbols,
+        MARKET_QUOTE_TTL=8,
+        MARKET_GRACE=0.5,
+        LOADGEN_RATE=0.001,
+        EXPOSURE_GRANT_TTL=8,  # tests that quote by hand may take long on a busy machine
+    )
     stack.start()
     yield stack
     assert stack.stop() == 0, stack.told()

@@ -144,25 +144,28 @@ async def test_the_same_quote_and_reservation_twice_count_once(desk: Desk) -> No
     assert (other.status_code, other.json()["type"]) == (409, "urn:quotestream:quote-id-reused")
 
 
-async def test_reservations_are_reduced_then_rejected_and_come_back_on_expiry(desk: Desk) -> None:
+async def test_quotes_use_the_limit_up_until_they_end_and_what_no_quote_uses_is_taken_back(desk: Desk) -> None:
     for number in range(9):
-        answer = await desk.reserve(f"fill-up-{number}", f"S{number:02}", 10, 10)
-        assert answer["outcome"] == "granted"
-    reduced = await desk.reserve("fill-up-9", "S09", 20, 5)
-    assert (reduced["outcome"], reduced["reason"]) == ("reduced", "bid_limit")
-    assert reduced["reservation"]["reserved_bid_quantity"] == 10
-    assert reduced["reservation"]["reserved_ask_quantity"] == 5
-    rejected = await desk.reserve("fill-up-10", "S10", 5, 0)
+        await desk.quoted(f"S{number:02}")
+    hoarded = await desk.reserve("fill-up-9", "S09", 20, 5)
+    assert (hoarded["outcome"], hoarded["reason"]) == ("reduced", "bid_limit")
+    assert hoarded["reservation"]["reserved_bid_quantity"] == 10
+    assert hoarded["reservation"]["reserved_ask_quantity"] == 5
+    share = await desk.reserve("fill-up-10", "S10", 2, 0)
+    assert share["outcome"] == "granted"
+    assert (await desk.get("exposure", "/reservations/fill-up-9-r"))["state"] == "released"
+    await desk.quoted("S09", 8)
+    rejected = await desk.reserve("fill-up-11", "S11", 5, 0)
     assert (rejected["outcome"], rejected["reservation"], rejected["reason"]) == ("rejected", None, "bid_limit")
     exposure = await desk.exposure()
-    assert (exposure["bid"], exposure["ask"]) == ({"used": 100, "free": 0}, {"used": 95, "free": 5})
+    assert (exposure["bid"], exposure["ask"]) == ({"used": 100, "free": 0}, {"used": 98, "free": 2})
 
     async def free() -> bool:
         used = await desk.exposure()
         return used["bid"]["used"] == used["ask"]["used"] == 0 and used["reservations"] == []
 
     await eventually(free, STACK_HANG)
-    assert (await desk.reserve("fill-up-10", "S10", 5, 0))["outcome"] == "granted"
+    assert (await desk.reserve("fill-up-11", "S11", 5, 0))["outcome"] == "granted"
 
 
 async def test_a_quote_larger_than_its_reservation_is_refused(desk: Desk) -> None:
