@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import structlog
@@ -76,11 +76,12 @@ class Lane:
         self._clock = clock
         self._recent = recent
         self._turns = turns
+        self._turn: Turn | None = None
         self._on_quote = on_quote
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
         self._line: Line[_Command, _Answer] = Line(symbol, count_refused)
-        self._puts = Puts(symbol, connection, self._submit_put)
+        self._puts = Puts(symbol, connection, self._submit_change)
         self._spans = OrderSpans()
 
     # --- commands ---------------------------------------------------------------------------------------------------
@@ -114,8 +115,11 @@ class Lane:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
         return standing if standing is not None else await self._puts.put(request, asker)
 
-    def _submit_put(self, put: Put) -> "asyncio.Future[Quote]":
-        return cast("asyncio.Future[Quote]", self._line.submit(put, change=True))
+    def _submit_change(self, command: "Put | _Withdraw") -> "asyncio.Future[Quote]":
+        answer = self._line.submit(command, change=True)
+        if self._turn is not None:
+            self._turn.nudge()
+        return cast("asyncio.Future[Quote]", answer)
 
     async def _standing(self, request: QuoteRequest) -> Quote | None:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
@@ -139,9 +143,7 @@ class Lane:
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        quote = await self._line.submit(_Withdraw(quote_id, tracing.current()), change=True)
-        assert isinstance(quote, Quote)  # noqa: S101 # for the type checker: as above
-        return quote
+        return await self._submit_change(_Withdraw(quote_id, tracing.current()))
 
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
@@ -168,16 +170,16 @@ class Lane:
         if not book.executes(self.market, self._clock()):
             await self._commit_orders(self._take_orders(), None)
             return
-        asked = self._turns.ask()
+        turn = self._turn = self._turns.ask()
         try:
-            while not asked.done():
-                either: list[asyncio.Future[Any]] = [asked, self._line.next_change()]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            while not turn.has_come:
                 if self._line.change_waits:
                     await self._commit_change()
-            await self._commit_orders(self._take_orders(), asked.result())
+                else:
+                    await turn.moved()
+            await self._commit_orders(self._take_orders(), turn)
         finally:
-            self._turns.end(asked)
+            turn.end()
 
     async def _commit_change(self) -> None:
         waiting = self._line.take_change()

@@ -69,7 +69,6 @@ class Line(Generic[C, A]):
         self._on_refused = on_refused
         self._orders: deque[Waiting[C, A]] = deque()
         self._changes: deque[Waiting[C, A]] = deque()
-        self._changed: asyncio.Future[None] | None = None
         self._unanswered: dict[Waiting[C, A], None] = {}
         self._arrived = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -89,8 +88,6 @@ class Line(Generic[C, A]):
         loop = asyncio.get_running_loop()
         waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE)
         line.append(waiting)
-        if change and self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
         self._unanswered[waiting] = None
         self._arrived.set()
         if self._timer is None:
@@ -141,13 +138,6 @@ class Line(Generic[C, A]):
     def order_waits(self) -> bool:
         """Whether an order waits."""
         return bool(self._orders)
-
-    def next_change(self) -> "asyncio.Future[None]":
-        """Done once a quote or a withdrawal waits. For one caller."""
-        self._changed = asyncio.get_running_loop().create_future()
-        if self._changes:
-            self._changed.set_result(None)
-        return self._changed
 
     async def arrived(self) -> None:
         """Return once a command waits to be decided."""

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from exchange import lane, puts, waiting
+from exchange import lane, puts, turns, waiting
 from exchange.service import Exchange
 from jet import journal, rpc
 from support.broker import Broker
-from support.builders import quote_request
+from support.builders import order, quote_request
 from support.exchange import ExposureStandIn, quoted
-from support.waiting import HANG, eventually
+from support.waiting import HANG, eventually, finishes
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuote
@@ -243,3 +243,26 @@ async def test_a_withdrawal_of_whatever_is_active_means_what_was_active_when_it_
         await exchange.withdraw("AAA")
     assert caught.value.refusal is Refusal.STALE_QUOTE
     assert exchange.quote("AAA").attempt == 2
+
+
+# --- what goes first --------------------------------------------------------------------------------------------------
+
+
+async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_the_turn_of_their_shard(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And orders that find nothing then need no turn."""
+    monkeypatch.setattr(turns, "PATIENCE", HANG)
+    await quoted(exchange)
+    held = exchange._lanes["AAA"]._turns.ask()
+    waits = asyncio.ensure_future(exchange.order(order(order_id="waits")))
+    await asyncio.sleep(0)
+    assert (await finishes(exchange.withdraw("AAA"))).quote_id == "AAA-v0-a1"
+    replaced = await finishes(exchange.put_quote("AAA", quote_request(attempt=2)))
+    assert not waits.done()
+    held.end()
+    assert (await finishes(waits)).fills[0].quote_id == replaced.quote_id
+    await exchange.withdraw("AAA")
+    exchange._lanes["AAA"]._turns.ask()
+    rejected = await finishes(exchange.order(order(order_id="finds-nothing")))
+    assert rejected.reason == "no_active_quote"

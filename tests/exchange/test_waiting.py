@@ -42,17 +42,6 @@ async def test_quotes_are_taken_before_orders_and_each_in_the_order_they_came(li
     assert len(quotes) == 2
 
 
-async def test_whoever_waits_for_a_turn_hears_of_a_change_and_of_no_order(line: Line[str, str]) -> None:
-    heard = line.next_change()
-    line.submit("an order")
-    assert not heard.done()
-    line.submit("quote", change=True)
-    assert heard.done()
-    assert line.next_change().done()
-    line.take_change()
-    assert not line.next_change().done()
-
-
 async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: Line[str, str]) -> None:
     (answer,) = submitted(brief, "a")
     taken = brief.take_order()
