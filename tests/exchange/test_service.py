@@ -124,7 +124,7 @@ async def test_a_replaced_quote_no_longer_executes(exchange: Exchange) -> None:
 async def test_nothing_executes_after_expiry(exchange: Exchange, exposure: ExposureStandIn) -> None:
     exposure.lifetime = 0.3
     quote = await quoted(exchange)
-    await eventually(lambda: utc_now() >= quote.expires_at)
+    await eventually(lambda: exchange.clock() >= quote.expires_at)
     assert (await exchange.order(order())).reason == "quote_expired"
     with pytest.raises(Refused) as caught:
         exchange.quote("AAA")
