@@ -1,11 +1,13 @@
 """The whole system as processes, as its user starts it: on ports and a data folder of its own."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from supervisor.xmlrpc import SupervisorTransport
 
 from jet import api
 from jet.connection import Connection
@@ -57,16 +60,15 @@ class Stack:
             )
         deadline = time.monotonic() + STACK_HANG
         waiting = dict(self.ports)
-        while waiting:
-            assert self._process.poll() is None, self.told()
-            assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
-            for name in list(waiting):
-                try:
-                    if httpx.get(self.url(name, "/health"), timeout=10, verify=self.tls or False).status_code == 200:
-                        del waiting[name]
-                except httpx.HTTPError:
-                    pass
-            time.sleep(0.05)
+        with httpx.Client(timeout=10, verify=self.tls or False) as http:
+            while waiting:
+                assert self._process.poll() is None, self.told()
+                assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
+                for name in list(waiting):
+                    with contextlib.suppress(httpx.HTTPError):
+                        if http.get(self.url(name, "/health")).status_code == 200:
+                            del waiting[name]
+                time.sleep(0.1)
 
     def stop(self) -> int:
         """Ctrl-C, and wait until everything is down. Returns the exit code."""
@@ -103,14 +105,21 @@ class Stack:
         return {row[0]: row for row in (line.split() for line in self.status().splitlines()[1:-1])}
 
     def pids(self) -> dict[str, int]:
-        """The process ids that `status` tells."""
-        return {name: int(row[2]) for name, row in self.rows().items() if row[2].isdigit()}
+        """The process ids of what runs, as supervisord tells them; none if it does not."""
+        transport = SupervisorTransport(None, None, f"unix://{self.settings.socket}")
+        try:
+            with xmlrpc.client.ServerProxy("http://supervisord", transport) as supervisord:
+                found: Any = supervisord.supervisor.getAllProcessInfo()
+        except (OSError, xmlrpc.client.Error):
+            return {}
+        return {process["name"]: process["pid"] for process in found if process["pid"]}
 
     def pid_of(self, name: str) -> int:
-        """The process id that `status` tells of one, as soon as it has one."""
+        """The process id of one, as soon as it has one."""
         deadline = time.monotonic() + STACK_HANG
         while (pid := self.pids().get(name)) is None:
             assert time.monotonic() < deadline, f"{name} has no process"
+            time.sleep(0.05)
         return pid
 
     def connection(self, user: str = "auditor") -> Connection:

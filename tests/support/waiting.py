@@ -24,12 +24,15 @@ T = TypeVar("T")
 V = TypeVar("V", int, float)
 
 
-async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG, pause: float = 0.01) -> T:
+async def eventually(ask: Callable[[], T | Awaitable[T]], timeout: float = HANG, pause: float | None = None) -> T:
     """Ask until the answer is truthy and return it. Fails with the last answer, or re-raises the last error.
+
+    Between two looks it waits for `pause` seconds: where whole stacks take part, longer, as looking takes their time.
 
     What is asked for must not be passed by between two looks: of a value that others move on, ask `reaches`.
     """
     deadline = time.monotonic() + timeout
+    pause = pause if pause is not None else 0.01 if timeout < STACK_HANG else 0.05
     while True:
         answer: Any = None
         error: Exception | None = None
