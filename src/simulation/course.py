@@ -96,7 +96,7 @@ class Course:
         self._check_restart()
         self._until(self._is_settled, patience, "the system does not come to rest after orders")
         self._check_growth()
-        self.clients.close()
+        self.clients.traders.close()
         self._audit()
 
     def _advance(self, seconds: float) -> None:
@@ -200,7 +200,7 @@ class Course:
         raise Found
 
     async def _asked_to_turn(self, maker: str, paused: bool, answers: list[bool]) -> None:  # as above
-        answers.append(await self.clients.turn(maker, paused=paused))
+        answers.append(await self.clients.operators.turn(maker, paused=paused))
 
     def _check_switch(self) -> None:
         """What was acknowledged last stands, for every maker."""
@@ -235,16 +235,16 @@ class Course:
         names: list[str] = []
         flow = orders("last", self.plan.market.symbols, max_quantity=2, aggressiveness=1.0, seed=self.plan.seed)
         horizon = self.world.now - self.plan.id_window / 2
-        again = [order for order, at in self.clients.unresolved if at > horizon]
-        self.clients.unresolved.clear()
+        again = [order for order, at in self.clients.traders.unresolved if at > horizon]
+        self.clients.traders.unresolved.clear()
         for order in [*again, *(next(flow) for _ in range(2 * self.plan.symbols))]:
 
             async def send(order: Any = order) -> None:
-                names.append(await self.clients.order(order))
+                names.append(await self.clients.traders.order(order))
 
             self.clients.begin(send())
         self._until(self._is_asking, RECOVERY, "orders have no outcome")
-        if self.clients.unresolved:
+        if self.clients.traders.unresolved:
             self.wrong.append(f"orders have no outcome although nothing goes wrong: {names}")
             raise Found
 
@@ -256,7 +256,7 @@ class Course:
                 maker.pause()
         flow = orders("freed", self.plan.market.symbols, max_quantity=3, aggressiveness=1.0, seed=self.plan.seed)
         for order in [next(flow) for _ in range(2 * self.plan.symbols)]:
-            self.clients.begin(self.clients.order(order))
+            self.clients.begin(self.clients.traders.order(order))
         self._advance(0.75)
         now = self.system.broker.clock()
         soon = now + timedelta(seconds=0.3)  # what is about to expire may be counted, or not
@@ -282,7 +282,7 @@ class Course:
     def _check_restart(self) -> None:
         """What ledgers have committed and not published when they end is published once they are there again."""
         flow = orders("restart", self.plan.market.symbols, max_quantity=1, aggressiveness=1.0, seed=self.plan.seed)
-        self.clients.begin(self.clients.order(next(flow)))
+        self.clients.begin(self.clients.traders.order(next(flow)))
         ledgers = self.system.of("ledger")
         before = self.monitor.fills
         for _ in range(500):
@@ -312,7 +312,7 @@ class Course:
                 ]
                 if unexpected:
                     self.wrong.append(f"{instance.name} ended by itself: {unexpected}")
-        missing = self.clients.booked - self.monitor.booked
+        missing = self.clients.bookers.booked - self.monitor.booked
         if missing:
             self.wrong.append(f"reported fills were acknowledged, and are not in the log: {sorted(missing)}")
         self.wrong += self.clients.wrong
@@ -329,7 +329,7 @@ class Course:
             market=self.plan.market,
             logs=logs,
             databases=[self.folder / f"{instance.name}.sqlite" for instance in self.system.of("ledger")],
-            histories=[self.clients.history_path],
+            histories=[self.clients.history],
             recorded=always(self.plan.market),
         )
 
@@ -346,11 +346,11 @@ class Course:
         """What happened."""
         return {
             **{f"fault {kind}": count for kind, count in sorted(self.nemesis.done.items())},
-            **{f"order {name}": count for name, count in sorted(self.clients.outcomes.items())},
+            **{f"order {name}": count for name, count in sorted(self.clients.traders.outcomes.items())},
             "executions": self.monitor.fills,
             "activations": self.monitor.quotes,
             "processes": sum(instance.incarnations for instance in self.system.instances.values()),
-            "turns": len(self.clients.turns),
-            "bookings": len(self.clients.booked),
+            "turns": len(self.clients.operators.turns),
+            "bookings": len(self.clients.bookers.booked),
             "steps": self.world.steps,
         }

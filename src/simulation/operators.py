@@ -1,0 +1,68 @@
+"""Those who pause and resume, and what must be so of the log's switch."""
+
+from typing import Any
+
+import msgspec
+
+from simulation.party import PATIENCE, Party
+
+
+class Turned(msgspec.Struct):
+    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not; `told`
+    when there was any answer."""
+
+    paused: bool
+    maker: str
+    asked: float
+    answered: float | None = None
+    told: float | None = None
+
+
+class Operators:
+    """All who turn the switch.
+
+    Attributes:
+        turns: pauses and resumes, in the order they were asked for.
+    """
+
+    def __init__(self, party: Party) -> None:
+        self.turns: list[Turned] = []
+        self._party = party
+        party.monitor.on_switch = self._switched
+
+    async def work(self) -> None:
+        """Turn it now and then, until the process ends."""
+        async for _ in self._party.every(self._party.system.plan.switch_rate):
+            maker = self._party.one_of("maker")
+            self._party.begin(self.turn(maker, paused=self._party.random.random() < 0.5))
+
+    async def turn(self, maker: str, *, paused: bool) -> bool:
+        """Pause or resume. Whether it was acknowledged."""
+
+        async def route(service: Any) -> Any:
+            return await (service.pause() if paused else service.resume())
+
+        turned = Turned(paused, maker, self._party.world.now)
+        self.turns.append(turned)
+        self._party.world.trace.add("client", "asks", f"{maker} to {'pause' if paused else 'resume'}")
+        response = await self._party.ask(maker, route, PATIENCE)
+        acknowledged = response is not None and response.status == 200
+        if response is not None:
+            turned.told = self._party.world.now
+        if acknowledged:
+            turned.answered = self._party.world.now
+        self._party.world.trace.add(
+            "client", "is told", f"{response.status if response else 'nothing'} to {'pause' if paused else 'resume'}"
+        )
+        return acknowledged
+
+    def _switched(self, paused: bool) -> None:  # as the log has it
+        """The switch was written: a pause that somebody was told of may not come after a resume of later on."""
+        resumes = [turn for turn in self.turns if not turn.paused and turn.answered is not None]
+        if not paused or not resumes:
+            return
+        last = resumes[-1]
+        may = [turn for turn in self.turns if turn.paused and (turn.told is None or turn.told >= last.asked)]
+        if not may:
+            now, resumed = self._party.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"
+            self._party.wrong.append(f"a pause is written at {now:.3f}, and nobody has asked for one since {resumed}")

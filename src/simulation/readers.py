@@ -1,0 +1,82 @@
+"""Those who read what services tell: it is no older than their question."""
+
+from typing import Any
+
+import msgspec
+
+from simulation.party import Party
+from wire.messages import Position, Quote
+
+
+async def standing(party: Party, symbol: str) -> Quote | None:
+    """The active quote of a symbol, as some exchange tells; None if none is, or nobody tells."""
+
+    async def route(exchange: Any) -> Quote:
+        await exchange.confirm(symbol)
+        return exchange.quote(symbol)  # type: ignore[no-any-return] # an exchange's answer
+
+    asked, target = party.world.now, party.one_of("exchange")
+    book = party.monitor.symbols[symbol]
+    latest = (book.event.position_version, book.event.attempt) if book.event is not None else (-1, 0)
+    response = await party.ask(target, route, 2.0)
+    if response is None or response.status != 200:
+        return None
+    quote = msgspec.json.decode(response.body, type=Quote)
+    version = quote.position_version, quote.attempt
+    if version < latest:
+        party.wrong.append(f"{target} told of quote {version} of {symbol}, asked at {asked:.3f}, after {latest}")
+    return quote
+
+
+class Readers:
+    """All who read."""
+
+    def __init__(self, party: Party) -> None:
+        self._party = party
+        self._versions: dict[tuple[str, str], int] = {}
+
+    async def work(self) -> None:
+        """Read now and then, until the process ends."""
+        async for _ in self._party.every(self._party.system.plan.read_rate):
+            self._party.begin(self._read_positions())
+            self._party.begin(self._read_exposure())
+
+    async def _read_positions(self) -> None:
+        async def route(ledger: Any) -> list[Position]:
+            await ledger.confirm()
+            return [update.position for update in ledger.snapshot()]
+
+        ledger = self._party.one_of("ledger")
+        asked = self._party.world.now
+        before = dict(self._versions)
+        recorded = {name: book.number for name, book in self._party.monitor.symbols.items()}
+        response = await self._party.ask(ledger, route, 2.0)
+        if response is None or response.status != 200:
+            return
+        for position in msgspec.json.decode(response.body, type=list[Position]):
+            known = before.get((ledger, position.symbol), 0)
+            if position.position_version < known:
+                self._party.wrong.append(
+                    f"{ledger} told of position {position.position_version} of {position.symbol} at {asked:.3f}, "
+                    f"and of {known} before"
+                )
+            if position.position_version < recorded[position.symbol]:
+                told = f"{ledger} told of position {position.position_version} of {position.symbol}"
+                held = f"when the log held {recorded[position.symbol]}"
+                self._party.wrong.append(f"{told}, asked at {asked:.3f}, {held}")
+            key = (ledger, position.symbol)
+            self._versions[key] = max(self._versions.get(key, 0), position.position_version)
+
+    async def _read_exposure(self) -> None:
+        async def route(exposure: Any) -> Any:
+            await exposure.confirm()
+            return exposure.exposure()
+
+        exposure = self._party.one_of("exposure")
+        response = await self._party.ask(exposure, route, 2.0)
+        if response is None or response.status != 200:
+            return
+        told = msgspec.json.decode(response.body)
+        limit = self._party.system.market.limit
+        if max(told["bid"]["used"], told["ask"]["used"]) > limit:
+            self._party.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {told}")
