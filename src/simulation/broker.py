@@ -82,6 +82,7 @@ class Broker:
         self.route = self._routing.route
         self._free_at: dict[str, float] = {}
         self._in_flight: dict[str, dict[str, float]] = {}
+        self._under_way: dict[str, deque[tuple[float, str, bytes, Headers]]] = {}
         self.stream_of: dict[str, str | None] = {}
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.life = 0
@@ -124,15 +125,30 @@ class Broker:
             call, what = self._backlog.popleft()
             call(*what)
 
-    def crash(self) -> None:
-        """End at once: connections and what waits are gone, what is stored is not."""
+    def crash(self, keeps: float | None = None) -> None:
+        """End at once: connections are gone, and what is stored is not. Of what waits to be stored each stream keeps
+        what came first, about the share `keeps`, or nothing."""
+        if keeps is not None:
+            self._keep_some(keeps)
         self.up = self.paused = False
         self.life += 1
+        self._under_way.clear()
         self._backlog.clear()
         self.consumers.clear()
         self._free_at.clear()
         for session in list(self.sessions):
             self.close(session)
+
+    def _keep_some(self, share: float) -> None:
+        """Store some of what is under way, as a disk may that was written to and not synced, and tell nobody."""
+        for name, waiting in self._under_way.items():
+            for ready, subject, data, headers in waiting:
+                if ready <= self.world.now or self.disk.full:
+                    continue
+                if self.world.network.random() >= share:
+                    break
+                self.world.trace.add("broker", "keeps", subject)
+                self._announce(self.streams[name], self.streams[name].publish(subject, data, headers, self.now())[1])
 
     def start(self) -> None:
         """Start on what is stored."""
@@ -278,6 +294,10 @@ class Broker:
                 self.route(reply, "", _answer(stream, refused), None, self.cluster.leader)
                 return
             flights[compared] = ready
+        under_way = self._under_way.setdefault(stream.name, deque())
+        while under_way and under_way[0][0] < self.world.now:
+            under_way.popleft()
+        under_way.append((ready, subject, data, headers))
         self.world.at(ready, self._due, self.life, self._store, (stream, subject, reply, data, headers, term))
 
     def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers, term: int) -> None:

@@ -69,7 +69,8 @@ class SimClient:
     Attributes:
         at_once: by subscription, what takes its messages as they are read; `jet.connection` fills it.
         published: messages so far.
-        fuse: at how many more messages `on_fuse` is called, 0 for never; `sends_last`: the last of them is sent before.
+        fuse: at how many more messages, on subjects that begin with `fuse_on`, `on_fuse` is called, 0 for never;
+            `sends_last`: the last of them is sent before.
     """
 
     def __init__(self, process: Process, broker: Broker, user: str | None, reaches: Callable[[], bool]) -> None:
@@ -90,6 +91,7 @@ class SimClient:
         self._link: SimLink | None = None
         self.published = 0
         self.fuse = 0
+        self.fuse_on = ""
         self.sends_last = False
         self.on_fuse: Callable[[], None] = process.end
         process.on_end.append(self._died)
@@ -171,7 +173,7 @@ class SimClient:
         if len(payload) > MAX_PAYLOAD:
             raise nats_errors.MaxPayloadError
         self.published += 1
-        last = self._burns_out() if self.fuse else False
+        last = self._burns_out() if self.fuse and subject.startswith(self.fuse_on) else False
         if last and not self.sends_last:
             await self._burn()
         session.up.send(self._broker.publish, subject, reply, payload, headers)

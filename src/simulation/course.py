@@ -3,6 +3,7 @@ audited."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ PATIENT = 12.0
 
 EXPECTED_ENDS = ("OperationalError",)
 """Why a process may end by itself: its disk failed."""
+
+
+_HOPELESS: dict[str, Decimal] = {"buy": Decimal("0.01"), "sell": Decimal(100_000)}
+"""Limits at which nothing executes."""
 
 
 class Found(Exception):  # noqa: N818 # names what happened
@@ -231,13 +236,19 @@ class Course:
         return ""
 
     def _check_orders(self) -> None:
-        """Every order has its outcome: new ones at once, and what was given up when it is sent again."""
+        """Every order has its outcome, also one that finds nothing: new ones at once, and what was given up when it is
+        sent again."""
         names: list[str] = []
         flow = orders("last", self.plan.market.symbols, max_quantity=2, aggressiveness=1.0, seed=self.plan.seed)
         horizon = self.world.now - self.plan.id_window / 2
         again = [order for order, at in self.clients.traders.unresolved if at > horizon]
         self.clients.traders.unresolved.clear()
-        for order in [*again, *(next(flow) for _ in range(2 * self.plan.symbols))]:
+        new = [next(flow) for _ in range(2 * self.plan.symbols)]
+        hopeless = [
+            msgspec.structs.replace(order, order_id=f"{order.order_id}-hopeless", limit_price=_HOPELESS[order.side])
+            for order in new[: self.plan.symbols]
+        ]
+        for order in [*again, *new, *hopeless]:
 
             async def send(order: Any = order) -> None:
                 names.append(await self.clients.traders.order(order))
@@ -291,7 +302,7 @@ class Course:
             self._advance(0.001)
         for instance in ledgers:  # they end when they are about to publish
             if instance.client is not None:
-                instance.client.fuse, instance.client.sends_last = 1, False
+                instance.client.fuse, instance.client.fuse_on, instance.client.sends_last = 1, "", False
                 instance.client.on_fuse = instance.kill
         self._advance(0.5)
         for instance in ledgers:

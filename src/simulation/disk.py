@@ -1,7 +1,7 @@
 """The disk of a simulated process: the real SQLite, inline, taking virtual time, and failing when it is told to.
 
 A statement takes effect at one instant, between two waits. A process that is killed in the first has written nothing,
-and in the second it has committed without knowing.
+and in the second it has committed without knowing. A power cut takes away what SQLite was not told to sync.
 """
 
 import asyncio
@@ -21,19 +21,50 @@ DISK = Latency(0.0002, 0.0004)
 """How long a statement usually takes."""
 
 
+SYNCED = 2
+"""`PRAGMA synchronous` from which on a commit that has returned is synced: FULL."""
+
+
 class LedgerDisk:
-    """How a disk is: how long a statement takes, and whether it fails."""
+    """How a disk is: how long a statement takes, whether it fails, and what of it would survive a power cut.
+
+    Attributes:
+        safe: the files of a database as they were when it was synced last, by path; None if all that is written is.
+    """
 
     def __init__(self) -> None:
         self.latency = DISK
         self.full = False
+        self.safe: dict[Path, bytes] | None = None
+
+    def writes(self, connection: sqlite3.Connection, path: Path) -> None:
+        """A statement is about to be executed; what it commits will be synced, or not."""
+        [(level,)] = connection.execute("PRAGMA synchronous").fetchall()
+        if level >= SYNCED:
+            self.safe = None
+        elif self.safe is None:
+            self.safe = {file: file.read_bytes() for file in _files(path)}
+
+    def cut(self) -> None:
+        """The power goes: what was not synced is gone."""
+        for path in self.safe or ():
+            for file in _files(path):
+                file.unlink()
+        for path, data in (self.safe or {}).items():
+            path.write_bytes(data)
+        self.safe = None
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for suffix in ("", "-wal", "-shm") if (file := path.with_name(path.name + suffix)).exists()]
 
 
 class Database(aiosqlite.Connection):
     """A database without a thread of its own."""
 
-    def __init__(self, connector: Callable[[], sqlite3.Connection], process: Process, disk: LedgerDisk) -> None:
-        super().__init__(connector, 64)
+    def __init__(self, path: Path, options: dict[str, Any], process: Process, disk: LedgerDisk) -> None:
+        super().__init__(lambda: sqlite3.connect(path, **options), 64)
+        self._path = path
         self._process = process
         self._disk = disk
         process.on_end.append(self._forget)
@@ -53,6 +84,8 @@ class Database(aiosqlite.Connection):
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
             raise error
+        if self._connection is not None:
+            self._disk.writes(self._connection, self._path)
         result = fn(*args, **kwargs)
         await asyncio.sleep(self._disk.latency.draw(chance))
         return result
@@ -78,7 +111,7 @@ def disks(world: World, disk_of: Callable[[str], LedgerDisk]) -> Iterator[None]:
         if world.current is None:
             raise RuntimeError("no process opens this database")
         process = world.current
-        return Database(lambda: sqlite3.connect(str(path), **options), process, disk_of(process.name))
+        return Database(Path(path), options, process, disk_of(process.name))
 
     with patch.object(aiosqlite, "connect", connect):
         yield

@@ -73,6 +73,11 @@ class Nemesis:
                     return None
                 broker.crash()
                 return self._start_broker
+            case "broker-tail":
+                if not broker.up:
+                    return None
+                broker.crash(keeps=system.chance.random())
+                return self._start_broker
             case "broker-pause":
                 if broker.paused or not broker.up:
                     return None
@@ -118,6 +123,9 @@ class Nemesis:
         match fault.kind:
             case "kill":
                 instance.kill()
+            case "power":
+                instance.kill()
+                system.disk_of(instance.name).cut()
             case "fuse":
                 self._light(fault, instance, instance.kill)
             case "freeze":
@@ -166,6 +174,7 @@ class Nemesis:
         """Have a process end, or stand still, at one of its next messages: before that is sent, or right afterwards."""
         if instance.client is not None and instance.process is not None:
             instance.client.fuse = abs(int(fault.amount))
+            instance.client.fuse_on = fault.on
             instance.client.on_fuse = end
             instance.client.sends_last = fault.amount > 0
 

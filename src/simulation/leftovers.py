@@ -4,6 +4,7 @@ This looks into the services, where nothing they tell would show it.
 """
 # ruff: noqa: SLF001 # as above
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,6 @@ def _of_ledger(ledger: Any) -> Iterator[str]:
 
 
 def is_idle(exchange: Any, symbol: str) -> bool:
-    """Whether an exchange has nothing else to do on a symbol: what comes next is decided at once."""
+    """Whether an exchange has nothing else to do: what comes next on a symbol is decided before anything is folded."""
     line = exchange._lanes[symbol]._line
-    return not line._unanswered and not len(line)
+    return bool(line._arrived._waiters) and not asyncio.get_running_loop().ready  # type: ignore[attr-defined] # it is ours

@@ -4,8 +4,10 @@ None of this uses the folds that the services decide by.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,7 +15,7 @@ from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
-from wire.messages import UNREADABLE, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+from wire.messages import UNREADABLE, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
 
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 _fills = msgspec.json.Decoder(list[RecordedFill])
@@ -29,6 +31,22 @@ DECIDED_WITHIN = 6.5
 exchange notices that it stood still, and some for the way."""
 
 
+class State(NamedTuple):
+    """What a symbol's log offered from one of its messages to the next: lots, at prices."""
+
+    bid: int
+    ask: int
+    bid_price: Decimal
+    ask_price: Decimal
+
+    def executes(self, order: Order) -> bool:
+        """Whether an order finds something. A quote that has expired may have been found before: only the log ends it
+        for good."""
+        if order.side == "buy":
+            return self.ask > 0 and order.limit_price >= self.ask_price
+        return self.bid > 0 and order.limit_price <= self.bid_price
+
+
 @dataclass(slots=True)
 class Symbol:
     """One symbol as its log has it.
@@ -37,6 +55,7 @@ class Symbol:
         event: the latest quote event, and `event_seq` where it is.
         bid: what is left of the latest quote; `ask` as well.
         number: of the last fill, and `net` the position it leads to.
+        states: what was offered, one after another.
     """
 
     event: QuoteEvent | None = None
@@ -45,6 +64,14 @@ class Symbol:
     ask: int = 0
     number: int = 0
     net: int = 0
+    states: list[State] = field(default_factory=lambda: [State(0, 0, Decimal(0), Decimal(0))])
+
+    def offers(self) -> None:
+        """Note what is offered from here on."""
+        if isinstance(self.event, QuoteActivated):
+            self.states.append(State(self.bid, self.ask, self.event.bid_price, self.event.ask_price))
+        else:
+            self.states.append(self.states[0])
 
     def live(self, now: datetime) -> bool:
         """Whether orders can execute on the latest quote."""
@@ -110,6 +137,7 @@ class Monitor:
                 self._quote(symbol, message.seq, _event.decode(message.data), now)
             else:
                 self._fill(symbol, _fills.decode(message.data))
+            self.symbols[symbol].offers()
         elif message.subject == subjects.DECISIONS:
             self.backing.decided(message.data, now)
         elif stream.name == subjects.POSITIONS_STREAM:

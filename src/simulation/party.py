@@ -22,6 +22,7 @@ class Party:
     Attributes:
         system: whom they ask. `monitor` sees what the broker stores.
         wrong: what a client was told that cannot be.
+        running: they ask for new things.
     """
 
     def __init__(self, system: System, monitor: Monitor) -> None:
@@ -31,7 +32,7 @@ class Party:
         self.process = Process(self.world, "client", Clock(self.world), 1)
         self.random = self.process.random
         self.wrong: list[str] = []
-        self._running = True
+        self.running = True
         self._busy: set[asyncio.Task[Any]] = set()
 
     @property
@@ -41,7 +42,7 @@ class Party:
 
     def stop(self) -> None:
         """Ask for nothing new."""
-        self._running = False
+        self.running = False
 
     def begin(self, work: Any) -> None:
         """Have something done that ends by itself."""
@@ -58,7 +59,7 @@ class Party:
         """So many times a second, at random, until it is stopped."""
         while True:
             await asyncio.sleep(self.random.expovariate(rate))
-            if self._running:
+            if self.running:
                 yield
 
     def one_of(self, service: str) -> str:

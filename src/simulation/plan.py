@@ -16,15 +16,17 @@ from wire.instruments import Instrument
 
 KINDS = (
     "kill",  # a process ends at once
-    "fuse",  # a process ends at one of its next messages to the broker, before or after it is sent
+    "power",  # a process ends at once, and what its disk had not synced is gone
+    "fuse",  # a process ends at one of its next messages to the broker, perhaps of a kind, before or after it is sent
     "pause",  # a process stands still
-    "freeze",  # a process stands still from one of its next messages to the broker on, before or after it is sent
+    "freeze",  # a process stands still from one of its next messages on, likewise
     "restart",  # a process is stopped in order, and started
     "cut",  # a process and the broker do not hear each other
     "mute",  # the broker does not hear a process
     "deaf",  # a process does not hear the broker
     "reset",  # a process's connection to the broker breaks
     "broker-kill",  # the broker ends at once, and is started again
+    "broker-tail",  # likewise, and of what it was about to store it keeps some, and tells nobody
     "broker-pause",  # the broker stands still
     "broker-full",  # the broker's disk takes nothing, and says nothing, until it is started again
     "broker-slow",  # the broker's disk is slow
@@ -42,10 +44,27 @@ KINDS = (
 )
 """What may go wrong."""
 
-ON_BROKER = ("broker-kill", "broker-pause", "broker-full", "broker-slow", "lost-ack", "late", "server-cut", "election")
+ON_BROKER = (
+    "broker-kill",
+    "broker-tail",
+    "broker-pause",
+    "broker-full",
+    "broker-slow",
+    "lost-ack",
+    "late",
+    "server-cut",
+    "election",
+)
 ON_CLUSTER = ("server-cut", "election")
-ON_LEDGER = ("disk-full", "disk-slow")
+ON_LEDGER = ("disk-full", "disk-slow", "power")
 LASTING = ("pause", "freeze", "kill", "late", "broker-pause", "mute", "deaf", "clock-step", "disk-slow", "lost")
+AT_MESSAGES = {
+    "exchange": ("", "fills.", "quotes.", "rpc."),
+    "exposure": ("", "exposure.decisions", "_INBOX."),
+    "ledger": ("", "positions.", "fills."),
+    "maker": ("", "rpc.", "$KV."),
+}
+"""At which of a service's messages a process may end or stand still: on subjects that begin so."""
 ON_ALL = ("kill", "pause", "freeze", "cut", "mute", "deaf", "restart")
 
 
@@ -84,6 +103,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         target: to which process, or to all of which service; empty for the broker.
         seconds: for how long.
         amount: how much: messages, seconds of skew, or a factor.
+        on: messages on subjects that begin so.
     """
 
     number: int
@@ -92,10 +112,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     seconds: float = 0.0
     amount: float = 0.0
+    on: str = ""
 
     def __str__(self) -> str:
         target = f" {self.target}" if self.target else ""
-        return f"{self.number}: {self.kind}{target} at {self.at:.3f} s for {self.seconds:.3f} s ({self.amount:.3f})"
+        amount = f"{self.amount:.3f} on {self.on}" if self.on else f"{self.amount:.3f}"
+        return f"{self.number}: {self.kind}{target} at {self.at:.3f} s for {self.seconds:.3f} s ({amount})"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -285,7 +307,7 @@ def _sluggish(chance: random.Random) -> dict[str, Any]:
         "symbols": chance.choice((1, 2)),
         "quote_ttl": 3.0,
         "order_rate": _log_uniform(chance, 2.0, 10.0),
-        "hand_rate": 0.0,
+        "hand_rate": chance.choice((0.0, 1.0)),
         "booking_rate": 0.0,
     }
 
@@ -330,27 +352,30 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str], rate: flo
                 target=target,
                 seconds=seconds,
                 amount=_amount(chance, kind, plan.grace),
+                on=chance.choice(AT_MESSAGES[target.partition("-")[0]]) if kind in ("fuse", "freeze") else "",
             )
         )
 
 
 def _outages(chance: random.Random, plan: Plan) -> list[Fault]:
-    """Nobody quotes for long, and meanwhile an exchange stands still that was about to append something."""
+    """Makers quote nothing for long, and meanwhile exchanges stand still that were about to say something."""
     faults: list[Fault] = []
     at = chance.uniform(4.0, 8.0)
     while at < plan.seconds:
-        target = f"exchange-{chance.randrange(plan.exchanges)}"
-        faults += [
-            Fault(number=len(faults), at=at, kind="pause", target="maker", seconds=18.0),
-            Fault(
-                number=len(faults) + 1,
-                at=at + chance.uniform(0.0, 2.5),
-                kind="freeze",
-                target=target,
-                seconds=chance.uniform(9.0, 14.0),
-                amount=-chance.randint(1, 4),
-            ),
-        ]
+        faults.append(Fault(number=len(faults), at=at, kind="pause", target="maker", seconds=18.0))
+        for number in chance.sample(range(plan.exchanges), chance.randint(1, plan.exchanges)):
+            kind = chance.choice(AT_MESSAGES["exchange"])
+            faults.append(
+                Fault(
+                    number=len(faults),
+                    at=at + chance.uniform(0.0, 2.5),
+                    kind="freeze",
+                    target=f"exchange-{number}",
+                    seconds=chance.uniform(3.5, 14.0),
+                    amount=chance.choice((-1, -1, 1)) * chance.randint(1, 1 if kind else 4),
+                    on=kind,
+                )
+            )
         at += chance.uniform(25.0, 40.0)
     return faults
 

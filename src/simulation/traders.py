@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import sqlite3
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from loadgen.history import History
 from loadgen.http import NotConnected
 from simulation.loop import Handle
 from simulation.party import PATIENCE, Party
-from simulation.system import System
-from simulation.world import Process, World
 from wire.errors import Refused
 from wire.messages import Order, OrderResult
 
@@ -41,22 +40,19 @@ ASK_ELSEWHERE = 0.6
 class Sender(Exchange):
     """The order publisher's client, over the simulated web."""
 
-    def __init__(self, system: System, process: Process, history: History) -> None:
+    def __init__(self, party: Party, history: History) -> None:
         super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)
         self.sent: dict[str, float] = {}
-        self.wrong: list[str] = []
-        self._system = system
-        self.process = process
-        self._targets = itertools.cycle(instance.name for instance in system.of("exchange"))
+        self._party = party
+        self._targets = itertools.cycle(instance.name for instance in party.system.of("exchange"))
 
     async def _post(self, body: bytes, order_id: str) -> Answer:
         order = msgspec.json.decode(body, type=Order)
-        self.sent[order_id] = self.process.world.now
+        party = self._party
+        self.sent[order_id] = party.world.now
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                response = await self._system.web.ask(
-                    self.process, next(self._targets), ordering(order, self.process.world, self.wrong)
-                )
+                response = await party.system.web.ask(party.process, next(self._targets), ordering(order, party))
         except NotConnected as error:
             return Undelivered(str(error))
         except OSError as error:
@@ -64,15 +60,23 @@ class Sender(Exchange):
         return classify(response.status, response.body, response.retry_after, order_id)
 
 
-def ordering(order: Order, world: World, wrong: list[str]) -> Any:
-    """What `POST /orders` calls. One that an exchange reads long after it was sent is refused: it had stood still."""
-    sent = world.now
+def ordering(order: Order, party: Party) -> Any:
+    """What `POST /orders` calls. One that an exchange reads long after it was sent is refused: it had stood still. And
+    one that is rejected finds nothing in some state that the log was in meanwhile, whatever else is under way."""
+    world, sent = party.world, party.world.now
+    states = party.monitor.symbols[order.symbol].states
+    since = len(states) - 1
 
     async def route(exchange: Any) -> OrderResult:
         waited = world.now - sent
         result: OrderResult = await exchange.order(order)
         if waited > STOOD_STILL:
-            wrong.append(f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, and {result.status}")
+            party.wrong.append(
+                f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, and {result.status}"
+            )
+        if result.status == "rejected" and all(state.executes(order) for state in islice(states, since, None)):
+            told = f"{order.order_id}, sent at {sent:.3f}, is rejected ({result.reason}) at {world.now:.3f}"
+            party.wrong.append(f"{told}, and by the log it may execute all the time")
         return result
 
     return route
@@ -91,8 +95,7 @@ class Traders:
         self.outcomes: dict[str, int] = {}
         self._party = party
         self._history = History(history, party.process.clock)
-        self._sender = Sender(party.system, party.process, self._history)
-        self._sender.wrong = party.wrong
+        self._sender = Sender(party, self._history)
         self._waiting: dict[str, Order] = {}
         party.monitor.sent = self._sender.sent
         party.monitor.on_fill = self._executed
@@ -112,7 +115,7 @@ class Traders:
 
     def ordering(self, order: Order) -> Any:
         """What `POST /orders` calls."""
-        return ordering(order, self._party.world, self._party.wrong)
+        return ordering(order, self._party)
 
     async def order(self, order: Order) -> str:
         """Send an order until its outcome is known, or patience ends."""
@@ -124,7 +127,8 @@ class Traders:
         if outcome.name in ("unknown", "undelivered"):
             self.unresolved.append((order, began))
         elif outcome.filled and self._party.random.random() < AGAIN:
-            self._party.begin(self._again(order, outcome.filled, self._party.world.now))
+            later = self._party.random.random() * self._party.system.plan.id_window / 2
+            self._party.world.after(later, self._send_again, order, outcome.filled, self._party.world.now)
         return outcome.name
 
     async def _order_once(self, order: Order) -> None:
@@ -192,10 +196,12 @@ class Traders:
             told = f"{result.status} ({result.reason})" if result else str(response.status)
             self._party.wrong.append(f"{order.order_id} had executed, and {target}, asked at {asked:.3f}, told {told}")
 
+    def _send_again(self, order: Order, filled: int, at: float) -> None:
+        if self._party.running:
+            self._party.process.soon(Handle(self._party.begin, (self._again(order, filled, at),), None))
+
     async def _again(self, order: Order, filled: int, at: float) -> None:
         """Send an order again that was filled: the answer must be the same while its id is remembered."""
-        window = self._party.system.plan.id_window
-        await asyncio.sleep(self._party.random.random() * window / 2)
         target = self._party.one_of("exchange")
         response = await self._party.ask(target, self.ordering(order), ATTEMPT_TIMEOUT)
         if response is None or response.status != 200:
