@@ -47,7 +47,7 @@ class Broker:
         up: it runs. `paused`: it stands still.
         streams: by name.
         cluster: the servers that it consists of.
-        on_store: told of every message that is stored, with its stream.
+        on_store: told of every message that is stored, with its stream; `on_rewind` of a stream that lost some.
         lose_acks: of how many more messages that are stored nobody is told.
         consumers: by stream and name.
         exact: who subscribes to one subject only, by that. `route` has everyone get a message.
@@ -67,6 +67,7 @@ class Broker:
         self.paused = False
         self.streams: dict[str, Stream] = {}
         self.sessions: list[Session] = []
+        self.on_rewind: list[Callable[[Stream], None]] = []
         self.on_store: list[Callable[[Stream, Stored], None]] = []
         self.cluster = Cluster(servers)
         self.lose_acks = 0
@@ -125,11 +126,17 @@ class Broker:
             call, what = self._backlog.popleft()
             call(*what)
 
-    def crash(self, keeps: float | None = None) -> None:
-        """End at once: connections are gone, and what is stored is not. Of what waits to be stored each stream keeps
-        what came first, about the share `keeps`, or nothing."""
+    def crash(self, keeps: float | None = None, unsynced: float = 0.0) -> None:
+        """End at once: connections are gone, and what is stored is not, but in streams that are not synced what was
+        stored in the last so many seconds. Of what waits to be stored each stream keeps what came first, about the
+        share `keeps`, or nothing."""
         if keeps is not None:
             self._keep_some(keeps)
+        for stream in self.streams.values():
+            if stream.unsynced:
+                stream.rewind(self.now() - int(unsynced * 1e9))
+                for tell in self.on_rewind:
+                    tell(stream)
         self.up = self.paused = False
         self.life += 1
         self._under_way.clear()

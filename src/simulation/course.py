@@ -17,7 +17,7 @@ from loadgen.flow import orders
 from simulation import leftovers
 from simulation.clients import Clients
 from simulation.faults import Nemesis
-from simulation.oracles import Monitor
+from simulation.oracles import QUOTES, Monitor
 from simulation.plan import Plan
 from simulation.system import Instance, System
 from simulation.trace import Trace
@@ -62,6 +62,7 @@ class Course:
         self.system = System(self.world, plan, folder)
         self.monitor = Monitor(self.world, plan.limit, plan.quote_ttl, plan.grace, list(plan.market.symbols))
         self.system.broker.on_store.append(self.monitor.stored)
+        self.system.broker.on_rewind.append(self.monitor.rewound)
         self.clients = Clients(self.system, folder, self.monitor)
         self.monitor.backing.lone = self._is_lone
         self.nemesis = Nemesis(self.system)
@@ -158,7 +159,7 @@ class Course:
                 position = instance.service.position(name)
                 if (position.position_version, position.net_quantity) != (book.number, book.net):
                     return f"{instance.name} has {name} at {position.position_version}, and it is at {book.number}"
-        return self.monitor.unpublished()
+        return self.monitor.unpublished() or self.monitor.unprojected(self.system.broker.streams[QUOTES])
 
     def _kept(self) -> set[str]:
         """What processes keep for something that is under way."""

@@ -71,12 +71,12 @@ class Nemesis:
             case "broker-kill":
                 if not broker.up:
                     return None
-                broker.crash()
+                broker.crash(unsynced=0.01)
                 return self._start_broker
             case "broker-tail":
                 if not broker.up:
                     return None
-                broker.crash(keeps=system.chance.random())
+                broker.crash(keeps=system.chance.random(), unsynced=system.chance.choice((0.0, 0.05, 5.0, 50.0)))
                 return self._start_broker
             case "broker-pause":
                 if broker.paused or not broker.up:

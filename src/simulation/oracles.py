@@ -47,6 +47,10 @@ class State(NamedTuple):
         return self.bid > 0 and order.limit_price <= self.bid_price
 
 
+LOOKS_AGAIN = 30.0
+"""Seconds within which those who project have looked at everything again after the broker has lost some of it."""
+
+
 @dataclass(slots=True)
 class Symbol:
     """One symbol as its log has it.
@@ -116,6 +120,7 @@ class Monitor:
         self._allowed = timedelta(seconds=grace / 2)
         self._published: dict[str, int] = {}
         self._projected: dict[str, int] = {}
+        self._goes_back_until = 0.0
 
     def _say(self, what: str) -> None:
         self.wrong.append(f"{self._world.now:.6f}: {what}")
@@ -231,6 +236,24 @@ class Monitor:
             self._say(f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}")
         self._published[update.symbol] = max(known, update.position_version)
 
+    def rewound(self, stream: Stream) -> None:
+        """A stream that is not synced has lost what it held. A projection may go back, for as long as it takes to look
+        at everything again."""
+        if stream.name == QUOTES:
+            self._projected.clear()
+            self._goes_back_until = self._world.now + LOOKS_AGAIN
+
+    def unprojected(self, bucket: Stream) -> str:
+        """Which symbol's newest event the bucket of quotes does not show; empty if it shows all that are active."""
+        now = datetime.fromtimestamp(self._world.now + EPOCH.timestamp(), tz=_UTC)
+        for name, book in self.symbols.items():
+            if book.live(now):
+                found = bucket.get(bucket.last_on(subjects.bucket_key(subjects.QUOTES_BUCKET, name)))
+                shown = int(found.headers[SEQUENCE]) if found and found.headers and SEQUENCE in found.headers else 0
+                if shown != book.event_seq:
+                    return f"the bucket shows event {shown} of {name}, and {book.event_seq} is the latest"
+        return ""
+
     def unpublished(self) -> str:
         """Which symbol's newest position is not published; empty if none is left."""
         for name, book in self.symbols.items():
@@ -244,7 +267,7 @@ class Monitor:
             return
         symbol, seq = subjects.last_token(message.subject), int(message.headers[SEQUENCE])
         known = self._projected.get(symbol, 0)
-        if seq < known:
+        if seq < known and self._world.now > self._goes_back_until:
             self._say(f"the bucket of quotes goes back to event {seq} of {symbol} after {known}")
         self._projected[symbol] = max(known, seq)
 

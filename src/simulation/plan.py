@@ -25,8 +25,8 @@ KINDS = (
     "mute",  # the broker does not hear a process
     "deaf",  # a process does not hear the broker
     "reset",  # a process's connection to the broker breaks
-    "broker-kill",  # the broker ends at once, and is started again
-    "broker-tail",  # likewise, and of what it was about to store it keeps some, and tells nobody
+    "broker-kill",  # the broker ends at once, and is started again; what it had not written of some streams is gone
+    "broker-tail",  # likewise; it keeps some of what it was about to store, and loses what it had stored unsynced
     "broker-pause",  # the broker stands still
     "broker-full",  # the broker's disk takes nothing, and says nothing, until it is started again
     "broker-slow",  # the broker's disk is slow

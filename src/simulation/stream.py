@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+UNSYNCED = 60_000_000_000
+"""Nanoseconds for which what an unsynced stream stored may be lost."""
+
 _RECORD = 30
 """Bytes that a stored message takes beside subject and payload; headers take four more and their own."""
 
@@ -130,6 +133,7 @@ class Stream:
         self._messages: dict[int, Stored] = {}
         self._order: list[int] = []
         self._seqs_of: dict[str, deque[int]] = {}
+        self._gone: deque[tuple[int, Stored]] = deque()  # what an unsynced stream no longer holds, and since when
         self._ids: dict[str, tuple[int, int]] = {}
         self._filters: dict[tuple[str, ...], _Filter] = {}
 
@@ -137,6 +141,11 @@ class Stream:
         """Have it be so from now on."""
         self.config = config
         self.told_config = msgspec.Raw(msgspec.json.encode(config))  # once: it is told often
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether it acknowledges what a crash may take away."""
+        return self.config.get("persist_mode") == "async"
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -251,15 +260,19 @@ class Stream:
         seqs.append(seq)
         most = self.config.get("max_msgs_per_subject", -1)
         if most is not None and 0 < most < len(seqs):
-            self._remove(seqs[0])
+            self._remove(seqs[0], now)
         limit = self.config.get("max_bytes", -1)
         while limit is not None and 0 < limit < self.bytes and self.config.get("discard") != "new":
-            self._remove(self.first_seq)
+            self._remove(self.first_seq, now)
         return stored
 
-    def _remove(self, seq: int) -> None:
+    def _remove(self, seq: int, now: int) -> None:
         gone = self._messages.pop(seq)
         self.removed.append(gone)
+        if self.unsynced:
+            self._gone.append((now, gone))
+            while self._gone[0][0] < now - UNSYNCED:
+                self._gone.popleft()
         self.bytes -= gone.size
         seqs = self._seqs_of[gone.subject]
         if seqs[0] == seq:
@@ -279,7 +292,7 @@ class Stream:
         if gone is None:
             return []
         last = self.last_of[gone.subject] == seq
-        self._remove(seq)
+        self._remove(seq, now)
         lifetime = self.config.get("subject_delete_marker_ttl") or 0
         if not last or not lifetime or (gone.headers and MARKER_REASON in gone.headers):
             return []
@@ -287,12 +300,23 @@ class Stream:
         size = _size(gone.subject, b"", headers)
         return [self._store(gone.subject, b"", headers, now, now + lifetime, size)]
 
-    def forget(self, seq: int) -> None:
-        """Lose the newest message, as a broker does that crashed before it was synced."""
-        self._remove(seq)
-        self.last_seq = seq - 1
-        for subject in [own for own, last in self.last_of.items() if last == seq]:
-            self.last_of[subject] = self._seqs_of[subject][-1]
+    def rewind(self, time: int) -> None:
+        """Be what it was at a time, as one that was not synced may be after a crash: sequences are given again."""
+        kept = {seq: message for seq, message in self._messages.items() if message.time <= time}
+        back = {message.seq: message for since, message in self._gone if since > time and message.time <= time}
+        self.last_seq = max((*kept, *(message.seq for _, message in self._gone if message.time <= time)), default=0)
+        self._gone.clear()
+        self._messages = dict(sorted({**kept, **back}.items()))
+        self._order = list(self._messages)
+        self.bytes = sum(message.size for message in self._messages.values())
+        self.last_of.clear()
+        self._seqs_of.clear()
+        for seq, message in self._messages.items():
+            self.last_of[message.subject] = seq
+            self._seqs_of.setdefault(message.subject, deque()).append(seq)
+        for known in self._filters.values():
+            known.subjects.clear()
+            known.subjects.update(self.fitting(known.patterns))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
