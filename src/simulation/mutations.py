@@ -184,7 +184,7 @@ MUTATIONS = [
     Mutation(
         "a quote is projected over whatever was projected meanwhile",
         "exchange/projection.py",
-        "compare=Compare(last.seq if last else 0, key)",
+        "compare=Compare(revision, key)",
         'compare=Compare(0, "$KV.quotes.none")',
     ),
     # --- exposure
