@@ -9,6 +9,7 @@ With q the inventory in lots, and γ, k, A, σ as `Instrument` gives them:
 
 c₁ is what order flow alone would make the half-spread, c₂ is by how much a lot of inventory shifts both prices. There
 is no time in it, so that the same inventory gives the same prices whenever, wherever, and however often it is asked.
+`min_spread` moves both prices apart by the same amount, as far as the model's own spread is smaller.
 Only +, −, ×, ÷, ln, exp and √ are used, which `decimal` rounds correctly at a fixed precision: the same digits
 come out on every platform. (Its `power` promises less, hence exp(y·ln x).)
 """
@@ -57,10 +58,12 @@ def coefficients(instrument: Instrument) -> Coefficients:
 
 
 def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
-    """δ_bid and δ_ask at an inventory of `net_quantity` lots."""
+    """δ_bid and δ_ask at an inventory of `net_quantity` lots; together no less than the least spread."""
     c1, c2 = coefficients(instrument)
     with localcontext(CONTEXT):
-        return HalfSpreads(c1 + (2 * net_quantity + 1) * c2 / 2, c1 - (2 * net_quantity - 1) * c2 / 2)
+        # The model's own spread is 2·c₁ + c₂ at every inventory.
+        wider = max(Decimal(0), instrument.min_spread * instrument.tick - (2 * c1 + c2)) / 2
+        return HalfSpreads(c1 + (2 * net_quantity + 1) * c2 / 2 + wider, c1 - (2 * net_quantity - 1) * c2 / 2 + wider)
 
 
 def prices(instrument: Instrument, net_quantity: int) -> Prices:
@@ -70,7 +73,7 @@ def prices(instrument: Instrument, net_quantity: int) -> Prices:
         bid = floor_to_tick(instrument.reference_price - delta.bid, instrument.tick)
         ask = ceil_to_tick(instrument.reference_price + delta.ask, instrument.tick)
         # Where rounding leaves nothing of the spread, one tick is the least it can be.
-        ask = max(ask, bid + instrument.tick)
+        ask = max(ask, bid + max(1, instrument.min_spread) * instrument.tick)
     return Prices(_price(bid), _price(ask))
 
 

@@ -1,6 +1,7 @@
 """What to ask for: a position and an attempt in, a quote out. The same on any node, byte for byte (I12)."""
 
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,12 +21,17 @@ def fair_share(limit: int, symbols: int) -> int:
 def propose(instrument: Instrument, share: int, position: Position, attempt: int) -> PutQuote | None:
     """The quote for a position, before anything is granted.
 
-    A side whose price is no price has price and quantity 0. None: both have, there is nothing to quote.
+    A side whose price is no price, or that could only lead beyond the largest position, has price and quantity 0. None:
+    both have, there is nothing to quote.
     """
     bid, ask = prices(instrument, position.net_quantity)
+    sizes = _sizes(instrument, share, position.net_quantity)
+    if not sizes.bid:
+        bid = None
+    if not sizes.ask:
+        ask = None
     if bid is None and ask is None:
         return None
-    quantity = min(instrument.quote_size, share)
     quote_id = ids.quote_id(position.symbol, position.position_version, attempt)
     quote = QuoteRequest(
         quote_id=quote_id,
@@ -33,11 +39,28 @@ def propose(instrument: Instrument, share: int, position: Position, attempt: int
         position_version=position.position_version,
         attempt=attempt,
         bid_price=_NO_PRICE if bid is None else bid,
-        bid_quantity=0 if bid is None else quantity,
+        bid_quantity=0 if bid is None else sizes.bid,
         ask_price=_NO_PRICE if ask is None else ask,
-        ask_quantity=0 if ask is None else quantity,
+        ask_quantity=0 if ask is None else sizes.ask,
     )
     return PutQuote(symbol=position.symbol, quote=quote)
+
+
+class _Sizes(NamedTuple):
+    """Lots for bid and ask."""
+
+    bid: int
+    ask: int
+
+
+def _sizes(instrument: Instrument, share: int, net_quantity: int) -> _Sizes:
+    """What is wanted on each side: at most the share, and no more than leads to the largest position."""
+    bid = min(instrument.bid_size or instrument.quote_size, share)
+    ask = min(instrument.ask_size or instrument.quote_size, share)
+    most = instrument.max_position
+    if most is None:
+        return _Sizes(bid, ask)
+    return _Sizes(max(0, min(bid, most - net_quantity)), max(0, min(ask, most + net_quantity)))
 
 
 def reservation_request(proposal: PutQuote) -> ReservationRequest:

@@ -196,7 +196,8 @@ def test_every_setting_that_services_share_is_there(heading: str, kind: type[msg
         if field.name != "symbols":
             assert f"`{field.name}`" in table
         if field.default is not msgspec.NODEFAULT:
-            assert f"| `{field.name}` | {field.default:g} |".replace("2.14748e+09", "2147483648") in table
+            default = "none" if field.default is None else f"{field.default:g}".replace("2.14748e+09", "2147483648")
+            assert f"| `{field.name}` | {default} |" in table
 
 
 @pytest.mark.parametrize(

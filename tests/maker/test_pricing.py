@@ -88,6 +88,35 @@ def test_a_spread_lost_to_rounding_is_still_a_tick() -> None:
     assert prices(tight, 0) == (Decimal("100.00"), Decimal("100.01"))
 
 
+@pytest.mark.parametrize("net_quantity", [-7, 0, 3])
+@pytest.mark.parametrize("min_spread", [0, 1, 14, 15, 40, 41])
+def test_the_least_spread_moves_both_prices_apart_alike(min_spread: int, net_quantity: int) -> None:
+    of, wider = instrument(), instrument(min_spread=min_spread)
+    model, found = half_spreads(of, net_quantity), half_spreads(wider, net_quantity)
+    assert found.bid + found.ask >= min_spread * of.tick
+    assert found.bid - model.bid == found.ask - model.ask >= 0
+    if model.bid + model.ask >= min_spread * of.tick:
+        assert found == model
+    bid, ask = prices(wider, net_quantity)
+    assert bid is not None
+    assert ask is not None
+    assert ask - bid >= min_spread * of.tick
+
+
+@pytest.mark.parametrize(("lots", "is_above"), [(1, True), (4, True), (9, False)])
+def test_after_a_fill_the_new_ask_is_above_what_was_paid_as_long_as_the_shift_is_less_than_the_spread(
+    lots: int, is_above: bool
+) -> None:
+    of = instrument()
+    c1, c2 = coefficients(of)
+    assert (lots * c2 < 2 * c1 + c2) is is_above
+    bid, _ = prices(of, 0)
+    _, ask = prices(of, lots)
+    assert bid is not None
+    assert ask is not None
+    assert (ask > bid) is is_above
+
+
 def test_a_price_not_above_zero_is_none() -> None:
     cheap = instrument(reference_price=Decimal("0.05"))
     bid, ask = prices(cheap, 0)

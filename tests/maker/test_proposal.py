@@ -25,7 +25,7 @@ def position(net_quantity: int = 0, version: int = 12, symbol: str = "AAA") -> P
     return Position(symbol=symbol, net_quantity=net_quantity, position_version=version)
 
 
-def proposal(**changes: Decimal) -> PutQuote:
+def proposal(**changes: Decimal | int) -> PutQuote:
     proposed = propose(instrument(**changes), 12, position(), 1)
     assert proposed is not None
     return proposed
@@ -99,6 +99,36 @@ def test_the_size_is_what_is_wanted_but_at_most_the_share(quote_size: int, share
     proposed = propose(instrument(quote_size=quote_size), share, position(), 1)
     assert proposed is not None
     assert (proposed.quote.bid_quantity, proposed.quote.ask_quantity) == (quantity, quantity)
+
+
+def test_each_side_may_have_a_size_of_its_own() -> None:
+    quote = proposal(bid_size=3, ask_size=20).quote
+    assert (quote.bid_quantity, quote.ask_quantity) == (3, 12)
+    quote = proposal(ask_size=4).quote
+    assert (quote.bid_quantity, quote.ask_quantity) == (10, 4)
+
+
+@pytest.mark.parametrize(
+    ("net_quantity", "bid", "ask"),
+    [(0, 10, 10), (20, 5, 10), (24, 1, 10), (25, 0, 10), (40, 0, 10), (-24, 10, 1), (-25, 10, 0), (-99, 10, 0)],
+)
+def test_towards_the_largest_position_a_side_shrinks_and_at_it_only_the_other_is_quoted(
+    net_quantity: int, bid: int, ask: int
+) -> None:
+    proposed = propose(instrument(max_position=25), 12, position(net_quantity), 1)
+    assert proposed is not None
+    quote = proposed.quote
+    assert (quote.bid_quantity, quote.ask_quantity) == (bid, ask)
+    assert (quote.bid_price > 0, quote.ask_price > 0) == (bid > 0, ask > 0)
+
+
+@given(st.integers(1, 60), st.integers(-90, 90), st.integers(1, 30), st.integers(1, 30))
+def test_no_fill_of_a_quote_leads_beyond_the_largest_position(most: int, net: int, size: int, share: int) -> None:
+    proposed = propose(instrument(max_position=most, quote_size=size), share, position(net), 1)
+    assert proposed is not None
+    beyond = max(most, abs(net))
+    assert net + proposed.quote.bid_quantity <= beyond
+    assert net - proposed.quote.ask_quantity >= -beyond
 
 
 def test_the_whole_proposal_is_reserved() -> None:
