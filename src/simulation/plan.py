@@ -199,6 +199,8 @@ def _instrument(number: int) -> Instrument:
         tick=Decimal("0.01"),
         reference_price=Decimal(100 + 50 * number),
         quote_size=10 + 2 * number,
+        max_position=40 if number % 3 == 2 else None,
+        min_spread=20 if number % 3 == 2 else 0,
         gamma=Decimal("0.02"),
         k=Decimal(20),
         a=Decimal(1),
