@@ -179,22 +179,14 @@ class Quoter:
                     self._ahead.drop()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
                 self._ended()
-                if not isinstance(self._step, Propose):
-                    self._window.leave(self.symbol)
                 match self._step:
-                    case Propose() if not self._window.enter(self.symbol, self.wake):
-                        await self._sleep(None)
                     case Propose() as step:
-                        # A refresh follows from no position: it is a trace of its own.
-                        cause = self._moved_by if step.trigger == "position" else None
-                        self._busy = True
-                        with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
-                            await self._attempt(step)
-                        self._busy = False
-                        self._window.leave(self.symbol)
+                        await self._propose(step)
                     case Withdraw(quote_id):
+                        self._window.leave(self.symbol)
                         await self._withdraw(quote_id)
                     case Wait(until=until):
+                        self._window.leave(self.symbol)
                         await self._sleep(until)
 
     # --- what should not stand ----------------------------------------------------------------------------------------
@@ -238,6 +230,19 @@ class Quoter:
                 log.error("no side has a price", symbol=self.symbol, net_quantity=position.net_quantity)
 
     # --- one attempt --------------------------------------------------------------------------------------------------
+
+    async def _propose(self, step: Propose) -> None:
+        """Make an attempt, if there is a place for it; else wait for one, and for whatever else may come first."""
+        if not self._window.enter(self.symbol, self.wake):
+            await self._sleep(None)
+            return
+        # A refresh follows from no position: it is a trace of its own.
+        cause = self._moved_by if step.trigger == "position" else None
+        self._busy = True
+        with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
+            await self._attempt(step)
+        self._busy = False
+        self._window.leave(self.symbol)
 
     async def _attempt(self, step: Propose) -> None:
         version, attempt = step.version

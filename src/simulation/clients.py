@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
+from simulation.hoarders import Hoarders
 from simulation.operators import Operators
 from simulation.oracles import Monitor
 from simulation.party import Party
@@ -29,6 +30,7 @@ class Clients(Party):
         self.operators = Operators(self)
         self.bookers = Bookers(self)
         self._quoters = Quoters(self)
+        self._hoarders = Hoarders(self)
         self._readers = Readers(self)
 
     def start(self) -> None:
@@ -40,6 +42,7 @@ class Clients(Party):
             (self.bookers, plan.booking_rate),
             (self._readers, plan.read_rate),
             (self._quoters, plan.hand_rate),
+            (self._hoarders, plan.hoard_rate),
         )
 
         async def main() -> None:

@@ -83,6 +83,9 @@ TURNED = 0.1
 STORMY = 0.15
 """The share of them in which something goes wrong several times a second."""
 
+HOARDED = 0.15
+"""The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
+
 OUTAGES = 0.3
 """The share of sluggish seeds in which all makers stand still for long, again and again."""
 
@@ -132,6 +135,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         sync: seconds a sync of the broker takes, on average.
         heartbeat: seconds between heartbeats of the broker to those who follow a stream.
         sluggish: what goes wrong outlasts what others wait.
+        hoard_rate: reservations of the whole limit a second that no quote comes of.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -162,6 +166,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     busy: float
     busy_for: float
     faults: list[Fault]
+    hoard_rate: float = 0.0
 
     @property
     def market(self) -> Market:
@@ -267,6 +272,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         elif mood < CROWDED + SLUGGISH + TURNED + STORMY:
             drawn |= {"order_rate": _log_uniform(chance, 0.2, 2.0), "hand_rate": 0.1, "busy": 0.0}
             rate = chance.uniform(2.0, 6.0)
+    hoards = random.Random(f"{seed}/hoard")
+    if not is_long and hoards.random() < HOARDED:
+        drawn["hoard_rate"] = _log_uniform(hoards, 1.0, 100.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

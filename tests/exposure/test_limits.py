@@ -133,6 +133,22 @@ def test_a_symbol_always_gets_its_share_of_what_no_quote_uses(
     assert scene.used == left
 
 
+def test_whoever_reserves_all_the_time_and_never_quotes_keeps_no_symbol_from_its_share(scene: Scene) -> None:
+    """Whatever is free is reserved between any two of the makers' requests, by several at once and for any symbol."""
+    symbols = ("AAA", "BBB", "CCC")
+    hoarded = 0
+    for attempt in range(1, 100):
+        for number, asker in enumerate(("one", "another", "third")):
+            taken = scene.reserve(symbols[(attempt + number) % 3], 100, 100, attempt=1000 + attempt, asker=asker)
+            hoarded += taken.outcome != "rejected"
+        symbol = symbols[attempt % 3]
+        got = scene.reserve(symbol, 33, 33, attempt=attempt, asker="maker")
+        assert (got.outcome, max(scene.used) <= 100) == ("granted", True)
+        scene.activate(symbol, 33, 33, attempt=attempt)
+        scene.now += GRANTED / 20
+    assert hoarded > 10
+
+
 def test_what_was_taken_back_cannot_be_activated(scene: Scene) -> None:
     scene.reserve("BBB", 100, 100)
     scene.reserve("AAA")
