@@ -198,3 +198,9 @@ power CUTS="200":
 [no-exit-message]
 fuzz EXAMPLES="100":
     @QS_FUZZ_EXAMPLES={{ EXAMPLES }} exec uv run pytest tests/hostile --timeout 1800
+
+# Damage in NATS's store for longer than the tests take: `just damage`, or at so many places: `just damage 1000`
+[group("prove")]
+[no-exit-message]
+damage PLACES="1000":
+    @QS_DAMAGED_PLACES={{ PLACES }} QS_DAMAGE_SEED="$(date +%s)" exec uv run pytest tests/jet/test_damage.py --timeout 3600

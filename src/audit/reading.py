@@ -23,7 +23,7 @@ import msgspec
 from audit.findings import Place
 from audit.positions import Publications
 from audit.reservations import Reservations
-from jet import api
+from jet import api, fullness
 from jet.connection import Connection
 from jet.tail import FromSequence, Message, Start, Tail
 from jet.whole import TailBroken
@@ -66,10 +66,12 @@ class Horizon:
     Attributes:
         time: by the broker's clock; what was stored later is not looked at.
         last: the last sequence of each shard's stream, at that time or a moment later.
+        lost: what the server could not read of its stores when it started.
     """
 
     time: datetime
     last: dict[int, int]
+    lost: Sequence[str] = ()
 
     @property
     def messages(self) -> int:
@@ -116,12 +118,14 @@ async def horizon(connection: Connection, shards: int, applied: Mapping[int, int
     """
     give_up = asyncio.get_running_loop().time() + STALE_PATIENCE
     while True:
-        infos = [await _info(connection, subjects.market_stream(shard)) for shard in range(shards)]
+        ask = {"deleted_details": True}
+        infos = [await _info(connection, subjects.market_stream(shard), ask) for shard in range(shards)]
         last = {shard: info.state.last_seq for shard, info in enumerate(infos)}
         is_stale = any(last.get(shard, 0) < sequence for shard, sequence in applied.items())
         is_replicated = any(info.config.get("num_replicas", 1) > 1 for info in infos)
         if not (is_stale and is_replicated) or asyncio.get_running_loop().time() > give_up:
-            return Horizon(infos[0].ts, last)
+            lost = [fullness.lost(subjects.market_stream(shard), info.state) for shard, info in enumerate(infos)]
+            return Horizon(infos[0].ts, last, [told for told in lost if told])
         await asyncio.sleep(0.2)
 
 
@@ -289,9 +293,9 @@ class _Shard:
         return False
 
 
-async def _info(connection: Connection, stream: str) -> _Info:
+async def _info(connection: Connection, stream: str, ask: dict[str, bool] | None = None) -> _Info:
     try:
-        return await api.request(connection, f"STREAM.INFO.{stream}", None, _Info, timeout=5.0)
+        return await api.request(connection, f"STREAM.INFO.{stream}", ask, _Info, timeout=5.0)
     except api.ApiError as error:
         if error.err_code == api.STREAM_NOT_FOUND:
             raise CannotAudit(f"there is no stream {stream} on {connection.url}") from error
@@ -310,7 +314,7 @@ async def _until(
     """
     if last == 0:
         return
-    tail = Tail(connection, stream, filters, start, name="audit")
+    tail = Tail(connection, stream, filters, start, name="audit", past_damage=True)
     loop = asyncio.get_running_loop()
     async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
         give_up = loop.time() + SILENCE

@@ -101,7 +101,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             streams={subjects.market_stream(shard): last for shard, last in horizon.last.items()},
             ledgers={str(ledger.path): _named(ledger.applied) for ledger in ledgers},
             histories=[str(path) for path in sources.histories],
-            remarks=_clock(log.went_back),
+            remarks=[*horizon.lost, *_clock(log.went_back)],
             verdicts=[*verdicts, chained.verdict(list(chains.values()), sources.seals, broken)],
             totals=tally.totals(replay),
         )

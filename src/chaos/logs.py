@@ -22,7 +22,7 @@ async def market_log(url: str, seed: Path | None, shards: int) -> list[Entry]:
         for shard in range(shards):
             stream = subjects.market_stream(shard)
             filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
-            tail = Tail(connection, stream, filters, FromSequence(1), name="chaos")
+            tail = Tail(connection, stream, filters, FromSequence(1), name="chaos", past_damage=True)
             async for batch in tail.batches():
                 for message in batch:
                     is_fills = message.subject.startswith("fills.")

@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge
 from exposure.commit import STREAM, Committer, Decide, Moves, Rank, Wish
 from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.projection import ReservationsBucket
-from jet import journal, rpc
+from jet import api, journal, rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
@@ -54,6 +54,9 @@ EXPIRY_INTERVAL = 0.25
 
 FILL_PATIENCE = 1.0
 """Seconds to wait for a reported fill to show up in the market log."""
+
+ASK_AGAIN = 0.2
+"""Seconds until the broker is asked again after it did not answer."""
 
 STOP_PATIENCE = 2.0
 """Seconds that decisions under way get when the service stops."""
@@ -290,13 +293,18 @@ class ExposureService:
 
     async def _follow_decisions(self) -> None:
         was_current = False
+        info = await self._told()
+        if info.state.lost:
+            log.error("exposure's log was damaged: nothing is decided for a while", lost=info.state.lost)
+            self.limits.usage.doubt(self.clock())
         async for batch in self._decisions.batches():
             for message in batch:
+                await self._pass_over(message.sequence - 1)
                 self._fold(message)
             if self._decisions.current and not was_current:
                 self._bucket.look_again()
             was_current = self._decisions.current
-            self.limits.usage.skip_to(self._decisions.reached)
+            await self._pass_over(self._decisions.reached)
             self._committer.moves.tell()
             self._bucket.wake()
             if not self._decisions.current:
@@ -305,6 +313,27 @@ class ExposureService:
                 self._health.waits("reservations", unreadable)
             else:
                 self._health.fine("reservations")
+
+    async def _pass_over(self, sequence: int) -> None:
+        """Nothing was delivered after the head up to `sequence`. Unless it was forgotten for its age, it is damaged."""
+        usage = self.limits.usage
+        if sequence <= usage.head:
+            return
+        first = (await self._told()).state.first_seq
+        if first <= sequence:
+            log.error("exposure's log is damaged", missing=max(first, usage.head + 1), until=sequence)
+            self._health.set_aside(STREAM)
+            usage.fold_unreadable(sequence, self.clock())
+        usage.skip_to(sequence)
+
+    async def _told(self) -> api.StreamInfo:
+        """What the broker tells of exposure's log, however long it is away."""
+        while True:
+            try:
+                return await api.stream_details(self._connection, STREAM)
+            except api.NO_REPLY as error:
+                log.info("exposure's log is not told of, asking again", error=repr(error))
+            await asyncio.sleep(ASK_AGAIN)
 
     def _fold(self, message: Message) -> None:
         if not journal.is_append(message.headers):

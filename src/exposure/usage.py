@@ -78,7 +78,11 @@ class Usage:
         """Fold a message that cannot be read."""
         if sequence > self.head:
             self.head = sequence
-            self.unreadable_until = max(self.unreadable_until, time + self.lifetime + self.grace)
+            self.doubt(time)
+
+    def doubt(self, time: datetime) -> None:
+        """Messages of exposure's log that were stored up to `time` may be lost."""
+        self.unreadable_until = max(self.unreadable_until, time + self.lifetime + self.grace)
 
     def pass_time(self, time: datetime) -> list[Reservation]:
         """The broker stored a message of the log at `time`. Returns what was live and expires by it."""

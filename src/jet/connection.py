@@ -342,6 +342,13 @@ class Connection:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # nothing depends on its being secret
             pause = min(2 * pause, LONGEST_PAUSE)
 
+    def tell(self, part: str, reason: str) -> None:
+        """Have the process's health say what is wrong with `part`; with an empty reason, that nothing is."""
+        if reason:
+            self._health.waits(part, reason)
+        else:
+            self._health.fine(part)
+
     def _options(self) -> Options:
         seed = self._seed.read_text().strip() if self._seed else None
         return Options(self._name, seed, self._tls, self._on_error)

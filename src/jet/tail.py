@@ -9,6 +9,9 @@ A consumer that delivers and is alive may still be another than the one that was
 change what it delivers. So a tail looks from time to time whether its consumer is as it made it, and whether the stream
 holds something for it that it was not given.
 
+Of a stream that keeps everything, it also looks whether it is given all: a server passes over a message that is damaged
+in its store. Then the tail ends before that message, and health says why, until a server gives it out.
+
 In a cluster a consumer reads one server's copy of the stream, and that copy may be behind. So a tail is current only
 once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
 consumer if its copy stays behind. And one that leads no more, but does not know it yet, may name an end of the past:
@@ -31,7 +34,7 @@ from prometheus_client import Counter, Gauge
 
 from jet import api
 from jet.connection import Connection, Subscription
-from jet.whole import Whole
+from jet.whole import TailBroken, Whole, is_gapless, keeps_everything, missing, withheld
 from wire.units import from_nanoseconds
 
 BATCH = 500
@@ -120,6 +123,7 @@ class _Consumer:
         self.doubt = ""
         self.replicated = replicated
         self.lagged = 0
+        self.hollow = False
         self.inbox = connection.new_inbox()
         self.arrived: deque[Msg] = deque()
         self.wake = asyncio.Event()
@@ -195,7 +199,26 @@ class Tail:
         reached: stream sequence up to which everything was yielded that matches and was still there.
     """
 
-    def __init__(self, connection: Connection, stream: str, filters: Sequence[str], start: Start, *, name: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        filters: Sequence[str],
+        start: Start,
+        *,
+        name: str,
+        past_damage: bool = False,
+    ) -> None:
+        """Of one follower.
+
+        Args:
+            connection: to the broker.
+            stream: what is followed.
+            filters: the subjects of it.
+            start: where to begin.
+            name: of the follower, in metrics and logs.
+            past_damage: go on after messages that the broker cannot read, as who looks for them does.
+        """
         self.current = False
         self.sequence = 0
         self.reached = 0
@@ -208,6 +231,11 @@ class Tail:
         self._end = 0
         self._told_behind: int | None = None
         self._attempts = 0
+        self._past_damage = past_damage
+        self._keeps = False
+        self._gapless = False
+        self._floor: int | None = start.sequence - 1 if isinstance(start, FromSequence) else None
+        self._damage = ""
 
     async def batches(self) -> AsyncIterator[list[Message]]:
         """The messages from the start on, endlessly, in batches of whatever has arrived.
@@ -234,7 +262,7 @@ class Tail:
                     self.current = False
                     log.warning("tail starts anew", stream=self._stream, tail=self._name, after=self.sequence)
                     yield []
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(CHECK if self._damage else 0.1)
         finally:
             # Who has read a part of the log does not wait for what follows it.
             BEHIND.remove(self._stream, self._name)
@@ -263,6 +291,10 @@ class Tail:
             # What was appended in between took the place of what was last before that end, and may lie beyond it.
             info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._end = info.state.last_seq
+        self._keeps = keeps_everything(info.config) and not self._past_damage
+        self._gapless = self._keeps and is_gapless(info.config, self._filters)
+        if isinstance(self._start, LastPerSubject) and self._floor is None:
+            self._floor = self._end
         return _Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
 
     def _read_to(self) -> int:
@@ -316,11 +348,42 @@ class Tail:
             yield batch
             if not sound:
                 return
+            if consumer.hollow and await self._withholds(consumer):
+                self.current = False
+                if consumer.replicated:  # another server's copy may hold it, and has to be read from the start
+                    raise TailBroken(self._damage)
             await consumer.ask()
             if consumer.replicated and loop.time() > check_at:
                 check_at = loop.time() + CHECK
                 if not await self._keeps_up(consumer):
                     return
+
+    async def _withholds(self, consumer: _Consumer) -> bool:
+        """Whether a consumer that says that there is no more has not given out all."""
+        consumer.hollow = False
+        info = await api.stream_info(self._connection, self._stream, timeout=SILENCE)
+        asked = f"CONSUMER.INFO.{self._stream}.{consumer.name}"
+        found = await api.request(self._connection, asked, None, dict, timeout=SILENCE)
+        why = withheld(self._stream, info, found, consumer.delivered)
+        if why == "":
+            consumer.pending = 0
+        self._is_damaged(why or "")
+        return bool(why)
+
+    def _is_damaged(self, why: str) -> None:
+        """Tell what the broker cannot read, once, and that it can again."""
+        if why != self._damage:
+            self._damage = why
+            self._connection.tell(self._stream, why)
+            if why:
+                log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
+
+    def _hole(self, sequence: int) -> str:
+        """What should have come before this sequence, and did not."""
+        if not self._gapless or (self._floor is None and not self.sequence):
+            return ""
+        before = max(self.sequence, self._floor or 0)
+        return missing(self._stream, before + 1, sequence) if sequence > before + 1 else ""
 
     async def _prove(self, consumer: _Consumer) -> None:
         """Look from time to time whether the consumer delivers what it is to deliver, until it does not."""
@@ -395,6 +458,11 @@ class Tail:
                 return batch, False
             if order != consumer.delivered + 1:
                 return batch, False
+            if sequence != self.sequence + 1 and (hole := self._hole(sequence)):
+                self._is_damaged(hole)
+                return batch, False
+            if self._damage and self._gapless:
+                self._is_damaged("")
             consumer.delivered = order
             consumer.pending = pending
             consumer.asked -= 1
@@ -417,6 +485,9 @@ class Tail:
                 told = headers.get("Nats-Last-Consumer")
                 if told is not None and int(told) != consumer.delivered:
                     return False
+                if consumer.pending and self._keeps:
+                    consumer.hollow = True
+                    return True
                 # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL. Its last
                 # stream sequence is that of the last message it has looked at, whether it matched or not.
                 consumer.pending = 0

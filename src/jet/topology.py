@@ -5,7 +5,7 @@ and refused with both values where it cannot or must not: nothing is ignored.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +25,9 @@ FORMING = 20.0
 
 SPARE_AGE = 60.0
 """Seconds that exposure's log keeps a message beyond twice the time for which it counts."""
+
+IDLE = 60.0
+"""Seconds for which a consumer that nobody uses is kept, whoever made it: so none has to be taken away by a person."""
 
 TURNS_KEPT = 64
 """How many messages of the kill switch are kept: one that is no turn of it does not hide the turn before."""
@@ -80,6 +83,7 @@ def _stream(shape: Shape, name: str, subject_list: list[str], **more: Any) -> di
         "num_replicas": shape.replicas,
         "allow_direct": True,
         "duplicate_window": int(shape.duplicate_window * _SECOND),
+        "consumer_limits": {"inactive_threshold": int(IDLE * _SECOND)},
         **more,
     }
 
@@ -154,8 +158,12 @@ def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
     )
 
 
-async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0) -> list[str]:
+async def prepare(
+    connection: Connection, shape: Shape, only: Collection[str] | None = None, *, timeout: float = 30.0
+) -> list[str]:
     """Make every declaration so, waiting up to `timeout` seconds for JetStream. Returns what was changed, for people.
+
+    `only`: names of the streams to do that with; without it, all.
 
     Raises:
         TopologyRefused: a stream is there and cannot become what is declared, or there is no place for it.
@@ -166,6 +174,8 @@ async def prepare(connection: Connection, shape: Shape, *, timeout: float = 30.0
     async with asyncio.timeout(timeout):
         for declared in declarations(shape):
             name = declared["name"]
+            if only is not None and name not in only:
+                continue
             try:
                 change = await _patiently(name, forming_until, partial(_declare, connection, declared))
             except TopologyRefused as refused:

@@ -1,11 +1,20 @@
-"""Whether a stream still holds what a follower has read of it, as far as its end tells. Pure."""
+"""Whether a stream still holds what a follower has read of it, and whether it gives out all that it holds. Pure.
 
+A NATS server that finds a message damaged when it reads it passes over it, without a word to those who follow. A stream
+from which nothing is ever deleted has no gap, so whoever reads all of its subjects sees one.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from jet.api import StreamInfo
 
 PATIENCE = 5.0
 """Seconds that a replicated stream may seem to end before what was read. One that leads no more learns it sooner."""
+
+
+REMEDY = 'see "A damaged store" in docs/operations.md'
 
 
 class TailBroken(Exception):  # noqa: N818 # names what happened
@@ -38,3 +47,40 @@ class Whole:
         if info.replicated and info.created == self._created and now - self._ends_early_since < PATIENCE:
             raise TimeoutError(told)
         raise TailBroken(told)
+
+
+def keeps_everything(config: dict[str, Any]) -> bool:
+    """Whether nothing that was stored in a stream of this configuration is ever deleted."""
+    return bool(config.get("deny_delete") and config.get("deny_purge")) and not config.get("max_age")
+
+
+def is_gapless(config: dict[str, Any], filters: Sequence[str]) -> bool:
+    """Whether whoever reads these subjects of a stream is given every sequence."""
+    return keeps_everything(config) and set(config.get("subjects") or [""]) <= set(filters)
+
+
+def missing(stream: str, first: int, after: int) -> str:
+    """What to tell of a sequence that is not given out, where the one after it is."""
+    count = after - first
+    told = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
+    return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"
+
+
+def withheld(stream: str, info: StreamInfo, consumer: dict[str, Any], delivered: int) -> str | None:
+    """What a consumer that is silent does not give out of a stream that keeps everything; empty if nothing.
+
+    None if that cannot be told: it has yet to look at what there is, or has delivered something meanwhile.
+
+    Args:
+        stream: its name.
+        info: the stream, as it was before the consumer was asked for.
+        consumer: as the broker tells of it.
+        delivered: how many messages have arrived.
+    """
+    pending, looked_at = int(consumer.get("num_pending", 0)), consumer.get("delivered") or {}
+    if not pending:
+        return ""
+    if looked_at.get("consumer_seq") != delivered or looked_at.get("stream_seq", 0) < info.state.last_seq:
+        return None
+    told = "a message is" if pending == 1 else f"{pending:,} messages are"
+    return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"

@@ -115,6 +115,8 @@ class Ledger:
             for shard in range(self._market.shards)
         }
         self._open = False
+        self._damaged: dict[str, str] = {}
+        health.notes(lambda: self._damaged)
         self._unproved = dict.fromkeys(range(self._market.shards), "starting")
         self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
 
@@ -144,7 +146,8 @@ class Ledger:
                 group.create_task(self._publisher.run(), name="publisher")
                 group.create_task(self._keep_small(), name="wal")
                 group.create_task(self._check(), name="check")
-                group.create_task(fullness.watch(self._connection, subjects.streams(self._market.shards)))
+                streams = subjects.streams(self._market.shards)
+                group.create_task(fullness.watch(self._connection, streams, self._damaged), name="fullness")
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 

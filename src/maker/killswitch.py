@@ -139,6 +139,12 @@ class KillSwitch:
             self.episode += 1
         self._settle()
 
+    def doubt(self, by: str) -> None:
+        """The log has lost what may have been its newest value: it counts as a pause until it is turned again."""
+        self.value = Value(self.value.sequence if self.value else 0, paused=True, by=by)
+        self.episode += 1
+        self._settle()
+
     def pause(self, by: str = "") -> Hold:
         """This maker is told to pause, as `by` wishes: it holds from now on."""
         self._asked += 1

@@ -5,7 +5,8 @@ switch stands. What follows from what is `maker.killswitch`'s to say.
 
 A message that is no turn of the switch is set aside: the turn before it stands, since the bucket keeps some. Where
 there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation lives, and
-goes on as if nobody ever used it.
+goes on as if nobody ever used it. But where the store of the broker has lost a turn, that may have been a pause: then
+makers pause until somebody turns the switch.
 
 Ordering rules:
 - Turns of this maker are made one after the other, under `_turning`: no message of ours is on its way when the next one
@@ -22,7 +23,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from jet import journal
+from jet import api, journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.opening import Opening, last_usable
@@ -35,6 +36,9 @@ from wire.messages import UNREADABLE, QuotingSwitch
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")
+
+DAMAGED = "nobody: the store of the switch is damaged, and its last turn may have been a pause"
+"""Whose wish it is to pause where the last turn is lost."""
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
@@ -120,7 +124,7 @@ class Switch:
             return True
 
     async def _follow(self) -> None:
-        tail = Opening(self._connection, STREAM, [KEY], _is_turn, name="maker-switch")
+        tail, is_looked_at = Opening(self._connection, STREAM, [KEY], _is_turn, name="maker-switch"), False
         async for batch in tail.batches():
             for message in batch:
                 if _is_turn(message):
@@ -128,12 +132,29 @@ class Switch:
                 else:
                     self._set_aside(STREAM, message, "it is no turn of the switch")
                     self._doubtful = message
-            if tail.current and self.seen.value is None and self._may_begin():
+            if tail.current and not is_looked_at:
+                is_looked_at = await self._look_for_loss()
+            is_known = tail.current and is_looked_at
+            if is_known and self.seen.value is None and self._may_begin():
                 self._read(Value(0, paused=False))  # nobody ever used it, as far as can be known
-            current = tail.current and self.seen.value is not None
+            current = is_known and self.seen.value is not None
             if self.current != current:
                 self.current = current
                 self._changed()
+
+    async def _look_for_loss(self) -> bool:
+        """Pause if the broker's store has lost turns. False if the broker does not tell."""
+        try:
+            info = await api.stream_details(self._connection, STREAM, KEY)
+        except api.NO_REPLY as error:
+            log.warning("the switch's store is not told of, asking again", error=repr(error))
+            return False
+        is_hidden = self.seen.value is None and self._doubtful is None and info.state.subjects.get(KEY)
+        if info.state.lost or is_hidden:
+            log.error("the switch's store is damaged: paused until it is turned", lost=info.state.lost)
+            self.seen.doubt(DAMAGED)
+            self._changed()
+        return True
 
     def _may_begin(self) -> bool:
         """Whether one that knows of no turn of the switch may quote."""

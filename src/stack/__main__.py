@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from typing import Annotated
 
 import cyclopts
 
@@ -118,7 +119,7 @@ def clean_data(*, yes: bool = False) -> int:
 
 
 @app.command
-def repair() -> int:
+def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> int:
     """Have what is made from the market log made anew, because it is damaged or contradicts the log.
 
     The stack down: it moves each ledger's database, and the published positions of a single NATS server, into a folder
@@ -127,9 +128,18 @@ def repair() -> int:
     The stack up: it takes away what cannot be read of the reservations that are shown, and of the kill switch.
 
     Exit code: 0 if nothing is in the way of that; 1 if there are no data, or no NATS server answers.
+
+    Parameters
+    ----------
+    log
+        The stack down: have a damaged market log end before its damage, too, where there is no backup of it. What comes
+        after that is lost, but for the copy in the same folder.
     """
     settings = read()
-    return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings)
+    if log and is_up(settings):
+        print("the market log is mended only while the stack is down: `./qs down` first")
+        return 1
+    return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings, log=log)
 
 
 @app.command

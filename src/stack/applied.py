@@ -1,4 +1,4 @@
-"""What the ledgers of this stack have applied, and whether the market log still holds it.
+"""What the ledgers of this stack have applied, and whether the market log still holds it, and is whole.
 
 An exchange keeps nothing of its own. If the log and the published positions are lost together, as with the folder of
 the NATS server, it would begin anew and give out numbers and ids that the ledgers know. So `prepare` looks before it
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jet import api
 from jet.connection import Connection
+from jet.whole import REMEDY as DAMAGED
 from runtime.settings import tables
 from stack.instances import LEDGER_DATABASE
 from stack.settings import StackSettings
@@ -56,6 +57,29 @@ async def lost(connection: Connection, settings: StackSettings) -> str:
         if not told:
             break
     return told
+
+
+async def gaps(connection: Connection, shards: int) -> str:
+    """What is missing within the market log, and where it says what to do; empty if nothing. Nothing is ever deleted
+    there, so that is what a server could not read of its store.
+
+    Raises:
+        TimeoutError: the broker does not answer.
+        ApiError: it refuses to tell.
+    """
+    for stream in map(subjects.market_stream, range(shards)):
+        if told := gap(stream, (await api.stream_info(connection, stream)).state):
+            return told
+    return ""
+
+
+def gap(stream: str, state: api.StreamState) -> str:
+    """What is missing within a shard of the market log; empty if nothing."""
+    count = state.last_seq - state.messages
+    if count <= 0:
+        return ""
+    missing = "a message is" if count == 1 else f"{count:,} messages are"
+    return f"{missing} missing before the end of {stream}: its store is damaged; {DAMAGED}"
 
 
 async def _lost(connection: Connection, settings: StackSettings) -> str:

@@ -67,20 +67,20 @@ async def clear_bucket(connection: Connection, bucket: str) -> list[str]:
         last = await _unreadable_to(connection, stream, subject, kind)
         if last is not None:
             # What comes after it, as from a service meanwhile, stays.
-            ask = {"filter": subject, "seq": last + 1}
+            ask = {"filter": subject, "seq": (last or info.state.last_seq) + 1}
             await api.request(connection, f"STREAM.PURGE.{stream}", ask, dict, timeout=TIMEOUT)
             cleared.append(subject)
     return cleared
 
 
 async def _unreadable_to(connection: Connection, stream: str, subject: str, kind: type[msgspec.Struct]) -> int | None:
-    """The sequence of the last message on a subject if none of them can be read; None if one can."""
+    """The sequence of the last message on a subject if none can be read, 0 if the server gives none out; else None."""
     sequence = 0
     while True:
         query = {"seq": sequence + 1, "next_by_subj": subject}
         message = await api.get_message(connection, stream, query, timeout=TIMEOUT)
         if message is None:
-            return sequence or None
+            return sequence
         if _makes_sense(message, kind):
             return None
         sequence = message.seq

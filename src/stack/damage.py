@@ -1,31 +1,44 @@
 """What a NATS server's log says of a store that it cannot restore. Pure.
 
 A message whose sequence was damaged sends the server through all the sequences between, which takes memory for each: it
-says that it starts to restore a stream, and no more, until it has used up what it may have (`programs.MEMORY`).
+says that it starts to restore a stream, and no more, until it has used up what it may have (`programs.MEMORY`). So a
+server that is not ready, and has not said that it has restored a stream, may never do so.
 """
 
 import re
 
-REMEDY = 'see "A damaged store" in docs/operations.md'
+from jet.whole import REMEDY as REMEDY
 
 _STARTS = re.compile(r"Starting nats-server")
 _RESTORES = re.compile(r"Starting restore for stream '[^']* > ([^']+)'")
 _RESTORED = re.compile(r"Restored [\d,]+ messages for stream '[^']* > ([^']+)'")
-_OUT_OF_MEMORY = "out of memory"
+_ENDS = {
+    "out of memory": "the server ran out of memory",
+    "panic:": "the server crashed",
+    "fatal error:": "the server crashed",
+}
+"""What a server prints that ends over a store, and what to tell of it."""
+
+_REFUSES = re.compile(r"\[FTL\] (.*)|nats-server: (.*(?:JetStream|[Ss]tor[ae]).*)")
+_OF_STORES = re.compile(r"jetstream|stor[ae]|recover", re.IGNORECASE)
 
 
 def told_by(log: str) -> str:
-    """What is damaged, and where it says what to do; empty if nothing is known to be.
+    """What is damaged, or may be, and where it says what to do; empty if nothing is known to be.
 
     Args:
         log: the end of the server's log, with its last start.
     """
     *_, before, last = ["", "", *_STARTS.split(log)]
     for run in (last, before):
-        if _OUT_OF_MEMORY in run:
-            stream = _unfinished(run)
-            if stream:
-                return f"{stream} cannot be restored, its store is damaged: the server ran out of memory; {REMEDY}"
+        stream, why = _unfinished(run), next((told for end, told in _ENDS.items() if end in run), "")
+        if stream and why:
+            return f"{stream} cannot be restored, its store is damaged: {why}; {REMEDY}"
+        refusals = [logged or printed for logged, printed in _REFUSES.findall(run)]
+        if found := [refusal for refusal in refusals if _OF_STORES.search(refusal)]:
+            return f"{found[-1].strip()}; {REMEDY}"
+    if stream := _unfinished(last):
+        return f"{stream} is being restored, which does not end if its store is damaged; {REMEDY}"
     return ""
 
 

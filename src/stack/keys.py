@@ -37,6 +37,10 @@ _ANSWERED_WITHIN = "5s"
 _READERS_LIMITS = {"max_connections": 64, "max_subscriptions": 500, "max_payload": 65536}
 """What readers may take of a server: connections of all together, subscriptions of a connection, bytes of a message."""
 
+_SERVICES_LIMITS = {"max_subscriptions": 1000}
+"""Subscriptions of a connection of the services' account. A server bounds accounts and connections, not users: with a
+number of connections for all services together, one of them could keep the others out."""
+
 _PASSWORD = re.compile(r"[A-Za-z0-9]{16,}")
 
 
@@ -186,6 +190,7 @@ def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> l
         "accounts {",
         f"  {SERVICES_ACCOUNT} {{",
         "    jetstream: enabled",
+        f"    limits: {json.dumps(_SERVICES_LIMITS)}",
         "    exports: [",
         *(f"      {{ stream: {json.dumps(export.subject)}, accounts: [{READERS_ACCOUNT}] }}" for export in passing),
         *(

@@ -11,6 +11,7 @@ from runtime.settings import tables
 from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
+from stack.cut import cut
 from stack.instances import LEDGER_DATABASE
 from stack.lock import held, is_up, lock_file
 from stack.observe import Observer
@@ -18,7 +19,7 @@ from stack.phases import Condition, all_fine
 from stack.programs import planned
 from stack.settings import StackSettings, streams_in
 from stack.table import restarts, status_table, summary
-from wire.subjects import POSITIONS_STREAM
+from wire.subjects import POSITIONS_STREAM, market_stream
 
 DOWN_MARGIN = 10.0
 """Seconds to wait for a stack to stop, beyond what it gives itself."""
@@ -88,12 +89,18 @@ def clean_data(settings: StackSettings, *, asks: bool) -> int:
     return 0
 
 
-def repair(settings: StackSettings) -> int:
+def repair(settings: StackSettings, *, log: bool = False) -> int:
     """Move away what is made again from the market log, of a stack that is down. Returns the exit code.
 
     That is every ledger's database, and with a single NATS server the stream of published positions: a ledger that is
-    built anew would not publish over positions that the log does not lead to.
+    built anew would not publish over positions that the log does not lead to. With `log`, the market log of that server
+    is made to end before its damage: see `stack.cut`.
     """
+    if log and not streams_in(settings.data).is_dir():
+        print(
+            f"{settings.data} holds no streams of a NATS server alone: docs/operations.md says how a cluster is mended"
+        )
+        return 1
     if not lock_file(settings).exists():
         print(f"{settings.data} is no data folder of a stack: nothing is moved")
         return 1
@@ -110,6 +117,9 @@ def repair(settings: StackSettings) -> int:
             durable.sync_folder(away)
             durable.sync_folder(path.parent)
             print(f"{path} is moved to {away}")
+        if log:
+            shards = [market_stream(shard) for shard in range(settings.market.shards)]
+            print("\n".join(cut(streams_in(settings.data), shards, settings.data / name)))
     print("`./qs up` makes them anew from the market log; then `./qs audit`")
     return 0
 

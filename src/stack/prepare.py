@@ -1,14 +1,14 @@
 """`stack prepare`: make the streams and buckets what they are declared to be, once, before the services need them."""
 
-from jet.api import ApiError
+from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
 from runtime import tls
 from runtime.health import Health
 from stack import keys
-from stack.applied import lost
+from stack.applied import gaps, lost
 from stack.programs import REFUSED
-from stack.settings import StackSettings
+from stack.settings import StackSettings, streams_in
 
 
 async def run(settings: StackSettings) -> int:
@@ -24,11 +24,15 @@ async def run(settings: StackSettings) -> int:
     seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
+            changes = await described_anew(connection, settings, shape)
             gone = await lost(connection, settings)
             if gone:
                 print(f"no stream is made: {gone}")
                 return REFUSED
-            changes = await prepare(connection, shape)
+            changes += await prepare(connection, shape)
+            if damage := await gaps(connection, market.shards):
+                print(damage)
+                return REFUSED
         except TopologyRefused as refused:
             print(f"the streams cannot be made as declared: {refused}")
             return REFUSED
@@ -40,3 +44,27 @@ async def run(settings: StackSettings) -> int:
             return 1
     print("\n".join(changes) or "every stream is as declared")
     return 0
+
+
+async def described_anew(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
+    """Declare the streams that our server, alone, has stored, and does not serve as their descriptions are damaged.
+
+    It finds their messages in the folders. Returns what was done, for people.
+
+    Raises:
+        TopologyRefused, TimeoutError: as `prepare`.
+        ApiError: the broker refuses to tell.
+    """
+    if len(settings.nats_servers) != 1:
+        return []
+    found = []
+    for path in sorted(streams_in(settings.data).glob("*/msgs")):
+        name = path.parent.name
+        try:
+            await stream_info(connection, name)
+        except ApiError as error:
+            if error.err_code != STREAM_NOT_FOUND:
+                raise
+            if await prepare(connection, shape, [name]):
+                found.append(f"stream {name}: its description was damaged, and is made anew; its messages are kept")
+    return found

@@ -77,13 +77,14 @@ class StackSettings:
 
     @property
     def socket(self) -> Path:
-        """Where supervisord listens. Under the data folder, unless that path is too long for a socket."""
+        """Where supervisord listens. Under the data folder, unless that path is too long for a socket: then in a folder
+        for this user's sockets, which `up` makes and keeps private."""
         inside = self.data / "supervisord.sock"
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET:
             return inside
         name = hashlib.sha256(os.fsencode(self.data)).hexdigest()[:16]
         shortest = min((tempfile.gettempdir(), "/tmp"), key=len)  # noqa: S108 # the name is the data folder's own
-        return Path(shortest) / f"quotestream-{name}.sock"
+        return Path(shortest) / f"quotestream-{os.getuid()}" / f"{name}.sock"
 
     @property
     def nats_servers(self) -> list[NatsServer]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -104,10 +105,22 @@ def _make_folders(settings: StackSettings) -> None:
         for name in OURS:
             for found in settings.data.glob(name):
                 durable.keep_private(found)
+        if settings.socket.parent != settings.data:
+            _make_own(settings.socket.parent)
     except OSError as error:
         raise SettingsError(
             f"{error.filename or settings.data}: {error.strerror}; QS_STACK_DATA_DIR names another data folder"
         ) from error
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder where anybody may make one. One that somebody else has made there, or a link, is not used."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise SettingsError(f"{folder} is somebody else's; QS_STACK_DATA_DIR names a data folder with a shorter path")
+    folder.chmod(0o700)
 
 
 def _check(settings: StackSettings) -> None:

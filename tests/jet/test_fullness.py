@@ -18,7 +18,7 @@ def test_every_stream_that_is_declared_is_watched() -> None:
 async def test_what_a_stream_holds_and_may_hold_is_told(broker: Broker) -> None:
     stream = subjects.market_stream(0)
     await broker.connection.client.jetstream().publish(subjects.quotes(0, "AAA"), b"x" * 1000)
-    watching = asyncio.create_task(fullness.watch(broker.connection, [stream]))
+    watching = asyncio.create_task(fullness.watch(broker.connection, [stream], {}))
     held = fullness.BYTES.labels(stream)
     await eventually(lambda: watching.done() or held._value.get() > 1000)
     assert fullness.MAX_BYTES.labels(stream)._value.get() == broker.market.max_bytes
@@ -28,7 +28,7 @@ async def test_what_a_stream_holds_and_may_hold_is_told(broker: Broker) -> None:
 async def test_a_stream_that_is_not_there_is_left_out(broker: Broker) -> None:
     stream = subjects.market_stream(0)
     fullness.MAX_BYTES.labels(stream).set(0)
-    watching = asyncio.create_task(fullness.watch(broker.connection, ["NOWHERE", stream]))
+    watching = asyncio.create_task(fullness.watch(broker.connection, ["NOWHERE", stream], {}))
     await eventually(lambda: watching.done() or fullness.MAX_BYTES.labels(stream)._value.get() > 0)
     assert not watching.done()
     watching.cancel()

@@ -57,3 +57,15 @@ async def test_copies_without_a_cluster_are_refused_at_once(broker: Broker) -> N
     shape = dataclasses.replace(shape_of(broker.market), replicas=3)
     with pytest.raises(TopologyRefused, match="replicas"):
         await topology.prepare(broker.connection, shape, timeout=5)
+
+
+@pytest.mark.parametrize("durable", [{}, {"durable_name": "left"}], ids=["ephemeral", "durable"])
+async def test_consumers_that_nobody_uses_go_by_themselves(broker: Broker, durable: dict[str, str]) -> None:
+    """Whoever has a key of the services' account could else make so many that nobody follows any more."""
+    config = {"name": "left", "ack_policy": "none", **durable}
+    subject = "CONSUMER.CREATE.MARKET-0.left"
+    made = await api.request(broker.connection, subject, {"stream_name": "MARKET-0", "config": config}, dict)
+    assert made["config"]["inactive_threshold"] == topology.IDLE * 1e9
+    longer = config | {"inactive_threshold": int(topology.IDLE * 1e9) + 1}
+    with pytest.raises(api.ApiError):
+        await api.request(broker.connection, subject, {"stream_name": "MARKET-0", "config": longer}, dict)

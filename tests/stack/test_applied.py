@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from jet import api
-from stack import prepare
+from stack import applied, prepare
+from stack.cut import cut
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read
-from support.broker import Broker, store
+from support.broker import Broker, damage, shape_of, store
 from wire import subjects
 
 FIRST = subjects.market_stream(0)
@@ -59,3 +60,53 @@ async def test_a_database_that_cannot_be_read_is_left_to_its_ledger(broker: Brok
     settings.data.mkdir(parents=True)
     (settings.data / "ledger.sqlite").write_bytes(b"\0nonsense" * 1000)
     assert await prepare.run(settings) == 0
+
+
+async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_messages(
+    own_broker: Broker, environ: dict[str, str]
+) -> None:
+    server = own_broker.server
+    for number in range(3):
+        await store(own_broker.connection, FIRST, subjects.fills(0, "AAA"), b"%d" % number)
+    server.stop()
+    data = server.folder / "store"
+    description = data / "jetstream" / "$G" / "streams" / FIRST / "meta.inf"
+    description.write_bytes(description.read_bytes().replace(b"limits", b"lamits"))
+    server.start()
+    settings = read(environ | {"QS_STACK_DATA_DIR": str(data), "QS_MARKET_SHARDS": str(own_broker.market.shards)})
+    async with own_broker.connect() as connection:
+        with pytest.raises(api.ApiError, match="stream not found"):
+            await api.stream_info(connection, FIRST)
+        assert await prepare.described_anew(connection, settings, shape_of(own_broker.market)) == [
+            f"stream {FIRST}: its description was damaged, and is made anew; its messages are kept"
+        ]
+        assert (await api.stream_info(connection, FIRST)).state.messages == 3
+
+
+async def gaps(broker: Broker) -> str:
+    async with broker.connect() as connection:
+        return await applied.gaps(connection, broker.market.shards)
+
+
+async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_broker: Broker, tmp_path: Path) -> None:
+    """The server reads each block up to what is damaged, and goes on with the next block."""
+    server = own_broker.server
+    messages = server.folder / "store" / "jetstream" / "$G" / "streams" / FIRST / "msgs"
+    count = 0
+    while len(list(messages.glob("*.blk"))) < 3:
+        count += 1
+        await store(own_broker.connection, FIRST, subjects.fills(0, "AAA"), b"number %d " % count * 50_000)
+    assert await gaps(own_broker) == ""
+    server.stop()
+    damage(server, FIRST, b"number 3 " * 50_000, killed=True)
+    server.start()
+    assert f"missing before the end of {FIRST}" in await gaps(own_broker)
+
+    server.stop()
+    (told,) = cut(messages.parent.parent, [FIRST], tmp_path / "away")
+    assert "which follow a gap" in told
+    assert len(list((tmp_path / "away" / FIRST / "msgs").glob("*.blk"))) == 3, "it is kept"
+    server.start()
+    assert await gaps(own_broker) == ""
+    async with own_broker.connect() as connection:
+        assert (await api.stream_info(connection, FIRST)).state.last_seq == 2

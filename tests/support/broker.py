@@ -47,11 +47,11 @@ class NatsServer:
             f'jetstream {{ store_dir: "{stored}", sync_interval: {sync}, max_file_store: 8GB }}\n{more}\n'
         )
 
-    def start(self) -> None:
+    def start(self, patience: float = HANG) -> None:
         """Start, and wait until it listens."""
         log = (self.folder / "nats.log").open("ab")
         self._process = subprocess.Popen([nats_server_binary(), "-c", str(self._config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + HANG
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=0.2).close()
@@ -74,12 +74,31 @@ class NatsServer:
         shutil.rmtree(messages)
         messages.mkdir()
 
+    def stop(self) -> None:
+        """End it in order: what it holds in memory is on the disk when this returns."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def damage(server: NatsServer, stream: str, payload: bytes, *, killed: bool = False) -> None:
+    """Flip a bit of a message with this payload, in the store of a server that is down; as it was left by a kill, if so
+    wished: without the index."""
+    folder = server.folder / "store" / "jetstream" / "$G" / "streams" / stream / "msgs"
+    (block,) = [path for path in folder.glob("*.blk") if payload in path.read_bytes()]
+    data = bytearray(block.read_bytes())
+    data[data.rindex(payload)] ^= 1
+    block.write_bytes(data)
+    if killed:
+        (folder / "index.db").unlink()
 
 
 class Broker:

@@ -1,0 +1,57 @@
+"""A store that has lost turns of the kill switch: the last one may have been a pause."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from jet.tail import Message
+from maker.killswitch import Standing
+from maker.switch import DAMAGED, KEY, STREAM, Switch
+from runtime.clock import utc_now
+from support.broker import Broker, damage
+from support.waiting import eventually
+
+
+def aside(_: str, message: Message, why: str) -> None:
+    raise AssertionError(f"{message} is set aside: {why}")
+
+
+def switch_on(broker: Broker) -> Switch:
+    return Switch(broker.connection, utc_now, lambda: None, aside, timedelta(seconds=30))
+
+
+async def turned(broker: Broker, *, paused: bool) -> None:
+    switch = switch_on(broker)
+    running = asyncio.create_task(switch.run())
+    await eventually(lambda: switch.current)
+    if paused:
+        hold = switch.pause()
+        await eventually(lambda: switch.seen.landed == hold.number)
+    else:
+        assert await eventually(switch.resume)
+    running.cancel()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["with its index", "killed"])
+@pytest.mark.parametrize("before", [[], [False]], ids=["the only turn", "the last of two"])
+async def test_makers_pause_until_it_is_turned(own_broker: Broker, before: list[bool], killed: bool) -> None:
+    for paused in [*before, True]:
+        await turned(own_broker, paused=paused)
+    own_broker.server.stop()
+    damage(own_broker.server, STREAM, b'"paused":true', killed=killed)
+    own_broker.server.start()
+    switch = switch_on(own_broker)
+    running = asyncio.create_task(switch.run())
+    await eventually(lambda: switch.current)
+    assert (switch.seen.standing, switch.seen.by) == (Standing.PAUSED, DAMAGED)
+    running.cancel()
+    if not killed:  # what `./qs repair` does of what the server itself cannot read
+        ask = f'{{"filter": "{KEY}"}}'.encode()
+        await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", ask, timeout=5)
+    await turned(own_broker, paused=False)
+    switch = switch_on(own_broker)
+    running = asyncio.create_task(switch.run())
+    await eventually(lambda: switch.current)
+    assert killed or switch.seen.standing is Standing.QUOTING
+    running.cancel()
