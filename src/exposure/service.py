@@ -320,7 +320,7 @@ class ExposureService:
         if sequence <= usage.head:
             return
         first = (await self._told()).state.first_seq
-        if first <= sequence:
+        if first <= sequence > usage.head:
             log.error("exposure's log is damaged", missing=max(first, usage.head + 1), until=sequence)
             self._health.set_aside(STREAM)
             usage.fold_unreadable(sequence, self.clock())
