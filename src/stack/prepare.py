@@ -9,6 +9,7 @@ from stack import keys
 from stack.applied import gaps, lost
 from stack.programs import REFUSED
 from stack.settings import StackSettings, streams_in
+from wire import subjects
 
 
 async def run(settings: StackSettings) -> int:
@@ -58,8 +59,9 @@ async def described_anew(connection: Connection, settings: StackSettings, shape:
     if len(settings.nats_servers) != 1:
         return []
     found = []
-    for path in sorted(streams_in(settings.data).glob("*/msgs")):
-        name = path.parent.name
+    for name in subjects.streams(shape.shards):  # of others, as of a log of more shards, nobody may ask
+        if not (streams_in(settings.data) / name / "msgs").is_dir():
+            continue
         try:
             await stream_info(connection, name)
         except ApiError as error:
