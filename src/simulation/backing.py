@@ -145,9 +145,12 @@ class Backing:
             return min(reserved[0], book.bid), min(reserved[1], book.ask)
         return reserved
 
-    def shown(self, event: QuoteActivated) -> None:
-        """A quote was made active: its reservation must have been activated for it, and carry it."""
+    def shown(self, event: QuoteActivated, now: datetime) -> None:
+        """A quote was made active: its reservation must have been activated for it, and carry it. One that was on its way
+        for so long that its reservation is forgotten shows nothing any more."""
         record = self._records.get(event.reservation_id)
+        if record is None and event.expires_at <= now:
+            return
         if record is None:
             self._say(f"{event.quote_id} is shown, and nothing is reserved for it")
             return

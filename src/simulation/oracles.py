@@ -173,7 +173,7 @@ class Monitor:
         if isinstance(event, QuoteActivated):
             self.shown_at = self._world.now
             self._check_limit(event.quote_id, now)
-            self.backing.shown(event)
+            self.backing.shown(event, now)
 
     def _check_limit(self, quote_id: str, now: datetime) -> None:
         shown = [book for book in self.symbols.values() if book.live(now)]
