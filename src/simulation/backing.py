@@ -146,8 +146,10 @@ class Backing:
         return reserved
 
     def shown(self, event: QuoteActivated, now: datetime) -> None:
-        """A quote was made active: its reservation must have been activated for it, and carry it. One that was on its way
-        for so long that its reservation is forgotten shows nothing any more."""
+        """A quote was made active: its reservation must have been activated for it, and carry it.
+
+        One that was on its way for so long that its reservation is forgotten shows nothing any more.
+        """
         record = self._records.get(event.reservation_id)
         if record is None and event.expires_at <= now:
             return

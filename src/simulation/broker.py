@@ -40,6 +40,11 @@ class Disk:
     full: bool = False
 
 
+LONGEST_WRITE = 10.0
+"""Seconds after which a message is stored, at most, however slow the disk is and however many wait: a disk that is fast
+again is soon done with what has gathered."""
+
+
 class Broker:
     """The server.
 
@@ -287,6 +292,7 @@ class Broker:
     def _queue(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         """Have a message stored after all that wait before it."""
         ready = max(self.world.now, self._free_at.get(stream.name, 0.0)) + self.disk.sync.draw(self.world.network)
+        ready = min(ready, self.world.now + LONGEST_WRITE)
         self._free_at[stream.name] = ready
         if self.delay_next and subject.startswith(self.delay_only):
             self.delay_next -= 1
