@@ -191,6 +191,6 @@ def _toml(broker: Broker) -> str:
     """The test's market as a market file."""
     lines = ["[market]", f"shards = {broker.market.shards}"]
     for symbol, instrument in broker.market.symbols.items():
-        values = msgspec.to_builtins(instrument)
+        values = {key: value for key, value in msgspec.to_builtins(instrument).items() if value is not None}
         lines += [f"[symbols.{symbol}]", *(f"{key} = {value!r}" for key, value in values.items())]
     return "\n".join(lines)
