@@ -302,7 +302,7 @@ class World:
         return event.expires_at if isinstance(event, QuoteActivated) else last.time
 
     async def _last(self, stream: str, subject: str) -> api.StoredMessage | None:
-        return await api.get_message(self.connection, stream, {"last_by_subj": subject})
+        return await api.get_message(self.connection, stream, {"last_by_subj": subject}, timeout=STACK_HANG)
 
     async def audit(self) -> Report:
         """What the logs say of all that happened. The settings are those that a maker had."""

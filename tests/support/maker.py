@@ -242,10 +242,14 @@ async def marketplace(broker: Broker) -> AsyncIterator[Marketplace]:
 
 
 async def quoting(place: Marketplace, **settings: float) -> RunningMaker:
-    """A maker that has both symbols quoted."""
+    """A maker that has both symbols quoted, and knows it: its attempts are over."""
     running = await place.start_maker(**settings)
-    for symbol in ("AAA", "BBB"):
-        await eventually(lambda symbol=symbol: running.on(symbol).quote_id)  # type: ignore[misc] # a default binds
+
+    def is_done(symbol: str) -> bool:
+        status = running.on(symbol)
+        return status.quote_id is not None and status.state != "proposing"
+
+    await eventually(lambda: is_done("AAA") and is_done("BBB"))
     return running
 
 
