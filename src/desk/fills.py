@@ -5,17 +5,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ledger.reading import COLUMNS, fill_of
 from ledger.store import SCHEMA_VERSION, StoreUnusable, damage_reported, text_of
 from wire.messages import NumberedFill
 
-_FILLS = """
-SELECT symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin FROM fills
+_FILLS = f"""
+SELECT {COLUMNS} FROM fills
 WHERE (? IS NULL OR symbol = ?) AND created_at >= ? AND created_at < ? ORDER BY symbol, number
-"""
+"""  # noqa: S608 # constants
 
 _ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 _NEVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -59,18 +59,7 @@ def read(database: Path, chosen: Chosen) -> Iterator[NumberedFill]:
         with damage_reported(database), closing(_opened(database)) as connection:
             since, until = text_of(chosen.since or _ALWAYS), text_of(chosen.until or _NEVER)
             for row in connection.execute(_FILLS, (chosen.symbol, chosen.symbol, since, until)):
-                yield NumberedFill(
-                    symbol=row[0],
-                    number=row[1],
-                    fill_id=row[2],
-                    order_id=row[3],
-                    side=row[4],
-                    quantity=row[5],
-                    price=Decimal(row[6]),
-                    quote_id=row[7],
-                    created_at=datetime.fromisoformat(row[8]),
-                    origin=row[9],
-                )
+                yield fill_of(row)
     except (StoreUnusable, sqlite3.Error) as error:
         raise NoLedger(f"{database} cannot be read: {error}") from error
 

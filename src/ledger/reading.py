@@ -13,9 +13,11 @@ import aiosqlite
 from ledger.store import damage_reported, text_of
 from wire.messages import NumberedFill, Position
 
-_COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin"
-_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) ORDER BY symbol, number LIMIT ?"  # noqa: S608 # constants
-_FILLS_OF_SYMBOL = f"SELECT {_COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608 # constants
+COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin"
+"""What is read of a fill."""
+
+_FILLS = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) ORDER BY symbol, number LIMIT ?"  # noqa: S608 # constants
+_FILLS_OF_SYMBOL = f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608 # constants
 
 # With one max() in a query, SQLite takes the bare columns from the row that has it.
 _POSITION = """
@@ -61,7 +63,7 @@ class Reader:
         else:
             rows = await self._all(_FILLS_OF_SYMBOL, symbol, after.number, most)
         with damage_reported(self._path):
-            return [_fill(row) for row in rows]
+            return [fill_of(row) for row in rows]
 
     async def position(self, symbol: str, as_of: int | datetime) -> Position:
         """A symbol's position as it was at a version, or as the fills until a time make it; flat before any.
@@ -86,7 +88,8 @@ class Reader:
             return list(await self._database.execute_fetchall(query, values))
 
 
-def _fill(row: Any) -> NumberedFill:
+def fill_of(row: Any) -> NumberedFill:
+    """A fill, from a row of `COLUMNS`."""
     return NumberedFill(
         symbol=row[0],
         number=row[1],
