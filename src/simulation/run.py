@@ -64,8 +64,8 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
         sys.set_asyncgen_hooks(*hooks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine whose process was killed is never awaited
+            gc.unfreeze()  # what finalizers of the run before have kept alive is found this time
             gc.collect()
-        gc.unfreeze()
         gc.enable()
         sys.unraisablehook = unraisable
         logging.disable(logging.NOTSET)

@@ -1,5 +1,6 @@
 """Whole runs of the simulation: the same seed gives the same trace, and old failing seeds stay mended."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -48,3 +49,12 @@ SEEDS: list[tuple[int, tuple[str, ...]]] = [
 def test_old_failing_seeds_stay_mended(seed: int, more: tuple[str, ...]) -> None:
     told = simulate("--seed", str(seed), "--no-smaller", *more)
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_a_run_leaves_nothing_behind() -> None:
+    """A campaign makes thousands in one process."""
+    left = []
+    for _ in range(4):
+        run(draw(9001, minutes=0.1))
+        left.append(len(gc.get_objects()))
+    assert left[3] - left[1] < 3_000, left
