@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ledger.reading import COLUMNS, fill_of
-from ledger.store import SCHEMA_VERSION, StoreUnusable, damage_reported, text_of
+from ledger.store import StoreUnusable, damage_reported
+from ledger.tables import SCHEMA_VERSION, text_of
 from wire.messages import NumberedFill
 
 _FILLS = f"""

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Self
 
 import aiosqlite
 
-from ledger.store import damage_reported, text_of
+from ledger.store import damage_reported
+from ledger.tables import text_of
 from wire.messages import NumberedFill, Position
 
 COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin"

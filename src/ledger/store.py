@@ -16,23 +16,37 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiosqlite
 import msgspec
 
 from ledger import sums
 from ledger.positions import Account, Books, Changes, FillKey
-from ledger.sums import FILL_COLUMNS
+from ledger.tables import (
+    INDEX,
+    INSERT_FILL,
+    INSERT_QUARANTINE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    SELECT_ACCOUNTS,
+    SELECT_FILLS,
+    SELECT_POSITIONS,
+    SELECT_SCHEMA,
+    SELECT_SET_ASIDE,
+    SUMS,
+    UPSERT_APPLIED,
+    UPSERT_POSITION,
+    Row,
+    position_row,
+    recorded_fill,
+    row_of,
+)
 from runtime import durable
 from wire.messages import RecordedFill
-
-SCHEMA_VERSION = 2
-"""Kept in the file as `user_version`."""
 
 WAL_BYTES = 16 * 1024 * 1024
 """What is kept of the WAL, once it may start over. It starts over at half of that unless somebody reads."""
@@ -63,102 +77,7 @@ _NO_DAMAGE = frozenset(
 """What SQLite says of the disk, or of who else uses the file. All else that it says of a file that was made here, such
 as that there is no such column, is said of bytes that have changed."""
 
-_Row = tuple[str | int, ...]
-
 REBUILD = "`./qs repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
-
-_SCHEMA = """
-CREATE TABLE fills (
-    symbol TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    fill_id TEXT NOT NULL,
-    order_id TEXT NOT NULL,
-    side TEXT NOT NULL CHECK (side IN ('buy', 'sell')),
-    quantity INTEGER NOT NULL CHECK (quantity > 0),
-    price TEXT NOT NULL,
-    quote_id TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    remaining_bid_quantity INTEGER NOT NULL,
-    remaining_ask_quantity INTEGER NOT NULL,
-    order_quantity INTEGER NOT NULL,
-    limit_price TEXT NOT NULL,
-    origin TEXT NOT NULL,
-    shard INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    PRIMARY KEY (symbol, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE positions (
-    symbol TEXT NOT NULL PRIMARY KEY,
-    net_quantity INTEGER NOT NULL,
-    position_version INTEGER NOT NULL,
-    last_fill_id TEXT NOT NULL,
-    updated_at TEXT NOT NULL,
-    fills_sum INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE applied (
-    shard INTEGER NOT NULL PRIMARY KEY,
-    sequence INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-) STRICT;
-CREATE TABLE quarantine (
-    shard INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    symbol TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    seen_at TEXT NOT NULL,
-    sum INTEGER NOT NULL,
-    PRIMARY KEY (shard, sequence)
-) STRICT, WITHOUT ROWID;
-"""
-
-_INDEX = """
-CREATE INDEX IF NOT EXISTS fills_of_id ON fills (fill_id);
-DROP INDEX IF EXISTS fills_by_id;
-"""
-"""The id of a reported fill is its reporter's own, and which fills count is for the market log to say: so the file must
-not refuse one that comes again, as it did while it had the second of these."""
-
-_COLUMNS = FILL_COLUMNS.removesuffix(", shard, sequence")
-_INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
-_SELECT_FILLS = f"SELECT {_COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?)) ORDER BY number"  # noqa: S608 # constants
-_SELECT_ACCOUNTS = f"""
-SELECT {", ".join(f"f.{column}" for column in _COLUMNS.split(", "))}, f.sequence, p.net_quantity
-FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
-"""  # noqa: S608 # constants
-_SELECT_POSITIONS = """
-SELECT p.symbol, p.position_version, p.net_quantity, f.symbol IS NOT NULL FROM positions p
-LEFT JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
-"""
-_SUMS = """
-SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END)
-FROM fills GROUP BY symbol
-"""
-_SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-_SELECT_SET_ASIDE = """
-SELECT q.symbol, q.payload FROM quarantine q
-WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
-    SELECT f.sequence FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version
-    WHERE p.symbol = q.symbol
-), 0)
-ORDER BY q.shard, q.sequence
-"""
-_UPSERT_POSITION = """
-INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at, fills_sum, sum)
-VALUES (?,?,?,?,?,?,?)
-ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
-    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at, fills_sum = excluded.fills_sum,
-    sum = excluded.sum
-"""
-_UPSERT_APPLIED = """
-INSERT INTO applied (shard, sequence, sum) VALUES (?,?,?)
-ON CONFLICT (shard) DO UPDATE SET sequence = excluded.sequence, sum = excluded.sum
-"""
-_INSERT_QUARANTINE = """
-INSERT INTO quarantine (shard, sequence, symbol, reason, detail, payload, seen_at, sum) VALUES (?,?,?,?,?,?,?,?)
-"""
 
 
 class StoreUnusable(Exception):  # noqa: N818 # names what is so
@@ -221,9 +140,9 @@ class Store:
         """
         await self.check()
         with damage_reported(self.path):
-            rows = await self._connection.execute_fetchall(_SELECT_ACCOUNTS)
+            rows = await self._connection.execute_fetchall(SELECT_ACCOUNTS)
             applied = {row[0]: row[1] for row in await self._connection.execute_fetchall("SELECT * FROM applied")}
-            return Books({row[0]: Account(row[0], row[-1], _fill(row), row[-2]) for row in rows}, applied)
+            return Books({row[0]: Account(row[0], row[-1], recorded_fill(row), row[-2]) for row in rows}, applied)
 
     async def check(self, pause: float = 0.0) -> None:
         """Look at everything in the file, beside whoever uses it, `pause` seconds after every piece.
@@ -261,15 +180,13 @@ class Store:
         wanted = msgspec.json.encode(list(fill_ids)).decode()
         async with self._turn:
             with damage_reported(self.path):
-                rows = await self._connection.execute_fetchall(_SELECT_FILLS, (wanted,))
-        fills = [_fill(row) for row in rows]
+                rows = await self._connection.execute_fetchall(SELECT_FILLS, (wanted,))
+        fills = [recorded_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
 
     async def set_aside_since(self, reasons: Iterable[str]) -> list[tuple[str, bytes]]:
         """The symbol and payload of what was set aside, for some reasons, after its symbol's last fill; in order."""
-        rows = await self._connection.execute_fetchall(
-            _SELECT_SET_ASIDE, (msgspec.json.encode(list(reasons)).decode(),)
-        )
+        rows = await self._connection.execute_fetchall(SELECT_SET_ASIDE, (msgspec.json.encode(list(reasons)).decode(),))
         return [(row[0], row[1]) for row in rows]
 
     async def commit(self, changes: Changes, seen_at: datetime) -> None:
@@ -294,16 +211,16 @@ class Store:
         [(version,)] = await database.execute_fetchall("PRAGMA user_version")
         [(tables,)] = await database.execute_fetchall("SELECT count(*) FROM sqlite_schema")
         if version == 0 and tables == 0:
-            await database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            await database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
             raise StoreUnusable(
                 f"{self.path} has schema version {version}, and this ledger works with {SCHEMA_VERSION}: {REBUILD}"
             )
-        await database.executescript(f"BEGIN; {_INDEX} COMMIT;")
-        found = {row[0]: row[1] for row in await database.execute_fetchall(_SELECT_SCHEMA)}
+        await database.executescript(f"BEGIN; {INDEX} COMMIT;")
+        found = {row[0]: row[1] for row in await database.execute_fetchall(SELECT_SCHEMA)}
         with sqlite3.connect(":memory:") as ours:
-            ours.executescript(_SCHEMA + _INDEX)
-            expected = dict(ours.execute(_SELECT_SCHEMA))
+            ours.executescript(SCHEMA + INDEX)
+            expected = dict(ours.execute(SELECT_SCHEMA))
         ours.close()
         if wrong := sums.differs(found, expected):
             raise StoreUnusable(f"{self.path} is damaged ({wrong}): {REBUILD}")
@@ -340,24 +257,24 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
     database.execute("BEGIN IMMEDIATE")
     try:
         if changes.fills:
-            by_symbol: dict[str, list[_Row]] = {}
+            by_symbol: dict[str, list[Row]] = {}
             for fill, where in changes.fills:
-                by_symbol.setdefault(fill.symbol, []).append(_row(fill, where.shard, where.sequence))
+                by_symbol.setdefault(fill.symbol, []).append(row_of(fill, where.shard, where.sequence))
             for rows in by_symbol.values():
-                database.executemany(_INSERT_FILL, rows)
+                database.executemany(INSERT_FILL, rows)
             positions = (
-                _position(account, sums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
+                position_row(account, sums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
                 for symbol, account in changes.accounts.items()
             )
-            database.executemany(_UPSERT_POSITION, map(sums.with_sum, positions))
+            database.executemany(UPSERT_POSITION, map(sums.with_sum, positions))
         if changes.set_aside:
             seen = seen_at.isoformat()
             poison = (
                 (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
                 for at, fault in changes.set_aside
             )
-            database.executemany(_INSERT_QUARANTINE, map(sums.with_sum, poison))
-        database.executemany(_UPSERT_APPLIED, map(sums.with_sum, changes.applied.items()))
+            database.executemany(INSERT_QUARANTINE, map(sums.with_sum, poison))
+        database.executemany(UPSERT_APPLIED, map(sums.with_sum, changes.applied.items()))
         database.execute("COMMIT")
     except BaseException:
         database.rollback()
@@ -374,8 +291,8 @@ def _contradiction(database: sqlite3.Connection) -> str:
     """What of the positions and the fills of one instant does not follow from the other; empty if all does."""
     database.execute("BEGIN")
     try:
-        positions = {symbol: has for symbol, *has in database.execute(_SELECT_POSITIONS)}
-        led = {symbol: comes_to for symbol, *comes_to in database.execute(_SUMS)}
+        positions = {symbol: has for symbol, *has in database.execute(SELECT_POSITIONS)}
+        led = {symbol: comes_to for symbol, *comes_to in database.execute(SUMS)}
     finally:
         database.rollback()
     for symbol in sorted({*positions, *led}):
@@ -409,55 +326,3 @@ class _Lock:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-def _row(fill: RecordedFill, shard: int, sequence: int) -> _Row:
-    return (
-        fill.symbol,
-        fill.number,
-        fill.fill_id,
-        fill.order_id,
-        fill.side,
-        fill.quantity,
-        str(fill.price),
-        fill.quote_id,
-        text_of(fill.created_at),
-        fill.remaining_bid_quantity,
-        fill.remaining_ask_quantity,
-        fill.order_quantity,
-        str(fill.limit_price),
-        fill.origin,
-        shard,
-        sequence,
-    )
-
-
-def _fill(row: Any) -> RecordedFill:
-    return RecordedFill(
-        symbol=row[0],
-        number=row[1],
-        fill_id=row[2],
-        order_id=row[3],
-        side=row[4],
-        quantity=row[5],
-        price=Decimal(row[6]),
-        quote_id=row[7],
-        created_at=datetime.fromisoformat(row[8]),
-        remaining_bid_quantity=row[9],
-        remaining_ask_quantity=row[10],
-        order_quantity=row[11],
-        limit_price=Decimal(row[12]),
-        origin=row[13],
-    )
-
-
-def _position(account: Account, fills_sum: int) -> _Row:
-    last = account.last_fill
-    if last is None:
-        raise ValueError(f"{account.symbol} changed without a fill")
-    return (account.symbol, account.net_quantity, last.number, last.fill_id, text_of(last.created_at), fills_sum)
-
-
-def text_of(time: datetime) -> str:
-    """A time as text that sorts as the time does."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")

@@ -7,7 +7,8 @@ import pytest
 
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
 from ledger.positions import Books, Delivery, fold, read
-from ledger.store import SCHEMA_VERSION, Store
+from ledger.store import Store
+from ledger.tables import SCHEMA_VERSION
 from support.audit import SHARDS, busy
 from support.builders import NOW, recorded_fill
 
