@@ -24,7 +24,8 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection, Subscription
-from jet.tail import BATCH, BEHIND, FromSequence, FromTime, Message, Start
+from jet.consumer import BATCH
+from jet.tail import BEHIND, FromSequence, FromTime, Message, Start
 from jet.whole import Whole
 
 IDLE = 0.5

@@ -21,7 +21,6 @@ that is believed only if it goes on.
 import asyncio
 import contextlib
 import secrets
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,18 +32,10 @@ from nats.aio.msg import Msg
 from prometheus_client import Counter, Gauge
 
 from jet import api
-from jet.connection import Connection, Subscription
+from jet.connection import Connection
+from jet.consumer import NANOSECONDS, SILENCE, Consumer
 from jet.whole import TailBroken, Whole, is_gapless, keeps_everything, missing, withheld
 from wire.units import from_nanoseconds
-
-BATCH = 500
-"""Messages asked for at once."""
-
-HEARTBEAT = 0.5
-"""Seconds between the broker's heartbeats while it has nothing to deliver."""
-
-SILENCE = 1.5
-"""Seconds without a message or a heartbeat after which the view counts as stale."""
 
 CHECK = 5.0
 """Seconds between two looks at whether a tail follows, and two questions to the leader of a replicated stream where it
@@ -63,8 +54,6 @@ ANEW = Counter(
 BEHIND = Gauge(
     "quotestream_behind_messages", "Messages of a stream that a follower has yet to be given.", ["stream", "tail"]
 )
-
-_NANOSECONDS = 1_000_000_000
 
 log = structlog.get_logger()
 
@@ -107,87 +96,6 @@ class Message:
         if self.headers is None:
             return None
         return self.headers.get("Nats-Marker-Reason") or self.headers.get("KV-Operation")
-
-
-class _Consumer:
-    """One incarnation: a consumer on the broker and the inbox it delivers to."""
-
-    def __init__(
-        self, connection: Connection, stream: str, name: str, created: dict[str, Any], *, replicated: bool
-    ) -> None:
-        self.connection = connection
-        self.stream = stream
-        self.name = name
-        self.config = created.get("config")
-        self.pending = int(created.get("num_pending", 0))
-        self.doubt = ""
-        self.replicated = replicated
-        self.lagged = 0
-        self.hollow = False
-        self.inbox = connection.new_inbox()
-        self.arrived: deque[Msg] = deque()
-        self.wake = asyncio.Event()
-        self.delivered = 0
-        self.asked = 0
-        self.due = 0
-        self.silent = False
-        self.subscription: Subscription | None = None
-        self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
-        self._watch = self._loop.call_later(SILENCE, self._listen)
-
-    async def open(self) -> None:
-        self.subscription = await self.connection.subscribe(self.inbox, self._on_message)
-        await self.ask()
-
-    async def close(self) -> None:
-        self._watch.cancel()
-        if self.subscription is not None:
-            await self.subscription.unsubscribe()
-
-    async def ask(self) -> None:
-        """Keep enough asked for that deliveries never pause."""
-        if self.asked > BATCH // 2:
-            return
-        wanted = BATCH - self.asked
-        body = (
-            f'{{"batch":{wanted},"expires":{30 * _NANOSECONDS},"idle_heartbeat":{int(HEARTBEAT * _NANOSECONDS)}}}'
-        ).encode()
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.name}"
-        await self.connection.publish(subject, body, reply=self.inbox)
-        if self.due <= 0:
-            self._heard = self._loop.time()
-        self.asked += wanted
-        self.due += wanted
-
-    def doubted(self, why: str) -> None:
-        """It does not deliver what it is to deliver."""
-        self.doubt = why
-        self.wake.set()
-
-    def ended(self, count: int) -> None:
-        """So many messages that were asked for will not come."""
-        self.asked -= count
-        self.due -= count
-
-    def _on_message(self, message: Msg) -> None:
-        self.arrived.append(message)
-        if message.reply:
-            self.due -= 1
-        self._heard = self._loop.time()
-        self.wake.set()
-
-    def _listen(self) -> None:
-        """Note when nothing was heard for too long. One timer per consumer, which no message has to move.
-
-        When all that was asked for is here, and waits for its reader, the broker has nothing to say.
-        """
-        left = self._heard + SILENCE - self._loop.time() if self.due > 0 else SILENCE
-        if left > 0:
-            self._watch = self._loop.call_later(left, self._listen)
-        else:
-            self.silent = True
-            self.wake.set()
 
 
 class Tail:
@@ -247,7 +155,7 @@ class Tail:
         """
         try:
             while True:
-                consumer: _Consumer | None = None
+                consumer: Consumer | None = None
                 try:
                     consumer = await self._make_consumer()
                     await consumer.open()
@@ -267,7 +175,7 @@ class Tail:
             # Who has read a part of the log does not wait for what follows it.
             BEHIND.remove(self._stream, self._name)
 
-    async def _make_consumer(self) -> _Consumer:
+    async def _make_consumer(self) -> Consumer:
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
@@ -278,7 +186,7 @@ class Tail:
             "ack_policy": "none",
             "mem_storage": True,
             "num_replicas": 1,
-            "inactive_threshold": 10 * _NANOSECONDS,
+            "inactive_threshold": 10 * NANOSECONDS,
             "filter_subjects": self._filters,
             **self._deliver_policy(),
         }
@@ -295,7 +203,7 @@ class Tail:
         self._gapless = self._keeps and is_gapless(info.config, self._filters)
         if isinstance(self._start, LastPerSubject) and self._floor is None:
             self._floor = self._end
-        return _Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
+        return Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
 
     def _read_to(self) -> int:
         """The sequence up to which it was read, here or before it started."""
@@ -315,7 +223,7 @@ class Tail:
             case LastPerSubject():
                 return {"deliver_policy": "last_per_subject"}
 
-    async def _read(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
+    async def _read(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
         """Batches from one consumer, until it cannot be trusted any more."""
         proving = asyncio.create_task(self._prove(consumer))
         proving.add_done_callback(lambda _: consumer.wake.set())
@@ -327,7 +235,7 @@ class Tail:
         finally:
             proving.cancel()
 
-    async def _deliveries(self, consumer: _Consumer) -> AsyncIterator[list[Message]]:
+    async def _deliveries(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
         self._tell_behind(consumer)
@@ -358,7 +266,7 @@ class Tail:
                 if not await self._keeps_up(consumer):
                     return
 
-    async def _withholds(self, consumer: _Consumer) -> bool:
+    async def _withholds(self, consumer: Consumer) -> bool:
         """Whether a consumer that says that there is no more has not given out all."""
         consumer.hollow = False
         info = await api.stream_info(self._connection, self._stream, timeout=SILENCE)
@@ -385,7 +293,7 @@ class Tail:
         before = max(self.sequence, self._floor or 0)
         return missing(self._stream, before + 1, sequence) if sequence > before + 1 else ""
 
-    async def _prove(self, consumer: _Consumer) -> None:
+    async def _prove(self, consumer: Consumer) -> None:
         """Look from time to time whether the consumer delivers what it is to deliver, until it does not."""
         while not consumer.doubt:
             await asyncio.sleep(CHECK)
@@ -393,7 +301,7 @@ class Tail:
                 if why := await self._differs(consumer):
                     consumer.doubted(why)
 
-    async def _differs(self, consumer: _Consumer) -> str:
+    async def _differs(self, consumer: Consumer) -> str:
         """How the consumer is another than it should be; empty if it is not, as far as can be told."""
         told = f"CONSUMER.INFO.{self._stream}.{consumer.name}"
         found = await api.request(self._connection, told, None, dict, timeout=SILENCE)
@@ -422,12 +330,12 @@ class Tail:
                 return self._end
         return self.sequence
 
-    def _tell_behind(self, consumer: _Consumer) -> None:
+    def _tell_behind(self, consumer: Consumer) -> None:
         if consumer.pending != self._told_behind:
             self._told_behind = consumer.pending
             BEHIND.labels(self._stream, self._name).set(consumer.pending)
 
-    async def _keeps_up(self, consumer: _Consumer) -> bool:
+    async def _keeps_up(self, consumer: Consumer) -> bool:
         """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""
         if self.reached < self._end:
             consumer.lagged += 1
@@ -441,7 +349,7 @@ class Tail:
             ).state.last_seq
         return consumer.lagged < LAGGING
 
-    def _take(self, consumer: _Consumer) -> tuple[list[Message], bool]:
+    def _take(self, consumer: Consumer) -> tuple[list[Message], bool]:
         """Everything that has arrived, and whether the consumer is still to be trusted."""
         batch: list[Message] = []
         while consumer.arrived:
@@ -477,7 +385,7 @@ class Tail:
         if whole or self.reached >= self._end:
             self.current = True
 
-    def _status(self, consumer: _Consumer, message: Msg) -> bool:
+    def _status(self, consumer: Consumer, message: Msg) -> bool:
         """Take a status message. False if the consumer is gone or told of a delivery we did not see."""
         headers = message.headers or {}
         match headers.get("Status"):

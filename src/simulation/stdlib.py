@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from jet import tail
+from jet import consumer
 from simulation.world import World
 
 _CHANCE = ("random", "uniform", "randrange", "randint", "choice", "shuffle", "sample", "expovariate", "gauss")
@@ -45,7 +45,7 @@ def replaced(world: World, heartbeat: float) -> Iterator[None]:
     with (
         patch.multiple(time, monotonic=now, perf_counter=now, clock_gettime=clock_gettime),
         patch.multiple(secrets, token_bytes=token_bytes, token_hex=token_hex),
-        patch.object(tail, "HEARTBEAT", heartbeat),
+        patch.object(consumer, "HEARTBEAT", heartbeat),
         patch.multiple(random, **{name: drawn(name) for name in _CHANCE}),
     ):
         yield

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from jet import api, journal, tail, topology, whole
+from jet import api, consumer, journal, tail, topology, whole
 from jet.connection import Connection
 from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
 from jet.whole import TailBroken
@@ -111,7 +111,7 @@ async def test_it_is_not_current_before_what_took_the_place_of_the_last_before_t
         return info
 
     monkeypatch.setattr(api, "stream_info", overtaken)
-    monkeypatch.setattr(tail, "BATCH", 1)  # the two arrive apart
+    monkeypatch.setattr(consumer, "BATCH", 1)  # the two arrive apart
     follower = Tail(broker.connection, STREAM, ["fills.0.>"], LastPerSubject(), name="test")
     seen: list[bytes] = []
     async for batch in follower.batches():
@@ -136,16 +136,16 @@ async def test_a_lost_delivery_makes_it_start_again_after_what_it_yielded(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a slow consumer drops shows as a hole in the consumer's own sequence."""
-    on_message = tail._Consumer._on_message
+    on_message = consumer.Consumer._on_message
     dropped: list[bytes] = []
 
-    def dropping(self: tail._Consumer, message: object) -> None:
+    def dropping(self: consumer.Consumer, message: object) -> None:
         if getattr(message, "data", b"") == b"5" and not dropped:
             dropped.append(b"5")
             return
         on_message(self, message)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
+    monkeypatch.setattr(consumer.Consumer, "_on_message", dropping)
     for number in range(10):
         await publish(broker.connection, b"%d" % number)
     follower = Follower(broker.connection, FromSequence(1))
@@ -158,16 +158,16 @@ async def test_a_lost_delivery_makes_it_start_again_after_what_it_yielded(
 async def test_a_lost_last_delivery_is_noticed_by_the_heartbeat(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_message = tail._Consumer._on_message
+    on_message = consumer.Consumer._on_message
     dropped: list[bytes] = []
 
-    def dropping(self: tail._Consumer, message: object) -> None:
+    def dropping(self: consumer.Consumer, message: object) -> None:
         if getattr(message, "data", b"") == b"last" and not dropped:
             dropped.append(b"last")
             return
         on_message(self, message)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(tail._Consumer, "_on_message", dropping)
+    monkeypatch.setattr(consumer.Consumer, "_on_message", dropping)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
     await publish(broker.connection, b"last")
@@ -182,7 +182,7 @@ async def test_pending_messages_that_go_away_before_delivery_do_not_keep_it_stal
     """As with a key whose time is over: the heartbeat says that nothing is left to deliver."""
     make_consumer = tail.Tail._make_consumer
 
-    async def pending(self: Tail) -> tail._Consumer:
+    async def pending(self: Tail) -> consumer.Consumer:
         consumer = await make_consumer(self)
         consumer.pending = 1
         return consumer
@@ -227,7 +227,7 @@ async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broke
 
 
 async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "SILENCE", 0.7)
+    monkeypatch.setattr(consumer, "SILENCE", 0.7)
     stream = subjects.POSITIONS_STREAM
     subject = subjects.position("AAA")
     follower = Follower(broker.connection, FromSequence(1), stream)
@@ -251,7 +251,7 @@ async def test_a_stream_made_anew_is_told_though_it_holds_more_by_then(
     may_make = asyncio.Event()
     may_make.set()
 
-    async def making(self: Tail) -> tail._Consumer:
+    async def making(self: Tail) -> consumer.Consumer:
         await may_make.wait()
         return await make_consumer(self)
 
@@ -300,7 +300,7 @@ async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str)
 
 async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly it is read: what the client would hold for it stays bounded."""
-    monkeypatch.setattr(tail, "BATCH", 10)
+    monkeypatch.setattr(consumer, "BATCH", 10)
     for number in range(50):
         await publish(broker.connection, b"%d" % number)
     sizes: list[int] = []
@@ -317,14 +317,14 @@ async def test_a_reader_that_takes_long_over_a_full_batch_is_no_silence(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that was asked for has come, so no heartbeat is due; it would start anew, and again after each batch."""
-    monkeypatch.setattr(tail, "BATCH", 10)
+    monkeypatch.setattr(consumer, "BATCH", 10)
     for number in range(20):
         await publish(broker.connection, b"%d" % number)
     following = Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test")
     made = 0
     make_consumer = following._make_consumer
 
-    async def counted() -> tail._Consumer:
+    async def counted() -> consumer.Consumer:
         nonlocal made
         made += 1
         return await make_consumer()
@@ -334,14 +334,14 @@ async def test_a_reader_that_takes_long_over_a_full_batch_is_no_silence(
     async for batch in following.batches():
         seen += len(batch)
         if len(batch) == 10:
-            await passes(tail.SILENCE + 0.2)
+            await passes(consumer.SILENCE + 0.2)
         if seen == 20 and not batch:
             break
     assert made == 1
 
 
 async def test_messages_are_asked_for_by_the_half_batch(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "BATCH", 10)
+    monkeypatch.setattr(consumer, "BATCH", 10)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
     publish_any = broker.connection.publish
@@ -401,7 +401,7 @@ async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, m
     await publish(broker.connection, b"a")
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.seen)
-    assert not await becomes(lambda: follower.tail.current, tail.HEARTBEAT + 0.3)
+    assert not await becomes(lambda: follower.tail.current, consumer.HEARTBEAT + 0.3)
     told.more = 0
     for payload in (b"b", b"c"):
         await publish(broker.connection, payload)
@@ -426,7 +426,7 @@ async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monk
     make_consumer = tail.Tail._make_consumer
     made = 0
 
-    async def making(self: Tail) -> tail._Consumer:
+    async def making(self: Tail) -> consumer.Consumer:
         nonlocal made
         made += 1
         return await make_consumer(self)
@@ -496,7 +496,7 @@ async def test_a_follower_whose_consumer_was_changed_by_another_notices_and_begi
 ) -> None:
     """It hears heartbeats all the while, and would believe for good that it misses nothing."""
     monkeypatch.setattr("jet.tail.CHECK", 0.2)
-    monkeypatch.setattr("jet.tail.SILENCE", 1.0)
+    monkeypatch.setattr("jet.consumer.SILENCE", 1.0)
     if not told:  # the consumer says of itself whatever it should
         monkeypatch.setattr(api, "request", _agreeing(api.request))
     tail = Tail(broker.connection, STREAM, [subjects.fills(0, "*")], FromSequence(1), name="victim")
@@ -539,7 +539,7 @@ async def test_a_mistake_in_what_proves_a_follower_is_raised_where_it_is_read(
 ) -> None:
     monkeypatch.setattr(tail, "CHECK", 0.0)
 
-    async def mistaken(self: Tail, consumer: tail._Consumer) -> str:
+    async def mistaken(self: Tail, consumer: consumer.Consumer) -> str:
         raise ZeroDivisionError
 
     monkeypatch.setattr(tail.Tail, "_differs", mistaken)
