@@ -21,7 +21,8 @@ from nats.aio.msg import Msg
 
 from exposure.usage import Usage
 from jet import api, rpc
-from jet.tail import LastPerSubject, Tail, _Consumer
+from jet.consumer import Consumer
+from jet.tail import LastPerSubject, Tail
 from ledger.positions import Books, fold, read
 from maker.pricing import prices
 from support.builders import (
@@ -236,7 +237,7 @@ def test_a_delivery_that_is_none_makes_a_tail_begin_anew(reply: str, headers: di
     async def take() -> None:
         tail = Tail(None, "MARKET-0", [">"], LastPerSubject(), name="t")  # type: ignore[arg-type] # it sends nothing
         connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
-        consumer = _Consumer(connection, "MARKET-0", "t", {"num_pending": 1}, replicated=False)
+        consumer = Consumer(connection, "MARKET-0", "t", {"num_pending": 1}, replicated=False)
         consumer.arrived.append(Msg(None, "fills.0.AAA", reply, b"", headers))  # type: ignore[arg-type] # as above
         batch, sound = tail._take(consumer)
         assert sound or not batch
