@@ -12,103 +12,103 @@ default:
 [group("run")]
 [no-exit-message]
 demo *ARGS:
-    @exec uv run python -m chaos demo "$@"
+    @exec uv run quotestream demo "$@"
 
 # Start everything in the foreground; Ctrl-C stops it all
 [group("run")]
 [no-exit-message]
 up *ARGS:
-    @exec uv run python -m stack up "$@"
+    @exec uv run quotestream up "$@"
 
 # Like `up`, with a cluster of three NATS servers that hold everything three times
 [group("run")]
 [no-exit-message]
 up-cluster *ARGS:
-    @exec uv run python -m stack up-cluster "$@"
+    @exec uv run quotestream up-cluster "$@"
 
 # Stop what `up` started, from another terminal
 [group("run")]
 [no-exit-message]
 down *ARGS:
-    @exec uv run python -m stack down "$@"
+    @exec uv run quotestream down "$@"
 
 # Wait until everything is ready: `just wait --timeout 30`
 [group("run")]
 [no-exit-message]
 wait *ARGS:
-    @exec uv run python -m stack wait "$@"
+    @exec uv run quotestream wait "$@"
 
-# Have a ledger's database that is damaged made anew from the market log at the next `up`; the stack must be down
+# Make anew what is damaged and can be made from the market log: see `just repair --help`
 [group("run")]
 [no-exit-message]
 repair *ARGS:
-    @exec uv run python -m stack repair "$@"
+    @exec uv run quotestream repair "$@"
 
 # Throw away all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]
 clean-data *ARGS:
-    @exec uv run python -m stack clean-data "$@"
+    @exec uv run quotestream clean-data "$@"
 
 # Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for
 [group("look")]
 [no-exit-message]
 status *ARGS:
-    @exec uv run python -m stack status "$@"
+    @exec uv run quotestream status "$@"
 
 # Follow the logs of every process, or of one: `just logs exchange`
 [group("look")]
 [no-exit-message]
 logs *SERVICE:
-    @exec uv run python -m stack logs "$@"
+    @exec uv run quotestream logs "$@"
 
 # Print every message on a subject as it passes: `just watch 'fills.>'`
 [group("look")]
 [no-exit-message]
 watch *SUBJECT:
-    @exec uv run python -m stack watch "$@"
+    @exec uv run quotestream watch "$@"
 
 # Tell one quote's story, from its position to its end: `just explain AAPL-v12-a1`
 [group("look")]
 [no-exit-message]
 explain *QUOTE_ID:
-    @exec uv run python -m audit explain "$@"
+    @exec uv run quotestream explain "$@"
 
 # Prove the invariants from what was recorded, or refute them
 [group("prove")]
 [no-exit-message]
 audit *ARGS:
-    @exec uv run python -m audit "$@"
+    @exec uv run quotestream audit "$@"
 
 # Write the recorded fills to a file: `just export fills.csv`, or `.parquet`
 [group("prove")]
 [no-exit-message]
 export *ARGS:
-    @exec uv run python -m desk export "$@"
+    @exec uv run quotestream export "$@"
 
 # Compare the recorded fills with somebody else's file of them: `just reconcile broker.csv`
 [group("prove")]
 [no-exit-message]
 reconcile *ARGS:
-    @exec uv run python -m desk reconcile "$@"
+    @exec uv run quotestream reconcile "$@"
 
 # Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
 [group("prove")]
 [no-exit-message]
 chaos *ARGS:
-    @exec uv run python -m chaos "$@"
+    @exec uv run quotestream chaos "$@"
 
 # Run the whole system in one process and virtual time, from seeds, while anything goes wrong: `just simulate --seeds 100`
 [group("prove")]
 [no-exit-message]
 simulate *ARGS:
-    @exec uv run python -m simulation "$@"
+    @exec uv run quotestream simulate "$@"
 
 # Send orders and measure the answers: `just load --rate 500 --duration 20 --html report.html`
 [group("measure")]
 [no-exit-message]
 load *ARGS:
-    @exec uv run python -m loadgen "$@"
+    @exec uv run quotestream load "$@"
 
 # Measure how fast it is, each figure beside a reference: `just bench`, `just bench P1 P3`
 [group("measure")]
@@ -120,7 +120,7 @@ bench *ARGS:
 [group("guard")]
 [no-exit-message]
 tokens *ARGS:
-    @exec uv run python -m stack tokens "$@"
+    @exec uv run quotestream tokens "$@"
 
 # Make a CA and a certificate for this machine in the folder `tls`, to try TLS with: `just tls exchange.example` adds a name
 [group("guard")]
@@ -134,7 +134,7 @@ tls *NAMES:
 [group("guard")]
 [no-exit-message]
 keys *ARGS:
-    @exec uv run python -m stack keys "$@"
+    @exec uv run quotestream keys "$@"
 
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
@@ -181,11 +181,11 @@ licences:
     @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
         uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
 
-# Sign the sums of the market log with a key of yours, made if KEY is not there: `just seal KEY`, then `just audit --sealed KEY.pub`
+# Sign the sums of the market log with a key of yours: `just seal KEY`, then `just audit --sealed KEY.pub`
 [group("prove")]
 [no-exit-message]
 seal *ARGS:
-    @exec uv run python -m audit seal "$@"
+    @exec uv run quotestream seal "$@"
 
 # Power cuts for longer than the tests take: `just power`, or so many: `just power 500`
 [group("prove")]

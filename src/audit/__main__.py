@@ -32,6 +32,7 @@ from audit.story import Story
 from jet.connection import Connection
 from runtime import logs, tls
 from runtime.settings import SettingsError, tables
+from runtime.shipped import COMMAND
 from stack import keys, record
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned
@@ -57,7 +58,7 @@ Store = Annotated[
 ]
 Json = Annotated[bool, Parameter(help="Print JSON.", negative=())]
 
-app = App(name="./qs audit", help=HELP, version_flags=[], result_action="return_value")
+app = App(name=f"{COMMAND} audit", help=HELP, version_flags=[], result_action="return_value")
 
 
 @app.default
@@ -73,7 +74,7 @@ def audit(
     ] = None,
     sealed: Annotated[
         Path | None,
-        Parameter(help="The public half of the key of `./qs seal`: hold the market log against its seals, too."),
+        Parameter(help=f"The public half of the key of `{COMMAND} seal`: hold the market log against its seals, too."),
     ] = None,
     seals: Annotated[Path | None, Parameter(help="The file of seals. [default: the one in the data folder]")] = None,
     store: Store = None,

@@ -21,6 +21,7 @@ from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
 from runtime import logs
 from runtime.settings import MOST_INSTANCES, SettingsError
+from runtime.shipped import COMMAND
 
 CLEAN = 0
 REFUTED = 1
@@ -56,7 +57,7 @@ class Interrupted(Exception):  # noqa: N818 # says what is so
 
 def command_line() -> App:
     """The command."""
-    app = App(name="./qs chaos", help=HELP, version_flags=[], result_action="return_value")
+    app = App(name=f"{COMMAND} chaos", help=HELP, version_flags=[], result_action="return_value")
 
     @app.default
     def run(
@@ -155,7 +156,7 @@ def _processes(counts: Mapping[str, int]) -> list[str]:
 
 
 def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int]) -> str:
-    words = [f"./qs chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
+    words = [f"{COMMAND} chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
     words += [f"--only {only}"] if only else []
     words += [f"--{name} {count}" for name, count in counts.items() if count > 1 and name != "nats_servers"]
     words += ["--cluster"] if "nats_servers" in counts else []

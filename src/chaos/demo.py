@@ -17,6 +17,7 @@ from chaos.schedule import Fault
 from chaos.system import System
 from chaos.watching import Watching
 from loadgen.tally import Tally
+from runtime.shipped import COMMAND
 from wire.messages import Exposure, Position, Quote
 
 TELL_EVERY = 0.5
@@ -46,7 +47,7 @@ def options(seconds: float, seed: int) -> Options:
         rate=RATE,
         kinds=("kill",),
         given=tuple(faults),
-        command=f"./qs demo --seconds {seconds:g} --seed {seed}",
+        command=f"{COMMAND} demo --seconds {seconds:g} --seed {seed}",
     )
 
 
@@ -107,7 +108,7 @@ def text(report: Report) -> str:
     else:
         lines += ["", f"REFUTED: {len(findings)} findings, {len(unproved)} invariants", *(f"  {f}" for f in findings)]
         lines += [] if report.audit == "audit: clean" else [f"  {report.audit}"]
-    lines.append(f"Break it longer and harder: ./qs chaos. This run again: {report.command}")
+    lines.append(f"Break it longer and harder: {COMMAND} chaos. This run again: {report.command}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from desk import fills, reconcile, table
 from desk.fills import Chosen, NoLedger
 from desk.table import BadFile
 from runtime.settings import SettingsError, tables
+from runtime.shipped import COMMAND
 from stack.instances import LEDGER_DATABASE
 from stack.settings import read
 
@@ -20,7 +21,7 @@ DIFFERS = 1
 CANNOT = 2
 
 app = App(
-    name="./qs",
+    name=COMMAND,
     help="The ledger's fills as a file, and how they differ from somebody else's.",
     version_flags=[],
     result_action="return_value",
@@ -83,7 +84,7 @@ def compare(
     ----------
     file
         CSV with a header, or Parquet if its name ends in .parquet. It has at least the columns symbol, fill_id, side,
-        quantity and price; `./qs export` writes such a file.
+        quantity and price; `export` writes such a file.
     """
     chosen = _chosen(symbol, since, until)
     ours = fills.read(database or _ledgers_database(), chosen)

@@ -46,6 +46,7 @@ from ledger.tables import (
     row_of,
 )
 from runtime import durable
+from runtime.shipped import COMMAND
 from wire.messages import RecordedFill
 
 WAL_BYTES = 16 * 1024 * 1024
@@ -77,7 +78,9 @@ _NO_DAMAGE = frozenset(
 """What SQLite says of the disk, or of who else uses the file. All else that it says of a file that was made here, such
 as that there is no such column, is said of bytes that have changed."""
 
-REBUILD = "`./qs repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
+REBUILD = (
+    f"`{COMMAND} repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
+)
 
 
 class StoreUnusable(Exception):  # noqa: N818 # names what is so

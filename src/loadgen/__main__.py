@@ -31,6 +31,7 @@ from loadgen.service import Publisher
 from loadgen.settings import LoadgenSettings, load_settings
 from runtime import logs, tls
 from runtime.settings import SettingsError
+from runtime.shipped import COMMAND
 from runtime.tokens import TokenFile, TokensError
 from wire.instruments import Instrument
 
@@ -61,7 +62,7 @@ class BadOptionsError(Exception):
 
 def command_line(settings: LoadgenSettings) -> App:
     """The command, with the settings as the defaults of its options."""
-    app = App(name="./qs load", help=HELP, version_flags=[], result_action="return_value")
+    app = App(name=f"{COMMAND} load", help=HELP, version_flags=[], result_action="return_value")
 
     @app.default
     def run(
@@ -188,7 +189,7 @@ async def _run(
     console = Console()
     async with Exchange(plan.url, plan.concurrency, stopping, history, token=token, tls=context) as exchange:
         if plan.duration is not None and (why := await exchange.unreachable()):
-            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `./qs status` tells whether it is up")
+            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `{COMMAND} status` tells whether it is up")
             return None
         if history is not None:
             history.run(plan)

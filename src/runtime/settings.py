@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from runtime.shipped import COMMAND, shipped
 from wire.instruments import Instrument
 from wire.messages import Symbol
 from wire.units import FieldError
@@ -173,7 +174,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise FieldError(
                 "host",
                 f"{host} is reached by others, and nobody would be asked who they are: set QS_STACK_TOKENS to a folder "
-                "of tokens, as `./qs tokens` makes one",
+                f"of tokens, as `{COMMAND} tokens` makes one",
             )
 
 
@@ -186,7 +187,7 @@ def tables(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]
     Raises:
         SettingsError: the file cannot be read, or a table or variable is unknown.
     """
-    path = Path(environ.get(_FILE_VARIABLE, "market.toml"))
+    path = Path(environ.get(_FILE_VARIABLE) or shipped(Path(), Path("market.toml")))
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text())
     except OSError as error:

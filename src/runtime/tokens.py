@@ -23,6 +23,7 @@ import structlog
 
 from runtime.clock import Clock, utc_now
 from runtime.roles import NOBODY, READ, Role, Roles
+from runtime.shipped import COMMAND
 
 LOOK_AGAIN = 1.0
 """Seconds after which the folder is looked at again, when somebody asks."""
@@ -224,7 +225,7 @@ def _parsed(file: Path, number: int, text: str) -> list[Line]:
         else:
             raise TokensError(
                 f"{file}: token {number} is not 32 to 200 of A-Z a-z 0-9 . _ ~ + / = -; "
-                "without the file, `./qs tokens` makes one with a new token"
+                f"without the file, `{COMMAND} tokens` makes one with a new token"
             )
     try:
         if "name" in told and not _NAME.fullmatch(told["name"]):

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
+from runtime.shipped import COMMAND
 from simulation.bench import bench as measure
 from simulation.leases import table
 from simulation.mutations import MUTATIONS, PATIENCE, find
@@ -168,7 +169,8 @@ def _tell(outcome: Outcome, *, smaller: bool) -> None:
         print(f"WRONG: {what}")
     for fault in outcome.plan.faults:
         print(f"fault {fault}")
-    print(f"again: ./qs simulate --seed {outcome.plan.seed}; smaller: ./qs simulate --plan {path} --trace trace.txt")
+    again, less = f"{COMMAND} simulate --seed {outcome.plan.seed}", f"{COMMAND} simulate --plan {path}"
+    print(f"again: {again}; smaller: {less} --trace trace.txt")
 
 
 def main() -> None:

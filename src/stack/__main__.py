@@ -11,6 +11,7 @@ import cyclopts
 from runtime import logs as logging
 from runtime.roles import Role
 from runtime.settings import SettingsError
+from runtime.shipped import COMMAND
 from stack import clear, operate, supervise
 from stack import keys as making
 from stack import prepare as preparing
@@ -21,7 +22,7 @@ from stack.settings import read
 
 SETTINGS_ERROR = 2
 
-app = cyclopts.App(name="./qs", help="Start, stop and look at a whole Quotestream.", help_format="plaintext")
+app = cyclopts.App(name=COMMAND, help="Start, stop and look at a whole Quotestream.", help_format="plaintext")
 
 
 @app.command
@@ -137,7 +138,7 @@ def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> 
     """
     settings = read()
     if log and is_up(settings):
-        print("the market log is mended only while the stack is down: `./qs down` first")
+        print(f"the market log is mended only while the stack is down: `{COMMAND} down` first")
         return 1
     return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings, log=log)
 

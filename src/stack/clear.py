@@ -13,6 +13,7 @@ from jet import api, journal
 from jet.connection import Connection
 from runtime import tls
 from runtime.health import Health
+from runtime.shipped import COMMAND
 from stack import keys
 from stack.programs import nats_url
 from stack.settings import StackSettings
@@ -53,7 +54,7 @@ async def run(settings: StackSettings) -> int:
     for key in cleared:
         print(f"{key} could not be read, and is taken away")
     if not cleared:
-        print("every key can be read; with the stack down, `./qs repair` mends what is made from the market log")
+        print(f"every key can be read; with the stack down, `{COMMAND} repair` mends what is made from the market log")
     return 0
 
 

@@ -21,6 +21,7 @@ import nkeys
 from jet.grants import READERS_ACCOUNT, SERVICES_ACCOUNT, Export, Grant, exports, grants
 from runtime import durable
 from runtime.settings import SettingsError
+from runtime.shipped import COMMAND, shipped
 from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings, has_one_account
 
 SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
@@ -91,9 +92,9 @@ def seed_of(settings: StackSettings, user: str) -> Path | None:
     if seed is not None and _known_key(settings.folder / seed) is None:
         is_so = "holds no key" if (settings.folder / seed).is_file() else "is not there"
         remedy = (
-            "`./qs keys` makes one, and the servers need the configuration that it writes"
+            f"`{COMMAND} keys` makes one, and the servers need the configuration that it writes"
             if settings.stack.nats_url
-            else "`./qs up` makes one"
+            else f"`{COMMAND} up` makes one"
         )
         raise SettingsError(f"{settings.folder / seed} {is_so}; {remedy}")
     return seed
@@ -174,8 +175,8 @@ def _tls(settings: StackSettings) -> str:
 
 
 def _relative(settings: StackSettings, config: Path) -> str:
-    """Where a file of the project is, as an `include` names it: from the folder of keys, in quotes without escapes."""
-    path = os.path.relpath(settings.folder / config, settings.keys)
+    """Where a file that comes with us is, for an `include`: from the folder of keys, in quotes without escapes."""
+    path = os.path.relpath(shipped(settings.folder, config), settings.keys)
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 

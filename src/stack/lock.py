@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runtime import durable
+from runtime.shipped import COMMAND
 from stack.settings import StackSettings
 
 _PATIENCE = 0.5
@@ -41,7 +42,7 @@ def held(settings: StackSettings) -> Iterator[int]:
                 lock.seek(0)
                 raise AlreadyUp(
                     f"already up on {settings.data}, by process {lock.read() or 'unknown'}: "
-                    "`./qs status` shows it, `./qs down` stops it"
+                    f"`{COMMAND} status` shows it, `{COMMAND} down` stops it"
                 )
             time.sleep(0.05)
         lock.truncate(0)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from runtime.shipped import COMMAND
 from stack.phases import Condition, Phase, all_fine
 
 PATIENCE = {Phase.STARTING: math.inf, Phase.SILENT: 3.0, Phase.WAITING: 3.0}
@@ -78,6 +79,6 @@ def _message(memory: _Memory, condition: Condition) -> str:
         case Phase.STARTING | Phase.SILENT:
             return condition.told
         case Phase.DOWN:
-            return f"ended ({condition.told}) and is started again; `./qs logs {condition.program.name}` says why"
+            return f"ended ({condition.told}) and is started again; `{COMMAND} logs {condition.program.name}` says why"
         case Phase.REFUSED | Phase.DONE | Phase.STOPPED:
             return str(condition.phase.value)

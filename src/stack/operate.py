@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from runtime import durable
 from runtime.settings import tables
+from runtime.shipped import COMMAND
 from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
@@ -76,7 +77,7 @@ async def wait(settings: StackSettings, timeout: float) -> int:
 def clean_data(settings: StackSettings, *, asks: bool) -> int:
     """Remove the data folder of a stack that is down, after asking a person. Returns the exit code."""
     if is_up(settings):
-        print(f"the stack is up on {settings.data}: `./qs down` first")
+        print(f"the stack is up on {settings.data}: `{COMMAND} down` first")
         return 1
     if not lock_file(settings).exists():
         print(f"{settings.data} is no data folder of a stack: nothing is removed")
@@ -120,7 +121,7 @@ def repair(settings: StackSettings, *, log: bool = False) -> int:
         if log:
             shards = [market_stream(shard) for shard in range(settings.market.shards)]
             print("\n".join(cut(streams_in(settings.data), shards, settings.data / name)))
-    print("`./qs up` makes them anew from the market log; then `./qs audit`")
+    print(f"`{COMMAND} up` makes them anew from the market log; then `{COMMAND} audit`")
     return 0
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from runtime import durable
 from runtime.clock import utc_now
 from runtime.settings import KEYS, SettingsError
+from runtime.shipped import COMMAND, shipped
 from stack import family, keys, ports, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning
@@ -131,7 +132,7 @@ def _check(settings: StackSettings) -> None:
     for unreadable in UNREADABLE:
         if unreadable in str(settings.data) or unreadable in str(settings.folder):
             raise SettingsError(f"supervisord cannot read a path with {unreadable!r} in it, as {settings.data} has")
-    if settings.nats_servers and not (settings.folder / NATS_CONFIG).is_file():
+    if settings.nats_servers and not shipped(settings.folder, NATS_CONFIG).is_file():
         raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
     if not settings.nats_servers:
         keys.check(settings)
@@ -147,7 +148,7 @@ def _check_store(settings: StackSettings) -> None:
     if folders and any(folder.is_dir() for folder in others):
         raise CannotStart(
             f"{settings.data} holds the data of another number of NATS servers than {len(folders)}: QS_STACK_DATA_DIR "
-            "names another folder, and `./qs clean-data` removes this one"
+            f"names another folder, and `{COMMAND} clean-data` removes this one"
         )
 
 
@@ -170,7 +171,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
             f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",
             *places,
             f"The page is {settings.address('ui')}/ ; each service describes its HTTP API at /schema.",
-            "From another terminal: ./qs status, ./qs logs [service], ./qs watch 'fills.>'. Ctrl-C stops everything.",
+            f"From another terminal: `{COMMAND} status`, `logs`, `watch 'fills.>'`, `audit`. Ctrl-C stops everything.",
             "",
         ]
     )

@@ -9,9 +9,10 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 
+from runtime.shipped import COMMAND
 from wire.errors import Refusal, Refused
 
-COMMAND = ("nice", "-n", "5", sys.executable, "-m", "audit", "explain", "--json", "--")
+_COMMAND = ("nice", "-n", "5", sys.executable, "-m", "audit", "explain", "--json", "--")
 """What is run, with the quote's id behind it: everything else it knows from the same settings as we do."""
 
 TIMEOUT = 10.0
@@ -31,7 +32,7 @@ class Explainer:
         timeout: seconds a story may take.
     """
 
-    def __init__(self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT) -> None:
+    def __init__(self, command: Sequence[str] = _COMMAND, timeout: float = TIMEOUT) -> None:
         self._command = command
         self._timeout = timeout
         self._turn = asyncio.Lock()
@@ -53,7 +54,7 @@ class Explainer:
         except TimeoutError as error:
             raise Refused(
                 Refusal.UNAVAILABLE,
-                f"it takes longer than {self._timeout:g} s; ./qs explain {quote_id} takes as long as it needs",
+                f"it takes longer than {self._timeout:g} s; {COMMAND} explain {quote_id} takes as long as it needs",
             ) from error
         finally:
             self._asked -= 1

@@ -25,7 +25,7 @@ def test_help_says_what_a_command_does_and_how_it_ends(command: str, capsys: pyt
 
 
 def test_every_recipe_of_the_stack_passes_its_arguments_on() -> None:
-    recipes = re.findall(r"^([\w-]+)( \*\w+)?:\n    @exec uv run python -m stack \1(.*)$", _justfile(), re.MULTILINE)
+    recipes = re.findall(r"^([\w-]+)( \*\w+)?:\n    @exec uv run quotestream \1(.*)$", _justfile(), re.MULTILINE)
     assert {name for name, *_ in recipes} >= set(COMMANDS)
     assert {(bool(takes), passes) for _, takes, passes in recipes} == {(True, ' "$@"')}
 

@@ -68,7 +68,15 @@ FUSE = Need(
 )
 PROMTOOL = Need("promtool", _program("promtool"), "the rules of ops/ in Prometheus", "Debian's package prometheus")
 
-ALL = (BROWSER, ROOT, NATS, FUSE, PROMTOOL)
+
+def uv() -> str | None:
+    """Where uv is: `uv run` says so to what it runs."""
+    return os.environ.get("UV") or shutil.which("uv")
+
+
+UV = Need("uv", lambda: uv() is not None, "the wheel", "run the tests by `./qs test`, which finds or installs it")
+
+ALL = (BROWSER, ROOT, NATS, FUSE, PROMTOOL, UV)
 
 
 def needs(need: Need) -> pytest.MarkDecorator:

@@ -1,0 +1,125 @@
+"""The command line: `quotestream RECIPE …`, or `python -m quotestream RECIPE …`.
+
+Each recipe is another package's command line. Only that package is imported, so `--help` is quick, and a recipe needs
+no more than it did.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NamedTuple
+
+from runtime.shipped import COMMAND
+
+UNKNOWN = 2
+"""The exit code where there is no such recipe."""
+
+
+class Recipe(NamedTuple):
+    """A recipe: what it does, the package that does it, and what comes first on that package's command line."""
+
+    summary: str
+    package: str
+    first: tuple[str, ...] = ()
+
+
+RECIPES = {
+    "demo": Recipe(
+        "See it work: a stack of its own trades, loses services to SIGKILL, and is audited, in half a minute",
+        "chaos",
+        ("demo",),
+    ),
+    "up": Recipe("Start everything in the foreground; Ctrl-C stops it all", "stack", ("up",)),
+    "up-cluster": Recipe(
+        "Like `up`, with a cluster of three NATS servers that hold everything three times", "stack", ("up-cluster",)
+    ),
+    "down": Recipe("Stop what `up` started, from another terminal", "stack", ("down",)),
+    "wait": Recipe("Wait until everything is ready: `wait --timeout 30`", "stack", ("wait",)),
+    "repair": Recipe(
+        "Make anew what is damaged and can be made from the market log: see `repair --help`",
+        "stack",
+        ("repair",),
+    ),
+    "clean-data": Recipe("Throw away all data, after asking: streams, ledger, logs", "stack", ("clean-data",)),
+    "status": Recipe(
+        "Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for",
+        "stack",
+        ("status",),
+    ),
+    "logs": Recipe("Follow the logs of every process, or of one: `logs exchange`", "stack", ("logs",)),
+    "watch": Recipe("Print every message on a subject as it passes: `watch 'fills.>'`", "stack", ("watch",)),
+    "explain": Recipe(
+        "Tell one quote's story, from its position to its end: `explain AAPL-v12-a1`", "audit", ("explain",)
+    ),
+    "audit": Recipe("Prove the invariants from what was recorded, or refute them", "audit"),
+    "seal": Recipe(
+        "Sign the sums of the market log with a key of yours: `seal KEY`, then `audit --sealed KEY.pub`",
+        "audit",
+        ("seal",),
+    ),
+    "export": Recipe("Write the recorded fills to a file: `export fills.csv`, or `.parquet`", "desk", ("export",)),
+    "reconcile": Recipe(
+        "Compare the recorded fills with somebody else's file of them: `reconcile broker.csv`", "desk", ("reconcile",)
+    ),
+    "chaos": Recipe(
+        "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
+    ),
+    "simulate": Recipe(
+        "Run the whole system in one process and virtual time, from seeds, while anything goes wrong: "
+        "`simulate --seeds 100`",
+        "simulation",
+    ),
+    "load": Recipe(
+        "Send orders and measure the answers: `load --rate 500 --duration 20 --html report.html`", "loadgen"
+    ),
+    "tokens": Recipe(
+        "Make the tokens that HTTP clients show, where they are asked for one; `tokens --change trader` changes one",
+        "stack",
+        ("tokens",),
+    ),
+    "keys": Recipe(
+        "Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself",
+        "stack",
+        ("keys",),
+    ),
+}
+
+
+def overview() -> str:
+    """The list of recipes."""
+    width = max(map(len, RECIPES))
+    lines = [f"  {name:<{width}}  {recipe.summary}" for name, recipe in RECIPES.items()]
+    first = f"Quotestream {version('quotestream')}. Begin with `demo` or `up`"
+    return "\n".join([f"{first}; `{COMMAND} RECIPE --help` says more about a recipe.", "", *lines])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one recipe.
+
+    Returns:
+        0; 2 if there is no such recipe.
+
+    Raises:
+        SystemExit: with the recipe's exit code.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(version("quotestream"))
+        return 0
+    if not (recipe := RECIPES.get(name)):
+        print(f"there is no recipe {name!r}; `{COMMAND}` alone lists them", file=sys.stderr)
+        return UNKNOWN
+    # What is started from here never takes a folder here that is called `ui` or `stack` for one of our packages.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    sys.argv[1:] = [*recipe.first, *rest]
+    runpy.run_module(recipe.package, run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
