@@ -148,10 +148,10 @@ class Backing:
     def shown(self, event: QuoteActivated, now: datetime) -> None:
         """A quote was made active: its reservation must have been activated for it, and carry it.
 
-        One that was on its way for so long that its reservation is forgotten shows nothing any more.
+        One that has expired on its way shows nothing: by then its reservation may be forgotten, or its id granted anew.
         """
         record = self._records.get(event.reservation_id)
-        if record is None and event.expires_at <= now:
+        if event.expires_at <= now and (record is None or record.granted_at > event.activated_at):
             return
         if record is None:
             self._say(f"{event.quote_id} is shown, and nothing is reserved for it")
