@@ -60,6 +60,7 @@ class Backing:
         self._say = say
         self._records: dict[str, ReservationRecord] = {}  # the one that was decided on last is the last
         self._holding: dict[str, ReservationRecord] = {}
+        self._anew: set[str] = set()  # granted more than once, so that what was meant for one grant may reach another
 
     def decided(self, data: bytes, now: datetime) -> None:
         """A message of exposure's log was stored."""
@@ -67,12 +68,16 @@ class Backing:
             known = self._records.get(record.reservation_id)
             if known is None or record.granted_at != known.granted_at:
                 self._check_grant(known, record, now)
+                if known is not None:
+                    self._anew.add(record.reservation_id)
             else:
                 self._check_change(known, record, now)
             self._records.pop(record.reservation_id, None)
             self._records[record.reservation_id] = self._holding[record.reservation_id] = record
         while self._records and self._is_old(next(iter(self._records.values())), now):
-            del self._records[next(iter(self._records))]
+            oldest = next(iter(self._records))
+            del self._records[oldest]
+            self._anew.discard(oldest)
         self._check_held(now)
 
     def _check_grant(self, before: ReservationRecord | None, after: ReservationRecord, now: datetime) -> None:
@@ -109,7 +114,7 @@ class Backing:
         if after.reserved_ask_quantity > before.reserved_ask_quantity:
             self._say(f"{name} holds more asks than before")
         is_shared = before.activation is not None and after.activation is None
-        if is_shared and after.state == "active" and self.lone(after.granted_at):
+        if is_shared and after.state == "active" and name not in self._anew and self.lone(after.granted_at):
             self._say(f"{name} is activated twice by one exchange, and cannot be given back any more")
         book = self._books[after.symbol]
         event = book.event

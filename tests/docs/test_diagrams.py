@@ -11,6 +11,7 @@ from wire.subjects import Rpc
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
 README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 GRANTS = {grant.user: grant for grant in grants(shards=1)}
 
@@ -89,7 +90,7 @@ def test_the_flow_is_what_the_broker_permits() -> None:
 
 def test_what_is_watched_may_be_watched() -> None:
     """By whoever has the observer's key, as `./qs watch` has."""
-    watched = re.findall(r"\./qs watch '([^']+)'", README)
+    watched = re.findall(r"\./qs watch '([^']+)'", README + OPERATIONS)
     granted = [subject.removesuffix(">") for subject in GRANTS["observer"].subscribe]
     assert watched
     for subject in watched:
