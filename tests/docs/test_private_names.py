@@ -1,0 +1,101 @@
+"""What we use of libraries that they call private: listed in CONTRIBUTING.md, pinned, and as it was when it was tried.
+
+A library may change any of it in any release. Then one of these fails, rather than a service.
+"""
+
+import ast
+import inspect
+import re
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import nats.aio.client
+import nats.aio.subscription
+import nats.aio.transport
+import pytest
+
+from jet import link
+
+ROOT = Path(__file__).parents[2]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+DEPENDENCIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+
+SIGNATURES: list[tuple[Callable[..., Any], str]] = [
+    (aiosqlite.Connection._execute, "(self, fn, *args, **kwargs)"),
+    (nats.aio.client.Client._process_info, "(self, info, initial_connection)"),
+    (nats.aio.client.Client._process_pong, "(self)"),
+    (nats.aio.client.Client._process_msg, "(self, sid, subject, reply, data, headers)"),
+    (nats.aio.client.Client._process_headers, "(self, headers)"),
+    (nats.aio.client.Client._build_message, "(self, sid, subject, reply, data, headers)"),
+    (nats.aio.client.Client._remove_sub, "(self, sid, max_msgs)"),
+]
+
+ATTRIBUTES: list[tuple[type, set[str]]] = [
+    (aiosqlite.Connection, {"_conn"}),
+    (nats.aio.client.Client, {"_transport", "_server_info", "_current_server", "_pongs", "_subs"}),
+    (nats.aio.transport.TcpTransport, {"_io_reader", "_io_writer", "_bare_io_reader", "_bare_io_writer"}),
+    (nats.aio.subscription.Subscription, {"_id"}),
+]
+
+
+def listed() -> dict[str, set[str]]:
+    """The private names that the table tells of, by their library."""
+    table = CONTRIBUTING[CONTRIBUTING.index("| library, tried on |") :].split("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {row[0]: set(re.findall(r"`(_\w+)`", row[1])) for row in rows}
+
+
+@pytest.mark.parametrize(("called", "signature"), SIGNATURES, ids=lambda each: getattr(each, "__qualname__", ""))
+def test_what_is_called_takes_what_it_took(called: Callable[..., Any], signature: str) -> None:
+    kinds = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    found = [kinds.get(each.kind, "") + name for name, each in inspect.signature(called).parameters.items()]
+    assert f"({', '.join(found)})" == signature
+
+
+@pytest.mark.parametrize(("kind", "names"), ATTRIBUTES, ids=lambda each: getattr(each, "__name__", ""))
+def test_what_is_looked_at_is_there(kind: type, names: set[str]) -> None:
+    kept = {
+        node.attr
+        for node in ast.walk(ast.parse(inspect.getsource(inspect.getmodule(kind))))  # type: ignore[arg-type]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    assert names <= kept
+
+
+def test_the_table_lists_all_that_is_used_and_what_it_was_tried_on() -> None:
+    tried = {f"{name} {version(name)}" for name in ("aiosqlite", "nats-py")}
+    assert set(listed()) == tried
+    names = {called.__name__ for called, _ in SIGNATURES}.union(*(names for _, names in ATTRIBUTES))
+    assert set().union(*listed().values()) == names
+
+
+def test_nothing_else_is_used() -> None:
+    """Of others' objects each use has an ignore on its line; classes of theirs are inherited in `jet.link` alone."""
+    lines = [
+        line
+        for path in (ROOT / "src").rglob("*.py")
+        if "simulation" not in path.parts  # which stands in for the libraries
+        for line in path.read_text().splitlines()
+        if "SLF001" in line
+    ]
+    used = {name for line in lines for name in re.findall(r"(?<!self)\.(_[a-z]\w*)", line.split("#")[0])}
+    inherited = {
+        node.attr
+        for node in ast.walk(ast.parse(inspect.getsource(link)))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+    }
+    ours = {"_ended", "_has_info", "_answer", "_connection"}
+    names = set().union(*listed().values())
+    assert used <= names
+    assert inherited - ours <= names
+    assert names <= used | inherited
+
+
+def test_each_is_pinned_from_above() -> None:
+    pins = [pin for pin in DEPENDENCIES if re.match(r"(aiosqlite|nats-py)\b", pin)]
+    assert len(pins) == len(listed())
+    assert all(",<" in pin for pin in pins)
