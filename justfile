@@ -175,6 +175,13 @@ audit-deps:
     @uvx pip-audit@2.10.1 -r .tools/pinned.txt --require-hashes --disable-pip --strict -s osv || \
         { echo 'audit-deps: something is vulnerable, or could not be asked about: see above' >&2; exit 1; }
 
+# Make the documents one site with a search, in the folder `site`; the first time it takes mkdocs from the package index
+[group("develop")]
+site:
+    @rm -rf .tools/pages && mkdir -p .tools/pages && cp -r *.md docs examples .tools/pages
+    @uvx --with mkdocs-material==9.7.0 mkdocs build --quiet
+    @echo 'open site/index.html'
+
 # Write docs/licences.md anew: the licence of everything that uv installs here
 [group("develop")]
 licences:

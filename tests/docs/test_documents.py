@@ -287,3 +287,10 @@ def test_a_decision_tells_context_decision_and_consequences(name: str) -> None:
 def test_documents_speak_of_the_project_alone(document: Path) -> None:
     for foreign in ("shared/", f"{ROOT}/", "TODO", "FIXME"):
         assert foreign not in document.read_text()
+
+
+def test_the_site_has_every_document() -> None:
+    listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    shown = {str(path.relative_to(ROOT)) for path in DOCUMENTS if path.parent in (ROOT, ROOT / "docs")}
+    assert shown <= listed
+    assert all((ROOT / path).is_file() for path in listed)
