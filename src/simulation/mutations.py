@@ -117,13 +117,13 @@ MUTATIONS = [
     ),
     Mutation(
         "an exchange does not read the order ids of before its start",
-        "exchange/service.py",
+        "exchange/books.py",
         "            await self._remember(shard, newest)\n",
         "            pass\n",
     ),
     Mutation(
         "an exchange does not remember what others executed",
-        "exchange/service.py",
+        "exchange/books.py",
         "                if fault is None and remember:",
         "                if False:",
     ),
@@ -359,8 +359,8 @@ MUTATIONS = [
         (
             (
                 "exchange/puts.py",
-                "            del self._flights[put.request]\n            put.refuse(Refused(Refusal.OUT",
-                "            self._flights.pop(put.request, None)\n            put.refuse(Refused(Refusal.OUT",
+                "        del self._flights[put.request]\n",
+                "        self._flights.pop(put.request, None)\n",
             ),
         ),
     ),
@@ -379,12 +379,12 @@ MUTATIONS = [
             (
                 "exchange/service.py",
                 "self._recent.tick(time.monotonic())",
-                "self._recent.tick(self._clock._clock().timestamp())",
+                "self._recent.tick(self.clock._clock().timestamp())",
             ),
             (
-                "exchange/service.py",
+                "exchange/books.py",
                 "self._recent.replayed(shard, time.monotonic())",
-                "self._recent.replayed(shard, self._clock._clock().timestamp())",
+                "self._recent.replayed(shard, self._bucket._clock._clock().timestamp())",
             ),
         ),
     ),

@@ -224,13 +224,13 @@ async def test_an_exchange_that_is_behind_answers_no_read_before_it_has_caught_u
     await quoted(exchange)
     behind = await start_exchange()
     goes_on = asyncio.Event()
-    take = behind._take
+    take = behind._books._take
 
     async def held(message: Message, **more: bool) -> None:
         await goes_on.wait()
         await take(message, **more)
 
-    monkeypatch.setattr(behind, "_take", held)
+    monkeypatch.setattr(behind._books, "_take", held)
     await exchange.withdraw("AAA")
     app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(behind))
     async with http_client(app) as http:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from exchange import recent, service
+from exchange import books, recent
 from exchange.service import Exchange
 from jet.connection import Connection
 from runtime.clock import utc_now
@@ -108,7 +108,7 @@ async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_win
 ) -> None:
     """A gap is no proof of time: the broker's clock may have leapt. Here no gap counts at all."""
     monkeypatch.setattr(recent, "LEAP", 0.0)
-    monkeypatch.setattr(service, "WALK_BACK", 2)
+    monkeypatch.setattr(books, "WALK_BACK", 2)
     exposure.lifetime = 1000.0
     await quoted(exchange)
     sent = [order(quantity=1) for _ in range(8)]

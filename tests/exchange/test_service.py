@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from exchange import metrics, turns, waiting
-from exchange.service import Exchange, MissedFills
+from exchange.books import MissedFills
+from exchange.service import Exchange
 from exchange.standstill import STANDSTILL
 from jet import api, journal
 from jet.journal import Compare
@@ -192,12 +193,12 @@ async def test_an_attempt_is_not_refused_for_a_quote_that_only_another_exchange_
 ) -> None:
     behind = await start_exchange()
     held: list[tuple[Message, dict[str, bool]]] = []
-    fold = behind._fold
-    monkeypatch.setattr(behind, "_fold", lambda message, **more: held.append((message, more)))
+    fold = behind._books._fold
+    monkeypatch.setattr(behind._books, "_fold", lambda message, **more: held.append((message, more)))
     await quoted(exchange, attempt=1000)
     quote = asyncio.create_task(behind.put_quote("AAA", quote_request(attempt=1500)))
     await eventually(lambda: held)
-    monkeypatch.setattr(behind, "_fold", fold)
+    monkeypatch.setattr(behind._books, "_fold", fold)
     for message, more in held:
         fold(message, **more)
     assert (await quote).attempt == 1500
@@ -210,12 +211,12 @@ async def test_a_quote_is_not_refused_for_a_fill_that_only_another_exchange_has_
     await quoted(exchange)
     behind = await start_exchange()
     held: list[tuple[Message, dict[str, bool]]] = []
-    fold = behind._fold
-    monkeypatch.setattr(behind, "_fold", lambda message, **more: held.append((message, more)))
+    fold = behind._books._fold
+    monkeypatch.setattr(behind._books, "_fold", lambda message, **more: held.append((message, more)))
     await exchange.order(order())
     quote = asyncio.create_task(behind.put_quote("AAA", quote_request(position_version=1)))
     await eventually(lambda: held and any(asked.position_version == 1 for asked in exposure.activated))
-    monkeypatch.setattr(behind, "_fold", fold)
+    monkeypatch.setattr(behind._books, "_fold", fold)
     for message, more in held:
         fold(message, **more)
     assert (await quote).position_version == 1
@@ -388,7 +389,7 @@ async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_
     await quoted(exchange)
     await exchange.order(order(quantity=1))
     wrong = running(broker)
-    fold, missed = wrong.exchange._fold, []
+    fold, missed = wrong.exchange._books._fold, []
 
     def forgetful(message: Message, **more: bool) -> SymbolMarket | None:
         if not missed and b"AAA-f2" in message.data:
@@ -396,7 +397,7 @@ async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_
             return None
         return fold(message, **more)
 
-    monkeypatch.setattr(wrong.exchange, "_fold", forgetful)
+    monkeypatch.setattr(wrong.exchange._books, "_fold", forgetful)
     async with wrong as behind:
         await exchange.order(order(quantity=1))
         await eventually(lambda: missed)
@@ -534,7 +535,7 @@ def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Br
     for sequence, first in enumerate((1, 4, 7), start=1):
         fills = msgspec.json.encode([recorded_fill(number=first + more) for more in range(3)])
         message = Message(subjects.fills(shard, "AAA"), sequence, utc_now(), fills)
-        exchange._fold(message, replayed=False, remember=False)
+        exchange._books._fold(message, replayed=False, remember=False)
     market = exchange._lanes["AAA"].market
     assert (market.head, market.fill_number) == (3, 9)
 
