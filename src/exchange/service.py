@@ -170,7 +170,9 @@ class Exchange:
                 group.create_task(self._books.follow(shard))
             for lane in self._lanes.values():
                 group.create_task(lane.run())
-            group.create_task(rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering))
+            group.create_task(
+                rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering, self._health.process)
+            )
 
     async def stop(self) -> None:
         """Take no more commands, and let those under way have their answers. Whatever is decided is in the log."""

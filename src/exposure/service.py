@@ -134,7 +134,9 @@ class ExposureService:
             group.create_task(self._committer.run())
             group.create_task(self._expire())
             group.create_task(self._bucket.run())
-            group.create_task(rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering))
+            group.create_task(
+                rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering, self._health.process)
+            )
 
     async def stop(self) -> None:
         """Take no more requests, and let what is under way be known."""

@@ -1,6 +1,8 @@
 """How an instance is found: it answers `$SRV.PING`, `INFO` and `STATS` as NATS micro services do, for `nats micro`.
 
 The service of nats-py would do, but it belongs to one client, and ours changes with every link.
+
+`STATS` has a field `data` besides, of the whole process: whether it is ready, what it waits for, how far behind it is.
 """
 
 import secrets
@@ -10,6 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+
+from jet.tail import behind
+from wire.messages import ProcessReport
 
 VERSION = "1.0.0"
 
@@ -39,9 +44,13 @@ class Endpoint(msgspec.Struct):
 class Instance:
     """One instance of a service, and what it tells of itself."""
 
-    def __init__(self, service: str, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(
+        self, service: str, endpoints: Sequence[Endpoint], report: Callable[[int], ProcessReport] | None = None
+    ) -> None:
+        """`report` tells how the process is, given how many messages it has yet to be given."""
         self._identity = {"name": service, "id": secrets.token_hex(11), "version": VERSION, "metadata": {}}
         self._endpoints = endpoints
+        self._report = report
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def subjects(self) -> Mapping[str, Callable[[], bytes]]:
@@ -65,7 +74,8 @@ class Instance:
             {**msgspec.to_builtins(one), "average_processing_time": one.processing_time // max(1, one.num_requests)}
             for one in self._endpoints
         ]
-        return self._say("stats", {"started": self._started, "endpoints": endpoints})
+        data = {"data": msgspec.to_builtins(self._report(behind()))} if self._report is not None else {}
+        return self._say("stats", {"started": self._started, "endpoints": endpoints, **data})
 
     def _say(self, kind: str, more: dict[str, Any]) -> bytes:
         return msgspec.json.encode({"type": f"io.nats.micro.v1.{kind}_response", **self._identity, **more})

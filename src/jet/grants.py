@@ -82,7 +82,7 @@ def grants(shards: int) -> list[Grant]:
                 *_follow(*market, subjects.POSITIONS_STREAM),
                 *_look_up(*market, QUOTES),
                 *[Rpc.ACTIVATE, Rpc.GIVE_BACK],
-                *_answer("maker", "observer"),
+                *_answer("maker", "ui", "observer"),
             ],
             subscribe=_serve("exchange"),
         ),
@@ -93,7 +93,9 @@ def grants(shards: int) -> list[Grant]:
                 subjects.POSITIONS,
                 *_follow(*market, subjects.POSITIONS_STREAM),
                 *_look_up(*streams),
+                *_answer("ui", "observer"),
             ],
+            subscribe=_found("ledger"),
         ),
         _grant(
             "exposure",
@@ -114,8 +116,9 @@ def grants(shards: int) -> list[Grant]:
                 *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES),
                 *_look_up(*market, SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
+                *_answer("ui", "observer"),
             ],
-            subscribe=[subjects.MAKERS],
+            subscribe=[subjects.MAKERS, *_found("maker")],
         ),
         _grant(
             "operator",
@@ -129,8 +132,8 @@ def grants(shards: int) -> list[Grant]:
         _grant("auditor", publish=[*_follow(*streams), *_look_up(*streams), "$JS.API.STREAM.NAMES"]),
         _grant(
             "ui",
-            publish=[*_read(*market, subjects.POSITIONS_STREAM), Rpc.USAGE],
-            subscribe=[*quotes, *fills, subjects.POSITIONS],
+            publish=[*_read(*market, subjects.POSITIONS_STREAM, SWITCHES), *[Rpc.USAGE, "$SRV.STATS"]],
+            subscribe=[*quotes, *fills, subjects.POSITIONS, subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")],
             account=READERS_ACCOUNT,
         ),
         _grant(
@@ -143,9 +146,12 @@ def grants(shards: int) -> list[Grant]:
 
 
 def exports(shards: int) -> list[Export]:
-    """What readers may have of the account of the services: what any of them is granted."""
+    """What readers may have of the account of the services: what any of them is granted, each once: a question that two
+    exports take would be answered twice."""
     readers = [grant for grant in grants(shards) if grant.account == READERS_ACCOUNT]
-    asked = dict.fromkeys(subject for grant in readers for subject in grant.publish)
+    subjects_asked = dict.fromkeys(subject for grant in readers for subject in grant.publish)
+    whole = tuple(subject.removesuffix(">") for subject in subjects_asked if subject.endswith(".>"))
+    asked = [subject for subject in subjects_asked if subject.endswith(".>") or not subject.startswith(whole)]
     return [
         *(Export(subject, asks=False) for subject in _PASSING),
         *(Export(subject, asks=True, many=".DIRECT.GET." in subject or subject == "$SRV.>") for subject in asked),
@@ -241,9 +247,13 @@ def _browse(*streams: str) -> list[str]:
 
 
 def _serve(service: str) -> list[str]:
-    """Where a service hears requests, and is found by micro discovery."""
-    found = [f"$SRV.{verb}{end}" for verb in ("PING", "INFO", "STATS") for end in ("", f".{service}", f".{service}.*")]
-    return [f"rpc.{service}.*", *found]
+    """Where a service hears requests, and is found."""
+    return [f"rpc.{service}.*", *_found(service)]
+
+
+def _found(service: str) -> list[str]:
+    """Where a service is found by micro discovery."""
+    return [f"$SRV.{verb}{end}" for verb in ("PING", "INFO", "STATS") for end in ("", f".{service}", f".{service}.*")]
 
 
 def _answer(*users: str) -> list[str]:

@@ -30,7 +30,7 @@ from jet.flights import Answer, Flight, Flights
 from jet.grants import ACROSS, INBOXES
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
-from wire.messages import UNREADABLE
+from wire.messages import UNREADABLE, ProcessReport
 
 T = TypeVar("T")
 
@@ -129,8 +129,17 @@ async def call(
     raise refused
 
 
-async def serve(connection: Connection, service: str, handlers: Sequence[Handler], around: Around = _nothing) -> None:
-    """Answer requests until cancelled, each in a task of its own, and `around` each."""
+async def serve(
+    connection: Connection,
+    service: str,
+    handlers: Sequence[Handler],
+    around: Around = _nothing,
+    report: Callable[[int], ProcessReport] | None = None,
+) -> None:
+    """Answer requests until cancelled, each in a task of its own, and `around` each.
+
+    It is found by micro discovery too, also if there are no handlers; `report` as of `jet.discovery.Instance`.
+    """
     endpoints = [Endpoint(handler.subject.replace(".", "-"), handler.subject) for handler in handlers]
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         server = _Server(connection, group, around)
@@ -139,7 +148,7 @@ async def serve(connection: Connection, service: str, handlers: Sequence[Handler
             subscription = await connection.subscribe(subject, deliver, queue=queue)
             stack.push_async_callback(subscription.unsubscribe)
 
-        for subject, say in Instance(service, endpoints).subjects().items():
+        for subject, say in Instance(service, endpoints, report).subjects().items():
             await hear(subject, lambda message, say=say: server.introduce(message.reply, say))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
             await hear(

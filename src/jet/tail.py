@@ -58,6 +58,11 @@ BEHIND = Gauge(
 log = structlog.get_logger()
 
 
+def behind() -> int:
+    """Messages that this process has yet to be given, of all streams that it follows."""
+    return int(sum(sample.value for metric in BEHIND.collect() for sample in metric.samples))
+
+
 @dataclass(frozen=True, slots=True)
 class FromSequence:
     """Start at this stream sequence; 1 is the first."""

@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Counter, Gauge
 
-from jet import api, fullness
+from jet import api, fullness, rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
@@ -141,6 +141,8 @@ class Ledger:
             async with self._connection, asyncio.TaskGroup() as group:
                 group.create_task(self._connection.failed(), name="connection")
                 group.create_task(self.clock.run(), name="clock")
+                serving = rpc.serve(self._connection, "ledger", [], report=self._health.process)
+                group.create_task(serving, name="discovery")
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")

@@ -16,19 +16,21 @@ from typing import Annotated
 import msgspec
 import structlog
 from msgspec import Meta
+from msgspec.structs import replace
 
+from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.presence import Presence
+from jet.switchlog import STREAM as SWITCHES
 from jet.tail import Message
 from maker import metrics
 from maker.killswitch import Standing
 from maker.proposal import fair_share
 from maker.quoter import Quoter
 from maker.sharing import Sharing
-from maker.status import MakerStatus, not_quoted, notices
-from maker.switch import STREAM as SWITCHES
+from maker.status import MakerStatus, not_quoted, notices, unquoted
 from maker.switch import Switch
 from maker.window import Window
 from runtime import tracing
@@ -37,7 +39,7 @@ from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import UNREADABLE, PositionUpdate, QuoteEvent
+from wire.messages import UNREADABLE, PositionUpdate, ProcessReport, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until the switch stands so and every withdrawal is known done."""
@@ -105,6 +107,7 @@ class Maker:
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
+            group.create_task(rpc.serve(self._connection, "maker", [], report=self._report))
             await self.clock.known()
             group.create_task(self._switch.run())
             group.create_task(self._presence.run())
@@ -211,6 +214,11 @@ class Maker:
         if self._switch.seen.standing.pauses:
             return {}
         return notices(quoter.status() for quoter in self._quoters.values())
+
+    def _report(self, behind: int) -> ProcessReport:
+        """What this process tells of itself, with the symbols that are not quoted."""
+        named, more = unquoted(quoter.status() for quoter in self._quoters.values())
+        return replace(self._health.process(behind), unquoted=named, more_unquoted=more)
 
     def count(self) -> None:
         """Set the gauges that are read off state."""

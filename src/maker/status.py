@@ -63,6 +63,25 @@ def notices(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
     return told
 
 
+MOST_REPORTED = 200
+"""Symbols that are named at most in what a maker tells other processes."""
+
+
+def unquoted(symbols: Iterable[SymbolStatus]) -> tuple[dict[str, list[str]], int]:
+    """The symbols without a live quote, by why, a pause and what the whole service waits for included; and how many
+    more there are than are named."""
+    named: dict[str, list[str]] = {}
+    found = 0
+    for status in symbols:
+        if status.quote_id is not None or status.state in ("quoting", "withdrawing"):
+            continue
+        found += 1
+        if found <= MOST_REPORTED:
+            tries = status.state in _TRIES and status.last_refusal
+            named.setdefault(tries.reason if tries else status.state, []).append(status.symbol)
+    return named, max(0, found - MOST_REPORTED)
+
+
 _TRIES = ("proposing", "backing_off", "standing_by")
 """In which a maker is about to quote."""
 

@@ -27,23 +27,18 @@ from jet import api, journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.opening import Opening, last_usable
+from jet.switchlog import KEY, STREAM, Turn, is_turn, turn_of
 from jet.tail import Message
 from maker.killswitch import Hold, KillSwitch, Value, resumed
 from runtime.clock import Clock
-from wire import subjects
 from wire.errors import Refused
-from wire.messages import UNREADABLE, QuotingSwitch
-
-STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
-KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")
+from wire.messages import QuotingSwitch
 
 DAMAGED = "nobody: the store of the switch is damaged, and its last turn may have been a pause"
 """Whose wish it is to pause where the last turn is lost."""
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
-
-_decoder = msgspec.json.Decoder(QuotingSwitch)
 
 log = structlog.get_logger()
 
@@ -124,11 +119,12 @@ class Switch:
             return True
 
     async def _follow(self) -> None:
-        tail, is_looked_at = Opening(self._connection, STREAM, [KEY], _is_turn, name="maker-switch"), False
+        tail, is_looked_at = Opening(self._connection, STREAM, [KEY], is_turn, name="maker-switch"), False
         async for batch in tail.batches():
             for message in batch:
-                if _is_turn(message):
-                    self._read(_value(message))
+                turn = turn_of(message)
+                if turn is not None:
+                    self._read(_value(turn))
                 else:
                     self._set_aside(STREAM, message, "it is no turn of the switch")
                     self._doubtful = message
@@ -200,8 +196,9 @@ class Switch:
             await asyncio.sleep(ASK_AGAIN)
 
     async def _newest(self, head: int) -> Value:
-        found = await last_usable(self._connection, STREAM, KEY, head + 1, _is_turn)
-        return Value(0, paused=False) if found is None else _value(found)
+        found = await last_usable(self._connection, STREAM, KEY, head + 1, is_turn)
+        turn = turn_of(found) if found is not None else None
+        return _value(turn) if turn is not None else Value(0, paused=False)
 
     async def _append(self, *, paused: bool, expected: int, by: str) -> Appended | Conflict:
         return await journal.append(
@@ -219,16 +216,5 @@ class Switch:
         self._changed()
 
 
-def _value(turn: Message) -> Value:
-    return Value(turn.sequence, _decoder.decode(turn.data).paused, (turn.headers or {}).get(journal.ASKED_BY, ""))
-
-
-def _is_turn(message: Message) -> bool:
-    """Whether a message is a turn of the switch, which somebody of ours appended."""
-    if not journal.is_append(message.headers):
-        return False
-    try:
-        _decoder.decode(message.data)
-    except UNREADABLE:
-        return False
-    return True
+def _value(turn: Turn) -> Value:
+    return Value(turn.sequence, turn.paused, turn.by)

@@ -1,11 +1,19 @@
 """What a service waits for before it can do its job, and what it cannot do although it waits for nothing."""
 
+import os
 from collections.abc import Callable, Mapping
 
 import msgspec
 from prometheus_client import Counter
 
+from runtime.clock import uptime
+from runtime.logs import PROCESS_NAME
+from wire.messages import ProcessReport
+
 SET_ASIDE = Counter("quotestream_set_aside", "Messages that could not be used, and were set aside.", ["stream"])
+
+MOST_SAID = 200
+"""Characters of a reason at most, where it is told to other processes."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -40,6 +48,8 @@ class Health:
         self.service = service
         self._waiting = dict.fromkeys(parts, "starting")
         self._set_aside = 0
+        self._process = os.environ.get(PROCESS_NAME, service)
+        self._began = uptime()
         self._notices: list[Callable[[], Mapping[str, str]]] = []
 
     def notes(self, notices: Callable[[], Mapping[str, str]]) -> None:
@@ -63,6 +73,17 @@ class Health:
     def ready(self) -> bool:
         """Whether the service waits for nothing."""
         return not self._waiting
+
+    def process(self, behind: int = 0) -> ProcessReport:
+        """The account as others of the system may ask for it, of a process that is `behind` by so many messages."""
+        return ProcessReport(
+            process=self._process,
+            uptime=round(uptime() - self._began, 3),
+            ready=self.ready,
+            waiting_for={name: reason[:MOST_SAID] for name, reason in sorted(self._waiting.items())},
+            behind=behind,
+            set_aside=self._set_aside,
+        )
 
     def report(self) -> HealthReport:
         """The account as `GET /health` gives it."""

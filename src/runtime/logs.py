@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import structlog
 
-_PROCESS_NAME = "SUPERVISOR_PROCESS_NAME"
+PROCESS_NAME = "SUPERVISOR_PROCESS_NAME"
 """supervisord sets it: which of several instances of the service this process is."""
 
 
@@ -32,7 +32,7 @@ def configure(service: str, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    if instance := os.environ.get(_PROCESS_NAME):
+    if instance := os.environ.get(PROCESS_NAME):
         structlog.contextvars.bind_contextvars(instance=instance)
 
     handler = logging.StreamHandler(sys.stdout)

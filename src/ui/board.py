@@ -18,6 +18,8 @@ from typing import Literal
 
 import msgspec
 
+from ui.processes import Process
+from ui.unquoted import Unquoted
 from wire import ids
 from wire.counting import Fault
 from wire.market import SymbolMarket
@@ -114,13 +116,24 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     ask: int
 
 
+class KillSwitch(msgspec.Struct, frozen=True, kw_only=True):
+    """How the kill switch of all makers stood last, since when, and by whose wish, as far as is known; and whether that
+    is current."""
+
+    current: bool
+    paused: bool
+    at: datetime | None = None
+    by: str = ""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The sources, and the exposure usage if it is known."""
+    """The sources, the exposure usage and the kill switch, as far as they are known."""
 
     positions: Source
     market: Source
     exposure: Source
     usage: Usage | None
+    switch: KillSwitch | None = None
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +146,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         rows: whole rows, encoded once for all readers.
         fills: recent fills, likewise, in no order; of each symbol at most the last `FILLS_KEPT`.
         history: recent net quantities per symbol, oldest first; in snapshots only.
+        processes: all there are, as far as is known; None if it is as it was in the frame before.
+        unquoted: why symbols are not quoted, likewise.
+        largest: the largest position of each symbol that has one, in lots; in snapshots only.
     """
 
     type: FrameType
@@ -141,6 +157,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     rows: Sequence[msgspec.Raw] = ()
     fills: Sequence[msgspec.Raw] = ()
     history: dict[str, list[int]] = {}
+    processes: list[Process] | None = None
+    unquoted: Unquoted | None = None
+    largest: dict[str, int] = {}
 
 
 class _Symbol:

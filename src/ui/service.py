@@ -13,10 +13,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from jet import rpc
@@ -32,6 +33,9 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
+from ui.processes import Process
+from ui.unquoted import Unquoted
+from ui.watch import Watch
 from wire import counting, subjects
 from wire.errors import Refused
 from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
@@ -66,8 +70,8 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 class _Part:
     """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
 
-    kind: Literal["row", "fill"]
-    json: msgspec.Raw
+    kind: Literal["row", "fill", "processes", "unquoted"]
+    json: msgspec.Raw | list[Process] | Unquoted
 
 
 class UiService:
@@ -79,6 +83,9 @@ class UiService:
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
+        self.watch = Watch(connection, health, self.clock, self._publish_watched)
+        instruments = settings.market.symbols
+        self._largest = {name: of.max_position for name, of in instruments.items() if of.max_position is not None}
         self._shards = range(settings.market.shards)
         self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
@@ -115,6 +122,8 @@ class UiService:
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
             group.create_task(self._watch_usage())
+            group.create_task(self.watch.call_roll())
+            group.create_task(self.watch.follow_switch())
             group.create_task(self._publish(positions, market))
 
     async def stop(self) -> None:
@@ -139,7 +148,7 @@ class UiService:
         self, kind: FrameType, parts: Iterable[_Part] = (), history: dict[str, list[int]] | None = None
     ) -> bytes:
         FRAMES.inc()
-        sorted_out: dict[str, list[msgspec.Raw]] = {"row": [], "fill": []}
+        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "processes": [None], "unquoted": [None]}
         for part in parts:
             sorted_out[part.kind].append(part.json)
         frame = Frame(
@@ -149,6 +158,9 @@ class UiService:
             rows=sorted_out["row"],
             fills=sorted_out["fill"],
             history=history or {},
+            processes=sorted_out["processes"][-1],
+            unquoted=sorted_out["unquoted"][-1],
+            largest=self._largest if kind == "snapshot" else {},
         )
         return self._encoder.encode(frame)
 
@@ -220,10 +232,16 @@ class UiService:
                 # Each takes the place of the one FILLS_KEPT before it. No symbol has a space in it.
                 place = f"{fill.symbol} {fill.number % FILLS_KEPT}"
                 self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
-            self._tell(self.board.status(now))
+            self._tell(replace(self.board.status(now), switch=self.watch.switch))
             if self.board.complete:
                 self._complete.set()
             await asyncio.sleep(FRAME_INTERVAL)
+
+    def _publish_watched(self) -> None:
+        """Have frames say which processes there are, and why symbols are not quoted, if that has changed."""
+        for part in (_Part("processes", self.watch.processes), _Part("unquoted", self.watch.unquoted)):
+            if self._parts.rows.get(f" {part.kind}") != part:  # no symbol has a space in it
+                self._parts.publish(f" {part.kind}", part)
 
     def _tell(self, status: Status) -> None:
         """Set the status that frames carry, and give health and the log what changed of it."""

@@ -41,6 +41,7 @@ Version = Annotated[
 Attempt = Annotated[
     int, Meta(ge=1, le=2**53, description="Which attempt at quoting one position version, from 1.", examples=[1])
 ]
+Count = Annotated[int, Meta(ge=0, le=2**53, description="How many of something there are.", examples=[0])]
 ATTEMPTS_AHEAD = 1_000
 """By how much a quote's attempt may be beyond the latest one at its position version, or beyond 0 at a new version: so
 there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes of one version."""
@@ -407,6 +408,30 @@ class InstancePresence(Message, frozen=True, kw_only=True):
 
     instance: Id
     leaves: bool = False
+
+
+class ProcessReport(Message, frozen=True, kw_only=True):
+    """What one process says of itself: the `data` of its answer on `$SRV.STATS`.
+
+    Attributes:
+        process: which instance of its service it is, such as `maker-2`.
+        uptime: seconds since it started.
+        ready: it can do its job, waiting for nothing.
+        waiting_for: what it waits for, and why.
+        behind: messages that are stored and that it has yet to be given, of all streams that it follows.
+        set_aside: messages that it could not use since it started.
+        unquoted: of a maker: symbols without a live quote, by why; its state, or what was refused to it last.
+        more_unquoted: symbols without a live quote that are not named.
+    """
+
+    process: Id
+    uptime: Annotated[float, Meta(ge=0, le=1e9)]
+    ready: bool
+    waiting_for: dict[str, str] = {}
+    behind: Count = 0
+    set_aside: Count = 0
+    unquoted: dict[str, list[Symbol]] = {}
+    more_unquoted: Count = 0
 
 
 class GiveBack(Message, frozen=True, kw_only=True):

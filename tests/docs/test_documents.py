@@ -22,6 +22,8 @@ import maker.status
 import runtime.health
 import ui.api
 import ui.board
+import ui.processes
+import ui.unquoted
 import wire.errors
 import wire.messages
 from exchange import projection
@@ -63,6 +65,8 @@ SPECIFIED = {
         *structs_of(runtime.health),
         *structs_of(maker.status),
         *structs_of(ui.board),
+        *structs_of(ui.processes),
+        *structs_of(ui.unquoted),
         *structs_of(loadgen.history),
     )
 }

@@ -22,6 +22,7 @@ from nats.aio.msg import Msg
 from exposure.usage import Usage
 from jet import api, rpc
 from jet.consumer import Consumer
+from jet.rollcall import RollCall
 from jet.tail import LastPerSubject, Tail
 from ledger.positions import Books, fold, read
 from maker.pricing import prices
@@ -35,6 +36,8 @@ from support.builders import (
     reservation_request,
 )
 from support.poison import UNDECODABLE
+from ui.processes import Processes
+from ui.unquoted import unquoted
 from wire import subjects
 from wire.errors import Problem, Refused
 from wire.market import SymbolMarket
@@ -42,6 +45,7 @@ from wire.messages import (
     UNREADABLE,
     LimitUsage,
     PositionUpdate,
+    ProcessReport,
     PutQuote,
     Quote,
     QuoteEvent,
@@ -167,6 +171,35 @@ def _refusal(payload: bytes) -> None:
         Refused.from_problem(msgspec.json.decode(payload, type=Problem))
 
 
+def _stats(payload: bytes) -> None:
+    """What the page makes of an answer to who is there."""
+    processes = Processes(("maker",), NOW)
+    heard: list[ProcessReport] = []
+
+    def hear(service: str, instance: str, report: ProcessReport) -> None:
+        heard.append(report)
+        processes.hear(service, instance, report, NOW)
+
+    connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
+    calls = RollCall(connection, hear, lambda: None)
+    calls._on_answer(Msg(None, "", "", payload, None))  # type: ignore[arg-type] # it is not answered
+    processes.end_round(NOW)
+    msgspec.json.encode([processes.shown(), unquoted(heard)])
+
+
+STATS: dict[str, Any] = {
+    "name": "maker",
+    "id": "x",
+    "endpoints": [],
+    "data": {
+        "process": "maker",
+        "uptime": 1.5,
+        "ready": False,
+        "waiting_for": {"market": "behind"},
+        "behind": 3,
+        "unquoted": {"paused": ["AAA"]},
+    },
+}
 PUT = {"symbol": "AAA", "quote": msgspec.to_builtins(quote_request())}
 
 DECODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], None]]] = {
@@ -182,6 +215,7 @@ DECODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], None]]] = {
     "an answer of exposure": ({"outcome": "rejected", "reason": "bid_limit"}, _only(ReservationAnswer)),
     "a reservation": (RECORD, _only(Reservation)),
     "usage": ({"limit": 1, "bid": {"used": 0, "free": 1}, "ask": {"used": 0, "free": 1}, "live": 0}, _only(LimitUsage)),
+    "what a process says of itself": (STATS, _stats),
     "a refusal": ({"type": "urn:quotestream:unavailable", "title": "t", "status": 503}, _refusal),
     "an order": (msgspec.to_builtins(order()), _only(type(order()))),
     "an acknowledgement": ({"seq": 1, "duplicate": False}, _only(dict)),

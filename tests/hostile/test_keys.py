@@ -23,9 +23,10 @@ from jet.grants import READERS_ACCOUNT, grants
 from jet.journal import Appended, Compare
 from jet.opening import MarketOpening
 from jet.reader import Reader
+from jet.switchlog import KEY
 from jet.tail import FromSequence, Tail
 from maker.killswitch import Standing
-from maker.switch import KEY, Switch
+from maker.switch import Switch
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Stack

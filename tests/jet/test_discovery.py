@@ -2,7 +2,11 @@
 
 import json
 
+import msgspec
+from msgspec.structs import replace
+
 from jet.discovery import Endpoint, Instance
+from wire.messages import ProcessReport
 
 
 def test_an_instance_is_found_among_all_among_its_kind_and_by_its_id() -> None:
@@ -11,6 +15,14 @@ def test_an_instance_is_found_among_all_among_its_kind_and_by_its_id() -> None:
     assert set(subjects) == {
         f"$SRV.{verb}{end}" for verb in ("PING", "INFO", "STATS") for end in ("", ".exposure", f".exposure.{own}")
     }
+
+
+def test_its_stats_say_how_the_process_is() -> None:
+    report = ProcessReport(process="maker-2", uptime=1.5, ready=False, waiting_for={"nats": "away"})
+    stats = Instance("maker", [], lambda behind: replace(report, behind=behind + 3)).subjects()["$SRV.STATS.maker"]()
+    told = msgspec.json.decode(msgspec.json.encode(json.loads(stats)["data"]), type=ProcessReport)
+    assert told == replace(report, behind=told.behind)
+    assert told.behind >= 3
 
 
 def test_it_tells_its_endpoints_and_how_often_each_was_asked_and_refused() -> None:

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from jet.switchlog import KEY, STREAM
 from jet.tail import Message
 from maker.killswitch import Standing
-from maker.switch import DAMAGED, KEY, STREAM, Switch
+from maker.switch import DAMAGED, Switch
 from runtime.clock import utc_now
 from support.broker import Broker, damage
 from support.waiting import eventually

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from maker.switch import KEY, Switch
+from jet.switchlog import KEY
+from maker.switch import Switch
 from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import NOW, quote_request

@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
-from maker.status import MOST_NAMED, LastRefusal, SymbolStatus, not_quoted, notices, symbol_status
+from maker.status import (
+    MOST_NAMED,
+    MOST_REPORTED,
+    LastRefusal,
+    SymbolStatus,
+    not_quoted,
+    notices,
+    symbol_status,
+    unquoted,
+)
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
 from wire.messages import Position
@@ -77,3 +86,26 @@ def test_of_very_many_symbols_only_some_are_named() -> None:
     told = notices(many)
     assert len(told) == MOST_NAMED + 1
     assert told["and"] == "7 more symbols are not quoted"
+
+
+@pytest.mark.parametrize(
+    ("step", "seconds", "told"),
+    [
+        (Wait("backing_off"), 0, {}),
+        (Wait("quoting"), 30, {}),
+        (Wait("backing_off"), 30, {"attempt-too-far": ["AAA"]}),
+        (Wait("paused"), 30, {"paused": ["AAA"]}),
+        (Wait("waiting_for_feeds"), 30, {"waiting_for_feeds": ["AAA"]}),
+    ],
+)
+def test_other_processes_are_told_why_a_symbol_has_no_quote_meant_or_not(
+    step: Step, seconds: float, told: dict[str, list[str]]
+) -> None:
+    refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
+    assert unquoted([msgspec.structs.replace(status(step, seconds), last_refusal=refusal)]) == (told, 0)
+
+
+def test_what_other_processes_are_told_of_is_bounded() -> None:
+    one = status(Wait("paused"), 30)
+    named, more = unquoted(msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MOST_REPORTED + 7))
+    assert (len(named["paused"]), more) == (MOST_REPORTED, 7)

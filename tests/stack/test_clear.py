@@ -8,7 +8,7 @@ import pytest
 from jet import api, journal
 from jet.connection import Connection
 from jet.journal import Compare
-from maker.switch import KEY
+from jet.switchlog import KEY
 from stack import clear
 from support.builders import NOW
 from support.secured import Server, asked, serving

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
 
-from jet import rpc
+from jet import journal, rpc
 from jet.connection import Connection
+from jet.journal import Appended, Compare
+from jet.switchlog import KEY, STREAM
 from runtime.app import create_app
 from runtime.clock import Clock, utc_now
 from runtime.health import Health
@@ -28,7 +32,7 @@ from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
 from ui.service import PARTS, UiService, UiSettings
 from wire import subjects
-from wire.messages import LimitUsage, QuoteWithdrawn, SideUsage, UsageRequest
+from wire.messages import LimitUsage, ProcessReport, QuoteWithdrawn, QuotingSwitch, SideUsage, UsageRequest
 
 
 class Feed:
@@ -78,6 +82,34 @@ class Feed:
             await self._market(subjects.fills, symbol, msgspec.json.encode(led))
         fills = [recorded_fill(symbol, number, created_at=utc_now(), **changes)]
         await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
+
+    async def turn(self, *, paused: bool, by: str = "") -> datetime:
+        """A turn of the kill switch, now. Returns when that is."""
+        turn = QuotingSwitch(paused=paused, at=utc_now())
+        outcome = await journal.append(
+            self.broker.connection,
+            STREAM,
+            KEY,
+            msgspec.json.encode(turn),
+            msg_id=uuid4().hex,
+            compare=Compare(await self._head(), KEY),
+            headers={journal.ASKED_BY: by} if by else {},
+        )
+        assert isinstance(outcome, Appended)
+        return turn.at
+
+    async def _head(self) -> int:
+        last = await journal.last_message(self.broker.connection, STREAM, KEY)
+        return last.seq if last else 0
+
+    @asynccontextmanager
+    async def process(self, service: str, name: str, **said: Any) -> AsyncIterator[None]:
+        """A process of a service that answers when all are asked."""
+        report = ProcessReport(**({"process": name, "uptime": 60.0, "ready": True} | said))
+        task = asyncio.create_task(rpc.serve(self.broker.connection, service, [], report=lambda _: report))
+        yield
+        task.cancel()
+        await asyncio.wait([task])
 
     async def put(self, stream: str, subject: str, payload: bytes) -> None:
         """Any message."""

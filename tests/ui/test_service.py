@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,11 @@ import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from jet.switchlog import KEY, STREAM
 from support.broker import Broker
 from support.page import Feed, Page, served
-from support.waiting import HANG, eventually, finishes
+from support.waiting import HANG, eventually
+from ui.unquoted import WORDS
 from wire import subjects
 
 Frame = dict[str, Any]
@@ -125,9 +128,40 @@ async def test_many_changes_come_conflated_and_end_with_the_newest(
 async def test_a_reader_goes_on_hearing_although_nothing_happens(page: Page) -> None:
     async with reading(page) as reader:
         await reader.snapshot()
-        frame = await finishes(reader.next())
-        assert frame["type"] == "heartbeat"
-        assert frame["rows"] == []
+        await reader.until(lambda: reader.frame["type"] == "heartbeat")
+        assert reader.frame["rows"] == []
+        assert reader.frame["processes"] is None
+
+
+async def test_processes_are_told_as_they_answer_and_again_only_when_they_change(page: Page, feed: Feed) -> None:
+    def state_of(frame: Frame, name: str) -> str | None:
+        return next((process["state"] for process in frame["processes"] or () if process["name"] == name), None)
+
+    async with reading(page) as reader:
+        await reader.snapshot()
+        async with feed.process("maker", "maker-2", unquoted={"no_price": ["AAA"]}):
+            reason = {"symbols": {"AAA": WORDS["no_price"]}, "others": ""}
+            await reader.until(lambda: reader.frame["unquoted"] == reason)
+            async with reading(page) as later:
+                snapshot = await later.snapshot()
+            assert state_of(snapshot, "maker-2") == "ready"
+            assert state_of(snapshot, "ui") in ("ready", "waiting")
+            assert snapshot["unquoted"] == reason
+        await reader.until(lambda: state_of(reader.frame, "maker-2") == "gone")
+
+
+async def test_the_kill_switch_is_told_with_who_turned_it_and_when(page: Page, feed: Feed) -> None:
+    def shown(reader: Reader) -> Frame:
+        return reader.frame.get("status", {}).get("switch") or {}
+
+    async with reading(page) as reader:
+        await reader.until(lambda: bool(shown(reader)))
+        assert shown(reader) == {"current": True, "paused": False, "at": None, "by": ""}
+        await feed.put(STREAM, KEY, b"no turn")
+        at = await feed.turn(paused=True, by="desk")
+        await reader.until(lambda: bool(shown(reader)["paused"]))
+        told = shown(reader)
+        assert (told["by"], datetime.fromisoformat(told["at"])) == ("desk", at)
 
 
 async def test_usage_is_told_while_the_exposure_service_answers(page: Page, feed: Feed) -> None:

@@ -5,8 +5,11 @@ import { Detail } from "./detail.js";
 import { byId, put } from "./dom.js";
 import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
+import { Processes } from "./processes.js";
+import { Reasons } from "./reasons.js";
 import { Story } from "./story.js";
 import { Stream } from "./stream.js";
+import { KillSwitch } from "./switch.js";
 import { Totals } from "./totals.js";
 import { View } from "./view.js";
 
@@ -25,6 +28,9 @@ const totals = new Totals();
 const view = new View(follow);
 const blotter = new Blotter(byId("blotter"), byId("region"), view);
 const detail = new Detail();
+const reasons = new Reasons();
+const processes = new Processes();
+const killSwitch = new KillSwitch();
 const story = new Story((quote) => view.set({ quote }));
 const fills = new Fills((symbol) => view.set({ symbol }), (quote, symbol) => view.set({ quote, symbol }));
 const url = new URL("/stream", location.href);
@@ -47,6 +53,9 @@ function take(frame) {
   if (snapshot) totals.restart();
   if (snapshot || frame.type === "update") {
     blotter.take(frame.rows, snapshot ? frame.history : null, performance.now());
+    if (snapshot) reasons.restart(frame.largest);
+    if (frame.unquoted) reasons.take(frame.unquoted);
+    if (frame.processes) processes.take(frame.processes);
     fills.take(frame.fills, snapshot);
     everLive = true;
     changed = true;
@@ -91,7 +100,9 @@ function render() {
   }
   if (at - lastTick >= (calm.matches ? CALM_TICK : TICK)) {
     lastTick = at;
+    reasons.give(blotter.lines, time);
     blotter.tick(time);
+    processes.tick(time);
   }
   if (at - lastReorder >= REORDER) {
     lastReorder = at;
@@ -103,6 +114,7 @@ function render() {
     fills.paint();
   }
   detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
+  if (status) killSwitch.show(status.switch, time);
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
   tellCount();

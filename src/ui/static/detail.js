@@ -26,7 +26,7 @@ export class Detail {
     const quote = row?.quote;
     this.name.set(symbol);
     this.position.set(row ? `${signed(row.net_quantity)} lots at version ${whole(row.position_version)}` : "There is no such symbol");
-    this.state.set(row ? STATES[line.stateAt(now)] : "–");
+    this.state.set(row ? `${STATES[line.stateAt(now)]}${line.reason ? `: ${line.reason}` : ""}` : "–");
     this.quote.set(quote?.quote_id ?? "–");
     this.basis.set(quote ? `position version ${whole(quote.position_version)}, attempt ${quote.attempt}` : "–");
     // Makers come to the same quote with the same id, so the log does not name the one that was first.

@@ -45,6 +45,8 @@ export class Line {
     this.lastFlash = -Infinity;
     this.dirty = false;
     this.visible = false;
+    this.reason = ""; // why it is not quoted, or on one side only; see Reasons
+    this.brief = "";
 
     this.node = template.content.firstElementChild.cloneNode(true);
     this.node.line = this;
@@ -154,7 +156,6 @@ export class Line {
     this.ask.set(quote?.ask_quantity ? quote.ask_price : "–");
     this.askLeft.set(quote?.ask_quantity ? whole(quote.ask_remaining) : "–");
     this.askOf.set(quote?.ask_quantity ? `/${whole(quote.ask_quantity)}` : "");
-    if (this.stateCell.title !== (quote?.quote_id ?? "")) this.stateCell.title = quote?.quote_id ?? "";
   }
 
   /** The quote's state at a server time: an active quote expires without anybody saying so. */
@@ -178,8 +179,8 @@ export class Line {
     if (state !== this.shownState) {
       this.shownState = state;
       this.node.dataset.quote = state;
-      this.state.set(STATES[state]);
     }
+    this.#tellState(state);
     if (state !== "active") {
       this.ttl.set("");
       this.ttlBar.set(0);
@@ -195,6 +196,18 @@ export class Line {
       this.shownLate = late;
       this.ttlCell.classList.toggle("late", late);
     }
+  }
+
+  /** A quote that is there is named by its state; of one that is not there, why is said. */
+  #tellState(state) {
+    const why = state === "active" ? "" : this.reason;
+    this.state.set(why || this.brief || STATES[state]);
+    if (Boolean(why) !== this.shownWhy) {
+      this.shownWhy = Boolean(why);
+      this.node.classList.toggle("why", this.shownWhy);
+    }
+    const title = [this.reason ? `${STATES[state]}: ${this.reason}` : "", this.row.quote?.quote_id ?? ""].filter(Boolean).join(" · ");
+    if (this.stateCell.title !== title) this.stateCell.title = title;
   }
 
   #flash(change) {

@@ -1,0 +1,42 @@
+"""The log of the kill switch as everybody reads it: a key of the bucket `switches`, and which of its messages count."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from jet import journal
+from jet.tail import Message
+from wire import subjects
+from wire.messages import UNREADABLE, QuotingSwitch
+
+STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")
+
+_decoder = msgspec.json.Decoder(QuotingSwitch)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
+
+    sequence: int
+    paused: bool
+    at: datetime
+    by: str
+
+
+def turn_of(message: Message) -> Turn | None:
+    """The turn that a message is; None if it is none, or was not appended by somebody of ours."""
+    if not journal.is_append(message.headers):
+        return None
+    try:
+        value = _decoder.decode(message.data)
+    except UNREADABLE:
+        return None
+    return Turn(message.sequence, value.paused, value.at, (message.headers or {}).get(journal.ASKED_BY, ""))
+
+
+def is_turn(message: Message) -> bool:
+    """Whether a message is a turn of the switch."""
+    return turn_of(message) is not None

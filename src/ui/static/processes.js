@@ -1,0 +1,94 @@
+/** The strip of all processes: a quiet mark for each that is well, and words for each that is not. */
+
+import { byId, put, Text } from "./dom.js";
+import { age, clock, whole } from "./format.js";
+
+export class Processes {
+  constructor() {
+    this.node = byId("processes");
+    this.list = this.node.querySelector("ul");
+    this.chips = new Map();
+    this.summary = byId("processes-summary");
+  }
+
+  /** Take all processes there are. */
+  take(processes) {
+    const seen = new Map();
+    const named = new Set();
+    for (const process of processes) {
+      process.sinceAt = Date.parse(process.since);
+      let key = process.name;
+      while (named.has(key)) key += "′"; // two of one name
+      named.add(key);
+      const chip = this.chips.get(key) ?? new Chip();
+      chip.take(process);
+      seen.set(key, chip);
+    }
+    this.chips = seen;
+    const nodes = [...seen.values()].map((chip) => chip.node);
+    if (nodes.length !== this.list.children.length || nodes.some((node, index) => node !== this.list.children[index])) {
+      this.list.replaceChildren(...nodes);
+    }
+    const unwell = processes.filter((process) => process.state !== "ready").length;
+    put(this.summary, !processes.length ? "Looking for processes" : unwell ? `${unwell} of ${processes.length} not ready` : `All ${processes.length} ready`);
+    this.node.dataset.well = processes.length > 0 && unwell === 0;
+  }
+
+  /** Let time run. */
+  tick(now) {
+    for (const chip of this.chips.values()) chip.tick(now);
+  }
+}
+
+class Chip {
+  constructor() {
+    this.node = byId("process").content.firstElementChild.cloneNode(true);
+    const text = (selector) => new Text(this.node.querySelector(selector));
+    this.name = text(".name");
+    this.told = text(".told");
+    this.process = null;
+  }
+
+  take(process) {
+    this.process = process;
+    this.node.dataset.state = process.state === "ready" && process.behind > BEHIND ? "behind" : process.state;
+    this.name.set(process.name);
+  }
+
+  tick(now) {
+    const { process } = this;
+    this.told.set(told(process, now));
+    const title = explained(process);
+    if (this.node.title !== title) this.node.title = title;
+  }
+}
+
+const BEHIND = 100; // messages: fewer come and go with every burst
+
+/** What is said of a process beside its name: as little as possible of one that is well. */
+function told(process, now) {
+  const ran = age(Math.max(0, now - process.sinceAt));
+  const notes = [];
+  if (process.state === "waiting") notes.push(waits(process));
+  else if (process.state === "gone") return `no answer for ${ran}`;
+  else if (process.state === "missing") return "none answers";
+  if (process.behind > BEHIND) notes.push(`${whole(process.behind)} behind`);
+  if (process.set_aside) notes.push(`${whole(process.set_aside)} set aside`);
+  if (process.restarts) notes.push(`${ran === "now" ? "just" : ran} up, ${whole(process.restarts)} restart${process.restarts > 1 ? "s" : ""}`);
+  return notes.length ? notes.join(" · ") : ran === "now" ? "just up" : ran;
+}
+
+function waits(process) {
+  const parts = Object.keys(process.waiting_for);
+  return parts.length ? `waits for ${parts.join(", ")}` : "waits";
+}
+
+function explained(process) {
+  const since = clock(process.sinceAt);
+  if (process.state === "missing") return `No ${process.service} has answered since ${since}`;
+  if (process.state === "gone") return `${process.name} was heard last at ${since}: it ended, or is paused or cut off`;
+  const why = Object.entries(process.waiting_for).map(([part, reason]) => `waits for ${part}: ${reason}`);
+  const behind = process.behind ? [`${whole(process.behind)} messages behind`] : [];
+  const aside = process.set_aside ? [`${whole(process.set_aside)} messages set aside`] : [];
+  return [`${process.name} runs since ${since}`, ...why, ...behind, ...aside].join("; ");
+}

@@ -1,0 +1,62 @@
+"""Why a symbol is not quoted, in words, from what makers say. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from wire.messages import ProcessReport
+
+WORDS: Mapping[str, str] = {
+    "waiting_for_feeds": "makers have yet to read the log",
+    "waiting_for_position": "position behind its fills",
+    "no_price": "no price at this position",
+    "paused": "paused by the kill switch",
+    "stopped": "the maker stops",
+    "proposing": "a quote is on its way",
+    "backing_off": "the maker tries again soon",
+    "standing_by": "another maker has the first go",
+    "unavailable": "exposure or exchange is silent",
+    "outcome-unknown": "exposure or exchange is silent",
+    "overloaded": "exposure or exchange overloaded",
+    "bid_limit": "exposure limit leaves nothing",
+    "ask_limit": "exposure limit leaves nothing",
+    "bid_and_ask_limit": "exposure limit leaves nothing",
+    "stale-quote": "a newer quote is there",
+    "position-unknown": "position behind its fills",
+    "superseded": "a newer quote is on its way",
+}
+"""What a maker's state, or what was refused to it, means to a reader, in the room of a cell. What is not here is shown
+as it is."""
+
+NO_MAKER = "no maker answers"
+NOT_NAMED = "too many to name: see GET /status"
+
+_TRYING = ("proposing", "backing_off", "standing_by")
+"""What one maker says while another may know more."""
+
+
+class Unquoted(msgspec.Struct, frozen=True, kw_only=True):
+    """Why symbols have no active quote. It may be older than the row that has one.
+
+    Attributes:
+        symbols: in words, by symbol.
+        others: why those are not quoted that are not named; empty if that is not known.
+    """
+
+    symbols: dict[str, str]
+    others: str = ""
+
+
+def unquoted(makers: Sequence[ProcessReport]) -> Unquoted:
+    """What the makers that answer say."""
+    if not makers:
+        return Unquoted(symbols={}, others=NO_MAKER)
+    reasons: dict[str, str] = {}
+    for maker in makers:
+        for reason, symbols in maker.unquoted.items():
+            for symbol in symbols:
+                if reasons.get(symbol, "standing_by") in _TRYING:
+                    reasons[symbol] = reason
+    more = any(maker.more_unquoted for maker in makers)
+    words = {symbol: WORDS.get(reason, reason) for symbol, reason in sorted(reasons.items())}
+    return Unquoted(symbols=words, others=NOT_NAMED if more else "")

@@ -1,0 +1,94 @@
+"""Watches what the logs of the market do not tell: which processes there are, why symbols are not quoted, the kill
+switch.
+
+Processes answer when they are asked (`jet.rollcall`), this one is heard without; the switch is followed in its bucket.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+
+from jet.connection import Connection
+from jet.opening import Opening
+from jet.reader import Reader
+from jet.rollcall import RollCall
+from jet.switchlog import KEY, STREAM, is_turn, turn_of
+from jet.tail import behind
+from runtime.clock import Clock
+from runtime.health import Health
+from ui.board import KillSwitch
+from ui.processes import Process, Processes
+from ui.unquoted import Unquoted, unquoted
+from wire.messages import ProcessReport
+
+SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
+"""Of each of which at least one process should be there."""
+
+
+class Watch:
+    """What is known of processes and the switch.
+
+    Attributes:
+        switch: the kill switch; None before its bucket was read.
+    """
+
+    def __init__(self, connection: Connection, health: Health, clock: Clock, changed: Callable[[], None]) -> None:
+        """`changed` is called when `processes` or `unquoted` may be others."""
+        self.switch: KillSwitch | None = None
+        self._connection = connection
+        self._health = health
+        self._clock = clock
+        self._changed = changed
+        self._own = secrets.token_hex(11)
+        self._processes: Processes | None = None
+        self._calls = RollCall(connection, self._hear, self._ended)
+
+    async def call_roll(self) -> None:
+        """Ask all processes, until cancelled."""
+        self._processes = Processes(SERVICES, self._clock())
+        self._hear_ourselves(self._clock())
+        await self._calls.run()
+
+    async def follow_switch(self) -> None:
+        """Follow the switch, until cancelled.
+
+        Raises:
+            TailBroken: its bucket lost what was read of it.
+        """
+        opening = Opening(self._connection, STREAM, [KEY], is_turn, name="switch", follow=Reader)
+        async for batch in opening.batches():
+            known = self.switch or KillSwitch(current=False, paused=False)
+            paused, at, by = known.paused, known.at, known.by
+            for message in batch:
+                turn = turn_of(message)
+                if turn is not None:
+                    paused, at, by = turn.paused, turn.at, turn.by
+            if self.switch is not None or opening.current:
+                self.switch = KillSwitch(current=opening.current, paused=paused, at=at, by=by)
+
+    @property
+    def processes(self) -> list[Process]:
+        """Those that answer, those that do not any more, and services of which none does."""
+        return self._processes.shown() if self._processes is not None else []
+
+    @property
+    def unquoted(self) -> Unquoted:
+        """Why symbols are not quoted, as makers say."""
+        if self._processes is None or not self._processes.rounds:
+            return Unquoted(symbols={})
+        return unquoted(self._processes.answering("maker"))
+
+    def _hear(self, service: str, instance: str, report: ProcessReport) -> None:
+        if self._processes is not None:
+            self._processes.hear(service, instance, report, self._clock())
+
+    def _ended(self) -> None:
+        now = self._clock()
+        if self._processes is not None:
+            self._hear_ourselves(now)
+            self._processes.end_round(now)
+            self._changed()
+
+    def _hear_ourselves(self, now: datetime) -> None:
+        if self._processes is not None:
+            self._processes.hear("ui", self._own, self._health.process(behind()), now)

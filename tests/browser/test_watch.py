@@ -1,0 +1,46 @@
+"""What is wrong, and is it switched off: processes, the kill switch, and why a symbol is not quoted."""
+
+from decimal import Decimal
+
+from playwright.async_api import Locator, Page, expect
+
+from support.browser import OpenPage
+from support.page import Feed, PageProcess
+from ui.unquoted import NO_MAKER, WORDS
+
+
+def row(page: Page, symbol: str) -> Locator:
+    return page.locator(f'tbody tr[data-symbol="{symbol}"]')
+
+
+async def test_processes_the_switch_and_reasons_are_told_in_words(
+    open_page: OpenPage, process: PageProcess, feed: Feed
+) -> None:
+    await feed.quote("AAA", bid_quantity=0, bid_price=Decimal(0))
+    await process.start()
+    async with open_page(process) as page:
+        chip = page.locator("#processes li")
+        await expect(chip.filter(has_text="ui")).to_contain_text("waits for exposure")
+        await expect(chip.filter(has_text="maker")).to_contain_text("none answers")
+        await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)
+        await expect(row(page, "AAA").locator(".state")).to_have_text("asks only")
+        await expect(page.locator("#switch")).to_have_text("Kill switch: never used")
+        await expect(page.locator("#paused")).to_be_hidden()
+
+        waiting = {"ready": False, "waiting_for": {"market": "MARKET-0 not current"}, "behind": 1234}
+        async with feed.process("maker", "maker-2", unquoted={"no_price": ["BBB"]}, **waiting):
+            await expect(chip.filter(has_text="maker-2")).to_contain_text("waits for market · 1,234 behind")
+            await expect(chip.filter(has_text="none answers").filter(has_text="maker")).to_have_count(0)
+            await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS["no_price"])
+        await expect(chip.filter(has_text="maker-2")).to_contain_text("no answer for")
+        await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)
+
+        await feed.turn(paused=True, by="night-desk")
+        banner = page.get_by_role("alert")
+        await expect(banner).to_contain_text("Paused by the kill switch")
+        await expect(banner).to_contain_text("Set by night-desk at")
+        await page.reload()
+        await expect(banner).to_contain_text("Set by night-desk at")
+        await feed.turn(paused=False, by="day-desk")
+        await expect(banner).to_be_hidden()
+        await expect(page.locator("#switch")).to_contain_text("off by day-desk")

@@ -1,0 +1,40 @@
+"""Why symbols are not quoted, as makers say."""
+
+from typing import get_args
+
+import pytest
+
+from maker.plan import WaitState
+from ui.unquoted import NO_MAKER, NOT_NAMED, WORDS, Unquoted, unquoted
+from wire.messages import ProcessReport
+
+
+def maker(more: int = 0, **symbols: str) -> ProcessReport:
+    """A maker that says of each symbol why."""
+    named: dict[str, list[str]] = {}
+    for symbol, reason in symbols.items():
+        named.setdefault(reason, []).append(symbol)
+    return ProcessReport(process="maker", uptime=1.0, ready=True, unquoted=named, more_unquoted=more)
+
+
+@pytest.mark.parametrize(
+    ("makers", "symbols", "others"),
+    [
+        ([], {}, NO_MAKER),
+        ([maker()], {}, ""),
+        ([maker(AAA="paused", BBB="no_price")], {"AAA": WORDS["paused"], "BBB": WORDS["no_price"]}, ""),
+        ([maker(AAA="standing_by"), maker(AAA="no_price")], {"AAA": WORDS["no_price"]}, ""),
+        ([maker(AAA="no_price"), maker(AAA="standing_by")], {"AAA": WORDS["no_price"]}, ""),
+        ([maker(AAA="standing_by"), maker(AAA="standing_by")], {"AAA": WORDS["standing_by"]}, ""),
+        ([maker(AAA="a-refusal-of-tomorrow")], {"AAA": "a-refusal-of-tomorrow"}, ""),
+        ([maker(more=3, AAA="paused")], {"AAA": WORDS["paused"]}, NOT_NAMED),
+    ],
+)
+def test_the_maker_that_knows_most_is_believed(
+    makers: list[ProcessReport], symbols: dict[str, str], others: str
+) -> None:
+    assert unquoted(makers) == Unquoted(symbols=symbols, others=others)
+
+
+def test_every_state_of_a_maker_has_its_words() -> None:
+    assert {*get_args(WaitState), "proposing"} - {"quoting"} <= set(WORDS)
