@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import cyclopts
@@ -146,8 +147,7 @@ def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> 
 @app.command
 def prepare() -> int:
     """Make the streams and buckets on the NATS server. `up` does this by itself; declaring again is harmless."""
-    logging.configure("prepare", "warning")
-    return asyncio.run(preparing.run(read()))
+    return preparing.main()
 
 
 @app.command
@@ -193,10 +193,10 @@ def watch(subject: str, /) -> int:
     return 0
 
 
-def main() -> int:
-    """Run one command. What a person can mend is told in a line, without a traceback."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command, of the command line unless given. What a person can mend is told without a traceback."""
     try:
-        return int(app(result_action="return_value") or 0)
+        return int(app(words, result_action="return_value") or 0)
     except SettingsError as error:
         return _told(error, SETTINGS_ERROR)
     except (AlreadyUp, supervise.CannotStart, watching.Unreachable) as error:

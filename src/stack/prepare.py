@@ -1,15 +1,24 @@
 """`stack prepare`: make the streams and buckets what they are declared to be, once, before the services need them."""
 
+import asyncio
+import sys
+
 from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
-from runtime import tls
+from runtime import logs, tls
 from runtime.health import Health
 from stack import keys
 from stack.applied import gaps, lost
 from stack.programs import REFUSED
-from stack.settings import StackSettings, streams_in
+from stack.settings import StackSettings, read, streams_in
 from wire import subjects
+
+
+def main() -> int:
+    """Do it for the stack of the environment. Returns the exit code."""
+    logs.configure("prepare", "warning")
+    return asyncio.run(run(read()))
 
 
 async def run(settings: StackSettings) -> int:
@@ -70,3 +79,7 @@ async def described_anew(connection: Connection, settings: StackSettings, shape:
             if await prepare(connection, shape, [name]):
                 found.append(f"stream {name}: its description was damaged, and is made anew; its messages are kept")
     return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

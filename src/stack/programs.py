@@ -55,7 +55,8 @@ class Program:
 def programs(settings: StackSettings) -> list[Program]:
     """What a stack of these settings runs."""
     found = [_nats(settings, server) for server in settings.nats_servers]
-    found.append(Program("prepare", (sys.executable, "-m", "stack", "prepare"), once=True))
+    # Not the whole command line: all services wait for this one.
+    found.append(Program("prepare", (sys.executable, "-m", "stack.prepare"), once=True))
     for service in _SERVICES:
         listeners = [instance for instance in settings.instances if instance.service == service]
         found.extend(_listener(settings, instance) for instance in listeners)
