@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from jet import journal
 from support.audit import SHARDS, Script
 from support.broker import Broker
+from support.broker import store as store_once
 from wire import subjects
 
 Store = Callable[[Script], Awaitable[None]]
@@ -16,7 +16,7 @@ async def store_script(broker: Broker, script: Script) -> None:
     """Append a script's messages to the broker's market log, in order."""
     assert broker.market.shards == SHARDS
     for at, payload in script.messages:
-        await journal.put(broker.connection, subjects.market_stream(at.shard), at.subject, payload)
+        await store_once(broker.connection, subjects.market_stream(at.shard), at.subject, payload)
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from audit.findings import Status
 from audit.reading import CannotAudit, MarketLog
 from audit.store import serving
 from jet import journal
+from runtime.health import Health
 from stack.lock import held, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
-from support.broker import Broker, NatsServer
+from support.broker import Broker, NatsServer, Patient, store
 from wire import subjects
 
 from .conftest import store_script
@@ -85,7 +86,7 @@ async def stores(own_broker: Broker, tmp_path: Path) -> Path:
     await store_script(own_broker, busy())
     stream = subjects.bucket_stream(subjects.SWITCHES_BUCKET)  # the other buckets are not synced
     key = subjects.bucket_key(subjects.SWITCHES_BUCKET, "another")
-    await journal.put(own_broker.connection, stream, key, b"{}", ttl=1)
+    await store(own_broker.connection, stream, key, b"{}", ttl=1)
     own_broker.server.kill()
     for name in SERVERS:
         shutil.copytree(own_broker.server.folder / "store", tmp_path / name)
@@ -108,7 +109,7 @@ async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
     (home / "store").symlink_to(folder)
     server = NatsServer(home)
     server.start()
-    async with reading.connected(server.url) as connection:
+    async with Patient(server.url, "test", Health("test")) as connection:
         await journal.put(connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
     server.kill()
 

@@ -6,6 +6,7 @@ from nats.aio.msg import Msg
 from jet import api, journal
 from jet.journal import Appended, Compare
 from support.broker import Broker
+from support.waiting import HANG, reaches
 from wire import subjects
 
 STREAM = subjects.market_stream(0)
@@ -79,9 +80,12 @@ async def test_nobody_can_tell_where_an_answer_is_awaited(broker: Broker) -> Non
     """Whoever has seen where one was, or all of them so far, knows nothing of the next one."""
     places: list[str] = []
     await broker.connection.subscribe("asked", lambda message: places.append(message.reply))
-    for _ in range(3):
-        with pytest.raises(TimeoutError):
-            await broker.connection.request("asked", b"", timeout=0.1)
+    await broker.connection.client.flush(int(HANG))
+    async with broker.connect() as asking:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asking.request("asked", b"", timeout=0.1)
+    await reaches(lambda: len(places), 3)
     tokens = [place.rpartition(".")[2] for place in places]
     assert len(set(tokens)) == 3
     assert all(len(token) == 22 and not token.isdigit() for token in tokens)

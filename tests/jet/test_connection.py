@@ -55,10 +55,12 @@ async def test_a_request_gets_its_own_answer_whatever_the_order_they_come_in(bro
 async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> None:
     with pytest.raises(nats_errors.NoRespondersError):
         await broker.connection.request("nobody", b"", timeout=HANG)
-    await broker.connection.subscribe("silent", lambda _: None)
-    with pytest.raises(nats_errors.TimeoutError):
-        await broker.connection.request("silent", b"", timeout=0.05)
     assert not broker.connection._asked
+    async with broker.connect() as connection:
+        await connection.subscribe("silent", lambda _: None)
+        with pytest.raises(nats_errors.TimeoutError):
+            await connection.request("silent", b"", timeout=0.05)
+        assert not connection._asked
 
 
 async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(

@@ -30,7 +30,7 @@ from runtime.health import Health
 from stack import applied
 from stack.cut import cut
 from stack.damage import told_by
-from support.broker import NatsServer
+from support.broker import NatsServer, Patient
 from support.builders import quote_activated, recorded_fill
 from support.waiting import HANG
 from wire import chain, counting, subjects
@@ -212,7 +212,7 @@ def start(server: NatsServer, shards: list[Shard]) -> None:
 async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> None:
     """Look at one shard as those do who start; what nobody tells must be as it was written."""
     health = Health("test")
-    async with Connection(server.url, "test", health) as connection:
+    async with Patient(server.url, "test", health) as connection:
         state = (await api.stream_info(connection, shard.stream)).state
         shard.told += [told for told in (applied.gap(shard.stream, state), fullness.lost(shard.stream, state)) if told]
         everything = await followed(connection, health, shard, FromSequence(1))
@@ -239,7 +239,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     server, chance = own_nats_server, random.Random(SEED)  # noqa: S311 # the same places again
     made = [Shard(number, symbol_in(number)) for number in range(SHARDS)]
     shape = topology.Shape(SHARDS, 1, 1_000_000, 120.0, 32.0)
-    async with Connection(server.url, "test", Health("test")) as connection:
+    async with Patient(server.url, "test", Health("test")) as connection:
         await topology.prepare(connection, shape, timeout=HANG)
         await asyncio.gather(*(write(connection, shard) for shard in made))
         for shard in made:
@@ -249,7 +249,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     for shard in made:
         harm(shard, shard.folder(server), chance)
     start(server, made)
-    async with Connection(server.url, "test", Health("test")) as connection:
+    async with Patient(server.url, "test", Health("test")) as connection:
         again = await topology.prepare(connection, shape, timeout=HANG)
     for shard in made:
         shard.told += [told for told in again if shard.stream in told.split()]
@@ -261,7 +261,7 @@ async def test_whatever_is_damaged_is_told_and_no_position_is_silently_wrong(
 ) -> None:
     monkeypatch.setattr(auditing, "KEPT", 10 * SHARDS)
     slots = asyncio.Semaphore(20)
-    async with Connection(own_nats_server.url, "audit", Health("audit")) as connection:
+    async with Patient(own_nats_server.url, "audit", Health("audit")) as connection:
         found = await audited(connection, shards)
 
     async def one(shard: Shard) -> None:

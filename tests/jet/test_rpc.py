@@ -241,7 +241,7 @@ class Copies:
 async def served(caller: Connection) -> bool:
     """Whether somebody listens; what is asked for makes no sense."""
     with pytest.raises(Refused) as caught:
-        await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer)
+        await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer, timeout=HANG)
     return caught.value.refusal is Refusal.INVALID_FIELD
 
 
@@ -253,7 +253,7 @@ async def test_a_request_of_the_wrong_shape_is_refused(broker: Broker) -> None:
 
         async def refusal() -> Refusal | None:
             with pytest.raises(Refused) as caught:
-                await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer)
+                await rpc.call(caller, SUBJECT, UsageRequest(), ReservationAnswer, timeout=HANG)
             return caught.value.refusal if caught.value.refusal is not Refusal.UNAVAILABLE else None
 
         assert await eventually(refusal) is Refusal.INVALID_FIELD

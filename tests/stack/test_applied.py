@@ -11,6 +11,7 @@ from stack.cut import cut
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read
 from support.broker import Broker, damage, shape_of, store
+from support.waiting import HANG
 from wire import subjects
 
 FIRST = subjects.market_stream(0)
@@ -37,12 +38,12 @@ async def test_no_stream_is_made_in_place_of_one_that_a_ledger_knows(
 ) -> None:
     """Else an exchange would begin anew, and give out numbers and ids that the ledger has."""
     settings = stack_at(own_broker, environ)
-    await api.request(own_broker.connection, f"STREAM.DELETE.{FIRST}", None, dict)
+    await api.request(own_broker.connection, f"STREAM.DELETE.{FIRST}", None, dict, timeout=HANG)
     database = has_applied(settings, name, 7)
     assert await prepare.run(settings) == REFUSED
     assert f"{FIRST} ends at message 0, and {database} has applied 7" in capsys.readouterr().out
     with pytest.raises(api.ApiError):
-        await api.stream_info(own_broker.connection, FIRST)
+        await api.stream_info(own_broker.connection, FIRST, timeout=HANG)
     database.unlink()
     assert await prepare.run(settings) == 0, "as after `./qs repair`"
 

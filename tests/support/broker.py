@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+from nats.aio.msg import Msg
 
 from jet import api, journal, topology
 from jet.connection import Connection
@@ -101,6 +102,25 @@ def damage(server: NatsServer, stream: str, payload: bytes, *, killed: bool = Fa
         (folder / "index.db").unlink()
 
 
+class Patient(Connection):
+    """A test's own connection: an answer is waited for as long as a busy machine may take to give it.
+
+    Not for what is tested by its deadlines, and not where a server is killed: what that was asked is never answered.
+    """
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        again: float | None = None,
+    ) -> Msg:
+        """As of any connection."""
+        return await super().request(subject, payload, timeout=max(timeout, HANG), headers=headers, again=again)
+
+
 class Broker:
     """A broker that holds the declared streams, all empty, and a connection to it."""
 
@@ -113,7 +133,7 @@ class Broker:
 
     @asynccontextmanager
     async def connect(self, name: str = "test") -> AsyncIterator[Connection]:
-        """Another connection to the same broker."""
+        """Another connection to the same broker, as services have it: with their deadlines."""
         async with Connection(self.url, name, Health(name)) as connection:
             yield connection
 
@@ -124,10 +144,10 @@ def shape_of(market: Market) -> topology.Shape:
 
 
 @asynccontextmanager
-async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
-    """The declared streams, made anew and taken away afterwards."""
+async def clean_broker(server: NatsServer, market: Market, kind: type[Connection] = Patient) -> AsyncIterator[Broker]:
+    """The declared streams, made anew and taken away afterwards, and a connection of a kind."""
     health = Health("test")
-    async with Connection(server.url, "test", health) as connection:
+    async with kind(server.url, "test", health) as connection:
         await _remove_all(connection)
         await topology.prepare(connection, shape_of(market))
         yield Broker(server, market, connection, health)

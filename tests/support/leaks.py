@@ -35,7 +35,7 @@ from stack.aside import SYMBOL
 from support.broker import NatsServer, free_port, shape_of, store
 from support.forks import Fork, Forks
 from support.kill_at import Point, Start
-from support.waiting import STACK_HANG, eventually
+from support.waiting import HANG, STACK_HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refused
 from wire.messages import (
@@ -264,7 +264,7 @@ class World:
     async def reference(self) -> float:
         """For how long the broker, as busy as it is, keeps a message that is to live for as long as is allowed."""
         config = {"name": "REFERENCE", "subjects": ["reference"], "storage": "file", "allow_msg_ttl": True}
-        await api.request(self.connection, "STREAM.CREATE.REFERENCE", config, dict)
+        await api.request(self.connection, "STREAM.CREATE.REFERENCE", config, dict, timeout=HANG)
         await store(self.connection, "REFERENCE", "reference", b"", ttl=math.ceil(QUOTE_TTL + GRACE))
         began = utc_now()
 

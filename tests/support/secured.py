@@ -18,7 +18,7 @@ from runtime.health import Health
 from stack import keys
 from stack.programs import programs
 from stack.settings import StackSettings, read
-from support.broker import free_port, shape_of
+from support.broker import Patient, free_port, shape_of
 
 SYMBOL = """
 [symbols.AAA]
@@ -48,7 +48,9 @@ class Server:
         return seed
 
     def connection(self, user: str, health: Health | None = None) -> Connection:
-        return Connection(self.url, user, health or Health(user), self.seed(user))
+        """Of a service, whose health it tells, or with patience of a test's own."""
+        kind = Patient if health is None else Connection
+        return kind(self.url, user, health or Health(user), self.seed(user))
 
     @asynccontextmanager
     async def client(self, user: str, refused: list[str]) -> AsyncIterator[Client]:

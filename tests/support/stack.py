@@ -23,6 +23,7 @@ from runtime import tls
 from runtime.health import Health
 from stack.aside import environment
 from stack.settings import DEFAULT_PORTS, read
+from support.broker import Patient
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.messages import RecordedFill
@@ -123,8 +124,10 @@ class Stack:
         return pid
 
     def connection(self, user: str = "auditor") -> Connection:
-        """A connection to its broker, to be entered, as one of the broker's users."""
-        return Connection(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
+        """A connection to its broker, to be entered, as one of the broker's users. Of several servers, those that are
+        killed or elected just now do not answer: then ask again."""
+        kind = Patient if len(self.settings.nats_servers) == 1 else Connection
+        return kind(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
 
     def url(self, service: str, path: str = "") -> str:
         """Where a service listens."""
