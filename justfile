@@ -136,11 +136,12 @@ tls *NAMES:
 keys *ARGS:
     @exec uv run quotestream keys "$@"
 
+# What is compiled is kept, whatever the environment says, or each process that runs tests would compile all of them.
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
 [no-exit-message]
 test *ARGS:
-    @exec uv run pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
+    @PYTHONDONTWRITEBYTECODE= exec uv run pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
 
 # Hunt tests that fail now and then: again and again, with processors kept busy: `just flakes --runs 20 --busy 2`
 [group("develop")]

@@ -1,13 +1,10 @@
-"""The command line: exit codes, text and JSON; and once on a running system."""
+"""The command line: exit codes, text and JSON. On a whole system: `tests/system/test_making.py`."""
 
-import asyncio
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from audit import reading
@@ -16,8 +13,7 @@ from stack.aside import SYMBOL
 from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
 from support.builders import market
-from support.stack import Stack
-from support.waiting import STACK_HANG, eventually, reaches
+from support.waiting import STACK_HANG
 
 from .conftest import store_script
 
@@ -131,59 +127,3 @@ def test_settings_that_make_no_sense_are_exit_code_2(
     monkeypatch.setenv("QS_MARKET_LIMIT", "none")
     assert main([]) == CANNOT
     assert "limit" in capsys.readouterr().err
-
-
-@pytest.mark.system
-def test_a_system_is_proved_while_it_trades_and_when_it_is_down(tmp_path: Path) -> None:
-    history = tmp_path / "history.jsonl"
-    stack = Stack(
-        tmp_path,
-        ["AAA", "BBB", "XXX"],
-        MARKET_QUOTE_TTL=3,
-        MARKET_GRACE=0.5,
-        LOADGEN_RATE=100,
-        LOADGEN_HISTORY=history,
-    )
-    stack.start()
-    try:
-        traded(stack, 30)
-        running = audit(stack, "--json", "--history", str(history))
-        quote_id = quoted(stack)
-        explained = audit(stack, "explain", quote_id)
-    finally:
-        stack.stop()
-    assert running.returncode == 0, running.stdout + running.stderr
-    report = json.loads(running.stdout)
-    assert {verdict["status"] for verdict in report["verdicts"]} == {"proved"}
-    assert report["totals"]["fills"] > 20
-    assert explained.returncode == 0, explained.stderr
-    assert "recomputed from the settings: the quote's prices are the same, byte for byte" in explained.stdout
-    down = audit(stack, "--store", str(tmp_path / "data"), "--history", str(history))
-    assert down.returncode == 0, down.stdout + down.stderr
-    assert down.stdout.rstrip().endswith("nothing is refuted")
-
-
-def traded(stack: Stack, fills: int) -> None:
-    """Wait until so many fills are applied."""
-
-    def applied() -> int:
-        positions = httpx.get(stack.url("ledger", "/positions"), timeout=STACK_HANG).json()
-        return sum(position["position_version"] for position in positions)
-
-    asyncio.run(reaches(applied, fills, STACK_HANG))
-
-
-def quoted(stack: Stack) -> str:
-    """The id of an active quote, once there is one."""
-
-    def active() -> list[Any]:
-        quotes: list[Any] = httpx.get(stack.url("exchange", "/quotes"), timeout=STACK_HANG).json()
-        return quotes
-
-    return str(asyncio.run(eventually(active, STACK_HANG))[0]["quote_id"])
-
-
-def audit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, with a stack's settings."""
-    command = [sys.executable, "-m", "audit", *arguments]
-    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)

@@ -1,15 +1,17 @@
-"""A real headless browser on the page of a real process, fed through a real broker."""
+"""A real headless browser on the page of a real service, fed through a real broker."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser
+import pytest_asyncio
 
-from support.broker import Broker
-from support.browser import OpenPage, find_chromium, launched, opener
-from support.needs import BROWSER
+from support.broker import Broker, NatsServer, clean_broker
+from support.browser import browser, open_page
+from support.builders import market
 from support.page import Feed, PageProcess
+
+__all__ = ["browser", "open_page"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,18 +21,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A browser, where there is one."""
-    BROWSER.skip()
-    async with launched(find_chromium() or "") as browser:
-        yield browser
-
-
-@pytest.fixture
-def open_page(browser: Browser) -> OpenPage:
-    """Opens the page."""
-    return opener(browser)
+@pytest_asyncio.fixture(loop_scope="module")
+async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
+    """The declared streams, all empty, in the event loop of the module."""
+    async with clean_broker(nats_server, market()) as clean:
+        yield clean
 
 
 @pytest.fixture
@@ -39,7 +34,7 @@ def feed(broker: Broker) -> Feed:
     return Feed(broker)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def process(broker: Broker, tmp_path: Path) -> AsyncIterator[PageProcess]:
     """The page's process on the session's broker, not started yet."""
     process = PageProcess(broker, tmp_path)

@@ -5,11 +5,15 @@ How soon it shows one, and how much of a processor it takes, is `./qs bench P5`.
 
 import asyncio
 
+import pytest
 from playwright.async_api import WebSocket, expect
 
+from support.broker import Broker
 from support.browser import OpenPage
-from support.page import Feed, PageProcess
+from support.page import Feed, PageProcess, reading
 from support.waiting import STACK_HANG, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SYMBOLS = [f"S{number:03}" for number in range(500)]
 ROUNDS = 8
@@ -55,11 +59,10 @@ async def test_of_thousands_of_updates_every_row_ends_with_the_last_and_most_are
 
 
 async def test_of_more_symbols_than_a_page_can_hold_some_are_laid_out_and_the_filter_finds_the_others(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await asyncio.gather(*(feed.position(f"T{number:03}", number, 0) for number in range(700)))
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         rows = page.locator("tr[data-symbol]")
         await expect(rows).to_have_count(600)
         await expect(page.get_by_text("600 of ")).to_be_visible()

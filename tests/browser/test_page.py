@@ -17,9 +17,11 @@ from runtime.roles import Role
 from support.access import give, token_of, tokens_in
 from support.broker import Broker
 from support.browser import OpenPage, opener
-from support.page import Feed, PageProcess, served
+from support.page import Feed, PageProcess, reading, served
 from support.page import Page as ServedPage
 from support.waiting import STACK_HANG, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def row(page: Page, symbol: str) -> Locator:
@@ -34,16 +36,13 @@ async def shown_symbols(page: Page) -> list[str]:
     return await page.locator("tbody th").all_inner_texts()
 
 
-async def test_the_first_view_shows_every_row_and_the_totals(
-    open_page: OpenPage, process: PageProcess, feed: Feed
-) -> None:
+async def test_the_first_view_shows_every_row_and_the_totals(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     await feed.position("AAA", -7, 12, side="buy", quantity=3, price=Decimal("100.10"))
     await feed.position("BBB", 4, 5, side="sell")
     await feed.quote("AAA", position_version=12, bid_quantity=8)
     await feed.fills("AAA", 12, remaining_bid_quantity=8, remaining_ask_quantity=4)
-    await process.start()
 
-    async with feed.exposure(), open_page(process) as page:
+    async with feed.exposure(), reading(broker) as service, open_page(service.url) as page:
         await expect(page).to_have_title("Quotestream")
         await expect(status(page)).to_have_text("Live")
         first = row(page, "AAA")
@@ -65,9 +64,8 @@ async def test_the_first_view_shows_every_row_and_the_totals(
         await expect(page.locator("#exposure-ask .number")).to_have_text("40 of 100")
 
 
-async def test_a_new_position_shows_live_with_its_sign(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
-    await process.start()
-    async with open_page(process) as page:
+async def test_a_new_position_shows_live_with_its_sign(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+    async with reading(broker) as service, open_page(service.url) as page:
         net = row(page, "AAA").locator(".net")
         await expect(net).to_have_text("0")
 
@@ -86,10 +84,9 @@ async def test_a_new_position_shows_live_with_its_sign(open_page: OpenPage, proc
 
 
 async def test_usage_that_is_not_known_is_not_shown_as_a_number(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await expect(status(page)).to_have_text("Live, exposure unknown")
         await expect(page.locator("#exposure-bid .number")).to_have_text("unknown")
         async with feed.exposure():
@@ -98,10 +95,9 @@ async def test_usage_that_is_not_known_is_not_shown_as_a_number(
 
 
 async def test_a_quote_runs_out_before_the_readers_eyes_whatever_their_clock_says(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await page.add_init_script("const real = Date.now; Date.now = () => real() - 3600000")
         await page.reload()
         await expect(row(page, "AAA")).to_have_attribute("data-quote", "never")
@@ -159,7 +155,7 @@ def says_of_its_clock(service: ServedPage) -> bool:
 
 @pytest.mark.parametrize("by", [600.0, -600.0])
 async def test_the_servers_time_is_followed_forward_and_back(
-    open_page: OpenPage, process: PageProcess, feed: Feed, by: float
+    open_page: OpenPage, broker: Broker, feed: Feed, by: float
 ) -> None:
     """Whatever it was believed to be, as after a server whose clock was wrong was set right."""
     shift = by
@@ -173,10 +169,9 @@ async def test_the_servers_time_is_followed_forward_and_back(
         server = ours.connect_to_server()
         server.on_message(lambda text: ours.send(shifted(text)))
 
-    await process.start()
-    await feed.quote("AAA", lifetime=STACK_HANG if by > 0 else 0.1)
     wrong, right = ("expired", "active") if by > 0 else ("active", "expired")
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
+        await feed.quote("AAA", lifetime=STACK_HANG if by > 0 else 0.1)
         await page.route_web_socket("**/stream", between)
         await page.reload()
         await expect(row(page, "AAA")).to_have_attribute("data-quote", wrong)
@@ -207,11 +202,10 @@ async def test_the_page_comes_back_by_itself_after_a_restart_of_its_service(
 
 
 async def test_positions_that_lag_behind_the_market_log_are_stale(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.position("AAA", 1, 1)
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await feed.fills("AAA", 2)
         await feed.fills("AAA", 3)
         await expect(row(page, "AAA").locator(".behind")).to_have_text("+2")
@@ -223,11 +217,10 @@ async def test_positions_that_lag_behind_the_market_log_are_stale(
         await expect(status(page)).to_contain_text("Live")
 
 
-async def test_columns_sort_by_click_and_by_keyboard(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+async def test_columns_sort_by_click_and_by_keyboard(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     for symbol, net in [("AAA", 2), ("BBB", -9), ("CCC", 30)]:
         await feed.position(symbol, net, 1)
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "CCC"])
 
         await page.get_by_role("button", name="Net").click()
@@ -244,10 +237,9 @@ async def test_columns_sort_by_click_and_by_keyboard(open_page: OpenPage, proces
         await expect(page.locator("tbody th")).to_have_text(["CCC", "BBB", "AAA"])
 
 
-async def test_a_slash_leads_to_the_filter(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+async def test_a_slash_leads_to_the_filter(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     await feed.position("BTC-USD", 1, 1)
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "BTC-USD"])
 
         await page.keyboard.press("/")
@@ -262,11 +254,10 @@ async def test_a_slash_leads_to_the_filter(open_page: OpenPage, process: PagePro
         await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB", "BTC-USD"])
 
 
-async def test_arrows_choose_a_symbol_and_escape_lets_go(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+async def test_arrows_choose_a_symbol_and_escape_lets_go(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     await feed.position("AAA", 2, 1)
     await feed.quote("BBB", quote_id="by-hand-1", position_version=4)
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await expect(row(page, "BBB").locator(".state")).to_have_text("active")
         await page.keyboard.press("ArrowDown")
         await expect(page.locator("#detail-name")).to_have_text("AAA")
@@ -285,16 +276,15 @@ async def test_arrows_choose_a_symbol_and_escape_lets_go(open_page: OpenPage, pr
 
 
 async def test_order_filter_and_symbol_survive_a_reload_and_are_in_the_address(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     for symbol, net in [("AAA", 2), ("BTC-USD", -9), ("ETH-USD", 30)]:
         await feed.position(symbol, net, 1)
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await page.get_by_role("button", name="Net").click()
         await page.get_by_label("Filter symbols").fill("usd")
         await row(page, "BTC-USD").click()
-        await expect(page).to_have_url(f"{process.url}/#symbol=BTC-USD&sort=-net&filter=usd")
+        await expect(page).to_have_url(f"{service.url}/#symbol=BTC-USD&sort=-net&filter=usd")
 
         await page.reload()
         await expect(page.locator("#detail-name")).to_have_text("BTC-USD")
@@ -370,11 +360,10 @@ async def test_a_quotes_story_is_told_from_the_log(open_page: OpenPage, process:
         await told(page, page.locator("#story-told"), "no quote nobody-quoted-this")
 
 
-async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
+async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     symbols = [f"S{number:03}" for number in range(150)]
     await asyncio.gather(*(feed.position(symbol, 3, 1) for symbol in symbols))
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         await expect(page.locator("tr[data-symbol]")).to_have_count(152)
         await feed.position("S149", -4, 2)
         await expect(row(page, "S149").locator(".net .value")).to_have_text("−4")
@@ -382,21 +371,22 @@ async def test_rows_out_of_sight_are_right_too(open_page: OpenPage, process: Pag
         await expect(row(page, "S149")).not_to_be_in_viewport()
 
 
-async def test_the_page_follows_the_readers_colour_scheme(open_page: OpenPage, process: PageProcess) -> None:
-    await process.start()
-    for scheme, dark in [("light", False), ("dark", True)]:
-        async with open_page(process, color_scheme=scheme) as page:
-            background = await page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
-            red, green, blue = (int(part) for part in re.findall(r"\d+", background))
-            assert (red + green + blue < 120) == dark
+async def test_the_page_follows_the_readers_colour_scheme(open_page: OpenPage, broker: Broker) -> None:
+    async with reading(broker) as service:
+        for scheme, dark in [("light", False), ("dark", True)]:
+            async with open_page(service.url, color_scheme=scheme) as page:
+                background = await page.locator("body").evaluate("node => getComputedStyle(node).backgroundColor")
+                red, green, blue = (int(part) for part in re.findall(r"\d+", background))
+                assert (red + green + blue < 120) == dark
 
 
-async def test_nothing_moves_for_readers_who_asked_for_that(
-    open_page: OpenPage, process: PageProcess, feed: Feed
-) -> None:
-    await process.start()
+async def test_nothing_moves_for_readers_who_asked_for_that(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
     animations = "document.getAnimations().length"
-    async with open_page(process) as moving, open_page(process, reduced_motion="reduce") as calm:
+    async with (
+        reading(broker) as service,
+        open_page(service.url) as moving,
+        open_page(service.url, reduced_motion="reduce") as calm,
+    ):
         for page in (moving, calm):
             await expect(row(page, "AAA").locator(".net")).to_have_text("0")
         await feed.position("AAA", 3, 1)
@@ -406,12 +396,11 @@ async def test_nothing_moves_for_readers_who_asked_for_that(
 
 
 async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     asked: list[str] = []
     complaints: list[str] = []
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))
         page.on("console", lambda message: complaints.append(message.text))
@@ -421,7 +410,7 @@ async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
         await expect(row(page, "AAA").locator(".state")).to_have_text("active")
 
     assert len(asked) > 5
-    own = (process.url, process.url.replace("http", "ws"))
+    own = (service.url, service.url.replace("http", "ws"))
     assert [url for url in asked if not url.startswith(own)] == []
     assert complaints == []
 

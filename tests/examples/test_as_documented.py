@@ -20,6 +20,7 @@ from nats.aio.client import Client
 
 from jet.grants import inbox
 from stack.aside import SYMBOL as TABLE
+from support.http import plain_client
 from support.needs import NATS, needs
 from support.stack import SERVICES, Desk, Stack
 from support.waiting import STACK_HANG, eventually
@@ -45,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 

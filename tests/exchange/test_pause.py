@@ -9,13 +9,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from exchange.standstill import STANDSTILL
 from jet import journal
 from support.broker import Broker, free_port
 from support.exchange import ExposureStandIn
+from support.http import plain_client
 from support.waiting import HANG, eventually, passes
 from wire import subjects
 
@@ -70,7 +70,7 @@ async def exchange_process(broker: Broker, exposure: ExposureStandIn, tmp_path: 
     with (tmp_path / "exchange.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "exchange", env=environ, stdout=log)
     running = Exchange(process, port)
-    async with httpx.AsyncClient(base_url=running.url) as http:
+    async with plain_client(running.url) as http:
 
         async def quoted() -> bool:
             return (await http.put("/quotes/AAA", json=QUOTE)).status_code == 200
@@ -112,7 +112,7 @@ async def test_orders_that_arrived_during_a_pause_are_not_executed(broker: Broke
     stream, fills = subjects.market_stream(shard), subjects.fills(shard, "AAA")
     assert await journal.last_sequence(broker.connection, stream, fills) == 0
 
-    async with httpx.AsyncClient(base_url=exchange_process.url) as http:
+    async with plain_client(exchange_process.url) as http:
 
         async def filled() -> bool:
             return (await http.post("/orders", json=_order("afterwards"))).status_code == 200

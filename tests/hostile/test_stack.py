@@ -20,6 +20,7 @@ from schemathesis import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
+from support.http import plain_client
 from support.poison import fill_poison, head, position_poison, publish, quote_poison, resident, wrong_shard
 from support.stack import SERVICES, Desk, Stack, logged_fills
 from support.waiting import STACK_HANG, eventually
@@ -46,7 +47,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def paused(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a system in which nothing happens by itself."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
         async with desk.paused():
             await eventually(lambda: _nothing_reserved(stack, http), STACK_HANG)
@@ -122,7 +123,7 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
     poisoned, other = "H0", "H1"
     home = subjects.shard_of(poisoned, shards)
     sent: collections.Counter[str] = collections.Counter()
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http, AsyncExitStack() as opened:
+    async with plain_client(timeout=STACK_HANG) as http, AsyncExitStack() as opened:
         users = {
             user: await opened.enter_async_context(stack.connection(user))
             for user in ("exchange", "ledger", "exposure")

@@ -7,8 +7,8 @@ import pytest
 
 from support.broker import stop_and_clear
 from support.forks import Forks
+from support.http import plain_client
 from support.leaks import ManyAccounts
-from support.waiting import HANG
 
 WORLDS = 120
 """More than there are points to die at."""
@@ -33,5 +33,5 @@ async def forks() -> AsyncIterator[Forks]:
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
     """A client for orders."""
-    async with httpx.AsyncClient(timeout=HANG, verify=False) as client:  # noqa: S501 # plain HTTP: saves reading certificates
+    async with plain_client() as client:
         yield client

@@ -21,7 +21,7 @@ from runtime.http1 import MAX_BODY
 from runtime.roles import Role, only
 from runtime.tokens import Tokens
 from support.access import shown, tokens_in
-from support.http import served
+from support.http import plain_client, served
 from support.waiting import HANG, eventually, passes, reaches
 from wire.errors import Refusal, Refused
 from wire.messages import Order
@@ -88,7 +88,7 @@ async def serving(desk: Desk, access: Access) -> AsyncIterator[int]:
 
 @pytest.fixture
 async def client(port: int) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    async with plain_client(f"http://127.0.0.1:{port}") as http:
         yield http
 
 
@@ -151,7 +151,7 @@ async def test_both_ways_admit_alike(desk: Desk, tmp_path: Path, headers: dict[s
     """Who is not admitted gets the same answer on both, and nothing was taken."""
     async with (
         serving(desk, Access(Tokens(tokens_in(tmp_path / "tokens")))) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        plain_client(f"http://127.0.0.1:{port}") as client,
     ):
         long, direct = [
             await client.post(path, content=BODY, headers={"Content-Type": "application/json"} | headers)

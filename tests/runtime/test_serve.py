@@ -8,11 +8,11 @@ import socket
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from runtime.serve import PEER_TIMEOUT, listen
 from support.broker import free_port
+from support.http import plain_client
 from support.waiting import eventually, finishes
 
 SCRIPT = """
@@ -53,7 +53,7 @@ async def start(service: str = FOREVER, stop: str = "pass") -> tuple[asyncio.sub
 
 
 async def answers(url: str) -> bool:
-    async with httpx.AsyncClient() as http:
+    async with plain_client() as http:
         return (await http.get(f"{url}/health")).status_code == 503
 
 

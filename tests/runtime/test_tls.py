@@ -4,7 +4,6 @@ import ssl
 from pathlib import Path
 
 import pytest
-import trustme
 
 from runtime import tls
 from runtime.settings import SettingsError, Stack
@@ -14,6 +13,8 @@ from runtime.settings import SettingsError, Stack
 def stack(tmp_path: Path) -> Stack:
     """With a certificate, its key and its CA."""
     files = {name: str(tmp_path / name) for name in ("certificate", "key", "ca")}
+    import trustme  # here, as it takes a quarter of a second in each process that runs any tests
+
     authority = trustme.CA()
     own = authority.issue_cert("127.0.0.1")
     own.cert_chain_pems[0].write_to_path(files["certificate"])

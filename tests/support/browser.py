@@ -1,13 +1,14 @@
-"""A headless Chromium, and the page in it."""
+"""A headless Chromium, and the page in it. `browser` and `open_page` are fixtures, for those who import them."""
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
+import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from support.needs import BROWSER, find_chromium
 from support.page import PageProcess
 from support.waiting import STACK_HANG
 
@@ -15,7 +16,6 @@ HANG_MS = STACK_HANG * 1000
 
 expect.set_options(timeout=HANG_MS)
 
-_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 _FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -25,14 +25,6 @@ _FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-def find_chromium() -> str | None:
-    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
-    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
-        if name and (path := shutil.which(name)):
-            return path
-    return None
 
 
 @asynccontextmanager
@@ -65,3 +57,18 @@ def opener(browser: Browser) -> OpenPage:
         assert errors == []
 
     return open_page
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """A browser, where there is one: for all tests of a module, as starting one takes longer than most of them. So they
+    share an event loop. Each has pages that know nothing of the others'."""
+    BROWSER.skip()
+    async with launched(find_chromium() or "") as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> OpenPage:
+    """Opens the page."""
+    return opener(browser)

@@ -23,6 +23,10 @@ from stack import family
 ROOT = Path(__file__).parents[2]
 PARALLEL = ("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
 
+NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+"""Variables that the tests do not get, as with `just test`: with the second each process that runs them would compile
+all of them."""
+
 app = App(
     name="./qs flakes",
     help="Run tests again and again, in random order and with processors kept busy, and list what failed how often.\n\n"
@@ -63,7 +67,7 @@ def run_once(seed: int, tests: tuple[str, ...], folder: Path) -> Run:
     """One run; what it printed is kept in the folder if something failed."""
     told, result = folder / f"{seed}.txt", folder / f"{seed}.xml"
     command = [sys.executable, "-m", "pytest", *PARALLEL, f"--randomly-seed={seed}", f"--junitxml={result}", *tests]
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     began = time.monotonic()
     with told.open("wb") as file:
         process = subprocess.Popen(

@@ -10,8 +10,14 @@ from litestar.types import ASGIApp
 
 from runtime.access import OPEN, Access
 from runtime.direct import Direct
-from runtime.serve import listen
+from runtime.serve import LAST_ANSWERS, listen
 from runtime.server import Server
+from support.waiting import HANG
+
+
+def plain_client(url: str = "", timeout: float = HANG) -> httpx.AsyncClient:
+    """A client of servers without TLS. It reads no certificates, which would take longer than most of what is asked."""
+    return httpx.AsyncClient(base_url=url, timeout=timeout, verify=False)  # noqa: S501 # nothing is verified here
 
 
 @asynccontextmanager
@@ -32,6 +38,6 @@ async def served(
         serving = asyncio.create_task(server.serve(listener))
         await asyncio.sleep(0)
         yield server, listening
-        await server.stop(timeout=5)
+        await server.stop(LAST_ANSWERS)
         serving.cancel()
         await asyncio.wait([serving])

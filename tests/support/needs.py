@@ -9,7 +9,15 @@ from importlib.util import find_spec
 
 import pytest
 
-from support.browser import find_chromium
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> str | None:
+    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
 
 
 @dataclass(frozen=True)

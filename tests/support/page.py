@@ -27,6 +27,7 @@ from runtime.settings import Stack
 from support.access import shown
 from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
+from support.http import plain_client
 from support.http import served as http_served
 from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
@@ -160,10 +161,18 @@ async def served(broker: Broker, clock: Clock = utc_now) -> AsyncIterator[Page]:
     app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
     running = asyncio.create_task(service.run())
     url = f"http://127.0.0.1:{port}"
-    async with http_served(app, port=port), httpx.AsyncClient(base_url=url) as client:
+    async with http_served(app, port=port), plain_client(url) as client:
         yield Page(service, health, url, client)
     running.cancel()
     await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def reading(broker: Broker) -> AsyncIterator[Page]:
+    """The same, once it has read what there is."""
+    async with served(broker) as page:
+        await eventually(lambda: not {part.name for part in page.health.report().waiting_for} - {"exposure"})
+        yield page
 
 
 class PageProcess:
@@ -189,7 +198,7 @@ class PageProcess:
     async def start(self) -> None:
         """Start, and wait until it has read what there is."""
         self._launch()
-        async with httpx.AsyncClient() as client:
+        async with plain_client() as client:
 
             async def reads() -> bool:
                 answer = await client.get(f"{self.url}/health", headers=shown(Role.READER))

@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 from cyclopts import run
 
-from support.browser import find_chromium, launched
+from support.browser import launched
+from support.needs import find_chromium
 from support.stack import Stack
 from support.waiting import eventually
 

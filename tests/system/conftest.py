@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
 
+from support.http import plain_client
 from support.stack import Desk, Stack
 from support.waiting import STACK_HANG, eventually
 
@@ -28,10 +28,16 @@ def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Thirty symbols that want 20 lots each side, quotes of 3 s, and a steady order flow."""
-    symbols = [f"S{number:02}" for number in range(30)]
+    """Thirty symbols that want 20 lots each side, quotes of 3 s, and a steady order flow with a history of it."""
+    folder = tmp_path_factory.mktemp("busy")
     stack = Stack(
-        tmp_path_factory.mktemp("busy"), symbols, size=20, MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=40
+        folder,
+        [f"S{number:02}" for number in range(30)],
+        size=20,
+        MARKET_QUOTE_TTL=3,
+        MARKET_GRACE=0.5,
+        LOADGEN_RATE=40,
+        LOADGEN_HISTORY=folder / "history.jsonl",
     )
     stack.start()
     yield stack
@@ -41,7 +47,7 @@ def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(quiet_stack: Stack) -> AsyncIterator[Desk]:
     """A client of the quiet system, whose maker is paused and whose exposure is all free."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         client = Desk(quiet_stack, http)
         await client.switched("/pause")
         await eventually(client.cleared, STACK_HANG)
@@ -51,5 +57,5 @@ async def desk(quiet_stack: Stack) -> AsyncIterator[Desk]:
 @pytest.fixture
 async def busy_desk(busy_stack: Stack) -> AsyncIterator[Desk]:
     """A client of the busy system."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         yield Desk(busy_stack, http)

@@ -8,11 +8,11 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from jet import api
 from support.cluster import leader_of
+from support.http import plain_client
 from support.stack import Desk, Stack, logged_fills
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
@@ -43,7 +43,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
 
 from support.collector import Collector, Span
+from support.http import plain_client
 from support.stack import Desk, Stack
 from support.waiting import STACK_HANG, eventually
 
@@ -41,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 

@@ -6,11 +6,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import httpx
 import pytest
 
+from support.http import plain_client
 from support.stack import SERVICES, Desk, Stack
-from support.waiting import STACK_HANG, eventually
+from support.waiting import STACK_HANG, eventually, passes
 
 pytestmark = pytest.mark.system
 
@@ -44,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
     """A client of that system."""
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         yield Desk(stack, http)
 
 
@@ -124,6 +124,7 @@ async def test_one_of_each_is_paused(desk: Desk, victims: tuple[str, ...], live:
             os.kill(pids[victim], signal.SIGSTOP)
         while time.monotonic() < until:
             await trades(desk, live[0], live[3])
+            await passes(0.5)  # trading without a rest would show no more
     finally:
         for victim in victims:
             os.kill(pids[victim], signal.SIGCONT)

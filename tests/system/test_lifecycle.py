@@ -1,14 +1,18 @@
-"""Starting, stopping, losing parts: the system goes on with the same positions."""
+"""Starting, stopping, losing parts: the system goes on with the same positions, and so does its page."""
 
 import os
 import signal
 from collections.abc import Iterator
 
-import httpx
 import pytest
+from playwright.async_api import Page, expect
 
+from support.browser import OpenPage, browser, open_page
+from support.http import plain_client
 from support.stack import Desk, Stack
 from support.waiting import STACK_HANG, eventually
+
+__all__ = ["browser", "open_page"]  # fixtures
 
 pytestmark = pytest.mark.system
 
@@ -17,15 +21,15 @@ pytestmark = pytest.mark.system
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A system for the tests of this module, to be broken and stopped."""
     folder = tmp_path_factory.mktemp("broken")
-    own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=20)
+    own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=10)
     own.start()
     yield own
-    own.stop()
+    assert own.stop() == 0, own.told()
 
 
 @pytest.mark.parametrize("victim", ["exchange", "ledger", "exposure", "maker", "ui", "nats"])
 async def test_a_killed_part_comes_back_and_trading_goes_on(stack: Stack, victim: str) -> None:
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
         os.kill(stack.pid_of(victim), signal.SIGKILL)
 
@@ -47,8 +51,52 @@ async def test_a_killed_part_comes_back_and_trading_goes_on(stack: Stack, victim
         await eventually(all_ready, STACK_HANG, pause=0.1)
 
 
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_page_comes_back_by_itself_after_each_restart(open_page: OpenPage, stack: Stack) -> None:
+    """Of the ledger, of NATS and of its own service, each of which hangs first; and without being loaded again."""
+    async with open_page(stack.url("ui")) as page:
+        state = page.locator("html")
+        await expect(state).to_have_attribute("data-state", "live")
+        await page.evaluate("window.loaded = 'once'")
+
+        for victim, told in [("ledger", "stale"), ("nats", "stale"), ("ui", "down")]:
+            pid = stack.pid_of(victim)
+            os.kill(pid, signal.SIGSTOP)  # a restart alone might be over before anything is missed
+            await expect(state).to_have_attribute("data-state", told)
+            assert await page.locator("#region").evaluate("node => getComputedStyle(node).filter") == "grayscale(1)"
+            await expect(page.locator("#banner")).to_be_visible()
+            os.kill(pid, signal.SIGKILL)
+            await goes_on(page)
+
+        assert await page.evaluate("window.loaded") == "once"
+
+
+async def goes_on(page: Page) -> None:
+    """It is live again, every symbol has its one row, and trading shows."""
+    await expect(page.locator("html")).to_have_attribute("data-state", "live")
+    await expect(page.locator("#banner")).to_be_hidden()
+    await expect(page.locator("tbody th")).to_have_text(["AAA", "BBB"])
+    before = await versions(page)
+
+    async def both_moved() -> bool:
+        return all(now > then for now, then in zip(await versions(page), before, strict=True))
+
+    await eventually(both_moved, STACK_HANG, pause=0.1)
+    fills = await page.locator("#fills tbody tr").evaluate_all(
+        "rows => rows.filter((row) => row.fill).map(({fill}) => `${fill.symbol} ${fill.number}`)"
+    )
+    assert len(fills) == len(set(fills))
+
+
+async def versions(page: Page) -> list[int]:
+    """What the rows show."""
+    return [int(text.replace(",", "")) for text in await page.locator(".version .value").all_inner_texts()]
+
+
+@pytest.mark.last
 async def test_a_full_stop_and_start_goes_on_where_it_was(stack: Stack) -> None:
-    async with httpx.AsyncClient(timeout=STACK_HANG) as http:
+    async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
 
         async def traded() -> bool:

@@ -1,12 +1,15 @@
-"""The system trading by itself: thirty symbols that want 20 lots each side, under a limit of 100."""
+"""The system trading by itself: thirty symbols that want 20 lots each side, under a limit of 100; and its audit."""
 
 import asyncio
 import itertools
+import json
+import subprocess
+import sys
 
 import pytest
 
-from support.stack import Desk, logged_fills
-from support.waiting import STACK_HANG, eventually
+from support.stack import Desk, Stack, logged_fills
+from support.waiting import STACK_HANG, eventually, reaches
 
 pytestmark = pytest.mark.system
 
@@ -104,3 +107,33 @@ async def test_no_service_logged_an_error(busy_desk: Desk) -> None:
     for service in (*busy_desk.stack.ports, "loadgen"):
         errors = [line for line in busy_desk.stack.logs(service) if line["level"] in ("error", "critical")]
         assert errors == [], service
+
+
+@pytest.mark.last
+async def test_a_system_is_proved_while_it_trades_and_when_it_is_down(busy_desk: Desk) -> None:
+    stack = busy_desk.stack
+    history = str(stack.folder / "history.jsonl")
+
+    async def applied() -> int:
+        return sum(position["position_version"] for position in await busy_desk.get("ledger", "/positions"))
+
+    await reaches(applied, 30, STACK_HANG)
+    running = audit(stack, "--json", "--history", history)
+    quotes = await eventually(lambda: busy_desk.get("exchange", "/quotes"), STACK_HANG)
+    explained = audit(stack, "explain", quotes[0]["quote_id"])
+    assert stack.stop() == 0, stack.told()
+    assert running.returncode == 0, running.stdout + running.stderr
+    report = json.loads(running.stdout)
+    assert {verdict["status"] for verdict in report["verdicts"]} == {"proved"}
+    assert report["totals"]["fills"] > 20
+    assert explained.returncode == 0, explained.stderr
+    assert "recomputed from the settings: the quote's prices are the same, byte for byte" in explained.stdout
+    down = audit(stack, "--store", str(stack.folder / "data"), "--history", history)
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert down.stdout.rstrip().endswith("nothing is refuted")
+
+
+def audit(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, with a stack's settings."""
+    command = [sys.executable, "-m", "audit", *arguments]
+    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)

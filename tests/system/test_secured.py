@@ -33,6 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(
         folder,
         ["AAPL"],
+        LOADGEN_RATE=1,
         STACK_TOKENS=tokens_in(folder / "tokens"),
         STACK_TLS_CERTIFICATE=folder / "server.pem",
         STACK_TLS_KEY=folder / "server.key",
@@ -64,7 +65,7 @@ async def test_an_order_takes_a_traders_token_and_trust_in_the_certificate(
     http.headers = httpx.Headers()
     assert (await http.post(stack.url("exchange", "/orders"), json={})).status_code == 401
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        async with httpx.AsyncClient() as stranger:
+        async with httpx.AsyncClient(timeout=STACK_HANG) as stranger:
             await stranger.get(stack.url("exchange", "/health"))
 
 
