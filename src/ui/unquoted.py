@@ -7,29 +7,29 @@ import msgspec
 from wire.messages import ProcessReport
 
 WORDS: Mapping[str, str] = {
-    "waiting_for_feeds": "makers have yet to read the log",
+    "waiting_for_feeds": "makers still read the log",
     "waiting_for_position": "position behind its fills",
     "no_price": "no price at this position",
     "paused": "paused by the kill switch",
     "stopped": "the maker stops",
     "proposing": "a quote is on its way",
-    "backing_off": "the maker tries again soon",
-    "standing_by": "another maker has the first go",
-    "unavailable": "exposure or exchange is silent",
-    "outcome-unknown": "exposure or exchange is silent",
-    "overloaded": "exposure or exchange overloaded",
-    "bid_limit": "exposure limit leaves nothing",
-    "ask_limit": "exposure limit leaves nothing",
-    "bid_and_ask_limit": "exposure limit leaves nothing",
+    "backing_off": "maker tries again soon",
+    "standing_by": "another maker goes first",
+    "unavailable": "exposure/exchange silent",
+    "outcome-unknown": "exposure/exchange silent",
+    "overloaded": "services overloaded",
+    "bid_limit": "no exposure left for it",
+    "ask_limit": "no exposure left for it",
+    "bid_and_ask_limit": "no exposure left for it",
     "stale-quote": "a newer quote is there",
     "position-unknown": "position behind its fills",
-    "superseded": "a newer quote is on its way",
+    "superseded": "newer quote on its way",
 }
 """What a maker's state, or what was refused to it, means to a reader, in the room of a cell. What is not here is shown
 as it is."""
 
 NO_MAKER = "no maker answers"
-NOT_NAMED = "too many to name: see GET /status"
+NOT_NAMED = "see GET /status"
 
 _TRYING = ("proposing", "backing_off", "standing_by")
 """What one maker says while another may know more."""

@@ -2,11 +2,15 @@
 
 from decimal import Decimal
 
+import pytest
 from playwright.async_api import Locator, Page, expect
 
+from support.broker import Broker
 from support.browser import OpenPage
-from support.page import Feed, PageProcess
+from support.page import Feed, reading
 from ui.unquoted import NO_MAKER, WORDS
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def row(page: Page, symbol: str) -> Locator:
@@ -14,11 +18,10 @@ def row(page: Page, symbol: str) -> Locator:
 
 
 async def test_processes_the_switch_and_reasons_are_told_in_words(
-    open_page: OpenPage, process: PageProcess, feed: Feed
+    open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
     await feed.quote("AAA", bid_quantity=0, bid_price=Decimal(0))
-    await process.start()
-    async with open_page(process) as page:
+    async with reading(broker) as service, open_page(service.url) as page:
         chip = page.locator("#processes li")
         await expect(chip.filter(has_text="ui")).to_contain_text("waits for exposure")
         await expect(chip.filter(has_text="maker")).to_contain_text("none answers")

@@ -171,8 +171,8 @@ async def test_services_are_found_by_discovery(broker: Client) -> None:
     inbox = broker.new_inbox()
     answers = await broker.subscribe(inbox)
     await broker.publish("$SRV.PING", reply=inbox)
-    found = {json.loads((await answers.next_msg(timeout=STACK_HANG)).data)["name"] for _ in range(2)}
-    assert found == {"exchange", "exposure"}
+    found = {json.loads((await answers.next_msg(timeout=STACK_HANG)).data)["name"] for _ in range(4)}
+    assert found == {"exchange", "exposure", "ledger", "maker"}
 
 
 def commands() -> Iterator[str]:

@@ -38,3 +38,11 @@ def test_the_maker_that_knows_most_is_believed(
 
 def test_every_state_of_a_maker_has_its_words() -> None:
     assert {*get_args(WaitState), "proposing"} - {"quoting"} <= set(WORDS)
+
+
+ROOM = 25
+"""Characters that the page has room for in a row."""
+
+
+def test_every_reason_fits_in_its_row() -> None:
+    assert [words for words in (*WORDS.values(), NO_MAKER, NOT_NAMED) if len(words) > ROOM] == []

@@ -1,10 +1,13 @@
 /** The page: frames come in, rows and totals are shown once per animation frame, and whether they are to be believed. */
 
 import { Blotter } from "./blotter.js";
+import { Columns } from "./columns.js";
+import { copy, csv } from "./csv.js";
 import { Detail } from "./detail.js";
 import { byId, put } from "./dom.js";
 import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
+import { Help } from "./help.js";
 import { Processes } from "./processes.js";
 import { Reasons } from "./reasons.js";
 import { Story } from "./story.js";
@@ -31,6 +34,8 @@ const detail = new Detail();
 const reasons = new Reasons();
 const processes = new Processes();
 const killSwitch = new KillSwitch();
+const help = new Help();
+new Columns();
 const story = new Story((quote) => view.set({ quote }));
 const fills = new Fills((symbol) => view.set({ symbol }), (quote, symbol) => view.set({ quote, symbol }));
 const url = new URL("/stream", location.href);
@@ -100,7 +105,7 @@ function render() {
   }
   if (at - lastTick >= (calm.matches ? CALM_TICK : TICK)) {
     lastTick = at;
-    reasons.give(blotter.lines, time);
+    reasons.give(blotter.lines, view.symbol, time);
     blotter.tick(time);
     processes.tick(time);
   }
@@ -163,6 +168,17 @@ function explain() {
   else if (quote) view.set({ quote });
 }
 
+const copied = byId("copy").firstElementChild;
+const COPY = copied.textContent;
+const TOLD_FOR = 1500; // milliseconds
+
+async function copyRow() {
+  const line = blotter.lines.get(view.symbol);
+  if (!line) return;
+  put(copied, (await copy(csv(line, now()))) ? "Copied" : "Not copied: the browser does not allow it");
+  setTimeout(() => put(copied, COPY), TOLD_FOR);
+}
+
 const KEYS = {
   "/": () => {
     filter.focus();
@@ -173,16 +189,19 @@ const KEYS = {
   j: () => blotter.step(1),
   k: () => blotter.step(-1),
   e: explain,
+  c: copyRow,
+  "?": () => help.open(),
   Escape: () => view.set(view.quote ? { quote: "" } : { symbol: "" }),
 };
 
 blotter.onSight = schedule;
 filter.addEventListener("input", () => view.set({ filter: filter.value }));
 byId("explain").addEventListener("click", explain);
+byId("copy").addEventListener("click", copyRow);
 byId("detail-close").addEventListener("click", () => view.set({ symbol: "", quote: "" }));
 byId("story-close").addEventListener("click", () => view.set({ quote: "" }));
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || help.isOpen) return;
   if (document.activeElement === filter) {
     if (event.key !== "Escape") return;
     view.set({ filter: "" });

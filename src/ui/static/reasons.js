@@ -20,9 +20,13 @@ export class Reasons {
     this.others = others;
   }
 
-  /** Have each line know its reason at a server time; empty where it is quoted on both sides, or the reason is not known. */
-  give(lines, now) {
+  /**
+   * Have each line that is looked at, or about to be painted, know its reason at a server time; empty where it is quoted on
+   * both sides, or the reason is not known.
+   */
+  give(lines, chosen, now) {
     for (const line of lines.values()) {
+      if (!line.visible && !line.dirty && line.symbol !== chosen) continue;
       const active = line.stateAt(now) === "active";
       line.reason = active ? this.#oneSided(line) : (this.symbols[line.symbol] ?? this.others);
       line.brief = active && line.reason ? BRIEF[line.row.quote.bid_quantity ? "bid" : "ask"] : "";

@@ -1,0 +1,147 @@
+"""Everyday use: columns, how close rows are, a row as CSV, the keys, and a narrow screen."""
+
+import csv
+import io
+from decimal import Decimal
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Locator, Page, expect
+
+from support.broker import Broker
+from support.browser import OpenPage
+from support.page import Feed, reading
+from support.waiting import eventually
+from ui.unquoted import WORDS
+
+NO_STORAGE = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no'); } })"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def row(page: Page, symbol: str) -> Locator:
+    return page.locator(f'tbody tr[data-symbol="{symbol}"]')
+
+
+async def choose(page: Page, label: str) -> None:
+    await page.locator("#columns summary").click()
+    await page.get_by_label(label, exact=True).click()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#columns-list")).to_be_hidden()
+
+
+@pytest.mark.parametrize("may_keep", [True, False])
+async def test_columns_and_density_are_chosen_and_kept_where_the_browser_keeps_anything(
+    open_page: OpenPage, broker: Broker, feed: Feed, may_keep: bool
+) -> None:
+    await feed.position("AAA", 5, 1)
+    async with reading(broker) as service, open_page(service.url) as page:
+        if not may_keep:
+            await page.add_init_script(NO_STORAGE)
+            await page.reload()
+        cells = [page.get_by_role("columnheader", name="Version"), row(page, "AAA").locator(".version")]
+        height = "node => node.getBoundingClientRect().height"
+        close = await row(page, "AAA").evaluate(height)
+        for cell in cells:
+            await expect(cell).to_be_visible()
+        await choose(page, "Version")
+        await choose(page, "Roomy rows")
+        for cell in cells:
+            await expect(cell).to_be_hidden()
+        assert await row(page, "AAA").evaluate(height) > close
+
+        await page.reload()
+        await expect(row(page, "AAA").locator(".net")).to_have_text("+5")
+        for cell in cells:
+            await (expect(cell).to_be_hidden() if may_keep else expect(cell).to_be_visible())
+        assert (await row(page, "AAA").evaluate(height) > close) is may_keep
+
+
+async def test_the_chosen_row_is_copied_as_csv(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+    await feed.position("AAA", -7, 12)
+    await feed.quote("AAA", position_version=12, bid_quantity=8)
+    async with (
+        reading(broker) as service,
+        open_page(service.url, permissions=["clipboard-read", "clipboard-write"]) as page,
+    ):
+        await row(page, "AAA").click()
+        await page.keyboard.press("c")
+        await expect(page.locator("#copy")).to_contain_text("Copied")
+        (told,) = csv.DictReader(io.StringIO(await page.evaluate("navigator.clipboard.readText()")))
+    assert {key: told[key] for key in ("symbol", "net_quantity", "position_version", "bid_price", "state")} == {
+        "symbol": "AAA",
+        "net_quantity": "-7",
+        "position_version": "12",
+        "bid_price": "99.90",
+        "state": "active",
+    }
+
+
+async def test_a_question_mark_shows_what_the_keys_do(open_page: OpenPage, broker: Broker) -> None:
+    async with reading(broker) as service, open_page(service.url) as page:
+        await expect(row(page, "AAA")).to_be_visible()
+        await page.keyboard.press("?")
+        await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+        await page.keyboard.press("j")
+        await expect(page.locator("#detail")).to_be_hidden()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        await page.get_by_label("Filter symbols").press("?")
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+CUT = """() => [...document.querySelectorAll('#blotter td:not(.trend), #blotter tbody th, #processes li, .totals dd')]
+  .filter((node) => node.checkVisibility({ visibilityProperty: true }))
+  .filter((node) => node.getBoundingClientRect().right > innerWidth || node.scrollWidth > node.clientWidth + 1)
+  .map((node) => `${node.className}: ${node.textContent}`)"""
+
+
+LONGEST = max((*WORDS, "no_price"), key=lambda reason: len(WORDS[reason]))
+
+
+@pytest.mark.parametrize("width", [1440, 1000, 700, 390])
+async def test_nothing_is_cut_off_however_wide_the_window(
+    open_page: OpenPage, broker: Broker, feed: Feed, width: int
+) -> None:
+    """Columns go for which there is no room; on a narrow screen each symbol is a card."""
+    await feed.position("AAA", -1234, 99999, side="sell", quantity=12, price=Decimal("68217.50"))
+    price = {"bid_price": Decimal("68217.50"), "ask_price": Decimal("68227.50")}
+    await feed.quote("AAA", position_version=99999, bid_quantity=100, ask_quantity=100, lifetime=600.0, **price)
+    async with (
+        feed.process("maker", "maker-2", unquoted={LONGEST: ["BBB"]}),
+        reading(broker) as service,
+        open_page(service.url, viewport={"width": width, "height": 844}) as page,
+    ):
+        await expect(row(page, "AAA").locator(".state")).to_have_text("active")
+        await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS[LONGEST])
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        assert await page.evaluate(CUT) == []
+
+
+async def test_axe_finds_no_violation_in_what_is_opened_on_a_narrow_screen(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    """With a symbol chosen, the switch on, a process that waits, and the menu and the keys open."""
+    await feed.quote("AAA")
+    await feed.turn(paused=True, by="night-desk")
+    async with reading(broker) as service, open_page(service.url, viewport={"width": 390, "height": 844}) as page:
+        await expect(row(page, "AAA").locator(".state")).to_have_text("active")
+        await expect(row(page, "BBB").locator(".state")).to_have_text("no maker answers")
+        for scheme in ("light", "dark"):
+            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # it is one of playwright's
+            await row(page, "AAA").click()
+            await expect(page.locator("#detail")).to_be_in_viewport()
+            await _has_no_violation(page)
+            await page.locator("#detail-close").click()
+            await page.locator("#columns summary").click()
+            await _has_no_violation(page)
+            await page.keyboard.press("Escape")
+            await page.keyboard.press("?")
+            await _has_no_violation(page)
+            await page.keyboard.press("Escape")
+
+
+async def _has_no_violation(page: Page) -> None:
+    await eventually(lambda: page.evaluate("document.getAnimations().length === 0"))
+    results = await Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
