@@ -7,19 +7,20 @@
 import { byId, element } from "./dom.js";
 import { keep, kept } from "./keep.js";
 
-/** Every column that may be left out, with its share of the width. The symbol and the state are always there. */
-const COLUMNS = {
+/** Every column that may be left out, with its share of the width, where the table has it. The symbol and the state are always there. */
+const COLUMNS = only({
   net: ["Net", 106],
   trend: ["Trend", 84],
   version: ["Version", 72],
   fill: ["Last fill", 134],
   age: ["Age", 48],
+  profit: ["Profit", 76],
   bidQuantity: ["Bid qty", 66],
   bid: ["Bid", 74],
   ask: ["Ask", 74],
   askQuantity: ["Ask qty", 66],
   ttl: ["Time to live", 100],
-};
+});
 const SYMBOL = 88;
 const STATE = 104;
 const POSITION = ["net", "trend", "version", "fill", "age", "profit"];
@@ -95,6 +96,11 @@ export class Columns {
     }
     return shown;
   }
+}
+
+function only(columns) {
+  const has = (name) => byId("blotter").querySelector(`th.${name}, [data-key="${name}"]`);
+  return Object.fromEntries(Object.entries(columns).filter(([name]) => has(name)));
 }
 
 function share(name) {
