@@ -116,14 +116,22 @@ class StreamState(msgspec.Struct):
     lost: dict[str, Any] | None = None
 
 
-class _Peer(msgspec.Struct):
-    """Another server that holds a stream: `active` is for how many nanoseconds it was not heard, 0 if it never was."""
+class Peer(msgspec.Struct):
+    """Another server that holds a stream, as its leader sees it: `active` is for how many nanoseconds it was not heard,
+    0 if it never was; `lag` is how many messages its copy is behind."""
 
+    name: str = ""
+    current: bool = False
+    offline: bool = False
     active: int = 0
+    lag: int = 0
 
 
-class _Group(msgspec.Struct):
-    replicas: list[_Peer] = []
+class Group(msgspec.Struct):
+    """The servers that hold a stream."""
+
+    leader: str = ""
+    replicas: list[Peer] = []
 
 
 class StreamInfo(msgspec.Struct):
@@ -133,7 +141,7 @@ class StreamInfo(msgspec.Struct):
     config: dict[str, Any]
     created: datetime
     state: StreamState
-    cluster: _Group | None = None
+    cluster: Group | None = None
     total: int = 0
 
     @property

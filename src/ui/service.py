@@ -124,6 +124,7 @@ class UiService:
             group.create_task(self._watch_usage())
             group.create_task(self.watch.call_roll())
             group.create_task(self.watch.follow_switch())
+            group.create_task(self.watch.ask_for_servers())
             group.create_task(self._publish(positions, market))
 
     async def stop(self) -> None:

@@ -1,13 +1,16 @@
 """Watches what the logs of the market do not tell: which processes there are, why symbols are not quoted, the kill
 switch.
 
-Processes answer when they are asked (`jet.rollcall`), this one is heard without; the switch is followed in its bucket.
+Processes answer when they are asked (`jet.rollcall`), this one is heard without. Of the NATS servers, the one that
+leads the first shard of the market log tells. The switch is followed in its bucket.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 
+from jet import api
 from jet.connection import Connection
 from jet.opening import Opening
 from jet.reader import Reader
@@ -19,10 +22,15 @@ from runtime.health import Health
 from ui.board import KillSwitch
 from ui.processes import Process, Processes
 from ui.unquoted import Unquoted, unquoted
+from wire import subjects
 from wire.messages import ProcessReport
 
-SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
+NATS = "nats"
+SERVICES = ("exchange", "exposure", "ledger", "maker", NATS, "ui")
 """Of each of which at least one process should be there."""
+
+SERVERS_EVERY = 1.0
+"""Seconds between two questions after the NATS servers, and for an answer: more often than processes are asked."""
 
 
 class Watch:
@@ -48,6 +56,18 @@ class Watch:
         self._processes = Processes(SERVICES, self._clock())
         self._hear_ourselves(self._clock())
         await self._calls.run()
+
+    async def ask_for_servers(self) -> None:
+        """Ask how the NATS servers are, until cancelled."""
+        while True:
+            try:
+                info = await api.stream_info(self._connection, subjects.market_stream(0), timeout=SERVERS_EVERY)
+            except api.NO_REPLY:
+                pass  # nobody leads it, or we are cut off: they are gone, then, as far as can be known
+            else:
+                for report in servers(info):
+                    self._hear(NATS, report.process, report)
+            await asyncio.sleep(SERVERS_EVERY)
 
     async def follow_switch(self) -> None:
         """Follow the switch, until cancelled.
@@ -92,3 +112,19 @@ class Watch:
     def _hear_ourselves(self, now: datetime) -> None:
         if self._processes is not None:
             self._processes.hear("ui", self._own, self._health.process(behind()), now)
+
+
+def servers(info: api.StreamInfo) -> list[ProcessReport]:
+    """What the leader of a stream says of the servers that hold it, itself included. When they started, nobody says."""
+    group = info.cluster
+    if group is None:
+        return []
+    leader = [ProcessReport(process=group.leader, uptime=0.0, ready=True)] if group.leader else []
+    return [*leader, *(_server(peer) for peer in group.replicas)]
+
+
+def _server(peer: api.Peer) -> ProcessReport:
+    why = "offline" if peer.offline else "" if peer.current else f"not heard for {peer.active / 1e9:.0f} s, or behind"
+    return ProcessReport(
+        process=peer.name, uptime=0.0, ready=not why, waiting_for={"leader": why} if why else {}, behind=peer.lag
+    )

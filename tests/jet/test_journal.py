@@ -336,8 +336,8 @@ async def test_a_head_is_taken_only_from_a_leader_that_heard_a_majority_lately(
     """Another one is elected after 4 s of silence, and may have taken messages that this one knows nothing of."""
     await append(broker.connection, b"a", 0)
     info = await api.stream_info(broker.connection, STREAM)
-    peers = [api._Peer(active=int(seconds * 1e9)) for seconds in silent]
-    told = msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, cluster=api._Group(peers))
+    peers = [api.Peer(active=int(seconds * 1e9)) for seconds in silent]
+    told = msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, cluster=api.Group(replicas=peers))
 
     async def tell(*args: object, **kwargs: object) -> api.StreamInfo:
         return told

@@ -146,6 +146,7 @@ async def test_processes_are_told_as_they_answer_and_again_only_when_they_change
                 snapshot = await later.snapshot()
             assert state_of(snapshot, "maker-2") == "ready"
             assert state_of(snapshot, "ui") in ("ready", "waiting")
+            assert [each["state"] for each in snapshot["processes"] if each["service"] == "nats"] == ["ready"]
             assert snapshot["unquoted"] == reason
         await reader.until(lambda: state_of(reader.frame, "maker-2") == "gone")
 

@@ -74,6 +74,7 @@ function told(process, now) {
   else if (process.state === "missing") return "none answers";
   if (process.behind > BEHIND) notes.push(`${whole(process.behind)} behind`);
   if (process.set_aside) notes.push(`${whole(process.set_aside)} set aside`);
+  if (process.service === "nats") return notes.join(" · "); // nobody says since when it runs
   if (process.restarts) notes.push(`${ran === "now" ? "just" : ran} up, ${whole(process.restarts)} restart${process.restarts > 1 ? "s" : ""}`);
   return notes.length ? notes.join(" · ") : ran === "now" ? "just up" : ran;
 }
@@ -90,5 +91,6 @@ function explained(process) {
   const why = Object.entries(process.waiting_for).map(([part, reason]) => `waits for ${part}: ${reason}`);
   const behind = process.behind ? [`${whole(process.behind)} messages behind`] : [];
   const aside = process.set_aside ? [`${whole(process.set_aside)} messages set aside`] : [];
-  return [`${process.name} runs since ${since}`, ...why, ...behind, ...aside].join("; ");
+  const runs = process.service === "nats" ? `NATS server ${process.name}` : `${process.name} runs since ${since}`;
+  return [runs, ...why, ...behind, ...aside].join("; ");
 }
