@@ -156,11 +156,16 @@ async def test_whatever_is_done_to_the_machines_clock_the_time_goes_on_and_a_not
                 assert now >= before
                 before = now
             assert abs((time() - utc_now()).total_seconds()) < abs(by) / 2
-            await eventually(lambda shift=shift: bool(health.report().notices) == bool(shift))  # type: ignore[misc] # a default binds
+            side = "ahead of" if shift > 0 else "behind"
+
+            def is_told(shift: float = shift, side: str = side) -> bool:
+                """A busy machine may take the first answers too long to tell the skew to the tenth."""
+                told = [part.reason for part in health.report().notices]
+                return bool(told) == bool(shift) and all(f"{abs(by):.1f}" in why and side in why for why in told)
+
+            await eventually(is_told)
             time.check()
             assert health.ready
-            side = "ahead of" if shift > 0 else "behind"
-            assert all(f"{abs(by):.1f}" in told.reason and side in told.reason for told in health.report().notices)
 
 
 @pytest.mark.parametrize(
