@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jet.discovery import Instance
 from jet.topology import Shape, declarations
 from wire import subjects
 
@@ -63,7 +64,8 @@ def test_a_message_that_is_read_is_in_the_stream_it_is_read_from() -> None:
 
 
 def test_requests_are_of_subjects_that_are_served() -> None:
-    served = {value for name, value in vars(subjects.Rpc).items() if name.isupper()}
+    discovery = {f"'{subject}'" for subject in Instance("test", []).subjects()}
+    served = {value for name, value in vars(subjects.Rpc).items() if name.isupper()} | discovery
     found = set(re.findall(r"nats req (\S+)", commands(PAGE)))
     assert found
     assert {subject for subject in found if not subject.startswith("'$JS.API.DIRECT.GET.MARKET-")} <= served
