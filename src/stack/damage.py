@@ -1,13 +1,19 @@
-"""What a NATS server's log says of a store that it cannot restore. Pure.
+"""What a NATS server's log says of a store that it cannot restore, and what a server of a cluster lacks. Pure.
 
 A message whose sequence was damaged sends the server through all the sequences between, which takes memory for each: it
 says that it starts to restore a stream, and no more, until it has used up what it may have (`programs.MEMORY`). So a
 server that is not ready, and has not said that it has restored a stream, may never do so.
+
+Nothing is ever deleted from the market log, so what a server lacks between its messages it could not read. It gets from
+the others only what it lacks after them.
 """
 
 import re
 
+import msgspec
+
 from jet.whole import REMEDY as REMEDY
+from wire.subjects import MARKET_STREAM
 
 _STARTS = re.compile(r"Starting nats-server")
 _RESTORES = re.compile(r"Starting restore for stream '[^']* > ([^']+)'")
@@ -21,6 +27,43 @@ _ENDS = {
 
 _REFUSES = re.compile(r"\[FTL\] (.*)|nats-server: (.*(?:JetStream|[Ss]tor[ae]).*)")
 _OF_STORES = re.compile(r"jetstream|stor[ae]|recover", re.IGNORECASE)
+
+
+class _State(msgspec.Struct):
+    messages: int
+    last_seq: int
+
+
+class _Stream(msgspec.Struct):
+    name: str
+    state: _State
+
+
+class _Account(msgspec.Struct):
+    streams: list[_Stream] = msgspec.field(name="stream_detail", default_factory=list)
+
+
+class _JetStream(msgspec.Struct):
+    accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
+
+
+def lacking(told: bytes) -> str:
+    """What of the market log a server of a cluster does not hold, though it holds what comes after, and where it says
+    what to do; empty if nothing.
+
+    Args:
+        told: its page `/jsz?streams=true`; what cannot be read says nothing.
+    """
+    try:
+        accounts = msgspec.json.decode(told, type=_JetStream).accounts
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    for stream in (stream for account in accounts for stream in account.streams):
+        count = stream.state.last_seq - stream.state.messages
+        if stream.name.startswith(f"{MARKET_STREAM}-") and count > 0:
+            missing = "a message" if count == 1 else f"{count:,} messages"
+            return f"{stream.name} lacks {missing} here: the store is damaged; {REMEDY}"
+    return ""
 
 
 def told_by(log: str) -> str:

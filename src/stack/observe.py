@@ -15,7 +15,7 @@ from runtime.roles import Role
 from runtime.tokens import TokenFile, TokensError
 from stack.behind import Behind, behind
 from stack.control import Control
-from stack.damage import told_by
+from stack.damage import lacking, told_by
 from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
@@ -60,9 +60,19 @@ class Observer:
             condition(program, processes.get(program.name), answer)
             for program, answer in zip(self._programs, answers, strict=True)
         ]
+        found = await asyncio.gather(*map(self._whole, found))
         return [
             self._with_damage(each) if each.phase in _AILING and each.program.keeps_store else each for each in found
         ]
+
+    async def _whole(self, found: Condition) -> Condition:
+        """A server of a cluster that lacks a part of the market log waits for it: what it needs is a person."""
+        program, is_alone = found.program, len([each for each in self._programs if each.keeps_store]) == 1
+        if is_alone or not program.keeps_store or found.phase is not Phase.READY:
+            return found
+        answered = await self._get(program, f"{program.health.removesuffix('/healthz')}/jsz?streams=true")
+        told = lacking(answered[1]) if answered is not None and answered[0] == 200 else ""
+        return replace(found, phase=Phase.WAITING, told=told, waits_for=("store",)) if told else found
 
     def _with_damage(self, found: Condition) -> Condition:
         """What is known of a NATS server that is not ready, with what its log says of its store."""

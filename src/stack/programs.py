@@ -12,7 +12,7 @@ import msgspec
 from runtime import durable
 from stack import keys
 from stack.instances import Instance
-from stack.settings import NatsServer, StackSettings
+from stack.settings import STORE, NatsServer, StackSettings
 
 REFUSED = 3
 """Exit code of `stack prepare` when the broker holds something that cannot become what is declared."""
@@ -24,6 +24,11 @@ GARBAGE = 40
 MEMORY = 4 * 1024**3
 """Bytes of address space that a NATS server may have: 1.3 GiB at its start, and some 0.3 more after a million orders.
 One that restores a damaged store takes 300 MB a second otherwise, until the machine has none left."""
+
+_READ_ALL = 'rm -f "$0"/*/streams/*/msgs/index.db; exec "$@"'
+"""What a server of a cluster is started by. With the indexes of a store, a server reads what it stored when it is asked
+for it; without, it reads all of it when it starts, as it does after a crash. So it finds what is damaged, and gets from
+the others what it has lost at the end of a stream."""
 
 _SERVICES = ("exposure", "ledger", "exchange", "maker", "ui", "loadgen")
 
@@ -116,11 +121,13 @@ def _nats(settings: StackSettings, server: NatsServer) -> Program:
         "QS_STACK_DATA_DIR": json.dumps(str(server.folder), ensure_ascii=False),
         "GOGC": GARBAGE,
     }
+    command = nats_command(keys.config_of(settings, server))
     if server.cluster_port is not None:
         environment["QS_STACK_NATS_CLUSTER_PORT"] = server.cluster_port
+        command = ("sh", "-c", _READ_ALL, str(server.folder / STORE), *command)
     return Program(
         server.name,
-        _with(environment, *nats_command(keys.config_of(settings, server))),
+        _with(environment, *command),
         health=f"{keys.monitor_url(settings, server)}/healthz",
         address=f"{settings.stack.nats_scheme}://127.0.0.1:{server.port}",
     )

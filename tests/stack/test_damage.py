@@ -1,8 +1,10 @@
-"""What a NATS server's log says of a store that it cannot restore."""
+"""What a NATS server says of a store that it cannot restore, or that lacks something."""
+
+import json
 
 import pytest
 
-from stack.damage import REMEDY, told_by
+from stack.damage import REMEDY, lacking, told_by
 
 START = "[1] 2026/11/27 08:36:47 [INF] Starting nats-server\n"
 RESTORES = "[1] 2026/11/27 08:36:47 [INF]   Starting restore for stream '$G > {}'\n"
@@ -44,3 +46,31 @@ def test_a_stream_that_is_being_restored_for_long_is_named() -> None:
 def test_a_server_that_refuses_to_start_over_its_store_says_where_to_look() -> None:
     assert told_by(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REMEDY}"
     assert told_by(START + "[1] 2026/11/27 08:36:47 [FTL] Can't listen on port 4222\n") == ""
+
+
+def page(**streams: tuple[int, int]) -> bytes:
+    """As a server tells: of each stream how many messages it holds, and its last sequence."""
+    held = [
+        {"name": name.replace("_", "-", 1), "state": {"messages": count, "last_seq": last, "bytes": 1}}
+        for name, (count, last) in streams.items()
+    ]
+    return json.dumps({"account_details": [{"name": "QUOTESTREAM", "stream_detail": held}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (page(MARKET_0=(0, 0), MARKET_1=(7, 7)), ""),
+        (page(MARKET_0=(3, 3), MARKET_1=(6, 7)), "MARKET-1 lacks a message here"),
+        (page(MARKET_0=(3, 1003)), "MARKET-0 lacks 1,000 messages here"),
+        (page(POSITIONS=(5, 90)), ""),  # only the newest are kept
+        (b"{}", ""),
+        (b"\xff<html>", ""),
+        (b'{"account_details":[{"stream_detail":[{"name":7}]}]}', ""),
+    ],
+)
+def test_nothing_may_be_missing_from_the_market_log(told: bytes, expected: str) -> None:
+    found = lacking(told)
+    assert found.startswith(expected)
+    assert bool(found) is bool(expected)
+    assert not found or "A damaged store" in found
