@@ -7,6 +7,9 @@ nothing else; and it asks from time to time anyway.
 
 In a cluster any server that holds a copy answers, and that copy may be behind. So a reader is current only once it has
 reached what the stream's leader names as the end.
+
+A server passes over a message that is damaged in its store. Of a stream that keeps everything, a reader ends before one
+that it is not given, and health says why, until a server gives it out.
 """
 
 import asyncio
@@ -26,7 +29,7 @@ from jet import api
 from jet.connection import Connection, Subscription
 from jet.consumer import BATCH
 from jet.tail import BEHIND, FromSequence, FromTime, Message, Start
-from jet.whole import Whole
+from jet.whole import REMEDY, Whole, is_gapless, keeps_everything, missing
 
 IDLE = 0.5
 """Seconds between two questions while nothing is heard."""
@@ -41,7 +44,7 @@ TIMEOUT = 1.0
 """Seconds to wait for all of an answer."""
 
 AGAIN = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+"""Seconds until the broker is asked again after it did not answer, or did not give out all that it holds."""
 
 SUBJECTS = 500
 """Subjects whose last messages are asked for at once."""
@@ -122,6 +125,10 @@ def _number(headers: dict[str, str], name: str) -> int:
         raise api.Garbled(f"an answer whose {name} is no number") from error
 
 
+class _Withheld(Exception):  # noqa: N818 # names what happened
+    """A server does not give out what it holds; the message says what."""
+
+
 class Reader:
     """One follower of one stream; used as `jet.tail.Tail` is, with one filter or all those of the stream.
 
@@ -144,6 +151,9 @@ class Reader:
         self._name = name
         self._replicated = True
         self._takes_all = True
+        self._keeps = False
+        self._gapless = False
+        self._damage = ""
         self._whole = Whole(stream)
         self._looked = False
         self._end = 0
@@ -164,6 +174,13 @@ class Reader:
             while True:
                 try:
                     found, more = await self._next(answers)
+                    self._tell_damage("")
+                except _Withheld as why:
+                    self._tell_damage(str(why))
+                    self.current = False
+                    yield []
+                    await asyncio.sleep(AGAIN)
+                    continue
                 except (nats_errors.Error, TimeoutError, api.ApiError) as error:
                     log.debug("reader waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
                     if self.current:
@@ -194,18 +211,42 @@ class Reader:
         end = self._end
         of = ">" if self._takes_all else self._filters[0]
         found, more = await answers.ask({"seq": self.reached + 1, "next_by_subj": of, "batch": BATCH})
-        for message in found:
-            if message.sequence <= self.reached:
-                raise api.Garbled(f"{message.sequence} of {self._stream} after {self.reached}")
-            self.sequence = self.reached = message.sequence
-        if more:
-            return found, more
+        before = self._before_a_gap(found)
+        if self._gapless and not before and (found or more):
+            raise _Withheld(missing(self._stream, self.reached + 1, found[0].sequence if found else self.reached + 2))
+        if before:
+            self.sequence = self.reached = before[-1].sequence
+        if more or len(before) < len(found):
+            return before, max(more, 1)
+        if self._gapless and self.reached < end and not self._replicated:
+            raise _Withheld(missing(self._stream, self.reached + 1, end + 1))
         if not (self._takes_all and self._replicated):  # else a copy that is behind has no more, either
             self.reached = max(self.reached, end)
         if not found:
             await self._look()
         self.current = self.reached >= end
         return found, more
+
+    def _before_a_gap(self, found: Sequence[Message]) -> list[Message]:
+        """The messages that follow what was read, as far as none is missing between them."""
+        before: list[Message] = []
+        reached = self.reached
+        for message in found:
+            if message.sequence <= reached:
+                raise api.Garbled(f"{message.sequence} of {self._stream} after {reached}")
+            if self._gapless and message.sequence != reached + 1:
+                break
+            before.append(message)
+            reached = message.sequence
+        return before
+
+    def _tell_damage(self, why: str) -> None:
+        """Tell what is not given out, once, and that it is again."""
+        if why != self._damage:
+            self._damage = why
+            self._connection.tell(self._stream, why)
+            if why:
+                log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
     async def _begin(self, answers: _Answers) -> list[Message]:
         """The last message of each subject, up to where the stream ends."""
@@ -217,13 +258,20 @@ class Reader:
             named |= info.state.subjects
         end = self._end
         newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if end else None
+        if end and newest is None and self._keeps:
+            raise _Withheld(missing(self._stream, end, end + 1))
         found: dict[str, Message] = {}
         each = sorted(named)
         for first in range(0, len(each), SUBJECTS):
             wanted = each[first : first + SUBJECTS] + ([newest.subject] if newest else [])
             messages, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
             found |= {message.subject: message for message in messages}
-            if newest and all(message.sequence != end for message in messages):
+            lacking = [subject for subject in wanted if subject not in found]
+            if self._keeps and lacking and not self._replicated:
+                told = f"the last message of {lacking[0]} is not given out"
+                raise _Withheld(f"{told}: the store of {self._stream} is damaged; {REMEDY}")
+            is_behind = newest and all(message.sequence != end for message in messages)
+            if is_behind or (self._keeps and lacking):
                 raise TimeoutError(f"a copy of {self._stream} is behind {end}")
         self.reached = end
         opening = sorted(found.values(), key=lambda message: message.sequence)
@@ -241,6 +289,7 @@ class Reader:
         body = {"subjects_filter": ">", "offset": offset} if subjects else None
         info = await api.request(self._connection, f"STREAM.INFO.{self._stream}", body, api.StreamInfo, timeout=TIMEOUT)
         self._replicated = info.replicated
+        self._keeps, self._gapless = keeps_everything(info.config), is_gapless(info.config, self._filters)
         self._takes_all = set(self._filters) == set(info.config.get("subjects", ()))
         self._whole.check(info, self.reached, asyncio.get_running_loop().time())
         self._end, self._looked = info.state.last_seq, True

@@ -15,7 +15,7 @@ from jet.opening import MarketOpening
 from jet.reader import Reader
 from jet.tail import FromSequence, LastPerSubject, Message, Start
 from jet.whole import TailBroken
-from support.broker import Broker, shape_of, store
+from support.broker import Broker, NatsServer, shape_of, store
 from support.waiting import eventually
 from wire import subjects
 
@@ -184,3 +184,43 @@ async def test_a_market_log_opens_with_what_can_be_used_without_any_consumer(bro
             break
     consumers = await api.request(broker.connection, f"CONSUMER.NAMES.{STREAM}", None, dict)
     assert not consumers.get("consumers")
+
+
+def change_the_body(server: NatsServer, payload: bytes) -> None:
+    """Change a byte of a stored message, of a server that is down."""
+    (block,) = (server.folder / "store" / "jetstream" / "$G" / "streams" / STREAM / "msgs").glob("*.blk")
+    data = block.read_bytes()
+    assert payload in data
+    block.write_bytes(data.replace(payload, payload.upper()))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "start", "read"),
+    [
+        (b"body-3", FromSequence(1), [1, 2]),
+        (b"body-5", FromSequence(1), [1, 2, 3, 4]),  # the end
+        (b"body-5", LastPerSubject(), []),
+        (b"body-4", LastPerSubject(), []),  # the last of its subject, and not of the stream
+        (b"body-2", LastPerSubject(), [4, 5]),  # nobody who starts needs it
+    ],
+)
+async def test_it_ends_before_a_message_that_is_not_given_out_and_says_so(
+    own_broker: Broker, damaged: bytes, start: Start, read: list[int]
+) -> None:
+    for number in range(1, 6):
+        await publish(own_broker.connection, b"body-%d" % number, f"S{number % 2}")
+    own_broker.server.stop()
+    change_the_body(own_broker.server, damaged)
+    own_broker.server.start()
+    await eventually(lambda: own_broker.connection.connected)
+    is_told = read != [4, 5]
+    async with following(own_broker, start) as (tail, seen):
+        await eventually(lambda: tail.current or "not given out" in told(own_broker))
+        assert [message.sequence for message in seen] == read
+        assert tail.current is not is_told
+        assert ("A damaged store" in told(own_broker)) is is_told
+
+
+def told(broker: Broker) -> str:
+    """What health says of the stream."""
+    return next((part.reason for part in broker.health.report().waiting_for if part.name == STREAM), "")
