@@ -12,6 +12,7 @@ from pathlib import Path
 from jet import api
 from jet.connection import Connection
 from jet.whole import REMEDY as DAMAGED
+from ledger import sums
 from runtime.settings import tables
 from stack.instances import LEDGER_DATABASE
 from stack.settings import StackSettings
@@ -24,13 +25,14 @@ PATIENCE = 10
 
 
 def applied(database: Path) -> dict[int, int]:
-    """The sequence that a ledger has applied, by shard. Nothing if its database is not there, or cannot be read: then
-    the ledger itself says so.
+    """The sequence that a ledger has applied, by shard. Nothing if its database is not there, or cannot be read, and
+    no row that is not as it was written: then the ledger itself says so.
     """
     try:
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            return dict(connection.execute("SELECT shard, sequence FROM applied"))
+            rows = connection.execute("SELECT shard, sequence, sum FROM applied").fetchall()
+            return {shard: sequence for shard, sequence, total in rows if sums.of_rows([(shard, sequence)]) == total}
         finally:
             connection.close()
     except sqlite3.Error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jet import api
+from ledger import sums
 from stack import applied, prepare
 from stack.cut import cut
 from stack.programs import REFUSED
@@ -26,8 +27,8 @@ def has_applied(settings: StackSettings, name: str, sequence: int) -> Path:
     settings.data.mkdir(parents=True, exist_ok=True)
     database = settings.data / name
     with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE applied (shard INTEGER PRIMARY KEY, sequence INTEGER NOT NULL)")
-        connection.execute("INSERT INTO applied VALUES (0, ?)", (sequence,))
+        connection.execute("CREATE TABLE applied (shard INTEGER PRIMARY KEY, sequence INTEGER, sum INTEGER NOT NULL)")
+        connection.execute("INSERT INTO applied VALUES (?, ?, ?)", sums.with_sum((0, sequence)))
     connection.close()
     return database
 
@@ -111,3 +112,12 @@ async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_
     assert await gaps(own_broker) == ""
     async with own_broker.connect() as connection:
         assert (await api.stream_info(connection, FIRST)).state.last_seq == 2
+
+
+def test_what_a_damaged_row_says_was_applied_is_not_looked_for(environ: dict[str, str]) -> None:
+    database = has_applied(read(environ), "ledger.sqlite", 7)
+    assert applied.applied(database) == {0: 7}
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE applied SET sequence = 71")
+    connection.close()
+    assert applied.applied(database) == {}
