@@ -13,6 +13,7 @@ import msgspec
 
 from chaos.clocks import Clocks
 from chaos.cluster import Cluster
+from chaos.damaging import Damaging
 from chaos.disk import Disk
 from chaos.network import Network
 from chaos.recovery import Recoveries
@@ -61,6 +62,7 @@ class Faults:
         network: Network | None = None,
         wires: Wires | None = None,
         clocks: Clocks | None = None,
+        damaging: Damaging | None = None,
     ) -> None:
         self._system = system
         self._disk = disk
@@ -68,6 +70,7 @@ class Faults:
         self._network = network
         self._wires = wires
         self._clocks = clocks
+        self._damaging = damaging
         self._recoveries = recoveries
         self._tell = tell
         self._paused: dict[str, int] = {}
@@ -86,7 +89,7 @@ class Faults:
         async with asyncio.TaskGroup() as group:
             for fault in schedule:
                 await asyncio.sleep(max(0.0, started + fault.at + self._late - time.monotonic()))
-                if fault.kind in ("outage", "disk-full", "store-lost"):
+                if fault.kind in ("outage", "disk-full", "damage", "store-lost"):
                     await self._alone(fault)
                     self._late = max(self._late, time.monotonic() - started - fault.ends)
                 else:
@@ -188,10 +191,13 @@ class Faults:
             return
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
-        if fault.kind == "outage":
-            await self._outage(fault)
-        else:
-            await self._fill_disk(fault)
+        match fault.kind:
+            case "outage":
+                await self._outage(fault)
+            case "damage":
+                await self._damage(fault)
+            case _:
+                await self._fill_disk(fault)
         self._recoveries.end(recovery, time.monotonic())
 
     async def _outage(self, fault: Fault) -> None:
@@ -203,6 +209,15 @@ class Faults:
         await asyncio.sleep(max(0.0, again - time.monotonic()))
         self._tell("everything", "started again")
         await self._system.start()
+
+    async def _damage(self, fault: Fault) -> None:
+        if self._damaging is None:
+            raise RuntimeError("there is nobody to do damage")
+        if not await self._damaging.run(fault):
+            self.done[fault.kind, fault.target] -= 1
+            self._miss(fault)
+        self.findings += self._damaging.findings
+        self._damaging.findings.clear()
 
     async def _fill_disk(self, fault: Fault) -> None:
         """Fill the disk and free it. That leaves NATS unable to write, and the stack restarts it."""

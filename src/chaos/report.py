@@ -55,6 +55,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         recovery: by target.
         healed_s: seconds after the last fault until all was ready and every symbol quoted.
         rebuilt_s: seconds after which a server that had lost its store held everything again, for each time.
+        damage: how damage ended, and how often: all was well, or it was told and mended.
+        attacks: what was tried with a reader's key, by kind.
+        attacks_refused: how often the broker said that it refused one of them.
         copies: of a cluster, whether all servers hold the same: as they ran, and as they had stored it.
         samples: looks at the limit.
         most_sampled: the most lots a service said were in use on one side.
@@ -80,6 +83,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     recovery: list[TargetRecovery]
     healed_s: float | None
     rebuilt_s: list[float]
+    damage: dict[str, int]
+    attacks: dict[str, int]
+    attacks_refused: int
     copies: dict[str, str]
     samples: int
     most_sampled: int
@@ -133,6 +139,8 @@ def verdict(findings: Findings, audit_refuted: bool) -> Verdict:
 def text(report: Report) -> str:
     """The report for a person."""
     blocks = [_faults(report), _recovery(report), _orders(report)]
+    if report.attacks:
+        blocks.append(_attacks(report))
     if report.log_errors:
         rows = [("errors logged", "")] + [(event, str(count)) for event, count in sorted(report.log_errors.items())]
         blocks.append(columns(rows))
@@ -174,7 +182,16 @@ def _recovery(report: Report) -> str:
     lines = [columns(rows), f"healed after the last fault: {healed}"]
     if report.rebuilt_s:
         lines.append(f"lost stores rebuilt after: {', '.join(f'{seconds:.1f} s' for seconds in report.rebuilt_s)}")
+    if report.damage:
+        lines.append(f"damage: {', '.join(f'{count} {how}' for how, count in sorted(report.damage.items()))}")
     return "\n".join(lines)
+
+
+def _attacks(report: Report) -> str:
+    rows = [("attacks with a reader's key", f"{sum(report.attacks.values()):,}")]
+    rows += [(f"  {kind}", f"{count:,}") for kind, count in report.attacks.items()]
+    rows.append(("refused by the broker", f"{report.attacks_refused:,}"))
+    return columns(rows)
 
 
 def _orders(report: Report) -> str:

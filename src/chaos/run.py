@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 
 from chaos import proof, report
+from chaos.attacker import READERS, Attacker
 from chaos.clients import told
 from chaos.clocks import Clocks, NoClocks
 from chaos.cluster import Cluster
+from chaos.damaging import Damaging
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
 from chaos.load import Load, Probe
@@ -86,6 +88,8 @@ class Run:
         self._recoveries = Recoveries()
         self._clocks = self._made_clocks()
         self._wires = self._made_wires()
+        self._damaging = Damaging(self._system, self._cluster, say)
+        self._attacker = self._made_attacker()
         self._faults = Faults(
             self._system,
             self._recoveries,
@@ -95,6 +99,7 @@ class Run:
             network=self._network,
             wires=self._wires,
             clocks=self._clocks,
+            damaging=self._damaging,
         )
         self._watching = Watching(self._system, self._recoveries)
         self._findings = proof.Findings()
@@ -144,6 +149,13 @@ class Run:
         for service, port in wires.ports.items():
             self._system.surround(service, {"QS_STACK_NATS_PORT": str(port)})
         return wires
+
+    def _made_attacker(self) -> Attacker | None:
+        if "attacker" not in self._kinds:
+            return None
+        market, stack = self._system.settings.market, self._system.settings.stack
+        seeds = {user: stack.nats_seed(user) for user in (*READERS, "auditor")}
+        return Attacker(stack.url, seeds, list(market.symbols), market.shards, self._options.seed)
 
     def _skip(self, kind: Kind, why: str) -> None:
         self._skipped[kind] = why
@@ -196,10 +208,13 @@ class Run:
             await self._watching.until_started()
             say("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
             say("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
+            attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             with History(history_file) as history:
-                async with self._beside(sampler.run(), *self._watching.endlessly()):
+                async with self._beside(sampler.run(), *attacking, *self._watching.endlessly()):
                     await self._trade(faults, history)
+            if self._attacker is not None:
+                await self._attacker.leftovers()
             orders = told(read(history_file))
             log = await self._proving.compare(orders)
         say("", "auditing")
@@ -212,6 +227,8 @@ class Run:
             stored = ("--store", str(system.settings.data))
             audit, audit_refuted = await self._proving.audit(report.STOPPED, history_file, *stored)
         self._findings.refuted += self._faults.findings
+        if self._attacker is not None:
+            self._findings.refuted += [f"a reader's key: {what}" for what in self._attacker.findings]
         return report.Report(
             verdict=report.verdict(self._findings, audit_refuted),
             command=options.command,
@@ -225,6 +242,9 @@ class Run:
             recovery=report.by_target(self._recoveries.all),
             healed_s=self._healed,
             rebuilt_s=self._faults.rebuilt,
+            damage=dict(self._damaging.ends),
+            attacks=dict(sorted(self._attacker.sent.items())) if self._attacker is not None else {},
+            attacks_refused=self._attacker.refused if self._attacker is not None else 0,
             copies=self._proving.copies,
             samples=samples.taken,
             most_sampled=samples.most,
@@ -279,16 +299,21 @@ class Run:
 
     async def _break(self, faults: Sequence[Fault]) -> None:
         """Carry out the schedule, or as much of it as the stack bears."""
-        breaking = asyncio.create_task(self._faults.run(faults))
+        until = time.monotonic() + self._options.minutes * 60 if self._attacker is not None else 0.0
+        breaking = asyncio.create_task(self._breaking(faults, until))
         while not breaking.done():
             await asyncio.wait([breaking], timeout=1.0)
-            if self._system.ended:
+            if self._system.ended and not self._damaging.at_work:
                 self._findings.refuted.append(f"the stack ended by itself: {self._system.told()[-500:]}")
                 breaking.cancel()
                 await asyncio.wait([breaking])
         self._faults.resume_all()
         if not breaking.cancelled():
             breaking.result()
+
+    async def _breaking(self, faults: Sequence[Fault], until: float) -> None:
+        await self._faults.run(faults)
+        await asyncio.sleep(until - time.monotonic())  # for the attacker, who needs no other fault
 
     async def _heal(self) -> None:
         say("", "no more faults: healing")

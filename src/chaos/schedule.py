@@ -6,8 +6,8 @@ run meets every kind on every target before it meets one of them again.
 
 Ordering rules:
 - Faults are sorted by when they begin, and every one of them ends within the duration.
-- A target has one fault at a time. An outage, a full disk and a lost store have the whole system to themselves, and
-  what is done to a cluster of NATS servers comes alone.
+- A target has one fault at a time. An outage, damage, a full disk and a lost store have the whole system to themselves,
+  and what is done to a cluster of NATS servers comes alone.
 """
 
 import math
@@ -27,6 +27,8 @@ Kind = Literal[
     "slow",
     "cut",
     "clock",
+    "damage",
+    "attacker",
     "leader-kill",
     "leader-pause",
     "cluster-kill",
@@ -34,7 +36,9 @@ Kind = Literal[
     "partition",
 ]
 """kill: SIGKILL. pause: SIGSTOP, and SIGCONT later. restart: SIGTERM. outage: an orderly stop and start of everything.
-disk-full: nothing more can be written to the data folder.
+disk-full: nothing more can be written to the data folder. damage: an outage, during which a byte of a ledger's database
+is flipped, or the file cut short; of a cluster, also of what a NATS server stored of the market log. attacker: somebody
+does the worst that can be done with a reader's key, all the time: it is in no schedule (`chaos.attacker`).
 
 Of the network between a service and the NATS servers, alone: stall: nothing arrives. slow: everything takes long. cut:
 its connections end. And clock: a service's clock is wrong, and then right again.
@@ -49,6 +53,11 @@ UNASKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "clock")
 """Those of a run that names none. A clock is wrong only if that is asked for: questions for the time are slow then."""
 
 CLUSTER_KINDS: tuple[Kind, ...] = ("leader-kill", "leader-pause", "cluster-kill", "store-lost", "partition")
+
+_ALONE: tuple[Kind, ...] = ("outage", "disk-full", "damage", "attacker", *CLUSTER_KINDS)
+"""Kinds that are no fault of one process while others run."""
+
+HARMS = ("flip", "cut")
 
 EVERYTHING = "everything"
 """The target of an outage and of a full disk."""
@@ -70,7 +79,7 @@ _OUTAGE = (6.0, 10.0)
 _DISK_FULL = (4.0, 8.0)
 _DELAY = (0.05, 0.5)
 _STEP = (0.1, 300.0)
-_LARGE: tuple[Kind, ...] = ("cluster-kill", "store-lost", "partition")
+_LARGE: tuple[Kind, ...] = ("damage", "cluster-kill", "store-lost", "partition")
 
 SHORTEST_PARTITION = 3.0
 """Seconds: some end before the servers notice, after 4 to 6 s; most do not."""
@@ -79,7 +88,7 @@ _HARDLY = (0.1, 1.5)
 _ENOUGH = (2.5, 6.0)
 _ENOUGH_FOR_ALL = (8.0, 12.0)
 
-Shape = Literal["single", "several", "all-killed", "outage", "disk-full", "cluster"]
+Shape = Literal["single", "several", "all-killed", "outage", "disk-full", "damage", "cluster"]
 
 T = TypeVar("T")
 
@@ -92,9 +101,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         kind: what is done.
         target: the process it is done to, or `EVERYTHING`; of a leader's fault the stream.
         lasts: how long; 0 for what is over as soon as it is done.
-        way: of a network's fault: the direction that it is of, or `both`.
+        way: of a network's fault: the direction that it is of, or `both`; of damage, one of `HARMS`.
         amount: of a stall the bytes that may still pass before it, of a slow network the seconds that everything takes,
-            of a clock the seconds that it is ahead.
+            of a clock the seconds that it is ahead, of damage how far into all bytes it is done, from 0 to below 1.
     """
 
     at: float
@@ -150,8 +159,7 @@ def _episodes(
         (kind, target)
         for kind in kinds
         for target in targets
-        if kind not in ("outage", "disk-full", *CLUSTER_KINDS)
-        and not (kind in OF_SERVICES and target.startswith("nats"))
+        if kind not in _ALONE and not (kind in OF_SERVICES and target.startswith("nats"))
     ]
     shapes: list[Shape] = []
     hurt_alone = {target for _, target in singles}
@@ -164,6 +172,9 @@ def _episodes(
     if "disk-full" in kinds:
         shapes += ["disk-full"]
     servers = [target for target in targets if target.startswith("nats-")]
+    stores = [target for target in targets if target.partition("-")[0] == "ledger"] + (servers if streams else [])
+    if "damage" in kinds and stores:
+        shapes += ["damage"]
     of_cluster = [kind for kind in CLUSTER_KINDS if kind in kinds and streams and servers]
     shapes += ["cluster"] * len(of_cluster)
     if not shapes:
@@ -171,7 +182,7 @@ def _episodes(
     shape_deck = _deck(draw, shapes)
     single_deck = _deck(draw, singles)
     cluster_deck = _deck(draw, of_cluster)
-    stream_deck, server_deck = _deck(draw, streams), _deck(draw, servers)
+    stream_deck, server_deck, store_deck = _deck(draw, streams), _deck(draw, servers), _deck(draw, stores)
     longest = min(LONGEST_PAUSE, max(2 * SHORTEST_PAUSE, duration / 6))
     for shape in shape_deck:
         match shape:
@@ -185,6 +196,9 @@ def _episodes(
                 yield [Fault(at=0, kind="outage", target=EVERYTHING, lasts=_drawn(draw, *_OUTAGE))]
             case "disk-full":
                 yield [Fault(at=0, kind="disk-full", target=EVERYTHING, lasts=_drawn(draw, *_DISK_FULL))]
+            case "damage":
+                lasts, amount, way = _drawn(draw, *_OUTAGE), draw.random(), draw.choice(HARMS)
+                yield [Fault(at=0, kind="damage", target=next(store_deck), lasts=lasts, way=way, amount=amount)]
             case "cluster":
                 match next(cluster_deck):
                     case "leader-kill":

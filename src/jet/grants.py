@@ -158,6 +158,17 @@ def exports(shards: int) -> list[Export]:
     ]
 
 
+def takes(pattern: str, subject: str) -> bool:
+    """Whether a pattern takes a subject, or all that another pattern takes."""
+    mine, theirs = pattern.split("."), subject.split(".")
+    for index, part in enumerate(mine):
+        if part == ">":
+            return len(theirs) > index
+        if index == len(theirs) or (part not in ("*", theirs[index])) or theirs[index] == ">":
+            return False
+    return len(mine) == len(theirs)
+
+
 def inbox(user: str) -> str:
     """What the inboxes of a user begin with."""
     return f"{INBOXES}.{user}"

@@ -54,6 +54,14 @@ def test_copies_must_be_the_same_but_for_what_expires_while_servers_are_stopped(
     assert unproved("stopped", behind) == [f"copies, stopped: {late}"]
 
 
+def test_what_was_tried_with_a_readers_key_is_counted_and_how_damage_ended() -> None:
+    told = text(report(attacks={"answers": 1200, "writes": 34}, attacks_refused=56, damage={"mended": 2, "well": 1}))
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    assert "attacks with a reader's key 1,234" in lines
+    assert {"answers 1,200", "writes 34", "refused by the broker 56", "damage: 2 mended, 1 well"} <= set(lines)
+    assert "attacks" not in text(report())
+
+
 def test_recovery_is_told_by_target() -> None:
     recoveries = Recoveries()
     recoveries.end(recoveries.begin(Fault(at=0, kind="kill", target="nats"), 1.0), 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaos.__main__ import _processes, main
+from chaos.attacks import KINDS
 from chaos.system import System
 
 pytestmark = pytest.mark.system
@@ -23,7 +24,7 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "chaos", "--minutes", "0.25", "--seed", str(SEED), "--json", str(file)]
-    command += ["--only", "kill,pause,restart,outage"]
+    command += ["--only", "kill,pause,restart,outage,attacker"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(file.read_text())
@@ -31,6 +32,8 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
     assert report["lost"] == report["doubled"] == report["unknown"] == report["refuted"] == []
     assert report["orders"]["filled"] > 30
     assert report["samples"] > 30
+    assert set(report["attacks"]) == {*KINDS, "subscriptions"}
+    assert report["attacks_refused"] > 30
     assert {fault["kind"] for fault in report["faults"]} == {"kill", "pause", "restart", "outage"}
     assert list(tmp_path.glob("quotestream-chaos-*")) == []
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,19 +18,21 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chaos import attacks
+from chaos.attacker import READERS, Attacker
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, rpc
 from jet.grants import READERS_ACCOUNT, grants
 from jet.journal import Appended, Compare
 from jet.opening import MarketOpening
 from jet.reader import Reader
-from jet.switchlog import KEY
 from jet.tail import FromSequence, Tail
 from maker.killswitch import Standing
 from maker.switch import Switch
 from runtime.clock import utc_now
 from runtime.health import Health
 from runtime.settings import Stack
+from stack import keys
 from support.builders import reservation_request
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
@@ -39,36 +42,9 @@ STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
 ALLIES = [grant.user for grant in grants(1) if grant.account == READERS_ACCOUNT]
 
-TARGETS = [
-    "quotes.0.AAA",
-    "fills.0.AAA",
-    "positions.AAA",
-    "exposure.decisions",
-    "$KV.reservations.x",
-    "$KV.quotes.AAA",
-    KEY,
-]
-"""A subject of each stream."""
-
-QUESTIONS: list[tuple[str, bytes]] = [
-    *((f"$JS.API.STREAM.INFO.{stream}", b"") for stream in STREAMS),
-    *((f"$JS.API.STREAM.MSG.GET.{stream}", b'{"seq":1}') for stream in STREAMS),
-    *((f"$JS.API.DIRECT.GET.{stream}", b'{"seq":1}') for stream in STREAMS),
-    *((f"$JS.API.DIRECT.GET.{stream}.{TARGETS[0]}", b"") for stream in STREAMS),
-    *((f"$JS.API.CONSUMER.LIST.{stream}", b"") for stream in STREAMS),
-    *((f"$JS.API.CONSUMER.NAMES.{stream}", b"") for stream in STREAMS),
-    ("$JS.API.INFO", b""),
-    ("$JS.API.STREAM.LIST", b""),
-    ("$JS.API.STREAM.NAMES", b""),
-    ("$SRV.PING", b""),
-    ("$SRV.PING.exposure", b""),
-    ("$SRV.INFO.exposure", b""),
-    ("$SRV.STATS.exposure", b""),
-    (subjects.Rpc.USAGE, b"{}"),
-    (subjects.Rpc.RESERVE, b"{"),
-    (subjects.Rpc.GIVE_BACK, b"{}"),
-]
-"""Whatever may have an answer."""
+TARGETS = attacks.targets("AAA", 1)
+QUESTIONS = attacks.questions("AAA", 1)
+"""The attacks are those that `./qs chaos` makes for the whole of a run."""
 
 
 @pytest.fixture(scope="module")
@@ -183,15 +159,15 @@ async def test_an_old_marker_copied_to_a_live_reservation_frees_nothing(server: 
     async with exposing(server) as (exposure, _), server.connection("exposure") as own:
         bucket = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
         await journal.put(own, bucket, "$KV.reservations.gone", b"{}", ttl=1)
-        marker = await eventually(lambda: _marker(server, bucket))
+        await eventually(lambda: _marker(server, bucket))
         asked_for = reservation_request(quote_id=f"q-{next(_ids)}", symbol="AAA", bid_quantity=9, ask_quantity=9)
         decision = await exposure.reserve(asked_for)
         live = decision.answer.reservation.reservation_id
         used = exposure.exposure().bid.used
         async with server.client(user, []) as client:
             for target in (f"$KV.reservations.{live}", subjects.DECISIONS):
-                for ask in (f"$JS.API.DIRECT.GET.{bucket}", f"$JS.API.STREAM.MSG.GET.{bucket}"):
-                    await client.publish(ask, json.dumps({"seq": marker}).encode(), reply=target)
+                for ask, body in attacks.marker_questions("gone"):
+                    await client.publish(ask, body, reply=target)
             await asked(client)
             await answered(client, user)
         assert exposure.exposure().bid.used == used >= 9
@@ -282,20 +258,10 @@ async def test_readers_make_change_pull_and_end_no_consumer(server: Server, user
             names = json.loads((await observer.request("$JS.API.CONSUMER.NAMES.MARKET-0", timeout=HANG)).data)
             victim = next(name for name in names["consumers"] if name.startswith("victim-"))
         refused: list[str] = []
-        config = {"name": victim, "ack_policy": "none", "filter_subject": "fills.0.NONE", "deliver_subject": KEY}
-        body = json.dumps({"stream_name": "MARKET-0", "config": config}).encode()
-        tries = [
-            f"CONSUMER.CREATE.MARKET-0.{victim}",
-            f"CONSUMER.CREATE.MARKET-0.{victim}.fills.0.NONE",
-            "CONSUMER.CREATE.MARKET-0",
-            f"CONSUMER.DURABLE.CREATE.MARKET-0.{victim}",
-            f"CONSUMER.MSG.NEXT.MARKET-0.{victim}",
-            f"CONSUMER.DELETE.MARKET-0.{victim}",
-            f"CONSUMER.PAUSE.MARKET-0.{victim}",
-        ]
+        tries = attacks.consumer_requests("MARKET-0", victim, "AAA", 1)
         async with server.client(user, refused) as client:
-            for each in tries:
-                await client.publish(f"$JS.API.{each}", body)
+            for subject, body in tries:
+                await client.publish(subject, body)
             await asked(client)
         assert len(refused) == len(tries)
         async with server.client("observer", []) as observer:
@@ -324,6 +290,59 @@ async def test_the_operator_ends_consumers_that_somebody_left(server: Server) ->
 
 
 # --- 4: more ways in ---
+
+
+@pytest.mark.parametrize("user", ALLIES)
+async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_not_for_them(
+    server: Server, user: str
+) -> None:
+    tries = [each for stream in STREAMS for each in attacks.stream_requests(stream, "AAA", 1)]
+    before = await held(server)
+    refused: list[str] = []
+    async with server.client(user, refused) as client:
+        for subject, payload in tries:
+            await client.publish(subject, payload, reply=f"_INBOX.{user}.x")
+        for subject, payload, headers in attacks.writes("AAA", 1):
+            await client.publish(subject, payload, headers=headers)
+        await asked(client)
+        assert len(refused) == len(tries) + len(attacks.writes("AAA", 1))
+        for subject in attacks.LISTENED:
+            await client.subscribe(subject)
+        await asked(client)
+        assert len(refused) == len(tries) + len(attacks.writes("AAA", 1)) + len(attacks.LISTENED)
+    after = await held(server)
+    markers = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
+    assert {**after, markers: ()} == {**before, markers: ()}
+
+
+def attacker(server: Server) -> Attacker:
+    return Attacker(server.url, {user: server.seed(user) for user in (*READERS, "auditor")}, ["AAA"], 1, seed=14)
+
+
+async def test_whoever_does_all_of_it_for_long_gets_nowhere(server: Server) -> None:
+    """As in `./qs chaos`."""
+    attacks_ = attacker(server)
+    async with exposing(server) as (exposure, health), running(attacks_.run):
+        await eventually(lambda: set(attacks.KINDS) <= set(attacks_.sent) and attacks_.refused > 100)
+        await decides(exposure)
+        assert health.ready
+    await attacks_.leftovers()
+    assert attacks_.findings == []
+
+
+@pytest.fixture
+def one_account(tmp_path: Path) -> Iterator[Server]:
+    """A server that has all users in one account: there, readers may have answers stored."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keys, "has_one_account", lambda _: True)
+        with serving(tmp_path) as found:
+            yield found
+
+
+async def test_what_is_accepted_and_must_not_be_is_found(one_account: Server) -> None:
+    attacks_ = attacker(one_account)
+    async with running(attacks_.run):
+        await eventually(lambda: any("is of no service" in found for found in attacks_.findings))
 
 
 @pytest.mark.parametrize("user", ALLIES)

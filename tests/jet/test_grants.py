@@ -17,14 +17,14 @@ from nats.aio.client import Client
 from exchange.service import Exchange
 from jet import api, connection, journal, rpc
 from jet.connection import Connection
-from jet.grants import READERS_ACCOUNT, Grant, exports, grants
+from jet.grants import READERS_ACCOUNT, Grant, exports, grants, takes
 from jet.journal import Compare
 from jet.tail import FromSequence, Tail
 from runtime.clock import utc_now
 from runtime.health import Health
 from support.builders import order
 from support.exchange import ExposureStandIn, quoted
-from support.matrix import GRANTS, PAGE, made, sample, takes
+from support.matrix import GRANTS, PAGE, made, sample
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects

@@ -8,7 +8,7 @@ The rows are those that the page has. Whoever grants something new adds its row:
 import re
 from pathlib import Path
 
-from jet.grants import grants
+from jet.grants import grants, takes
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 HEADING = "## The matrix"
@@ -20,17 +20,6 @@ GRANTS = {grant.user: grant for grant in grants(1)}
 def sample(label: str) -> str:
     """A subject that a row stands for."""
     return re.sub(r"<(\w+)>", lambda found: SAMPLES[found[1]], label)
-
-
-def takes(pattern: str, subject: str) -> bool:
-    """Whether a pattern takes a subject, or all that another pattern takes."""
-    mine, theirs = pattern.split("."), subject.split(".")
-    for index, part in enumerate(mine):
-        if part == ">":
-            return len(theirs) > index
-        if index == len(theirs) or (part not in ("*", theirs[index])) or theirs[index] == ">":
-            return False
-    return len(mine) == len(theirs)
 
 
 def made(text: str) -> str:

@@ -1,0 +1,229 @@
+"""A reader's key in the wrong hands: every attack of `chaos.attacks`, again and again, for the whole of a run.
+
+It has the keys of `observer` and `ui`, connects as they do, learns what they may learn, and sends as much as `RATE`
+lets it: unbounded, it would compete with the system for the processors, and show nothing else.
+
+What must not be is looked for from outside of it: an answer to what the broker must refuse, a message in a stream that
+none of ours has written, and a consumer or stream of its own.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from chaos.attacks import NAME, Attack, Attacks, Known
+from jet import api, journal, link
+from jet.connection import Connection
+from jet.grants import grants, inbox, takes
+from jet.tail import FromSequence, Message, Tail
+from jet.whole import TailBroken
+from runtime.health import Health
+from wire import subjects
+
+READERS = ("observer", "ui")
+
+RATE = 120.0
+"""Attacks a second of each key, on average; they come in bursts."""
+
+LEARN_EVERY = 2.0
+CROWD_EVERY = 10.0
+"""Seconds between two crowds of connections and subscriptions."""
+
+CONNECTIONS = 8
+SUBSCRIPTIONS = 600
+"""Of each connection of a crowd: more than a reader may have."""
+
+LISTENS = 0.2
+"""Seconds to listen where nothing may be heard."""
+
+PATIENCE = 2.0
+AGAIN = 0.5
+
+_SHOWN = 50
+"""Findings that are kept."""
+
+_MARKS = ("Nats-Marker-Reason", "KV-Operation")
+
+
+class _Names(msgspec.Struct):
+    consumers: list[str] | None = None
+    streams: list[str] | None = None
+
+
+class _Links:
+    """Opens links, and hears what the broker refuses on them."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    async def open_link(self, server: str, inboxes: str, options: link.Options) -> link.Link:
+        """As `jet.link` does."""
+        return await link.open_link(server, inboxes, replace(options, on_error=self._on_error))
+
+    async def _on_error(self, error: Exception) -> None:
+        self.refused += "permissions violation" in str(error).lower()
+
+
+def is_ours(message: Message) -> bool:
+    """Whether a stored message was written by a service, or is a marker that the broker itself has left."""
+    headers = message.headers or {}
+    if journal.is_copy(headers):
+        return False
+    return journal.is_append(headers) or "Nats-Expected-Stream" in headers or "Nats-Marker-Reason" in headers
+
+
+class Attacker:
+    """Attacks one stack, until cancelled.
+
+    Attributes:
+        sent: attacks that were sent, by kind; and `subscriptions`, of its crowds.
+        findings: what was accepted, and must not have been.
+    """
+
+    def __init__(self, url: str, seeds: Mapping[str, Path | None], symbols: Sequence[str], shards: int, seed: int):
+        """`seeds` are the files with the keys of the readers, and of the auditor, by user."""
+        self._url = url
+        self._seeds = seeds
+        self._symbols = symbols
+        self._shards = shards
+        self._seed = seed
+        self._streams = subjects.streams(shards)
+        self._granted = {grant.user: grant.publish for grant in grants(shards)}
+        self._known = Known()
+        self._links = _Links()
+        self.sent: Counter[str] = Counter()
+        self.findings: list[str] = []
+
+    @property
+    def refused(self) -> int:
+        """How often the broker said that it refused something."""
+        return self._links.refused
+
+    async def run(self) -> None:
+        """Do it all, whatever becomes of the broker."""
+        async with asyncio.TaskGroup() as group:
+            for user in READERS:
+                group.create_task(self._attacks(user))
+                group.create_task(self._crowds(user))
+            group.create_task(self._learns())
+            for stream in self._streams:
+                group.create_task(self._witnesses(stream))
+
+    async def leftovers(self) -> None:
+        """Look for a consumer or a stream of its own, once the system is whole again."""
+        try:
+            async with asyncio.timeout(4 * PATIENCE):
+                await self._look_for_leftovers()
+        except api.NO_REPLY as error:
+            self._found(f"what it has left could not be looked for: {error!r}")
+
+    async def _look_for_leftovers(self) -> None:
+        async with self._connection("observer") as observer:
+            for stream in self._streams:
+                names = (await api.request(observer, f"CONSUMER.NAMES.{stream}", None, _Names)).consumers or []
+                for name in names:
+                    if name.startswith(NAME):
+                        self._found(f"the consumer {name} of {stream} is there")
+            for name in (await api.request(observer, "STREAM.NAMES", None, _Names)).streams or []:
+                if name not in self._streams:
+                    self._found(f"the stream {name} is there")
+
+    def must_refuse(self, user: str, attack: Attack) -> bool:
+        """Whether the broker must refuse an attack with this user's key, rather than have its answer go astray."""
+        return not any(takes(granted, attack.subject) for granted in self._granted[user])
+
+    def _connection(self, user: str) -> Connection:
+        return Connection(self._url, user, Health(NAME), self._seeds[user], client=self._links)
+
+    async def _attacks(self, user: str) -> None:
+        loop = asyncio.get_running_loop()
+        refused_to = f"{inbox(user)}.refused"
+        attacks = Attacks(f"{self._seed}-{user}", self._symbols, self._shards, self._known)
+        async with self._connection(user) as connection:
+            await connection.subscribe(f"{refused_to}.*", lambda answer: self._answered(user, answer.subject))
+            for burst in attacks.bursts():
+                due = loop.time() + len(burst) / RATE
+                try:
+                    for attack in burst:
+                        await self._send(connection, user, attack, refused_to)
+                except api.NO_REPLY:  # the broker is away
+                    due += AGAIN
+                await asyncio.sleep(max(0.0, due - loop.time()))
+
+    async def _send(self, connection: Connection, user: str, attack: Attack, refused_to: str) -> None:
+        if attack.kind == "listening":
+            await self._listen(connection, user, attack.subject)
+        else:
+            is_refused = self.must_refuse(user, attack)
+            own = f"{refused_to}.{attack.kind}" if is_refused else f"{inbox(user)}.asked"
+            reply = own if is_refused else attack.reply or own
+            await connection.publish(attack.subject, attack.payload, reply=reply, headers=attack.headers)
+        self.sent[attack.kind] += 1
+
+    async def _listen(self, connection: Connection, user: str, subject: str) -> None:
+        heard = await connection.subscribe(
+            subject, lambda message: self._found(f"{user} heard {message.subject} on {subject}")
+        )
+        await asyncio.sleep(LISTENS)
+        await heard.unsubscribe()
+
+    async def _crowds(self, user: str) -> None:
+        """Many connections with more subscriptions than there may be, all at once, and again."""
+        while True:
+            async with AsyncExitStack() as crowd:
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        for _ in range(CONNECTIONS):
+                            each = await crowd.enter_async_context(self._connection(user))
+                            for number in range(SUBSCRIPTIONS):
+                                await each.subscribe(f"{inbox(user)}.{number}", lambda _: None)
+                                self.sent["subscriptions"] += 1
+                except (*api.NO_REPLY, OSError):
+                    pass
+            await asyncio.sleep(CROWD_EVERY)
+
+    async def _learns(self) -> None:
+        """Find out what the observer may: names of consumers, and which reservations come and go."""
+        reservations = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*")
+        async with self._connection("observer") as observer:
+            await observer.subscribe(
+                reservations,
+                lambda passing: self._known.passed(
+                    passing.subject, any(mark in (passing.headers or {}) for mark in _MARKS)
+                ),
+            )
+            while True:
+                for stream in self._streams:
+                    try:
+                        names = await api.request(observer, f"CONSUMER.NAMES.{stream}", None, _Names, timeout=PATIENCE)
+                        self._known.consumers[stream] = names.consumers or []
+                    except api.NO_REPLY:
+                        await asyncio.sleep(AGAIN)
+                await asyncio.sleep(LEARN_EVERY)
+
+    async def _witnesses(self, stream: str) -> None:
+        """Look at every message of a stream as it is stored."""
+        async with self._connection("auditor") as auditor:
+            while True:
+                try:
+                    info = await api.stream_info(auditor, stream, timeout=PATIENCE)
+                    start = FromSequence(info.state.last_seq + 1)
+                    tail = Tail(auditor, stream, info.config["subjects"], start, name="witness", past_damage=True)
+                    async for batch in tail.batches():
+                        for message in batch:
+                            if not is_ours(message):
+                                self._found(f"{message.sequence} of {stream}, {message.subject}, is of no service")
+                except (*api.NO_REPLY, TailBroken):  # away; or made anew, as published positions are by a repair
+                    await asyncio.sleep(AGAIN)
+
+    def _answered(self, user: str, place: str) -> None:
+        self._found(f"{subjects.last_token(place)}: {user} was answered what must be refused")
+
+    def _found(self, what: str) -> None:
+        if what not in self.findings and len(self.findings) < _SHOWN:
+            self.findings.append(what)
