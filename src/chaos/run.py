@@ -32,6 +32,7 @@ from chaos.wires import Wires
 from loadgen.history import History, read
 from loadgen.plan import Plan
 from loadgen.tally import Tally
+from stack import keys
 from stack.settings import listening
 from wire import subjects
 
@@ -163,6 +164,7 @@ class Run:
 
     def _servers(self) -> Cluster:
         settings = self._system.settings
+        keys.make(settings)  # so that where the servers tell of themselves is known before the first start
         streams = subjects.streams(settings.market.shards)
         return Cluster(settings.stack.url, self._system.monitors, streams, settings.stack.nats_seed("auditor"))
 

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from chaos.__main__ import _processes, main
 from chaos.attacks import KINDS
+from chaos.run import Options, Run
 from chaos.system import System
 
 pytestmark = pytest.mark.system
@@ -57,3 +59,11 @@ def test_every_process_of_a_system_may_be_named(tmp_path: Path) -> None:
     assert set(_processes(COUNTS)) == set(System(tmp_path).targets)
     cluster = System(tmp_path, STACK_NATS_SERVERS=3, STACK_EXCHANGES=2)
     assert set(_processes(COUNTS | {"exchanges": 2, "nats_servers": 3})) == set(cluster.targets)
+
+
+def test_where_the_servers_of_a_cluster_tell_of_themselves_is_known_before_their_first_start(tmp_path: Path) -> None:
+    """Else nobody could say whether their copies are whole."""
+    run = Run(Options(minutes=1, seed=1, rate=1, kinds=("store-lost",), settings={"STACK_NATS_SERVERS": "3"}), tmp_path)
+    assert run._cluster is not None
+    assert run._cluster._monitors == run._system.monitors
+    assert all(urlsplit(url).path.strip("/") for url in run._system.monitors.values())
