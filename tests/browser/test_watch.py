@@ -24,7 +24,7 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
     async with reading(broker) as service, open_page(service.url) as page:
         chip = page.locator("#processes li")
         await expect(chip.filter(has_text="ui")).to_contain_text("waits for exposure")
-        await expect(chip.filter(has_text="maker")).to_contain_text("none answers")
+        await expect(chip.filter(has_text="maker")).to_contain_text("does not answer")
         await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)
         await expect(row(page, "AAA").locator(".state")).to_have_text("asks only")
         await expect(page.locator("#switch")).to_have_text("Kill switch: never used")
@@ -33,7 +33,7 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         waiting = {"ready": False, "waiting_for": {"market": "MARKET-0 not current"}, "behind": 1234}
         async with feed.process("maker", "maker-2", unquoted={"no_price": ["BBB"]}, **waiting):
             await expect(chip.filter(has_text="maker-2")).to_contain_text("waits for market · 1,234 behind")
-            await expect(chip.filter(has_text="none answers").filter(has_text="maker")).to_have_count(0)
+            await expect(chip.filter(has_text="does not answer").filter(has_text="maker")).to_have_count(0)
             await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS["no_price"])
         await expect(chip.filter(has_text="maker-2")).to_contain_text("no answer for")
         await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)

@@ -71,7 +71,7 @@ function told(process, now) {
   const notes = [];
   if (process.state === "waiting") notes.push(waits(process));
   else if (process.state === "gone") return `no answer for ${ran}`;
-  else if (process.state === "missing") return "none answers";
+  else if (process.state === "missing") return "does not answer";
   if (process.behind > BEHIND) notes.push(`${whole(process.behind)} behind`);
   if (process.set_aside) notes.push(`${whole(process.set_aside)} set aside`);
   if (process.service === "nats") return notes.join(" · "); // nobody says since when it runs
