@@ -54,22 +54,25 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """A fill of the quote, and what it left."""
+    """A fill of the quote, what it left, and what is kept of who asked for it."""
 
     where: Where
     fill: Fill
     origin: Literal["exchange", "reported"]
     remaining_bid_quantity: int
     remaining_ask_quantity: int
+    asker: str | None = None
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How a quote ended, or that it has not. `by` is the quote that replaced it."""
+    """How a quote ended, or that it has not. `by` is the quote that replaced it, `asker` what is kept of who withdrew
+    it."""
 
     how: Literal["replaced", "withdrawn", "expired", "filled away", "still active"]
     at: datetime
     where: Where | None = None
     by: str = ""
+    asker: str | None = None
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +117,8 @@ class Teller(Listener):
             if end is None and isinstance(event, QuoteActivated):
                 end = End(how="replaced", at=at.time, where=_where(at), by=event.quote_id)
             how = event.reason if isinstance(event, QuoteWithdrawn) else "withdrawn"
-            self._tell(end=end or End(how=how, at=at.time, where=_where(at)))
+            asker = event.asker if how == "withdrawn" else None
+            self._tell(end=end or End(how=how, at=at.time, where=_where(at), asker=asker))
         self._is_latest = isinstance(event, QuoteActivated) and event.quote_id == self._quote_id
         if self._is_latest and isinstance(event, QuoteActivated):
             basis = self._basis(event.position_version, book)
@@ -174,6 +178,7 @@ def _execution(at: Place, fill: RecordedFill) -> Execution:
         origin=fill.origin,
         remaining_bid_quantity=fill.remaining_bid_quantity,
         remaining_ask_quantity=fill.remaining_ask_quantity,
+        asker=fill.asker,
     )
 
 

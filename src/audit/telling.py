@@ -25,7 +25,8 @@ def _lines(story: Story) -> Iterator[str]:
     if story.activated is None:
         yield _line("active", "never: the market log has no such quote")
     elif story.active_from is not None:
-        yield _line("active", f"{_sides(story.activated)} from {_time(story.activated.activated_at)}")
+        by = _by(story.activated.asker)
+        yield _line("active", f"{_sides(story.activated)} from {_time(story.activated.activated_at)}{by}")
         yield _line("", f"stored as {_where(story.active_from)}; to expire at {_time(story.activated.expires_at)}")
         yield from _fills(story.fills)
     if story.end is not None and story.active_from is not None:
@@ -61,7 +62,8 @@ def _grant(story: Story) -> Iterator[str]:
         why = f" by the {record.reason.replace('_', ' ')}" if record.reason else ""
         asked = f"{record.asked_bid_quantity}/{record.asked_ask_quantity}"
         granted = f"{record.granted_bid_quantity}/{record.granted_ask_quantity}"
-        yield _line("grant", f"{record.outcome}{why}: {granted} of {asked} asked (bid/ask), {_time(record.granted_at)}")
+        told = f"{record.outcome}{why}: {granted} of {asked} asked (bid/ask), {_time(record.granted_at)}"
+        yield _line("grant", f"{told}{_by(record.asker)}")
         held = f"{record.reserved_bid_quantity}/{record.reserved_ask_quantity}"
         yield _line(
             "", f"{record.reservation_id} is {record.state} and holds {held}; expires {_time(record.expires_at)}"
@@ -81,7 +83,7 @@ def _fills(fills: list[Execution]) -> Iterator[str]:
         reported = ", reported" if execution.origin == "reported" else ""
         told = (
             f"{_time(fill.created_at)} {fill.fill_id}: {fill.side} {fill.quantity} at {fill.price}, leaves {left}, "
-            f"order {fill.order_id}{reported}, {_where(execution.where)}"
+            f"order {fill.order_id}{reported}{_by(execution.asker)}, {_where(execution.where)}"
         )
         yield _line("" if number else "fills", told)
 
@@ -92,13 +94,17 @@ def _end(end: End, active_from: Where) -> str:
     lived = max(0.0, (end.at - active_from.stored_at).total_seconds())
     by = f" by {end.by}" if end.by else ""
     where = f", {_where(end.where)}" if end.where else ""
-    return f"{end.how}{by} at {_time(end.at)}, after {lived:.3f} s{where}"
+    return f"{end.how}{by} at {_time(end.at)}, after {lived:.3f} s{where}{_by(end.asker)}"
 
 
 def _sides(quote: QuoteRequest | QuoteActivated) -> str:
     bid = f"{quote.bid_quantity} × {quote.bid_price}" if quote.bid_quantity else "no bid"
     ask = f"{quote.ask_price} × {quote.ask_quantity}" if quote.ask_quantity else "no ask"
     return f"{bid} / {ask}"
+
+
+def _by(asker: str | None) -> str:
+    return f", asked by {asker}" if asker else ""
 
 
 def _where(where: Where) -> str:

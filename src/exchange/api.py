@@ -5,7 +5,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
-from runtime.access import ASKER
+from runtime.access import ASKER, asked_by
 from runtime.app import check_path, problems
 from runtime.direct import Direct
 from runtime.paging import TOLD, page
@@ -33,7 +33,7 @@ _TRADING = frozenset({Role.TRADER})
 
 def direct(exchange: Exchange) -> Direct[Order]:
     """The busiest route, to be answered ahead of the app."""
-    return Direct(_ORDERS, Order, exchange.order, _TRADING)
+    return Direct(_ORDERS, Order, lambda order: exchange.order(order, asked_by()), _TRADING)
 
 
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
@@ -49,7 +49,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(*_TRADING),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
-        return await exchange.order(data)
+        return await exchange.order(data, asked_by())
 
     @put(
         "/quotes/{symbol:str}",
@@ -102,6 +102,6 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     )
     async def delete_quote(symbol: FromPath[str], quote_id: FromQuery[str | None] = None) -> Quote:
         named = None if quote_id is None else check_path(quote_id, Id, "quote_id")
-        return await exchange.withdraw(check_path(symbol, Symbol, "symbol"), named)
+        return await exchange.withdraw(check_path(symbol, Symbol, "symbol"), named, f"token {ASKER.get()}")
 
     return [post_order, put_quote, get_quote, get_quotes, delete_quote]

@@ -6,7 +6,8 @@ Ordering rules:
 - A quote is newer if its (position version, attempt) is greater. Only a newer one replaces the latest.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -87,7 +88,13 @@ def _on_tick(name: str, price: Decimal, tick: Decimal) -> Decimal:
     return with_decimals_of(tick, price)
 
 
-def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: datetime) -> Batch:
+def match(
+    market: SymbolMarket,
+    orders: Sequence[Order],
+    recent: Executed,
+    now: datetime,
+    askers: Iterable[str | None] = itertools.repeat(None),
+) -> Batch:
     """Match orders against the active quote.
 
     Args:
@@ -96,13 +103,14 @@ def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: 
         recent: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
             symbol's: a symbol decides nothing while an append of its own is under way.
         now: UTC; becomes `created_at` of the fills.
+        askers: of each order, what is kept of who sent it.
     """
     batch = Batch()
     executed: dict[str, RecordedFill] = {}
     remaining = {"buy": market.remaining_ask, "sell": market.remaining_bid}
     standing = market.standing(now)
     quote = market.event if standing == "active" and isinstance(market.event, QuoteActivated) else None
-    for order in orders:
+    for order, asker in zip(orders, askers, strict=False):
         known = executed.get(order.order_id) or recent.get(order.order_id)
         if known is PENDING:
             batch.answers.append(_pending(order))
@@ -140,6 +148,7 @@ def match(market: SymbolMarket, orders: Sequence[Order], recent: Executed, now: 
             remaining_ask_quantity=remaining["buy"],
             order_quantity=order.quantity,
             limit_price=order.limit_price,
+            asker=asker,
         )
         executed[order.order_id] = fill
         batch.fills.append(fill)
@@ -252,8 +261,10 @@ def _same(request: QuoteRequest, event: QuoteActivated) -> bool:
     return all(getattr(request, name) == getattr(event, name) for name in request.__struct_fields__)
 
 
-def activate(symbol: str, request: QuoteRequest, reservation: Reservation, now: datetime) -> QuoteActivated:
-    """The event that makes a quote active. It expires with its reservation, never later.
+def activate(
+    symbol: str, request: QuoteRequest, reservation: Reservation, now: datetime, asker: str | None = None
+) -> QuoteActivated:
+    """The event that makes a quote active, as `asker` wishes. It expires with its reservation, never later.
 
     Raises:
         Refused: RESERVATION_NOT_ACTIVE: the reservation has run out meanwhile.
@@ -272,6 +283,7 @@ def activate(symbol: str, request: QuoteRequest, reservation: Reservation, now: 
         ask_quantity=request.ask_quantity,
         activated_at=now,
         expires_at=reservation.expires_at,
+        asker=asker,
     )
 
 
@@ -304,8 +316,8 @@ def active_quote(market: SymbolMarket, now: datetime) -> Quote:
     return quote
 
 
-def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime) -> QuoteWithdrawn:
-    """The event that withdraws the active quote; with `quote_id`, only if it is that one.
+def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime, asker: str | None = None) -> QuoteWithdrawn:
+    """The event that withdraws the active quote, as `asker` wishes; with `quote_id`, only if it is that one.
 
     Raises:
         Refused: as `active_quote`; STALE_QUOTE if another quote is active.
@@ -313,7 +325,7 @@ def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime) -> Quote
     quote = active_quote(market, now)
     if quote_id is not None and quote.quote_id != quote_id:
         raise Refused(Refusal.STALE_QUOTE, f"quote {quote.quote_id} is active, not {quote_id}")
-    return _end(quote, now, "withdrawn")
+    return _end(quote, now, "withdrawn", asker)
 
 
 def expiry(market: SymbolMarket, now: datetime) -> QuoteWithdrawn | None:
@@ -328,7 +340,9 @@ def expiry(market: SymbolMarket, now: datetime) -> QuoteWithdrawn | None:
     return None
 
 
-def _end(quote: Quote | QuoteActivated, now: datetime, reason: Literal["withdrawn", "expired"]) -> QuoteWithdrawn:
+def _end(
+    quote: Quote | QuoteActivated, now: datetime, reason: Literal["withdrawn", "expired"], asker: str | None = None
+) -> QuoteWithdrawn:
     return QuoteWithdrawn(
         symbol=quote.symbol,
         quote_id=quote.quote_id,
@@ -337,4 +351,5 @@ def _end(quote: Quote | QuoteActivated, now: datetime, reason: Literal["withdraw
         attempt=quote.attempt,
         withdrawn_at=now,
         reason=reason,
+        asker=asker,
     )

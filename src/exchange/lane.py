@@ -41,6 +41,7 @@ class _Withdraw:
 
     quote_id: str | None
     span: tracing.AnySpan
+    asker: str | None
 
 
 _Command = Order | Put | _Withdraw
@@ -86,16 +87,16 @@ class Lane:
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    def order(self, order: Order) -> "asyncio.Future[OrderResult]":
-        """Execute an order, or find out what became of it. The answer may be a refusal: its id was used with other
-        content, or the outcome is not known in time.
+    def order(self, order: Order, asker: str | None = None) -> "asyncio.Future[OrderResult]":
+        """Execute an order of `asker`'s, or find out what became of it. The answer may be a refusal: its id was used
+        with other content, or the outcome is not known in time.
 
         Raises:
             Refused: it makes no sense, or too much is waiting already.
         """
         order = book.checked_order(order, self._instrument)
         self._line.check_pressure()
-        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order))
+        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order, asker=asker))
         if tracing.tracer is not None:
             self._spans.begin(order, answer)
         return answer
@@ -137,13 +138,14 @@ class Lane:
             else:
                 return None
 
-    async def withdraw(self, quote_id: str | None = None) -> Quote:
-        """Withdraw the active quote; with `quote_id`, only if it is that one. Answers the quote as it was.
+    async def withdraw(self, quote_id: str | None = None, asker: str | None = None) -> Quote:
+        """Withdraw the active quote, as `asker` wishes; with `quote_id`, only if it is that one. Answers the quote as
+        it was.
 
         Raises:
             Refused: no quote is active, another one is, or the outcome is not known in time.
         """
-        return await self._submit_change(_Withdraw(quote_id, tracing.current()))
+        return await self._submit_change(_Withdraw(quote_id, tracing.current(), asker))
 
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
@@ -205,7 +207,7 @@ class Lane:
         while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
-            decided = book.match(self.market, orders, self._recent, now)
+            decided = book.match(self.market, orders, self._recent, now, [waiting.asker for waiting in batch])
             if decided.fills:
                 self._recent.executing(decided.fills)
                 for waiting in batch:
@@ -279,7 +281,7 @@ class Lane:
                 if await self.log.moved_on():
                     continue
                 raise
-            event = book.activate(self._symbol, put.request, put.reservation, self._clock())
+            event = book.activate(self._symbol, put.request, put.reservation, self._clock(), put.kept_asker)
             waiting.committing = True
             if await self._append_event(event, put.span):
                 break
@@ -301,7 +303,7 @@ class Lane:
             waiting.check_wanted()
             now = self._clock()
             try:
-                event = book.withdraw(self.market, wanted.quote_id, now)
+                event = book.withdraw(self.market, wanted.quote_id, now, wanted.asker)
             except Refused:
                 if not await self._is_final():
                     continue

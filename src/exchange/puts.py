@@ -19,7 +19,7 @@ import structlog
 from jet import rpc
 from jet.connection import Connection
 from runtime import tracing
-from wire import subjects
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Activate, GiveBack, Quote, QuoteRequest, Reservation
 
@@ -68,6 +68,11 @@ class Put:
     answer: "asyncio.Future[Quote]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     begun: bool = False
     committed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def kept_asker(self) -> str | None:
+        """What is kept of who asked."""
+        return ids.asker(self.asker) if self.asker is not None else None
 
     def check_wanted(self) -> None:
         """Refuse to go on with what was superseded, or what nobody waits for any more.

@@ -21,7 +21,7 @@ from runtime import tracing
 from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
-from wire import subjects
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
     Order,
@@ -83,8 +83,8 @@ class Exchange:
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 
-    def order(self, order: Order) -> "asyncio.Future[OrderResult]":
-        """`POST /orders`."""
+    def order(self, order: Order, asker: str | None = None) -> "asyncio.Future[OrderResult]":
+        """`POST /orders`. `asker` is what is kept of who sent it."""
         try:
             if self._standstill.just_was:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
@@ -94,7 +94,7 @@ class Exchange:
             if self._recent.full and order.order_id not in self._recent:
                 detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
                 raise Refused(Refusal.OVERLOADED, detail)
-            return lane.order(order)
+            return lane.order(order, asker)
         except Refused as refused:
             count_refused(order, refused)
             raise
@@ -105,9 +105,9 @@ class Exchange:
         self.clock.check()
         return await lane.put_quote(request, asker)
 
-    async def withdraw(self, symbol: str, quote_id: str | None = None) -> Quote:
-        """`DELETE /quotes/{symbol}`."""
-        return await self._lane(symbol).withdraw(quote_id)
+    async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
+        """`DELETE /quotes/{symbol}`. `asker` is whose token came with it, or a connection's inboxes."""
+        return await self._lane(symbol).withdraw(quote_id, ids.asker(asker) if asker is not None else None)
 
     async def confirm(self, symbol: str | None = None) -> None:
         """Before a read of a symbol, or of all: return once every book is what the log said when this was called.
@@ -184,7 +184,7 @@ class Exchange:
             return await self.put_quote(asked.symbol, asked.quote, rpc.asker())
 
         async def withdraw(asked: WithdrawQuote) -> Quote:
-            return await self.withdraw(asked.symbol, asked.quote_id)
+            return await self.withdraw(asked.symbol, asked.quote_id, rpc.asker())
 
         return [
             rpc.Handler(subjects.Rpc.PUT_QUOTE, PutQuote, put_quote),

@@ -39,12 +39,14 @@ class Waiting(Generic[C, A]):
     Attributes:
         until: when its time is up, by the monotonic clock.
         committing: an append that holds its decision may be in the log.
+        asker: what is kept of who sent it.
     """
 
     command: C
     answer: "asyncio.Future[A]"
     until: float
     committing: bool = False
+    asker: str | None = None
 
     @property
     def wanted(self) -> bool:
@@ -74,7 +76,7 @@ class Line(Generic[C, A]):
         self._timer: asyncio.TimerHandle | None = None
         self._pressure = Pressure()
 
-    def submit(self, command: C, *, change: bool = False) -> "asyncio.Future[A]":
+    def submit(self, command: C, *, change: bool = False, asker: str | None = None) -> "asyncio.Future[A]":
         """Have an order decided, or a `change` of the quote. The answer may be a refusal: by the decision; UNAVAILABLE:
         not decided in time, and never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in
         time.
@@ -86,7 +88,7 @@ class Line(Generic[C, A]):
         if len(line) >= most:
             raise Refused(Refusal.OVERLOADED, f"{len(line)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
-        waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE)
+        waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE, asker=asker)
         line.append(waiting)
         self._unanswered[waiting] = None
         self._arrived.set()

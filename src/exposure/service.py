@@ -7,7 +7,6 @@ Ordering rules:
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -30,7 +29,7 @@ from runtime import tracing
 from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
-from wire import counting, subjects
+from wire import counting, ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
     UNREADABLE,
@@ -149,7 +148,7 @@ class ExposureService:
 
         `asker` is who asks: the name of a token, or a connection's inboxes. Its digest is kept, since readers see it.
         """
-        digest = hashlib.blake2b(asker.encode(), digest_size=8).hexdigest() if asker is not None else None
+        digest = ids.asker(asker) if asker is not None else None
         decision = await self._committer.decide(
             lambda limits, now: limits.reserve(request, now, digest),
             Rank.RESERVES,

@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from ledger.reading import Place
 from ledger.service import Ledger
 from runtime import streaming
+from runtime.access import asked_by
 from runtime.app import check_path, problems
 from runtime.paging import PAGE, TOLD, link, page
 from runtime.roles import Role, only
@@ -61,7 +62,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         opt=only(Role.EXCHANGE),
     )
     async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
-        position, new = await ledger.report(data)
+        position, new = await ledger.report(data, asked_by())
         return Response(position, status_code=201 if new else 200)
 
     @get(

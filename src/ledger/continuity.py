@@ -36,7 +36,8 @@ async def lost(connection: Connection, shard: int, applied: int, last: Account |
     if last is None or last.last_fill is None:
         return ""
     found = await api.get_message(connection, stream, {"seq": last.sequence})
-    if found is None or last.last_fill not in _fills(found.payload):
+    known = (last.last_fill.number, last.last_fill.fill)
+    if found is None or known not in [(each.number, each.fill) for each in _fills(found.payload)]:
         return f"{stream} does not hold {last.last_fill.fill_id} at {last.sequence:,}, as it did before; {REMEDY}"
     return ""
 

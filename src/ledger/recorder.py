@@ -54,8 +54,9 @@ class Recorder:
         self._market = market
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, fill: Fill) -> bool:
-        """Record a fill, and return once it is committed: True if it is new, False if it was recorded before.
+    async def record(self, fill: Fill, asker: str | None = None) -> bool:
+        """Record a fill that `asker` reports, and return once it is committed: True if it is new, False if it was
+        recorded before.
 
         Raises:
             Refused: FILL_CONTRADICTS what is recorded or quoted; UNAVAILABLE if nothing could be decided in time, and
@@ -74,7 +75,7 @@ class Recorder:
                     if await self._is_recorded(fill):
                         return False
                 reporting.check_id(fill, self._market.symbols)
-                recorded = reporting.record(fill, market)
+                recorded = reporting.record(fill, market, asker)
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
                     if await self._append(recorded, market.head, before):
                         return True

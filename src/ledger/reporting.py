@@ -40,8 +40,8 @@ def check_id(fill: Fill, symbols: Container[str]) -> None:
         )
 
 
-def record(fill: Fill, market: SymbolMarket) -> RecordedFill:
-    """The fill as it goes into the market log, after everything `market` has folded.
+def record(fill: Fill, market: SymbolMarket, asker: str | None = None) -> RecordedFill:
+    """The fill as it goes into the market log, after everything `market` has folded. `asker` is kept of who reports it.
 
     Raises:
         Refused: FILL_CONTRADICTS, if it names the latest quote and that quote could not have executed it.
@@ -64,6 +64,7 @@ def record(fill: Fill, market: SymbolMarket) -> RecordedFill:
         order_quantity=fill.quantity,
         limit_price=fill.price,
         origin="reported",
+        asker=asker,
     )
 
 

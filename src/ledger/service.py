@@ -234,8 +234,9 @@ class Ledger:
         shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
         await confirm([self._heads[shard] for shard in shards])
 
-    async def report(self, fill: Fill) -> tuple[Position, bool]:
-        """Record a fill executed elsewhere. Returns the position with it applied, and whether it is new.
+    async def report(self, fill: Fill, asker: str | None = None) -> tuple[Position, bool]:
+        """Record a fill executed elsewhere; `asker` is what is kept of who reports it. Returns the position
+        with it applied, and whether it is new.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; INVALID_FIELD for a price that it never had; FILL_CONTRADICTS; UNAVAILABLE;
@@ -246,7 +247,7 @@ class Ledger:
         if self._unproved:
             raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
         try:
-            new = await self._recorder.record(await self._recorder.checked(fill))
+            new = await self._recorder.record(await self._recorder.checked(fill), asker)
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
         except Refused as refused:

@@ -30,6 +30,7 @@ from runtime.clock import Clock
 from runtime.roles import ANYONE, NOBODY, READ, Role, Roles
 from runtime.settings import SettingsError, Stack, listed
 from runtime.tokens import STRANGER, Bearer, Tokens, TokensError
+from wire import ids
 from wire.errors import Refusal, Refused
 
 COOKIE = "quotestream-reader"
@@ -44,6 +45,13 @@ ASKER: ContextVar[str] = ContextVar("asker", default="")
 """Whose token came with the request that is handled; empty if nobody's, or for a request that only reads."""
 
 NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not from whom they had to be.", ["reason"])
+
+
+def asked_by() -> str | None:
+    """What is kept of whose token came with the request that is handled; None if there was none."""
+    name = ASKER.get()
+    return ids.asker(f"token {name}") if name else None
+
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _JSON = b"application/json"
@@ -88,13 +96,13 @@ class Access:
     def admits(self, headers: Mapping[bytes, bytes], roles: Roles) -> bool:
         """Whether a request that changes something is admitted to a route for `roles`."""
         try:
-            self.check(headers, roles, changes=True)
+            ASKER.set(self.check(headers, roles, changes=True).name)
         except Refused:
             return False
         return True
 
-    def check(self, headers: Mapping[bytes, bytes], roles: Roles, *, changes: bool) -> None:
-        """Admit a request to a route for `roles`. Header names are in lower case.
+    def check(self, headers: Mapping[bytes, bytes], roles: Roles, *, changes: bool) -> Bearer:
+        """Admit a request to a route for `roles`: whose it is. Header names are in lower case.
 
         Raises:
             Refused: it may not ask; nothing of it was read but its headers.
@@ -119,6 +127,8 @@ class Access:
                 raise Refused(Refusal.FORBIDDEN, f"it takes the role {' or '.join(sorted(roles)) or 'of nobody'}")
             if changes and bearer.rate is not None and not bearer.rate.take(time.monotonic()):
                 raise Refused(Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=1)
+            return bearer
+        return ALL
 
     def held(self, headers: Mapping[bytes, bytes]) -> Roles:
         """The roles of what a request shows: its token, or a page's session. All of them if tokens are off."""
@@ -148,8 +158,8 @@ class Access:
         roles = handler.opt.get("roles", NOBODY if changes else READ)
         headers = dict(scope["headers"])
         try:
-            self.check(headers, roles, changes=changes)
-            ASKER.set(self.bearer(headers).name if changes else "")
+            bearer = self.check(headers, roles, changes=changes)
+            ASKER.set(bearer.name if changes else "")
         except Refused as refused:
             NOT_ADMITTED.labels(refused.refusal.slug).inc()
             if scope["type"] == ScopeType.WEBSOCKET:

@@ -1,5 +1,8 @@
 """Ids that derive from facts, so that a replay, a resend or a second node comes to the same id."""
 
+import hashlib
+from functools import lru_cache
+
 
 def quote_id(symbol: str, position_version: int, attempt: int) -> str:
     """The id of the quote that attempt `attempt` makes from position version `position_version`."""
@@ -24,6 +27,13 @@ def is_older(quote_id: str, other: str, symbol: str) -> bool:
 def reservation_id(quote_id: str) -> str:
     """The id of the one reservation that may back `quote_id`; also its key in the `reservations` bucket."""
     return f"{quote_id}-r"
+
+
+@lru_cache(maxsize=1024)
+def asker(who: str) -> str:
+    """What is kept of who asked for something, in a log that readers see: a digest. `who` is `token NAME`, or the
+    inboxes of a connection to the broker."""
+    return hashlib.blake2b(who.encode(), digest_size=8).hexdigest()
 
 
 def fill_id(symbol: str, number: int) -> str:

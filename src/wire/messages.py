@@ -109,6 +109,7 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
         order_quantity: the whole quantity of the order, so that a resent order gets its first answer.
         limit_price: the order's limit.
         origin: `exchange` for an execution here, `reported` for a fill recorded through `POST /fills`.
+        asker: a digest of who sent the order, or reported the fill; null if no token says, or it was not kept.
     """
 
     number: Annotated[int, Meta(ge=1)]
@@ -117,6 +118,7 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
     order_quantity: Lots
     limit_price: Price
     origin: Literal["exchange", "reported"] = "exchange"
+    asker: str | None = None
 
     def __post_init__(self) -> None:
         Fill.__post_init__(self)
@@ -199,7 +201,10 @@ class Quote(Message, frozen=True, kw_only=True):
 
 
 class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_field="type"):
-    """Quote event: this quote is the symbol's active one from now on, and any other is replaced."""
+    """Quote event: this quote is the symbol's active one from now on, and any other is replaced.
+
+    `asker`: a digest of who made it active; null if that was not kept.
+    """
 
     symbol: Symbol
     quote_id: Id
@@ -212,6 +217,7 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
     ask_quantity: LotsOrNone
     activated_at: Time
     expires_at: Time
+    asker: str | None = None
 
     def __post_init__(self) -> None:
         check_price("bid_price", self.bid_price, zero_allowed=not self.bid_quantity)
@@ -223,7 +229,8 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
 class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
     """Quote event: the named quote, which was the latest, executes no more.
 
-    `reason`: it was withdrawn, or it had expired and somebody was about to be told so for good.
+    `reason`: it was withdrawn, or it had expired and somebody was about to be told so for good. `asker`: a digest of
+    who withdrew it; null if nobody did, or that was not kept.
     """
 
     symbol: Symbol
@@ -233,6 +240,7 @@ class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_fi
     attempt: Attempt
     withdrawn_at: Time
     reason: Literal["withdrawn", "expired"] = "withdrawn"
+    asker: str | None = None
 
     def __post_init__(self) -> None:
         check_time("withdrawn_at", self.withdrawn_at)

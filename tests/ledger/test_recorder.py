@@ -15,6 +15,7 @@ from support.broker import Broker
 from support.builders import NOW, fill, quote_activated, recorded_fill
 from support.ledger import Log, Running, Start
 from support.waiting import eventually, reaches
+from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import Fill, QuoteActivated
 
@@ -51,6 +52,20 @@ async def test_the_same_fill_again_is_answered_and_not_recorded_again(start: Sta
     assert not new
     assert position.position_version == 1
     assert await market_log.head() == head
+
+
+async def test_the_log_has_a_digest_of_who_reported_and_another_may_report_the_same_again(
+    start: Start, market_log: Log
+) -> None:
+    running = await start()
+    told, by = fill(), ids.asker("token venue")
+    await running.ledger.report(told, by)
+    assert not (await running.ledger.report(told, ids.asker("token other")))[1]
+    assert (await market_log.last_fill()).asker == by
+    await running.stop()
+    again = await start()
+    await again.ready()  # what it has applied is what the log holds
+    assert not (await again.ledger.report(told))[1]
 
 
 async def test_the_same_fill_at_once_is_recorded_once(start: Start, market_log: Log) -> None:

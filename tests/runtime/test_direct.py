@@ -13,16 +13,17 @@ from litestar import post
 from litestar.params import JSONBody
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from runtime.access import OPEN, Access
+from runtime.access import OPEN, Access, asked_by
 from runtime.app import create_app
 from runtime.direct import Direct
 from runtime.health import Health
 from runtime.http1 import MAX_BODY
 from runtime.roles import Role, only
 from runtime.tokens import Tokens
-from support.access import shown, tokens_in
+from support.access import give, shown, tokens_in
 from support.http import plain_client, served
 from support.waiting import HANG, eventually, passes, reaches
+from wire import ids
 from wire.errors import Refusal, Refused
 from wire.messages import Order
 
@@ -36,9 +37,11 @@ class Desk:
     def __init__(self) -> None:
         self.held: list[asyncio.Future[Order]] = []
         self.taken = 0
+        self.askers: list[str | None] = []
 
     def take(self, order: Order) -> "asyncio.Future[Order]":
         self.taken += 1
+        self.askers.append(asked_by())
         answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
         match order.order_id:
             case "refuse-at-once":
@@ -257,3 +260,22 @@ async def test_requests_that_are_read_at_once_have_a_span_each_in_the_trace_of_t
     first, own, last = [f"{span.context.trace_id:032x}" for span in found]
     assert (first, last) == ("1" * 32, "2" * 32)
     assert own not in (first, last)
+
+
+async def test_whose_token_came_is_told_on_both_ways(desk: Desk, tmp_path: Path) -> None:
+    folder = tokens_in(tmp_path / "tokens")
+    one, other = "a" * 40, "b" * 40
+    give(folder, Role.TRADER, f"{one} name=one", f"{other} name=other")
+    access = Access(Tokens(folder))
+    async with serving(desk, access) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        for path in ("/direct", "/long"):
+            for token in (one, other):
+                answer = await http.post(path, content=BODY, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 200
+    assert desk.askers == [ids.asker("token one"), ids.asker("token other")] * 2
+
+
+async def test_without_tokens_nobody_is_told(desk: Desk, client: httpx.AsyncClient) -> None:
+    for path in ("/direct", "/long"):
+        await client.post(path, content=BODY)
+    assert desk.askers == [None, None]

@@ -100,5 +100,6 @@ def test_a_recorded_fill_shows_clients_the_fill_alone() -> None:
         "order_quantity",
         "limit_price",
         "origin",
+        "asker",
     }
     assert isinstance(recorded, RecordedFill)
