@@ -22,6 +22,7 @@ from simulation.plan import Plan
 from simulation.system import Instance, System
 from simulation.trace import Trace
 from simulation.world import EPOCH, World
+from wire.errors import Refused
 
 READY = 30.0
 """Virtual seconds the system may take to start, before anything goes wrong."""
@@ -277,7 +278,10 @@ class Course:
         if self.clients.idle and all(book.live(soon) == book.live(now) for book in books) and len(shown) == len(books):
             bid, ask = sum(book.bid for book in shown), sum(book.ask for book in shown)
             for instance in self.system.of("exposure"):
-                exposure = instance.service.exposure()
+                try:
+                    exposure = instance.service.exposure()
+                except Refused:  # it follows a log anew just now, as after a heartbeat that came late
+                    continue
                 if {live.reservation_id for live in exposure.reservations} - {
                     book.event.reservation_id for book in shown if book.event is not None
                 }:
