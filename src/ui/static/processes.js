@@ -52,7 +52,7 @@ class Chip {
   take(process) {
     this.process = process;
     this.node.dataset.state = process.state === "ready" && process.behind > BEHIND ? "behind" : process.state;
-    this.name.set(process.name);
+    this.name.set(process.service === "nats" && !process.name.startsWith("nats") ? `nats ${process.name}` : process.name);
   }
 
   tick(now) {
