@@ -11,15 +11,15 @@ from typing import Any, NamedTuple, Self
 from ledger.store import REBUILD
 from wire.messages import RecordedFill
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _COLUMNS = (
     "number, fill_id, order_id, side, quantity, price, quote_id, created_at, remaining_bid_quantity, "
-    "remaining_ask_quantity, order_quantity, limit_price, origin, shard, sequence"
+    "remaining_ask_quantity, order_quantity, limit_price, origin, multiplier, fee, shard, sequence"
 )
 _ROWS = f"SELECT {_COLUMNS} FROM fills WHERE symbol = ? AND number BETWEEN ? AND ?"  # noqa: S608 # constants
 _NAMES = _COLUMNS.split(", ")
-_PRICES = ("price", "limit_price")
+_DECIMALS = ("price", "limit_price", "multiplier", "fee")
 
 Row = tuple[str | int, ...]
 """One fill: the columns above."""
@@ -36,6 +36,10 @@ class Held(NamedTuple):
     position_version: int
     last_fill_id: str
     updated_at: datetime
+    cash: Decimal
+    open_cost: Decimal
+    fees: Decimal
+    volume: int
 
 
 class Sum(NamedTuple):
@@ -68,7 +72,7 @@ class LedgerFile:
         try:
             self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
             self._load()
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, ArithmeticError) as error:
             raise LedgerUnreadable(f"{path} cannot be read ({error}); if it is damaged: {REBUILD}") from error
 
     def __enter__(self) -> Self:
@@ -119,10 +123,15 @@ class LedgerFile:
         if found != "ok":
             raise LedgerUnreadable(f"{self.path} is damaged ({' '.join(found.split())}): {REBUILD}")
         self.applied: Mapping[int, int] = dict(self._database.execute("SELECT shard, sequence FROM applied"))
-        query = "SELECT symbol, net_quantity, position_version, last_fill_id, updated_at FROM positions"
+        query = (
+            "SELECT symbol, net_quantity, position_version, last_fill_id, updated_at, cash, open_cost, fees, volume "
+            "FROM positions"
+        )
         self.positions: Mapping[str, Held] = {
-            symbol: Held(net, version, last, datetime.fromisoformat(updated))
-            for symbol, net, version, last, updated in self._database.execute(query)
+            symbol: Held(
+                net, version, last, datetime.fromisoformat(updated), Decimal(cash), Decimal(cost), Decimal(fees), volume
+            )
+            for symbol, net, version, last, updated, cash, cost, fees, volume in self._database.execute(query)
         }
         self.quarantine = set(self._database.execute("SELECT shard, sequence FROM quarantine"))
 
@@ -143,6 +152,8 @@ def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
         fill.order_quantity,
         str(fill.limit_price),
         fill.origin,
+        str(fill.multiplier),
+        str(fill.fee),
         shard,
         sequence,
     )
@@ -157,7 +168,7 @@ def differences(logged: Row, recorded: Row) -> Iterator[str]:
 
 def _meaning(name: str, value: Any) -> Any:
     try:
-        if name in _PRICES:
+        if name in _DECIMALS:
             return Decimal(value)
         if name == "created_at":
             return datetime.fromisoformat(value)

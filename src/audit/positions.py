@@ -7,8 +7,11 @@ its version.
 from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from decimal import Decimal
 from operator import attrgetter
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from audit.findings import Findings, Place, Verdict
 from audit.ledgerfile import LedgerFile
@@ -17,14 +20,35 @@ from wire import subjects
 from wire.messages import PositionUpdate, RecordedFill
 
 
+class Told(NamedTuple):
+    """The money that an update of `POSITIONS` tells."""
+
+    cash: Decimal | None
+    average_price: Decimal | None
+    realized: Decimal | None
+    fees: Decimal | None
+    volume: int | None
+    multiplier: Decimal | None
+
+    @classmethod
+    def of(cls, update: PositionUpdate) -> "Told":
+        """The money of an update."""
+        return cls(*(getattr(update, name) for name in cls._fields))
+
+
+_UNTOLD = Told(None, None, None, None, None, None)
+
+
 class Published(NamedTuple):
-    """An update of `POSITIONS`, as much of it as is needed later. `content` is a hash of the whole."""
+    """An update of `POSITIONS`, as much of it as is needed later. `content` is a hash of all but its money, which is
+    None where it tells none."""
 
     sequence: int
     time: datetime
     version: int
     net: int
     content: int
+    told: Told | None
 
 
 class Publications:
@@ -47,7 +71,10 @@ class Publications:
             self.unreadable.append((sequence, subject, f"is an update of {update.symbol}"))
             return
         self.count += 1
-        published = Published(sequence, time, update.position_version, update.net_quantity, hash(update))
+        told = Told.of(update)
+        content = hash(replace(update, **_UNTOLD._asdict()))
+        money = None if told == _UNTOLD else told
+        published = Published(sequence, time, update.position_version, update.net_quantity, content, money)
         self.by_symbol.setdefault(symbol, []).append(published)
 
     def by_version(self) -> dict[str, deque[Published]]:
@@ -89,7 +116,7 @@ class SignedSum(Check):
         for symbol, updates in self._publications.by_symbol.items():
             for update in updates:
                 if not update.version and update.net:
-                    _tell(self.found, symbol, update, f"is published as {update.net}, before any fill")
+                    tell(self.found, symbol, update, f"is published as {update.net}, before any fill")
         checked = [
             f"{replay.fill_count:,} fills of {len(replay.books):,} symbols, {self._agreed:,} published positions"
         ]
@@ -111,9 +138,9 @@ class SignedSum(Check):
             last_fill=fill.fill,
         )
         if update.net != net:
-            _tell(self.found, symbol, update, f"is published as {update.net}, its fills sum to {net}")
+            tell(self.found, symbol, update, f"is published as {update.net}, its fills sum to {net}")
         elif update.content != hash(expected):
-            _tell(self.found, symbol, update, f"is published with another last fill than {fill.fill_id} as logged")
+            tell(self.found, symbol, update, f"is published with another last fill than {fill.fill_id} as logged")
         else:
             self._agreed += 1
 
@@ -179,18 +206,18 @@ class AfterItsFills(Check):
             if update.time < at.time:
                 early = (at.time - update.time).total_seconds()
                 told = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
-                _tell(self.found, book.symbol, update, told)
+                tell(self.found, book.symbol, update, told)
 
     def finish(self, replay: Replay) -> Verdict:
         for symbol, left in self._expected.items():
             number = replay.books[symbol].number if symbol in replay.books else 0
             for update in left:
-                _tell(self.found, symbol, update, f"is published, but the log has {number} fills of {symbol}")
+                tell(self.found, symbol, update, f"is published, but the log has {number} fills of {symbol}")
         for symbol, updates in self._publications.by_symbol.items():
             latest = -1
             for update in updates:
                 if update.version <= latest:
-                    _tell(self.found, symbol, update, f"is published after position {latest}")
+                    tell(self.found, symbol, update, f"is published after position {latest}")
                 latest = max(latest, update.version)
         for sequence, subject, why in self._publications.unreadable:
             stream = subjects.POSITIONS_STREAM
@@ -203,7 +230,8 @@ def _by_version(updates: Iterable[Published]) -> deque[Published]:
     return deque(sorted((update for update in updates if update.version), key=attrgetter("version")))
 
 
-def _tell(found: Findings, symbol: str, update: Published, detail: str) -> None:
+def tell(found: Findings, symbol: str, update: Published, detail: str) -> None:
+    """Note what is wrong with a published position."""
     found.elsewhere(
         subjects.POSITIONS_STREAM,
         f"position {update.version} of {symbol} {detail}",

@@ -17,6 +17,7 @@ from audit.findings import Findings
 from audit.history import Claims
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
 from audit.limit import WithinLimit
+from audit.money import ExactMoney
 from audit.positions import AfterItsFills, Publications, SignedSum
 from audit.proposals import Proposer, SameProposal
 from audit.quotes import OneActive, OnlyNewer
@@ -144,6 +145,7 @@ def _checks(
         AfterItsFills(publications),
         OnlyNewer(),
         PerEpoch(epochs, proposal, remembers=False),
+        ExactMoney(publications, ledgers),
     ]
 
 

@@ -75,7 +75,7 @@ def compare(
 
     missing: the file has it, the ledger does not. extra: the ledger has it, the file does not. different: both have it,
     with other content. repeated: the file has it more than once. Fills are found by symbol and id. What of the other
-    columns the file has, out of side, quantity, price, order_id, quote_id and created_at, is compared. The options
+    columns the file has, out of side, quantity, price, order_id, quote_id, created_at and fee, is compared. The options
     choose among the fills of both; by time only where the file has created_at.
 
     Exit code: 0 if all are the same; 1 if not; 2 if the file, or the ledger's database, cannot be read.

@@ -14,7 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from wire.messages import Fill, NumberedFill
-from wire.units import FieldError, check_price
+from wire.units import MONEY_PLACES, MULTIPLIER_PLACES, FieldError, check_fee, check_price
 
 COLUMNS = (
     "symbol",
@@ -27,13 +27,15 @@ COLUMNS = (
     "quote_id",
     "created_at",
     "origin",
+    "multiplier",
+    "fee",
 )
 """What is written."""
 
 NEEDED = ("symbol", "fill_id", "side", "quantity", "price")
 """What a file of somebody else's must have."""
 
-COMPARED = (*NEEDED, "order_id", "quote_id", "created_at")
+COMPARED = (*NEEDED, "order_id", "quote_id", "created_at", "fee")
 """What of such a file is compared, as far as it has it."""
 
 PARQUET = ".parquet"
@@ -94,7 +96,9 @@ def _write_csv(file: IO[bytes], fills: Iterable[NumberedFill]) -> int:
 
 
 def _text(value: object) -> str:
-    return value.isoformat(timespec="microseconds") if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _write_parquet(file: IO[bytes], fills: Iterable[NumberedFill]) -> int:
@@ -103,6 +107,8 @@ def _write_parquet(file: IO[bytes], fills: Iterable[NumberedFill]) -> int:
         "number": arrow.int64(),
         "quantity": arrow.int64(),
         "price": arrow.decimal128(38, 24),
+        "multiplier": arrow.decimal128(38, MULTIPLIER_PLACES),
+        "fee": arrow.decimal128(38, MONEY_PLACES),
         "created_at": arrow.timestamp("us", tz="UTC"),
     }
     schema = arrow.schema([(name, kinds.get(name, arrow.string())) for name in COLUMNS])
@@ -140,10 +146,10 @@ def _value(where: str, name: str, value: Any) -> Any:
         if name == "side":
             value = value.lower()
     try:
-        if name == "price":
+        if name in ("price", "fee"):
             # An exponent is as good, in a file; and the decimals of a Parquet file all have the same number of digits.
             taken = value.normalize() if isinstance(value, Decimal) else Decimal(value)
-            check_price(name, taken)
+            check_price(name, taken) if name == "price" else check_fee(name, taken)
         else:
             taken = msgspec.convert(value, _KINDS[name], strict=not isinstance(value, str))
     except (msgspec.ValidationError, FieldError, ArithmeticError, TypeError) as error:

@@ -93,6 +93,7 @@ def match(
     orders: Sequence[Order],
     recent: Executed,
     now: datetime,
+    instrument: Instrument,
     askers: Iterable[str | None] = itertools.repeat(None),
 ) -> Batch:
     """Match orders against the active quote.
@@ -103,6 +104,7 @@ def match(
         recent: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
             symbol's: a symbol decides nothing while an append of its own is under way.
         now: UTC; becomes `created_at` of the fills.
+        instrument: what the fills cost.
         askers: of each order, what is kept of who sent it.
     """
     batch = Batch()
@@ -149,6 +151,8 @@ def match(
             order_quantity=order.quantity,
             limit_price=order.limit_price,
             asker=asker,
+            multiplier=instrument.multiplier,
+            fee=instrument.fee(quantity, price),
         )
         executed[order.order_id] = fill
         batch.fills.append(fill)

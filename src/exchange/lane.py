@@ -207,7 +207,8 @@ class Lane:
         while batch := [waiting for waiting in batch if waiting.wanted]:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
-            decided = book.match(self.market, orders, self._recent, now, [waiting.asker for waiting in batch])
+            askers = [waiting.asker for waiting in batch]
+            decided = book.match(self.market, orders, self._recent, now, self._instrument, askers)
             if decided.fills:
                 self._recent.executing(decided.fills)
                 for waiting in batch:

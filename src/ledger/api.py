@@ -20,7 +20,7 @@ from runtime.app import check_path, problems
 from runtime.paging import PAGE, TOLD, link, page
 from runtime.roles import Role, only
 from wire.errors import Refusal, Refused
-from wire.messages import Fill, NumberedFill, Position, Symbol, Time, Version
+from wire.messages import NumberedFill, Position, ReportedFill, Symbol, Time, Version
 from wire.units import FieldError, check_time
 
 DESCRIPTION = """
@@ -61,7 +61,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         },
         opt=only(Role.EXCHANGE),
     )
-    async def post_fill(data: JSONBody[Fill]) -> Response[Position]:
+    async def post_fill(data: JSONBody[ReportedFill]) -> Response[Position]:
         position, new = await ledger.report(data, asked_by())
         return Response(position, status_code=201 if new else 200)
 

@@ -12,11 +12,13 @@ What is set aside is kept, and moves the applied sequence like any other message
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from ledger.money import FLAT, Money, after, average_price
 from wire import counting, subjects
 from wire.counting import Fault, Reason
-from wire.messages import PositionUpdate, RecordedFill
+from wire.messages import NumberedFill, PositionUpdate, RecordedFill
+from wire.units import ONE, shown_money
 
 Verdict = Literal["apply", "ignore"] | Fault
 
@@ -41,12 +43,14 @@ class Account:
         net_quantity: the makers' inventory in lots; a `buy` fill lowers it.
         last_fill: the fill applied last, None before any.
         sequence: stream sequence of the message with that fill, 0 before any.
+        money: what its fills come to.
     """
 
     symbol: str
     net_quantity: int = 0
     last_fill: RecordedFill | None = None
     sequence: int = 0
+    money: Money = FLAT
 
     @property
     def version(self) -> int:
@@ -57,16 +61,25 @@ class Account:
     def update(self) -> PositionUpdate:
         """The position as it is published. The same version is the identical update on every ledger."""
         last = self.last_fill
-        if last is None:
-            return PositionUpdate(symbol=self.symbol, net_quantity=self.net_quantity, position_version=0)
-        return PositionUpdate(
-            symbol=self.symbol,
-            net_quantity=self.net_quantity,
-            position_version=last.number,
-            last_fill_id=last.fill_id,
-            updated_at=last.created_at,
-            last_fill=last.fill,
-        )
+        fields = position_fields(self.symbol, self.net_quantity, last, self.money)
+        return PositionUpdate(**fields, last_fill=last.fill if last is not None else None)
+
+
+def position_fields(symbol: str, net: int, last: RecordedFill | NumberedFill | None, money: Money) -> dict[str, Any]:
+    """The fields of a `Position`, after its last fill; before any if that is None."""
+    fields: dict[str, Any] = {"symbol": symbol, "net_quantity": net, "position_version": 0}
+    if last is not None:
+        fields |= {"position_version": last.number, "last_fill_id": last.fill_id, "updated_at": last.created_at}
+    multiplier = last.multiplier if last is not None else ONE
+    average = average_price(net, money.open_cost, multiplier)
+    return fields | {
+        "cash": shown_money(money.cash),
+        "average_price": None if average is None else shown_money(average),
+        "realized": shown_money(money.realized),
+        "fees": shown_money(money.fees),
+        "volume": money.volume,
+        "multiplier": shown_money(multiplier),
+    }
 
 
 @dataclass(slots=True)
@@ -138,12 +151,11 @@ def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Ite
         elif verdict == "ignore":
             changes.duplicates += len(delivery.fills)
         else:
-            net = account.net_quantity
             for fill in delivery.fills:
-                net += -fill.quantity if fill.side == "buy" else fill.quantity
                 known[FillKey(symbol, fill.fill_id)] = fill
                 changes.fills.append((fill, delivery))
-            changes.accounts[symbol] = Account(symbol, net, delivery.fills[-1], sequence)
+            net, money = after(account.net_quantity, account.money, delivery.fills)
+            changes.accounts[symbol] = Account(symbol, net, delivery.fills[-1], sequence, money)
     return changes
 
 

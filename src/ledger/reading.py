@@ -1,32 +1,39 @@
 """What the ledger's database holds, read on a connection of its own: whoever writes waits for no reader."""
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import aiosqlite
 
+from ledger.money import FLAT, after
+from ledger.positions import position_fields
 from ledger.store import damage_reported
 from ledger.tables import text_of
 from wire.messages import NumberedFill, Position
 
-COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin"
+COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin, multiplier, fee"
 """What is read of a fill."""
+
+PIECE = 500
+"""Fills read in one go to come to a position of the past: some milliseconds of work."""
 
 _FILLS = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) ORDER BY symbol, number LIMIT ?"  # noqa: S608 # constants
 _FILLS_OF_SYMBOL = f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608 # constants
-
-# With one max() in a query, SQLite takes the bare columns from the row that has it.
-_POSITION = """
-SELECT symbol, sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END), max(number), fill_id, created_at FROM fills
-"""
-_POSITION_BY_NUMBER = f"{_POSITION} WHERE symbol = ? AND number <= ? GROUP BY symbol"
-_POSITION_BY_TIME = f"{_POSITION} WHERE symbol = ? AND created_at <= ? GROUP BY symbol"
-_POSITIONS_BY_TIME = f"{_POSITION} WHERE created_at <= ? GROUP BY symbol"
+_FILLS_BY_NUMBER = (
+    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND number <= ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants
+)
+_FILLS_BY_TIME = (
+    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND created_at <= ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants
+)
+_ALL_BY_TIME = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) AND created_at <= ? ORDER BY symbol, number LIMIT {PIECE}"  # noqa: E501, S608 # constants
 
 
 class Place(NamedTuple):
@@ -34,6 +41,30 @@ class Place(NamedTuple):
 
     symbol: str
     number: int
+
+
+class Past:
+    """A position that is folded from some of a symbol's fills, flat before any. They come by number."""
+
+    def __init__(self, symbol: str) -> None:
+        self._symbol = symbol
+        self._net, self._money = 0, FLAT
+        self._last: NumberedFill | None = None
+
+    @property
+    def number(self) -> int:
+        """Of the last fill taken, 0 before any."""
+        return self._last.number if self._last is not None else 0
+
+    @property
+    def position(self) -> Position:
+        """What the fills taken come to."""
+        return Position(**position_fields(self._symbol, self._net, self._last, self._money))
+
+    def take(self, fills: Sequence[NumberedFill]) -> None:
+        """Fold further fills."""
+        self._net, self._money = after(self._net, self._money, fills)
+        self._last = fills[-1]
 
 
 class Reader:
@@ -60,27 +91,35 @@ class Reader:
     async def fills(self, symbol: str | None, after: Place, most: int) -> list[NumberedFill]:
         """At most so many fills that come after a place, of one symbol or of all, in order."""
         if symbol is None:
-            rows = await self._all(_FILLS, after.symbol, after.number, most)
-        else:
-            rows = await self._all(_FILLS_OF_SYMBOL, symbol, after.number, most)
-        with damage_reported(self._path):
-            return [fill_of(row) for row in rows]
+            return await self._fills(_FILLS, after.symbol, after.number, most)
+        return await self._fills(_FILLS_OF_SYMBOL, symbol, after.number, most)
 
     async def position(self, symbol: str, as_of: int | datetime) -> Position:
         """A symbol's position as it was at a version, or as the fills until a time make it; flat before any.
 
         A fill counts from when it was executed, also if it was reported later.
         """
-        query = _POSITION_BY_NUMBER if isinstance(as_of, int) else _POSITION_BY_TIME
-        rows = await self._all(query, symbol, as_of if isinstance(as_of, int) else text_of(as_of))
-        with damage_reported(self._path):
-            return _position(rows[0]) if rows else Position(symbol=symbol, net_quantity=0, position_version=0)
+        query = _FILLS_BY_NUMBER if isinstance(as_of, int) else _FILLS_BY_TIME
+        until = as_of if isinstance(as_of, int) else text_of(as_of)
+        past = Past(symbol)
+        while fills := await self._fills(query, symbol, past.number, until):
+            past.take(fills)
+        return past.position
 
     async def positions(self, as_of: datetime) -> list[Position]:
         """The position of every symbol that had fills until a time."""
-        rows = await self._all(_POSITIONS_BY_TIME, text_of(as_of))
+        found: dict[str, Past] = {}
+        last, until = Place("", 0), text_of(as_of)
+        while fills := await self._fills(_ALL_BY_TIME, last.symbol, last.number, until):
+            for symbol, own in groupby(fills, attrgetter("symbol")):
+                found.setdefault(symbol, Past(symbol)).take(list(own))
+            last = Place(fills[-1].symbol, fills[-1].number)
+        return [past.position for past in found.values()]
+
+    async def _fills(self, query: str, *values: str | int) -> list[NumberedFill]:
+        rows = await self._all(query, *values)
         with damage_reported(self._path):
-            return [_position(row) for row in rows]
+            return [fill_of(row) for row in rows]
 
     async def _all(self, query: str, *values: str | int) -> list[sqlite3.Row]:
         if self._database is None:
@@ -102,15 +141,6 @@ def fill_of(row: Any) -> NumberedFill:
         quote_id=row[7],
         created_at=datetime.fromisoformat(row[8]),
         origin=row[9],
-    )
-
-
-def _position(row: Any) -> Position:
-    symbol, net, number, fill_id, updated = row
-    return Position(
-        symbol=symbol,
-        net_quantity=net,
-        position_version=number,
-        last_fill_id=fill_id,
-        updated_at=datetime.fromisoformat(updated),
+        multiplier=Decimal(row[10]),
+        fee=Decimal(row[11]),
     )

@@ -33,7 +33,7 @@ from runtime.settings import Market
 from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
+from wire.messages import QuoteActivated, QuoteEvent, RecordedFill, ReportedFill
 from wire.units import check_tick, with_decimals_of
 
 DEADLINE = 5.0
@@ -54,7 +54,7 @@ class Recorder:
         self._market = market
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, fill: Fill, asker: str | None = None) -> bool:
+    async def record(self, fill: ReportedFill, asker: str | None = None) -> bool:
         """Record a fill that `asker` reports, and return once it is committed: True if it is new, False if it was
         recorded before.
 
@@ -75,12 +75,13 @@ class Recorder:
                     if await self._is_recorded(fill):
                         return False
                 reporting.check_id(fill, self._market.symbols)
-                recorded = reporting.record(fill, market, asker)
+                instrument = self._market.symbols.get(fill.symbol)
+                recorded = reporting.record(fill, market, instrument, asker)
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
-                    if await self._append(recorded, market.head, before):
+                    if await self._append(fill, recorded, market.head, before):
                         return True
 
-    async def checked(self, fill: Fill) -> Fill:
+    async def checked(self, fill: ReportedFill) -> ReportedFill:
         """The fill with its price as the log writes it, unless it could not have been executed: it is judged by its
         instrument as it was at the time.
 
@@ -108,14 +109,14 @@ class Recorder:
                 check_tick("price", fill.price, instrument.tick)
             return fill
 
-    async def _is_recorded(self, fill: Fill) -> bool:
-        """Whether exactly this fill is recorded.
+    async def _is_recorded(self, fill: ReportedFill) -> bool:
+        """Whether exactly this fill is recorded. One that names no fee is, whatever it was recorded to cost.
 
         Raises:
             Refused: FILL_CONTRADICTS, if its id is recorded with other content, for whichever symbol.
         """
         found = (await self._store.recorded([fill.fill_id])).values()
-        if any(recorded.fill == fill for recorded in found):
+        if any(recorded.fill == fill.fill and fill.fee in (None, recorded.fee) for recorded in found):
             return True
         if found:
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is recorded with other content")
@@ -168,7 +169,7 @@ class Recorder:
         stream = subjects.stream_of(quote.subject)
         return await last_usable(self._connection, stream, quote.subject, quote.seq, is_quote_event)
 
-    async def _append(self, fill: RecordedFill, head: int, before: str) -> bool:
+    async def _append(self, reported: ReportedFill, fill: RecordedFill, head: int, before: str) -> bool:
         """Append on `head` and wait until it is committed here. False if the head had moved: nothing is appended then.
 
         Raises:
@@ -188,7 +189,7 @@ class Recorder:
         if not isinstance(outcome, Appended):
             return False
         await self._applier.reached(shard, outcome.sequence)
-        if not await self._is_recorded(fill.fill):
+        if not await self._is_recorded(reported):
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, and set aside: see the ledger's log")
         log.info("reported fill recorded", fill_id=fill.fill_id, symbol=fill.symbol, position_version=fill.number)
         return True
@@ -205,7 +206,7 @@ def _hash(last: StoredMessage | None) -> str:
     return chain.link(last.seq, last.subject, headers, last.payload)
 
 
-def _shows(fill: Fill, message: Message) -> bool:
+def _shows(fill: ReportedFill, message: Message) -> bool:
     """Whether a message is the activation of the quote that a fill names, with its price."""
     if not is_quote_event(message):
         return False

@@ -11,8 +11,10 @@ from datetime import UTC
 from ledger.positions import Account
 from wire import ids
 from wire.errors import Refusal, Refused
+from wire.instruments import Instrument
 from wire.market import SymbolMarket
-from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill
+from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill, ReportedFill
+from wire.units import NOTHING, ONE
 
 
 def market_after(account: Account, event: QuoteEvent | None, event_sequence: int) -> SymbolMarket:
@@ -40,8 +42,13 @@ def check_id(fill: Fill, symbols: Container[str]) -> None:
         )
 
 
-def record(fill: Fill, market: SymbolMarket, asker: str | None = None) -> RecordedFill:
+def record(
+    fill: ReportedFill, market: SymbolMarket, instrument: Instrument | None, asker: str | None = None
+) -> RecordedFill:
     """The fill as it goes into the market log, after everything `market` has folded. `asker` is kept of who reports it.
+
+    What it costs follows from its instrument, but for a fee that it names. Of a symbol that was removed, one lot comes
+    to what it did at the last fill, and no fee is known.
 
     Raises:
         Refused: FILL_CONTRADICTS, if it names the latest quote and that quote could not have executed it.
@@ -49,6 +56,12 @@ def record(fill: Fill, market: SymbolMarket, asker: str | None = None) -> Record
     remaining_bid, remaining_ask = market.remaining_bid, market.remaining_ask
     if _takes(fill, market.event):
         remaining_bid, remaining_ask = _take(fill, market)
+    if instrument is not None:
+        multiplier, fee = instrument.multiplier, instrument.fee(fill.quantity, fill.price)
+    else:
+        multiplier, fee = market.last_fill.multiplier if market.last_fill is not None else ONE, NOTHING
+    if fill.fee is not None:
+        fee = fill.fee or NOTHING
     return RecordedFill(
         fill_id=fill.fill_id,
         order_id=fill.order_id,
@@ -65,6 +78,8 @@ def record(fill: Fill, market: SymbolMarket, asker: str | None = None) -> Record
         limit_price=fill.price,
         origin="reported",
         asker=asker,
+        multiplier=multiplier,
+        fee=fee,
     )
 
 

@@ -36,7 +36,7 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Fill, NumberedFill, Position, PositionUpdate
+from wire.messages import NumberedFill, Position, PositionUpdate, ReportedFill
 from wire.units import FieldError
 
 PARTS = ("nats", "log", "fills", "store")
@@ -234,7 +234,7 @@ class Ledger:
         shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
         await confirm([self._heads[shard] for shard in shards])
 
-    async def report(self, fill: Fill, asker: str | None = None) -> tuple[Position, bool]:
+    async def report(self, fill: ReportedFill, asker: str | None = None) -> tuple[Position, bool]:
         """Record a fill executed elsewhere; `asker` is what is kept of who reports it. Returns the position
         with it applied, and whether it is new.
 

@@ -23,9 +23,10 @@ from typing import Self
 
 import aiosqlite
 import msgspec
+import structlog
 
 from ledger import sums
-from ledger.positions import Account, Books, Changes, FillKey
+from ledger.positions import Books, Changes, FillKey
 from ledger.tables import (
     INDEX,
     INSERT_FILL,
@@ -41,6 +42,7 @@ from ledger.tables import (
     UPSERT_APPLIED,
     UPSERT_POSITION,
     Row,
+    account_of,
     position_row,
     recorded_fill,
     row_of,
@@ -83,6 +85,9 @@ REBUILD = (
 )
 
 
+log = structlog.get_logger()
+
+
 class StoreUnusable(Exception):  # noqa: N818 # names what is so
     """The database cannot be used as it is; the message says why, and what to do about it."""
 
@@ -119,6 +124,8 @@ class Store:
                 durable.keep_private(self.path.with_name(name))
             # SQLite would make it readable for others, and the files beside it as it is itself.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
+            with damage_reported(self.path):
+                await self._put_aside()
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
             with damage_reported(self.path):
                 for pragma in _PRAGMAS:
@@ -145,7 +152,7 @@ class Store:
         with damage_reported(self.path):
             rows = await self._connection.execute_fetchall(SELECT_ACCOUNTS)
             applied = {row[0]: row[1] for row in await self._connection.execute_fetchall("SELECT * FROM applied")}
-            return Books({row[0]: Account(row[0], row[-1], recorded_fill(row), row[-2]) for row in rows}, applied)
+            return Books({row[0]: account_of(row) for row in rows}, applied)
 
     async def check(self, pause: float = 0.0) -> None:
         """Look at everything in the file, beside whoever uses it, `pause` seconds after every piece.
@@ -209,6 +216,25 @@ class Store:
         if self._database is None:
             raise StoreUnusable(f"{self.path} is not open")
         return self._database
+
+    async def _put_aside(self) -> None:
+        """Put a file of an earlier schema aside: what is in it follows from the market log, and is built from it anew.
+
+        Before its connection is closed, which empties the WAL, nothing in it may be said to be applied that is not.
+        """
+        async with aiosqlite.connect(self.path, isolation_level=None) as database:
+            [(version,)] = await database.execute_fetchall("PRAGMA user_version")
+        if not 0 < version < SCHEMA_VERSION:
+            return
+        folder = self.path.with_name(f"schema-{version}-{self.path.stem}")
+        durable.make_folder(folder)
+        for name in (f"{self.path.name}-wal", f"{self.path.name}-shm", self.path.name):
+            if (found := self.path.with_name(name)).exists():
+                found.rename(folder / name)
+        durable.sync_folder(folder)
+        durable.sync_folder(self.path.parent)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
+        log.warning("the database has an earlier schema, and is built anew", version=version, put_aside=str(folder))
 
     async def _check_schema(self, database: aiosqlite.Connection) -> None:
         [(version,)] = await database.execute_fetchall("PRAGMA user_version")

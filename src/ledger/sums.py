@@ -21,7 +21,9 @@ PIECE = 500
 """Fills checked in one go: two milliseconds of work."""
 
 SUMMED = {
-    "positions": "symbol, net_quantity, position_version, last_fill_id, updated_at, fills_sum",
+    "positions": (
+        "symbol, net_quantity, position_version, last_fill_id, updated_at, cash, open_cost, fees, volume, fills_sum"
+    ),
     "applied": "shard, sequence",
     "quarantine": "shard, sequence, symbol, reason, detail, payload, seen_at",
 }
@@ -29,7 +31,8 @@ SUMMED = {
 
 FILL_COLUMNS = (
     "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, "
-    "remaining_bid_quantity, remaining_ask_quantity, order_quantity, limit_price, origin, shard, sequence"
+    "remaining_bid_quantity, remaining_ask_quantity, order_quantity, limit_price, origin, multiplier, fee, "
+    "shard, sequence"
 )
 
 _FILLS = f"SELECT {FILL_COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants

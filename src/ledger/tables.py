@@ -2,14 +2,17 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
+from ledger.money import Money
 from ledger.positions import Account
 from ledger.sums import FILL_COLUMNS
 from wire.messages import RecordedFill
+from wire.units import NOTHING, ONE
 
-SCHEMA_VERSION = 2
-"""Kept in the file as `user_version`."""
+SCHEMA_VERSION = 3
+"""Kept in the file as `user_version`. With any earlier one, the ledger puts the file aside and makes a new one."""
 
 Row = tuple[str | int, ...]
 
@@ -29,6 +32,8 @@ CREATE TABLE fills (
     order_quantity INTEGER NOT NULL,
     limit_price TEXT NOT NULL,
     origin TEXT NOT NULL,
+    multiplier TEXT NOT NULL,
+    fee TEXT NOT NULL,
     shard INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
     PRIMARY KEY (symbol, number)
@@ -39,6 +44,10 @@ CREATE TABLE positions (
     position_version INTEGER NOT NULL,
     last_fill_id TEXT NOT NULL,
     updated_at TEXT NOT NULL,
+    cash TEXT NOT NULL,
+    open_cost TEXT NOT NULL,
+    fees TEXT NOT NULL,
+    volume INTEGER NOT NULL,
     fills_sum INTEGER NOT NULL,
     sum INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -68,10 +77,11 @@ DROP INDEX IF EXISTS fills_by_id;
 not refuse one that comes again, as it did while it had the second of these."""
 
 COLUMNS = FILL_COLUMNS.removesuffix(", shard, sequence")
-INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
+INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
 SELECT_FILLS = f"SELECT {COLUMNS} FROM fills WHERE fill_id IN (SELECT value FROM json_each(?)) ORDER BY number"  # noqa: S608 # constants
 SELECT_ACCOUNTS = f"""
-SELECT {", ".join(f"f.{column}" for column in COLUMNS.split(", "))}, f.sequence, p.net_quantity
+SELECT {", ".join(f"f.{column}" for column in COLUMNS.split(", "))}, f.sequence, p.net_quantity,
+p.cash, p.open_cost, p.fees, p.volume
 FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version AND f.fill_id = p.last_fill_id
 """  # noqa: S608 # constants
 SELECT_POSITIONS = """
@@ -92,10 +102,13 @@ WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
 ORDER BY q.shard, q.sequence
 """
 UPSERT_POSITION = """
-INSERT INTO positions (symbol, net_quantity, position_version, last_fill_id, updated_at, fills_sum, sum)
-VALUES (?,?,?,?,?,?,?)
+INSERT INTO positions (
+    symbol, net_quantity, position_version, last_fill_id, updated_at, cash, open_cost, fees, volume, fills_sum, sum
+)
+VALUES (?,?,?,?,?,?,?,?,?,?,?)
 ON CONFLICT (symbol) DO UPDATE SET net_quantity = excluded.net_quantity, position_version = excluded.position_version,
-    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at, fills_sum = excluded.fills_sum,
+    last_fill_id = excluded.last_fill_id, updated_at = excluded.updated_at, cash = excluded.cash,
+    open_cost = excluded.open_cost, fees = excluded.fees, volume = excluded.volume, fills_sum = excluded.fills_sum,
     sum = excluded.sum
 """
 UPSERT_APPLIED = """
@@ -124,6 +137,8 @@ def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
         fill.order_quantity,
         str(fill.limit_price),
         fill.origin,
+        "1" if fill.multiplier is ONE else str(fill.multiplier),
+        "0" if fill.fee is NOTHING else str(fill.fee),
         shard,
         sequence,
     )
@@ -146,7 +161,16 @@ def recorded_fill(row: Any) -> RecordedFill:
         order_quantity=row[11],
         limit_price=Decimal(row[12]),
         origin=row[13],
+        multiplier=ONE if row[14] == "1" else Decimal(row[14]),
+        fee=NOTHING if row[15] == "0" else Decimal(row[15]),
     )
+
+
+def account_of(row: Any) -> Account:
+    """A position, from a row of `SELECT_ACCOUNTS`."""
+    sequence, net, cash, open_cost, fees, volume = row[-6:]
+    money = Money(Decimal(cash), Decimal(open_cost), Decimal(fees), volume)
+    return Account(row[0], net, recorded_fill(row), sequence, money)
 
 
 def position_row(account: Account, fills_sum: int) -> Row:
@@ -158,9 +182,22 @@ def position_row(account: Account, fills_sum: int) -> Row:
     last = account.last_fill
     if last is None:
         raise ValueError(f"{account.symbol} changed without a fill")
-    return (account.symbol, account.net_quantity, last.number, last.fill_id, text_of(last.created_at), fills_sum)
+    money = account.money
+    return (
+        account.symbol,
+        account.net_quantity,
+        last.number,
+        last.fill_id,
+        text_of(last.created_at),
+        str(money.cash),
+        str(money.open_cost),
+        str(money.fees),
+        money.volume,
+        fills_sum,
+    )
 
 
+@lru_cache(maxsize=256)
 def text_of(time: datetime) -> str:
-    """A time as text that sorts as the time does."""
+    """A time as text that sorts as the time does. The fills of one message have one in common, mostly."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")

@@ -7,7 +7,7 @@ from typing import Any
 
 from simulation.party import RACE, Party
 from simulation.readers import standing
-from wire.messages import Fill, Position
+from wire.messages import Position, ReportedFill
 
 
 class Bookers:
@@ -38,7 +38,7 @@ class Bookers:
             price = quote.ask_price if side == "buy" else quote.bid_price
         if not price:
             return
-        fill = Fill(
+        fill = ReportedFill(
             fill_id=f"booked-{number}",
             order_id=f"elsewhere-{number}",
             symbol=symbol,

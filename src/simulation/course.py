@@ -61,7 +61,7 @@ class Course:
         self.world.busy, self.world.busy_for = plan.busy, plan.busy_for
         self.folder = folder
         self.system = System(self.world, plan, folder)
-        self.monitor = Monitor(self.world, plan.limit, plan.quote_ttl, plan.grace, list(plan.market.symbols))
+        self.monitor = Monitor(self.world, plan.limit, plan.quote_ttl, plan.grace, plan.market.symbols)
         self.system.broker.on_store.append(self.monitor.stored)
         self.system.broker.on_rewind.append(self.monitor.rewound)
         self.clients = Clients(self.system, folder, self.monitor)

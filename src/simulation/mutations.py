@@ -295,9 +295,21 @@ MUTATIONS = [
     ),
     Mutation(
         "a buy raises the position",
-        "ledger/positions.py",
-        'net += -fill.quantity if fill.side == "buy" else fill.quantity',
-        "net += fill.quantity",
+        "ledger/money.py",
+        'signed = -quantity if fill.side == "buy" else quantity',
+        "signed = quantity",
+    ),
+    Mutation(
+        "what is closed leaves its cost behind",
+        "ledger/money.py",
+        "ROUNDING.quantize(ROUNDING.divide(cost * quantity, abs(net)), MONEY_STEP)",
+        "NOTHING",
+    ),
+    Mutation(
+        "a fee is what it would be without a multiplier",
+        "wire/instruments.py",
+        "EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)",
+        "EXACT.multiply(price, quantity)",
     ),
     Mutation(
         "an old position is published over a newer one",

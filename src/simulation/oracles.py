@@ -3,19 +3,24 @@
 None of this uses the folds that the services decide by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import NamedTuple
 
 import msgspec
 
+from audit.money import Account
+from audit.positions import Told
 from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
+from wire.instruments import Instrument
 from wire.messages import UNREADABLE, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+from wire.units import MONEY_PLACES, ONE
 
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 _fills = msgspec.json.Decoder(list[RecordedFill])
@@ -58,7 +63,8 @@ class Symbol:
     Attributes:
         event: the latest quote event, and `event_seq` where it is.
         bid: what is left of the latest quote; `ask` as well.
-        number: of the last fill, and `net` the position it leads to.
+        number: of the last fill, `net` the position it leads to, and `money` what all fills come to.
+        multiplier: of the last fill.
         states: what was offered, one after another.
     """
 
@@ -68,6 +74,8 @@ class Symbol:
     ask: int = 0
     number: int = 0
     net: int = 0
+    money: Account = field(default_factory=Account)
+    multiplier: Decimal = ONE
     states: list[State] = field(default_factory=lambda: [State(0, 0, Decimal(0), Decimal(0))])
 
     def offers(self) -> None:
@@ -98,7 +106,9 @@ class Monitor:
         on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
 
-    def __init__(self, world: World, limit: int, lifetime: float, grace: float, symbols: list[str]) -> None:
+    def __init__(
+        self, world: World, limit: int, lifetime: float, grace: float, symbols: Mapping[str, Instrument]
+    ) -> None:
         self.wrong: list[str] = []
         self.symbols = {symbol: Symbol() for symbol in symbols}
         self.most = 0
@@ -115,6 +125,7 @@ class Monitor:
         self.on_switch: Callable[[bool], None] = lambda _: None
         self.backing = Backing(self.symbols, limit, lifetime, grace, self._say)
         self._grace = grace
+        self._instruments = symbols
         self._world = world
         self._limit = limit
         self._allowed = timedelta(seconds=grace / 2)
@@ -189,6 +200,8 @@ class Monitor:
                 self._say(f"{fill.fill_id} is number {fill.number} after {book.number}")
             book.number = fill.number
             book.net += fill.quantity if fill.side == "sell" else -fill.quantity
+            book.money.take(fill)
+            book.multiplier = fill.multiplier
             if fill.origin == "reported":
                 if fill.fill_id in self.booked:
                     self._say(f"{fill.fill_id} is recorded twice")
@@ -196,6 +209,7 @@ class Monitor:
             else:
                 self.fills += 1
                 self._check_order(fill)
+                self._check_cost(fill)
             quote = book.event if isinstance(book.event, QuoteActivated) else None
             if quote is not None and fill.quote_id == quote.quote_id:
                 if fill.side == "buy":
@@ -225,6 +239,14 @@ class Monitor:
         self.executed.add(fill.order_id)
         self.on_fill(fill.order_id)
 
+    def _check_cost(self, fill: RecordedFill) -> None:
+        """An execution costs what its symbol's settings say."""
+        of = self._instruments[fill.symbol]
+        value = fill.quantity * Fraction(fill.price) * Fraction(of.multiplier)
+        fee = round(value * Fraction(of.fee_rate), MONEY_PLACES)
+        if (fill.multiplier, Fraction(fill.fee)) != (of.multiplier, fee):
+            self._say(f"{fill.fill_id} has a multiplier of {fill.multiplier}, and costs {fill.fee}, not {float(fee)}")
+
     def _publication(self, update: PositionUpdate) -> None:
         book = self.symbols[update.symbol]
         known = self._published.get(update.symbol, -1)
@@ -234,6 +256,8 @@ class Monitor:
             self._say(f"position {update.position_version} of {update.symbol} is published at {book.number} fills")
         if update.position_version == book.number and update.net_quantity != book.net:
             self._say(f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}")
+        if update.position_version == book.number and (wrong := book.money.wrong(Told.of(update), book.multiplier)):
+            self._say(f"position {update.position_version} of {update.symbol} is published with {wrong}")
         self._published[update.symbol] = max(known, update.position_version)
 
     def rewound(self, stream: Stream) -> None:

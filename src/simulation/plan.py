@@ -206,6 +206,8 @@ def _instrument(number: int) -> Instrument:
         quote_size=10 + 2 * number,
         max_position=40 if number % 3 == 2 else None,
         min_spread=20 if number % 3 == 2 else 0,
+        multiplier=Decimal(50 if number % 2 else 1),
+        fee_rate=Decimal("0.00015" if number % 2 else 0),
         gamma=Decimal("0.02"),
         k=Decimal(20),
         a=Decimal(1),

@@ -2,9 +2,9 @@
 
 msgspec checks fields, types and ranges. Two things it does not see, because they are gone once a message is decoded:
 
-- **How a price was written.** Python's `Decimal` also reads blanks, `_`, digits of other scripts, signs and exponents.
-  What enters becomes part of logs and fills, which other programs read: it is written as digits with at most one point,
-  or refused.
+- **How a price or a fee was written.** Python's `Decimal` also reads blanks, `_`, digits of other scripts, signs and
+  exponents. What enters becomes part of logs and fills, which other programs read: it is written as digits with at most
+  one point, or refused.
 - **A key that is there twice.** Readers differ in which of the two they take, so there is no right one to take.
 
 Logs are read without this: what is recorded counts, however it is written.
@@ -62,6 +62,8 @@ def _prices(info: inspect.Type) -> Any:
         return _prices(info.type)
     if isinstance(info, inspect.DecimalType):
         return Raw
+    if isinstance(info, inspect.UnionType) and any(_prices(kind) is Raw for kind in info.types):
+        return Raw
     if isinstance(info, inspect.StructType):
         found = [(field.encode_name, _prices(field.type)) for field in info.fields]
         kept = [(name, kind | msgspec.UnsetType, UNSET) for name, kind in found if kind is not None]
@@ -75,7 +77,7 @@ def _check_prices(found: Any) -> None:
         if not isinstance(written, Raw):
             if written is not UNSET:
                 _check_prices(written)
-        elif not _is_plain(written):
+        elif not _is_plain(written) and bytes(written) != b"null":  # which is read, where it may be none
             raise FieldError(field, "must be written as digits with at most one point, such as 100.05")
 
 

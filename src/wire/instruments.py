@@ -3,14 +3,29 @@
 from decimal import Decimal
 
 import msgspec
+from msgspec.structs import force_setattr
 
-from wire.units import FieldError, check_plain, check_price, check_tick
+from wire.units import (
+    EXACT,
+    NOTHING,
+    ONE,
+    FieldError,
+    check_multiplier,
+    check_places,
+    check_plain,
+    check_price,
+    check_tick,
+    rounded_money,
+)
 
 MAX_LOTS = 1_000_000
 """The largest size, and the largest position limit."""
 
 MAX_SPREAD = 1_000_000
 """The largest least spread, in ticks."""
+
+RATE_PLACES = 8
+"""Decimal places a fee's rate may have."""
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,6 +44,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         k: k, how fast order flow thins with distance from the mid, > 0, per unit of price.
         a: A, the order arrival rate at the mid, > 0, per second.
         sigma: σ, volatility, ≥ 0, price units per square root of a second.
+        multiplier: what one lot at a price of 1 comes to, in money.
+        fee_rate: what the makers pay for each fill, of the money it comes to; 0 to 1.
     """
 
     tick: Decimal
@@ -42,6 +59,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ask_size: int | None = None
     min_spread: int = 0
     max_position: int | None = None
+    multiplier: Decimal = ONE
+    fee_rate: Decimal = NOTHING
 
     def __post_init__(self) -> None:
         check_price("tick", self.tick)
@@ -61,3 +80,16 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise FieldError(name, "must be greater than zero")
         if not self.sigma.is_finite() or self.sigma < 0:
             raise FieldError("sigma", "must not be negative")
+        check_multiplier("multiplier", self.multiplier)
+        if self.multiplier == ONE:
+            force_setattr(self, "multiplier", ONE)  # so that fills need not name it
+        if not self.fee_rate.is_finite() or self.fee_rate.is_signed() or self.fee_rate > 1:
+            raise FieldError("fee_rate", "must be from 0 to 1")
+        check_places("fee_rate", self.fee_rate, RATE_PLACES)
+
+    def fee(self, quantity: int, price: Decimal) -> Decimal:
+        """What a fill costs, in money: its quantity × price × multiplier × `fee_rate`, rounded as money is."""
+        if not self.fee_rate:
+            return NOTHING
+        value = EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)
+        return rounded_money(EXACT.multiply(value, self.fee_rate)) or NOTHING

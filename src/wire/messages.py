@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from wire.units import FieldError, check_price, check_time
+from wire.units import NOTHING, ONE, FieldError, check_amount, check_fee, check_multiplier, check_price, check_time
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised by decoding a message that is not of its type: whoever reads what others wrote expects each of them."""
@@ -49,6 +49,13 @@ there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes o
 Price = Annotated[
     Decimal, Meta(description="A price: an exact decimal, as a string (a number is accepted).", examples=["100.05"])
 ]
+Money = Annotated[
+    Decimal, Meta(description="An amount of money: an exact decimal, as a string; below 0 is owed.", examples=["12.5"])
+]
+Multiplier = Annotated[
+    Decimal, Meta(description="What one lot at a price of 1 comes to, in money: an exact decimal.", examples=["1"])
+]
+Fee = Annotated[Decimal, Meta(description="What the makers pay for a fill: an exact decimal.", examples=["0.1391"])]
 Time = Annotated[datetime, Meta(tz=True, description="UTC, RFC 3339, to the microsecond.")]
 
 Side = Literal["buy", "sell"]
@@ -99,8 +106,24 @@ class Fill(Message, frozen=True, kw_only=True):
         check_time("created_at", self.created_at)
 
 
-class RecordedFill(Fill, frozen=True, kw_only=True):
-    """A fill as the market log keeps it; one message's payload is an array of them.
+class ReportedFill(Fill, frozen=True, kw_only=True):
+    """A fill that was executed elsewhere. `fee` is what it cost; null: what the symbol's `fee_rate` makes of it."""
+
+    fee: Fee | None = None
+
+    def __post_init__(self) -> None:
+        Fill.__post_init__(self)
+        if self.fee is not None:
+            check_fee("fee", self.fee)
+
+    @property
+    def fill(self) -> Fill:
+        """The fill alone."""
+        return _fill_alone(self)
+
+
+class RecordedFill(Fill, frozen=True, kw_only=True, omit_defaults=True):
+    """A fill as the market log keeps it; one message's payload is an array of them. What has its default is left out.
 
     Attributes:
         number: its number within the symbol (1, 2, 3, …), which is the position version it leads to.
@@ -110,6 +133,8 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
         limit_price: the order's limit.
         origin: `exchange` for an execution here, `reported` for a fill recorded through `POST /fills`.
         asker: a digest of who sent the order, or reported the fill; null if no token says, or it was not kept.
+        multiplier: the instrument's, when it executed: what one lot at a price of 1 comes to.
+        fee: what the makers paid for it, in money. (A default is left out only if it is `ONE` or `NOTHING` itself.)
     """
 
     number: Annotated[int, Meta(ge=1)]
@@ -119,31 +144,43 @@ class RecordedFill(Fill, frozen=True, kw_only=True):
     limit_price: Price
     origin: Literal["exchange", "reported"] = "exchange"
     asker: str | None = None
+    multiplier: Multiplier = ONE
+    fee: Fee = NOTHING
 
     def __post_init__(self) -> None:
         Fill.__post_init__(self)
         check_price("limit_price", self.limit_price)
+        if self.multiplier is not ONE:
+            check_multiplier("multiplier", self.multiplier)
+        if self.fee is not NOTHING:
+            check_fee("fee", self.fee)
 
     @property
     def fill(self) -> Fill:
         """The fill alone, as clients see it."""
-        return Fill(
-            fill_id=self.fill_id,
-            order_id=self.order_id,
-            symbol=self.symbol,
-            side=self.side,
-            quantity=self.quantity,
-            price=self.price,
-            quote_id=self.quote_id,
-            created_at=self.created_at,
-        )
+        return _fill_alone(self)
+
+
+def _fill_alone(fill: Fill) -> Fill:
+    return Fill(
+        fill_id=fill.fill_id,
+        order_id=fill.order_id,
+        symbol=fill.symbol,
+        side=fill.side,
+        quantity=fill.quantity,
+        price=fill.price,
+        quote_id=fill.quote_id,
+        created_at=fill.created_at,
+    )
 
 
 class NumberedFill(Fill, frozen=True, kw_only=True):
-    """A fill as `GET /fills` tells it: with its number and its origin, as `RecordedFill` has them."""
+    """A fill as `GET /fills` tells it: with its number, its origin and what it cost, as `RecordedFill` has them."""
 
     number: Annotated[int, Meta(ge=1)]
     origin: Literal["exchange", "reported"]
+    multiplier: Multiplier
+    fee: Fee
 
 
 class OrderResult(Message, frozen=True, kw_only=True):
@@ -269,7 +306,17 @@ class WithdrawQuote(Message, frozen=True, kw_only=True):
 class Position(Message, frozen=True, kw_only=True):
     """The makers' inventory in one symbol: `net_quantity` in lots, below 0 is short.
 
-    `updated_at` is the `created_at` of the last fill applied.
+    Money is null in an update of before it was kept. What was paid for the open quantity is `realized - cash`, so at a
+    mark `unrealized` is `net_quantity × mark × multiplier - (realized - cash)`.
+
+    Attributes:
+        updated_at: the `created_at` of the last fill applied.
+        cash: what was received, less what was paid and the fees.
+        average_price: at which the open quantity was opened, by average cost, rounded; null if it is flat.
+        realized: profit of what is closed, less all fees.
+        fees: what all fills cost.
+        volume: lots of all fills.
+        multiplier: of the last fill applied.
     """
 
     symbol: Symbol
@@ -277,9 +324,17 @@ class Position(Message, frozen=True, kw_only=True):
     position_version: Version
     last_fill_id: Id | None = None
     updated_at: Time | None = None
+    cash: Money | None = None
+    average_price: Money | None = None
+    realized: Money | None = None
+    fees: Money | None = None
+    volume: Annotated[int, Meta(ge=0)] | None = None
+    multiplier: Multiplier | None = None
 
     def __post_init__(self) -> None:
         check_time("updated_at", self.updated_at)
+        for field in ("cash", "average_price", "realized", "fees", "multiplier"):
+            check_amount(field, getattr(self, field))
 
 
 class PositionUpdate(Position, frozen=True, kw_only=True):
@@ -296,6 +351,12 @@ class PositionUpdate(Position, frozen=True, kw_only=True):
             position_version=self.position_version,
             last_fill_id=self.last_fill_id,
             updated_at=self.updated_at,
+            cash=self.cash,
+            average_price=self.average_price,
+            realized=self.realized,
+            fees=self.fees,
+            volume=self.volume,
+            multiplier=self.multiplier,
         )
 
 

@@ -14,6 +14,7 @@ from wire.messages import (
     Position,
     Quote,
     QuoteRequest,
+    ReportedFill,
     Reservation,
     ReservationAnswer,
     ReservationRequest,
@@ -39,13 +40,19 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
         '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
         '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}'
     ),
+    ReportedFill: (
+        '{"fill_id":"venue-1","order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"price":"231.79",'
+        '"quote_id":"elsewhere-1","created_at":"2026-11-23T05:49:24.465646Z","fee":"0.58"}'
+    ),
     NumberedFill: (
         '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
-        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z","number":99,"origin":"exchange"}'
+        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z","number":99,"origin":"exchange",'
+        '"multiplier":"1","fee":"0.139074"}'
     ),
     Position: (
         '{"symbol":"AAPL","net_quantity":-12,"position_version":99,"last_fill_id":"AAPL-f99",'
-        '"updated_at":"2026-11-23T05:49:24.465646Z"}'
+        '"updated_at":"2026-11-23T05:49:24.465646Z","cash":"2795.8","average_price":"231.775","realized":"14.5","fees":"2.2",'
+        '"volume":402,"multiplier":"1"}'
     ),
     ReservationRequest: ('{"quote_id":"q-1","symbol":"AAPL","bid_quantity":5,"ask_quantity":200}'),
     ReservationAnswer: (

@@ -2,7 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
 MAX_PRICE = Decimal(1_000_000_000)
 """Prices are at most this; anything larger is a typing error, not a price."""
@@ -10,6 +10,31 @@ MAX_PRICE = Decimal(1_000_000_000)
 MAX_PRICE_DIGITS = 24
 """Significant digits a price may carry, so that a hostile exponent costs nothing."""
 
+MONEY_PLACES = 12
+"""Decimal places to which money is rounded, half to even, in the few places where it is rounded at all."""
+
+MAX_MULTIPLIER = Decimal(1_000_000)
+"""What one lot comes to is at most its price times this."""
+
+MULTIPLIER_PLACES = 6
+"""Decimal places a multiplier may have."""
+
+MAX_FEE = Decimal(10**21)
+"""The largest fee: of the largest fill at the largest price, all of it."""
+
+ONE, NOTHING = Decimal(1), Decimal(0)
+"""The multiplier of most instruments, and most fees: what a fill has that names none."""
+
+EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[Inexact, InvalidOperation])
+"""Money is reckoned in this. No sum of fills has as many digits; one that had would raise `Inexact`, not be rounded."""
+
+ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[InvalidOperation])
+"""As EXACT, for what is rounded on purpose."""
+
+_MAX_AMOUNT = 50
+
+MONEY_STEP = Decimal((0, (1,), -MONEY_PLACES))
+"""The last of these places."""
 
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
@@ -51,6 +76,71 @@ def check_plain(field: str, price: Decimal) -> None:
     """
     if "E" in str(price):
         raise FieldError(field, "must be written without an exponent, and be at least 0.000001")
+
+
+def check_multiplier(field: str, multiplier: Decimal) -> None:
+    """Refuse what is no multiplier: not above zero, too large, or with too many decimal places.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if not multiplier.is_finite() or not 0 < multiplier <= MAX_MULTIPLIER:
+        raise FieldError(field, f"must be greater than zero, and at most {MAX_MULTIPLIER}")
+    check_places(field, multiplier, MULTIPLIER_PLACES)
+
+
+def check_fee(field: str, fee: Decimal) -> None:
+    """Refuse what is no fee: negative, too large, or with too many decimal places.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if not fee.is_finite() or fee.is_signed() or fee > MAX_FEE:
+        raise FieldError(field, f"must not be negative, and at most {MAX_FEE}")
+    check_places(field, fee, MONEY_PLACES)
+
+
+def check_amount(field: str, amount: Decimal | None) -> None:
+    """Refuse an amount of money so large or so long that reckoning with it would fail.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if amount is None:
+        return
+    if not amount.is_finite():
+        raise FieldError(field, "is not a number")
+    if amount and (amount.adjusted() > _MAX_AMOUNT or _places(amount) > _MAX_AMOUNT):
+        raise FieldError(field, f"has more than {_MAX_AMOUNT} digits before or after the point")
+
+
+def check_places(field: str, amount: Decimal, most: int) -> None:
+    """Refuse a finite number with more than `most` decimal places.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if _places(amount) > most:
+        raise FieldError(field, f"has more than {most} decimal places")
+
+
+def rounded_money(amount: Decimal) -> Decimal:
+    """Money to `MONEY_PLACES`, half to even; what has no more places stays as it is."""
+    return ROUNDING.quantize(amount, MONEY_STEP) if _places(amount) > MONEY_PLACES else amount
+
+
+def shown_money(amount: Decimal) -> Decimal:
+    """Money as it stands in messages: without zeros at its end, so that the same amount is written alike everywhere."""
+    if not amount:
+        return NOTHING
+    short = EXACT.normalize(amount)
+    return short if _places(short) >= 0 else EXACT.quantize(short, ONE)
+
+
+def _places(amount: Decimal) -> int:
+    """Decimal places of a finite number, as it is written; below 0 for 1E+2."""
+    exponent = amount.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 def check_time(field: str, when: datetime | None) -> None:

@@ -13,7 +13,7 @@ from audit.findings import Findings, Status, Verdict
 from audit.reading import CannotAudit
 from jet.tail import Message
 from support.broker import Broker, store
-from support.builders import NOW, fill, order
+from support.builders import NOW, order, reported_fill
 from support.exchange import ExposureStandIn, quoted, running
 from support.ledger import ledgers
 from wire import chain, subjects
@@ -170,7 +170,7 @@ async def test_all_who_append_chain_what_they_append(broker: Broker, tmp_path: P
             await one.order(order(symbol=symbol, quantity=1))
         shard = subjects.shard_of("AAA", broker.market.shards)
         await store(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), b"?")
-        await ledger.ledger.report(fill(symbol="AAA"))
+        await ledger.ledger.report(reported_fill(symbol="AAA"))
         async with running(broker) as other:
             await asyncio.gather(*(each.order(order(quantity=1)) for each in (one, other) * 3))
             await other.withdraw("AAA")

@@ -94,7 +94,7 @@ def test_another_schema_version_is_told(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     database.close()
-    with pytest.raises(LedgerUnreadable, match="schema version 3; the audit reads 2"):
+    with pytest.raises(LedgerUnreadable, match="schema version 4; the audit reads 3"):
         LedgerFile(path)
 
 

@@ -230,6 +230,8 @@ async def test_a_position_that_is_missing_is_told(path: Path) -> None:
 
 async def test_a_position_of_nothing_is_told(path: Path) -> None:
     verdict = await in_table(
-        busy(), path, "INSERT INTO positions VALUES ('ZZZ', 5, 1, 'ZZZ-f1', '2026-01-05T09:30:00Z', 0, 0)"
+        busy(),
+        path,
+        "INSERT INTO positions VALUES ('ZZZ', 5, 1, 'ZZZ-f1', '2026-01-05T09:30:00Z', '0', '0', '0', 0, 0, 0)",
     )
     assert "the position of ZZZ is 5 at version 1; what was applied of the log leads to 0 at version 0" in told(verdict)

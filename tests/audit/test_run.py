@@ -95,7 +95,7 @@ async def test_a_system_of_real_services_is_proved(broker: Broker, tmp_path: Pat
         )
     assert refuted(report) == {}
     codes = [verdict.code for verdict in report.verdicts]
-    assert codes == ["log", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I12", "link"]
+    assert codes == ["log", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I12", "I13", "link"]
     uncertain = {verdict.code for verdict in report.verdicts if verdict.status is not Status.PROVED}
     assert uncertain <= {"I3"}
     assert report.totals.fills >= 30

@@ -38,6 +38,14 @@ def test_each_kind_of_difference_is_told_with_its_place() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("named", "differs"), [({}, False), ({"fee": Decimal("0.10")}, False), ({"fee": Decimal("0.1001")}, True)]
+)
+def test_what_a_fill_cost_is_compared_where_the_file_says_it(named: dict[str, Decimal], differs: bool) -> None:
+    ours = fill(1, fee=Decimal("0.1"))
+    assert len(told([ours], [row(2, ours, **named)])) == differs
+
+
 @pytest.mark.parametrize("price", ["100.1", "100.10", "100.1000"])
 def test_a_price_is_a_number_however_it_is_written(price: str) -> None:
     assert told([fill(1)], [row(2, fill(1), price=Decimal(price))]) == []

@@ -16,7 +16,10 @@ LINE = "f1,AAA,buy,3,100.10,2026-01-05T09:30:00Z"
 
 @pytest.mark.parametrize("name", ["fills.csv", "fills.parquet"])
 def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
-    fills = [fill(number, price=Decimal(f"0.{'0' * number}1")) for number in (1, 7, 20)]
+    fills = [
+        fill(number, price=Decimal(f"0.{'0' * number}1"), fee=Decimal("0.000000139074"), multiplier=Decimal("0.01"))
+        for number in (1, 7, 20)
+    ]
     assert table.write(tmp_path / name, fills) == 3
     rows = [row for _, row in table.read(tmp_path / name)]
     assert rows == [{name: getattr(one, name) for name in table.COMPARED} for one in fills]
@@ -28,7 +31,7 @@ def test_a_parquet_file_has_prices_as_decimals_and_times_as_times(tmp_path: Path
     table.write(tmp_path / "fills.parquet", [fill(1)])
     [row] = parquet.read_table(tmp_path / "fills.parquet").to_pylist()
     assert tuple(row) == COLUMNS
-    assert row["price"] == Decimal("100.10")
+    assert (row["price"], row["fee"], row["multiplier"]) == (Decimal("100.10"), Decimal(0), Decimal(1))
     assert isinstance(row["created_at"], datetime)
 
 
@@ -77,6 +80,8 @@ def test_files_of_others_are_read(tmp_path: Path, text: str, expected: tuple[str
         (f"{HEADER}\n{LINE.replace('100.10', '-1')}\n", "line 2: `price` is '-1'"),
         (f"{HEADER}\n{LINE.replace('100.10', '1,5')}\n", "line 2: 7 values"),
         (f"{HEADER}\n{LINE.replace('100.10', '1e999999999')}\n", "line 2: `price` is '1e999999999'"),
+        (f"{HEADER},fee\n{LINE},-0.1\n", "line 2: `fee` is '-0.1'"),
+        (f"{HEADER},fee\n{LINE},\n", "line 2: `fee` is ''"),
         (f"{HEADER}\n{LINE.replace('Z', '')}\n", "line 2: `created_at` is '2026-01-05T09:30:00'"),
         (f"{HEADER}\n{LINE.replace('f1', 'f 1')}\n", "line 2: `fill_id` is 'f 1'"),
         (f'{HEADER}\n"{LINE}\n', "is no CSV file"),

@@ -13,6 +13,8 @@ from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import OrderResult, QuoteActivated, QuoteWithdrawn, RecordedFill, Reservation
 
+INSTRUMENT = instrument()
+
 
 def quoted_market(**changes: object) -> SymbolMarket:
     """AAA with an active quote: 10 × 99.90 / 100.10 × 10."""
@@ -39,7 +41,7 @@ def only(batch: book.Batch) -> OrderResult:
 )
 def test_a_crossing_order_fills_at_the_quotes_price(side: str, limit: str, price: str) -> None:
     sent = order(side=side, limit_price=Decimal(limit))
-    batch = book.match(quoted_market(), [sent], {}, NOW)
+    batch = book.match(quoted_market(), [sent], {}, NOW, INSTRUMENT)
     result = only(batch)
     assert (result.status, result.filled_quantity, result.leaves_quantity) == ("filled", 5, 0)
     assert result.fills[0].price == Decimal(price)
@@ -48,7 +50,7 @@ def test_a_crossing_order_fills_at_the_quotes_price(side: str, limit: str, price
 
 
 def test_an_order_larger_than_what_is_left_fills_partially_and_the_rest_is_cancelled() -> None:
-    batch = book.match(quoted_market(), [order(quantity=15)], {}, NOW)
+    batch = book.match(quoted_market(), [order(quantity=15)], {}, NOW, INSTRUMENT)
     result = only(batch)
     assert (result.status, result.filled_quantity, result.leaves_quantity) == ("partially_filled", 10, 5)
     assert batch.fills[0].remaining_ask_quantity == 0
@@ -57,7 +59,7 @@ def test_an_order_larger_than_what_is_left_fills_partially_and_the_rest_is_cance
 
 def test_orders_of_a_batch_share_what_is_left_in_order() -> None:
     orders = [order(quantity=4), order(quantity=4), order(quantity=4), order(quantity=4)]
-    batch = book.match(quoted_market(), orders, {}, NOW)
+    batch = book.match(quoted_market(), orders, {}, NOW, INSTRUMENT)
     assert [getattr(answer, "filled_quantity", None) for answer in batch.answers] == [4, 4, 2, 0]
     assert [fill.number for fill in batch.fills] == [1, 2, 3]
     assert [fill.fill_id for fill in batch.fills] == ["AAA-f1", "AAA-f2", "AAA-f3"]
@@ -79,7 +81,7 @@ def test_orders_of_a_batch_share_what_is_left_in_order() -> None:
 def test_what_executes_nothing_says_why_and_leaves_no_fill(
     market: SymbolMarket, sent: object, later: float, reason: str
 ) -> None:
-    batch = book.match(market, [sent], {}, NOW + timedelta(seconds=later))  # type: ignore[list-item]
+    batch = book.match(market, [sent], {}, NOW + timedelta(seconds=later), INSTRUMENT)  # type: ignore[list-item]
     result = only(batch)
     assert (result.status, result.reason, result.filled_quantity) == ("rejected", reason, 0)
     assert result.leaves_quantity == result.leaves_quantity
@@ -90,14 +92,16 @@ def test_what_executes_nothing_says_why_and_leaves_no_fill(
 def test_the_last_instant_of_a_quote_executes_and_its_expiry_does_not() -> None:
     market = quoted_market(lifetime=1.0)
     expires = NOW + timedelta(seconds=1)
-    assert only(book.match(market, [order()], {}, expires - timedelta(microseconds=1))).status == "filled"
-    assert only(book.match(market, [order()], {}, expires)).reason == "quote_expired"
+    assert only(book.match(market, [order()], {}, expires - timedelta(microseconds=1), INSTRUMENT)).status == "filled"
+    assert only(book.match(market, [order()], {}, expires, INSTRUMENT)).reason == "quote_expired"
 
 
 def test_an_executed_order_id_gets_its_first_answer_even_when_the_quote_is_gone() -> None:
     sent = order(quantity=15)
-    first = book.match(quoted_market(), [sent], {}, NOW)
-    again = book.match(SymbolMarket("AAA"), [sent], {sent.order_id: first.fills[0]}, NOW + timedelta(seconds=60))
+    first = book.match(quoted_market(), [sent], {}, NOW, INSTRUMENT)
+    again = book.match(
+        SymbolMarket("AAA"), [sent], {sent.order_id: first.fills[0]}, NOW + timedelta(seconds=60), INSTRUMENT
+    )
     assert again.answers == first.answers
     assert again.fills == []
     assert not again.rejected
@@ -105,7 +109,7 @@ def test_an_executed_order_id_gets_its_first_answer_even_when_the_quote_is_gone(
 
 def test_an_order_id_twice_in_one_batch_executes_once() -> None:
     sent = order()
-    batch = book.match(quoted_market(), [sent, sent], {}, NOW)
+    batch = book.match(quoted_market(), [sent, sent], {}, NOW, INSTRUMENT)
     assert len(batch.fills) == 1
     assert batch.answers[0] == batch.answers[1]
 
@@ -115,9 +119,9 @@ def test_an_order_id_twice_in_one_batch_executes_once() -> None:
 )
 def test_an_executed_order_id_with_other_content_is_refused(change: dict[str, object]) -> None:
     sent = order(order_id="x")
-    first = book.match(quoted_market(), [sent], {}, NOW)
+    first = book.match(quoted_market(), [sent], {}, NOW, INSTRUMENT)
     other = order(order_id="x", **change)
-    (answer,) = book.match(quoted_market(), [other], {"x": first.fills[0]}, NOW).answers
+    (answer,) = book.match(quoted_market(), [other], {"x": first.fills[0]}, NOW, INSTRUMENT).answers
     assert isinstance(answer, Refused)
     assert answer.refusal is Refusal.ORDER_ID_REUSED
 
@@ -139,7 +143,7 @@ def test_fills_of_a_side_never_exceed_it_and_every_answer_agrees_with_its_fill(
     orders: list, bid: int, ask: int
 ) -> None:
     market = quoted_market(bid_quantity=bid, ask_quantity=ask)
-    batch = book.match(market, orders, {}, NOW)
+    batch = book.match(market, orders, {}, NOW, INSTRUMENT)
     for side, quantity in (("buy", ask), ("sell", bid)):
         assert sum(fill.quantity for fill in batch.fills if fill.side == side) <= quantity
     by_order: dict[str, RecordedFill] = {fill.order_id: fill for fill in batch.fills}

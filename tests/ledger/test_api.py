@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from websockets.typing import Origin
 
 from jet import heads
 from ledger.api import DESCRIPTION, READERS, routes
+from ledger.reading import PIECE
 from ledger.service import Ledger
 from runtime import streaming
 from runtime.app import create_app
@@ -39,7 +41,18 @@ FILL = {
     "quote_id": "elsewhere-1",
     "created_at": "2026-01-05T09:30:00.000001Z",
 }
-FLAT = {"net_quantity": 0, "position_version": 0, "last_fill_id": None, "updated_at": None}
+FLAT = {
+    "net_quantity": 0,
+    "position_version": 0,
+    "last_fill_id": None,
+    "updated_at": None,
+    "cash": "0",
+    "average_price": None,
+    "realized": "0",
+    "fees": "0",
+    "volume": 0,
+    "multiplier": "1",
+}
 
 
 @pytest.fixture
@@ -61,6 +74,12 @@ async def test_a_fill_is_recorded_then_seen_before_then_contradicted(client: htt
         "position_version": 1,
         "last_fill_id": "venue-1",
         "updated_at": "2026-01-05T09:30:00.000001Z",
+        "cash": "500.5",
+        "average_price": "100.1",
+        "realized": "0",
+        "fees": "0",
+        "volume": 5,
+        "multiplier": "1",
     }
     for status in (201, 200):
         response = await client.post("/fills", json=FILL)
@@ -85,6 +104,12 @@ async def test_a_fill_is_recorded_then_seen_before_then_contradicted(client: htt
         ({"price": "NaN"}, "price"),
         ({"created_at": "2026-01-05T09:30:00"}, "created_at"),
         ({"fill_id": "a.b"}, "fill_id"),
+        ({"fee": "-0.1"}, "fee"),
+        ({"fee": "1E-3"}, "fee"),
+        ({"fee": "NaN"}, "fee"),
+        ({"fee": "0.0000010000001"}, "fee"),
+        ({"fee": "1000000000000000000001"}, "fee"),
+        ({"multiplier": "2"}, "multiplier"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -189,20 +214,49 @@ async def test_more_fills_than_a_page_holds_are_listed_page_by_page(
 
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
-    ("as_of", "net", "version"),
+    ("as_of", "net", "version", "cash", "volume"),
     [
-        ("0", 0, 0),
-        ("1", -4, 1),
-        ("3", -5, 3),
-        ("2026-01-05T11:59:59Z", 0, 0),
-        ("2026-01-05T12:00:00Z", -2, 3),  # the third fill was executed first
-        ("2026-01-05T12:01:30Z", -6, 3),
-        ("2026-01-05T14:02:00%2B02:00", -5, 3),
+        ("0", 0, 0, "0", 0),
+        ("1", -4, 1, "400.4", 4),
+        ("3", -5, 3, "500.5", 7),
+        ("2026-01-05T11:59:59Z", 0, 0, "0", 0),
+        ("2026-01-05T12:00:00Z", -2, 3, "200.2", 2),  # the third fill was executed first
+        ("2026-01-05T12:01:30Z", -6, 3, "600.6", 6),
+        ("2026-01-05T14:02:00%2B02:00", -5, 3, "500.5", 7),
     ],
 )
-async def test_a_position_is_told_as_it_was(client: httpx.AsyncClient, as_of: str, net: int, version: int) -> None:
+async def test_a_position_is_told_as_it_was(
+    client: httpx.AsyncClient, as_of: str, net: int, version: int, cash: str, volume: int
+) -> None:
     position = (await client.get(f"/positions/AAA?as_of={as_of}")).json()
     assert (position["net_quantity"], position["position_version"]) == (net, version)
+    assert (position["cash"], position["volume"]) == (cash, volume)
+
+
+@pytest.mark.parametrize("every", [1, PIECE + 1])
+async def test_a_position_of_the_past_has_the_money_that_it_had(
+    client: httpx.AsyncClient, running: Running, market_log: Log, every: int
+) -> None:
+    """Read in pieces and folded, it is what was told when it was the newest."""
+    told = []
+    for version in range(every, 3 * every + 1, every):
+        fills = [
+            recorded_fill(
+                number=number,
+                side="sell" if number % 3 else "buy",
+                quantity=number % 7 + 1,
+                price=Decimal(f"100.{number % 10}"),
+                fee=Decimal("0.01"),
+                multiplier=Decimal(10),
+            )
+            for number in range(version - every + 1, version + 1)
+        ]
+        await market_log.fills(*fills)
+        await reaches(running.version, version)
+        told.append((await client.get("/positions/AAA")).json())
+    assert [(await client.get(f"/positions/AAA?as_of={p['position_version']}")).json() for p in told] == told
+    everything = (await client.get(f"/positions?as_of={NOON.isoformat().replace('+', '%2B')}")).json()
+    assert everything == [told[-1], {"symbol": "BBB", **FLAT}]
 
 
 @pytest.mark.usefixtures("recorded")

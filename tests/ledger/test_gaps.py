@@ -10,7 +10,8 @@ from ledger.gaps import Gaps, MissedFills
 from ledger.positions import Books, Delivery, fold, read
 from ledger.publisher import Publisher
 from support.broker import Broker
-from support.builders import fill, position_update, quote_activated, recorded_fill
+from support.builders import position_update, quote_activated, recorded_fill
+from support.builders import reported_fill as fill
 from support.ledger import Log, Start
 from support.waiting import eventually, reaches
 from wire import subjects

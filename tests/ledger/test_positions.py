@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.money import Money
 from ledger.positions import Account, Books, Changes, Delivery, FillKey, Reason, fold, read
 from support.builders import NOW, recorded_fill
 from wire import subjects
@@ -40,7 +41,8 @@ def test_a_buy_lowers_the_position_and_a_sell_raises_it() -> None:
     first = recorded_fill(number=1, side="buy", quantity=5)
     second = recorded_fill(number=2, side="sell", quantity=7)
     books, _ = committed(message(1, first), message(4, second))
-    assert books.accounts == {"AAA": Account("AAA", 2, second, 4)}
+    money = Money(Decimal("-200.20"), Decimal("200.20"), Decimal(0), 12)
+    assert books.accounts == {"AAA": Account("AAA", 2, second, 4, money)}
     assert books.applied == {SHARD: 4}
 
 
@@ -48,12 +50,32 @@ def test_the_update_names_the_last_fill_and_its_time() -> None:
     last = recorded_fill(number=2, side="sell", quantity=3)
     books, _ = committed(message(1, recorded_fill(number=1), last))
     assert books.accounts["AAA"].update == PositionUpdate(
-        symbol="AAA", net_quantity=2, position_version=2, last_fill_id="AAA-f2", updated_at=NOW, last_fill=last.fill
+        symbol="AAA",
+        net_quantity=2,
+        position_version=2,
+        last_fill_id="AAA-f2",
+        updated_at=NOW,
+        last_fill=last.fill,
+        cash=Decimal("-200.2"),
+        average_price=Decimal("100.1"),
+        realized=Decimal(0),
+        fees=Decimal(0),
+        volume=4,
+        multiplier=Decimal(1),
     )
 
 
 def test_an_account_without_fills_is_flat_at_version_zero() -> None:
-    assert Account("AAA").update == PositionUpdate(symbol="AAA", net_quantity=0, position_version=0)
+    assert Account("AAA").update == PositionUpdate(
+        symbol="AAA",
+        net_quantity=0,
+        position_version=0,
+        cash=Decimal(0),
+        realized=Decimal(0),
+        fees=Decimal(0),
+        volume=0,
+        multiplier=Decimal(1),
+    )
 
 
 def test_the_same_fill_in_another_message_is_ignored() -> None:

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from jet.journal import Appended
 from ledger import recorder
 from support.broker import Broker
-from support.builders import NOW, fill, quote_activated, recorded_fill
+from support.builders import NOW, instrument, quote_activated, recorded_fill, reported
+from support.builders import reported_fill as fill
 from support.ledger import Log, Running, Start
 from support.waiting import eventually, reaches
 from wire import ids
@@ -39,7 +40,7 @@ async def test_a_new_fill_is_recorded_and_the_answer_has_it_applied(start: Start
     assert new
     assert (position.net_quantity, position.position_version, position.last_fill_id) == (3, 1, told.fill_id)
     recorded = await market_log.last_fill()
-    assert (recorded.fill, recorded.origin, recorded.number) == (told, "reported", 1)
+    assert (recorded.fill, recorded.origin, recorded.number) == (told.fill, "reported", 1)
     assert (await market_log.published_version(1)).position == position
 
 
@@ -100,8 +101,8 @@ async def test_a_fill_of_the_exchange_is_known_and_one_it_never_made_refused(sta
     running = await start()
     made = recorded_fill(number=1)
     await market_log.fills(made)
-    assert await running.ledger.report(made.fill) == (running.ledger.position("AAA"), False)
-    refused = await refusal(running, recorded_fill(number=2).fill)
+    assert await running.ledger.report(reported(made)) == (running.ledger.position("AAA"), False)
+    refused = await refusal(running, reported(recorded_fill(number=2)))
     assert refused.refusal is Refusal.FILL_CONTRADICTS
     assert "reserved" in refused.detail
 
@@ -166,16 +167,42 @@ async def test_a_fill_is_judged_by_its_instrument_as_it_was(start: Start, market
         with pytest.raises(Refused) as refused:
             await running.ledger.report(fill(**({"quote_id": old.quote_id, "price": Decimal("100.105")} | wrong)))
         assert refused.value.refusal is Refusal.INVALID_FIELD
-    await market_log.fills(recorded_fill("GONE", 1))
-    position, new = await running.ledger.report(fill(symbol="GONE", price=Decimal("1.23456")))
+    await market_log.fills(recorded_fill("GONE", 1, multiplier=Decimal(10)))
+    booked = fill(symbol="GONE", price=Decimal("1.23456"))
+    position, new = await running.ledger.report(booked)
     assert (position.position_version, new) == (2, True)
     assert running.ledger.position("GONE").position_version == 2
+    assert position.multiplier == Decimal(10), "what a lot came to when it was traded"
     with pytest.raises(Refused) as refused:
         await running.ledger.report(fill(symbol="GONE", fill_id="GONE-f9"))
     assert refused.value.refusal is Refusal.FILL_CONTRADICTS
     with pytest.raises(Refused) as refused:
         await running.ledger.report(fill(symbol="NEVER"))
     assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL
+
+
+@pytest.mark.parametrize(
+    ("named", "recorded"),
+    [(None, "0.150150"), (Decimal("0.2"), "0.2"), (Decimal(0), "0"), (Decimal("0.0"), "0")],
+)
+async def test_what_a_reported_fill_costs_is_what_it_names_or_its_instruments_rate(
+    start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch, named: Decimal | None, recorded: str
+) -> None:
+    """And then it is recorded, whatever the settings become."""
+    running = await start()
+    costly = instrument(multiplier=Decimal(5), fee_rate=Decimal("0.0001"))
+    monkeypatch.setitem(running.ledger._market.symbols, "AAA", costly)
+    told = fill(quantity=3, price=Decimal("100.10"), fee=named)
+    position, new = await running.ledger.report(told)
+    logged = await market_log.last_fill()
+    assert new
+    assert (logged.multiplier, str(logged.fee)) == (Decimal(5), recorded)
+    assert position.fees == logged.fee
+    assert position.cash == Decimal("1501.50") - logged.fee
+    monkeypatch.setitem(running.ledger._market.symbols, "AAA", instrument())
+    assert await running.ledger.report(told) == (position, False)
+    assert await running.ledger.report(replace(told, fee=None)) == (position, False)
+    assert (await refusal(running, replace(told, fee=Decimal("0.3")))).refusal is Refusal.FILL_CONTRADICTS
 
 
 async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: Start, market_log: Log) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from ledger.positions import Account
 from ledger.reporting import check_id, market_after, record
-from support.builders import NOW, fill, quote_activated, recorded_fill
+from support.builders import NOW, instrument, quote_activated, recorded_fill
+from support.builders import reported_fill as fill
 from wire.errors import Refusal, Refused
 from wire.messages import QuoteWithdrawn
 
+INSTRUMENT = instrument()
 QUOTE = quote_activated(lifetime=30.0)
 MARKET = market_after(Account("AAA"), QUOTE, 1)
 
@@ -23,25 +25,25 @@ def executed(**changes: Any) -> Any:
 
 
 def test_a_booking_moves_the_number_and_no_quote() -> None:
-    recorded = record(fill(quote_id="elsewhere", price=Decimal("7.00"), quantity=500), MARKET)
+    recorded = record(fill(quote_id="elsewhere", price=Decimal("7.00"), quantity=500), MARKET, INSTRUMENT)
     assert (recorded.number, recorded.origin) == (1, "reported")
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (10, 10)
     assert (recorded.order_quantity, recorded.limit_price) == (500, Decimal("7.00"))
 
 
 def test_a_buy_of_the_latest_quote_takes_from_its_ask() -> None:
-    recorded = record(executed(side="buy"), MARKET)
+    recorded = record(executed(side="buy"), MARKET, INSTRUMENT)
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (10, 6)
 
 
 def test_a_sell_to_the_latest_quote_takes_from_its_bid() -> None:
-    recorded = record(executed(side="sell", price=QUOTE.bid_price), MARKET)
+    recorded = record(executed(side="sell", price=QUOTE.bid_price), MARKET, INSTRUMENT)
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (6, 10)
 
 
 def test_it_goes_on_after_the_last_fill_and_takes_from_what_that_left() -> None:
     last = recorded_fill(number=7, remaining_bid_quantity=2, remaining_ask_quantity=5)
-    recorded = record(executed(), market_after(Account("AAA", -3, last, sequence=4), QUOTE, 1))
+    recorded = record(executed(), market_after(Account("AAA", -3, last, sequence=4), QUOTE, 1), INSTRUMENT)
     assert (recorded.number, recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (8, 2, 1)
 
 
@@ -52,7 +54,7 @@ def test_a_quote_after_the_last_fill_is_whole() -> None:
 
 
 def test_without_any_quote_it_is_a_booking() -> None:
-    assert record(executed(), market_after(Account("AAA"), None, 0)).remaining_ask_quantity == 0
+    assert record(executed(), market_after(Account("AAA"), None, 0), INSTRUMENT).remaining_ask_quantity == 0
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_without_any_quote_it_is_a_booking() -> None:
 )
 def test_what_the_latest_quote_could_not_execute_contradicts(changes: dict[str, Any], fact: str) -> None:
     with pytest.raises(Refused, match=fact) as refused:
-        record(executed(**changes), MARKET)
+        record(executed(**changes), MARKET, INSTRUMENT)
     assert refused.value.refusal is Refusal.FILL_CONTRADICTS
 
 
@@ -81,7 +83,7 @@ def test_a_withdrawn_quote_executes_nothing() -> None:
         withdrawn_at=NOW,
     )
     with pytest.raises(Refused, match="is withdrawn"):
-        record(executed(), market_after(Account("AAA"), withdrawn, 2))
+        record(executed(), market_after(Account("AAA"), withdrawn, 2), INSTRUMENT)
 
 
 def test_what_a_quote_executed_before_its_expiry_came_into_the_log_is_booked() -> None:
@@ -94,20 +96,20 @@ def test_what_a_quote_executed_before_its_expiry_came_into_the_log_is_booked() -
         withdrawn_at=QUOTE.expires_at,
         reason="expired",
     )
-    booked = record(executed(), market_after(Account("AAA"), expired, 2))
+    booked = record(executed(), market_after(Account("AAA"), expired, 2), INSTRUMENT)
     assert (booked.number, booked.remaining_bid_quantity, booked.remaining_ask_quantity) == (1, 0, 0)
 
 
 def test_the_last_instant_of_a_quote_is_before_it_expires() -> None:
     created_at = QUOTE.expires_at - timedelta(microseconds=1)
-    assert record(executed(created_at=created_at), MARKET).remaining_ask_quantity == 6
+    assert record(executed(created_at=created_at), MARKET, INSTRUMENT).remaining_ask_quantity == 6
 
 
 def test_times_go_into_the_log_as_utc() -> None:
     told = executed(created_at=NOW.astimezone(timezone(timedelta(hours=9))))
-    recorded = record(told, MARKET)
+    recorded = record(told, MARKET, INSTRUMENT)
     assert recorded.created_at.isoformat() == NOW.isoformat()
-    assert recorded.fill == told
+    assert recorded.fill == told.fill
 
 
 @pytest.mark.parametrize("fill_id", ["AAA-f1", "AAA-f007", "B-f-f2"])

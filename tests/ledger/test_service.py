@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -13,15 +14,16 @@ from jet import topology
 from jet.journal import Appended
 from jet.tail import FromSequence
 from ledger import service
-from ledger.positions import Books, fold, read
+from ledger.positions import Account, Books, fold, read
 from ledger.store import Store, StoreUnusable
 from support.broker import Broker, shape_of
-from support.builders import NOW, fill, recorded_fill
+from support.builders import NOW, recorded_fill
+from support.builders import reported_fill as fill
 from support.ledger import Log, Running, Start, new_ledger
 from support.waiting import HANG, eventually, finishes, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Position, PositionUpdate
+from wire.messages import PositionUpdate
 
 SHARD = subjects.shard_of("AAA", 2)
 
@@ -42,7 +44,18 @@ async def test_fills_become_a_position_that_is_shown_and_published(start: Start,
     await market_log.fills(recorded_fill(number=1), last)
     update = await market_log.published_version(2)
     assert update == PositionUpdate(
-        symbol="AAA", net_quantity=3, position_version=2, last_fill_id="AAA-f2", updated_at=NOW, last_fill=last.fill
+        symbol="AAA",
+        net_quantity=3,
+        position_version=2,
+        last_fill_id="AAA-f2",
+        updated_at=NOW,
+        last_fill=last.fill,
+        cash=Decimal("-300.3"),
+        average_price=Decimal("100.1"),
+        realized=Decimal(0),
+        fees=Decimal(0),
+        volume=5,
+        multiplier=Decimal(1),
     )
     assert running.ledger.position("AAA") == update.position
 
@@ -50,7 +63,7 @@ async def test_fills_become_a_position_that_is_shown_and_published(start: Start,
 async def test_every_symbol_is_shown_traded_or_not(start: Start, market_log: Log) -> None:
     running = await start()
     shown = [update.position for update in running.ledger.snapshot()]
-    assert shown == [Position(symbol=symbol, net_quantity=0, position_version=0) for symbol in ("AAA", "BBB")]
+    assert shown == [Account(symbol).update.position for symbol in ("AAA", "BBB")]
     with pytest.raises(Refused) as refused:
         running.ledger.position("CCC")
     assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL

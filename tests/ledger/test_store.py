@@ -33,7 +33,7 @@ async def test_a_new_file_is_empty_and_durable(path: Path) -> None:
     async with Store(path) as store:
         assert await store.load() == Books()
     assert rows(path, "PRAGMA journal_mode") == [("wal",)]
-    assert rows(path, "PRAGMA user_version") == [(2,)]
+    assert rows(path, "PRAGMA user_version") == [(3,)]
 
 
 async def test_a_commit_is_there_after_reopening(path: Path) -> None:
@@ -110,8 +110,25 @@ async def test_another_schema_version_is_refused_with_both_named(path: Path) -> 
         pass
     with sqlite3.connect(path) as file:
         file.execute("PRAGMA user_version = 7")
-    with pytest.raises(StoreUnusable, match="schema version 7, and this ledger works with 2"):
+    with pytest.raises(StoreUnusable, match="schema version 7, and this ledger works with 3"):
         await Store(path).__aenter__()
+
+
+async def test_a_file_of_an_earlier_schema_is_put_aside_and_an_empty_one_made(path: Path) -> None:
+    """The ledger reads the market log from its first message then."""
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA user_version = 2")
+    async with Store(path) as store:
+        assert await store.load() == Books()
+    aside = path.with_name("schema-2-ledger") / path.name
+    assert rows(aside, "SELECT fill_id FROM fills") == [("AAA-f1",)]
+    assert stat.S_IMODE(aside.parent.stat().st_mode) == 0o700
+    async with Store(path) as store:
+        await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
+    async with Store(path) as store:
+        assert (await store.load()).applied == {0: 1}, "it is put aside once"
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:
@@ -146,7 +163,7 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
         (
             (
                 "INSERT INTO fills SELECT symbol, 4, 'x', order_id, side, quantity, price, quote_id, created_at, "
-                "1, 1, 1, limit_price, origin, shard, 4 FROM fills WHERE number = 1"
+                "1, 1, 1, limit_price, origin, multiplier, fee, shard, 4 FROM fills WHERE number = 1"
             ),
             "its 4 fills, up to number 4",
         ),

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from runtime.settings import Market
 from wire import ids
 from wire.instruments import Instrument
@@ -17,6 +19,7 @@ from wire.messages import (
     QuoteActivated,
     QuoteRequest,
     RecordedFill,
+    ReportedFill,
     ReservationRequest,
 )
 
@@ -125,13 +128,29 @@ def numbered_fill(number: int = 1, symbol: str = "AAA", **changes: Any) -> Numbe
         "created_at": NOW,
         "number": number,
         "origin": "exchange",
+        "multiplier": Decimal(1),
+        "fee": Decimal(0),
     }
     return NumberedFill(**(values | changes))
 
 
 def fill(**changes: Any) -> Fill:
     """A fill alone, of a made-up quote, with an id that was not made here."""
-    values: dict[str, Any] = {
+    return Fill(**(_elsewhere() | changes))
+
+
+def reported_fill(**changes: Any) -> ReportedFill:
+    """The same as it is reported, without a fee of its own."""
+    return ReportedFill(**(_elsewhere() | changes))
+
+
+def reported(recorded: RecordedFill) -> ReportedFill:
+    """A recorded fill as somebody would report it who does not know what it cost."""
+    return ReportedFill(**msgspec.structs.asdict(recorded.fill))
+
+
+def _elsewhere() -> dict[str, Any]:
+    return {
         "fill_id": f"reported-{next(_numbers)}",
         "order_id": f"order-{next(_numbers)}",
         "symbol": "AAA",
@@ -141,7 +160,6 @@ def fill(**changes: Any) -> Fill:
         "quote_id": "elsewhere-1",
         "created_at": NOW,
     }
-    return Fill(**(values | changes))
 
 
 def position_update(symbol: str = "AAA", **changes: Any) -> PositionUpdate:

@@ -99,7 +99,5 @@ def test_a_recorded_fill_shows_clients_the_fill_alone() -> None:
         "remaining_ask_quantity",
         "order_quantity",
         "limit_price",
-        "origin",
-        "asker",
-    }
+    }, "what has its default is left out"
     assert isinstance(recorded, RecordedFill)

@@ -1,0 +1,156 @@
+"""I13: what the fills come to in money, in ledgers' tables and as published, against a fold of its own.
+
+That fold reckons in whole numbers of `UNIT`s, of which every price times a multiplier, and every fee, is a multiple. It
+follows the rule in docs/protocol.md ("Money"), and shares nothing with the ledger's.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Protocol
+
+from audit.findings import Place, Verdict
+from audit.ledgerfile import Held, LedgerFile
+from audit.positions import Publications, Told, tell
+from audit.replay import Book, Check, Replay
+from wire.messages import RecordedFill
+from wire.units import MAX_PRICE_DIGITS, MONEY_PLACES, MULTIPLIER_PLACES
+
+_PLACES = MAX_PRICE_DIGITS + MULTIPLIER_PLACES
+_FEE = 10 ** (_PLACES - MONEY_PLACES)
+UNIT = Fraction(1, 10**_PLACES)
+"""The money that everything is a multiple of."""
+
+
+class Account:
+    """One symbol's money, as far as it was folded: `cash`, `cost` (of what is open) and `fees` in units."""
+
+    __slots__ = ("cash", "cost", "fees", "net", "volume")
+
+    def __init__(self) -> None:
+        self.net = self.cash = self.cost = self.fees = self.volume = 0
+
+    def take(self, fill: RecordedFill) -> None:
+        """Fold the next fill."""
+        signed = fill.quantity if fill.side == "sell" else -fill.quantity
+        price = _whole(fill.price, MAX_PRICE_DIGITS) * _whole(fill.multiplier, MULTIPLIER_PLACES)
+        fee = _whole(fill.fee, MONEY_PLACES) * _FEE
+        self.cash -= signed * price + fee
+        self.fees += fee
+        self.volume += fill.quantity
+        before, self.net = self.net, self.net + signed
+        if before * signed >= 0:
+            self.cost += signed * price
+        elif before * self.net > 0:
+            self.cost -= _rounded(self.cost * fill.quantity, abs(before))
+        else:
+            self.cost = self.net * price
+
+    def wrong(self, told: Told, multiplier: Decimal) -> str:
+        """What of a position's money is not as it is here; empty if all is. `multiplier`: of the last fill."""
+        cash, cost = self.cash * UNIT, self.cost * UNIT
+        average = round(cost / (self.net * Fraction(multiplier)), MONEY_PLACES) if self.net else None
+        return _differing(
+            ("cash", told.cash, cash),
+            ("realized", told.realized, cash + cost),
+            ("average_price", told.average_price, average),
+            ("fees", told.fees, self.fees * UNIT),
+            ("volume", told.volume, Fraction(self.volume)),
+            ("multiplier", told.multiplier, Fraction(multiplier)),
+        )
+
+    def wrong_in_table(self, held: Held) -> str:
+        """The same of a row in a ledger's table."""
+        return _differing(
+            ("cash", held.cash, self.cash * UNIT),
+            ("open_cost", held.open_cost, self.cost * UNIT),
+            ("fees", held.fees, self.fees * UNIT),
+            ("volume", held.volume, Fraction(self.volume)),
+        )
+
+
+class ExactMoney(Check):
+    """I13."""
+
+    code = "I13"
+    statement = (
+        "A position's money follows exactly from its recorded fills, wherever it is told: realized and unrealized "
+        "profit are its cash and what it is worth at the mark."
+    )
+
+    def __init__(self, publications: Publications, ledgers: Sequence[LedgerFile]) -> None:
+        super().__init__()
+        self._ledgers = ledgers
+        self._expected = publications.by_version()
+        self._accounts: dict[str, Account] = {}
+        self._agreed = self._untold = 0
+
+    def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
+        symbol = book.symbol
+        account = self._accounts.get(symbol)
+        if account is None:
+            account = self._accounts[symbol] = Account()
+        expected = self._expected.get(symbol)
+        stops = {ledger.positions[symbol].position_version for ledger in self._ledgers if symbol in ledger.positions}
+        for fill in fills:
+            account.take(fill)
+            while expected and expected[0].version <= fill.number:
+                update = expected.popleft()
+                if update.told is None:
+                    self._untold += 1
+                elif wrong := account.wrong(update.told, fill.multiplier):
+                    tell(self.found, symbol, update, f"is published with {wrong}")
+                else:
+                    self._agreed += 1
+            if fill.number in stops:
+                self._compare(symbol, fill.number, account)
+
+    def _compare(self, symbol: str, number: int, account: Account) -> None:
+        for ledger in self._ledgers:
+            held = ledger.positions.get(symbol)
+            if held is not None and held.position_version == number and (wrong := account.wrong_in_table(held)):
+                self.found.elsewhere(ledger.name, f"the position of {symbol} has {wrong}", ids={"symbol": symbol})
+
+    def finish(self, replay: Replay) -> Verdict:
+        checked = [f"{replay.fill_count:,} fills, {self._agreed:,} published positions"]
+        checked += [f"{len(ledger.positions):,} positions in {ledger.name}" for ledger in self._ledgers]
+        untold = f"{self._untold:,} published positions of before money was kept tell none" if self._untold else ""
+        return self.verdict(", ".join(checked), untold)
+
+
+class _Amount(Protocol):
+    """What is told of money: an exact number."""
+
+    def as_integer_ratio(self) -> tuple[int, int]: ...
+
+
+def _differing(*amounts: tuple[str, _Amount | None, Fraction | None]) -> str:
+    found = []
+    for name, told, is_so in amounts:
+        if _exactly(told) != is_so:
+            found.append(f"{name} {told}, where its fills come to {_text(is_so)}")
+    return "; ".join(found)
+
+
+def _exactly(told: _Amount | None) -> Fraction | None:
+    """The number that is told; one that is none is no other number either."""
+    try:
+        return None if told is None else Fraction(*told.as_integer_ratio())
+    except (ValueError, OverflowError):
+        return Fraction(-1, 7)  # which no amount is
+
+
+def _text(amount: Fraction | None) -> str:
+    return "none" if amount is None else f"{Decimal(amount.numerator) / Decimal(amount.denominator):f}"
+
+
+def _whole(number: Decimal, places: int) -> int:
+    """A number in units of its last possible decimal place."""
+    above, below = number.as_integer_ratio()
+    return int(above * 10**places // below)
+
+
+def _rounded(above: int, below: int) -> int:
+    """A quotient in units, rounded to `MONEY_PLACES`, half to even."""
+    step = 10 ** (_PLACES - MONEY_PLACES)
+    return int(round(Fraction(above, below * step)) * step)

@@ -1,0 +1,112 @@
+"""I13, on published positions and tables doctored to break it."""
+
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from audit.findings import Status, Verdict
+from audit.ledgerfile import LedgerFile
+from audit.money import Account, ExactMoney
+from audit.positions import Publications, Told
+from ledger import positions
+from ledger.money import FLAT, after
+from support.audit import Script, busy, told
+from support.builders import recorded_fill
+from wire import subjects
+from wire.messages import PositionUpdate
+
+COSTS = {"fee": Decimal("0.013"), "multiplier": Decimal(50)}
+
+
+def script() -> Script:
+    """A symbol whose position is opened, added to, reduced, and flipped through zero, at a cost."""
+    script = Script()
+    script.quote("AAA")
+    for side, quantity in (("buy", 3), ("buy", 4), ("sell", 2), ("sell", 8), ("buy", 3)):
+        script.trade("AAA", side, quantity, **COSTS)
+    return script
+
+
+def published(of: Script, *, version: int = 4, **changes: object) -> Publications:
+    """What a ledger publishes of a script after every fill, with changes of one version."""
+    found, account = Publications(), positions.Account("AAA")
+    for _, payload in of.messages[1:]:
+        _, fills = payload, positions.read(0, 2, "", 0, payload).fills
+        net, money = after(account.net_quantity, account.money, fills)
+        account = positions.Account("AAA", net, fills[-1], 1, money)
+        update = account.update
+        if update.position_version == version:
+            update = replace(update, **changes)
+        found.add(subjects.position("AAA"), found.count + 1, of.now, update)
+    return found
+
+
+def verdict(of: Script, publications: Publications, *ledgers: LedgerFile) -> Verdict:
+    return of.verdict(ExactMoney(publications, ledgers))
+
+
+def test_what_is_told_exactly_is_proved() -> None:
+    found = verdict(script(), published(script()))
+    assert found.status is Status.PROVED
+    assert found.checked == "5 fills, 5 published positions"
+
+
+@pytest.mark.parametrize("name", Told._fields)
+def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
+    right = published(script()).by_version()["AAA"][3].told
+    assert right is not None
+    wrong = (getattr(right, name) or 0) + (1 if name == "volume" else Decimal("0.000000000001"))
+    found = verdict(script(), published(script(), **{name: wrong}))
+    assert found.contradictions == 1
+    assert f"position 4 of AAA is published with {name} {wrong}, where its fills come to" in told(found)
+
+
+def test_positions_of_before_money_was_kept_are_counted_and_not_refuted() -> None:
+    untold = dict.fromkeys(Told._fields)
+    found = verdict(script(), published(script(), **untold))
+    assert (found.status, found.remarks) == (
+        Status.PROVED,
+        ["1 published positions of before money was kept tell none"],
+    )
+
+
+@pytest.mark.parametrize(
+    "doctoring", ["cash = '1'", "open_cost = '0.000000000001'", "fees = '1E+3'", "volume = volume + 1", "cash = 'nan'"]
+)
+async def test_a_table_that_differs_is_told(tmp_path: Path, doctoring: str) -> None:
+    path = tmp_path / "ledger.sqlite"
+    (await busy().ledger(path))._database.close()
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE positions SET {doctoring} WHERE symbol = 'AAA'")  # noqa: S608 # a constant
+    with LedgerFile(path) as ledger:
+        found = verdict(busy(), Publications(), ledger)
+    assert f"the position of AAA has {doctoring.split()[0]} " in told(found)
+    assert found.contradictions == 1
+
+
+@given(
+    st.lists(
+        st.builds(
+            recorded_fill,
+            side=st.sampled_from(["buy", "sell"]),
+            quantity=st.integers(1, 9),
+            price=st.sampled_from([Decimal("0.000000000000000000000001"), Decimal("100.10"), Decimal(1_000_000_000)]),
+            multiplier=st.sampled_from([Decimal(1), Decimal("0.000001"), Decimal(1_000_000)]),
+            fee=st.sampled_from([Decimal(0), Decimal("0.000000000001"), Decimal(10) ** 21]),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_both_folds_agree_on_everything(fills: list) -> None:
+    account = Account()
+    for fill in fills:
+        account.take(fill)
+    net, money = after(0, FLAT, fills)
+    update: PositionUpdate = positions.Account("AAA", net, fills[-1], 1, money).update
+    assert account.wrong(Told.of(update), fills[-1].multiplier) == ""
