@@ -1,5 +1,6 @@
 """One order followed through a running system: by its trace, and by the log lines that name its ids."""
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -113,10 +114,19 @@ def reserved(collector: Collector) -> list[Span] | None:
 
 
 async def test_an_order_that_did_not_execute_is_named_with_the_reason(desk: Desk) -> None:
-    await desk.order("cheap-1", "AAA", "buy", 1, "1.00")
+    cheap = ""
+
+    async def rejected_for_its_price() -> bool:
+        """It is for another reason while a test before has bought all that was quoted."""
+        nonlocal cheap
+        cheap = f"cheap-{next(numbers)}"
+        return bool((await desk.order(cheap, "AAA", "buy", 1, "1.00"))["reason"] == "not_marketable")
+
+    numbers = itertools.count(1)
+    await eventually(rejected_for_its_price, STACK_HANG)
     body = {"order_id": "off-tick-1", "symbol": "AAA", "side": "buy", "quantity": 1, "limit_price": "1.001"}
     assert (await desk.post("exchange", "/orders", body)).status_code == 400
-    rejected = {"event": "rejected", "order_id": "cheap-1", "symbol": "AAA", "reason": "not_marketable"}
+    rejected = {"event": "rejected", "order_id": cheap, "symbol": "AAA", "reason": "not_marketable"}
     refused = {"event": "refused", "order_id": "off-tick-1", "symbol": "AAA", "reason": "invalid-field"}
     for wanted in (rejected, refused):
 
