@@ -97,7 +97,9 @@ class QuotesBucket:
                 return  # the fold is behind: it tells when it has that event
             if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= end):
                 return
-            written = await self._write(market, end, last.seq if last else 0, live=last is not None and bool(last.data))
+            written = await self._write(
+                market, end, last.seq if last else 0, live=last is not None and bool(last.payload)
+            )
             if written and time.monotonic() - began < LONG:
                 return
 

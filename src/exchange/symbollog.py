@@ -5,6 +5,7 @@ A decision is the truth only on the log's head: an append says so by its compare
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 _Stored = tuple[int, str, Mapping[str, str] | None, bytes]
 """A message of the log as its hash is taken: sequence, subject, headers, payload."""
+
+DOUBT = 1.0
+"""Seconds without the head that an append was lost to, after which the broker is asked whether there is such a one."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -124,8 +128,20 @@ class SymbolLog:
             return outcome.sequence
         metrics.CONFLICTS.inc()
         log.info("head moved", symbol=self._symbol, msg_id=msg_id, head=outcome.head, folded=self.market.head)
-        await self._caught_up(outcome.head)
+        await self._caught_up_with(outcome.head)
         return None
+
+    async def _caught_up_with(self, head: int) -> None:
+        """Wait until the fold has reached what an append was said to be lost to, unless the log does not hold it."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DOUBT):
+                    await self._caught_up(head)
+                return
+            with contextlib.suppress(Refused):  # the broker is away
+                if await journal.last_sequence(self._connection, self._stream, self._filter) < head:
+                    log.error("head is not in the log", symbol=self._symbol, head=head, folded=self.market.head)
+                    return
 
     async def append_traced(self, subject: str, payload: bytes, msg_id: str, spans: "list[Span]") -> int | None:
         """As `_append`, told in the trace of everything that it is for. Only while tracing is on."""

@@ -1,16 +1,20 @@
 """Requests to the JetStream API: typed replies, the errors we know by their codes, and nothing else."""
 
-import base64
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 from nats import errors as nats_errors
 from prometheus_client import Counter
 
 from jet.connection import Connection, Forbidden, NotConnected
+from jet.frames import headers_of
+from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import UNREADABLE
+from wire.units import check_time
 
 T = TypeVar("T")
 
@@ -78,25 +82,33 @@ class _Envelope(msgspec.Struct):
     error: _Error | None = None
 
 
+Sequence = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
 class StoredMessage(msgspec.Struct):
-    """A message as `STREAM.MSG.GET` returns it: `data` and `hdrs` in base 64."""
+    """A message as `STREAM.MSG.GET` returns it."""
 
     subject: str
-    seq: int
-    time: datetime
-    data: str = ""
-    hdrs: str = ""
+    seq: Sequence
+    time: Annotated[datetime, Meta(tz=True)]
+    payload: bytes = msgspec.field(default=b"", name="data")
+    raw_headers: bytes = msgspec.field(default=b"", name="hdrs")
 
-    @property
-    def payload(self) -> bytes:
-        """The message's body."""
-        return base64.b64decode(self.data)
+    def __post_init__(self) -> None:
+        check_time("time", self.time)
 
     @property
     def headers(self) -> dict[str, str]:
-        """The message's headers."""
-        lines = base64.b64decode(self.hdrs).decode().split("\r\n")[1:]
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        """The message's headers, as far as they are any."""
+        return headers_of(self.raw_headers)
+
+    def fits(self, query: Mapping[str, Any]) -> bool:
+        """Whether it may be the answer to a query of `get_message`."""
+        pattern = query.get("next_by_subj") or query.get("last_by_subj")
+        if pattern is None:
+            return bool(self.seq == query["seq"])
+        return self.seq >= query.get("seq", 0) and subjects.fits(self.subject, pattern)
 
 
 class _StoredReply(msgspec.Struct):
@@ -107,12 +119,12 @@ class StreamState(msgspec.Struct):
     """What a stream holds. `subjects`, with how many messages each: only where they were asked for. `num_deleted`: how
     many sequences between the first and the last are gone. `lost`: what the server could not read when it started."""
 
-    messages: int
-    first_seq: int
-    last_seq: int
-    bytes: int
+    messages: Count
+    first_seq: Sequence
+    last_seq: Sequence
+    bytes: Count
     subjects: dict[str, int] = {}
-    num_deleted: int = 0
+    num_deleted: Count = 0
     lost: dict[str, Any] | None = None
 
 
@@ -123,8 +135,17 @@ class Peer(msgspec.Struct):
     name: str = ""
     current: bool = False
     offline: bool = False
-    active: int = 0
-    lag: int = 0
+    active: Count = 0
+    lag: Count = 0
+
+
+class _Config(msgspec.Struct):
+    """What of a stream's configuration is believed."""
+
+    num_replicas: Count = 1
+    max_bytes: int = -1
+    max_age: Count = 0
+    subjects: list[str] | None = None
 
 
 class Group(msgspec.Struct):
@@ -139,21 +160,42 @@ class StreamInfo(msgspec.Struct):
     many subjects there are, where they were asked for: an answer has no more than 100,000."""
 
     config: dict[str, Any]
-    created: datetime
+    created: Annotated[datetime, Meta(tz=True)]
     state: StreamState
     cluster: Group | None = None
-    total: int = 0
+    total: Count = 0
+
+    def __post_init__(self) -> None:
+        check_time("created", self.created)
+        msgspec.convert(self.config, _Config)
 
     @property
     def replicated(self) -> bool:
         """Whether there are several copies, of which some may be behind the leader's."""
-        return int(self.config.get("num_replicas", 1)) > 1
+        return bool(self.config.get("num_replicas", 1) > 1)
 
     def heard_within(self, seconds: float) -> bool:
         """Whether the leader, which told this, has heard of a majority lately, counting itself."""
-        replicas = int(self.config.get("num_replicas", 1))
+        replicas = self.config.get("num_replicas", 1)
         peers = self.cluster.replicas if self.cluster else []
-        return 1 + sum(0 < peer.active < seconds * 1e9 for peer in peers) > replicas // 2
+        return bool(1 + sum(0 < peer.active < seconds * 1e9 for peer in peers) > replicas // 2)
+
+
+class _Delivered(msgspec.Struct):
+    """How far a consumer has come, by its own count and by the stream's."""
+
+    consumer_seq: Sequence = 0
+    stream_seq: Sequence = 0
+
+
+class ConsumerInfo(msgspec.Struct):
+    """A consumer's configuration, and how far it has come."""
+
+    name: str
+    stream_name: str
+    config: dict[str, Any]
+    num_pending: Count = 0
+    delivered: _Delivered = msgspec.field(default_factory=_Delivered)
 
 
 async def request(
@@ -195,9 +237,14 @@ def raise_error(data: bytes) -> None:
         raise ApiError(error.code, error.err_code, error.description)
 
 
-async def stream_info(connection: Connection, stream: str, *, timeout: float = 2.0) -> StreamInfo:
-    """A stream's configuration and state, as its leader tells."""
-    return await request(connection, f"STREAM.INFO.{stream}", None, StreamInfo, timeout=timeout)
+async def stream_info(
+    connection: Connection, stream: str, ask: dict[str, Any] | None = None, *, timeout: float = 2.0
+) -> StreamInfo:
+    """A stream's configuration and state, as its leader tells; with what else is asked for."""
+    info = await request(connection, f"STREAM.INFO.{stream}", ask, StreamInfo, timeout=timeout)
+    if info.config.get("name") != stream:
+        raise Garbled(f"told of {info.config.get('name')!r} when asked for {stream}")
+    return info
 
 
 async def stream_details(
@@ -207,7 +254,19 @@ async def stream_details(
     how many messages are on a subject, if one is named. Not for streams from which much is deleted: it is listed.
     """
     ask = {"deleted_details": True, **({"subjects_filter": subject} if subject else {})}
-    return await request(connection, f"STREAM.INFO.{stream}", ask, StreamInfo, timeout=timeout)
+    return await stream_info(connection, stream, ask, timeout=timeout)
+
+
+async def consumer(
+    connection: Connection, stream: str, name: str, config: dict[str, Any] | None = None, *, timeout: float
+) -> ConsumerInfo:
+    """What the broker tells of a consumer; with `config`, which it is to make first."""
+    does = "INFO" if config is None else "CREATE"
+    body = {"stream_name": stream, "config": config, "action": "create"} if config is not None else None
+    info = await request(connection, f"CONSUMER.{does}.{stream}.{name}", body, ConsumerInfo, timeout=timeout)
+    if (info.stream_name, info.name) != (stream, name):
+        raise Garbled(f"told of {info.name!r} of {info.stream_name!r} when asked for {name} of {stream}")
+    return info
 
 
 async def get_message(
@@ -223,6 +282,8 @@ async def get_message(
         if error.err_code == MESSAGE_NOT_FOUND:
             return None
         raise
+    if not found.message.fits(query):
+        raise Garbled(f"told of {found.message.seq} on {found.message.subject!r} when asked for {query}")
     return found.message
 
 

@@ -25,6 +25,8 @@ from jet import api
 from jet.connection import Connection, HealthPart
 from wire import subjects
 from wire.errors import Refusal, Refused
+from wire.messages import Time
+from wire.units import check_time
 
 DRIFT = 0.0001
 """Seconds by which two clocks that nobody sets may come apart in a second."""
@@ -55,7 +57,10 @@ class Noted(HealthPart, Protocol):
 
 
 class _Told(msgspec.Struct):
-    ts: datetime
+    ts: Time
+
+    def __post_init__(self) -> None:
+        check_time("ts", self.ts)
 
 
 class Estimate:

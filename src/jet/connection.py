@@ -34,6 +34,7 @@ from prometheus_client import Counter
 
 from jet.grants import inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, open_link
+from jet.odd import odd
 from jet.resends import Budget, pauses
 
 FIRST_PAUSE = 0.1
@@ -312,6 +313,8 @@ class Connection:
         asked = self._asked.get(message.subject.rpartition(".")[2])
         if asked is not None:
             asked.take(message)
+        else:
+            odd("answer")
 
     async def failed(self) -> None:
         """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from typing import Any
 
 from nats.aio.msg import Msg
 
+from jet.api import ConsumerInfo
 from jet.connection import Connection, Subscription
 
 BATCH = 500
@@ -34,14 +34,13 @@ class Consumer:
         hollow: it says that there is no more, and some is pending.
     """
 
-    def __init__(
-        self, connection: Connection, stream: str, name: str, created: dict[str, Any], *, replicated: bool
-    ) -> None:
+    def __init__(self, connection: Connection, created: ConsumerInfo, *, replicated: bool) -> None:
         self.connection = connection
-        self.stream = stream
-        self.name = name
-        self.config = created.get("config")
-        self.pending = int(created.get("num_pending", 0))
+        self.stream = created.stream_name
+        self.name = created.name
+        self.config = created.config
+        self.pending = created.num_pending
+        self._place = f".{self.stream}.{self.name}."
         self.doubt = ""
         self.replicated = replicated
         self.lagged = 0
@@ -83,6 +82,20 @@ class Consumer:
             self._heard = self._loop.time()
         self.asked += wanted
         self.due += wanted
+
+    def numbers(self, reply: str) -> tuple[int, int, int, int]:
+        """What the reply subject of a delivery tells: the message's place in the stream, and in what this consumer has
+        delivered; when it was stored, in nanoseconds; and how many messages are pending.
+
+        Raises:
+            ValueError: it is no delivery of this consumer.
+        """
+        before, place, told = reply.partition(self._place)
+        numbers = told.split(".")
+        if not place or not before.startswith("$JS.ACK") or not 5 <= len(numbers) <= 6:
+            raise ValueError(reply)
+        _, sequence, order, stamp, pending = (int(number) for number in numbers[:5])
+        return sequence, order, stamp, pending
 
     def doubted(self, why: str) -> None:
         """It does not deliver what it is to deliver."""

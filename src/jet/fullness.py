@@ -54,7 +54,7 @@ async def watch(connection: Connection, streams: Sequence[str], notices: Mutable
                 log.debug("stream not seen", stream=stream, error=repr(error))
             else:
                 BYTES.labels(stream).set(info.state.bytes)
-                MAX_BYTES.labels(stream).set(info.config["max_bytes"])
+                MAX_BYTES.labels(stream).set(info.config.get("max_bytes", -1))
                 LOST.labels(stream).set(lost_bytes(info.state))
                 notices.pop(stream, None)
                 if told := lost(stream, info.state):

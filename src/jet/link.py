@@ -14,8 +14,8 @@ Four more faults of nats-py are contained:
 - A server that is to use TLS, and says that it does not, would be talked to in the clear.
 - A full queue of its flusher would hold up whoever publishes, for as long as the server takes nothing.
 
-Messages are handed over as they are read. nats-py would put each through a queue, and wake a task of the subscription
-for it.
+Messages are handed over as they are read (`jet.frames`), whatever their publishers made of them. nats-py would put each
+through a queue, and wake a task of the subscription for it.
 """
 
 import asyncio
@@ -28,11 +28,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from nats import errors as nats_errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
+
+from jet.frames import VERSION, Frames, headers_of
+from jet.odd import odd
 
 STEP_TIMEOUT = 1.5
 """Seconds each step of connecting may take: TCP, the server's INFO, TLS, and the PONG that says it knows us."""
@@ -53,6 +57,8 @@ CLOSE_TIMEOUT = 0.5
 _PORT = 4222
 _NEVER = 10**9
 _RESET = struct.pack("ii", 1, 0)
+
+log = structlog.get_logger()
 
 
 class NoLink(Exception):  # noqa: N818 # names what happened
@@ -149,6 +155,7 @@ class _Transport(TcpTransport):
 class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
+        self._ps = Frames(self)
         self.at_once: dict[int, Callable[[Msg], None]] = {}
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
@@ -163,16 +170,35 @@ class _Client(Client):
             self._pongs.pop(0)
         await super()._process_pong()
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        # Whatever failed here would end the link, and everything that goes over it.
         deliver = self.at_once.get(sid)
-        if deliver is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        elif sid in self._subs:
-            deliver(self._build_message(sid, subject, reply, data, await self._process_headers(headers)))
+        try:
+            if deliver is None:  # somebody asks nats-py itself
+                await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type] # it may be None
+            elif sid in self._subs:
+                deliver(Msg(self, _text(subject), _text(reply), data, _headers(headers) if headers else None))
+        except Exception as error:
+            odd("listener")
+            log.exception("a message's listener failed", subject=_text(subject), exc_info=error)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
         self.at_once.pop(sid, None)
+
+
+def _text(subject: bytes) -> str:
+    try:
+        return subject.decode()
+    except UnicodeDecodeError:
+        odd("subject")
+        return subject.decode(errors="replace")  # on which nothing of ours is
+
+
+def _headers(raw: bytes) -> dict[str, str] | None:
+    if not raw.startswith(VERSION):
+        odd("headers")
+    return headers_of(raw) or None
 
 
 class Link:

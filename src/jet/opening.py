@@ -150,7 +150,8 @@ class Opening:
         """What comes before the messages that were the last of their subjects."""
         last: dict[str, Message] = {}
         for message in opening:
-            last.setdefault(message.subject, message)
+            if subjects.is_name(subjects.last_token(message.subject)):  # of another nobody reads anything
+                last.setdefault(message.subject, message)
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def before(message: Message) -> list[Message]:

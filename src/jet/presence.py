@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection
+from jet.odd import odd
 from wire.messages import UNREADABLE, InstancePresence
 
 EVERY = 0.2
@@ -120,6 +121,7 @@ class Presence:
         try:
             word = _decoder.decode(message.data)
         except UNREADABLE as error:
+            odd("presence")
             log.warning("presence that cannot be read", subject=message.subject, reason=str(error))
             return
         if self.members.hear(word):

@@ -14,6 +14,7 @@ that it is not given, and health says why, until a server gives it out.
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -28,8 +29,10 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection, Subscription
 from jet.consumer import BATCH
+from jet.odd import odd
 from jet.tail import BEHIND, FromSequence, FromTime, Message, Start
 from jet.whole import REMEDY, Whole, is_gapless, keeps_everything, missing
+from wire import subjects
 
 IDLE = 0.5
 """Seconds between two questions while nothing is heard."""
@@ -67,8 +70,9 @@ class _Answers:
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
 
-    async def ask(self, query: dict[str, Any]) -> tuple[list[Message], int]:
-        """The messages that a question is answered with, and how many more there are.
+    async def ask(self, query: dict[str, Any]) -> tuple[list[Message | None], int]:
+        """The messages that a question is answered with, and how many more there are. None stands for one that cannot
+        be read in this form: the broker adds what it tells of a message to the headers, which may be none.
 
         Raises:
             nats.errors.Error, TimeoutError: the answer did not come, or not whole.
@@ -77,7 +81,7 @@ class _Answers:
             self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
         self._awaited = f"{self._inbox}.{secrets.token_hex(11)}"
         self._arrived.clear()
-        found: list[Message] = []
+        found: list[Message | None] = []
         async with asyncio.timeout(TIMEOUT):
             await self._connection.publish(
                 f"$JS.API.DIRECT.GET.{self._stream}", msgspec.json.encode(query), reply=self._awaited
@@ -88,7 +92,8 @@ class _Answers:
                 while self._arrived:
                     answer = self._arrived.popleft()
                     headers = answer.headers or {}
-                    match headers.get("Status"):
+                    # A stored message may have any headers, and these with a status line.
+                    match None if "Nats-Subject" in headers else headers.get("Status"):
                         case None:
                             found.append(_message(answer, headers))
                         case "204":
@@ -106,16 +111,19 @@ class _Answers:
         if message.subject == self._awaited:
             self._arrived.append(message)
             self._wake.set()
+        else:
+            odd("answer")
 
 
-def _message(answer: Msg, headers: dict[str, str]) -> Message:
+def _message(answer: Msg, headers: dict[str, str]) -> Message | None:
     try:
         time = datetime.fromisoformat(headers["Nats-Time-Stamp"]).astimezone(UTC)
-        subject = headers["Nats-Subject"]
-    except (KeyError, ValueError, OverflowError) as error:
-        raise api.Garbled(f"an answer that cannot be read: {error!r}") from error
+        subject, sequence = headers["Nats-Subject"], int(headers["Nats-Sequence"])
+    except (KeyError, ValueError, OverflowError):
+        api.GARBLED.inc()
+        return None
     own = {name: value for name, value in headers.items() if name not in _TOLD}
-    return Message(subject, _number(headers, "Nats-Sequence"), time, answer.data, own or None)
+    return Message(subject, sequence, time, answer.data, own or None)
 
 
 def _number(headers: dict[str, str], name: str) -> int:
@@ -127,6 +135,11 @@ def _number(headers: dict[str, str], name: str) -> int:
 
 class _Withheld(Exception):  # noqa: N818 # names what happened
     """A server does not give out what it holds; the message says what."""
+
+
+def _is_asked_for(subject: str) -> bool:
+    """Whether there may be anything of ours on a subject. The broker stores on some that nobody can ask it for."""
+    return subjects.is_name(subjects.last_token(subject))
 
 
 class Reader:
@@ -210,7 +223,11 @@ class Reader:
             await self._look()
         end = self._end
         of = ">" if self._takes_all else self._filters[0]
-        found, more = await answers.ask({"seq": self.reached + 1, "next_by_subj": of, "batch": BATCH})
+        query = {"seq": self.reached + 1, "next_by_subj": of}
+        told, more = await answers.ask({**query, "batch": BATCH})
+        found = [each for each in itertools.takewhile(lambda message: message is not None, told) if each is not None]
+        if len(found) < len(told):
+            found, more = found or [await self._one(query)], 1
         before = self._before_a_gap(found)
         if self._gapless and not before and (found or more):
             raise _Withheld(missing(self._stream, self.reached + 1, found[0].sequence if found else self.reached + 2))
@@ -251,25 +268,33 @@ class Reader:
     async def _begin(self, answers: _Answers) -> list[Message]:
         """The last message of each subject, up to where the stream ends."""
         named: dict[str, int] = {}
-        info = await self._look(subjects=True)
+        info = await self._look(by_subject=True)
         named |= info.state.subjects
         while len(named) < info.total and info.state.subjects:
-            info = await self._look(subjects=True, offset=len(named))
+            info = await self._look(by_subject=True, offset=len(named))
             named |= info.state.subjects
         end = self._end
         newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if end else None
         if end and newest is None and self._keeps:
             raise _Withheld(missing(self._stream, end, end + 1))
+        if newest is not None and not _is_asked_for(newest.subject):
+            newest = None
         found: dict[str, Message] = {}
-        each = sorted(named)
+        each = sorted(filter(_is_asked_for, named))
         for first in range(0, len(each), SUBJECTS):
             wanted = each[first : first + SUBJECTS] + ([newest.subject] if newest else [])
-            messages, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
+            told, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
+            messages = [message for message in told if message is not None]
+            if len(messages) < len(told):
+                unread = {*wanted} - {message.subject for message in messages}
+                messages += [await self._one({"last_by_subj": subject}) for subject in sorted(unread)]
+                if any(message.sequence > end for message in messages):
+                    raise TimeoutError(f"{self._stream} has gone on meanwhile")
             found |= {message.subject: message for message in messages}
             lacking = [subject for subject in wanted if subject not in found]
             if self._keeps and lacking and not self._replicated:
-                told = f"the last message of {lacking[0]} is not given out"
-                raise _Withheld(f"{told}: the store of {self._stream} is damaged; {REMEDY}")
+                why = f"the last message of {lacking[0]} is not given out"
+                raise _Withheld(f"{why}: the store of {self._stream} is damaged; {REMEDY}")
             is_behind = newest and all(message.sequence != end for message in messages)
             if is_behind or (self._keeps and lacking):
                 raise TimeoutError(f"a copy of {self._stream} is behind {end}")
@@ -279,15 +304,27 @@ class Reader:
         self.current = True
         return opening
 
-    async def _look(self, *, subjects: bool = False, offset: int = 0) -> api.StreamInfo:
+    async def _one(self, query: dict[str, Any]) -> Message:
+        """One message, as the leader tells it.
+
+        Raises:
+            Garbled: there is none.
+        """
+        message = await api.get_message(self._connection, self._stream, query, timeout=TIMEOUT)
+        if message is None:
+            raise api.Garbled(f"{self._stream} holds no message of {query}")
+        time = message.time.astimezone(UTC)
+        return Message(message.subject, message.seq, time, message.payload, message.headers or None)
+
+    async def _look(self, *, by_subject: bool = False, offset: int = 0) -> api.StreamInfo:
         """Ask the leader where the stream ends, and whether it still holds what was yielded.
 
         Raises:
             TailBroken: it does not.
             TimeoutError: it does not seem so, which may pass.
         """
-        body = {"subjects_filter": ">", "offset": offset} if subjects else None
-        info = await api.request(self._connection, f"STREAM.INFO.{self._stream}", body, api.StreamInfo, timeout=TIMEOUT)
+        body = {"subjects_filter": ">", "offset": offset} if by_subject else None
+        info = await api.stream_info(self._connection, self._stream, body, timeout=TIMEOUT)
         self._replicated = info.replicated
         self._keeps, self._gapless = keeps_everything(info.config), is_gapless(info.config, self._filters)
         self._takes_all = set(self._filters) == set(info.config.get("subjects", ()))

@@ -28,6 +28,7 @@ from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
 from jet.flights import Answer, Flight, Flights
 from jet.grants import ACROSS, INBOXES
+from jet.odd import odd
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE, ProcessReport
@@ -183,6 +184,7 @@ class _Server:
             return
         if not message.reply.startswith(_INBOXES):
             # The broker does not check where an answer is asked for, and we may write where the caller may not.
+            odd("reply")
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
         arrived = self._flights.arrive(handler.subject, message.data, message.reply, time.monotonic())

@@ -34,6 +34,7 @@ from prometheus_client import Counter, Gauge
 from jet import api
 from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
+from jet.odd import odd
 from jet.whole import TailBroken, Whole, is_gapless, keeps_everything, missing, withheld
 from wire.units import from_nanoseconds
 
@@ -148,6 +149,7 @@ class Tail:
         self._keeps = False
         self._gapless = False
         self._floor: int | None = start.sequence - 1 if isinstance(start, FromSequence) else None
+        self._has_begun = False
         self._damage = ""
 
     async def batches(self) -> AsyncIterator[list[Message]]:
@@ -195,12 +197,14 @@ class Tail:
             "filter_subjects": self._filters,
             **self._deliver_policy(),
         }
-        body = {"stream_name": self._stream, "config": config, "action": "create"}
-        subject = f"CONSUMER.CREATE.{self._stream}.{name}"
-        created = await api.request(self._connection, subject, body, dict, timeout=timeout)
+        created = await api.consumer(self._connection, self._stream, name, config, timeout=timeout)
         self._attempts = 0
-        pending = int(created.get("num_pending", 0))
-        if pending and isinstance(self._start, LastPerSubject) and not self.sequence:
+        if (
+            created.num_pending
+            and isinstance(self._start, LastPerSubject)
+            and not self.sequence
+            and not self._has_begun
+        ):
             # What was appended in between took the place of what was last before that end, and may lie beyond it.
             info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._end = info.state.last_seq
@@ -208,7 +212,7 @@ class Tail:
         self._gapless = self._keeps and is_gapless(info.config, self._filters)
         if isinstance(self._start, LastPerSubject) and self._floor is None:
             self._floor = self._end
-        return Consumer(self._connection, self._stream, name, created, replicated=info.replicated)
+        return Consumer(self._connection, created, replicated=info.replicated)
 
     def _read_to(self) -> int:
         """The sequence up to which it was read, here or before it started."""
@@ -226,6 +230,8 @@ class Tail:
                 text = when.astimezone(UTC).isoformat().replace("+00:00", "Z")
                 return {"deliver_policy": "by_start_time", "opt_start_time": text}
             case LastPerSubject():
+                if self._has_begun:  # there was nothing up to where it has reached
+                    return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.reached + 1}
                 return {"deliver_policy": "last_per_subject"}
 
     async def _read(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
@@ -275,8 +281,7 @@ class Tail:
         """Whether a consumer that says that there is no more has not given out all."""
         consumer.hollow = False
         info = await api.stream_info(self._connection, self._stream, timeout=SILENCE)
-        asked = f"CONSUMER.INFO.{self._stream}.{consumer.name}"
-        found = await api.request(self._connection, asked, None, dict, timeout=SILENCE)
+        found = await api.consumer(self._connection, self._stream, consumer.name, timeout=SILENCE)
         why = withheld(self._stream, info, found, consumer.delivered)
         if why == "":
             consumer.pending = 0
@@ -308,10 +313,9 @@ class Tail:
 
     async def _differs(self, consumer: Consumer) -> str:
         """How the consumer is another than it should be; empty if it is not, as far as can be told."""
-        told = f"CONSUMER.INFO.{self._stream}.{consumer.name}"
-        found = await api.request(self._connection, told, None, dict, timeout=SILENCE)
-        if found.get("config") != consumer.config:
-            return f"its consumer was changed: {found.get('config')}"
+        found = await api.consumer(self._connection, self._stream, consumer.name, timeout=SILENCE)
+        if found.config != consumer.config:
+            return f"its consumer was changed: {found.config}"
         if not self.current:
             return ""  # it knows that it lacks something
         asked = [
@@ -364,9 +368,10 @@ class Tail:
                     if not self._status(consumer, delivered):
                         return batch, False
                     continue
-                sequence, order, stamp, pending = (int(token) for token in delivered.reply.split(".")[-4:])
+                sequence, order, stamp, pending = consumer.numbers(delivered.reply)
                 stored = from_nanoseconds(stamp)
             except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
+                odd("delivery")
                 log.warning("tail was sent what is no delivery", stream=self._stream, tail=self._name)
                 return batch, False
             if order != consumer.delivered + 1:
@@ -388,7 +393,7 @@ class Tail:
         """Everything up to `sequence` was yielded; `whole`: and so was everything there is."""
         self.reached = max(self.reached, sequence)
         if whole or self.reached >= self._end:
-            self.current = True
+            self.current = self._has_begun = True
 
     def _status(self, consumer: Consumer, message: Msg) -> bool:
         """Take a status message. False if the consumer is gone or told of a delivery we did not see."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from jet.api import StreamInfo
+from jet.api import ConsumerInfo, StreamInfo
 
 PATIENCE = 5.0
 """Seconds that a replicated stream may seem to end before what was read. One that leads no more learns it sooner."""
@@ -66,7 +66,7 @@ def missing(stream: str, first: int, after: int) -> str:
     return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"
 
 
-def withheld(stream: str, info: StreamInfo, consumer: dict[str, Any], delivered: int) -> str | None:
+def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
     """What a consumer that is silent does not give out of a stream that keeps everything; empty if nothing.
 
     None if that cannot be told: it has yet to look at what there is, or has delivered something meanwhile.
@@ -77,10 +77,10 @@ def withheld(stream: str, info: StreamInfo, consumer: dict[str, Any], delivered:
         consumer: as the broker tells of it.
         delivered: how many messages have arrived.
     """
-    pending, looked_at = int(consumer.get("num_pending", 0)), consumer.get("delivered") or {}
+    pending, looked_at = consumer.num_pending, consumer.delivered
     if not pending:
         return ""
-    if looked_at.get("consumer_seq") != delivered or looked_at.get("stream_seq", 0) < info.state.last_seq:
+    if looked_at.consumer_seq != delivered or looked_at.stream_seq < info.state.last_seq:
         return None
     told = "a message is" if pending == 1 else f"{pending:,} messages are"
     return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"

@@ -62,7 +62,7 @@ async def clear_bucket(connection: Connection, bucket: str) -> list[str]:
     """Take away the messages of the subjects of a bucket of which none can be read. Returns those subjects."""
     stream, kind = subjects.bucket_stream(bucket), KEYS[bucket]
     ask: dict[str, Any] = {"subjects_filter": ">"}
-    info = await api.request(connection, f"STREAM.INFO.{stream}", ask, api.StreamInfo, timeout=TIMEOUT)
+    info = await api.stream_info(connection, stream, ask, timeout=TIMEOUT)
     cleared = []
     for subject in sorted(info.state.subjects):
         last = await _unreadable_to(connection, stream, subject, kind)

@@ -1,5 +1,6 @@
 """Subjects, streams and buckets: where each message goes. The only place that spells a subject."""
 
+import re
 import zlib
 
 MARKET_STREAM = "MARKET"
@@ -13,6 +14,8 @@ POSITIONS = "positions.*"
 DECISIONS = "exposure.decisions"
 MAKERS = "presence.maker"
 """Where makers say that they are there. It is kept nowhere."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 def shard_of(symbol: str, shards: int) -> int:
@@ -70,6 +73,22 @@ def streams(shards: int) -> list[str]:
 def last_token(subject: str) -> str:
     """The symbol or key a subject ends in."""
     return subject.rpartition(".")[2]
+
+
+def is_name(token: str) -> bool:
+    """Whether the end of a subject may be the name of a symbol or of a switch. The broker takes others, too."""
+    return _NAME.fullmatch(token) is not None
+
+
+def fits(subject: str, pattern: str) -> bool:
+    """Whether a subject is one of a pattern: `*` stands for any one part of it, and a last `>` for all that follow."""
+    parts, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        del wanted[-1]
+        if len(parts) <= len(wanted):
+            return False
+        del parts[len(wanted) :]
+    return len(parts) == len(wanted) and all(want in ("*", part) for want, part in zip(wanted, parts, strict=True))
 
 
 def stream_of(subject: str) -> str:

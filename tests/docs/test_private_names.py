@@ -29,14 +29,14 @@ SIGNATURES: list[tuple[Callable[..., Any], str]] = [
     (nats.aio.client.Client._process_info, "(self, info, initial_connection)"),
     (nats.aio.client.Client._process_pong, "(self)"),
     (nats.aio.client.Client._process_msg, "(self, sid, subject, reply, data, headers)"),
-    (nats.aio.client.Client._process_headers, "(self, headers)"),
-    (nats.aio.client.Client._build_message, "(self, sid, subject, reply, data, headers)"),
+    (nats.aio.client.Client._process_ping, "(self)"),
+    (nats.aio.client.Client._process_err, "(self, err_msg)"),
     (nats.aio.client.Client._remove_sub, "(self, sid, max_msgs)"),
 ]
 
 ATTRIBUTES: list[tuple[type, set[str]]] = [
     (aiosqlite.Connection, {"_conn"}),
-    (nats.aio.client.Client, {"_transport", "_server_info", "_current_server", "_pongs", "_subs"}),
+    (nats.aio.client.Client, {"_ps", "_transport", "_server_info", "_current_server", "_pongs", "_subs"}),
     (nats.aio.transport.TcpTransport, {"_io_reader", "_io_writer", "_bare_io_reader", "_bare_io_writer"}),
     (nats.aio.subscription.Subscription, {"_id"}),
 ]

@@ -85,7 +85,7 @@ async def shown(broker: Broker) -> StoredMessage | None:
 async def quote_shown(broker: Broker) -> str | None:
     """The id of the quote that watchers see."""
     last = await shown(broker)
-    return msgspec.json.decode(last.payload, type=QuoteActivated).quote_id if last and last.data else None
+    return msgspec.json.decode(last.payload, type=QuoteActivated).quote_id if last and last.payload else None
 
 
 async def settled(broker: Broker, bucket: QuotesBucket, log: Log) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,11 +21,11 @@ from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import order, quote_request, recorded_fill
 from support.exchange import ExposureStandIn, StartExchange, appending, quoted, running
-from support.waiting import eventually, reaches
-from wire import subjects
+from support.waiting import eventually, finishes, reaches
+from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import OrderResult, RecordedFill
+from wire.messages import OrderResult, QuoteEvent, RecordedFill
 
 
 async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:
@@ -47,6 +48,46 @@ async def test_a_fill_is_in_the_log_when_its_order_is_answered(broker: Broker, e
     assert result.status == "filled"
     assert [fill.fill for fill in await logged_fills(broker)] == result.fills
     assert exchange.quote("AAA").remaining_ask_quantity == 5
+
+
+async def test_the_log_has_a_digest_of_who_asked_and_whoever_sends_the_same_again_gets_the_first_answer(
+    broker: Broker, exchange: Exchange
+) -> None:
+    one, other = ids.asker("token one"), ids.asker("token other")
+    await quoted(exchange, attempt=1)
+    await exchange.put_quote("AAA", quote_request(attempt=2), "token maker")
+    orders = [order(order_id=f"o{number}", quantity=1) for number in range(3)]
+    first = await asyncio.gather(
+        *(exchange.order(each, by) for each, by in zip(orders, (one, other, None), strict=True))
+    )
+    assert await asyncio.gather(*(exchange.order(each, other) for each in orders)) == first
+    assert [fill.asker for fill in await logged_fills(broker)] == [one, other, None]
+    await exchange.withdraw("AAA", asker="token operator")
+    shard = subjects.shard_of("AAA", broker.market.shards)
+    last = await api.get_message(
+        broker.connection, subjects.market_stream(shard), {"last_by_subj": subjects.quotes(shard, "AAA")}
+    )
+    assert last is not None
+    assert msgspec.json.decode(last.payload, type=QuoteEvent).asker == ids.asker("token operator")
+    before = await api.get_message(
+        broker.connection, subjects.market_stream(shard), {"seq": 2, "next_by_subj": subjects.quotes(shard, "AAA")}
+    )
+    assert before is not None
+    assert msgspec.json.decode(before.payload, type=QuoteEvent).asker == ids.asker("token maker")
+
+
+async def test_a_head_that_the_log_does_not_have_holds_nobody_up(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await quoted(exchange)
+    append, told = journal.append, [journal.Conflict(10**8)]
+
+    async def lying(*args: Any, **more: Any) -> journal.Appended | journal.Conflict:
+        return told.pop() if told else await append(*args, **more)
+
+    monkeypatch.setattr(journal, "append", lying)
+    assert (await finishes(exchange.order(order()))).status == "filled"
+    assert not told
 
 
 async def test_orders_that_arrive_together_share_appends(broker: Broker, exchange: Exchange) -> None:

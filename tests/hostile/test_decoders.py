@@ -259,7 +259,9 @@ def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
 @given(
     reply=st.one_of(
         st.text(alphabet="$JSACK.0123456789-", max_size=60),
-        st.lists(st.integers(), min_size=4, max_size=4).map(lambda tokens: ".".join(["$JS.ACK", *map(str, tokens)])),
+        st.lists(st.integers(), min_size=4, max_size=4).map(
+            lambda tokens: ".".join(["$JS.ACK.MARKET-0.t.1", *map(str, tokens)])
+        ),
     ),
     headers=st.dictionaries(
         st.sampled_from(["Status", "Nats-Last-Consumer", "Nats-Last-Stream", "Nats-Pending-Messages"]),
@@ -271,7 +273,8 @@ def test_a_delivery_that_is_none_makes_a_tail_begin_anew(reply: str, headers: di
     async def take() -> None:
         tail = Tail(None, "MARKET-0", [">"], LastPerSubject(), name="t")  # type: ignore[arg-type] # it sends nothing
         connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
-        consumer = Consumer(connection, "MARKET-0", "t", {"num_pending": 1}, replicated=False)
+        told = api.ConsumerInfo(name="t", stream_name="MARKET-0", config={}, num_pending=1)
+        consumer = Consumer(connection, told, replicated=False)
         consumer.arrived.append(Msg(None, "fills.0.AAA", reply, b"", headers))  # type: ignore[arg-type] # as above
         batch, sound = tail._take(consumer)
         assert sound or not batch

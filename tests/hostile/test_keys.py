@@ -24,6 +24,7 @@ from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, rpc
 from jet.grants import READERS_ACCOUNT, grants
 from jet.journal import Appended, Compare
+from jet.odd import ODD
 from jet.opening import MarketOpening
 from jet.reader import Reader
 from jet.tail import FromSequence, Tail
@@ -34,6 +35,7 @@ from runtime.health import Health
 from runtime.settings import Stack
 from stack import keys
 from support.builders import reservation_request
+from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
@@ -352,6 +354,23 @@ async def test_readers_have_a_bounded_number_of_subscriptions(server: Server, us
         await eventually(lambda: "maximum subscriptions" in str(client.last_error))
     async with exposing(server) as (exposure, _):
         await decides(exposure)
+
+
+async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(server: Server) -> None:
+    connection = server.connection("exposure", Health("exposure"))
+    async with connection, server.client("observer", []) as observer:
+        serving = asyncio.create_task(rpc.serve(connection, "exposure", []))
+        await eventually(lambda: observer.request("$SRV.PING.exposure", timeout=HANG))
+        link, before = connection._link, ODD.labels("headers")._value.get()
+        for headers in ODD_HEADERS.values():
+            await observer._send_command(frame(b"$SRV.PING.exposure", headers=headers, reply=b"_INBOX.observer.x"))
+        for odd in ODD_SUBJECTS:
+            await observer._send_command(frame(b"$SRV.PING.exposure", reply=b"_INBOX.observer." + odd))
+        await asked(observer)
+        await eventually(lambda: ODD.labels("headers")._value.get() > before)
+        await eventually(lambda: observer.request("$SRV.PING.exposure", timeout=HANG))
+        assert connection._link is link
+        serving.cancel()
 
 
 async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobody(server: Server) -> None:

@@ -10,13 +10,16 @@ import pytest
 
 from exposure.usage import Usage
 from jet import journal
-from jet.opening import MarketOpening, Opening, Published, is_position
-from jet.tail import Message
+from jet.opening import Follow, MarketOpening, Opening, Published, is_position
+from jet.reader import Reader
+from jet.tail import Message, Tail
 from support.broker import Broker
 from support.builders import position_update, quote_activated, recorded_fill
+from support.raw import ODD_SUBJECTS, Raw, frame
 from wire import counting, subjects
 
 SHARD = subjects.shard_of("AAA", 2)
+HOME = f"quotes.{SHARD}".encode()
 
 
 async def put(broker: Broker, kind: str, payload: bytes) -> int:
@@ -72,6 +75,24 @@ async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker
     async with asyncio.timeout(60), opened(opening) as messages:
         usable = [message.data for message in messages if is_position(message)]
     assert usable == [msgspec.json.encode(position_update(position_version=4))]
+
+
+@pytest.mark.parametrize("follow", [Tail, Reader])
+@pytest.mark.parametrize("odd", ODD_SUBJECTS)
+async def test_what_is_on_a_subject_that_no_symbol_has_keeps_nobody_from_starting(
+    broker: Broker, odd: bytes, follow: Follow
+) -> None:
+    """The broker stores on subjects that it lets nobody ask for."""
+    async with Raw(broker.url) as raw:
+        for headers in (b"NATS/1.0\r\n\r\n", b"abc"):
+            await raw.publish(*(frame(b"%b.%b" % (kind, odd), b"?", headers=headers) for kind in (b"positions", HOME)))
+    await put(broker, "quotes", msgspec.json.encode(quote_activated()))
+    market = MarketOpening(broker.connection, SHARD, 2, name="test", follow=follow)
+    positions = Opening(
+        broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test", follow=follow
+    )
+    async with asyncio.timeout(60), opened(market) as messages, opened(positions):
+        assert [message.subject for message in messages][-1:] == [subjects.quotes(SHARD, "AAA")]
 
 
 async def test_an_empty_log_opens_empty(broker: Broker) -> None:

@@ -226,6 +226,32 @@ async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broke
     await follower.stop()
 
 
+async def test_one_that_begins_anew_where_there_was_nothing_misses_nothing_since(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the stream up to its end, though there was nothing: it needs all that has come since."""
+    follower = Follower(broker.connection, LastPerSubject())
+    await follower.until(lambda: follower.tail.current)
+    may_go_on = asyncio.Event()
+    make = follower.tail._make_consumer
+
+    async def later() -> Any:
+        await may_go_on.wait()
+        return await make()
+
+    monkeypatch.setattr(follower.tail, "_make_consumer", later)
+    names = await api.request(broker.connection, f"CONSUMER.NAMES.{STREAM}", None, dict)
+    for name in names["consumers"]:
+        await api.request(broker.connection, f"CONSUMER.DELETE.{STREAM}.{name}", None, dict)
+    await follower.until(lambda: not follower.tail.current)
+    for payload in (b"1", b"2"):
+        await publish(broker.connection, payload)
+    may_go_on.set()
+    await follower.until(lambda: follower.payloads == [b"1", b"2"])
+    assert follower.tail.current
+    await follower.stop()
+
+
 async def test_a_stream_made_anew_is_told_and_not_followed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "SILENCE", 0.7)
     stream = subjects.POSITIONS_STREAM
@@ -525,10 +551,12 @@ def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
     async def answered(connection: Connection, subject: str, *arguments: Any, **more: Any) -> Any:
         answer = await ask(connection, subject, *arguments, **more)
         kind, _, name = subject.removeprefix("CONSUMER.").partition(".")
+        if not isinstance(answer, api.ConsumerInfo):
+            return answer
         if kind == "CREATE":
-            made.setdefault(name, answer["config"])
+            made.setdefault(name, answer.config)
         elif kind == "INFO" and name in made:
-            answer["config"] = made[name]
+            answer.config = made[name]
         return answer
 
     return answered

@@ -1,0 +1,172 @@
+"""What a server sends, read frame by frame: whatever a publisher made of a message, the ones after it are read."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from nats import errors as nats_errors
+from nats.aio.msg import Msg
+
+from jet import frames
+from jet.connection import Connection
+from jet.frames import Frames, headers_of
+from jet.odd import ODD
+from runtime.health import Health
+from support.broker import NatsServer, stop_and_clear
+from support.raw import ODD_HEADERS, ODD_SUBJECTS, Raw, frame
+from support.waiting import eventually
+
+
+class Client:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        self.told.append((sid, subject, reply, data, headers))
+
+    async def _process_ping(self) -> None:
+        self.told.append("ping")
+
+    async def _process_pong(self) -> None:
+        self.told.append("pong")
+
+    async def _process_err(self, text: str) -> None:
+        self.told.append(text)
+
+    async def _process_info(self, info: dict[str, Any]) -> None:
+        self.told.append(info)
+
+
+SAID = (
+    b"MSG a 7 2\r\nhi\r\n"
+    b"MSG a 7 r 0\r\n\r\n"
+    b"HMSG a.b 12 r 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"
+    b"HMSG a.b 12 3 3\r\nabc\r\n"
+    b"PING\r\n+OK\r\nPONG\r\n"
+    b"MSG a\x0b7 9 r\xff\x0c 4\r\n\r\n\r\n\r\n"
+    b"-ERR 'Permissions Violation for Publish to \"X\"'\r\n"
+    b'INFO {"a":1}\r\n'
+)
+TOLD = [
+    (7, b"a", b"", b"hi", None),
+    (7, b"a", b"r", b"", None),
+    (12, b"a.b", b"r", b"hi", b"NATS/1.0\r\n\r\n"),
+    (12, b"a.b", b"", b"", b"abc"),
+    "ping",
+    "pong",
+    (9, b"a\x0b7", b"r\xff\x0c", b"\r\n\r\n", None),
+    "'permissions violation for publish to \"x\"'",
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 30, 1_000])
+async def test_frames_are_read_wherever_they_are_cut(size: int) -> None:
+    client = Client()
+    reading = Frames(client)
+    for start in range(0, len(SAID), size):
+        await reading.parse(SAID[start : start + size])
+    assert client.told == TOLD
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\r\n",
+        b"HELLO\r\n",
+        b"MSG a 7\r\n",
+        b"MSG a x 2\r\nhi\r\n",
+        b"MSG a 7 -2\r\nhi\r\n",
+        b"MSG a 7 r more 2\r\nhi\r\n",
+        b"HMSG a 7 9 2\r\nhi\r\n",
+        b"HMSG a 7 2\r\nhi\r\n",
+        b"INFO {\r\n",
+        b"INFO 7\r\n",
+        b"MSG a 7 " + b"9" * 30 + b"\r\n",
+        b"MSG a 7 2\r\nhixx",
+        b"x" * (frames.LONGEST_LINE + 1),
+    ],
+)
+async def test_what_no_server_says_ends_the_link(said: bytes) -> None:
+    client = Client()
+    with pytest.raises(nats_errors.ProtocolError):
+        await Frames(client).parse(b"PING\r\n" + said)
+    assert client.told == ["ping"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        (b"NATS/1.0\r\nA: b\r\nC:d\r\nE:\t f \r\n\r\n", {"A": "b", "C": "d", "E": "f"}),
+        (b"NATS/1.0\r\nA: b\r\nA: c\r\n\r\n", {"A": "c"}),
+        (b"NATS/1.0 503\r\n\r\n", {"Status": "503"}),
+        (b"NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Stream: 7\r\n\r\n", {"Status": "100", "Nats-Last-Stream": "7"}),
+        (b"NATS/1.0\r\nStatus: 503\r\nA: b\r\n\r\n", {"A": "b"}),
+        (b"NATS/1.0\r\nA: \xff\r\n\r\n", {"A": "\ufffd"}),
+        (b"NATS/1.0\r\n\xff: a\r\nno colon\r\nA: b\r\n\r\n", {"A": "b"}),
+        (b"NATS/1.0 \xff\xff\xff\r\nA: b\r\n\r\n", {"A": "b"}),
+        (b"NATS/1.0", {}),
+        (b"abc", {}),
+        (b"", {}),
+    ],
+)
+def test_headers_are_read_as_far_as_they_are_any(raw: bytes, read: dict[str, str]) -> None:
+    found = headers_of(raw)
+    found.pop("Description", None)
+    assert found == read
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server
+    stop_and_clear(server)
+
+
+async def test_whatever_a_publisher_makes_of_a_message_the_link_stays_and_the_next_is_heard(server: NatsServer) -> None:
+    heard: list[Msg] = []
+    async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
+        await connection.subscribe("t.>", heard.append)
+        await connection.client.flush()
+        link = connection._link
+        for headers in ODD_HEADERS.values():
+            await raw.publish(frame(b"t.odd", b"x", headers=headers))
+        for odd in ODD_SUBJECTS:
+            await raw.publish(frame(b"t." + odd, b"x"), frame(b"t.odd", b"x", reply=odd))
+        await raw.publish(frame(b"t.last", b"x"))
+        await eventually(lambda: any(message.subject == "t.last" for message in heard))
+        assert connection._link is link
+        assert len(heard) == len(ODD_HEADERS) + 2 * len(ODD_SUBJECTS) + 1
+
+
+async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(server: NatsServer) -> None:
+    heard: list[str] = []
+
+    def listen(message: Msg) -> None:
+        heard.append(message.subject)
+        if message.subject == "t.fails":
+            raise ValueError("a mistake of ours")
+
+    before = ODD.labels("listener")._value.get()
+    async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
+        await connection.subscribe("t.>", listen)
+        await connection.client.flush()
+        link = connection._link
+        await raw.publish(frame(b"t.fails"), frame(b"t.last"))
+        await eventually(lambda: heard == ["t.fails", "t.last"])
+        assert connection._link is link
+    assert ODD.labels("listener")._value.get() == before + 1
+
+
+async def test_after_a_reset_it_begins_anew() -> None:
+    client = Client()
+    reading = Frames(client)
+    await reading.parse(b"MSG a 7 2\r\nh")
+    reading.reset()
+    await reading.parse(b"PING\r\n")
+    assert client.told == ["ping"]
+    await asyncio.sleep(0)
