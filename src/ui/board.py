@@ -6,14 +6,16 @@ Rules:
 - A row's position is the last one committed to `POSITIONS`; its version never goes back.
 - A quote is `active` in a row until its reader's clock, set by the frames' `time`, passes `expires_at`: that it expired
   may be in the log, later, or never.
+- Profit is told at two marks: the mid of the quote, where both its sides are quoted, which a reader goes by until the
+  quote expires; and the reference price, which the settings name. Money is exact here, and rounded by who shows it.
 - A source says for itself whether it is current. Positions are also stale while the ledger leaves a recorded fill
   unapplied for longer than `BEHIND_AFTER`: nothing would be missing from the stream, and yet it would not be the truth.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Literal
 
 import msgspec
@@ -23,7 +25,8 @@ from ui.unquoted import Unquoted
 from wire import ids
 from wire.counting import Fault
 from wire.market import SymbolMarket
-from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
+from wire.messages import LimitUsage, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
+from wire.units import EXACT, NOTHING, ONE, shown_money
 
 HISTORY_POINTS = 60
 """Net quantities kept per symbol for its sparkline."""
@@ -83,11 +86,35 @@ class ShownQuote(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
+class Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """Profit at a mark, in money: of what is open, and that with what is realized."""
+
+    mark: Decimal
+    unrealized: Decimal
+    total: Decimal
+
+
+class ShownMoney(msgspec.Struct, frozen=True, kw_only=True):
+    """A position in money, as `Position` has it, and its profit at each mark there is.
+
+    Attributes:
+        at_quote: at the mid of the latest quote, while that lasts; null if it ended, or has one side only.
+        at_reference: at the reference price; null for a symbol that is not in the settings.
+    """
+
+    average_price: Decimal | None
+    realized: Decimal
+    fees: Decimal
+    volume: int
+    at_quote: Marked | None
+    at_reference: Marked | None
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One symbol.
 
     `fills_recorded` is the number of its last fill in the market log; the ledger has yet to apply what it is above
-    `position_version`.
+    `position_version`. `money` is null while the position tells none.
     """
 
     symbol: str
@@ -96,6 +123,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     fills_recorded: int
     updated_at: datetime | None
     last_fill: LastFill | None
+    money: ShownMoney | None
     quote_state: QuoteState
     quote: ShownQuote | None
 
@@ -165,8 +193,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 class _Symbol:
     """One symbol's fold."""
 
-    def __init__(self, symbol: str) -> None:
+    def __init__(self, symbol: str, reference: Decimal | None) -> None:
         self.market = SymbolMarket(symbol)
+        self._reference = reference
         self.position: PositionUpdate | None = None
         self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
         self._last_point: datetime | None = None
@@ -202,8 +231,27 @@ class _Symbol:
             fills_recorded=market.fill_number,
             updated_at=position.updated_at if position else None,
             last_fill=LastFill(side=fill.side, quantity=fill.quantity, price=fill.price) if fill else None,
+            money=self._money(),
             quote_state=self._quote_state(),
             quote=self._shown_quote(),
+        )
+
+    def _money(self) -> ShownMoney | None:
+        position, event = self.position, self.market.event
+        if position is None and not self.market.fill_number:
+            position = _flat(self.market.symbol)
+        if position is None or position.cash is None or position.realized is None:
+            return None
+        mid = None
+        if isinstance(event, QuoteActivated) and event.bid_quantity and event.ask_quantity:
+            mid = EXACT.divide(EXACT.add(event.bid_price, event.ask_price), 2)
+        return ShownMoney(
+            average_price=position.average_price,
+            realized=position.realized,
+            fees=position.fees or NOTHING,
+            volume=position.volume or 0,
+            at_quote=None if mid is None else _marked(position, mid),
+            at_reference=None if self._reference is None else _marked(position, self._reference),
         )
 
     def _quote_state(self) -> QuoteState:
@@ -237,8 +285,9 @@ class _Symbol:
 class Board:
     """All symbols, those that are configured and any that the logs name besides, and the state of the sources."""
 
-    def __init__(self, symbols: Iterable[str], now: datetime) -> None:
-        self._symbols = {symbol: _Symbol(symbol) for symbol in symbols}
+    def __init__(self, references: Mapping[str, Decimal], now: datetime) -> None:
+        """`references`: the reference price of each symbol that is configured."""
+        self._symbols = {symbol: _Symbol(symbol, reference) for symbol, reference in references.items()}
         self._changed = dict.fromkeys(self._symbols)
         self._filled: list[RecordedFill] = []
         self._sources: dict[SourceName, Source] = {
@@ -345,9 +394,24 @@ class Board:
     def _symbol(self, symbol: str) -> _Symbol:
         held = self._symbols.get(symbol)
         if held is None:
-            held = self._symbols[symbol] = _Symbol(symbol)
+            held = self._symbols[symbol] = _Symbol(symbol, None)
             self._changed[symbol] = None
         return held
+
+
+def _flat(symbol: str) -> PositionUpdate:
+    """A position before any fill."""
+    return PositionUpdate(
+        symbol=symbol, net_quantity=0, position_version=0, cash=NOTHING, realized=NOTHING, fees=NOTHING, volume=0
+    )
+
+
+def _marked(position: PositionUpdate, mark: Decimal) -> Marked:
+    """Profit of a position that tells its money."""
+    cash, realized = position.cash or NOTHING, position.realized or NOTHING
+    with localcontext(EXACT):
+        total = cash + position.net_quantity * mark * (ONE if position.multiplier is None else position.multiplier)
+        return Marked(mark=mark, unrealized=shown_money(total - realized), total=shown_money(total))
 
 
 def _shown_fill(fill: RecordedFill) -> ShownFill:

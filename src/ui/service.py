@@ -78,7 +78,7 @@ class UiService:
     """The fold of everything the page shows, and its readers; `explainer` tells what the fold does not hold."""
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
-        self.board = Board(settings.market.symbols, clock())
+        self.board = Board({name: of.reference_price for name, of in settings.market.symbols.items()}, clock())
         self.explainer = Explainer()
         self._connection = connection
         self._health = health

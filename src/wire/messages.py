@@ -333,8 +333,10 @@ class Position(Message, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_time("updated_at", self.updated_at)
-        for field in ("cash", "average_price", "realized", "fees", "multiplier"):
+        for field in ("cash", "average_price", "realized", "fees"):
             check_amount(field, getattr(self, field))
+        if self.multiplier is not None and self.multiplier is not ONE:
+            check_multiplier("multiplier", self.multiplier)
 
 
 class PositionUpdate(Position, frozen=True, kw_only=True):

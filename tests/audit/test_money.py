@@ -60,7 +60,8 @@ def test_what_is_told_exactly_is_proved() -> None:
 def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
     right = published(script()).by_version()["AAA"][3].told
     assert right is not None
-    wrong = (getattr(right, name) or 0) + (1 if name == "volume" else Decimal("0.000000000001"))
+    last_place = {"volume": 1, "multiplier": Decimal("0.000001")}
+    wrong = (getattr(right, name) or 0) + last_place.get(name, Decimal("0.000000000001"))
     found = verdict(script(), published(script(), **{name: wrong}))
     assert found.contradictions == 1
     assert f"position 4 of AAA is published with {name} {wrong}, where its fills come to" in told(found)

@@ -105,8 +105,12 @@ async def test_nothing_is_cut_off_however_wide_the_window(
 ) -> None:
     """Columns go for which there is no room; on a narrow screen each symbol is a card."""
     await feed.position("AAA", -1234, 99999, side="sell", quantity=12, price=Decimal("68217.50"))
+    await feed.position("BBB", 0, 99999, realized="-9999.99")
     price = {"bid_price": Decimal("68217.50"), "ask_price": Decimal("68227.50")}
     await feed.quote("AAA", position_version=99999, bid_quantity=100, ask_quantity=100, lifetime=600.0, **price)
+    await feed.quote("CCC", position_version=0)
+    left = {"remaining_bid_quantity": 0, "remaining_ask_quantity": 0}
+    await feed.fills("CCC", 1, quote_id="CCC-v0-a1", **left)
     async with (
         feed.process("maker", "maker-2", unquoted={LONGEST: ["BBB"]}),
         reading(broker) as service,
@@ -114,6 +118,7 @@ async def test_nothing_is_cut_off_however_wide_the_window(
     ):
         await expect(row(page, "AAA").locator(".state")).to_have_text("active")
         await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS[LONGEST])
+        await expect(row(page, "CCC").locator(".state")).to_have_text("filled away")
         assert await page.evaluate("document.documentElement.scrollWidth") == width
         assert await page.evaluate(CUT) == []
 

@@ -417,8 +417,8 @@ async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
 
 async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess, feed: Feed) -> None:
     """In light and dark, with a symbol chosen and a story told, while connected and while not."""
-    await feed.position("AAA", 5, 3, side="sell")
-    await feed.position("BBB", -5, 3)
+    await feed.position("AAA", 5, 3, realized="1234.5", side="sell")
+    await feed.position("BBB", -5, 3, realized="-7.25")
     await feed.position("CCC", 0, 0)
     await feed.quote("AAA", position_version=3)
     await feed.fills("AAA", 3, quote_id="AAA-v3-a1")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,8 +45,8 @@ class Feed:
         self.used = (60, 40)
         self._numbers: dict[str, int] = {}
 
-    async def position(self, symbol: str, net: int, version: int, **last_fill: Any) -> None:
-        """A committed position, and the fill that led to it."""
+    async def position(self, symbol: str, net: int, version: int, realized: str | None = "0", **last_fill: Any) -> None:
+        """A committed position, opened at 100 a lot, and the fill that led to it; without money if None."""
         led = fill(symbol=symbol, created_at=utc_now(), **last_fill)
         update = position_update(
             symbol,
@@ -54,6 +55,7 @@ class Feed:
             last_fill_id=led.fill_id,
             updated_at=led.created_at,
             last_fill=led,
+            **({} if realized is None else _money(net, version, Decimal(realized))),
         )
         await self.put(subjects.POSITIONS_STREAM, subjects.position(symbol), msgspec.json.encode(update))
 
@@ -226,6 +228,17 @@ class PageProcess:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _money(net: int, volume: int, realized: Decimal) -> dict[str, Any]:
+    return {
+        "cash": realized - 100 * net,
+        "average_price": Decimal(100) if net else None,
+        "realized": realized,
+        "fees": Decimal("0.25"),
+        "volume": volume,
+        "multiplier": Decimal(1),
+    }
 
 
 def _toml(broker: Broker) -> str:

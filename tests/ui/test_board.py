@@ -5,16 +5,17 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
 from support.clock import HandClock
-from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Row
-from wire.messages import LimitUsage, QuoteWithdrawn, SideUsage
+from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Marked, Row
+from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, SideUsage
 
 
 @pytest.fixture
 def board() -> Board:
-    return Board(["AAA", "BBB"], NOW)
+    return Board({"AAA": Decimal("100.00"), "BBB": Decimal("100.00")}, NOW)
 
 
 @pytest.fixture
@@ -272,3 +273,81 @@ class TestLedgerBehind:
         current.apply_position(position_update(net_quantity=-1, position_version=1), clock())
 
         assert not self.behind(current, clock)
+
+
+class TestMoney:
+    """AAA has a reference price of 100.00, and its quote a mid of 100.00 ± what a test says."""
+
+    BOUGHT = position_update(
+        net_quantity=4,
+        position_version=1,
+        cash=Decimal("-396.5"),
+        average_price=Decimal(99),
+        realized=Decimal("-0.5"),
+        fees=Decimal("0.5"),
+        volume=4,
+        multiplier=Decimal(1),
+    )
+
+    def test_profit_is_told_at_the_mid_of_the_quote_and_at_the_reference_price(self, current: Board) -> None:
+        current.apply_position(self.BOUGHT, NOW)
+        current.apply_quote(1, quote_activated(bid_price=Decimal("101.00"), ask_price=Decimal("101.01")))
+        money = row_of(current).money
+        assert money is not None
+        assert money.at_quote == Marked(mark=Decimal("101.005"), unrealized=Decimal("8.02"), total=Decimal("7.52"))
+        assert money.at_reference == Marked(mark=Decimal(100), unrealized=Decimal(4), total=Decimal("3.5"))
+        assert (money.average_price, money.fees, money.volume) == (Decimal(99), Decimal("0.5"), 4)
+
+    def test_the_multiplier_of_the_last_fill_counts(self, current: Board) -> None:
+        current.apply_position(
+            replace(self.BOUGHT, cash=Decimal(-3960), realized=Decimal(0), multiplier=Decimal(10)), NOW
+        )
+        money = row_of(current).money
+        assert money is not None
+        assert money.at_reference == Marked(mark=Decimal(100), unrealized=Decimal(40), total=Decimal(40))
+
+    @pytest.mark.parametrize("end", [withdrawn(), quote_activated(bid_quantity=0, bid_price=Decimal(0))])
+    def test_a_quote_that_ended_or_has_one_side_only_is_no_mark(self, current: Board, end: QuoteEvent) -> None:
+        current.apply_position(self.BOUGHT, NOW)
+        current.apply_quote(1, quote_activated())
+        current.apply_quote(2, end)
+        money = row_of(current).money
+        assert money is not None
+        assert money.at_quote is None
+        assert money.at_reference is not None
+
+    def test_an_update_of_before_money_was_kept_shows_none(self, current: Board) -> None:
+        current.apply_position(position_update(net_quantity=4, position_version=1), NOW)
+        assert row_of(current).money is None
+
+    def test_what_never_traded_has_no_profit_and_what_the_ledger_has_yet_to_apply_an_unknown_one(
+        self, current: Board
+    ) -> None:
+        current.apply_quote(1, quote_activated())
+        money = row_of(current).money
+        assert money is not None
+        assert money.at_quote == Marked(mark=Decimal(100), unrealized=Decimal(0), total=Decimal(0))
+        current.apply_fills("AAA", 2, [recorded_fill()])
+        assert row_of(current).money is None
+
+    def test_no_update_that_is_read_has_more_digits_than_are_reckoned_with(self, current: Board) -> None:
+        """The longest there are, of each."""
+        long = "9" * 50 + "." + "9" * 50
+        price = Decimal("999999999." + "9" * 15)
+        told = (
+            f'{{"symbol":"AAA","net_quantity":{2**53},"position_version":1,"cash":"-{long}","average_price":"{long}",'
+            f'"realized":"{long}","fees":"{long}","volume":{2**53},"multiplier":"999999.999999"}}'
+        )
+        current.apply_position(msgspec.json.decode(told, type=PositionUpdate), NOW)
+        current.apply_quote(1, quote_activated(bid_price=Decimal("0.000001"), ask_price=price))
+        assert row_of(current).money is not None
+        told = '{"symbol":"AAA","net_quantity":1,"position_version":1,"multiplier":"'
+        for multiplier in ("0", "-1", "9" * 50 + "." + "9" * 50, "0.0000001"):
+            with pytest.raises(msgspec.ValidationError, match="multiplier"):
+                msgspec.json.decode(f'{told}{multiplier}"}}', type=PositionUpdate)
+
+    def test_a_symbol_that_is_not_configured_has_no_reference_price(self, current: Board) -> None:
+        current.apply_position(replace(self.BOUGHT, symbol="GONE"), NOW)
+        money = row_of(current, "GONE").money
+        assert money is not None
+        assert (money.at_quote, money.at_reference) == (None, None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -73,7 +74,7 @@ def in_exposure(fills: list[RecordedFill]) -> int:
 
 
 def on_the_page(fills: list[RecordedFill]) -> int:
-    board = Board(["AAA"], NOW)
+    board = Board({"AAA": Decimal(100)}, NOW)
     for sequence, message in enumerate((BEFORE, fills), 1):
         board.apply_fills("AAA", sequence, message)
     return next(row.fills_recorded for row in board.take_changed() if row.symbol == "AAA")

@@ -100,7 +100,7 @@ function render() {
   const at = performance.now();
   blotter.paint(time);
   if (changed) {
-    totals.count(blotter.lines, at);
+    totals.count(blotter.lines, at, time);
     changed = false;
   }
   if (at - lastTick >= (calm.matches ? CALM_TICK : TICK)) {
@@ -112,7 +112,7 @@ function render() {
   if (at - lastReorder >= REORDER) {
     lastReorder = at;
     if (blotter.sort.key !== "symbol") blotter.unordered = true;
-    if (everLive) totals.count(blotter.lines, at);
+    if (everLive) totals.count(blotter.lines, at, time);
   }
   if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE)) {
     lastSide = at;

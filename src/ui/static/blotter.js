@@ -20,6 +20,7 @@ const KEYS = {
   version: (line) => line.row.position_version,
   fill: (line) => line.row.last_fill?.quantity ?? null,
   age: (line, now) => (line.row.updatedAt === null ? null : now - line.row.updatedAt),
+  profit: (line, now) => line.profitAt(now)?.numbers[0] ?? null,
   bidQuantity: (line) => remaining(line, "bid"),
   bid: (line) => price(line, "bid"),
   ask: (line) => price(line, "ask"),

@@ -7,25 +7,25 @@
 import { byId, element } from "./dom.js";
 import { keep, kept } from "./keep.js";
 
-/** Every column that may be left out, with its share of the width, where the table has it. The symbol and the state are always there. */
-const COLUMNS = only({
-  net: ["Net", 106],
+/** Every column that may be left out, with its share of the width. The symbol and the state are always there. */
+const COLUMNS = {
+  net: ["Net", 100],
   trend: ["Trend", 84],
   version: ["Version", 72],
-  fill: ["Last fill", 134],
-  age: ["Age", 48],
+  fill: ["Last fill", 138],
+  age: ["Age", 52],
   profit: ["Profit", 76],
-  bidQuantity: ["Bid qty", 66],
+  bidQuantity: ["Bid qty", 67],
   bid: ["Bid", 74],
   ask: ["Ask", 74],
-  askQuantity: ["Ask qty", 66],
-  ttl: ["Time to live", 100],
-});
+  askQuantity: ["Ask qty", 67],
+  ttl: ["Time to live", 90],
+};
 const SYMBOL = 88;
-const STATE = 104;
+const STATE = 108;
 const POSITION = ["net", "trend", "version", "fill", "age", "profit"];
 const MISSED_LEAST = ["trend", "version", "age", "bidQuantity", "askQuantity", "fill", "ttl"];
-const LEAST = 0.985; // pixels for a unit of share: with less, numbers are cut off
+const LEAST = 1; // pixels for a unit of share: with less, numbers are cut off
 const CARDS = 640; // pixels of the window's width, as narrow.css has it: there each symbol is a card
 
 export class Columns {
@@ -96,11 +96,6 @@ export class Columns {
     }
     return shown;
   }
-}
-
-function only(columns) {
-  const has = (name) => byId("blotter").querySelector(`th.${name}, [data-key="${name}"]`);
-  return Object.fromEntries(Object.entries(columns).filter(([name]) => has(name)));
 }
 
 function share(name) {

@@ -18,6 +18,13 @@ const COLUMNS = {
   ask_remaining: ({ row }) => row.quote?.ask_remaining,
   ask_quantity: ({ row }) => row.quote?.ask_quantity,
   expires_at: ({ row }) => row.quote?.expires_at,
+  average_price: ({ row }) => row.money?.average_price,
+  volume: ({ row }) => row.money?.volume,
+  fees: ({ row }) => row.money?.fees,
+  realized: ({ row }) => row.money?.realized,
+  unrealized: (line, now) => line.profitAt(now)?.unrealized,
+  profit: (line, now) => line.profitAt(now)?.total,
+  mark: (line, now) => line.profitAt(now)?.mark,
   state: (line, now) => STATES[line.stateAt(now)],
   reason: (line) => line.reason,
 };

@@ -1,7 +1,7 @@
 /** The chosen symbol: its quote, what it was made from, and by whom as far as that is known. */
 
 import { byId, Text } from "./dom.js";
-import { clock, signed, whole } from "./format.js";
+import { clock, money, signed, whole } from "./format.js";
 import { STATES } from "./line.js";
 
 export class Detail {
@@ -15,6 +15,10 @@ export class Detail {
     this.basis = text("detail-basis");
     this.by = text("detail-by");
     this.life = text("detail-life");
+    this.profit = text("detail-profit");
+    this.mark = text("detail-mark");
+    this.average = text("detail-average");
+    this.fees = text("detail-fees");
     this.button = byId("explain");
   }
 
@@ -32,6 +36,11 @@ export class Detail {
     // Makers come to the same quote with the same id, so the log does not name the one that was first.
     this.by.set(!quote ? "–" : quote.derived ? "a maker, by its id; the story tells which, from their logs" : "not a maker of ours, by its id");
     this.life.set(quote ? `${clock(quote.activatedAt)} to ${clock(quote.expiresAt)}` : "–");
+    const profit = row ? line.profitAt(now) : null;
+    this.profit.set(profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}` : "–");
+    this.mark.set(line?.markAt(now) || "–");
+    this.average.set(row?.money?.average_price ?? "–");
+    this.fees.set(row?.money ? `${row.money.fees}, of ${whole(row.money.volume)} lots` : "–");
     this.button.disabled = !quote;
   }
 }

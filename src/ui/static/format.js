@@ -1,6 +1,7 @@
 /** Numbers, ages and times as text. */
 
 const grouped = new Intl.NumberFormat("en");
+const units = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
 /** 12345 → "12,345" */
 export function whole(number) {
@@ -11,6 +12,32 @@ export function whole(number) {
 export function signed(number) {
   if (number === 0) return "0";
   return (number > 0 ? "+" : "−") + grouped.format(Math.abs(number));
+}
+
+const digits = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+const cents = new Intl.NumberFormat("en", digits);
+const compact = new Intl.NumberFormat("en", { ...digits, notation: "compact" });
+
+/** Money, as a number or, exactly, as the text of one: "1234.5" → "+1,234.50", "-3.199" → "−3.20", "0.001" → "0.00" */
+export function money(amount) {
+  return withSign(amount, cents);
+}
+
+/** The same in at most nine characters, for a column: 123456.78 → "+123,457", -84063165 → "−84.06M" */
+export function shortMoney(amount) {
+  const size = Math.abs(amount);
+  return withSign(amount, size < 9_999.995 ? cents : size < 999_999.5 ? units : compact);
+}
+
+/** Which sign money is shown with: 1, -1 or 0. */
+export function signOf(amount) {
+  return Math.abs(amount) < 0.005 ? 0 : Math.sign(amount);
+}
+
+function withSign(amount, format) {
+  const text = format.format(String(amount).replace(/^-/, ""));
+  if (text === "0.00") return text;
+  return (Number(amount) > 0 ? "+" : "−") + text;
 }
 
 /** Milliseconds since something: "now", "12 s", "3 min", "2 h", "4 d". */

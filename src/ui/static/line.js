@@ -1,8 +1,11 @@
 /** One symbol's row in the table: its cells, and what each last showed, so that only what changed is touched. */
 
 import { Text } from "./dom.js";
-import { age, left, signed, whole } from "./format.js";
+import { age, left, money, shortMoney, signed, signOf, whole } from "./format.js";
 import { linkTo } from "./view.js";
+
+/** The parts of profit, in the order of the numbers that rows are added up by. */
+export const PARTS = ["total", "realized", "unrealized", "fees"];
 
 const POINTS = 60;
 const FEWEST = 20; // points' worth of width: fewer do not fill the cell
@@ -69,6 +72,8 @@ export class Line {
     this.side = text(".fill .side");
     this.fill = text(".fill .value");
     this.age = text(".age");
+    this.profitCell = find(".profit");
+    this.profit = text(".profit");
     this.bidLeft = text(".quantity:not(.ask) .left");
     this.bidOf = text(".quantity:not(.ask) .of");
     this.bid = text(".price.bid");
@@ -91,6 +96,7 @@ export class Line {
       row.quote.activatedAt = Date.parse(row.quote.activated_at);
       row.quote.expiresAt = Date.parse(row.quote.expires_at);
     }
+    this.#takeMoney(row);
     if (points) {
       this.points = points;
       this.lastPoint = at;
@@ -164,6 +170,51 @@ export class Line {
     return state === "active" && now >= quote.expiresAt ? "expired" : state;
   }
 
+  /**
+   * The profit at a server time: at the mid of the quote until that ends, else at the reference price. Null if the
+   * ledger tells no money, or nothing says what an open position is worth.
+   */
+  profitAt(now) {
+    const { quote, quote_state: state } = this.row;
+    const lives = (state === "active" || state === "filled_away") && now < quote.expiresAt;
+    return (lives && this.atQuote) || this.atReference;
+  }
+
+  /** Whose mark a profit is at. */
+  markedBy(profit) {
+    return profit === this.atQuote ? "the mid of the quote" : "the reference price";
+  }
+
+  /** Which mark that is, for a person; empty if it needs none. */
+  markAt(now) {
+    const profit = this.profitAt(now);
+    if (!profit?.mark) return "";
+    return `${profit.mark}, ${this.markedBy(profit)}`;
+  }
+
+  /** Amounts stay the exact texts that they came as; `numbers`, in the order of PARTS, are for adding and sorting. */
+  #takeMoney({ money: told, net_quantity: net }) {
+    const at = (marked) => {
+      const parts = { ...marked, realized: told.realized, fees: told.fees };
+      return { ...parts, numbers: PARTS.map((part) => Number(parts[part])) };
+    };
+    const flat = told && !net ? at({ mark: "", unrealized: "0", total: told.realized }) : null;
+    this.atQuote = told?.at_quote ? at(told.at_quote) : null;
+    this.atReference = told?.at_reference ? at(told.at_reference) : flat;
+  }
+
+  #tickProfit(now) {
+    const profit = this.profitAt(now);
+    if (profit === this.shownProfit) return;
+    this.shownProfit = profit;
+    this.profit.set(profit ? shortMoney(profit.total) : "–");
+    this.profitCell.dataset.sign = profit ? signOf(profit.total) : 0;
+    const mark = this.markAt(now);
+    this.profitCell.title = profit
+      ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${mark && ` at ${mark}`}`
+      : "Not known";
+  }
+
   /** Mark it as the one that was chosen, or no more. */
   choose(chosen) {
     this.node.classList.toggle("chosen", chosen);
@@ -175,6 +226,7 @@ export class Line {
   tick(now) {
     const { row } = this;
     this.age.set(row.updatedAt === null ? "–" : age(now - row.updatedAt));
+    this.#tickProfit(now);
     const state = this.stateAt(now);
     if (state !== this.shownState) {
       this.shownState = state;

@@ -1,7 +1,8 @@
 /** The figures above the table: what all rows come to, and the exposure in use. */
 
 import { byId, put } from "./dom.js";
-import { signed, whole } from "./format.js";
+import { money, signed, signOf, whole } from "./format.js";
+import { PARTS } from "./line.js";
 
 const RATE_WINDOW = 5000;
 
@@ -12,6 +13,11 @@ export class Totals {
     this.net = byId("total-net");
     this.fills = byId("total-fills");
     this.rate = byId("total-rate");
+    this.profit = byId("total-profit");
+    this.realized = byId("total-realized");
+    this.unrealized = byId("total-unrealized");
+    this.fees = byId("total-fees");
+    this.unknown = byId("total-unknown");
     this.sides = { bid: byId("exposure-bid"), ask: byId("exposure-ask") };
     this.samples = [];
   }
@@ -21,12 +27,18 @@ export class Totals {
     this.samples = [];
   }
 
-  /** Sum up all rows, whatever the filter leaves out. */
-  count(lines, at) {
+  /** Sum up all rows, whatever the filter leaves out; `now` is the server's time. */
+  count(lines, at, now) {
     let gross = 0;
     let net = 0;
     let fills = 0;
-    for (const { row } of lines.values()) {
+    const parts = PARTS.map(() => 0);
+    let unknown = 0;
+    for (const line of lines.values()) {
+      const { row } = line;
+      const profit = line.profitAt(now);
+      if (profit) for (let part = 0; part < parts.length; part += 1) parts[part] += profit.numbers[part];
+      else unknown += 1;
       gross += Math.abs(row.net_quantity);
       net += row.net_quantity;
       fills += row.position_version; // the number of the last fill applied, counted from 1
@@ -36,11 +48,21 @@ export class Totals {
     put(this.net, signed(net));
     this.net.dataset.sign = Math.sign(net);
     put(this.fills, whole(fills));
+    this.#tellProfit(parts, unknown);
     this.samples.push({ at, fills });
     while (this.samples.length > 2 && this.samples[1].at < at - RATE_WINDOW) this.samples.shift();
     const [oldest] = this.samples;
     const seconds = (at - oldest.at) / 1000;
     put(this.rate, seconds >= 1 ? `${whole(Math.round((fills - oldest.fills) / seconds))}/s` : "");
+  }
+
+  #tellProfit([total, realized, unrealized, fees], unknown) {
+    put(this.profit, money(total));
+    this.profit.dataset.sign = signOf(total);
+    put(this.realized, money(realized));
+    put(this.unrealized, money(unrealized));
+    put(this.fees, money(fees).slice(signOf(fees)));
+    put(this.unknown, unknown ? `${whole(unknown)} not known` : "");
   }
 
   /** Show the exposure in use, or that it is not known. */

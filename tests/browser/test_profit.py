@@ -1,0 +1,148 @@
+"""The profit that the page shows: at which mark, and that it is what somebody else's arithmetic makes of the fills."""
+
+import csv
+import io
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from desk import table
+from desk.fills import Chosen, read
+from support.broker import Broker
+from support.browser import OpenPage
+from support.builders import recorded_fill
+from support.ledger import Log, ledgers
+from support.page import Feed, reading
+from support.waiting import eventually, reaches
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FILLS: dict[str, list[tuple[str, int, str, dict[str, Any]]]] = {
+    "AAA": [
+        ("sell", 3, "99.90", {"fee": Decimal("0.015")}),
+        ("sell", 4, "99.80", {"fee": Decimal("0.02")}),
+        ("buy", 2, "100.10", {"fee": Decimal("0.03")}),
+        ("buy", 8, "100.20", {"fee": Decimal("0.04")}),
+    ],
+    "BBB": [("sell", 7, "100.30", {"multiplier": Decimal(50), "fee": Decimal("1.045")})],
+}
+"""Side, lots and price of each, and what it cost. Each symbol's profit has half a cent, which must be rounded right."""
+
+MARKS = {"AAA": Decimal("99.95"), "BBB": Decimal(100)}
+"""The mid of the quote of AAA; BBB has none."""
+
+
+def profit(page: Page, symbol: str) -> Locator:
+    return page.locator(f'tbody tr[data-symbol="{symbol}"] .profit')
+
+
+def spreadsheet(path: Path) -> dict[str, Decimal]:
+    """Profit by symbol, from nothing but the file and the marks: each fill against the mark, less its fee."""
+    totals: dict[str, Decimal] = {}
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            lots = Decimal(line["quantity"]) * (1 if line["side"] == "sell" else -1) * Decimal(line["multiplier"])
+            worth = lots * (MARKS[line["symbol"]] - Decimal(line["price"])) - Decimal(line["fee"])
+            totals[line["symbol"]] = totals.get(line["symbol"], Decimal(0)) + worth
+    return totals
+
+
+def shown(amount: Decimal) -> str:
+    return f"{'+' if amount > 0 else '−'}{abs(amount).quantize(Decimal('0.01'), ROUND_HALF_UP):,}"
+
+
+async def copied(page: Page, symbol: str) -> dict[str, str]:
+    """The row, as the page copies it as CSV."""
+    await profit(page, symbol).click()
+    await page.evaluate("navigator.clipboard.writeText('')")
+    await page.keyboard.press("c")
+    text = await eventually(lambda: page.evaluate("navigator.clipboard.readText()"))
+    (told,) = csv.DictReader(io.StringIO(text))
+    return told
+
+
+async def test_the_profit_shown_is_the_sum_that_a_spreadsheet_makes_of_the_exported_file(
+    open_page: OpenPage, feed: Feed, broker: Broker, tmp_path: Path
+) -> None:
+    log = Log(broker)
+    for symbol, fills in FILLS.items():
+        recorded = [
+            recorded_fill(symbol, number, side=side, quantity=lots, price=Decimal(price), **costs)
+            for number, (side, lots, price, costs) in enumerate(fills, start=1)
+        ]
+        await log.fills(*recorded)
+    await feed.quote("AAA", position_version=4, bid_price=Decimal("99.90"), ask_price=Decimal("100.00"))
+    async with ledgers(broker, tmp_path) as start:
+        running = await start()
+        for symbol, fills in FILLS.items():
+            await reaches(lambda symbol=symbol: running.version(symbol), len(fills))
+        table.write(tmp_path / "fills.csv", read(tmp_path / "ledger.sqlite", Chosen()))
+        async with (
+            reading(broker) as service,
+            open_page(service.url, permissions=["clipboard-read", "clipboard-write"]) as page,
+        ):
+            totals = spreadsheet(tmp_path / "fills.csv")
+            assert set(totals) == set(FILLS)
+            for symbol, total in totals.items():
+                await expect(profit(page, symbol)).to_have_text(shown(total))
+                row = await copied(page, symbol)
+                assert Decimal(row["profit"]) == Decimal(row["realized"]) + Decimal(row["unrealized"]) == total
+                assert Decimal(row["mark"]) == MARKS[symbol]
+            await expect(page.locator("#total-profit")).to_have_text(shown(sum(totals.values(), Decimal(0))))
+            await expect(page.locator("#total-unknown")).to_have_text("")
+            await expect(page.locator("#total-fees")).to_have_text("1.15")
+            await profit(page, "AAA").click()
+            await expect(page.locator("#detail-mark")).to_have_text("99.95, the mid of the quote")
+            await expect(page.locator("#detail-average")).to_have_text("100.2")
+            await profit(page, "BBB").click()
+            await expect(page.locator("#detail-mark")).to_have_text("100.00, the reference price")
+
+
+async def test_when_the_quote_runs_out_profit_is_told_at_the_reference_price(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    await feed.position("AAA", 5, 1, realized="-3", side="sell")
+    await feed.quote("AAA", position_version=1, bid_price=Decimal("101.00"), ask_price=Decimal("101.01"))
+    async with reading(broker) as service, open_page(service.url) as page:
+        cell = profit(page, "AAA")
+        await expect(cell).to_have_text("+2.03")
+        await expect(cell).to_have_attribute("data-sign", "1")
+        await expect(cell).to_have_attribute(
+            "title", "+2.03: realized −3.00, unrealized +5.03 at 101.005, the mid of the quote"
+        )
+        await feed.withdraw("AAA")
+        await expect(cell).to_have_text("−3.00")
+        await expect(cell).to_have_attribute("data-sign", "-1")
+        await feed.quote("AAA", attempt=2, position_version=1, lifetime=0.5, ask_price=Decimal(103))
+        await expect(page.locator("tr[data-symbol=AAA]")).to_have_attribute("data-quote", "expired")
+        await expect(cell).to_have_text("−3.00")
+
+
+@pytest.mark.parametrize(
+    ("realized", "text", "total"),
+    [
+        ("9999.99", "+9,999.99", "+9,999.99"),
+        ("-123456.78", "−123,457", "−123,456.78"),
+        ("84063165", "+84.06M", "+84,063,165.00"),
+        ("-0.001", "0.00", "0.00"),
+    ],
+)
+async def test_a_large_profit_is_short_in_its_column_and_whole_where_there_is_room(
+    open_page: OpenPage, broker: Broker, feed: Feed, realized: str, text: str, total: str
+) -> None:
+    await feed.position("AAA", 0, 2, realized=realized)
+    async with reading(broker) as service, open_page(service.url) as page:
+        await expect(profit(page, "AAA")).to_have_text(text)
+        await expect(page.locator("#total-profit")).to_have_text(total)
+
+
+async def test_profit_of_a_position_without_money_is_not_known(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
+    """An update of before the ledger kept money."""
+    await feed.position("AAA", 5, 1, realized=None)
+    async with reading(broker) as service, open_page(service.url) as page:
+        await expect(profit(page, "AAA")).to_have_text("–")
+        await expect(profit(page, "AAA")).to_have_attribute("title", "Not known")
+        await expect(page.locator("#total-unknown")).to_have_text("1 not known")
