@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import aiohttp
-import msgspec
 
 from audit import reading
 from audit.findings import Findings, Status, Verdict
 from jet.tail import Message
+from stack.held import Held, held
 
 PATIENCE = 10.0
 """Seconds within which running servers must be seen to hold the same."""
@@ -34,31 +34,6 @@ EXPIRY = timedelta(seconds=1)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([hms])")
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
-
-
-class Held(msgspec.Struct, frozen=True, order=True):
-    """How much a server holds of a stream: what is stored is `messages` of `bytes` in all."""
-
-    last_seq: int
-    first_seq: int
-    messages: int
-    bytes: int
-
-    def __str__(self) -> str:
-        return f"{self.messages:,} messages of {self.bytes:,} bytes from {self.first_seq} to {self.last_seq}"
-
-
-class _Stream(msgspec.Struct):
-    name: str
-    state: Held
-
-
-class _Account(msgspec.Struct):
-    streams: list[_Stream] = msgspec.field(name="stream_detail", default_factory=list)
-
-
-class _JetStream(msgspec.Struct):
-    accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
 
 
 @dataclass(slots=True)
@@ -121,10 +96,9 @@ async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Held]
     """What a server says that it holds, by stream; nothing if it does not answer."""
     try:
         async with http.get(f"{monitor}/jsz", params={"streams": "true"}) as response:
-            told = msgspec.json.decode(await response.read(), type=_JetStream)
-    except (TimeoutError, aiohttp.ClientError, OSError, msgspec.MsgspecError):
+            return held(await response.read())
+    except (TimeoutError, aiohttp.ClientError, OSError):
         return {}
-    return {stream.name: stream.state for account in told.accounts for stream in account.streams}
 
 
 async def of_stores(copies: Mapping[str, str], missing: Collection[str], written: datetime) -> Verdict:

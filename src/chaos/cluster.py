@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from audit import copies
 from audit.findings import Status
 from jet import api
@@ -17,22 +15,6 @@ ANSWER_TIMEOUT = 2.0
 """Seconds in which a connection is made and a question answered, or another server is asked."""
 
 POLL = 0.2
-
-
-class _Peer(msgspec.Struct):
-    name: str
-    current: bool = False
-    offline: bool = False
-    lag: int = 0
-
-
-class _Group(msgspec.Struct):
-    leader: str = ""
-    replicas: list[_Peer] = []
-
-
-class _Info(msgspec.Struct):
-    cluster: _Group
 
 
 class Cluster:
@@ -70,7 +52,7 @@ class Cluster:
                 return missing
             await asyncio.sleep(POLL)
 
-    def _missing(self, groups: Mapping[str, _Group]) -> list[str]:
+    def _missing(self, groups: Mapping[str, api.Group]) -> list[str]:
         """Which server is not known to have all of which stream."""
         found = []
         for stream, group in groups.items():
@@ -79,14 +61,13 @@ class Cluster:
             found += [f"{stream}: {server} is behind" for server in sorted(late)]
         return found
 
-    async def _groups(self, streams: Sequence[str]) -> dict[str, _Group]:
+    async def _groups(self, streams: Sequence[str]) -> dict[str, api.Group]:
         """Who holds each stream, as its leader tells; empty if one of them does not."""
         try:
             connecting = Connection(self._url, "chaos", Health("chaos"), self._seed)
             async with asyncio.timeout(ANSWER_TIMEOUT), connecting as connection:
                 return {
-                    stream: (await api.request(connection, f"STREAM.INFO.{stream}", None, _Info)).cluster
-                    for stream in streams
+                    stream: (await api.stream_info(connection, stream)).cluster or api.Group() for stream in streams
                 }
         except (*api.NO_REPLY, OSError):
             return {}

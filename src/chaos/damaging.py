@@ -17,6 +17,7 @@ from chaos.cluster import Cluster
 from chaos.schedule import Fault
 from chaos.system import System
 from jet.whole import REMEDY
+from runtime.shipped import COMMAND
 from stack.control import Control, NotRunning
 from stack.observe import Observer
 from stack.phases import all_fine
@@ -30,7 +31,7 @@ POLL = 0.5
 STEADY = 5.0
 """Seconds for which something must be told: a server that starts says what it is at, for a moment."""
 
-_SAYS_WHAT_TO_DO = ("./qs repair", REMEDY)
+_SAYS_WHAT_TO_DO = (f"{COMMAND} repair", REMEDY)
 
 
 def place(sizes: Sequence[int], amount: float) -> tuple[int, int]:
@@ -128,8 +129,14 @@ class Damaging:
                 env=self._system.environ,
                 stdout=asyncio.subprocess.DEVNULL,
             )
-            if code := await repairing.wait():
-                self.findings.append(f"`./qs repair` ended with {code}")
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    code = await repairing.wait()
+            except TimeoutError:
+                repairing.kill()
+                code = await repairing.wait()
+            if code:
+                self.findings.append(f"`{COMMAND} repair` ended with {code}")
         await self._system.start()
 
     async def _named(self) -> str | None:

@@ -7,7 +7,6 @@ is read as the server writes it: words between single spaces, and a payload as l
 """
 
 import json
-from typing import Any
 
 from nats import errors as nats_errors
 from nats.protocol.parser import Parser
@@ -26,9 +25,6 @@ _END = b"\r\n"
 
 class Frames(Parser):
     """Reads, and tells a client."""
-
-    def __init__(self, client: Any) -> None:
-        super().__init__(client)
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what was read, and hand over every frame that is whole.

@@ -220,7 +220,7 @@ class Store:
     async def _put_aside(self) -> None:
         """Put a file of an earlier schema aside: what is in it follows from the market log, and is built from it anew.
 
-        Before its connection is closed, which empties the WAL, nothing in it may be said to be applied that is not.
+        Its connection, opened and closed, writes what is in the WAL into the file: so it is whole without the WAL.
         """
         async with aiosqlite.connect(self.path, isolation_level=None) as database:
             [(version,)] = await database.execute_fetchall("PRAGMA user_version")

@@ -10,9 +10,8 @@ the others only what it lacks after them.
 
 import re
 
-import msgspec
-
 from jet.whole import REMEDY as REMEDY
+from stack.held import held
 from wire.subjects import MARKET_STREAM
 
 _STARTS = re.compile(r"Starting nats-server")
@@ -29,24 +28,6 @@ _REFUSES = re.compile(r"\[FTL\] (.*)|nats-server: (.*(?:JetStream|[Ss]tor[ae]).*
 _OF_STORES = re.compile(r"jetstream|stor[ae]|recover", re.IGNORECASE)
 
 
-class _State(msgspec.Struct):
-    messages: int
-    last_seq: int
-
-
-class _Stream(msgspec.Struct):
-    name: str
-    state: _State
-
-
-class _Account(msgspec.Struct):
-    streams: list[_Stream] = msgspec.field(name="stream_detail", default_factory=list)
-
-
-class _JetStream(msgspec.Struct):
-    accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
-
-
 def lacking(told: bytes) -> str:
     """What of the market log a server of a cluster does not hold, though it holds what comes after, and where it says
     what to do; empty if nothing.
@@ -54,15 +35,11 @@ def lacking(told: bytes) -> str:
     Args:
         told: its page `/jsz?streams=true`; what cannot be read says nothing.
     """
-    try:
-        accounts = msgspec.json.decode(told, type=_JetStream).accounts
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
-    for stream in (stream for account in accounts for stream in account.streams):
-        count = stream.state.last_seq - stream.state.messages
-        if stream.name.startswith(f"{MARKET_STREAM}-") and count > 0:
+    for stream, state in held(told).items():
+        count = state.last_seq - state.messages
+        if stream.startswith(f"{MARKET_STREAM}-") and count > 0:
             missing = "a message" if count == 1 else f"{count:,} messages"
-            return f"{stream.name} lacks {missing} here: the store is damaged; {REMEDY}"
+            return f"{stream} lacks {missing} here: the store is damaged; {REMEDY}"
     return ""
 
 

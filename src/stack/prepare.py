@@ -8,6 +8,7 @@ from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
 from runtime import logs, tls
 from runtime.health import Health
+from runtime.settings import SettingsError
 from stack import keys
 from stack.applied import gaps, lost
 from stack.programs import REFUSED
@@ -82,4 +83,7 @@ async def described_anew(connection: Connection, settings: StackSettings, shape:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -8,9 +8,10 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from audit import copies
-from audit.copies import Held, Seen, compare
+from audit.copies import Seen, compare
 from audit.findings import Findings, Status
 from jet.tail import Message
+from stack.held import Held
 from support.builders import NOW
 
 ONE = Message("fills.0.AAA", 1, NOW, b"[]", {"Nats-Msg-Id": "a"})

@@ -51,7 +51,7 @@ def test_a_server_that_refuses_to_start_over_its_store_says_where_to_look() -> N
 def page(**streams: tuple[int, int]) -> bytes:
     """As a server tells: of each stream how many messages it holds, and its last sequence."""
     held = [
-        {"name": name.replace("_", "-", 1), "state": {"messages": count, "last_seq": last, "bytes": 1}}
+        {"name": name.replace("_", "-", 1), "state": {"messages": count, "first_seq": 1, "last_seq": last, "bytes": 1}}
         for name, (count, last) in streams.items()
     ]
     return json.dumps({"account_details": [{"name": "QUOTESTREAM", "stream_detail": held}]}).encode()

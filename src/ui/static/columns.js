@@ -7,7 +7,7 @@
 import { byId, element } from "./dom.js";
 import { keep, kept } from "./keep.js";
 
-/** Every column that may be left out, with its share of the width. The symbol and the state are always there. */
+/** Every column that may be left out, with the pixels it needs, which are its share of the width, too. The symbol and the state are always there. */
 const COLUMNS = {
   net: ["Net", 100],
   trend: ["Trend", 84],
@@ -25,7 +25,6 @@ const SYMBOL = 88;
 const STATE = 108;
 const POSITION = ["net", "trend", "version", "fill", "age", "profit"];
 const MISSED_LEAST = ["trend", "version", "age", "bidQuantity", "askQuantity", "fill", "ttl"];
-const LEAST = 1; // pixels for a unit of share: with less, numbers are cut off
 const CARDS = 640; // pixels of the window's width, as narrow.css has it: there each symbol is a card
 
 export class Columns {
@@ -78,7 +77,7 @@ export class Columns {
     const inPosition = shown.filter((name) => POSITION.includes(name)).length;
     const shares = [SYMBOL, ...shown.map(share), STATE];
     const { style } = this.table;
-    style.setProperty("--columns", shares.map((share) => `minmax(0, ${share}fr)`).join(" "));
+    style.setProperty("--columns", shares.map((each) => `minmax(0, ${each}fr)`).join(" "));
     style.setProperty("--least", `${least(shown)}px`);
     style.setProperty("--in-position", inPosition);
     style.setProperty("--in-quote", shown.length - inPosition + 1);
@@ -104,5 +103,5 @@ function share(name) {
 
 /** Pixels that the table needs with these columns. */
 function least(shown) {
-  return Math.ceil(LEAST * (SYMBOL + STATE + shown.reduce((sum, name) => sum + share(name), 0)));
+  return SYMBOL + STATE + shown.reduce((sum, name) => sum + share(name), 0);
 }

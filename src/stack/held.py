@@ -1,0 +1,39 @@
+"""What a NATS server says that it holds of each stream: its page `/jsz?streams=true`, read. Pure."""
+
+import msgspec
+
+from wire.messages import UNREADABLE
+
+
+class Held(msgspec.Struct, frozen=True, order=True):
+    """How much a server holds of a stream: what is stored is `messages` of `bytes` in all."""
+
+    last_seq: int
+    first_seq: int
+    messages: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.messages:,} messages of {self.bytes:,} bytes from {self.first_seq} to {self.last_seq}"
+
+
+class _Stream(msgspec.Struct):
+    name: str
+    state: Held
+
+
+class _Account(msgspec.Struct):
+    streams: list[_Stream] = msgspec.field(name="stream_detail", default_factory=list)
+
+
+class _JetStream(msgspec.Struct):
+    accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
+
+
+def held(told: bytes) -> dict[str, Held]:
+    """What it holds, by stream; nothing if the page cannot be read."""
+    try:
+        accounts = msgspec.json.decode(told, type=_JetStream).accounts
+    except UNREADABLE:
+        return {}
+    return {stream.name: stream.state for account in accounts for stream in account.streams}
