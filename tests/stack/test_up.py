@@ -94,7 +94,12 @@ def command(
     def run(*arguments: str, **more: str) -> tuple[int, str]:
         for name, value in (environ | more).items():
             monkeypatch.setenv(name, value)
-        code = main(arguments)
+        before = os.umask(0)
+        os.umask(before)
+        try:
+            code = main(arguments)
+        finally:
+            os.umask(before)  # `up` keeps what it makes to itself, and this process goes on
         return code, "".join(capsys.readouterr())
 
     return run
