@@ -24,7 +24,7 @@ from runtime.clock import utc_now
 from runtime.health import Health
 from support.builders import order
 from support.exchange import ExposureStandIn, quoted
-from support.matrix import GRANTS, PAGE, made, sample
+from support.matrix import GRANTS, PAGE, REFUSED, made, sample
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
@@ -41,7 +41,7 @@ CRIPPLED = Grant(
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the matrix: what is tried, and who may."""
+    """One line of the matrix, or what nobody may do: what is tried, and who may."""
 
     operation: str
     label: str
@@ -53,7 +53,7 @@ class Row:
 
 
 def matrix(text: str) -> list[Row]:
-    """The rows of the page's tables."""
+    """The rows of the page's tables. A user who has no column in a table may do nothing that is in it."""
     rows: list[Row] = []
     users: list[str] = []
     operation = ""
@@ -62,17 +62,16 @@ def matrix(text: str) -> list[Row]:
         if line.startswith(("| publish |", "| subscribe |")):
             operation, *users = cells
         elif line.startswith("| `"):
-            rows.append(
-                Row(
-                    operation,
-                    cells[0].strip("`"),
-                    {user: bool(cell) for user, cell in zip(users, cells[1:], strict=True)},
-                )
-            )
+            granted = {user for user, cell in zip(users, cells[1:], strict=True) if cell}
+            rows.append(Row(operation, cells[0].strip("`"), {user: user in granted for user in GRANTS}))
     return rows
 
 
-ROWS = matrix(PAGE.read_text())
+SHOWN = matrix(PAGE.read_text())
+ROWS = [
+    *SHOWN,
+    *(Row(operation, label, dict.fromkeys(GRANTS, False)) for operation in REFUSED for label in REFUSED[operation]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,6 @@ async def refusals(server: Server, user: str, rows: list[Row]) -> set[tuple[str,
 
 
 async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Server) -> None:
-    assert {user for row in ROWS for user in row.allowed} == GRANTS.keys()
     before = await states(server)
     observed: dict[tuple[str, str, str], bool] = {}
     for allowed in (False, True):
@@ -134,6 +132,14 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
 def test_the_page_is_made_from_the_grants() -> None:
     """`PYTHONPATH=tests uv run python -m support.matrix` makes it."""
     assert PAGE.read_text() == made(PAGE.read_text())
+
+
+def test_every_row_and_column_of_the_page_grants_something() -> None:
+    for row in SHOWN:
+        assert any(row.allowed.values()), row.label
+    for table in re.findall(r"(?:^\|.*\n)+", PAGE.read_text().partition("## The matrix")[2], re.MULTILINE):
+        rows = [line.strip("|").split("|") for line in table.splitlines()]
+        assert all(any(cell.strip() == "yes" for cell in column) for column in list(zip(*rows, strict=True))[1:])
 
 
 def test_the_page_leaves_out_nothing_that_is_granted() -> None:

@@ -2,13 +2,15 @@
 
     PYTHONPATH=tests uv run python -m support.matrix
 
-The rows are those that the page has. Whoever grants something new adds its row: a test tells of one that is missing.
+The rows are those of the page for which somebody has a grant; each table has a column for each user who has a grant in
+it. Whoever grants something new adds its row: a test fails while one is missing. `REFUSED` has what is tried besides.
 """
 
 import re
 from pathlib import Path
 
 from jet.grants import grants, takes
+from wire import subjects
 
 PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 HEADING = "## The matrix"
@@ -16,38 +18,67 @@ SAMPLES = {"shard": "0", "symbol": "AAA", "id": "x", "name": "x", "instance": "x
 
 GRANTS = {grant.user: grant for grant in grants(1)}
 
+REFUSED = {
+    "publish": [
+        *(f"_INBOX.{user}.<name>" for user in ("ledger", "exposure", "operator", "auditor")),
+        *(
+            f"$JS.API.{request}"
+            for stream in ("MARKET-<shard>", *subjects.streams(1)[1:])
+            for request in (
+                f"CONSUMER.CREATE.{stream}",
+                f"CONSUMER.CREATE.{stream}.<name>.<name>",
+                f"CONSUMER.DURABLE.CREATE.{stream}.<name>",
+                f"CONSUMER.PAUSE.{stream}.<name>",
+                f"STREAM.DELETE.{stream}",
+                f"STREAM.MSG.DELETE.{stream}",
+                f"STREAM.LEADER.STEPDOWN.{stream}",
+                f"STREAM.PEER.REMOVE.{stream}",
+            )
+        ),
+        *(f"$JS.API.STREAM.PURGE.{stream}" for stream in ("MARKET-<shard>", "POSITIONS", "EXPOSURE", "KV_quotes")),
+        *(f"$JS.API.STREAM.{request}.ANOTHER" for request in ("CREATE", "UPDATE", "DELETE")),
+        "$JS.API.META.LEADER.STEPDOWN",
+        "$JS.API.ACCOUNT.PURGE.G",
+        "$JS.ACK.MARKET-<shard>.<name>",
+        "$JS.FC.<name>",
+        "$SYS.REQ.SERVER.PING",
+        "anything.else",
+    ],
+    "subscribe": ["$JS.API.>", "$SYS.>", ">"],
+}
+"""What no user may do, and what is tried as each of them all the same."""
+
 
 def sample(label: str) -> str:
     """A subject that a row stands for."""
     return re.sub(r"<(\w+)>", lambda found: SAMPLES[found[1]], label)
 
 
+def allowed(operation: str, label: str) -> dict[str, bool]:
+    """Whether each user is granted it."""
+    subject = sample(label)
+    return {
+        user: any(takes(pattern, subject) for pattern in getattr(grant, operation)) for user, grant in GRANTS.items()
+    }
+
+
 def made(text: str) -> str:
-    """The page with its cells as the grants say."""
+    """The page with its tables as the grants say."""
     before, heading, tables = text.partition(HEADING)
-    operation = ""
-    lines = []
-    for line in tables.split("\n"):
-        if line.startswith(("| publish |", "| subscribe |")):
-            operation = line.split()[1]
-            lines.append(" | ".join([f"| {operation}", *GRANTS]) + " |")
-        elif line.startswith("| --- |"):
-            lines.append(" | ".join(["| ---", *[":---:"] * len(GRANTS)]) + " |")
-        elif line.startswith("| `"):
-            label = line.split("`")[1]
-            lines.append(_row(operation, label))
-        else:
-            lines.append(line)
-    return before + heading + "\n".join(lines)
+    return before + heading + re.sub(r"(?:^\|.*\n)+", lambda found: _table(found[0]), tables, flags=re.MULTILINE)
 
 
-def _row(operation: str, label: str) -> str:
-    cells = []
-    for grant in GRANTS.values():
-        granted = grant.publish if operation == "publish" else grant.subscribe
-        may = any(takes(pattern, sample(label)) for pattern in granted)
-        cells.append(" yes |" if may else "  |")
-    return f"| `{label}` |" + "".join(cells)
+def _table(text: str) -> str:
+    operation = text.split()[1]
+    rows = {label: allowed(operation, label) for label in re.findall(r"^\| `(.+?)`", text, re.MULTILINE)}
+    users = [user for user in GRANTS if any(may[user] for may in rows.values())]
+    lines = [[operation, *users], ["---", *[":---:"] * len(users)]]
+    lines += [
+        [f"`{label}`", *("yes" if may[user] else "" for user in users)]
+        for label, may in rows.items()
+        if any(may.values())
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":
