@@ -44,7 +44,7 @@ ATTRIBUTES: list[tuple[type, set[str]]] = [
 
 def listed() -> dict[str, set[str]]:
     """The private names that the table tells of, by their library."""
-    table = CONTRIBUTING[CONTRIBUTING.index("| library, tried on |") :].split("\n\n")[0]
+    table = CONTRIBUTING[CONTRIBUTING.index("| library, tried version |") :].split("\n\n")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     return {row[0]: set(re.findall(r"`(_\w+)`", row[1])) for row in rows}
 
