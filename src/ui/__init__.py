@@ -6,8 +6,8 @@ process is, asked of all together every two seconds.
 Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole rows and recent fills; a quote's story at
 `GET /explain/{quote_id}`; `GET /health`, `GET /metrics`.
 
-It only reads, decides nothing and keeps nothing: a restart folds the streams again, and any number may run.
-`board` is the fold and the frames, `service` feeds it, `api` serves it, `static/` is the page. `processes` and
-`unquoted` are what processes say, `watch` asks them. `explain` runs the
+It only reads and decides nothing. A restart folds the streams again, but begins the charts over time anew; any number
+may run. `board` is the fold and the frames, `trend` what the charts are drawn from, `service` feeds both, `api` serves
+them, `static/` is the page. `processes` and `unquoted` are what processes say, `watch` asks them. `explain` runs the
 audit's command, which is above this layer, as an operator would: nothing of it is imported.
 """

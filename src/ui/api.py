@@ -22,7 +22,8 @@ Every websocket message is a JSON frame: `type`, the server's `time`, `status` (
 since when, and why not; and the exposure in `usage`, null while it is not known), and `rows`. A `snapshot` holds every
 row and the recent net quantities of each symbol in `history`; it replaces all that came before. An `update` holds the
 rows that changed, whole, only the newest of each symbol, at most twenty times a second. A `heartbeat` holds none; one
-of these comes at least every second. An active quote in a row expires when `time` reaches its `expires_at`: no frame
+of these comes at least every second. Profit and exposure over time are in a snapshot's `trend`, and what comes to that
+in the `points` of every frame. An active quote in a row expires when `time` reaches its `expires_at`: no frame
 says so.
 
 A reader has nothing to say: whatever it sends ends the connection. So does making no room for a frame within 5

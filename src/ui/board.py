@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from ui.processes import Process
+from ui.trend import Point, Series
 from ui.unquoted import Unquoted
 from wire import ids
 from wire.counting import Fault
@@ -168,7 +169,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """One websocket message.
 
     Attributes:
-        type: `snapshot` replaces everything, `update` replaces the rows it names, `heartbeat` has none.
+        type: `snapshot` replaces everything, `update` replaces the rows it names, `heartbeat` has at most `points`.
         time: the server's clock, which `since` and `expires_at` are told by.
         status: the sources and the exposure usage.
         rows: whole rows, encoded once for all readers.
@@ -177,6 +178,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         processes: all there are, as far as is known; None if it is as it was in the frame before.
         unquoted: why symbols are not quoted, likewise.
         largest: the largest position of each symbol that has one, in lots; in snapshots only.
+        trend: profit and exposure over time; in snapshots only.
+        points: those that have come to the finer series of `trend` since.
     """
 
     type: FrameType
@@ -188,6 +191,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[Process] | None = None
     unquoted: Unquoted | None = None
     largest: dict[str, int] = {}
+    trend: Sequence[Series] = ()
+    points: Sequence[Point] = ()
 
 
 class _Symbol:
@@ -200,6 +205,7 @@ class _Symbol:
         self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
         self._last_point: datetime | None = None
         self._awaited: tuple[int, datetime] | None = None
+        self._told: Row | None = None
 
     @property
     def version(self) -> int:
@@ -224,7 +230,7 @@ class _Symbol:
     def row(self) -> Row:
         position, market = self.position, self.market
         fill = position.last_fill if position else None
-        return Row(
+        self._told = Row(
             symbol=market.symbol,
             net_quantity=position.net_quantity if position else 0,
             position_version=self.version,
@@ -235,6 +241,18 @@ class _Symbol:
             quote_state=self._quote_state(),
             quote=self._shown_quote(),
         )
+        return self._told
+
+    def profit(self, now: datetime) -> Decimal | None:
+        """What the last row told shows as its profit at `now`; None if that is not known."""
+        row = self._told
+        if row is None or row.money is None:
+            return None
+        if row.money.at_quote is not None and row.quote is not None and now < row.quote.expires_at:
+            return row.money.at_quote.total
+        if row.money.at_reference is not None:
+            return row.money.at_reference.total
+        return None if row.net_quantity else row.money.realized
 
     def _money(self) -> ShownMoney | None:
         position, event = self.position, self.market.event
@@ -374,6 +392,15 @@ class Board:
             exposure=self._sources["exposure"],
             usage=self._usage,
         )
+
+    def profit(self, now: datetime) -> Decimal | None:
+        """What the rows taken so far show as profit at `now`, added up; None while that is not current. Those whose
+        profit is not known count nothing."""
+        status = self.status(now)
+        if not (self.complete and status.positions.current and status.market.current):
+            return None
+        with localcontext(EXACT):
+            return sum(filter(None, (held.profit(now) for held in self._symbols.values())), NOTHING)
 
     def history(self) -> dict[str, list[int]]:
         """Recent net quantities of every symbol, oldest first."""

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -34,6 +35,7 @@ from runtime.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
 from ui.processes import Process
+from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
 from ui.watch import Watch
 from wire import counting, subjects
@@ -45,6 +47,9 @@ PARTS = ("nats", "positions", "market", "exposure", CLOCK)
 
 FRAME_INTERVAL = 0.05
 """Seconds between frames to one reader, at least."""
+
+POINTS_KEPT = 16
+"""Newest points of the charts that a reader gets who is slow: more than seconds in which it is given up."""
 
 HEARTBEAT = 1.0
 """Seconds after which a reader gets a frame although nothing changed."""
@@ -70,8 +75,8 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 class _Part:
     """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
 
-    kind: Literal["row", "fill", "processes", "unquoted"]
-    json: msgspec.Raw | list[Process] | Unquoted
+    kind: Literal["row", "fill", "processes", "unquoted", "point"]
+    json: msgspec.Raw | list[Process] | Unquoted | Point
 
 
 class UiService:
@@ -79,6 +84,7 @@ class UiService:
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.board = Board({name: of.reference_price for name, of in settings.market.symbols.items()}, clock())
+        self.trend = Trend()
         self.explainer = Explainer()
         self._connection = connection
         self._health = health
@@ -143,13 +149,14 @@ class UiService:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(HEARTBEAT):
                         parts = await subscription.take()
-                yield self._frame("update" if parts else "heartbeat", parts)
+                changed = any(part.kind != "point" for part in parts)
+                yield self._frame("update" if changed else "heartbeat", parts)
 
     def _frame(
         self, kind: FrameType, parts: Iterable[_Part] = (), history: dict[str, list[int]] | None = None
     ) -> bytes:
         FRAMES.inc()
-        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "processes": [None], "unquoted": [None]}
+        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None], "unquoted": [None]}
         for part in parts:
             sorted_out[part.kind].append(part.json)
         frame = Frame(
@@ -162,6 +169,8 @@ class UiService:
             processes=sorted_out["processes"][-1],
             unquoted=sorted_out["unquoted"][-1],
             largest=self._largest if kind == "snapshot" else {},
+            trend=self.trend.series() if kind == "snapshot" else (),
+            points=sorted_out["point"],
         )
         return self._encoder.encode(frame)
 
@@ -235,8 +244,17 @@ class UiService:
                 self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
             self._tell(replace(self.board.status(now), switch=self.watch.switch))
             if self.board.complete:
+                self._remember(now)
                 self._complete.set()
             await asyncio.sleep(FRAME_INTERVAL)
+
+    def _remember(self, now: datetime) -> None:
+        """Add a point to the charts, if one is due."""
+        if self.trend.due(now.timestamp()):
+            usage = self._status.usage
+            used = (None, None) if usage is None else (usage.bid, usage.ask)
+            point = self.trend.take(now.timestamp(), self.board.profit(now), *used)
+            self._parts.publish(f" point {point.at % POINTS_KEPT}", _Part("point", point))
 
     def _publish_watched(self) -> None:
         """Have frames say which processes there are, and why symbols are not quoted, if that has changed."""

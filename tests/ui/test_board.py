@@ -330,6 +330,21 @@ class TestMoney:
         current.apply_fills("AAA", 2, [recorded_fill()])
         assert row_of(current).money is None
 
+    def test_the_profit_of_all_is_what_their_rows_show_at_the_time_and_none_while_they_are_not_current(
+        self, current: Board, clock: HandClock
+    ) -> None:
+        current.apply_position(self.BOUGHT, NOW)
+        current.apply_position(replace(self.BOUGHT, symbol="BBB", net_quantity=0, realized=Decimal("1.25")), NOW)
+        current.apply_quote(1, quote_activated(bid_price=Decimal("101.00"), ask_price=Decimal("101.01")))
+        assert current.profit(NOW) == 0  # no row was taken
+        flat = Decimal("-396.5")  # what BBB comes to: its cash
+        current.take_changed()
+        assert current.profit(NOW) == Decimal("7.52") + flat
+        clock.advance(31)
+        assert current.profit(clock()) == Decimal("3.5") + flat
+        current.heard("market", clock(), stale="not heard of")
+        assert current.profit(clock()) is None
+
     def test_no_update_that_is_read_has_more_digits_than_are_reckoned_with(self, current: Board) -> None:
         """The longest there are, of each."""
         long = "9" * 50 + "." + "9" * 50

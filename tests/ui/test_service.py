@@ -133,6 +133,27 @@ async def test_a_reader_goes_on_hearing_although_nothing_happens(page: Page) -> 
         assert reader.frame["processes"] is None
 
 
+async def test_profit_over_time_is_told_whole_at_first_and_then_point_by_point(page: Page, feed: Feed) -> None:
+    def profits(points: list[list[Any]]) -> set[float]:
+        return {point[1] for point in points}
+
+    async with reading(page) as reader:
+        first = await reader.snapshot()
+        told = list(first["trend"][0]["points"])
+        await feed.position("AAA", 0, 1, realized="7.25")
+
+        def has_come() -> bool:
+            told.extend(point for point in reader.frame["points"] if point[0] > (told[-1][0] if told else 0))
+            return 7.25 in profits(told)
+
+        await reader.until(has_come)
+    async with reading(page) as later:
+        fine, coarse = (await later.snapshot())["trend"]
+    assert fine["points"][: len(told)] == told
+    assert (fine["step"], coarse["step"]) == (1, 15)
+    assert {0.0, 7.25} <= profits(fine["points"])
+
+
 async def test_processes_are_told_as_they_answer_and_again_only_when_they_change(page: Page, feed: Feed) -> None:
     def state_of(frame: Frame, name: str) -> str | None:
         return next((process["state"] for process in frame["processes"] or () if process["name"] == name), None)

@@ -14,6 +14,7 @@ import { Story } from "./story.js";
 import { Stream } from "./stream.js";
 import { KillSwitch } from "./switch.js";
 import { Totals } from "./totals.js";
+import { Trend } from "./trend.js";
 import { View } from "./view.js";
 
 const TICK = 100;
@@ -28,6 +29,7 @@ const [statusText, countdown, banner, count, empty, filter] = [
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const totals = new Totals();
+const trend = new Trend();
 const view = new View(follow);
 const blotter = new Blotter(byId("blotter"), byId("region"), view);
 const detail = new Detail();
@@ -56,6 +58,7 @@ function take(frame) {
   frameTime = Date.parse(frame.time);
   const snapshot = frame.type === "snapshot";
   if (snapshot) totals.restart();
+  trend.take(frame);
   if (snapshot || frame.type === "update") {
     blotter.take(frame.rows, snapshot ? frame.history : null, performance.now());
     if (snapshot) reasons.restart(frame.largest);
@@ -119,6 +122,7 @@ function render() {
     fills.paint();
   }
   detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
+  trend.paint();
   if (status) killSwitch.show(status.switch, time);
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
@@ -195,6 +199,7 @@ const KEYS = {
 };
 
 blotter.onSight = schedule;
+for (const chart of trend.charts) chart.onDirty = schedule;
 filter.addEventListener("input", () => view.set({ filter: filter.value }));
 byId("explain").addEventListener("click", explain);
 byId("copy").addEventListener("click", copyRow);

@@ -50,6 +50,14 @@ export class Columns {
       keep("roomy", this.roomy.checked);
       this.#apply();
     });
+    const charts = byId("charts");
+    charts.checked = kept("charts", true);
+    const show = () => document.querySelector(".charts").toggleAttribute("hidden", !charts.checked);
+    charts.addEventListener("change", () => {
+      keep("charts", charts.checked);
+      show();
+    });
+    show();
     addEventListener("pointerdown", (event) => {
       if (this.menu.open && !this.menu.contains(event.target)) this.menu.open = false;
     });

@@ -60,3 +60,8 @@ export function left(milliseconds) {
 export function clock(milliseconds) {
   return `${new Date(milliseconds).toISOString().slice(11, 19)} UTC`;
 }
+
+/** A time at an axis whose marks are so many milliseconds apart: "09:30", or "09:30:05" if they are seconds. */
+export function axisTime(milliseconds, step) {
+  return new Date(milliseconds).toISOString().slice(11, step < 60_000 ? 19 : 16);
+}

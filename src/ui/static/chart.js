@@ -1,0 +1,287 @@
+/**
+ * A chart on a canvas: panels of values over one axis of time, and what is read under the pointer.
+ *
+ * It is drawn when something has changed, and not otherwise. Colours are those of the document: text and grid are the
+ * canvas's own colour and border, the others the colours of the keys in the figure's caption.
+ */
+
+import { put } from "./dom.js";
+import { axisTime } from "./format.js";
+
+const RIGHT = 58; // pixels beside the panels, for values
+const BOTTOM = 17; // pixels below them, for times
+const TOP = 5; // pixels above them, for half a value
+const GAP = 10; // pixels between two panels
+const TIMES_APART = 84;
+const VALUES_APART = 16;
+const PAD = 0.08; // of a panel's range, above and below
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800]; // seconds
+const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif';
+
+/**
+ * @typedef {object} Panel
+ * @property {number} share of the height
+ * @property {(from: number, to: number) => [number, number] | null} range lowest and highest value; null if there is none
+ * @property {(pen: object) => void} draw
+ * @property {(value: number) => string} text a value beside the axis
+ */
+
+export class Chart {
+  /**
+   * @param {HTMLElement} figure has a canvas, keys (`[data-colour]`) and a place for what is read (`.readout`)
+   * @param {Panel[]} panels from top to bottom
+   * @param {{ read: (time: number) => string, told: () => string, onCursor?: (time: number | null) => void, onPick?: (time: number) => void }} of
+   *   what is read at a time, what the chart comes to in words, and whom to tell where the pointer is and of a click
+   */
+  constructor(figure, panels, { read, told, onCursor, onPick }) {
+    this.figure = figure;
+    this.canvas = figure.querySelector("canvas");
+    this.context = this.canvas.getContext("2d");
+    this.readout = figure.querySelector(".readout");
+    this.keys = [...figure.querySelectorAll("[data-colour]")];
+    this.panels = panels;
+    this.read = read;
+    this.told = told;
+    this.from = 0;
+    this.to = 1;
+    this.cursor = null;
+    this.marks = []; // { from, to, label, key }: times that are marked in all panels
+    this.dirty = true;
+    this.colours = null;
+    this.onDirty = () => {};
+    const point = (time) => (onCursor ? onCursor(time) : this.point(time));
+    this.canvas.addEventListener("pointermove", (event) => point(this.#timeAt(event.offsetX)));
+    this.canvas.addEventListener("pointerleave", () => point(null));
+    this.canvas.addEventListener("blur", () => point(null));
+    this.canvas.addEventListener("click", (event) => onPick?.(this.#timeAt(event.offsetX)));
+    this.canvas.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (step) point(Math.min(this.to, Math.max(this.from, (this.cursor ?? this.to) + (step * (this.to - this.from)) / 100)));
+      else if (event.key === "Enter" && this.cursor !== null) onPick?.(this.cursor);
+      else return;
+      event.preventDefault();
+    });
+    new ResizeObserver(() => this.touch(true)).observe(this.canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.touch(true));
+  }
+
+  /** Show the time between two times, in milliseconds. */
+  show(from, to) {
+    if (from === this.from && to === this.to) return;
+    this.from = from;
+    this.to = to;
+    this.touch();
+  }
+
+  /** Read at a time; null: nothing is pointed at. */
+  point(time) {
+    if (time === this.cursor) return;
+    this.cursor = time;
+    this.touch();
+  }
+
+  /** It must be drawn anew; `whole`: its size or colours may be others. */
+  touch(whole = false) {
+    this.dirty = true;
+    if (whole) this.colours = null;
+    this.onDirty();
+  }
+
+  /** Draw, if something has changed. */
+  paint() {
+    if (!this.dirty || !this.canvas.clientWidth) return;
+    this.dirty = false;
+    if (!this.colours) this.#measure();
+    const { context: pen, width, height } = this;
+    pen.clearRect(0, 0, width + RIGHT, height + BOTTOM);
+    this.#drawTimes();
+    this.#drawMarks();
+    const shares = this.panels.reduce((sum, panel) => sum + panel.share, 0);
+    const room = height - TOP - GAP * (this.panels.length - 1);
+    let top = TOP;
+    for (const panel of this.panels) {
+      const tall = (room * panel.share) / shares;
+      this.#drawPanel(panel, top, tall);
+      top += tall + GAP;
+    }
+    if (this.cursor !== null) this.#line(this.#x(this.cursor), 0, this.#x(this.cursor), height, this.colours.text);
+    put(this.readout, this.cursor === null ? "" : this.read(this.cursor));
+    const label = this.told();
+    if (label !== this.label) this.canvas.setAttribute("aria-label", (this.label = label));
+  }
+
+  #measure() {
+    const { canvas } = this;
+    const scale = devicePixelRatio || 1;
+    canvas.width = Math.round(canvas.clientWidth * scale);
+    canvas.height = Math.round(canvas.clientHeight * scale);
+    this.context.setTransform(scale, 0, 0, scale, 0, 0);
+    this.context.font = FONT;
+    this.width = canvas.clientWidth - RIGHT;
+    this.height = canvas.clientHeight - BOTTOM;
+    const { color: text, borderTopColor: grid } = getComputedStyle(canvas);
+    this.colours = { text, grid };
+    for (const key of this.keys) this.colours[key.dataset.colour] = getComputedStyle(key).color;
+  }
+
+  #x(time) {
+    return ((time - this.from) / (this.to - this.from)) * this.width;
+  }
+
+  #timeAt(x) {
+    return this.from + (Math.min(this.width, Math.max(0, x)) / this.width) * (this.to - this.from);
+  }
+
+  #line(x1, y1, x2, y2, colour, dash = []) {
+    const { context: pen } = this;
+    pen.setLineDash(dash);
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1;
+    pen.beginPath();
+    pen.moveTo(Math.round(x1) + 0.5, Math.round(y1) + 0.5);
+    pen.lineTo(Math.round(x2) + 0.5, Math.round(y2) + 0.5);
+    pen.stroke();
+    pen.setLineDash([]);
+  }
+
+  #drawTimes() {
+    const { context: pen, colours, height, width } = this;
+    const least = ((this.to - this.from) / width) * TIMES_APART;
+    const step = (STEPS.find((each) => each * 1000 >= least) ?? STEPS.at(-1)) * 1000;
+    pen.fillStyle = colours.text;
+    pen.textBaseline = "alphabetic";
+    pen.textAlign = "center";
+    for (let time = Math.ceil(this.from / step) * step; time <= this.to; time += step) {
+      const x = this.#x(time);
+      this.#line(x, 0, x, height, colours.grid);
+      if (x > 22 && x < width + 10) pen.fillText(axisTime(time, step), x, height + 13);
+    }
+  }
+
+  #drawMarks() {
+    const { context: pen, colours, height, width } = this;
+    pen.textAlign = "left";
+    pen.textBaseline = "top";
+    for (const { from, to, label, key } of this.marks) {
+      if (to < this.from || from > this.to) continue;
+      const [left, right] = [Math.max(0, this.#x(from)), Math.min(width, this.#x(to))];
+      pen.globalAlpha = 0.22;
+      pen.fillStyle = colours[key];
+      pen.fillRect(left, 0, Math.max(2, right - left), height);
+      pen.globalAlpha = 1;
+      this.#line(left, 0, left, height, colours[key]);
+      pen.fillStyle = colours[key];
+      pen.fillText(label, left + 4, 1);
+    }
+  }
+
+  #drawPanel(panel, top, tall) {
+    const { context: pen, colours, width } = this;
+    const range = panel.range(this.from, this.to);
+    this.#line(0, top + tall, width, top + tall, colours.grid);
+    if (!range) return;
+    const [low, high] = padded(range);
+    const y = (value) => top + tall - ((value - low) / (high - low)) * tall;
+    const step = niceStep((high - low) / Math.max(1, Math.floor(tall / VALUES_APART)));
+    pen.textAlign = "left";
+    pen.textBaseline = "middle";
+    for (let value = Math.ceil(low / step) * step; value <= high; value += step) {
+      const clean = Math.abs(value) < step / 1000 ? 0 : value;
+      this.#line(0, y(clean), width, y(clean), colours.grid, clean === 0 ? [] : [2, 3]);
+      pen.fillStyle = colours.text;
+      pen.fillText(panel.text(clean, step), width + 6, y(clean));
+    }
+    pen.save();
+    pen.beginPath();
+    pen.rect(0, top - 1, width + 1, tall + 2);
+    pen.clip();
+    panel.draw({ context: pen, x: (time) => this.#x(time), y, colours, width, top, tall, from: this.from, to: this.to, low, high });
+    pen.restore();
+  }
+}
+
+/** Room above and below; a range that is a single value gets some, too. */
+function padded([low, high]) {
+  const pad = (high - low) * PAD || Math.max(Math.abs(high) * 0.001, 1);
+  return [low - pad, high + pad];
+}
+
+/** The next of 1, 2, 5, 10, 20, …, and their parts. */
+function niceStep(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].find((step) => step * power >= least * 0.999) * power;
+}
+
+/**
+ * Trace values over time; a value that is null, or a time without one, breaks the line.
+ *
+ * @param {object} pen as a panel is given it
+ * @param {Iterable<[number, number | null]>} points times and values, in order
+ * @param {{ colour: string, apart?: number, steps?: boolean, width?: number, area?: { above: string, below: string } }} how
+ *   `apart`: milliseconds after which a time without a point is a gap; `steps`: a value holds until the next; `area`: the
+ *   colours between the line and zero
+ */
+export function trace(pen, points, { colour, apart = Infinity, steps = false, width = 1.5, area = null }) {
+  const { context, x, y } = pen;
+  for (const part of parts(points, apart)) {
+    const path = new Path2D();
+    let before = null;
+    for (const [time, value] of part) {
+      if (before === null) path.moveTo(x(time), y(value));
+      else {
+        if (steps) path.lineTo(x(time), y(before));
+        path.lineTo(x(time), y(value));
+      }
+      before = value;
+    }
+    if (part.length === 1) path.lineTo(x(part[0][0]) + 1.5, y(part[0][1]));
+    if (area) fillToZero(pen, path, part, area);
+    context.strokeStyle = colour;
+    context.lineWidth = width;
+    context.lineJoin = "round";
+    context.stroke(path);
+  }
+}
+
+function fillToZero({ context, x, y, top, tall, width }, line, part, { above, below }) {
+  const zero = Math.min(top + tall, Math.max(top, y(0)));
+  const path = new Path2D(line);
+  path.lineTo(x(part.at(-1)[0]), zero);
+  path.lineTo(x(part[0][0]), zero);
+  path.closePath();
+  context.globalAlpha = 0.25;
+  for (const [colour, from, to] of [[above, top, zero], [below, zero, top + tall]]) {
+    context.save();
+    context.beginPath();
+    context.rect(0, from, width, to - from);
+    context.clip();
+    context.fillStyle = colour;
+    context.fill(path);
+    context.restore();
+  }
+  context.globalAlpha = 1;
+}
+
+function* parts(points, apart) {
+  let part = [];
+  for (const point of points) {
+    const [time, value] = point;
+    if (part.length && (value === null || time - part.at(-1)[0] > apart)) {
+      yield part;
+      part = [];
+    }
+    if (value !== null) part.push(point);
+  }
+  if (part.length) yield part;
+}
+
+/** Lowest and highest of some values; null if there are none. */
+export function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value === null) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return low <= high ? [low, high] : null;
+}

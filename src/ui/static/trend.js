@@ -1,0 +1,170 @@
+/**
+ * Profit and exposure over the last minutes and hours: kept as the server keeps them, and drawn.
+ *
+ * A snapshot holds both series; after it every point comes once, and goes into the longer series by the server's rule.
+ */
+
+import { Chart, extent, trace } from "./chart.js";
+import { byId } from "./dom.js";
+import { axisTime, money, shortMoney, whole } from "./format.js";
+import { keep, kept } from "./keep.js";
+
+const KEPT = [900, 28800]; // seconds of each series
+const LEAST = 60; // seconds that a chart shows at least
+const WINDOWS = { 300: "5 min", 900: "15 min", 3600: "1 h", 28800: "8 h" };
+const [AT, PROFIT, BID, ASK] = [0, 1, 2, 3]; // the places of a point
+
+export class Trend {
+  constructor() {
+    this.series = [];
+    this.limit = null;
+    this.seconds = kept("chart-seconds", 900);
+    if (!Object.hasOwn(WINDOWS, this.seconds)) this.seconds = 900;
+    const onCursor = (time) => this.charts.forEach((chart) => chart.point(time));
+    this.profit = new Chart(byId("chart-profit"), [this.#profitPanel()], {
+      read: (time) => this.#read(time, ([, profit]) => (profit === null ? "not known" : money(profit))),
+      told: () => this.#told("Profit", PROFIT, money),
+      onCursor,
+    });
+    this.exposure = new Chart(byId("chart-exposure"), [this.#exposurePanel()], {
+      read: (time) => this.#read(time, ([, , bid, ask]) => (bid === null ? "not known" : `${whole(bid)} / ${whole(ask)}`)),
+      told: () => `${this.#told("Bid exposure", BID, whole)}. ${this.#told("Ask exposure", ASK, whole)}`,
+      onCursor,
+    });
+    this.charts = [this.profit, this.exposure];
+    this.buttons = Object.entries(WINDOWS).map(([seconds, label]) => this.#button(Number(seconds), label));
+    byId("chart-window").append(...this.buttons);
+    this.#choose(this.seconds);
+  }
+
+  /** Take what a frame says of it. */
+  take({ type, trend, points, status }) {
+    this.limit = status.usage?.limit ?? this.limit;
+    if (type === "snapshot") this.series = trend;
+    else if (!points.length || !this.series.length) return;
+    else for (const point of points.sort((one, other) => one[AT] - other[AT])) this.#add(point);
+    this.#show();
+  }
+
+  /** Draw what has changed. */
+  paint() {
+    for (const chart of this.charts) chart.paint();
+  }
+
+  #add(point) {
+    const [fine, coarse] = this.series;
+    if (fine.points.at(-1)?.[AT] === point[AT]) return; // it was in the snapshot
+    push(fine.points, point, KEPT[0]);
+    const at = point[AT] - (point[AT] % coarse.step);
+    const last = coarse.points.at(-1);
+    push(coarse.points, last?.[AT] === at ? merged(last, point) : [at, ...point.slice(1)], KEPT[1]);
+  }
+
+  /** The points that are drawn, of the finer series as long as that reaches back far enough. */
+  get #shown() {
+    const [fine, coarse] = this.series;
+    return this.seconds > KEPT[0] ? coarse : fine;
+  }
+
+  #show() {
+    const shown = this.#shown;
+    if (!shown?.points.length) return;
+    const to = this.series[0].points.at(-1)[AT] + 1;
+    const from = Math.max(to - this.seconds, Math.min(shown.points[0][AT], to - LEAST));
+    for (const chart of this.charts) {
+      chart.show(from * 1000, to * 1000);
+      chart.touch();
+    }
+  }
+
+  *#values(place, from, to) {
+    const { step, points } = this.#shown ?? { step: 1, points: [] };
+    for (const point of points) {
+      const time = (point[AT] + step / 2) * 1000;
+      if (time >= from - step * 1000 && time <= to) yield [time, point[place]];
+    }
+  }
+
+  #range(place, from, to) {
+    return extent([...this.#values(place, from, to)].map(([, value]) => value));
+  }
+
+  #profitPanel() {
+    return {
+      share: 1,
+      range: (from, to) => this.#range(PROFIT, from, to),
+      text: (value, step) => (step < 1 || Math.abs(value) >= 10_000 ? shortMoney(value) : shortMoney(value).replace(".00", "")),
+      draw: (pen) => {
+        const { profit, long, short } = pen.colours;
+        const area = { above: long, below: short };
+        trace(pen, this.#values(PROFIT, pen.from, pen.to), { colour: profit, apart: this.#apart, area });
+      },
+    };
+  }
+
+  #exposurePanel() {
+    return {
+      share: 1,
+      range: (from, to) => {
+        const found = extent([BID, ASK].flatMap((place) => this.#range(place, from, to) ?? []));
+        return found && [0, Math.max(found[1], this.limit ?? 0)];
+      },
+      text: (value) => (Number.isInteger(value) && value >= 0 ? whole(value) : ""),
+      draw: (pen) => {
+        for (const [place, key] of [[BID, "bid"], [ASK, "ask"]]) {
+          trace(pen, this.#values(place, pen.from, pen.to), { colour: pen.colours[key], apart: this.#apart });
+        }
+        if (this.limit === null) return;
+        pen.context.setLineDash([6, 3]);
+        trace(pen, [[pen.from, this.limit], [pen.to, this.limit]], { colour: pen.colours.limit, width: 1 });
+        pen.context.setLineDash([]);
+      },
+    };
+  }
+
+  get #apart() {
+    return (this.#shown?.step ?? 1) * 2500;
+  }
+
+  #read(time, say) {
+    const { step, points } = this.#shown ?? { step: 1, points: [] };
+    const point = points.findLast((each) => each[AT] * 1000 <= time);
+    const there = point && time - point[AT] * 1000 < step * 2500;
+    return `${axisTime(time, 1000)}: ${there ? say(point) : "nobody looked"}`;
+  }
+
+  #told(name, place, format) {
+    const values = [...this.#values(place, this.profit.from, this.profit.to)].map(([, value]) => value).filter((value) => value !== null);
+    const range = extent(values);
+    if (!range) return `${name} over time: not known yet`;
+    return `${name} in the last ${WINDOWS[this.seconds]}: ${format(values.at(-1))}, between ${format(range[0])} and ${format(range[1])}`;
+  }
+
+  #button(seconds, label) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = label;
+    button.addEventListener("click", () => this.#choose(seconds));
+    button.value = seconds;
+    return button;
+  }
+
+  #choose(seconds) {
+    this.seconds = seconds;
+    keep("chart-seconds", seconds);
+    for (const button of this.buttons) button.setAttribute("aria-pressed", Number(button.value) === seconds);
+    this.#show();
+  }
+}
+
+/** Add a point, and let go of those that are too old. A clock that was set back begins anew from there. */
+function push(points, point, seconds) {
+  while (points.length && points.at(-1)[AT] >= point[AT]) points.pop();
+  points.push(point);
+  while (points[0][AT] <= point[AT] - seconds) points.shift();
+}
+
+function merged(before, after) {
+  const most = (place) => (before[place] === null ? after[place] : Math.max(before[place], after[place] ?? -Infinity));
+  return [before[AT], after[PROFIT] ?? before[PROFIT], most(BID), most(ASK)];
+}

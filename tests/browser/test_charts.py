@@ -1,0 +1,58 @@
+"""Charts over time: what they tell of profit and exposure, live and after a reload."""
+
+import re
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Locator, Page, expect
+
+from support.broker import Broker
+from support.browser import OpenPage
+from support.page import Feed, reading
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def chart(page: Page, name: str) -> Locator:
+    return page.locator(f"#chart-{name} canvas")
+
+
+async def says(canvas: Locator, text: str) -> None:
+    await expect(canvas).to_have_attribute("aria-label", re.compile(re.escape(text)))
+
+
+async def test_profit_and_exposure_are_charted_live_and_the_same_after_a_reload(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    async with feed.exposure(), reading(broker) as service, open_page(service.url) as page:
+        await says(chart(page, "profit"), "Profit in the last 15 min: 0.00")
+        await feed.position("AAA", 0, 1, realized="7.25")
+        await says(chart(page, "profit"), ": +7.25, between 0.00 and +7.25")
+        await feed.position("AAA", 0, 2, realized="-2.5")
+        await says(chart(page, "profit"), ": −2.50, between −2.50 and +7.25")
+        await expect(page.locator("#total-profit")).to_have_text("−2.50")
+        feed.used = (100, 40)
+        await says(chart(page, "exposure"), ": 100, between 60 and 100. Ask exposure in the last 15 min: 40")
+
+        await page.reload()
+        await says(chart(page, "profit"), "in the last 15 min: −2.50, between −2.50 and +7.25")
+        await says(chart(page, "exposure"), ": 100, between 60 and 100")
+        await page.get_by_role("button", name="1 h").click()
+        await says(chart(page, "profit"), "in the last 1 h: −2.50")
+        await page.reload()
+        await expect(page.get_by_role("button", name="1 h")).to_have_attribute("aria-pressed", "true")
+        await says(chart(page, "profit"), "in the last 1 h: −2.50")
+        drawn = "node => node.getContext('2d').getImageData(0, 0, node.width, node.height).data.some((value) => value)"
+        assert await chart(page, "profit").evaluate(drawn)
+
+        readouts = page.locator(".charts .readout")
+        await chart(page, "profit").focus()
+        await page.keyboard.press("ArrowLeft")
+        await expect(readouts.first).to_have_text(re.compile(r"^\d\d:\d\d:\d\d: "))
+        await expect(readouts.last).not_to_be_empty()
+        results = await Axe().run(page)
+        assert results.violations_count == 0, results.generate_report()
+
+        await page.locator("#columns summary").click()
+        await page.get_by_label("Charts", exact=True).click()
+        await expect(chart(page, "profit")).to_be_hidden()
