@@ -58,7 +58,7 @@ _TOLD = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nat
 log = structlog.get_logger()
 
 
-class _Answers:
+class Answers:
     """Where answers arrive, of one question at a time."""
 
     def __init__(self, connection: Connection, stream: str) -> None:
@@ -181,7 +181,7 @@ class Reader:
         Raises:
             TailBroken: the stream lost what was yielded already.
         """
-        answers = _Answers(self._connection, self._stream)
+        answers = Answers(self._connection, self._stream)
         passing = [await self._connection.subscribe(each, lambda _: self._passing.set()) for each in self._filters]
         try:
             while True:
@@ -213,7 +213,7 @@ class Reader:
             with contextlib.suppress(KeyError):
                 BEHIND.remove(self._stream, self._name)
 
-    async def _next(self, answers: _Answers) -> tuple[list[Message], int]:
+    async def _next(self, answers: Answers) -> tuple[list[Message], int]:
         """What comes next, and how much there is after that."""
         if not self._begun:
             found = await self._begin(answers)
@@ -265,7 +265,7 @@ class Reader:
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
-    async def _begin(self, answers: _Answers) -> list[Message]:
+    async def _begin(self, answers: Answers) -> list[Message]:
         """The last message of each subject, up to where the stream ends."""
         named: dict[str, int] = {}
         info = await self._look(by_subject=True)

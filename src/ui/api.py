@@ -13,7 +13,7 @@ from runtime.access import OPEN, Access
 from runtime.app import check_path
 from runtime.roles import READ, anyone
 from ui.service import CLIENTS, UiService
-from wire.messages import Id
+from wire.messages import Id, Symbol
 
 DESCRIPTION = """
 The page at `/`, and the websocket `/stream` that feeds it. It only reads.
@@ -100,4 +100,10 @@ def routes(service: UiService) -> list[ControllerRouterHandler]:
         story = await service.explainer.story(check_path(quote_id, Id, "quote_id"))
         return Response(story, media_type="application/json")
 
-    return [stream, get_story]
+    # As an array in arrays: docs/protocol.md has it.
+    @get("/history/{symbol:str}", include_in_schema=False)
+    async def get_history(symbol: FromPath[str]) -> Response[bytes]:
+        history = await service.recall.history(check_path(symbol, Symbol, "symbol"))
+        return Response(history, media_type="application/json")
+
+    return [stream, get_story, get_history]

@@ -35,6 +35,7 @@ from runtime.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
 from ui.processes import Process
+from ui.recall import Recall
 from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
 from ui.watch import Watch
@@ -80,7 +81,7 @@ class _Part:
 
 
 class UiService:
-    """The fold of everything the page shows, and its readers; `explainer` tells what the fold does not hold."""
+    """The fold of everything the page shows, and its readers; `explainer` and `recall` tell what it does not hold."""
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.board = Board({name: of.reference_price for name, of in settings.market.symbols.items()}, clock())
@@ -89,6 +90,7 @@ class UiService:
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
+        self.recall = Recall(connection, settings.market.shards, self.clock)
         self.watch = Watch(connection, health, self.clock, self._publish_watched)
         instruments = settings.market.symbols
         self._largest = {name: of.max_position for name, of in instruments.items() if of.max_position is not None}

@@ -1,6 +1,7 @@
 """Charts over time: what they tell of profit and exposure, live and after a reload."""
 
 import re
+from decimal import Decimal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -9,8 +10,13 @@ from playwright.async_api import Locator, Page, expect
 from support.broker import Broker
 from support.browser import OpenPage
 from support.page import Feed, reading
+from support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def row(page: Page, symbol: str) -> Locator:
+    return page.locator(f'tbody tr[data-symbol="{symbol}"]')
 
 
 def chart(page: Page, name: str) -> Locator:
@@ -56,3 +62,40 @@ async def test_profit_and_exposure_are_charted_live_and_the_same_after_a_reload(
         await page.locator("#columns summary").click()
         await page.get_by_label("Charts", exact=True).click()
         await expect(chart(page, "profit")).to_be_hidden()
+
+
+async def test_a_symbols_quotes_fills_and_position_are_charted_live_and_the_same_after_a_reload(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    await feed.position("AAA", -2, 2)
+    await feed.quote("AAA", quote_id="AAA-v0-a1")
+    await feed.fills("AAA", 2, quote_id="AAA-v0-a1")
+    async with reading(broker) as service, open_page(f"{service.url}/#symbol=AAA") as page:
+        canvas = chart(page, "symbol")
+        await says(canvas, ": 2 fills, bid 99.9, ask 100.1, position −2")
+        await feed.fills("AAA", 3, quote_id="AAA-v0-a1", remaining_bid_quantity=10, remaining_ask_quantity=0)
+        await feed.position("AAA", -3, 3)
+        await says(canvas, ": 3 fills, bid 99.9, ask none, position −3")
+        await page.reload()
+        await says(canvas, ": 3 fills, bid 99.9, ask none, position −3")
+        await feed.quote("AAA", quote_id="AAA-v3-a1", position_version=3, ask_price=Decimal("100.20"))
+        await says(canvas, ": 3 fills, bid 99.9, ask 100.2, position −3")
+        await feed.withdraw("AAA")
+        await says(canvas, ": 3 fills, no quote, position −3")
+        await feed.quote("AAA", quote_id="AAA-v3-a2", position_version=3, attempt=2)
+        await says(canvas, "bid 99.9, ask 100.1")
+
+        await canvas.focus()
+
+        async def explained() -> bool:
+            await page.keyboard.press("ArrowLeft")
+            await page.keyboard.press("Enter")
+            return "quote=AAA-v" in page.url
+
+        await eventually(explained)
+        await expect(page.locator("#chart-symbol .readout")).to_contain_text(" / ")
+        await row(page, "BBB").click()
+        await says(canvas, "BBB in the last 30 s: 0 fills, no quote, position 0")
+        await page.keyboard.press("Escape")
+        await page.keyboard.press("Escape")
+        await expect(canvas).to_be_hidden()

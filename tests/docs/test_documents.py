@@ -22,7 +22,9 @@ import maker.status
 import runtime.health
 import ui.api
 import ui.board
+import ui.history
 import ui.processes
+import ui.trend
 import ui.unquoted
 import wire.errors
 import wire.messages
@@ -65,7 +67,9 @@ SPECIFIED = {
         *structs_of(runtime.health),
         *structs_of(maker.status),
         *structs_of(ui.board),
+        *structs_of(ui.history),
         *structs_of(ui.processes),
+        *structs_of(ui.trend),
         *structs_of(ui.unquoted),
         *structs_of(loadgen.history),
     )

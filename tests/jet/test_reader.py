@@ -118,10 +118,10 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     await publish(broker.connection, b"a")
-    deliver = reader._Answers._on_message
+    deliver = reader.Answers._on_message
     wrong = 0
 
-    def garbled(self: reader._Answers, message: Msg) -> None:
+    def garbled(self: reader.Answers, message: Msg) -> None:
         nonlocal wrong
         if wrong < 2:
             wrong += 1
@@ -129,7 +129,7 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
             message = Msg(broker.connection.client, message.subject, data=data, headers=headers)
         deliver(self, message)
 
-    monkeypatch.setattr(reader._Answers, "_on_message", garbled)
+    monkeypatch.setattr(reader.Answers, "_on_message", garbled)
     before = api.GARBLED._value.get()
     async with following(broker, FromSequence(1)) as (tail, seen):
         await eventually(lambda: tail.current)

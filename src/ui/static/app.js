@@ -8,6 +8,7 @@ import { byId, put } from "./dom.js";
 import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
 import { Help } from "./help.js";
+import { Past } from "./past.js";
 import { Processes } from "./processes.js";
 import { Reasons } from "./reasons.js";
 import { Story } from "./story.js";
@@ -29,7 +30,8 @@ const [statusText, countdown, banner, count, empty, filter] = [
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 const totals = new Totals();
-const trend = new Trend();
+const past = new Past((quote) => view.set({ quote }));
+const trend = new Trend((seconds) => past.window(seconds));
 const view = new View(follow);
 const blotter = new Blotter(byId("blotter"), byId("region"), view);
 const detail = new Detail();
@@ -51,6 +53,7 @@ let lastReorder = 0;
 let lastSide = 0;
 let scheduled = false;
 let changed = false;
+let pastChanged = false; // something of the chosen symbol
 let everLive = false;
 
 function take(frame) {
@@ -65,8 +68,10 @@ function take(frame) {
     if (frame.unquoted) reasons.take(frame.unquoted);
     if (frame.processes) processes.take(frame.processes);
     fills.take(frame.fills, snapshot);
+    if (snapshot) past.restart();
     everLive = true;
     changed = true;
+    pastChanged ||= snapshot || frame.rows.some((row) => row.symbol === view.symbol);
   }
   schedule();
 }
@@ -81,6 +86,7 @@ function follow() {
   if (filter.value !== view.filter) filter.value = view.filter;
   blotter.follow();
   fills.choose(view.symbol);
+  past.choose(view.symbol);
   story.show(view.quote);
   lastSide = 0;
   schedule();
@@ -123,6 +129,10 @@ function render() {
   }
   detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
   trend.paint();
+  if (pastChanged || !past.followed) past.follow(blotter.lines.get(view.symbol), fills.of(view.symbol), time);
+  pastChanged = false;
+  past.tick(time);
+  past.paint();
   if (status) killSwitch.show(status.switch, time);
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
@@ -199,7 +209,7 @@ const KEYS = {
 };
 
 blotter.onSight = schedule;
-for (const chart of trend.charts) chart.onDirty = schedule;
+for (const chart of [...trend.charts, past.chart]) chart.onDirty = schedule;
 filter.addEventListener("input", () => view.set({ filter: filter.value }));
 byId("explain").addEventListener("click", explain);
 byId("copy").addEventListener("click", copyRow);

@@ -25,6 +25,7 @@ const SYMBOL = 88;
 const STATE = 108;
 const POSITION = ["net", "trend", "version", "fill", "age", "profit"];
 const MISSED_LEAST = ["trend", "version", "age", "bidQuantity", "askQuantity", "fill", "ttl"];
+const NARROW = "(width < 1280px)"; // where there is no room below the table: the symbol's chart is with its details
 const CARDS = 640; // pixels of the window's width, as narrow.css has it: there each symbol is a card
 
 export class Columns {
@@ -52,12 +53,19 @@ export class Columns {
     });
     const charts = byId("charts");
     charts.checked = kept("charts", true);
-    const show = () => document.querySelector(".charts").toggleAttribute("hidden", !charts.checked);
+    const show = () => (document.documentElement.dataset.charts = charts.checked ? "shown" : "hidden");
     charts.addEventListener("change", () => {
       keep("charts", charts.checked);
       show();
     });
     show();
+    const narrow = matchMedia(NARROW);
+    const place = () => {
+      if (narrow.matches) document.querySelector("#detail dl").before(byId("chart-symbol"));
+      else byId("left").append(byId("chart-symbol"));
+    };
+    narrow.addEventListener("change", place);
+    place();
     addEventListener("pointerdown", (event) => {
       if (this.menu.open && !this.menu.contains(event.target)) this.menu.open = false;
     });

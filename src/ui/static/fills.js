@@ -58,6 +58,11 @@ export class Fills {
     this.changed = true;
   }
 
+  /** The newest fills of a symbol, in order. */
+  of(symbol) {
+    return this.bySymbol.get(symbol) ?? [];
+  }
+
   paint() {
     if (!this.changed) return;
     this.changed = false;

@@ -15,7 +15,9 @@ const WINDOWS = { 300: "5 min", 900: "15 min", 3600: "1 h", 28800: "8 h" };
 const [AT, PROFIT, BID, ASK] = [0, 1, 2, 3]; // the places of a point
 
 export class Trend {
-  constructor() {
+  /** @param {(seconds: number) => void} onWindow how much time is shown was chosen */
+  constructor(onWindow) {
+    this.onWindow = onWindow;
     this.series = [];
     this.limit = null;
     this.seconds = kept("chart-seconds", 900);
@@ -153,6 +155,7 @@ export class Trend {
     this.seconds = seconds;
     keep("chart-seconds", seconds);
     for (const button of this.buttons) button.setAttribute("aria-pressed", Number(button.value) === seconds);
+    this.onWindow(seconds);
     this.#show();
   }
 }

@@ -1,0 +1,93 @@
+"""What one symbol showed and executed lately, folded from its market log, for its chart. Pure.
+
+Rules:
+- A span is a time in which the same was shown: one quote, with the sides that have something left. It ends when the
+  next begins, with its quote, or when that expires.
+- Times are those of the events, in milliseconds since the epoch.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from wire.market import SymbolMarket
+from wire.messages import QuoteActivated, QuoteEvent, RecordedFill, Side
+
+
+class Span(msgspec.Struct, array_like=True):
+    """What was shown for a time; None for a side that was not. `ends` may be yet to come: when the quote expires."""
+
+    begins: int
+    ends: int
+    bid: Decimal | None
+    ask: Decimal | None
+    quote_id: str
+
+
+class Execution(msgspec.Struct, frozen=True, array_like=True):
+    """A fill; `side` is the order's, `number` counts the symbol's fills."""
+
+    at: int
+    side: Side
+    quantity: int
+    price: Decimal
+    number: int
+    quote_id: str
+
+
+class History(msgspec.Struct, frozen=True):
+    """A symbol's spans and fills, in the order of the log, and since when they are all there are."""
+
+    symbol: str
+    since: int
+    spans: list[Span]
+    fills: list[Execution]
+
+
+class Past:
+    """The fold of one symbol's log, from anywhere in it."""
+
+    def __init__(self, symbol: str) -> None:
+        self._market = SymbolMarket(symbol)
+        self._spans: list[Span] = []
+        self._fills: list[Execution] = []
+
+    def apply_quote(self, sequence: int, event: QuoteEvent) -> None:
+        """Fold a quote event."""
+        if self._market.apply_quote(sequence, event):
+            self._show(event.activated_at if isinstance(event, QuoteActivated) else event.withdrawn_at)
+
+    def apply_fills(self, sequence: int, fills: list[RecordedFill]) -> None:
+        """Fold the fills of one message. Those that do not count are left out."""
+        if self._market.apply_fills(sequence, fills):
+            self._fills += [
+                Execution(_ms(fill.created_at), fill.side, fill.quantity, fill.price, fill.number, fill.quote_id)
+                for fill in fills
+            ]
+            self._show(fills[-1].created_at)
+
+    def history(self, since: datetime) -> History:
+        """All that was folded, which is all there is since a time."""
+        return History(self._market.symbol, _ms(since), self._spans, self._fills)
+
+    def _show(self, at: datetime) -> None:
+        """The fold has changed: what is shown may be something else from now on."""
+        quote, begins = self._market.quote(), _ms(at)
+        shown: tuple[Decimal | None, Decimal | None, str] = (None, None, "")
+        if quote is not None:
+            bid = quote.bid_price if quote.remaining_bid_quantity else None
+            ask = quote.ask_price if quote.remaining_ask_quantity else None
+            shown = (bid, ask, quote.quote_id)
+        last = self._spans[-1] if self._spans else None
+        if last is not None:
+            if shown == (last.bid, last.ask, last.quote_id):
+                return
+            begins = max(begins, last.begins)
+            last.ends = min(last.ends, begins)
+        if quote is not None and shown[:2] != (None, None):
+            self._spans.append(Span(begins, _ms(quote.expires_at), *shown))
+
+
+def _ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
