@@ -286,9 +286,16 @@ def test_decisions_are_numbered_without_gap_and_listed() -> None:
 
 
 @pytest.mark.parametrize("name", [path.name for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md")])
-def test_a_decision_tells_context_decision_and_consequences(name: str) -> None:
-    found = sections((ROOT / "docs" / "decisions" / name).read_text())
-    assert {"Context", "Decision", "Consequences"} <= found.keys()
+def test_a_decision_has_date_status_context_decision_and_consequences(name: str) -> None:
+    text = (ROOT / "docs" / "decisions" / name).read_text()
+    assert re.match(r"# \d{4} .+\n\n- Date: \d{4}-\d\d-\d\d\n- Status: (?:accepted|superseded)\b", text)
+    assert {"Context", "Decision", "Consequences"} <= sections(text).keys()
+
+
+def test_the_list_of_decisions_has_their_titles() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^- \[(\d{4} .+)\]\((.+)\)$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [title for title, _ in listed] == [(folder / name).read_text().splitlines()[0][2:] for _, name in listed]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
