@@ -62,7 +62,7 @@ async def test_a_rejection_is_final_though_an_append_of_the_same_order_lands_aft
     with pytest.raises(Refused) as caught:
         await first.order(sent)
     assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
-    await eventually(lambda: utc_now() >= quote.expires_at)
+    await eventually(lambda: other.clock() >= quote.expires_at)
     other_network.release()
 
     answer = await eventually(lambda: other.order(sent))  # as soon as it hears the broker again
@@ -79,9 +79,9 @@ async def test_a_quote_that_has_run_out_is_ended_in_the_log_once(
 ) -> None:
     exposure.lifetime = 0.3
     quote = await quoted(exchange)
-    await eventually(lambda: utc_now() >= quote.expires_at)
     other = await start_exchange()
     for asked in (exchange, other, exchange, await start_exchange()):
+        await eventually(lambda asked=asked: asked.clock() >= quote.expires_at)  # each judges by its own
         assert (await asked.order(order())).reason == "quote_expired"
         with pytest.raises(Refused) as caught:
             asked.quote("AAA")
@@ -100,7 +100,7 @@ async def test_a_withdrawal_that_finds_a_quote_run_out_ends_it(
 ) -> None:
     exposure.lifetime = 0.3
     quote = await quoted(exchange)
-    await eventually(lambda: utc_now() >= quote.expires_at)
+    await eventually(lambda: exchange.clock() >= quote.expires_at)
     with pytest.raises(Refused) as caught:
         await exchange.withdraw("AAA", quote.quote_id)
     assert caught.value.refusal is Refusal.QUOTE_EXPIRED
