@@ -9,7 +9,6 @@ import pytest
 from exchange import waiting
 from exchange.service import Exchange
 from jet import api
-from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import order
 from support.exchange import ExposureStandIn, StartExchange, quoted, running
