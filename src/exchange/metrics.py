@@ -30,6 +30,12 @@ REMEMBERED_BYTES_LIMIT = Gauge("exchange_remembered_bytes_limit", "Bytes they ma
 REMEMBERED_BYTES_LIMIT.set(MAX_BYTES)
 
 
+def answered() -> dict[str, int]:
+    """Orders answered since this process started, by outcome, reject reason or refusal."""
+    samples = (sample for metric in ORDERS.collect() for sample in metric.samples)
+    return {sample.labels["outcome"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}
+
+
 def count(answers: Sequence[OrderResult | Refused]) -> None:
     """Count one commit's orders: once for all of them, because counting costs as much as matching does.
 

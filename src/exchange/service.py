@@ -5,6 +5,7 @@ import time
 from datetime import timedelta
 
 import structlog
+from msgspec.structs import replace
 
 from exchange import book, continuity, metrics
 from exchange.books import Books
@@ -26,6 +27,7 @@ from wire.errors import Refusal, Refused
 from wire.messages import (
     Order,
     OrderResult,
+    ProcessReport,
     PutQuote,
     Quote,
     QuoteRequest,
@@ -155,6 +157,9 @@ class Exchange:
         metrics.REMEMBERED_BYTES.set(self._recent.size)
         metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes.values()))
 
+    def _report(self, behind: int) -> ProcessReport:
+        return replace(self._health.process(behind), orders=metrics.answered())
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -171,7 +176,7 @@ class Exchange:
             for lane in self._lanes.values():
                 group.create_task(lane.run())
             group.create_task(
-                rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering, self._health.process)
+                rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering, self._report)
             )
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole ro
 
 It only reads and decides nothing. A restart folds the streams again, but begins the charts over time anew; any number
 may run. `board` is the fold and the frames, `trend` what the charts are drawn from, `service` feeds both, `api` serves
-them, `static/` is the page. `processes` and `unquoted` are what processes say, `watch` asks them. `recall` reads a
-symbol's log anew, and `history` is its fold. `explain` runs the audit's command, which is above this layer, as an
-operator would: nothing of it is imported.
+them, `static/` is the page. `processes`, `unquoted` and `answered` are what processes say, `watch` asks them. `recall`
+reads a symbol's log anew, and `history` is its fold. `explain` runs the audit's command, which is above this layer, as
+an operator would: nothing of it is imported.
 """

@@ -177,6 +177,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         history: recent net quantities per symbol, oldest first; in snapshots only.
         processes: all there are, as far as is known; None if it is as it was in the frame before.
         unquoted: why symbols are not quoted, likewise.
+        answered: orders per second by outcome, reject reason or refusal, likewise.
         largest: the largest position of each symbol that has one, in lots; in snapshots only.
         trend: profit and exposure over time; in snapshots only.
         points: those that have come to the finer series of `trend` since.
@@ -190,6 +191,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     history: dict[str, list[int]] = {}
     processes: list[Process] | None = None
     unquoted: Unquoted | None = None
+    answered: dict[str, float] | None = None
     largest: dict[str, int] = {}
     trend: Sequence[Series] = ()
     points: Sequence[Point] = ()

@@ -76,8 +76,8 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 class _Part:
     """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
 
-    kind: Literal["row", "fill", "processes", "unquoted", "point"]
-    json: msgspec.Raw | list[Process] | Unquoted | Point
+    kind: Literal["row", "fill", "processes", "unquoted", "answered", "point"]
+    json: msgspec.Raw | list[Process] | Unquoted | dict[str, float] | Point
 
 
 class UiService:
@@ -158,7 +158,8 @@ class UiService:
         self, kind: FrameType, parts: Iterable[_Part] = (), history: dict[str, list[int]] | None = None
     ) -> bytes:
         FRAMES.inc()
-        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None], "unquoted": [None]}
+        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None]}
+        sorted_out |= {"unquoted": [None], "answered": [None]}
         for part in parts:
             sorted_out[part.kind].append(part.json)
         frame = Frame(
@@ -170,6 +171,7 @@ class UiService:
             history=history or {},
             processes=sorted_out["processes"][-1],
             unquoted=sorted_out["unquoted"][-1],
+            answered=sorted_out["answered"][-1],
             largest=self._largest if kind == "snapshot" else {},
             trend=self.trend.series() if kind == "snapshot" else (),
             points=sorted_out["point"],
@@ -259,8 +261,12 @@ class UiService:
             self._parts.publish(f" point {point.at % POINTS_KEPT}", _Part("point", point))
 
     def _publish_watched(self) -> None:
-        """Have frames say which processes there are, and why symbols are not quoted, if that has changed."""
-        for part in (_Part("processes", self.watch.processes), _Part("unquoted", self.watch.unquoted)):
+        """Have frames say what the watch knows, if that has changed."""
+        for part in (
+            _Part("processes", self.watch.processes),
+            _Part("unquoted", self.watch.unquoted),
+            _Part("answered", self.watch.answered),
+        ):
             if self._parts.rows.get(f" {part.kind}") != part:  # no symbol has a space in it
                 self._parts.publish(f" {part.kind}", part)
 

@@ -19,6 +19,7 @@ from jet.switchlog import KEY, STREAM, is_turn, turn_of
 from jet.tail import behind
 from runtime.clock import Clock
 from runtime.health import Health
+from ui.answered import Answered
 from ui.board import KillSwitch
 from ui.processes import Process, Processes
 from ui.unquoted import Unquoted, unquoted
@@ -41,7 +42,7 @@ class Watch:
     """
 
     def __init__(self, connection: Connection, health: Health, clock: Clock, changed: Callable[[], None]) -> None:
-        """`changed` is called when `processes` or `unquoted` may be others."""
+        """`changed` is called when `processes`, `unquoted` or `answered` may be others."""
         self.switch: KillSwitch | None = None
         self._connection = connection
         self._health = health
@@ -49,6 +50,7 @@ class Watch:
         self._changed = changed
         self._own = secrets.token_hex(11)
         self._processes: Processes | None = None
+        self._answered = Answered()
         self._calls = RollCall(connection, self._hear, self._ended)
 
     async def call_roll(self) -> None:
@@ -92,6 +94,11 @@ class Watch:
         return self._processes.shown() if self._processes is not None else []
 
     @property
+    def answered(self) -> dict[str, float]:
+        """Orders per second by outcome, as exchanges count them."""
+        return self._answered.rates(self._clock())
+
+    @property
     def unquoted(self) -> Unquoted:
         """Why symbols are not quoted, as makers say."""
         if self._processes is None or not self._processes.rounds:
@@ -101,6 +108,8 @@ class Watch:
     def _hear(self, service: str, instance: str, report: ProcessReport) -> None:
         if self._processes is not None:
             self._processes.hear(service, instance, report, self._clock())
+        if report.orders:
+            self._answered.hear(instance, report.orders, self._clock())
 
     def _ended(self) -> None:
         now = self._clock()

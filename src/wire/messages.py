@@ -493,6 +493,7 @@ class ProcessReport(Message, frozen=True, kw_only=True):
         set_aside: messages that it could not use since it started.
         unquoted: of a maker: symbols without a live quote, by why; its state, or what was refused to it last.
         more_unquoted: symbols without a live quote that are not named.
+        orders: of an exchange: orders answered since it started, by outcome, reject reason or refusal.
     """
 
     process: Id
@@ -503,6 +504,7 @@ class ProcessReport(Message, frozen=True, kw_only=True):
     set_aside: Count = 0
     unquoted: dict[str, list[Symbol]] = {}
     more_unquoted: Count = 0
+    orders: dict[str, Count] = {}
 
 
 class GiveBack(Message, frozen=True, kw_only=True):

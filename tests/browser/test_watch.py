@@ -1,5 +1,6 @@
 """What is wrong, and is it switched off: processes, the kill switch, and why a symbol is not quoted."""
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -37,6 +38,17 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
             await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS["no_price"])
         await expect(chip.filter(has_text="maker-2")).to_contain_text("no answer for")
         await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)
+
+        orders = {"filled": 0, "not_marketable": 0, "unavailable": 0}
+        rejected = page.locator("#rejected")
+        await expect(rejected).to_have_text("No orders rejected")
+        async with feed.process("exchange", "exchange-2", orders=orders):
+            await expect(chip.filter(has_text="exchange-2")).to_be_visible()
+            orders |= {"filled": 1000, "not_marketable": 9000}
+            await expect(rejected).to_have_text(re.compile(r"^Rejected [\d.]+/s: not marketable [\d.]+$"))
+            orders["unavailable"] = 1000
+            await expect(rejected).to_have_text(re.compile("unavailable"))
+            await expect(rejected).to_have_class("refused")
 
         await feed.turn(paused=True, by="night-desk")
         banner = page.get_by_role("alert")

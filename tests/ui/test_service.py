@@ -172,6 +172,17 @@ async def test_processes_are_told_as_they_answer_and_again_only_when_they_change
         await reader.until(lambda: state_of(reader.frame, "maker-2") == "gone")
 
 
+async def test_orders_a_second_are_told_by_what_became_of_them(page: Page, feed: Feed) -> None:
+    orders = {"filled": 100, "not_marketable": 10}
+    async with reading(page) as reader, feed.process("exchange", "exchange", orders=orders):
+        await reader.until(lambda: reader.frame.get("processes") is not None)
+        await reader.until(lambda: any(process["name"] == "exchange" for process in reader.frame["processes"] or ()))
+        orders |= {"filled": 1100, "no_active_quote": 40}
+        await reader.until(lambda: (reader.frame["answered"] or {}).keys() == {"filled", "no_active_quote"})
+        answered = reader.frame["answered"]
+        assert answered["filled"] > answered["no_active_quote"] > 0
+
+
 async def test_the_kill_switch_is_told_with_who_turned_it_and_when(page: Page, feed: Feed) -> None:
     def shown(reader: Reader) -> Frame:
         return reader.frame.get("status", {}).get("switch") or {}
