@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -13,6 +15,13 @@ from support.browser import OpenPage
 from support.page import Feed, reading
 from support.waiting import eventually
 from ui.unquoted import WORDS
+
+COUNT_TONES = """
+window.tones = 0;
+AudioContext.prototype.createOscillator = new Proxy(AudioContext.prototype.createOscillator, {
+  apply(of, by, given) { window.tones += 1; return Reflect.apply(of, by, given); },
+});
+"""
 
 NO_STORAGE = "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no'); } })"
 
@@ -150,3 +159,39 @@ async def _has_no_violation(page: Page) -> None:
     await eventually(lambda: page.evaluate("document.getAnimations().length === 0"))
     results = await Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
+
+
+async def test_times_are_told_in_the_readers_zone_if_that_is_chosen(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    await feed.quote("AAA", activated_at=datetime(2026, 7, 1, 17, 30, tzinfo=UTC))
+    async with reading(broker) as service, open_page(service.url, timezone_id="Asia/Kolkata") as page:
+        await row(page, "AAA").click()
+        await expect(page.locator("#detail-life")).to_contain_text("17:30:00 UTC")
+        await page.locator("#columns summary").click()
+        await page.get_by_label("Times in my zone").click()
+        await expect(page.locator("#detail-life")).to_contain_text("23:00:00 GMT+5:30")
+        await page.reload()
+        await expect(page.locator("#detail-life")).to_contain_text("23:00:00 GMT+5:30")
+
+
+async def test_what_is_wrong_is_in_the_title_and_begins_with_a_sound_if_that_is_wished(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    async with reading(broker) as service, open_page(service.url) as page:
+        await page.add_init_script(COUNT_TONES)
+        await page.reload()
+        await expect(page).to_have_title(re.compile(r"^\d not ready – Quotestream$"))
+        await feed.turn(paused=True)
+        await expect(page).to_have_title(re.compile(r"^Paused – \d not ready – Quotestream$"))
+        assert await page.evaluate("window.tones") == 0
+
+        await page.locator("#columns summary").click()
+        await page.get_by_label("Sound when something is wrong").click()
+        sample = await page.evaluate("window.tones")
+        assert sample > 0
+        await feed.turn(paused=False)
+        await expect(page).to_have_title(re.compile(r"^\d not ready – Quotestream$"))
+        await page.evaluate("performance.now = () => 1e9")  # long after the sample
+        await feed.turn(paused=True)
+        await eventually(lambda: page.evaluate(f"window.tones > {sample}"))

@@ -43,7 +43,7 @@ async def test_the_first_view_shows_every_row_and_the_totals(open_page: OpenPage
     await feed.fills("AAA", 12, remaining_bid_quantity=8, remaining_ask_quantity=4)
 
     async with feed.exposure(), reading(broker) as service, open_page(service.url) as page:
-        await expect(page).to_have_title("Quotestream")
+        await expect(page).to_have_title(re.compile("Quotestream$"))
         await expect(status(page)).to_have_text("Live")
         first = row(page, "AAA")
         await expect(first.locator(".net")).to_have_text("−7")

@@ -61,7 +61,7 @@ class Feed:
 
     async def quote(self, symbol: str, **changes: Any) -> None:
         """An activated quote; `lifetime` is in seconds."""
-        quote = quote_activated(symbol, activated_at=utc_now(), **({"lifetime": 600.0} | changes))
+        quote = quote_activated(symbol, **({"activated_at": utc_now(), "lifetime": 600.0} | changes))
         await self._market(subjects.quotes, symbol, msgspec.json.encode(quote))
 
     async def withdraw(self, symbol: str) -> None:

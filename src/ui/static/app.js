@@ -1,5 +1,6 @@
 /** The page: frames come in, rows and totals are shown once per animation frame, and whether they are to be believed. */
 
+import { Alarm } from "./alarm.js";
 import { Blotter } from "./blotter.js";
 import { Columns } from "./columns.js";
 import { copy, csv } from "./csv.js";
@@ -30,6 +31,7 @@ const [statusText, countdown, banner, count, empty, filter] = [
 ].map(byId);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
+const alarm = new Alarm();
 const totals = new Totals();
 const past = new Past((quote) => view.set({ quote }));
 const trend = new Trend((seconds) => past.window(seconds));
@@ -169,7 +171,12 @@ function tellState() {
   put(countdown, after);
   put(banner, warning);
   banner.hidden = !warning;
-  document.title = state === "down" || state === "stale" ? `${text} – Quotestream` : "Quotestream";
+  const troubles = state === "down" || state === "stale" ? [text] : [];
+  if (stream.phase === "live") {
+    if (status?.switch?.paused) troubles.push("Paused");
+    if (processes.unwell) troubles.push(`${processes.unwell} not ready`);
+  }
+  alarm.tell(troubles);
 }
 
 function tellCount() {

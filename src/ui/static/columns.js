@@ -59,6 +59,12 @@ export class Columns {
       show();
     });
     show();
+    const ownZone = byId("own-zone");
+    ownZone.checked = kept("own-zone", false);
+    ownZone.addEventListener("change", () => {
+      keep("own-zone", ownZone.checked);
+      location.reload(); // which shows the same, with every time as it was chosen
+    });
     const narrow = matchMedia(NARROW);
     const place = () => {
       if (narrow.matches) document.querySelector("#detail dl").before(byId("chart-symbol"));

@@ -1,5 +1,7 @@
 /** Numbers, ages and times as text. */
 
+import { kept } from "./keep.js";
+
 const grouped = new Intl.NumberFormat("en");
 const units = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 
@@ -56,12 +58,32 @@ export function left(milliseconds) {
   return seconds >= 10 ? `${Math.floor(seconds)} s` : `${(Math.floor(seconds * 10) / 10).toFixed(1)} s`;
 }
 
-/** A server time as "09:30:05 UTC". */
+const parts = { year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+const zoned = new Intl.DateTimeFormat("en", parts);
+const ownZone = kept("own-zone", false);
+
+/** The date, the time and the zone of a server time. */
+function split(milliseconds) {
+  if (!ownZone) {
+    const text = new Date(milliseconds).toISOString();
+    return { date: text.slice(0, 10), time: text.slice(11, 19), zone: "UTC" };
+  }
+  const of = Object.fromEntries(zoned.formatToParts(milliseconds).map(({ type, value }) => [type, value]));
+  return { date: `${of.year}-${of.month}-${of.day}`, time: `${of.hour}:${of.minute}:${of.second}`, zone: of.timeZoneName };
+}
+
+/** A server time as "09:30:05 UTC", or with the reader's zone, where that was chosen. */
 export function clock(milliseconds) {
-  return `${new Date(milliseconds).toISOString().slice(11, 19)} UTC`;
+  const { time, zone } = split(milliseconds);
+  return `${time} ${zone}`;
+}
+
+/** The day of a server time: "2026-11-27". */
+export function day(milliseconds) {
+  return split(milliseconds).date;
 }
 
 /** A time at an axis whose marks are so many milliseconds apart: "09:30", or "09:30:05" if they are seconds. */
 export function axisTime(milliseconds, step) {
-  return new Date(milliseconds).toISOString().slice(11, step < 60_000 ? 19 : 16);
+  return split(milliseconds).time.slice(0, step < 60_000 ? 8 : 5);
 }

@@ -8,6 +8,7 @@ export class Processes {
     this.node = byId("processes");
     this.list = this.node.querySelector("ul");
     this.chips = new Map();
+    this.unwell = 0; // how many are not ready
     this.summary = byId("processes-summary");
   }
 
@@ -30,6 +31,7 @@ export class Processes {
       this.list.replaceChildren(...nodes);
     }
     const unwell = processes.filter((process) => process.state !== "ready").length;
+    this.unwell = unwell;
     put(this.summary, !processes.length ? "Looking for processes" : unwell ? `${unwell} of ${processes.length} not ready` : `All ${processes.length} ready`);
     this.node.dataset.well = processes.length > 0 && unwell === 0;
   }

@@ -1,7 +1,7 @@
 /** A quote's story, asked for when somebody wants to know: what the audit makes of the logs, on a line of time. */
 
 import { byId, element, put } from "./dom.js";
-import { clock, signed, whole } from "./format.js";
+import { clock, day, signed, whole } from "./format.js";
 
 const PATIENCE = 15000; // milliseconds; the server gives up before
 
@@ -57,7 +57,7 @@ export class Story {
 
   #show(story) {
     const start = Date.parse(story.active_from?.stored_at ?? story.logs[0]?.time);
-    this.#tell(start ? `${new Date(start).toISOString().slice(0, 10)}, from ${clock(start)}` : "");
+    this.#tell(start ? `${day(start)}, from ${clock(start)}` : "");
     this.facts.replaceChildren(...[...facts(story, (id) => this.#link(id))].flatMap(([label, ...told]) => [element("dt", "", label), element("dd", "", ...told)]));
     this.events.replaceChildren(...events(story).map((event) => line(event, start)));
   }
