@@ -3,9 +3,10 @@
 The NATS servers enforce this table (`stack.keys` writes it into their configuration), and `docs/permissions.md` shows
 it. What is not granted here is refused. The boundaries that matter:
 
-- Readers have an account of NATS of their own. It imports what may be looked at: messages as they pass, and questions
-  that change nothing. So whatever subject a reader names for an answer is one of the readers' account, where no stream
-  is. Making a consumer is none of these questions.
+- Readers are outside of the services' account: the page in an account of its own, people in another. These import what
+  may be looked at: messages as they pass, and questions that change nothing. So whatever subject a reader names for an
+  answer is one of the reader's account, where no stream is. Making a consumer is none of these questions. And who has
+  the observer's key takes no connection from the page, and has nothing pass there.
 - Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
   kill switch. Fills are written by the exchange, and by the ledger for `POST /fills`.
 - Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none.
@@ -16,7 +17,7 @@ it. What is not granted here is refused. The boundaries that matter:
 The order publisher has no user: it talks HTTP only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wire import subjects
@@ -37,7 +38,13 @@ SERVICES_ACCOUNT = "QUOTESTREAM"
 """The account of the services: the streams are in it."""
 
 READERS_ACCOUNT = "READERS"
-"""The account of those who only look."""
+"""The account of people who only look."""
+
+PAGE_ACCOUNT = "PAGE"
+"""The account of the page, which only looks, too."""
+
+OUTSIDE = (READERS_ACCOUNT, PAGE_ACCOUNT)
+"""The accounts that have no streams, and import what may be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What the account of the services lets readers have: messages that pass, or a question that is answered there.
+    """What the account of the services lets others have: messages that pass, or a question that is answered there.
 
     Attributes:
         subject: with wildcards.
@@ -134,7 +141,7 @@ def grants(shards: int) -> list[Grant]:
             "ui",
             publish=[*_read(*market, subjects.POSITIONS_STREAM, SWITCHES), *[Rpc.USAGE, "$SRV.STATS"]],
             subscribe=[*quotes, *fills, subjects.POSITIONS, subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")],
-            account=READERS_ACCOUNT,
+            account=PAGE_ACCOUNT,
         ),
         _grant(
             "observer",
@@ -146,15 +153,29 @@ def grants(shards: int) -> list[Grant]:
 
 
 def exports(shards: int) -> list[Export]:
-    """What readers may have of the account of the services: what any of them is granted, each once: a question that two
-    exports take would be answered twice."""
-    readers = [grant for grant in grants(shards) if grant.account == READERS_ACCOUNT]
-    subjects_asked = dict.fromkeys(subject for grant in readers for subject in grant.publish)
+    """What the accounts outside may have of the account of the services."""
+    return _shared([grant for grant in grants(shards) if grant.account in OUTSIDE])
+
+
+def imports(shards: int, account: str) -> list[Export]:
+    """What one of the accounts outside has of them: what its users are granted."""
+    return _shared([grant for grant in grants(shards) if grant.account == account])
+
+
+_ACCOUNT_INFO = "$JS.API.INFO"
+"""What an account outside imports in any case: one without it asks the JetStream API for itself, which is not enabled
+there, and has no answer from the services' account."""
+
+
+def _shared(readers: Sequence[Grant]) -> list[Export]:
+    """What these readers are granted, each once: a question that two imports take would be answered twice."""
+    heard = [subject for grant in readers for subject in grant.subscribe]
+    subjects_asked = dict.fromkeys([*(subject for grant in readers for subject in grant.publish), _ACCOUNT_INFO])
     whole = tuple(subject.removesuffix(">") for subject in subjects_asked if subject.endswith(".>"))
     asked = [subject for subject in subjects_asked if subject.endswith(".>") or not subject.startswith(whole)]
     return [
-        *(Export(subject, asks=False) for subject in _PASSING),
-        *(Export(subject, asks=True, many=".DIRECT.GET." in subject or subject == "$SRV.>") for subject in asked),
+        *(Export(each, asks=False) for each in _PASSING if any(takes(each, subject) for subject in heard)),
+        *(Export(each, asks=True, many=".DIRECT.GET." in each or each.startswith("$SRV.")) for each in asked),
     ]
 
 
@@ -243,7 +264,8 @@ def _read(*streams: str) -> list[str]:
 def _browse(*streams: str) -> list[str]:
     """What the nats command line asks besides, when it only reads."""
     return [
-        *(f"$JS.API.{request}" for request in ("INFO", "STREAM.NAMES", "STREAM.LIST")),
+        *(f"$JS.API.{request}" for request in ("STREAM.NAMES", "STREAM.LIST")),
+        _ACCOUNT_INFO,
         *(
             f"$JS.API.{request}"
             for stream in streams

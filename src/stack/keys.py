@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nkeys
 
-from jet.grants import READERS_ACCOUNT, SERVICES_ACCOUNT, Export, Grant, exports, grants
+from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Export, Grant, exports, grants, imports
 from runtime import durable
 from runtime.settings import SettingsError
 from runtime.shipped import COMMAND, shipped
@@ -35,12 +35,13 @@ _MONITOR = "monitor"
 _ANSWERED_WITHIN = "5s"
 """For how long a server keeps in mind where the answers to a reader's question go."""
 
-_READERS_LIMITS = {"max_connections": 64, "max_subscriptions": 500, "max_payload": 65536}
-"""What readers may take of a server: connections of all together, subscriptions of a connection, bytes of a message."""
+_OUTSIDE_LIMITS = {"max_connections": 64, "max_subscriptions": 500, "max_payload": 65536}
+"""What each account of readers may take of a server: connections of all its users together, subscriptions of a
+connection, bytes of a message."""
 
-_SERVICES_LIMITS = {"max_subscriptions": 1000}
-"""Subscriptions of a connection of the services' account. A server bounds accounts and connections, not users: with a
-number of connections for all services together, one of them could keep the others out."""
+_SERVICES_LIMITS = {"max_connections": 800, "max_subscriptions": 1000}
+"""The same of the services' account. A server bounds accounts and connections, not users: so one service could keep the
+others out, but no reader. With those of the readers, it is less than `max_connections` of `nats/server.conf`."""
 
 _PASSWORD = re.compile(r"[A-Za-z0-9]{16,}")
 
@@ -61,9 +62,9 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
             who = _accounts(
                 {
                     account: [users[grant.user] for grant in everyone if grant.account == account]
-                    for account in _ACCOUNTS
+                    for account in (SERVICES_ACCOUNT, *OUTSIDE)
                 },
-                exports(settings.market.shards),
+                settings.market.shards,
             )
         for server in settings.nats_servers:
             durable.write(config_of(settings, server), "\n".join([_header(settings, server), *who, ""]))
@@ -180,45 +181,49 @@ def _relative(settings: StackSettings, config: Path) -> str:
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 
-_ACCOUNTS = (SERVICES_ACCOUNT, READERS_ACCOUNT)
-
-
-def _accounts(users: Mapping[str, Sequence[str]], shared: Sequence[Export]) -> list[str]:
-    """The accounts. Readers get what the services' account exports, and nothing else is in theirs."""
-    passing = [export for export in shared if not export.asks]
-    asked = [export for export in shared if export.asks]
+def _accounts(users: Mapping[str, Sequence[str]], shards: int) -> list[str]:
+    """The accounts. Those outside get of what the services' account exports, and nothing else is in theirs."""
     return [
         "accounts {",
         f"  {SERVICES_ACCOUNT} {{",
         "    jetstream: enabled",
         f"    limits: {json.dumps(_SERVICES_LIMITS)}",
         "    exports: [",
-        *(f"      {{ stream: {json.dumps(export.subject)}, accounts: [{READERS_ACCOUNT}] }}" for export in passing),
-        *(
-            f"      {{ service: {json.dumps(export.subject)}, accounts: [{READERS_ACCOUNT}],"
-            f" response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_ANSWERED_WITHIN)} }}"
-            for export in asked
-        ),
+        *map(_export, exports(shards)),
         "    ]",
         "    users: [",
         *users[SERVICES_ACCOUNT],
         "    ]",
         "  }",
-        f"  {READERS_ACCOUNT} {{",
-        f"    limits: {json.dumps(_READERS_LIMITS)}",
-        "    imports: [",
-        *(_import("stream", export) for export in passing),
-        *(_import("service", export) for export in asked),
-        "    ]",
-        "    users: [",
-        *users[READERS_ACCOUNT],
-        "    ]",
-        "  }",
+        *(line for account in OUTSIDE for line in _outside(account, users[account], imports(shards, account))),
         "}",
     ]
 
 
-def _import(kind: str, export: Export) -> str:
+def _outside(account: str, users: Sequence[str], shared: Sequence[Export]) -> list[str]:
+    return [
+        f"  {account} {{",
+        f"    limits: {json.dumps(_OUTSIDE_LIMITS)}",
+        "    imports: [",
+        *map(_import, shared),
+        "    ]",
+        "    users: [",
+        *users,
+        "    ]",
+        "  }",
+    ]
+
+
+def _export(export: Export) -> str:
+    to = f"accounts: {json.dumps(OUTSIDE)}"
+    if not export.asks:
+        return f"      {{ stream: {json.dumps(export.subject)}, {to} }}"
+    answers = f"response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_ANSWERED_WITHIN)}"
+    return f"      {{ service: {json.dumps(export.subject)}, {to}, {answers} }}"
+
+
+def _import(export: Export) -> str:
+    kind = "service" if export.asks else "stream"
     return f"      {{ {kind}: {{ account: {SERVICES_ACCOUNT}, subject: {json.dumps(export.subject)} }} }}"
 
 

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from nats.aio.msg import Msg
 from chaos import attacks
 from chaos.attacker import READERS, Attacker
 from exposure.service import ExposureService, ExposureSettings
-from jet import api, journal, rpc
-from jet.grants import READERS_ACCOUNT, grants
+from jet import api, journal, link, rpc
+from jet.grants import OUTSIDE, grants, inbox
 from jet.journal import Appended, Compare
 from jet.odd import ODD
 from jet.opening import MarketOpening
@@ -42,7 +42,7 @@ from wire import subjects
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
-ALLIES = [grant.user for grant in grants(1) if grant.account == READERS_ACCOUNT]
+ALLIES = [grant.user for grant in grants(1) if grant.account in OUTSIDE]
 
 TARGETS = attacks.targets("AAA", 1)
 QUESTIONS = attacks.questions("AAA", 1)
@@ -356,6 +356,28 @@ async def test_readers_have_a_bounded_number_of_subscriptions(server: Server, us
         await decides(exposure)
 
 
+@pytest.mark.parametrize("user", ALLIES)
+async def test_a_reader_who_takes_all_connections_that_it_gets_takes_none_from_others(
+    server: Server, user: str
+) -> None:
+    options = link.Options("crowd", server.seed(user).read_text().strip(), None, _ignored)
+    async with AsyncExitStack() as crowd:
+        refused = False
+        while not refused:
+            try:
+                one = await link.open_link(server.url, inbox(user), options)
+                crowd.push_async_callback(one.close, is_lost=True)
+            except link.NoLink:
+                refused = True
+        for another in [each for each in USERS if each != user]:
+            async with asyncio.timeout(HANG), server.connection(another) as connection:
+                assert connection.connected
+
+
+async def _ignored(error: Exception) -> None:
+    pass
+
+
 async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(server: Server) -> None:
     connection = server.connection("exposure", Health("exposure"))
     async with connection, server.client("observer", []) as observer:
@@ -385,12 +407,15 @@ async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobo
 
 
 async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_itself(server: Server) -> None:
-    """Other readers may hear it as if it had passed; the page believes nothing of what passes."""
-    heard: list[Msg] = []
-    async with server.client("observer", []) as observer, server.connection("ui") as page:
-        await page.subscribe("positions.*", heard.append)
-        for _ in range(2):  # the first ping may overtake the subscription
-            await page.client.flush()
+    """Who has the same key may hear it as if it had passed; the page believes nothing of what passes."""
+    heard: dict[str, list[Msg]] = {"observer": [], "ui": []}
+    async with AsyncExitStack() as readers:
+        other = await readers.enter_async_context(server.connection("observer"))
+        page = await readers.enter_async_context(server.connection("ui"))
+        for connection, into in ((other, heard["observer"]), (page, heard["ui"])):
+            await connection.subscribe("positions.*", into.append)
+            for _ in range(2):  # the first ping may overtake the subscription
+                await connection.client.flush()
         end = (await api.stream_info(page, subjects.POSITIONS_STREAM)).state.last_seq
         start = FromSequence(end + 1)  # after what others had stored there
         positions = Reader(page, subjects.POSITIONS_STREAM, [subjects.POSITIONS], start, name="test")
@@ -402,11 +427,14 @@ async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_its
 
         async with running(follow):
             await eventually(lambda: positions.current)
-            await observer.publish("$JS.API.STREAM.INFO.POSITIONS", b"", reply="positions.AAA")
-            await asked(observer)
-            await eventually(lambda: bool(heard))
+            for user in ALLIES:
+                client = await readers.enter_async_context(server.client(user, []))
+                await client.publish("$JS.API.STREAM.INFO.POSITIONS", b"", reply="positions.AAA")
+                await asked(client)
+                await eventually(lambda: len(heard[user]) == 1)  # noqa: B023 # it is awaited here
             assert not any(b"stream_info_response" in data for data in seen)
             async with server.connection("ledger") as ledger:
                 await journal.put(ledger, subjects.POSITIONS_STREAM, "positions.AAA", b'{"true":1}')
             await eventually(lambda: b'{"true":1}' in seen)
             assert not any(b"stream_info_response" in data for data in seen)
+        assert {user: len(messages) for user, messages in heard.items()} == {"observer": 2, "ui": 2}

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from exchange.service import Exchange
 from jet import api, connection, journal, rpc
 from jet.connection import Connection
-from jet.grants import READERS_ACCOUNT, Grant, exports, grants, takes
+from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Grant, exports, grants, imports, takes
 from jet.journal import Compare
 from jet.tail import FromSequence, Tail
 from runtime.clock import utc_now
@@ -185,19 +185,30 @@ def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -
     assert "loadgen" not in GRANTS
 
 
-def test_readers_are_in_an_account_without_streams_and_what_they_ask_of_the_services_changes_nothing() -> None:
-    readers = [grant for grant in grants(4) if grant.account == READERS_ACCOUNT]
-    assert {grant.user for grant in readers} == {"ui", "observer"}
+def test_readers_are_in_accounts_without_streams_and_what_they_ask_of_the_services_changes_nothing() -> None:
+    readers = {grant.user: grant for grant in grants(4) if grant.account != SERVICES_ACCOUNT}
+    assert {user: grant.account for user, grant in readers.items()} == {"ui": "PAGE", "observer": "READERS"}
     asked = [export.subject for export in exports(4) if export.asks]
     changing = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE", "SNAPSHOT", "PAUSE", "STEPDOWN", "REMOVE", "NEXT")
     for subject in asked:
         assert subject in ("rpc.exposure.usage", "$SRV.>") or subject.startswith("$JS.API."), subject
         assert not set(subject.split(".")).intersection(changing), subject
         assert not any(takes(subject, data) or takes(data, subject) for data in DATA), subject
-    granted = {subject for grant in readers for subject in grant.publish}
-    assert set(asked) <= granted
-    for subject in granted:  # no question is answered twice
-        assert len([pattern for pattern in asked if takes(pattern, subject)]) == 1, subject
+    assert set(asked) <= {subject for grant in readers.values() for subject in grant.publish}
+
+
+@pytest.mark.parametrize("account", OUTSIDE)
+def test_what_a_reader_may_ask_and_hear_is_imported_once(account: str) -> None:
+    """A question that two imports take would be answered twice."""
+    asked = [each.subject for each in imports(4, account) if each.asks]
+    heard = [each.subject for each in imports(4, account) if not each.asks]
+    for grant in [grant for grant in grants(4) if grant.account == account]:
+        for subject in grant.publish:
+            assert len([pattern for pattern in asked if takes(pattern, subject)]) == 1, subject
+        for subject in grant.subscribe[1:]:
+            assert len([pattern for pattern in heard if takes(pattern, subject)]) == 1, subject
+    for each in imports(4, account):
+        assert len([of for of in exports(4) if of.asks == each.asks and takes(of.subject, each.subject)]) == 1, each
 
 
 async def test_who_has_no_key_or_a_wrong_one_is_refused(server: Server, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The keys of the broker's users, as files."""
 
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -128,3 +129,14 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: Sta
     stack = msgspec.structs.replace(settings.stack, nats_keys=tmp_path / "file")
     with pytest.raises(SettingsError, match="QS_STACK_NATS_KEYS"):
         keys.make(replace(settings, stack=stack))
+
+
+def test_no_account_can_take_the_connections_of_another(settings: StackSettings) -> None:
+    """What all of them may have together is less than what the server takes."""
+    keys.make(settings)
+    most = [int(each) for each in re.findall(r'"max_connections": (\d+)', (settings.keys / "nats.conf").read_text())]
+    assert len(most) == 3
+    shared = (Path(__file__).parents[2] / "nats" / "server.conf").read_text()
+    of_server = re.search(r"^max_connections: (\d+)", shared, re.MULTILINE)
+    assert of_server is not None
+    assert sum(most) < int(of_server[1])
