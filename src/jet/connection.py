@@ -80,15 +80,17 @@ class _Asked:
 
     answer: "asyncio.Future[Msg]"
     subject: str
+    is_answer: Callable[[Msg], bool] | None = None
     reached: bool = False
 
     def take(self, message: Msg) -> None:
         if self.answer.done():
             return
-        if not message.headers or message.headers.get("Status") != "503":
+        if message.headers and message.headers.get("Status") == "503":
+            if not self.reached:
+                self.answer.set_exception(nats_errors.NoRespondersError())
+        elif self.is_answer is None or self.is_answer(message):
             self.answer.set_result(message)
-        elif not self.reached:
-            self.answer.set_exception(nats_errors.NoRespondersError())
 
     def refuse(self, error: Forbidden) -> None:
         if not self.answer.done() and not self.reached:
@@ -269,6 +271,7 @@ class Connection:
         timeout: float,
         headers: dict[str, str] | None = None,
         again: float | None = None,
+        is_answer: Callable[[Msg], bool] | None = None,
     ) -> Msg:
         """Ask, and wait for the first answer.
 
@@ -279,6 +282,7 @@ class Connection:
             headers: of the message.
             again: seconds without an answer after which the identical message is sent again, and then again after
                 longer and longer, as far as `jet.resends` lets all calls together.
+            is_answer: whether a message is an answer to this; what is none is passed over.
 
         Raises:
             nats.errors.NoRespondersError: nobody listens.
@@ -289,7 +293,7 @@ class Connection:
         loop = asyncio.get_running_loop()
         place = next(self._places)
         reply = f"{self._inbox}.{place}"
-        asked = self._asked[place] = _Asked(loop.create_future(), subject)
+        asked = self._asked[place] = _Asked(loop.create_future(), subject, is_answer)
         timer = loop.call_later(timeout, asked.give_up)
         try:
             await self.publish(subject, payload, reply=reply, headers=headers)

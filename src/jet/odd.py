@@ -4,10 +4,11 @@ from prometheus_client import Counter
 
 ODD = Counter("quotestream_nats_odd_messages", "Messages that were passed over, by what is odd about them.", ["what"])
 """`subject` or `headers`: no text, or no headers. `answer`: nobody awaits it, as of a request that was given up.
-`delivery`: of no consumer of ours. `reply`: it is to be answered where no inbox is. `presence`: it cannot be read.
+`unasked`: a service's answer to something else than what was asked, or one that cannot be read. `delivery`: of no
+consumer of ours. `reply`: it is to be answered where no inbox is. `presence`: it cannot be read.
 `listener`: a mistake of ours."""
 
-for _what in ("subject", "headers", "answer", "delivery", "reply", "presence", "listener"):
+for _what in ("subject", "headers", "answer", "unasked", "delivery", "reply", "presence", "listener"):
     ODD.labels(_what)  # so that the first one is an increase
 
 

@@ -4,17 +4,19 @@ Any live instance may answer (they share a queue group). Every request is idempo
 that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
 noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. An
 instance answers the copies that it gets itself once (`jet.flights`). Refusals travel as problem details and are raised
-at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks.
+at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks. An answer names in a
+header what it answers: what names something else, or cannot be read, is passed over, wherever it came from.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -27,7 +29,7 @@ from jet import api, resends
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
 from jet.flights import Answer, Flight, Flights
-from jet.grants import ACROSS, INBOXES
+from jet.grants import ACROSS, INBOXES, OUTSIDE
 from jet.odd import odd
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
@@ -42,9 +44,15 @@ own deadline, which is 5 s, comes first: it knows more."""
 _INBOXES = (f"{INBOXES}.", f"{ACROSS}.")
 """What the subjects begin with to which an answer may go: no stream takes them."""
 
+ANSWERS = "Quotestream-Answers"
+"""The header by which an answer names what it answers."""
+
+_ASKER = "Nats-Request-Info"
+"""The header by which the server tells the account of who asks from another one, in place of what the asker may say."""
+
 MOST_FOR_READERS = 100
-"""Answers a second that an instance gives to questions of readers: on each subject that it serves for them, and on all
-by which services are found together."""
+"""Answers a second that an instance gives to questions of readers of one account: on each subject that it serves for
+them, and on all by which services are found together."""
 
 UNANSWERED = Counter("quotestream_questions_unanswered", "Questions of readers that were too many to be answered.")
 
@@ -81,6 +89,51 @@ class _Share:
         return self._given <= self._most
 
 
+class _Account(msgspec.Struct):
+    acc: str = ""
+
+
+def _account(headers: Mapping[str, str] | None) -> str:
+    """The account that a question came from, if it is one of readers."""
+    try:
+        account = msgspec.json.decode((headers or {}).get(_ASKER, "{}"), type=_Account).acc
+    except UNREADABLE:
+        return ""
+    return account if account in OUTSIDE else ""
+
+
+def name_of(subject: str, request: bytes) -> str:
+    """How an answer names what it answers."""
+    return hashlib.blake2b(b"%b\n%b" % (subject.encode(), request), digest_size=11).hexdigest()
+
+
+class _Awaited(Generic[T]):
+    """What a call waits for.
+
+    Attributes:
+        answer: what was answered, once it was.
+    """
+
+    def __init__(self, name: str, reply: type[T]) -> None:
+        self.answer: T | Refused | None = None
+        self._name = name
+        self._reply = reply
+
+    def take(self, message: Msg) -> bool:
+        """Whether a message is the answer, or whether to go on waiting."""
+        headers = message.headers or {}
+        try:
+            if headers.get(ANSWERS) != self._name:
+                odd("unasked")
+            elif ERROR_CODE_HEADER in headers:
+                self.answer = Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
+            else:
+                self.answer = msgspec.json.decode(message.data, type=self._reply)
+        except (*UNREADABLE, KeyError):  # as of an instance of another version
+            odd("unasked")
+        return self.answer is not None
+
+
 _asker: ContextVar[str] = ContextVar("asker")
 
 
@@ -106,28 +159,28 @@ async def call(
     timeout: float = 2.0,
     headers: dict[str, str] | None = None,
 ) -> T:
-    """Ask another service, and take the first answer.
+    """Ask another service, and take the first answer to that.
 
     Raises:
         Refused: as the service told; UNAVAILABLE if none is there; OUTCOME_UNKNOWN if none answered in time.
     """
+    payload = msgspec.json.encode(request)
+    awaited = _Awaited(name_of(subject, payload), reply)
     try:
-        message = await connection.request(
-            subject, msgspec.json.encode(request), timeout=timeout, headers=headers or None, again=resends.FIRST
+        await connection.request(
+            subject, payload, timeout=timeout, headers=headers or None, again=resends.FIRST, is_answer=awaited.take
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
     except (nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.OUTCOME_UNKNOWN, f"no answer on {subject} within {timeout} s") from error
-    try:
-        if not message.headers or ERROR_CODE_HEADER not in message.headers:
-            return msgspec.json.decode(message.data, type=reply)
-        problem = msgspec.json.decode(message.data, type=Problem)
-        refused = Refused.from_problem(problem)
-    except (*UNREADABLE, KeyError) as error:
-        # As of an instance that failed, or of another version: what it did is not known.
-        raise Refused(Refusal.OUTCOME_UNKNOWN, f"the answer on {subject} cannot be read: {error!r}") from error
-    raise refused
+    match awaited.answer:
+        case None:
+            raise AssertionError("a request ended without its answer")
+        case Refused() as refused:
+            raise refused
+        case answer:
+            return answer
 
 
 async def serve(
@@ -150,7 +203,7 @@ async def serve(
             stack.push_async_callback(subscription.unsubscribe)
 
         for subject, say in Instance(service, endpoints, report).subjects().items():
-            await hear(subject, lambda message, say=say: server.introduce(message.reply, say))  # type: ignore[misc] # mypy cannot infer it
+            await hear(subject, lambda message, say=say: server.introduce(message, say))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
             await hear(
                 handler.subject,
@@ -168,11 +221,13 @@ class _Server:
         self._group = group
         self._around = around
         self._flights = Flights()
-        self._shares: dict[str, _Share] = {}
+        self._shares: dict[tuple[str, str], _Share] = {}
 
-    def may_have(self, subject: str) -> bool:
-        """Whether a reader's question on a subject is answered now."""
-        if self._shares.setdefault(subject, _Share(MOST_FOR_READERS)).take(time.monotonic()):
+    def may_have(self, subject: str, headers: Mapping[str, str] | None) -> bool:
+        """Whether a reader's question on a subject is answered now. Who asks too much has nothing taken from readers of
+        another account."""
+        share = self._shares.setdefault((subject, _account(headers)), _Share(MOST_FOR_READERS))
+        if share.take(time.monotonic()):
             return True
         UNANSWERED.inc()
         return False
@@ -180,7 +235,7 @@ class _Server:
     def begin(self, handler: Handler, endpoint: Endpoint, message: Msg) -> None:
         """Have a request answered."""
         endpoint.num_requests += 1
-        if handler.for_readers and not self.may_have(handler.subject):
+        if handler.for_readers and not self.may_have(handler.subject, message.headers):
             return
         if not message.reply.startswith(_INBOXES):
             # The broker does not check where an answer is asked for, and we may write where the caller may not.
@@ -191,16 +246,12 @@ class _Server:
         if isinstance(arrived, Flight):
             self._spawn(self._fly(handler, endpoint, arrived, message.headers))
         elif isinstance(arrived, Answer):
-            self.tell([message.reply], arrived.data, arrived.refusal)
+            self._spawn(self._respond([message.reply], arrived.data, _headers(handler.subject, message.data, arrived)))
 
-    def introduce(self, reply: str, say: Callable[[], bytes]) -> None:
+    def introduce(self, message: Msg, say: Callable[[], bytes]) -> None:
         """Have somebody told who we are."""
-        if self.may_have(""):
-            self.tell([reply], say())
-
-    def tell(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None = None) -> None:
-        """Have an answer sent to these inboxes."""
-        self._spawn(self._respond([reply for reply in replies if reply.startswith(_INBOXES)], data, refusal))
+        if message.reply.startswith(_INBOXES) and self.may_have("", message.headers):
+            self._spawn(self._respond([message.reply], say(), None))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
@@ -220,16 +271,24 @@ class _Server:
             of, data = refused.refusal, msgspec.json.encode(refused.problem)
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
         endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
-        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, answer.refusal)
+        headers = _headers(flight.subject, flight.data, answer)
+        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
 
-    async def _respond(self, replies: Iterable[str], data: bytes, refusal: tuple[int, str] | None) -> None:
-        headers = {ERROR_CODE_HEADER: str(refusal[0]), ERROR_HEADER: refusal[1]} if refusal is not None else None
+    async def _respond(self, replies: Iterable[str], data: bytes, headers: dict[str, str] | None) -> None:
         for reply in replies:
             try:
                 await self._connection.publish(reply, data, headers=headers)
             except nats_errors.Error as error:
                 # The caller does not hear us and will ask again.
                 log.warning("answer not sent", error=repr(error))
+
+
+def _headers(subject: str, request: bytes, answer: Answer) -> dict[str, str]:
+    headers = {ANSWERS: name_of(subject, request)}
+    if answer.refusal is not None:
+        status, slug = answer.refusal
+        headers |= {ERROR_CODE_HEADER: str(status), ERROR_HEADER: slug}
+    return headers
 
 
 @cache

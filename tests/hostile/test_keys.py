@@ -6,10 +6,12 @@ Those in the services' account may have an answer stored where a stream takes it
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -39,6 +41,7 @@ from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
+from wire.messages import LimitUsage, UsageRequest
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
@@ -404,6 +407,23 @@ async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobo
         await asked(observer)
         await decides(exposure)
         await eventually(lambda: rpc.UNANSWERED._value.get() > before)
+
+
+async def test_who_asks_without_end_takes_no_answer_from_the_page(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a second that does not end."""
+    monkeypatch.setattr(rpc, "time", SimpleNamespace(monotonic=lambda: 7.0, perf_counter_ns=time.perf_counter_ns))
+    forged = {"Nats-Request-Info": '{"acc":"PAGE"}'}
+    async with exposing(server), server.client("observer", []) as observer, server.connection("ui") as page:
+        before = rpc.UNANSWERED._value.get()
+        for subject, payload in (("$SRV.STATS", b""), (subjects.Rpc.USAGE, b"{}")):
+            for _ in range(rpc.MOST_FOR_READERS + 1):
+                await observer.publish(subject, payload, reply="_INBOX.observer.flood", headers=forged)
+        await asked(observer)
+        await eventually(lambda: rpc.UNANSWERED._value.get() >= before + 2)
+        assert (await rpc.call(page, subjects.Rpc.USAGE, UsageRequest(), LimitUsage, timeout=HANG)).limit
+        assert b"exposure" in (await page.request("$SRV.STATS", b"", timeout=HANG)).data
 
 
 async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_itself(server: Server) -> None:

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 
 from jet import resends, rpc
 from jet.connection import Connection
+from jet.odd import ODD
 from support.broker import Broker
 from support.builders import reservation_request
 from support.waiting import HANG, eventually, reaches
@@ -271,28 +272,52 @@ async def test_services_answer_discovery(broker: Broker) -> None:
         assert b'"name":' in await eventually(found)
 
 
-@pytest.mark.parametrize(
-    ("data", "headers"),
-    [
-        (b"\xff", None),
-        (b"{}", None),
-        (b"", {"Nats-Service-Error-Code": "500", "Nats-Service-Error": "failed"}),
-        (b'{"type":"urn:quotestream:of-another-version","title":"","status":400}', {"Nats-Service-Error-Code": "400"}),
-    ],
-)
-async def test_an_answer_that_cannot_be_read_leaves_the_outcome_unknown(
-    broker: Broker, data: bytes, headers: dict[str, str] | None
-) -> None:
+NAME = rpc.name_of(SUBJECT, msgspec.json.encode(reservation_request()))
+OTHER = rpc.name_of(SUBJECT, msgspec.json.encode(reservation_request(quote_id="another")))
+GRANTED = b'{"outcome":"granted"}'
+REFUSED = {"Nats-Service-Error-Code": "409", "Nats-Service-Error": "stale-quote"}
+NO_ANSWERS: list[tuple[bytes, dict[str, str]]] = [
+    (GRANTED, {}),
+    (GRANTED, {"Quotestream-Answers": OTHER}),
+    (GRANTED, {"Quotestream-Answers": rpc.name_of("rpc.test.release", msgspec.json.encode(reservation_request()))}),
+    (b'{"type":"urn:quotestream:stale-quote","title":"","status":409}', {**REFUSED, "Quotestream-Answers": OTHER}),
+    (b'{"stream":"EXPOSURE","seq":1}', {"Quotestream-Answers": NAME}),
+    (b"\xff", {"Quotestream-Answers": NAME}),
+    (b"{}", {"Quotestream-Answers": NAME}),
+    (b"", {"Quotestream-Answers": NAME, **REFUSED}),
+    (
+        b'{"type":"urn:quotestream:of-another-version","title":"","status":400}',
+        {"Quotestream-Answers": NAME, "Nats-Service-Error-Code": "400"},
+    ),
+]
+"""Answers to something else, by what they name, and such as cannot be read."""
+
+
+@asynccontextmanager
+async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> AsyncIterator[None]:
+    """Have somebody give these answers to whatever is asked."""
     async with broker.connect() as other:
 
         async def answer(message: Msg) -> None:
-            await other.client.publish(message.reply, data, headers=headers)
+            for data, headers in answers:
+                await other.client.publish(message.reply, data, headers=headers)
 
         await other.client.subscribe(SUBJECT, cb=answer)
+        for _ in range(2):  # the first ping may overtake the subscription
+            await other.client.flush()
+        yield
 
-        async def refusal() -> Refusal | None:
-            with pytest.raises(Refused) as caught:
-                await ask(broker.connection)
-            return caught.value.refusal if caught.value.refusal is not Refusal.UNAVAILABLE else None
 
-        assert await eventually(refusal) is Refusal.OUTCOME_UNKNOWN
+async def test_an_answer_to_something_else_and_an_unreadable_one_are_passed_over_and_counted(broker: Broker) -> None:
+    before = ODD.labels("unasked")._value.get()
+    right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
+    async with answering(broker, *NO_ANSWERS, right), broker.connect() as caller:
+        assert (await ask(caller)).outcome == "rejected"
+    assert ODD.labels("unasked")._value.get() >= before + len(NO_ANSWERS)
+
+
+async def test_with_no_other_answer_the_outcome_is_unknown(broker: Broker) -> None:
+    async with answering(broker, *NO_ANSWERS), broker.connect() as caller:
+        with pytest.raises(Refused) as caught:
+            await ask(caller, timeout=0.2)
+        assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -116,9 +116,13 @@ class Patient(Connection):
         timeout: float,
         headers: dict[str, str] | None = None,
         again: float | None = None,
+        is_answer: Callable[[Msg], bool] | None = None,
     ) -> Msg:
         """As of any connection."""
-        return await super().request(subject, payload, timeout=max(timeout, HANG), headers=headers, again=again)
+        patience = max(timeout, HANG)
+        return await super().request(
+            subject, payload, timeout=patience, headers=headers, again=again, is_answer=is_answer
+        )
 
 
 class Broker:
