@@ -105,7 +105,15 @@ def command_line() -> App:
             float, Parameter(help="How long orders flow, and services are killed.", validator=Number(gte=3, lte=600))
         ] = 18.0,
         seed: Annotated[int, Parameter(help="Of the orders.")] = 1,
+        page: Annotated[
+            bool,
+            Parameter(
+                help="Open the page, where faults and the verdict appear, and leave it there until Ctrl-C.", negative=""
+            ),
+        ] = False,
     ) -> int:
+        if page:
+            return _in_a_folder(demo.options(seconds, seed), demo.text, demo.tell_with_page, stay=True)
         return _in_a_folder(demo.options(seconds, seed), demo.text, demo.tell)
 
     return app
@@ -118,14 +126,24 @@ def _in_a_folder(
     *,
     keep: bool = False,
     json: Path | None = None,
+    stay: bool = False,
 ) -> int:
-    """Make a run in a folder of its own, which is kept if it was not clean, or is to be kept."""
+    """Make a run in a folder of its own, which is kept if it was not clean, or is to be kept.
+
+    With `stay`, the stack goes on after the report until a signal.
+    """
+
+    async def staying(done: report.Report) -> None:
+        print(f"\n{text(done)}\n\nThe page stays as it is until Ctrl-C.", flush=True)
+        await asyncio.get_running_loop().create_future()
+
     folder = Path(tempfile.mkdtemp(prefix="quotestream-chaos-"))
     code = COULD_NOT_RUN
     try:
-        done = _run(Run(options, folder, tell), options, folder)
+        done = _run(Run(options, folder, tell, staying if stay else None), options, folder)
         if done is not None:
-            print(f"\n{text(done)}")
+            if not stay:
+                print(f"\n{text(done)}")
             if json is not None:
                 json.write_bytes(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
             code = CLEAN if done.verdict == "clean" else REFUTED

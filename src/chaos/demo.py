@@ -5,13 +5,15 @@ a report of a screenful.
 """
 
 import asyncio
+import contextlib
+import os
 import textwrap
+import webbrowser
 from collections.abc import Sequence
 
 import msgspec
 
-from audit.findings import Status
-from chaos.report import Report
+from chaos.report import Report, conclusion
 from chaos.run import Options, say
 from chaos.schedule import Fault
 from chaos.system import System
@@ -70,6 +72,16 @@ async def tell(system: System, watching: Watching, tally: Tally) -> None:
         await asyncio.sleep(TELL_EVERY)
 
 
+async def tell_with_page(system: System, watching: Watching, tally: Tally) -> None:
+    """The same, with the page in a browser, if there is a screen."""
+    (page,) = system.addresses("ui")
+    say("page", f"{page}/ shows every fault as it strikes, and the verdict at the end")
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        with contextlib.suppress(webbrowser.Error):
+            await asyncio.to_thread(webbrowser.open, f"{page}/")
+    await tell(system, watching, tally)
+
+
 def line(
     tally: Tally, quotes: Sequence[Quote] | None, usage: Exposure | None, positions: Sequence[Position] | None
 ) -> str:
@@ -100,13 +112,10 @@ def text(report: Report) -> str:
     for verdict in report.invariants:
         told = f"  {verdict.code:<5}{verdict.status:<15}{verdict.statement}"
         lines += textwrap.wrap(told, WIDTH, subsequent_indent=" " * 22)
-    findings = [*report.lost, *report.doubled, *report.unknown, *report.refuted]
-    unproved = [verdict for verdict in report.invariants if verdict.status is Status.REFUTED]
-    if report.verdict == "clean":
-        lines += ["", f"CLEAN: {report.fills:,} fills, each in the log once and in the positions once;"]
-        lines += [f"at most {report.most_shown} lots shown on a side; nothing lost, doubled or over the limit."]
-    else:
-        lines += ["", f"REFUTED: {len(findings)} findings, {len(unproved)} invariants", *(f"  {f}" for f in findings)]
+    lines += ["", *textwrap.wrap(f"{report.verdict.upper()}: {conclusion(report)}", WIDTH)]
+    if report.verdict != "clean":
+        findings = [*report.lost, *report.doubled, *report.unknown, *report.refuted]
+        lines += [f"  {found}" for found in findings]
         lines += [] if report.audit == "audit: clean" else [f"  {report.audit}"]
     lines.append(f"Break it longer and harder: {COMMAND} chaos. This run again: {report.command}")
     return "\n".join(lines)

@@ -136,6 +136,18 @@ def verdict(findings: Findings, audit_refuted: bool) -> Verdict:
     return "clean" if findings.clean and not audit_refuted else "refuted"
 
 
+def conclusion(report: Report) -> str:
+    """What a run has shown, in a sentence."""
+    if report.verdict == "clean":
+        return (
+            f"{report.fills:,} fills, each in the log once and in the positions once; at most {report.most_shown} lots "
+            "shown on a side; nothing lost, doubled or over the limit."
+        )
+    findings = [*report.lost, *report.doubled, *report.unknown, *report.refuted]
+    unproved = [invariant for invariant in report.invariants if invariant.status is audit.Status.REFUTED]
+    return f"{len(findings)} findings, {len(unproved)} invariants"
+
+
 def text(report: Report) -> str:
     """The report for a person."""
     blocks = [_faults(report), _recovery(report), _orders(report)]

@@ -22,6 +22,7 @@ from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
 from chaos.load import Load, Probe
 from chaos.network import Network, NoNetwork
+from chaos.notices import Notifier
 from chaos.proving import Proving, errors_logged
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
@@ -34,10 +35,14 @@ from loadgen.plan import Plan
 from loadgen.tally import Tally
 from stack import keys
 from stack.settings import listening
+from ui.notices import Step
 from wire import subjects
 
 SETTLE_TIMEOUT = 45.0
 """Seconds, once all is healed, until every order has its outcome."""
+
+NOTIFY_EVERY = 0.2
+"""Seconds between two looks at what the page is to be told."""
 
 LOAD_AFTER = 3.0
 """Seconds the load goes on after the schedule."""
@@ -67,6 +72,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
 
 
+After = Callable[[report.Report], Coroutine[Any, Any, None]]
+"""What is done between the verdict and the stack's end; a cancellation ends it, and nothing else."""
+
 Tell = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
 """Tells a person how a run goes, until cancelled."""
 
@@ -74,16 +82,19 @@ Tell = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
 class Run:
     """One run in one folder. `tell` goes on from the first order until all are settled."""
 
-    def __init__(self, options: Options, folder: Path, tell: Tell | None = None) -> None:
+    def __init__(self, options: Options, folder: Path, tell: Tell | None = None, after: After | None = None) -> None:
         self._options = options
         self._tell = tell
+        self._after = after
         self._folder = folder
         self._kinds = options.kinds
         self._skipped: dict[str, str] = {}
         self._disk = self._mounted()
         is_cluster = int(options.settings.get("STACK_NATS_SERVERS", 1)) > 1
         has_network = is_cluster and self._entered()
-        self._system = System(folder, **options.settings)
+        notices = folder / "notices.json"
+        self._notifier = Notifier(notices)
+        self._system = System(folder, UI_NOTICES=notices, **options.settings)
         self._cluster = self._servers() if is_cluster else None
         self._network = Network(self._system.cluster_ports) if has_network else None
         self._recoveries = Recoveries()
@@ -105,6 +116,7 @@ class Run:
         self._watching = Watching(self._system, self._recoveries)
         self._findings = proof.Findings()
         self._healed: float | None = None
+        self._step: Step = "trading"
         self._proving = Proving(self._system, self._watching, self._findings, folder, has_copies=is_cluster)
 
     def _mounted(self) -> Disk | None:
@@ -185,6 +197,8 @@ class Run:
             await self._system.start()
             done = await self._run()
             clean = done.verdict == "clean"
+            if self._after is not None:
+                await self._until_cancelled(self._after(done))
             return done
         finally:
             self._faults.resume_all()
@@ -193,6 +207,14 @@ class Run:
                 if not clean:
                     shutil.copytree(self._folder / "data", self._folder / "data-kept", ignore=_no_sockets)
                 self._disk.unmount()
+
+    @staticmethod
+    async def _until_cancelled(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
 
     async def _stop(self) -> None:
         if self._system.started:
@@ -213,10 +235,13 @@ class Run:
             attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             with History(history_file) as history:
-                async with self._beside(sampler.run(), *attacking, *self._watching.endlessly()):
+                beside = [sampler.run(), self._notify(), *attacking, *self._watching.endlessly()]
+                async with self._beside(*beside):
                     await self._trade(faults, history)
             if self._attacker is not None:
                 await self._attacker.leftovers()
+            self._step = "auditing"
+            self._notifier.progress(self._step, self._recoveries.all)
             orders = told(read(history_file))
             log = await self._proving.compare(orders)
         say("", "auditing")
@@ -231,7 +256,7 @@ class Run:
         self._findings.refuted += self._faults.findings
         if self._attacker is not None:
             self._findings.refuted += [f"a reader's key: {what}" for what in self._attacker.findings]
-        return report.Report(
+        done = report.Report(
             verdict=report.verdict(self._findings, audit_refuted),
             command=options.command,
             seed=options.seed,
@@ -259,6 +284,14 @@ class Run:
             invariants=self._proving.invariants,
             log_errors=log_errors,
         )
+        self._notifier.end(done, self._recoveries.all)
+        return done
+
+    async def _notify(self) -> None:
+        """Have the page show what happens, until cancelled."""
+        while True:
+            self._notifier.progress(self._step, self._recoveries.all)
+            await asyncio.sleep(NOTIFY_EVERY)
 
     # --- breaking ---------------------------------------------------------------------------------------------------
 
@@ -319,6 +352,7 @@ class Run:
 
     async def _heal(self) -> None:
         say("", "no more faults: healing")
+        self._step = "healing"
         try:
             self._healed = await self._watching.until_healed()
             say("", f"healed after {self._healed:.1f} s")

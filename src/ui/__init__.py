@@ -2,13 +2,13 @@
 
 Inputs: stream `POSITIONS` (`positions.*`), the market log (`quotes.<shard>.>`, `fills.<shard>.>`), both from the last
 message per subject; the exposure service's usage, asked for twice a second; the kill switch, in its bucket; how every
-process is, asked of all together every two seconds.
+process is, asked of all together every two seconds; a file of notices, where a run breaks things on purpose.
 Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole rows and recent fills; a quote's story at
 `GET /explain/{quote_id}`; a symbol's last minutes at `GET /history/{symbol}`; `GET /health`, `GET /metrics`.
 
 It only reads and decides nothing. A restart folds the streams again, but begins the charts over time anew; any number
 may run. `board` is the fold and the frames, `trend` what the charts are drawn from, `service` feeds both, `api` serves
 them, `static/` is the page. `processes`, `unquoted` and `answered` are what processes say, `watch` asks them. `recall`
-reads a symbol's log anew, and `history` is its fold. `explain` runs the audit's command, which is above this layer, as
-an operator would: nothing of it is imported.
+reads a symbol's log anew, and `history` is its fold. `noticeboard` reads the file of `notices`. `explain` runs the
+audit's command, which is above this layer, as an operator would: nothing of it is imported.
 """

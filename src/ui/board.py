@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from ui.notices import Notices
 from ui.processes import Process
 from ui.trend import Point, Series
 from ui.unquoted import Unquoted
@@ -178,6 +179,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         processes: all there are, as far as is known; None if it is as it was in the frame before.
         unquoted: why symbols are not quoted, likewise.
         answered: orders per second by outcome, reject reason or refusal, likewise.
+        notices: a run that breaks things on purpose, likewise; never anything but null where there is none.
         largest: the largest position of each symbol that has one, in lots; in snapshots only.
         trend: profit and exposure over time; in snapshots only.
         points: those that have come to the finer series of `trend` since.
@@ -192,6 +194,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     processes: list[Process] | None = None
     unquoted: Unquoted | None = None
     answered: dict[str, float] | None = None
+    notices: Notices | None = None
     largest: dict[str, int] = {}
     trend: Sequence[Series] = ()
     points: Sequence[Point] = ()

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -34,6 +35,8 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
+from ui.noticeboard import NoticeBoard
+from ui.notices import Notices
 from ui.processes import Process
 from ui.recall import Recall
 from ui.trend import Point, Trend
@@ -55,6 +58,9 @@ POINTS_KEPT = 16
 HEARTBEAT = 1.0
 """Seconds after which a reader gets a frame although nothing changed."""
 
+NOTICES_INTERVAL = 0.25
+"""Seconds between two looks at the file of notices."""
+
 USAGE_INTERVAL = 0.5
 USAGE_TIMEOUT = 1.0
 
@@ -67,17 +73,22 @@ log = structlog.get_logger()
 
 
 class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the page."""
+    """Settings of the page.
+
+    Attributes:
+        notices: the file in which `./qs demo` and `./qs chaos` tell the page of what they do; empty for none.
+    """
 
     port: Port = 8000
+    notices: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
     """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
 
-    kind: Literal["row", "fill", "processes", "unquoted", "answered", "point"]
-    json: msgspec.Raw | list[Process] | Unquoted | dict[str, float] | Point
+    kind: Literal["row", "fill", "processes", "unquoted", "answered", "notices", "point"]
+    json: msgspec.Raw | list[Process] | Unquoted | dict[str, float] | Notices | Point
 
 
 class UiService:
@@ -86,6 +97,7 @@ class UiService:
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.board = Board({name: of.reference_price for name, of in settings.market.symbols.items()}, clock())
         self.trend = Trend()
+        self._notices = NoticeBoard(Path(settings.notices)) if settings.notices else None
         self.explainer = Explainer()
         self._connection = connection
         self._health = health
@@ -134,6 +146,8 @@ class UiService:
             group.create_task(self.watch.follow_switch())
             group.create_task(self.watch.ask_for_servers())
             group.create_task(self._publish(positions, market))
+            if self._notices is not None:
+                group.create_task(self._read_notices(self._notices))
 
     async def stop(self) -> None:
         """Nothing to put in order: the page only reads."""
@@ -159,7 +173,7 @@ class UiService:
     ) -> bytes:
         FRAMES.inc()
         sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None]}
-        sorted_out |= {"unquoted": [None], "answered": [None]}
+        sorted_out |= {"unquoted": [None], "answered": [None], "notices": [None]}
         for part in parts:
             sorted_out[part.kind].append(part.json)
         frame = Frame(
@@ -172,6 +186,7 @@ class UiService:
             processes=sorted_out["processes"][-1],
             unquoted=sorted_out["unquoted"][-1],
             answered=sorted_out["answered"][-1],
+            notices=sorted_out["notices"][-1],
             largest=self._largest if kind == "snapshot" else {},
             trend=self.trend.series() if kind == "snapshot" else (),
             points=sorted_out["point"],
@@ -259,6 +274,12 @@ class UiService:
             used = (None, None) if usage is None else (usage.bid, usage.ask)
             point = self.trend.take(now.timestamp(), self.board.profit(now), *used)
             self._parts.publish(f" point {point.at % POINTS_KEPT}", _Part("point", point))
+
+    async def _read_notices(self, board: NoticeBoard) -> None:
+        while True:
+            if board.look() and board.notices is not None:
+                self._parts.publish(" notices", _Part("notices", board.notices))
+            await asyncio.sleep(NOTICES_INTERVAL)
 
     def _publish_watched(self) -> None:
         """Have frames say what the watch knows, if that has changed."""

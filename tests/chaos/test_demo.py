@@ -1,11 +1,17 @@
 """The demonstration: a real one, short, and what it tells."""
 
+import asyncio
+import json
 import os
-import subprocess
+import re
+import signal
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from audit.findings import Status, Verdict
 from chaos import demo
@@ -14,22 +20,54 @@ from chaos.report import TargetRecovery
 from loadgen.answers import Outcome
 from loadgen.tally import Tally
 from support.chaos import report
+from support.waiting import STACK_HANG, finishes
 from wire.messages import Exposure, Position, SideUsage
+
+STAYS = "The page stays as it is"
 
 
 @pytest.mark.system
-def test_services_are_killed_while_orders_flow_and_all_is_proved(tmp_path: Path) -> None:
-    environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "chaos", "demo", "--seconds", "3"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for victim in demo.VICTIMS:
-        assert f"{victim:<10} killed" in done.stdout
-    for invariant in (*range(1, 11), 12):
-        assert f"I{invariant:<4}proved" in done.stdout
-    assert "to watch meanwhile: http://127.0.0.1:" in done.stdout
-    assert "CLEAN" in done.stdout
-    assert list(tmp_path.glob("quotestream-chaos-*")) == []
+async def test_services_are_killed_while_orders_flow_and_all_is_proved_which_the_page_shows(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    demonstration = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "chaos", "demo", "--seconds", "3", "--page"), env=environ, stdout=PIPE, stderr=STDOUT
+    )
+    assert demonstration.stdout is not None
+    told = ""
+    try:
+        while STAYS not in told and (line := await finishes(demonstration.stdout.readline(), STACK_HANG)):
+            told += line.decode()
+        for victim in demo.VICTIMS:
+            assert f"{victim:<10} killed" in told
+        for invariant in (*range(1, 11), 12):
+            assert f"I{invariant:<4}proved" in told
+        assert "CLEAN" in told
+        notices = await finishes(_shown(told), STACK_HANG)
+        assert [f"{fault['target']} {fault['what']}" for fault in notices["faults"]] == [
+            f"{victim} killed" for victim in demo.VICTIMS
+        ]
+        assert notices["clean"]
+        assert {"I1", "I12"} <= {proof["code"] for proof in notices["proofs"] if proof["status"] == "proved"}
+        demonstration.send_signal(signal.SIGINT)
+        assert await finishes(demonstration.wait(), STACK_HANG) == 0
+    finally:
+        if demonstration.returncode is None:
+            demonstration.kill()
+    assert _folders_left(tmp_path) == []
+
+
+def _folders_left(folder: Path) -> list[Path]:
+    return list(folder.glob("quotestream-chaos-*"))
+
+
+async def _shown(told: str) -> Any:
+    """What the page shows of the run, once it has come to the end."""
+    (address,) = re.findall(r"http://(127.0.0.1:\d+)/ shows every fault", told)
+    async with connect(f"ws://{address}/stream") as socket:
+        while True:
+            notices = json.loads(await socket.recv())["notices"]
+            if notices and notices["step"] == "done":
+                return notices
 
 
 def test_a_line_tells_orders_fills_exposure_and_positions() -> None:

@@ -23,6 +23,7 @@ import runtime.health
 import ui.api
 import ui.board
 import ui.history
+import ui.notices
 import ui.processes
 import ui.trend
 import ui.unquoted
@@ -68,6 +69,7 @@ SPECIFIED = {
         *structs_of(maker.status),
         *structs_of(ui.board),
         *structs_of(ui.history),
+        *structs_of(ui.notices),
         *structs_of(ui.processes),
         *structs_of(ui.trend),
         *structs_of(ui.unquoted),

@@ -154,10 +154,10 @@ class Page:
 
 
 @asynccontextmanager
-async def served(broker: Broker, clock: Clock = utc_now) -> AsyncIterator[Page]:
-    """The service on the test's broker, behind a real HTTP server."""
+async def served(broker: Broker, clock: Clock = utc_now, notices: str = "") -> AsyncIterator[Page]:
+    """The service on the test's broker, behind a real HTTP server; `notices` is the file that it reads of a run."""
     port = free_port()
-    settings = UiSettings(market=broker.market, stack=Stack(nats_url=broker.url), port=port)
+    settings = UiSettings(market=broker.market, stack=Stack(nats_url=broker.url), port=port, notices=notices)
     health = Health("ui", *PARTS)
     service = UiService(settings, Connection(broker.url, "ui", health), health, clock)
     app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
@@ -170,9 +170,9 @@ async def served(broker: Broker, clock: Clock = utc_now) -> AsyncIterator[Page]:
 
 
 @asynccontextmanager
-async def reading(broker: Broker) -> AsyncIterator[Page]:
+async def reading(broker: Broker, notices: str = "") -> AsyncIterator[Page]:
     """The same, once it has read what there is."""
-    async with served(broker) as page:
+    async with served(broker, notices=notices) as page:
         await eventually(lambda: not {part.name for part in page.health.report().waiting_for} - {"exposure"})
         yield page
 

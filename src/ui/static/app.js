@@ -13,6 +13,7 @@ import { Past } from "./past.js";
 import { Processes } from "./processes.js";
 import { Reasons } from "./reasons.js";
 import { Rejected } from "./rejected.js";
+import { Run } from "./run.js";
 import { Story } from "./story.js";
 import { Stream } from "./stream.js";
 import { KillSwitch } from "./switch.js";
@@ -41,6 +42,7 @@ const detail = new Detail();
 const reasons = new Reasons();
 const processes = new Processes();
 const rejected = new Rejected();
+const run = new Run();
 const killSwitch = new KillSwitch();
 const help = new Help();
 new Columns();
@@ -71,6 +73,7 @@ function take(frame) {
     if (snapshot) reasons.restart(frame.largest);
     if (frame.unquoted) reasons.take(frame.unquoted);
     if (frame.answered) rejected.take(frame.answered);
+    if (frame.notices) run.take(frame.notices);
     if (frame.processes) processes.take(frame.processes);
     fills.take(frame.fills, snapshot);
     if (snapshot) past.restart();
@@ -122,6 +125,8 @@ function render() {
     reasons.give(blotter.lines, view.symbol, time);
     blotter.tick(time);
     processes.tick(time);
+    run.tick(time);
+    for (const chart of [...trend.charts, past.chart]) chart.mark(run.marks(time));
   }
   if (at - lastReorder >= REORDER) {
     lastReorder = at;

@@ -73,6 +73,14 @@ export class Chart {
     this.touch();
   }
 
+  /** Mark some times in all panels: { from, to, label, key }. */
+  mark(marks) {
+    const seen = marks.length === this.marks.length && marks.every((mark, index) => mark.to === this.marks[index].to && mark.from === this.marks[index].from);
+    if (seen) return;
+    this.marks = marks;
+    this.touch();
+  }
+
   /** Read at a time; null: nothing is pointed at. */
   point(time) {
     if (time === this.cursor) return;
@@ -160,19 +168,25 @@ export class Chart {
 
   #drawMarks() {
     const { context: pen, colours, height, width } = this;
-    pen.textAlign = "left";
-    pen.textBaseline = "top";
-    for (const { from, to, label, key } of this.marks) {
-      if (to < this.from || from > this.to) continue;
+    pen.textBaseline = "bottom";
+    const seen = this.marks.filter(({ from, to }) => to >= this.from && from <= this.to);
+    let free = 0; // from where on there is room for a label
+    seen.forEach(({ from, to, label, key }, index) => {
       const [left, right] = [Math.max(0, this.#x(from)), Math.min(width, this.#x(to))];
       pen.globalAlpha = 0.22;
       pen.fillStyle = colours[key];
       pen.fillRect(left, 0, Math.max(2, right - left), height);
       pen.globalAlpha = 1;
       this.#line(left, 0, left, height, colours[key]);
+      const long = pen.measureText(label).width;
+      const next = index + 1 < seen.length ? this.#x(seen[index + 1].from) : width;
+      const fitsAfter = left + 4 + long < next;
+      if (!fitsAfter && left - 4 - long < free) return;
+      pen.textAlign = fitsAfter ? "left" : "right";
       pen.fillStyle = colours[key];
-      pen.fillText(label, left + 4, 1);
-    }
+      pen.fillText(label, fitsAfter ? left + 4 : left - 4, height - 2);
+      free = fitsAfter ? left + 8 + long : left;
+    });
   }
 
   #drawPanel(panel, top, tall) {

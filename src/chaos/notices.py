@@ -1,0 +1,89 @@
+"""Tells the page how a run goes, in a file that the page's service reads: faults as they strike, and the verdict."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from chaos.recovery import Recovery
+from chaos.report import Report, conclusion
+from runtime.clock import utc_now
+from ui.notices import Fault, Notices, Proof, Step
+
+MOST = 500
+"""Newest faults that are told."""
+
+_WORDS = {
+    "kill": "killed",
+    "pause": "paused",
+    "restart": "restarted",
+    "outage": "everything stopped",
+    "disk-full": "disk full",
+    "stall": "network stalls",
+    "slow": "network slow",
+    "cut": "connections cut",
+    "clock": "clock wrong",
+    "leader-kill": "killed as leader",
+    "leader-pause": "paused as leader",
+    "cluster-kill": "all servers killed",
+    "partition": "cut off",
+}
+
+
+def faults(recoveries: Sequence[Recovery], zero: datetime) -> list[Fault]:
+    """The faults so far. `zero` is the time at which the clock of the recoveries says 0."""
+
+    def at(moment: float) -> datetime:
+        return zero + timedelta(seconds=moment)
+
+    return [
+        Fault(
+            target=each.fault.target,
+            what=_WORDS.get(each.fault.kind, each.fault.kind.replace("-", " ")),
+            began=at(each.began),
+            ready_at=None if each.ready_after is None or each.ended is None else at(each.ended + each.ready_after),
+            ready_after=_rounded(each.ready_after),
+            trading_after=_rounded(each.trading_after),
+        )
+        for each in recoveries[-MOST:]
+    ]
+
+
+class Notifier:
+    """Writes the file, whole each time, when there is something new."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written: Notices | None = None
+        self._zero = utc_now() - timedelta(seconds=time.monotonic())
+
+    def progress(self, step: Step, recoveries: Sequence[Recovery]) -> None:
+        """Have the page show how far the run has come."""
+        self.tell(Notices(step=step, faults=faults(recoveries, self._zero)))
+
+    def end(self, report: Report, recoveries: Sequence[Recovery]) -> None:
+        """Have the page show the verdict."""
+        proofs = [
+            Proof(code=each.code, status=each.status.value, statement=each.statement) for each in report.invariants
+        ]
+        told = faults(recoveries, self._zero)
+        verdict = conclusion(report)
+        self.tell(Notices(step="done", faults=told, clean=report.verdict == "clean", verdict=verdict, proofs=proofs))
+
+    def tell(self, notices: Notices) -> None:
+        """Have the page show this. A disk that has no room for it holds nobody up."""
+        if notices == self._written:
+            return
+        self._written = notices
+        beside = self._path.with_suffix(".new")
+        try:
+            beside.write_bytes(msgspec.json.encode(notices))
+            beside.replace(self._path)
+        except OSError:
+            self._written = None
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)

@@ -1,0 +1,66 @@
+"""What a run has the page show."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from chaos.notices import Notifier, faults
+from chaos.recovery import Recoveries
+from chaos.schedule import Fault
+from support.builders import NOW
+from support.chaos import report
+from ui.noticeboard import NoticeBoard
+from ui.notices import Notices
+
+
+def recoveries() -> Recoveries:
+    """A kill, 100 s after the clock's zero, that was over 2 s later."""
+    found = Recoveries()
+    killed = found.begin(Fault(at=0, kind="kill", target="exchange"), 100.0)
+    found.end(killed, 100.0, 100.1)
+    return found
+
+
+def test_a_fault_is_told_as_it_strikes_and_then_when_all_was_well_again() -> None:
+    run = recoveries()
+    (struck,) = faults(run.all, NOW)
+    assert (struck.target, struck.what, struck.began) == ("exchange", "killed", NOW + timedelta(seconds=100))
+    assert (struck.ready_at, struck.ready_after, struck.trading_after) == (None, None, None)
+    run.ready("exchange", 101.0, 102.0)
+    run.filled(101.5, 102.5)
+    (over,) = faults(run.all, NOW)
+    assert over.ready_at == NOW + timedelta(seconds=102)
+    assert (over.ready_after, over.trading_after) == (2.0, 2.5)
+
+
+def test_what_a_run_writes_is_what_the_page_reads(tmp_path: Path) -> None:
+    path, run = tmp_path / "notices.json", recoveries()
+    board, notifier = NoticeBoard(path), Notifier(path)
+    assert not board.look()
+    notifier.progress("trading", run.all)
+    assert board.look()
+    assert not board.look()
+    notifier.progress("trading", run.all)
+    assert not board.look()
+    notifier.end(report(), run.all)
+    assert board.look()
+    told = board.notices
+    assert told is not None
+    assert (told.step, told.clean, [fault.target for fault in told.faults]) == ("done", True, ["exchange"])
+    assert told.verdict.startswith("10 fills, each in the log once")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"step":"dancing","faults":[]}'])
+def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notices.json"
+    board = NoticeBoard(path)
+    Notifier(path).tell(Notices(step="healing", faults=[]))
+    assert board.look()
+    path.write_bytes(content + b" ")
+    assert not board.look()
+    assert board.notices == Notices(step="healing", faults=[])
+
+
+def test_a_folder_that_is_gone_holds_nobody_up(tmp_path: Path) -> None:
+    Notifier(tmp_path / "nowhere" / "notices.json").tell(Notices(step="healing", faults=[]))
