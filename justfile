@@ -5,10 +5,10 @@ set positional-arguments
 # List these recipes
 [private]
 default:
-    @printf '%s\n\n' 'Quotestream. Begin with `demo` or `up`; `./qs RECIPE --help` tells more of a recipe.'
+    @printf '%s\n\n' 'Quotestream. Begin with `demo` or `up`; `./qs RECIPE --help` explains a recipe.'
     @'{{ just_executable() }}' --list --unsorted --list-heading ''
 
-# See it work: a stack of its own trades, loses services to SIGKILL, and is audited, in half a minute
+# See it work: a stack of its own trades, three services are killed, and it is audited, in half a minute
 [group("run")]
 [no-exit-message]
 demo *ARGS:
@@ -20,7 +20,7 @@ demo *ARGS:
 up *ARGS:
     @exec uv run quotestream up "$@"
 
-# Like `up`, with a cluster of three NATS servers that hold everything three times
+# Like `up`, with a cluster of three NATS servers that keep three copies of everything
 [group("run")]
 [no-exit-message]
 up-cluster *ARGS:
@@ -38,13 +38,13 @@ down *ARGS:
 wait *ARGS:
     @exec uv run quotestream wait "$@"
 
-# Make anew what is damaged and can be made from the market log: see `just repair --help`
+# Rebuild what is damaged and follows from the market log: see `just repair --help`
 [group("run")]
 [no-exit-message]
 repair *ARGS:
     @exec uv run quotestream repair "$@"
 
-# Throw away all data, after asking: streams, ledger, logs
+# Delete all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]
 clean-data *ARGS:
@@ -68,13 +68,13 @@ logs *SERVICE:
 watch *SUBJECT:
     @exec uv run quotestream watch "$@"
 
-# Tell one quote's story, from its position to its end: `just explain AAPL-v12-a1`
+# Print one quote's story, from its position to its end: `just explain AAPL-v12-a1`
 [group("look")]
 [no-exit-message]
 explain *QUOTE_ID:
     @exec uv run quotestream explain "$@"
 
-# Prove the invariants from what was recorded, or refute them
+# Prove or refute the invariants from the recorded logs
 [group("prove")]
 [no-exit-message]
 audit *ARGS:
@@ -86,7 +86,7 @@ audit *ARGS:
 export *ARGS:
     @exec uv run quotestream export "$@"
 
-# Compare the recorded fills with somebody else's file of them: `just reconcile broker.csv`
+# Compare the recorded fills with somebody else's file of fills: `just reconcile broker.csv`
 [group("prove")]
 [no-exit-message]
 reconcile *ARGS:
@@ -98,7 +98,7 @@ reconcile *ARGS:
 chaos *ARGS:
     @exec uv run quotestream chaos "$@"
 
-# Run the whole system in one process and virtual time, from seeds, while anything goes wrong: `just simulate --seeds 100`
+# Simulate the whole system in one process and virtual time, with random faults: `just simulate --seeds 100`
 [group("prove")]
 [no-exit-message]
 simulate *ARGS:
@@ -110,52 +110,52 @@ simulate *ARGS:
 load *ARGS:
     @exec uv run quotestream load "$@"
 
-# Measure how fast it is, each figure beside a reference: `just bench`, `just bench P1 P3`
+# Measure the speed, each figure beside a reference: `just bench`, `just bench P1 P3`
 [group("measure")]
 [no-exit-message]
 bench *ARGS:
     @exec uv run python -m bench "$@"
 
-# Make the tokens that HTTP clients show, where they are asked for one; `just tokens --change trader` changes one
+# Create the tokens with which HTTP clients authenticate; `just tokens --change trader` changes one
 [group("guard")]
 [no-exit-message]
 tokens *ARGS:
     @exec uv run quotestream tokens "$@"
 
-# Make a CA and a certificate for this machine in the folder `tls`, to try TLS with: `just tls exchange.example` adds a name
+# Create a CA and a certificate for this machine in the folder `tls`, to try TLS: `just tls exchange.example` adds a name
 [group("guard")]
 [no-exit-message]
 tls *NAMES:
     @umask 077 && mkdir -p tls/new && uv run python -m trustme --quiet --dir tls/new --identities localhost 127.0.0.1 ::1 "$@"
     @sync tls/new/* && mv tls/new/* tls && rmdir tls/new && sync tls
-    @echo 'servers show tls/server.pem with tls/server.key; clients trust tls/client.pem'
+    @echo 'servers use tls/server.pem with tls/server.key; clients trust tls/client.pem'
 
-# Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself
+# Create the keys of the broker's users, for your own NATS servers; `up` does this by itself
 [group("guard")]
 [no-exit-message]
 keys *ARGS:
     @exec uv run quotestream keys "$@"
 
-# What is compiled is kept, whatever the environment says, or each process that runs tests would compile all of them.
+# Compiled files are kept, whatever the environment says: otherwise each test process would compile all of them.
 # Run the tests, or some of them: `just test tests/wire`
 [group("develop")]
 [no-exit-message]
 test *ARGS:
     @PYTHONDONTWRITEBYTECODE= exec uv run pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
 
-# Hunt tests that fail now and then: again and again, with processors kept busy: `just flakes --runs 20 --busy 2`
+# Find flaky tests: run them again and again while the processors are kept busy: `just flakes --runs 20 --busy 2`
 [group("develop")]
 [no-exit-message]
 flakes *ARGS:
     @PYTHONPATH=tests exec uv run python -m support.flakes "$@"
 
-# Take the README's pictures of the page, of a stack of its own: `just screenshots --help` lists the options
+# Take the README's pictures of the page from a stack of its own: `just screenshots --help` lists the options
 [group("develop")]
 [no-exit-message]
 screenshots *ARGS:
     @PYTHONPATH=tests exec uv run python -m support.screenshots "$@"
 
-# Everything that is checked without running it: lint, format, types, layers
+# Run the static checks: lint, format, types, layers
 [group("develop")]
 check:
     uv run ruff check
@@ -163,51 +163,51 @@ check:
     uv run mypy
     uv run lint-imports
 
-# Mend what can be mended by itself: lint, format
+# Fix what can be fixed automatically: lint, format
 [group("develop")]
 fmt:
     uv run ruff check --fix
     uv run ruff format
 
-# Look for known vulnerabilities in what uv.lock pins: asks osv.dev on the network, and fails if it does not answer
+# Look for known vulnerabilities in the versions of uv.lock: asks osv.dev on the network, and fails if it does not answer
 [group("guard")]
 audit-deps:
     @mkdir -p .tools && uv export --locked --no-emit-project --quiet --output-file .tools/pinned.txt
     @uvx pip-audit@2.10.1 -r .tools/pinned.txt --require-hashes --disable-pip --strict -s osv || \
-        { echo 'audit-deps: something is vulnerable, or could not be asked about: see above' >&2; exit 1; }
+        { echo 'audit-deps: something is vulnerable, or could not be checked: see above' >&2; exit 1; }
 
-# Make the documents one site with a search, in the folder `site`; the first time it takes mkdocs from the package index
+# Render the documents as one searchable site in the folder `site`; the first time it takes mkdocs from the package index
 [group("develop")]
 site:
     @rm -rf .tools/pages && mkdir -p .tools/pages && cp -r *.md docs examples .tools/pages
     @uvx --with mkdocs-material==9.7.0 mkdocs build --quiet
     @echo 'open site/index.html'
 
-# Write docs/licences.md anew: the licence of everything that uv installs here
+# Write docs/licences.md again: the licences of everything that uv installs here
 [group("develop")]
 licences:
     @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
         uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
 
-# Sign the sums of the market log with a key of yours: `just seal KEY`, then `just audit --sealed KEY.pub`
+# Sign the hashes of the market log with your own key: `just seal KEY`, then `just audit --sealed KEY.pub`
 [group("prove")]
 [no-exit-message]
 seal *ARGS:
     @exec uv run quotestream seal "$@"
 
-# Power cuts for longer than the tests take: `just power`, or so many: `just power 500`
+# Test power cuts for longer than the tests do: `just power`, or a number of cuts: `just power 500`
 [group("prove")]
 [no-exit-message]
 power CUTS="200":
     @QS_POWER_CUTS={{ CUTS }} exec uv run pytest tests/power --timeout 3600
 
-# Hostile input for longer than the tests take: `just fuzz`, or with so many requests a route: `just fuzz 500`
+# Test hostile input for longer than the tests do: `just fuzz`, or a number of requests per route: `just fuzz 500`
 [group("prove")]
 [no-exit-message]
 fuzz EXAMPLES="100":
     @QS_FUZZ_EXAMPLES={{ EXAMPLES }} exec uv run pytest tests/hostile --timeout 1800
 
-# Damage in NATS's store for longer than the tests take: `just damage`, or at so many places: `just damage 1000`
+# Test damage in NATS's store for longer than the tests do: `just damage`, or at a number of places: `just damage 1000`
 [group("prove")]
 [no-exit-message]
 damage PLACES="1000":

@@ -1,7 +1,7 @@
 """The audit: proves or refutes the invariants from what was recorded, whether the system runs or not.
 
 In: the market log, `POSITIONS` and exposure's log, read and never written; the ledger's database, read-only;
-optionally the order publisher's history files, and the services' logs.
+optionally the load generator's history files, and the services' logs.
 Out: a verdict on each invariant, with the offending messages; or one quote's whole story.
 
 A check (`quotes`, `limit`, `reservations`, `executions`, `recording`, `positions`, `proposals`, `whole`) is a fold: it

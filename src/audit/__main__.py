@@ -43,18 +43,19 @@ REFUTED = 1
 UNKNOWN_QUOTE = 1
 CANNOT = 2
 
-HELP = """Prove the invariants from what was recorded, or refute them with the messages that do.
+HELP = """Prove or refute the invariants from the recorded logs, naming the messages that refute them.
 
-It reads the market log, the published positions, the reservations, and the ledger's database, of a system that runs or,
-with --store, of one that is down, and holds them against the settings that were in force: `up` records them in the data
-folder. Where it has not, market.toml stands in, and what only its settings refute is not checkable. Nothing is written.
+It reads the market log, the published positions, the reservations, and the ledger's database of a running system or,
+with --store, of a stopped one, and judges them by the settings that were in force, which `up` records in the data
+folder. Where it has not, market.toml is used, and what only its settings would refute is not checkable. Nothing is
+written.
 
-Exit code: 0 if nothing is refuted, 1 if something is, 2 if the audit cannot be made.
+Exit code: 0 if nothing is refuted, 1 if something is, 2 if the audit cannot be carried out.
 """
 
 Store = Annotated[
     Path | None,
-    Parameter(help="Data folder of a stack that is down. [default: the running system, at its NATS server]"),
+    Parameter(help="Data folder of a stopped stack. [default: the running system, at its NATS server]"),
 ]
 Json = Annotated[bool, Parameter(help="Print JSON.", negative=())]
 
@@ -66,15 +67,15 @@ def audit(
     *,
     history: Annotated[
         list[Path] | None,
-        Parameter(help="A history file of the order publisher: what clients were told. May be given more than once."),
+        Parameter(help="A history file of the load generator: the answers that clients received. May be repeated."),
     ] = None,
     database: Annotated[
         list[Path] | None,
-        Parameter(help="A ledger's database. May be given more than once. [default: those in the data folder]"),
+        Parameter(help="A ledger's database. May be repeated. [default: those in the data folder]"),
     ] = None,
     sealed: Annotated[
         Path | None,
-        Parameter(help=f"The public half of the key of `{COMMAND} seal`: hold the market log against its seals, too."),
+        Parameter(help=f"The public key of `{COMMAND} seal`: also check the market log against its seals."),
     ] = None,
     seals: Annotated[Path | None, Parameter(help="The file of seals. [default: the one in the data folder]")] = None,
     store: Store = None,
@@ -92,7 +93,7 @@ def audit(
 
 @app.command
 def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int:
-    """Tell one quote's story: the position it was made from, the proposal, the grant, its fills, its end.
+    """Print one quote's story: the position it was made from, the proposal, the grant, its fills, its end.
 
     Parameters
     ----------
@@ -112,12 +113,12 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
 
 @app.command(name="seal")
 def put_seal(key: Path, /, *, seals: Path | None = None, store: Store = None) -> int:
-    """Sign the sums of the market log as it is now, and add them to the file of seals.
+    """Sign the hashes of the present market log, and append them to the file of seals.
 
     Parameters
     ----------
     key
-        The file with the key to sign with. If there is none, a key is made, and its public half beside it, as `.pub`.
+        The file with the signing key. If it does not exist, a key is created, with its public half beside it as `.pub`.
     seals
         The file of seals. [default: the one in the data folder]
     """

@@ -1,10 +1,10 @@
 """What clients were told, set against the market log.
 
-The order publisher's history files are indexed into a temporary database, and so are the log's fills as they pass: both
+The load generator's history files are indexed into a temporary database, and so are the log's fills as they pass: both
 may hold millions, and memory is to stay small.
 
 An order answered "rejected" has executed nothing by that attempt. An earlier one whose answer never came may still
-execute, for as long as the order publisher is in doubt about it; so a rejection is final only after that, and one that
+execute, for as long as the load generator is in doubt about it; so a rejection is final only after that, and one that
 is not, because the publisher was stopped before it had another answer, contradicts nothing.
 """
 

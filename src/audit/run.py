@@ -43,7 +43,7 @@ class Sources:
         market: the settings it is held against.
         logs: the folder of the services' logs.
         databases: those of the ledgers; every one must be there.
-        histories: of the order publisher.
+        histories: of the load generator.
         recorded: which settings were in force when.
         seals: of the market log, if it is to be held against them.
     """

@@ -32,14 +32,14 @@ KEPT = Path("docs/benchmarks")
 
 IN_MEMORY = ("tmpfs", "ramfs")
 
-HELP = """Measure how fast Quotestream is.
+HELP = """Measure the speed of Quotestream.
 
 Every row starts the servers and services it needs, in a temporary folder and on free ports, and compares them with a
-reference that is measured in turn with them: what counts is the ratio. Leave the machine alone meanwhile; a full run
+reference that is measured alternately: only the ratio is meaningful. Do not use the machine meanwhile; a full run
 takes about half an hour.
 
 Exit code: 0 if everything was measured or visibly skipped, whatever the figures; 1 if something could not be measured;
-2 for options that make no sense.
+2 for invalid options.
 
 Rows:
 
@@ -55,11 +55,11 @@ def command_line() -> App:
     def run(
         *rows: Annotated[str, Parameter(help="Rows to measure, as in `P1 P3`. [default: all]")],
         short: Annotated[
-            bool, Parameter(help="Measure for a moment only: it shows that the benchmarks work.", negative="")
+            bool, Parameter(help="Measure only briefly, to see that the benchmarks work.", negative="")
         ] = False,
         json: Annotated[
             Path | None,
-            Parameter(help=f"Folder for the results and their plots. [default: {KEPT} for a full run, else none]"),
+            Parameter(help=f"Folder for the results and their plots. [default: {KEPT} for a full run, otherwise none]"),
         ] = None,
     ) -> int:
         known = {row.name: row for row in BENCHMARKS}

@@ -31,23 +31,23 @@ INSTANCES = Number(gte=1, lte=MOST_INSTANCES)
 
 HELP = """Break a whole Quotestream on purpose, and prove that nothing was lost.
 
-Starts a stack of its own in a temporary folder and on free ports, sends orders, kills, pauses and restarts its
-processes, waits until all is well again, and compares what clients were told with the market log and the ledger.
+Starts its own stack in a temporary folder and on free ports, sends orders, kills, pauses and restarts its
+processes, waits until everything has recovered, and compares the clients' answers with the market log and the ledger.
 
-Exit code: 0 if nothing was lost, doubled or over the limit and everything came back by itself; 1 if not, and the folder
-is kept; 2 if it could not run.
+Exit code: 0 if nothing was lost, duplicated or over the limit, and everything recovered by itself; 1 if not, and the
+folder is kept; 2 if it could not run.
 """
 
 
-DEMO_HELP = """Watch a whole Quotestream trade while its services are killed, and have it proved that nothing was lost.
+DEMO_HELP = """Watch a whole Quotestream trade while its services are killed, and see proof that nothing was lost.
 
-Starts a stack of its own in a temporary folder and on free ports, beside any other. Orders flow, and a line twice a
-second tells how it goes; the page can be watched meanwhile, at the address that is told. The exchange, the exposure
-service and the NATS server are killed, one after the other. When all is well again, every invariant is audited, with
-what clients were told. It takes about half a minute.
+Starts its own stack in a temporary folder and on free ports, beside any other. Orders flow, and a line twice per
+second shows the state; the page can be watched meanwhile, at the printed address. The exchange, the exposure service
+and the NATS server are killed, one after the other. When everything has recovered, every invariant is audited, with
+the clients' answers. It takes about half a minute.
 
-Exit code: 0 if nothing was lost, doubled or over the limit and everything came back by itself; 1 if not, and the folder
-is kept; 2 if it could not run.
+Exit code: 0 if nothing was lost, duplicated or over the limit, and everything recovered by itself; 1 if not, and the
+folder is kept; 2 if it could not run.
 """
 
 
@@ -62,9 +62,11 @@ def command_line() -> App:
     @app.default
     def run(
         *,
-        minutes: Annotated[float, Parameter(help="How long faults come.", validator=Number(gt=0, lte=600))] = 2.0,
+        minutes: Annotated[
+            float, Parameter(help="How long faults are injected.", validator=Number(gt=0, lte=600))
+        ] = 2.0,
         seed: Annotated[
-            int | None, Parameter(help="The same seed gives the same faults. [default: a random one, which is told]")
+            int | None, Parameter(help="The same seed gives the same faults. [default: a random one, which is printed]")
         ] = None,
         rate: Annotated[float, Parameter(help="Orders per second.", validator=Number(gt=0, lte=1000))] = 25.0,
         exchanges: Annotated[int, Parameter(help="How many exchanges.", validator=INSTANCES)] = 1,
@@ -76,7 +78,7 @@ def command_line() -> App:
         only: Annotated[
             str,
             Parameter(
-                help=f"Kinds ({', '.join(KINDS)}) and processes to keep to, with commas; empty for all but clock."
+                help=f"Only these kinds ({', '.join(KINDS)}) and processes, with commas; empty for all but clock."
             ),
         ] = "",
         keep: Annotated[bool, Parameter(help="Keep the folder even of a clean run.", negative="")] = False,
@@ -104,7 +106,7 @@ def command_line() -> App:
         seconds: Annotated[
             float, Parameter(help="How long orders flow, and services are killed.", validator=Number(gte=3, lte=600))
         ] = 18.0,
-        seed: Annotated[int, Parameter(help="Of the orders.")] = 1,
+        seed: Annotated[int, Parameter(help="The seed of the orders.")] = 1,
         page: Annotated[
             bool,
             Parameter(

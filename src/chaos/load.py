@@ -1,4 +1,4 @@
-"""Orders while things break: the order publisher's own machinery, and a probe that finds out when trading goes on.
+"""Orders while things break: the load generator's own code, and a probe that finds out when trading goes on.
 
 Every order is sent again, identically, until its outcome is known; all of it goes into one history.
 """
@@ -31,7 +31,7 @@ PROBES = 40
 
 
 class Load:
-    """The order publisher, with a history. A context manager.
+    """The load generator, with a history. A context manager.
 
     Attributes:
         tally: its counts so far.

@@ -76,7 +76,7 @@ class System:
 
     @property
     def targets(self) -> list[str]:
-        """The processes that faults are for: all that go on for good, except the order publisher."""
+        """The processes that faults are for: all that go on for good, except the load generator."""
         return [program.name for program in self.plan if program.health]
 
     @property

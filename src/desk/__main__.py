@@ -22,7 +22,7 @@ CANNOT = 2
 
 app = App(
     name=COMMAND,
-    help="The ledger's fills as a file, and how they differ from somebody else's.",
+    help="Export the ledger's fills to a file, and compare them with somebody else's.",
     version_flags=[],
     result_action="return_value",
 )
@@ -47,9 +47,9 @@ def export(
 ) -> int:
     """Write the recorded fills to a file, by symbol and number: CSV, or Parquet if its name ends in .parquet.
 
-    The stack may be up or down. A file that is there is replaced once the new one is whole.
+    The stack may be up or down. An existing file is replaced once the new one is complete.
 
-    Exit code: 0 if it is written; 2 if it cannot be.
+    Exit code: 0 if the file was written; 2 if not.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def compare(
     until: _Until = None,
     database: _Database = None,
 ) -> int:
-    """Compare the recorded fills with a file of somebody else's, and print those that are not the same.
+    """Compare the recorded fills with somebody else's file, and print those that differ.
 
     missing: the file has it, the ledger does not. extra: the ledger has it, the file does not. different: both have it,
-    with other content. repeated: the file has it more than once. Fills are found by symbol and id. What of the other
-    columns the file has, out of side, quantity, price, order_id, quote_id, created_at and fee, is compared. The options
-    choose among the fills of both; by time only where the file has created_at.
+    with different content. repeated: the file has it more than once. Fills are matched by symbol and id. The columns
+    side, quantity, price, order_id, quote_id, created_at and fee are compared as far as the file has them. The options
+    select fills on both sides; those about time need the column created_at.
 
     Exit code: 0 if all are the same; 1 if not; 2 if the file, or the ledger's database, cannot be read.
 

@@ -14,7 +14,7 @@ it. What is not granted here is refused. The boundaries that matter:
 - Everyone hears only the answers to its own questions: inboxes begin with the user's name. One who answers may write to
   the inboxes of those who may ask it. The broker itself needs no grant to answer.
 
-The order publisher has no user: it talks HTTP only.
+The load generator has no user: it talks HTTP only.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The order publisher: sends orders to the exchange over HTTP, as outside clients would, and measures the answers.
+"""The load generator: sends orders to the exchange over HTTP, as outside clients would, and measures the answers.
 
 In: the symbols and reference prices of `market.toml`, and the options of the command line (`python -m loadgen --help`).
 Out: `POST /orders`, a report (table or JSON), and, if asked for, a history of every order sent and every answer.

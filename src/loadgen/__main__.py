@@ -41,15 +41,15 @@ BAD_OPTIONS = 2
 
 HELP = """Send orders to the exchange and measure its answers.
 
-Orders arrive on a random (Poisson) schedule that does not wait for answers, and a latency counts from the time an
-order was meant to be sent. An order whose outcome is unknown is sent again with the same order id.
+Orders follow a random (Poisson) schedule that does not wait for answers, and latencies count from the intended send
+time. An order whose outcome is unknown is sent again with the same order id.
 
-With --duration it is one measured run, which needs the exchange to be reachable at the start. Without, it runs until
-SIGTERM or Ctrl-C, however often the exchange is away. Both end with a report.
+With --duration it is one measured run, for which the exchange must be reachable at the start. Without it, the load
+generator runs until SIGTERM or Ctrl-C, even while the exchange is away. Both end with a report.
 
-Defaults come from market.toml, table [loadgen], and the environment, as in QS_LOADGEN_RATE=50.
+Defaults come from the table [loadgen] of market.toml and from the environment, for example QS_LOADGEN_RATE=50.
 
-Exit code: 0 if every order sent was answered, 1 if not or if the exchange was unreachable at the start, 2 for bad
+Exit code: 0 if every order was answered, 1 if not, or if the exchange was unreachable at the start, 2 for invalid
 options or settings.
 """
 
@@ -86,7 +86,7 @@ def command_line(settings: LoadgenSettings) -> App:
         concurrency: Annotated[
             int,
             Parameter(
-                help="Requests in flight, at most; an order due beyond them waits, and its latency counts the wait.",
+                help="The most requests in flight. Further orders wait, and their latency includes the wait.",
                 validator=Number(gte=1, lte=10_000),
             ),
         ] = settings.concurrency,
@@ -100,10 +100,12 @@ def command_line(settings: LoadgenSettings) -> App:
         ] = settings.aggressiveness,
         seed: Annotated[
             int | None,
-            Parameter(help="The same seed gives the same orders and schedule. [default: a random one, which is told]"),
+            Parameter(
+                help="The same seed gives the same orders and schedule. [default: a random one, which is printed]"
+            ),
         ] = None,
         url: Annotated[
-            str, Parameter(help="Base address of the exchange. Several, separated by commas, get attempts in turn.")
+            str, Parameter(help="Base address of the exchange. Several, separated by commas, are used in turn.")
         ] = settings.url,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         html: Annotated[
@@ -113,12 +115,12 @@ def command_line(settings: LoadgenSettings) -> App:
         history: Annotated[
             str,
             Parameter(
-                help="File to append every order sent and every answer to, as JSON lines; for the audit. "
+                help="File to which every order and every answer is appended as JSON lines, for the audit. "
                 "Empty for none."
             ),
         ] = settings.history,
         token_file: Annotated[
-            str, Parameter(help="File whose first line is the token to show, where tokens are on. Empty for none.")
+            str, Parameter(help="File whose first line is the token to send, where tokens are on. Empty for none.")
         ] = settings.token_file,
     ) -> int:
         plan = Plan(
@@ -189,7 +191,7 @@ async def _run(
     console = Console()
     async with Exchange(plan.url, plan.concurrency, stopping, history, token=token, tls=context) as exchange:
         if plan.duration is not None and (why := await exchange.unreachable()):
-            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `{COMMAND} status` tells whether it is up")
+            _complain(f"the exchange at {plan.url} cannot be reached: {why}; `{COMMAND} status` shows whether it is up")
             return None
         if history is not None:
             history.run(plan)

@@ -16,7 +16,7 @@ _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound to
 
 
 class LoadgenSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the order publisher.
+    """Settings of the load generator.
 
     Attributes:
         port: it listens nowhere.

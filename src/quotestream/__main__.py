@@ -27,22 +27,22 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "demo": Recipe(
-        "See it work: a stack of its own trades, loses services to SIGKILL, and is audited, in half a minute",
+        "See it work: a stack of its own trades, three services are killed, and it is audited, in half a minute",
         "chaos",
         ("demo",),
     ),
     "up": Recipe("Start everything in the foreground; Ctrl-C stops it all", "stack", ("up",)),
     "up-cluster": Recipe(
-        "Like `up`, with a cluster of three NATS servers that hold everything three times", "stack", ("up-cluster",)
+        "Like `up`, with a cluster of three NATS servers that keep three copies of everything", "stack", ("up-cluster",)
     ),
     "down": Recipe("Stop what `up` started, from another terminal", "stack", ("down",)),
     "wait": Recipe("Wait until everything is ready: `wait --timeout 30`", "stack", ("wait",)),
     "repair": Recipe(
-        "Make anew what is damaged and can be made from the market log: see `repair --help`",
+        "Rebuild what is damaged and follows from the market log: see `repair --help`",
         "stack",
         ("repair",),
     ),
-    "clean-data": Recipe("Throw away all data, after asking: streams, ledger, logs", "stack", ("clean-data",)),
+    "clean-data": Recipe("Delete all data, after asking: streams, ledger, logs", "stack", ("clean-data",)),
     "status": Recipe(
         "Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for",
         "stack",
@@ -51,36 +51,35 @@ RECIPES = {
     "logs": Recipe("Follow the logs of every process, or of one: `logs exchange`", "stack", ("logs",)),
     "watch": Recipe("Print every message on a subject as it passes: `watch 'fills.>'`", "stack", ("watch",)),
     "explain": Recipe(
-        "Tell one quote's story, from its position to its end: `explain AAPL-v12-a1`", "audit", ("explain",)
+        "Print one quote's story, from its position to its end: `explain AAPL-v12-a1`", "audit", ("explain",)
     ),
-    "audit": Recipe("Prove the invariants from what was recorded, or refute them", "audit"),
+    "audit": Recipe("Prove or refute the invariants from the recorded logs", "audit"),
     "seal": Recipe(
-        "Sign the sums of the market log with a key of yours: `seal KEY`, then `audit --sealed KEY.pub`",
+        "Sign the hashes of the market log with your own key: `seal KEY`, then `audit --sealed KEY.pub`",
         "audit",
         ("seal",),
     ),
     "export": Recipe("Write the recorded fills to a file: `export fills.csv`, or `.parquet`", "desk", ("export",)),
     "reconcile": Recipe(
-        "Compare the recorded fills with somebody else's file of them: `reconcile broker.csv`", "desk", ("reconcile",)
+        "Compare the recorded fills with somebody else's file of fills: `reconcile broker.csv`", "desk", ("reconcile",)
     ),
     "chaos": Recipe(
         "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
     ),
     "simulate": Recipe(
-        "Run the whole system in one process and virtual time, from seeds, while anything goes wrong: "
-        "`simulate --seeds 100`",
+        "Simulate the whole system in one process and virtual time, with random faults: `simulate --seeds 100`",
         "simulation",
     ),
     "load": Recipe(
         "Send orders and measure the answers: `load --rate 500 --duration 20 --html report.html`", "loadgen"
     ),
     "tokens": Recipe(
-        "Make the tokens that HTTP clients show, where they are asked for one; `tokens --change trader` changes one",
+        "Create the tokens with which HTTP clients authenticate; `tokens --change trader` changes one",
         "stack",
         ("tokens",),
     ),
     "keys": Recipe(
-        "Make the keys of the broker's users, for NATS servers of your own; `up` does this by itself",
+        "Create the keys of the broker's users, for your own NATS servers; `up` does this by itself",
         "stack",
         ("keys",),
     ),
@@ -92,7 +91,7 @@ def overview() -> str:
     width = max(map(len, RECIPES))
     lines = [f"  {name:<{width}}  {recipe.summary}" for name, recipe in RECIPES.items()]
     first = f"Quotestream {version('quotestream')}. Begin with `demo` or `up`"
-    return "\n".join([f"{first}; `{COMMAND} RECIPE --help` says more about a recipe.", "", *lines])
+    return "\n".join([f"{first}; `{COMMAND} RECIPE --help` explains a recipe.", "", *lines])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

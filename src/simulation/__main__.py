@@ -42,38 +42,38 @@ def simulate(
     reach: bool = False,
     leases: bool = False,
 ) -> None:
-    """Run the whole system in one process, in virtual time, while what a seed says goes wrong.
+    """Run the whole system in one process and virtual time, with faults that a seed decides.
 
-    Ends with code 1 if anything is wrong, and then prints the seed, how to run it again, and what happened last.
+    The exit code is 1 if an invariant is violated; then it prints the seed, how to run it again, and the last events.
 
     Parameters
     ----------
     seeds
         How many seeds to run, one after the other. New ones each time, unless `--seed` gives the first.
     seed
-        The first seed; alone, the only one.
+        The first seed; without `--seeds`, the only one.
     minutes
-        For how long things go wrong in each run, in virtual minutes; drawn from the seed if not given.
+        How long faults are injected in each run, in virtual minutes; by default drawn from the seed.
     seconds
-        Begin no further seed after so many real seconds.
+        Start no further seed after this many real seconds.
     faults
-        What may go wrong, separated by commas; empty for nothing. Everything if not given.
+        The faults that may occur, separated by commas; empty for none. All of them by default.
     plan
-        Run a plan from a file, as a failing run leaves it, instead of a seed.
+        Run a plan from a file that a failed run has saved, instead of a seed.
     twice
         Run each seed twice, and fail if the two traces differ in a byte.
     smaller
-        Make a failing run smaller before it is told.
+        Shrink a failed run before it is reported.
     trace
-        Write everything that happened in the last run to this file.
+        Write every event of the last run to this file.
     mutations
-        Sabotage copies of the code, one after the other, and tell which sabotages some seed finds.
+        Mutation testing: sabotage copies of the code, one after the other, and list which are found by some seed.
     bench
-        Measure how fast this is, by the time of one core.
+        Measure the speed of the simulation, by the time of one core.
     reach
-        Tell which lines of the services no run has reached. It takes several times as long.
+        List the lines of the services that no run has reached. This takes several times as long.
     leases
-        Simulate the limit lent to several exposure logs (docs/capacity.md), and tell what of it can be used.
+        Simulate a limit divided among several exposure logs (docs/capacity.md), and show how much of it can be used.
     """
     began = time.monotonic()
     if mutations:
@@ -113,7 +113,7 @@ def simulate(
     took = time.monotonic() - began
     told = ", ".join(f"{value:,.0f} {name}" for name, value in totals.items())
     print(
-        f"nothing is wrong: {told}, in {took:.1f} s: {totals['virtual seconds'] / took:,.0f} virtual seconds a second"
+        f"nothing is wrong: {told}, in {took:.1f} s: {totals['virtual seconds'] / took:,.0f} virtual seconds per second"
     )
 
 

@@ -1,4 +1,4 @@
-"""Those who order: as the protocol says, what has no answer is sent again, identical. The order publisher's own code
+"""Those who order: as the protocol says, what has no answer is sent again, identical. The load generator's own code
 decides when. Some send once only, and some ask again elsewhere, or much later."""
 
 import asyncio
@@ -38,7 +38,7 @@ ASK_ELSEWHERE = 0.6
 
 
 class Sender(Exchange):
-    """The order publisher's client, over the simulated web."""
+    """The load generator's client, over the simulated web."""
 
     def __init__(self, party: Party, history: History) -> None:
         super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)

@@ -135,7 +135,7 @@ def streams_in(folder: Path) -> Path:
 
 
 DEFAULT_PORTS = {"ui": 8000, "exchange": 8001, "ledger": 8002, "exposure": 8003, "maker": 8004}
-"""Where the first instance of each service listens. The order publisher listens nowhere."""
+"""Where the first instance of each service listens. The load generator listens nowhere."""
 
 
 def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
