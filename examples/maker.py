@@ -1,5 +1,5 @@
-"""A minimal maker: quotes one symbol around a fixed price, leaned against the inventory. Pause other makers before: two
-that price differently go on replacing each other's quotes. TOKEN holds a maker's token, where tokens are on.
+"""A minimal maker: quotes one symbol around a fixed price that leans against the inventory. Pause other makers first:
+two makers with different prices keep replacing each other's quotes. Where tokens are on, TOKEN is a maker's token.
 
     uv run python examples/maker.py AAPL 231.50 0.01
 """
@@ -13,13 +13,13 @@ from decimal import Decimal
 
 import httpx
 
-PORTS = {"EXCHANGE": 8001, "LEDGER": 8002, "EXPOSURE": 8003}  # a variable such as LEDGER holds another address
+PORTS = {"EXCHANGE": 8001, "LEDGER": 8002, "EXPOSURE": 8003}  # a variable such as LEDGER sets another address
 HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
 URLS = {name: os.environ.get(name, f"http://127.0.0.1:{port}") for name, port in PORTS.items()}
 
 
 def ask(method: str, service: str, path: str, body: dict | None = None) -> dict:
-    """Send a request until it is answered: sent again, none does anything more. A refusal is a dict with a title."""
+    """Send a request until it is answered: every request is idempotent. A refusal is a dict with a title."""
     while True:
         with suppress(httpx.TransportError):  # no connection, or no answer
             response = httpx.request(method, URLS[service] + path, json=body, headers=HEADERS, timeout=5)
@@ -29,7 +29,7 @@ def ask(method: str, service: str, path: str, body: dict | None = None) -> dict:
 
 
 def quote(symbol: str, bid: Decimal, offer: Decimal, version: int, attempt: int) -> float:
-    """Reserve, and publish what is granted. Returns for how many seconds there is nothing more to do."""
+    """Reserve, and publish what is granted. Returns the seconds until the next quote is due."""
     wanted = {"quote_id": f"example-{symbol}-v{version}-a{attempt}", "bid_quantity": 5, "ask_quantity": 5}
     answer = ask("POST", "EXPOSURE", "/reservations", {**wanted, "symbol": symbol})
     if held := answer.get("reservation"):

@@ -2,9 +2,9 @@
 
     uv run python examples/order_client.py AAPL buy 3 231.60
 
-The exit code is 0 if anything was filled, 1 if nothing, 2 if the order was refused, 3 if its outcome is not known.
-EXCHANGE holds the exchange's address, or several separated by commas: each is as good as another.
-TOKEN holds a trader's token, where tokens are on.
+The exit code is 0 if anything was filled, 1 if nothing was, 2 if the order was refused, 3 if its outcome is unknown.
+EXCHANGE is the exchange's address, or several separated by commas, any of which may be used.
+Where tokens are on, TOKEN is a trader's token.
 """
 
 import itertools
@@ -17,7 +17,7 @@ import httpx
 
 EXCHANGES = os.environ.get("EXCHANGE", "http://127.0.0.1:8001").split(",")
 HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
-WINDOW = 100  # seconds: an executed order's id is known for 120, and after that the same order would execute again
+WINDOW = 100  # seconds: an executed order's id is remembered for 120; after that, the same order would execute again
 DOUBT = 6  # seconds for which an attempt that got no answer may still execute
 
 

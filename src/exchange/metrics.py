@@ -12,7 +12,7 @@ from wire.messages import OrderResult
 ORDERS = Counter("exchange_orders", "Orders answered, by outcome, reject reason or refusal.", ["outcome"])
 FILLS = Counter("exchange_fills", "Fills appended to the market log.")
 FILLED_LOTS = Counter("exchange_filled_lots", "Lots filled.")
-QUOTES = Counter("exchange_quotes", "Quotes by what became of the request.", ["outcome"])
+QUOTES = Counter("exchange_quotes", "Requests for quotes, by outcome.", ["outcome"])
 CONFLICTS = Counter("exchange_append_conflicts", "Appends refused because the symbol's head had moved.")
 UNKNOWN = Counter("exchange_append_resends", "Appends sent again because their outcome was not known.")
 APPEND_SECONDS = Histogram(
@@ -24,9 +24,11 @@ BATCH_ORDERS = Histogram(
     "exchange_batch_orders", "Orders decided in one commit.", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 500)
 )
 ACTIVE_QUOTES = Gauge("exchange_active_quotes", "Symbols with an active quote.")
-REMEMBERED = Gauge("exchange_remembered_orders", "Order ids that are remembered, because they executed of late.")
-REMEMBERED_BYTES = Gauge("exchange_remembered_bytes", "Bytes that the remembered order ids take.")
-REMEMBERED_BYTES_LIMIT = Gauge("exchange_remembered_bytes_limit", "Bytes they may take before orders are refused.")
+REMEMBERED = Gauge("exchange_remembered_orders", "Remembered order ids: those that executed within the id window.")
+REMEMBERED_BYTES = Gauge("exchange_remembered_bytes", "Bytes used by remembered order ids.")
+REMEMBERED_BYTES_LIMIT = Gauge(
+    "exchange_remembered_bytes_limit", "Bytes of remembered order ids at which orders are refused."
+)
 REMEMBERED_BYTES_LIMIT.set(MAX_BYTES)
 
 

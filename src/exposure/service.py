@@ -60,8 +60,8 @@ ASK_AGAIN = 0.2
 STOP_PATIENCE = 2.0
 """Seconds that decisions under way get when the service stops."""
 
-RESERVATIONS = Counter("exposure_reservations", "Reservations asked for and decided anew", ["outcome"])
-EXPIRED = Counter("exposure_reservations_expired", "Live reservations whose time was over")
+RESERVATIONS = Counter("exposure_reservations", "Reservation requests that were decided", ["outcome"])
+EXPIRED = Counter("exposure_reservations_expired", "Live reservations that expired")
 LIMIT = Gauge("exposure_limit_lots", "The global limit of each side, in lots")
 USED = Gauge("exposure_used_lots", "Lots of the limit in use", ["side"])
 FREE = Gauge("exposure_free_lots", "Lots of the limit that are free", ["side"])

@@ -46,9 +46,9 @@ LONGEST_PAUSE = 0.5
 STEADY = 2.0
 """Seconds a link must have lasted for the pauses to begin with the first again."""
 
-RECONNECTS = Counter("quotestream_nats_reconnects", "Times that the connection to the NATS server was made again.")
+RECONNECTS = Counter("quotestream_nats_reconnects", "Reconnects to the NATS server.")
 VIOLATIONS = Counter(
-    "quotestream_nats_permission_violations", "What the NATS server refused to let this process do.", ["operation"]
+    "quotestream_nats_permission_violations", "Permissions that the NATS server denied this process.", ["operation"]
 )
 RESENDS = Counter("quotestream_request_resends", "Requests to services that got no answer in time.", ["outcome"])
 

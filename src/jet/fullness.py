@@ -19,9 +19,11 @@ from wire import subjects
 EVERY = 15.0
 """Seconds between two looks."""
 
-BYTES = Gauge("quotestream_stream_bytes", "Bytes that the stream holds.", ["stream"])
-MAX_BYTES = Gauge("quotestream_stream_max_bytes", "Bytes that the stream may hold.", ["stream"])
-LOST = Gauge("quotestream_stream_lost_bytes", "Bytes that the server could not read when it started.", ["stream"])
+BYTES = Gauge("quotestream_stream_bytes", "Bytes stored in the stream.", ["stream"])
+MAX_BYTES = Gauge("quotestream_stream_max_bytes", "Bytes that the stream may store.", ["stream"])
+LOST = Gauge(
+    "quotestream_stream_lost_bytes", "Bytes of a stream that its server could not read at its start.", ["stream"]
+)
 
 log = structlog.get_logger()
 

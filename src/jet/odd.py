@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter
 
-ODD = Counter("quotestream_nats_odd_messages", "Messages that were passed over, by what is odd about them.", ["what"])
+ODD = Counter("quotestream_nats_odd_messages", "Malformed messages that were skipped, by fault.", ["what"])
 """`subject` or `headers`: no text, or no headers. `answer`: nobody awaits it, as of a request that was given up.
 `unasked`: a service's answer to something else than what was asked, or one that cannot be read. `delivery`: of no
 consumer of ours. `reply`: it is to be answered where no inbox is. `presence`: it cannot be read.

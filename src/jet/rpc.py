@@ -54,7 +54,7 @@ MOST_FOR_READERS = 100
 """Answers a second that an instance gives to questions of readers of one account: on each subject that it serves for
 them, and on all by which services are found together."""
 
-UNANSWERED = Counter("quotestream_questions_unanswered", "Questions of readers that were too many to be answered.")
+UNANSWERED = Counter("quotestream_questions_unanswered", "Requests of readers beyond the rate that is answered.")
 
 log = structlog.get_logger()
 

@@ -50,10 +50,12 @@ REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
 consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
 
 ANEW = Counter(
-    "quotestream_followers_anew", "Times that a follower was found not to follow, and began anew.", ["stream"]
+    "quotestream_followers_anew",
+    "Times that a follower was not given what its stream holds, and started over.",
+    ["stream"],
 )
 BEHIND = Gauge(
-    "quotestream_behind_messages", "Messages of a stream that a follower has yet to be given.", ["stream", "tail"]
+    "quotestream_behind_messages", "Lag: messages of a stream that a follower has not received yet.", ["stream", "tail"]
 )
 
 log = structlog.get_logger()

@@ -39,14 +39,14 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 
 APPLIED = Counter("ledger_fills_applied", "Fills applied to positions")
 DUPLICATES = Counter("ledger_fills_duplicate", "Fills that were recorded already, and ignored")
-SET_ASIDE = Counter("ledger_messages_set_aside", "Messages kept aside, neither applied nor dropped", ["reason"])
-STANDING = Gauge("ledger_positions_standing", "Symbols whose fills are set aside, one after the other")
-RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Stream sequence received last", ["shard"])
-APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Stream sequence committed last", ["shard"])
+SET_ASIDE = Counter("ledger_messages_set_aside", "Messages quarantined: neither applied nor dropped", ["reason"])
+STANDING = Gauge("ledger_positions_standing", "Symbols whose fills are quarantined one after the other")
+RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Last stream sequence received", ["shard"])
+APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Last stream sequence committed", ["shard"])
 APPLY_SECONDS = Histogram("ledger_apply_seconds", "Time to decode, fold and commit one batch", buckets=_BUCKETS)
 BEHIND_SECONDS = Histogram(
     "ledger_behind_seconds",
-    "Age, since the broker stored it, of a batch's newest message at its commit",
+    "Age of a batch's newest message at its commit, since the broker stored it",
     buckets=_BUCKETS,
 )
 

@@ -57,8 +57,10 @@ TRY_AGAIN = 1.0
 REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
 VERSION = Gauge("ledger_position_version", "Version of the committed position: the number of its last fill", ["symbol"])
 NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position, in lots: below 0 is short", ["symbol"])
-WAL_SIZE = Gauge("ledger_wal_bytes", "Size of the WAL beside the ledger's database, which a long reader lets grow")
-DISK_FREE = Gauge("ledger_disk_free_bytes", "Room on the disk that the ledger's database is on")
+WAL_SIZE = Gauge(
+    "ledger_wal_bytes", "Size of the WAL of the ledger's database, which grows while somebody reads for long"
+)
+DISK_FREE = Gauge("ledger_disk_free_bytes", "Free bytes on the disk of the ledger's database")
 
 T = TypeVar("T")
 

@@ -44,7 +44,7 @@ PAGE = Bearer(frozenset({Role.READER}), "page")
 ASKER: ContextVar[str] = ContextVar("asker", default="")
 """Whose token came with the request that is handled; empty if nobody's, or for a request that only reads."""
 
-NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not from whom they had to be.", ["reason"])
+NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not admitted, by reason.", ["reason"])
 
 
 def asked_by() -> str | None:

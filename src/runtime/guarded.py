@@ -51,9 +51,9 @@ ROOM = 0.05
 SPARE_FILES = 200
 """Open files left for all that is no connection."""
 
-CLOSED = Counter("quotestream_http_closed", "Connections that were closed or refused by a limit.", ["reason"])
+CLOSED = Counter("quotestream_http_closed", "Connections closed or refused because of a limit.", ["reason"])
 CONNECTIONS = Gauge("quotestream_http_connections", "Open HTTP and websocket connections.")
-HELD = Gauge("quotestream_http_held_bytes", "Bytes of requests that were read and not answered.")
+HELD = Gauge("quotestream_http_held_bytes", "Bytes of requests that were read and not answered yet.")
 
 for _reason in ("slow", "no-http", "large-head", "large-request", "memory", "crowded-out", "crowded", "streams"):
     CLOSED.labels(_reason)

@@ -10,7 +10,7 @@ from runtime.clock import uptime
 from runtime.logs import PROCESS_NAME
 from wire.messages import ProcessReport
 
-SET_ASIDE = Counter("quotestream_set_aside", "Messages that could not be used, and were set aside.", ["stream"])
+SET_ASIDE = Counter("quotestream_set_aside", "Messages that could not be used, and were quarantined.", ["stream"])
 
 MOST_SAID = 200
 """Characters of a reason at most, where it is told to other processes."""

@@ -7,7 +7,7 @@ from prometheus_client import Gauge
 
 from runtime.health import Health
 
-READY = Gauge("quotestream_ready", "1 while the service waits for nothing and can do its job, else 0.")
+READY = Gauge("quotestream_ready", "1 while the service is ready and waits for nothing, else 0.")
 WAITING_FOR = Gauge("quotestream_waiting_for", "1 for each part that the service waits for now.", ["part"])
 
 
