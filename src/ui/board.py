@@ -317,6 +317,7 @@ class Board:
             name: Source(current=False, since=now, detail="starting") for name in ("positions", "market", "exposure")
         }
         self._seen: set[SourceName] = set()
+        self._behind: set[str] = set()
         self._usage: Usage | None = None
 
     # --- messages in ----------------------------------------------------------------------------------------------
@@ -348,6 +349,7 @@ class Board:
             return None
         fault = market.fold_fills(sequence, fills, begins=begins)
         if fault is None:
+            self._behind.add(symbol)
             self._changed[symbol] = None
             self._filled += fills[-FILLS_KEPT:]
         return fault
@@ -413,7 +415,8 @@ class Board:
 
     def _positions(self, now: datetime) -> Source:
         held = self._sources["positions"]
-        waiting = {s: since for s, of in self._symbols.items() if (since := of.behind_since(now)) is not None}
+        waiting = {s: since for s in self._behind if (since := self._symbols[s].behind_since(now)) is not None}
+        self._behind = set(waiting)
         if not held.current or not waiting or now - min(waiting.values()) <= BEHIND_AFTER:
             return held
         fills = sum(self._symbols[s].market.fill_number - self._symbols[s].version for s in waiting)

@@ -58,17 +58,40 @@ async def test_of_thousands_of_updates_every_row_ends_with_the_last_and_most_are
         assert 0 < len(frames) < ROUNDS * len(SYMBOLS) / 2
 
 
-async def test_of_more_symbols_than_a_page_can_hold_some_are_laid_out_and_the_filter_finds_the_others(
+async def test_of_thousands_of_symbols_the_rows_in_sight_are_laid_out_and_every_other_is_found(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    await asyncio.gather(*(feed.position(f"T{number:03}", number, 0) for number in range(700)))
+    """By scrolling, by the filter and by keys, each with what it is; the table says how many there are."""
+    await asyncio.gather(*(feed.position(f"T{number:03}", number, 0) for number in range(1000)))
     async with reading(broker) as service, open_page(service.url) as page:
         rows = page.locator("tr[data-symbol]")
-        await expect(rows).to_have_count(600)
-        await expect(page.get_by_text("600 of ")).to_be_visible()
-        await page.get_by_label("Filter symbols").fill("T699")
+        await expect(page.locator("#count")).to_have_text("1,002 symbols")
+        await expect(page.locator("#blotter")).to_have_attribute("aria-rowcount", "1004")
+        assert await rows.count() < 300
+        last = page.locator('tr[data-symbol="T999"]')
+        await expect(last).to_have_count(0)
+
+        await page.locator("#region").evaluate("node => node.scrollTo(0, node.scrollHeight)")
+        await expect(last).to_be_in_viewport()
+        await expect(last.locator(".net .value")).to_have_text("+999")
+        await expect(last).to_have_attribute("aria-rowindex", "1004")
+        await expect(page.locator('tr[data-symbol="AAA"]')).to_have_count(0)
+        await feed.position("T999", -5, 1)
+        await expect(last.locator(".net .value")).to_have_text("−5")
+
+        await page.get_by_label("Filter symbols").fill("T500")
         await expect(rows).to_have_count(1)
         await rows.click()
         await page.get_by_label("Filter symbols").fill("")
-        await expect(rows).to_have_count(601)
-        await expect(page.locator('tr[data-symbol="T699"]')).to_be_visible()
+        await expect(page.locator('tr[data-symbol="T500"]')).to_be_in_viewport()
+        await page.locator("#region").focus()
+        await page.keyboard.press("j")
+        await expect(page.locator("[aria-current]")).to_have_text("T501")
+
+        await page.get_by_role("button", name="Net").click()
+        await page.locator("#region").evaluate("node => node.scrollTo(0, 0)")
+        await expect(page.locator("tbody th").first).to_have_text("T998")
+
+        await page.goto(f"{service.url}/#symbol=T777")
+        await page.reload()
+        await expect(page.locator('tr[data-symbol="T777"]')).to_be_in_viewport()

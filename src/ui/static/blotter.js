@@ -2,7 +2,8 @@
  * The table: its rows, their order, and which of them are painted when.
  *
  * Rows in sight are painted in the frame after they change; the others a few at a time, so that searching the page and
- * screen readers find the truth, yet five hundred busy symbols cost no more than a screenful.
+ * screen readers find the truth, yet five hundred busy symbols cost no more than a screenful. Of thousands of symbols only
+ * the rows near those in sight are on the table, and empty room stands for the others.
  */
 
 import { Line, STATES } from "./line.js";
@@ -28,21 +29,31 @@ const KEYS = {
   ttl: (line, now) => (line.stateAt(now) === "active" ? line.row.quote.expiresAt - now : null),
   state: (line, now) => ORDER.indexOf(line.stateAt(now)),
 };
-/** Rows on the table at most, and the chosen one: of thousands of symbols the filter finds the others. */
+/** Symbols of which all rows are on the table. Of more, only those are that are in sight or near it. */
 const MOST = 600;
+const HEADS = 2; // rows above them
+const NEAR = 80; // rows above and below those in sight
+const SOON = 30; // rows before the end of those on the table at which others are put there
 const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
 
 export class Blotter {
   /** @param {{ symbol: string, sort: string, filter: string, set: (changes: object) => void }} view */
   constructor(table, region, view) {
     this.view = view;
+    this.table = table;
     this.body = table.tBodies[0];
     this.headers = [...table.querySelectorAll("th[data-key]")];
     this.lines = new Map();
     this.sort = null;
     this.filter = "";
     this.chosen = null;
-    this.shown = 0;
+    this.region = region;
+    this.wanted = []; // the lines that the filter leaves, in order
+    this.start = 0; // which of them is the first on the table
+    this.end = 0;
+    this.moved = false; // others may have come in sight
+    this.tall = 25; // pixels of a row
+    this.ordered = null; // the filter by which they are in order
     this.scale = 10;
     this.unordered = false;
     this.sought = false;
@@ -50,6 +61,10 @@ export class Blotter {
     for (const header of this.headers) {
       header.querySelector("button").addEventListener("click", () => this.#sortBy(header.dataset.key));
     }
+    const look = () => this.#scrolled();
+    region.addEventListener("scroll", look, { passive: true });
+    addEventListener("scroll", look, { passive: true });
+    addEventListener("resize", look, { passive: true });
     this.body.addEventListener("click", (event) => {
       const line = event.target.closest("tr")?.line;
       if (!line || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -73,15 +88,20 @@ export class Blotter {
     this.#choose();
   }
 
+  /** How many rows there are, with those that there is only room for. */
+  get shown() {
+    return this.wanted.length;
+  }
+
   /** Choose the row that is `step` rows after the chosen one, or the first. */
   step(step) {
-    const rows = this.body.children;
-    const from = this.chosen?.node.isConnected ? [...rows].indexOf(this.chosen.node) + step : 0;
-    const { line } = rows[Math.max(0, Math.min(rows.length - 1, from))] ?? {};
+    const from = this.wanted.indexOf(this.chosen);
+    const index = from < 0 ? 0 : Math.max(0, Math.min(this.wanted.length - 1, from + step));
+    const line = this.wanted[index];
     if (!line) return;
     this.view.set({ symbol: line.symbol });
+    this.#reveal(index, "nearest");
     line.link.focus({ preventScroll: true });
-    line.node.scrollIntoView({ block: "nearest" });
   }
 
   #choose() {
@@ -98,9 +118,9 @@ export class Blotter {
       const named = new Set(rows.map((row) => row.symbol));
       for (const [symbol, line] of this.lines) {
         if (named.has(symbol)) continue;
-        this.observer.unobserve(line.node);
-        line.node.remove();
+        if (line.laid) this.#take(line);
         this.lines.delete(symbol);
+        this.unordered = true;
       }
     }
     for (const row of rows) {
@@ -118,6 +138,7 @@ export class Blotter {
   /** Paint what changed and is in sight. */
   paint(now) {
     if (this.unordered) this.order(now);
+    else if (this.moved) this.#lay();
     let largest = 0;
     for (const line of this.lines.values()) largest = Math.max(largest, Math.abs(line.row.net_quantity));
     const scale = roundUp(largest);
@@ -125,7 +146,7 @@ export class Blotter {
     this.scale = scale;
     for (const line of this.lines.values()) {
       if (line.dirty && line.visible) this.#show(line, now);
-      else if (rescaled && !line.dirty) line.scale(scale);
+      else if (rescaled && line.laid && !line.dirty) line.scale(scale);
     }
   }
 
@@ -134,14 +155,14 @@ export class Blotter {
     let budget = UNSEEN_PER_TICK;
     for (const line of this.lines.values()) {
       if (line.visible) line.tick(now);
-      else if (line.dirty && budget > 0) {
+      else if (line.laid && line.dirty && budget > 0) {
         budget -= 1;
         this.#show(line, now);
       }
     }
   }
 
-  /** Put the rows in order; rows that the filter leaves out, or that are too many, are taken off the table. */
+  /** Put the rows in order; those that the filter leaves out are taken off the table. */
   order(now) {
     this.unordered = false;
     const { key, direction } = this.sort;
@@ -151,32 +172,94 @@ export class Blotter {
       if (line.search.includes(this.filter)) wanted.push([value(line, now), line]);
     }
     wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || compare(one.symbol, other.symbol, 1));
-    const chosen = wanted.findIndex(([, line]) => line.symbol === this.view.symbol);
-    const laid = wanted.slice(0, MOST);
-    if (chosen >= MOST) laid.push(wanted[chosen]);
+    this.wanted = wanted.map(([, line]) => line);
+    this.#lay();
+    this.#choose();
+    // A link leads to the row only when it first appears; where most rows are not on the table, so does another filter.
+    const lost = this.ordered !== this.filter && this.chosen && !this.chosen.laid;
+    this.ordered = this.filter;
+    if (!this.sought && !lost) return;
+    this.sought = false;
+    const index = this.wanted.indexOf(this.chosen);
+    if (index >= 0) this.#reveal(index, "center");
+  }
+
+  /** Have those rows on the table that are in sight or near it, in order. */
+  #lay() {
+    this.moved = false;
+    const all = this.wanted.length <= MOST;
+    const [first, last] = all ? [0, this.wanted.length] : this.#inSight();
+    this.start = all ? 0 : Math.max(0, Math.min(first, this.wanted.length) - NEAR);
+    this.end = all ? last : Math.min(this.wanted.length, last + NEAR);
+    const laid = this.wanted.slice(this.start, this.end);
+    const named = new Set(laid);
+    for (const node of [...this.body.children]) if (!named.has(node.line)) this.#take(node.line);
     let node = this.body.firstElementChild;
-    for (const [, line] of laid) {
+    laid.forEach((line, index) => {
       if (line.node === node) node = node.nextElementSibling;
       else this.#place(line, node);
+      if (all) line.node.removeAttribute("aria-rowindex");
+      else line.node.setAttribute("aria-rowindex", this.start + index + HEADS + 1);
+    });
+    if (all) this.table.removeAttribute("aria-rowcount");
+    else this.table.setAttribute("aria-rowcount", this.wanted.length + HEADS);
+    this.#makeRoom(all);
+    // Measured only now: a layout before there is room for the others would scroll elsewhere.
+    const tall = this.body.firstElementChild?.offsetHeight || this.tall;
+    if (tall === this.tall) return;
+    this.tall = tall;
+    this.#makeRoom(all);
+  }
+
+  /** Room above and below for the rows that are not on the table. */
+  #makeRoom(all) {
+    this.body.style.paddingBlock = all ? "" : `${this.start * this.tall}px ${(this.wanted.length - this.end) * this.tall}px`;
+  }
+
+  /** Which rows are in sight: the first of them, and the one after the last. */
+  #inSight() {
+    const { top, bottom } = this.region.getBoundingClientRect();
+    const from = Math.max(0, top) - this.body.getBoundingClientRect().top;
+    const tall = Math.max(0, Math.min(innerHeight, bottom) - Math.max(0, top));
+    const first = Math.max(0, Math.floor(from / this.tall));
+    return [first, first + Math.ceil(tall / this.tall) + 1];
+  }
+
+  #scrolled() {
+    if (this.wanted.length <= MOST) return;
+    const [first, last] = this.#inSight();
+    const ends = (this.start > 0 && first < this.start + SOON) || (this.end < this.wanted.length && last > this.end - SOON);
+    if (!ends) return;
+    this.moved = true;
+    this.onSight?.();
+  }
+
+  /** Bring a row in sight. */
+  #reveal(index, block) {
+    const line = this.wanted[index];
+    if (!line.laid) {
+      const [first, last] = this.#inSight();
+      const by = (index - (first + last) / 2) * this.tall;
+      const scroller = this.region.scrollHeight > this.region.clientHeight ? this.region : window;
+      scroller.scrollBy({ top: by, behavior: "instant" });
+      this.#lay();
     }
-    while (node) {
-      const next = node.nextElementSibling;
-      this.observer.unobserve(node);
-      node.line.visible = false;
-      node.remove();
-      node = next;
-    }
-    this.shown = laid.length;
-    this.#choose();
-    if (!this.sought) return;
-    this.sought = false; // a link leads to the row only when it first appears
-    this.chosen?.node.scrollIntoView({ block: "center" });
+    line.node.scrollIntoView({ block });
   }
 
   #place(line, before) {
-    const added = !line.node.isConnected;
     this.body.insertBefore(line.node, before);
-    if (added) this.observer.observe(line.node);
+    if (line.laid) return;
+    line.laid = true;
+    line.dirty = true;
+    this.observer.observe(line.node);
+  }
+
+  #take(line) {
+    line.laid = false;
+    line.visible = false;
+    this.observer.unobserve(line.node);
+    line.node.remove();
   }
 
   #show(line, now) {
@@ -185,7 +268,7 @@ export class Blotter {
   }
 
   #look(entries) {
-    for (const entry of entries) entry.target.line.visible = entry.isIntersecting;
+    for (const entry of entries) entry.target.line.visible = entry.isIntersecting && entry.target.line.laid;
     this.onSight?.();
   }
 

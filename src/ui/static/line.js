@@ -51,7 +51,20 @@ export class Line {
     this.reason = ""; // why it is not quoted, or on one side only; see Reasons
     this.brief = "";
 
-    this.node = template.content.firstElementChild.cloneNode(true);
+    this.laid = false; // its row is on the table
+    this.isChosen = false;
+    this.built = null;
+  }
+
+  /** Its row, which is made when it is first needed: of thousands of symbols most are never looked at. */
+  get node() {
+    if (!this.built) this.#build();
+    return this.built;
+  }
+
+  #build() {
+    this.built = template.content.firstElementChild.cloneNode(true);
+    const { symbol } = this;
     this.node.line = this;
     this.node.dataset.symbol = symbol;
     const find = (selector) => this.node.querySelector(selector);
@@ -85,6 +98,8 @@ export class Line {
     this.ttlBar = new Bar(find(".ttl i"));
     this.stateCell = find(".state");
     this.state = text(".state span");
+    this.dirty = this.pointsChanged = true;
+    if (this.isChosen) this.choose(true);
   }
 
   /** Take a new row; it is painted later. Times are turned into milliseconds once, here. */
@@ -217,6 +232,8 @@ export class Line {
 
   /** Mark it as the one that was chosen, or no more. */
   choose(chosen) {
+    this.isChosen = chosen;
+    if (!this.built) return;
     this.node.classList.toggle("chosen", chosen);
     if (chosen) this.link.setAttribute("aria-current", "true");
     else this.link.removeAttribute("aria-current");
