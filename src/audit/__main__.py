@@ -30,6 +30,7 @@ from audit.run import audit as run_audit
 from audit.run import sealed as make_seal
 from audit.story import Story
 from jet.connection import Connection
+from jet.link import named
 from runtime import logs, tls
 from runtime.settings import SettingsError, tables
 from runtime.shipped import COMMAND
@@ -193,7 +194,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         )
 
     if folder is None:
-        yield _Served(settings.stack.url, keys.seed_of(settings, "auditor"), settings.stack.url, running)
+        yield _Served(settings.stack.url, keys.seed_of(settings, "auditor"), named(settings.stack.url), running)
         return
     async with stored.serving(settings) as found:
 

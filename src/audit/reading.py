@@ -25,6 +25,7 @@ from audit.positions import Publications
 from audit.reservations import Reservations
 from jet import api, fullness
 from jet.connection import Connection
+from jet.link import named
 from jet.tail import FromSequence, Message, Start, Tail
 from jet.whole import TailBroken
 from runtime.health import Health
@@ -95,7 +96,8 @@ async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | No
         except TimeoutError as error:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise CannotAudit(
-                f"no NATS server answers at {url}: is the stack up? One that is down is audited with --store ({told})"
+                f"no NATS server answers at {named(url)}: is the stack up? "
+                f"One that is down is audited with --store ({told})"
             ) from error
         yield connection
 

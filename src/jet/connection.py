@@ -33,7 +33,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
 from jet.grants import inbox
-from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, open_link
+from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
 from jet.odd import odd
 from jet.resends import Budget, pauses
 
@@ -175,7 +175,7 @@ class Connection:
         self._places = _places()
         self._asked: dict[str, _Asked] = {}
         self._resends = Budget()
-        health.waits("nats", f"not connected to {url}")
+        health.waits("nats", f"not connected to {named(url)}")
 
     async def __aenter__(self) -> Self:
         if self._seed is not None:
@@ -220,7 +220,7 @@ class Connection:
             NotConnected: there is no link.
         """
         if self._link is None:
-            raise NotConnected(f"not connected to {self.url}")
+            raise NotConnected(f"not connected to {named(self.url)}")
         return self._link.client
 
     def new_inbox(self) -> str:
@@ -343,7 +343,7 @@ class Connection:
                 self._health.waits("nats", str(why))
             else:
                 since = loop.time()
-                await self._use(link, server)
+                await self._use(link, named(server))
                 if loop.time() - since > STEADY:
                     pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # nothing depends on its being secret

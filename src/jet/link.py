@@ -20,6 +20,7 @@ through a queue, and wake a task of the subscription for it.
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import struct
@@ -55,10 +56,16 @@ CLOSE_TIMEOUT = 0.5
 """Seconds to wait for a transport to close before it is aborted."""
 
 _PORT = 4222
+_SECRET = re.compile(r"[^/,]*@")
 _NEVER = 10**9
 _RESET = struct.pack("ii", 1, 0)
 
 log = structlog.get_logger()
+
+
+def named(url: str) -> str:
+    """What a server's URL, or several, is called where others may read it: without a password that is in it."""
+    return _SECRET.sub("", url)
 
 
 class NoLink(Exception):  # noqa: N818 # names what happened
@@ -291,7 +298,7 @@ async def open_link(server: str, inbox: str, options: Options) -> Link:
         # One that does not know the key often closes the connection before its reason is read.
         told = client._server_info  # noqa: SLF001 # as above
         asks = ", which asks for a key" if isinstance(told, dict) and told.get("auth_required") else ""
-        raise NoLink(f"not connected to {server}{asks}: {error!r}") from error
+        raise NoLink(f"not connected to {named(server)}{asks}: {error!r}") from error
     return Link(client, transport, ended)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from jet import api, journal
 from jet.connection import Connection
+from jet.link import named
 from runtime import tls
 from runtime.health import Health
 from runtime.shipped import COMMAND
@@ -42,7 +43,7 @@ async def run(settings: StackSettings) -> int:
         async with asyncio.timeout(TIMEOUT):
             await connection.__aenter__()
     except TimeoutError:
-        print(f"no NATS server answers at {url}")
+        print(f"no NATS server answers at {named(url)}")
         return 1
     try:
         cleared = [key for bucket in KEYS for key in await clear_bucket(connection, bucket)]

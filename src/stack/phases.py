@@ -80,7 +80,7 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
         return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
     if not program.health and not program.once and process.statename == "RUNNING":
         return Condition(program, Phase.READY, process.pid, uptime)
-    silent = f"{program.health} does not answer" if program.health else "it is not done"
+    silent = f"{program.address} does not answer" if program.health else "it is not done"
     return Condition(program, Phase.STARTING if uptime < STARTUP else Phase.SILENT, process.pid, uptime, silent)
 
 

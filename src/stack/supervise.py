@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from jet.link import named
 from runtime import durable
 from runtime.clock import utc_now
 from runtime.settings import KEYS, SettingsError
@@ -165,7 +166,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
     market = settings.market
     places = [f"  {program.name:<10} {program.address}" for program in plan if program.address]
     if not settings.nats_servers:
-        places.insert(0, f"  {'nats':<10} {settings.stack.url} (not ours)")
+        places.insert(0, f"  {'nats':<10} {named(settings.stack.url)} (not ours)")
     return "\n".join(
         [
             f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",

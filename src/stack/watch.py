@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from jet.connection import Connection
+from jet.link import named
 from runtime import tls
 from runtime.health import Health
 from stack import keys
@@ -56,7 +57,7 @@ async def run(settings: StackSettings, subject: str) -> None:
             await connection.__aenter__()
     except TimeoutError as error:
         told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-        raise Unreachable(f"no NATS server answers at {url}: is the stack up? ({told})") from error
+        raise Unreachable(f"no NATS server answers at {named(url)}: is the stack up? ({told})") from error
     try:
         await connection.subscribe(
             subject,

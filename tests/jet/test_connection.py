@@ -12,6 +12,7 @@ from nats.aio.transport import TcpTransport
 
 from jet import connection as under_test
 from jet.connection import RECONNECTS, Connection, NotConnected
+from jet.link import named
 from runtime.health import Health
 from support.broker import Broker, NatsServer
 from support.waiting import HANG, eventually, finishes, reaches
@@ -115,6 +116,42 @@ async def test_waits_for_a_server_and_says_so(own_nats_server: NatsServer) -> No
     connection = await finishes(entering)
     assert health.ready
     await connection.__aexit__(None, None, None)
+
+
+async def test_a_password_in_a_servers_url_is_told_to_nobody(
+    own_nats_server: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_nats_server.kill()
+    health = Health("test")
+    connection = Connection(own_nats_server.url.replace("//", "//somebody:secret@"), "test", health)
+    told = [str(health.report())]
+    entering = asyncio.create_task(connection.__aenter__())
+    await eventually(lambda: "Error" in str(health.report()))
+    told.append(str(health.report()))
+    own_nats_server.start()
+    await finishes(entering)
+    own_nats_server.kill()
+    await eventually(lambda: not health.ready)
+    told += [str(health.report()), capsys.readouterr().out]
+    with pytest.raises(NotConnected) as caught:
+        await connection.publish("x", b"")
+    told.append(str(caught.value))
+    await connection.__aexit__(None, None, None)
+    assert all("127.0.0.1" in each for each in told)
+    assert not any("secret" in each for each in told)
+
+
+@pytest.mark.parametrize(
+    ("url", "called"),
+    [
+        ("nats://a.example:4222", "nats://a.example:4222"),
+        ("nats://me:s3cret@a.example", "nats://a.example"),
+        ("token@a.example", "a.example"),
+        ("tls://me:s3@cret@a.example,nats://t@b.example:1", "tls://a.example,nats://b.example:1"),
+    ],
+)
+def test_a_url_is_called_by_its_host(url: str, called: str) -> None:
+    assert named(url) == called
 
 
 async def test_reconnects_to_a_server_that_was_paused(own_broker: Broker) -> None:

@@ -60,6 +60,16 @@ def test_a_server_that_runs_already_is_not_started(settings: StackSettings) -> N
     assert "nats" not in {program.name for program in programs(there)}
 
 
+def test_no_secret_is_in_an_argument_of_a_process(environ: dict[str, str]) -> None:
+    three = read(environ | {"QS_STACK_NATS_SERVERS": "3", "QS_STACK_EXCHANGES": "2"})
+    keys.make(three)
+    kept = [path.read_text().strip() for kind in ("seed", "password") for path in three.keys.glob(f"*.{kind}")]
+    assert len(kept) == 10
+    plan = programs(three)
+    told = "\n".join([*(word for program in plan for word in program.command), supervisord_conf(three, plan)])
+    assert not [secret for secret in kept if secret in told]
+
+
 def test_an_argument_with_blanks_quotes_and_percent_signs_arrives_as_it_is(settings: StackSettings) -> None:
     command = ("echo", "a b", "100%", "it's", 'say "hi"', "%(ENV_HOME)s")
     conf = parsed(settings, [Program("odd", command)])

@@ -69,6 +69,11 @@ def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
     assert (found.phase, found.told) == (Phase.READY, "AAPL: not quoted: attempt-too-far")
 
 
+def test_the_path_of_a_servers_monitoring_pages_is_told_to_nobody() -> None:
+    server = Program("nats", ("true",), health="http://127.0.0.1:1/secret/healthz", address="nats://127.0.0.1:4222")
+    assert condition(server, process("RUNNING"), None).told == "nats://127.0.0.1:4222 does not answer"
+
+
 def test_messages_set_aside_are_told_of_a_process_that_is_ready() -> None:
     assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages set aside: 3"
 
