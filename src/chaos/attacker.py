@@ -20,7 +20,7 @@ from chaos.attacks import NAME, Attack, Attacks, Known
 from jet import api, journal, link
 from jet.connection import Connection
 from jet.grants import grants, inbox, takes
-from jet.tail import FromSequence, Message, Tail
+from jet.tail import FromSequence, Tail
 from jet.whole import TailBroken
 from runtime.health import Health
 from wire import subjects
@@ -69,12 +69,9 @@ class _Links:
         self.refused += "permissions violation" in str(error).lower()
 
 
-def is_ours(message: Message) -> bool:
+def is_ours(headers: Mapping[str, str]) -> bool:
     """Whether a stored message was written by a service, or is a marker that the broker itself has left."""
-    headers = message.headers or {}
-    if journal.is_copy(headers):
-        return False
-    return journal.is_append(headers) or "Nats-Expected-Stream" in headers or "Nats-Marker-Reason" in headers
+    return journal.is_written(headers) or ("Nats-Marker-Reason" in headers and not journal.is_copy(headers))
 
 
 class Attacker:
@@ -216,7 +213,7 @@ class Attacker:
                     tail = Tail(auditor, stream, info.config["subjects"], start, name="witness", past_damage=True)
                     async for batch in tail.batches():
                         for message in batch:
-                            if not is_ours(message):
+                            if not is_ours(message.headers or {}):
                                 self._found(f"{message.sequence} of {stream}, {message.subject}, is of no service")
                 except (*api.NO_REPLY, TailBroken):  # away; or made anew, as published positions are by a repair
                     await asyncio.sleep(AGAIN)

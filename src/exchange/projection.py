@@ -95,10 +95,11 @@ class QuotesBucket:
             end = await journal.last_sequence(self._connection, subjects.market_stream(shard), events)
             if end > market.head:
                 return  # the fold is behind: it tells when it has that event
-            if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= end):
+            event = market.quoted  # not the end: what is there may be no event
+            if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= event):
                 return
             written = await self._write(
-                market, end, last.seq if last else 0, live=last is not None and bool(last.payload)
+                market, event, last.seq if last else 0, live=last is not None and bool(last.payload)
             )
             if written and time.monotonic() - began < LONG:
                 return

@@ -32,7 +32,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
-from jet.grants import inbox
+from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
 from jet.odd import odd
 from jet.resends import Budget, pauses
@@ -51,6 +51,8 @@ VIOLATIONS = Counter(
     "quotestream_nats_permission_violations", "Permissions that the NATS server denied this process.", ["operation"]
 )
 RESENDS = Counter("quotestream_request_resends", "Requests to services that got no answer in time.", ["outcome"])
+
+_INBOX = f"{INBOXES}.".lower()
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
 """As the server words it; nats-py hands it over in lower case."""
@@ -405,6 +407,9 @@ class Connection:
             log.warning("connection error", error=repr(error))
 
     def _on_violation(self, operation: str, subject: str) -> None:
+        if operation == "publish" and subject.startswith(_INBOX):
+            odd("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
+            return
         told = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()
         self._health.waits("permissions", told)

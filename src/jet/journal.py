@@ -171,6 +171,11 @@ def is_append(headers: Mapping[str, str] | None) -> bool:
     return headers is not None and _TOKEN in headers and not is_copy(headers)
 
 
+def is_written(headers: Mapping[str, str] | None) -> bool:
+    """Whether a message was written by `append` or `put`, and is no answer of the broker that somebody had stored."""
+    return headers is not None and "Nats-Expected-Stream" in headers and not is_copy(headers)
+
+
 def is_copy(headers: Mapping[str, str]) -> bool:
     """Whether a message is an answer of the broker that somebody had stored: it holds another message, headers and
     all."""

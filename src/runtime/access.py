@@ -126,7 +126,9 @@ class Access:
             if not bearer.roles & roles:
                 raise Refused(Refusal.FORBIDDEN, f"it takes the role {' or '.join(sorted(roles)) or 'of nobody'}")
             if changes and bearer.rate is not None and not bearer.rate.take(time.monotonic()):
-                raise Refused(Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=1)
+                raise Refused(
+                    Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=bearer.rate.retry_after()
+                )
             return bearer
         return ALL
 

@@ -11,6 +11,7 @@ nothing. Neither a token nor its digest is ever told to anyone.
 """
 
 import hmac
+import math
 import re
 import time
 from contextlib import suppress
@@ -57,6 +58,10 @@ class Rate:
             return False
         self._left -= 1
         return True
+
+    def retry_after(self) -> int:
+        """Whole seconds, at least one, after which one more may come if none does before."""
+        return max(1, math.ceil((1 - self._left) / self._a_second))
 
 
 @dataclass(frozen=True, slots=True)

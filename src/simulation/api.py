@@ -161,15 +161,7 @@ class Api:
         if found is None:
             self._broker.route(reply, "", b"", {"Status": "404", "Description": "Message Not Found"}, server)
             return
-        headers = {
-            **(found.headers or {}),
-            "Nats-Stream": stream.name,
-            "Nats-Subject": found.subject,
-            "Nats-Sequence": str(found.seq),
-            "Nats-Time-Stamp": text(found.time),
-            **more,
-        }
-        self._broker.route(reply, "", found.data, headers, server)
+        self._broker.route(reply, "", found.data, {**copied(stream.name, found), **more}, server)
 
     def _create(self, name: str, config: dict[str, Any]) -> dict[str, Any] | Problem:
         config = _completed(name, config)
@@ -268,6 +260,17 @@ class Api:
             consumer.close(self._broker.send_to)
         else:
             self._broker.after(consumer.inactive - idle + 0.001, self._look, consumer, life)
+
+
+def copied(stream: str, found: Stored) -> dict[str, str]:
+    """The headers of a stored message that is got directly."""
+    return {
+        **(found.headers or {}),
+        "Nats-Stream": stream,
+        "Nats-Subject": found.subject,
+        "Nats-Sequence": str(found.seq),
+        "Nats-Time-Stamp": text(found.time),
+    }
 
 
 def _completed(name: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -215,6 +215,8 @@ class Broker:
         """A client publishes."""
         if not self._may(session, "publish", subject):
             return
+        if session.forged and reply:
+            self.route(reply, "", *session.forged.pop(), session.server)
         if subject.startswith(API):
             what = (subject[len(API) :], reply, data, session.server)
             self.after(self.latency.draw(self.world.network), self._api.ask, *what)
@@ -229,6 +231,13 @@ class Broker:
                 self._queue(stream, subject, reply, data, headers)
         elif not heard and reply:
             self.route(reply, "", b"", {"Status": "503", "Nats-Subject": subject}, session.server)
+
+    def stray(self, subject: str, data: bytes, headers: Headers) -> None:
+        """An answer goes to a subject of the asker's choice: the broker asks nobody whether it may."""
+        self.route(subject, "", data, headers, self.cluster.leader)
+        stream = self._stream_for(subject)
+        if stream is not None and self.cluster.answers(self.cluster.leader, self.world.now) is not None:
+            self._queue(stream, subject, "", data, headers)
 
     def _propose(self, view: Stream, subject: str, reply: str, headers: Headers) -> None:
         """One who leads no more is asked to store something: it refuses what it can, and the rest goes nowhere."""

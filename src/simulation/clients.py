@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
+from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
 from simulation.oracles import Monitor
@@ -31,6 +32,7 @@ class Clients(Party):
         self.bookers = Bookers(self)
         self._quoters = Quoters(self)
         self._hoarders = Hoarders(self)
+        self._forgers = Forgers(self)
         self._readers = Readers(self)
 
     def start(self) -> None:
@@ -43,6 +45,7 @@ class Clients(Party):
             (self._readers, plan.read_rate),
             (self._quoters, plan.hand_rate),
             (self._hoarders, plan.hoard_rate),
+            (self._forgers, plan.forge_rate),
         )
 
         async def main() -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from audit.money import Account
 from audit.positions import Told
+from jet import journal
 from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
@@ -103,6 +104,7 @@ class Monitor:
         never: ids of orders whose client was told that they did not execute, and that are not sent again.
         sent: when each order was last sent, by its id.
         backing: what backs the quotes.
+        foreign: messages that no service has written, by stream and sequence.
         on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
 
@@ -119,6 +121,7 @@ class Monitor:
         self.switched_at = 0.0
         self.shown_at = 0.0
         self.executed: set[str] = set()
+        self.foreign: set[tuple[str, int]] = set()
         self.never: set[str] = set()
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
@@ -139,7 +142,10 @@ class Monitor:
         self._world.stop()
 
     def stored(self, stream: Stream, message: Stored) -> None:
-        """A message was stored."""
+        """A message was stored. What the broker answered somebody, and was stored, is nothing of ours."""
+        if not journal.is_written(message.headers):
+            self.foreign.add((stream.name, message.seq))
+            return
         try:
             self._stored(stream, message)
         except UNREADABLE as error:

@@ -86,6 +86,9 @@ STORMY = 0.15
 HOARDED = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
+FORGED = 0.15
+"""The share of short seeds in which somebody who may not write has answers of the broker go astray."""
+
 OUTAGES = 0.3
 """The share of sluggish seeds in which all makers stand still for long, again and again."""
 
@@ -136,6 +139,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         heartbeat: seconds between heartbeats of the broker to those who follow a stream.
         sluggish: what goes wrong outlasts what others wait.
         hoard_rate: reservations of the whole limit a second that no quote comes of.
+        forge_rate: what somebody who may not write has the broker send astray, a second.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -167,6 +171,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     busy_for: float
     faults: list[Fault]
     hoard_rate: float = 0.0
+    forge_rate: float = 0.0
 
     @property
     def market(self) -> Market:
@@ -277,6 +282,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     hoards = random.Random(f"{seed}/hoard")
     if not is_long and hoards.random() < HOARDED:
         drawn["hoard_rate"] = _log_uniform(hoards, 1.0, 100.0)
+    forges = random.Random(f"{seed}/forge")
+    if not is_long and forges.random() < FORGED:
+        drawn["forge_rate"] = _log_uniform(forges, 0.5, 20.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

@@ -37,6 +37,7 @@ class Session:
         open: the broker has not closed it.
         server: which of the servers it is to.
         lose: how many more messages do not reach the client.
+        forged: what answers the client's next requests before anybody else does.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Session:
         self.open = True
         self.server = server
         self.lose = 0
+        self.forged: list[tuple[bytes, Headers]] = []
         self.up = Channel(broker.world, latency, self._received)
         self.down = Channel(broker.world, latency, partial(client.arrived, self))
         self.subscriptions: dict[int, Subscription] = {}

@@ -241,3 +241,16 @@ async def test_a_key_with_a_sequence_that_is_none_ends_nothing(
         return last is not None and quote.quote_id.encode() in last.payload
 
     assert await eventually(right)
+
+
+async def test_what_is_stored_behind_a_quote_and_is_no_event_is_not_taken_for_one(
+    broker: Broker, bucket: QuotesBucket, log: Log
+) -> None:
+    """Watchers would see the bucket go back when the same event is projected next."""
+    await log.append(activated())
+    market = log.fold(1)
+    stream, subject = subjects.market_stream(SHARD), subjects.quotes(SHARD, "AAA")
+    market.head = await journal.put(broker.connection, stream, subject, b"no event")
+    bucket.changed(market)
+    last = await eventually(lambda: shown(broker))
+    assert journal.number_in(last, "Quotestream-Market-Sequence") == market.quoted < market.head

@@ -409,6 +409,17 @@ async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobo
         await eventually(lambda: rpc.UNANSWERED._value.get() > before)
 
 
+async def test_an_answer_that_is_wanted_in_anothers_inbox_leaves_nobody_waiting_for_permissions(server: Server) -> None:
+    """The broker refuses it to the service that answers; the fault is that of whoever asked."""
+    async with exposing(server) as (exposure, health), server.client("maker", []) as maker:
+        before = ODD.labels("reply")._value.get()
+        await maker.publish(subjects.Rpc.RESERVE, b"{", reply="_INBOX.operator.x")
+        await asked(maker)
+        await eventually(lambda: ODD.labels("reply")._value.get() > before)
+        await decides(exposure)
+        assert health.ready
+
+
 async def test_who_asks_without_end_takes_no_answer_from_the_page(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,15 @@ def test_a_line_that_says_what_makes_no_sense_is_refused(folder: Path, said: str
         Tokens(folder)
 
 
+@pytest.mark.parametrize(("a_second", "told"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
+def test_a_rate_tells_when_one_more_is_taken(a_second: float, told: int) -> None:
+    rate = Rate(a_second)
+    while rate.take(100.0):
+        pass
+    assert rate.retry_after() == told
+    assert rate.take(100.0 + told)
+
+
 def test_a_rate_is_so_many_a_second_and_at_once() -> None:
     rate = Rate(2.0)
     assert [rate.take(100.0) for _ in range(3)] == [True, True, False]

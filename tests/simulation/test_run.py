@@ -36,6 +36,13 @@ def test_a_system_that_nothing_happens_to_works() -> None:
     assert outcome.counts["order filled"] > 0
 
 
+def test_what_somebody_has_the_broker_send_astray_changes_nothing() -> None:
+    outcome = run(draw(5, kinds=("kill", "pause"), minutes=0.3, forge_rate=10.0), Trace())
+    assert outcome.wrong == []
+    assert outcome.counts["foreign messages"] > 0
+    assert outcome.counts["order filled"] > 0
+
+
 SEEDS: list[tuple[int, tuple[str, ...]]] = [
     # seed, and what else the command is given
     (1, ("--faults", "kill,fuse,restart", "--minutes", "0.5")),
