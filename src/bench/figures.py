@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-Verdict = Literal["reached", "missed", "told", "void"]
+Verdict = Literal["reached", "missed", "no target", "void"]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         if self.void:
             return "void"
         if self.target is None:
-            return "told"
+            return "no target"
         reached = self.value <= self.target if self.at_most else self.value >= self.target
         return "reached" if reached else "missed"
 

@@ -12,7 +12,7 @@ LINE = 24
 REACH = 8.0
 """The scale of the overview ends where a figure is this many times better or worse than its target."""
 
-_COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "told": "#777777"}
+_COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "no target": "#777777"}
 
 
 def page(rows: Sequence[Row]) -> dict[str, str]:
@@ -28,14 +28,14 @@ def document(rows: Sequence[Row]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Every figure is a ratio against a reference that was measured in turn with it, on the same machine, unless it",
-        "stands for itself. `value` is the median of the repeats, `spread` their lowest and highest. `./qs bench`",
-        "measures everything anew and makes this page; `./qs bench P1 P3` measures some rows, and `./qs bench --help`",
-        "tells more.",
+        "Every figure is a ratio to a reference that was measured alternately with it, on the same machine, unless it",
+        "has no reference. `value` is the median of the repeats, and `spread` their lowest and highest. `./qs bench`",
+        "measures everything again and writes this page; `./qs bench P1 P3` measures some rows, and",
+        "`./qs bench --help` explains the options.",
         "",
-        "![How each figure stands to its target](overview.svg)",
+        "![Each figure compared with its target](overview.svg)",
         "",
-        "| | figure | measured | reference | value | spread | reach | |",
+        "| | figure | measured | reference | value | spread | target | verdict |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for row in rows:
@@ -49,12 +49,12 @@ def document(rows: Sequence[Row]) -> str:
         ]
     for row in rows:
         if _points(row):
-            lines += ["", f"## {row.name}: {row.title}", "", f"![Share of all by latency]({row.name}.svg)"]
+            lines += ["", f"## {row.name}: {row.title}", "", f"![Cumulative share by latency]({row.name}.svg)"]
         if _curves(row):
-            lines += ["", f"## {row.name}: {row.title}", "", f"![What comes of each load]({row.name}.svg)"]
+            lines += ["", f"## {row.name}: {row.title}", "", f"![Results by load]({row.name}.svg)"]
     lines += ["", "## Raw figures", ""]
-    lines += ["One value a repeat. The JSON files beside this page hold the same, and more.", ""]
-    lines += ["| | figure | measured | reference | besides |", "| --- | --- | --- | --- | --- |"]
+    lines += ["One value per repeat. The JSON files beside this page contain the same values, and more.", ""]
+    lines += ["| | figure | measured | reference | other values |", "| --- | --- | --- | --- | --- |"]
     lines += [
         f"| {row.name} | {figure.name}, {figure.unit} | {_numbers(figure.measured)} | {_numbers(figure.reference)} "
         f"| {'; '.join(f'{name}: {_text(value)}' for name, value in figure.raw.items())} |"

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from bench.figures import Figure, Row
 
-_COLORS = {"reached": "green", "missed": "red", "told": "", "void": "yellow", "skipped": "yellow", "failed": "bold red"}
+_COLORS = {
+    "reached": "green",
+    "missed": "red",
+    "no target": "",
+    "void": "yellow",
+    "skipped": "yellow",
+    "failed": "bold red",
+}
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -27,7 +27,7 @@ def test_without_a_reference_a_figure_stands_for_itself() -> None:
         ({"target": 20.1}, "missed"),
         ({"target": 20.0, "at_most": True}, "reached"),
         ({"target": 19.9, "at_most": True}, "missed"),
-        ({}, "told"),
+        ({}, "no target"),
         ({"target": 1.0, "void": "the generator was the limit"}, "void"),
     ],
 )
