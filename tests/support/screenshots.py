@@ -1,8 +1,14 @@
 """Pictures of the page of a whole system that has traded for a while, in light and dark: `just screenshots --help`."""
 
 import asyncio
+import os
+import re
+import signal
+import sys
 import tempfile
+from asyncio.subprocess import PIPE
 from pathlib import Path
+from typing import Any
 
 import httpx
 from cyclopts import run
@@ -16,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 TRADED = 1200
 """Fills there must be before a picture is worth taking."""
 
+SCHEMES = ("light", "dark")
+
 RATE = 60
 """Orders a second."""
 
@@ -26,9 +34,10 @@ def screenshots(
     symbols: int = 0,
     view: str = "symbol=ETH-USD",
     explain: bool = False,
-    height: int = 640,
+    demo: bool = False,
+    height: int = 900,
 ) -> None:
-    """Make `page-light.png` and `page-dark.png`.
+    """Make `page-light.png` and `page-dark.png`, or `demo-light.png` and `demo-dark.png`.
 
     Parameters
     ----------
@@ -40,25 +49,49 @@ def screenshots(
         What is looked at, as the page's address has it after the `#`.
     explain
         Tell the story of the chosen symbol's quote.
+    demo
+        Take the end of the demonstration, rather than a stack that trades.
     height
         Of the pictures, in pixels.
     """
-    asyncio.run(_taken(folder, symbols, view, explain, height))
-
-
-async def _taken(folder: Path, symbols: int, view: str, explain: bool, height: int) -> None:
     path = find_chromium()
     if path is None:
         raise SystemExit("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
+    asyncio.run(_demonstrated(path, folder, height) if demo else _taken(path, folder, symbols, view, explain, height))
+
+
+async def _demonstrated(path: str, folder: Path, height: int) -> None:
+    command = (sys.executable, "-m", "chaos", "demo", "--page")
+    run = await asyncio.create_subprocess_exec(*command, env={**os.environ, "DISPLAY": ""}, stdout=PIPE)
+    assert run.stdout is not None
+    try:
+        async with launched(path) as browser:
+            pages = {}
+            async for line in run.stdout:
+                if found := re.search(r"(http://\S+/) shows every fault", line.decode()):
+                    for scheme in SCHEMES:
+                        pages[scheme] = await browser.new_page(**_options(height, scheme))
+                        await pages[scheme].goto(found[1])
+                elif b"until Ctrl-C" in line:
+                    break
+            for scheme, page in pages.items():
+                await page.locator("#run-proofs li").first.wait_for()
+                await eventually(lambda page=page: page.evaluate("document.getAnimations().length === 0"))  # type: ignore[misc] # a default binds
+                await page.screenshot(path=folder / f"demo-{scheme}.png")
+    finally:
+        run.send_signal(signal.SIGINT)
+        await run.wait()
+
+
+async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool, height: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         stack = _stack(Path(scratch), symbols)
         await asyncio.to_thread(stack.start)
         try:
             await eventually(lambda: _has_traded(stack), timeout=120, pause=0.5)
             async with launched(path) as browser:
-                for scheme in ("light", "dark"):
-                    options = {"viewport": {"width": 1440, "height": height}, "color_scheme": scheme}
-                    page = await browser.new_page(**options)  # type: ignore[arg-type] # playwright's own dictionaries
+                for scheme in SCHEMES:
+                    page = await browser.new_page(**_options(height, scheme))
                     await page.goto(stack.url("ui", f"/#{view}"))
                     await page.locator("tr[data-quote=active]").first.wait_for()
                     await eventually(page.locator("#total-rate").text_content)
@@ -68,6 +101,11 @@ async def _taken(folder: Path, symbols: int, view: str, explain: bool, height: i
                     await page.screenshot(path=folder / f"page-{scheme}.png")
         finally:
             await asyncio.to_thread(stack.stop)
+
+
+def _options(height: int, scheme: str) -> Any:
+    """Of a browser's page, as playwright has them."""
+    return {"viewport": {"width": 1440, "height": height}, "color_scheme": scheme}
 
 
 def _stack(scratch: Path, symbols: int) -> Stack:

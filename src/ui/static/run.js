@@ -39,7 +39,7 @@ export class Run {
 
   /** The times of the faults, to be marked in charts; `now` ends those that go on. */
   marks(now) {
-    return this.faults.map(({ target, what, began, readyAt }) => ({ from: began, to: readyAt ?? Math.min(now, began + LONGEST), label: `${target} ${what}`, key: "fault" }));
+    return this.faults.map(({ target, began, readyAt }) => ({ from: began, to: readyAt ?? Math.min(now, began + LONGEST), label: target, key: "fault" }));
   }
 }
 

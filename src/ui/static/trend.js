@@ -10,7 +10,7 @@ import { axisTime, money, shortMoney, whole } from "./format.js";
 import { keep, kept } from "./keep.js";
 
 const KEPT = [900, 28800]; // seconds of each series
-const LEAST = 60; // seconds that a chart shows at least
+const LEAST = 30; // seconds that a chart shows at least
 const WINDOWS = { 300: "5 min", 900: "15 min", 3600: "1 h", 28800: "8 h" };
 const [AT, PROFIT, BID, ASK] = [0, 1, 2, 3]; // the places of a point
 
