@@ -56,7 +56,8 @@ async def test_the_first_view_shows_every_row_and_the_totals(open_page: OpenPage
         await expect(first.locator(".state")).to_have_text("active")
         await expect(row(page, "BBB")).to_have_attribute("data-quote", "never")
 
-        await expect(page.locator("#total-symbols")).to_have_text("2")
+        await expect(page.locator("#total-largest")).to_have_text("−7")
+        await expect(page.locator("#total-largest-symbol")).to_have_text("AAA")
         await expect(page.locator("#total-gross")).to_have_text("11")
         await expect(page.locator("#total-net")).to_have_text("−3")
         await expect(page.locator("#total-fills")).to_have_text("17")
@@ -246,7 +247,7 @@ async def test_a_slash_leads_to_the_filter(open_page: OpenPage, broker: Broker, 
         await page.keyboard.type("bt")
         await expect(page.locator("tbody th")).to_have_text(["BTC-USD"])
         await expect(page.locator("#count")).to_have_text("1 of 3 symbols")
-        await expect(page.locator("#total-symbols")).to_have_text("3")
+        await expect(page.locator("#total-largest-symbol")).to_have_text("BTC-USD")
 
         await page.keyboard.type("x")
         await expect(page.locator("#empty")).to_have_text("No symbol matches the filter")

@@ -8,7 +8,8 @@ const RATE_WINDOW = 5000;
 
 export class Totals {
   constructor() {
-    this.symbols = byId("total-symbols");
+    this.largest = byId("total-largest");
+    this.largestSymbol = byId("total-largest-symbol");
     this.gross = byId("total-gross");
     this.net = byId("total-net");
     this.fills = byId("total-fills");
@@ -34,16 +35,20 @@ export class Totals {
     let fills = 0;
     const parts = PARTS.map(() => 0);
     let unknown = 0;
+    let largest = null;
     for (const line of lines.values()) {
       const { row } = line;
       const profit = line.profitAt(now);
       if (profit) for (let part = 0; part < parts.length; part += 1) parts[part] += profit.numbers[part];
       else unknown += 1;
       gross += Math.abs(row.net_quantity);
+      if (row.net_quantity && (!largest || Math.abs(row.net_quantity) > Math.abs(largest.net_quantity))) largest = row;
       net += row.net_quantity;
       fills += row.position_version; // the number of the last fill applied, counted from 1
     }
-    put(this.symbols, whole(lines.size));
+    put(this.largest, largest ? signed(largest.net_quantity) : "none");
+    this.largest.dataset.sign = Math.sign(largest?.net_quantity ?? 0);
+    put(this.largestSymbol, largest?.symbol ?? "");
     put(this.gross, whole(gross));
     put(this.net, signed(net));
     this.net.dataset.sign = Math.sign(net);
