@@ -92,6 +92,12 @@ export *ARGS:
 reconcile *ARGS:
     @exec uv run quotestream reconcile "$@"
 
+# Simulate the strategy by itself, beside a maker without skew: `just backtest --hours 8 --seed 1`
+[group("prove")]
+[no-exit-message]
+backtest *ARGS:
+    @exec uv run quotestream backtest "$@"
+
 # Break a stack of its own on purpose, and prove that nothing was lost: `just chaos --minutes 5 --seed 7`
 [group("prove")]
 [no-exit-message]

@@ -63,6 +63,11 @@ RECIPES = {
     "reconcile": Recipe(
         "Compare the recorded fills with somebody else's file of fills: `reconcile broker.csv`", "desk", ("reconcile",)
     ),
+    "backtest": Recipe(
+        "Simulate the strategy by itself, beside a maker without skew: `backtest --hours 8 --seed 1`",
+        "desk",
+        ("backtest",),
+    ),
     "chaos": Recipe(
         "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
     ),

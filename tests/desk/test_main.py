@@ -1,11 +1,15 @@
 """The commands, as people type them."""
 
+import math
 from datetime import timedelta
 from pathlib import Path
+from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
-from desk.__main__ import CANNOT, DIFFERS, SAME, main
+from desk.__main__ import CANNOT, DIFFERS, MOST_HOURS, SAME, main
+from desk.estimates import Result
 from ledger.positions import Books, Delivery, fold
 from ledger.store import Store
 from support.builders import NOW, recorded_fill
@@ -81,3 +85,77 @@ def test_what_cannot_be_done_is_told_and_is_exit_code_2(
     assert main(arguments) == CANNOT
     assert why in capsys.readouterr().err
     assert sorted(data.iterdir()) == before
+
+
+# --- backtest ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("QS_MARKET_FILE", str(ROOT / "market.toml"))
+    return tmp_path
+
+
+def test_a_backtest_prints_each_symbol_and_writes_the_same_figures_to_files(
+    market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--json", str(market / "figures.json"), "--svg", str(market / "plot.svg")]
+    assert main(["backtest", "--hours", "0.05", "--paths", "5", *files]) == SAME
+    out = capsys.readouterr().out
+    written = msgspec.json.decode((market / "figures.json").read_bytes())
+    assert (written["hours"], written["paths"], written["seed"]) == (0.05, 5, 1)
+    results = msgspec.convert(written["symbols"], list[Result])
+    assert [result.symbol for result in results] == [
+        "AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "BTC-USD", "ETH-USD", "EURUSD",
+    ]  # fmt: skip
+    plot = ElementTree.fromstring((market / "plot.svg").read_text())  # noqa: S314 # our own
+    told = {element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")}
+    for result in results:
+        assert f"\n{result.symbol} " in out
+        assert result.symbol in told
+        assert f"{result.makers[0].captured.mean:,.6f}"[:3] in out
+        assert [one.other for one in result.differences] == [figures.maker for figures in result.makers[1:]]
+
+
+def test_a_backtest_is_of_one_symbol_if_it_is_named_and_the_same_each_time(
+    market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed(*options: str) -> str:
+        assert main(["backtest", "--symbol", "NVDA", "--hours", "0.1", "--paths", "5", *options]) == SAME
+        return capsys.readouterr().out
+
+    assert printed() == printed("--seed", "1")
+    assert printed() != printed("--seed", "2")
+    assert "NVDA" in printed()
+    assert "AAPL" not in printed()
+
+
+def test_a_path_without_a_fill_is_shown_too(market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--hours", "1e-7", "--paths", "5", "--svg", str(market / "plot.svg")]
+    assert main(["backtest", *options]) == SAME
+    assert "0 ± 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--hours", value) for value in ("0", "-1", "nan", "inf", "x", str(math.nextafter(MOST_HOURS, math.inf)))),
+        *(("--paths", value) for value in ("0", "-1", "4", "5.5", "x", "100001")),
+        *(("--seed", value) for value in ("x", "1.5")),
+        ("--symbol", "ZZZ"),
+        ("--json", "."),
+        ("--svg", "missing/plot.svg"),
+        ("--frobnicate", "1"),
+    ],
+)
+def test_a_backtest_with_a_bad_option_names_it_and_writes_nothing(
+    market: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(market)
+    before = {"--json": "figures.json", "--svg": "plot.svg"}
+    before.pop(option, None)
+    files = [word for pair in before.items() for word in pair]
+    assert main(["backtest", *files, option, value]) == CANNOT
+    told = capsys.readouterr()
+    assert option in told.out + told.err
+    assert not list(market.iterdir())
