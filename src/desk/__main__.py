@@ -168,7 +168,8 @@ def backtest(
         print(f"--symbol: {symbol} is not in the market file; there are {', '.join(symbols)}", file=sys.stderr)
         return CANNOT
     print(
-        f"{paths:,} paths of {hours:g} hours; 95 % confidence bounds; inventory in lots, the rest in money", flush=True
+        f"{paths:,} paths of {hours:g} hours; 95 % confidence bounds; fills and inventory in lots, the rest in money",
+        flush=True,
     )
     track: list[Moment] = []
     results: list[estimates.Result] = []
