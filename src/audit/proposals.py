@@ -12,7 +12,7 @@ from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
 from maker.proposal import fair_share, propose
 from wire import ids
-from wire.instruments import Instrument
+from wire.instruments import Instrument, Listing
 from wire.messages import Position, PutQuote, QuoteActivated, QuoteEvent
 
 
@@ -20,17 +20,17 @@ class Proposer:
     """Makes proposals as makers do."""
 
     def __init__(self, instruments: Mapping[str, Instrument], limit: int) -> None:
-        self._instruments = instruments
-        self._share = fair_share(limit, len(instruments))
+        share = fair_share(limit, len(instruments))
+        self._listings = {symbol: Listing(instrument, share) for symbol, instrument in instruments.items()}
         self._cached = lru_cache(maxsize=65_536)(self._propose)
 
     def propose(self, symbol: str, version: int, net: int, attempt: int) -> PutQuote | None:
         """The proposal for a position; None if there is none, or the symbol is not in the settings."""
-        instrument = self._instruments.get(symbol)
-        if instrument is None:
+        listing = self._listings.get(symbol)
+        if listing is None:
             return None
         position = Position(symbol=symbol, net_quantity=net, position_version=version)
-        return propose(instrument, self._share, position, attempt)
+        return propose(listing, position, attempt)
 
     def difference(self, event: QuoteActivated, net: int) -> str | None:
         """In what a quote differs from the proposal for its position; None if in nothing. It may be smaller."""
@@ -54,7 +54,7 @@ class Proposer:
 
 def is_derived(event: QuoteActivated) -> bool:
     """Whether the quote's ids are those a maker gives it."""
-    quote_id = ids.quote_id(event.symbol, event.position_version, event.attempt)
+    quote_id = ids.quote_id(event.symbol, event.version)
     return event.quote_id == quote_id and event.reservation_id == ids.reservation_id(quote_id)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
+from wire.ids import QuoteVersion
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
 
@@ -27,12 +28,8 @@ class OneActive(Check):
             wrong = f"no quote is active: {latest.quote_id} was withdrawn before"
         elif latest.quote_id != event.quote_id:
             wrong = f"the active quote is {latest.quote_id}, which goes on executing beside it"
-        elif (latest.reservation_id, latest.position_version, latest.attempt) != (
-            event.reservation_id,
-            event.position_version,
-            event.attempt,
-        ):
-            wrong = "it was activated with another reservation, version or attempt"
+        elif (latest.reservation_id, latest.version) != (event.reservation_id, event.version):
+            wrong = "it was activated with another reservation, version, revision or attempt"
         else:
             return
         self.found.at(at, f"{event.quote_id} is withdrawn, but {wrong}", quote_id=event.quote_id)
@@ -59,20 +56,24 @@ class OnlyNewer(Check):
     """I10."""
 
     code = "I10"
-    statement = "A quote made from an older position version, or an earlier attempt at it, never replaces a newer one."
+    statement = "A quote from an older position version or revision, or an earlier attempt, never replaces a newer one."
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
         latest = book.event
         if latest is None or not isinstance(event, QuoteActivated):
             return
-        version, before = (event.position_version, event.attempt), (latest.position_version, latest.attempt)
-        if version <= before:
+        version, before = event.version, latest.version
+        if version <= before or version.revision < before.revision:
             self.found.at(
                 at,
-                f"{event.quote_id} of version {version[0]}, attempt {version[1]}, replaces {latest.quote_id} "
-                f"of version {before[0]}, attempt {before[1]}",
+                f"{event.quote_id} of {_spelled(version)} replaces {latest.quote_id} of {_spelled(before)}",
                 quote_id=event.quote_id,
             )
 
     def finish(self, replay: Replay) -> Verdict:
         return self.verdict(f"{replay.quote_count:,} activations")
+
+
+def _spelled(version: QuoteVersion) -> str:
+    revision = f", revision {version.revision}" if version.revision else ""
+    return f"version {version.position_version}{revision}, attempt {version.attempt}"

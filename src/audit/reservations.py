@@ -85,7 +85,7 @@ class Reserved(Check):
             most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
             self._wrong(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
         record = self._reservations.records.get(event.reservation_id)
-        if record is not None and (record.position_version, record.attempt) == (event.position_version, event.attempt):
+        if record is not None and record.version == event.version:
             self._with_record += 1
             self._compare(at, event, record)
         elif event.quote_id in self._granted:

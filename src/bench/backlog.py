@@ -122,7 +122,7 @@ def _fill(symbol: str, number: int, at: datetime) -> RecordedFill:
         side="buy" if number % 2 else "sell",
         quantity=1,
         price=ASK if number % 2 else BID,
-        quote_id=ids.quote_id(symbol, 0, 1),
+        quote_id=ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1)),
         created_at=at,
         number=number,
         remaining_bid_quantity=LOTS - number // 2,
@@ -138,7 +138,7 @@ def _quote_subject(stage: Stage, symbol: str) -> str:
 
 def _quote(symbol: str) -> bytes:
     at = datetime.now(UTC)
-    quote_id = ids.quote_id(symbol, 0, 1)
+    quote_id = ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1))
     return msgspec.json.encode(
         QuoteActivated(
             symbol=symbol,

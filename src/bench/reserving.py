@@ -73,7 +73,10 @@ async def _reserve(
             number = next(numbers)
             symbol = symbols[number % len(symbols)]
             request = ReservationRequest(
-                quote_id=ids.quote_id(symbol, 0, number), symbol=symbol, bid_quantity=lots, ask_quantity=lots
+                quote_id=ids.quote_id(symbol, ids.QuoteVersion(0, 0, number)),
+                symbol=symbol,
+                bid_quantity=lots,
+                ask_quantity=lots,
             )
             try:
                 answer = await rpc.call(connection, Rpc.RESERVE, request, ReservationAnswer)

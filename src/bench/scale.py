@@ -56,7 +56,7 @@ class _Scale:
         with Client(Address(self.stage.url("exposure")), 1) as client:
             for _ in range(20 if self._trial.short else RESERVATIONS):
                 self._attempt += 1
-                quote_id = ids.quote_id(self.stage.symbols[0], 0, self._attempt)
+                quote_id = ids.quote_id(self.stage.symbols[0], ids.QuoteVersion(0, 0, self._attempt))
                 ask = ReservationRequest(
                     quote_id=quote_id, symbol=self.stage.symbols[0], bid_quantity=TRADED, ask_quantity=TRADED
                 )

@@ -116,7 +116,7 @@ def _check_log(findings: Findings, log: Sequence[Entry]) -> None:
         if not isinstance(entry.content, list):
             event = entry.content
             market = markets.setdefault(event.symbol, SymbolMarket(event.symbol))
-            if isinstance(event, QuoteActivated) and (event.position_version, event.attempt) <= market.version:
+            if isinstance(event, QuoteActivated) and event.version <= market.version:
                 findings.refuted.append(f"quote {event.quote_id} replaced a newer one")
             market.apply_quote(entry.sequence, event)
             continue

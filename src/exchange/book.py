@@ -3,7 +3,7 @@
 Ordering rules:
 - Orders of a batch are matched in the order given, each against what the ones before it left.
 - An order id that has executed is answered with its first fill, whatever has happened since.
-- A quote is newer if its (position version, attempt) is greater. Only a newer one replaces the latest.
+- A quote is newer if its version is greater, and its revision is not less. Only a newer one replaces the latest.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from exchange.recent import PENDING, Pending
 from wire import ids
 from wire.errors import Refusal, Refused
+from wire.ids import QuoteVersion
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.messages import (
@@ -78,6 +79,17 @@ def checked_quote(request: QuoteRequest, instrument: Instrument) -> QuoteRequest
         bid_price=_on_tick("bid_price", request.bid_price, instrument.tick),
         ask_price=_on_tick("ask_price", request.ask_price, instrument.tick),
     )
+
+
+def of_revision(market: SymbolMarket, request: QuoteRequest, revision: int) -> QuoteRequest:
+    """The quote with the revision that it is of: what it names, or else what is in force. Asked for again it is of the
+    one that was in force at first."""
+    if request.revision is not None:
+        return request
+    latest = market.event
+    if isinstance(latest, QuoteActivated) and latest.quote_id == request.quote_id:
+        revision = latest.revision
+    return replace(request, revision=revision)
 
 
 def _on_tick(name: str, price: Decimal, tick: Decimal) -> Decimal:
@@ -213,18 +225,26 @@ def standing_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
         Refused: STALE_QUOTE or QUOTE_ID_REUSED.
     """
     latest = market.event
-    if latest is None or (request.position_version, request.attempt) > market.version:
+    if latest is None or _is_newer(request.version, market.version):
         return None
     if isinstance(latest, QuoteActivated) and latest.quote_id == request.quote_id:
         if not _same(request, latest):
             raise Refused(Refusal.QUOTE_ID_REUSED, f"quote {latest.quote_id} is active with other content")
         return market.quote()
-    version, attempt = market.version
     raise Refused(
         Refusal.STALE_QUOTE,
-        f"quote {latest.quote_id} was made from position version {version}, attempt {attempt}; "
-        f"this one is from version {request.position_version}, attempt {request.attempt}",
+        f"quote {latest.quote_id} was made from {_spelled(market.version)}; this one is from "
+        f"{_spelled(request.version)}",
     )
+
+
+def _is_newer(version: QuoteVersion, latest: QuoteVersion) -> bool:
+    return version > latest and version.revision >= latest.revision
+
+
+def _spelled(version: QuoteVersion) -> str:
+    revision = f", revision {version.revision}" if version.revision else ""
+    return f"position version {version.position_version}{revision}, attempt {version.attempt}"
 
 
 def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
@@ -245,18 +265,18 @@ def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
 def check_attempt(market: SymbolMarket, request: QuoteRequest) -> None:
     """Check that a newer quote leaves room for the next ones: its attempt is not far beyond the latest.
 
-    Once this holds it holds for good: the latest attempt at a position version only grows.
+    Once this holds it holds for good: the latest attempt at a position version and revision only grows.
 
     Raises:
         Refused: ATTEMPT_TOO_FAR. Active, a quote of the last attempt there is would be the last of its version.
     """
-    version, attempt = market.version
-    latest = attempt if version == request.position_version else 0
-    if request.attempt > latest + ATTEMPTS_AHEAD:
+    wanted, latest = request.version, market.version
+    attempt = latest.attempt if wanted[:2] == latest[:2] else 0
+    if wanted.attempt > attempt + ATTEMPTS_AHEAD:
         raise Refused(
             Refusal.ATTEMPT_TOO_FAR,
-            f"attempt {request.attempt} is more than {ATTEMPTS_AHEAD} beyond {latest}, the latest at position version "
-            f"{request.position_version}",
+            f"attempt {wanted.attempt} is more than {ATTEMPTS_AHEAD} beyond {attempt}, the latest at position version "
+            f"{wanted.position_version}",
             field="attempt",
         )
 
@@ -280,6 +300,7 @@ def activate(
         quote_id=request.quote_id,
         reservation_id=request.reservation_id,
         position_version=request.position_version,
+        revision=request.version.revision,
         attempt=request.attempt,
         bid_price=request.bid_price,
         bid_quantity=request.bid_quantity,
@@ -352,6 +373,7 @@ def _end(
         quote_id=quote.quote_id,
         reservation_id=quote.reservation_id,
         position_version=quote.position_version,
+        revision=quote.revision,
         attempt=quote.attempt,
         withdrawn_at=now,
         reason=reason,

@@ -108,7 +108,7 @@ class Lane:
             Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
                 known in time.
         """
-        request = book.checked_quote(request, self._instrument)
+        request = book.of_revision(self.market, book.checked_quote(request, self._instrument), 0)
         try:
             async with asyncio.timeout(DEADLINE):
                 standing = await self._standing(request)
@@ -294,6 +294,7 @@ class Lane:
             quote_id=event.quote_id,
             reservation_id=event.reservation_id,
             position_version=event.position_version,
+            revision=event.revision,
             attempt=event.attempt,
             expires_at=event.expires_at,
         )
@@ -340,7 +341,7 @@ class Lane:
     async def _append_event(self, event: QuoteEvent, span: tracing.AnySpan) -> bool:
         """Append a quote event and fold it. False if the head had moved: decide again."""
         # By its version, which no other event of the symbol has: an outsider's quote id may come again.
-        msg_id = f"{ids.quote_id(self._symbol, event.position_version, event.attempt)}-{event.__struct_config__.tag}"
+        msg_id = f"{ids.quote_id(self._symbol, event.version)}-{event.__struct_config__.tag}"
         with tracing.span("append", span, subject=self._quotes, msg_id=msg_id):
             sequence = await self.log.append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
         if sequence is None:

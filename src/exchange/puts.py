@@ -142,7 +142,7 @@ class Puts:
         """
         before = self._newest.get(put.asker)
         if put.asker is not None and before is not None:
-            older, newer = sorted((before, put), key=lambda each: (each.request.position_version, each.request.attempt))
+            older, newer = sorted((before, put), key=lambda each: each.request.version)
             refused = Refused(Refusal.SUPERSEDED, f"{newer.request.quote_id} is asked for; nothing was done")
             if older is put:
                 raise refused
@@ -201,6 +201,7 @@ class Puts:
             quote_id=request.quote_id,
             symbol=self._symbol,
             position_version=request.position_version,
+            revision=request.version.revision,
             attempt=request.attempt,
             bid_quantity=request.bid_quantity,
             ask_quantity=request.ask_quantity,

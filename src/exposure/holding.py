@@ -9,8 +9,8 @@
       and named by that event, its end                  nothing
     otherwise                                           what it reserved: the quote event is on its way, or unseen here
 
-"Cannot" rests on what the exchange promises: it appends a quote event only if its (position version, attempt) is newer
-than the latest one's, so the version of a symbol's quote events only grows.
+"Cannot" rests on what the exchange promises: it appends a quote event only if its version is newer than the latest
+one's, so the version of a symbol's quote events only grows.
 
 What a record holds never grows while its symbol's market log does: versions only grow, what remains only shrinks.
 """
@@ -34,13 +34,6 @@ class Lots(NamedTuple):
 NOTHING = Lots(0, 0)
 
 
-def version_of(record: ReservationRecord) -> tuple[int, int] | None:
-    """(position version, attempt) of the quote a reservation was activated for; None before."""
-    if record.position_version is None or record.attempt is None:
-        return None
-    return (record.position_version, record.attempt)
-
-
 def is_quoted(record: ReservationRecord, market: SymbolMarket) -> bool:
     """Whether the symbol's latest quote event is about the quote this reservation was activated for.
 
@@ -49,13 +42,13 @@ def is_quoted(record: ReservationRecord, market: SymbolMarket) -> bool:
     return (
         market.event is not None
         and market.event.reservation_id == record.reservation_id
-        and market.version == version_of(record)
+        and market.version == record.version
     )
 
 
 def ending(record: ReservationRecord, market: SymbolMarket) -> Ending | None:
     """How the market log ended a reservation whose record does not say so yet; None if it did not."""
-    version = version_of(record)
+    version = record.version
     if record.state != "active" or version is None:
         return None
     if version < market.version:

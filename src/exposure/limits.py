@@ -26,7 +26,7 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from exposure.holding import Lots, held, is_quoted, version_of
+from exposure.holding import Lots, held, is_quoted
 from exposure.usage import Draft, Usage, is_unused, largest
 from wire import ids
 from wire.errors import Refusal, Refused
@@ -199,14 +199,14 @@ class Limits:
             raise _not_active(f"{record.reservation_id} expired at {record.expires_at.isoformat()}")
 
         market = self.usage.market(record.symbol)
-        version, before = (request.position_version, request.attempt), version_of(record)
+        version, before = request.version, record.version
         if before is not None and before != version:
-            raise Refused(Refusal.QUOTE_ID_REUSED, f"{record.quote_id} was activated for version, attempt {before}")
+            raise Refused(Refusal.QUOTE_ID_REUSED, f"{record.quote_id} was activated for {before}")
         if is_quoted(record, market):
             return Decision(self.usage.view(record))
         named = market.event is not None and market.event.reservation_id == record.reservation_id
         if version < market.version or (version == market.version and named):
-            raise _not_active(f"the latest quote is of version, attempt {market.version}")
+            raise _not_active(f"the latest quote is of {market.version}")
         _check_reserved("bid_quantity", request.bid_quantity, record.reserved_bid_quantity)
         _check_reserved("ask_quantity", request.ask_quantity, record.reserved_ask_quantity)
         activated = replace(
@@ -214,6 +214,7 @@ class Limits:
             activated_at=record.activated_at or now,
             expires_at=now + self._lifetime if record.activated_at is None else record.expires_at,
             position_version=request.position_version,
+            revision=request.revision,
             attempt=request.attempt,
             activation=request.activation if before is None or record.activation == request.activation else None,
         )

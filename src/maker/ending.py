@@ -70,6 +70,7 @@ class Ending:
             "quote withdrawn",
             symbol=self._symbol,
             position_version=quote.position_version,
+            revision=quote.revision,
             attempt=quote.attempt,
             quote_id=quote.quote_id,
         )

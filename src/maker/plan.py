@@ -2,33 +2,37 @@
 
 The theory. A symbol is as it should be while its latest quote is live, was made from the newest position, and is not
 yet due for a refresh. Otherwise one proposal is due, and every maker comes to the same one: the newest position's
-version, and the attempt after the last one known to have been tried.
+version, the instrument's revision, and the attempt after the last one known to have been tried. These two are what a
+quote is made from.
 
-| latest quote event          | live                           | not live                       |
-| --------------------------- | ------------------------------ | ------------------------------ |
-| of the newest position      | attempt + 1 when a refresh is due | attempt + 1                 |
-| of an older position, or none | attempt 1 replaces it        | attempt 1                      |
-| of a newer position         | wait for our position feed     | wait for our position feed     |
+| latest quote event is made from | live                              | not live                    |
+| ------------------------------- | --------------------------------- | --------------------------- |
+| the newest of both              | attempt + 1 when a refresh is due | attempt + 1                 |
+| an older of either, or none     | attempt 1 replaces it             | attempt 1                   |
+| a newer of either               | wait for the feed of it           | wait for the feed of it     |
 
 What stands although nothing is to be quoted is withdrawn, for as long as it takes, by its id:
 - The kill switch pauses: once for each pause whatever is live, whoever made it; and at any time what makers made.
 - This process stops: what it made itself.
 - The newest position has no price: what was made from an older one, or by a maker.
+- The instrument is paused, or delisted: whatever is live, whoever made it.
 Where it is not known what is to be quoted, what stands is left until it expires (see docs/protocol.md).
 
 What holds a due proposal back:
-- A maker that was rejected, or failed, backs off. A newer position version ends that: newest position wins.
+- A maker that was rejected, or failed, backs off. A newer position or revision ends that: the newest wins.
 - A spare waits until nobody else has done it. It counts from when something became due and the log then stood still.
 - Fills that no position update shows yet: a quote would be for an old version. This patience ends, so that a ledger
   that is away does not silence the market: the newest position known is acted on then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from wire import ids
+from wire.ids import NEVER, QuoteVersion
+from wire.instruments import InstrumentState
 from wire.market import SymbolMarket
 from wire.messages import ATTEMPTS_AHEAD, Position, Quote, RecordedFill
 
@@ -47,14 +51,23 @@ LONGEST_DELAY = 5.0
 WaitState = Literal[
     "waiting_for_feeds",
     "waiting_for_position",
+    "waiting_for_instrument",
     "quoting",
     "backing_off",
     "standing_by",
     "no_price",
     "paused",
+    "symbol_paused",
+    "delisted",
     "stopped",
 ]
-Trigger = Literal["first", "position", "refresh", "expired", "exhausted", "withdrawn"]
+Trigger = Literal["first", "position", "revision", "refresh", "expired", "exhausted", "withdrawn"]
+
+Basis = tuple[int, int]
+"""What a quote is made from: the position's version, and the instrument's revision."""
+
+_UNQUOTED: Mapping[InstrumentState, WaitState] = {"paused": "symbol_paused", "delisted": "delisted"}
+"""States of an instrument in which nothing is quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +80,24 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Quote this position, as this attempt. `trigger` says what made it due, `replaces` the latest quote's id."""
+    """Quote this position by this revision of the instrument, as this attempt. `trigger` says what made it due,
+    `replaces` the latest quote's id."""
 
     position: Position
     attempt: int
     trigger: Trigger
     replaces: str | None
+    revision: int = 0
 
     @property
-    def version(self) -> tuple[int, int]:
-        """(position version, attempt), as the exchange orders quotes."""
-        return (self.position.position_version, self.attempt)
+    def version(self) -> QuoteVersion:
+        """As the exchange orders quotes."""
+        return QuoteVersion(self.position.position_version, self.revision, self.attempt)
 
     @property
     def quote_id(self) -> str:
         """The id of the quote proposed."""
-        return ids.quote_id(self.position.symbol, *self.version)
+        return ids.quote_id(self.position.symbol, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +117,9 @@ class View:
     Attributes:
         market: the fold of its market log.
         position: the newest position update, None before any.
-        current: whether both feeds and the switch have caught up and are heard of, and the broker's time is known.
+        revision: of the instrument that is quoted.
+        state: of that instrument.
+        current: whether all feeds and the switch have caught up and are heard of, and the broker's time is known.
         heard: whether the market log has caught up and is heard of.
         paused: whether the kill switch keeps anything from being quoted.
         episode: which pause it is: for each, what stood before is withdrawn once, whoever made it.
@@ -113,6 +130,8 @@ class View:
 
     market: SymbolMarket
     position: Position | None = None
+    revision: int = 0
+    state: InstrumentState = "trading"
     current: bool = False
     heard: bool = False
     paused: bool = False
@@ -125,7 +144,7 @@ class View:
 class Due(NamedTuple):
     """Since when something is due, with the latest quote event standing at `event`."""
 
-    event: tuple[int, int]
+    event: QuoteVersion
     since: datetime
 
 
@@ -138,10 +157,10 @@ class Memory:
         asked: ids of the quotes sent to the exchange that are not known to be refused, replaced or withdrawn.
         ended: the id of the last quote that the exchange said it has withdrawn for us.
         swept: the last pause for which it is known that nothing is active any more.
-        dead: the newest (position version, attempt) that can never become active.
-        failures: in a row, at `failed_version`.
-        failed_version: the position version that failed.
-        not_before: when to try that version again.
+        dead: the newest version that can never become active.
+        failures: in a row, at `failed_basis`.
+        failed_basis: the position version and revision that failed.
+        not_before: when to try these again.
         due: kept by `decide`.
     """
 
@@ -149,9 +168,9 @@ class Memory:
     asked: set[str] = field(default_factory=set)
     ended: str | None = None
     swept: int = 0
-    dead: tuple[int, int] = (-1, 0)
+    dead: QuoteVersion = NEVER
     failures: int = 0
-    failed_version: int = -1
+    failed_basis: Basis = (-1, 0)
     not_before: datetime | None = None
     due: Due | None = None
 
@@ -166,22 +185,27 @@ class Memory:
         self.ended = quote_id
         self.asked.discard(quote_id)
 
-    def died(self, version: tuple[int, int]) -> None:
+    def died(self, version: QuoteVersion) -> None:
         """This attempt can never become active: never try it again."""
         self.dead = max(self.dead, version)
 
-    def failed(self, position_version: int, now: datetime, jitter: float) -> datetime:
-        """An attempt at this version failed: back off. Returns until when. `jitter` is from 0 to 1."""
-        self.failures = self.failures + 1 if position_version == self.failed_version else 1
-        self.failed_version = position_version
+    def failed(self, basis: Basis, now: datetime, jitter: float) -> datetime:
+        """An attempt at quoting these failed: back off. Returns until when. `jitter` is from 0 to 1."""
+        self.failures = self.failures + 1 if basis == self.failed_basis else 1
+        self.failed_basis = basis
         self.not_before = now + timedelta(seconds=delay(self.failures, jitter))
         return self.not_before
 
     def forgive(self) -> None:
         """Back off no more."""
         self.failures = 0
-        self.failed_version = -1
+        self.failed_basis = (-1, 0)
         self.not_before = None
+
+
+def basis(version: QuoteVersion) -> Basis:
+    """What the quote of this version is made from."""
+    return version.position_version, version.revision
 
 
 def delay(failures: int, jitter: float) -> float:
@@ -201,7 +225,7 @@ def decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> Ste
         return step
     if memory.due is None or memory.due.event != view.market.version:
         memory.due = Due(view.market.version, now)
-    backing_off = memory.not_before if memory.failed_version == step.position.position_version else None
+    backing_off = memory.not_before if memory.failed_basis == basis(step.version) else None
     if backing_off is not None and now < backing_off:
         return Wait("backing_off", backing_off)
     standing_by = memory.due.since + standby
@@ -218,16 +242,23 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         return Withdraw(min(memory.asked)) if memory.asked else Wait("stopped")
     if view.paused:
         if memory.swept < view.episode:
-            return Withdraw(quote_id or ids.quote_id(view.market.symbol, 0, 1))  # never quoted: any name would do
+            return Withdraw(
+                quote_id or ids.quote_id(view.market.symbol, QuoteVersion(0, 0, 1))
+            )  # never quoted: any name would do
         if quote is not None and live and (quote.quote_id in memory.asked or _is_a_makers(quote)):
             return Withdraw(quote.quote_id)
         return Wait("paused")
     if not view.current:
         return Wait("waiting_for_feeds")
+    if view.state in _UNQUOTED:
+        return Withdraw(quote.quote_id) if quote is not None and live else Wait(_UNQUOTED[view.state])
     position = known_position(view)
-    if position is None or version[0] > position.position_version:
+    if position is None or version.position_version > position.position_version:
         return Wait("waiting_for_position")
-    same = version[0] == position.position_version
+    if version.revision > view.revision:
+        return Wait("waiting_for_instrument")
+    made_from = (position.position_version, view.revision)
+    same = basis(version) == made_from
     if not view.priced:
         if quote is not None and live and (not same or _is_a_makers(quote)):
             return Withdraw(quote.quote_id)
@@ -238,12 +269,12 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         patient_until = view.filled_at + LEDGER_PATIENCE
         if now < patient_until:
             return Wait("waiting_for_position", patient_until)
-    trigger = _trigger(view, quote, live, now) if same else "first" if version[0] < 0 else "position"
-    quoted = version[1] if same else 0
-    tried = max((attempt for of, attempt in (version, memory.dead) if of == position.position_version), default=0)
+    trigger = _trigger(view, quote, live, now) if same else _moved(version, position)
+    quoted = version.attempt if same else 0
+    tried = max((of.attempt for of in (version, memory.dead) if basis(of) == made_from), default=0)
     # Attempts that never became active count for nobody else: after very many of them it begins with the first again.
     attempt = tried + 1 if tried < quoted + ATTEMPTS_AHEAD else quoted + 1
-    return Propose(position, attempt, trigger, quote_id)
+    return Propose(position, attempt, trigger, quote_id, view.revision)
 
 
 def superseded(view: View, step: Propose) -> str | None:
@@ -254,6 +285,8 @@ def superseded(view: View, step: Propose) -> str | None:
         return "paused"
     if view.position is not None and view.position.position_version > step.position.position_version:
         return "the position moved on"
+    if view.revision > step.revision or view.state in _UNQUOTED:
+        return "the instrument was changed"
     if view.market.version >= step.version:
         return "its quote, or a newer one, is in the market log"
     return None
@@ -295,9 +328,9 @@ def refresh_at(quote: Quote) -> datetime:
 
 
 class _Latest(NamedTuple):
-    """The latest quote event: its (position version, attempt), its id, and its quote unless it was withdrawn."""
+    """The latest quote event: its version, its id, and its quote unless it was withdrawn."""
 
-    version: tuple[int, int]
+    version: QuoteVersion
     quote_id: str | None
     quote: Quote | None
 
@@ -308,8 +341,8 @@ def _flat(view: View) -> Position:
 
 def _latest(view: View, memory: Memory) -> _Latest:
     own = memory.published
-    if own is not None and (own.position_version, own.attempt) > view.market.version:
-        return _Latest((own.position_version, own.attempt), own.quote_id, _unless_ended(own, memory))
+    if own is not None and own.version > view.market.version:
+        return _Latest(own.version, own.quote_id, _unless_ended(own, memory))
     event = view.market.event
     return _Latest(view.market.version, event.quote_id if event else None, _unless_ended(view.market.quote(), memory))
 
@@ -320,11 +353,18 @@ def _unless_ended(quote: Quote | None, memory: Memory) -> Quote | None:
 
 def _is_a_makers(quote: Quote) -> bool:
     """Whether its id is the one that every maker derives; somebody who quotes by hand uses another."""
-    return quote.quote_id == ids.quote_id(quote.symbol, quote.position_version, quote.attempt)
+    return quote.quote_id == ids.quote_id(quote.symbol, quote.version)
 
 
 def _live(quote: Quote, now: datetime) -> bool:
     return now < quote.expires_at and bool(quote.remaining_bid_quantity or quote.remaining_ask_quantity)
+
+
+def _moved(version: QuoteVersion, position: Position) -> Trigger:
+    """What is newer than what the latest quote was made from."""
+    if version == NEVER:
+        return "first"
+    return "position" if version.position_version < position.position_version else "revision"
 
 
 def _trigger(view: View, quote: Quote | None, live: bool, now: datetime) -> Trigger:

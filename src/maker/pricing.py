@@ -15,7 +15,7 @@ come out on every platform. (Its `power` promises less, hence exp(y·ln x).)
 """
 
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from wire.instruments import Instrument
@@ -46,10 +46,14 @@ class Prices(NamedTuple):
     ask: Decimal | None
 
 
-@cache
 def coefficients(instrument: Instrument) -> Coefficients:
     """The two numbers the model boils down to, for one instrument."""
-    gamma, k, a, sigma = instrument.gamma, instrument.k, instrument.a, instrument.sigma
+    return modelled(instrument.gamma, instrument.k, instrument.a, instrument.sigma)
+
+
+@lru_cache(maxsize=65_536)
+def modelled(gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal) -> Coefficients:
+    """As `coefficients`: they do not depend on the reference price, which may move often."""
     with localcontext(CONTEXT):
         log = (1 + gamma / k).ln()
         c1 = log / gamma

@@ -7,7 +7,8 @@ import msgspec
 
 from maker.pricing import prices
 from wire import ids
-from wire.instruments import Instrument
+from wire.ids import QuoteVersion
+from wire.instruments import Instrument, Listing
 from wire.messages import Position, PutQuote, QuoteRequest, Reservation, ReservationRequest
 
 _NO_PRICE = Decimal(0)
@@ -18,25 +19,26 @@ def fair_share(limit: int, symbols: int) -> int:
     return max(1, limit // symbols)
 
 
-def propose(instrument: Instrument, share: int, position: Position, attempt: int) -> PutQuote | None:
+def propose(listing: Listing, position: Position, attempt: int) -> PutQuote | None:
     """The quote for a position, before anything is granted.
 
-    A side whose price is no price, or that could only lead beyond the largest position, has price and quantity 0. None:
-    both have, there is nothing to quote.
+    A side whose price is no price, or that could only lead beyond the largest position, has price and quantity 0; so
+    has one that would not reduce the position, where only that is wanted. None: both have, there is nothing to quote.
     """
-    bid, ask = prices(instrument, position.net_quantity)
-    sizes = _sizes(instrument, share, position.net_quantity)
+    bid, ask = prices(listing.instrument, position.net_quantity)
+    sizes = _sizes(listing.instrument, listing.share, position.net_quantity)
     if not sizes.bid:
         bid = None
     if not sizes.ask:
         ask = None
     if bid is None and ask is None:
         return None
-    quote_id = ids.quote_id(position.symbol, position.position_version, attempt)
+    quote_id = ids.quote_id(position.symbol, QuoteVersion(position.position_version, listing.revision, attempt))
     quote = QuoteRequest(
         quote_id=quote_id,
         reservation_id=ids.reservation_id(quote_id),
         position_version=position.position_version,
+        revision=listing.revision,
         attempt=attempt,
         bid_price=_NO_PRICE if bid is None else bid,
         bid_quantity=0 if bid is None else sizes.bid,
@@ -54,9 +56,11 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(instrument: Instrument, share: int, net_quantity: int) -> _Sizes:
-    """What is wanted on each side: at most the share, and no more than leads to the largest position."""
+    """What is wanted on each side: at most the share, and no more than leads to the largest position, or to none."""
     bid = min(instrument.bid_size or instrument.quote_size, share)
     ask = min(instrument.ask_size or instrument.quote_size, share)
+    if instrument.state == "close_only":
+        return _Sizes(max(0, min(bid, -net_quantity)), max(0, min(ask, net_quantity)))
     most = instrument.max_position
     if most is None:
         return _Sizes(bid, ask)

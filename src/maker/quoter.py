@@ -31,7 +31,8 @@ from runtime import tracing
 from runtime.clock import Clock
 from wire import ids
 from wire.errors import Refusal, Refused
-from wire.instruments import Instrument
+from wire.ids import QuoteVersion
+from wire.instruments import Listing
 from wire.market import SymbolMarket
 from wire.messages import (
     Position,
@@ -56,13 +57,13 @@ class Quoter:
 
     Attributes:
         view: what is known of the symbol from outside; whoever changes it calls `wake`.
+        listing: the instrument that is quoted; `relist` changes it.
     """
 
     def __init__(
         self,
         symbol: str,
-        instrument: Instrument,
-        share: int,
+        listing: Listing,
         connection: Connection,
         clock: Clock,
         window: Window,
@@ -73,8 +74,7 @@ class Quoter:
         """`window` has places for attempts; `ended` is called whenever `has_ended` or `has_stopped` may be true."""
         self.symbol = symbol
         self.view = View(SymbolMarket(symbol))
-        self._instrument = instrument
-        self._share = share
+        self.listing = listing
         self._clock = clock
         self._window = window
         self._ended = ended
@@ -92,7 +92,14 @@ class Quoter:
         self._calls = Calls(connection, rpc_timeout)
         self._ending = Ending(symbol, self._calls, self.wake)
         self._ahead = Ahead(self._ask_ahead, self._ending.release_unneeded)
+        self.relist(listing)
+
+    def relist(self, listing: Listing) -> None:
+        """The instrument, or its share of the limit, is another from now on."""
+        self.listing = listing
+        self.view.revision, self.view.state = listing.revision, listing.instrument.state
         self._look_for_prices()
+        self.wake()
 
     def wake(self) -> None:
         """The view changed: think again."""
@@ -116,7 +123,7 @@ class Quoter:
         position = plan.foreseen(self.view, fills)
         if position is None or self._standby or self._busy or self._group is None or self._window.is_full:
             return
-        proposal = propose(self._instrument, self._share, position, 1)
+        proposal = propose(self.listing, position, 1)
         if proposal is not None:
             self._filled_by = span
             self._ahead.begin(self._group, reservation_request(proposal))
@@ -222,9 +229,9 @@ class Quoter:
     def _look_for_prices(self) -> None:
         """Note whether the newest position has a price."""
         position = self.view.position or Position(symbol=self.symbol, net_quantity=0, position_version=0)
-        before, self.view.priced = self.view.priced, propose(self._instrument, self._share, position, 1) is not None
+        before, self.view.priced = self.view.priced, propose(self.listing, position, 1) is not None
         if not self.view.priced:
-            quote_id = ids.quote_id(self.symbol, position.position_version, 1)
+            quote_id = ids.quote_id(self.symbol, QuoteVersion(position.position_version, self.listing.revision, 1))
             self._last_refusal = LastRefusal(at=self._clock(), quote_id=quote_id, reason="no_price")
             if before:
                 log.error("no side has a price", symbol=self.symbol, net_quantity=position.net_quantity)
@@ -245,9 +252,8 @@ class Quoter:
         self._window.leave(self.symbol)
 
     async def _attempt(self, step: Propose) -> None:
-        version, attempt = step.version
-        say = log.bind(symbol=self.symbol, position_version=version, attempt=attempt, quote_id=step.quote_id)
-        proposal = propose(self._instrument, self._share, step.position, attempt)
+        say = log.bind(symbol=self.symbol, **step.version._asdict(), quote_id=step.quote_id)
+        proposal = propose(self.listing, step.position, step.attempt)
         if proposal is None:
             raise AssertionError("a position without a price is not proposed for")
         arrived = self._arrived  # of this position: a newer one may arrive meanwhile
@@ -359,7 +365,7 @@ class Quoter:
     def _back_off(self, step: Propose, reason: str) -> datetime:
         metrics.RETRIES.labels(reason).inc()
         self._remember(step, reason)
-        return self._memory.failed(step.position.position_version, self._clock(), jitter())
+        return self._memory.failed(plan.basis(step.version), self._clock(), jitter())
 
     def _remember(self, step: Propose, reason: str) -> None:
         self._last_refusal = LastRefusal(at=self._clock(), quote_id=step.quote_id, reason=reason)

@@ -39,6 +39,7 @@ from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
+from wire.instruments import Listing
 from wire.messages import UNREADABLE, PositionUpdate, ProcessReport, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
@@ -82,8 +83,7 @@ class Maker:
         self._quoters = {
             symbol: Quoter(
                 symbol,
-                instrument,
-                share,
+                Listing(instrument, share),
                 connection,
                 self.clock,
                 windows[subjects.shard_of(symbol, market.shards)],

@@ -141,9 +141,10 @@ class Backing:
         book = self._books[record.symbol]
         event = book.event
         reserved = record.reserved_bid_quantity, record.reserved_ask_quantity
-        if event is None or record.position_version is None or record.attempt is None:
+        version = record.version
+        if event is None or version is None:
             return reserved
-        version, latest = (record.position_version, record.attempt), (event.position_version, event.attempt)
+        latest = event.version
         if version < latest:
             return 0, 0
         if version == latest and event.reservation_id == record.reservation_id:
@@ -161,9 +162,9 @@ class Backing:
         if record is None:
             self._say(f"{event.quote_id} is shown, and nothing is reserved for it")
             return
-        version = (event.position_version, event.attempt)
-        if record.state != "active" or (record.position_version, record.attempt) != version:
-            told = f"{record.state} for {record.position_version}, {record.attempt}"
+        version = event.version
+        if record.state != "active" or record.version != version:
+            told = f"{record.state} for {record.version}"
             self._say(f"{event.quote_id} {version} is shown, and its reservation is {told}")
         if event.bid_quantity > record.reserved_bid_quantity or event.ask_quantity > record.reserved_ask_quantity:
             self._say(f"{event.quote_id} shows more than is reserved for it")

@@ -154,8 +154,8 @@ MUTATIONS = [
     Mutation(
         "the attempt of a quote is not compared",
         "exchange/book.py",
-        "if latest is None or (request.position_version, request.attempt) > market.version:",
-        "if latest is None or request.position_version >= market.version[0]:",
+        "if latest is None or request.version > market.version:",
+        "if latest is None or request.position_version >= market.version.position_version:",
     ),
     Mutation(
         "a quote outlives its reservation",

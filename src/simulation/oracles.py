@@ -19,6 +19,7 @@ from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
+from wire.ids import NEVER
 from wire.instruments import Instrument
 from wire.messages import UNREADABLE, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
 from wire.units import MONEY_PLACES, ONE
@@ -173,11 +174,11 @@ class Monitor:
 
     def _quote(self, symbol: str, seq: int, event: QuoteEvent, now: datetime) -> None:
         book = self.symbols[symbol]
-        before = (book.event.position_version, book.event.attempt) if book.event else (-1, 0)
-        version = (event.position_version, event.attempt)
+        before = book.event.version if book.event else NEVER
+        version = event.version
         if isinstance(event, QuoteActivated):
             self.quotes += 1
-            if version <= before:
+            if version <= before or version.revision < before.revision:
                 self._say(f"{event.quote_id} {version} is made active after {before}")
             if event.position_version > book.number:
                 self._say(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")

@@ -81,6 +81,7 @@ class Quoters:
             quote_id=quote_id,
             reservation_id=granted.reservation_id,
             position_version=latest.position_version,
+            revision=latest.revision,
             attempt=latest.attempt + 1,
             bid_price=reference - 1,
             bid_quantity=granted.reserved_bid_quantity,

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from simulation.party import Party
+from wire.ids import NEVER
 from wire.messages import Position, Quote
 
 
@@ -17,12 +18,12 @@ async def standing(party: Party, symbol: str) -> Quote | None:
 
     asked, target = party.world.now, party.one_of("exchange")
     book = party.monitor.symbols[symbol]
-    latest = (book.event.position_version, book.event.attempt) if book.event is not None else (-1, 0)
+    latest = book.event.version if book.event is not None else NEVER
     response = await party.ask(target, route, 2.0)
     if response is None or response.status != 200:
         return None
     quote = msgspec.json.decode(response.body, type=Quote)
-    version = quote.position_version, quote.attempt
+    version = quote.version
     if version < latest:
         party.wrong.append(f"{target} told of quote {version} of {symbol}, asked at {asked:.3f}, after {latest}")
     return quote

@@ -293,7 +293,7 @@ class _Symbol:
             quote_id=quote.quote_id,
             position_version=quote.position_version,
             attempt=quote.attempt,
-            derived=quote.quote_id == ids.quote_id(quote.symbol, quote.position_version, quote.attempt),
+            derived=quote.quote_id == ids.quote_id(quote.symbol, quote.version),
             bid_price=quote.bid_price,
             bid_quantity=quote.bid_quantity,
             bid_remaining=quote.remaining_bid_quantity,

@@ -1,26 +1,49 @@
 """Ids that derive from facts, so that a replay, a resend or a second node comes to the same id."""
 
 import hashlib
+import re
 from functools import lru_cache
+from typing import NamedTuple
+
+_QUOTE_ID = re.compile(r"v(\d{1,16})(?:-r(\d{1,16}))?-a(\d{1,16})", re.ASCII)
 
 
-def quote_id(symbol: str, position_version: int, attempt: int) -> str:
-    """The id of the quote that attempt `attempt` makes from position version `position_version`."""
-    return f"{symbol}-v{position_version}-a{attempt}"
+class QuoteVersion(NamedTuple):
+    """What a quote was made from, and which attempt at that it is. The newer of two quotes of a symbol has the greater.
+
+    Attributes:
+        position_version: of the position; -1 before any quote.
+        revision: of the instrument: the sequence of its definition in the bucket `instruments`, 0 if it has none.
+        attempt: at quoting both, from 1.
+    """
+
+    position_version: int
+    revision: int
+    attempt: int
 
 
-def quote_version(symbol: str, quote_id: str) -> tuple[int, int] | None:
-    """The (position version, attempt) in an id made by `quote_id`, or None for an id that was not made so."""
-    version, middle, attempt = quote_id.removeprefix(f"{symbol}-v").partition("-a")
-    if not middle or not (version + attempt).isascii() or not version.isdigit() or not attempt.isdigit():
+NEVER = QuoteVersion(-1, 0, 0)
+"""The version of a symbol that was never quoted."""
+
+
+def quote_id(symbol: str, version: QuoteVersion) -> str:
+    """The id of the quote of this version."""
+    revision = f"-r{version.revision}" if version.revision else ""
+    return f"{symbol}-v{version.position_version}{revision}-a{version.attempt}"
+
+
+def quote_version(symbol: str, named: str) -> QuoteVersion | None:
+    """The version in an id made by `quote_id`, or None for an id that was not made so."""
+    parts = _QUOTE_ID.fullmatch(named.removeprefix(f"{symbol}-"))
+    if parts is None:
         return None
-    found = (int(version), int(attempt))
-    return found if quote_id == f"{symbol}-v{found[0]}-a{found[1]}" else None
+    found = QuoteVersion(int(parts[1]), int(parts[2] or 0), int(parts[3]))
+    return found if named == quote_id(symbol, found) else None
 
 
-def is_older(quote_id: str, other: str, symbol: str) -> bool:
+def is_older(one: str, other: str, symbol: str) -> bool:
     """Whether one quote of a symbol is older than another, as far as ids made by `quote_id` tell."""
-    version, than = quote_version(symbol, quote_id), quote_version(symbol, other)
+    version, than = quote_version(symbol, one), quote_version(symbol, other)
     return version is not None and than is not None and version < than
 
 

@@ -1,6 +1,8 @@
 """What is traded: one symbol's tick, size and pricing parameters, as `market.toml` gives them."""
 
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -28,6 +30,9 @@ RATE_PLACES = 8
 """Decimal places a fee's rate may have."""
 
 
+InstrumentState = Literal["trading", "paused", "close_only", "delisted"]
+
+
 class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One symbol.
 
@@ -46,6 +51,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         sigma: σ, volatility, ≥ 0, price units per square root of a second.
         multiplier: what one lot at a price of 1 comes to, in money.
         fee_rate: what the makers pay for each fill, of the money it comes to; 0 to 1.
+        state: `trading`; `close_only`: only the side is quoted that reduces the position; `paused`: nothing is; or
+            `delisted`: nothing is, and it has no share of the limit. Fills are booked in every state.
     """
 
     tick: Decimal
@@ -61,6 +68,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_position: int | None = None
     multiplier: Decimal = ONE
     fee_rate: Decimal = NOTHING
+    state: InstrumentState = "trading"
 
     def __post_init__(self) -> None:
         check_price("tick", self.tick)
@@ -93,3 +101,18 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return NOTHING
         value = EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)
         return rounded_money(EXACT.multiply(value, self.fee_rate)) or NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """An instrument as it stands in the market.
+
+    Attributes:
+        instrument: what it is, and how it is priced.
+        share: lots of each side of the limit that it may ask for.
+        revision: of both; greater after every change, 0 if nothing says.
+    """
+
+    instrument: Instrument
+    share: int
+    revision: int = 0

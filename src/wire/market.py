@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from wire.counting import Fault, judge
+from wire.ids import NEVER, QuoteVersion
 from wire.messages import Quote, QuoteActivated, QuoteEvent, RecordedFill
 
 QuoteStanding = Literal["never", "active", "expired", "withdrawn"]
@@ -38,9 +39,9 @@ class SymbolMarket(msgspec.Struct):
         return self.last_fill.number if self.last_fill else 0
 
     @property
-    def version(self) -> tuple[int, int]:
-        """(position version, attempt) of the latest quote event; newer quotes are greater. (-1, 0) before any."""
-        return (self.event.position_version, self.event.attempt) if self.event else (-1, 0)
+    def version(self) -> QuoteVersion:
+        """The version of the latest quote event; newer quotes are greater. `NEVER` before any."""
+        return self.event.version if self.event else NEVER
 
     def apply_quote(self, sequence: int, event: QuoteEvent) -> bool:
         """Fold a quote event. False if it was folded before, or is set aside: it is of another symbol."""
@@ -119,6 +120,7 @@ class SymbolMarket(msgspec.Struct):
             quote_id=event.quote_id,
             reservation_id=event.reservation_id,
             position_version=event.position_version,
+            revision=event.revision,
             attempt=event.attempt,
             bid_price=event.bid_price,
             bid_quantity=event.bid_quantity,

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from wire.ids import QuoteVersion
 from wire.units import NOTHING, ONE, FieldError, check_amount, check_fee, check_multiplier, check_price, check_time
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -38,13 +39,25 @@ LotsOrNone = Annotated[int, Meta(ge=0, le=1_000_000, description="A whole number
 Version = Annotated[
     int, Meta(ge=0, le=2**53, description="A position version: the number of the last fill applied.", examples=[12])
 ]
+Revision = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**53,
+        description="A revision of an instrument: the sequence of its definition in the bucket `instruments`.",
+        examples=[57],
+    ),
+]
 Attempt = Annotated[
-    int, Meta(ge=1, le=2**53, description="Which attempt at quoting one position version, from 1.", examples=[1])
+    int,
+    Meta(
+        ge=1, le=2**53, description="Which attempt at quoting one position version and revision, from 1.", examples=[1]
+    ),
 ]
 Count = Annotated[int, Meta(ge=0, le=2**53, description="How many of something there are.", examples=[0])]
 ATTEMPTS_AHEAD = 1_000
-"""By how much a quote's attempt may be beyond the latest one at its position version, or beyond 0 at a new version: so
-there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes of one version."""
+"""By how much a quote's attempt may be beyond the latest one at its position version and revision, or beyond 0 where
+there is none yet: so there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes of both."""
 
 Price = Annotated[
     Decimal, Meta(description="A price: an exact decimal, as a string (a number is accepted).", examples=["100.05"])
@@ -71,6 +84,21 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     A message is a tree, so the garbage collector, which looks for cycles, need not know of it: there are many.
     """
+
+
+class _OfAVersion:
+    """A message about a quote of some version."""
+
+    __slots__ = ()
+
+    position_version: int
+    revision: int
+    attempt: int
+
+    @property
+    def version(self) -> QuoteVersion:
+        """What the quote was made from, and which attempt it is."""
+        return QuoteVersion(self.position_version, self.revision, self.attempt)
 
 
 # --- orders and fills ---------------------------------------------------------------------------------------------
@@ -199,16 +227,25 @@ class OrderResult(Message, frozen=True, kw_only=True):
 
 
 class QuoteRequest(Message, frozen=True, kw_only=True):
-    """A maker's quote: bid and ask with their quantities. A one-sided quote has quantity 0 on the other side."""
+    """A maker's quote: bid and ask with their quantities. A one-sided quote has quantity 0 on the other side.
+
+    `revision`: of the instrument that it is priced from; null: of the one in force, whichever that is.
+    """
 
     quote_id: Id
     reservation_id: Id
     position_version: Version
+    revision: Revision | None = None
     attempt: Attempt
     bid_price: Price
     bid_quantity: LotsOrNone
     ask_price: Price
     ask_quantity: LotsOrNone
+
+    @property
+    def version(self) -> QuoteVersion:
+        """What it is made from, and which attempt it is; of revision 0 while it names none."""
+        return QuoteVersion(self.position_version, self.revision or 0, self.attempt)
 
     def __post_init__(self) -> None:
         check_price("bid_price", self.bid_price, zero_allowed=not self.bid_quantity)
@@ -219,13 +256,14 @@ class QuoteRequest(Message, frozen=True, kw_only=True):
             raise FieldError("bid_price", "must be below `ask_price`")
 
 
-class Quote(Message, frozen=True, kw_only=True):
+class Quote(Message, _OfAVersion, frozen=True, kw_only=True):
     """An active quote, with what is left of it."""
 
     symbol: Symbol
     quote_id: Id
     reservation_id: Id
     position_version: Version
+    revision: Revision = 0
     attempt: Attempt
     bid_price: Price
     bid_quantity: LotsOrNone
@@ -237,7 +275,7 @@ class Quote(Message, frozen=True, kw_only=True):
     expires_at: Time
 
 
-class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_field="type"):
+class QuoteActivated(Message, _OfAVersion, frozen=True, kw_only=True, tag="activated", tag_field="type"):
     """Quote event: this quote is the symbol's active one from now on, and any other is replaced.
 
     `asker`: a digest of who made it active; null if that was not kept.
@@ -247,6 +285,7 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
     quote_id: Id
     reservation_id: Id
     position_version: Version
+    revision: Revision = 0
     attempt: Attempt
     bid_price: Price
     bid_quantity: LotsOrNone
@@ -263,7 +302,7 @@ class QuoteActivated(Message, frozen=True, kw_only=True, tag="activated", tag_fi
         check_time("expires_at", self.expires_at)
 
 
-class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
+class QuoteWithdrawn(Message, _OfAVersion, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
     """Quote event: the named quote, which was the latest, executes no more.
 
     `reason`: it was withdrawn, or it had expired and somebody was about to be told so for good. `asker`: a digest of
@@ -274,6 +313,7 @@ class QuoteWithdrawn(Message, frozen=True, kw_only=True, tag="withdrawn", tag_fi
     quote_id: Id
     reservation_id: Id
     position_version: Version
+    revision: Revision = 0
     attempt: Attempt
     withdrawn_at: Time
     reason: Literal["withdrawn", "expired"] = "withdrawn"
@@ -407,6 +447,7 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
         granted_bid_quantity: what was granted; `reserved_bid_quantity` is what is left of it.
         granted_ask_quantity: as above, for the ask.
         position_version: of the quote it was activated for.
+        revision: of the quote it was activated for.
         attempt: of the quote it was activated for.
         activation: token of the only activation, whose holder may give it back; null once a second exchange has
             activated it too.
@@ -422,10 +463,18 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
     granted_bid_quantity: LotsOrNone
     granted_ask_quantity: LotsOrNone
     position_version: Version | None = None
+    revision: Revision = 0
     attempt: Attempt | None = None
     activation: str | None = None
     applied_fills: list[Id] = []
     asker: str | None = None
+
+    @property
+    def version(self) -> QuoteVersion | None:
+        """Of the quote it was activated for; None before."""
+        if self.position_version is None or self.attempt is None:
+            return None
+        return QuoteVersion(self.position_version, self.revision, self.attempt)
 
     @property
     def reservation(self) -> Reservation:
@@ -451,7 +500,7 @@ class ReservationAnswer(Message, frozen=True, kw_only=True):
     reason: BindingLimit | None = None
 
 
-class Activate(Message, frozen=True, kw_only=True):
+class Activate(Message, _OfAVersion, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the reservation of this quote, which it is about to make active.
 
     `activation` is a token of the asking exchange's own making; see `GiveBack`.
@@ -461,6 +510,7 @@ class Activate(Message, frozen=True, kw_only=True):
     quote_id: Id
     symbol: Symbol
     position_version: Version
+    revision: Revision = 0
     attempt: Attempt
     bid_quantity: LotsOrNone
     ask_quantity: LotsOrNone

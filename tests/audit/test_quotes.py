@@ -44,7 +44,7 @@ def test_withdrawing_with_another_attempt_is_told() -> None:
     script = Script()
     script.quote()
     script.withdraw(attempt=7)
-    assert "another reservation, version or attempt" in told(script.verdict(OneActive()))
+    assert "another reservation, version, revision or attempt" in told(script.verdict(OneActive()))
 
 
 def test_an_execution_on_a_replaced_quote_means_that_two_were_active() -> None:
@@ -67,7 +67,15 @@ def test_a_quote_of_an_older_version_replaces_none() -> None:
     verdict = script.verdict(OnlyNewer())
     assert verdict.status is Status.REFUTED
     assert place_of(script) in told(verdict)
-    assert "AAA-v0-a9 of version 0, attempt 9, replaces AAA-v1-a1 of version 1, attempt 1" in told(verdict)
+    assert "AAA-v0-a9 of version 0, attempt 9 replaces AAA-v1-a1 of version 1, attempt 1" in told(verdict)
+
+
+def test_a_quote_by_an_older_revision_replaces_none_even_of_a_newer_position() -> None:
+    script = Script()
+    script.quote(revision=57)
+    script.trade()
+    script.quote(revision=50)
+    assert "revision 50, attempt 1 replaces AAA-v0-r57-a1" in told(script.verdict(OnlyNewer()))
 
 
 def test_the_same_attempt_replaces_none() -> None:

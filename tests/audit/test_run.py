@@ -176,7 +176,7 @@ async def test_a_doctored_log_is_refuted_message_by_message(broker: Broker, stor
     assert "second is active, but y is not in exposure's log" in found["I3"][0]
     assert "first is withdrawn, but the active quote is third" in found["I1"][0]
     assert "XXX-f2 skips to number 9" in found["I8"][0]
-    assert "third of version 0, attempt 1, replaces first of version 0, attempt 1" in found["I10"][0]
+    assert "third of version 0, attempt 1 replaces first of version 0, attempt 1" in found["I10"][0]
     assert "MARKET-0 #4 fills.0.XXX: the message cannot be read" in found["log"][0]
 
 

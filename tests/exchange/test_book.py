@@ -1,5 +1,6 @@
 """What executes, and which quote is active: pure decisions."""
 
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 
@@ -194,6 +195,27 @@ def test_a_quote_that_is_not_newer_is_stale(version: int, attempt: int) -> None:
 def test_a_newer_version_or_attempt_may_replace(version: int, attempt: int) -> None:
     market = quoted_market(position_version=5, attempt=3)
     assert book.standing_quote(market, quote_request(position_version=version, attempt=attempt)) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "revision", "attempt", "newer"),
+    [(5, 57, 4, True), (5, 58, 1, True), (6, 57, 1, True), (6, 56, 1, False), (5, 56, 9, False), (4, 58, 1, False)],
+)
+def test_a_quote_is_newer_by_position_revision_and_attempt_and_never_by_an_older_revision(
+    version: int, revision: int, attempt: int, *, newer: bool
+) -> None:
+    market = quoted_market(position_version=5, revision=57, attempt=3)
+    request = quote_request(position_version=version, revision=revision, attempt=attempt)
+    with nullcontext() if newer else pytest.raises(Refused, match="stale-quote"):
+        assert book.standing_quote(market, request) is None
+
+
+def test_a_quote_that_names_no_revision_is_of_the_one_in_force_and_stays_of_it() -> None:
+    market = quoted_market(quote_id="by-hand", revision=57)
+    asked = quote_request(quote_id="by-hand", revision=None)
+    assert book.of_revision(SymbolMarket("AAA"), asked, 58).revision == 58
+    assert book.of_revision(market, asked, 58).revision == 57
+    assert book.of_revision(market, quote_request(revision=50), 58).revision == 50
 
 
 def test_a_position_version_is_the_number_of_a_fill_that_has_happened() -> None:

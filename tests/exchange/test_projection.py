@@ -172,7 +172,7 @@ async def test_a_write_that_took_long_is_looked_at_again(
     append = journal.append
 
     async def paused(*args: object, **more: object) -> object:
-        if old.version == (0, 1) and isinstance(old.event, QuoteActivated):
+        if old.version == (0, 0, 1) and isinstance(old.event, QuoteActivated):
             await log.append(newer)
             old.apply_quote(log._events[-1][0], newer)
         return await append(*args, **more)  # type: ignore[arg-type] # as it was called

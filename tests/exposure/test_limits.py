@@ -194,7 +194,9 @@ def test_asking_again_for_other_quantities_is_refused(scene: Scene, bid: int, as
 
 def test_asking_again_for_another_symbol_is_refused(scene: Scene) -> None:
     scene.reserve()
-    request = ReservationRequest(quote_id=ids.quote_id("AAA", 0, 1), symbol="BBB", bid_quantity=10, ask_quantity=10)
+    request = ReservationRequest(
+        quote_id=ids.quote_id("AAA", ids.QuoteVersion(0, 0, 1)), symbol="BBB", bid_quantity=10, ask_quantity=10
+    )
     with pytest.raises(Refused) as refused:
         scene.limits.reserve(request, scene.now)
     assert refused.value.refusal is Refusal.QUOTE_ID_REUSED

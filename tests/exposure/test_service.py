@@ -245,7 +245,7 @@ async def test_only_one_activation_can_be_given_back(broker: Broker) -> None:
 async def test_any_instance_knows_at_once_what_another_granted(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         for attempt in range(1, 20):
-            await one.reserve(reservation_request(quote_id=ids.quote_id("AAA", 0, attempt)))
+            await one.reserve(reservation_request(quote_id=ids.quote_id("AAA", ids.QuoteVersion(0, 0, attempt))))
             activated = await other.activate(activation(attempt=attempt))
             assert activated.activated_at is not None
 

@@ -338,4 +338,4 @@ async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: M
     await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a7")
     await place.exchange.put_quote("AAA", quote_request(attempt=7))
     await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))
-    assert place.fold("AAA").version == (0, 7)
+    assert place.fold("AAA").version == (0, 0, 7)

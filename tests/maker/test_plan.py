@@ -18,6 +18,7 @@ from maker.plan import (
     View,
     Wait,
     Withdraw,
+    basis,
     decide,
     delay,
     due,
@@ -27,6 +28,7 @@ from maker.plan import (
 )
 from support.builders import NOW, quote_activated, recorded_fill
 from wire import ids
+from wire.ids import QuoteVersion
 from wire.market import SymbolMarket
 from wire.messages import ATTEMPTS_AHEAD, Position, QuoteActivated, QuoteWithdrawn
 
@@ -45,9 +47,13 @@ def view(position_version: int | None = None, **changes: Any) -> View:
     return View(**({"market": SymbolMarket("AAA"), "position": position, "current": True} | changes))
 
 
-def activated(of: View, version: int, attempt: int, *, when: float = 0.0, lifetime: float = 30.0) -> View:
+def activated(
+    of: View, version: int, attempt: int, *, revision: int = 0, when: float = 0.0, lifetime: float = 30.0
+) -> View:
     """The quote's activation, folded."""
-    event = quote_activated(position_version=version, attempt=attempt, activated_at=at(when), lifetime=lifetime)
+    event = quote_activated(
+        position_version=version, revision=revision, attempt=attempt, activated_at=at(when), lifetime=lifetime
+    )
     of.market.apply_quote(of.market.head + 1, event)
     return of
 
@@ -62,8 +68,7 @@ def withdrawn(of: View) -> View:
             symbol="AAA",
             quote_id=event.quote_id,
             reservation_id=event.reservation_id,
-            position_version=event.position_version,
-            attempt=event.attempt,
+            **event.version._asdict(),
             withdrawn_at=NOW,
         ),
     )
@@ -95,7 +100,7 @@ def step(of: View, seconds: float = 0.0, memory: Memory | None = None, standby: 
 def told(of: Step) -> tuple[int, int, Trigger, str | None]:
     """A proposal as (position version, attempt, trigger, replaces)."""
     assert isinstance(of, Propose)
-    return (*of.version, of.trigger, of.replaces)
+    return (of.version.position_version, of.version.attempt, of.trigger, of.replaces)
 
 
 # --- what is due --------------------------------------------------------------------------------------------------
@@ -108,6 +113,17 @@ DUE = {
     "two thirds of its life are over": (activated(view(5), 5, 3), 20, (5, 4, "refresh", "AAA-v5-a3")),
     "it has expired": (activated(view(5), 5, 3), 30, (5, 4, "expired", "AAA-v5-a3")),
     "it was withdrawn": (withdrawn(activated(view(5), 5, 3)), 1, (5, 4, "withdrawn", "AAA-v5-a3")),
+    "a live quote is by an older revision": (
+        activated(view(5, revision=57), 5, 3, revision=50),
+        0,
+        (5, 1, "revision", "AAA-v5-r50-a3"),
+    ),
+    "both are older": (activated(view(7, revision=57), 5, 3, revision=50), 0, (7, 1, "position", "AAA-v5-r50-a3")),
+    "its revision is the newest, and it has expired": (
+        activated(view(5, revision=57), 5, 3, revision=57),
+        30,
+        (5, 4, "expired", "AAA-v5-r57-a3"),
+    ),
     "it was filled away": (
         filled(activated(view(5), 5, 3), 5, bid=0, ask=0),
         1,
@@ -141,6 +157,13 @@ WAITS = {
         99,
         Wait("waiting_for_position"),
     ),
+    "its quote is by a revision that is not known here yet": (
+        activated(view(5, revision=50), 5, 1, revision=57),
+        99,
+        Wait("waiting_for_instrument"),
+    ),
+    "its instrument is paused": (view(5, state="paused"), 0, Wait("symbol_paused")),
+    "its instrument is delisted": (withdrawn(activated(view(6, state="delisted"), 5, 1)), 0, Wait("delisted")),
     "there are fills, but no position was ever published": (
         filled(view(None), 1),
         99,
@@ -179,14 +202,14 @@ def test_the_market_feed_counts_once_it_is_as_far() -> None:
 
 def test_a_dead_attempt_is_passed_over() -> None:
     memory = Memory()
-    memory.died((5, 4))
+    memory.died(QuoteVersion(5, 0, 4))
     assert told(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
     assert told(step(view(6), memory=memory))[:2] == (6, 1)
 
 
 def test_a_failure_backs_off_and_then_makes_the_same_attempt() -> None:
     memory = Memory()
-    until = memory.failed(0, at(0), jitter=1.0)
+    until = memory.failed((0, 0), at(0), jitter=1.0)
     assert step(view(0), memory=memory) == Wait("backing_off", until)
     assert told(decide(view(0), memory, until, NO_STANDBY))[:2] == (0, 1)
 
@@ -194,17 +217,32 @@ def test_a_failure_backs_off_and_then_makes_the_same_attempt() -> None:
 def test_a_newer_position_ends_the_backing_off() -> None:
     memory = Memory()
     for _ in range(8):
-        memory.failed(0, at(0), jitter=1.0)
+        memory.failed((0, 0), at(0), jitter=1.0)
     assert told(step(view(1), memory=memory))[:2] == (1, 1)
-    assert memory.failed(1, at(0), jitter=1.0) == at(FIRST_DELAY)
+    assert memory.failed((1, 0), at(0), jitter=1.0) == at(FIRST_DELAY)
+
+
+def test_a_newer_revision_ends_the_backing_off() -> None:
+    memory = Memory()
+    for _ in range(8):
+        memory.failed((0, 0), at(0), jitter=1.0)
+    assert told(step(view(0, revision=57), memory=memory))[:2] == (0, 1)
+
+
+@pytest.mark.parametrize("state", ["paused", "delisted"])
+def test_what_stands_of_an_instrument_that_is_not_quoted_is_withdrawn_whoever_made_it(state: str) -> None:
+    event = quote_activated(quote_id="by-hand", position_version=5)
+    of = view(5, state=state)
+    of.market.apply_quote(1, event)
+    assert step(of) == Withdraw("by-hand")
 
 
 def test_success_ends_the_backing_off() -> None:
     memory = Memory()
     for _ in range(8):
-        memory.failed(0, at(0), jitter=1.0)
+        memory.failed((0, 0), at(0), jitter=1.0)
     published(memory, 0, 1)
-    assert memory.failed(0, at(0), jitter=1.0) == at(FIRST_DELAY)
+    assert memory.failed((0, 0), at(0), jitter=1.0) == at(FIRST_DELAY)
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1))
@@ -250,7 +288,7 @@ def test_a_spare_waits_and_backs_off_whichever_is_longer() -> None:
     memory = Memory()
     step(view(0), 0, memory, standby=1)
     for _ in range(8):
-        until = memory.failed(0, at(0), jitter=1.0)
+        until = memory.failed((0, 0), at(0), jitter=1.0)
     assert step(view(0), 2, memory, standby=1) == Wait("backing_off", until)
     assert told(step(view(0), LONGEST_DELAY, memory, standby=1))[:2] == (0, 1)
 
@@ -353,6 +391,8 @@ def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
     [
         (view(5, paused=True), "paused"),
         (view(6), "the position moved on"),
+        (view(5, revision=1), "the instrument was changed"),
+        (view(5, state="paused"), "the instrument was changed"),
         (activated(view(5), 5, 2), "its quote, or a newer one, is in the market log"),
         (activated(view(5), 6, 1), "its quote, or a newer one, is in the market log"),
         (withdrawn(activated(view(5), 5, 2)), "its quote, or a newer one, is in the market log"),
@@ -369,9 +409,17 @@ def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
 def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
     """Anything that can have happened: quotes of any version, live or not, fills, failures, deaths, our own answers."""
     versions = st.integers(0, 4)
-    of = view(draw(st.none() | versions), current=draw(st.booleans()), paused=draw(st.booleans()))
+    revisions = st.integers(0, 2)
+    of = view(
+        draw(st.none() | versions),
+        current=draw(st.booleans()),
+        paused=draw(st.booleans()),
+        revision=draw(revisions),
+        state=draw(st.sampled_from(["trading", "trading", "paused", "close_only", "delisted"])),
+    )
     if draw(st.booleans()):
-        activated(of, draw(versions), draw(st.integers(1, 3)), lifetime=draw(st.sampled_from([0.5, 5.0, 30.0])))
+        lifetime = draw(st.sampled_from([0.5, 5.0, 30.0]))
+        activated(of, draw(versions), draw(st.integers(1, 3)), revision=draw(revisions), lifetime=lifetime)
         if draw(st.booleans()):
             filled(of, draw(st.integers(1, 5)), bid=draw(st.integers(0, 1)), ask=draw(st.integers(0, 1)))
         if draw(st.booleans()):
@@ -380,9 +428,9 @@ def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
     if draw(st.booleans()):
         published(memory, draw(versions), draw(st.integers(1, 3)))
     if draw(st.booleans()):
-        memory.died((draw(versions), draw(st.integers(1, 3))))
+        memory.died(QuoteVersion(draw(versions), draw(revisions), draw(st.integers(1, 3))))
     if draw(st.booleans()):
-        memory.failed(draw(versions), NOW, draw(st.floats(0, 1)))
+        memory.failed((draw(versions), draw(revisions)), NOW, draw(st.floats(0, 1)))
     return of, memory, at(draw(st.floats(0, 60)))
 
 
@@ -395,8 +443,10 @@ def test_a_proposal_is_of_the_newest_position_and_newer_than_any_quote_or_dead_a
     chosen = decide(of, memory, now, NO_STANDBY)
     if isinstance(chosen, Propose):
         assert chosen.position.position_version == (of.position.position_version if of.position else 0)
-        assert chosen.version > max(of.market.version, (-1, 0))
-        if memory.dead[0] == chosen.version[0]:
+        assert chosen.version > of.market.version
+        assert chosen.revision == of.revision >= of.market.version.revision
+        assert of.state not in ("paused", "delisted")
+        if basis(memory.dead) == basis(chosen.version):
             assert chosen.version > memory.dead
         assert of.current
         assert not of.paused
@@ -418,7 +468,8 @@ def test_makers_that_see_the_same_end_up_with_one_live_quote_and_rest(
 ) -> None:
     """Each proposal becomes active as it would at an exchange: if it is newer than the latest. Nobody is in a hurry."""
     of, _, now = situation
-    of.current, of.paused = True, False
+    of.current, of.paused, of.state = True, False, "trading"
+    of.revision = max(of.revision, of.market.version.revision)
     versions = [of.market.event.position_version if of.market.event else 0, of.market.fill_number]
     of.position = Position(symbol="AAA", net_quantity=0, position_version=max(versions))
     later = now + timedelta(seconds=3)
@@ -441,9 +492,8 @@ def test_makers_that_see_the_same_end_up_with_one_live_quote_and_rest(
 
 
 def _activation(chosen: Propose, moment: datetime) -> QuoteActivated:
-    version, attempt = chosen.version
-    activation = quote_activated(position_version=version, attempt=attempt, activated_at=moment)
-    assert activation.quote_id == chosen.quote_id == ids.quote_id("AAA", version, attempt)
+    activation = quote_activated(**chosen.version._asdict(), activated_at=moment)
+    assert activation.quote_id == chosen.quote_id == ids.quote_id("AAA", chosen.version)
     return activation
 
 
@@ -453,16 +503,16 @@ def test_whatever_attempt_was_quoted_the_next_one_is_proposed_and_may_be(latest:
     seen = withdrawn(activated(view(7), 7, latest))
     step = due(seen, Memory(), at(1))
     assert isinstance(step, Propose)
-    assert step.version == (7, latest + 1)
+    assert step.version == (7, 0, latest + 1)
     moved = due(activated(view(8), 7, latest), Memory(), at(1))
     assert isinstance(moved, Propose)
-    assert moved.version == (8, 1)
+    assert moved.version == (8, 0, 1)
 
 
 @pytest.mark.parametrize("quoted", [0, 5])
 def test_after_very_many_attempts_that_came_to_nothing_it_begins_again_within_reach(quoted: int) -> None:
     seen = view(7) if not quoted else withdrawn(activated(view(7), 7, quoted))
-    memory = Memory(dead=(7, quoted + ATTEMPTS_AHEAD - 1))
+    memory = Memory(dead=QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD - 1))
     assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + ATTEMPTS_AHEAD
-    memory.died((7, quoted + ATTEMPTS_AHEAD))
+    memory.died(QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD))
     assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maker.pricing import coefficients, half_spreads, prices
+from maker.pricing import coefficients, half_spreads, modelled, prices
 from runtime.settings import Market, tables
 from support.builders import instrument
 from wire.instruments import Instrument
@@ -67,7 +67,7 @@ def test_a_long_inventory_lowers_both_prices_and_a_short_one_raises_them() -> No
 def test_the_callers_arithmetic_context_changes_nothing(ambient: decimal.Context) -> None:
     of = instrument()
     expected = [str(price) for price in (*coefficients(of), *prices(of, 7))]
-    coefficients.cache_clear()
+    modelled.cache_clear()
     with decimal.localcontext(ambient):
         assert [str(price) for price in (*coefficients(of), *prices(of, 7))] == expected
 

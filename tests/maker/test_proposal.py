@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from maker.proposal import fair_share, propose, reservation_request, shrink
 from support.builders import NOW, instrument
+from wire.instruments import Listing
 from wire.messages import Position, PutQuote, Reservation, ReservationState
 
-# What any node sends for AAA, 3 lots long at version 12, second attempt. If this changes, makers of the old and the
-# new version that run side by side propose different quotes under one id.
+# What any node sends for AAA, 3 lots long at version 12, by revision 57, second attempt. If this changes, makers of the
+# old and the new version that run side by side propose different quotes under one id.
 GOLDEN = (
-    b'{"symbol":"AAA","quote":{"quote_id":"AAA-v12-a2","reservation_id":"AAA-v12-a2-r","position_version":12,'
-    b'"attempt":2,"bid_price":"99.86","bid_quantity":10,"ask_price":"99.99","ask_quantity":10}}'
+    b'{"symbol":"AAA","quote":{"quote_id":"AAA-v12-r57-a2","reservation_id":"AAA-v12-r57-a2-r","position_version":12,'
+    b'"revision":57,"attempt":2,"bid_price":"99.86","bid_quantity":10,"ask_price":"99.99","ask_quantity":10}}'
 )
 
 
@@ -26,7 +27,7 @@ def position(net_quantity: int = 0, version: int = 12, symbol: str = "AAA") -> P
 
 
 def proposal(**changes: Decimal | int) -> PutQuote:
-    proposed = propose(instrument(**changes), 12, position(), 1)
+    proposed = propose(Listing(instrument(**changes), 12), position(), 1)
     assert proposed is not None
     return proposed
 
@@ -46,7 +47,7 @@ def reservation(bid: int, ask: int, state: ReservationState = "active") -> Reser
 
 
 def test_a_proposal_is_these_bytes() -> None:
-    assert msgspec.json.encode(propose(instrument(), 12, position(3), 2)) == GOLDEN
+    assert msgspec.json.encode(propose(Listing(instrument(), 12, 57), position(3), 2)) == GOLDEN
 
 
 def test_another_process_proposes_the_same_bytes() -> None:
@@ -56,9 +57,10 @@ def test_another_process_proposes_the_same_bytes() -> None:
         "import sys, msgspec; sys.path.insert(0, 'tests')\n"
         "from support.builders import instrument\n"
         "from maker.proposal import propose\n"
+        "from wire.instruments import Listing\n"
         "from wire.messages import Position\n"
         "at = Position(symbol='AAA', net_quantity=3, position_version=12)\n"
-        "sys.stdout.buffer.write(msgspec.json.encode(propose(instrument(), 12, at, 2)))\n"
+        "sys.stdout.buffer.write(msgspec.json.encode(propose(Listing(instrument(), 12, 57), at, 2)))\n"
     )
     command = [sys.executable, "-c", script]
     ran = subprocess.run(command, capture_output=True, env={"PYTHONHASHSEED": "4711"}, check=True, timeout=30)
@@ -70,7 +72,7 @@ def test_the_same_facts_give_the_same_bytes(net_quantity: int, version: int, att
     """Whatever else the position message says: when it was updated, and by which fill."""
     bare = position(net_quantity, version)
     told = msgspec.structs.replace(bare, last_fill_id="AAA-f1", updated_at=NOW)
-    first, second = (propose(instrument(), share, at, attempt) for at in (bare, told))
+    first, second = (propose(Listing(instrument(), share), at, attempt) for at in (bare, told))
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
 
 
@@ -86,7 +88,7 @@ def test_a_side_without_a_price_has_no_quantity() -> None:
 
 
 def test_without_any_price_there_is_no_proposal() -> None:
-    assert propose(instrument(reference_price=Decimal("0.05")), 12, position(1000), 1) is None
+    assert propose(Listing(instrument(reference_price=Decimal("0.05")), 12), position(1000), 1) is None
 
 
 @pytest.mark.parametrize(("limit", "symbols", "share"), [(100, 8, 12), (100, 1, 100), (100, 100, 1), (5, 8, 1)])
@@ -96,7 +98,7 @@ def test_a_symbols_share_is_its_part_of_the_limit_but_at_least_a_lot(limit: int,
 
 @pytest.mark.parametrize(("quote_size", "share", "quantity"), [(10, 12, 10), (20, 12, 12), (1, 1, 1)])
 def test_the_size_is_what_is_wanted_but_at_most_the_share(quote_size: int, share: int, quantity: int) -> None:
-    proposed = propose(instrument(quote_size=quote_size), share, position(), 1)
+    proposed = propose(Listing(instrument(quote_size=quote_size), share), position(), 1)
     assert proposed is not None
     assert (proposed.quote.bid_quantity, proposed.quote.ask_quantity) == (quantity, quantity)
 
@@ -115,7 +117,7 @@ def test_each_side_may_have_a_size_of_its_own() -> None:
 def test_towards_the_largest_position_a_side_shrinks_and_at_it_only_the_other_is_quoted(
     net_quantity: int, bid: int, ask: int
 ) -> None:
-    proposed = propose(instrument(max_position=25), 12, position(net_quantity), 1)
+    proposed = propose(Listing(instrument(max_position=25), 12), position(net_quantity), 1)
     assert proposed is not None
     quote = proposed.quote
     assert (quote.bid_quantity, quote.ask_quantity) == (bid, ask)
@@ -124,7 +126,7 @@ def test_towards_the_largest_position_a_side_shrinks_and_at_it_only_the_other_is
 
 @given(st.integers(1, 60), st.integers(-90, 90), st.integers(1, 30), st.integers(1, 30))
 def test_no_fill_of_a_quote_leads_beyond_the_largest_position(most: int, net: int, size: int, share: int) -> None:
-    proposed = propose(instrument(max_position=most, quote_size=size), share, position(net), 1)
+    proposed = propose(Listing(instrument(max_position=most, quote_size=size), share), position(net), 1)
     assert proposed is not None
     beyond = max(most, abs(net))
     assert net + proposed.quote.bid_quantity <= beyond

@@ -29,7 +29,7 @@ Step = tuple[str, msgspec.Struct]
 
 
 def quote_id(attempt: int) -> str:
-    return ids.quote_id("AAA", 0, attempt)
+    return ids.quote_id("AAA", ids.QuoteVersion(0, 0, attempt))
 
 
 def reserve(attempt: int) -> Step:

@@ -56,7 +56,7 @@ async def test_a_new_position_is_quoted_at_its_own_prices(place: Marketplace) ->
     await eventually(lambda: running.on("AAA").quote_id == "AAA-v3-a1")
     assert (running.on("AAA").position_version, running.on("AAA").net_quantity) == (3, 5)
     await reaches(lambda: REGISTRY.get_sample_value("maker_requote_seconds_count"), measured + 1)
-    assert place.fold("BBB").version == (0, 1)
+    assert place.fold("BBB").version == (0, 0, 1)
 
 
 async def test_the_newest_of_many_positions_is_quoted(place: Marketplace) -> None:
@@ -262,7 +262,7 @@ async def test_two_makers_converge_on_the_same_quotes(place: Marketplace) -> Non
         assert running.on("AAA").quote_id == "AAA-v5-a1"
     made = await place.quote_events("AAA")
     assert len(made) == len({(event.position_version, event.attempt) for event in made}) <= 6
-    assert place.fold("BBB").version == (0, 1)
+    assert place.fold("BBB").version == (0, 0, 1)
 
 
 async def test_two_makers_refresh_together(place: Marketplace) -> None:

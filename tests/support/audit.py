@@ -14,6 +14,7 @@ from ledger.store import Store
 from maker.proposal import fair_share, propose
 from support.builders import NOW, instrument
 from wire import ids, subjects
+from wire.instruments import Listing
 from wire.messages import Position, QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn, RecordedFill
 
 SHARDS = 2
@@ -55,8 +56,9 @@ class Script:
         version = changes.get("position_version", self.number(symbol))
         same = before is not None and before.position_version == version
         attempt = changes.get("attempt", before.attempt + 1 if before is not None and same else 1)
+        share = fair_share(LIMIT, len(SYMBOLS))
         position = Position(symbol=symbol, net_quantity=self.net.get(symbol, 0), position_version=version)
-        proposal = propose(SYMBOLS[symbol], fair_share(LIMIT, len(SYMBOLS)), position, attempt)
+        proposal = propose(Listing(SYMBOLS[symbol], share, changes.get("revision", 0)), position, attempt)
         assert proposal is not None
         quote: QuoteRequest = proposal.quote
         values = {name: getattr(quote, name) for name in quote.__struct_fields__}
@@ -72,7 +74,7 @@ class Script:
         latest = self.latest[symbol]
         values = {
             name: getattr(latest, name)
-            for name in ("symbol", "quote_id", "reservation_id", "position_version", "attempt")
+            for name in ("symbol", "quote_id", "reservation_id", "position_version", "revision", "attempt")
         }
         event = QuoteWithdrawn(**(values | {"withdrawn_at": self.now} | changes))
         self._left[symbol] = (0, 0)

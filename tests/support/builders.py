@@ -67,13 +67,14 @@ def order(**changes: Any) -> Order:
 
 def quote_request(symbol: str = "AAA", **changes: Any) -> QuoteRequest:
     """10 × 99.90 / 100.10 × 10 from position version 0, attempt 1, with the ids that go with those."""
-    version, attempt = changes.get("position_version", 0), changes.get("attempt", 1)
-    quote_id = changes.get("quote_id", ids.quote_id(symbol, version, attempt))
+    version = ids.QuoteVersion(
+        changes.get("position_version", 0), changes.get("revision", 0), changes.get("attempt", 1)
+    )
+    quote_id = changes.get("quote_id", ids.quote_id(symbol, version))
     values: dict[str, Any] = {
         "quote_id": quote_id,
         "reservation_id": ids.reservation_id(quote_id),
-        "position_version": version,
-        "attempt": attempt,
+        **version._asdict(),
         "bid_price": Decimal("99.90"),
         "bid_quantity": 10,
         "ask_price": Decimal("100.10"),
@@ -104,7 +105,7 @@ def recorded_fill(symbol: str = "AAA", number: int = 1, **changes: Any) -> Recor
         "side": "buy",
         "quantity": 1,
         "price": Decimal("100.10"),
-        "quote_id": ids.quote_id(symbol, 0, 1),
+        "quote_id": ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1)),
         "created_at": NOW,
         "number": number,
         "remaining_bid_quantity": 10,
@@ -124,7 +125,7 @@ def numbered_fill(number: int = 1, symbol: str = "AAA", **changes: Any) -> Numbe
         "side": "buy",
         "quantity": 3,
         "price": Decimal("100.10"),
-        "quote_id": ids.quote_id(symbol, 0, 1),
+        "quote_id": ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1)),
         "created_at": NOW,
         "number": number,
         "origin": "exchange",
@@ -170,7 +171,7 @@ def position_update(symbol: str = "AAA", **changes: Any) -> PositionUpdate:
 def reservation_request(symbol: str = "AAA", **changes: Any) -> ReservationRequest:
     """10 lots on each side for the symbol's first quote."""
     values: dict[str, Any] = {
-        "quote_id": ids.quote_id(symbol, 0, 1),
+        "quote_id": ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1)),
         "symbol": symbol,
         "bid_quantity": 10,
         "ask_quantity": 10,
@@ -180,7 +181,7 @@ def reservation_request(symbol: str = "AAA", **changes: Any) -> ReservationReque
 
 def activation(symbol: str = "AAA", attempt: int = 1, **changes: Any) -> Activate:
     """An exchange's request for the quote of `reservation_request`."""
-    quote_id = changes.get("quote_id", ids.quote_id(symbol, 0, attempt))
+    quote_id = changes.get("quote_id", ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)))
     values = {
         "reservation_id": ids.reservation_id(quote_id),
         "quote_id": quote_id,

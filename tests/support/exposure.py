@@ -122,7 +122,7 @@ class Scene:
         self, symbol: str = "AAA", bid: int = 10, ask: int = 10, attempt: int = 1, asker: str | None = None
     ) -> ReservationAnswer:
         """Ask to reserve for a symbol's quote."""
-        quote_id = ids.quote_id(symbol, 0, attempt)
+        quote_id = ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt))
         request = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
         return self.take(self.limits.reserve(request, self.now, asker))
 
@@ -144,7 +144,7 @@ class Scene:
         """Activate, as an exchange would."""
         request = Activate(
             reservation_id=self.id(symbol, attempt),
-            quote_id=quote_id or ids.quote_id(symbol, 0, attempt),
+            quote_id=quote_id or ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)),
             symbol=symbol,
             position_version=version,
             attempt=attempt,
@@ -176,7 +176,7 @@ class Scene:
         """The market log tells of a quote withdrawn."""
         event = QuoteWithdrawn(
             symbol=symbol,
-            quote_id=ids.quote_id(symbol, 0, attempt),
+            quote_id=ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)),
             reservation_id=self.id(symbol, attempt),
             position_version=0,
             attempt=attempt,
@@ -211,7 +211,7 @@ class Scene:
     @staticmethod
     def id(symbol: str, attempt: int) -> str:
         """The reservation's id."""
-        return ids.reservation_id(ids.quote_id(symbol, 0, attempt))
+        return ids.reservation_id(ids.quote_id(symbol, ids.QuoteVersion(0, 0, attempt)))
 
     def _next(self) -> int:
         self.market_head += 1

@@ -175,7 +175,7 @@ class Marketplace:
 
     async def quoted_anew(self, symbol: str, attempt: int) -> list[QuoteActivated]:
         """Wait for this attempt, or a later one, at the first position; the quotes up to it, as they became active."""
-        await reaches(lambda: self.fold(symbol).version[1], attempt)
+        await reaches(lambda: self.fold(symbol).version.attempt, attempt)
         events = await self.quote_events(symbol)
         return [event for event in events if isinstance(event, QuoteActivated)][:attempt]
 

@@ -1,17 +1,48 @@
 """Ids derive from facts, and subjects from ids."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wire import ids, subjects
 
 SYMBOLS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
-FACTS = st.tuples(SYMBOLS, st.integers(0, 2**53), st.integers(1, 2**31))
+VERSIONS = st.builds(ids.QuoteVersion, st.integers(0, 2**53), st.integers(0, 2**53), st.integers(1, 2**31))
+FACTS = st.tuples(SYMBOLS, VERSIONS)
+Facts = tuple[str, ids.QuoteVersion]
 
 
 @given(one=FACTS, other=FACTS)
-def test_different_facts_have_different_quote_ids(one: tuple[str, int, int], other: tuple[str, int, int]) -> None:
+def test_different_facts_have_different_quote_ids(one: Facts, other: Facts) -> None:
     assert (ids.quote_id(*one) == ids.quote_id(*other)) == (one == other)
+
+
+@given(facts=FACTS)
+def test_a_quote_id_tells_its_version_back(facts: Facts) -> None:
+    symbol, version = facts
+    assert ids.quote_version(symbol, ids.quote_id(symbol, version)) == version
+
+
+def test_an_id_that_no_maker_derives_tells_no_version() -> None:
+    for other in (
+        "AAA-v1-r0-a1",
+        "AAA-v01-a1",
+        "AAA-v1-a",
+        "AAA-v1-ra1",
+        "AAA-v1-r2-a3-r",
+        "BBB-v1-a1",
+        "by-hand",
+        "AAA-v1-a\N{ARABIC-INDIC DIGIT ONE}",
+    ):
+        assert ids.quote_version("AAA", other) is None
+
+
+def test_a_quote_is_older_by_its_position_then_by_its_revision_then_by_its_attempt() -> None:
+    newest_last = ["AAA-v1-a9", "AAA-v1-r3-a8", "AAA-v1-r4-a1", "AAA-v1-r4-a2", "AAA-v2-r4-a1"]
+    for older, newer in itertools.pairwise(newest_last):
+        assert ids.is_older(older, newer, "AAA")
+        assert not ids.is_older(newer, older, "AAA")
 
 
 @given(symbol=SYMBOLS, number=st.integers(1, 2**53))
@@ -27,7 +58,7 @@ def test_an_id_that_was_not_made_here_tells_no_number() -> None:
 
 
 @given(facts=FACTS)
-def test_every_id_fits_an_id_field(facts: tuple[str, int, int]) -> None:
+def test_every_id_fits_an_id_field(facts: Facts) -> None:
     assert len(ids.reservation_id(ids.quote_id(*facts))) <= 100
 
 

@@ -38,7 +38,7 @@ def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
     market.apply_quote(2, withdrawn(quote))
     assert market.standing(NOW) == "withdrawn"
     assert market.quote() is None
-    assert market.version == (3, 2)
+    assert market.version == (3, 0, 2)
 
 
 def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
@@ -48,7 +48,7 @@ def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
     market.apply_quote(2, msgspec.structs.replace(withdrawn(quote), reason="expired"))
     assert market.standing(NOW) == "expired"
     assert market.quote() is None
-    assert (market.version, market.remaining_bid, market.remaining_ask) == ((3, 2), 0, 0)
+    assert (market.version, market.remaining_bid, market.remaining_ask) == ((3, 0, 2), 0, 0)
 
 
 def test_fills_take_the_remaining_quantities_they_carry() -> None:
@@ -63,7 +63,7 @@ def test_what_was_folded_before_is_skipped() -> None:
     market.apply_quote(5, quote_activated())
     assert not market.apply_quote(5, quote_activated(attempt=2))
     assert not market.apply_fills(4, [recorded_fill()])
-    assert (market.head, market.version, market.fill_number) == (5, (0, 1), 0)
+    assert (market.head, market.version, market.fill_number) == (5, (0, 0, 1), 0)
 
 
 @pytest.mark.parametrize("numbers", [[3], [1], [2, 4], []])
