@@ -10,8 +10,9 @@ from functools import lru_cache
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
-from maker.proposal import fair_share, propose
+from maker.proposal import propose
 from wire import ids
+from wire.definitions import fair_share
 from wire.instruments import Instrument, Listing
 from wire.messages import Position, PutQuote, QuoteActivated, QuoteEvent
 

@@ -19,7 +19,7 @@ from exchange.recent import PENDING, Pending
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
-from wire.instruments import Instrument
+from wire.instruments import Instrument, Listing
 from wire.market import SymbolMarket
 from wire.messages import (
     ATTEMPTS_AHEAD,
@@ -260,6 +260,30 @@ def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
             f"{market.fill_number} fills",
             field="position_version",
         )
+
+
+def check_listing(listing: Listing, request: QuoteRequest) -> None:
+    """Check that a quote follows from the instrument as it stands: that it names the revision in force, and that one
+    is to be quoted.
+
+    Raises:
+        Refused: STALE_QUOTE: it is made from an older one; REVISION_UNKNOWN; NOT_QUOTED.
+    """
+    revision = request.version.revision
+    if revision < listing.revision:
+        raise Refused(
+            Refusal.STALE_QUOTE,
+            f"the quote is made from revision {revision} of its instrument, and {listing.revision} is in force",
+            field="revision",
+        )
+    if revision > listing.revision:
+        raise Refused(
+            Refusal.REVISION_UNKNOWN,
+            f"the quote is made from revision {revision} of its instrument, and {listing.revision} is the newest",
+            field="revision",
+        )
+    if listing.instrument.state in ("paused", "delisted"):
+        raise Refused(Refusal.NOT_QUOTED, f"the instrument is {listing.instrument.state}")
 
 
 def check_attempt(market: SymbolMarket, request: QuoteRequest) -> None:

@@ -7,14 +7,14 @@ order is decided on it. Started anew, it folds the log anew, so this cannot come
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import aclosing
 from functools import partial
 
 import msgspec
 import structlog
 
-from exchange.lane import Lane
+from exchange.lanes import Lanes
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
 from exchange.replay import Replay
@@ -52,7 +52,7 @@ class Books:
 
     def __init__(
         self,
-        lanes: Mapping[str, Lane],
+        lanes: Lanes,
         shards: int,
         connection: Connection,
         health: Health,
@@ -172,11 +172,14 @@ class Books:
 
         Fills that skip a number are not folded before it is known that nothing was missed: their market is returned.
         """
-        lane = self._lanes.get(subjects.last_token(message.subject))
+        symbol = subjects.last_token(message.subject)
         if not subjects.at_home(message.subject, self._shards):
             self._set_aside(message, "it is in another shard than its symbol")
             return None
-        if lane is None or (message.sequence <= lane.market.head and not replayed):
+        if not subjects.is_name(symbol):
+            return None
+        lane = self._lanes.of(symbol)
+        if message.sequence <= lane.market.head and not replayed:
             return None
         if message.subject.startswith("fills."):
             shard = subjects.shard_of(lane.market.symbol, self._shards)
@@ -285,8 +288,8 @@ class Books:
             self._aside.pop(subjects.market_stream(shard), None)
         if self._stale.pop(name, None) is not None:
             # The broker may have started anew, without what it had not synced of the bucket.
-            for symbol, lane in self._lanes.items():
-                if subjects.shard_of(symbol, self._shards) == shard:
+            for lane in self._lanes:
+                if subjects.shard_of(lane.market.symbol, self._shards) == shard:
                     self._bucket.look_again(lane.market)
             if not self._stale:
                 self._health.fine("market")

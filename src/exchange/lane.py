@@ -25,7 +25,7 @@ from runtime import tracing
 from runtime.clock import Clock
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.instruments import Instrument
+from wire.instruments import Listing
 from wire.market import SymbolMarket
 from wire.messages import Order, OrderResult, Quote, QuoteEvent, QuoteRequest
 
@@ -55,12 +55,12 @@ class Lane:
     Attributes:
         log: the symbol's log.
         market: the fold of it.
+        listing: the instrument; None while nothing defines it here.
     """
 
     def __init__(
         self,
         symbol: str,
-        instrument: Instrument,
         shard: int,
         connection: Connection,
         clock: Clock,
@@ -70,9 +70,9 @@ class Lane:
     ) -> None:
         self.log = SymbolLog(symbol, shard, connection)
         self.market = self.log.market
+        self.listing: Listing | None = None
         self._symbol = symbol
         self._shard = shard
-        self._instrument = instrument
         self._connection = connection
         self._clock = clock
         self._recent = recent
@@ -94,7 +94,7 @@ class Lane:
         Raises:
             Refused: it makes no sense, or too much is waiting already.
         """
-        order = book.checked_order(order, self._instrument)
+        order = book.checked_order(order, self._listed.instrument)
         self._line.check_pressure()
         answer = cast("asyncio.Future[OrderResult]", self._line.submit(order, asker=asker))
         if tracing.tracer is not None:
@@ -108,13 +108,25 @@ class Lane:
             Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
                 known in time.
         """
-        request = book.of_revision(self.market, book.checked_quote(request, self._instrument), 0)
+        request = book.checked_quote(request, self._listed.instrument)
+        request = book.of_revision(self.market, request, self._listed.revision)
         try:
             async with asyncio.timeout(DEADLINE):
                 standing = await self._standing(request)
         except TimeoutError as error:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
         return standing if standing is not None else await self._puts.put(request, asker)
+
+    def is_behind(self, revision: int) -> bool:
+        """Whether that revision of the instrument is newer than what is known here."""
+        return revision > self._listed.revision
+
+    @property
+    def _listed(self) -> Listing:
+        """The instrument. Whoever commands has seen that there is one, and none is taken away."""
+        if self.listing is None:
+            raise AssertionError(f"{self._symbol} takes no command: nothing defines it")
+        return self.listing
 
     def _submit_change(self, command: "Put | _Withdraw") -> "asyncio.Future[Quote]":
         answer = self._line.submit(command, change=True)
@@ -130,6 +142,7 @@ class Lane:
                 return standing
             if standing is not None:
                 continue
+            book.check_listing(self._listed, request)
             try:
                 book.check_attempt(self.market, request)
             except Refused:
@@ -208,7 +221,7 @@ class Lane:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
             askers = [waiting.asker for waiting in batch]
-            decided = book.match(self.market, orders, self._recent, now, self._instrument, askers)
+            decided = book.match(self.market, orders, self._recent, now, self._listed.instrument, askers)
             if decided.fills:
                 self._recent.executing(decided.fills)
                 for waiting in batch:
@@ -276,6 +289,7 @@ class Lane:
                 return standing
             waiting.check_wanted()
             put.check_wanted()
+            book.check_listing(self._listed, put.request)
             try:
                 book.check_position(self.market, put.request)
             except Refused:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from exchange import book, continuity, metrics
 from exchange.books import Books
 from exchange.lane import Lane, count_refused
+from exchange.lanes import Lanes
 from exchange.projection import QuotesBucket
 from exchange.recent import RecentOrders
 from exchange.standstill import EVERY, PASSES, Standstill
@@ -17,6 +18,7 @@ from exchange.turns import Turns
 from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
+from jet.listings import Listings
 from jet.opening import Published
 from runtime import tracing
 from runtime.clock import Clock, uptime
@@ -63,19 +65,14 @@ class Exchange:
         self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
         self._bucket = QuotesBucket(connection, self.clock, market.shards)
         turns = [Turns() for _ in range(market.shards)]
-        self._lanes = {
-            symbol: Lane(
-                symbol,
-                instrument,
-                shard := subjects.shard_of(symbol, market.shards),
-                connection,
-                self.clock,
-                self._recent,
-                turns[shard],
-                self._bucket.changed,
-            )
-            for symbol, instrument in market.symbols.items()
-        }
+
+        def lane(symbol: str) -> Lane:
+            shard = subjects.shard_of(symbol, market.shards)
+            return Lane(symbol, shard, connection, self.clock, self._recent, turns[shard], self._bucket.changed)
+
+        self._lanes = Lanes(lane)
+        self._listings = Listings(connection, health, market.listings, self._lanes.relist, name="exchange-instruments")
+        self._lanes.relist(market.listings)
         self._published = Published(connection, name="exchange-positions")
         self._books = Books(self._lanes, market.shards, connection, health, self._recent, self._bucket, self._published)
         self._lost = "the log is not compared with the published positions yet"
@@ -105,6 +102,8 @@ class Exchange:
         """`PUT /quotes/{symbol}`. Of the quotes that an asker wants for a symbol only the newest goes on."""
         lane = self._lane(symbol)
         self.clock.check()
+        if request.revision is not None and lane.is_behind(request.revision):
+            await self._listings.confirm()
         return await lane.put_quote(request, asker)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
@@ -129,11 +128,11 @@ class Exchange:
         """`GET /quotes`: every active quote, as far as is known here."""
         self._check_ready()
         now = self.clock()
-        active = (lane.market.quote() for lane in self._lanes.values() if lane.market.standing(now) == "active")
+        active = (lane.market.quote() for lane in self._lanes if lane.market.standing(now) == "active")
         return [quote for quote in active if quote is not None]
 
     def _lane(self, symbol: str) -> Lane:
-        lane = self._lanes.get(symbol)
+        lane = self._lanes.listed(symbol)
         if lane is None:
             raise Refused(Refusal.UNKNOWN_SYMBOL, f"{symbol} is not traded here", field="symbol")
         self._check_ready()
@@ -155,7 +154,7 @@ class Exchange:
         now = self.clock()
         metrics.REMEMBERED.set(len(self._recent))
         metrics.REMEMBERED_BYTES.set(self._recent.size)
-        metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes.values()))
+        metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes))
 
     def _report(self, behind: int) -> ProcessReport:
         return replace(self._health.process(behind), orders=metrics.answered())
@@ -168,13 +167,14 @@ class Exchange:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
             await self.clock.known()
+            group.create_task(self._listings.run())
+            await self._listings.opened()
+            self._lanes.run_in(group)
             group.create_task(self._bucket.run())
             group.create_task(self._tick())
             group.create_task(self._check_continuity())
             for shard in range(self._market.shards):
                 group.create_task(self._books.follow(shard))
-            for lane in self._lanes.values():
-                group.create_task(lane.run())
             group.create_task(
                 rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering, self._report)
             )
@@ -182,7 +182,7 @@ class Exchange:
     async def stop(self) -> None:
         """Take no more commands, and let those under way have their answers. Whatever is decided is in the log."""
         self._stopping = True
-        await asyncio.gather(*(lane.settle(STOP_PATIENCE) for lane in self._lanes.values()))
+        await asyncio.gather(*(lane.settle(STOP_PATIENCE) for lane in self._lanes))
 
     def _handlers(self) -> list[rpc.Handler]:
         async def put_quote(asked: PutQuote) -> Quote:
@@ -214,7 +214,7 @@ class Exchange:
         versions = {symbol: position.position_version for symbol, position in positions.items()}
         while self._lost:
             if self._books.whole:
-                folded = {symbol: lane.market.fill_number for symbol, lane in self._lanes.items()}
+                folded = {lane.market.symbol: lane.market.fill_number for lane in self._lanes}
                 found = [continuity.lost(symbol, number, versions.get(symbol, 0)) for symbol, number in folded.items()]
                 lost = next(filter(None, found), "")
                 if lost and lost != self._lost:

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 from exposure.holding import Lots, held, is_quoted
 from exposure.usage import Draft, Usage, is_unused, largest
 from wire import ids
+from wire.definitions import fair_share
 from wire.errors import Refusal, Refused
 from wire.messages import (
     Activate,
@@ -112,12 +113,21 @@ class Limits:
         self._lifetime = lifetime
         self._grace = grace
         self._symbols = frozenset(symbols)
-        self._share = max(1, limit // max(1, len(self._symbols)))
+        self._share = fair_share(limit, max(1, len(self._symbols)))
         self._grant_life = min(grant_life, lifetime)
+
+    def relist(self, limit: int, shares: int, symbols: Collection[str]) -> None:
+        """From now on this is the limit, divided into so many shares, and these are traded. What is held already counts
+        on: after a lower limit nothing more is granted until enough of it has ended."""
+        self._limit = limit
+        self._symbols = frozenset(symbols)
+        self._share = fair_share(limit, shares)
 
     def on(self, draft: Draft) -> "Limits":
         """The same limits, which decide on a draft."""
-        return Limits(self._limit, self._lifetime, self._grace, self._symbols, draft, grant_life=self._grant_life)
+        same = Limits(self._limit, self._lifetime, self._grace, self._symbols, draft, grant_life=self._grant_life)
+        same._share = self._share
+        return same
 
     def exposure(self) -> Exposure:
         """The limit, its usage, and the live reservations in the order they were granted."""

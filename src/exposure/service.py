@@ -7,7 +7,7 @@ Ordering rules:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -23,6 +23,7 @@ from jet import api, journal, rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
+from jet.listings import Listings
 from jet.opening import MarketOpening
 from jet.tail import FromSequence, Message, Tail
 from runtime import tracing
@@ -31,6 +32,7 @@ from runtime.health import Health
 from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, ids, subjects
 from wire.errors import Refusal, Refused
+from wire.instruments import Listing
 from wire.messages import (
     UNREADABLE,
     Activate,
@@ -98,6 +100,7 @@ class ExposureService:
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
+        self._listings = Listings(connection, health, market.listings, self._relist, name="exposure-instruments")
         self._committer = Committer(connection, self.limits, self.clock, self._check_decides)
         self._market_moves = Moves()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
@@ -127,6 +130,8 @@ class ExposureService:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
             await self.clock.known()
+            group.create_task(self._listings.run())
+            await self._listings.opened()
             group.create_task(self._follow_decisions())
             for shard in self._tails:
                 group.create_task(self._follow_market(shard))
@@ -136,6 +141,12 @@ class ExposureService:
             group.create_task(
                 rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering, self._health.process)
             )
+
+    def _relist(self, _: Mapping[str, Listing]) -> None:
+        """The instruments, or the terms that they share, are others from now on."""
+        definitions = self._listings.definitions
+        if definitions.terms is not None:
+            self.limits.relist(definitions.terms.limit, definitions.terms.shares, definitions.symbols)
 
     async def stop(self) -> None:
         """Take no more requests, and let what is under way be known."""

@@ -9,7 +9,8 @@ it. What is not granted here is refused. The boundaries that matter:
   the observer's key takes no connection from the page, and has nothing pass there.
 - Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
   kill switch. Fills are written by the exchange, and by the ledger for `POST /fills`.
-- Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none.
+- Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none but
+  the definitions of what is traded.
 - Requests are answered by the service that they are for, and by nobody else.
 - Everyone hears only the answers to its own questions: inboxes begin with the user's name. One who answers may write to
   the inboxes of those who may ask it. The broker itself needs no grant to answer.
@@ -26,6 +27,7 @@ from wire.subjects import Rpc
 QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
 RESERVATIONS = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
 SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 
 
 INBOXES = "_INBOX"
@@ -86,7 +88,8 @@ def grants(shards: int) -> list[Grant]:
                 *quotes,
                 *fills,
                 subjects.bucket_key(subjects.QUOTES_BUCKET, "*"),
-                *_follow(*market, subjects.POSITIONS_STREAM),
+                subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
+                *_follow(*market, subjects.POSITIONS_STREAM, INSTRUMENTS),
                 *_look_up(*market, QUOTES),
                 *[Rpc.ACTIVATE, Rpc.GIVE_BACK],
                 *_answer("maker", "ui", "observer"),
@@ -98,7 +101,7 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 *fills,
                 subjects.POSITIONS,
-                *_follow(*market, subjects.POSITIONS_STREAM),
+                *_follow(*market, subjects.POSITIONS_STREAM, INSTRUMENTS),
                 *_look_up(*streams),
                 *_answer("ui", "observer"),
             ],
@@ -109,7 +112,7 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 subjects.DECISIONS,
                 subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "*"),
-                *_follow(*market, subjects.EXPOSURE_STREAM),
+                *_follow(*market, subjects.EXPOSURE_STREAM, INSTRUMENTS),
                 *_look_up(*market, subjects.EXPOSURE_STREAM, RESERVATIONS),
                 *_answer("exchange", "maker", "ui", "observer"),
             ],
@@ -120,7 +123,7 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "*"),
                 subjects.MAKERS,
-                *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES),
+                *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES, INSTRUMENTS),
                 *_look_up(*market, SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
                 *_answer("ui", "observer"),
@@ -130,6 +133,8 @@ def grants(shards: int) -> list[Grant]:
         _grant(
             "operator",
             publish=[
+                subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
+                *_follow(INSTRUMENTS),
                 *_declare(*streams),
                 *_clear(RESERVATIONS, SWITCHES),
                 *_end_consumers(*streams),
@@ -139,7 +144,7 @@ def grants(shards: int) -> list[Grant]:
         _grant("auditor", publish=[*_follow(*streams), *_look_up(*streams), "$JS.API.STREAM.NAMES"]),
         _grant(
             "ui",
-            publish=[*_read(*market, subjects.POSITIONS_STREAM, SWITCHES), *[Rpc.USAGE, "$SRV.STATS"]],
+            publish=[*_read(*market, subjects.POSITIONS_STREAM, SWITCHES, INSTRUMENTS), *[Rpc.USAGE, "$SRV.STATS"]],
             subscribe=[*quotes, *fills, subjects.POSITIONS, subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")],
             account=PAGE_ACCOUNT,
         ),

@@ -71,6 +71,7 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
         _bucket(shape, subjects.RESERVATIONS_BUCKET, **_projected(shape)),
         _bucket(shape, subjects.QUOTES_BUCKET, **_projected(shape)),
         _bucket(shape, subjects.SWITCHES_BUCKET, max_msgs_per_subject=TURNS_KEPT),
+        _instruments(shape),
     ]
 
 
@@ -155,6 +156,20 @@ def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
             "subject_delete_marker_ttl": 60 * _SECOND,
             **more,
         },
+    )
+
+
+def _instruments(shape: Shape) -> dict[str, Any]:
+    """The bucket of definitions: a log of its own, which forgets none, so that each quote can be judged by its own."""
+    return _stream(
+        shape,
+        subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET),
+        [subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")],
+        description="Bucket instruments: what is traded, every revision of it",
+        discard="new",
+        max_bytes=268_435_456,
+        deny_delete=True,
+        deny_purge=True,
     )
 
 

@@ -29,9 +29,9 @@ from ledger.applier import Applier
 from ledger.positions import Account
 from ledger.store import Store
 from runtime import tracing
-from runtime.settings import Market
 from wire import chain, subjects
 from wire.errors import Refusal, Refused
+from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill, ReportedFill
 from wire.units import check_tick, with_decimals_of
@@ -45,13 +45,18 @@ log = structlog.get_logger()
 
 
 class Recorder:
-    """Appends reported fills to the market log, each once."""
+    """Appends reported fills to the market log, each once.
 
-    def __init__(self, connection: Connection, store: Store, applier: Applier, market: Market) -> None:
+    Attributes:
+        instruments: what is traded, as far as it is known; whoever learns more changes it.
+    """
+
+    def __init__(self, connection: Connection, store: Store, applier: Applier, shards: int) -> None:
+        self.instruments: dict[str, Instrument] = {}
         self._connection = connection
         self._store = store
         self._applier = applier
-        self._market = market
+        self._shards = shards
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, fill: ReportedFill, asker: str | None = None) -> bool:
@@ -74,8 +79,8 @@ class Recorder:
                     market, before = await self._caught_up(fill.symbol)
                     if await self._is_recorded(fill):
                         return False
-                reporting.check_id(fill, self._market.symbols)
-                instrument = self._market.symbols.get(fill.symbol)
+                reporting.check_id(fill, self.instruments)
+                instrument = self.instruments.get(fill.symbol)
                 recorded = reporting.record(fill, market, instrument, asker)
                 async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
                     if await self._append(fill, recorded, market.head, before):
@@ -92,10 +97,10 @@ class Recorder:
             FieldError: the price is off the tick, and no such quote had it.
             Refused: UNKNOWN_SYMBOL: it is neither traded nor in the log; UNAVAILABLE.
         """
-        instrument = self._market.symbols.get(fill.symbol)
+        instrument = self.instruments.get(fill.symbol)
         if instrument is not None and not fill.price % instrument.tick:
             return replace(fill, price=with_decimals_of(instrument.tick, fill.price))
-        shard = subjects.shard_of(fill.symbol, self._market.shards)
+        shard = subjects.shard_of(fill.symbol, self._shards)
         stream, head = subjects.market_stream(shard), subjects.market_head(shard, fill.symbol)
         async with _by(asyncio.get_running_loop().time() + DEADLINE, Refusal.UNAVAILABLE):
             last = await journal.last_sequence(self._connection, stream, head)
@@ -129,7 +134,7 @@ class Recorder:
         Raises:
             Refused: UNAVAILABLE.
         """
-        shard = subjects.shard_of(symbol, self._market.shards)
+        shard = subjects.shard_of(symbol, self._shards)
         while True:
             last, quote, fills_sequence = await self._read_head(shard, symbol)
             head = last.seq if last else 0
@@ -175,7 +180,7 @@ class Recorder:
         Raises:
             Refused: FILL_CONTRADICTS, if what is recorded in the end is another fill.
         """
-        shard = subjects.shard_of(fill.symbol, self._market.shards)
+        shard = subjects.shard_of(fill.symbol, self._shards)
         outcome = await journal.append(
             self._connection,
             subjects.market_stream(shard),

@@ -7,7 +7,7 @@ is read of it has every fill that was recorded before the question.
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
@@ -21,6 +21,7 @@ from jet import api, fullness, rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
+from jet.listings import Listings
 from jet.tail import FromSequence, Tail
 from ledger import continuity
 from ledger.applier import Applier
@@ -36,6 +37,7 @@ from runtime.health import Health
 from runtime.settings import Port, ServiceSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
+from wire.instruments import Listing
 from wire.messages import NumberedFill, Position, PositionUpdate, ReportedFill
 from wire.units import FieldError
 
@@ -106,7 +108,8 @@ class Ledger:
         self._reader = Reader(settings.database_path)
         self._applier = Applier(self._store, self._market.shards, health, self.clock, self._on_commit, gaps)
         self._publisher = Publisher(connection)
-        self._recorder = Recorder(connection, self._store, self._applier, self._market)
+        self._recorder = Recorder(connection, self._store, self._applier, self._market.shards)
+        self._listings = Listings(connection, health, self._market.listings, self._relist, name="ledger-instruments")
         self._heads = {
             shard: head_of(
                 connection,
@@ -134,8 +137,7 @@ class Ledger:
             await self._opened(exits)
             await exits.enter_async_context(self._reader)
             books = self._applier.books
-            for symbol in self._market.symbols:
-                self.updates.publish(symbol, Account(symbol).update)
+            self._relist(self._market.listings)
             self._on_commit([account.update for account in books.accounts.values()])
             self._open = True
             self._health.fine("store")
@@ -146,6 +148,7 @@ class Ledger:
                 serving = rpc.serve(self._connection, "ledger", [], report=self._health.process)
                 group.create_task(serving, name="discovery")
                 group.create_task(self._disk_failed(), name="disk")
+                group.create_task(self._listings.run(), name="instruments")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
                 group.create_task(self._keep_small(), name="wal")
@@ -154,6 +157,13 @@ class Ledger:
                 group.create_task(fullness.watch(self._connection, streams, self._damaged), name="fullness")
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
+
+    def _relist(self, listings: Mapping[str, Listing]) -> None:
+        """These symbols are listed so from now on: each has a position, if a flat one."""
+        for symbol, listing in listings.items():
+            self._recorder.instruments[symbol] = listing.instrument
+            if symbol not in self._applier.books.accounts:
+                self.updates.publish(symbol, Account(symbol).update)
 
     async def stop(self) -> None:
         """Nothing has to be put in order: what is committed and not yet published is published at the next start."""
@@ -184,8 +194,18 @@ class Ledger:
         """
         self.snapshot()
         if symbol not in self.updates.rows:
+            self._check_listed()
             raise Refused(Refusal.UNKNOWN_SYMBOL, symbol)
         return self.updates.rows[symbol].position
+
+    def _check_listed(self) -> None:
+        """Whether it is known what is traded.
+
+        Raises:
+            Refused: UNAVAILABLE.
+        """
+        if not self._listings.is_open:
+            raise Refused(Refusal.UNAVAILABLE, "the instruments are not read yet")
 
     async def position_as_of(self, symbol: str, as_of: int | datetime) -> Position:
         """One position as it was at a version, or as the fills that were executed until a time make it.
@@ -248,6 +268,7 @@ class Ledger:
             raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
         if self._unproved:
             raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
+        self._check_listed()
         try:
             new = await self._recorder.record(await self._recorder.checked(fill), asker)
         except FieldError as error:

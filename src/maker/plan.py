@@ -140,6 +140,13 @@ class View:
     priced: bool = True
     filled_at: datetime | None = None
 
+    def learn(self, position: Position) -> bool:
+        """A position was committed. False if one that is as new is known."""
+        if self.position is not None and position.position_version <= self.position.position_version:
+            return False
+        self.position = position
+        return True
+
 
 class Due(NamedTuple):
     """Since when something is due, with the latest quote event standing at `event`."""

@@ -14,11 +14,6 @@ from wire.messages import Position, PutQuote, QuoteRequest, Reservation, Reserva
 _NO_PRICE = Decimal(0)
 
 
-def fair_share(limit: int, symbols: int) -> int:
-    """The lots of one side of the global limit that each of `symbols` symbols may ask for: at least one."""
-    return max(1, limit // symbols)
-
-
 def propose(listing: Listing, position: Position, attempt: int) -> PutQuote | None:
     """The quote for a position, before anything is granted.
 

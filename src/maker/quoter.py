@@ -33,7 +33,6 @@ from wire import ids
 from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
-from wire.market import SymbolMarket
 from wire.messages import (
     Position,
     PositionUpdate,
@@ -62,7 +61,7 @@ class Quoter:
 
     def __init__(
         self,
-        symbol: str,
+        view: View,
         listing: Listing,
         connection: Connection,
         clock: Clock,
@@ -72,8 +71,8 @@ class Quoter:
         rpc_timeout: float,
     ) -> None:
         """`window` has places for attempts; `ended` is called whenever `has_ended` or `has_stopped` may be true."""
-        self.symbol = symbol
-        self.view = View(SymbolMarket(symbol))
+        self.symbol = symbol = view.market.symbol
+        self.view = view
         self.listing = listing
         self._clock = clock
         self._window = window
@@ -107,9 +106,7 @@ class Quoter:
 
     def moved(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
         """A position update arrived, by `span`; one that is not newer is skipped."""
-        known = self.view.position
-        if known is None or update.position_version > known.position_version:
-            self.view.position = update.position
+        if self.view.learn(update.position):
             self._arrived = asyncio.get_running_loop().time()
             self._moved_by = span
             self._look_for_prices()

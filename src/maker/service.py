@@ -9,7 +9,7 @@ current and the broker's time is known.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated
 
@@ -21,13 +21,14 @@ from msgspec.structs import replace
 from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
+from jet.listings import Listings
 from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.presence import Presence
 from jet.switchlog import STREAM as SWITCHES
 from jet.tail import Message
 from maker import metrics
 from maker.killswitch import Standing
-from maker.proposal import fair_share
+from maker.plan import View
 from maker.quoter import Quoter
 from maker.sharing import Sharing
 from maker.status import MakerStatus, not_quoted, notices, unquoted
@@ -40,6 +41,7 @@ from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
+from wire.market import SymbolMarket
 from wire.messages import UNREADABLE, PositionUpdate, ProcessReport, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
@@ -77,30 +79,21 @@ class Maker:
         health.notes(self._notices)
         market = settings.market
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
-        share = fair_share(market.limit, len(market.symbols))
         self._moves = asyncio.Event()
-        windows = [Window() for _ in range(market.shards)]  # a shard that is held up holds up no other
-        self._quoters = {
-            symbol: Quoter(
-                symbol,
-                Listing(instrument, share),
-                connection,
-                self.clock,
-                windows[subjects.shard_of(symbol, market.shards)],
-                self._moved,
-                rpc_timeout=settings.rpc_timeout,
-            )
-            for symbol, instrument in market.symbols.items()
-        }
-        self._shards = {symbol: subjects.shard_of(symbol, market.shards) for symbol in market.symbols}
+        self._windows = [Window() for _ in range(market.shards)]  # a shard that is held up holds up no other
+        self._quoters: dict[str, Quoter] = {}
+        self._unlisted: dict[str, View] = {}  # what is known of symbols that nothing defines here
+        self._group: asyncio.TaskGroup | None = None
+        self._listings = Listings(connection, health, market.listings, self._relist, name="maker-instruments")
         self._positions_current = False
         self._published = Published(connection, name="maker-published")
-        self._market_current = dict.fromkeys(sorted(set(self._shards.values())), False)
+        self._market_current = dict.fromkeys(range(market.shards), False)
         life = timedelta(seconds=market.reservation_life)
         self._switch = Switch(connection, self.clock, self._settle, self._set_aside, life)
         self._stood = Standing.STARTING
-        self._sharing = Sharing(market.symbols)
+        self._sharing = Sharing(())
         self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
+        self._relist(market.listings)
 
     async def run(self) -> None:
         """Follow the feeds and keep every symbol quoted until cancelled."""
@@ -109,13 +102,16 @@ class Maker:
             group.create_task(self.clock.run())
             group.create_task(rpc.serve(self._connection, "maker", [], report=self._report))
             await self.clock.known()
+            self._group = group
+            for quoter in self._quoters.values():
+                group.create_task(quoter.run())
+            group.create_task(self._listings.run())
+            await self._listings.opened()
             group.create_task(self._switch.run())
             group.create_task(self._presence.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
                 group.create_task(self._follow_market(shard))
-            for quoter in self._quoters.values():
-                group.create_task(quoter.run())
 
     async def stop(self) -> None:
         """Leave the symbols to the other makers, and withdraw the quotes that this process made, as far as that can be
@@ -147,7 +143,7 @@ class Maker:
 
         def stands() -> bool:
             over = not seen.standing.pauses or all(quoter.has_ended(episode) for quoter in quoters)
-            return seen.landed >= hold.number and over
+            return seen.landed >= hold.number and over and self._listings.is_open
 
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
@@ -234,6 +230,40 @@ class Maker:
         value = self._switch.seen.value
         metrics.SWITCH.set(value is not None and value.paused)
 
+    # --- instruments --------------------------------------------------------------------------------------------------
+
+    def _relist(self, listings: Mapping[str, Listing]) -> None:
+        """These symbols are listed so from now on; one that was not before is quoted, too."""
+        more = [symbol for symbol in listings if symbol not in self._quoters]
+        for symbol, listing in listings.items():
+            if symbol in self._quoters:
+                self._quoters[symbol].relist(listing)
+            else:
+                self._quoters[symbol] = self._open(symbol, listing)
+        if more:
+            self._sharing = Sharing(self._quoters)
+            self._share()
+        self._settle()
+
+    def _open(self, symbol: str, listing: Listing) -> Quoter:
+        quoter = Quoter(
+            self._unlisted.pop(symbol, View(SymbolMarket(symbol))),
+            listing,
+            self._connection,
+            self.clock,
+            self._windows[subjects.shard_of(symbol, self._settings.market.shards)],
+            self._moved,
+            rpc_timeout=self._settings.rpc_timeout,
+        )
+        if self._group is not None:
+            self._group.create_task(quoter.run())
+        return quoter
+
+    def _view(self, symbol: str) -> View:
+        """What is known of a symbol."""
+        quoter = self._quoters.get(symbol)
+        return quoter.view if quoter is not None else self._unlisted.setdefault(symbol, View(SymbolMarket(symbol)))
+
     # --- other makers -------------------------------------------------------------------------------------------------
 
     def _is_able(self) -> bool:
@@ -242,6 +272,7 @@ class Maker:
             self._positions_current
             and all(self._market_current.values())
             and self._switch.current
+            and self._listings.current
             and self.clock.sure
             and self._connection.connected
         )
@@ -280,47 +311,48 @@ class Maker:
                 self._feeds_changed()
 
     def _on_position(self, message: Message) -> None:
-        quoter = self._quoters.get(subjects.last_token(message.subject))
-        if quoter is None:
-            return
+        symbol = subjects.last_token(message.subject)
+        quoter = self._quoters.get(symbol)
         try:
             update = _positions.decode(message.data)
-            if update.symbol != quoter.symbol:
+            if update.symbol != symbol:
                 self._set_aside(subjects.POSITIONS_STREAM, message, "it is of another symbol")
-            else:
+            elif quoter is not None:
                 quoter.moved(update, tracing.extract(message.headers))
+            elif subjects.is_name(symbol):
+                self._view(symbol).learn(update.position)
         except UNREADABLE as error:
             self._set_aside(subjects.POSITIONS_STREAM, message, str(error))
 
     def _on_market(self, message: Message, *, begins: bool) -> None:
-        quoter = self._quoters.get(subjects.last_token(message.subject))
+        symbol = subjects.last_token(message.subject)
         if not subjects.at_home(message.subject, self._settings.market.shards):
             self._set_aside(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
             return
-        if quoter is None:
+        if not subjects.is_name(symbol):
             return
-        market = quoter.view.market
+        market, quoter = self._view(symbol).market, self._quoters.get(symbol)
         try:
             if message.subject.startswith("quotes."):
                 event = _quote_events.decode(message.data)
                 if message.sequence > market.head and not market.apply_quote(message.sequence, event):
                     self._set_aside(subjects.stream_of(message.subject), message, "it is of another symbol")
             else:
-                self._on_fills(quoter, message, begins=begins)
+                self._on_fills(market, quoter, message, begins=begins)
         except UNREADABLE as error:
             self._set_aside(subjects.stream_of(message.subject), message, str(error))
-        quoter.wake()
+        if quoter is not None:
+            quoter.wake()
 
-    def _on_fills(self, quoter: Quoter, message: Message, *, begins: bool) -> None:
-        market = quoter.view.market
+    def _on_fills(self, market: SymbolMarket, quoter: Quoter | None, message: Message, *, begins: bool) -> None:
         if message.sequence <= market.head:
             return
         fills, fault = counting.read(message.subject, message.data, self._settings.market.shards)
         fault = fault or market.fold_fills(message.sequence, fills, begins=begins)
-        if fault is None:
-            quoter.filled(fills, tracing.extract(message.headers))
-        else:
+        if fault is not None:
             self._set_aside(subjects.stream_of(message.subject), message, str(fault))
+        elif quoter is not None:
+            quoter.filled(fills, tracing.extract(message.headers))
 
     def _set_aside(self, stream: str, message: Message, why: str) -> None:
         self._health.set_aside(stream)
@@ -343,9 +375,10 @@ class Maker:
             self._health.fine("switch")
         else:
             self._health.waits("switch", f"{SWITCHES} is not current")
+        known = self._positions_current and self._switch.current and self._listings.current and self.clock.sure
         for symbol, quoter in self._quoters.items():
-            heard = self._market_current[self._shards[symbol]]
-            current = heard and self._positions_current and self._switch.current and self.clock.sure
+            heard = self._market_current[subjects.shard_of(symbol, self._settings.market.shards)]
+            current = heard and known
             if (quoter.view.heard, quoter.view.current) != (heard, current):
                 quoter.view.heard, quoter.view.current = heard, current
                 quoter.wake()

@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Meta
 
 from runtime.shipped import COMMAND, shipped
-from wire.instruments import Instrument
+from wire.definitions import fair_share
+from wire.instruments import Instrument, Listing
 from wire.messages import Symbol
 from wire.units import FieldError
 
@@ -70,6 +71,12 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not self.symbols:
             raise FieldError("symbols", "must name at least one symbol")
+
+    @property
+    def listings(self) -> dict[str, Listing]:
+        """What is traded as long as nothing is defined in the bucket `instruments`: by revision 0."""
+        share = fair_share(self.limit, len(self.symbols))
+        return {symbol: Listing(instrument, share) for symbol, instrument in self.symbols.items()}
 
     @property
     def quote_lifetime(self) -> timedelta:

@@ -25,6 +25,8 @@ class Refusal(Enum):
     ORDER_ID_REUSED = ("order-id-reused", 409, "That order id was used with other content")
     STALE_QUOTE = ("stale-quote", 409, "A newer quote, or a newer attempt, was active already")
     POSITION_UNKNOWN = ("position-unknown", 409, "The quote is made from a position that no fill has led to")
+    REVISION_UNKNOWN = ("revision-unknown", 409, "The quote is made from a revision that the instrument does not have")
+    NOT_QUOTED = ("not-quoted", 409, "The instrument's state allows no such quote")
     ATTEMPT_TOO_FAR = ("attempt-too-far", 409, "The quote's attempt is too far beyond the latest one")
     QUOTE_ID_REUSED = ("quote-id-reused", 409, "That quote id was used with other content")
     RESERVATION_NOT_ACTIVE = ("reservation-not-active", 409, "The quote's reservation is not active")

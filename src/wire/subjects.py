@@ -9,6 +9,7 @@ EXPOSURE_STREAM = "EXPOSURE"
 RESERVATIONS_BUCKET = "reservations"
 QUOTES_BUCKET = "quotes"
 SWITCHES_BUCKET = "switches"
+INSTRUMENTS_BUCKET = "instruments"
 
 POSITIONS = "positions.*"
 DECISIONS = "exposure.decisions"
@@ -67,6 +68,7 @@ def streams(shards: int) -> list[str]:
         bucket_stream(RESERVATIONS_BUCKET),
         bucket_stream(QUOTES_BUCKET),
         bucket_stream(SWITCHES_BUCKET),
+        bucket_stream(INSTRUMENTS_BUCKET),
     ]
 
 

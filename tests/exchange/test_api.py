@@ -177,6 +177,7 @@ async def test_quotes_are_put_read_and_withdrawn(client: httpx.AsyncClient, exch
     assert put.status_code == 200
     assert put.json() == QUOTE | {
         "symbol": "AAA",
+        "revision": 0,
         "remaining_bid_quantity": 10,
         "remaining_ask_quantity": 10,
         "activated_at": put.json()["activated_at"],

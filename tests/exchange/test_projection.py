@@ -192,7 +192,7 @@ async def test_an_exchange_projects_what_another_appended_and_died_before_it_did
 ) -> None:
     dies = await start_exchange()
     await start_exchange()
-    for lane in dies._lanes.values():
+    for lane in dies._lanes:
         monkeypatch.setattr(lane, "_on_quote", lambda _: None)
     await quoted(dies)
     assert await eventually(lambda: quote_shown(broker)) == "AAA-v0-a1"

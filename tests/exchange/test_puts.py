@@ -254,7 +254,7 @@ async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_the_turn_o
     """And orders that find nothing then need no turn."""
     monkeypatch.setattr(turns, "PATIENCE", HANG)
     await quoted(exchange)
-    held = exchange._lanes["AAA"]._turns.ask()
+    held = exchange._lanes.of("AAA")._turns.ask()
     waits = asyncio.ensure_future(exchange.order(order(order_id="waits")))
     await asyncio.sleep(0)
     assert (await finishes(exchange.withdraw("AAA"))).quote_id == "AAA-v0-a1"
@@ -263,6 +263,6 @@ async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_the_turn_o
     held.end()
     assert (await finishes(waits)).fills[0].quote_id == replaced.quote_id
     await exchange.withdraw("AAA")
-    exchange._lanes["AAA"]._turns.ask()
+    exchange._lanes.of("AAA")._turns.ask()
     rejected = await finishes(exchange.order(order(order_id="finds-nothing")))
     assert rejected.reason == "no_active_quote"

@@ -143,7 +143,7 @@ async def test_an_order_id_whose_append_is_under_way_for_another_symbol_is_not_t
         raise Refused(Refusal.UNAVAILABLE, "lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(exchange._lanes["AAA"].log, "append", append)
+        patched.setattr(exchange._lanes.of("AAA").log, "append", append)
         first = exchange.order(order(order_id="x"))
         await begun.wait()
         with pytest.raises(Refused, match="nothing was done") as caught:
@@ -446,7 +446,7 @@ async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_
         with pytest.raises(ExceptionGroup) as ended:
             await wrong._task
         assert ended.group_contains(MissedFills, match="holds fills from 2 on")
-        assert behind._lanes["AAA"].market.fill_number == 1
+        assert behind._lanes.of("AAA").market.fill_number == 1
     async with running(broker) as anew:
         assert [fill.fill_id for fill in (await anew.order(order(quantity=1))).fills] == ["AAA-f4"]
 
@@ -578,7 +578,7 @@ def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Br
         fills = msgspec.json.encode([recorded_fill(number=first + more) for more in range(3)])
         message = Message(subjects.fills(shard, "AAA"), sequence, utc_now(), fills)
         exchange._books._fold(message, replayed=False, remember=False)
-    market = exchange._lanes["AAA"].market
+    market = exchange._lanes.of("AAA").market
     assert (market.head, market.fill_number) == (3, 9)
 
 

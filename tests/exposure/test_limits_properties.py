@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
-from exposure.holding import version_of
 from exposure.limits import Limits, Write
 from exposure.usage import Draft
 from support.builders import NOW, fill, quote_activated, recorded_fill
@@ -201,7 +200,7 @@ class Exposed(RuleBasedStateMachine):
         """An exchange is about to make a quote active, at most at what was granted."""
         instance = self.instance(index, news)
         record = instance.limits.usage.record(ids.reservation_id(f"{symbol}-{name}"))
-        version, attempt = self.truth[symbol].version
+        version, _, attempt = self.truth[symbol].version
         if age != "equal" or attempt == 0:
             version, attempt = version + (2 if age == "newest" else 1), 1
         self.tokens += 1
@@ -238,7 +237,7 @@ class Exposed(RuleBasedStateMachine):
             return
         activation = self.activations[pick % len(self.activations)]
         request, latest = activation.request, self.truth[activation.request.symbol]
-        if (request.position_version, request.attempt) <= latest.version or self.now >= activation.expires_at:
+        if request.version <= latest.version or self.now >= activation.expires_at:
             return
         self.activations.remove(activation)
         event = quote_activated(
@@ -393,7 +392,7 @@ class Exposed(RuleBasedStateMachine):
             record = truth.record(latest.event.reservation_id)
             assert record is not None
             assert record.state == "active"
-            assert version_of(record) == latest.version
+            assert record.version == latest.version
             assert latest.remaining_bid <= record.reserved_bid_quantity
             assert latest.remaining_ask <= record.reserved_ask_quantity
 

@@ -311,7 +311,13 @@ async def test_nothing_is_decided_before_the_logs_were_read(broker: Broker) -> N
     assert await refusal_of(instance.service.reserve(reservation_request())) is Refusal.UNAVAILABLE
     with pytest.raises(Refused):
         instance.service.exposure()
-    assert {part.name for part in instance.health.report().waiting_for} == {"nats", "clock", "reservations", "market"}
+    assert {part.name for part in instance.health.report().waiting_for} == {
+        "nats",
+        "clock",
+        "instruments",
+        "reservations",
+        "market",
+    }
 
 
 async def test_an_unreadable_message_stops_decisions_for_as_long_as_a_reservation_lives(broker: Broker) -> None:

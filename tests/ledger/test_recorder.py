@@ -191,7 +191,7 @@ async def test_what_a_reported_fill_costs_is_what_it_names_or_its_instruments_ra
     """And then it is recorded, whatever the settings become."""
     running = await start()
     costly = instrument(multiplier=Decimal(5), fee_rate=Decimal("0.0001"))
-    monkeypatch.setitem(running.ledger._market.symbols, "AAA", costly)
+    monkeypatch.setitem(running.ledger._recorder.instruments, "AAA", costly)
     told = fill(quantity=3, price=Decimal("100.10"), fee=named)
     position, new = await running.ledger.report(told)
     logged = await market_log.last_fill()

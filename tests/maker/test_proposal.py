@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maker.proposal import fair_share, propose, reservation_request, shrink
+from maker.proposal import propose, reservation_request, shrink
 from support.builders import NOW, instrument
 from wire.instruments import Listing
 from wire.messages import Position, PutQuote, Reservation, ReservationState
@@ -89,11 +89,6 @@ def test_a_side_without_a_price_has_no_quantity() -> None:
 
 def test_without_any_price_there_is_no_proposal() -> None:
     assert propose(Listing(instrument(reference_price=Decimal("0.05")), 12), position(1000), 1) is None
-
-
-@pytest.mark.parametrize(("limit", "symbols", "share"), [(100, 8, 12), (100, 1, 100), (100, 100, 1), (5, 8, 1)])
-def test_a_symbols_share_is_its_part_of_the_limit_but_at_least_a_lot(limit: int, symbols: int, share: int) -> None:
-    assert fair_share(limit, symbols) == share
 
 
 @pytest.mark.parametrize(("quote_size", "share", "quantity"), [(10, 12, 10), (20, 12, 12), (1, 1, 1)])

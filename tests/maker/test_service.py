@@ -166,7 +166,7 @@ async def test_lost_answers_are_asked_for_again_with_the_identical_request(place
         bodies = line.on(subject)
         assert len(bodies) > len(set(bodies)) == 2, subject
         assert all(msgspec.json.decode(body, type=kind) for body in bodies)
-    assert {place.fold(symbol).version for symbol in ("AAA", "BBB")} == {(0, 1)}
+    assert {place.fold(symbol).version for symbol in ("AAA", "BBB")} == {(0, 0, 1)}
     assert running.on("AAA").quote_id == "AAA-v0-a1"
 
 
@@ -244,7 +244,7 @@ async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker
         both = (own_broker.connection, place.exchange._connection)
         await eventually(lambda: running.health.ready and all(one.connected for one in both))
         await place.move("AAA", 1)
-        await eventually(lambda: place.fold("AAA").version >= (1, 1))
+        await eventually(lambda: place.fold("AAA").version >= (1, 0, 1))
 
 
 # --- several makers -----------------------------------------------------------------------------------------------

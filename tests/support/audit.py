@@ -11,9 +11,10 @@ from audit.ledgerfile import LedgerFile
 from audit.replay import Check, Listener, Replay
 from ledger.positions import Books, fold, read
 from ledger.store import Store
-from maker.proposal import fair_share, propose
+from maker.proposal import propose
 from support.builders import NOW, instrument
 from wire import ids, subjects
+from wire.definitions import fair_share
 from wire.instruments import Listing
 from wire.messages import Position, QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn, RecordedFill
 
