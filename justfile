@@ -44,6 +44,18 @@ wait *ARGS:
 repair *ARGS:
     @exec uv run quotestream repair "$@"
 
+# Show in what the market differs from market.toml, or define it so: `just market diff`, `just market apply`
+[group("run")]
+[no-exit-message]
+market *ARGS:
+    @exec uv run quotestream market "$@"
+
+# Change an instrument while everything runs: `just symbol AAPL reference_price=232.10`
+[group("run")]
+[no-exit-message]
+symbol *ARGS:
+    @exec uv run quotestream symbol "$@"
+
 # Delete all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]

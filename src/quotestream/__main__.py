@@ -68,6 +68,14 @@ RECIPES = {
         "desk",
         ("backtest",),
     ),
+    "market": Recipe(
+        "Show in what the market differs from market.toml, or define it so: `market diff`, `market apply`",
+        "stack",
+        ("market",),
+    ),
+    "symbol": Recipe(
+        "Change an instrument while everything runs: `symbol AAPL reference_price=232.10`", "stack", ("symbol",)
+    ),
     "chaos": Recipe(
         "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
     ),

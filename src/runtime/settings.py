@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.shipped import COMMAND, shipped
-from wire.definitions import fair_share
+from wire.definitions import Terms, fair_share
 from wire.instruments import Instrument, Listing
 from wire.messages import Symbol
 from wire.units import FieldError
@@ -77,6 +77,18 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """What is traded as long as nothing is defined in the bucket `instruments`: by revision 0."""
         share = fair_share(self.limit, len(self.symbols))
         return {symbol: Listing(instrument, share) for symbol, instrument in self.symbols.items()}
+
+    @property
+    def terms(self) -> Terms:
+        """What all instruments share, as it is defined where nothing is yet."""
+        return Terms(
+            limit=self.limit,
+            shares=len(self.symbols),
+            quote_ttl=self.quote_ttl,
+            grace=self.grace,
+            id_window=self.id_window,
+            shards=self.shards,
+        )
 
     @property
     def quote_lifetime(self) -> timedelta:

@@ -13,7 +13,7 @@ from runtime import logs as logging
 from runtime.roles import Role
 from runtime.settings import SettingsError
 from runtime.shipped import COMMAND
-from stack import clear, operate, supervise
+from stack import clear, instruments, operate, supervise
 from stack import keys as making
 from stack import prepare as preparing
 from stack import tokens as token_files
@@ -142,6 +142,49 @@ def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> 
         print(f"the market log can only be repaired while the stack is down: run `{COMMAND} down` first")
         return 1
     return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings, log=log)
+
+
+market = cyclopts.App(name="market", help="Compare what is defined with the settings, or define it as they have it.")
+app.command(market)
+
+
+@market.command(name="diff")
+def market_diff() -> int:
+    """Show in what the market that is defined differs from market.toml, or from QS_MARKET_FILE.
+
+    Exit code: 0 if in nothing, 1 if in something.
+    """
+    return asyncio.run(instruments.diff(read()))
+
+
+@market.command(name="apply")
+def market_apply() -> int:
+    """Define the market as market.toml has it, or QS_MARKET_FILE, while everything runs. What the file does not name
+    stays as it is: delist it with `symbol NAME state=delisted`.
+
+    Exit code: 0 if it is defined so; 1 if it is not, or not known to be; 2 if it makes no sense, with the field's name.
+    """
+    return asyncio.run(instruments.apply(read()))
+
+
+@app.command
+def symbol(name: str, /, *fields: str) -> int:
+    """Change an instrument while everything runs, or define a new one: `symbol AAPL reference_price=232.10`.
+
+    Its quote is replaced at once. In the state `paused` nothing is quoted; in `close_only` only the side that reduces
+    the position; in `delisted` nothing, and its share of the limit is free. Fills are booked in every state.
+
+    Exit code: as of `market apply`.
+
+    Parameters
+    ----------
+    name
+        The symbol.
+    fields
+        What to change, NAME=VALUE each, as market.toml has it: tick, reference_price, quote_size, bid_size, ask_size,
+        min_spread, max_position, gamma, k, a, sigma, multiplier, fee_rate, state. Without a value: as if not given.
+    """
+    return asyncio.run(instruments.set_symbol(read(), name, fields))
 
 
 @app.command

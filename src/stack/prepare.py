@@ -3,17 +3,22 @@
 import asyncio
 import sys
 
+from jet import defining
 from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
 from runtime import logs, tls
 from runtime.health import Health
-from runtime.settings import SettingsError
+from runtime.settings import Market, SettingsError
 from stack import keys
 from stack.applied import gaps, lost
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
 from wire import subjects
+from wire.errors import Refused
+
+READ = 30.0
+"""Seconds in which the definitions must be read."""
 
 
 def main() -> int:
@@ -41,6 +46,7 @@ async def run(settings: StackSettings) -> int:
                 print(f"no stream is made: {gone}")
                 return REFUSED
             changes += await prepare(connection, shape)
+            changes += await seeded(connection, market)
             if damage := await gaps(connection, market.shards):
                 print(damage)
                 return REFUSED
@@ -55,6 +61,26 @@ async def run(settings: StackSettings) -> int:
             return 1
     print("\n".join(changes) or "every stream is as declared")
     return 0
+
+
+async def seeded(connection: Connection, market: Market) -> list[str]:
+    """Define the market as the settings have it, if nothing is defined. Returns what was done, for people.
+
+    Raises:
+        TopologyRefused: what is defined is for another number of shards.
+        TimeoutError: the broker did not answer in time.
+    """
+    async with asyncio.timeout(READ):
+        known = await defining.read(connection)
+    if known.terms is None:
+        try:
+            done = await defining.define(connection, market.terms, market.symbols)
+        except Refused as refused:
+            raise TimeoutError from refused
+        return [f"defined: {len(done)} keys of the bucket instruments"]
+    if known.terms.shards != market.shards:
+        raise TopologyRefused(f"the market was defined for {known.terms.shards} shards, which is fixed")
+    return []
 
 
 async def described_anew(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
