@@ -1,5 +1,8 @@
 """I2: what all active quotes show together, at every instant.
 
+Which limit? The one in force when the activation is stored; after it was lowered, for as long as a reservation lives
+that may have been granted before, the one before it.
+
 Which instant? Shards have no order between each other, so messages are ordered by the time the broker stored them: one
 clock on one server, and a message that another one led to is always stored later. On that clock a quote is active
 
@@ -20,10 +23,11 @@ Known limit: on a cluster each shard's leader stamps by its own clock, so the or
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
+from audit.revisions import Revisions
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
 TOLD = 8
@@ -97,11 +101,17 @@ class WithinLimit(Check):
 
     code = "I2"
 
-    def __init__(self, limit: int, grace: timedelta) -> None:
+    def __init__(self, limit: int, grace: timedelta, revisions: Revisions) -> None:
+        """`limit`: while `revisions` tell of none."""
         super().__init__()
+        self._revisions = revisions
+        self._longer_over = 0  # lots by which what may have been active exceeded the limit, at most
+        now = revisions.limit(datetime.max.replace(tzinfo=UTC)) or limit
         self.statement = (
-            f"At every instant, over all symbols, active quotes show at most {limit} lots of bid and {limit} of ask."
+            f"At every instant, over all symbols, active quotes show at most {now} lots of bid and {now} of ask."
         )
+        if revisions.limits > 1:
+            self.statement = f"{self.statement[:-1]}, or what the limit was then."
         self._limit = limit
         self._grace = grace
         self._shown = _Shown(timedelta(0))
@@ -113,12 +123,14 @@ class WithinLimit(Check):
             shown.end(event.symbol)
             if isinstance(event, QuoteActivated):
                 shown.begin(event, at.time)
-        shown = self._shown
-        if isinstance(event, QuoteActivated) and max(shown.bid, shown.ask) > self._limit:
+        shown, longer = self._shown, self._longer
+        if not isinstance(event, QuoteActivated):
+            return
+        limit = self._revisions.limit(at.time) or self._limit
+        self._longer_over = max(self._longer_over, longer.bid - limit, longer.ask - limit)
+        if max(shown.bid, shown.ask) > limit:
             sides = [
-                f"{lots} lots of {side}"
-                for side, lots in (("bid", shown.bid), ("ask", shown.ask))
-                if lots > self._limit
+                f"{lots} lots of {side}" for side, lots in (("bid", shown.bid), ("ask", shown.ask)) if lots > limit
             ]
             largest = sorted(shown.active.values(), key=lambda active: -max(active.bid, active.ask))
             told = ", ".join(f"{active.quote_id} {active.bid}/{active.ask}" for active in largest[:TOLD])
@@ -141,7 +153,7 @@ class WithinLimit(Check):
     def finish(self, replay: Replay) -> Verdict:
         shown, longer = self._shown, self._longer
         grace = f"{self._grace.total_seconds():g} s"
-        if longer.most_bid > self._limit or longer.most_ask > self._limit:
+        if self._longer_over > 0:
             tolerance = (
                 f"holds only if exchange and broker have the same time: with quotes active until {grace} after they "
                 f"expire, up to {longer.most_bid} of bid and {longer.most_ask} of ask would have been active"

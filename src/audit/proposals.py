@@ -1,4 +1,7 @@
-"""I12: each quote, made once more from its position and the settings.
+"""I12: each quote, made once more from its position and the definition of its instrument.
+
+Each quote names the revision of its instrument, and the bucket `instruments` keeps every one. A quote of revision 0 was
+made before anything was defined, from the settings.
 
 Only a quote whose ids are a maker's own can be held against its position: others may quote what they like. A quote that
 the settings do not lead to was made under other settings, or is wrong, and the log does not say which. It is wrong for
@@ -10,32 +13,37 @@ from functools import lru_cache
 
 from audit.findings import Place, Verdict
 from audit.replay import Book, Check, Replay
+from audit.revisions import Revisions
 from maker.proposal import propose
 from wire import ids
-from wire.definitions import fair_share
-from wire.instruments import Instrument, Listing
+from wire.ids import QuoteVersion
+from wire.instruments import Listing
 from wire.messages import Position, PutQuote, QuoteActivated, QuoteEvent
 
 
 class Proposer:
     """Makes proposals as makers do."""
 
-    def __init__(self, instruments: Mapping[str, Instrument], limit: int) -> None:
-        share = fair_share(limit, len(instruments))
-        self._listings = {symbol: Listing(instrument, share) for symbol, instrument in instruments.items()}
+    def __init__(self, before: Mapping[str, Listing], revisions: Revisions) -> None:
+        """`before`: what was quoted by revision 0, before anything was defined."""
+        self._before = before
+        self._revisions = revisions
         self._cached = lru_cache(maxsize=65_536)(self._propose)
 
-    def propose(self, symbol: str, version: int, net: int, attempt: int) -> PutQuote | None:
-        """The proposal for a position; None if there is none, or the symbol is not in the settings."""
-        listing = self._listings.get(symbol)
+    def propose(self, symbol: str, version: QuoteVersion, net: int) -> PutQuote | None:
+        """The proposal for a position; None if there is none, or the instrument never had that revision."""
+        listing = self._listing(symbol, version.revision)
         if listing is None:
             return None
-        position = Position(symbol=symbol, net_quantity=net, position_version=version)
-        return propose(listing, position, attempt)
+        position = Position(symbol=symbol, net_quantity=net, position_version=version.position_version)
+        return propose(listing, position, version.attempt)
+
+    def _listing(self, symbol: str, revision: int) -> Listing | None:
+        return self._revisions.listing(symbol, revision) if revision else self._before.get(symbol)
 
     def difference(self, event: QuoteActivated, net: int) -> str | None:
         """In what a quote differs from the proposal for its position; None if in nothing. It may be smaller."""
-        proposal = self._cached(event.symbol, net)
+        proposal = self._cached(event.symbol, event.revision, net)
         if proposal is None:
             return "the settings lead to no quote"
         quote = proposal.quote
@@ -48,9 +56,9 @@ class Proposer:
                 return f"its {side} is for {lots} lots, the settings lead to at most {most}"
         return None
 
-    def _propose(self, symbol: str, net: int) -> PutQuote | None:
+    def _propose(self, symbol: str, revision: int, net: int) -> PutQuote | None:
         """Prices and quantities depend on nothing else."""
-        return self.propose(symbol, 0, net, 1)
+        return self.propose(symbol, QuoteVersion(0, revision, 1), net)
 
 
 def is_derived(event: QuoteActivated) -> bool:
@@ -63,7 +71,7 @@ class SameProposal(Check):
     """I12."""
 
     code = "I12"
-    statement = "The same position version, settings and attempt give the byte-identical quote."
+    statement = "The same position version, revision and attempt give the byte-identical quote."
 
     def __init__(self, proposer: Proposer) -> None:
         super().__init__()
@@ -73,7 +81,7 @@ class SameProposal(Check):
         self._too_far_back = 0
         self._differing = 0
         self._difference = ""
-        self._seen: dict[str, set[int]] = {}  # by symbol: positions that led to just the quote that was made
+        self._seen: dict[tuple[str, int], set[int]] = {}  # positions that led to just the quote that was made
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
         if not isinstance(event, QuoteActivated):
@@ -90,10 +98,13 @@ class SameProposal(Check):
                 self._too_far_back += 1
             return
         difference = self._proposer.difference(event, net)
-        seen = self._seen.setdefault(event.symbol, set())
+        seen = self._seen.setdefault((event.symbol, event.revision), set())
         if difference is None:
             self._identical += 1
             seen.add(net)
+        elif event.revision:
+            detail = f"{event.quote_id}, from position {net}: {difference}, by the revision that it names"
+            self.found.at(at, detail, quote_id=event.quote_id)
         elif net in seen:
             detail = f"{event.quote_id}, from position {net}: {difference}, as an earlier quote of that position had it"
             self.found.at(at, detail, quote_id=event.quote_id)

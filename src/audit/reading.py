@@ -23,7 +23,8 @@ import msgspec
 from audit.findings import Place
 from audit.positions import Publications
 from audit.reservations import Reservations
-from jet import api, fullness
+from audit.revisions import Revisions
+from jet import api, fullness, journal
 from jet.connection import Connection
 from jet.link import named
 from jet.tail import FromSequence, Message, Start, Tail
@@ -158,6 +159,18 @@ async def reservations(connection: Connection) -> Reservations:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
     return Reservations(records, info.ts)
+
+
+async def revisions(connection: Connection) -> Revisions:
+    """Every definition of what is traded; none if the streams were made before there were any."""
+    found, stream = Revisions(), subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
+    if stream not in await ends(connection):
+        return found
+    prefix = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "")
+    async for message in everything(connection, stream, (await _info(connection, stream)).state.last_seq):
+        if journal.is_append(message.headers):
+            found.add(message.sequence, message.time, message.subject.removeprefix(prefix), message.data)
+    return found
 
 
 async def is_replicated(connection: Connection) -> bool:

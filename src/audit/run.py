@@ -26,6 +26,7 @@ from audit.recording import Recorded
 from audit.replay import Check, Replay
 from audit.report import Report
 from audit.reservations import Grant, Reservations, Reserved
+from audit.revisions import Revisions
 from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
@@ -75,12 +76,20 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         shards = await reading.shard_count(connection)
         reservations = await reading.reservations(connection)
         publications = await reading.publications(connection)
+        revisions = await reading.revisions(connection)
         granted = evidence.grants(sources.logs)
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
 
         whole, tally = Whole(), Tally()
         checks = _checks(
-            in_force(sources.recorded, sources.market), whole, ledgers, claims, reservations, granted, publications
+            in_force(sources.recorded, sources.market),
+            whole,
+            ledgers,
+            claims,
+            reservations,
+            granted,
+            publications,
+            revisions,
         )
         replay = Replay([*checks, tally], shards)
         broken = Findings()
@@ -116,6 +125,7 @@ def _checks(
     reservations: Reservations,
     granted: dict[str, Grant],
     publications: Publications,
+    revisions: Revisions,
 ) -> list[Check]:
     """Every check, in the order of their verdicts.
 
@@ -127,10 +137,10 @@ def _checks(
     known_from = next((epoch.since for epoch in epochs if epoch.counts < epoch.until), END)
 
     def limit(market: Market) -> Check:
-        return WithinLimit(market.limit, timedelta(seconds=market.grace))
+        return WithinLimit(market.limit, timedelta(seconds=market.grace), revisions)
 
     def proposal(market: Market) -> Check:
-        return SameProposal(Proposer(market.symbols, market.limit))
+        return SameProposal(Proposer(market.listings, revisions))
 
     return [
         whole,

@@ -164,7 +164,7 @@ class Teller(Listener):
     def _recompute(self, event: QuoteActivated, net: int | None) -> Recomputed:
         if net is None:
             return Recomputed(proposal=None, difference="the log does not tell that position")
-        proposed = self._proposer.propose(event.symbol, event.position_version, net, event.attempt)
+        proposed = self._proposer.propose(event.symbol, event.version, net)
         difference = self._proposer.difference(event, net) or ""
         if not is_derived(event):
             difference = "; ".join(filter(None, ["its ids are not a maker's", difference]))

@@ -13,10 +13,12 @@ from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
 from audit.proposals import Proposer, SameProposal
 from audit.replay import Check
+from audit.revisions import Revisions
 from runtime.settings import Market
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script, told
 from support.builders import market
+from wire.ids import QuoteVersion
 
 MARKET = market(symbols=SYMBOLS, limit=LIMIT, quote_ttl=30.0, grace=2.0)
 
@@ -36,7 +38,7 @@ def limit(script: Script, recorded: Sequence[Epoch], current: Market) -> Verdict
     """What is said of I2."""
 
     def make(of: Market) -> Check:
-        return WithinLimit(of.limit, timedelta(seconds=of.grace))
+        return WithinLimit(of.limit, timedelta(seconds=of.grace), Revisions())
 
     return script.verdict(PerEpoch(in_force(recorded, current), make, remembers=True))
 
@@ -45,7 +47,7 @@ def proposals(script: Script, recorded: Sequence[Epoch], current: Market) -> Ver
     """What is said of I12."""
 
     def make(of: Market) -> Check:
-        return SameProposal(Proposer(of.symbols, of.limit))
+        return SameProposal(Proposer(of.listings, Revisions()))
 
     return script.verdict(PerEpoch(in_force(recorded, current), make, remembers=False))
 
@@ -112,11 +114,11 @@ def test_settings_of_another_version_decide_nothing() -> None:
 
 def test_a_price_that_was_changed_and_changed_back_refutes_nothing() -> None:
     def quote_at(reference: str) -> Callable[[Script], None]:
-        proposer = Proposer(priced(reference).symbols, LIMIT)
+        proposer = Proposer(priced(reference).listings, Revisions())
 
         def quoted(script: Script) -> None:
             latest = script.latest.get("AAA")
-            proposal = proposer.propose("AAA", 0, 0, latest.attempt + 1 if latest else 1)
+            proposal = proposer.propose("AAA", QuoteVersion(0, 0, latest.attempt + 1 if latest else 1), 0)
             assert proposal is not None
             script.quote(bid_price=proposal.quote.bid_price, ask_price=proposal.quote.ask_price)
 

@@ -5,14 +5,17 @@ from typing import Any
 
 from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
-from support.audit import LIFETIME, Script, busy, place_of, told
+from audit.revisions import Revisions
+from support.audit import LIFETIME, Script, busy, defined, place_of, told
+from support.builders import NOW
+from wire.definitions import Terms
 
 GRACE = timedelta(seconds=2)
 
 
-def limit(script: Script, lots: int = 25) -> Verdict:
+def limit(script: Script, lots: int = 25, revisions: Revisions | None = None) -> Verdict:
     """What is said of a limit."""
-    return script.verdict(WithinLimit(lots, GRACE))
+    return script.verdict(WithinLimit(lots, GRACE, revisions or Revisions()))
 
 
 def large(lots: int) -> dict[str, Any]:
@@ -128,3 +131,30 @@ def test_many_contradictions_are_counted_and_the_first_told() -> None:
     verdict = limit(script)
     assert verdict.contradictions == 50
     assert len(verdict.findings) == 20
+
+
+def terms(lots: int) -> Terms:
+    return Terms(limit=lots, shares=2, quote_ttl=30, grace=2, id_window=120, shards=1)
+
+
+def test_the_limit_is_the_one_in_force_and_after_it_was_lowered_the_one_before_for_as_long_as_a_reservation_lives() -> (
+    None
+):
+    revisions = defined(
+        (NOW - timedelta(hours=1), "market", terms(20)),
+        (NOW, "market", terms(50)),
+        (NOW + timedelta(hours=1), "market", terms(10)),
+    )
+    allowed = {
+        seconds: revisions.limit(NOW + timedelta(seconds=seconds)) for seconds in (-3601, -1, 0, 3599, 3631, 3633)
+    }
+    assert allowed == {-3601: None, -1: 20, 0: 50, 3599: 50, 3631: 50, 3633: 10}
+    assert revisions.limits == 3
+
+
+def test_what_is_shown_is_held_against_the_limit_then_in_force() -> None:
+    script = busy()
+    assert limit(script, 1, defined((NOW - timedelta(days=1), "market", terms(25)))).status is Status.PROVED
+    refuted = limit(script, 25, defined((NOW - timedelta(days=1), "market", terms(15))))
+    assert refuted.status is Status.REFUTED
+    assert "at most 15 lots of bid" in refuted.statement

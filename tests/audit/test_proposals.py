@@ -2,20 +2,24 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from audit.findings import Status, Verdict
 from audit.proposals import Proposer, SameProposal
 from audit.replay import REMEMBERED_VERSIONS
-from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, place_of, told
-from support.builders import instrument
+from audit.revisions import Revisions
+from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, defined, listings, place_of, told
+from support.builders import NOW, instrument
+from wire.definitions import Terms
 
 TICK = Decimal("0.01")
+TERMS = Terms(limit=LIMIT, shares=2, quote_ttl=30, grace=2, id_window=120, shards=1)
 
 
 def proposals(script: Script, **symbols: object) -> Verdict:
     """What is said with these settings."""
-    return script.verdict(SameProposal(Proposer({**SYMBOLS, **symbols}, LIMIT)))  # type: ignore[dict-item] # instruments
+    return script.verdict(SameProposal(Proposer(listings({**SYMBOLS, **symbols}), Revisions())))  # type: ignore[dict-item] # instruments
 
 
 def test_makers_quotes_are_made_again_byte_for_byte() -> None:
@@ -61,7 +65,7 @@ def test_quotes_made_under_other_settings_are_not_checkable() -> None:
 def test_a_symbol_that_is_not_in_the_settings_is_not_checkable() -> None:
     script = Script()
     script.quote()
-    verdict = script.verdict(SameProposal(Proposer({"XXX": instrument()}, LIMIT)))
+    verdict = script.verdict(SameProposal(Proposer(listings({"XXX": instrument()}), Revisions())))
     assert verdict.status is Status.NOT_CHECKABLE
 
 
@@ -101,3 +105,30 @@ def test_a_version_too_far_back_is_not_checkable() -> None:
     verdict = proposals(script)
     assert verdict.status is Status.NOT_CHECKABLE
     assert "1 quotes are of positions too far back to be remembered" in verdict.remarks
+
+
+# --- definitions --------------------------------------------------------------------------------------------------
+
+
+def test_each_quote_is_judged_by_the_revision_that_it_names() -> None:
+    script = Script()
+    first = script.quote(revision=2)
+    dearer = msgspec.structs.replace(SYMBOLS["AAA"], reference_price=Decimal("101.00"))
+    moved = {"bid_price": first.bid_price + 1, "ask_price": first.ask_price + 1}
+    script.quote(revision=3, **moved)
+    revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]), (NOW, "symbols.AAA", dearer))
+    check = SameProposal(Proposer({}, revisions))
+    assert script.verdict(check).status is Status.PROVED, told(script.verdict(check))
+
+    script.quote(revision=3, bid_price=first.bid_price, ask_price=first.ask_price)
+    refuted = script.verdict(SameProposal(Proposer({}, revisions)))
+    assert refuted.status is Status.REFUTED
+    assert "AAA-v0-r3-a3, from position 0: its bid is" in told(refuted)
+
+
+def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> None:
+    script = Script()
+    script.quote(revision=9)
+    revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]))
+    refuted = script.verdict(SameProposal(Proposer(listings(), revisions)))
+    assert "the settings lead to no quote, by the revision that it names" in told(refuted)

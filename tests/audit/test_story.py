@@ -7,16 +7,17 @@ import pytest
 
 from audit.evidence import LogLine
 from audit.proposals import Proposer
+from audit.revisions import Revisions
 from audit.story import Story, Teller
 from audit.telling import text
-from support.audit import LIFETIME, LIMIT, SYMBOLS, Script
+from support.audit import LIFETIME, Script, listings
 from support.builders import NOW
 from wire.messages import ReservationRecord
 
 
 def story(script: Script, quote_id: str) -> Story:
     """The story of a quote of AAA."""
-    teller = Teller(quote_id, Proposer(SYMBOLS, LIMIT))
+    teller = Teller(quote_id, Proposer(listings(), Revisions()))
     replay = script.replay(teller)
     return teller.story(replay.books.get("AAA"), script.end)
 

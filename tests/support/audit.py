@@ -1,5 +1,6 @@
 """A market log made by hand, right unless a test says otherwise, and checks fed with it."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,34 @@ import msgspec
 from audit.findings import Place, Verdict
 from audit.ledgerfile import LedgerFile
 from audit.replay import Check, Listener, Replay
+from audit.revisions import Revisions
 from ledger.positions import Books, fold, read
 from ledger.store import Store
 from maker.proposal import propose
 from support.builders import NOW, instrument
 from wire import ids, subjects
 from wire.definitions import fair_share
-from wire.instruments import Listing
+from wire.instruments import Instrument, Listing
 from wire.messages import Position, QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn, RecordedFill
 
 SHARDS = 2
 LIMIT = 100
 SYMBOLS = {"AAA": instrument(), "XXX": instrument()}
+
+
+def listings(symbols: Mapping[str, Instrument] = SYMBOLS) -> dict[str, Listing]:
+    """What is quoted by revision 0 with these settings."""
+    return {symbol: Listing(of, fair_share(LIMIT, len(symbols))) for symbol, of in symbols.items()}
+
+
+def defined(*values: tuple[datetime, str, msgspec.Struct]) -> Revisions:
+    """These definitions, stored at those times, at sequences from 1 on."""
+    revisions = Revisions()
+    for sequence, (time, key, value) in enumerate(values, start=1):
+        revisions.add(sequence, time, key, msgspec.json.encode(value))
+    return revisions
+
+
 """Each in a shard of its own."""
 LIFETIME = timedelta(seconds=30)
 

@@ -1,0 +1,149 @@
+"""The bucket `instruments`, followed: what is traded, and by which revision.
+
+A definition that cannot be read is set aside, and the one before it stands. Until the bucket is read, and while it
+holds nothing, as before anything was ever defined, what a service was started with stands, by revision 0. What it was
+started with and nothing defines is delisted.
+
+A request may name a revision that is newer than what is known here. Then `confirm` asks the broker how far the bucket
+goes, and waits until it is known so far.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from jet import journal
+from jet.connection import Connection, HealthPart
+from jet.heads import head_of
+from jet.opening import Follow, Opening
+from jet.tail import Message, Tail
+from wire import subjects
+from wire.definitions import Definitions
+from wire.instruments import Listing
+
+STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
+KEYS = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
+PART = "instruments"
+
+_PREFIX = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "")
+
+log = structlog.get_logger()
+
+
+class Counting(HealthPart, Protocol):
+    """Where messages are counted, too, that cannot be used."""
+
+    def set_aside(self, stream: str) -> None: ...
+
+
+class Listings:
+    """The listings, as far as they are known here.
+
+    Attributes:
+        definitions: the fold of the bucket.
+        current: all of it was read, and the broker heard of lately.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        health: Counting,
+        before: Mapping[str, Listing],
+        relist: Callable[[Mapping[str, Listing]], None],
+        *,
+        name: str,
+        follow: Follow = Tail,
+    ) -> None:
+        """Listings that begin with nothing.
+
+        Args:
+            connection: to the broker.
+            health: has a part `instruments` for as long as they are not current.
+            before: what stands until something is known to be defined; whoever makes this begins with it.
+            relist: told of the listings that have changed since, and of none where only `current` has.
+            name: of the follower.
+            follow: what follows the bucket.
+        """
+        self.definitions = Definitions()
+        self.current = False
+        self._health = health
+        self._before = before
+        self._relist = relist
+        self._known = before
+        self._tail = Opening(connection, STREAM, [KEYS], is_definition, name=name, follow=follow)
+        self._moves = asyncio.Condition()
+        self._opened = asyncio.Event()
+        self._head = head_of(connection, STREAM, self._reach)
+        health.waits(PART, "the instruments are not read yet")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything is known that was defined before this began."""
+        return self._opened.is_set()
+
+    async def opened(self) -> None:
+        """Return once `is_open`."""
+        await self._opened.wait()
+
+    async def confirm(self) -> None:
+        """Return once all is known that was defined when this was called.
+
+        Raises:
+            Refused: UNAVAILABLE: that cannot be known.
+        """
+        await self._head.confirm()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async for batch in self._tail.batches():
+            for message in batch:
+                self._fold(message)
+            if batch or self.current != self._tail.current:
+                self.current = self._tail.current
+                self._tell()
+            if self.current:
+                self._opened.set()
+                self._health.fine(PART)
+            else:
+                self._health.waits(PART, "the instruments are not read to their end")
+            async with self._moves:
+                self._moves.notify_all()
+
+    def _fold(self, message: Message) -> None:
+        why = fold(self.definitions, message)
+        if why is not None:
+            log.warning("no definition", subject=message.subject, seq=message.sequence, error=why)
+            self._health.set_aside(STREAM)
+
+    def _tell(self) -> None:
+        undefined = {symbol: _delisted(listing) for symbol, listing in self._before.items()}
+        listings = undefined | self.definitions.listings() if self.definitions.head else self._before
+        news = {symbol: listing for symbol, listing in listings.items() if self._known.get(symbol) != listing}
+        self._known = listings
+        self._relist(news)
+
+    async def _reach(self, head: int) -> None:
+        async with self._moves:
+            await self._moves.wait_for(lambda: self._tail.reached >= head)
+
+
+def fold(definitions: Definitions, message: Message) -> str | None:
+    """Fold a message of the bucket. Returns why it is set aside, None if it counts or was folded before."""
+    if not journal.is_append(message.headers):
+        definitions.pass_over(message.sequence)
+        return "nobody of ours appended it"
+    return definitions.apply(message.sequence, message.subject.removeprefix(_PREFIX), message.data)
+
+
+def _delisted(listing: Listing) -> Listing:
+    return dataclasses.replace(listing, instrument=replace(listing.instrument, state="delisted"))
+
+
+def is_definition(message: Message) -> bool:
+    """Whether a message of the bucket is a definition that counts."""
+    key = message.subject.removeprefix(_PREFIX)
+    return journal.is_append(message.headers) and Definitions().apply(message.sequence, key, message.data) is None

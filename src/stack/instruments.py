@@ -1,0 +1,124 @@
+"""`stack market` and `stack symbol`: what is defined, beside what a file says, and changes of it while all runs."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from jet import defining
+from jet.connection import Connection
+from runtime import tls
+from runtime.health import Health
+from runtime.settings import Market, SettingsError
+from stack import keys
+from stack.programs import nats_url
+from stack.settings import StackSettings
+from wire.definitions import TERMS, Change, changes
+from wire.errors import Refused
+from wire.instruments import Instrument
+from wire.units import FieldError
+
+REFUSED = 2
+"""The exit code for a change that makes no sense."""
+
+TIMEOUT = 3.0
+"""Seconds that the server may take to be there."""
+
+T = TypeVar("T")
+
+
+async def diff(settings: StackSettings) -> int:
+    """Print what the settings would change. Returns the exit code: 0 if nothing, 1 if something."""
+
+    async def compare(connection: Connection) -> int:
+        known = await defining.read(connection)
+        wanted = changes(known, settings.market.terms, settings.market.symbols)
+        _tell(wanted)
+        beyond = [symbol for symbol in known.symbols if symbol not in settings.market.symbols]
+        for symbol in beyond:
+            print(f"{symbol}: defined, and not in the settings: it stays as it is")
+        if not wanted:
+            print("everything is defined as the settings have it")
+        return 1 if wanted else 0
+
+    return await _with_broker(settings, compare)
+
+
+async def apply(settings: StackSettings) -> int:
+    """Define what the settings say. Returns the exit code."""
+    market: Market = settings.market
+    return await _define(settings, lambda connection: defining.define(connection, market.terms, market.symbols))
+
+
+async def set_symbol(settings: StackSettings, symbol: str, fields: Sequence[str]) -> int:
+    """Change fields, `name=value`, of one instrument, or define a new one. Returns the exit code."""
+
+    async def change(connection: Connection) -> list[Change]:
+        known = await defining.read(connection)
+        listing = known.listing(symbol)
+        before = msgspec.to_builtins(listing.instrument) if listing is not None else {}
+        instrument = _instrument(before | dict(map(_field, fields)))
+        terms = known.terms
+        if listing is None and terms is not None:
+            quoted = sum(each.instrument.state != "delisted" for each in known.listings().values())
+            terms = msgspec.structs.replace(terms, shares=max(terms.shares, quoted + 1))
+        return await defining.define(connection, terms, {symbol: instrument})
+
+    return await _define(settings, change)
+
+
+def _field(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise FieldError(text, "must be NAME=VALUE")
+    return name, value or None
+
+
+def _instrument(fields: dict[str, object]) -> Instrument:
+    known = {field for field in Instrument.__struct_fields__ if fields.get(field) is not None}
+    for name in sorted(set(fields) - set(Instrument.__struct_fields__)):
+        raise FieldError(name, "is no field of an instrument")
+    try:
+        return msgspec.convert({name: fields[name] for name in known}, Instrument, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"symbol: {error}") from error
+
+
+async def _define(settings: StackSettings, define: Callable[[Connection], Awaitable[list[Change]]]) -> int:
+    async def change(connection: Connection) -> int:
+        done = await define(connection)
+        _tell(done)
+        print(f"{len(done)} keys defined" if done else "nothing to change")
+        return 0
+
+    return await _with_broker(settings, change)
+
+
+async def _with_broker(settings: StackSettings, do: Callable[[Connection], Awaitable[int]]) -> int:
+    url, seed = nats_url(settings), keys.seed_of(settings, "operator")
+    connection = Connection(url, "market", Health("market"), seed, tls.asking(settings.stack))
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await connection.__aenter__()
+    except TimeoutError:
+        print(f"no NATS server answers at {url}")
+        return 1
+    try:
+        return await do(connection)
+    except FieldError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except Refused as refused:
+        print(f"not changed, or not known to be: {refused.detail}")
+        return 1
+    finally:
+        await connection.__aexit__(None, None, None)
+
+
+def _tell(wanted: Sequence[Change]) -> None:
+    for change in wanted:
+        name = "what all share" if change.key == TERMS else change.key.partition(".")[2]
+        for field, (before, after) in change.differs.items():
+            print(f"{name}: {field} {before} → {after}")

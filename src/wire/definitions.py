@@ -1,0 +1,178 @@
+"""The market as its definitions make it: one for each instrument, and the terms that all of them share. Pure.
+
+Both are values of the bucket `instruments`, and their revisions are the truth: what a service does about a symbol
+follows from the definitions up to some revision, and from nothing else.
+
+Ordering rules:
+- Definitions are folded in stream order; one at or below `head` was folded already and is skipped.
+- A symbol's revision is that of its own definition or of the terms, whichever is newer: a quote follows from both.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from wire import subjects
+from wire.instruments import Instrument, Listing
+from wire.messages import UNREADABLE, Symbol
+from wire.units import FieldError
+
+TERMS = "market"
+"""The key of the terms."""
+
+SYMBOLS = "symbols"
+"""What the key of an instrument begins with, before its name."""
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all instruments share.
+
+    Attributes:
+        limit: the global limit, in lots, on each side over all active quotes.
+        shares: into how many equal shares the limit is divided, at least the number of instruments that are quoted:
+            each of them may ask for one.
+        quote_ttl: how long a quote lives, in seconds.
+        grace: how much longer than its quote a reservation lives, in seconds.
+        id_window: how long an order id is remembered, in seconds.
+        shards: into how many streams the market log is split; fixed when the streams are created.
+    """
+
+    limit: Annotated[int, Meta(ge=1, le=1_000_000)]
+    shares: Annotated[int, Meta(ge=1, le=1_000_000)]
+    quote_ttl: Seconds
+    grace: Seconds
+    id_window: Seconds
+    shards: Annotated[int, Meta(ge=1, le=64)]
+
+
+class Defined(NamedTuple):
+    """An instrument and the revision of its definition."""
+
+    instrument: Instrument
+    revision: int
+
+
+_terms = msgspec.json.Decoder(Terms)
+_instrument = msgspec.json.Decoder(Instrument)
+_name = msgspec.json.Decoder(Symbol)
+
+
+class Definitions:
+    """The fold.
+
+    Attributes:
+        head: the sequence of the last definition folded, 0 before any.
+        terms: what all share; None before any.
+    """
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.terms: Terms | None = None
+        self._agreed = 0
+        self._defined: dict[str, Defined] = {}
+
+    def apply(self, sequence: int, key: str, value: bytes) -> str | None:
+        """Fold a definition. Returns why it is set aside, None if it counts or was folded before."""
+        if sequence <= self.head:
+            return None
+        self.head = sequence
+        try:
+            if key == TERMS:
+                self.terms, self._agreed = _terms.decode(value), sequence
+            else:
+                self._defined[symbol_of(key)] = Defined(_instrument.decode(value), sequence)
+        except (*UNREADABLE, ValueError) as error:
+            return str(error)
+        return None
+
+    def pass_over(self, sequence: int) -> None:
+        """A message that is no definition is at this sequence."""
+        self.head = max(self.head, sequence)
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every symbol that is defined, delisted ones included, in the order of their names."""
+        return sorted(self._defined)
+
+    def listing(self, symbol: str) -> Listing | None:
+        """The instrument as it stands; None if nothing defines it, or there are no terms."""
+        defined = self._defined.get(symbol)
+        if defined is None or self.terms is None:
+            return None
+        share = fair_share(self.terms.limit, self.terms.shares)
+        return Listing(defined.instrument, share, max(defined.revision, self._agreed))
+
+    def listings(self) -> dict[str, Listing]:
+        """Every instrument as it stands, by its symbol."""
+        found = {symbol: self.listing(symbol) for symbol in self.symbols}
+        return {symbol: listing for symbol, listing in found.items() if listing is not None}
+
+
+def fair_share(limit: int, shares: int) -> int:
+    """The lots of one side of the limit that each of so many may ask for: at least one."""
+    return max(1, limit // shares)
+
+
+def key_of(symbol: str) -> str:
+    """The key of a symbol's definition."""
+    return f"{SYMBOLS}.{symbol}"
+
+
+def symbol_of(key: str) -> str:
+    """The symbol that a key is of.
+
+    Raises:
+        ValueError: it is of none.
+    """
+    kind, _, symbol = key.partition(".")
+    if kind != SYMBOLS or not subjects.is_name(symbol):
+        raise ValueError(f"{key} is the key of no symbol")
+    return symbol
+
+
+class Change(NamedTuple):
+    """A definition to write, in bytes, and what it changes, for people: field → (before, after), as text."""
+
+    key: str
+    value: bytes
+    differs: Mapping[str, tuple[str, str]]
+
+
+def changes(known: Definitions, terms: Terms, instruments: Mapping[str, Instrument]) -> list[Change]:
+    """What must be written so that the terms and each of these instruments are as given; other instruments stay.
+
+    Raises:
+        FieldError: they do not go together, or cannot follow on what is known.
+    """
+    if known.terms is not None and known.terms.shards != terms.shards:
+        raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
+    states = {symbol: listing.instrument.state for symbol, listing in known.listings().items()}
+    states |= {symbol: instrument.state for symbol, instrument in instruments.items()}
+    quoted = sum(state != "delisted" for state in states.values())
+    if terms.shares < quoted:
+        raise FieldError("shares", f"must be at least {quoted}, the number of instruments that are not delisted")
+    found = [_change(TERMS, known.terms, terms)]
+    for symbol, instrument in instruments.items():
+        listing = known.listing(symbol)
+        found.append(_change(key_of(symbol), listing.instrument if listing is not None else None, instrument))
+    return [change for change in found if change.differs]
+
+
+def _change(key: str, before: msgspec.Struct | None, after: msgspec.Struct) -> Change:
+    old = msgspec.to_builtins(before) if before is not None else {}
+    new = msgspec.to_builtins(after)
+    names = dict.fromkeys([*old, *new])
+    differs = {
+        name: (_text(old.get(name)), _text(new.get(name)))
+        for name in names
+        if before is None or old.get(name) != new.get(name)
+    }
+    return Change(key, msgspec.json.encode(after), differs)
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

@@ -1,0 +1,112 @@
+"""Definitions: the market is what they fold to, and a change is checked as a whole."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.builders import instrument
+from wire.definitions import TERMS, Definitions, Terms, changes, fair_share, key_of
+from wire.instruments import Instrument, Listing
+from wire.units import FieldError
+
+AAA, BBB = instrument(), instrument(tick=Decimal("0.05"))
+
+
+def terms(**different: Any) -> Terms:
+    return Terms(**{"limit": 100, "shares": 8, "quote_ttl": 30, "grace": 2, "id_window": 120, "shards": 4} | different)
+
+
+def folded(*values: tuple[str, msgspec.Struct]) -> Definitions:
+    """These definitions, at sequences from 1 on."""
+    definitions = Definitions()
+    for sequence, (key, value) in enumerate(values, start=1):
+        assert definitions.apply(sequence, key, msgspec.json.encode(value)) is None
+    return definitions
+
+
+def test_nothing_is_listed_before_there_are_terms() -> None:
+    assert folded((key_of("AAA"), AAA)).listings() == {}
+
+
+def test_a_symbols_revision_is_of_its_own_definition_or_of_the_terms_whichever_is_newer() -> None:
+    known = folded((key_of("AAA"), AAA), (TERMS, terms()), (key_of("BBB"), BBB))
+    assert known.listings() == {"AAA": Listing(AAA, 12, 2), "BBB": Listing(BBB, 12, 3)}
+    known.apply(4, TERMS, msgspec.json.encode(terms(limit=200)))
+    assert known.listings() == {"AAA": Listing(AAA, 25, 4), "BBB": Listing(BBB, 25, 4)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (key_of("AAA"), b"{"),
+        (key_of("AAA"), b'{"tick": "0.01"}'),
+        (key_of("AAA"), msgspec.json.encode(AAA).replace(b'"0.01"', b'"0.03"')),
+        (key_of("-AAA"), msgspec.json.encode(AAA)),
+        ("AAA", msgspec.json.encode(AAA)),
+        (TERMS, b"\xff"),
+        (TERMS, msgspec.json.encode(AAA)),
+    ],
+)
+def test_what_is_no_definition_is_set_aside_and_the_one_before_stands(key: str, value: bytes) -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA))
+    assert known.apply(3, key, value)
+    assert (known.head, known.listings()) == (3, {"AAA": Listing(AAA, 12, 2)})
+
+
+def test_what_was_folded_before_is_skipped() -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA))
+    assert known.apply(2, key_of("AAA"), msgspec.json.encode(BBB)) is None
+    assert known.listing("AAA") == Listing(AAA, 12, 2)
+
+
+@pytest.mark.parametrize(("limit", "symbols", "share"), [(100, 8, 12), (100, 1, 100), (100, 100, 1), (5, 8, 1)])
+def test_a_symbols_share_is_its_part_of_the_limit_but_at_least_a_lot(limit: int, symbols: int, share: int) -> None:
+    assert fair_share(limit, symbols) == share
+
+
+def test_only_what_differs_is_written() -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    dearer = msgspec.structs.replace(AAA, reference_price=Decimal("100.50"))
+    (change,) = changes(known, terms(), {"AAA": dearer, "BBB": BBB})
+    assert (change.key, dict(change.differs)) == ("symbols.AAA", {"reference_price": ("100.00", "100.50")})
+    assert msgspec.json.decode(change.value, type=Instrument) == dearer
+    assert changes(known, terms(), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("different", "instruments", "field"),
+    [
+        ({"shards": 8}, {}, "shards"),
+        ({"shares": 1}, {}, "shares"),
+        ({"shares": 2}, {"CCC": AAA}, "shares"),
+    ],
+)
+def test_a_change_that_does_not_go_together_with_the_rest_is_refused(
+    different: dict[str, Any], instruments: dict[str, Instrument], field: str
+) -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    with pytest.raises(FieldError) as caught:
+        changes(known, terms(**different), instruments)
+    assert caught.value.field == field
+
+
+def test_a_delisted_instrument_needs_no_share() -> None:
+    known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    delisted = msgspec.structs.replace(BBB, state="delisted")
+    assert [change.key for change in changes(known, terms(shares=1), {"BBB": delisted})] == [TERMS, "symbols.BBB"]
+
+
+@given(st.permutations(range(4)), st.integers(1, 1000))
+def test_changes_lead_to_what_was_wanted(order: list[int], limit: int) -> None:
+    """In whatever order they are folded, as long as each is once."""
+    wanted = {"AAA": AAA, "BBB": BBB, "CCC": instrument(quote_size=3)}
+    found = changes(Definitions(), terms(limit=limit), wanted)
+    known = Definitions()
+    for sequence, place in enumerate(order, start=1):
+        known.apply(sequence, found[place].key, found[place].value)
+    assert {symbol: listing.instrument for symbol, listing in known.listings().items()} == wanted
+    assert changes(known, terms(limit=limit), wanted) == []
