@@ -11,6 +11,7 @@ from runtime.direct import Direct
 from runtime.paging import TOLD, page
 from runtime.roles import READ, Role, only
 from wire.errors import Refusal
+from wire.instruments import Instrument, ListedInstrument
 from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
 
 _BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
@@ -19,6 +20,8 @@ _NO_QUOTE = (Refusal.UNKNOWN_SYMBOL, Refusal.NEVER_QUOTED, Refusal.QUOTE_EXPIRED
 _NOT_NOW = (
     Refusal.STALE_QUOTE,
     Refusal.POSITION_UNKNOWN,
+    Refusal.REVISION_UNKNOWN,
+    Refusal.NOT_QUOTED,
     Refusal.ATTEMPT_TOO_FAR,
     Refusal.QUOTE_ID_REUSED,
     Refusal.RESERVATION_NOT_ACTIVE,
@@ -104,4 +107,28 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         named = None if quote_id is None else check_path(quote_id, Id, "quote_id")
         return await exchange.withdraw(check_path(symbol, Symbol, "symbol"), named, f"token {ASKER.get()}")
 
-    return [post_order, put_quote, get_quote, get_quotes, delete_quote]
+    @get(
+        "/instruments",
+        summary="What is traded",
+        description=f"Every instrument as it stands, and by which revision; delisted ones too. {TOLD}",
+        tags=["instruments"],
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
+        opt=only(*READ, Role.TRADER),
+    )
+    async def get_instruments(after: FromQuery[str | None] = None) -> Response[list[ListedInstrument]]:
+        instruments, headers = page("/instruments", await exchange.instruments(), after)
+        return Response(instruments, headers=headers)
+
+    @put(
+        "/instruments/{symbol:str}",
+        summary="Define an instrument",
+        description="It is so from now on: its quote is replaced, or withdrawn if the state says so. Defining the same "
+        "once more changes nothing.",
+        tags=["instruments"],
+        responses=problems(*_BODY, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
+        opt=only(Role.OPERATOR),
+    )
+    async def put_instrument(symbol: FromPath[str], data: JSONBody[Instrument]) -> ListedInstrument:
+        return await exchange.define(check_path(symbol, Symbol, "symbol"), data, ASKER.get())
+
+    return [post_order, put_quote, get_quote, get_quotes, delete_quote, get_instruments, put_instrument]

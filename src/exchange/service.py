@@ -18,6 +18,7 @@ from exchange.turns import Turns
 from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
+from jet.defining import define
 from jet.listings import Listings
 from jet.opening import Published
 from runtime import tracing
@@ -25,7 +26,9 @@ from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
 from wire import ids, subjects
+from wire.definitions import Definitions, changes
 from wire.errors import Refusal, Refused
+from wire.instruments import Instrument, ListedInstrument, told
 from wire.messages import (
     Order,
     OrderResult,
@@ -35,6 +38,7 @@ from wire.messages import (
     QuoteRequest,
     WithdrawQuote,
 )
+from wire.units import FieldError
 
 REMEMBERED_LONGER = timedelta(seconds=10)
 """How much longer than the id window ids are remembered: an order that was sent within it may be decided later."""
@@ -109,6 +113,35 @@ class Exchange:
     async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
         """`DELETE /quotes/{symbol}`. `asker` is whose token came with it, or a connection's inboxes."""
         return await self._lane(symbol).withdraw(quote_id, ids.asker(asker) if asker is not None else None)
+
+    async def instruments(self) -> list[ListedInstrument]:
+        """`GET /instruments`: everything that is traded, or was.
+
+        Raises:
+            Refused: UNAVAILABLE: what is defined cannot be known.
+        """
+        await self._listings.confirm()
+        return [told(symbol, listing) for symbol, listing in self._listings.known.items()]
+
+    async def define(self, symbol: str, instrument: Instrument, by: str) -> ListedInstrument:
+        """`PUT /instruments/{symbol}`: have an instrument be so from now on, as `by` wishes.
+
+        Raises:
+            Refused: INVALID_FIELD: it does not go together with what is defined; UNAVAILABLE; OUTCOME_UNKNOWN.
+        """
+
+        async def known() -> Definitions:
+            await self._listings.confirm()
+            return self._listings.definitions
+
+        try:
+            done = await define(self._connection, lambda known: changes(known, None, {symbol: instrument}), known, by)
+        except FieldError as error:
+            raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
+        await self._listings.confirm()
+        for change in done:
+            log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
+        return told(symbol, self._listings.known[symbol])
 
     async def confirm(self, symbol: str | None = None) -> None:
         """Before a read of a symbol, or of all: return once every book is what the log said when this was called.

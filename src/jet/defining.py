@@ -8,7 +8,7 @@ The terms come last where there were none: until then nothing is listed, and who
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from jet import journal
@@ -17,16 +17,19 @@ from jet.journal import Appended, Compare
 from jet.listings import KEYS, STREAM, fold, is_definition
 from jet.opening import Opening
 from wire import subjects
-from wire.definitions import TERMS, Change, Definitions, Terms, changes
+from wire.definitions import TERMS, Change, Definitions
 from wire.errors import Refusal, Refused
-from wire.instruments import Instrument
 
 DEADLINE = 5.0
 """Seconds that a change may take for each of its messages."""
 
 
-class Outdated(Exception):  # noqa: N818 # names what happened
-    """Something was defined since: what was to be written is to be decided anew. What was written already stands."""
+Decide = Callable[[Definitions], Sequence[Change]]
+"""What is to be written, given all that is defined; pure, as it may be asked again. Raises FieldError."""
+
+
+class _Outdated(Exception):  # noqa: N818 # names what happened
+    """Something was defined since."""
 
 
 async def read(connection: Connection) -> Definitions:
@@ -43,37 +46,33 @@ async def read(connection: Connection) -> Definitions:
 
 
 async def define(
-    connection: Connection, terms: Terms | None, instruments: Mapping[str, Instrument], by: str = ""
+    connection: Connection, decide: Decide, known: Callable[[], Awaitable[Definitions]] | None = None, by: str = ""
 ) -> list[Change]:
-    """Have the terms and these instruments be as given, as `by` wishes; without terms, those that there are stay.
-    Returns what was changed.
+    """Have what `decide` makes of what is defined be written, as `by` wishes. Returns what was changed.
+
+    `known` tells all that is defined when it is asked; without it, it is read.
 
     Raises:
-        FieldError: they do not go together, or cannot follow on what is defined.
-        Refused: UNAVAILABLE: nothing is defined yet that they could follow on, or the broker does not let us;
-            OUTCOME_UNKNOWN: asking again does no harm.
+        FieldError: as of `decide`.
+        Refused: UNAVAILABLE: the broker does not let us, or is away; OUTCOME_UNKNOWN: asking again does no harm.
     """
     done: list[Change] = []
     while True:
-        known = await read(connection)
-        agreed = terms or known.terms
-        if agreed is None:
-            raise Refused(Refusal.UNAVAILABLE, "nothing is defined yet: the stack defines it when it starts")
-        wanted = changes(known, agreed, instruments)
+        definitions = await (known() if known is not None else read(connection))
         try:
-            await write(connection, known, wanted, by, done)
-        except Outdated:
+            await _write(connection, definitions, decide(definitions), by, done)
+        except _Outdated:
             continue
         return done
 
 
-async def write(
+async def _write(
     connection: Connection, known: Definitions, wanted: Sequence[Change], by: str, done: list[Change]
 ) -> None:
     """Append changes that were decided on what is known, adding to `done` each that has landed.
 
     Raises:
-        Outdated: something else was defined meanwhile.
+        _Outdated: something else was defined meanwhile: what was to be written is to be decided anew.
         Refused: UNAVAILABLE; OUTCOME_UNKNOWN.
     """
     head = known.head
@@ -92,6 +91,6 @@ async def write(
         except TimeoutError as error:
             raise Refused(Refusal.OUTCOME_UNKNOWN, f"the definition {change.key} is not known to be stored") from error
         if not isinstance(outcome, Appended):
-            raise Outdated
+            raise _Outdated
         head = outcome.sequence
         done.append(change)

@@ -45,6 +45,7 @@ class Listings:
 
     Attributes:
         definitions: the fold of the bucket.
+        known: the listings, by symbol.
         current: all of it was read, and the broker heard of lately.
     """
 
@@ -73,7 +74,7 @@ class Listings:
         self._health = health
         self._before = before
         self._relist = relist
-        self._known = before
+        self.known: Mapping[str, Listing] = before
         self._tail = Opening(connection, STREAM, [KEYS], is_definition, name=name, follow=follow)
         self._moves = asyncio.Condition()
         self._opened = asyncio.Event()
@@ -122,8 +123,8 @@ class Listings:
     def _tell(self) -> None:
         undefined = {symbol: _delisted(listing) for symbol, listing in self._before.items()}
         listings = undefined | self.definitions.listings() if self.definitions.head else self._before
-        news = {symbol: listing for symbol, listing in listings.items() if self._known.get(symbol) != listing}
-        self._known = listings
+        news = {symbol: listing for symbol, listing in listings.items() if self.known.get(symbol) != listing}
+        self.known = listings
         self._relist(news)
 
     async def _reach(self, head: int) -> None:

@@ -15,7 +15,7 @@ from runtime.settings import Market, SettingsError
 from stack import keys
 from stack.programs import nats_url
 from stack.settings import StackSettings
-from wire.definitions import TERMS, Change, changes
+from wire.definitions import TERMS, Change, Definitions, changes
 from wire.errors import Refused
 from wire.instruments import Instrument
 from wire.units import FieldError
@@ -49,22 +49,16 @@ async def diff(settings: StackSettings) -> int:
 async def apply(settings: StackSettings) -> int:
     """Define what the settings say. Returns the exit code."""
     market: Market = settings.market
-    return await _define(settings, lambda connection: defining.define(connection, market.terms, market.symbols))
+    return await _define(settings, lambda known: changes(known, market.terms, market.symbols))
 
 
 async def set_symbol(settings: StackSettings, symbol: str, fields: Sequence[str]) -> int:
     """Change fields, `name=value`, of one instrument, or define a new one. Returns the exit code."""
 
-    async def change(connection: Connection) -> list[Change]:
-        known = await defining.read(connection)
+    def change(known: Definitions) -> list[Change]:
         listing = known.listing(symbol)
         before = msgspec.to_builtins(listing.instrument) if listing is not None else {}
-        instrument = _instrument(before | dict(map(_field, fields)))
-        terms = known.terms
-        if listing is None and terms is not None:
-            quoted = sum(each.instrument.state != "delisted" for each in known.listings().values())
-            terms = msgspec.structs.replace(terms, shares=max(terms.shares, quoted + 1))
-        return await defining.define(connection, terms, {symbol: instrument})
+        return changes(known, None, {symbol: _instrument(before | dict(map(_field, fields)))})
 
     return await _define(settings, change)
 
@@ -86,9 +80,9 @@ def _instrument(fields: dict[str, object]) -> Instrument:
         raise SettingsError(f"symbol: {error}") from error
 
 
-async def _define(settings: StackSettings, define: Callable[[Connection], Awaitable[list[Change]]]) -> int:
+async def _define(settings: StackSettings, decide: defining.Decide) -> int:
     async def change(connection: Connection) -> int:
-        done = await define(connection)
+        done = await defining.define(connection, decide)
         _tell(done)
         print(f"{len(done)} keys defined" if done else "nothing to change")
         return 0

@@ -15,6 +15,7 @@ from stack.applied import gaps, lost
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
 from wire import subjects
+from wire.definitions import changes
 from wire.errors import Refused
 
 READ = 30.0
@@ -74,7 +75,7 @@ async def seeded(connection: Connection, market: Market) -> list[str]:
         known = await defining.read(connection)
     if known.terms is None:
         try:
-            done = await defining.define(connection, market.terms, market.symbols)
+            done = await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
         except Refused as refused:
             raise TimeoutError from refused
         return [f"defined: {len(done)} keys of the bucket instruments"]

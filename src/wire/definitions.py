@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from wire import subjects
 from wire.instruments import Instrument, Listing
@@ -142,17 +143,22 @@ class Change(NamedTuple):
     differs: Mapping[str, tuple[str, str]]
 
 
-def changes(known: Definitions, terms: Terms, instruments: Mapping[str, Instrument]) -> list[Change]:
+def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, Instrument]) -> list[Change]:
     """What must be written so that the terms and each of these instruments are as given; other instruments stay.
+    Without terms those that are known stay, but for more shares where more instruments need them.
 
     Raises:
         FieldError: they do not go together, or cannot follow on what is known.
     """
-    if known.terms is not None and known.terms.shards != terms.shards:
-        raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
     states = {symbol: listing.instrument.state for symbol, listing in known.listings().items()}
     states |= {symbol: instrument.state for symbol, instrument in instruments.items()}
     quoted = sum(state != "delisted" for state in states.values())
+    if terms is None:
+        if known.terms is None:
+            raise FieldError("market", "has no terms yet that an instrument could be defined by")
+        terms = replace(known.terms, shares=max(known.terms.shares, quoted))
+    if known.terms is not None and known.terms.shards != terms.shards:
+        raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
     if terms.shares < quoted:
         raise FieldError("shares", f"must be at least {quoted}, the number of instruments that are not delisted")
     found = [_change(TERMS, known.terms, terms)]

@@ -116,3 +116,17 @@ class Listing:
     instrument: Instrument
     share: int
     revision: int = 0
+
+
+class ListedInstrument(Instrument, frozen=True, kw_only=True):
+    """An instrument as the exchange tells of it; see `Listing`."""
+
+    symbol: str
+    revision: int
+    share: int
+
+
+def told(symbol: str, listing: Listing) -> ListedInstrument:
+    """The listing of a symbol, to be told."""
+    fields = {name: getattr(listing.instrument, name) for name in Instrument.__struct_fields__}
+    return ListedInstrument(symbol=symbol, revision=listing.revision, share=listing.share, **fields)

@@ -1,0 +1,172 @@
+"""Instruments: they change while the exchange runs, and each quote is of the revision that it names."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import httpx
+import msgspec
+import pytest
+
+from exchange.api import routes
+from exchange.service import Exchange
+from runtime.app import create_app
+from runtime.health import Health
+from support.broker import Broker
+from support.builders import instrument, order, quote_request
+from support.definitions import redefine, seed
+from support.exchange import ExposureStandIn, StartExchange
+from support.http import http_client
+from support.waiting import eventually
+from wire.errors import Refusal, Refused
+from wire.instruments import Instrument, ListedInstrument
+
+
+@pytest.fixture
+async def exchange(broker: Broker, exposure: ExposureStandIn, start_exchange: StartExchange) -> Exchange:
+    """An exchange of a market that is defined."""
+    await seed(broker.connection, broker.market)
+    return await start_exchange()
+
+
+async def revision(exchange: Exchange, symbol: str = "AAA") -> int:
+    """The one in force."""
+    return {each.symbol: each.revision for each in await exchange.instruments()}[symbol]
+
+
+async def test_a_quote_is_of_the_revision_in_force_and_of_no_other(exchange: Exchange, broker: Broker) -> None:
+    first = await revision(exchange)
+    old = await exchange.put_quote("AAA", quote_request(revision=first))
+    assert (old.revision, old.quote_id) == (first, f"AAA-v0-r{first}-a1")
+
+    second = await redefine(broker.connection, "AAA", reference_price=Decimal("101.00"))
+    new = await exchange.put_quote("AAA", quote_request(revision=second))
+    assert (new.revision, new.attempt) == (second, 1)
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(revision=first, attempt=2))
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    assert exchange.quote("AAA").quote_id == new.quote_id
+
+
+async def test_a_quote_of_a_revision_that_is_not_known_here_yet_is_caught_up_with(
+    exchange: Exchange, broker: Broker, start_exchange: StartExchange
+) -> None:
+    """Right after the change, when the maker has heard of it and this exchange may not have."""
+    for number in range(1, 6):
+        newest = await redefine(broker.connection, "AAA", quote_size=number)
+        assert (await exchange.put_quote("AAA", quote_request(revision=newest))).revision == newest
+
+
+async def test_a_revision_that_the_instrument_does_not_have_is_refused(exchange: Exchange) -> None:
+    newest = await revision(exchange)
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(revision=newest + 1000))
+    assert (caught.value.refusal, caught.value.field) == (Refusal.REVISION_UNKNOWN, "revision")
+
+
+async def test_who_quotes_by_hand_need_not_name_a_revision(exchange: Exchange, broker: Broker) -> None:
+    asked = quote_request(quote_id="by-hand", revision=None)
+    made = await exchange.put_quote("AAA", asked)
+    assert made.revision == await revision(exchange)
+    await redefine(broker.connection, "AAA", quote_size=3)
+    assert await exchange.put_quote("AAA", asked) == made, "the same again gets the same answer"
+
+
+@pytest.mark.parametrize("state", ["paused", "delisted"])
+async def test_of_an_instrument_that_is_not_quoted_nothing_becomes_active(
+    exchange: Exchange, broker: Broker, state: str
+) -> None:
+    newest = await redefine(broker.connection, "AAA", state=state)
+    with pytest.raises(Refused) as caught:
+        await exchange.put_quote("AAA", quote_request(revision=newest))
+    assert caught.value.refusal is Refusal.NOT_QUOTED
+    assert (await exchange.order(order())).reason == "no_active_quote"
+    trading = await redefine(broker.connection, "AAA", state="trading")
+    assert await exchange.put_quote("AAA", quote_request(revision=trading))
+
+
+async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_given_back(
+    exchange: Exchange, broker: Broker, exposure: ExposureStandIn
+) -> None:
+    exposure.hold = asyncio.Event()
+    putting = asyncio.create_task(exchange.put_quote("AAA", quote_request(revision=await revision(exchange))))
+    await eventually(lambda: exposure.activated)
+    newest = await redefine(broker.connection, "AAA", reference_price=Decimal("101.00"))
+    assert await revision(exchange) == newest
+    exposure.hold.set()
+    with pytest.raises(Refused) as caught:
+        await putting
+    assert caught.value.refusal is Refusal.STALE_QUOTE
+    await eventually(lambda: exposure.given_back)
+    with pytest.raises(Refused) as caught:
+        exchange.quote("AAA")
+    assert caught.value.refusal is Refusal.NEVER_QUOTED
+
+
+async def test_a_tick_that_changes_is_the_tick_of_orders_and_quotes_from_then_on(
+    exchange: Exchange, broker: Broker
+) -> None:
+    newest = await redefine(broker.connection, "AAA", tick=Decimal("0.05"), fee_rate=Decimal("0.001"))
+    await exchange.put_quote(
+        "AAA", quote_request(revision=newest, bid_price=Decimal("99.90"), ask_price=Decimal("100.10"))
+    )
+    with pytest.raises(Refused) as caught:
+        exchange.order(order(limit_price=Decimal("100.11")))
+    assert caught.value.field == "limit_price"
+    (fill,) = (await exchange.order(order(quantity=1, limit_price=Decimal("100.10")))).fills
+    assert fill.price == Decimal("100.10")
+
+
+# --- over HTTP ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def client(exchange: Exchange) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the exchange's app."""
+    app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(exchange))
+    async with http_client(app) as http:
+        yield http
+
+
+def body(of: Instrument) -> dict[str, object]:
+    """As a client sends it."""
+    found: dict[str, object] = msgspec.to_builtins(of)
+    return found
+
+
+async def test_an_instrument_is_added_changed_and_delisted(client: httpx.AsyncClient, exchange: Exchange) -> None:
+    added = await client.put("/instruments/NEW", json=body(instrument(quote_size=3)))
+    assert added.status_code == 200, added.text
+    assert (added.json()["symbol"], added.json()["quote_size"]) == ("NEW", 3)
+    first = added.json()["revision"]
+    assert (await exchange.put_quote("NEW", quote_request("NEW", revision=first))).symbol == "NEW"
+    assert (await exchange.order(order(symbol="NEW", quantity=1))).status == "filled"
+
+    again = await client.put("/instruments/NEW", json=body(instrument(quote_size=3)))
+    assert again.json()["revision"] == first
+    delisted = await client.put("/instruments/NEW", json=body(instrument(quote_size=3, state="delisted")))
+    assert delisted.json()["revision"] > first
+    listed = [
+        msgspec.convert(each, ListedInstrument, strict=False) for each in (await client.get("/instruments")).json()
+    ]
+    assert {each.symbol: each.state for each in listed} == {"AAA": "trading", "BBB": "trading", "NEW": "delisted"}
+
+
+@pytest.mark.parametrize(
+    ("different", "field"),
+    [
+        ({"reference_price": "100.005"}, "reference_price"),
+        ({"tick": "NaN"}, "tick"),
+        ({"quote_size": -1}, "quote_size"),
+        ({"state": "halted"}, "state"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    client: httpx.AsyncClient, exchange: Exchange, different: dict[str, object], field: str
+) -> None:
+    before = await revision(exchange)
+    refused = await client.put("/instruments/AAA", json=body(instrument()) | different)
+    assert refused.status_code == 400, refused.text
+    assert field in (refused.json().get("field") or refused.json()["detail"])
+    assert await revision(exchange) == before

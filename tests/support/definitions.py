@@ -1,0 +1,29 @@
+"""What is traded, defined on a test's broker."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from jet import defining
+from jet.connection import Connection
+from runtime.settings import Market
+from wire.definitions import Definitions, changes
+
+
+async def seed(connection: Connection, market: Market) -> None:
+    """Define the market, as the stack does when nothing is defined."""
+    await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
+
+
+async def redefine(connection: Connection, symbol: str, **different: Any) -> int:
+    """Change fields of an instrument. Returns its revision."""
+
+    def change(known: Definitions) -> Any:
+        listing = known.listing(symbol)
+        assert listing is not None
+        return changes(known, None, {symbol: replace(listing.instrument, **different)})
+
+    await defining.define(connection, change)
+    listing = (await defining.read(connection)).listing(symbol)
+    assert listing is not None
+    return listing.revision
