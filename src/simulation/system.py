@@ -245,6 +245,7 @@ class System:
                 market.shards, market.replicas, market.max_bytes, market.id_window, market.reservation_life
             )
             await topology.prepare(connection, shape)
+            await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
 
         self.run_program("prepare", make, "operator", 30.0)
         for instance in self.instances.values():
