@@ -4,6 +4,7 @@ each answer is, and what the parts of a path are."""
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
@@ -36,9 +37,9 @@ _HEALTH: Samples = {
 
 _IN_ADDRESSES = {
     "symbol": ("A symbol of the market file: 1 to 32 letters, digits, `_` or `-`.", "AAPL"),
-    "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-a1-r"),
-    "quote_id": ("A quote's id.", "AAPL-v98-a1"),
-    "after": ("Where a page goes on, as the one before it tells.", "2026-11-23T05:49:23.933201+00:00,AAPL-v98-a1-r"),
+    "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-r9-a1-r"),
+    "quote_id": ("A quote's id.", "AAPL-v98-r9-a1"),
+    "after": ("Where a page goes on, as the one before it tells.", "2026-11-23T05:49:23.933201+00:00,AAPL-v98-r9-a1-r"),
     "as_of": ("A time, with its zone; for one position also a version.", "2026-11-23T16:00:00Z"),
 }
 """What the parts of our paths and queries are, each with an example."""
@@ -89,6 +90,10 @@ def _complete(document: OpenAPI, samples: Samples) -> None:
         if schema is not None:
             schema.description = inspect.getdoc(kind)
             schema.examples = [msgspec.json.decode(sample)]
+    for schema in document.components.schemas.values():
+        for property_ in (schema.properties or {}).values():
+            if isinstance(property_, Schema) and isinstance(property_.default, Decimal):
+                property_.default = str(property_.default)  # as it is written
     for operation in _operations(document):
         for parameter in operation.parameters or ():
             if isinstance(parameter, Parameter):

@@ -11,7 +11,7 @@ from typing import Any
 
 from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
-from jet import topology
+from jet import defining, topology
 from jet.connection import Connection
 from jet.grants import grants
 from ledger.service import PARTS, Ledger, LedgerSettings
@@ -27,6 +27,7 @@ from simulation.plan import Plan
 from simulation.sessions import Session
 from simulation.web import Web
 from simulation.world import Clock, Process, World
+from wire.definitions import changes
 
 STOP_DEADLINE = 4.5
 """Seconds a process may take to stop in order; then it is ended."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from wire.errors import Problem
+from wire.instruments import Instrument, ListedInstrument
 from wire.messages import (
     Exposure,
     Fill,
@@ -21,24 +22,36 @@ from wire.messages import (
 )
 
 SAMPLES: Mapping[type[msgspec.Struct], str] = {
+    Instrument: (
+        '{"tick":"0.01","reference_price":"231.50","quote_size":10,"gamma":"0.1","k":"20","a":"1","sigma":"0.3",'
+        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"multiplier":"1","fee_rate":"0",'
+        '"state":"trading"}'
+    ),
+    ListedInstrument: (
+        '{"tick":"0.01","reference_price":"231.50","quote_size":10,"gamma":"0.1","k":"20","a":"1","sigma":"0.3",'
+        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"multiplier":"1","fee_rate":"0",'
+        '"state":"trading","symbol":"AAPL","revision":9,"share":12}'
+    ),
     Order: ('{"order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"limit_price":"1000.00"}'),
     OrderResult: (
         '{"order_id":"mine-1","symbol":"AAPL","status":"filled","filled_quantity":3,"leaves_quantity":0,'
         '"fills":[{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
-        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}],"reason":null}'
+        '"quote_id":"AAPL-v98-r9-a1","created_at":"2026-11-23T05:49:24.465646Z"}],"reason":null}'
     ),
     QuoteRequest: (
-        '{"quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"attempt":1000,"bid_price":"230.00",'
+        '{"quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"revision":9,"attempt":1000,'
+        '"bid_price":"230.00",'
         '"bid_quantity":5,"ask_price":"233.00","ask_quantity":5}'
     ),
     Quote: (
-        '{"symbol":"AAPL","quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"attempt":1000,'
+        '{"symbol":"AAPL","quote_id":"by-hand-1","reservation_id":"by-hand-1-r","position_version":228,"revision":9,'
+        '"attempt":1000,'
         '"bid_price":"230.00","bid_quantity":5,"ask_price":"233.00","ask_quantity":5,"remaining_bid_quantity":5,'
         '"remaining_ask_quantity":5,"activated_at":"2026-11-23T05:50:20.428847Z","expires_at":"2026-11-23T05:50:50.351992Z"}'
     ),
     Fill: (
         '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
-        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z"}'
+        '"quote_id":"AAPL-v98-r9-a1","created_at":"2026-11-23T05:49:24.465646Z"}'
     ),
     ReportedFill: (
         '{"fill_id":"venue-1","order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"price":"231.79",'
@@ -46,7 +59,7 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
     ),
     NumberedFill: (
         '{"fill_id":"AAPL-f99","order_id":"mine-1","symbol":"AAPL","side":"buy","quantity":3,"price":"231.79",'
-        '"quote_id":"AAPL-v98-a1","created_at":"2026-11-23T05:49:24.465646Z","number":99,"origin":"exchange",'
+        '"quote_id":"AAPL-v98-r9-a1","created_at":"2026-11-23T05:49:24.465646Z","number":99,"origin":"exchange",'
         '"multiplier":"1","fee":"0.139074"}'
     ),
     Position: (
@@ -67,7 +80,7 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
     ),
     Exposure: (
         '{"limit":100,"bid":{"used":10,"free":90},"ask":{"used":7,"free":93},'
-        '"reservations":[{"reservation_id":"AAPL-v98-a1-r","quote_id":"AAPL-v98-a1","symbol":"AAPL","reserved_bid_quantity":10,'
+        '"reservations":[{"reservation_id":"AAPL-v98-r9-a1-r","quote_id":"AAPL-v98-r9-a1","symbol":"AAPL","reserved_bid_quantity":10,'
         '"reserved_ask_quantity":7,"state":"active","granted_at":"2026-11-23T05:49:23.933201Z",'
         '"activated_at":"2026-11-23T05:49:23.936815Z","expires_at":"2026-11-23T05:49:53.933201Z"}]}'
     ),

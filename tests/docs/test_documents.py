@@ -27,7 +27,9 @@ import ui.notices
 import ui.processes
 import ui.trend
 import ui.unquoted
+import wire.definitions
 import wire.errors
+import wire.instruments
 import wire.messages
 from exchange import projection
 from jet import journal
@@ -64,6 +66,9 @@ SPECIFIED = {
     struct.__name__: struct
     for struct in (
         *MESSAGES,
+        wire.instruments.Instrument,
+        wire.instruments.ListedInstrument,
+        wire.definitions.Terms,
         wire.errors.Problem,
         *structs_of(runtime.health),
         *structs_of(maker.status),
@@ -206,8 +211,14 @@ def test_every_setting_that_services_share_is_there(heading: str, kind: type[msg
         if field.name != "symbols":
             assert f"`{field.name}`" in table
         if field.default is not msgspec.NODEFAULT:
-            default = "none" if field.default is None else f"{field.default:g}".replace("2.14748e+09", "2147483648")
+            default = _written(field.default)
             assert f"| `{field.name}` | {default} |" in table
+
+
+def _written(default: Any) -> str:
+    if default is None:
+        return "none"
+    return f"`{default}`" if isinstance(default, str) else f"{default:g}".replace("2.14748e+09", "2147483648")
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: b
             begins = opening.begins(message)
             aside += (fault or usage.fold_fills("AAA", message.sequence, fills, begins=begins)) is not None
     market = usage.market("AAA")
-    assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 1), 2)
+    assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 0, 1), 2)
 
 
 async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker) -> None:
