@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simulation.bookers import Bookers
 from simulation.forgers import Forgers
+from simulation.definers import Definers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
 from simulation.oracles import Monitor
@@ -33,6 +34,7 @@ class Clients(Party):
         self._quoters = Quoters(self)
         self._hoarders = Hoarders(self)
         self._forgers = Forgers(self)
+        self._definers = Definers(self)
         self._readers = Readers(self)
 
     def start(self) -> None:
@@ -46,6 +48,7 @@ class Clients(Party):
             (self._quoters, plan.hand_rate),
             (self._hoarders, plan.hoard_rate),
             (self._forgers, plan.forge_rate),
+            (self._definers, plan.define_rate),
         )
 
         async def main() -> None:

@@ -149,6 +149,8 @@ class Course:
                 continue
             if book.event.position_version != book.number:
                 return f"{name} is quoted from {book.event.position_version}, and is at {book.number}"
+            if book.event.revision != self.monitor.revision(name):
+                return f"{name} is quoted by revision {book.event.revision}, and is at {self.monitor.revision(name)}"
             shown_bid += book.bid
             shown_ask += book.ask
         for instance in self.system.of("exposure"):

@@ -15,10 +15,13 @@ import msgspec
 from audit.money import Account
 from audit.positions import Told
 from jet import journal
+from audit.proposals import Proposer, is_derived
+from audit.revisions import Revisions
 from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
+from wire.definitions import Definitions
 from wire.ids import NEVER
 from wire.instruments import Instrument
 from wire.messages import UNREADABLE, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
@@ -31,6 +34,7 @@ _switch = msgspec.json.Decoder(QuotingSwitch)
 
 QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
 SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 SEQUENCE = "Quotestream-Market-Sequence"
 
 DECIDED_WITHIN = 6.5
@@ -128,6 +132,9 @@ class Monitor:
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
         self.backing = Backing(self.symbols, limit, lifetime, grace, self._say)
+        self._definitions = Definitions()
+        self._revisions = Revisions()
+        self._proposer = Proposer({}, self._revisions)
         self._grace = grace
         self._instruments = symbols
         self._world = world
@@ -141,6 +148,11 @@ class Monitor:
         self.wrong.append(f"{self._world.now:.6f}: {what}")
         self._world.trace.add("ORACLE", "wrong", what)
         self._world.stop()
+
+    def revision(self, symbol: str) -> int:
+        """The newest revision of an instrument."""
+        listing = self._definitions.listing(symbol)
+        return listing.revision if listing is not None else 0
 
     def stored(self, stream: Stream, message: Stored) -> None:
         """A message was stored. What the broker answered somebody, and was stored, is nothing of ours."""
@@ -167,6 +179,11 @@ class Monitor:
             self._publication(_position.decode(message.data))
         elif stream.name == QUOTES:
             self._projection(message)
+        elif stream.name == INSTRUMENTS:
+            key = message.subject.removeprefix(subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ""))
+            if why := self._definitions.apply(message.seq, key, message.data):
+                self._say(f"{message.subject} #{message.seq} is no definition: {why}")
+            self._revisions.add(message.seq, now, key, message.data)
         elif stream.name == SWITCHES:
             self.paused = _switch.decode(message.data).paused
             self.on_switch(self.paused)
@@ -182,6 +199,9 @@ class Monitor:
                 self._say(f"{event.quote_id} {version} is made active after {before}")
             if event.position_version > book.number:
                 self._say(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
+            is_proposal = event.position_version == book.number and is_derived(event)
+            if is_proposal and (difference := self._proposer.difference(event, book.net)):
+                self._say(f"{event.quote_id} is not what every maker proposes: {difference}")
             book.bid, book.ask = event.bid_quantity, event.ask_quantity
         else:
             if version != before:

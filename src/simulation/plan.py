@@ -83,6 +83,9 @@ TURNED = 0.1
 STORMY = 0.15
 """The share of them in which something goes wrong several times a second."""
 
+DEFINED = 0.25
+"""The share of the short seeds in which instruments change."""
+
 HOARDED = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
@@ -140,6 +143,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         sluggish: what goes wrong outlasts what others wait.
         hoard_rate: reservations of the whole limit a second that no quote comes of.
         forge_rate: what somebody who may not write has the broker send astray, a second.
+        define_rate: changes of an instrument a second.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -172,6 +176,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     faults: list[Fault]
     hoard_rate: float = 0.0
     forge_rate: float = 0.0
+    define_rate: float = 0.0
 
     @property
     def market(self) -> Market:
@@ -285,6 +290,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     forges = random.Random(f"{seed}/forge")
     if not is_long and forges.random() < FORGED:
         drawn["forge_rate"] = _log_uniform(forges, 0.5, 20.0)
+    defines = random.Random(f"{seed}/define")
+    if not is_long and defines.random() < DEFINED:
+        drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

@@ -215,23 +215,56 @@ async def test_a_command_of_the_nats_page_works(desk: Desk, tmp_path: Path, comm
 
 
 @pytest.mark.last
-async def test_a_symbol_is_added_by_restarting_the_services_and_nothing_else(stack: Stack, desk: Desk) -> None:
-    async def quoted() -> list[str]:
-        return sorted(quote["symbol"] for quote in await desk.get("exchange", "/quotes"))
+async def test_the_market_changes_while_everything_runs_and_the_audit_judges_by_each_revision(
+    stack: Stack, desk: Desk
+) -> None:
+    async def quotes() -> dict[str, Any]:
+        return {quote["symbol"]: quote for quote in await desk.get("exchange", "/quotes")}
 
-    version = (await desk.position(SYMBOL))["position_version"]
+    async def moved() -> bool:
+        return (await quotes())[SYMBOL]["revision"] > first["revision"]
+
     before = stack.pids()
+    assert _resumed(stack)
+    first = (await eventually(quotes, STACK_HANG))[SYMBOL]
+
     add_symbol(stack, "NEW")
-    for service in ("exposure", "exchange", "ledger", "maker"):
-        os.kill(before[service], signal.SIGTERM)
-    await eventually(lambda: _is(quoted, []), STACK_HANG)
-    await eventually(lambda: stack.pid_of("maker") != before["maker"], STACK_HANG)
-    await eventually(lambda: _resumed(stack), STACK_HANG)  # the pause has outlived the maker
-    await eventually(lambda: _is(quoted, [SYMBOL, "NEW"]), STACK_HANG)
+    differs = operator(stack, "market", "diff")
+    assert (differs.returncode, "NEW: tick - → 0.01" in differs.stdout) == (1, True), differs
+    assert operator(stack, "market", "apply").returncode == 0
+    assert operator(stack, "market", "diff").returncode == 0
+    await eventually(lambda: _is(lambda: _keys(quotes), {SYMBOL, "NEW"}), STACK_HANG)
     assert (await desk.order("the-first", "NEW"))["status"] == "filled"
     await desk.position_becomes("NEW", -5)
-    assert (await desk.position(SYMBOL))["position_version"] == version
-    assert stack.pid_of("nats") == before["nats"]
+
+    assert operator(stack, "symbol", SYMBOL, "reference_price=105.00").returncode == 0
+    await eventually(moved, STACK_HANG)
+    assert Decimal((await quotes())[SYMBOL]["bid_price"]) > Decimal(103)
+
+    refused = operator(stack, "symbol", SYMBOL, "tick=0.11")
+    assert (refused.returncode, "reference_price" in refused.stderr) == (2, True), refused
+    unknown = operator(stack, "symbol", SYMBOL, "colour=red")
+    assert (unknown.returncode, "colour" in unknown.stderr) == (2, True), unknown
+
+    assert operator(stack, "symbol", "NEW", "state=delisted").returncode == 0
+    await eventually(lambda: _is(lambda: _keys(quotes), {SYMBOL}), STACK_HANG)
+    assert (await desk.position("NEW"))["net_quantity"] == -5
+    assert stack.pids() == before, "something was restarted"
+
+    audited = operator(stack, "--json", program="audit")
+    assert audited.returncode == 0, audited.stdout + audited.stderr
+    verdicts = {verdict["code"]: verdict["status"] for verdict in json.loads(audited.stdout)["verdicts"]}
+    assert {verdicts[code] for code in ("I1", "I2", "I10", "I12")} == {"proved"}
+
+
+def operator(stack: Stack, *words: str, program: str = "stack") -> "subprocess.CompletedProcess[str]":
+    """A recipe, as the stack's operator runs it."""
+    command = [sys.executable, "-m", program, *words]
+    return subprocess.run(command, env=stack.environ, capture_output=True, text=True, timeout=STACK_HANG)
+
+
+async def _keys(ask: Callable[[], Awaitable[dict[str, Any]]]) -> set[str]:
+    return set(await ask())
 
 
 def add_symbol(stack: Stack, name: str) -> None:
