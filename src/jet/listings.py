@@ -1,8 +1,8 @@
 """The bucket `instruments`, followed: what is traded, and by which revision.
 
 A definition that cannot be read is set aside, and the one before it stands. Until the bucket is read, and while it
-holds nothing, as before anything was ever defined, what a service was started with stands, by revision 0. What it was
-started with and nothing defines is delisted.
+holds no terms, as before anything was ever defined, what a service was started with stands, by revision 0. After that,
+what it was started with and nothing defines is delisted.
 
 A request may name a revision that is newer than what is known here. Then `confirm` asks the broker how far the bucket
 goes, and waits until it is known so far.
@@ -122,7 +122,7 @@ class Listings:
 
     def _tell(self) -> None:
         undefined = {symbol: _delisted(listing) for symbol, listing in self._before.items()}
-        listings = undefined | self.definitions.listings() if self.definitions.head else self._before
+        listings = undefined | self.definitions.listings() if self.definitions.terms else self._before
         news = {symbol: listing for symbol, listing in listings.items() if self.known.get(symbol) != listing}
         self.known = listings
         self._relist(news)
