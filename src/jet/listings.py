@@ -10,7 +10,7 @@ goes, and waits until it is known so far.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import structlog
@@ -22,7 +22,7 @@ from jet.heads import head_of
 from jet.opening import Follow, Opening
 from jet.tail import Message, Tail
 from wire import subjects
-from wire.definitions import Definitions
+from wire.definitions import TERMS, Definitions
 from wire.instruments import Listing
 
 STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
@@ -74,7 +74,7 @@ class Listings:
         self._health = health
         self._before = before
         self._relist = relist
-        self.known: Mapping[str, Listing] = before
+        self.known = dict(before)
         self._tail = Opening(connection, STREAM, [KEYS], is_definition, name=name, follow=follow)
         self._moves = asyncio.Condition()
         self._opened = asyncio.Event()
@@ -101,11 +101,10 @@ class Listings:
     async def run(self) -> None:
         """Follow until cancelled."""
         async for batch in self._tail.batches():
-            for message in batch:
-                self._fold(message)
-            if batch or self.current != self._tail.current:
+            keys = {self._fold(message) for message in batch}
+            if keys or self.current != self._tail.current:
                 self.current = self._tail.current
-                self._tell()
+                self._relist(self._news(keys))
             if self.current:
                 self._opened.set()
                 self._health.fine(PART)
@@ -114,18 +113,29 @@ class Listings:
             async with self._moves:
                 self._moves.notify_all()
 
-    def _fold(self, message: Message) -> None:
+    def _fold(self, message: Message) -> str:
+        """Fold a message. Returns its key."""
         why = fold(self.definitions, message)
         if why is not None:
             log.warning("no definition", subject=message.subject, seq=message.sequence, error=why)
             self._health.set_aside(STREAM)
+        return message.subject.removeprefix(_PREFIX)
 
-    def _tell(self) -> None:
-        undefined = {symbol: _delisted(listing) for symbol, listing in self._before.items()}
-        listings = undefined | self.definitions.listings() if self.definitions.terms else self._before
-        news = {symbol: listing for symbol, listing in listings.items() if self.known.get(symbol) != listing}
-        self.known = listings
-        self._relist(news)
+    def _news(self, keys: Collection[str]) -> Mapping[str, Listing]:
+        """What is listed otherwise since these keys were folded."""
+        if self.definitions.terms is None:
+            return {}
+        symbols = (
+            {*self._before, *self.definitions.symbols} if TERMS in keys else {key.partition(".")[2] for key in keys}
+        )
+        news: dict[str, Listing] = {}
+        for symbol in symbols:
+            before = self._before.get(symbol)
+            listing = self.definitions.listing(symbol) or (_delisted(before) if before is not None else None)
+            if listing is not None and listing != self.known.get(symbol):
+                news[symbol] = listing
+        self.known.update(news)
+        return news
 
     async def _reach(self, head: int) -> None:
         async with self._moves:

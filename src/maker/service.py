@@ -243,7 +243,8 @@ class Maker:
         if more:
             self._sharing = Sharing(self._quoters)
             self._share()
-        self._settle()
+        if more or not listings:
+            self._settle()
 
     def _open(self, symbol: str, listing: Listing) -> Quoter:
         quoter = Quoter(

@@ -7,7 +7,7 @@ Rules:
 - A quote is `active` in a row until its reader's clock, set by the frames' `time`, passes `expires_at`: that it expired
   may be in the log, later, or never.
 - Profit is told at two marks: the mid of the quote, where both its sides are quoted, which a reader goes by until the
-  quote expires; and the reference price, which the settings name. Money is exact here, and rounded by who shows it.
+  quote expires; and the reference price, which its instrument has. Money is exact here, and rounded by who shows it.
 - A source says for itself whether it is current. Positions are also stale while the ledger leaves a recorded fill
   unapplied for longer than `BEHIND_AFTER`: nothing would be missing from the stream, and yet it would not be the truth.
 """
@@ -205,7 +205,7 @@ class _Symbol:
 
     def __init__(self, symbol: str, reference: Decimal | None) -> None:
         self.market = SymbolMarket(symbol)
-        self._reference = reference
+        self.reference = reference
         self.position: PositionUpdate | None = None
         self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
         self._last_point: datetime | None = None
@@ -274,7 +274,7 @@ class _Symbol:
             fees=position.fees or NOTHING,
             volume=position.volume or 0,
             at_quote=None if mid is None else _marked(position, mid),
-            at_reference=None if self._reference is None else _marked(position, self._reference),
+            at_reference=None if self.reference is None else _marked(position, self.reference),
         )
 
     def _quote_state(self) -> QuoteState:
@@ -425,6 +425,13 @@ class Board:
             since=min(waiting.values()),
             detail=f"the ledger has yet to apply {fills} recorded fill{'s' if fills > 1 else ''}",
         )
+
+    def relist(self, symbol: str, reference: Decimal) -> None:
+        """The symbol has this reference price from now on."""
+        held = self._symbol(symbol)
+        if held.reference != reference:
+            held.reference = reference
+            self._changed[symbol] = None
 
     def _symbol(self, symbol: str) -> _Symbol:
         held = self._symbols.get(symbol)

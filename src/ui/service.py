@@ -10,7 +10,7 @@ Ordering rules:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +26,7 @@ from jet import rpc
 from jet.clocks import PART as CLOCK
 from jet.clocks import BrokerTime
 from jet.connection import Connection
+from jet.listings import Listings
 from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.reader import Reader
 from jet.tail import Message
@@ -44,6 +45,7 @@ from ui.unquoted import Unquoted
 from ui.watch import Watch
 from wire import counting, subjects
 from wire.errors import Refused
+from wire.instruments import Listing
 from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure", CLOCK)
@@ -104,8 +106,11 @@ class UiService:
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
         self.recall = Recall(connection, settings.market.shards, self.clock)
         self.watch = Watch(connection, health, self.clock, self._publish_watched)
-        instruments = settings.market.symbols
-        self._largest = {name: of.max_position for name, of in instruments.items() if of.max_position is not None}
+        self._largest: dict[str, int] = {}
+        self._listings = Listings(
+            connection, health, settings.market.listings, self._relist, name="instruments", follow=Reader
+        )
+        self._relist(settings.market.listings)
         self._shards = range(settings.market.shards)
         self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
@@ -138,6 +143,7 @@ class UiService:
             group.create_task(self._connection.failed())
             group.create_task(self.clock.run())
             await self.clock.known()
+            group.create_task(self._listings.run())
             group.create_task(self._follow_positions(positions))
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
@@ -148,6 +154,16 @@ class UiService:
             group.create_task(self._publish(positions, market))
             if self._notices is not None:
                 group.create_task(self._read_notices(self._notices))
+
+    def _relist(self, listings: Mapping[str, Listing]) -> None:
+        """These symbols are listed so from now on."""
+        for symbol, listing in listings.items():
+            self.board.relist(symbol, listing.instrument.reference_price)
+            largest = listing.instrument.max_position
+            if largest is None:
+                self._largest.pop(symbol, None)
+            else:
+                self._largest[symbol] = largest
 
     async def stop(self) -> None:
         """Nothing to put in order: the page only reads."""
