@@ -45,13 +45,9 @@ async def following(broker: Broker) -> AsyncIterator[Following]:
     await asyncio.wait([task])
 
 
-async def put(broker: Broker, key: str, value: bytes) -> None:
+async def publish(broker: Broker, key: str, value: bytes) -> None:
     """Store something in the bucket that is not appended as we do."""
-    await journal_free_publish(broker, subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, key), value)
-
-
-async def journal_free_publish(broker: Broker, subject: str, value: bytes) -> None:
-    await broker.connection.request(subject, value, timeout=5.0)
+    await broker.connection.request(subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, key), value, timeout=5.0)
 
 
 async def append(broker: Broker, key: str, value: bytes) -> None:
@@ -106,7 +102,7 @@ async def test_what_is_no_definition_is_set_aside_and_counted_also_as_the_last_o
     await seed(broker.connection, broker.market)
     before = (await defining.read(broker.connection)).listings()
     await append(broker, key, b"{}")
-    await put(broker, key, msgspec.json.encode(instrument(quote_size=1)))
+    await publish(broker, key, msgspec.json.encode(instrument(quote_size=1)))
     set_aside = broker.health.report().set_aside
     async with following(broker) as one:
         assert one.listings.known == before
