@@ -80,7 +80,7 @@ logs *SERVICE:
 watch *SUBJECT:
     @exec uv run quotestream watch "$@"
 
-# Print one quote's story, from its position to its end: `just explain AAPL-v12-a1`
+# Print one quote's story, from its position to its end: `just explain AAPL-v12-r9-a1`
 [group("look")]
 [no-exit-message]
 explain *QUOTE_ID:

@@ -99,7 +99,7 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
     Parameters
     ----------
     quote_id
-        The quote's id, such as AAPL-v12-a1.
+        The quote's id, such as AAPL-v12-r9-a1.
     """
     try:
         story = uvloop.run(_explain(_settings(store), store, quote_id))

@@ -145,7 +145,13 @@ def grants(shards: int) -> list[Grant]:
         _grant(
             "ui",
             publish=[*_read(*market, subjects.POSITIONS_STREAM, SWITCHES, INSTRUMENTS), *[Rpc.USAGE, "$SRV.STATS"]],
-            subscribe=[*quotes, *fills, subjects.POSITIONS, subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")],
+            subscribe=[
+                *quotes,
+                *fills,
+                subjects.POSITIONS,
+                subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting"),
+                subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
+            ],
             account=PAGE_ACCOUNT,
         ),
         _grant(

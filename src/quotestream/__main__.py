@@ -51,7 +51,7 @@ RECIPES = {
     "logs": Recipe("Follow the logs of every process, or of one: `logs exchange`", "stack", ("logs",)),
     "watch": Recipe("Print every message on a subject as it passes: `watch 'fills.>'`", "stack", ("watch",)),
     "explain": Recipe(
-        "Print one quote's story, from its position to its end: `explain AAPL-v12-a1`", "audit", ("explain",)
+        "Print one quote's story, from its position to its end: `explain AAPL-v12-r9-a1`", "audit", ("explain",)
     ),
     "audit": Recipe("Prove or refute the invariants from the recorded logs", "audit"),
     "seal": Recipe(

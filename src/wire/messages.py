@@ -31,7 +31,7 @@ Id = Annotated[
     Meta(
         pattern=r"^[A-Za-z0-9_-]{1,100}$(?!\n)",
         description="An id: 1 to 100 letters, digits, `_` or `-`, so that a subject or bucket key can carry it.",
-        examples=["AAPL-v12-a1"],
+        examples=["AAPL-v12-r9-a1"],
     ),
 ]
 Lots = Annotated[int, Meta(ge=1, le=1_000_000, description="A positive whole number of lots.", examples=[5])]
