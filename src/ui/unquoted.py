@@ -9,7 +9,10 @@ from wire.messages import ProcessReport
 WORDS: Mapping[str, str] = {
     "waiting_for_feeds": "makers still read the log",
     "waiting_for_position": "position behind its fills",
+    "waiting_for_instrument": "reads a new definition",
     "no_price": "no price at this position",
+    "symbol_paused": "instrument paused",
+    "delisted": "instrument delisted",
     "paused": "paused by the kill switch",
     "stopped": "the maker stops",
     "proposing": "a quote is on its way",
@@ -23,6 +26,7 @@ WORDS: Mapping[str, str] = {
     "bid_and_ask_limit": "no exposure left for it",
     "stale-quote": "a newer quote is there",
     "position-unknown": "position behind its fills",
+    "not-quoted": "instrument not quoted",
     "superseded": "newer quote on its way",
 }
 """What a maker's state, or what was refused to it, means to a reader, in the room of a cell. What is not here is shown

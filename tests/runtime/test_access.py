@@ -114,6 +114,8 @@ MAY = {
     "POST /orders": {Role.TRADER},
     "PUT /quotes/{symbol:str}": {Role.MAKER},
     "DELETE /quotes/{symbol:str}": {Role.MAKER, Role.OPERATOR},
+    "GET /instruments": {*READ, Role.TRADER},
+    "PUT /instruments/{symbol:str}": {Role.OPERATOR},
     "GET /quotes": {*READ, Role.TRADER},
     "GET /quotes/{symbol:str}": {*READ, Role.TRADER},
     "POST /fills": {Role.EXCHANGE},
