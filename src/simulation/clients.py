@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
-from simulation.forgers import Forgers
 from simulation.definers import Definers
+from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
 from simulation.oracles import Monitor

@@ -14,9 +14,9 @@ import msgspec
 
 from audit.money import Account
 from audit.positions import Told
-from jet import journal
 from audit.proposals import Proposer, is_derived
 from audit.revisions import Revisions
+from jet import journal
 from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
