@@ -14,6 +14,7 @@ import httpx
 from cyclopts import run
 
 from support.browser import launched
+from support.film import Film
 from support.needs import find_chromium
 from support.stack import Stack
 from support.waiting import eventually
@@ -23,6 +24,9 @@ TRADED = 1200
 """Fills there must be before a picture is worth taking."""
 
 SCHEMES = ("light", "dark")
+
+FILM = {"width": 1290, "height": 850}
+"""Pixels of the animated picture."""
 
 RATE = 60
 """Orders a second."""
@@ -37,7 +41,7 @@ def screenshots(
     demo: bool = False,
     height: int = 900,
 ) -> None:
-    """Make `page-light.png` and `page-dark.png`, or `demo-light.png` and `demo-dark.png`.
+    """Make `page-light.png` and `page-dark.png`, or `demo-light.png`, `demo-dark.png` and the animated `demo.webp`.
 
     Parameters
     ----------
@@ -67,17 +71,27 @@ async def _demonstrated(path: str, folder: Path, height: int) -> None:
     try:
         async with launched(path) as browser:
             pages = {}
+            filming: asyncio.Task[None] | None = None
             async for line in run.stdout:
                 if found := re.search(r"(http://\S+/) shows every fault", line.decode()):
                     for scheme in SCHEMES:
                         pages[scheme] = await browser.new_page(**_options(height, scheme))
                         await pages[scheme].goto(found[1])
+                    watched = await browser.new_page(**_options(FILM["height"], "light", FILM["width"]))
+                    await watched.goto(found[1])
+                    film = Film(watched)
+                    filming = asyncio.create_task(film.record())
                 elif b"until Ctrl-C" in line:
                     break
             for scheme, page in pages.items():
                 await page.locator("#run-proofs li").first.wait_for()
                 await eventually(lambda page=page: page.evaluate("document.getAnimations().length === 0"))  # type: ignore[misc] # a default binds
                 await page.screenshot(path=folder / f"demo-{scheme}.png")
+            assert filming is not None
+            filming.cancel()
+            await asyncio.wait([filming])
+            await film.take()
+            (folder / "demo.webp").write_bytes(await film.developed(browser))
     finally:
         run.send_signal(signal.SIGINT)
         await run.wait()
@@ -103,9 +117,9 @@ async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool
             await asyncio.to_thread(stack.stop)
 
 
-def _options(height: int, scheme: str) -> Any:
+def _options(height: int, scheme: str, width: int = 1440) -> Any:
     """Of a browser's page, as playwright has them."""
-    return {"viewport": {"width": 1440, "height": height}, "color_scheme": scheme}
+    return {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
 
 
 def _stack(scratch: Path, symbols: int) -> Stack:
