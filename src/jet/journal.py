@@ -46,8 +46,10 @@ _TOKEN = "Quotestream-Append"  # noqa: S105 # a header's name
 ASKED_BY = "Quotestream-Asked-By"
 """The header that says whose token came with the request that led to a message."""
 
-_COPY_OF = "Nats-Stream"
-"""The header by which the broker marks a copy: an answer that holds a stored message, headers and all."""
+_COPY_OF = ("Nats-Stream", "Nats-Stream-Source")
+"""The headers by which the broker marks a copy of a stored message, headers and all: an answer that holds one, and what
+a stream has taken from another."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -167,19 +169,19 @@ async def append(
 
 
 def is_append(headers: Mapping[str, str] | None) -> bool:
-    """Whether a message was appended by `append`, and is no answer of the broker that somebody had stored there."""
+    """Whether a message was appended by `append`, and is no copy that somebody had stored there."""
     return headers is not None and _TOKEN in headers and not is_copy(headers)
 
 
 def is_written(headers: Mapping[str, str] | None) -> bool:
-    """Whether a message was written by `append` or `put`, and is no answer of the broker that somebody had stored."""
+    """Whether a message was written by `append` or `put`, and is no copy that somebody had stored there."""
     return headers is not None and "Nats-Expected-Stream" in headers and not is_copy(headers)
 
 
 def is_copy(headers: Mapping[str, str]) -> bool:
-    """Whether a message is an answer of the broker that somebody had stored: it holds another message, headers and
-    all."""
-    return _COPY_OF in headers
+    """Whether a message is a copy of another, headers and all: an answer of the broker that somebody had stored, or
+    what somebody had a stream take from another."""
+    return any(name in headers for name in _COPY_OF)
 
 
 def number_in(message: api.StoredMessage, header: str) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import msgspec
 import nats
 import pytest
@@ -41,7 +42,7 @@ from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
-from wire.messages import LimitUsage, UsageRequest
+from wire.messages import LimitUsage, QuotingSwitch, UsageRequest
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
@@ -210,7 +211,7 @@ async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_from_who_st
         )
         assert isinstance(stored, Appended)
         await maker.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply=subject)
-        await eventually(lambda: _is_beyond(exchange, subject, stored.sequence))
+        await eventually(lambda: _is_beyond(exchange, "MARKET-0", subject, stored.sequence))
         for follow, user in ((Tail, "exposure"), (Reader, "ui")):
             async with server.connection(user) as who:
                 opening = MarketOpening(who, 0, 1, name="test", follow=follow)
@@ -220,8 +221,8 @@ async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_from_who_st
                         break
 
 
-async def _is_beyond(connection: Any, subject: str, sequence: int) -> bool:
-    return await journal.last_sequence(connection, "MARKET-0", subject) > sequence
+async def _is_beyond(connection: Any, stream: str, subject: str, sequence: int) -> bool:
+    return await journal.last_sequence(connection, stream, subject) > sequence
 
 
 # --- 1b: what is sent to where another answer is awaited ---
@@ -316,6 +317,64 @@ async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_n
         await asked(client)
         assert len(refused) == len(tries) + len(attacks.writes("AAA", 1)) + len(attacks.LISTENED)
     assert await foreign(server, before) == []
+
+
+async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(server: Server) -> None:
+    """What carries no comparison may be stored again where it came from, by a key of the services' account."""
+    reservations, switches = (subjects.bucket_stream(each) for each in ("reservations", "switches"))
+    key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "pulled")
+    async with exposing(server) as (exposure, health), switching(server) as (switch, _):
+        stood = switch.seen.standing
+        async with server.connection("exposure") as own, server.client("auditor", []) as auditor:
+            first = await journal.put(own, reservations, key, b"{}", ttl=60)
+            for stream, of in ((reservations, key), (switches, "$KV.switches.quoting")):
+                name = f"pulls-{next(_ids)}"
+                config = {"name": name, "ack_policy": "none", "filter_subject": of, "inactive_threshold": 10**10}
+                body = json.dumps({"stream_name": stream, "config": config}).encode()
+                await auditor.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", body, timeout=HANG)
+                await auditor.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", b'{"batch":1}', reply=of)
+            await asked(auditor)
+            await eventually(lambda: _is_beyond(own, reservations, key, first))
+        await decides(exposure)
+        assert health.ready
+        assert switch.seen.standing is stood
+        async with exposing(server) as (another, _), switching(server) as (late, _):
+            await decides(another)
+            assert late.seen.standing is stood
+
+
+async def test_what_the_operator_has_a_stream_take_from_another_is_no_turn_of_the_kill_switch(server: Server) -> None:
+    """Not even one that was appended there, as an old turn would be."""
+    switches, quotes = subjects.bucket_stream(subjects.SWITCHES_BUCKET), subjects.quotes(0, "AAA")
+    turn = msgspec.json.encode(QuotingSwitch(paused=True, at=utc_now()))
+    async with (
+        switching(server) as (switch, aside),
+        server.client("operator", []) as operator,
+        server.client("exchange", []) as exchange,
+    ):
+        stood = switch.seen.standing
+        info = await operator.request(f"$JS.API.STREAM.INFO.{switches}", timeout=HANG)
+        config = json.loads(info.data)["config"]
+        headers = {"Quotestream-Append": "x", "Nats-Expected-Stream": "MARKET-0"}
+        await exchange.request(quotes, turn, headers=headers, timeout=HANG)
+        transform = {"src": quotes, "dest": "$KV.switches.quoting"}
+        for each in (config | {"sources": [{"name": "MARKET-0", "subject_transforms": [transform]}]}, config):
+            body = json.dumps(each).encode()
+            told = await operator.request(f"$JS.API.STREAM.UPDATE.{switches}", body, timeout=HANG)
+            assert "error" not in json.loads(told.data)
+            await eventually(lambda: bool(aside) or switch.seen.standing is not stood)
+        assert switch.seen.standing is stood
+        async with switching(server) as (late, _):
+            assert late.seen.standing is stood
+
+
+async def test_the_monitoring_pages_are_for_who_knows_their_path(server: Server) -> None:
+    nats_server = server.settings.nats_servers[0]
+    async with httpx.AsyncClient() as http:
+        for page in ("", "varz", "connz", "jsz", "healthz", "subsz", "accountz"):
+            answer = await http.get(f"http://127.0.0.1:{nats_server.monitor_port}/{page}")
+            assert answer.status_code == 404, page
+        assert (await http.get(f"{keys.monitor_url(server.settings, nats_server)}/varz")).status_code == 200
 
 
 def attacker(server: Server) -> Attacker:
