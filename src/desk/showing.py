@@ -95,7 +95,7 @@ def plot(results: Sequence[Result], track: Sequence[Moment], hours: float) -> st
         height,
         [
             *_legend(),
-            *_inventories(track, _WHOLE, f"{results[0].symbol}: inventory in lots, over {hours:g} hours"),
+            *_inventories(track, _WHOLE, f"{results[0].symbol}: inventory in lots, over {hours:g} h"),
             *_inventories(begins, _PART, f"its first {hours * _CLOSE_LOOK * 60:g} minutes"),
             *_multiples(results, height - 8),
         ],
@@ -122,11 +122,14 @@ def _inventories(track: Sequence[Moment], bounds: tuple[float, float], title: st
         parts += [svg.line(left, y, right, y), svg.text_at(left - 6, y + 4, f"{lots:,}", "end")]
     drawn = track[:: max(1, len(track) // _POINTS)]
     for maker in reversed(range(len(_NAMES))):
-        places = " ".join(
-            f"{left + moment.time / end * (right - left):.1f},{middle - moment.inventories[maker] * scale:.1f}"
+        steps = " ".join(
+            f"H{left + moment.time / end * (right - left):.1f} V{middle - moment.inventories[maker] * scale:.1f}"
             for moment in drawn
         )
-        parts.append(f'<polyline points="{places}" fill="none" stroke="{svg.COLORS[maker]}" stroke-width="1.2"/>')
+        parts.append(
+            f'<path d="M{left:.1f} {middle:.1f} {steps} H{right:.1f}" fill="none" stroke="{svg.COLORS[maker]}" '
+            'stroke-width="1.2"/>'
+        )
     return parts
 
 

@@ -80,13 +80,16 @@ def test_a_quote_is_filled_as_often_as_the_model_says_whoever_else_is_in_the_mar
     assert bought.mid == 100
 
 
-def test_the_mid_between_two_ticks_counts() -> None:
-    """The distance from the mid is uniform over a tick about that from the reference price, so that a coarse tick has
-    sinh(x)/x times as many orders, with x half a tick times k."""
+@pytest.mark.parametrize("maker", [at(0.1, math.inf), at(math.inf, 0.1)], ids=["bid", "ask"])
+def test_the_mid_between_two_ticks_counts(maker: Maker) -> None:
+    """The distance from the mid is uniform over a tick about that from the reference price. So, with h half a tick, a
+    coarse tick has sinh(kh)/(kh) times as many orders, and they come when the mid is nearer: by h·coth(kh) − 1/k."""
     coarse = instrument(sigma=Decimal("0.3"), tick=Decimal("0.1"), k=Decimal(20))
-    outcome = one(coarse, at(0.1, 0.1), 4 * HOUR)
-    wanted = 2 * math.exp(-2) * 4 * HOUR * math.sinh(1)
+    outcome = one(coarse, maker, 4 * HOUR)
+    wanted = math.exp(-2) * 4 * HOUR * math.sinh(1)
     assert abs(outcome.fills - wanted) < 4 * math.sqrt(wanted)
+    nearer = 0.05 / math.tanh(1) - 0.05
+    assert abs(outcome.captured / outcome.fills - (0.1 - nearer)) < 4 * 0.03 / math.sqrt(wanted)
 
 
 def test_the_mid_moves_as_far_as_volatility_says() -> None:
