@@ -49,7 +49,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     )
     if story.activated is None and story.reservation is None and not story.logs:
         raise UnknownQuote(
-            f"no quote {quote_id}: it was never active, and neither the reservations nor the logs in {logs} speak of it"
+            f"no quote {quote_id}: it was never active, and neither the reservations nor the logs in {logs} mention it"
         )
     return story
 

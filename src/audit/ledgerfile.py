@@ -56,7 +56,7 @@ class LedgerFile:
     Attributes:
         applied: stream sequence applied last, by shard.
         positions: by symbol.
-        quarantine: (shard, sequence) of every message set aside.
+        quarantine: (shard, sequence) of every message quarantined.
     """
 
     def __init__(self, path: Path) -> None:

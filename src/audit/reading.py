@@ -98,7 +98,7 @@ async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | No
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise CannotAudit(
                 f"no NATS server answers at {named(url)}: is the stack up? "
-                f"One that is down is audited with --store ({told})"
+                f"A stopped stack can be audited with --store ({told})"
             ) from error
         yield connection
 
@@ -314,9 +314,9 @@ async def _info(connection: Connection, stream: str, ask: dict[str, bool] | None
     except api.ApiError as error:
         if error.err_code == api.STREAM_NOT_FOUND:
             raise CannotAudit(f"there is no stream {stream} on {connection.url}") from error
-        raise CannotAudit(f"the broker does not tell of {stream}: {error}") from error
+        raise CannotAudit(f"the broker does not answer about {stream}: {error}") from error
     except TimeoutError as error:
-        raise CannotAudit(f"the broker does not tell of {stream}") from error
+        raise CannotAudit(f"the broker does not answer about {stream}") from error
 
 
 async def _until(

@@ -93,7 +93,7 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
             }
             yield Stored(await _fullest(copies), copies, written)
     except AlreadyUp as error:
-        raise CannotAudit(f"{error}; without --store the running one is audited") from error
+        raise CannotAudit(f"{error}; without --store the running stack is audited") from error
 
 
 @asynccontextmanager
@@ -144,7 +144,9 @@ async def _fullest(copies: Mapping[str, str]) -> str:
     for url, own in ends.items():
         if all(own.get(stream, 0) >= end for other in ends.values() for stream, end in other.items()):
             return url
-    raise CannotAudit(f"none of {', '.join(copies)} holds all that the others hold: bring the stack up, and audit that")
+    raise CannotAudit(
+        f"none of {', '.join(copies)} holds everything that the others hold: start the stack, and audit it"
+    )
 
 
 @asynccontextmanager

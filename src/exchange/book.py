@@ -318,7 +318,7 @@ def activate(
         Refused: RESERVATION_NOT_ACTIVE: the reservation has run out meanwhile.
     """
     if now >= reservation.expires_at:
-        raise Refused(Refusal.RESERVATION_NOT_ACTIVE, f"reservation {reservation.reservation_id} has run out")
+        raise Refused(Refusal.RESERVATION_NOT_ACTIVE, f"reservation {reservation.reservation_id} has expired")
     return QuoteActivated(
         symbol=symbol,
         quote_id=request.quote_id,

@@ -243,7 +243,7 @@ class Books:
                 return
             known.add(message.sequence)
         self._health.set_aside(stream)
-        log.error("message set aside", subject=message.subject, sequence=message.sequence, error=reason)
+        log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=reason)
 
     async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
         """Check that the log holds no fills that go on where the book ends, before `beyond`, which does not.

@@ -143,7 +143,7 @@ class Puts:
         before = self._newest.get(put.asker)
         if put.asker is not None and before is not None:
             older, newer = sorted((before, put), key=lambda each: each.request.version)
-            refused = Refused(Refusal.SUPERSEDED, f"{newer.request.quote_id} is asked for; nothing was done")
+            refused = Refused(Refusal.SUPERSEDED, f"{newer.request.quote_id} was requested; nothing was done")
             if older is put:
                 raise refused
             if not before.begun:

@@ -232,7 +232,7 @@ class Exchange:
     async def _tick(self) -> None:
         while True:
             if self._standstill.tick():
-                log.warning("the process stood still")
+                log.warning("the process was paused")
                 passes = 0
                 while passes < PASSES:
                     await asyncio.sleep(0)
@@ -251,7 +251,7 @@ class Exchange:
                 found = [continuity.lost(symbol, number, versions.get(symbol, 0)) for symbol, number in folded.items()]
                 lost = next(filter(None, found), "")
                 if lost and lost != self._lost:
-                    log.error("log does not hold what was published", reason=lost)
+                    log.error("the log does not contain what was published", reason=lost)
                     self._health.waits(continuity.PART, lost)
                 self._lost = lost
             await asyncio.sleep(LOOK_AGAIN)

@@ -336,7 +336,7 @@ class Committer:
 
 
 def _superseded(older: Wish, newer: Wish) -> Refused:
-    return Refused(Refusal.SUPERSEDED, f"{newer.quote_id} is asked for instead of {older.quote_id}; nothing was done")
+    return Refused(Refusal.SUPERSEDED, f"{newer.quote_id} was requested instead of {older.quote_id}; nothing was done")
 
 
 def _refuse(job: _Job[Any], refused: Refused) -> None:

@@ -292,7 +292,7 @@ class Limits:
     def _first_answer(self, known: ReservationRecord, request: ReservationRequest) -> ReservationAnswer:
         first = (known.symbol, known.asked_bid_quantity, known.asked_ask_quantity)
         if first != (request.symbol, request.bid_quantity, request.ask_quantity):
-            raise Refused(Refusal.QUOTE_ID_REUSED, f"{known.quote_id} was asked for with {first}")
+            raise Refused(Refusal.QUOTE_ID_REUSED, f"{known.quote_id} was requested with {first}")
         granted = replace(
             self.usage.view(known),
             reserved_bid_quantity=known.granted_bid_quantity,

@@ -38,7 +38,7 @@ def _place(text: str) -> tuple[datetime, str]:
     try:
         at = datetime.fromisoformat(granted_at)
     except ValueError as error:
-        raise Refused(Refusal.INVALID_FIELD, "is no place that a page has told", field="after") from error
+        raise Refused(Refusal.INVALID_FIELD, "is not a position that a page has returned", field="after") from error
     if at.tzinfo is None or not reservation_id:
-        raise Refused(Refusal.INVALID_FIELD, "is no place that a page has told", field="after")
+        raise Refused(Refusal.INVALID_FIELD, "is not a position that a page has returned", field="after")
     return at, reservation_id

@@ -269,7 +269,7 @@ class ExposureService:
             Refused: UNAVAILABLE.
         """
         if self._unseen:
-            raise Refused(Refusal.UNAVAILABLE, "the market log was not read to its end yet")
+            raise Refused(Refusal.UNAVAILABLE, "the market log has not been read to its end yet")
         if not self._decisions.current:
             raise Refused(Refusal.UNAVAILABLE, "exposure's log is not read to its end")
         if self._unreadable:
@@ -344,7 +344,7 @@ class ExposureService:
             try:
                 return await api.stream_details(self._connection, STREAM)
             except api.NO_REPLY as error:
-                log.info("exposure's log is not told of, asking again", error=repr(error))
+                log.info("no answer about exposure's log, asking again", error=repr(error))
             await asyncio.sleep(ASK_AGAIN)
 
     def _fold(self, message: Message) -> None:
@@ -399,7 +399,7 @@ class ExposureService:
 
     def _set_aside(self, stream: str, message: Message, why: str) -> None:
         self._health.set_aside(stream)
-        log.warning("message set aside", subject=message.subject, seq=message.sequence, error=why)
+        log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
     async def _expire(self) -> None:
         """Move the log's time on when a reservation is due to expire: the broker's clock says whether it does."""

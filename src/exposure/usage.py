@@ -187,7 +187,7 @@ class Usage:
             return self.view(record)
         if reservation_id in self._expired:
             return self._expired[reservation_id]
-        raise Refused(Refusal.NOT_FOUND, f"no reservation {reservation_id}: never granted, or long over")
+        raise Refused(Refusal.NOT_FOUND, f"no reservation {reservation_id}: never granted, or ended long ago")
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

@@ -245,7 +245,7 @@ async def _leader_tells(connection: Connection, stream: str, timeout: float) -> 
     try:
         info = await api.stream_info(connection, stream, timeout=timeout)
     except (api.ApiError, nats_errors.Error, TimeoutError) as error:
-        raise Refused(Refusal.UNAVAILABLE, f"the broker did not tell of {stream}: {error!r}") from error
+        raise Refused(Refusal.UNAVAILABLE, f"the broker did not answer about {stream}: {error!r}") from error
     if not info.replicated:
         connection.held_once.add(stream)
     elif not info.heard_within(HEARD):

@@ -332,5 +332,5 @@ async def _introduce(client: _Client, server: str, inbox: str, options: Options)
         closed_cb=on_closed,
     )
     if not client.is_connected:
-        raise ConnectionError("the server did not let us in")
+        raise ConnectionError("the server refused the connection")
     return ended

@@ -319,7 +319,7 @@ class MarketOpening(Opening):
             try:
                 return await api.get_message(self._connection, self._stream, query)
             except (api.ApiError, nats_errors.Error, TimeoutError) as error:
-                log.debug("the broker does not tell of a message", stream=self._stream, error=repr(error))
+                log.debug("the broker does not return a message", stream=self._stream, error=repr(error))
                 await asyncio.sleep(ASK_AGAIN)
 
 

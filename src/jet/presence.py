@@ -115,7 +115,7 @@ class Presence:
         try:
             await self._connection.publish(self._subject, msgspec.json.encode(word))
         except (nats_errors.Error, *api.NOT_SENT) as error:  # there is no link: nobody hears us, and so it is
-            log.debug("presence not said", reason=repr(error))
+            log.debug("presence not announced", reason=repr(error))
 
     def _hear(self, message: Msg) -> None:
         try:

@@ -198,7 +198,7 @@ class Reader:
                     log.debug("reader waits for the broker", stream=self._stream, tail=self._name, error=repr(error))
                     if self.current:
                         self.current = False
-                        log.warning("reader is not answered", stream=self._stream, tail=self._name, after=self.reached)
+                        log.warning("reader gets no answer", stream=self._stream, tail=self._name, after=self.reached)
                         yield []
                     await asyncio.sleep(AGAIN)
                     continue

@@ -90,6 +90,6 @@ class RollCall:
         try:
             stats = self._decoder.decode(message.data)
         except UNREADABLE as error:
-            log.debug("an answer to who is there that is not understood", reason=str(error))
+            log.debug("a discovery answer cannot be read", reason=str(error))
             return
         self._hear(stats.name, stats.id, stats.data)

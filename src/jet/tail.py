@@ -177,7 +177,7 @@ class Tail:
                         await consumer.close()
                 if self.current:
                     self.current = False
-                    log.warning("tail starts anew", stream=self._stream, tail=self._name, after=self.sequence)
+                    log.warning("tail starts over", stream=self._stream, tail=self._name, after=self.sequence)
                     yield []
                 await asyncio.sleep(CHECK if self._damage else 0.1)
         finally:
@@ -374,7 +374,7 @@ class Tail:
                 stored = from_nanoseconds(stamp)
             except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
                 odd("delivery")
-                log.warning("tail was sent what is no delivery", stream=self._stream, tail=self._name)
+                log.warning("tail received a message that is no delivery", stream=self._stream, tail=self._name)
                 return batch, False
             if order != consumer.delivered + 1:
                 return batch, False

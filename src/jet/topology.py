@@ -256,7 +256,7 @@ async def _declare(connection: Connection, declared: dict[str, Any]) -> str | No
         return None
     told = "; ".join(f"{key}: {had!r} → {wanted!r}" for key, (had, wanted) in sorted(differing.items()))
     if "metadata" in differing:
-        raise TopologyRefused(f"stream {name} was made for another number of shards, which is fixed ({told})")
+        raise TopologyRefused(f"stream {name} was created for another number of shards, which is fixed ({told})")
     try:
         await api.request(
             connection,

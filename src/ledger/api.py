@@ -151,7 +151,7 @@ def _number(text: str, field: str) -> int:
     try:
         return msgspec.convert(text, Version, strict=False)
     except msgspec.ValidationError as error:
-        raise Refused(Refusal.INVALID_FIELD, "is no number of a fill", field=field) from error
+        raise Refused(Refusal.INVALID_FIELD, "is not the number of a fill", field=field) from error
 
 
 def _time(text: str) -> datetime:

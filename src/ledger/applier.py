@@ -199,7 +199,7 @@ class Applier:
             SET_ASIDE.labels(fault.reason).inc()
             self._health.set_aside(subjects.market_stream(delivery.shard))
             log.error(
-                "message set aside",
+                "message quarantined",
                 reason=fault.reason,
                 detail=fault.detail,
                 symbol=delivery.symbol,

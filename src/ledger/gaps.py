@@ -130,5 +130,5 @@ class Standing:
         self._aside[symbol] = fills[-1].number
 
     def __str__(self) -> str:
-        told = [f"{symbol} stands still, its fills are set aside ({why})" for symbol, why in sorted(self.why.items())]
+        told = [f"{symbol} does not move, its fills are quarantined ({why})" for symbol, why in sorted(self.why.items())]
         return "; ".join(told)

@@ -195,7 +195,9 @@ class Recorder:
             return False
         await self._applier.reached(shard, outcome.sequence)
         if not await self._is_recorded(reported):
-            raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, and set aside: see the ledger's log")
+            raise Refused(
+                Refusal.FILL_CONTRADICTS, f"{fill.fill_id} was appended, but quarantined: see the ledger's log"
+            )
         log.info("reported fill recorded", fill_id=fill.fill_id, symbol=fill.symbol, position_version=fill.number)
         return True
 

@@ -336,7 +336,7 @@ class Ledger:
                 log.info("waiting for the log", shard=shard, reason=reason)
             else:
                 if reason and reason != self._unproved[shard]:
-                    log.error("log does not hold what was applied", shard=shard, reason=reason)
+                    log.error("the log does not contain what was applied", shard=shard, reason=reason)
             if not reason:
                 break
             self._unproved[shard] = reason

@@ -234,7 +234,7 @@ class Store:
         durable.sync_folder(folder)
         durable.sync_folder(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
-        log.warning("the database has an earlier schema, and is built anew", version=version, put_aside=str(folder))
+        log.warning("the database has an earlier schema, and is rebuilt", version=version, put_aside=str(folder))
 
     async def _check_schema(self, database: aiosqlite.Connection) -> None:
         [(version,)] = await database.execute_fetchall("PRAGMA user_version")

@@ -374,7 +374,7 @@ class Quoter:
             with tracing.span("reserve ahead", self._filled_by or tracing.root(), quote_id=request.quote_id):
                 return await self._calls.once(Rpc.RESERVE, request, ReservationAnswer)
         except Refused as refused:
-            log.info("not reserved ahead", quote_id=request.quote_id, reason=refused.refusal.slug)
+            log.info("reservation not prefetched", quote_id=request.quote_id, reason=refused.refusal.slug)
             return None
 
     def _abandon(self, step: Propose) -> None:

@@ -154,7 +154,7 @@ class Maker:
             missing = [f"quotes may still be active on {unknown}"] if unknown else []
             missing += ["other makers may not have paused"] if seen.landed < hold.number else []
             raise Refused(
-                Refusal.OUTCOME_UNKNOWN, f"this maker has paused and goes on trying, but {' and '.join(missing)}"
+                Refusal.OUTCOME_UNKNOWN, f"this maker has paused and keeps trying, but {' and '.join(missing)}"
             ) from error
         finally:
             self._switch.told(hold)
@@ -171,11 +171,11 @@ class Maker:
             async with asyncio.timeout(PAUSE_DEADLINE):
                 resumed = await self._switch.resume(by)
         except (Refused, TimeoutError) as error:
-            log.error("the switch is not known to be turned", error=str(error))  # noqa: TRY400 # it says all
+            log.error("it is not known whether the switch was changed", error=str(error))  # noqa: TRY400 # it says all
             detail = "it is not known whether makers have resumed: resume again"
             raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
         if not resumed:
-            raise Refused(Refusal.NEWER_PAUSE, "makers were paused once more before they could resume")
+            raise Refused(Refusal.NEWER_PAUSE, "makers were paused again before they could resume")
         return self.status()
 
     def _settle(self) -> None:
@@ -357,7 +357,7 @@ class Maker:
 
     def _set_aside(self, stream: str, message: Message, why: str) -> None:
         self._health.set_aside(stream)
-        log.error("message set aside", subject=message.subject, sequence=message.sequence, error=why)
+        log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=why)
 
     def _feeds_changed(self) -> None:
         """Tell health and the quoters which feeds are current."""
@@ -371,7 +371,7 @@ class Maker:
         else:
             self._health.fine("market")
         if self._switch.seen.standing is Standing.HOLDING:
-            self._health.waits("switch", "a pause that this maker was told of is not known to stand for all makers")
+            self._health.waits("switch", "it is not known whether the pause requested here applies to all makers")
         elif self._switch.current:
             self._health.fine("switch")
         else:

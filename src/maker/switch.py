@@ -143,11 +143,11 @@ class Switch:
         try:
             info = await api.stream_details(self._connection, STREAM, KEY)
         except api.NO_REPLY as error:
-            log.warning("the switch's store is not told of, asking again", error=repr(error))
+            log.warning("no answer about the switch's store, asking again", error=repr(error))
             return False
         is_hidden = self.seen.value is None and self._doubtful is None and info.state.subjects.get(KEY)
         if info.state.lost or is_hidden:
-            log.error("the switch's store is damaged: paused until it is turned", lost=info.state.lost)
+            log.error("the switch's store is damaged: paused until somebody sets it", lost=info.state.lost)
             self.seen.doubt(DAMAGED)
             self._changed()
         return True
@@ -174,7 +174,7 @@ class Switch:
         try:
             outcome = await self._append(paused=True, expected=head, by=hold.by)
         except Refused as error:
-            log.error("the switch cannot be turned, trying again", error=str(error))  # noqa: TRY400 # it says all
+            log.error("the switch cannot be written, trying again", error=str(error))  # noqa: TRY400 # it says all
             await asyncio.sleep(ASK_AGAIN)
             return
         if isinstance(outcome, Appended):

@@ -109,7 +109,7 @@ class Access:
         """
         host = headers.get(b"host")
         if host is not None and not self._known(host):
-            raise Refused(Refusal.FOREIGN_HOST, "ask by address, or have QS_STACK_HOSTS name the host")
+            raise Refused(Refusal.FOREIGN_HOST, "use an address, or add the host to QS_STACK_HOSTS")
         origin = headers.get(b"origin")
         if origin is not None:
             if not self._is_ours(origin, host):
@@ -124,7 +124,7 @@ class Access:
             if not bearer.roles:
                 raise Refused(Refusal.UNAUTHENTICATED, "send one as Authorization: Bearer")
             if not bearer.roles & roles:
-                raise Refused(Refusal.FORBIDDEN, f"it takes the role {' or '.join(sorted(roles)) or 'of nobody'}")
+                raise Refused(Refusal.FORBIDDEN, f"it requires the role {' or '.join(sorted(roles)) or 'of nobody'}")
             if changes and bearer.rate is not None and not bearer.rate.take(time.monotonic()):
                 raise Refused(
                     Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=bearer.rate.retry_after()

@@ -40,12 +40,12 @@ MAX_UNREAD = 4 * 1024
 
 PIECE = 512
 
-NO_HTTP = Refused(Refusal.BAD_REQUEST, "it is no HTTP/1.1").problem
+NO_HTTP = Refused(Refusal.BAD_REQUEST, "it is not HTTP/1.1").problem
 HOST_MISSING = Refused(Refusal.BAD_REQUEST, "it must have one Host").problem
-TWICE = Refused(Refusal.BAD_REQUEST, "a header that says who asks is there twice").problem
+TWICE = Refused(Refusal.BAD_REQUEST, "a header that identifies the client occurs twice").problem
 BODY_TOO_LARGE = Refused(Refusal.TOO_LARGE, f"the limit is {MAX_BODY} bytes").problem
 HEAD_TOO_LARGE = Problem(type="about:blank", title="The request's head is too large", status=431)
-OTHER_VERSION = Problem(type="about:blank", title="HTTP/1.1 is spoken here", status=505)
+OTHER_VERSION = Problem(type="about:blank", title="only HTTP/1.1 is supported", status=505)
 
 _ONCE = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"content-type"})
 """What decides who is let in: readers differ in which of two they take."""

@@ -97,7 +97,7 @@ async def serve(
 
     context = tls.serving(settings.stack)
     if context is None and not is_loopback(settings.stack.host):
-        log.warning("orders, answers and tokens travel in the clear: QS_STACK_TLS_CERTIFICATE turns TLS on")
+        log.warning("orders, answers and tokens are sent unencrypted: QS_STACK_TLS_CERTIFICATE turns TLS on")
     server = Server(tracing.traced(app), direct, access)
     async with asyncio.TaskGroup() as group:
         http = group.create_task(_serve_http(app, server, settings, context), name="http")

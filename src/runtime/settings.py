@@ -192,7 +192,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         if not self.stack.tokens and not is_loopback(host):
             raise FieldError(
                 "host",
-                f"{host} is reached by others, and nobody would be asked who they are: set QS_STACK_TOKENS to a folder "
+                f"{host} can be reached by others, and HTTP would be unauthenticated: set QS_STACK_TOKENS to a folder "
                 f"of tokens, as `{COMMAND} tokens` makes one",
             )
 

@@ -158,7 +158,7 @@ class Tokens:
         try:
             self._take(_read(self._folder))
         except TokensError as error:
-            log.error("tokens not read, those before stay valid", error=str(error))  # noqa: TRY400 # it says all
+            log.error("tokens cannot be read, the previous ones stay valid", error=str(error))  # noqa: TRY400 # it says all
         else:
             log.info("tokens read again")
 

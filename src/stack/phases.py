@@ -73,7 +73,7 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
         return _ended(program, process)
     uptime = max(0, process.now - process.start)
     if program.health and answer is not None:
-        aside = [f"messages set aside: {answer.set_aside}"] if answer.set_aside else []
+        aside = [f"messages quarantined: {answer.set_aside}"] if answer.set_aside else []
         reasons = [*answer.waiting_for.items(), *answer.notices.items()]
         told = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *aside])
         phase = Phase.READY if answer.ready else Phase.WAITING

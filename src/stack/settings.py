@@ -205,7 +205,7 @@ def _check_ports(settings: StackSettings) -> None:
         if not wanted.port:
             raise SettingsError(f"{wanted.variable}: a stack needs a port that is known beforehand, not 0")
         if wanted.port > _HIGHEST_PORT:
-            raise SettingsError(f"{wanted.variable}: {wanted.name} would listen on {wanted.port}, which is no port")
+            raise SettingsError(f"{wanted.variable}: {wanted.name} would listen on {wanted.port}, which is not a port")
         if other := seen.get(wanted.port):
             raise SettingsError(
                 f"{wanted.name} ({wanted.variable}) and {other.name} ({other.variable}) would both listen on "

@@ -121,7 +121,9 @@ def _make_own(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise SettingsError(f"{folder} is somebody else's; QS_STACK_DATA_DIR names a data folder with a shorter path")
+        raise SettingsError(
+            f"{folder} belongs to somebody else; QS_STACK_DATA_DIR names a data folder with a shorter path"
+        )
     folder.chmod(0o700)
 
 

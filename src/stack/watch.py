@@ -69,7 +69,7 @@ async def run(settings: StackSettings, subject: str) -> None:
             await connection.client.flush()
         if not health.ready:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-            raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md says what may be")
+            raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md lists what may be")
         await asyncio.Event().wait()
     finally:
         await connection.__aexit__(None, None, None)

@@ -249,7 +249,7 @@ class UiService:
 
     def _set_aside(self, message: Message, stream: str, why: str) -> None:
         self._health.set_aside(stream)
-        log.warning("message set aside", subject=message.subject, seq=message.sequence, error=why)
+        log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
     async def _watch_usage(self) -> None:
         while True:

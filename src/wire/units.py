@@ -40,7 +40,7 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 class FieldError(ValueError):
-    """A field's value makes no sense. `field` is its name in the message, `detail` says what is wrong with it."""
+    """A field has an invalid value. `field` is its name in the message, `detail` says what is wrong with it."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(f"`{field}` {detail}")

@@ -68,7 +68,7 @@ async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
     settings = on(tmp_path)
     with (
         held(settings),
-        pytest.raises(CannotAudit, match=r"already up on .*without --store the running one is audited"),
+        pytest.raises(CannotAudit, match=r"already up on .*without --store the running stack is audited"),
     ):
         async with serving(settings):
             raise AssertionError("it is up")
@@ -168,6 +168,6 @@ async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(st
 async def test_of_copies_none_of_which_holds_all_none_is_audited(stores: Path) -> None:
     await store_alone(stores / "nats-1", 0, b"[]")
     await store_alone(stores / "nats-2", 1, b"[]")
-    with pytest.raises(CannotAudit, match="none of nats-1, nats-2, nats-3 holds all that the others hold"):
+    with pytest.raises(CannotAudit, match="none of nats-1, nats-2, nats-3 holds everything that the others hold"):
         async with serving(clustered(stores)):
             raise AssertionError("one is not enough")

@@ -1,4 +1,4 @@
-"""Noticing that the process stood still."""
+"""Noticing that the process was paused."""
 
 from exchange.standstill import STANDSTILL, Standstill
 

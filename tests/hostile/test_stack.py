@@ -159,7 +159,7 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
             assert "quotestream_set_aside_total{" in (await http.get(stack.url(service, "/metrics"))).text
         assert stack.pids() == pids, "a process ended"
         told = stack.status()
-        assert told.count("messages set aside: ") >= 5, told
+        assert told.count("messages quarantined: ") >= 5, told
 
         appended = {"Quotestream-Append": "by-hand"}  # as exposure itself would, of a version that nobody knows yet
         await publish(users["exposure"], subjects.DECISIONS, b"{", appended)

@@ -63,7 +63,7 @@ async def test_a_position_that_stands_still_is_not_ready_and_health_says_whose(s
     await reaches(lambda: running.version("BBB"), 1)
     await market_log.fills(recorded_fill(number=2, order_id="again"))
     await eventually(lambda: not running.health.ready)
-    assert "AAA stands still" in running.health.report().waiting_for[0].reason
+    assert "AAA does not move" in running.health.report().waiting_for[0].reason
     await running.stop()
     started = await start(ready=False)
     await eventually(lambda: [each.name for each in started.health.report().waiting_for] == ["positions"])

@@ -166,7 +166,7 @@ async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
         assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
         told = running.maker.status()
         assert (told.paused, told.switch, place.quote("AAA")) == (True, "holding", None)
-        assert "is not known to stand" in str(running.health.report().waiting_for)
+        assert "it is not known whether the pause" in str(running.health.report().waiting_for)
     await eventually(lambda: running.maker.status().switch == "paused")
     assert running.health.ready
 

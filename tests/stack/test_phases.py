@@ -75,7 +75,7 @@ def test_the_path_of_a_servers_monitoring_pages_is_told_to_nobody() -> None:
 
 
 def test_messages_set_aside_are_told_of_a_process_that_is_ready() -> None:
-    assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages set aside: 3"
+    assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages quarantined: 3"
 
 
 def test_a_health_report_is_read_whatever_its_status() -> None:
