@@ -130,5 +130,6 @@ class Standing:
         self._aside[symbol] = fills[-1].number
 
     def __str__(self) -> str:
-        told = [f"{symbol} does not move, its fills are quarantined ({why})" for symbol, why in sorted(self.why.items())]
-        return "; ".join(told)
+        return "; ".join(
+            f"{symbol} does not move: its fills are quarantined ({why})" for symbol, why in sorted(self.why.items())
+        )
