@@ -85,7 +85,7 @@ SAMPLES: Mapping[type[msgspec.Struct], str] = {
         '"activated_at":"2026-11-23T05:49:23.936815Z","expires_at":"2026-11-23T05:49:53.933201Z"}]}'
     ),
     Problem: (
-        '{"type":"urn:quotestream:invalid-field","title":"A field\'s value makes no sense","status":400,'
+        '{"type":"urn:quotestream:invalid-field","title":"A field has an invalid value","status":400,'
         '"detail":"`limit_price` must be a multiple of the tick 0.01","field":"limit_price"}'
     ),
 }
