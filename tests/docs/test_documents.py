@@ -308,7 +308,8 @@ def test_a_decision_has_date_status_context_decision_and_consequences(name: str)
 def test_the_list_of_decisions_has_their_titles() -> None:
     folder = ROOT / "docs" / "decisions"
     listed = re.findall(r"^- \[(\d{4} .+)\]\((.+)\)$", (folder / "README.md").read_text(), re.MULTILINE)
-    assert [title for title, _ in listed] == [(folder / name).read_text().splitlines()[0][2:] for _, name in listed]
+    titles = {path.name: path.read_text().splitlines()[0][2:] for path in sorted(folder.glob("[0-9]*.md"))}
+    assert listed == [(title, name) for name, title in titles.items()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
