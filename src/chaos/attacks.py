@@ -90,6 +90,8 @@ def targets(symbol: str, shards: int) -> list[str]:
         subjects.DECISIONS,
         subjects.bucket_key(subjects.RESERVATIONS_BUCKET, NAME),
         subjects.bucket_key(subjects.QUOTES_BUCKET, symbol),
+        subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "market"),
+        subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, f"symbols.{symbol}"),
         subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting"),
     ]
 

@@ -63,13 +63,11 @@ class Forgers:
         self._stray(self._target(), *self._draw.choice(_ANSWERS))
 
     def _copy(self) -> None:
-        """A stored message, as it is got or pulled, in a place that is its own or another's. What carries no comparison
-        is in a bucket that nobody decides by, and pulled there again it would be stored."""
+        """A stored message, as it is got or pulled, in a place that is its own or another's."""
         found = self._stored(self._draw.choice(list(self._broker.streams)))
         if found is not None:
             stream, message = found
-            compares = any(name.startswith("Nats-Expected-Last") for name in message.headers or {})
-            headers = message.headers if compares and self._draw.random() < 0.5 else copied(stream, message)
+            headers = copied(stream, message) if self._draw.random() < 0.5 else message.headers
             target = message.subject if self._draw.random() < 0.5 else self._target()
             self._stray(target, message.data, headers)
 
@@ -125,6 +123,8 @@ class Forgers:
                 subjects.DECISIONS,
                 subjects.bucket_key(subjects.QUOTES_BUCKET, symbol),
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting"),
+                subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "market"),
+                subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, f"symbols.{symbol}"),
                 self._held(),
             ]
         )

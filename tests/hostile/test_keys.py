@@ -320,7 +320,8 @@ async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_n
 
 
 async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(server: Server) -> None:
-    """What carries no comparison may be stored again where it came from, by a key of the services' account."""
+    """What carries no comparison, as markers do, may be stored again where it came from, by a key of the services'
+    account. All that services write carries one."""
     reservations, switches = (subjects.bucket_stream(each) for each in ("reservations", "switches"))
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "pulled")
     async with exposing(server) as (exposure, health), switching(server) as (switch, _):
