@@ -59,6 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         attacks: what was tried with a reader's key, by kind.
         attacks_refused: how often the broker said that it refused one of them.
         copies: of a cluster, whether all servers hold the same: as they ran, and as they had stored it.
+        definitions: changes of an instrument that were acknowledged.
         samples: looks at the limit.
         most_sampled: the most lots a service said were in use on one side.
         most_shown: the most lots that were active on one side at any instant, by the market log.
@@ -87,6 +88,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     attacks: dict[str, int]
     attacks_refused: int
     copies: dict[str, str]
+    definitions: int
     samples: int
     most_sampled: int
     most_shown: int
@@ -211,6 +213,7 @@ def _orders(report: Report) -> str:
     rows += [(f"  {outcome}", f"{count:,}") for outcome, count in report.orders.items()]
     rows += [
         ("fills in the log", f"{report.fills:,}"),
+        ("changes of an instrument", f"{report.definitions:,}"),
         ("looks at the limit", f"{report.samples:,}"),
         ("most in use seen", f"{report.most_sampled} lots"),
         ("most shown, by the log", f"{report.most_shown} lots"),

@@ -18,6 +18,7 @@ from chaos.clients import told
 from chaos.clocks import Clocks, NoClocks
 from chaos.cluster import Cluster
 from chaos.damaging import Damaging
+from chaos.defining import Definer
 from chaos.disk import Disk, NoDisk
 from chaos.faults import Faults
 from chaos.load import Load, Probe
@@ -234,10 +235,12 @@ class Run:
             say("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
             attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
+            definer = Definer(system.addresses("exchange"), system.settings.market.symbols, options.seed)
             with History(history_file) as history:
-                beside = [sampler.run(), self._notify(), *attacking, *self._watching.endlessly()]
+                beside = [sampler.run(), definer.run(), self._notify(), *attacking, *self._watching.endlessly()]
                 async with self._beside(*beside):
                     await self._trade(faults, history)
+            await definer.compare()
             if self._attacker is not None:
                 await self._attacker.leftovers()
             self._step = "auditing"
@@ -246,7 +249,7 @@ class Run:
             log = await self._proving.compare(orders)
         say("", "auditing")
         samples = sampler.samples
-        self._findings.refuted += samples.over
+        self._findings.refuted += [*samples.over, *definer.findings]
         audit, audit_refuted = await self._proving.audit(report.RUNNING, history_file)
         log_errors = errors_logged(system.settings.logs)
         if self._cluster is not None and not audit_refuted:
@@ -273,6 +276,7 @@ class Run:
             attacks=dict(sorted(self._attacker.sent.items())) if self._attacker is not None else {},
             attacks_refused=self._attacker.refused if self._attacker is not None else 0,
             copies=self._proving.copies,
+            definitions=definer.acknowledged,
             samples=samples.taken,
             most_sampled=samples.most,
             most_shown=self._findings.most,

@@ -34,6 +34,7 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
     assert report["lost"] == report["doubled"] == report["unknown"] == report["refuted"] == []
     assert report["orders"]["filled"] >= 1
     assert report["samples"] >= 1
+    assert report["definitions"] >= 1
     assert set(report["attacks"]) == {*KINDS, "subscriptions"}
     assert report["attacks_refused"] >= 1
     assert {fault["kind"] for fault in report["faults"]} == {"kill", "pause", "restart", "outage"}

@@ -24,6 +24,7 @@ def report(**changes: object) -> Report:
         "attacks": {},
         "attacks_refused": 0,
         "copies": {},
+        "definitions": 0,
         "samples": 100,
         "most_sampled": 90,
         "most_shown": 95,
