@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from wire.definitions import TERMS, Terms, fair_share, symbol_of
+from wire.definitions import TERMS, Terms, listing_of, symbol_of
 from wire.instruments import Instrument, Listing
 from wire.messages import UNREADABLE
 
@@ -48,7 +48,7 @@ class Revisions:
         own = next((each for each in reversed(self._defined.get(symbol, [])) if each.sequence <= revision), None)
         if terms is None or own is None or revision not in (terms.sequence, own.sequence):
             return None
-        return Listing(own.instrument, fair_share(terms.terms.limit, terms.terms.shares), revision)
+        return listing_of(own.instrument, terms.terms, revision)
 
     @property
     def limits(self) -> int:

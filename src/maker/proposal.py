@@ -8,7 +8,7 @@ import msgspec
 from maker.pricing import prices
 from wire import ids
 from wire.ids import QuoteVersion
-from wire.instruments import Instrument, Listing
+from wire.instruments import Listing
 from wire.messages import Position, PutQuote, QuoteRequest, Reservation, ReservationRequest
 
 _NO_PRICE = Decimal(0)
@@ -21,7 +21,7 @@ def propose(listing: Listing, position: Position, attempt: int) -> PutQuote | No
     has one that would not reduce the position, where only that is wanted. None: both have, there is nothing to quote.
     """
     bid, ask = prices(listing.instrument, position.net_quantity)
-    sizes = _sizes(listing.instrument, listing.share, position.net_quantity)
+    sizes = _sizes(listing, position.net_quantity)
     if not sizes.bid:
         bid = None
     if not sizes.ask:
@@ -50,13 +50,14 @@ class _Sizes(NamedTuple):
     ask: int
 
 
-def _sizes(instrument: Instrument, share: int, net_quantity: int) -> _Sizes:
+def _sizes(listing: Listing, net_quantity: int) -> _Sizes:
     """What is wanted on each side: at most the share, and no more than leads to the largest position, or to none."""
-    bid = min(instrument.bid_size or instrument.quote_size, share)
-    ask = min(instrument.ask_size or instrument.quote_size, share)
+    instrument = listing.instrument
+    bid = min(instrument.bid_size or instrument.quote_size, listing.share)
+    ask = min(instrument.ask_size or instrument.quote_size, listing.share)
     if instrument.state == "close_only":
         return _Sizes(max(0, min(bid, -net_quantity)), max(0, min(ask, net_quantity)))
-    most = instrument.max_position
+    most = listing.largest
     if most is None:
         return _Sizes(bid, ask)
     return _Sizes(max(0, min(bid, most - net_quantity)), max(0, min(ask, most + net_quantity)))

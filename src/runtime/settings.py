@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.shipped import COMMAND, shipped
-from wire.definitions import Terms, fair_share
+from wire.definitions import Terms, listing_of
 from wire.instruments import Instrument, Listing
 from wire.messages import Symbol
 from wire.units import FieldError
@@ -56,6 +56,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         shards: into how many streams the market log is split; fixed when the streams are created.
         replicas: copies of every stream and bucket.
         max_bytes: the largest size of one shard of the market log, in bytes; it refuses appends when it is full.
+        max_gross: the most lots that the positions of all symbols hold together; none: no such limit.
         symbols: what is traded.
     """
 
@@ -66,17 +67,19 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shards: Annotated[int, Meta(ge=1, le=64)] = 4
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     max_bytes: Annotated[int, Meta(ge=1_048_576)] = 2_147_483_648
+    max_gross: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     symbols: dict[Symbol, Instrument]
 
     def __post_init__(self) -> None:
         if not self.symbols:
             raise FieldError("symbols", "must name at least one symbol")
+        if self.max_gross is not None and self.max_gross < len(self.symbols):
+            raise FieldError("max_gross", f"must be at least {len(self.symbols)}, one lot for each symbol")
 
     @property
     def listings(self) -> dict[str, Listing]:
         """What is traded as long as nothing is defined in the bucket `instruments`: by revision 0."""
-        share = fair_share(self.limit, len(self.symbols))
-        return {symbol: Listing(instrument, share) for symbol, instrument in self.symbols.items()}
+        return {symbol: listing_of(instrument, self.terms, 0) for symbol, instrument in self.symbols.items()}
 
     @property
     def terms(self) -> Terms:
@@ -88,6 +91,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             grace=self.grace,
             id_window=self.id_window,
             shards=self.shards,
+            max_gross=self.max_gross,
         )
 
     @property

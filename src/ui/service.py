@@ -159,7 +159,7 @@ class UiService:
         """These symbols are listed so from now on."""
         for symbol, listing in listings.items():
             self.board.relist(symbol, listing.instrument.reference_price)
-            largest = listing.instrument.max_position
+            largest = listing.largest
             if largest is None:
                 self._largest.pop(symbol, None)
             else:

@@ -40,6 +40,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         grace: how much longer than its quote a reservation lives, in seconds.
         id_window: how long an order id is remembered, in seconds.
         shards: into how many streams the market log is split; fixed when the streams are created.
+        max_gross: the most lots that the positions of all instruments hold together, long and short alike, as far as
+            quotes lead there. Each may hold an equal share of it. None: no such limit.
     """
 
     limit: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -48,6 +50,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     grace: Seconds
     id_window: Seconds
     shards: Annotated[int, Meta(ge=1, le=64)]
+    max_gross: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
 
 class Defined(NamedTuple):
@@ -104,8 +107,7 @@ class Definitions:
         defined = self._defined.get(symbol)
         if defined is None or self.terms is None:
             return None
-        share = fair_share(self.terms.limit, self.terms.shares)
-        return Listing(defined.instrument, share, max(defined.revision, self._agreed))
+        return listing_of(defined.instrument, self.terms, max(defined.revision, self._agreed))
 
     def listings(self) -> dict[str, Listing]:
         """Every instrument as it stands, by its symbol."""
@@ -116,6 +118,12 @@ class Definitions:
 def fair_share(limit: int, shares: int) -> int:
     """The lots of one side of the limit that each of so many may ask for: at least one."""
     return max(1, limit // shares)
+
+
+def listing_of(instrument: Instrument, terms: Terms, revision: int) -> Listing:
+    """The instrument as it stands by these terms. Shares are equal: so a quote follows from its own symbol alone."""
+    gross = None if terms.max_gross is None else terms.max_gross // terms.shares
+    return Listing(instrument, fair_share(terms.limit, terms.shares), revision, gross)
 
 
 def key_of(symbol: str) -> str:
@@ -161,6 +169,8 @@ def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, I
         raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
     if terms.shares < quoted:
         raise FieldError("shares", f"must be at least {quoted}, the number of instruments that are not delisted")
+    if terms.max_gross is not None and terms.max_gross < terms.shares:
+        raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
     found = [_change(TERMS, known.terms, terms)]
     for symbol, instrument in instruments.items():
         listing = known.listing(symbol)

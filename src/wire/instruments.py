@@ -110,12 +110,19 @@ class Listing:
     Attributes:
         instrument: what it is, and how it is priced.
         share: lots of each side of the limit that it may ask for.
-        revision: of both; greater after every change, 0 if nothing says.
+        revision: of all of it; greater after every change, 0 if nothing says.
+        gross: lots of the largest gross position that are its own; None: no such limit.
     """
 
     instrument: Instrument
     share: int
     revision: int = 0
+    gross: int | None = None
+
+    @property
+    def largest(self) -> int | None:
+        """The largest position, long or short, that quotes may lead to; None: no limit."""
+        return min((most for most in (self.instrument.max_position, self.gross) if most is not None), default=None)
 
 
 class ListedInstrument(Instrument, frozen=True, kw_only=True):

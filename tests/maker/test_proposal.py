@@ -119,6 +119,28 @@ def test_towards_the_largest_position_a_side_shrinks_and_at_it_only_the_other_is
     assert (quote.bid_price > 0, quote.ask_price > 0) == (bid > 0, ask > 0)
 
 
+@pytest.mark.parametrize(("most", "gross", "bid"), [(None, 25, 5), (22, 25, 2), (30, 25, 5), (None, None, 10)])
+def test_a_symbols_share_of_the_gross_position_is_a_largest_position_too(
+    most: int | None, gross: int | None, bid: int
+) -> None:
+    proposed = propose(Listing(instrument(max_position=most), 12, gross=gross), position(20), 1)
+    assert proposed is not None
+    assert (proposed.quote.bid_quantity, proposed.quote.ask_quantity) == (bid, 10)
+
+
+@pytest.mark.parametrize(("net_quantity", "bid", "ask"), [(4, 0, 4), (-4, 4, 0), (40, 0, 10), (-40, 10, 0)])
+def test_close_only_quotes_the_side_that_reduces_the_position_and_for_no_more(
+    net_quantity: int, bid: int, ask: int
+) -> None:
+    proposed = propose(Listing(instrument(state="close_only"), 12), position(net_quantity), 1)
+    assert proposed is not None
+    assert (proposed.quote.bid_quantity, proposed.quote.ask_quantity) == (bid, ask)
+
+
+def test_close_only_of_a_flat_position_quotes_nothing() -> None:
+    assert propose(Listing(instrument(state="close_only"), 12), position(0), 1) is None
+
+
 @given(st.integers(1, 60), st.integers(-90, 90), st.integers(1, 30), st.integers(1, 30))
 def test_no_fill_of_a_quote_leads_beyond_the_largest_position(most: int, net: int, size: int, share: int) -> None:
     proposed = propose(Listing(instrument(max_position=most, quote_size=size), share), position(net), 1)

@@ -57,6 +57,11 @@ def test_what_is_no_definition_is_set_aside_and_the_one_before_stands(key: str, 
     assert (known.head, known.listings()) == (3, {"AAA": Listing(AAA, 12, 2)})
 
 
+def test_each_instrument_has_an_equal_share_of_the_gross_position() -> None:
+    known = folded((TERMS, terms(max_gross=100)), (key_of("AAA"), AAA), (key_of("BBB"), instrument(max_position=5)))
+    assert {symbol: listing.largest for symbol, listing in known.listings().items()} == {"AAA": 12, "BBB": 5}
+
+
 def test_what_was_folded_before_is_skipped() -> None:
     known = folded((TERMS, terms()), (key_of("AAA"), AAA))
     assert known.apply(2, key_of("AAA"), msgspec.json.encode(BBB)) is None
@@ -83,6 +88,7 @@ def test_only_what_differs_is_written() -> None:
         ({"shards": 8}, {}, "shards"),
         ({"shares": 1}, {}, "shares"),
         ({"shares": 2}, {"CCC": AAA}, "shares"),
+        ({"max_gross": 7}, {}, "max_gross"),
     ],
 )
 def test_a_change_that_does_not_go_together_with_the_rest_is_refused(
