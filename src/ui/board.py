@@ -26,6 +26,7 @@ from ui.trend import Point, Series
 from ui.unquoted import Unquoted
 from wire import ids
 from wire.counting import Fault
+from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
 from wire.messages import LimitUsage, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
 from wire.units import EXACT, NOTHING, ONE, shown_money
@@ -101,7 +102,7 @@ class ShownMoney(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_quote: at the mid of the latest quote, while that lasts; null if it ended, or has one side only.
-        at_reference: at the reference price; null for a symbol that is not in the settings.
+        at_reference: at the reference price; null for a symbol that is not in the market.
     """
 
     average_price: Decimal | None
@@ -116,10 +117,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One symbol.
 
     `fills_recorded` is the number of its last fill in the market log; the ledger has yet to apply what it is above
-    `position_version`. `money` is null while the position tells none.
+    `position_version`. `money` is null while the position tells none. `instrument` and `largest`, the largest position
+    in lots, are as the market has them; null where it has no such symbol, or no limit.
     """
 
     symbol: str
+    instrument: InstrumentState | None
+    largest: int | None
     net_quantity: int
     position_version: int
     fills_recorded: int
@@ -180,7 +184,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         unquoted: why symbols are not quoted, likewise.
         answered: orders per second by outcome, reject reason or refusal, likewise.
         notices: a run that breaks things on purpose, likewise; never anything but null where there is none.
-        largest: the largest position of each symbol that has one, in lots; in snapshots only.
         trend: profit and exposure over time; in snapshots only.
         points: those that have come to the finer series of `trend` since.
     """
@@ -195,7 +198,6 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     unquoted: Unquoted | None = None
     answered: dict[str, float] | None = None
     notices: Notices | None = None
-    largest: dict[str, int] = {}
     trend: Sequence[Series] = ()
     points: Sequence[Point] = ()
 
@@ -203,9 +205,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 class _Symbol:
     """One symbol's fold."""
 
-    def __init__(self, symbol: str, reference: Decimal | None) -> None:
+    def __init__(self, symbol: str, listing: Listing | None) -> None:
         self.market = SymbolMarket(symbol)
-        self.reference = reference
+        self.listing = listing
         self.position: PositionUpdate | None = None
         self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
         self._last_point: datetime | None = None
@@ -233,10 +235,12 @@ class _Symbol:
         return self._awaited[1] if self._awaited else None
 
     def row(self) -> Row:
-        position, market = self.position, self.market
+        position, market, listing = self.position, self.market, self.listing
         fill = position.last_fill if position else None
         self._told = Row(
             symbol=market.symbol,
+            instrument=listing.instrument.state if listing else None,
+            largest=listing.largest if listing else None,
             net_quantity=position.net_quantity if position else 0,
             position_version=self.version,
             fills_recorded=market.fill_number,
@@ -265,6 +269,7 @@ class _Symbol:
             position = _flat(self.market.symbol)
         if position is None or position.cash is None or position.realized is None:
             return None
+        reference = self.listing.instrument.reference_price if self.listing else None
         mid = None
         if isinstance(event, QuoteActivated) and event.bid_quantity and event.ask_quantity:
             mid = EXACT.divide(EXACT.add(event.bid_price, event.ask_price), 2)
@@ -274,7 +279,7 @@ class _Symbol:
             fees=position.fees or NOTHING,
             volume=position.volume or 0,
             at_quote=None if mid is None else _marked(position, mid),
-            at_reference=None if self.reference is None else _marked(position, self.reference),
+            at_reference=None if reference is None else _marked(position, reference),
         )
 
     def _quote_state(self) -> QuoteState:
@@ -308,9 +313,9 @@ class _Symbol:
 class Board:
     """All symbols, those that are configured and any that the logs name besides, and the state of the sources."""
 
-    def __init__(self, references: Mapping[str, Decimal], now: datetime) -> None:
-        """`references`: the reference price of each symbol that is configured."""
-        self._symbols = {symbol: _Symbol(symbol, reference) for symbol, reference in references.items()}
+    def __init__(self, listings: Mapping[str, Listing], now: datetime) -> None:
+        """`listings`: how each symbol is listed that is configured."""
+        self._symbols = {symbol: _Symbol(symbol, listing) for symbol, listing in listings.items()}
         self._changed = dict.fromkeys(self._symbols)
         self._filled: list[RecordedFill] = []
         self._sources: dict[SourceName, Source] = {
@@ -426,11 +431,10 @@ class Board:
             detail=f"the ledger has yet to apply {fills} recorded fill{'s' if fills > 1 else ''}",
         )
 
-    def relist(self, symbol: str, reference: Decimal) -> None:
-        """The symbol has this reference price from now on."""
-        held = self._symbol(symbol)
-        if held.reference != reference:
-            held.reference = reference
+    def relist(self, listings: Mapping[str, Listing]) -> None:
+        """These symbols are listed so from now on."""
+        for symbol, listing in listings.items():
+            self._symbol(symbol).listing = listing
             self._changed[symbol] = None
 
     def _symbol(self, symbol: str) -> _Symbol:

@@ -10,7 +10,7 @@ Ordering rules:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,7 +45,6 @@ from ui.unquoted import Unquoted
 from ui.watch import Watch
 from wire import counting, subjects
 from wire.errors import Refused
-from wire.instruments import Listing
 from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure", CLOCK)
@@ -97,7 +96,7 @@ class UiService:
     """The fold of everything the page shows, and its readers; `explainer` and `recall` tell what it does not hold."""
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
-        self.board = Board({name: of.reference_price for name, of in settings.market.symbols.items()}, clock())
+        self.board = Board(settings.market.listings, clock())
         self.trend = Trend()
         self._notices = NoticeBoard(Path(settings.notices)) if settings.notices else None
         self.explainer = Explainer()
@@ -106,11 +105,9 @@ class UiService:
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
         self.recall = Recall(connection, settings.market.shards, self.clock)
         self.watch = Watch(connection, health, self.clock, self._publish_watched)
-        self._largest: dict[str, int] = {}
         self._listings = Listings(
-            connection, health, settings.market.listings, self._relist, name="instruments", follow=Reader
+            connection, health, settings.market.listings, self.board.relist, name="instruments", follow=Reader
         )
-        self._relist(settings.market.listings)
         self._shards = range(settings.market.shards)
         self._parts: Fanout[_Part] = Fanout()
         self._status = self.board.status(clock())
@@ -155,16 +152,6 @@ class UiService:
             if self._notices is not None:
                 group.create_task(self._read_notices(self._notices))
 
-    def _relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on."""
-        for symbol, listing in listings.items():
-            self.board.relist(symbol, listing.instrument.reference_price)
-            largest = listing.largest
-            if largest is None:
-                self._largest.pop(symbol, None)
-            else:
-                self._largest[symbol] = largest
-
     async def stop(self) -> None:
         """Nothing to put in order: the page only reads."""
 
@@ -203,7 +190,6 @@ class UiService:
             unquoted=sorted_out["unquoted"][-1],
             answered=sorted_out["answered"][-1],
             notices=sorted_out["notices"][-1],
-            largest=self._largest if kind == "snapshot" else {},
             trend=self.trend.series() if kind == "snapshot" else (),
             points=sorted_out["point"],
         )

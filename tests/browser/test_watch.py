@@ -8,6 +8,7 @@ from playwright.async_api import Locator, Page, expect
 
 from support.broker import Broker
 from support.browser import OpenPage
+from support.definitions import redefine, seed
 from support.page import Feed, reading
 from ui.unquoted import NO_MAKER, WORDS
 
@@ -59,3 +60,39 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         await feed.turn(paused=False, by="day-desk")
         await expect(banner).to_be_hidden()
         await expect(page.locator("#switch")).to_contain_text("off by day-desk")
+
+
+async def test_what_an_instrument_may_do_is_told_in_its_row_and_what_is_over_comes_last(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    await seed(broker.connection, broker.market)
+    await feed.position("AAA", 5, 1)
+    await feed.quote("AAA", position_version=1)
+    async with (
+        reading(broker) as service,
+        feed.process("maker", "maker", unquoted={"no_price": ["AAA"]}),
+        open_page(service.url) as page,
+    ):
+        cell = row(page, "AAA").locator(".state")
+        detail = page.locator("#detail-state")
+        await expect(cell).to_have_text("active")
+        await row(page, "AAA").click()
+
+        await redefine(broker.connection, "AAA", state="close_only")
+        await expect(cell).to_have_text("close only")
+        await expect(detail).to_have_text("active: close only: its quote was made before that")
+        await feed.quote("AAA", position_version=1, attempt=2, bid_quantity=0, bid_price=Decimal(0))
+        await expect(cell).to_have_text("close only: asks only")
+        await feed.withdraw("AAA")
+        await expect(cell).to_have_text("close only: not quoted")
+        await expect(detail).to_have_text(f"withdrawn: close only: {WORDS['no_price']}")
+        await feed.position("AAA", 0, 2)
+        await expect(cell).to_have_text("close only: no position")
+        await redefine(broker.connection, "AAA", state="paused")
+        await expect(cell).to_have_text("instrument paused")
+
+        rows = page.locator("tbody tr[data-symbol]")
+        await expect(rows.first).to_have_attribute("data-symbol", "AAA")
+        await redefine(broker.connection, "AAA", state="delisted")
+        await expect(cell).to_have_text("instrument delisted")
+        await expect(rows.last).to_have_attribute("data-symbol", "AAA")

@@ -7,15 +7,16 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from support.builders import NOW, fill, position_update, quote_activated, recorded_fill
+from support.builders import NOW, fill, instrument, market, position_update, quote_activated, recorded_fill
 from support.clock import HandClock
 from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Marked, Row
+from wire.instruments import Listing
 from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, SideUsage
 
 
 @pytest.fixture
 def board() -> Board:
-    return Board({"AAA": Decimal("100.00"), "BBB": Decimal("100.00")}, NOW)
+    return Board(market().listings, NOW)
 
 
 @pytest.fixture
@@ -86,6 +87,26 @@ class TestPositions:
         current.apply_position(position_update("NEW", net_quantity=-1, position_version=1), NOW)
 
         assert row_of(current, "NEW").net_quantity == -1
+
+
+class TestInstruments:
+    def test_a_row_tells_the_state_of_its_instrument_and_its_largest_position(self, current: Board) -> None:
+        listing = Listing(instrument(state="close_only", max_position=30), 50, gross=20)
+        current.relist({"AAA": listing, "NEW": Listing(instrument(), 50)})
+        rows = {row.symbol: (row.instrument, row.largest) for row in current.take_changed()}
+        assert rows == {"AAA": ("close_only", 20), "NEW": ("trading", None)}
+
+    def test_profit_is_told_at_the_reference_price_that_an_instrument_was_given_last(self, current: Board) -> None:
+        current.relist({"AAA": Listing(instrument(reference_price=Decimal("101.00")), 50)})
+        money = row_of(current).money
+        assert money is not None
+        assert money.at_reference is not None
+        assert money.at_reference.mark == Decimal("101.00")
+
+    def test_a_symbol_that_only_a_log_names_has_no_instrument(self, current: Board) -> None:
+        current.apply_position(position_update("NEW", net_quantity=-1, position_version=1), NOW)
+        row = row_of(current, "NEW")
+        assert (row.instrument, row.largest) == (None, None)
 
 
 class TestQuotes:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from jet.switchlog import KEY, STREAM
 from support.broker import Broker
+from support.definitions import redefine, seed
 from support.page import Feed, Page, served
 from support.waiting import HANG, eventually
 from ui.unquoted import WORDS
@@ -170,6 +171,17 @@ async def test_processes_are_told_as_they_answer_and_again_only_when_they_change
             assert [each["state"] for each in snapshot["processes"] if each["service"] == "nats"] == ["ready"]
             assert snapshot["unquoted"] == reason
         await reader.until(lambda: state_of(reader.frame, "maker-2") == "gone")
+
+
+async def test_a_change_of_an_instrument_changes_its_row(broker: Broker, page: Page) -> None:
+    await seed(broker.connection, broker.market)
+    async with reading(page) as reader:
+        await reader.snapshot()
+        assert (reader.rows["BBB"]["instrument"], reader.rows["BBB"]["largest"]) == ("trading", None)
+        await redefine(broker.connection, "BBB", state="paused", max_position=7)
+        await reader.until(lambda: reader.rows["BBB"]["instrument"] == "paused")
+        assert reader.frame["type"] == "update"
+        assert reader.rows["BBB"]["largest"] == 7
 
 
 async def test_orders_a_second_are_told_by_what_became_of_them(page: Page, feed: Feed) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from decimal import Decimal
 
 import msgspec
 import pytest
@@ -12,7 +11,7 @@ from audit.replay import Replay
 from exposure.usage import Usage
 from ledger.positions import Books, fold
 from ledger.positions import read as read_delivery
-from support.builders import NOW, recorded_fill
+from support.builders import NOW, market, recorded_fill
 from ui.board import Board
 from wire import counting, subjects
 from wire.counting import Reason
@@ -74,7 +73,7 @@ def in_exposure(fills: list[RecordedFill]) -> int:
 
 
 def on_the_page(fills: list[RecordedFill]) -> int:
-    board = Board({"AAA": Decimal(100)}, NOW)
+    board = Board(market().listings, NOW)
     for sequence, message in enumerate((BEFORE, fills), 1):
         board.apply_fills("AAA", sequence, message)
     return next(row.fills_recorded for row in board.take_changed() if row.symbol == "AAA")

@@ -70,7 +70,6 @@ function take(frame) {
   trend.take(frame);
   if (snapshot || frame.type === "update") {
     blotter.take(frame.rows, snapshot ? frame.history : null, performance.now());
-    if (snapshot) reasons.restart(frame.largest);
     if (frame.unquoted) reasons.take(frame.unquoted);
     if (frame.answered) rejected.take(frame.answered);
     if (frame.notices) run.take(frame.notices);

@@ -14,7 +14,7 @@ const ORDER = Object.keys(STATES);
 const remaining = (line, side) => line.row.quote?.[`${side}_remaining`] ?? null;
 const price = (line, side) => (line.row.quote?.[`${side}_quantity`] ? Number(line.row.quote[`${side}_price`]) : null);
 
-/** What each column sorts by; null sorts last either way. */
+/** What each column sorts by; null sorts last either way, and what is over after that. */
 const KEYS = {
   symbol: (line) => line.symbol,
   net: (line) => line.row.net_quantity,
@@ -131,7 +131,9 @@ export class Blotter {
         this.unordered = true;
         if (row.symbol === this.view.symbol) this.sought = true;
       }
+      const before = line.row && line.over;
       line.take(row, history ? (history[row.symbol] ?? []) : null, at);
+      if (line.over !== before) this.unordered = true;
     }
   }
 
@@ -169,9 +171,9 @@ export class Blotter {
     const value = KEYS[key];
     const wanted = [];
     for (const line of this.lines.values()) {
-      if (line.search.includes(this.filter)) wanted.push([value(line, now), line]);
+      if (line.search.includes(this.filter)) wanted.push([line.over ? null : value(line, now), line]);
     }
-    wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || compare(one.symbol, other.symbol, 1));
+    wanted.sort(([a, one], [b, other]) => compare(a, b, direction) || one.over - other.over || compare(one.symbol, other.symbol, 1));
     this.wanted = wanted.map(([, line]) => line);
     this.#lay();
     this.#choose();

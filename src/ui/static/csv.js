@@ -25,6 +25,7 @@ const COLUMNS = {
   unrealized: (line, now) => line.profitAt(now)?.unrealized,
   profit: (line, now) => line.profitAt(now)?.total,
   mark: (line, now) => line.profitAt(now)?.mark,
+  instrument: ({ row }) => row.instrument,
   state: (line, now) => STATES[line.stateAt(now)],
   reason: (line) => line.reason,
 };

@@ -179,6 +179,11 @@ export class Line {
     this.askOf.set(quote?.ask_quantity ? `/${whole(quote.ask_quantity)}` : "");
   }
 
+  /** Whether it is delisted and has no position: nothing will happen to it. */
+  get over() {
+    return this.row.instrument === "delisted" && !this.row.net_quantity;
+  }
+
   /** The quote's state at a server time: an active quote expires without anybody saying so. */
   stateAt(now) {
     const { quote_state: state, quote } = this.row;
@@ -270,7 +275,7 @@ export class Line {
   /** A quote that is there is named by its state; of one that is not there, why is said. */
   #tellState(state) {
     const why = state === "active" ? "" : this.reason;
-    this.state.set(why || this.brief || STATES[state]);
+    this.state.set(this.brief || why || STATES[state]);
     if (Boolean(why) !== this.shownWhy) {
       this.shownWhy = Boolean(why);
       this.node.classList.toggle("why", this.shownWhy);

@@ -1,17 +1,12 @@
-/** Why a symbol is not quoted, or on one side only: as the makers say, or as its position and its quote show. */
+/** Why a symbol is not quoted, or on one side only: as its instrument, its position and its quote show, or as the makers say. */
 
 const BRIEF = { bid: "bids only", ask: "asks only" };
+const INSTRUMENT = { close_only: "close only", paused: "instrument paused", delisted: "instrument delisted" };
 
 export class Reasons {
   constructor() {
     this.symbols = {};
     this.others = "";
-    this.largest = {};
-  }
-
-  /** All is told anew; `largest` are the largest positions in lots, by symbol, where there are some. */
-  restart(largest) {
-    this.largest = largest;
   }
 
   /** Take what the makers say now. */
@@ -22,22 +17,31 @@ export class Reasons {
 
   /**
    * Have each line that is looked at, or about to be painted, know its reason at a server time; empty where it is quoted on
-   * both sides, or the reason is not known.
+   * both sides, or the reason is not known. Its `brief` is for a cell, where the reason is too long for one.
    */
   give(lines, chosen, now) {
     for (const line of lines.values()) {
       if (!line.visible && !line.dirty && line.symbol !== chosen) continue;
-      const active = line.stateAt(now) === "active";
-      line.reason = active ? this.#oneSided(line) : (this.symbols[line.symbol] ?? this.others);
-      line.brief = active && line.reason ? BRIEF[line.row.quote.bid_quantity ? "bid" : "ask"] : "";
+      [line.reason, line.brief] = line.stateAt(now) === "active" ? quoted(line.row) : this.#unquoted(line);
     }
   }
 
-  #oneSided({ symbol, row: { quote, net_quantity: net } }) {
-    if (quote.bid_quantity && quote.ask_quantity) return "";
-    const side = quote.bid_quantity ? "bid" : "ask";
-    const most = this.largest[symbol] ?? Infinity;
-    if ((side === "ask" ? net : -net) >= most) return `at its largest position: ${BRIEF[side]}`;
-    return `${BRIEF[side]}: the other has no price, or nothing left of the limit`;
+  /** A maker hears of a change somewhat later: what it says of a symbol that nobody may quote does not count. */
+  #unquoted({ symbol, row }) {
+    const instrument = INSTRUMENT[row.instrument];
+    const why = this.symbols[symbol] ?? this.others;
+    if (row.instrument !== "close_only") return [instrument ?? why, ""];
+    if (!row.net_quantity) return [`${instrument}: no position`, ""];
+    return why ? [`${instrument}: ${why}`, `${instrument}: not quoted`] : [instrument, ""];
   }
+}
+
+function quoted({ instrument: state, largest, quote, net_quantity: net }) {
+  const instrument = INSTRUMENT[state];
+  const side = quote.bid_quantity && quote.ask_quantity ? "" : quote.bid_quantity ? "bid" : "ask";
+  if (state === "close_only" && side) return [`${instrument}: ${BRIEF[side]}`, `${instrument}: ${BRIEF[side]}`];
+  if (instrument) return [`${instrument}: its quote was made before that`, instrument];
+  if (!side) return ["", ""];
+  if ((side === "ask" ? net : -net) >= (largest ?? Infinity)) return [`at its largest position: ${BRIEF[side]}`, BRIEF[side]];
+  return [`${BRIEF[side]}: the other has no price, or nothing left of the limit`, BRIEF[side]];
 }
