@@ -37,6 +37,12 @@ HISTORY_POINTS = 60
 HISTORY_SPACING = timedelta(seconds=0.5)
 """A net quantity that follows sooner than this replaces the last point, so that busy points span half a minute."""
 
+PROFITS = 30
+"""Profits kept per symbol for its sparkline."""
+
+PROFIT_SPACING = timedelta(seconds=10)
+"""A profit that follows sooner than this replaces the last one, so that they span five minutes at least."""
+
 FILLS_KEPT = 10
 """Fills kept per symbol for the list of recent ones."""
 
@@ -180,6 +186,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         rows: whole rows, encoded once for all readers.
         fills: recent fills, likewise, in no order; of each symbol at most the last `FILLS_KEPT`.
         history: recent net quantities per symbol, oldest first; in snapshots only.
+        profits: recent profits of each symbol whose profit has changed, likewise, rounded to cents; in snapshots only.
         processes: all there are, as far as is known; None if it is as it was in the frame before.
         unquoted: why symbols are not quoted, likewise.
         answered: orders per second by outcome, reject reason or refusal, likewise.
@@ -194,6 +201,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     rows: Sequence[msgspec.Raw] = ()
     fills: Sequence[msgspec.Raw] = ()
     history: dict[str, list[int]] = {}
+    profits: dict[str, list[float]] = {}
     processes: list[Process] | None = None
     unquoted: Unquoted | None = None
     answered: dict[str, float] | None = None
@@ -211,6 +219,8 @@ class _Symbol:
         self.position: PositionUpdate | None = None
         self.history: deque[int] = deque(maxlen=HISTORY_POINTS)
         self._last_point: datetime | None = None
+        self.profits: deque[float] = deque(maxlen=PROFITS)
+        self._last_profit: tuple[Decimal, datetime] | None = None
         self._awaited: tuple[int, datetime] | None = None
         self._told: Row | None = None
 
@@ -225,6 +235,19 @@ class _Symbol:
         else:
             self.history.append(net_quantity)
             self._last_point = now
+
+    def remember_profit(self, profit: Decimal, now: datetime) -> None:
+        """Add a profit to the recent ones, or change the last of them, if it is another than before."""
+        last = self._last_profit
+        if last is not None and profit == last[0]:
+            return
+        shown = round(float(profit), 2)
+        if last is not None and len(self.profits) > 1 and now - last[1] < PROFIT_SPACING:
+            self.profits[-1] = shown
+            self._last_profit = (profit, last[1])
+        else:
+            self.profits.append(shown)
+            self._last_profit = (profit, now)
 
     def behind_since(self, now: datetime) -> datetime | None:
         """Since when at least one recorded fill has been unapplied without a break in between; None if none is."""
@@ -405,18 +428,30 @@ class Board:
             usage=self._usage,
         )
 
-    def profit(self, now: datetime) -> Decimal | None:
-        """What the rows taken so far show as profit at `now`, added up; None while that is not current. Those whose
-        profit is not known count nothing."""
+    def take_profit(self, now: datetime) -> Decimal | None:
+        """Add up what the rows taken so far show as profit at `now`, and keep that of each; None while not current.
+
+        Those whose profit is not known count nothing.
+        """
         status = self.status(now)
         if not (self.complete and status.positions.current and status.market.current):
             return None
         with localcontext(EXACT):
-            return sum(filter(None, (held.profit(now) for held in self._symbols.values())), NOTHING)
+            total = NOTHING
+            for held in self._symbols.values():
+                profit = held.profit(now)
+                if profit is not None:
+                    total += profit
+                    held.remember_profit(profit, now)
+            return total
 
     def history(self) -> dict[str, list[int]]:
         """Recent net quantities of every symbol, oldest first."""
         return {symbol: list(held.history) for symbol, held in self._symbols.items()}
+
+    def profits(self) -> dict[str, list[float]]:
+        """Recent profits of each symbol that has had several, oldest first."""
+        return {symbol: list(held.profits) for symbol, held in self._symbols.items() if len(held.profits) > 1}
 
     def _positions(self, now: datetime) -> Source:
         held = self._sources["positions"]

@@ -5,9 +5,9 @@ Pure: answers and the time come in, rows go out. Everybody is asked again and ag
 Rules:
 - A process that leaves `MISSED` rounds in a row unanswered is gone, and is forgotten `REMEMBERED` later. It may be
   there all the same, paused or cut off.
-- One that answers under the name of another that does not is that one, started again.
+- One that answers under the name of another that does not, or that was forgotten, is that one, started again.
 - A service of which nobody was heard after as many rounds is shown as missing.
-- What is kept is bounded, whoever answers: `MOST` processes.
+- What is kept is bounded, whoever answers: `MOST` processes, and the counts of as many that were forgotten.
 """
 
 from collections.abc import Iterable
@@ -82,6 +82,9 @@ class Processes:
         self.rounds = 0
         self._services = list(services)
         self._known: dict[str, _Known] = {}
+        self._forgotten: dict[
+            tuple[str, str], tuple[str, int]
+        ] = {}  # which instance, and how often it had started again
         self._since = now
 
     def hear(self, service: str, instance: str, report: ProcessReport, now: datetime) -> None:
@@ -98,12 +101,12 @@ class Processes:
         self.rounds += 1
         for known in self._known.values():
             known.missed += 1
-        for newer in [known for known in self._known.values() if known.is_new]:
+        for instance, newer in [(instance, known) for instance, known in self._known.items() if known.is_new]:
             newer.is_new = False
-            newer.restarts = self._replace(newer)
+            newer.restarts = self._replace(instance, newer)
         for instance, known in list(self._known.items()):
             if known.missed >= MISSED and now - known.heard > REMEMBERED:
-                del self._known[instance]
+                self._forget(instance)
 
     def shown(self) -> list[Process]:
         """All of them, by service and name."""
@@ -121,14 +124,24 @@ class Processes:
         """What the processes of a service say that are not gone."""
         return [known.report for known in self._known.values() if known.service == service and known.missed < MISSED]
 
-    def _replace(self, newer: _Known) -> int:
+    def _forget(self, instance: str) -> None:
+        known = self._known.pop(instance)
+        place = (known.service, known.report.process)
+        self._forgotten.pop(place, None)
+        self._forgotten[place] = (instance, known.restarts)
+        if len(self._forgotten) > MOST:
+            del self._forgotten[next(iter(self._forgotten))]
+
+    def _replace(self, newer_instance: str, newer: _Known) -> int:
         """Forget the process that a new one has taken the place of. Returns how often that place was taken."""
+        place = (newer.service, newer.report.process)
         for instance, known in self._known.items():
-            is_same = (known.service, known.report.process) == (newer.service, newer.report.process)
+            is_same = (known.service, known.report.process) == place
             if known is not newer and is_same and known.missed:
                 del self._known[instance]
                 return known.restarts + 1
-        return 0
+        instance, restarts = self._forgotten.pop(place, (newer_instance, 0))
+        return restarts if instance == newer_instance else restarts + 1
 
 
 def _shown(known: _Known) -> Process:

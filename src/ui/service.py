@@ -162,7 +162,7 @@ class UiService:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), HEARTBEAT)
         with self._parts.subscribe() as subscription:
-            yield self._frame("snapshot", self._parts.rows.values(), self.board.history())
+            yield self._frame("snapshot", self._parts.rows.values())
             while True:
                 parts: list[_Part] = []
                 with suppress(TimeoutError):
@@ -171,10 +171,9 @@ class UiService:
                 changed = any(part.kind != "point" for part in parts)
                 yield self._frame("update" if changed else "heartbeat", parts)
 
-    def _frame(
-        self, kind: FrameType, parts: Iterable[_Part] = (), history: dict[str, list[int]] | None = None
-    ) -> bytes:
+    def _frame(self, kind: FrameType, parts: Iterable[_Part] = ()) -> bytes:
         FRAMES.inc()
+        whole = kind == "snapshot"
         sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None]}
         sorted_out |= {"unquoted": [None], "answered": [None], "notices": [None]}
         for part in parts:
@@ -185,12 +184,13 @@ class UiService:
             status=self._status,
             rows=sorted_out["row"],
             fills=sorted_out["fill"],
-            history=history or {},
+            history=self.board.history() if whole else {},
+            profits=self.board.profits() if whole else {},
             processes=sorted_out["processes"][-1],
             unquoted=sorted_out["unquoted"][-1],
             answered=sorted_out["answered"][-1],
             notices=sorted_out["notices"][-1],
-            trend=self.trend.series() if kind == "snapshot" else (),
+            trend=self.trend.series() if whole else (),
             points=sorted_out["point"],
         )
         return self._encoder.encode(frame)
@@ -274,7 +274,7 @@ class UiService:
         if self.trend.due(now.timestamp()):
             usage = self._status.usage
             used = (None, None) if usage is None else (usage.bid, usage.ask)
-            point = self.trend.take(now.timestamp(), self.board.profit(now), *used)
+            point = self.trend.take(now.timestamp(), self.board.take_profit(now), *used)
             self._parts.publish(f" point {point.at % POINTS_KEPT}", _Part("point", point))
 
     async def _read_notices(self, board: NoticeBoard) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from playwright.async_api import Locator, Page, expect
 
 from desk import table
 from desk.fills import Chosen, read
+from runtime.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage
 from support.builders import recorded_fill
@@ -146,3 +148,28 @@ async def test_profit_of_a_position_without_money_is_not_known(open_page: OpenPa
         await expect(profit(page, "AAA")).to_have_text("–")
         await expect(profit(page, "AAA")).to_have_attribute("title", "Not known")
         await expect(page.locator("#total-unknown")).to_have_text("1 not known")
+
+
+async def test_the_trend_is_that_of_the_profit_if_that_is_chosen_and_a_reload_shows_the_same(
+    open_page: OpenPage, feed: Feed, broker: Broker
+) -> None:
+    line = 'tbody tr[data-symbol="AAA"] .line'
+
+    async def levels(page: Page) -> int:
+        """How many different heights the line has."""
+        path = await page.locator(line).get_attribute("d") or ""
+        return len(set(re.findall(r"V([\d.]+)", path)))
+
+    await feed.position("AAA", 0, 1, realized="1.00")
+    async with reading(broker) as service, open_page(service.url) as page:
+        await expect(profit(page, "AAA")).to_have_text("+1.00")
+        await page.locator("#columns summary").click()
+        await page.get_by_label("Trend of profit").click()
+        await expect(page.get_by_role("columnheader", name="Profit trend")).to_be_visible()
+        await eventually(lambda: service.service.board.take_profit(utc_now()) == 1)
+        await feed.position("AAA", 0, 2, realized="-3.25")
+        await reaches(lambda: levels(page), 2)
+        await eventually(lambda: service.service.board.profits() == {"AAA": [1.0, -3.25]})
+        await page.reload()
+        await reaches(lambda: levels(page), 2)
+        assert await page.locator('tbody tr[data-symbol="AAA"] .zero').get_attribute("d")

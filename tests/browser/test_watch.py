@@ -43,8 +43,16 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         orders = {"filled": 0, "not_marketable": 0, "unavailable": 0}
         rejected = page.locator("#rejected")
         await expect(rejected).to_have_text("No orders rejected")
-        async with feed.process("exchange", "exchange-2", orders=orders):
+        async with (
+            feed.process("exchange", "exchange-2", orders=orders),
+            feed.process("maker", "maker-2"),
+        ):
             await expect(chip.filter(has_text="exchange-2")).to_be_visible()
+            again = chip.filter(has_text="maker-2")
+            await expect(again).to_contain_text("up, 1 restart")
+            await expect(again).to_have_attribute(
+                "title", re.compile("^maker-2 runs since .*; seen to start again once")
+            )
             orders |= {"filled": 1000, "not_marketable": 9000}
             await expect(rejected).to_have_text(re.compile(r"^Rejected [\d.]+/s: not marketable [\d.]+$"))
             orders["unavailable"] = 1000

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from support.builders import NOW, fill, instrument, market, position_update, quote_activated, recorded_fill
 from support.clock import HandClock
-from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, Board, Marked, Row
+from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, PROFITS, Board, Marked, Row
 from wire.instruments import Listing
 from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, SideUsage
 
@@ -357,14 +358,30 @@ class TestMoney:
         current.apply_position(self.BOUGHT, NOW)
         current.apply_position(replace(self.BOUGHT, symbol="BBB", net_quantity=0, realized=Decimal("1.25")), NOW)
         current.apply_quote(1, quote_activated(bid_price=Decimal("101.00"), ask_price=Decimal("101.01")))
-        assert current.profit(NOW) == 0  # no row was taken
+        assert current.take_profit(NOW) == 0  # no row was taken
         flat = Decimal("-396.5")  # what BBB comes to: its cash
         current.take_changed()
-        assert current.profit(NOW) == Decimal("7.52") + flat
+        assert current.take_profit(NOW) == Decimal("7.52") + flat
         clock.advance(31)
-        assert current.profit(clock()) == Decimal("3.5") + flat
+        assert current.take_profit(clock()) == Decimal("3.5") + flat
         current.heard("market", clock(), stale="not heard of")
-        assert current.profit(clock()) is None
+        assert current.take_profit(clock()) is None
+
+    def test_of_a_symbol_whose_profit_changes_the_recent_ones_are_kept(self, current: Board, clock: HandClock) -> None:
+        for version in range(1, 200):
+            realized = Decimal(version).scaleb(-1)
+            update = replace(self.BOUGHT, net_quantity=0, position_version=version, realized=realized, cash=realized)
+            current.apply_position(update, clock())
+            current.take_changed()
+            for _ in range(2):
+                current.take_profit(clock())
+            clock.advance(5)
+        kept = current.profits()
+        assert kept.keys() == {"AAA"}  # the other's has not changed
+        assert len(kept["AAA"]) == PROFITS
+        assert kept["AAA"][-1] == 19.9
+        apart = {round(after - before, 2) for before, after in pairwise(kept["AAA"][:-1])}
+        assert apart == {0.2}  # what it gained in 10 seconds
 
     def test_no_update_that_is_read_has_more_digits_than_are_reckoned_with(self, current: Board) -> None:
         """The longest there are, of each."""

@@ -89,6 +89,27 @@ def test_a_new_one_in_the_place_of_one_that_is_silent_is_that_one_started_again(
     ]
 
 
+@pytest.mark.parametrize(("instance", "restarts"), [("two", 2), ("one", 1)])
+def test_one_that_comes_back_after_it_was_forgotten_keeps_its_count(instance: str, restarts: int) -> None:
+    """Under another id it was started again; under its own it was only not heard."""
+    rounds = Rounds()
+    rounds.round(zero=report())
+    rounds.round(one=report(uptime=0.1))
+    while rounds.round():
+        pass
+    assert brief(rounds.round(**{instance: report()})) == [("maker", "ready", restarts)]
+
+
+def test_no_more_counts_are_kept_than_there_is_room_for() -> None:
+    rounds = Rounds()
+    for batch in range(2):
+        rounds.round(**{f"n{number}": report(f"n{batch}-{number}") for number in range(MOST)})
+        while rounds.round():
+            pass
+    first, last = rounds.round(one=report("n0-0"), two=report("n1-0"))
+    assert (first.restarts, last.restarts) == (0, 1)
+
+
 def test_two_of_one_name_are_two() -> None:
     rounds = Rounds()
     for _ in range(3):

@@ -14,6 +14,7 @@ import { Processes } from "./processes.js";
 import { Reasons } from "./reasons.js";
 import { Rejected } from "./rejected.js";
 import { Run } from "./run.js";
+import { OF_PROFIT } from "./spark.js";
 import { Story } from "./story.js";
 import { Stream } from "./stream.js";
 import { KillSwitch } from "./switch.js";
@@ -69,7 +70,7 @@ function take(frame) {
   if (snapshot) totals.restart();
   trend.take(frame);
   if (snapshot || frame.type === "update") {
-    blotter.take(frame.rows, snapshot ? frame.history : null, performance.now());
+    blotter.take(frame.rows, snapshot ? (OF_PROFIT ? frame.profits : frame.history) : null, performance.now());
     if (frame.unquoted) reasons.take(frame.unquoted);
     if (frame.answered) rejected.take(frame.answered);
     if (frame.notices) run.take(frame.notices);

@@ -6,6 +6,7 @@
 
 import { byId, element } from "./dom.js";
 import { keep, kept } from "./keep.js";
+import { OF_PROFIT } from "./spark.js";
 
 /** Every column that may be left out, with the pixels it needs, which are its share of the width, too. The symbol and the state are always there. */
 const COLUMNS = {
@@ -59,12 +60,19 @@ export class Columns {
       show();
     });
     show();
-    const ownZone = byId("own-zone");
-    ownZone.checked = kept("own-zone", false);
-    ownZone.addEventListener("change", () => {
-      keep("own-zone", ownZone.checked);
-      location.reload(); // which shows the same, with every time as it was chosen
-    });
+    for (const id of ["own-zone", "trend-of-profit"]) {
+      const box = byId(id);
+      box.checked = kept(id, false);
+      box.addEventListener("change", () => {
+        keep(id, box.checked);
+        location.reload(); // which shows the same, with every time or trend as it was chosen
+      });
+    }
+    if (OF_PROFIT) {
+      const header = this.table.querySelector("th.trend");
+      header.title = "Recent profit, newest at the right";
+      header.textContent = "Profit trend";
+    }
     const narrow = matchMedia(NARROW);
     const place = () => {
       if (narrow.matches) document.querySelector("#detail dl").before(byId("chart-symbol"));

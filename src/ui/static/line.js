@@ -2,18 +2,14 @@
 
 import { Text } from "./dom.js";
 import { age, left, money, shortMoney, signed, signOf, whole } from "./format.js";
+import { OF_PROFIT, Spark } from "./spark.js";
 import { linkTo } from "./view.js";
 
 /** The parts of profit, in the order of the numbers that rows are added up by. */
 export const PARTS = ["total", "realized", "unrealized", "fees"];
 
-const POINTS = 60;
-const FEWEST = 20; // points' worth of width: fewer do not fill the cell
-const SPACING = 500; // milliseconds; a net quantity that follows sooner replaces the last point, as on the server
 const FLASH = 600;
 const FLASH_APART = 1500; // a busy row does not flicker
-const WIDTH = 76;
-const HEIGHT = 18;
 
 export const STATES = { never: "never", withdrawn: "withdrawn", expired: "expired", filled_away: "filled away", active: "active" };
 
@@ -43,8 +39,7 @@ export class Line {
     this.symbol = symbol;
     this.search = symbol.toLowerCase();
     this.row = null;
-    this.points = [];
-    this.lastPoint = -Infinity;
+    this.spark = new Spark();
     this.lastFlash = -Infinity;
     this.dirty = false;
     this.visible = false;
@@ -98,7 +93,7 @@ export class Line {
     this.ttlBar = new Bar(find(".ttl i"));
     this.stateCell = find(".state");
     this.state = text(".state span");
-    this.dirty = this.pointsChanged = true;
+    this.dirty = this.spark.changed = true;
     if (this.isChosen) this.choose(true);
   }
 
@@ -112,26 +107,21 @@ export class Line {
       row.quote.expiresAt = Date.parse(row.quote.expires_at);
     }
     this.#takeMoney(row);
-    if (points) {
-      this.points = points;
-      this.lastPoint = at;
-      this.pointsChanged = true;
-    } else if (!before || before.position_version !== row.position_version) {
-      if (before && !this.points.length) this.points.push(before.net_quantity);
-      this.#remember(row.net_quantity, at);
+    if (points) this.spark.restart(points, at);
+    if (OF_PROFIT) this.#rememberProfit(at);
+    else if (!points && (!before || before.position_version !== row.position_version)) {
+      if (before && !this.spark.points.length) this.spark.points.push(before.net_quantity);
+      this.spark.push(row.net_quantity, at);
     }
     this.dirty = true;
   }
 
-  #remember(net, at) {
-    if (at - this.lastPoint < SPACING && this.points.length) {
-      this.points[this.points.length - 1] = net;
-    } else {
-      this.points.push(net);
-      if (this.points.length > POINTS) this.points.shift();
-      this.lastPoint = at;
-    }
-    this.pointsChanged = true;
+  #rememberProfit(at) {
+    const profit = (this.atQuote ?? this.atReference)?.numbers[0];
+    const { points } = this.spark;
+    if (profit === undefined) return;
+    const shown = Math.round(profit * 100) / 100;
+    if (shown !== points[points.length - 1]) this.spark.push(shown, at);
   }
 
   /** Show the row. `scale` is the net quantity that fills half a net bar. */
@@ -146,7 +136,7 @@ export class Line {
     }
     this.net.set(net);
     this.scale(scale);
-    if (this.pointsChanged) this.#trace();
+    this.spark.trace(this.path, this.dot, this.zero);
 
     this.version.set(whole(row.position_version));
     const behind = row.fills_recorded - row.position_version;
@@ -290,27 +280,5 @@ export class Line {
     this.lastFlash = at;
     const tint = change > 0 ? "var(--long-tint)" : "var(--short-tint)";
     this.netCell.animate([{ backgroundColor: tint }, { backgroundColor: "transparent" }], { duration: FLASH, easing: "ease-out" });
-  }
-
-  /** Draw the recent net quantities as steps, newest at the right edge, with a line at zero where zero is in sight. */
-  #trace() {
-    this.pointsChanged = false;
-    const { points } = this;
-    this.dot.setAttribute("r", points.length ? 1.75 : 0);
-    if (!points.length) return;
-    const lowest = Math.min(...points);
-    const range = Math.max(...points) - lowest;
-    const y = (net) => (range ? HEIGHT - 3 - ((net - lowest) / range) * (HEIGHT - 6) : HEIGHT / 2).toFixed(1);
-    const step = (WIDTH - 4) / (Math.max(FEWEST, points.length) - 1);
-    const start = WIDTH - 3 - (points.length - 1) * step;
-    let d = `M${Math.max(1, start - step).toFixed(1)} ${y(points[0])}`;
-    points.forEach((net, index) => {
-      d += `V${y(net)}H${(start + index * step).toFixed(1)}`;
-    });
-    this.path.setAttribute("d", d);
-    this.dot.setAttribute("cx", WIDTH - 3);
-    this.dot.setAttribute("cy", y(points[points.length - 1]));
-    const zeroInSight = range && lowest <= 0 && lowest + range >= 0;
-    this.zero.setAttribute("d", zeroInSight ? `M0 ${y(0)}H${WIDTH}` : "");
   }
 }

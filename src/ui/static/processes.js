@@ -94,5 +94,6 @@ function explained(process) {
   const behind = process.behind ? [`${whole(process.behind)} messages behind`] : [];
   const aside = process.set_aside ? [`${whole(process.set_aside)} messages quarantined`] : [];
   const runs = process.service === "nats" ? `NATS server ${process.name}` : `${process.name} runs since ${since}`;
-  return [runs, ...why, ...behind, ...aside].join("; ");
+  const again = process.restarts ? [`seen to start again ${process.restarts > 1 ? `${whole(process.restarts)} times` : "once"}`] : [];
+  return [runs, ...again, ...why, ...behind, ...aside].join("; ");
 }

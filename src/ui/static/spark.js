@@ -1,0 +1,61 @@
+/** The recent values of a symbol as steps in its row: its net quantities, or its profits if those were chosen. */
+
+import { kept } from "./keep.js";
+
+export const OF_PROFIT = kept("trend-of-profit", false);
+
+/** How many there are at most, and milliseconds: one that follows sooner replaces the last, as on the server. */
+const [MOST, SPACING] = OF_PROFIT ? [30, 10_000] : [60, 500];
+const FEWEST = 20; // points' worth of width: fewer do not fill the cell
+const WIDTH = 76;
+const HEIGHT = 18;
+
+export class Spark {
+  constructor() {
+    this.points = [];
+    this.last = -Infinity; // when the last point came
+    this.changed = true;
+  }
+
+  /** These are all there are. */
+  restart(points, at) {
+    this.points = points;
+    this.last = at;
+    this.changed = true;
+  }
+
+  /** Add a value, or move the last one. */
+  push(value, at) {
+    if (at - this.last < SPACING && this.points.length > 1) {
+      this.points[this.points.length - 1] = value;
+    } else {
+      this.points.push(value);
+      if (this.points.length > MOST) this.points.shift();
+      this.last = at;
+    }
+    this.changed = true;
+  }
+
+  /** Draw them if they changed, newest at the right edge, with a line at zero where zero is in sight. */
+  trace(path, dot, zero) {
+    if (!this.changed) return;
+    this.changed = false;
+    const { points } = this;
+    dot.setAttribute("r", points.length ? 1.75 : 0);
+    if (!points.length) return;
+    const lowest = Math.min(...points);
+    const range = Math.max(...points) - lowest;
+    const y = (value) => (range ? HEIGHT - 3 - ((value - lowest) / range) * (HEIGHT - 6) : HEIGHT / 2).toFixed(1);
+    const step = (WIDTH - 4) / (Math.max(FEWEST, points.length) - 1);
+    const start = WIDTH - 3 - (points.length - 1) * step;
+    let d = `M${Math.max(1, start - step).toFixed(1)} ${y(points[0])}`;
+    points.forEach((value, index) => {
+      d += `V${y(value)}H${(start + index * step).toFixed(1)}`;
+    });
+    path.setAttribute("d", d);
+    dot.setAttribute("cx", WIDTH - 3);
+    dot.setAttribute("cy", y(points[points.length - 1]));
+    const zeroInSight = range && lowest <= 0 && lowest + range >= 0;
+    zero.setAttribute("d", zeroInSight ? `M0 ${y(0)}H${WIDTH}` : "");
+  }
+}
