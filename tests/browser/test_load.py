@@ -6,10 +6,12 @@ How soon it shows one, and how much of a processor it takes, is `./qs bench P5`.
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import WebSocket, expect
 
 from support.broker import Broker
 from support.browser import OpenPage
+from support.builders import instrument
 from support.page import Feed, PageProcess, reading
 from support.waiting import STACK_HANG, eventually
 
@@ -95,3 +97,19 @@ async def test_of_thousands_of_symbols_the_rows_in_sight_are_laid_out_and_every_
         await page.goto(f"{service.url}/#symbol=T777")
         await page.reload()
         await expect(page.locator('tr[data-symbol="T777"]')).to_be_in_viewport()
+
+
+async def test_ten_thousand_symbols_come_in_one_snapshot_and_the_filter_finds_each(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    broker.market = replace(broker.market, symbols={f"M{number:04}": instrument() for number in range(10_000)})
+    await feed.position("M7777", -12, 3)
+    async with reading(broker) as service, open_page(service.url) as page:
+        await expect(page.locator("#count")).to_have_text("10,000 symbols")
+        await page.get_by_label("Filter symbols").fill("m7777")
+        await expect(page.locator("#count")).to_have_text("1 of 10,000 symbols")
+        await expect(page.locator('tr[data-symbol="M7777"] .net .value')).to_have_text("−12")
+        await page.get_by_label("Filter symbols").fill("")
+        await expect(page.locator("#count")).to_have_text("10,000 symbols")
+        await feed.position("M0001", 4, 1)
+        await expect(page.locator('tr[data-symbol="M0001"] .net .value')).to_have_text("+4")
