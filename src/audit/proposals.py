@@ -41,6 +41,10 @@ class Proposer:
     def _listing(self, symbol: str, revision: int) -> Listing | None:
         return self._revisions.listing(symbol, revision) if revision else self._before.get(symbol)
 
+    def has_forgotten(self, event: QuoteActivated) -> bool:
+        """Whether what the quote was made from is kept no more."""
+        return self._revisions.is_forgotten(event.symbol, event.revision)
+
     def difference(self, event: QuoteActivated, net: int) -> str | None:
         """In what a quote differs from the proposal for its position; None if in nothing. It may be smaller."""
         proposal = self._cached(event.symbol, event.revision, net)
@@ -97,6 +101,9 @@ class SameProposal(Check):
             else:
                 self._too_far_back += 1
             return
+        if self._proposer.has_forgotten(event):
+            self._too_far_back += 1
+            return
         difference = self._proposer.difference(event, net)
         seen = self._seen.setdefault((event.symbol, event.revision), set())
         if difference is None:
@@ -120,7 +127,7 @@ class SameProposal(Check):
             else ""
         )
         far = (
-            f"{self._too_far_back:,} quotes are of positions too far back to be remembered"
+            f"{self._too_far_back:,} quotes are of positions or revisions too far back to be remembered"
             if self._too_far_back
             else ""
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from wire.definitions import TERMS, Terms, listing_of, symbol_of
+from wire.definitions import KEPT, TERMS, Terms, listing_of, symbol_of
 from wire.instruments import Instrument, Listing
 from wire.messages import UNREADABLE
 
@@ -41,6 +41,11 @@ class Revisions:
                 self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, _instrument.decode(value)))
         except (*UNREADABLE, ValueError):
             return
+
+    def is_forgotten(self, symbol: str, revision: int) -> bool:
+        """Whether the bucket may have kept that revision once, and does no more."""
+        own = self._defined.get(symbol, [])
+        return any(len(kept) >= KEPT and revision < kept[0].sequence for kept in (own, self._agreed))
 
     def listing(self, symbol: str, revision: int) -> Listing | None:
         """The instrument as it stood by that revision; None if it never had that one."""

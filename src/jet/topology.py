@@ -16,6 +16,7 @@ from nats import errors as nats_errors
 from jet import api
 from jet.connection import Connection
 from wire import subjects
+from wire.definitions import KEPT
 
 _SECOND = 1_000_000_000
 _SHARDS = "quotestream.shards"
@@ -160,14 +161,15 @@ def _bucket(shape: Shape, bucket: str, **more: Any) -> dict[str, Any]:
 
 
 def _instruments(shape: Shape) -> dict[str, Any]:
-    """The bucket of definitions: a log of its own, which forgets none, so that each quote can be judged by its own."""
+    """The bucket of definitions, which keeps the last of each key, so that quotes can be judged by their own."""
     return _stream(
         shape,
         subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET),
         [subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")],
-        description="Bucket instruments: what is traded, every revision of it",
+        description="Bucket instruments: what is traded, and its revisions",
         discard="new",
-        max_bytes=268_435_456,
+        max_msgs_per_subject=KEPT,
+        max_bytes=1_073_741_824,
         deny_delete=True,
         deny_purge=True,
     )

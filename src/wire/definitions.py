@@ -26,6 +26,9 @@ TERMS = "market"
 SYMBOLS = "symbols"
 """What the key of an instrument begins with, before its name."""
 
+KEPT = 10_000
+"""Revisions of each key that are kept: by them quotes are judged, and nothing else needs the older ones."""
+
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 

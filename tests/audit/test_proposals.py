@@ -104,7 +104,7 @@ def test_a_version_too_far_back_is_not_checkable() -> None:
     script.quote(position_version=1, quote_id="AAA-v1-a1", reservation_id="AAA-v1-a1-r")
     verdict = proposals(script)
     assert verdict.status is Status.NOT_CHECKABLE
-    assert "1 quotes are of positions too far back to be remembered" in verdict.remarks
+    assert "1 quotes are of positions or revisions too far back to be remembered" in verdict.remarks
 
 
 # --- definitions --------------------------------------------------------------------------------------------------
@@ -132,3 +132,17 @@ def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> Non
     revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]))
     refuted = script.verdict(SameProposal(Proposer(listings(), revisions)))
     assert "the settings lead to no quote, by the revision that it names" in told(refuted)
+
+
+def test_a_quote_by_a_revision_that_is_kept_no_more_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.revisions.KEPT", 2)
+    revisions = Revisions()
+    for sequence in (20, 21):
+        revisions.add(sequence, NOW, "market", msgspec.json.encode(TERMS))
+        revisions.add(sequence + 2, NOW, "symbols.AAA", msgspec.json.encode(SYMBOLS["AAA"]))
+    script = Script()
+    script.quote(revision=9)
+    script.quote(revision=23)
+    verdict = script.verdict(SameProposal(Proposer({}, revisions)))
+    assert verdict.status is Status.NOT_CHECKABLE, told(verdict)
+    assert "1 quotes are of positions or revisions too far back to be remembered" in verdict.remarks

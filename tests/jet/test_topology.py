@@ -47,7 +47,7 @@ async def test_what_the_broker_cannot_change_is_refused_with_both_values(broker:
 async def test_more_than_the_store_may_hold_is_refused_at_once(broker: Broker) -> None:
     await topology.remove(broker.connection, ["MARKET-0"])
     shape = dataclasses.replace(shape_of(broker.market), max_bytes=100 * 1024**3)
-    needed = r"may take 216\.8 GB, of which each of the 2 shards takes 107\.4, .* raise its max_file_store"
+    needed = r"may take 217\.6 GB, of which each of the 2 shards takes 107\.4, .* raise its max_file_store"
     with pytest.raises(TopologyRefused, match=f"storage.*{needed}.* fewer QS_MARKET_SHARDS or QS_MARKET_MAX_BYTES"):
         await topology.prepare(broker.connection, shape, timeout=5)
 
