@@ -22,7 +22,7 @@ class Clients(Party):
 
     Attributes:
         history: the file of what was ordered and answered.
-        traders: those who order; `operators` turn the switch, `bookers` report fills.
+        traders: those who order; `operators` turn the switch, `bookers` report fills, `definers` define.
     """
 
     def __init__(self, system: System, folder: Path, monitor: Monitor) -> None:
@@ -34,7 +34,7 @@ class Clients(Party):
         self._quoters = Quoters(self)
         self._hoarders = Hoarders(self)
         self._forgers = Forgers(self)
-        self._definers = Definers(self)
+        self.definers = Definers(self)
         self._readers = Readers(self)
 
     def start(self) -> None:
@@ -48,7 +48,7 @@ class Clients(Party):
             (self._quoters, plan.hand_rate),
             (self._hoarders, plan.hoard_rate),
             (self._forgers, plan.forge_rate),
-            (self._definers, plan.define_rate),
+            (self.definers, plan.define_rate),
         )
 
         async def main() -> None:

@@ -4,6 +4,7 @@ audited."""
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from wire.errors import Refused
 
 READY = 30.0
 """Virtual seconds the system may take to start, before anything goes wrong."""
+
+REQUOTED = 1.5
+"""Seconds until a quote follows from a new definition, when nothing goes wrong."""
 
 RECOVERY = 60.0
 """Virtual seconds the system may take to be as it should be once nothing goes wrong any more, beside a quote's life."""
@@ -98,6 +102,7 @@ class Course:
         self._until(self._is_asking, patience, "clients wait for answers")
         self._resume("the switch is not turned once nothing goes wrong")
         self._until(self._is_settled, patience, "the system does not come to rest")
+        self._check_redefined()
         self._check_switch()
         self._check_freed()
         self._check_orders()
@@ -263,6 +268,23 @@ class Course:
         if self.clients.traders.unresolved:
             self.wrong.append(f"orders have no outcome although nothing goes wrong: {names}")
             raise Found
+
+    def _check_redefined(self) -> None:
+        """A new definition of an instrument replaces its quote at once, and not only when a refresh is due."""
+        if not self.plan.define_rate:
+            return
+        for name, book in self.monitor.symbols.items():
+            if book.live(self.system.broker.clock()):
+                self.clients.begin(self.clients.definers.define(name))
+                self._until(self._is_asking, RECOVERY, "a definition is not acknowledged")
+                self._until(partial(self._is_older, name), REQUOTED, "a definition changes no quote")
+
+    def _is_older(self, name: str) -> str:
+        book = self.monitor.symbols[name]
+        if book.event is None or not book.live(self.system.broker.clock()) or not self._has_room(name):
+            return ""
+        newest = self.monitor.revision(name)
+        return "" if book.event.revision == newest else f"{name} is quoted by {book.event.revision}, not by {newest}"
 
     def _check_freed(self) -> None:
         """What is filled of a quote is free at once, and not only when the quote is replaced."""

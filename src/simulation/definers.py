@@ -16,9 +16,10 @@ class Definers:
     async def work(self) -> None:
         """Move a reference price or a size now and then, until the process ends."""
         async for _ in self._party.every(self._party.system.plan.define_rate):
-            self._party.begin(self._define(self._party.random.choice(list(self._party.system.market.symbols))))
+            self._party.begin(self.define(self._party.random.choice(list(self._party.system.market.symbols))))
 
-    async def _define(self, symbol: str) -> None:
+    async def define(self, symbol: str) -> None:
+        """Have an instrument be priced, and sized, otherwise."""
         chance, instrument = self._party.random, self._party.system.market.symbols[symbol]
         moved = instrument.reference_price + chance.randint(-20, 20) * instrument.tick
         wanted = replace(instrument, reference_price=moved, quote_size=chance.randint(1, instrument.quote_size))

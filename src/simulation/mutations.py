@@ -356,6 +356,19 @@ MUTATIONS = [
         "    attempt = tried + 1 if tried < quoted + ATTEMPTS_AHEAD else quoted + 1\n",
         "    attempt = 1\n",
     ),
+    Mutation(
+        "a maker names a revision and prices by the one before",
+        "maker/quoter.py",
+        "        self.listing = listing\n        self.view.revision",
+        "        self.listing = type(listing)(self.listing.instrument, 9, listing.revision)\n"
+        "        self.view.revision",
+    ),
+    Mutation(
+        "a maker leaves a quote of an older revision",
+        "maker/plan.py",
+        "    same = basis(version) == made_from\n",
+        "    same = version.position_version == position.position_version\n",
+    ),
     # --- what was wrong once, and is mended
     Mutation(
         "a resume is lost on a maker whose own pause is not in the log yet",
