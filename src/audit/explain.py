@@ -30,7 +30,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     shards = await reading.shard_count(connection)
     horizon = await reading.horizon(connection, shards)
     found = await _find(connection, horizon, quote_id)
-    proposer = Proposer(market.listings, await reading.revisions(connection))
+    proposer = Proposer(market.listings, await reading.revisions(connection))  # after the horizon: the log names them
     story = Story(quote_id=quote_id)
     if found is not None:
         shard, symbol = found

@@ -76,9 +76,9 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         shards = await reading.shard_count(connection)
         reservations = await reading.reservations(connection)
         publications = await reading.publications(connection)
-        revisions = await reading.revisions(connection)
         granted = evidence.grants(sources.logs)
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
+        revisions = await reading.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
 
         whole, tally = Whole(), Tally()
         checks = _checks(

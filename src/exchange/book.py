@@ -7,7 +7,7 @@ Ordering rules:
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -107,6 +107,7 @@ def match(
     now: datetime,
     instrument: Instrument,
     askers: Iterable[str | None] = itertools.repeat(None),
+    impossible: Mapping[Order, Refused] = {},
 ) -> Batch:
     """Match orders against the active quote.
 
@@ -118,6 +119,7 @@ def match(
         now: UTC; becomes `created_at` of the fills.
         instrument: what the fills cost.
         askers: of each order, what is kept of who sent it.
+        impossible: orders that make no sense by the instrument as it stands, and why. They may have executed before.
     """
     batch = Batch()
     executed: dict[str, RecordedFill] = {}
@@ -131,6 +133,10 @@ def match(
             continue
         if known is not None:
             batch.answers.append(_answer_again(order, known))
+            continue
+        if impossible and order in impossible:
+            batch.answers.append(impossible[order])
+            batch.rejected = True
             continue
         if quote is None:
             batch.answers.append(_rejected(order, "quote_expired" if standing == "expired" else "no_active_quote"))

@@ -92,11 +92,15 @@ class Lane:
         with other content, or the outcome is not known in time.
 
         Raises:
-            Refused: it makes no sense, or too much is waiting already.
+            Refused: too much is waiting already.
         """
-        order = book.checked_order(order, self._listed.instrument)
         self._line.check_pressure()
-        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order, asker=asker))
+        impossible: Refused | None = None
+        try:
+            order = book.checked_order(order, self._listed.instrument)
+        except Refused as refused:  # unless it executed before, when the tick was another
+            impossible = refused
+        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order, asker=asker, impossible=impossible))
         if tracing.tracer is not None:
             self._spans.begin(order, answer)
         return answer
@@ -108,14 +112,15 @@ class Lane:
             Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
                 known in time.
         """
-        request = book.checked_quote(request, self._listed.instrument)
         request = book.of_revision(self.market, request, self._listed.revision)
         try:
             async with asyncio.timeout(DEADLINE):
                 standing = await self._standing(request)
         except TimeoutError as error:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
-        return standing if standing is not None else await self._puts.put(request, asker)
+        if standing is not None:
+            return standing
+        return await self._puts.put(book.checked_quote(request, self._listed.instrument), asker)
 
     def is_behind(self, revision: int) -> bool:
         """Whether that revision of the instrument is newer than what is known here."""
@@ -221,7 +226,9 @@ class Lane:
             orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
             now = self._clock()
             askers = [waiting.asker for waiting in batch]
-            decided = book.match(self.market, orders, self._recent, now, self._listed.instrument, askers)
+            instrument = self._listed.instrument
+            impossible = {order: each.impossible for order, each in zip(orders, batch, strict=True) if each.impossible}
+            decided = book.match(self.market, orders, self._recent, now, instrument, askers, impossible)
             if decided.fills:
                 self._recent.executing(decided.fills)
                 for waiting in batch:

@@ -40,6 +40,7 @@ class Waiting(Generic[C, A]):
         until: when its time is up, by the monotonic clock.
         committing: an append that holds its decision may be in the log.
         asker: what is kept of who sent it.
+        impossible: why it makes no sense, unless it was carried out before.
     """
 
     command: C
@@ -47,6 +48,7 @@ class Waiting(Generic[C, A]):
     until: float
     committing: bool = False
     asker: str | None = None
+    impossible: Refused | None = None
 
     @property
     def wanted(self) -> bool:
@@ -76,7 +78,9 @@ class Line(Generic[C, A]):
         self._timer: asyncio.TimerHandle | None = None
         self._pressure = Pressure()
 
-    def submit(self, command: C, *, change: bool = False, asker: str | None = None) -> "asyncio.Future[A]":
+    def submit(
+        self, command: C, *, change: bool = False, asker: str | None = None, impossible: Refused | None = None
+    ) -> "asyncio.Future[A]":
         """Have an order decided, or a `change` of the quote. The answer may be a refusal: by the decision; UNAVAILABLE:
         not decided in time, and never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in
         time.
@@ -88,7 +92,9 @@ class Line(Generic[C, A]):
         if len(line) >= most:
             raise Refused(Refusal.OVERLOADED, f"{len(line)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
-        waiting: Waiting[C, A] = Waiting(command, loop.create_future(), time.monotonic() + DEADLINE, asker=asker)
+        waiting: Waiting[C, A] = Waiting(
+            command, loop.create_future(), time.monotonic() + DEADLINE, False, asker, impossible
+        )
         line.append(waiting)
         self._unanswered[waiting] = None
         self._arrived.set()

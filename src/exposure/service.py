@@ -268,6 +268,8 @@ class ExposureService:
         Raises:
             Refused: UNAVAILABLE.
         """
+        if not self._listings.current:
+            raise Refused(Refusal.UNAVAILABLE, "the instruments are not read to their end")
         if self._unseen:
             raise Refused(Refusal.UNAVAILABLE, "the market log has not been read to its end yet")
         if not self._decisions.current:

@@ -76,6 +76,7 @@ async def _write(
         Refused: UNAVAILABLE; OUTCOME_UNKNOWN.
     """
     head = known.head
+    reasons: list[str] = []
     for change in sorted(wanted, key=lambda each: (each.key == TERMS) == (known.terms is None)):
         try:
             async with asyncio.timeout(DEADLINE):
@@ -87,9 +88,12 @@ async def _write(
                     msg_id=secrets.token_hex(8),
                     compare=Compare(head),
                     headers={journal.ASKED_BY: by} if by else {},
+                    on_unknown=reasons.append,
                 )
         except TimeoutError as error:
-            raise Refused(Refusal.OUTCOME_UNKNOWN, f"the definition {change.key} is not known to be stored") from error
+            why = f": {reasons[-1]}" if reasons else ""
+            detail = f"the definition {change.key} is not known to be stored{why}"
+            raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
         if not isinstance(outcome, Appended):
             raise _Outdated
         head = outcome.sequence

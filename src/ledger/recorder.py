@@ -110,7 +110,8 @@ class Recorder:
                 return fill
             quotes = subjects.quotes(shard, fill.symbol)
             shown = partial(_shows, fill)
-            if await last_usable(self._connection, stream, quotes, last + 1, shown) is None:
+            shows = await last_usable(self._connection, stream, quotes, last + 1, shown)
+            if shows is None and not await self._is_recorded(fill):
                 check_tick("price", fill.price, instrument.tick)
             return fill
 

@@ -58,6 +58,7 @@ WaitState = Literal[
     "no_price",
     "paused",
     "symbol_paused",
+    "closed",
     "delisted",
     "stopped",
 ]
@@ -269,7 +270,8 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
     if not view.priced:
         if quote is not None and live and (not same or _is_a_makers(quote)):
             return Withdraw(quote.quote_id)
-        return Wait("no_price")
+        is_closed = view.state == "close_only" and not position.net_quantity
+        return Wait("closed" if is_closed else "no_price")
     if quote is not None and live and same and now < refresh_at(quote):
         return Wait("quoting", refresh_at(quote))
     if view.market.fill_number > position.position_version and view.filled_at is not None:

@@ -14,7 +14,16 @@ Only +, −, ×, ÷, ln, exp and √ are used, which `decimal` rounds correctly 
 come out on every platform. (Its `power` promises less, hence exp(y·ln x).)
 """
 
-from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow, localcontext
+from decimal import (
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DecimalException,
+    DivisionByZero,
+    InvalidOperation,
+    Overflow,
+    localcontext,
+)
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -72,12 +81,15 @@ def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
 
 def prices(instrument: Instrument, net_quantity: int) -> Prices:
     """Bid and ask at an inventory of `net_quantity` lots; where both are prices, the bid is below the ask."""
-    delta = half_spreads(instrument, net_quantity)
-    with localcontext(CONTEXT):
-        bid = floor_to_tick(instrument.reference_price - delta.bid, instrument.tick)
-        ask = ceil_to_tick(instrument.reference_price + delta.ask, instrument.tick)
-        # Where rounding leaves nothing of the spread, one tick is the least it can be.
-        ask = max(ask, bid + max(1, instrument.min_spread) * instrument.tick)
+    try:
+        delta = half_spreads(instrument, net_quantity)
+        with localcontext(CONTEXT):
+            bid = floor_to_tick(instrument.reference_price - delta.bid, instrument.tick)
+            ask = ceil_to_tick(instrument.reference_price + delta.ask, instrument.tick)
+            # Where rounding leaves nothing of the spread, one tick is the least it can be.
+            ask = max(ask, bid + max(1, instrument.min_spread) * instrument.tick)
+    except DecimalException:  # too large, or too small, to be a price
+        return Prices(None, None)
     return Prices(_price(bid), _price(ask))
 
 

@@ -160,6 +160,13 @@ class Quoter:
         return isinstance(self._step, Wait) and self._step.state == "stopped" and not self._ending.pending
 
     @property
+    def is_quoted(self) -> bool:
+        """Whether the symbol is to be quoted, as far as its instrument says."""
+        if self.view.state == "close_only":
+            return self.view.position is not None and bool(self.view.position.net_quantity)
+        return self.view.state == "trading"
+
+    @property
     def paused(self) -> bool:
         """Whether nothing is quoted because of the kill switch, and nothing of a maker's stands."""
         return isinstance(self._step, Wait) and self._step.state == "paused"
@@ -227,7 +234,7 @@ class Quoter:
         """Note whether the newest position has a price."""
         position = self.view.position or Position(symbol=self.symbol, net_quantity=0, position_version=0)
         before, self.view.priced = self.view.priced, propose(self.listing, position, 1) is not None
-        if not self.view.priced:
+        if not self.view.priced and self.is_quoted:
             quote_id = ids.quote_id(self.symbol, QuoteVersion(position.position_version, self.listing.revision, 1))
             self._last_refusal = LastRefusal(at=self._clock(), quote_id=quote_id, reason="no_price")
             if before:

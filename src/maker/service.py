@@ -84,6 +84,7 @@ class Maker:
         self._quoters: dict[str, Quoter] = {}
         self._unlisted: dict[str, View] = {}  # what is known of symbols that nothing defines here
         self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
         self._listings = Listings(connection, health, market.listings, self._relist, name="maker-instruments")
         self._positions_current = False
         self._published = Published(connection, name="maker-published")
@@ -116,6 +117,7 @@ class Maker:
     async def stop(self) -> None:
         """Leave the symbols to the other makers, and withdraw the quotes that this process made, as far as that can be
         known in time; the rest expire."""
+        self._stopping = True
         await self._presence.leave()
         for quoter in self._quoters.values():
             quoter.stop()
@@ -218,7 +220,7 @@ class Maker:
 
     def count(self) -> None:
         """Set the gauges that are read off state."""
-        metrics.SYMBOLS.set(len(self._quoters))
+        metrics.SYMBOLS.set(sum(quoter.is_quoted for quoter in self._quoters.values()))
         metrics.FIRST.set(sum(quoter.is_first for quoter in self._quoters.values()))
         metrics.MAKERS.set(len(self._presence.members.names))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
@@ -243,8 +245,10 @@ class Maker:
         if more:
             self._sharing = Sharing(self._quoters)
             self._share()
-        if more or not listings:
+        if more:
             self._settle()
+        else:
+            self._feeds_changed()
 
     def _open(self, symbol: str, listing: Listing) -> Quoter:
         quoter = Quoter(
@@ -256,6 +260,8 @@ class Maker:
             self._moved,
             rpc_timeout=self._settings.rpc_timeout,
         )
+        if self._stopping:
+            quoter.stop()
         if self._group is not None:
             self._group.create_task(quoter.run())
         return quoter

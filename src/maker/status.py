@@ -85,7 +85,7 @@ def unquoted(symbols: Iterable[SymbolStatus]) -> tuple[dict[str, list[str]], int
 _TRIES = ("proposing", "backing_off", "standing_by")
 """In which a maker is about to quote."""
 
-_MEANT = ("waiting_for_feeds", "paused", "symbol_paused", "delisted", "stopped", "withdrawing", "quoting")
+_MEANT = ("waiting_for_feeds", "paused", "symbol_paused", "closed", "delisted", "stopped", "withdrawing", "quoting")
 """In which the service as a whole waits, nothing is to be quoted, or a quote was filled away a moment ago."""
 
 

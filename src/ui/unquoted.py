@@ -12,6 +12,7 @@ WORDS: Mapping[str, str] = {
     "waiting_for_instrument": "reads a new definition",
     "no_price": "no price at this position",
     "symbol_paused": "instrument paused",
+    "closed": "closed: position is flat",
     "delisted": "instrument delisted",
     "paused": "paused by the kill switch",
     "stopped": "the maker stops",

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from wire import subjects
 from wire.instruments import Instrument, Listing
-from wire.messages import UNREADABLE, Symbol
+from wire.messages import UNREADABLE
 from wire.units import FieldError
 
 TERMS = "market"
@@ -65,7 +65,6 @@ class Defined(NamedTuple):
 
 _terms = msgspec.json.Decoder(Terms)
 _instrument = msgspec.json.Decoder(Instrument)
-_name = msgspec.json.Decoder(Symbol)
 
 
 class Definitions:
@@ -156,22 +155,26 @@ class Change(NamedTuple):
 
 def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, Instrument]) -> list[Change]:
     """What must be written so that the terms and each of these instruments are as given; other instruments stay.
-    Without terms those that are known stay, but for more shares where more instruments need them.
+    Without terms those that are known stay. There are more shares where more instruments need them.
 
     Raises:
         FieldError: they do not go together, or cannot follow on what is known.
     """
+    for symbol in instruments:
+        if not subjects.is_name(symbol):
+            raise FieldError(
+                "symbol", f"{symbol!r} must be 1 to 32 letters, digits, `_` or `-`, and begin with one of the first two"
+            )
     states = {symbol: listing.instrument.state for symbol, listing in known.listings().items()}
     states |= {symbol: instrument.state for symbol, instrument in instruments.items()}
     quoted = sum(state != "delisted" for state in states.values())
     if terms is None:
         if known.terms is None:
             raise FieldError("market", "has no terms yet that an instrument could be defined by")
-        terms = replace(known.terms, shares=max(known.terms.shares, quoted))
+        terms = known.terms
+    terms = replace(terms, shares=max(terms.shares, quoted))
     if known.terms is not None and known.terms.shards != terms.shards:
         raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
-    if terms.shares < quoted:
-        raise FieldError("shares", f"must be at least {quoted}, the number of instruments that are not delisted")
     if terms.max_gross is not None and terms.max_gross < terms.shares:
         raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
     found = [_change(TERMS, known.terms, terms)]

@@ -26,6 +26,12 @@ MAX_LOTS = 1_000_000
 MAX_SPREAD = 1_000_000
 """The largest least spread, in ticks."""
 
+MAX_DIGITS = 24
+"""Digits that a parameter of pricing may have."""
+
+MAX_POWER = 64
+"""The largest power of ten of its size, and of one divided by it."""
+
 RATE_PLACES = 8
 """Decimal places a fee's rate may have."""
 
@@ -86,8 +92,10 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             value: Decimal = getattr(self, name)
             if not value.is_finite() or value <= 0:
                 raise FieldError(name, "must be greater than zero")
+            _check_size(name, value)
         if not self.sigma.is_finite() or self.sigma < 0:
             raise FieldError("sigma", "must not be negative")
+        _check_size("sigma", self.sigma)
         check_multiplier("multiplier", self.multiplier)
         if self.multiplier == ONE:
             force_setattr(self, "multiplier", ONE)  # so that fills need not name it
@@ -101,6 +109,18 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             return NOTHING
         value = EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)
         return rounded_money(EXACT.multiply(value, self.fee_rate)) or NOTHING
+
+
+def _check_size(field: str, value: Decimal) -> None:
+    """Refuse a parameter of pricing that no market has, and that arithmetic may not carry.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if len(value.as_tuple().digits) > MAX_DIGITS:
+        raise FieldError(field, f"must have at most {MAX_DIGITS} digits")
+    if value and abs(value.adjusted()) > MAX_POWER:
+        raise FieldError(field, f"must be between 1E-{MAX_POWER} and 1E+{MAX_POWER}")
 
 
 @dataclass(frozen=True, slots=True)

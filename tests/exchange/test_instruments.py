@@ -111,10 +111,28 @@ async def test_a_tick_that_changes_is_the_tick_of_orders_and_quotes_from_then_on
         "AAA", quote_request(revision=newest, bid_price=Decimal("99.90"), ask_price=Decimal("100.10"))
     )
     with pytest.raises(Refused) as caught:
-        exchange.order(order(limit_price=Decimal("100.11")))
+        await exchange.order(order(limit_price=Decimal("100.11")))
     assert caught.value.field == "limit_price"
     (fill,) = (await exchange.order(order(quantity=1, limit_price=Decimal("100.10")))).fills
     assert fill.price == Decimal("100.10")
+
+
+async def test_what_was_answered_before_the_tick_changed_is_answered_again_the_same(
+    exchange: Exchange, broker: Broker, start_exchange: StartExchange
+) -> None:
+    quote = quote_request(revision=await revision(exchange))
+    made = await exchange.put_quote("AAA", quote)
+    sent = order(quantity=1, limit_price=Decimal("100.11"))
+    filled = await exchange.order(sent)
+    await redefine(broker.connection, "AAA", tick=Decimal("0.10"), reference_price=Decimal("100.00"))
+    other = await start_exchange()
+    for each in (exchange, other):
+        await each.instruments()
+        assert await each.order(sent) == filled
+        assert (await each.put_quote("AAA", quote)).quote_id == made.quote_id
+        with pytest.raises(Refused) as caught:
+            await each.order(order(order_id="another", limit_price=Decimal("100.11")))
+        assert (caught.value.refusal, caught.value.field) == (Refusal.INVALID_FIELD, "limit_price")
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------------------

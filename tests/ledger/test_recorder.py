@@ -181,6 +181,20 @@ async def test_a_fill_is_judged_by_its_instrument_as_it_was(start: Start, market
     assert refused.value.refusal is Refusal.UNKNOWN_SYMBOL
 
 
+async def test_a_fill_that_is_recorded_may_be_reported_again_after_the_tick_changed(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await start()
+    told = fill(price=Decimal("100.11"), quote_id="elsewhere-1")
+    position, new = await running.ledger.report(told)
+    assert new
+    monkeypatch.setitem(running.ledger._recorder.instruments, "AAA", instrument(tick=Decimal("0.10")))
+    assert await running.ledger.report(told) == (position, False)
+    with pytest.raises(Refused) as refused:
+        await running.ledger.report(fill(fill_id="another", price=Decimal("100.11"), quote_id="elsewhere-1"))
+    assert refused.value.field == "price"
+
+
 @pytest.mark.parametrize(
     ("named", "recorded"),
     [(None, "0.150150"), (Decimal("0.2"), "0.2"), (Decimal(0), "0"), (Decimal("0.0"), "0")],

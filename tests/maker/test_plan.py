@@ -162,6 +162,7 @@ WAITS = {
         99,
         Wait("waiting_for_instrument"),
     ),
+    "its instrument is to be closed, and it is flat": (view(5, state="close_only", priced=False), 0, Wait("closed")),
     "its instrument is paused": (view(5, state="paused"), 0, Wait("symbol_paused")),
     "its instrument is delisted": (withdrawn(activated(view(6, state="delisted"), 5, 1)), 0, Wait("delisted")),
     "there are fills, but no position was ever published": (

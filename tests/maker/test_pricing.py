@@ -13,7 +13,7 @@ from maker.pricing import coefficients, half_spreads, modelled, prices
 from runtime.settings import Market, tables
 from support.builders import instrument
 from wire.instruments import Instrument
-from wire.units import MAX_PRICE
+from wire.units import MAX_PRICE, FieldError
 
 CHECK = instrument(sigma=Decimal("0.3"), a=Decimal("0.9"), k=Decimal("0.3"), gamma=Decimal("0.01"))
 SIXTH = Decimal("0.000001")
@@ -172,3 +172,30 @@ def test_every_traded_symbol_is_quoted_sensibly(symbol: str) -> None:
         assert ask is not None
         assert 4 <= (ask - bid) / of.tick <= 25
     assert 1 <= coefficients(of).c2 / of.tick <= 5
+
+
+HUGE = Decimal("1E+64")
+TINY = Decimal("1E-64")
+
+
+@given(
+    gamma=st.sampled_from([TINY, Decimal("0.1"), HUGE]),
+    k=st.sampled_from([TINY, Decimal(20), HUGE]),
+    a=st.sampled_from([TINY, Decimal(1), HUGE]),
+    sigma=st.sampled_from([Decimal(0), TINY, Decimal("0.3"), HUGE]),
+    net=st.sampled_from([0, 1, -(2**53), 2**53]),
+)
+def test_whatever_an_instrument_may_say_there_are_prices_or_none(
+    gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal, net: int
+) -> None:
+    """A definition is read by every maker: none may end by it."""
+    found = prices(instrument(gamma=gamma, k=k, a=a, sigma=sigma), net)
+    assert found.bid is None or found.ask is None or found.bid < found.ask
+
+
+@pytest.mark.parametrize("field", ["gamma", "k", "a", "sigma"])
+@pytest.mark.parametrize("value", ["1E+65", "1E-65", "1E+999999", "1E-999999", "1." + "1" * 24])
+def test_a_parameter_beyond_all_sizes_is_refused(field: str, value: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        instrument(**{field: Decimal(value)})
+    assert caught.value.field == field

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import MutableMapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -10,12 +11,16 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from jet import journal
+from jet import api, defining, journal
+from jet.listings import STREAM
+from maker import metrics
 from support.broker import Broker
-from support.builders import order, quote_request
+from support.builders import instrument, order, quote_request
+from support.definitions import redefine, seed
 from support.maker import Line, Marketplace, RunningMaker, give_back, hold, marketplace, quoting, release, reserve, used
 from support.waiting import eventually, finishes, reaches
 from wire import subjects
+from wire.definitions import changes
 from wire.errors import Refusal
 from wire.messages import (
     InstancePresence,
@@ -245,6 +250,37 @@ async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker
         await eventually(lambda: running.health.ready and all(one.connected for one in both))
         await place.move("AAA", 1)
         await eventually(lambda: place.fold("AAA").version >= (1, 0, 1))
+
+
+# --- instruments --------------------------------------------------------------------------------------------------
+
+
+async def test_a_definition_that_comes_with_the_end_of_an_outage_leaves_nobody_waiting(place: Marketplace) -> None:
+    """The follower of the instruments begins anew, and what it is given first changes what it knew already."""
+    await seed(place.broker.connection, place.market)
+    await place.open()
+    running = await quoting(place)
+    names = await api.request(place.broker.connection, f"CONSUMER.NAMES.{STREAM}", {}, dict)
+    for name in names["consumers"]:
+        await api.request(place.broker.connection, f"CONSUMER.DELETE.{STREAM}.{name}", None, dict)
+    newest = await redefine(place.broker.connection, "AAA", reference_price=Decimal("101.00"))
+    await eventually(lambda: place.fold("AAA").version.revision == newest)
+    await eventually(lambda: {running.on(symbol).state for symbol in ("AAA", "BBB")} == {"quoting"})
+
+
+async def test_a_symbol_is_quoted_once_it_is_defined_and_withdrawn_once_it_is_not(place: Marketplace) -> None:
+    await seed(place.broker.connection, place.market)
+    await place.open()
+    running = await quoting(place)
+    await defining.define(place.broker.connection, lambda known: changes(known, None, {"NEW": instrument()}))
+    await eventually(lambda: "NEW" in running.maker._quoters and running.on("NEW").state == "quoting")
+    await redefine(place.broker.connection, "NEW", state="delisted")
+    await eventually(lambda: running.on("NEW").state == "delisted")
+    assert running.on("NEW").quote_id is None
+    await redefine(place.broker.connection, "AAA", state="close_only")
+    await eventually(lambda: running.on("AAA").state == "closed")
+    running.maker.count()
+    assert metrics.SYMBOLS._value.get() == 1, "only BBB is to be quoted"
 
 
 # --- several makers -----------------------------------------------------------------------------------------------

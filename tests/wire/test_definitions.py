@@ -86,8 +86,9 @@ def test_only_what_differs_is_written() -> None:
     ("different", "instruments", "field"),
     [
         ({"shards": 8}, {}, "shards"),
-        ({"shares": 1}, {}, "shares"),
-        ({"shares": 2}, {"CCC": AAA}, "shares"),
+        ({}, {"A.B": AAA}, "symbol"),
+        ({}, {"": AAA}, "symbol"),
+        ({}, {"*": AAA}, "symbol"),
         ({"max_gross": 7}, {}, "max_gross"),
     ],
 )
@@ -100,10 +101,19 @@ def test_a_change_that_does_not_go_together_with_the_rest_is_refused(
     assert caught.value.field == field
 
 
-def test_a_delisted_instrument_needs_no_share() -> None:
-    known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+@pytest.mark.parametrize(("wanted", "shares"), [(1, 3), (3, 3), (8, 8)])
+def test_there_are_as_many_shares_as_instruments_that_are_not_delisted_at_least(wanted: int, shares: int) -> None:
+    known = folded((TERMS, terms(shares=2)), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    found = {change.key: change.value for change in changes(known, terms(shares=wanted), {"CCC": AAA})}
+    assert msgspec.json.decode(found[TERMS], type=Terms).shares == shares
     delisted = msgspec.structs.replace(BBB, state="delisted")
-    assert [change.key for change in changes(known, terms(shares=1), {"BBB": delisted})] == [TERMS, "symbols.BBB"]
+    assert TERMS not in {change.key for change in changes(known, None, {"BBB": delisted, "CCC": AAA})}
+
+
+def test_terms_that_name_fewer_shares_than_there_are_instruments_differ_in_nothing_else() -> None:
+    """A file that does not name every instrument there is."""
+    known = folded((TERMS, terms(shares=2)), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
+    assert changes(known, terms(shares=1), {"AAA": AAA}) == []
 
 
 @given(st.permutations(range(4)), st.integers(1, 1000))
