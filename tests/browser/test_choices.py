@@ -8,10 +8,12 @@ from decimal import Decimal
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
+from msgspec.structs import replace
 from playwright.async_api import Locator, Page, expect
 
 from support.broker import Broker
 from support.browser import OpenPage
+from support.builders import instrument
 from support.page import Feed, reading
 from support.waiting import eventually
 from ui.unquoted import WORDS
@@ -130,6 +132,31 @@ async def test_nothing_is_cut_off_however_wide_the_window(
         await expect(row(page, "CCC").locator(".state")).to_have_text("filled away")
         assert await page.evaluate("document.documentElement.scrollWidth") == width
         assert await page.evaluate(CUT) == []
+
+
+@pytest.mark.parametrize("symbols", [50, 1000])
+async def test_on_a_narrow_screen_the_page_scrolls_to_its_last_card_and_the_fills_are_below_it(
+    open_page: OpenPage, broker: Broker, symbols: int
+) -> None:
+    """All cards are on the table, or only those in sight or near it."""
+    names = [f"M{number:03}" for number in range(symbols)]
+    broker.market = replace(broker.market, symbols={name: instrument() for name in names})
+    async with reading(broker) as service, open_page(service.url, viewport={"width": 390, "height": 844}) as page:
+        await expect(page.locator("#count")).to_have_text(f"{symbols:,} symbols")
+        last = row(page, names[-1])
+
+        async def scrolled() -> bool:
+            await page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+            return bool(await last.count())
+
+        await eventually(scrolled)
+        await expect(last.locator(".profit")).to_have_text("0.00")
+        await expect(last).to_be_in_viewport()
+        card = await last.bounding_box()
+        fills = await page.locator("aside").bounding_box()
+        assert card is not None
+        assert fills is not None
+        assert fills["y"] >= card["y"] + card["height"] - 1
 
 
 async def test_axe_finds_no_violation_in_what_is_opened_on_a_narrow_screen(

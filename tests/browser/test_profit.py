@@ -165,7 +165,7 @@ async def test_the_trend_is_that_of_the_profit_if_that_is_chosen_and_a_reload_sh
         await expect(profit(page, "AAA")).to_have_text("+1.00")
         await page.locator("#columns summary").click()
         await page.get_by_label("Trend of profit").click()
-        await expect(page.get_by_role("columnheader", name="Profit trend")).to_be_visible()
+        await expect(page.get_by_role("columnheader", name="Profits")).to_be_visible()
         await eventually(lambda: service.service.board.take_profit(utc_now()) == 1)
         await feed.position("AAA", 0, 2, realized="-3.25")
         await reaches(lambda: levels(page), 2)

@@ -11,7 +11,7 @@ import { OF_PROFIT } from "./spark.js";
 /** Every column that may be left out, with the pixels it needs, which are its share of the width, too. The symbol and the state are always there. */
 const COLUMNS = {
   net: ["Net", 100],
-  trend: ["Trend", 84],
+  trend: [OF_PROFIT ? "Profits" : "Trend", 84],
   version: ["Version", 72],
   fill: ["Last fill", 138],
   age: ["Age", 52],
@@ -70,8 +70,8 @@ export class Columns {
     }
     if (OF_PROFIT) {
       const header = this.table.querySelector("th.trend");
-      header.title = "Recent profit, newest at the right";
-      header.textContent = "Profit trend";
+      header.title = "Recent profits, newest at the right";
+      [header.textContent] = COLUMNS.trend;
     }
     const narrow = matchMedia(NARROW);
     const place = () => {
