@@ -54,7 +54,7 @@ _FILLS = msgspec.json.Decoder(list[_Fill])
 async def measure(trial: Trial) -> list[Figure]:
     """Median and 99th percentile."""
     try:
-        from playwright.async_api import async_playwright
+        from playwright.async_api import async_playwright, expect
     except ImportError as error:
         raise Skipped("playwright is not installed") from error
     path = _browser()
@@ -69,9 +69,8 @@ async def measure(trial: Trial) -> list[Figure]:
         browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
         page = await browser.new_page()
         await page.goto(stage.url("ui"))
-        await page.wait_for_function(
-            f"document.querySelectorAll('tbody tr[data-symbol]').length === {len(stage.symbols)}", timeout=SHOWN_TIMEOUT
-        )
+        # The page's policy lets nobody evaluate a predicate in it again and again.
+        await expect(page.locator("tbody tr[data-symbol]")).to_have_count(len(stage.symbols), timeout=SHOWN_TIMEOUT)
         await page.evaluate(_WATCH)
         log = Log(stage)
         found: list[list[float]] = []

@@ -72,6 +72,7 @@ export class Columns {
       const header = this.table.querySelector("th.trend");
       header.title = "Recent profits, newest at the right";
       [header.textContent] = COLUMNS.trend;
+      this.table.dataset.trend = "profit";
     }
     const narrow = matchMedia(NARROW);
     const place = () => {
