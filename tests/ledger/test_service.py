@@ -262,6 +262,7 @@ async def test_nothing_is_shown_before_the_database_is_open(start: Start) -> Non
     with pytest.raises(Refused) as refused:
         running.ledger.snapshot()
     assert refused.value.refusal is Refusal.UNAVAILABLE
+    await running.ready()  # ended while it opens the database it would leave a thread behind, for the next test
 
 
 async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ def test_it_is_its_owners_alone_also_if_it_was_there(tmp_path: Path) -> None:
 def test_what_somebody_else_has_put_there_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(SettingsError, match="is somebody else's"):
+    with pytest.raises(SettingsError, match="belongs to somebody else"):
         _make_own(tmp_path / "link")
     monkeypatch.setattr("os.getuid", lambda: 4711)
-    with pytest.raises(SettingsError, match="is somebody else's"):
+    with pytest.raises(SettingsError, match="belongs to somebody else"):
         _make_own(tmp_path / "real")
