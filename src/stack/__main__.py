@@ -154,6 +154,7 @@ def market_diff() -> int:
 
     Exit code: 0 if in nothing, 1 if in something.
     """
+    logging.configure("market", "warning")
     return asyncio.run(instruments.diff(read()))
 
 
@@ -164,6 +165,7 @@ def market_apply() -> int:
 
     Exit code: 0 if it is defined so; 1 if it is not, or not known to be; 2 if it makes no sense, with the field's name.
     """
+    logging.configure("market", "warning")
     return asyncio.run(instruments.apply(read()))
 
 
@@ -184,6 +186,7 @@ def symbol(name: str, /, *fields: str) -> int:
         What to change, NAME=VALUE each, as market.toml has it: tick, reference_price, quote_size, bid_size, ask_size,
         min_spread, max_position, gamma, k, a, sigma, multiplier, fee_rate, state. Without a value: as if not given.
     """
+    logging.configure("symbol", "warning")
     return asyncio.run(instruments.set_symbol(read(), name, fields))
 
 
