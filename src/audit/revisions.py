@@ -3,11 +3,8 @@
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import msgspec
-
-from wire.definitions import KEPT, TERMS, Terms, listing_of, symbol_of
+from wire.definitions import KEPT, Terms, definition, listing_of, symbol_of
 from wire.instruments import Instrument, Listing
-from wire.messages import UNREADABLE
 
 
 class _Agreed(NamedTuple):
@@ -21,10 +18,6 @@ class _Defined(NamedTuple):
     instrument: Instrument
 
 
-_terms = msgspec.json.Decoder(Terms)
-_instrument = msgspec.json.Decoder(Instrument)
-
-
 class Revisions:
     """Feed it the bucket `instruments`, from its first message on. What is no definition is passed over."""
 
@@ -35,12 +28,13 @@ class Revisions:
     def add(self, sequence: int, time: datetime, key: str, value: bytes) -> None:
         """The next message of the bucket, stored at that time."""
         try:
-            if key == TERMS:
-                self._agreed.append(_Agreed(sequence, time, _terms.decode(value)))
-            else:
-                self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, _instrument.decode(value)))
-        except (*UNREADABLE, ValueError):
+            found = definition(key, value)
+        except ValueError:
             return
+        if isinstance(found, Terms):
+            self._agreed.append(_Agreed(sequence, time, found))
+        else:
+            self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, found))
 
     def is_forgotten(self, symbol: str, revision: int) -> bool:
         """Whether the bucket may have kept that revision once, and does no more."""

@@ -46,8 +46,12 @@ class Definer:
         """See that nothing that was acknowledged was lost. All is healed by now."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT)) as session:
             for address in self._exchanges:
-                async with session.get(f"{address}/instruments") as response:
-                    body = await response.read()
+                try:
+                    async with session.get(f"{address}/instruments") as response:
+                        body = await response.read()
+                except (aiohttp.ClientError, OSError) as error:
+                    self.findings.append(f"{address} does not tell the instruments: {error!r}")
+                    continue
                 if response.status != 200:
                     self.findings.append(f"{address} does not tell the instruments: {response.status}")
                     continue

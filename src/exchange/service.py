@@ -28,7 +28,7 @@ from runtime.settings import Market, Port, ServiceSettings
 from wire import ids, subjects
 from wire.definitions import Definitions, changes
 from wire.errors import Refusal, Refused
-from wire.instruments import Instrument, ListedInstrument, told
+from wire.instruments import Instrument, ListedInstrument, listed
 from wire.messages import (
     Order,
     OrderResult,
@@ -121,7 +121,7 @@ class Exchange:
             Refused: UNAVAILABLE: what is defined cannot be known.
         """
         await self._listings.confirm()
-        return [told(symbol, listing) for symbol, listing in self._listings.known.items()]
+        return [listed(symbol, listing) for symbol, listing in self._listings.known.items()]
 
     async def define(self, symbol: str, instrument: Instrument, by: str) -> ListedInstrument:
         """`PUT /instruments/{symbol}`: have an instrument be so from now on, as `by` wishes.
@@ -138,10 +138,13 @@ class Exchange:
             done = await define(self._connection, lambda known: changes(known, None, {symbol: instrument}), known, by)
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
-        await self._listings.confirm()
+        try:
+            await self._listings.confirm()
+        except Refused as behind:
+            raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known here to be defined: {behind.detail}") from behind
         for change in done:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
-        return told(symbol, self._listings.known[symbol])
+        return listed(symbol, self._listings.known[symbol])
 
     async def confirm(self, symbol: str | None = None) -> None:
         """Before a read of a symbol, or of all: return once every book is what the log said when this was called.

@@ -97,6 +97,7 @@ class Limits:
         usage: Usage | None = None,
         *,
         grant_life: timedelta = GRANT_LIFE,
+        share: int | None = None,
     ) -> None:
         """Limits of a market.
 
@@ -107,13 +108,14 @@ class Limits:
             symbols: what is traded.
             usage: the fold to decide on; an empty one if there is none yet.
             grant_life: how long a reservation counts that no exchange activates.
+            share: of each symbol; an equal one of all symbols if it is not given.
         """
         self.usage = usage or Usage(lifetime, grace)
         self._limit = limit
         self._lifetime = lifetime
         self._grace = grace
         self._symbols = frozenset(symbols)
-        self._share = fair_share(limit, max(1, len(self._symbols)))
+        self._share = share or fair_share(limit, max(1, len(self._symbols)))
         self._grant_life = min(grant_life, lifetime)
 
     def relist(self, limit: int, shares: int, symbols: Collection[str]) -> None:
@@ -125,9 +127,15 @@ class Limits:
 
     def on(self, draft: Draft) -> "Limits":
         """The same limits, which decide on a draft."""
-        same = Limits(self._limit, self._lifetime, self._grace, self._symbols, draft, grant_life=self._grant_life)
-        same._share = self._share
-        return same
+        return Limits(
+            self._limit,
+            self._lifetime,
+            self._grace,
+            self._symbols,
+            draft,
+            grant_life=self._grant_life,
+            share=self._share,
+        )
 
     def exposure(self) -> Exposure:
         """The limit, its usage, and the live reservations in the order they were granted."""

@@ -19,10 +19,13 @@ from jet.opening import Opening
 from wire import subjects
 from wire.definitions import TERMS, Change, Definitions
 from wire.errors import Refusal, Refused
+from wire.units import FieldError
 
 DEADLINE = 5.0
 """Seconds that a change may take for each of its messages."""
 
+READ = 30.0
+"""Seconds in which all definitions must be read."""
 
 Decide = Callable[[Definitions], Sequence[Change]]
 """What is to be written, given all that is defined; pure, as it may be asked again. Raises FieldError."""
@@ -33,15 +36,22 @@ class _Outdated(Exception):  # noqa: N818 # names what happened
 
 
 async def read(connection: Connection) -> Definitions:
-    """All that is defined. It waits for as long as the broker is away."""
+    """All that is defined.
+
+    Raises:
+        Refused: UNAVAILABLE: the broker does not tell in time.
+    """
     found = Definitions()
     opening = Opening(connection, STREAM, [KEYS], is_definition, name="instruments")
-    async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
-        async for batch in batches:
-            for message in batch:
-                fold(found, message)
-            if opening.current:
-                break
+    try:
+        async with asyncio.timeout(READ), aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
+            async for batch in batches:
+                for message in batch:
+                    fold(found, message)
+                if opening.current:
+                    break
+    except TimeoutError as error:
+        raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
     return found
 
 
@@ -53,17 +63,26 @@ async def define(
     `known` tells all that is defined when it is asked; without it, it is read.
 
     Raises:
-        FieldError: as of `decide`.
-        Refused: UNAVAILABLE: the broker does not let us, or is away; OUTCOME_UNKNOWN: asking again does no harm.
+        FieldError: as of `decide`; nothing was written.
+        Refused: UNAVAILABLE: the broker does not let us, or is away, and nothing was written; OUTCOME_UNKNOWN:
+            something may be written. Asking again does no harm.
     """
     done: list[Change] = []
-    while True:
-        definitions = await (known() if known is not None else read(connection))
-        try:
-            await _write(connection, definitions, decide(definitions), by, done)
-        except _Outdated:
-            continue
-        return done
+    try:
+        while True:
+            definitions = await (known() if known is not None else read(connection))
+            try:
+                await _write(connection, definitions, decide(definitions), by, done)
+            except _Outdated:
+                continue
+            return done
+    except (FieldError, Refused) as error:
+        if not done:
+            raise
+        written = ", ".join(change.key for change in done)
+        raise Refused(
+            Refusal.OUTCOME_UNKNOWN, f"{written} was defined, and what was to follow was not: {error}"
+        ) from error
 
 
 async def _write(

@@ -245,7 +245,6 @@ class Maker:
         if more:
             self._sharing = Sharing(self._quoters)
             self._share()
-        if more:
             self._settle()
         else:
             self._feeds_changed()

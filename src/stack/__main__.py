@@ -19,6 +19,7 @@ from stack import prepare as preparing
 from stack import tokens as token_files
 from stack import watch as watching
 from stack.lock import AlreadyUp, is_up
+from stack.reaching import Unreachable
 from stack.settings import read
 
 SETTINGS_ERROR = 2
@@ -245,7 +246,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return int(app(words, result_action="return_value") or 0)
     except SettingsError as error:
         return _told(error, SETTINGS_ERROR)
-    except (AlreadyUp, supervise.CannotStart, watching.Unreachable) as error:
+    except (AlreadyUp, supervise.CannotStart, Unreachable) as error:
         return _told(error, 1)
     except PermissionError as error:
         return _told(PermissionError(f"{error.filename}: {error.strerror}: only its owner may read a stack's data"), 1)

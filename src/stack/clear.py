@@ -4,19 +4,15 @@ Nothing waits for them longer than a reservation lives. They are in the way of p
 what nobody of ours wrote there has no time after which it goes by itself.
 """
 
-import asyncio
 from typing import Any
 
 import msgspec
 
 from jet import api, journal
 from jet.connection import Connection
-from jet.link import named
-from runtime import tls
 from runtime.health import Health
 from runtime.shipped import COMMAND
-from stack import keys
-from stack.programs import nats_url
+from stack.reaching import reached
 from stack.settings import StackSettings
 from wire import subjects
 from wire.messages import UNREADABLE, QuotingSwitch, ReservationRecord
@@ -35,23 +31,17 @@ KEYS: dict[str, type[msgspec.Struct]] = {
 
 
 async def run(settings: StackSettings) -> int:
-    """Take them away from the running stack's servers. Returns the exit code."""
-    health = Health("repair")
-    url, seed = nats_url(settings), keys.seed_of(settings, "operator")
-    connection = Connection(url, "repair", health, seed, tls.asking(settings.stack))
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await connection.__aenter__()
-    except TimeoutError:
-        print(f"no NATS server answers at {named(url)}")
-        return 1
-    try:
-        cleared = [key for bucket in KEYS for key in await clear_bucket(connection, bucket)]
-    except api.NO_REPLY as error:
-        print(f"the keys cannot be looked at: {error}")
-        return 1
-    finally:
-        await connection.__aexit__(None, None, None)
+    """Take them away from the running stack's servers. Returns the exit code.
+
+    Raises:
+        Unreachable: no server answers.
+    """
+    async with reached(settings, "repair", "operator", Health("repair")) as connection:
+        try:
+            cleared = [key for bucket in KEYS for key in await clear_bucket(connection, bucket)]
+        except api.NO_REPLY as error:
+            print(f"the keys cannot be looked at: {error}")
+            return 1
     for key in cleared:
         print(f"{key} could not be read, and is taken away")
     if not cleared:

@@ -1,19 +1,15 @@
 """`stack market` and `stack symbol`: what is defined, beside what a file says, and changes of it while all runs."""
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 import msgspec
 
 from jet import defining
 from jet.connection import Connection
-from runtime import tls
 from runtime.health import Health
 from runtime.settings import Market, SettingsError
-from stack import keys
-from stack.programs import nats_url
+from stack.reaching import reached
 from stack.settings import StackSettings
 from wire.definitions import TERMS, Change, Definitions, changes
 from wire.errors import Refused
@@ -22,11 +18,6 @@ from wire.units import FieldError
 
 REFUSED = 2
 """The exit code for a change that makes no sense."""
-
-TIMEOUT = 3.0
-"""Seconds that the server may take to be there."""
-
-T = TypeVar("T")
 
 
 async def diff(settings: StackSettings) -> int:
@@ -91,24 +82,15 @@ async def _define(settings: StackSettings, decide: defining.Decide) -> int:
 
 
 async def _with_broker(settings: StackSettings, do: Callable[[Connection], Awaitable[int]]) -> int:
-    url, seed = nats_url(settings), keys.seed_of(settings, "operator")
-    connection = Connection(url, "market", Health("market"), seed, tls.asking(settings.stack))
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            await connection.__aenter__()
-    except TimeoutError:
-        print(f"no NATS server answers at {url}")
-        return 1
-    try:
-        return await do(connection)
-    except FieldError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    except Refused as refused:
-        print(f"not changed, or not known to be: {refused.detail}")
-        return 1
-    finally:
-        await connection.__aexit__(None, None, None)
+    async with reached(settings, "market", "operator", Health("market")) as connection:
+        try:
+            return await do(connection)
+        except FieldError as error:
+            print(error, file=sys.stderr)
+            return REFUSED
+        except Refused as refused:
+            print(refused.detail, file=sys.stderr)
+            return 1
 
 
 def _tell(wanted: Sequence[Change]) -> None:

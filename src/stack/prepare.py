@@ -18,9 +18,6 @@ from wire import subjects
 from wire.definitions import changes
 from wire.errors import Refused
 
-READ = 30.0
-"""Seconds in which the definitions must be read."""
-
 
 def main() -> int:
     """Do it for the stack of the environment. Returns the exit code."""
@@ -60,6 +57,9 @@ async def run(settings: StackSettings) -> int:
         except ApiError as error:
             print(f"JetStream cannot tell yet: {error}")
             return 1
+        except Refused as refused:
+            print(f"the market cannot be defined yet: {refused.detail}")
+            return 1
     print("\n".join(changes) or "every stream is as declared")
     return 0
 
@@ -69,15 +69,11 @@ async def seeded(connection: Connection, market: Market) -> list[str]:
 
     Raises:
         TopologyRefused: what is defined is for another number of shards.
-        TimeoutError: the broker did not answer in time.
+        Refused: UNAVAILABLE or OUTCOME_UNKNOWN: it is not, or not wholly; starting again goes on.
     """
-    async with asyncio.timeout(READ):
-        known = await defining.read(connection)
+    known = await defining.read(connection)
     if known.terms is None:
-        try:
-            done = await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
-        except Refused as refused:
-            raise TimeoutError from refused
+        done = await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
         return [f"defined: {len(done)} keys of the bucket instruments"]
     if known.terms.shards != market.shards:
         raise TopologyRefused(f"the market was defined for {known.terms.shards} shards, which is fixed")

@@ -7,24 +7,12 @@ from datetime import datetime
 
 import msgspec
 
-from jet.connection import Connection
-from jet.link import named
-from runtime import tls
 from runtime.health import Health
-from stack import keys
-from stack.lock import is_up
-from stack.programs import nats_url
+from stack.reaching import Unreachable, reached
 from stack.settings import StackSettings
-
-CONNECT_TIMEOUT = 3.0
-"""Seconds the server may take to be there."""
 
 _TELLING = ("KV-Operation", "Nats-Marker-Reason")
 """Headers that make a message without a body mean something: a key was deleted, or expired."""
-
-
-class Unreachable(Exception):  # noqa: N818 # says what is so
-    """No NATS server answers, or it does not let us watch."""
 
 
 def line(time: datetime, subject: str, data: bytes, headers: Mapping[str, str] | None) -> str:
@@ -49,16 +37,8 @@ async def run(settings: StackSettings, subject: str) -> None:
     Raises:
         Unreachable: there is no server, or it refuses the subject.
     """
-    url = nats_url(settings) if is_up(settings) else settings.stack.url
     health = Health("watch")
-    connection = Connection(url, "watch", health, keys.seed_of(settings, "observer"), tls.asking(settings.stack))
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            await connection.__aenter__()
-    except TimeoutError as error:
-        told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-        raise Unreachable(f"no NATS server answers at {named(url)}: is the stack up? ({told})") from error
-    try:
+    async with reached(settings, "watch", "observer", health) as connection:
         await connection.subscribe(
             subject,
             lambda passing: print(
@@ -71,5 +51,3 @@ async def run(settings: StackSettings, subject: str) -> None:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md lists what may be")
         await asyncio.Event().wait()
-    finally:
-        await connection.__aexit__(None, None, None)

@@ -87,12 +87,13 @@ class Definitions:
             return None
         self.head = sequence
         try:
-            if key == TERMS:
-                self.terms, self._agreed = _terms.decode(value), sequence
-            else:
-                self._defined[symbol_of(key)] = Defined(_instrument.decode(value), sequence)
-        except (*UNREADABLE, ValueError) as error:
+            found = definition(key, value)
+        except ValueError as error:
             return str(error)
+        if isinstance(found, Terms):
+            self.terms, self._agreed = found, sequence
+        else:
+            self._defined[symbol_of(key)] = Defined(found, sequence)
         return None
 
     def pass_over(self, sequence: int) -> None:
@@ -143,6 +144,21 @@ def symbol_of(key: str) -> str:
     if kind != SYMBOLS or not subjects.is_name(symbol):
         raise ValueError(f"{key} is the key of no symbol")
     return symbol
+
+
+def definition(key: str, value: bytes) -> Terms | Instrument:
+    """What a message of the bucket defines.
+
+    Raises:
+        ValueError: nothing.
+    """
+    try:
+        if key == TERMS:
+            return _terms.decode(value)
+        symbol_of(key)
+        return _instrument.decode(value)
+    except UNREADABLE as error:
+        raise ValueError(str(error)) from error
 
 
 class Change(NamedTuple):

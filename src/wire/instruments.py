@@ -146,14 +146,14 @@ class Listing:
 
 
 class ListedInstrument(Instrument, frozen=True, kw_only=True):
-    """An instrument as the exchange tells of it; see `Listing`."""
+    """An instrument as the exchange reports it; see `Listing`."""
 
     symbol: str
     revision: int
     share: int
 
 
-def told(symbol: str, listing: Listing) -> ListedInstrument:
-    """The listing of a symbol, to be told."""
+def listed(symbol: str, listing: Listing) -> ListedInstrument:
+    """The listing of a symbol, as it is reported."""
     fields = {name: getattr(listing.instrument, name) for name in Instrument.__struct_fields__}
     return ListedInstrument(symbol=symbol, revision=listing.revision, share=listing.share, **fields)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
 from jet import defining, journal
+from jet.connection import Connection
 from jet.listings import KEYS, STREAM, Listings
 from support.broker import Broker
 from support.builders import instrument
@@ -16,6 +18,7 @@ from support.definitions import redefine, seed
 from support.waiting import eventually
 from wire import subjects
 from wire.definitions import TERMS, Definitions, changes, key_of
+from wire.errors import Refusal, Refused
 from wire.instruments import Listing
 
 
@@ -138,6 +141,27 @@ async def test_a_first_definition_that_was_interrupted_begins_again(broker: Brok
     await seed(broker.connection, broker.market)
     found = (await defining.read(broker.connection)).listings()
     assert {symbol: listing.instrument for symbol, listing in found.items()} == broker.market.symbols
+
+
+async def test_a_change_of_which_a_part_has_landed_is_not_said_to_have_changed_nothing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new instrument, and the share for it that is written first."""
+    await seed(broker.connection, broker.market)
+    append_ = journal.append
+
+    async def refuse_instruments(connection: Connection, stream: str, subject: str, *rest: Any, **more: Any) -> Any:
+        if not subject.endswith(TERMS):
+            raise Refused(Refusal.UNAVAILABLE, "not from this user; nothing was written")
+        return await append_(connection, stream, subject, *rest, **more)
+
+    monkeypatch.setattr(journal, "append", refuse_instruments)
+    with pytest.raises(Refused) as caught:
+        await defining.define(broker.connection, lambda known: changes(known, None, {"CCC": instrument()}))
+    assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+    with pytest.raises(Refused) as caught:
+        await defining.define(broker.connection, lambda known: changes(known, None, {"CCC": instrument()}))
+    assert caught.value.refusal is Refusal.UNAVAILABLE, "the share is there already"
 
 
 async def test_it_goes_on_after_the_broker_was_away(own_broker: Broker) -> None:

@@ -1,0 +1,32 @@
+"""What a command says where no server answers."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.settings import Stack
+from stack import clear, instruments, watch
+from stack.ports import free_port
+from stack.reaching import Unreachable
+from stack.settings import StackSettings
+
+COMMANDS: dict[str, Callable[[StackSettings], Awaitable[Any]]] = {
+    "repair": clear.run,
+    "watch": lambda settings: watch.run(settings, ">"),
+    "market": instruments.diff,
+    "symbol": lambda settings: instruments.set_symbol(settings, "AAPL", ["quote_size=3"]),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_a_server_that_does_not_answer_is_named_without_its_password(
+    settings: StackSettings, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stack.reaching.TIMEOUT", 0.2)
+    port = free_port()
+    elsewhere: Stack = replace(settings.stack, nats_url=f"nats://somebody:secret@127.0.0.1:{port}")
+    with pytest.raises(Unreachable, match=f"no NATS server answers at nats://127.0.0.1:{port}") as caught:
+        await COMMANDS[command](StackSettings(settings.market, elsewhere, settings.instances, settings.folder))
+    assert "secret" not in str(caught.value)
