@@ -2,20 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
 
 from exchange import projection
 from exchange.projection import QuotesBucket
+from exchange.service import Exchange
 from jet import api, journal
 from jet.api import StoredMessage
 from jet.journal import Compare
 from runtime.clock import utc_now
 from support.broker import Broker
 from support.builders import quote_activated
-from support.exchange import ExposureStandIn, StartExchange, quoted
+from support.exchange import ExposureStandIn, StartExchange, quoted, running
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refused
@@ -254,3 +255,69 @@ async def test_what_is_stored_behind_a_quote_and_is_no_event_is_not_taken_for_on
     bucket.changed(market)
     last = await eventually(lambda: shown(broker))
     assert journal.number_in(last, "Quotestream-Market-Sequence") == market.quoted < market.head
+
+
+async def test_the_bucket_shows_the_active_quote_and_empties_itself(
+    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
+) -> None:
+    exposure.lifetime = 1.0
+    await quoted(exchange)
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+
+    async def value() -> bytes | None:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return found.payload if found else None
+
+    assert b'"quote_id":"AAA-v0-a1"' in await eventually(value)
+
+    async def marker() -> bool:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return found is not None and found.headers.get("Nats-Marker-Reason") == "MaxAge"
+
+    assert await eventually(marker)
+
+
+async def test_a_withdrawn_quote_leaves_the_bucket(broker: Broker, exchange: Exchange) -> None:
+    await quoted(exchange)
+    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
+
+    async def shown() -> bool | None:
+        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
+        return bool(found.payload) if found else None
+
+    await eventually(shown)
+    await exchange.withdraw("AAA")
+
+    async def deleted() -> bool:
+        return await shown() is not True
+
+    assert await eventually(deleted)
+
+
+async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(own_broker: Broker) -> None:
+    """It is not synced. The key that was there is told apart from the one that is written again by its message."""
+    stand_in = ExposureStandIn()
+    serving = asyncio.create_task(stand_in.serve(own_broker.connection))
+    stream, key = (
+        subjects.bucket_stream(subjects.QUOTES_BUCKET),
+        subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"),
+    )
+
+    async def written() -> datetime | None:
+        found = await journal.last_message(own_broker.connection, stream, key)
+        return found.time if found is not None and found.payload else None
+
+    async with running(own_broker) as exchange:
+        await quoted(exchange)
+        before = await eventually(written)
+        own_broker.server.kill()
+        own_broker.server.forget(stream)
+        own_broker.server.start()
+
+        async def again() -> bool:
+            found = await written()
+            return found is not None and found != before
+
+        await eventually(again)
+    serving.cancel()
+    await asyncio.wait([serving])

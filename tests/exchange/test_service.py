@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import time
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,35 +10,17 @@ import msgspec
 import pytest
 
 from exchange import turns, waiting
-from exchange.books import MissedFills
 from exchange.service import Exchange
 from exchange.standstill import STANDSTILL
 from jet import api, journal
-from jet.journal import Compare
 from jet.tail import Message
-from runtime.clock import utc_now
 from support.broker import Broker
-from support.builders import order, quote_request, recorded_fill
-from support.exchange import ExposureStandIn, StartExchange, appending, quoted, running
-from support.waiting import eventually, finishes, reaches
+from support.builders import order, quote_request
+from support.exchange import ExposureStandIn, StartExchange, appending, logged_fills, quoted, running
+from support.waiting import eventually, finishes
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.market import SymbolMarket
-from wire.messages import OrderResult, QuoteEvent, RecordedFill
-
-
-async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:
-    """Every fill of a symbol in the log, in order."""
-    shard = subjects.shard_of(symbol, broker.market.shards)
-    found: list[RecordedFill] = []
-    sequence = 0
-    while True:
-        query = {"seq": sequence + 1, "next_by_subj": subjects.fills(shard, symbol)}
-        message = await api.get_message(broker.connection, subjects.market_stream(shard), query)
-        if message is None:
-            return found
-        sequence = message.seq
-        found += msgspec.json.decode(message.payload, type=list[RecordedFill])
+from wire.messages import OrderResult, QuoteEvent
 
 
 async def test_a_fill_is_in_the_log_when_its_order_is_answered(broker: Broker, exchange: Exchange) -> None:
@@ -289,28 +270,6 @@ async def test_an_activation_overtaken_by_a_newer_quote_is_given_back(
     assert exposure.given_back[0].activation == next(a.activation for a in exposure.activated if a.attempt == 2)
 
 
-async def test_a_restarted_exchange_goes_on_where_the_log_ends(
-    broker: Broker, exchange: Exchange, start_exchange: StartExchange
-) -> None:
-    await quoted(exchange)
-    sent = order(quantity=4)
-    first = await exchange.order(sent)
-    restarted = await start_exchange()
-    assert restarted.quote("AAA") == exchange.quote("AAA")
-    assert await restarted.order(sent) == first
-    assert (await restarted.order(order(quantity=9))).filled_quantity == 6
-    assert [fill.number for fill in await logged_fills(broker)] == [1, 2]
-
-
-async def test_a_restarted_exchange_refuses_a_stale_quote(exchange: Exchange, start_exchange: StartExchange) -> None:
-    await quoted(exchange, attempt=3)
-    await exchange.withdraw("AAA")
-    restarted = await start_exchange()
-    with pytest.raises(Refused) as caught:
-        await restarted.put_quote("AAA", quote_request(attempt=2))
-    assert caught.value.refusal is Refusal.STALE_QUOTE
-
-
 async def test_an_order_rejected_here_but_filled_elsewhere_gets_the_true_answer(
     exchange: Exchange, start_exchange: StartExchange
 ) -> None:
@@ -349,143 +308,6 @@ async def test_two_exchanges_sent_the_same_orders_execute_each_once(
     for number in range(len(orders)):
         assert results[2 * number] == results[2 * number + 1]
     assert len(await logged_fills(broker)) == len(orders)
-
-
-async def test_two_exchanges_follow_each_others_quotes(exchange: Exchange, start_exchange: StartExchange) -> None:
-    other = await start_exchange()
-    for attempt in range(1, 6):
-        instance = (exchange, other)[attempt % 2]
-        await quoted(instance, attempt=attempt)
-    for each in (exchange, other):
-        await reaches(lambda each=each: each.quote("AAA").attempt, 5)  # type: ignore[misc] # a default binds
-
-
-async def test_a_fill_reported_by_another_writer_is_folded(broker: Broker, exchange: Exchange) -> None:
-    await quoted(exchange)
-    shard = subjects.shard_of("AAA", broker.market.shards)
-    stream, head = subjects.market_stream(shard), subjects.market_head(shard, "AAA")
-    sequence = await journal.last_sequence(broker.connection, stream, head)
-    reported = recorded_fill(origin="reported", fill_id="theirs", remaining_ask_quantity=3, quantity=7)
-    payload = msgspec.json.encode([reported])
-    compare = Compare(sequence, head)
-    await journal.append(
-        broker.connection, stream, subjects.fills(shard, "AAA"), payload, msg_id="theirs", compare=compare
-    )
-    assert (await exchange.order(order(quantity=5))).filled_quantity == 3
-    assert [fill.number for fill in await logged_fills(broker)] == [1, 2]
-
-
-@pytest.mark.parametrize("nonsense", [b"nonsense", b'["\xff"]', b"[]", b"{}", b""])
-async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(
-    broker: Broker, exchange: Exchange, nonsense: bytes
-) -> None:
-    await quoted(exchange)
-    shard = subjects.shard_of("AAA", broker.market.shards)
-    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), nonsense)
-    assert (await exchange.order(order())).status == "filled"
-
-
-async def test_fills_that_skip_a_number_in_the_log_itself_are_set_aside_and_the_book_goes_on(
-    broker: Broker, exchange: Exchange
-) -> None:
-    """As the ledger sets them aside. Two in a row: the second is asked about from the first on."""
-    await quoted(exchange)
-    await exchange.order(order(quantity=1))
-    shard = subjects.shard_of("AAA", broker.market.shards)
-    for number in (1000, 2000):
-        poison = msgspec.json.encode([recorded_fill(number=number)])
-        await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), poison)
-    assert [fill.fill_id for fill in (await exchange.order(order(quantity=1))).fills] == ["AAA-f2"]
-    assert [fill.number for fill in await logged_fills(broker)] == [1, 1000, 2000, 2]
-
-
-@pytest.mark.parametrize(
-    "aside",
-    [
-        [recorded_fill(number=1000, order_id="poor")],
-        [recorded_fill(number=number, order_id="poor") for number in (2, 6, 4)],
-        [recorded_fill(number=2, fill_id="AAA-f1", order_id="poor")],
-    ],
-    ids=["skips", "skips within", "re-uses an id"],
-)
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_an_order_whose_fills_were_set_aside_is_not_answered_filled(
-    broker: Broker, exchange: Exchange, start_exchange: StartExchange, aside: list[RecordedFill], restarted: bool
-) -> None:
-    await quoted(exchange)
-    await exchange.order(order(quantity=1))
-    shard = subjects.shard_of("AAA", broker.market.shards)
-    payload = msgspec.json.encode(aside)
-    await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
-    await exchange.order(order(quantity=1))
-    asked = await start_exchange() if restarted else exchange
-    sent = order(order_id="poor", quantity=1, limit_price=Decimal("1.00"))
-    assert (await asked.order(sent)).reason == "not_marketable"
-    assert [fill.fill_id for fill in (await asked.order(order(quantity=1))).fills] == ["AAA-f3"]
-
-
-async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_and_starts_anew(
-    broker: Broker, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await quoted(exchange)
-    await exchange.order(order(quantity=1))
-    wrong = running(broker)
-    fold, missed = wrong.exchange._books._fold, []
-
-    def forgetful(message: Message, **more: bool) -> SymbolMarket | None:
-        if not missed and b"AAA-f2" in message.data:
-            missed.append(message)
-            return None
-        return fold(message, **more)
-
-    monkeypatch.setattr(wrong.exchange._books, "_fold", forgetful)
-    async with wrong as behind:
-        await exchange.order(order(quantity=1))
-        await eventually(lambda: missed)
-        await exchange.order(order(quantity=1))
-        with pytest.raises(ExceptionGroup) as ended:
-            await wrong._task
-        assert ended.group_contains(MissedFills, match="holds fills from 2 on")
-        assert behind._lanes.of("AAA").market.fill_number == 1
-    async with running(broker) as anew:
-        assert [fill.fill_id for fill in (await anew.order(order(quantity=1))).fills] == ["AAA-f4"]
-
-
-async def test_the_bucket_shows_the_active_quote_and_empties_itself(
-    broker: Broker, exchange: Exchange, exposure: ExposureStandIn
-) -> None:
-    exposure.lifetime = 1.0
-    await quoted(exchange)
-    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
-
-    async def value() -> bytes | None:
-        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
-        return found.payload if found else None
-
-    assert b'"quote_id":"AAA-v0-a1"' in await eventually(value)
-
-    async def marker() -> bool:
-        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
-        return found is not None and found.headers.get("Nats-Marker-Reason") == "MaxAge"
-
-    assert await eventually(marker)
-
-
-async def test_a_withdrawn_quote_leaves_the_bucket(broker: Broker, exchange: Exchange) -> None:
-    await quoted(exchange)
-    key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
-
-    async def shown() -> bool | None:
-        found = await journal.last_message(broker.connection, subjects.bucket_stream(subjects.QUOTES_BUCKET), key)
-        return bool(found.payload) if found else None
-
-    await eventually(shown)
-    await exchange.withdraw("AAA")
-
-    async def deleted() -> bool:
-        return await shown() is not True
-
-    assert await eventually(deleted)
 
 
 async def test_unknown_symbols_are_refused(exchange: Exchange) -> None:
@@ -568,44 +390,3 @@ async def test_every_order_is_counted_by_what_became_of_it(exchange: Exchange) -
     with pytest.raises(Refused):
         await exchange.order(order(symbol="ZZZ"))
     assert [counted(outcome) - was for outcome, was in zip(outcomes, before, strict=True)] == [1, 1, 1, 1]
-
-
-def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Broker) -> None:
-    """As when orders fill while it starts: of the first message it needs the last fill, of the next ones all."""
-    exchange = running(broker).exchange
-    shard = subjects.shard_of("AAA", broker.market.shards)
-    for sequence, first in enumerate((1, 4, 7), start=1):
-        fills = msgspec.json.encode([recorded_fill(number=first + more) for more in range(3)])
-        message = Message(subjects.fills(shard, "AAA"), sequence, utc_now(), fills)
-        exchange._books._fold(message, replayed=False, remember=False)
-    market = exchange._lanes.of("AAA").market
-    assert (market.head, market.fill_number) == (3, 9)
-
-
-async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(own_broker: Broker) -> None:
-    """It is not synced. The key that was there is told apart from the one that is written again by its message."""
-    stand_in = ExposureStandIn()
-    serving = asyncio.create_task(stand_in.serve(own_broker.connection))
-    stream, key = (
-        subjects.bucket_stream(subjects.QUOTES_BUCKET),
-        subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"),
-    )
-
-    async def written() -> datetime | None:
-        found = await journal.last_message(own_broker.connection, stream, key)
-        return found.time if found is not None and found.payload else None
-
-    async with running(own_broker) as exchange:
-        await quoted(exchange)
-        before = await eventually(written)
-        own_broker.server.kill()
-        own_broker.server.forget(stream)
-        own_broker.server.start()
-
-        async def again() -> bool:
-            found = await written()
-            return found is not None and found != before
-
-        await eventually(again)
-    serving.cancel()
-    await asyncio.wait([serving])

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import msgspec
+
 from exchange.service import Exchange
-from jet import rpc
+from jet import api, rpc
 from jet.connection import Connection
 from runtime.clock import utc_now
 from runtime.health import Health
@@ -14,7 +16,7 @@ from support.builders import quote_request
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Activate, GiveBack, Quote, Reservation
+from wire.messages import Activate, GiveBack, Quote, RecordedFill, Reservation
 
 
 class ExposureStandIn:
@@ -100,3 +102,17 @@ async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> 
 async def appending(exchange: Exchange, symbol: str = "AAA") -> None:
     """Wait until no order of a symbol waits any more: those that were sent are decided, and being appended."""
     await eventually(lambda: not exchange._lane(symbol)._line)
+
+
+async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:
+    """Every fill of a symbol in the log, in order."""
+    shard = subjects.shard_of(symbol, broker.market.shards)
+    found: list[RecordedFill] = []
+    sequence = 0
+    while True:
+        query = {"seq": sequence + 1, "next_by_subj": subjects.fills(shard, symbol)}
+        message = await api.get_message(broker.connection, subjects.market_stream(shard), query)
+        if message is None:
+            return found
+        sequence = message.seq
+        found += msgspec.json.decode(message.payload, type=list[RecordedFill])
