@@ -159,7 +159,7 @@ keys *ARGS:
 [group("develop")]
 [no-exit-message]
 test *ARGS:
-    @PYTHONDONTWRITEBYTECODE= exec uv run pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
+    @PYTHONDONTWRITEBYTECODE= exec uv run pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder --durations 20 --durations-min 1 "$@"
 
 # Find flaky tests: run them again and again while the processors are kept busy: `just flakes --runs 20 --busy 2`
 [group("develop")]

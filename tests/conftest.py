@@ -3,6 +3,7 @@
 import gc
 import signal
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -39,16 +40,23 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with whole stacks come first, as they take longest, and the last one should not be left to one processor.
+    """Files that take long are spread over the first three quarters, among those that do not.
 
-    Tests that are marked so come last in their file, in the order in which they are written.
+    So whole stacks do not all start at once, and no file that takes long is left for the end. The tests of a file stay
+    together; those that are marked so come last in it, in the order in which they are written.
     """
-    files = {item.path: number for number, item in enumerate(items)}
-    long = {item.path for item in items if item.get_closest_marker("system") or item.get_closest_marker("browser")}
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in ("system", "browser", "long"))}
+    files = list(dict.fromkeys(item.path for item in items))
+    places: dict[Path, float] = {}
+    for those, share in (
+        ([file for file in files if file in long], 0.75),
+        ([file for file in files if file not in long], 1),
+    ):
+        places |= {file: share * number / len(those) for number, file in enumerate(those)}
 
-    def place(item: pytest.Item) -> tuple[bool, int, bool, int]:
+    def place(item: pytest.Item) -> tuple[float, Path, bool, int]:
         last = item.get_closest_marker("last") is not None
-        return item.path not in long, files[item.path], last, (item.location[1] or 0) if last else 0
+        return places[item.path], item.path, last, (item.location[1] or 0) if last else 0
 
     items.sort(key=place)
 

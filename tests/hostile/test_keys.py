@@ -44,6 +44,8 @@ from support.waiting import HANG, eventually
 from wire import subjects
 from wire.messages import LimitUsage, QuotingSwitch, UsageRequest
 
+pytestmark = pytest.mark.long
+
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
 ALLIES = [grant.user for grant in grants(1) if grant.account in OUTSIDE]

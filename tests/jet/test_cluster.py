@@ -18,6 +18,8 @@ from support.waiting import STACK_HANG, eventually, finishes
 from wire import subjects
 from wire.errors import Refused
 
+pytestmark = pytest.mark.long
+
 SHAPE = topology.Shape(shards=1, replicas=3, max_bytes=64 * 1024 * 1024, duplicate_window=10.0, reservation_life=32.0)
 MARKET = subjects.market_stream(0)
 BUCKET = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)

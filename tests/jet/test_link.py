@@ -15,6 +15,8 @@ from runtime.health import Health
 from support.broker import NatsServer, free_port, stop_and_clear
 from support.waiting import HANG, eventually
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:

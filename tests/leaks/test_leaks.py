@@ -27,6 +27,8 @@ from support.leaks import GRACE, LIMIT, QUOTE_TTL, ManyAccounts, World
 from support.waiting import STACK_HANG, eventually
 from wire.errors import Refusal, Refused
 
+pytestmark = pytest.mark.long
+
 log = structlog.get_logger()
 
 BOUND = QUOTE_TTL + GRACE

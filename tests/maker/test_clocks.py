@@ -24,6 +24,8 @@ from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import PositionUpdate
 
+pytestmark = pytest.mark.long
+
 MARKET = market(quote_ttl=3.0, grace=2.0)
 SLACK = timedelta(seconds=1)
 

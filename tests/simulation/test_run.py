@@ -11,6 +11,8 @@ from simulation.plan import KINDS, draw
 from simulation.run import run
 from simulation.trace import Trace
 
+pytestmark = pytest.mark.long
+
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command, as a person does."""

@@ -21,7 +21,7 @@ from cyclopts import App
 from stack import family
 
 ROOT = Path(__file__).parents[2]
-PARALLEL = ("--numprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+PARALLEL = ("--numprocesses", "6", "--dist", "loadfile", "--no-loadscope-reorder")
 
 NOT_PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 """Variables that the tests do not get, as with `just test`: with the second each process that runs them would compile

@@ -19,6 +19,8 @@ from support.waiting import HANG, eventually
 from ui.unquoted import WORDS
 from wire import subjects
 
+pytestmark = pytest.mark.long
+
 Frame = dict[str, Any]
 
 
