@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 
@@ -16,6 +17,7 @@ from jet.connection import Connection
 from jet.journal import Appended, Compare
 from wire import ids, subjects
 from wire.messages import PositionUpdate, QuoteActivated, RecordedFill
+from wire.units import NOTHING
 
 IN_FLIGHT = 128
 """Messages under way at once."""
@@ -37,7 +39,7 @@ async def write(stage: Stage, fills: int, batch: int) -> Written:
     """Quote every symbol, and append so many fills, evenly over the symbols, so many in a message."""
     written = Written(fills // len(stage.symbols), datetime.now(UTC))
     async with stage.connected() as connection:
-        quotes = ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in stage.symbols)
+        quotes = ((quote_subject(stage, symbol), quote(symbol)) for symbol in stage.symbols)
         await _append(connection, quotes, written.heads)
         await _append(connection, _fills(stage, written, batch), written.heads)
     return written
@@ -60,22 +62,13 @@ async def age(stage: Stage, seconds: float, written: Written) -> None:
         while time.monotonic() < until:
             await asyncio.sleep(1.0)
             await _append(
-                connection, ((_quote_subject(stage, symbol), _quote(symbol)) for symbol in symbols), written.heads
+                connection, ((quote_subject(stage, symbol), quote(symbol)) for symbol in symbols), written.heads
             )
 
 
 async def _publish(connection: Connection, waiting: Iterator[str], written: Written) -> None:
     for symbol in waiting:
-        last = _fill(symbol, written.each, written.at)
-        update = PositionUpdate(
-            symbol=symbol,
-            net_quantity=-(written.each % 2),
-            position_version=written.each,
-            last_fill_id=last.fill_id,
-            updated_at=last.created_at,
-            last_fill=last.fill,
-        )
-        payload = msgspec.json.encode(update)
+        payload = position(fill(symbol, written.each, written.at))
         await journal.put(connection, subjects.POSITIONS_STREAM, subjects.position(symbol), payload)
 
 
@@ -110,11 +103,25 @@ def _fills(stage: Stage, written: Written, batch: int) -> Iterator[tuple[str, by
     for first in range(1, written.each + 1, batch):
         for symbol in stage.symbols:
             numbers = range(first, min(first + batch, written.each + 1))
-            payload = msgspec.json.encode([_fill(symbol, number, written.at) for number in numbers])
+            payload = msgspec.json.encode([fill(symbol, number, written.at) for number in numbers])
             yield subjects.fills(subjects.shard_of(symbol, stage.settings.market.shards), symbol), payload
 
 
-def _fill(symbol: str, number: int, at: datetime) -> RecordedFill:
+def position(last: RecordedFill) -> bytes:
+    """The position to which a fill of ours led."""
+    update = PositionUpdate(
+        symbol=last.symbol,
+        net_quantity=-(last.number % 2),
+        position_version=last.number,
+        last_fill_id=last.fill_id,
+        updated_at=last.created_at,
+        last_fill=last.fill,
+    )
+    return msgspec.json.encode(update)
+
+
+def fill(symbol: str, number: int, at: datetime) -> RecordedFill:
+    """A symbol's fill of that number: one lot, bought and sold in turn."""
     return RecordedFill(
         fill_id=ids.fill_id(symbol, number),
         order_id=f"backlog-{symbol}-{number}",
@@ -132,23 +139,25 @@ def _fill(symbol: str, number: int, at: datetime) -> RecordedFill:
     )
 
 
-def _quote_subject(stage: Stage, symbol: str) -> str:
+def quote_subject(stage: Stage, symbol: str) -> str:
+    """Where a symbol's quotes are appended."""
     return subjects.quotes(subjects.shard_of(symbol, stage.settings.market.shards), symbol)
 
 
-def _quote(symbol: str) -> bytes:
+def quote(symbol: str, version: int = 0, higher: Decimal = NOTHING) -> bytes:
+    """A quote of LOTS on each side, made from a position version now, for an hour; its prices may be `higher`."""
     at = datetime.now(UTC)
-    quote_id = ids.quote_id(symbol, ids.QuoteVersion(0, 0, 1))
+    quote_id = ids.quote_id(symbol, ids.QuoteVersion(version, 0, 1))
     return msgspec.json.encode(
         QuoteActivated(
             symbol=symbol,
             quote_id=quote_id,
             reservation_id=ids.reservation_id(quote_id),
-            position_version=0,
+            position_version=version,
             attempt=1,
-            bid_price=BID,
+            bid_price=BID + higher,
             bid_quantity=LOTS,
-            ask_price=ASK,
+            ask_price=ASK + higher,
             ask_quantity=LOTS,
             activated_at=at,
             expires_at=at + timedelta(hours=1),

@@ -1,19 +1,21 @@
 """P5: how soon after a fill its row has changed in a real browser, with the whole system at work."""
 
-import os
-import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bench.browser import launched
 from bench.figures import Figure, percentile
 from bench.generator import thinned
 from bench.marketlog import Log, check
 from bench.requote import DEFAULTS, LOST, RATE, all_quoted
 from bench.stage import Stage, symbol_names
-from bench.trial import Skipped, Trial
+from bench.trial import Trial
 from jet.tail import Message
 from wire import subjects
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page, ViewportSize
 
 CONNECTIONS = 16
 REPEATS = 3
@@ -21,8 +23,7 @@ SECONDS = 8.0
 SHOWN_TIMEOUT = 30_000
 """Milliseconds the page may take to show every row."""
 
-_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
 
 _WATCH = """
 () => {
@@ -53,24 +54,10 @@ _FILLS = msgspec.json.Decoder(list[_Fill])
 
 async def measure(trial: Trial) -> list[Figure]:
     """Median and 99th percentile."""
-    try:
-        from playwright.async_api import async_playwright, expect
-    except ImportError as error:
-        raise Skipped("playwright is not installed") from error
-    path = _browser()
-    if path is None:
-        raise Skipped("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
-    async with (
-        Stage(trial.folder, symbol_names(8), **DEFAULTS) as stage,
-        async_playwright() as playwright,
-    ):
+    async with launched() as browser, Stage(trial.folder, symbol_names(8), **DEFAULTS) as stage:
         await stage.start("nats", "exposure", "ledger", "exchange", "maker", "ui")
         await all_quoted(stage)
-        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        page = await browser.new_page()
-        await page.goto(stage.url("ui"))
-        # The page's policy lets nobody evaluate a predicate in it again and again.
-        await expect(page.locator("tbody tr[data-symbol]")).to_have_count(len(stage.symbols), timeout=SHOWN_TIMEOUT)
+        page = await opened(browser, stage)
         await page.evaluate(_WATCH)
         log = Log(stage)
         found: list[list[float]] = []
@@ -84,7 +71,6 @@ async def measure(trial: Trial) -> list[Figure]:
             check(messages, done.load.filled)
             found.append(delays(messages, await page.evaluate("window.seen")))
             trial.say(f"p50 {percentile(found[-1], 50):.1f} ms, p99 {percentile(found[-1], 99):.1f} ms")
-        await browser.close()
     points = {"row changed": thinned(sorted(point for once in found for point in once), 500)}
     return [
         Figure(name="p50", unit="ms", measured=[percentile(once, 50) for once in found], at_most=True, points=points),
@@ -92,12 +78,15 @@ async def measure(trial: Trial) -> list[Figure]:
     ]
 
 
-def _browser() -> str | None:
-    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
-    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
-        if name and (path := shutil.which(name)):
-            return path
-    return None
+async def opened(browser: "Browser", stage: Stage, view: str = "") -> "Page":
+    """The page, once it has every row; `view` is its address after the `#`."""
+    from playwright.async_api import expect
+
+    page = await browser.new_page(viewport=VIEWPORT)
+    await page.goto(stage.url("ui") + f"/#{view}")
+    # The page's policy lets nobody evaluate a predicate in it again and again.
+    await expect(page.locator("tbody tr[data-symbol]")).to_have_count(len(stage.symbols), timeout=SHOWN_TIMEOUT)
+    return page
 
 
 def delays(messages: list[Message], seen: list[Any]) -> list[float]:

@@ -8,6 +8,7 @@ from bench import (
     cluster,
     coldstart,
     contention,
+    frames,
     latency,
     memory,
     orders,
@@ -53,4 +54,5 @@ BENCHMARKS = (
     Benchmark("P15", "reservations decided per second", "appends in a row", reserving.measure),
     Benchmark("P16", "cold start with 10,000 symbols", "reading the newest messages", coldstart.measure),
     Benchmark("P17", "the market as shipped", "P1 with as many symbols and connections", shipped.measure),
+    Benchmark("P18", "frames of the page while it changes", "an empty page at the same load", frames.measure),
 )

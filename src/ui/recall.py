@@ -54,7 +54,8 @@ class Recall:
             async with asyncio.timeout(TIMEOUT), self._turn:
                 return await self._read(symbol)
         except NO_REPLY as error:
-            raise Refused(Refusal.UNAVAILABLE, f"the market log cannot be read now: {error!r}") from error
+            why = "the broker does not answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
+            raise Refused(Refusal.UNAVAILABLE, f"the market log cannot be read now: {why}") from error
         finally:
             self._asked -= 1
 

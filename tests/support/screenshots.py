@@ -40,6 +40,7 @@ def screenshots(
     explain: bool = False,
     demo: bool = False,
     height: int = 900,
+    width: int = 1440,
 ) -> None:
     """Make `page-light.png` and `page-dark.png`, or `demo-light.png`, `demo-dark.png` and the animated `demo.webp`.
 
@@ -57,14 +58,20 @@ def screenshots(
         Take the end of the demonstration, rather than a stack that trades.
     height
         Of the pictures, in pixels.
+    width
+        Likewise. 390 is a phone's.
     """
     path = find_chromium()
     if path is None:
         raise SystemExit("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
-    asyncio.run(_demonstrated(path, folder, height) if demo else _taken(path, folder, symbols, view, explain, height))
+    asyncio.run(
+        _demonstrated(path, folder, (width, height))
+        if demo
+        else _taken(path, folder, symbols, view, explain, (width, height))
+    )
 
 
-async def _demonstrated(path: str, folder: Path, height: int) -> None:
+async def _demonstrated(path: str, folder: Path, size: tuple[int, int]) -> None:
     command = (sys.executable, "-m", "chaos", "demo", "--page")
     run = await asyncio.create_subprocess_exec(*command, env={**os.environ, "DISPLAY": ""}, stdout=PIPE)
     assert run.stdout is not None
@@ -75,9 +82,9 @@ async def _demonstrated(path: str, folder: Path, height: int) -> None:
             async for line in run.stdout:
                 if found := re.search(r"(http://\S+/) shows every fault", line.decode()):
                     for scheme in SCHEMES:
-                        pages[scheme] = await browser.new_page(**_options(height, scheme))
+                        pages[scheme] = await browser.new_page(**_options(size, scheme))
                         await pages[scheme].goto(found[1])
-                    watched = await browser.new_page(**_options(FILM["height"], "light", FILM["width"]))
+                    watched = await browser.new_page(**_options((FILM["width"], FILM["height"]), "light"))
                     await watched.goto(found[1])
                     film = Film(watched)
                     filming = asyncio.create_task(film.record())
@@ -97,7 +104,7 @@ async def _demonstrated(path: str, folder: Path, height: int) -> None:
         await run.wait()
 
 
-async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool, height: int) -> None:
+async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool, size: tuple[int, int]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         stack = _stack(Path(scratch), symbols)
         await asyncio.to_thread(stack.start)
@@ -105,7 +112,7 @@ async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool
             await eventually(lambda: _has_traded(stack), timeout=120, pause=0.5)
             async with launched(path) as browser:
                 for scheme in SCHEMES:
-                    page = await browser.new_page(**_options(height, scheme))
+                    page = await browser.new_page(**_options(size, scheme))
                     await page.goto(stack.url("ui", f"/#{view}"))
                     await page.locator("tr[data-quote=active]").first.wait_for()
                     await eventually(page.locator("#total-rate").text_content)
@@ -117,8 +124,9 @@ async def _taken(path: str, folder: Path, symbols: int, view: str, explain: bool
             await asyncio.to_thread(stack.stop)
 
 
-def _options(height: int, scheme: str, width: int = 1440) -> Any:
+def _options(size: tuple[int, int], scheme: str) -> Any:
     """Of a browser's page, as playwright has them."""
+    width, height = size
     return {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
 
 

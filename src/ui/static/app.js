@@ -21,10 +21,12 @@ import { KillSwitch } from "./switch.js";
 import { Totals } from "./totals.js";
 import { Trend } from "./trend.js";
 import { View } from "./view.js";
+import { Well } from "./well.js";
 
 const TICK = 100;
 const CALM_TICK = 1000;
 const REORDER = 1000;
+const PREVIEW = 200; // pixels below the table for which a chart is worth it
 const SIDE = 250; // milliseconds between two pictures of the fills beside the table
 
 const root = document.documentElement;
@@ -45,6 +47,7 @@ const processes = new Processes();
 const rejected = new Rejected();
 const run = new Run();
 const killSwitch = new KillSwitch();
+const well = new Well();
 const help = new Help();
 new Columns();
 const story = new Story((quote) => view.set({ quote }));
@@ -62,6 +65,7 @@ let scheduled = false;
 let changed = false;
 let pastChanged = false; // something of the chosen symbol
 let everLive = false;
+let liveliest = null; // the symbol whose chart is shown while none is chosen; empty if there is no room for it
 
 function take(frame) {
   status = frame.status;
@@ -79,7 +83,7 @@ function take(frame) {
     if (snapshot) past.restart();
     everLive = true;
     changed = true;
-    pastChanged ||= snapshot || frame.rows.some((row) => row.symbol === view.symbol);
+    pastChanged ||= snapshot || frame.rows.some((row) => row.symbol === past.symbol);
   }
   schedule();
 }
@@ -94,7 +98,7 @@ function follow() {
   if (filter.value !== view.filter) filter.value = view.filter;
   blotter.follow();
   fills.choose(view.symbol);
-  past.choose(view.symbol);
+  past.choose(view.symbol || liveliest || "");
   story.show(view.quote);
   lastSide = 0;
   schedule();
@@ -104,6 +108,17 @@ function schedule() {
   if (scheduled) return;
   scheduled = true;
   requestAnimationFrame(render);
+}
+
+/** Where a short table leaves the window empty below it, have the chart there of the symbol that has traded most. */
+function preview() {
+  liveliest = "";
+  if (view.symbol || !run.node.hidden || !blotter.leavesRoom(PREVIEW)) return;
+  let most = 0;
+  for (const { symbol, row } of blotter.lines.values()) {
+    if (row.position_version > most) [most, liveliest] = [row.position_version, symbol];
+  }
+  past.choose(liveliest);
 }
 
 /** While the connection is down the page's time stands still: what it shows is how things were. */
@@ -132,14 +147,16 @@ function render() {
     lastReorder = at;
     if (blotter.sort.key !== "symbol") blotter.unordered = true;
     if (everLive) totals.count(blotter.lines, at, time);
+    tellWell(time);
   }
   if (at - lastSide >= (calm.matches ? CALM_TICK : SIDE)) {
     lastSide = at;
     fills.paint();
   }
+  if (liveliest === null && everLive) preview();
   detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
   trend.paint();
-  if (pastChanged || !past.followed) past.follow(blotter.lines.get(view.symbol), fills.of(view.symbol), time);
+  if (pastChanged || !past.followed) past.follow(blotter.lines.get(past.symbol), fills.of(past.symbol), time);
   pastChanged = false;
   past.tick(time);
   past.paint();
@@ -182,6 +199,19 @@ function tellState() {
     if (processes.unwell) troubles.push(`${processes.unwell} not ready`);
   }
   alarm.tell(troubles);
+}
+
+/** Whether all is well; nothing while that is not known. */
+function tellWell(time) {
+  if (stream.phase !== "live" || !everLive || !processes.all) {
+    well.clear();
+    return;
+  }
+  const troubles = ["positions", "market"].filter((name) => !status[name].current).map((name) => `${name} not current`);
+  if (!status.usage) troubles.push("exposure not known");
+  const paused = Boolean(status.switch?.paused);
+  if (paused) troubles.push("paused by the kill switch");
+  well.show(blotter.lines, processes, troubles, paused, time);
 }
 
 function tellCount() {

@@ -31,6 +31,7 @@ const KEYS = {
 };
 /** Symbols of which all rows are on the table. Of more, only those are that are in sight or near it. */
 const MOST = 600;
+const WIDE = "(width >= 1280px)"; // where a symbol's chart is below the table, as in columns.js
 const HEADS = 2; // rows above them
 const NEAR = 80; // rows above and below those in sight
 const SOON = 30; // rows before the end of those on the table at which others are put there
@@ -91,6 +92,11 @@ export class Blotter {
   /** How many rows there are, with those that there is only room for. */
   get shown() {
     return this.wanted.length;
+  }
+
+  /** Whether the window has so many pixels below the table, where the table does not scroll with the page. */
+  leavesRoom(pixels) {
+    return matchMedia(WIDE).matches && this.region.clientHeight - this.table.offsetHeight >= pixels;
   }
 
   /** Choose the row that is `step` rows after the chosen one, or the first. */

@@ -34,13 +34,20 @@ export class Detail {
     this.quote.set(quote?.quote_id ?? "–");
     this.basis.set(quote ? `position version ${whole(quote.position_version)}, attempt ${quote.attempt}` : "–");
     // Makers come to the same quote with the same id, so the log does not name the one that was first.
-    this.by.set(!quote ? "–" : quote.derived ? "a maker, by its id; the story tells which, from their logs" : "not a maker of ours, by its id");
+    this.by.set(!quote ? "–" : quote.derived ? "a maker; its story tells which, if the logs do" : "not a maker of ours, by its id");
     this.life.set(quote ? `${clock(quote.activatedAt)} to ${clock(quote.expiresAt)}` : "–");
     const profit = row ? line.profitAt(now) : null;
     this.profit.set(profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}` : "–");
     this.mark.set(line?.markAt(now) || "–");
-    this.average.set(row?.money?.average_price ?? "–");
+    this.average.set(row?.money?.average_price ? shortened(row.money.average_price) : "–");
     this.fees.set(row?.money ? `${row.money.fees}, of ${whole(row.money.volume)} lots` : "–");
     this.button.disabled = !quote;
   }
 }
+
+/** An average price with so many digits that no more are of use: "2637.768757468866" → "2637.7688" */
+function shortened(price) {
+  return price.length > DIGITS ? String(Number(Number(price).toPrecision(DIGITS))) : price;
+}
+
+const DIGITS = 8;

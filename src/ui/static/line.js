@@ -45,6 +45,7 @@ export class Line {
     this.visible = false;
     this.reason = ""; // why it is not quoted, or on one side only; see Reasons
     this.brief = "";
+    this.quotedAt = -Infinity; // when it was last seen to be quoted, by the server's time
 
     this.laid = false; // its row is on the table
     this.isChosen = false;

@@ -8,7 +8,8 @@ export class Processes {
     this.node = byId("processes");
     this.list = this.node.querySelector("ul");
     this.chips = new Map();
-    this.unwell = 0; // how many are not ready
+    this.all = 0; // how many there are
+    this.unwell = 0; // how many of them are not ready
     this.summary = byId("processes-summary");
   }
 
@@ -31,6 +32,7 @@ export class Processes {
       this.list.replaceChildren(...nodes);
     }
     const unwell = processes.filter((process) => process.state !== "ready").length;
+    this.all = processes.length;
     this.unwell = unwell;
     put(this.summary, !processes.length ? "Looking for processes" : unwell ? `${unwell} of ${processes.length} not ready` : `All ${processes.length} ready`);
     this.node.dataset.well = processes.length > 0 && unwell === 0;

@@ -1,7 +1,7 @@
 /** The figures above the table: what all rows come to, and the exposure in use. */
 
-import { byId, put } from "./dom.js";
-import { money, signed, signOf, whole } from "./format.js";
+import { byId, put, Text } from "./dom.js";
+import { age, money, signed, signOf, whole } from "./format.js";
 import { PARTS } from "./line.js";
 
 const RATE_WINDOW = 5000;
@@ -14,12 +14,14 @@ export class Totals {
     this.net = byId("total-net");
     this.fills = byId("total-fills");
     this.rate = byId("total-rate");
+    this.last = byId("total-last");
+    this.lastSymbol = byId("total-last-symbol");
     this.profit = byId("total-profit");
     this.realized = byId("total-realized");
     this.unrealized = byId("total-unrealized");
     this.fees = byId("total-fees");
     this.unknown = byId("total-unknown");
-    this.sides = { bid: byId("exposure-bid"), ask: byId("exposure-ask") };
+    this.sides = { bid: new Side(byId("exposure-bid")), ask: new Side(byId("exposure-ask")) };
     this.samples = [];
   }
 
@@ -36,6 +38,7 @@ export class Totals {
     const parts = PARTS.map(() => 0);
     let unknown = 0;
     let largest = null;
+    let newest = null;
     for (const line of lines.values()) {
       const { row } = line;
       const profit = line.profitAt(now);
@@ -43,12 +46,16 @@ export class Totals {
       else unknown += 1;
       gross += Math.abs(row.net_quantity);
       if (row.net_quantity && (!largest || Math.abs(row.net_quantity) > Math.abs(largest.net_quantity))) largest = row;
+      if (row.updatedAt > (newest?.updatedAt ?? 0)) newest = row;
       net += row.net_quantity;
       fills += row.position_version; // the number of the last fill applied, counted from 1
     }
     put(this.largest, largest ? signed(largest.net_quantity) : "none");
     this.largest.dataset.sign = Math.sign(largest?.net_quantity ?? 0);
     put(this.largestSymbol, largest?.symbol ?? "");
+    const since = newest && age(Math.max(0, now - newest.updatedAt));
+    put(this.last, !newest ? "none" : since === "now" ? since : `${since} ago`);
+    put(this.lastSymbol, newest?.symbol ?? "");
     put(this.gross, whole(gross));
     put(this.net, signed(net));
     this.net.dataset.sign = Math.sign(net);
@@ -72,13 +79,27 @@ export class Totals {
 
   /** Show the exposure in use, or that it is not known. */
   expose(usage, detail) {
-    for (const [side, node] of Object.entries(this.sides)) {
-      const used = usage?.[side];
-      node.classList.toggle("unknown", !usage);
-      node.title = usage ? "Lots reserved for quotes, of the limit per side" : `Not known: ${detail}`;
-      put(node.querySelector(".number"), usage ? `${whole(used)} of ${whole(usage.limit)}` : "unknown");
-      node.querySelector("i").style.transform = `scaleX(${usage ? Math.min(1, used / usage.limit) : 0})`;
-      node.classList.toggle("full", Boolean(usage) && used >= usage.limit);
-    }
+    for (const [name, side] of Object.entries(this.sides)) side.show(usage, usage?.[name], detail);
+  }
+}
+
+/** The exposure of one side: a number, of how many, and a bar. */
+class Side {
+  constructor(node) {
+    this.node = node;
+    this.of = new Text(node.querySelector(".number small"));
+    this.number = node.querySelector(".number").firstChild;
+    this.bar = node.querySelector("i");
+  }
+
+  show(usage, used, detail) {
+    const { node } = this;
+    node.classList.toggle("unknown", !usage);
+    node.title = usage ? "Lots reserved for quotes, of the limit per side" : `Not known: ${detail}`;
+    const text = usage ? whole(used) : "unknown";
+    if (this.number.data !== text) this.number.data = text;
+    this.of.set(usage ? ` of ${whole(usage.limit)}` : "");
+    this.bar.style.transform = `scaleX(${usage ? Math.min(1, used / usage.limit) : 0})`;
+    node.classList.toggle("full", Boolean(usage) && used >= usage.limit);
   }
 }

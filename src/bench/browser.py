@@ -1,0 +1,45 @@
+"""A real browser, where there is one."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from bench.trial import Skipped
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+_NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+@asynccontextmanager
+async def launched() -> "AsyncIterator[Browser]":
+    """A browser that shows nothing on a screen, and ends with the block.
+
+    Raises:
+        Skipped: there is none here.
+    """
+    try:
+        from playwright.async_api import async_playwright
+    except ImportError as error:
+        raise Skipped("playwright is not installed") from error
+    path = _path()
+    if path is None:
+        raise Skipped("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+def _path() -> str | None:
+    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
