@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from jet.connection import Connection
 from runtime import tracing
-from support.broker import Broker, NatsServer, clean_broker, stop_and_clear
+from support.broker import Broker, NatsServer, clean_broker, fresh_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock
 from support.console import pytest_sessionstart, pytest_unconfigure
 
 __all__ = ["pytest_sessionstart", "pytest_unconfigure"]
+
+# Its own limits are of wall time: an example may take 200 ms, and ten must be made in a second.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
@@ -104,8 +108,8 @@ async def broker(nats_server: NatsServer) -> AsyncIterator[Broker]:
 @pytest.fixture
 async def own_broker(own_nats_server: NatsServer) -> AsyncIterator[Broker]:
     """The declared streams, all empty, on a server for this test alone."""
-    async with clean_broker(own_nats_server, market(), Connection) as clean:
-        yield clean
+    async with fresh_broker(own_nats_server, market()) as fresh:
+        yield fresh
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from chaos import demo, report
 from chaos.run import Options, Run, Tell
 from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
+from chaos.watching import HEALED_WITHIN
 from runtime import logs
 from runtime.settings import MOST_INSTANCES, SettingsError
 from runtime.shipped import COMMAND
@@ -74,6 +75,10 @@ def command_line() -> App:
         makers: Annotated[int, Parameter(help="How many makers.", validator=INSTANCES)] = 1,
         ledgers: Annotated[int, Parameter(help="How many ledgers.", validator=INSTANCES)] = 1,
         cluster: Annotated[bool, Parameter(help="Three NATS servers instead of one.", negative="")] = False,
+        healed_within: Annotated[
+            float,
+            Parameter(help="Seconds for recovery after the last fault.", validator=Number(gt=0)),
+        ] = HEALED_WITHIN,
         json: Annotated[Path | None, Parameter(help="File to write the report to, as JSON. [default: none]")] = None,
         only: Annotated[
             str,
@@ -96,6 +101,7 @@ def command_line() -> App:
             kinds=kinds,
             targets=targets,
             settings={f"STACK_{name.upper()}": str(count) for name, count in counts.items()},
+            healed_within=healed_within,
             command=_command(minutes, chosen, rate, only, counts),
         )
         return _in_a_folder(options, report.text, keep=keep, json=json)

@@ -21,7 +21,7 @@ from wire.messages import Position
 CATCH_UP_TIMEOUT = 15.0
 """Seconds, after every order has its outcome, until the ledger has applied every fill."""
 
-LOG_TIMEOUT = 30.0
+LOG_TIMEOUT = 120.0
 AUDIT_TIMEOUT = 120.0
 
 POLL = 0.05

@@ -29,7 +29,7 @@ from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import NETWORK_KINDS, Fault, Kind, schedule
 from chaos.system import LIMIT, System
-from chaos.watching import NotHealed, Watching
+from chaos.watching import HEALED_WITHIN, NotHealed, Watching
 from chaos.wires import Wires
 from loadgen.history import History, read
 from loadgen.plan import Plan
@@ -39,8 +39,8 @@ from stack.settings import listening
 from ui.notices import Step
 from wire import subjects
 
-SETTLE_TIMEOUT = 45.0
-"""Seconds, once all is healed, until every order has its outcome."""
+SETTLED_WITHIN = 1.5
+"""How many times as long as recovery may take, once all is healed, until every order has its outcome."""
 
 NOTIFY_EVERY = 0.2
 """Seconds between two looks at what the page is to be told."""
@@ -60,6 +60,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         targets: the processes they are for; empty for all.
         given: the faults themselves, if they are not to be drawn.
         settings: more settings of the stack, as `QS_` variables without the prefix.
+        healed_within: seconds after the last fault within which everything must be as before.
         command: what runs it again.
     """
 
@@ -70,6 +71,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()
     given: tuple[Fault, ...] = ()
     settings: dict[str, str] = {}
+    healed_within: float = HEALED_WITHIN
     command: str = ""
 
 
@@ -114,7 +116,7 @@ class Run:
             clocks=self._clocks,
             damaging=self._damaging,
         )
-        self._watching = Watching(self._system, self._recoveries)
+        self._watching = Watching(self._system, self._recoveries, options.healed_within)
         self._findings = proof.Findings()
         self._healed: float | None = None
         self._step: Step = "trading"
@@ -322,15 +324,16 @@ class Run:
             loading = asyncio.create_task(load.run())
             stack.callback(loading.cancel)
             telling = [self._tell(self._system, self._watching, load.tally)] if self._tell else []
+            settled_within = SETTLED_WITHIN * self._options.healed_within
             async with self._beside(*telling):
                 async with self._beside(probe.run()):
                     await self._break(faults)
                     await self._heal()
                 try:
-                    async with asyncio.timeout(SETTLE_TIMEOUT):
+                    async with asyncio.timeout(settled_within):
                         await asyncio.gather(asyncio.shield(loading), probe.settle())
                 except TimeoutError:
-                    self._findings.refuted.append(f"orders had no outcome {SETTLE_TIMEOUT:g} s after all was healed")
+                    self._findings.refuted.append(f"orders had no outcome {settled_within:g} s after all was healed")
                     load.give_up()
                     probe.give_up()
                     await asyncio.wait([loading], timeout=10)

@@ -17,8 +17,8 @@ from wire.messages import Quote
 START_TIMEOUT = 60.0
 """Seconds the stack may take to be ready on a busy machine."""
 
-HEAL_TIMEOUT = 30.0
-"""Seconds after the last fault within which all must be ready and every symbol quoted."""
+HEALED_WITHIN = 30.0
+"""Seconds after the last fault within which all must be ready and every symbol quoted, unless a run says otherwise."""
 
 ANSWER_TIMEOUT = 1.0
 
@@ -32,9 +32,13 @@ class NotHealed(Exception):  # noqa: N818 # says what is so
 
 
 class Watching:
-    """Watches one system, and tells its recoveries what has come back. A context manager."""
+    """Watches one system, and tells its recoveries what has come back. A context manager.
 
-    def __init__(self, system: System, recoveries: Recoveries) -> None:
+    `healed_within`: seconds that it may take until all is as if nothing had been.
+    """
+
+    def __init__(self, system: System, recoveries: Recoveries, healed_within: float = HEALED_WITHIN) -> None:
+        self._healed_within = healed_within
         self._system = system
         self._recoveries = recoveries
 
@@ -71,18 +75,18 @@ class Watching:
         """Wait until everything is as if nothing had been, and orders are filled again. The seconds that took.
 
         Raises:
-            NotHealed: it is not, after `HEAL_TIMEOUT`.
+            NotHealed: it is not, after that time.
         """
         began = time.monotonic()
         waiting_for = ["nothing was looked at"]
-        while time.monotonic() - began < HEAL_TIMEOUT and not self._system.ended:
+        while time.monotonic() - began < self._healed_within and not self._system.ended:
             waiting_for = await self._ailing()
             if not waiting_for and not self._recoveries.trading_awaited:
                 return round(time.monotonic() - began, 2)
             await asyncio.sleep(POLL)
         if not waiting_for:
             waiting_for = ["no order was filled"]
-        raise NotHealed(f"not healed within {HEAL_TIMEOUT:g} s: {'; '.join(waiting_for)}")
+        raise NotHealed(f"not healed within {self._healed_within:g} s: {'; '.join(waiting_for)}")
 
     def endlessly(self) -> list[Coroutine[Any, Any, None]]:
         """What tells the recoveries whenever a process, or everything, is ready; each goes on until cancelled."""

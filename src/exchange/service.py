@@ -61,7 +61,15 @@ class ExchangeSettings(ServiceSettings, frozen=True, kw_only=True):
 class Exchange:
     """Orders, quotes and withdrawals, each on its symbol's lane."""
 
-    def __init__(self, market: Market, connection: Connection, health: Health, clock: Clock) -> None:
+    def __init__(
+        self,
+        market: Market,
+        connection: Connection,
+        health: Health,
+        clock: Clock,
+        standstill: Standstill | None = None,
+    ) -> None:
+        """`standstill` notices that the process was paused; by the machine's own clock, if it is not given."""
         self._market = market
         self._connection = connection
         self._health = health
@@ -82,7 +90,7 @@ class Exchange:
         self._lost = "the log is not compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
         self._stopping = False
-        self._standstill = Standstill(uptime)
+        self._standstill = standstill or Standstill(uptime)
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 

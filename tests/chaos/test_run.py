@@ -13,6 +13,7 @@ from chaos.__main__ import _processes, main
 from chaos.attacks import KINDS
 from chaos.run import Options, Run
 from chaos.system import System
+from support.waiting import STACK_HANG
 
 pytestmark = pytest.mark.system
 
@@ -26,7 +27,7 @@ def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path)
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "chaos", "--minutes", "0.25", "--seed", str(SEED), "--json", str(file)]
-    command += ["--only", "kill,pause,restart,outage,attacker"]
+    command += ["--only", "kill,pause,restart,outage,attacker", "--healed-within", str(STACK_HANG)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(file.read_text())

@@ -11,9 +11,10 @@ import pytest
 
 from exchange import turns, waiting
 from exchange.service import Exchange
-from exchange.standstill import STANDSTILL
+from exchange.standstill import STANDSTILL, Standstill
 from jet import api, journal
 from jet.tail import Message
+from runtime.clock import uptime
 from support.broker import Broker
 from support.builders import order, quote_request
 from support.exchange import ExposureStandIn, StartExchange, appending, logged_fills, quoted, running
@@ -347,18 +348,22 @@ async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exch
     assert (await sent).status == "filled"
 
 
-async def test_after_a_standstill_orders_are_refused_for_a_moment(exchange: Exchange) -> None:
+async def test_after_a_standstill_orders_are_refused_for_a_moment(broker: Broker) -> None:
     """What was sent to a paused exchange is read when it goes on: its client may have been told otherwise since."""
-    await quoted(exchange)
-    time.sleep(STANDSTILL + 0.1)  # noqa: ASYNC251 # longer is no less a standstill; nothing runs meanwhile
-    with pytest.raises(Refused, match="stood still") as caught:
-        await exchange.order(order())
-    assert caught.value.refusal is Refusal.UNAVAILABLE
+    stand_in = ExposureStandIn()
+    serving = asyncio.create_task(stand_in.serve(broker.connection))
+    async with running(broker, standstill=Standstill(uptime)) as exchange:
+        await quoted(exchange)
+        time.sleep(STANDSTILL + 0.1)  # noqa: ASYNC251 # longer is no less a standstill; nothing runs meanwhile
+        with pytest.raises(Refused, match="stood still") as caught:
+            await exchange.order(order())
+        assert caught.value.refusal is Refusal.UNAVAILABLE
 
-    async def filled() -> bool:
-        return (await exchange.order(order())).status == "filled"
+        async def filled() -> bool:
+            return (await exchange.order(order())).status == "filled"
 
-    await eventually(filled)
+        await eventually(filled)
+    serving.cancel()
 
 
 async def test_an_order_that_waited_too_long_is_never_decided(

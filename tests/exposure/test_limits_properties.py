@@ -455,6 +455,5 @@ TestExposed = Exposed.TestCase
 TestExposed.settings = settings(
     max_examples=100,
     stateful_step_count=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -235,7 +235,7 @@ def _told() -> Iterator[None]:
 def test_whatever_comes_is_read_or_cannot_be_read(name: str) -> None:
     whole, check = DECODERS[name]
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
     @given(payload=near(whole))
     def fuzz(payload: bytes) -> None:
         tried[name] = tried.get(name, 0) + 1
@@ -247,7 +247,7 @@ def test_whatever_comes_is_read_or_cannot_be_read(name: str) -> None:
 
 
 @given(payload=near(PUT))
-@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
     async def handle(asked: PutQuote) -> PutQuote:
         return asked
@@ -268,7 +268,7 @@ def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
         st.sampled_from(["100", "404", "408", "409", "", "x", "-1", "9" * 30]),
     ),
 )
-@settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 def test_a_delivery_that_is_none_makes_a_tail_begin_anew(reply: str, headers: dict[str, str]) -> None:
     async def take() -> None:
         tail = Tail(None, "MARKET-0", [">"], LastPerSubject(), name="t")  # type: ignore[arg-type] # it sends nothing

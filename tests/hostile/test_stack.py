@@ -98,7 +98,6 @@ def _ask(operation: APIOperation, url: str, tried: "collections.Counter[str]") -
 
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             derandomize=True,
             phases=[Phase.generate],

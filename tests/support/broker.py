@@ -148,15 +148,24 @@ def shape_of(market: Market) -> topology.Shape:
 
 
 @asynccontextmanager
-async def clean_broker(server: NatsServer, market: Market, kind: type[Connection] = Patient) -> AsyncIterator[Broker]:
-    """The declared streams, made anew and taken away afterwards, and a connection of a kind."""
+async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
+    """The declared streams, made anew and taken away afterwards, and a test's own connection."""
     health = Health("test")
-    async with kind(server.url, "test", health) as connection:
+    async with Patient(server.url, "test", health) as connection:
         await _remove_all(connection)
         await topology.prepare(connection, shape_of(market))
         yield Broker(server, market, connection, health)
-        if connection.connected:
-            await _remove_all(connection)
+        await _remove_all(connection)
+
+
+@asynccontextmanager
+async def fresh_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
+    """The declared streams on a server that had none and is not used again, and a connection as services have it."""
+    async with Patient(server.url, "prepare", Health("prepare")) as connection:
+        await topology.prepare(connection, shape_of(market))
+    health = Health("test")
+    async with Connection(server.url, "test", health) as connection:
+        yield Broker(server, market, connection, health)
 
 
 async def _remove_all(connection: Connection) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from exchange.service import Exchange
+from exchange.standstill import Standstill
 from jet import api, rpc
 from jet.connection import Connection
 from runtime.clock import utc_now
@@ -64,16 +65,21 @@ class ExposureStandIn:
         await rpc.serve(connection, "exposure", handlers)
 
 
+def never_paused() -> Standstill:
+    """For an exchange in a test's process: it refuses no order because a busy machine holds it up for a second."""
+    return Standstill(lambda: 0.0)
+
+
 StartExchange = Callable[[], Awaitable[Exchange]]
 
 
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exchange`
     """An exchange that runs until the end of the block."""
 
-    def __init__(self, broker: Broker, url: str | None = None) -> None:
+    def __init__(self, broker: Broker, url: str | None = None, standstill: Standstill | None = None) -> None:
         self.health = Health("exchange", "market")
         connection = Connection(url or broker.url, "exchange", self.health)
-        self.exchange = Exchange(broker.market, connection, self.health, utc_now)
+        self.exchange = Exchange(broker.market, connection, self.health, utc_now, standstill or never_paused())
 
     async def __aenter__(self) -> Exchange:
         self._task = asyncio.create_task(self.exchange.run())

@@ -33,6 +33,7 @@ from runtime.health import Health
 from runtime.settings import load
 from stack.aside import SYMBOL
 from support.broker import NatsServer, free_port, shape_of, store
+from support.exchange import never_paused
 from support.forks import Fork, Forks
 from support.kill_at import Point, Start
 from support.waiting import HANG, STACK_HANG, eventually
@@ -132,7 +133,8 @@ class World:
                 await stack.enter_async_context(_running(service.run, health))
             if victim != "exchange":
                 health = Health("exchange", "nats", "market", "clock")
-                self.exchange = Exchange(self.market, Connection(self.url, "exchange", health), health, utc_now)
+                connection = Connection(self.url, "exchange", health)
+                self.exchange = Exchange(self.market, connection, health, utc_now, never_paused())
                 await stack.enter_async_context(_running(self.exchange.run, health))
             stack.callback(self._kill)
             yield

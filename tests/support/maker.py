@@ -20,6 +20,7 @@ from runtime.health import Health
 from runtime.settings import Market, Stack
 from support.broker import Broker
 from support.builders import activation, recorded_fill
+from support.exchange import never_paused
 from support.waiting import HANG, eventually, reaches
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
@@ -119,7 +120,8 @@ class Marketplace:
 
     async def start_exchange(self, clock: Clock = utc_now) -> Exchange:
         health = Health("exchange", "nats", "market")
-        self.exchange = Exchange(self.market, Connection(self.broker.url, "exchange", health), health, clock)
+        connection = Connection(self.broker.url, "exchange", health)
+        self.exchange = Exchange(self.market, connection, health, clock, never_paused())
         await self._run(self.exchange.run)
         await eventually(lambda: health.ready)
         return self.exchange
