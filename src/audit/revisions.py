@@ -1,10 +1,18 @@
-"""Every definition that there ever was: what each quote was made from, and which limit was in force when."""
+"""Every definition that there ever was: what each quote was made from, and which limit was in force when.
 
+A table of reference prices names the revision of each, so the first one that is kept says what was in force before it,
+too, from that revision on.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from wire.definitions import KEPT, Terms, definition, listing_of, symbol_of
+from wire import references
+from wire.definitions import KEPT, Terms, definition, in_force, listing_of, symbol_of
 from wire.instruments import Instrument, Listing
+from wire.references import REFERENCES, Reference
 
 
 class _Agreed(NamedTuple):
@@ -18,16 +26,40 @@ class _Defined(NamedTuple):
     instrument: Instrument
 
 
+@dataclass(slots=True)
+class _Referred:
+    """What a feed said of a symbol: from each of these sequences on, one reference, or none."""
+
+    since: list[int] = field(default_factory=list)
+    references: list[Reference | None] = field(default_factory=list)
+
+    def add(self, since: int, reference: Reference | None) -> None:
+        self.since.append(since)
+        self.references.append(reference)
+
+    def at(self, revision: int) -> Reference | None:
+        place = bisect_right(self.since, revision)
+        return self.references[place - 1] if place else None
+
+
 class Revisions:
     """Feed it the bucket `instruments`, from its first message on. What is no definition is passed over."""
 
     def __init__(self) -> None:
         self._agreed: list[_Agreed] = []
         self._defined: dict[str, list[_Defined]] = {}
+        self._referred: dict[str, _Referred] = {}
+        self._table: dict[str, Reference] = {}
+        self._tables = 0
+        self._first_table = 0
+        self._known_from: dict[str, int] = {}
 
     def add(self, sequence: int, time: datetime, key: str, value: bytes) -> None:
         """The next message of the bucket, stored at that time."""
         try:
+            if key == REFERENCES:
+                self._add_table(sequence, references.read(sequence, value))
+                return
             found = definition(key, value)
         except ValueError:
             return
@@ -36,18 +68,35 @@ class Revisions:
         else:
             self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, found))
 
+    def _add_table(self, sequence: int, table: dict[str, Reference]) -> None:
+        if not self._tables:
+            self._first_table = sequence
+            self._known_from = {symbol: reference.revision for symbol, reference in table.items()}
+        self._tables += 1
+        for symbol in self._table.keys() | table.keys():
+            before, after = self._table.get(symbol), table.get(symbol)
+            if before is None or after is None or before.revision != after.revision:
+                since = self._known_from[symbol] if sequence == self._first_table else sequence
+                self._referred.setdefault(symbol, _Referred()).add(since, after)
+        self._table = table
+
     def is_forgotten(self, symbol: str, revision: int) -> bool:
         """Whether the bucket may have kept that revision once, and does no more."""
         own = self._defined.get(symbol, [])
+        if self._tables >= KEPT and revision < self._known_from.get(symbol, self._first_table):
+            return True
         return any(len(kept) >= KEPT and revision < kept[0].sequence for kept in (own, self._agreed))
 
     def listing(self, symbol: str, revision: int) -> Listing | None:
         """The instrument as it stood by that revision; None if it never had that one."""
         terms = next((each for each in reversed(self._agreed) if each.sequence <= revision), None)
         own = next((each for each in reversed(self._defined.get(symbol, [])) if each.sequence <= revision), None)
-        if terms is None or own is None or revision not in (terms.sequence, own.sequence):
+        if terms is None or own is None:
             return None
-        return listing_of(own.instrument, terms.terms, revision)
+        referred = self._referred.get(symbol)
+        reference = in_force(referred.at(revision), own.instrument) if referred is not None else None
+        listing = listing_of(own.instrument, terms.terms, max(terms.sequence, own.sequence), reference)
+        return listing if listing.revision == revision else None
 
     @property
     def limits(self) -> int:

@@ -13,6 +13,7 @@ from runtime.roles import READ, Role, only
 from wire.errors import Refusal
 from wire.instruments import Instrument, ListedInstrument
 from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
+from wire.references import PutReferences, ReferencesTaken
 
 _BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
 _WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
@@ -131,4 +132,26 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     async def put_instrument(symbol: FromPath[str], data: JSONBody[Instrument]) -> ListedInstrument:
         return await exchange.define(check_path(symbol, Symbol, "symbol"), data, ASKER.get())
 
-    return [post_order, put_quote, get_quote, get_quotes, delete_quote, get_instruments, put_instrument]
+    @put(
+        "/references",
+        summary="Tell reference prices",
+        description="What many symbols are worth, by a feed, at one time. All are taken, or none if one cannot be: too"
+        " old, from the future, off the tick, or too far from the price in force. Of each symbol the newest counts."
+        " Answered when it is on disk.",
+        tags=["instruments"],
+        responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
+        opt=only(Role.FEED, Role.OPERATOR),
+    )
+    async def put_references(data: JSONBody[PutReferences]) -> ReferencesTaken:
+        return await exchange.refer(data, ASKER.get())
+
+    return [
+        post_order,
+        put_quote,
+        get_quote,
+        get_quotes,
+        delete_quote,
+        get_instruments,
+        put_instrument,
+        put_references,
+    ]

@@ -12,6 +12,8 @@ from wire.messages import OrderResult
 ORDERS = Counter("exchange_orders", "Orders answered, by outcome, reject reason or refusal.", ["outcome"])
 FILLS = Counter("exchange_fills", "Fills appended to the market log.")
 FILLED_LOTS = Counter("exchange_filled_lots", "Lots filled.")
+REFERENCES = Counter("exchange_references", "Reference prices that feeds sent, by what became of them.", ["outcome"])
+TABLES = Counter("exchange_reference_tables", "Messages appended with reference prices.")
 QUOTES = Counter("exchange_quotes", "Requests for quotes, by outcome.", ["outcome"])
 CONFLICTS = Counter("exchange_append_conflicts", "Appends refused because the symbol's head had moved.")
 UNKNOWN = Counter("exchange_append_resends", "Appends sent again because their outcome was not known.")

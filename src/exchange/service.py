@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from exchange import book, continuity, metrics
 from exchange.books import Books
+from exchange.feed import Feed
 from exchange.lane import Lane, count_refused
 from exchange.lanes import Lanes
 from exchange.projection import QuotesBucket
@@ -38,6 +39,7 @@ from wire.messages import (
     QuoteRequest,
     WithdrawQuote,
 )
+from wire.references import PutReferences, ReferencesTaken
 from wire.units import FieldError
 
 REMEMBERED_LONGER = timedelta(seconds=10)
@@ -85,6 +87,7 @@ class Exchange:
         self._lanes = Lanes(lane)
         self._listings = Listings(connection, health, market.listings, self._lanes.relist, name="exchange-instruments")
         self._lanes.relist(market.listings)
+        self._feed = Feed(connection, self._listings)
         self._published = Published(connection, name="exchange-positions")
         self._books = Books(self._lanes, market.shards, connection, health, self._recent, self._bucket, self._published)
         self._lost = "the log is not compared with the published positions yet"
@@ -154,6 +157,17 @@ class Exchange:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
         return listed(symbol, self._listings.known[symbol])
 
+    async def refer(self, asked: PutReferences, by: str) -> ReferencesTaken:
+        """`PUT /references`: have these be the reference prices from now on, as `by` wishes.
+
+        Raises:
+            Refused: INVALID_FIELD or UNKNOWN_SYMBOL, and nothing is changed; UNAVAILABLE; OUTCOME_UNKNOWN.
+        """
+        if self._stopping:
+            raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
+        self.clock.check()
+        return await self._feed.put(asked, self.clock(), by)
+
     async def confirm(self, symbol: str | None = None) -> None:
         """Before a read of a symbol, or of all: return once every book is what the log said when this was called.
 
@@ -213,6 +227,7 @@ class Exchange:
             await self.clock.known()
             group.create_task(self._listings.run())
             await self._listings.opened()
+            group.create_task(self._feed.run())
             self._lanes.run_in(group)
             group.create_task(self._bucket.run())
             group.create_task(self._tick())

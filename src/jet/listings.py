@@ -101,10 +101,10 @@ class Listings:
     async def run(self) -> None:
         """Follow until cancelled."""
         async for batch in self._tail.batches():
-            keys = {self._fold(message) for message in batch}
-            if keys or self.current != self._tail.current:
+            symbols = {symbol for message in batch for symbol in self._fold(message)}
+            if symbols or self.current != self._tail.current:
                 self.current = self._tail.current
-                self._relist(self._news(keys))
+                self._relist(self._news(symbols))
             if self.current:
                 self._opened.set()
                 self._health.fine(PART)
@@ -113,21 +113,20 @@ class Listings:
             async with self._moves:
                 self._moves.notify_all()
 
-    def _fold(self, message: Message) -> str:
-        """Fold a message. Returns its key."""
+    def _fold(self, message: Message) -> Collection[str]:
+        """Fold a message. Returns the symbols that may be listed otherwise since."""
         why = fold(self.definitions, message)
         if why is not None:
             log.warning("no definition", subject=message.subject, seq=message.sequence, error=why)
             self._health.set_aside(STREAM)
-        return message.subject.removeprefix(_PREFIX)
+        key = message.subject.removeprefix(_PREFIX)
+        affected = self.definitions.affected(key)
+        return {*self._before, *affected} if key == TERMS else affected
 
-    def _news(self, keys: Collection[str]) -> Mapping[str, Listing]:
-        """What is listed otherwise since these keys were folded."""
+    def _news(self, symbols: Collection[str]) -> Mapping[str, Listing]:
+        """What is listed otherwise, of these."""
         if self.definitions.terms is None:
             return {}
-        symbols = (
-            {*self._before, *self.definitions.symbols} if TERMS in keys else {key.partition(".")[2] for key in keys}
-        )
         news: dict[str, Listing] = {}
         for symbol in symbols:
             before = self._before.get(symbol)

@@ -16,6 +16,7 @@ What stands although nothing is to be quoted is withdrawn, for as long as it tak
 - This process stops: what it made itself.
 - The newest position has no price: what was made from an older one, or by a maker.
 - The instrument is paused, or delisted: whatever is live, whoever made it.
+- The reference price is too old that a maker's quote was made from, or the newest one is: that quote.
 Where it is not known what is to be quoted, what stands is left until it expires (see docs/protocol.md).
 
 What holds a due proposal back:
@@ -32,7 +33,7 @@ from typing import Literal, NamedTuple
 
 from wire import ids
 from wire.ids import NEVER, QuoteVersion
-from wire.instruments import InstrumentState
+from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
 from wire.messages import ATTEMPTS_AHEAD, Position, Quote, RecordedFill
 
@@ -41,6 +42,9 @@ REFRESH_AT = 2 / 3
 
 LEDGER_PATIENCE = timedelta(seconds=1)
 """How long after a fill the position update it leads to is waited for."""
+
+REVISIONS = 100
+"""Revisions of which it is known at once how old their reference prices are."""
 
 FIRST_DELAY = 0.1
 """Seconds to back off after the first failure; doubled with each further one."""
@@ -56,6 +60,7 @@ WaitState = Literal[
     "backing_off",
     "standing_by",
     "no_price",
+    "no_reference",
     "paused",
     "symbol_paused",
     "closed",
@@ -120,6 +125,8 @@ class View:
         position: the newest position update, None before any.
         revision: of the instrument that is quoted.
         state: of that instrument.
+        fresh: until when quotes may stand that are made from a revision, for the newest ones; without end, if it is
+            not here.
         current: whether all feeds and the switch have caught up and are heard of, and the broker's time is known.
         heard: whether the market log has caught up and is heard of.
         paused: whether the kill switch keeps anything from being quoted.
@@ -133,6 +140,7 @@ class View:
     position: Position | None = None
     revision: int = 0
     state: InstrumentState = "trading"
+    fresh: dict[int, datetime] = field(default_factory=dict)
     current: bool = False
     heard: bool = False
     paused: bool = False
@@ -147,6 +155,20 @@ class View:
             return False
         self.position = position
         return True
+
+    def relist(self, listing: Listing) -> None:
+        """The instrument is listed so from now on."""
+        self.revision, self.state = listing.revision, listing.instrument.state
+        until = listing.fresh_until
+        if until is None:
+            self.fresh.pop(listing.revision, None)
+            return
+        if len(self.fresh) >= REVISIONS and listing.revision not in self.fresh:
+            quoted = self.market.version.revision
+            self.fresh = {of: when for of, when in self.fresh.items() if of >= quoted}
+            if len(self.fresh) >= REVISIONS:  # all but the one that stands, and the newest
+                self.fresh = {of: when for of, when in self.fresh.items() if of == quoted}
+        self.fresh[listing.revision] = until
 
 
 class Due(NamedTuple):
@@ -227,6 +249,14 @@ def decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> Ste
 
     Changes nothing but `memory.due`.
     """
+    step = _decide(view, memory, now, standby)
+    stale_at = quote_stale_at(view, memory, now)
+    if isinstance(step, Wait) and stale_at is not None and (step.until is None or stale_at < step.until):
+        return Wait(step.state, stale_at)
+    return step
+
+
+def _decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> Step:
     step = due(view, memory, now)
     if not isinstance(step, Propose):
         memory.due = None
@@ -260,6 +290,12 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         return Wait("waiting_for_feeds")
     if view.state in _UNQUOTED:
         return Withdraw(quote.quote_id) if quote is not None and live else Wait(_UNQUOTED[view.state])
+    if version.revision <= view.revision:
+        is_stale = stale(view, view.revision, now)
+        if quote is not None and live and _is_a_makers(quote) and (is_stale or stale(view, quote.revision, now)):
+            return Withdraw(quote.quote_id)
+        if is_stale:
+            return Wait("no_reference")
     position = known_position(view)
     if position is None or version.position_version > position.position_version:
         return Wait("waiting_for_position")
@@ -286,8 +322,8 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
     return Propose(position, attempt, trigger, quote_id, view.revision)
 
 
-def superseded(view: View, step: Propose) -> str | None:
-    """Why there is no more point in an attempt that is under way, None while there is."""
+def superseded(view: View, step: Propose, now: datetime) -> str | None:
+    """Why there is no more point in an attempt that is under way at `now`, None while there is."""
     if view.stopping:
         return "stopping"
     if view.paused:
@@ -296,9 +332,24 @@ def superseded(view: View, step: Propose) -> str | None:
         return "the position moved on"
     if view.revision > step.revision or view.state in _UNQUOTED:
         return "the instrument was changed"
+    if stale(view, view.revision, now):
+        return "the reference price is too old"
     if view.market.version >= step.version:
         return "its quote, or a newer one, is in the market log"
     return None
+
+
+def stale(view: View, revision: int, now: datetime) -> bool:
+    """Whether the reference price of that revision is too old to be quoted around."""
+    until = view.fresh.get(revision)
+    return until is not None and now >= until
+
+
+def quote_stale_at(view: View, memory: Memory, now: datetime) -> datetime | None:
+    """When the reference price of the live quote becomes too old; None if it is, or never does."""
+    quote = live_quote(view, memory, now)
+    until = view.fresh.get(quote.revision) if quote is not None else None
+    return until if until is not None and until > now else None
 
 
 def known_position(view: View) -> Position | None:

@@ -79,13 +79,18 @@ def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
         return HalfSpreads(c1 + (2 * net_quantity + 1) * c2 / 2 + wider, c1 - (2 * net_quantity - 1) * c2 / 2 + wider)
 
 
-def prices(instrument: Instrument, net_quantity: int) -> Prices:
-    """Bid and ask at an inventory of `net_quantity` lots; where both are prices, the bid is below the ask."""
+def prices(instrument: Instrument, net_quantity: int, reference: Decimal | None = None) -> Prices:
+    """Bid and ask at an inventory of `net_quantity` lots; where both are prices, the bid is below the ask.
+
+    `reference`: the reference price in force, if not the instrument's own.
+    """
+    if reference is None:
+        reference = instrument.reference_price
     try:
         delta = half_spreads(instrument, net_quantity)
         with localcontext(CONTEXT):
-            bid = floor_to_tick(instrument.reference_price - delta.bid, instrument.tick)
-            ask = ceil_to_tick(instrument.reference_price + delta.ask, instrument.tick)
+            bid = floor_to_tick(reference - delta.bid, instrument.tick)
+            ask = ceil_to_tick(reference + delta.ask, instrument.tick)
             # Where rounding leaves nothing of the spread, one tick is the least it can be.
             ask = max(ask, bid + max(1, instrument.min_spread) * instrument.tick)
     except DecimalException:  # too large, or too small, to be a price

@@ -20,7 +20,7 @@ def propose(listing: Listing, position: Position, attempt: int) -> PutQuote | No
     A side whose price is no price, or that could only lead beyond the largest position, has price and quantity 0; so
     has one that would not reduce the position, where only that is wanted. None: both have, there is nothing to quote.
     """
-    bid, ask = prices(listing.instrument, position.net_quantity)
+    bid, ask = prices(listing.instrument, position.net_quantity, listing.price)
     sizes = _sizes(listing, position.net_quantity)
     if not sizes.bid:
         bid = None

@@ -86,6 +86,8 @@ class Quoter:
         self._filled_by: tracing.AnySpan = None  # what appended the fills that were reserved for ahead
         self._woken = asyncio.Event()
         self._busy = False
+        self._in_line = False  # for a place in the window
+        self._looked = False  # for prices of what is known
         self._not_withdrawn = 0  # in a row
         self._group: asyncio.TaskGroup | None = None
         self._calls = Calls(connection, rpc_timeout)
@@ -95,10 +97,16 @@ class Quoter:
 
     def relist(self, listing: Listing) -> None:
         """The instrument, or its share of the limit, is another from now on."""
+        was = self.view.revision, self.view.state
         self.listing = listing
-        self.view.revision, self.view.state = listing.revision, listing.instrument.state
-        self._look_for_prices()
-        self.wake()
+        self.view.relist(listing)
+        is_another = was != (listing.revision, listing.instrument.state)
+        if is_another:
+            self._looked = False
+        # What waits for a place is decided anew when it has one: a price may move again, and again, before that.
+        is_told_anyway = self._in_line and was[1] == listing.instrument.state
+        if (is_another and not is_told_anyway) or (isinstance(self._step, Wait) and self._step.state == "no_reference"):
+            self.wake()
 
     def wake(self) -> None:
         """The view changed: think again."""
@@ -109,7 +117,7 @@ class Quoter:
         if self.view.learn(update.position):
             self._arrived = asyncio.get_running_loop().time()
             self._moved_by = span
-            self._look_for_prices()
+            self._looked = False
             self.wake()
 
     def filled(self, fills: Sequence[RecordedFill], span: tracing.AnySpan = None) -> None:
@@ -119,6 +127,8 @@ class Quoter:
         self.view.filled_at = now
         position = plan.foreseen(self.view, fills)
         if position is None or self._standby or self._busy or self._group is None or self._window.is_full:
+            return
+        if plan.stale(self.view, self.view.revision, now):
             return
         proposal = propose(self.listing, position, 1)
         if proposal is not None:
@@ -188,6 +198,8 @@ class Quoter:
                 self._woken.clear()
                 if self.view.paused or self.view.stopping:
                     self._ahead.drop()
+                if not self._looked:
+                    self._look_for_prices()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
                 self._ended()
                 match self._step:
@@ -232,6 +244,7 @@ class Quoter:
 
     def _look_for_prices(self) -> None:
         """Note whether the newest position has a price."""
+        self._looked = True
         position = self.view.position or Position(symbol=self.symbol, net_quantity=0, position_version=0)
         before, self.view.priced = self.view.priced, propose(self.listing, position, 1) is not None
         if not self.view.priced and self.is_quoted:
@@ -245,17 +258,24 @@ class Quoter:
     async def _propose(self, step: Propose) -> None:
         """Make an attempt, if there is a place for it; else wait for one, and for whatever else may come first."""
         if not self._window.enter(self.symbol, self.wake):
-            await self._sleep(None)
+            self._in_line = True
+            await self._sleep(plan.quote_stale_at(self.view, self._memory, self._clock()))
+            self._in_line = False
             return
         # A refresh follows from no position: it is a trace of its own.
         cause = self._moved_by if step.trigger == "position" else None
         self._busy = True
         with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
-            await self._attempt(step)
+            is_active = await self._attempt(step)
         self._busy = False
+        if is_active:
+            self._window.widen()
+        elif self.view.revision > step.revision:
+            self._window.narrow()
         self._window.leave(self.symbol)
 
-    async def _attempt(self, step: Propose) -> None:
+    async def _attempt(self, step: Propose) -> bool:
+        """Make an attempt. Whether its quote became active."""
         say = log.bind(symbol=self.symbol, **step.version._asdict(), quote_id=step.quote_id)
         proposal = propose(self.listing, step.position, step.attempt)
         if proposal is None:
@@ -263,14 +283,25 @@ class Quoter:
         arrived = self._arrived  # of this position: a newer one may arrive meanwhile
         try:
             granted = await self._reserve(step, proposal, say)
-            if granted is not None and await self._publish(step, granted, say) and step.trigger == "position":
+            if granted is None or not await self._publish(step, granted, say):
+                return False
+            if step.trigger == "position":
                 metrics.REQUOTE.observe(asyncio.get_running_loop().time() - arrived)
+            return True
         except Refused as refused:
             # Whatever the reason, this attempt would be refused again: the next one is another attempt.
             self._memory.asked.discard(step.quote_id)
             self._abandon(step)
+            if refused.refusal is Refusal.STALE_QUOTE and (why := self._superseded(step)):
+                say.info("refused", reason=why)
+                return False
             until = self._back_off(step, refused.refusal.slug)
             say.warning("refused", reason=refused.refusal.slug, detail=refused.detail, again_at=until)
+            return False
+
+    def _superseded(self, step: Propose) -> str | None:
+        """Why there is no more point in an attempt, None while there is."""
+        return plan.superseded(self.view, step, self._clock())
 
     async def _reserve(self, step: Propose, proposal: PutQuote, say: Any) -> PutQuote | None:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
@@ -304,7 +335,7 @@ class Quoter:
 
     async def _publish(self, step: Propose, granted: PutQuote, say: Any) -> bool:
         """Publish what was granted. Whether it became active."""
-        if why := plan.superseded(self.view, step):
+        if why := self._superseded(step):
             self._abandon(step)
             say.info("not published", reason=why)
             return False
@@ -353,7 +384,7 @@ class Quoter:
                 return answer
             self._remember(step, reason)
             await self._rest(step, rest(sent))
-            if why := plan.superseded(self.view, step):
+            if why := self._superseded(step):
                 say.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
                 return None
             metrics.RETRIES.labels(reason).inc()
@@ -362,7 +393,7 @@ class Quoter:
         """Wait before sending again; cut short when there is no more point in it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not plan.superseded(self.view, step):
+                while not self._superseded(step):
                     self._woken.clear()
                     await self._woken.wait()
 

@@ -57,7 +57,7 @@ def not_quoted(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
 def notices(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
     """The same for people: of many only some are named."""
     why = not_quoted(symbols)
-    told = {symbol: f"not quoted: {reason}" for symbol, reason in list(why.items())[:MOST_NAMED]}
+    told = {symbol: f"not quoted: {_SAID.get(reason, reason)}" for symbol, reason in list(why.items())[:MOST_NAMED]}
     if len(why) > MOST_NAMED:
         told["and"] = f"{len(why) - MOST_NAMED} more symbols are not quoted"
     return told
@@ -81,6 +81,9 @@ def unquoted(symbols: Iterable[SymbolStatus]) -> tuple[dict[str, list[str]], int
             named.setdefault(tries.reason if tries else status.state, []).append(status.symbol)
     return named, max(0, found - MOST_REPORTED)
 
+
+_SAID = {"no_reference": "no fresh reference price"}
+"""States that are said in words."""
 
 _TRIES = ("proposing", "backing_off", "standing_by")
 """In which a maker is about to quote."""

@@ -3,6 +3,10 @@
 So what is asked of exposure and of the exchange is never older than the few attempts before it, however many symbols
 are due. What waits here costs nothing, and is decided anew when its turn comes: on the newest position, or not at all.
 
+Attempts at quoting a price that has moved again meanwhile come to nothing, and the more of them are made at once the
+longer each takes. So one that was overtaken by the next price takes a place away, and those that are not bring it back:
+about one in five is overtaken, at the most, however often all prices move.
+
 An attempt gives its place up after `PATIENCE`, though it goes on: one that is not answered holds up its own symbol and
 no other.
 """
@@ -14,6 +18,9 @@ SIZE = 32
 """Attempts at once. Their answers come together, since exposure decides them together, and well before they are sent
 again."""
 
+WIDENED = 0.25
+"""Of a place, which an attempt brings back that comes to something."""
+
 PATIENCE = 2.0
 """Seconds after which an attempt counts no more."""
 
@@ -22,7 +29,8 @@ class Window:
     """Places for attempts. A symbol that finds none stands in line, and is woken when one is its own."""
 
     def __init__(self, size: int = SIZE) -> None:
-        self._size = size
+        self._most = size
+        self._size: float = size
         self._inside: dict[str, asyncio.TimerHandle] = {}
         self._line: dict[str, Callable[[], None]] = {}
 
@@ -30,6 +38,14 @@ class Window:
     def is_full(self) -> bool:
         """Whether an attempt that is due now would have to wait."""
         return len(self._inside) >= self._size
+
+    def narrow(self) -> None:
+        """An attempt was overtaken by the next price."""
+        self._size = max(1, self._size - 1)
+
+    def widen(self) -> None:
+        """An attempt came to something."""
+        self._size = min(self._most, self._size + WIDENED)
 
     def enter(self, symbol: str, wake: Callable[[], None]) -> bool:
         """Whether the symbol has a place now. If not it is in line, and `wake` is called when it has one."""

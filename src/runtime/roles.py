@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: five roles, and what a route says of them. A route that reads is for `READ` by itself."""
+"""Who may do what over HTTP: six roles, and what a route says of them. A route that reads is for `READ` by itself."""
 
 from enum import StrEnum
 from typing import Any
@@ -11,6 +11,7 @@ class Role(StrEnum):
     TRADER = "trader"  # send orders, and look at quotes
     MAKER = "maker"  # reserve, quote and withdraw, and look at everything
     EXCHANGE = "exchange"  # report fills that were executed elsewhere
+    FEED = "feed"  # tell reference prices
     OPERATOR = "operator"  # pause, resume and withdraw, and look at everything
 
 

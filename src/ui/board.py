@@ -292,7 +292,7 @@ class _Symbol:
             position = _flat(self.market.symbol)
         if position is None or position.cash is None or position.realized is None:
             return None
-        reference = self.listing.instrument.reference_price if self.listing else None
+        reference = self.listing.reference_price if self.listing else None
         mid = None
         if isinstance(event, QuoteActivated) and event.bid_quantity and event.ask_quantity:
             mid = EXACT.divide(EXACT.add(event.bid_price, event.ask_price), 2)

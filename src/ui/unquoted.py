@@ -11,6 +11,7 @@ WORDS: Mapping[str, str] = {
     "waiting_for_position": "position behind its fills",
     "waiting_for_instrument": "reads a new definition",
     "no_price": "no price at this position",
+    "no_reference": "no fresh reference price",
     "symbol_paused": "instrument paused",
     "closed": "closed: position is flat",
     "delisted": "instrument delisted",

@@ -1,23 +1,27 @@
 """The market as its definitions make it: one for each instrument, and the terms that all of them share. Pure.
 
-Both are values of the bucket `instruments`, and their revisions are the truth: what a service does about a symbol
-follows from the definitions up to some revision, and from nothing else.
+Both are values of the bucket `instruments`, beside the table of reference prices that a feed has told
+(`wire.references`), and their revisions are the truth: what a service does about a symbol follows from the definitions
+up to some revision, and from nothing else.
 
 Ordering rules:
 - Definitions are folded in stream order; one at or below `head` was folded already and is skipped.
-- A symbol's revision is that of its own definition or of the terms, whichever is newer: a quote follows from both.
+- A symbol's revision is that of its own definition, of the terms, or of its reference price by the feed, whichever is
+  newest: a quote follows from all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from wire import subjects
+from wire import references, subjects
 from wire.instruments import Instrument, Listing
 from wire.messages import UNREADABLE
+from wire.references import REFERENCES, Reference
 from wire.units import FieldError
 
 TERMS = "market"
@@ -73,11 +77,14 @@ class Definitions:
     Attributes:
         head: the sequence of the last definition folded, 0 before any.
         terms: what all share; None before any.
+        references: what the feed said last of each symbol, in force or not.
     """
 
     def __init__(self) -> None:
         self.head = 0
         self.terms: Terms | None = None
+        self.references: Mapping[str, Reference] = {}
+        self._referred: Collection[str] = ()
         self._agreed = 0
         self._defined: dict[str, Defined] = {}
 
@@ -87,6 +94,11 @@ class Definitions:
             return None
         self.head = sequence
         try:
+            if key == REFERENCES:
+                table = references.read(sequence, value)
+                self._referred = references.moved(self.references, table)
+                self.references = table
+                return None
             found = definition(key, value)
         except ValueError as error:
             return str(error)
@@ -95,6 +107,12 @@ class Definitions:
         else:
             self._defined[symbol_of(key)] = Defined(found, sequence)
         return None
+
+    def affected(self, key: str) -> Collection[str]:
+        """The symbols that the last definition of a key may have changed."""
+        if key == TERMS:
+            return self.symbols
+        return self._referred if key == REFERENCES else [key.partition(".")[2]]
 
     def pass_over(self, sequence: int) -> None:
         """A message that is no definition is at this sequence."""
@@ -110,7 +128,8 @@ class Definitions:
         defined = self._defined.get(symbol)
         if defined is None or self.terms is None:
             return None
-        return listing_of(defined.instrument, self.terms, max(defined.revision, self._agreed))
+        reference = in_force(self.references.get(symbol), defined.instrument)
+        return listing_of(defined.instrument, self.terms, max(defined.revision, self._agreed), reference)
 
     def listings(self) -> dict[str, Listing]:
         """Every instrument as it stands, by its symbol."""
@@ -123,10 +142,25 @@ def fair_share(limit: int, shares: int) -> int:
     return max(1, limit // shares)
 
 
-def listing_of(instrument: Instrument, terms: Terms, revision: int) -> Listing:
-    """The instrument as it stands by these terms. Shares are equal: so a quote follows from its own symbol alone."""
+def in_force(reference: Reference | None, instrument: Instrument) -> Reference | None:
+    """The reference, if the definition still has the price that it was taken beside, and is quoted at some time."""
+    if reference is None or reference.base != instrument.reference_price or instrument.state == "delisted":
+        return None
+    return reference
+
+
+def listing_of(instrument: Instrument, terms: Terms, defined: int, reference: Reference | None = None) -> Listing:
+    """The instrument as it stands by these terms, both as of revision `defined`, and by a reference that is in force.
+    Shares are equal: so a quote follows from its own symbol alone."""
     gross = None if terms.max_gross is None else terms.max_gross // terms.shares
-    return Listing(instrument, fair_share(terms.limit, terms.shares), revision, gross)
+    share = fair_share(terms.limit, terms.shares)
+    if reference is None:
+        return Listing(instrument, share, defined, gross)
+    price, tick = reference.price, instrument.tick
+    if price % tick or not price.same_quantum(tick):  # the tick is another than it was
+        price = references.nearest(price, tick)
+    at = references.time_of(reference.time)
+    return Listing(instrument, share, max(defined, reference.revision), gross, price, at)
 
 
 def key_of(symbol: str) -> str:
@@ -197,7 +231,46 @@ def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, I
     for symbol, instrument in instruments.items():
         listing = known.listing(symbol)
         found.append(_change(key_of(symbol), listing.instrument if listing is not None else None, instrument))
+    found.append(_dropped(known.references, instruments))
     return [change for change in found if change.differs]
+
+
+def _dropped(known: Mapping[str, Reference], instruments: Mapping[str, Instrument]) -> Change:
+    """What the feed said of a symbol whose reference price is defined anew counts no more, whatever is defined next."""
+    gone = [
+        symbol
+        for symbol, instrument in instruments.items()
+        if symbol in known and in_force(known[symbol], instrument) is None
+    ]
+    table = {symbol: reference for symbol, reference in known.items() if symbol not in gone}
+    told = ", ".join(f"{symbol} {known[symbol].price}" for symbol in gone)
+    return Change(REFERENCES, references.written(table), {"of the feed": (told, "-")} if gone else {})
+
+
+def referred(known: Definitions, wanted: Mapping[str, tuple[Decimal, int]]) -> bytes | None:
+    """The table of references as it is to be stored after a feed has told these prices and times: of each symbol the
+    newest counts. None: it is so already. What counts no more, and delisted symbols, are left out.
+
+    Raises:
+        FieldError: it is too large.
+    """
+    after: dict[str, Reference] = {}
+    for symbol in dict.fromkeys([*known.references, *wanted]):
+        listing = known.listing(symbol)
+        if listing is None or listing.instrument.state == "delisted":
+            continue
+        base = listing.instrument.reference_price
+        before = in_force(known.references.get(symbol), listing.instrument)
+        price, time = wanted.get(symbol, (base, -1))
+        if before is None:
+            if time >= 0:
+                after[symbol] = Reference(price, base, time, 0)
+        elif time < before.time:
+            after[symbol] = before
+        else:
+            revision = before.revision if price == before.price else 0
+            after[symbol] = Reference(price, base, time, revision)
+    return None if after == known.references else references.written(after)
 
 
 def _change(key: str, before: msgspec.Struct | None, after: msgspec.Struct) -> Change:

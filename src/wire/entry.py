@@ -12,6 +12,7 @@ Logs are read without this: what is recorded counts, however it is written.
 
 import json
 import re
+import types
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -44,7 +45,11 @@ class Entry(Generic[T]):
             msgspec.ValidationError: it is not of this kind; its cause may be a FieldError that names the field.
             msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
         """
-        message = self._decoder.decode(body)
+        try:
+            message = self._decoder.decode(body)
+        except msgspec.ValidationError as error:
+            self._name_the_key(body, error)
+            raise
         try:
             if self._prices is not None:
                 _check_prices(self._prices.decode(body))
@@ -55,6 +60,14 @@ class Entry(Generic[T]):
             raise msgspec.ValidationError(str(error)) from error
         return message
 
+    def _name_the_key(self, body: bytes | bytearray, error: msgspec.ValidationError) -> None:
+        """Of prices by key msgspec does not say which is wrong: raise what does."""
+        if self._prices is not None and "[...]" in str(error):
+            try:
+                _check_prices(self._prices.decode(body))
+            except FieldError as named:
+                raise msgspec.ValidationError(str(named)) from named
+
 
 def _prices(info: inspect.Type) -> Any:
     """The same kind with nothing but its prices, as they are written; None if it has none."""
@@ -64,6 +77,9 @@ def _prices(info: inspect.Type) -> Any:
         return Raw
     if isinstance(info, inspect.UnionType) and any(_prices(kind) is Raw for kind in info.types):
         return Raw
+    if isinstance(info, inspect.DictType):
+        kind = _prices(info.value_type)
+        return None if kind is None else types.GenericAlias(dict, (str, kind))
     if isinstance(info, inspect.StructType):
         found = [(field.encode_name, _prices(field.type)) for field in info.fields]
         kept = [(name, kind | msgspec.UnsetType, UNSET) for name, kind in found if kind is not None]
@@ -71,13 +87,14 @@ def _prices(info: inspect.Type) -> Any:
     return None
 
 
-def _check_prices(found: Any) -> None:
-    for field in found.__struct_fields__:
-        written = getattr(found, field)
+def _check_prices(found: Any, within: str = "") -> None:
+    is_by_key = isinstance(found, dict)
+    for name in found if is_by_key else found.__struct_fields__:
+        written, field = found[name] if is_by_key else getattr(found, name), f"{within}{name}"
         if not isinstance(written, Raw):
             if written is not UNSET:
-                _check_prices(written)
-        elif not _is_plain(written) and bytes(written) != b"null":  # which is read, where it may be none
+                _check_prices(written, f"{field}." if isinstance(written, dict) else "")
+        elif not _is_plain(written) and (is_by_key or bytes(written) != b"null"):  # which is read, where it may be none
             raise FieldError(field, "must be written as digits with at most one point, such as 100.05")
 
 

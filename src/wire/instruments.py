@@ -1,10 +1,12 @@
 """What is traded: one symbol's tick, size and pricing parameters, as `market.toml` gives them."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from wire.units import (
@@ -36,6 +38,15 @@ RATE_PLACES = 8
 """Decimal places a fee's rate may have."""
 
 
+BAND = Decimal("0.1")
+"""The `reference_band` of most instruments."""
+
+MAX_BAND = Decimal(100)
+"""The widest `reference_band`, as a part of the price."""
+
+NEVER_FRESH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Until when a reference price is fresh that has no time."""
+
 InstrumentState = Literal["trading", "paused", "close_only", "delisted"]
 
 
@@ -57,6 +68,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         sigma: σ, volatility, ≥ 0, price units per square root of a second.
         multiplier: what one lot at a price of 1 comes to, in money.
         fee_rate: what the makers pay for each fill, of the money it comes to; 0 to 1.
+        reference_band: how far a feed's price may be from the one in force, as a part of it.
+        reference_ttl: seconds for which a feed's price is quoted around; then nothing is quoted, and nothing without a
+            feed. None: for good.
         state: `trading`; `close_only`: only the side is quoted that reduces the position; `paused`: nothing is; or
             `delisted`: nothing is, and it has no share of the limit. Fills are booked in every state.
     """
@@ -74,6 +88,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_position: int | None = None
     multiplier: Decimal = ONE
     fee_rate: Decimal = NOTHING
+    reference_band: Decimal = BAND
+    reference_ttl: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     state: InstrumentState = "trading"
 
     def __post_init__(self) -> None:
@@ -102,6 +118,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         if not self.fee_rate.is_finite() or self.fee_rate.is_signed() or self.fee_rate > 1:
             raise FieldError("fee_rate", "must be from 0 to 1")
         check_places("fee_rate", self.fee_rate, RATE_PLACES)
+        if not self.reference_band.is_finite() or not 0 < self.reference_band <= MAX_BAND:
+            raise FieldError("reference_band", f"must be greater than zero, and at most {MAX_BAND}")
+        check_places("reference_band", self.reference_band, RATE_PLACES)
 
     def fee(self, quantity: int, price: Decimal) -> Decimal:
         """What a fill costs, in money: its quantity × price × multiplier × `fee_rate`, rounded as money is."""
@@ -132,12 +151,29 @@ class Listing:
         share: lots of each side of the limit that it may ask for.
         revision: of all of it; greater after every change, 0 if nothing says.
         gross: lots of the largest gross position that are its own; None: no such limit.
+        price: the reference price by the feed, on the tick; None while the definition's is in force.
+        priced_at: the feed's time of that price.
     """
 
     instrument: Instrument
     share: int
     revision: int = 0
     gross: int | None = None
+    price: Decimal | None = None
+    priced_at: datetime | None = None
+
+    @property
+    def reference_price(self) -> Decimal:
+        """The reference price in force."""
+        return self.price if self.price is not None else self.instrument.reference_price
+
+    @property
+    def fresh_until(self) -> datetime | None:
+        """Until when quotes may be made from the reference price; None: for good."""
+        ttl = self.instrument.reference_ttl
+        if ttl is None:
+            return None
+        return self.priced_at + timedelta(seconds=ttl) if self.priced_at is not None else NEVER_FRESH
 
     @property
     def largest(self) -> int | None:
@@ -146,14 +182,24 @@ class Listing:
 
 
 class ListedInstrument(Instrument, frozen=True, kw_only=True):
-    """An instrument as the exchange reports it; see `Listing`."""
+    """An instrument as the exchange reports it; see `Listing`. `reference` is the reference price in force, and
+    `reference_time` when its feed said so, if one did."""
 
     symbol: str
     revision: int
     share: int
+    reference: Decimal
+    reference_time: datetime | None
 
 
 def listed(symbol: str, listing: Listing) -> ListedInstrument:
     """The listing of a symbol, as it is reported."""
     fields = {name: getattr(listing.instrument, name) for name in Instrument.__struct_fields__}
-    return ListedInstrument(symbol=symbol, revision=listing.revision, share=listing.share, **fields)
+    return ListedInstrument(
+        symbol=symbol,
+        revision=listing.revision,
+        share=listing.share,
+        reference=listing.reference_price,
+        reference_time=listing.priced_at,
+        **fields,
+    )

@@ -11,6 +11,7 @@ from maker.plan import (
     FIRST_DELAY,
     LEDGER_PATIENCE,
     LONGEST_DELAY,
+    REVISIONS,
     Memory,
     Propose,
     Step,
@@ -26,9 +27,10 @@ from maker.plan import (
     live_quote,
     superseded,
 )
-from support.builders import NOW, quote_activated, recorded_fill
+from support.builders import NOW, instrument, quote_activated, recorded_fill
 from wire import ids
 from wire.ids import QuoteVersion
+from wire.instruments import Listing
 from wire.market import SymbolMarket
 from wire.messages import ATTEMPTS_AHEAD, Position, QuoteActivated, QuoteWithdrawn
 
@@ -350,8 +352,8 @@ def test_a_position_without_a_price_has_what_was_made_from_an_older_one_withdraw
 # --- giving up ----------------------------------------------------------------------------------------------------
 
 
-def propose(version: int, attempt: int) -> Propose:
-    return Propose(Position(symbol="AAA", net_quantity=0, position_version=version), attempt, "first", None)
+def propose(version: int, attempt: int, revision: int = 0) -> Propose:
+    return Propose(Position(symbol="AAA", net_quantity=0, position_version=version), attempt, "first", None, revision)
 
 
 def test_fills_lead_to_the_position_that_the_ledger_will_commit() -> None:
@@ -379,12 +381,12 @@ def test_nothing_is_foreseen(of: View) -> None:
 
 
 def test_an_attempt_goes_on_while_there_is_a_point_in_it() -> None:
-    assert superseded(view(5), propose(5, 1)) is None
-    assert superseded(activated(view(5), 5, 1), propose(5, 2)) is None
+    assert superseded(view(5), propose(5, 1), NOW) is None
+    assert superseded(activated(view(5), 5, 1), propose(5, 2), NOW) is None
 
 
 def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
-    assert superseded(view(5, current=False), propose(5, 1)) is None
+    assert superseded(view(5, current=False), propose(5, 1), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -400,7 +402,84 @@ def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
     ],
 )
 def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
-    assert superseded(of, propose(5, 2)) == why
+    assert superseded(of, propose(5, 2), NOW) == why
+
+
+# --- how old reference prices are ---------------------------------------------------------------------------------
+
+
+def fresh(of: View, **until: float) -> View:
+    """By these revisions, `r50`, quotes may stand until then."""
+    of.fresh = {int(name[1:]): at(when) for name, when in until.items()}
+    return of
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        pytest.param(
+            fresh(activated(view(5, revision=50), 5, 1, revision=50), r50=3), Wait("quoting", at(3)), id="it is fresh"
+        ),
+        pytest.param(
+            fresh(activated(view(5, revision=50), 5, 1, revision=50), r50=99), Wait("quoting", at(20)), id="for long"
+        ),
+        pytest.param(
+            fresh(activated(view(5, revision=50), 5, 1, revision=50), r50=1), Withdraw("AAA-v5-r50-a1"), id="it is not"
+        ),
+        pytest.param(
+            fresh(activated(view(6, revision=60), 5, 1, revision=50), r50=99, r60=1),
+            Withdraw("AAA-v5-r50-a1"),
+            id="the newest is not",
+        ),
+        pytest.param(
+            fresh(activated(view(5, revision=60), 5, 1, revision=50), r50=1, r60=99),
+            Withdraw("AAA-v5-r50-a1"),
+            id="the newest is, and not the one that is quoted",
+        ),
+        pytest.param(
+            fresh(activated(view(None, revision=50), 5, 1, revision=50), r50=1),
+            Withdraw("AAA-v5-r50-a1"),
+            id="the position is not known",
+        ),
+        pytest.param(
+            fresh(activated(view(5, revision=50), 5, 1, revision=60), r50=1),
+            Wait("waiting_for_instrument"),
+            id="a newer one is quoted already",
+        ),
+        pytest.param(fresh(view(5, revision=50), r50=1), Wait("no_reference"), id="nothing is quoted"),
+        pytest.param(
+            fresh(withdrawn(activated(view(5, revision=50), 5, 1, revision=50)), r50=1),
+            Wait("no_reference"),
+            id="it was withdrawn",
+        ),
+    ],
+)
+def test_what_is_quoted_around_an_old_reference_price_is_withdrawn(of: View, expected: Step) -> None:
+    assert step(of, 1.0) == expected
+
+
+def test_fresh_again_it_is_quoted_at_once() -> None:
+    of = fresh(withdrawn(activated(view(5, revision=50), 5, 1, revision=50)), r50=1)
+    assert step(of, 1.0) == Wait("no_reference")
+    of.relist(Listing(instrument(reference_ttl=2.0), 10, 50, None, None, at(0.5)))
+    assert told(step(of, 1.0)) == (5, 2, "withdrawn", "AAA-v5-r50-a1")
+    assert superseded(of, propose(5, 2, revision=50), at(2.5)) == "the reference price is too old"
+
+
+def test_a_reference_price_without_a_feed_is_never_fresh_where_it_must_be() -> None:
+    of = view(5)
+    of.relist(Listing(instrument(reference_ttl=2.0), 10, 50))
+    assert step(of) == Wait("no_reference")
+    of.relist(Listing(instrument(), 10, 51))
+    assert told(step(of)) == (5, 1, "first", None)
+
+
+def test_of_very_many_revisions_the_one_that_is_quoted_and_the_newest_are_remembered() -> None:
+    of = activated(view(5), 5, 1, revision=50)
+    for revision in range(50, 1000):
+        of.relist(Listing(instrument(reference_ttl=2.0), 10, revision, None, None, at(revision)))
+    assert len(of.fresh) <= REVISIONS
+    assert (of.fresh[50], of.fresh[999]) == (at(52), at(1001))
 
 
 # --- properties ---------------------------------------------------------------------------------------------------
@@ -417,6 +496,7 @@ def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
         paused=draw(st.booleans()),
         revision=draw(revisions),
         state=draw(st.sampled_from(["trading", "trading", "paused", "close_only", "delisted"])),
+        fresh=draw(st.dictionaries(revisions, st.floats(0, 90).map(at), max_size=2)),
     )
     if draw(st.booleans()):
         lifetime = draw(st.sampled_from([0.5, 5.0, 30.0]))
@@ -451,7 +531,7 @@ def test_a_proposal_is_of_the_newest_position_and_newer_than_any_quote_or_dead_a
             assert chosen.version > memory.dead
         assert of.current
         assert not of.paused
-        assert superseded(of, chosen) is None
+        assert superseded(of, chosen, now) is None
 
 
 @given(situations())
@@ -470,6 +550,7 @@ def test_makers_that_see_the_same_end_up_with_one_live_quote_and_rest(
     """Each proposal becomes active as it would at an exchange: if it is newer than the latest. Nobody is in a hurry."""
     of, _, now = situation
     of.current, of.paused, of.state = True, False, "trading"
+    of.fresh = {}
     of.revision = max(of.revision, of.market.version.revision)
     versions = [of.market.event.position_version if of.market.event else 0, of.market.fill_number]
     of.position = Position(symbol="AAA", net_quantity=0, position_version=max(versions))

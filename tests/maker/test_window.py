@@ -49,3 +49,19 @@ async def test_an_attempt_that_is_not_answered_holds_up_no_other(monkeypatch: py
     symbols = Symbols(1)
     symbols.enter(*"AB")
     await eventually(lambda: symbols.woken == ["B"])
+
+
+async def test_attempts_that_prices_overtake_take_places_away_and_those_that_come_to_something_bring_them_back() -> (
+    None
+):
+    symbols = Symbols(3)
+    for _ in range(9):
+        symbols.window.narrow()
+    assert symbols.enter(*"AB") == [True, False], "one is left, however many were overtaken"
+    for _ in range(4):
+        symbols.window.widen()
+    symbols.window.leave("C")
+    assert symbols.enter("C") == [True]
+    for _ in range(99):
+        symbols.window.widen()
+    assert symbols.enter(*"DE") == [True, False], "there are never more than at first"

@@ -1,0 +1,61 @@
+"""A minimal price feed: tells the exchange reference prices, as a random walk of everything that is traded, or from a
+CSV file. Where tokens are on, TOKEN is one of the roles `feed` and, for the walk, `reader`.
+
+    uv run python examples/feed.py walk 10                # so many times a second, all symbols at once
+    uv run python examples/feed.py csv prices.csv         # lines of time,symbol,price; times are in seconds
+"""
+
+import csv
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from itertools import count
+
+import httpx
+
+URL = os.environ.get("EXCHANGE", "http://127.0.0.1:8001")
+HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.environ else {}
+
+
+def walk(rate: float) -> Iterator[tuple[float, dict[str, str]]]:
+    """When to tell which prices: each moves by up to three ticks, and is pulled back to where it began."""
+    listed = httpx.get(f"{URL}/instruments", headers=HEADERS, timeout=5).raise_for_status().json()
+    begun = {each["symbol"]: Decimal(each["reference"]) for each in listed if each["state"] != "delisted"}
+    ticks = {each["symbol"]: Decimal(each["tick"]) for each in listed}
+    steps = dict.fromkeys(begun, 0)
+    for number in count():
+        steps = {symbol: round(step * 0.99) + random.randint(-3, 3) for symbol, step in steps.items()}
+        yield number / rate, {symbol: str(begun[symbol] + step * ticks[symbol]) for symbol, step in steps.items()}
+
+
+def replay(path: str) -> Iterator[tuple[float, dict[str, str]]]:
+    """The same from a file. What is no such file ends the program before anything is told."""
+    with open(path, newline="") as file:
+        rows = csv.reader(file)
+        if next(rows, None) != ["time", "symbol", "price"]:
+            raise ValueError("line 1 must be time,symbol,price")
+        try:
+            found = [(float(when), {symbol: str(Decimal(price))}) for when, symbol, price in rows]
+        except (ValueError, InvalidOperation) as error:
+            raise ValueError(f"line {rows.line_num} must be a time in seconds, a symbol and a price") from error
+    return ((when - found[0][0], prices) for when, prices in found)
+
+
+try:
+    told = {"walk": lambda: walk(float(sys.argv[2])), "csv": lambda: replay(sys.argv[2])}[sys.argv[1]]()
+except (ValueError, OSError, IndexError, KeyError) as error:
+    print(f"{' '.join(sys.argv[1:])}: {error}", file=sys.stderr)
+    sys.exit(2)
+begun, client = time.monotonic(), httpx.Client(headers=HEADERS, timeout=5)
+with suppress(KeyboardInterrupt):
+    for when, prices in told:
+        time.sleep(max(0.0, begun + when - time.monotonic()))
+        with suppress(httpx.TransportError):  # newer prices come soon
+            answer = client.put(f"{URL}/references", json={"time": datetime.now(UTC).isoformat(), "prices": prices})
+            if answer.status_code != 200:
+                print(answer.json().get("title"), answer.json().get("detail", ""), flush=True)

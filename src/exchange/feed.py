@@ -1,0 +1,199 @@
+"""Reference prices from feeds: checked, gathered, and written to the bucket `instruments`, all changes in one message.
+
+What arrives while a message is on its way, or within `EVERY` of the last one, waits for the next: of each symbol the
+newest price, by its source's time. So feeds may send as often as they like, and are answered when their prices, or
+newer ones, are on disk.
+
+The message holds the whole table, and is appended only if the bucket has not moved since it was read. So any number of
+exchanges may do this beside each other and beside those who define instruments.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+from exchange import metrics
+from jet import journal
+from jet.connection import Connection
+from jet.journal import Appended, Compare
+from jet.listings import STREAM, Listings
+from wire import subjects
+from wire.definitions import Definitions, referred
+from wire.errors import Refusal, Refused
+from wire.instruments import Listing
+from wire.references import AHEAD, REFERENCES, TOO_OLD, PutReferences, ReferencesTaken, milliseconds
+from wire.units import FieldError, check_plain, check_price, check_tick, with_decimals_of
+
+EVERY = 0.1
+"""Seconds between two messages, at least."""
+
+DEADLINE = 5.0
+"""Seconds after which it is not known whether a message is stored."""
+
+MOST_NAMED = 20
+"""Symbols that are named at most in a refusal."""
+
+Prices = Mapping[str, tuple[Decimal, int]]
+"""By symbol: a price on the tick, and its time in milliseconds since 1970."""
+
+
+def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
+    """The prices as they may be written, if all of them may.
+
+    Raises:
+        Refused: INVALID_FIELD or UNKNOWN_SYMBOL; it names the field of the first that may not, and says of all why.
+    """
+    age = (now - asked.time).total_seconds()
+    if age > TOO_OLD.total_seconds():
+        detail = f"`time` is {age:.3f} s ago, and prices that are older than {TOO_OLD.total_seconds():g} s are too old"
+        raise Refused(Refusal.INVALID_FIELD, detail, field="time")
+    if age < -AHEAD.total_seconds():
+        detail = f"`time` is {-age:.3f} s in the future, by the broker's clock"
+        raise Refused(Refusal.INVALID_FIELD, detail, field="time")
+    at = milliseconds(asked.time)
+    found: dict[str, tuple[Decimal, int]] = {}
+    wrong: list[FieldError] = []
+    unknown: list[FieldError] = []
+    for symbol, price in asked.prices.items():
+        listing = known.listing(symbol)
+        if listing is None:
+            name = symbol if subjects.is_name(symbol) else ascii(symbol[:40])
+            unknown.append(FieldError(f"prices.{name}", "is the price of no symbol that is traded here"))
+            continue
+        try:
+            _check(symbol, price, listing, asked.time, age)
+        except FieldError as error:
+            wrong.append(error)
+        else:
+            found[symbol] = with_decimals_of(listing.instrument.tick, price), at
+    if wrong or unknown:
+        refused = [*wrong, *unknown]
+        told = "; ".join(str(error) for error in refused[:MOST_NAMED])
+        more = f"; and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        refusal = Refusal.INVALID_FIELD if wrong else Refusal.UNKNOWN_SYMBOL
+        raise Refused(refusal, f"{told}{more}: nothing was taken", field=refused[0].field)
+    return found
+
+
+def _check(symbol: str, price: Decimal, listing: Listing, time: datetime, age: float) -> None:
+    """Check one price.
+
+    Raises:
+        FieldError: it makes no sense, or comes too late.
+    """
+    field, instrument, before = f"prices.{symbol}", listing.instrument, listing.reference_price
+    check_price(field, price)
+    check_plain(field, price)
+    check_tick(field, price, instrument.tick)
+    if abs(price - before) > instrument.reference_band * before:
+        raise FieldError(field, f"is further than {instrument.reference_band} of it from {before}, which is in force")
+    if instrument.reference_ttl is not None and age > instrument.reference_ttl:
+        raise FieldError(
+            "time", f"is {age:.3f} s ago, and {symbol} has a `reference_ttl` of {instrument.reference_ttl:g} s"
+        )
+    if listing.priced_at is not None and time < listing.priced_at:
+        raise FieldError("time", f"is before that of the price of {symbol} in force: {listing.priced_at.isoformat()}")
+
+
+class Feed:
+    """The gathering. `run` it until cancelled."""
+
+    def __init__(self, connection: Connection, listings: Listings) -> None:
+        """`listings` are followed by whoever made them."""
+        self._connection = connection
+        self._listings = listings
+        self._wanted: dict[str, tuple[Decimal, int]] = {}
+        self._askers: set[str] = set()
+        self._stored: asyncio.Future[int] | None = None
+        self._arrived = asyncio.Event()
+
+    async def put(self, asked: PutReferences, now: datetime, by: str) -> ReferencesTaken:
+        """Have these be the reference prices, as `by` wishes. Asking again does no harm.
+
+        Raises:
+            Refused: as of `checked`, and nothing is changed; UNAVAILABLE; OUTCOME_UNKNOWN.
+        """
+        try:
+            await self._listings.confirm()
+            prices = checked(asked, self._listings.definitions, now)
+            async with asyncio.timeout(2 * DEADLINE):
+                revision = await asyncio.shield(self._gather(prices, by))
+        except Refused as refused:
+            metrics.REFERENCES.labels(refused.refusal.slug).inc(len(asked.prices))
+            raise
+        except TimeoutError as error:
+            metrics.REFERENCES.labels(Refusal.OUTCOME_UNKNOWN.slug).inc(len(asked.prices))
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the prices are not known to be stored") from error
+        metrics.REFERENCES.labels("taken").inc(len(asked.prices))
+        return ReferencesTaken(symbols=len(prices), revision=revision)
+
+    def _gather(self, prices: Prices, by: str) -> "asyncio.Future[int]":
+        """Have them be in the next message. Returns what tells its sequence."""
+        for symbol, newer in prices.items():
+            waiting = self._wanted.get(symbol)
+            if waiting is None or newer[1] >= waiting[1]:
+                self._wanted[symbol] = newer
+        self._askers.add(by)
+        if self._stored is None:
+            self._stored = asyncio.get_running_loop().create_future()
+            self._stored.add_done_callback(_retrieved)
+        self._arrived.set()
+        return self._stored
+
+    async def run(self) -> None:
+        """Write what arrives, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            began = loop.time()
+            wanted, askers, stored = self._wanted, self._askers, self._stored
+            self._wanted, self._askers, self._stored = {}, set(), None
+            self._arrived.clear()
+            try:
+                revision = await self._write(wanted, ", ".join(sorted(filter(None, askers))))
+            except Refused as refused:
+                if stored is not None:
+                    stored.set_exception(refused)
+            else:
+                if stored is not None:
+                    stored.set_result(revision)
+            await asyncio.sleep(max(0.0, began + EVERY - loop.time()))
+
+    async def _write(self, wanted: Prices, by: str) -> int:
+        """Store the table with these prices. Returns a sequence as of which the bucket has them.
+
+        Raises:
+            Refused: INVALID_FIELD: there is no room; UNAVAILABLE; OUTCOME_UNKNOWN.
+        """
+        try:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    await self._listings.confirm()
+                    known = self._listings.definitions
+                    value = referred(known, wanted)
+                    if value is None:
+                        return known.head
+                    outcome = await journal.append(
+                        self._connection,
+                        STREAM,
+                        subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, REFERENCES),
+                        value,
+                        msg_id=secrets.token_hex(8),
+                        compare=Compare(known.head),
+                        headers={journal.ASKED_BY: by} if by else {},
+                    )
+                    if isinstance(outcome, Appended):
+                        metrics.TABLES.inc()
+                        return outcome.sequence
+        except FieldError as error:
+            raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
+        except TimeoutError as error:
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the prices are not known to be stored") from error
+
+
+def _retrieved(future: "asyncio.Future[int]") -> None:
+    """Whoever asked may have gone."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,251 @@
+"""References: a table of prices beside definitions, of which each symbol's newest word is in force."""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.revisions import Revisions
+from support.builders import NOW, instrument
+from wire import definitions, references
+from wire.definitions import TERMS, Definitions, Terms, changes, key_of, referred
+from wire.entry import Entry
+from wire.instruments import Instrument, Listing
+from wire.references import REFERENCES, PutReferences, Reference, written
+from wire.units import FieldError
+
+SYMBOLS = ("AAA", "BBB", "CCC")
+TERMS_OF_ALL = Terms(limit=100, shares=4, quote_ttl=30, grace=2, id_window=120, shards=4)
+
+
+class Bucket:
+    """The bucket, as one fold has it and as the audit has it."""
+
+    def __init__(self, **instruments: Instrument) -> None:
+        self.known = Definitions()
+        self.revisions = Revisions()
+        self.seen: dict[tuple[str, int], Listing] = {}
+        self.store(TERMS, msgspec.json.encode(TERMS_OF_ALL))
+        for symbol, each in instruments.items():
+            self.define(symbol, each)
+
+    def store(self, key: str, value: bytes) -> None:
+        sequence = self.known.head + 1
+        assert self.known.apply(sequence, key, value) is None
+        self.revisions.add(sequence, NOW, key, value)
+        for symbol, listing in self.known.listings().items():
+            before = self.seen.setdefault((symbol, listing.revision), listing)
+            quoted = (listing.instrument, listing.share, listing.gross, listing.price)
+            assert quoted == (before.instrument, before.share, before.gross, before.price)
+
+    def define(self, symbol: str, wanted: Instrument) -> None:
+        for change in changes(self.known, None, {symbol: wanted}):
+            self.store(change.key, change.value)
+
+    def refer(self, time: int, **prices: str) -> bool:
+        """Whether there was something to store."""
+        value = referred(self.known, {symbol: (Decimal(price), time) for symbol, price in prices.items()})
+        if value is not None:
+            self.store(REFERENCES, value)
+        return value is not None
+
+    def listing(self, symbol: str = "AAA") -> Listing:
+        found = self.known.listing(symbol)
+        assert found is not None
+        return found
+
+
+def test_a_reference_is_a_new_revision_of_its_symbol_alone() -> None:
+    bucket = Bucket(AAA=instrument(), BBB=instrument())
+    other = bucket.listing("BBB")
+    assert bucket.refer(1000, AAA="101.00")
+    listing = bucket.listing()
+    assert (str(listing.reference_price), listing.revision) == ("101.00", bucket.known.head)
+    assert bucket.listing("BBB") == other
+    assert list(bucket.known.affected(REFERENCES)) == ["AAA"]
+
+
+def test_the_same_price_later_is_fresher_and_no_new_revision() -> None:
+    bucket = Bucket(AAA=instrument())
+    bucket.refer(1000, AAA="101.00")
+    before = bucket.listing()
+    assert bucket.refer(2000, AAA="101.00")
+    after = bucket.listing()
+    assert after.revision == before.revision
+    assert after.priced_at == references.time_of(2000)
+    assert not bucket.refer(2000, AAA="101.00"), "the same again is not written"
+
+
+def test_of_two_prices_the_newer_by_its_source_counts_whichever_comes_first() -> None:
+    bucket = Bucket(AAA=instrument())
+    bucket.refer(2000, AAA="101.00")
+    assert not bucket.refer(1000, AAA="99.00")
+    assert str(bucket.listing().reference_price) == "101.00"
+
+
+def test_what_somebody_defines_replaces_what_the_feed_said_and_is_replaced_by_what_it_says_next() -> None:
+    bucket = Bucket(AAA=instrument(), BBB=instrument())
+    bucket.refer(1000, AAA="101.00", BBB="101.00")
+    bucket.define("AAA", instrument(quote_size=3))
+    assert str(bucket.listing().reference_price) == "101.00", "a size says nothing of a price"
+    bucket.define("AAA", instrument(reference_price=Decimal("105.00")))
+    assert (str(bucket.listing().reference_price), bucket.listing().priced_at) == ("105.00", None)
+    assert str(bucket.listing("BBB").reference_price) == "101.00"
+    bucket.define("AAA", instrument(reference_price=Decimal("100.00")))
+    assert str(bucket.listing().reference_price) == "100.00", "what was replaced does not come back"
+    bucket.refer(500, AAA="100.50")
+    assert str(bucket.listing().reference_price) == "100.50"
+
+
+def test_after_a_change_of_tick_the_reference_is_the_nearest_price_on_it_until_the_next() -> None:
+    bucket = Bucket(AAA=instrument())
+    bucket.refer(1000, AAA="101.03")
+    bucket.define("AAA", instrument(tick=Decimal("0.05")))
+    assert str(bucket.listing().reference_price) == "101.05"
+    bucket.define("AAA", instrument(tick=Decimal("0.001"), reference_price=Decimal(100)))
+    assert str(bucket.listing().reference_price) == "101.030"
+    bucket.refer(2000, AAA="101.001")
+    assert str(bucket.listing().reference_price) == "101.001"
+
+
+def test_delisted_symbols_take_no_room() -> None:
+    bucket = Bucket(AAA=instrument(), BBB=instrument())
+    bucket.refer(1000, AAA="101.00", BBB="101.00")
+    bucket.define("AAA", instrument(state="delisted"))
+    bucket.refer(2000, AAA="102.00", BBB="102.00")
+    assert set(bucket.known.references) == {"BBB"}
+
+
+def test_a_table_that_is_too_large_is_refused() -> None:
+    with pytest.raises(FieldError) as caught:
+        written({f"SYMBOL{number:05}": Reference(Decimal(100), Decimal(100), 2**40, 2**30) for number in range(2000)})
+    assert caught.value.field == "prices"
+    a_thousand = {
+        f"SYM{number:04}": Reference(Decimal("1234.56"), Decimal("1234.50"), 2**40, 2**30) for number in range(1000)
+    }
+    assert len(written(a_thousand)) < references.MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        b"{}",
+        b'{"references":{"AAA":["NaN","100.00",1000,0]}}',
+        b'{"references":{"AAA":["-1","100.00",1000,0]}}',
+        b'{"references":{"AAA":["101.00","100.00",1000]}}',
+        b'{"references":{"AAA":["101.00","100.00",1000,0,0]}}',
+        b'{"references":{"AAA":["101.00","100.00",1000,99]}}',
+    ],
+)
+def test_what_is_no_table_is_set_aside_and_the_one_before_stands(value: bytes) -> None:
+    bucket = Bucket(AAA=instrument())
+    bucket.refer(1000, AAA="101.00")
+    before = bucket.listing()
+    assert bucket.known.apply(bucket.known.head + 1, REFERENCES, value)
+    assert bucket.listing() == before
+
+
+prices = st.decimals("99.00", "101.00", places=2).map(str)
+steps = st.one_of(
+    st.tuples(st.just("refer"), st.integers(0, 20), st.dictionaries(st.sampled_from(SYMBOLS), prices, min_size=1)),
+    st.tuples(st.just("define"), st.sampled_from(SYMBOLS), st.sampled_from(["100.00", "100.10", "99.90"])),
+    st.tuples(st.just("tick"), st.sampled_from(SYMBOLS), st.sampled_from(["0.01", "0.05", "0.10"])),
+    st.tuples(st.just("state"), st.sampled_from(SYMBOLS), st.sampled_from(["trading", "paused", "delisted"])),
+)
+
+
+@given(st.lists(steps, max_size=30))
+def test_every_revision_is_one_price_and_goes_up_and_the_audit_finds_each_again(taken: list[Any]) -> None:
+    """So I12 holds of them."""
+    bucket = Bucket(**dict.fromkeys(SYMBOLS, instrument()))
+    revisions = {symbol: bucket.listing(symbol).revision for symbol in SYMBOLS}
+    for kind, one, other in taken:
+        if kind == "refer":
+            bucket.refer(one, **other)
+        else:
+            was = bucket.listing(one).instrument
+            field = {"define": "reference_price", "tick": "tick", "state": "state"}[kind]
+            value = other if kind == "state" else Decimal(other)
+            bucket.define(one, msgspec.structs.replace(was, **{field: value}))
+        for symbol, before in revisions.items():
+            revisions[symbol] = bucket.listing(symbol).revision
+            assert revisions[symbol] >= before
+        assert all(revision <= bucket.known.head for revision in revisions.values())
+    for (symbol, revision), listing in bucket.seen.items():
+        again = bucket.revisions.listing(symbol, revision)
+        assert again is not None
+        assert (again.instrument, again.price, again.revision) == (listing.instrument, listing.price, revision)
+
+
+def test_revisions_before_the_first_table_that_is_kept_are_forgotten_unless_it_says_what_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("audit.revisions.KEPT", 2)
+    bucket = Bucket(AAA=instrument(), BBB=instrument())
+    bucket.refer(1000, AAA="101.00", BBB="101.00")
+    first = bucket.known.head
+    bucket.refer(2000, AAA="102.00")
+    second = bucket.known.head
+    kept = Revisions()
+    kept.add(1, NOW, TERMS, msgspec.json.encode(TERMS_OF_ALL))
+    kept.add(2, NOW, key_of("AAA"), msgspec.json.encode(instrument()))
+    kept.add(3, NOW, key_of("BBB"), msgspec.json.encode(instrument()))
+    kept.add(second, NOW, REFERENCES, _stored(bucket.known, second))
+    bucket.refer(3000, AAA="103.00")
+    kept.add(second + 1, NOW, REFERENCES, _stored(bucket.known, second + 1))
+    assert kept.is_forgotten("AAA", first)
+    assert not kept.is_forgotten("AAA", second)
+    assert not kept.is_forgotten("BBB", first), "its price is still the one of then"
+    found = kept.listing("BBB", first)
+    assert found is not None
+    assert str(found.reference_price) == "101.00"
+
+
+def _stored(known: Definitions, sequence: int) -> bytes:
+    """The table as it was written at that sequence."""
+    return written(
+        {
+            symbol: msgspec.structs.replace(each, revision=0 if each.revision == sequence else each.revision)
+            for symbol, each in known.references.items()
+        }
+    )
+
+
+# --- what is asked ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":true}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"BBB":"1.00","AAA":"NaN"}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":"-1.00"}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":"1_0"}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":null}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":[]}}', "prices.AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":"1.00","AAA":"1.00"}}', "AAA"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{}}', "prices"),
+        ('{"time":"2026-11-23T05:49:24","prices":{"AAA":"1.00"}}', "time"),
+        ('{"time":"2026-11-23T05:49:24Z","prices":{"AAA":"1.00"},"source":"x"}', "source"),
+        ('{"prices":{"AAA":"1.00"}}', "time"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_named(body: str, field: str) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        Entry(PutReferences).decode(body.encode())
+    assert field in str(caught.value)
+
+
+def test_what_can_be_read_is() -> None:
+    body = b'{"time":"2026-11-23T05:49:24.477259Z","prices":{"AAA":"231.52","BTC-USD":68250.5}}'
+    found = Entry(PutReferences).decode(body)
+    assert {symbol: str(price) for symbol, price in found.prices.items()} == {"AAA": "231.52", "BTC-USD": "68250.5"}
+
+
+def test_the_key_is_no_symbols() -> None:
+    with pytest.raises(ValueError, match="no symbol"):
+        definitions.symbol_of(REFERENCES)
