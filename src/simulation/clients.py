@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
-from simulation.definers import Definers
+from simulation.definers import Definers, Feeds
 from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
@@ -35,6 +35,7 @@ class Clients(Party):
         self._hoarders = Hoarders(self)
         self._forgers = Forgers(self)
         self.definers = Definers(self)
+        self._feeds = Feeds(self)
         self._readers = Readers(self)
 
     def start(self) -> None:
@@ -49,6 +50,7 @@ class Clients(Party):
             (self._hoarders, plan.hoard_rate),
             (self._forgers, plan.forge_rate),
             (self.definers, plan.define_rate),
+            (self._feeds, plan.refer_rate),
         )
 
         async def main() -> None:

@@ -86,6 +86,9 @@ STORMY = 0.15
 DEFINED = 0.25
 """The share of the short seeds in which instruments change."""
 
+REFERRED = 0.2
+"""The share of the short seeds in which feeds tell reference prices."""
+
 HOARDED = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
@@ -144,6 +147,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         hoard_rate: reservations of the whole limit a second that no quote comes of.
         forge_rate: what somebody who may not write has the broker send astray, a second.
         define_rate: changes of an instrument a second.
+        refer_rate: times a second that a feed tells reference prices.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -177,6 +181,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hoard_rate: float = 0.0
     forge_rate: float = 0.0
     define_rate: float = 0.0
+    refer_rate: float = 0.0
 
     @property
     def market(self) -> Market:
@@ -293,6 +298,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     defines = random.Random(f"{seed}/define")
     if not is_long and defines.random() < DEFINED:
         drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
+    refers = random.Random(f"{seed}/refer")
+    if not is_long and refers.random() < REFERRED:
+        drawn["refer_rate"] = _log_uniform(refers, 0.1, 15.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

@@ -185,7 +185,8 @@ def symbol(name: str, /, *fields: str) -> int:
         The symbol.
     fields
         What to change, NAME=VALUE each, as market.toml has it: tick, reference_price, quote_size, bid_size, ask_size,
-        min_spread, max_position, gamma, k, a, sigma, multiplier, fee_rate, state. Without a value: as if not given.
+        min_spread, max_position, gamma, k, a, sigma, multiplier, fee_rate, reference_band, reference_ttl, state.
+        Without a value: as if not given.
     """
     logging.configure("symbol", "warning")
     return asyncio.run(instruments.set_symbol(read(), name, fields))

@@ -95,6 +95,6 @@ async def _with_broker(settings: StackSettings, do: Callable[[Connection], Await
 
 def _tell(wanted: Sequence[Change]) -> None:
     for change in wanted:
-        name = "what all share" if change.key == TERMS else change.key.partition(".")[2]
+        name = "what all share" if change.key == TERMS else change.key.partition(".")[2] or change.key
         for field, (before, after) in change.differs.items():
             print(f"{name}: {field} {before} → {after}")

@@ -31,6 +31,7 @@ import wire.definitions
 import wire.errors
 import wire.instruments
 import wire.messages
+import wire.references
 from exchange import projection
 from jet import journal
 from jet.topology import Shape, declarations
@@ -69,6 +70,7 @@ SPECIFIED = {
         wire.instruments.Instrument,
         wire.instruments.ListedInstrument,
         wire.definitions.Terms,
+        *structs_of(wire.references),
         wire.errors.Problem,
         *structs_of(runtime.health),
         *structs_of(maker.status),

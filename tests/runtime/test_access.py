@@ -116,6 +116,7 @@ MAY = {
     "DELETE /quotes/{symbol:str}": {Role.MAKER, Role.OPERATOR},
     "GET /instruments": {*READ, Role.TRADER},
     "PUT /instruments/{symbol:str}": {Role.OPERATOR},
+    "PUT /references": {Role.FEED, Role.OPERATOR},
     "GET /quotes": {*READ, Role.TRADER},
     "GET /quotes/{symbol:str}": {*READ, Role.TRADER},
     "POST /fills": {Role.EXCHANGE},
