@@ -359,9 +359,15 @@ MUTATIONS = [
     Mutation(
         "a maker names a revision and prices by the one before",
         "maker/quoter.py",
-        "        self.listing = listing\n        self.view.revision",
+        "        self.listing = listing\n        self.view.relist(listing)",
         "        self.listing = type(listing)(self.listing.instrument, 9, listing.revision)\n"
-        "        self.view.revision",
+        "        self.view.relist(listing)",
+    ),
+    Mutation(
+        "a feed's price moves and its revision does not",
+        "wire/definitions.py",
+        "revision = before.revision if price == before.price else 0",
+        "revision = before.revision",
     ),
     Mutation(
         "a maker leaves a quote of an older revision",
