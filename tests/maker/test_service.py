@@ -25,9 +25,11 @@ from wire.errors import Refusal
 from wire.messages import (
     InstancePresence,
     PutQuote,
+    QuoteActivated,
     QuoteWithdrawn,
     ReservationRequest,
 )
+from wire.references import PutReferences
 from wire.subjects import Rpc
 
 
@@ -281,6 +283,52 @@ async def test_a_symbol_is_quoted_once_it_is_defined_and_withdrawn_once_it_is_no
     await eventually(lambda: running.on("AAA").state == "closed")
     running.maker.count()
     assert metrics.SYMBOLS._value.get() == 1, "only BBB is to be quoted"
+
+
+async def told(place: Marketplace, price: str, *symbols: str) -> None:
+    """A feed tells that price of these symbols."""
+    asked = PutReferences(time=place.exchange.clock(), prices={symbol: Decimal(price) for symbol in symbols})
+    await place.exchange.refer(asked, "feed")
+
+
+async def test_quotes_follow_the_reference_prices_of_a_feed_and_the_newest_wins(place: Marketplace) -> None:
+    await seed(place.broker.connection, place.market)
+    await place.open()
+    running = await quoting(place)
+    for tick in range(1, 31):
+        await told(place, f"100.{tick:02}", "AAA", "BBB")
+    known = place.exchange._listings.known
+    for symbol in ("AAA", "BBB"):
+        await eventually(lambda symbol=symbol: place.fold(symbol).version.revision == known[symbol].revision)  # type: ignore[misc] # binds
+        await eventually(lambda symbol=symbol: running.on(symbol).state == "quoting")  # type: ignore[misc] # binds
+        quote = place.quote(symbol)
+        assert quote is not None
+        assert quote.bid_price < Decimal("100.30") < quote.ask_price
+        for event in await place.quote_events(symbol):
+            if isinstance(event, QuoteActivated):
+                assert event.ask_price - event.bid_price == quote.ask_price - quote.bid_price
+
+
+async def test_without_a_fresh_reference_price_nothing_is_quoted_and_with_one_it_is_at_once(place: Marketplace) -> None:
+    await seed(place.broker.connection, place.market)
+    await place.open()
+    running = await quoting(place)
+    await redefine(place.broker.connection, "AAA", reference_ttl=0.5)
+    await eventually(lambda: running.on("AAA").state == "no_reference")
+    assert place.quote("AAA") is None
+    told_of = {notice.name: notice.reason for notice in running.health.report().notices}
+    assert told_of == {"AAA": "not quoted: no fresh reference price"}
+    assert running.maker._report(0).unquoted == {"no_reference": ["AAA"]}
+
+    async def is_quoted() -> bool:
+        await told(place, "100.50", "AAA")  # the same price, fresher
+        return running.on("AAA").state == "quoting"
+
+    await eventually(is_quoted)
+    await eventually(lambda: running.on("AAA").state == "no_reference")
+    withdrawn = (await place.quote_events("AAA"))[-1]
+    assert isinstance(withdrawn, QuoteWithdrawn)
+    assert place.quote("BBB") is not None
 
 
 # --- several makers -----------------------------------------------------------------------------------------------
