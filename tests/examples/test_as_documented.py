@@ -107,7 +107,7 @@ async def test_the_examples_trade_with_each_other(stack: Stack, desk: Desk) -> N
     assert await desk.get("exchange", "/quotes") == []
 
 
-@pytest.mark.parametrize("name", ["feed", "maker", "order_client"])
+@pytest.mark.parametrize("name", ["maker", "order_client"])
 def test_an_example_is_short(name: str) -> None:
     assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60
 

@@ -1,0 +1,121 @@
+"""The sample feed, by itself: what it sends, and what it refuses to read."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.waiting import HANG
+
+FEED = Path(__file__).parents[2] / "examples" / "feed.py"
+LISTED = [
+    {"symbol": "AAA", "tick": "0.01", "reference": "100.00", "state": "trading"},
+    {"symbol": "BBB", "tick": "0.5", "reference": "200.0", "state": "paused"},
+]
+
+
+class Exchange(ThreadingHTTPServer):
+    """Answers a feed, and keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+        self.enough = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Exchange
+
+    def do_GET(self) -> None:
+        self._answer(LISTED)
+
+    def do_PUT(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.told.append(body)
+        if len(self.server.told) >= 3:
+            self.server.enough.set()
+        self._answer({"symbols": len(body["prices"]), "revision": 1})
+
+    def _answer(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the base class calls it so
+        """Print nothing."""
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    server = Exchange()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def started(*arguments: str, exchange: Exchange | None = None) -> "subprocess.Popen[str]":
+    where = {"EXCHANGE": f"http://127.0.0.1:{exchange.server_port}"} if exchange is not None else {}
+    command = [sys.executable, str(FEED), *arguments]
+    return subprocess.Popen(command, env={**os.environ, **where}, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_file_is_told_line_by_line(exchange: Exchange, tmp_path: Path) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text("time,symbol,price\n100.0,AAA,101.50\n100.0,BBB,201.5\n100.01,AAA,101.60\n")
+    feed = started("csv", str(file), exchange=exchange)
+    assert (feed.wait(HANG), feed.communicate()[1]) == (0, "")
+    assert [told["prices"] for told in exchange.told] == [{"AAA": "101.50"}, {"BBB": "201.5"}, {"AAA": "101.60"}]
+    assert all(set(told) == {"time", "prices"} for told in exchange.told)
+
+
+def test_a_walk_moves_everything_that_is_traded_by_whole_ticks(exchange: Exchange) -> None:
+    feed = started("walk", "100", exchange=exchange)
+    try:
+        assert exchange.enough.wait(HANG)
+    finally:
+        feed.kill()
+        feed.communicate()
+    for told in exchange.told:
+        assert set(told["prices"]) == {"AAA", "BBB"}
+        assert float(told["prices"]["BBB"]) % 0.5 == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", "line 0"),
+        ("symbol,time,price\n", "line 1"),
+        ("time,symbol,price\n1,AAA,1.00\n2,AAA\n", "line 3"),
+        ("time,symbol,price\n1,AAA,1.00\nnoon,AAA,1.00\n", "line 3"),
+        ("time,symbol,price\n1,AAA,cheap\n", "line 2"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_with_the_line_and_nothing_is_told(tmp_path: Path, text: str, line: str) -> None:
+    file = tmp_path / "prices.csv"
+    file.write_text(text)
+    feed = started("csv", str(file))
+    told = feed.communicate(timeout=HANG)[1]
+    assert (feed.returncode, f"{file}: {line}" in told) == (2, True), told
+
+
+@pytest.mark.parametrize("arguments", [(), ("walk",), ("walk", "often"), ("csv", "/nowhere.csv"), ("play", "x")])
+def test_arguments_that_make_no_sense_are_refused(arguments: tuple[str, ...]) -> None:
+    feed = started(*arguments)
+    feed.communicate(timeout=HANG)
+    assert feed.returncode == 2
+
+
+def test_it_is_short() -> None:
+    assert len(FEED.read_text().splitlines()) < 60
