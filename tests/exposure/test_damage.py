@@ -7,7 +7,7 @@ import pytest
 from support.broker import Broker, damage
 from support.builders import market, reservation_request
 from support.exposure import append_decisions, running
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refused
 
@@ -34,6 +34,6 @@ async def test_nothing_is_decided_for_as_long_as_what_is_lost_may_count(
 async def test_what_was_forgotten_for_its_age_is_no_damage(own_broker: Broker) -> None:
     for _ in range(3):
         await append_decisions(own_broker, b"[]")
-    await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{subjects.EXPOSURE_STREAM}", b'{"seq": 3}', timeout=5)
+    await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{subjects.EXPOSURE_STREAM}", b'{"seq": 3}', timeout=HANG)
     async with running(own_broker) as service:
         await service.reserve(reservation_request())

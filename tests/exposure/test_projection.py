@@ -12,7 +12,7 @@ from jet import journal
 from runtime.clock import utc_now
 from support.broker import Broker
 from support.exposure import GRACE, LIFETIME, Scene
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 from wire import subjects
 from wire.messages import ReservationRecord
 
@@ -81,7 +81,7 @@ async def test_what_somebody_else_wrote_there_is_judged_by_its_number_if_it_has_
     broker: Broker, scene: Scene, bucket: ReservationsBucket, header: str
 ) -> None:
     """A later state is never replaced by an earlier; what says no number is replaced, and ends nobody."""
-    await broker.connection.request(KEY, b"{}", timeout=5, headers={"Quotestream-Exposure-Sequence": header})
+    await broker.connection.request(KEY, b"{}", timeout=HANG, headers={"Quotestream-Exposure-Sequence": header})
     scene.reserve()
     bucket.wake()
     if header == "7":

@@ -7,6 +7,7 @@ import pytest
 from jet import api, topology
 from jet.topology import TopologyRefused
 from support.broker import Broker, shape_of
+from support.waiting import HANG
 from wire import subjects
 
 
@@ -49,14 +50,14 @@ async def test_more_than_the_store_may_hold_is_refused_at_once(broker: Broker) -
     shape = dataclasses.replace(shape_of(broker.market), max_bytes=100 * 1024**3)
     needed = r"may take 217\.6 GB, of which each of the 2 shards takes 107\.4, .* raise its max_file_store"
     with pytest.raises(TopologyRefused, match=f"storage.*{needed}.* fewer QS_MARKET_SHARDS or QS_MARKET_MAX_BYTES"):
-        await topology.prepare(broker.connection, shape, timeout=5)
+        await topology.prepare(broker.connection, shape, timeout=HANG)
 
 
 async def test_copies_without_a_cluster_are_refused_at_once(broker: Broker) -> None:
     await topology.remove(broker.connection, ["MARKET-0"])
     shape = dataclasses.replace(shape_of(broker.market), replicas=3)
     with pytest.raises(TopologyRefused, match="replicas"):
-        await topology.prepare(broker.connection, shape, timeout=5)
+        await topology.prepare(broker.connection, shape, timeout=HANG)
 
 
 @pytest.mark.parametrize("durable", [{}, {"durable_name": "left"}], ids=["ephemeral", "durable"])

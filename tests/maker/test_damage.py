@@ -11,7 +11,7 @@ from maker.killswitch import Standing
 from maker.switch import DAMAGED, Switch
 from runtime.clock import utc_now
 from support.broker import Broker, damage
-from support.waiting import eventually
+from support.waiting import HANG, eventually
 
 
 def aside(_: str, message: Message, why: str) -> None:
@@ -49,7 +49,7 @@ async def test_makers_pause_until_it_is_turned(own_broker: Broker, before: list[
     running.cancel()
     if not killed:  # what `./qs repair` does of what the server itself cannot read
         ask = f'{{"filter": "{KEY}"}}'.encode()
-        await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", ask, timeout=5)
+        await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", ask, timeout=HANG)
     await turned(own_broker, paused=False)
     switch = switch_on(own_broker)
     running = asyncio.create_task(switch.run())

@@ -8,7 +8,7 @@ import msgspec
 from jet import api
 from jet.connection import Connection
 from support.builders import position_update, quote_activated, recorded_fill
-from support.waiting import STACK_HANG, eventually
+from support.waiting import HANG, STACK_HANG, eventually
 from wire import subjects
 from wire.messages import RecordedFill
 
@@ -78,7 +78,7 @@ async def publish(connection: Connection, subject: str, payload: bytes, headers:
     """Have a stream store a message, whatever it is; its sequence. Sent again if the broker was lost meanwhile."""
 
     async def stored() -> int:
-        ack = await connection.request(subject, payload, timeout=10, headers=headers)
+        ack = await connection.request(subject, payload, timeout=HANG, headers=headers)
         return int(msgspec.json.decode(ack.data)["seq"])
 
     return await eventually(stored, STACK_HANG)
