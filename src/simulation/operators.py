@@ -6,6 +6,9 @@ import msgspec
 
 from simulation.party import PATIENCE, Party
 
+CHANGES_MIND = 0.5
+"""The share of operators who, not told that their pause stands, have another maker resume at once."""
+
 
 class Turned(msgspec.Struct):
     """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not; `told`
@@ -34,7 +37,12 @@ class Operators:
         """Turn it now and then, until the process ends."""
         async for _ in self._party.every(self._party.system.plan.switch_rate):
             maker = self._party.one_of("maker")
-            self._party.begin(self.turn(maker, paused=self._party.random.random() < 0.5))
+            self._party.begin(self._work(maker, paused=self._party.random.random() < 0.5))
+
+    async def _work(self, maker: str, *, paused: bool) -> None:
+        acknowledged = await self.turn(maker, paused=paused)
+        if paused and not acknowledged and self._party.random.random() < CHANGES_MIND:
+            await self.turn(self._party.one_of("maker"), paused=False)
 
     async def turn(self, maker: str, *, paused: bool) -> bool:
         """Pause or resume. Whether it was acknowledged."""
