@@ -4,9 +4,10 @@ A table of reference prices names the revision of each, so the first one that is
 too, from that revision on.
 """
 
+from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from wire import references
@@ -26,20 +27,31 @@ class _Defined(NamedTuple):
     instrument: Instrument
 
 
-@dataclass(slots=True)
-class _Referred:
-    """What a feed said of a symbol: from each of these sequences on, one reference, or none."""
+class _Said(NamedTuple):
+    price: Decimal
+    base: Decimal
 
-    since: list[int] = field(default_factory=list)
-    references: list[Reference | None] = field(default_factory=list)
+
+class _Referred:
+    """What a feed said of a symbol: from each of these sequences on, one price beside one base, or none.
+
+    There may be very many, of few prices.
+    """
+
+    def __init__(self) -> None:
+        self._since = array("q")
+        self._said: list[_Said | None] = []
+        self._known: dict[_Said, _Said] = {}
 
     def add(self, since: int, reference: Reference | None) -> None:
-        self.since.append(since)
-        self.references.append(reference)
+        said = _Said(reference.price, reference.base) if reference is not None else None
+        self._since.append(since)
+        self._said.append(self._known.setdefault(said, said) if said is not None else None)
 
     def at(self, revision: int) -> Reference | None:
-        place = bisect_right(self.since, revision)
-        return self.references[place - 1] if place else None
+        place = bisect_right(self._since, revision)
+        said = self._said[place - 1] if place else None
+        return Reference(said.price, said.base, 0, self._since[place - 1]) if said is not None else None
 
 
 class Revisions:

@@ -4,8 +4,9 @@ So what is asked of exposure and of the exchange is never older than the few att
 are due. What waits here costs nothing, and is decided anew when its turn comes: on the newest position, or not at all.
 
 Attempts at quoting a price that has moved again meanwhile come to nothing, and the more of them are made at once the
-longer each takes. So one that was overtaken by the next price takes a place away, and those that are not bring it back:
-about one in five is overtaken, at the most, however often all prices move.
+longer each takes. So one that was overtaken by the next price takes a place away, and two that were not bring it back:
+about one in three is overtaken, however often all prices move. A few places remain in any case: a machine that is too
+busy makes attempts slow, too, and then fewer of them would only quote less.
 
 An attempt gives its place up after `PATIENCE`, though it goes on: one that is not answered holds up its own symbol and
 no other.
@@ -18,8 +19,11 @@ SIZE = 32
 """Attempts at once. Their answers come together, since exposure decides them together, and well before they are sent
 again."""
 
-WIDENED = 0.25
+WIDENED = 0.5
 """Of a place, which an attempt brings back that comes to something."""
+
+FEWEST = 2
+"""Places that remain, however many attempts are overtaken."""
 
 PATIENCE = 2.0
 """Seconds after which an attempt counts no more."""
@@ -41,7 +45,7 @@ class Window:
 
     def narrow(self) -> None:
         """An attempt was overtaken by the next price."""
-        self._size = max(1, self._size - 1)
+        self._size = max(min(FEWEST, self._most), self._size - 1)
 
     def widen(self) -> None:
         """An attempt came to something."""

@@ -87,15 +87,22 @@ def _prices(info: inspect.Type) -> Any:
     return None
 
 
-def _check_prices(found: Any, within: str = "") -> None:
-    is_by_key = isinstance(found, dict)
-    for name in found if is_by_key else found.__struct_fields__:
-        written, field = found[name] if is_by_key else getattr(found, name), f"{within}{name}"
-        if not isinstance(written, Raw):
+def _check_prices(found: Any) -> None:
+    for field in found.__struct_fields__:
+        written = getattr(found, field)
+        if isinstance(written, dict):
+            for key, price in written.items():
+                if not _is_plain(price):
+                    raise _not_plain(f"{field}.{key}")
+        elif not isinstance(written, Raw):
             if written is not UNSET:
-                _check_prices(written, f"{field}." if isinstance(written, dict) else "")
-        elif not _is_plain(written) and (is_by_key or bytes(written) != b"null"):  # which is read, where it may be none
-            raise FieldError(field, "must be written as digits with at most one point, such as 100.05")
+                _check_prices(written)
+        elif not _is_plain(written) and bytes(written) != b"null":  # which is read, where it may be none
+            raise _not_plain(field)
+
+
+def _not_plain(field: str) -> FieldError:
+    return FieldError(field, "must be written as digits with at most one point, such as 100.05")
 
 
 def _keys(info: inspect.Type) -> int:

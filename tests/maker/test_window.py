@@ -2,7 +2,7 @@
 
 import pytest
 
-from maker.window import Window
+from maker.window import FEWEST, Window
 from support.waiting import eventually
 
 
@@ -54,14 +54,14 @@ async def test_an_attempt_that_is_not_answered_holds_up_no_other(monkeypatch: py
 async def test_attempts_that_prices_overtake_take_places_away_and_those_that_come_to_something_bring_them_back() -> (
     None
 ):
-    symbols = Symbols(3)
-    for _ in range(9):
+    symbols = Symbols(FEWEST + 2)
+    for _ in range(99):
         symbols.window.narrow()
-    assert symbols.enter(*"AB") == [True, False], "one is left, however many were overtaken"
-    for _ in range(4):
+    assert symbols.enter(*"ABCDE") == [True] * FEWEST + [False], "some are left, however many were overtaken"
+    for _ in range(2):
         symbols.window.widen()
-    symbols.window.leave("C")
-    assert symbols.enter("C") == [True]
+    symbols.window.leave("F")
+    assert symbols.enter("F") == [True]
     for _ in range(99):
         symbols.window.widen()
-    assert symbols.enter(*"DE") == [True, False], "there are never more than at first"
+    assert symbols.enter("G", "H") == [True, False], "there are never more than at first"
