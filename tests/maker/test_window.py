@@ -57,10 +57,10 @@ async def test_attempts_that_prices_overtake_take_places_away_and_those_that_com
     symbols = Symbols(FEWEST + 2)
     for _ in range(99):
         symbols.window.narrow()
-    assert symbols.enter(*"ABCDE") == [True] * FEWEST + [False], "some are left, however many were overtaken"
+    assert symbols.enter(*"ABC") == [True] * FEWEST + [False], "some are left, however many were overtaken"
     for _ in range(2):
         symbols.window.widen()
-    symbols.window.leave("F")
+    symbols.window.leave("C")
     assert symbols.enter("F") == [True]
     for _ in range(99):
         symbols.window.widen()
