@@ -29,7 +29,7 @@ from jet.connection import Connection
 from wire import ids, subjects
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, CDPSession, Page
 
 SYMBOLS = 500
 UPDATES = 1000.0
@@ -126,7 +126,7 @@ class Watched:
 
     async def figures(self, name: str, view: str, symbols: list[str], updates: float) -> list[Figure]:
         """Of a view of the page, while so many updates per second are written of these symbols."""
-        empty, busy, rates, spent, threads = [], [], [], [], []
+        empty, busy, rates, spent, drawing = [], [], [], [], []
         for _ in range(self.trial.repeats(REPEATS)):
             async with self._written(symbols, updates):
                 blank = await self.browser.new_page(viewport=VIEWPORT)
@@ -134,13 +134,15 @@ class Watched:
                 await blank.close()
                 page = await opened(self.browser, self.stage, view)
                 await self._frames(page)
-                used, written, thread = self.stage.processor_seconds()["ui"], self.writer.written, await _thread(page)
+                session = await page.context.new_cdp_session(page)
+                await session.send("Performance.enable")
+                used, written, drawn = self.stage.processor_seconds()["ui"], self.writer.written, await _drawn(session)
                 began = time.monotonic()
                 busy.append(await self._frames(page))
                 took = time.monotonic() - began
                 rates.append((self.writer.written - written) / took)
                 spent.append((self.stage.processor_seconds()["ui"] - used) / took * 100)
-                threads.append((await _thread(page) - thread) / took * 100)
+                drawing.append((await _drawn(session) - drawn) / took * 100)
                 await page.close()
             self.trial.say(f"{name}: {_rate(busy[-1]):.1f} frames/s, p99 {percentile(busy[-1], 99):.1f} ms")
         void = "" if median(rates) >= ENOUGH * updates else f"only {median(rates):,.0f} updates/s could be written"
@@ -155,7 +157,7 @@ class Watched:
                 raw={
                     "updates/s written": median(rates),
                     "processor, ui, %": median(spent),
-                    "the page's main thread, %": median(threads),
+                    "processor, the page in the browser, %": median(drawing),
                 },
             ),
             Figure(
@@ -182,13 +184,10 @@ class Watched:
         return sorted(later - earlier for earlier, later in itertools.pairwise(times))
 
 
-async def _thread(page: "Page") -> float:
-    """Seconds for which the main thread of a page has been busy."""
-    session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable")
+async def _drawn(session: "CDPSession") -> float:
+    """Seconds of processor time that the process of a page in the browser has used."""
     metrics = (await session.send("Performance.getMetrics"))["metrics"]
-    await session.detach()
-    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime"))
 
 
 def _rate(apart: list[float]) -> float:
