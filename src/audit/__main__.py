@@ -15,22 +15,23 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from audit import copies, reading, seal, telling
+from audit import copies, seal
 from audit import store as stored
 from audit.chained import Seal
-from audit.explain import UnknownQuote
-from audit.explain import explain as find_story
 from audit.findings import Verdict
 from audit.ledgerfile import LedgerUnreadable
 from audit.progress import Display
-from audit.reading import CannotAudit
 from audit.report import Report, show
 from audit.run import Sources
 from audit.run import audit as run_audit
 from audit.run import sealed as make_seal
-from audit.story import Story
 from jet.connection import Connection
 from jet.link import named
+from recorded import reading, telling
+from recorded.explain import UnknownQuote
+from recorded.explain import explain as find_story
+from recorded.reading import CannotRead
+from recorded.story import Story
 from runtime import logs, tls
 from runtime.settings import SettingsError, tables
 from runtime.shipped import COMMAND
@@ -211,7 +212,7 @@ def _settings(folder: Path | None) -> StackSettings:
     if folder is None:
         return settings
     if not folder.is_dir():
-        raise CannotAudit(f"there is no folder {folder}")
+        raise CannotRead(f"there is no folder {folder}")
     return replace(settings, stack=msgspec.structs.replace(settings.stack, data_dir=folder.resolve()))
 
 
@@ -237,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(app(arguments, exit_on_error=False) or OK)
     except CycloptsError:  # it has told why
         return CANNOT
-    except (SettingsError, CannotAudit, LedgerUnreadable) as error:
+    except (SettingsError, CannotRead, LedgerUnreadable) as error:
         return _told(str(error), CANNOT)
     except KeyboardInterrupt:
         return CANNOT

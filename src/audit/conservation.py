@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from audit.findings import Place
-from audit.replay import Book, Listener, Replay
+from recorded.replay import Book, Listener, Place, Replay
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
 

@@ -17,9 +17,9 @@ from datetime import datetime, timedelta
 
 import aiohttp
 
-from audit import reading
 from audit.findings import Findings, Status, Verdict
 from jet.tail import Message
+from recorded import reading
 from stack.held import Held, held
 
 PATIENCE = 10.0
@@ -106,7 +106,7 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str], written
     there is no store. Nothing was `written` later than that.
 
     Raises:
-        CannotAudit: a copy is silent.
+        CannotRead: a copy is silent.
     """
     found = Findings()
     remarks = [f"there is no store of {server}" for server in sorted(missing)]

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from audit.findings import KEPT, Findings, Place, Status, Verdict
-from audit.replay import Book, Check, Fault, Replay
+from audit.check import Check
+from audit.findings import KEPT, Findings, Status, Verdict
+from recorded.replay import Book, Fault, Place, Replay
 from runtime.settings import Market
 from stack.record import ALWAYS, Epoch
 from wire.messages import QuoteEvent, RecordedFill

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from audit.findings import Place, Verdict
-from audit.replay import Book, Check, Fault, Replay
+from audit.check import Check
+from audit.findings import Verdict
+from recorded.replay import Book, Fault, Place, Replay
 from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
 
 

@@ -1,24 +1,14 @@
-"""What an audit says: where something is, what is wrong with it, and a verdict on each invariant."""
+"""What an audit says: what is wrong, and where, and a verdict on each invariant."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 
+from recorded.replay import Place
+
 KEPT = 20
 """Findings that a verdict tells in full; more are only counted."""
-
-
-class Place(NamedTuple):
-    """A message of the market log. `time` is when the broker stored it."""
-
-    shard: int
-    stream: str
-    sequence: int
-    subject: str
-    time: datetime
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

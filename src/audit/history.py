@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Self
 
 import msgspec
 
-from audit.findings import Findings, Place
+from audit.findings import Findings
 from loadgen.answers import Unknown, classify
 from loadgen.client import DOUBT
 from loadgen.history import AnswerLine, Line, SentLine, Torn
+from recorded.replay import Place
 from wire.messages import Fill, OrderResult, RecordedFill
 
 AT_ONCE = 5000

@@ -25,9 +25,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from audit.findings import Place, Verdict
-from audit.replay import Book, Check, Replay
-from audit.revisions import Revisions
+from audit.check import Check
+from audit.findings import Verdict
+from recorded.replay import Book, Place, Replay
+from recorded.revisions import Revisions
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
 TOLD = 8

@@ -9,10 +9,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol
 
-from audit.findings import Place, Verdict
+from audit.check import Check
+from audit.findings import Verdict
 from audit.ledgerfile import Held, LedgerFile
 from audit.positions import Publications, Told, tell
-from audit.replay import Book, Check, Replay
+from recorded.replay import Book, Place, Replay
 from wire.messages import RecordedFill
 from wire.units import MAX_PRICE_DIGITS, MONEY_PLACES, MULTIPLIER_PLACES
 

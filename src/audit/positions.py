@@ -11,13 +11,34 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
-from audit.findings import Findings, Place, Verdict
+from audit.check import Check
+from audit.findings import Findings, Verdict
 from audit.ledgerfile import LedgerFile
-from audit.replay import Book, Check, Fault, Replay
+from jet.connection import Connection
+from recorded import reading
+from recorded.replay import Book, Fault, Place, Replay
 from wire import subjects
 from wire.messages import PositionUpdate, RecordedFill
+
+
+async def read_publications(connection: Connection) -> "Publications":
+    """What `POSITIONS` holds.
+
+    Raises:
+        CannotRead: it is not there, or the broker is silent.
+    """
+    found = Publications()
+    decoder = msgspec.json.Decoder(PositionUpdate)
+    last = await reading.end(connection, subjects.POSITIONS_STREAM)
+    async for message in reading.everything(connection, subjects.POSITIONS_STREAM, last):
+        try:
+            found.add(message.subject, message.sequence, message.time, decoder.decode(message.data))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            found.unreadable.append((message.sequence, message.subject, f"cannot be read: {error}"))
+    return found
 
 
 class Told(NamedTuple):

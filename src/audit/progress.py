@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from audit.replay import Replay
+from recorded.replay import Replay
 
 
 class Display(AbstractContextManager["Display"]):

@@ -6,8 +6,9 @@ speaks of a quote that is not the latest, or if one executes that was replaced.
 
 from collections.abc import Sequence
 
-from audit.findings import Place, Verdict
-from audit.replay import Book, Check, Replay
+from audit.check import Check
+from audit.findings import Verdict
+from recorded.replay import Book, Place, Replay
 from wire.ids import QuoteVersion
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 

@@ -10,10 +10,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from audit.findings import Findings, Place, Verdict
+from audit.check import Check
+from audit.findings import Findings, Verdict
 from audit.history import Claims, Counts
 from audit.ledgerfile import LedgerFile, differences, row_of
-from audit.replay import Book, Check, Fault, Replay
+from recorded.replay import Book, Fault, Place, Replay
 from wire.messages import RecordedFill
 
 TOLD_BEYOND = 5

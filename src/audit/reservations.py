@@ -10,32 +10,14 @@ Exposure's log forgets what no longer counts, so history cannot be proved in ful
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 
-from audit.findings import Place, Verdict
-from audit.replay import Book, Check, Replay
+from audit.check import Check
+from audit.findings import Verdict
+from recorded.replay import Book, Place, Replay
+from recorded.reservations import Grant, Reservations
 from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
-
-
-class Grant(NamedTuple):
-    """What exposure says it granted."""
-
-    bid: int
-    ask: int
-
-
-class Reservations(NamedTuple):
-    """Exposure's log as it was found.
-
-    Attributes:
-        records: the newest of each reservation, by its id.
-        read_from: the broker's time when reading began.
-    """
-
-    records: Mapping[str, ReservationRecord]
-    read_from: datetime
 
 
 class Reserved(Check):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from audit import chained, evidence, reading
+from audit import chained
 from audit.chained import Chain, Seal
+from audit.check import Check, verdicts
 from audit.conservation import Tally
 from audit.epochs import END, InForce, PerEpoch, in_force
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
@@ -18,18 +19,21 @@ from audit.history import Claims
 from audit.ledgerfile import LedgerFile, LedgerUnreadable
 from audit.limit import WithinLimit
 from audit.money import ExactMoney
-from audit.positions import AfterItsFills, Publications, SignedSum
-from audit.proposals import Proposer, SameProposal
+from audit.positions import AfterItsFills, Publications, SignedSum, read_publications
+from audit.proposals import SameProposal
 from audit.quotes import OneActive, OnlyNewer
-from audit.reading import CannotAudit, MarketLog
 from audit.recording import Recorded
-from audit.replay import Check, Replay
 from audit.report import Report
-from audit.reservations import Grant, Reservations, Reserved
-from audit.revisions import Revisions
+from audit.reservations import Reserved
 from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
+from recorded import evidence, reading
+from recorded.proposer import Proposer
+from recorded.reading import CannotRead, MarketLog
+from recorded.replay import Replay
+from recorded.reservations import Grant, Reservations
+from recorded.revisions import Revisions
 from runtime.settings import Market
 from stack.record import Epoch
 from wire import subjects
@@ -66,7 +70,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
     """Audit a system, running or not.
 
     Raises:
-        CannotAudit: something that is needed is not there or cannot be read.
+        CannotRead: something that is needed is not there or cannot be read.
     """
     with ExitStack() as exits:
         # In this order, so that the market log, which is last, holds all that the others speak of.
@@ -75,7 +79,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         watch("reading reservations and positions", None, 0)
         shards = await reading.shard_count(connection)
         reservations = await reading.reservations(connection)
-        publications = await reading.publications(connection)
+        publications = await read_publications(connection)
         granted = evidence.grants(sources.logs)
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
         revisions = await reading.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
@@ -104,7 +108,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         watch("comparing", replay, horizon.messages)
         for chain in chains.values():
             chain.ended()
-        verdicts = replay.finish(horizon.time)
+        found = verdicts(checks, replay, horizon.time)
         return Report(
             audited=sources.where,
             as_of=horizon.time,
@@ -112,7 +116,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             ledgers={str(ledger.path): _named(ledger.applied) for ledger in ledgers},
             histories=[str(path) for path in sources.histories],
             remarks=[*horizon.lost, *_clock(log.went_back)],
-            verdicts=[*verdicts, chained.verdict(list(chains.values()), sources.seals, broken)],
+            verdicts=[*found, chained.verdict(list(chains.values()), sources.seals, broken)],
             totals=tally.totals(replay),
         )
 
@@ -181,7 +185,7 @@ def _claims(histories: Sequence[Path], watch: Watch) -> Claims:
         try:
             claims.take(path.name, read_history(path))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CannotAudit(f"the history {path} cannot be read: {error}") from error
+            raise CannotRead(f"the history {path} cannot be read: {error}") from error
     return claims
 
 
@@ -189,7 +193,7 @@ def _opened(path: Path) -> LedgerFile:
     try:
         return LedgerFile(path)
     except LedgerUnreadable as error:
-        raise CannotAudit(str(error)) from error
+        raise CannotRead(str(error)) from error
 
 
 def _named(applied: Mapping[int, int]) -> dict[str, int]:
@@ -208,7 +212,7 @@ async def sealed(connection: Connection) -> Seal:
     """A seal of the market log as it is now.
 
     Raises:
-        CannotAudit: it cannot be read, or contradicts itself.
+        CannotRead: it cannot be read, or contradicts itself.
     """
     shards = await reading.shard_count(connection)
     until = await reading.horizon(connection, shards)
@@ -219,7 +223,7 @@ async def sealed(connection: Connection) -> Seal:
             chain.take(message)
     if found.count:
         first = found.kept[0]
-        raise CannotAudit(f"nothing is sealed: {first.source} #{first.sequence}: {first.detail}")
+        raise CannotRead(f"nothing is sealed: {first.source} #{first.sequence}: {first.detail}")
     return Seal(
         until.time, {subjects.market_stream(shard): (each.sequence, each.sum) for shard, each in enumerate(chains)}
     )

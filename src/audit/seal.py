@@ -13,7 +13,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from audit.chained import Seal
-from audit.reading import CannotAudit
+from recorded.reading import CannotRead
 from runtime import durable
 
 SEALS = "seals.jsonl"
@@ -31,7 +31,7 @@ def signing_key(path: Path) -> SigningKey:
     """The key in a file. If there is no such file, a key is made, and its public half beside it, as `.pub`.
 
     Raises:
-        CannotAudit: the file holds no key.
+        CannotRead: the file holds no key.
         OSError: it cannot be read or written.
     """
     if not path.exists():
@@ -57,7 +57,7 @@ def read(path: Path, public: Path) -> Sequence[Seal]:
     """The seals in a file that were signed with a key. Others, and torn lines, are left out.
 
     Raises:
-        CannotAudit: `public` holds no key.
+        CannotRead: `public` holds no key.
         OSError: it cannot be read.
     """
     key = VerifyKey(_key(public))
@@ -77,7 +77,7 @@ def _key(path: Path) -> bytes:
     try:
         key = base64.b64decode(path.read_bytes().strip(), validate=True)
     except ValueError as error:
-        raise CannotAudit(f"{path} holds no key: {error}") from error
+        raise CannotRead(f"{path} holds no key: {error}") from error
     if len(key) != 32:  # bytes of an Ed25519 key
-        raise CannotAudit(f"{path} holds no key, but {len(key)} bytes")
+        raise CannotRead(f"{path} holds no key, but {len(key)} bytes")
     return key

@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 
-from audit import reading
-from audit.reading import CannotAudit
 from jet import api
 from jet.grants import SERVICES_ACCOUNT
+from recorded import reading
+from recorded.reading import CannotRead
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_command
@@ -73,12 +73,12 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
     """Servers on the settings' data folder; they are stopped with the block.
 
     Raises:
-        CannotAudit: a stack is up on it, it holds no streams, or a server does not start.
+        CannotRead: a stack is up on it, it holds no streams, or a server does not start.
     """
     folders = sorted(path.parent for path in settings.data.glob(f"*/{STORE}"))
     is_alone = (settings.data / STORE).is_dir()
     if not is_alone and not folders:
-        raise CannotAudit(f"{settings.data} holds no streams of a NATS server")
+        raise CannotRead(f"{settings.data} holds no streams of a NATS server")
     try:
         async with AsyncExitStack() as exits:
             exits.enter_context(held(settings))
@@ -93,7 +93,7 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
             }
             yield Stored(await _fullest(copies), copies, written)
     except AlreadyUp as error:
-        raise CannotAudit(f"{error}; without --store the running stack is audited") from error
+        raise CannotRead(f"{error}; without --store the running stack is audited") from error
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
             try:
                 await api.request(connection, f"STREAM.CREATE.{meta.parent.name}", _held_once(meta), dict, timeout=5.0)
             except (msgspec.DecodeError, api.ApiError) as error:
-                raise CannotAudit(f"the stream in {meta.parent} cannot be read: {error}") from error
+                raise CannotRead(f"the stream in {meta.parent} cannot be read: {error}") from error
     for meta in streams:
         ours = streams_in(scratch) / meta.parent.name / "msgs"
         await asyncio.to_thread(shutil.rmtree, ours)
@@ -135,7 +135,7 @@ async def _fullest(copies: Mapping[str, str]) -> str:
     """The address of one that holds all that any of them holds.
 
     Raises:
-        CannotAudit: none does.
+        CannotRead: none does.
     """
     ends: dict[str, dict[str, int]] = {}
     for url in copies.values():
@@ -144,7 +144,7 @@ async def _fullest(copies: Mapping[str, str]) -> str:
     for url, own in ends.items():
         if all(own.get(stream, 0) >= end for other in ends.values() for stream, end in other.items()):
             return url
-    raise CannotAudit(
+    raise CannotRead(
         f"none of {', '.join(copies)} holds everything that the others hold: start the stack, and audit it"
     )
 
@@ -189,11 +189,11 @@ async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.returncode is not None:
-            raise CannotAudit(f"the NATS server ended, and its store may be damaged: {_said(scratch)}; {REMEDY}")
+            raise CannotRead(f"the NATS server ended, and its store may be damaged: {_said(scratch)}; {REMEDY}")
         if address := _written(scratch / f"nats-server_{process.pid}.ports"):
             return address
         await asyncio.sleep(0.02)
-    raise CannotAudit(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}; {REMEDY}")
+    raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}; {REMEDY}")
 
 
 def _written(ports: Path) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from audit.findings import Place, Verdict
-from audit.replay import Check, Fault, Replay
+from audit.check import Check
+from audit.findings import Verdict
+from recorded.replay import Fault, Place, Replay
 from wire.messages import RecordedFill
 
 

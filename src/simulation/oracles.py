@@ -14,9 +14,9 @@ import msgspec
 
 from audit.money import Account
 from audit.positions import Told
-from audit.proposals import Proposer, is_derived
-from audit.revisions import Revisions
 from jet import journal
+from recorded.proposer import Proposer, is_derived
+from recorded.revisions import Revisions
 from simulation.backing import Backing
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World

@@ -1,27 +1,24 @@
 """Asks for one quote's whole story: what `./qs explain QUOTE_ID --json` prints.
 
-The audit reads a symbol's log from its beginning, and the services' logs besides. The page goes on meanwhile, so that
-is done by the command itself, in a process of its own: one at a time, behind the services, and not for long.
+That takes reading a symbol's log from its beginning, with the auditor's key, and the services' logs besides. The page
+goes on meanwhile, so it is done in a process of its own: one at a time, behind the services, and not for long.
 """
 
 import asyncio
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 
+from recorded import command as recorded
 from runtime.shipped import COMMAND
 from wire.errors import Refusal, Refused
 
-_COMMAND = ("nice", "-n", "5", sys.executable, "-m", "audit", "explain", "--json", "--")
-"""What is run, with the quote's id behind it: everything else it knows from the same settings as we do."""
+_COMMAND = ("nice", "-n", "5", *recorded.COMMAND)
 
 TIMEOUT = 10.0
 """Seconds a story may take, waiting for its turn included."""
 
 WAITING = 4
 """Stories that may be asked for at once."""
-
-_TOLD, _UNKNOWN = 0, 1
 
 
 class Explainer:
@@ -65,10 +62,11 @@ class Explainer:
             told, complaint = await process.communicate()
         finally:
             await _end(process)
-        if process.returncode == _TOLD:
+        if process.returncode == recorded.TOLD:
             return told
-        detail = complaint.decode(errors="replace").strip().removeprefix("audit: ")[-500:]
-        raise Refused(Refusal.NOT_FOUND if process.returncode == _UNKNOWN else Refusal.UNAVAILABLE, detail)
+        detail = complaint.decode(errors="replace").strip()[-500:]
+        unknown = process.returncode == recorded.UNKNOWN_QUOTE
+        raise Refused(Refusal.NOT_FOUND if unknown else Refusal.UNAVAILABLE, detail)
 
 
 async def _end(process: Process) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from audit import reading, run, seal
+from audit import run, seal
 from audit.chained import Chain, Seal, verdict
 from audit.findings import Findings, Status, Verdict
-from audit.reading import CannotAudit
 from jet.tail import Message
+from recorded import reading
+from recorded.reading import CannotRead
 from support.broker import Broker, store
 from support.builders import NOW, order, reported_fill
 from support.exchange import ExposureStandIn, quoted, running
@@ -156,7 +157,7 @@ def test_only_seals_of_the_key_count(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes() + b'{"sealed":"torn')
     assert seal.read(file, tmp_path / "seal.key.pub") == [made]
     assert key.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(CannotAudit, match="holds no key"):
+    with pytest.raises(CannotRead, match="holds no key"):
         seal.read(file, file)
 
 

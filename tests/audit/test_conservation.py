@@ -8,7 +8,7 @@ def test_lots_are_conserved_and_every_quote_has_its_fate() -> None:
     script = busy()
     tally = Tally()
     replay = script.replay(tally)
-    replay.finish(script.end)
+    replay.now = script.end
     totals = tally.totals(replay)
     assert (totals.symbols, totals.fills, totals.reported) == (2, 9, 1)
     assert (totals.bought_lots, totals.sold_lots) == (28, 22)
@@ -25,5 +25,5 @@ def test_the_last_quotes_count_as_they_stand_in_the_end() -> None:
     script.wait(60)
     tally = Tally()
     replay = script.replay(tally)
-    replay.finish(script.end)
+    replay.now = script.end
     assert tally.totals(replay).quotes == {"expired": 1, "filled away": 1}

@@ -8,12 +8,13 @@ from itertools import pairwise
 import msgspec
 import pytest
 
+from audit.check import Check
 from audit.epochs import ALWAYS, PerEpoch, in_force
 from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
-from audit.proposals import Proposer, SameProposal
-from audit.replay import Check
-from audit.revisions import Revisions
+from audit.proposals import SameProposal
+from recorded.proposer import Proposer
+from recorded.revisions import Revisions
 from runtime.settings import Market
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script, told

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from audit.check import Check
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
 from audit.findings import Status
-from audit.replay import Check
 from support.audit import LIFETIME, Script, busy, place_of, told
 
 WINDOW = timedelta(seconds=120)

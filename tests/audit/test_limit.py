@@ -5,7 +5,7 @@ from typing import Any
 
 from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
-from audit.revisions import Revisions
+from recorded.revisions import Revisions
 from support.audit import LIFETIME, Script, busy, defined, place_of, told
 from support.builders import NOW
 from wire.definitions import Terms

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from audit import reading
 from audit.__main__ import CANNOT, main
+from recorded import reading
 from stack.aside import SYMBOL
 from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
 from support.builders import market
+from support.recorded import store_script
 from support.waiting import STACK_HANG
-
-from .conftest import store_script
 
 
 @pytest.fixture

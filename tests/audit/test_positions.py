@@ -5,14 +5,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from audit.findings import Status, Verdict
 from audit.ledgerfile import LedgerFile
-from audit.positions import AfterItsFills, Publications, SignedSum
+from audit.positions import AfterItsFills, Publications, SignedSum, read_publications
+from jet import journal
 from ledger.positions import Account
 from support.audit import Script, busy, place_of, told
+from support.broker import Broker
+from support.builders import position_update
 from wire import subjects
 from wire.messages import PositionUpdate
 
@@ -235,3 +239,17 @@ async def test_a_position_of_nothing_is_told(path: Path) -> None:
         "INSERT INTO positions VALUES ('ZZZ', 5, 1, 'ZZZ-f1', '2026-01-05T09:30:00Z', '0', '0', '0', 0, 0, 0)",
     )
     assert "the position of ZZZ is 5 at version 1; what was applied of the log leads to 0 at version 0" in told(verdict)
+
+
+async def test_published_positions_are_read_and_what_is_none_is_kept(broker: Broker) -> None:
+    update = position_update(position_version=3, net_quantity=5)
+    for payload in (msgspec.json.encode(update), b"{}"):
+        await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.AAA", payload)
+    await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.XXX", msgspec.json.encode(update))
+    found = await read_publications(broker.connection)
+    assert found.count == 1
+    assert [(each.version, each.net) for each in found.by_symbol["AAA"]] == [(3, 5)]
+    assert [(sequence, subject) for sequence, subject, _ in found.unreadable] == [
+        (2, "positions.AAA"),
+        (3, "positions.XXX"),
+    ]

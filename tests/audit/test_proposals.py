@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from audit.findings import Status, Verdict
-from audit.proposals import Proposer, SameProposal
-from audit.replay import REMEMBERED_VERSIONS
-from audit.revisions import Revisions
+from audit.proposals import SameProposal
+from recorded.proposer import Proposer
+from recorded.replay import REMEMBERED_VERSIONS
+from recorded.revisions import Revisions
 from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, defined, listings, place_of, told
 from support.builders import NOW, instrument
 from wire.definitions import Terms
@@ -135,7 +136,7 @@ def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> Non
 
 
 def test_a_quote_by_a_revision_that_is_kept_no_more_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit.revisions.KEPT", 2)
+    monkeypatch.setattr("recorded.revisions.KEPT", 2)
     revisions = Revisions()
     for sequence in (20, 21):
         revisions.add(sequence, NOW, "market", msgspec.json.encode(TERMS))

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from audit.findings import Status, Verdict
-from audit.reservations import Grant, Reservations, Reserved
+from audit.reservations import Reserved
+from recorded.reservations import Grant, Reservations
 from support.audit import LIFETIME, Script, told
 from wire.messages import QuoteActivated, ReservationRecord
 

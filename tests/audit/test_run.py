@@ -12,12 +12,12 @@ import pytest
 
 from audit.epochs import always
 from audit.findings import Status
-from audit.reading import CannotAudit
 from audit.report import Report
 from audit.run import Sources, audit
 from jet import journal
 from loadgen.answers import Known
 from loadgen.history import History
+from recorded.reading import CannotRead
 from runtime.clock import utc_now
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script
@@ -25,10 +25,9 @@ from support.broker import Broker
 from support.builders import market, order, position_update
 from support.ledger import ledgers
 from support.maker import Marketplace, marketplace
+from support.recorded import Store
 from support.waiting import eventually
 from wire import subjects
-
-from .conftest import Store
 
 MARKET = market(symbols=SYMBOLS, quote_ttl=30.0, limit=LIMIT)
 
@@ -209,10 +208,10 @@ async def test_a_log_that_lost_what_the_ledger_applied_is_refuted(broker: Broker
 async def test_a_history_that_cannot_be_read_is_told(broker: Broker, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text("nonsense\n")
-    with pytest.raises(CannotAudit, match=r"the history .*history.jsonl cannot be read"):
+    with pytest.raises(CannotRead, match=r"the history .*history.jsonl cannot be read"):
         await audited(broker, tmp_path, histories=[path])
 
 
 async def test_a_database_that_is_not_there_is_told(broker: Broker, tmp_path: Path) -> None:
-    with pytest.raises(CannotAudit, match="there is no ledger database"):
+    with pytest.raises(CannotRead, match="there is no ledger database"):
         await audited(broker, tmp_path, databases=[tmp_path / "none.sqlite"])

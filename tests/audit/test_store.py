@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from audit import copies, reading
+from audit import copies
 from audit.findings import Status
-from audit.reading import CannotAudit, MarketLog
 from audit.store import serving
 from jet import journal
+from recorded import reading
+from recorded.reading import CannotRead, MarketLog
 from runtime.health import Health
 from stack.lock import held, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
 from support.broker import Broker, NatsServer, Patient, store
+from support.recorded import store_script
 from wire import subjects
-
-from .conftest import store_script
 
 LATE = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -68,14 +68,14 @@ async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
     settings = on(tmp_path)
     with (
         held(settings),
-        pytest.raises(CannotAudit, match=r"already up on .*without --store the running stack is audited"),
+        pytest.raises(CannotRead, match=r"already up on .*without --store the running stack is audited"),
     ):
         async with serving(settings):
             raise AssertionError("it is up")
 
 
 async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CannotAudit, match="holds no streams of a NATS server"):
+    with pytest.raises(CannotRead, match="holds no streams of a NATS server"):
         async with serving(on(tmp_path)):
             raise AssertionError("there are none")
 
@@ -168,6 +168,6 @@ async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(st
 async def test_of_copies_none_of_which_holds_all_none_is_audited(stores: Path) -> None:
     await store_alone(stores / "nats-1", 0, b"[]")
     await store_alone(stores / "nats-2", 1, b"[]")
-    with pytest.raises(CannotAudit, match="none of nats-1, nats-2, nats-3 holds everything that the others hold"):
+    with pytest.raises(CannotRead, match="none of nats-1, nats-2, nats-3 holds everything that the others hold"):
         async with serving(clustered(stores)):
             raise AssertionError("one is not enough")

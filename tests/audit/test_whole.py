@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from audit.check import verdicts
 from audit.findings import Status, Verdict
-from audit.replay import Replay
 from audit.whole import Whole
+from recorded.replay import Replay
 from support.audit import SHARDS, Script, busy, told
 
 
@@ -19,7 +20,7 @@ def whole(script: Script, *, without: Iterable[int] = ()) -> Verdict:
         if index not in without:
             check.arrived(place)
             replay.feed(place, payload)
-    return replay.finish(script.end)[0]
+    return verdicts([check], replay, script.end)[0]
 
 
 def test_a_sound_log_is_whole() -> None:

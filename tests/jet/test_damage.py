@@ -14,10 +14,8 @@ import msgspec
 import pytest
 
 from audit import findings as auditing
-from audit import reading
 from audit.chained import Chain
 from audit.findings import Findings
-from audit.reading import CannotAudit, MarketLog
 from audit.whole import Whole
 from exchange import continuity
 from jet import api, fullness, journal, topology
@@ -26,6 +24,8 @@ from jet.journal import Appended, Compare
 from jet.opening import is_quote_event
 from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail
 from ledger.positions import Books, fold, read
+from recorded import reading
+from recorded.reading import CannotRead, MarketLog
 from runtime.health import Health
 from stack import applied
 from stack.cut import cut
@@ -162,7 +162,7 @@ async def audited(connection: Connection, shards: list[Shard]) -> dict[str, list
     while True:
         try:
             return await _audited(connection, [shard for shard in shards if shard.stream not in stuck])
-        except CannotAudit as error:
+        except CannotRead as error:
             told = [shard.stream for shard in shards if f"{shard.stream} " in f"{error} " and shard.stream not in stuck]
             if not told:
                 raise

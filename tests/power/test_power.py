@@ -13,12 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from audit import reading
 from exchange.service import Exchange
 from jet import topology
 from jet.connection import Connection
 from ledger.service import Ledger
 from ledger.store import Store
+from recorded import reading
 from runtime.health import Health
 from runtime.settings import Market
 from support.broker import Broker, NatsServer, shape_of

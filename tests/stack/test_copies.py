@@ -10,11 +10,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from audit import copies, reading
+from audit import copies
 from audit.findings import Status
 from audit.store import serving
 from jet import journal, topology
 from jet.connection import Connection
+from recorded import reading
 from runtime.health import Health
 from stack import keys
 from stack.damage import lacking

@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
-from audit.findings import Place, Verdict
+from audit.check import Check, verdicts
+from audit.findings import Verdict
 from audit.ledgerfile import LedgerFile
-from audit.replay import Check, Listener, Replay
-from audit.revisions import Revisions
 from ledger.positions import Books, fold, read
 from ledger.store import Store
 from maker.proposal import propose
+from recorded.replay import Listener, Place, Replay
+from recorded.revisions import Revisions
 from support.builders import NOW, instrument
 from wire import ids, subjects
 from wire.definitions import fair_share
@@ -170,7 +171,7 @@ class Script:
 
     def verdict(self, check: Check) -> Verdict:
         """What a check says of it."""
-        return self.replay(check).finish(self.end)[0]
+        return verdicts([check], self.replay(check), self.end)[0]
 
     async def ledger(self, path: Path, *, but_last: int = 0) -> LedgerFile:
         """The database of a ledger that has applied it, but for the last messages."""

@@ -33,7 +33,7 @@ async def test_a_story_is_what_the_command_prints_of_that_quote() -> None:
 
 @pytest.mark.parametrize(("code", "refusal"), [(1, Refusal.NOT_FOUND), (2, Refusal.UNAVAILABLE)])
 async def test_what_the_command_complains_of_is_passed_on(code: int, refusal: Refusal) -> None:
-    refused = await refusal_of(telling(f"print('audit: no such quote', file=sys.stderr); sys.exit({code})"))
+    refused = await refusal_of(telling(f"print('no such quote', file=sys.stderr); sys.exit({code})"))
     assert (refused.refusal, refused.detail) == (refusal, "no such quote")
 
 

@@ -6,11 +6,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from audit.findings import Place
-from audit.replay import Replay
 from exposure.usage import Usage
 from ledger.positions import Books, fold
 from ledger.positions import read as read_delivery
+from recorded.replay import Place, Replay
 from support.builders import NOW, market, recorded_fill
 from ui.board import Board
 from wire import counting, subjects

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.revisions import Revisions
+from recorded.revisions import Revisions
 from support.builders import NOW, instrument
 from wire import definitions, references
 from wire.definitions import TERMS, Definitions, Terms, changes, key_of, referred

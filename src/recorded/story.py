@@ -10,10 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from audit.evidence import LogLine
-from audit.findings import Place
-from audit.proposals import Proposer, is_derived
-from audit.replay import REMEMBERED_VERSIONS, Book, Listener
+from recorded.evidence import LogLine
+from recorded.proposer import Proposer, is_derived
+from recorded.replay import REMEMBERED_VERSIONS, Book, Listener, Place
 from wire.messages import (
     Fill,
     QuoteActivated,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from audit.story import Basis, End, Execution, Recomputed, Story, Where
+from recorded.story import Basis, End, Execution, Recomputed, Story, Where
 from wire.messages import QuoteActivated, QuoteRequest
 
 _LABEL = 12

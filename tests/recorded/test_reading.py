@@ -2,19 +2,16 @@
 
 from datetime import timedelta
 
-import msgspec
 import pytest
 
-from audit import reading
-from audit.findings import Place
-from audit.reading import CannotAudit, Horizon, MarketLog
-from jet import journal, topology
+from jet import topology
+from recorded import reading
+from recorded.reading import CannotRead, Horizon, MarketLog
+from recorded.replay import Place
 from support.audit import SHARDS, Script, busy
 from support.broker import Broker, free_port
-from support.builders import position_update
+from support.recorded import Store
 from wire import subjects
-
-from .conftest import Store
 
 
 async def everything(broker: Broker, horizon: Horizon) -> list[tuple[Place, bytes]]:
@@ -70,28 +67,14 @@ async def test_an_empty_log_is_read_at_once(broker: Broker) -> None:
     assert await everything(broker, await reading.horizon(broker.connection, SHARDS)) == []
 
 
-async def test_published_positions_are_read_and_what_is_none_is_kept(broker: Broker) -> None:
-    update = position_update(position_version=3, net_quantity=5)
-    for payload in (msgspec.json.encode(update), b"{}"):
-        await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.AAA", payload)
-    await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.XXX", msgspec.json.encode(update))
-    found = await reading.publications(broker.connection)
-    assert found.count == 1
-    assert [(each.version, each.net) for each in found.by_symbol["AAA"]] == [(3, 5)]
-    assert [(sequence, subject) for sequence, subject, _ in found.unreadable] == [
-        (2, "positions.AAA"),
-        (3, "positions.XXX"),
-    ]
-
-
 async def test_without_a_market_log_there_is_nothing_to_audit(broker: Broker) -> None:
     await topology.remove(broker.connection, [subjects.market_stream(0)])
-    with pytest.raises(CannotAudit, match="there is no stream MARKET-0"):
+    with pytest.raises(CannotRead, match="there is no stream MARKET-0"):
         await reading.shard_count(broker.connection)
 
 
 async def test_without_a_server_there_is_nothing_to_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "CONNECT_TIMEOUT", 0.3)
-    with pytest.raises(CannotAudit, match="no NATS server answers at"):
+    with pytest.raises(CannotRead, match="no NATS server answers at"):
         async with reading.connected(f"nats://127.0.0.1:{free_port()}"):
             raise AssertionError("there is none")

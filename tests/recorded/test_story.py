@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from audit.evidence import LogLine
-from audit.proposals import Proposer
-from audit.revisions import Revisions
-from audit.story import Story, Teller
-from audit.telling import text
+from recorded.evidence import LogLine
+from recorded.proposer import Proposer
+from recorded.revisions import Revisions
+from recorded.story import Story, Teller
+from recorded.telling import text
 from support.audit import LIFETIME, Script, listings
 from support.builders import NOW
 from wire.messages import ReservationRecord

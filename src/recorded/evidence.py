@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from audit.reservations import Grant
+from recorded.reservations import Grant
 
 _SPEAK_OF_QUOTES = ("exposure", "maker", "exchange")
 

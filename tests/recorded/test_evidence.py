@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from audit.evidence import about, grants
-from audit.reservations import Grant
+from recorded.evidence import Grant, about, grants
 
 
 def write(path: Path, *lines: dict[str, object]) -> None:

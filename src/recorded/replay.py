@@ -1,4 +1,4 @@
-"""The market log, replayed: every message read, judged and handed to every check. Pure.
+"""The market log, replayed: every message read, judged and handed to whoever listens. Pure.
 
 Which messages count is decided as the services decide it (see `docs/protocol.md`), message by message:
 
@@ -8,7 +8,7 @@ Which messages count is decided as the services decide it (see `docs/protocol.md
     fills of which any is otherwise, or none at all    are set aside, whole
     what cannot be read, or is on another's subject    is set aside
 
-Checks see a message before it is applied to its book, and share the books: they must not change them.
+Listeners see a message before it is applied to its book, and share the books: they must not change them.
 """
 
 import re
@@ -19,7 +19,6 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from audit.findings import Findings, Place, Status, Verdict
 from wire import subjects
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
@@ -31,6 +30,16 @@ REMEMBERED_VERSIONS = 4096
 
 _decode_event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 _decode_fills = msgspec.json.Decoder(list[RecordedFill])
+
+
+class Place(NamedTuple):
+    """A message of the market log. `time` is when the broker stored it."""
+
+    shard: int
+    stream: str
+    sequence: int
+    subject: str
+    time: datetime
 
 
 class Book:
@@ -135,39 +144,6 @@ class Listener:
         """A message that is not applied, with the fills that could be read of it, if any."""
 
 
-class Check(Listener):
-    """One invariant as a fold over the market log.
-
-    Attributes:
-        code: the invariant's.
-        statement: the invariant, in a sentence.
-        found: what contradicts it.
-    """
-
-    code = ""
-    statement = ""
-
-    def __init__(self) -> None:
-        self.found = Findings()
-
-    def finish(self, replay: "Replay") -> Verdict:
-        """The verdict, once everything was fed."""
-        raise NotImplementedError
-
-    def verdict(self, checked: str, *remarks: str, checkable: bool = True) -> Verdict:
-        """Refuted if anything was found, else proved or not checkable. Empty remarks are left out."""
-        status = Status.REFUTED if self.found.count else Status.PROVED if checkable else Status.NOT_CHECKABLE
-        return Verdict(
-            code=self.code,
-            statement=self.statement,
-            status=status,
-            checked=checked,
-            remarks=[remark for remark in remarks if remark],
-            findings=self.found.kept,
-            contradictions=self.found.count,
-        )
-
-
 class Replay:
     """Feeds listeners.
 
@@ -176,7 +152,7 @@ class Replay:
         messages: how many were fed.
         fill_count: how many fills were applied.
         quote_count: how many quotes were activated.
-        now: when the last message was stored, and in the end the time the audit is of; None before.
+        now: when the last message was stored, and once all were fed, as of when; None before.
     """
 
     def __init__(self, listeners: Sequence[Listener], shards: int) -> None:
@@ -185,7 +161,6 @@ class Replay:
         self.fill_count = 0
         self.quote_count = 0
         self.now: datetime | None = None
-        self._checks = [listener for listener in listeners if isinstance(listener, Check)]
         self._shards = shards
         self._on_quote = [each.quote for each in listeners if type(each).quote is not Listener.quote]
         self._on_fills = [each.fills for each in listeners if type(each).fills is not Listener.fills]
@@ -217,11 +192,6 @@ class Replay:
             for look in self._on_quote:
                 look(at, decoded, book)
             book.apply_quote(at, decoded)
-
-    def finish(self, now: datetime) -> list[Verdict]:
-        """Every check's verdict; the log was fed as it stood at `now`."""
-        self.now = now
-        return [check.finish(self) for check in self._checks]
 
     def _feed_fills(self, at: Place, symbol: str, fills: list[RecordedFill]) -> None:
         book = self._book(symbol)

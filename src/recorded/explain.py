@@ -5,12 +5,12 @@ from pathlib import Path
 
 import msgspec
 
-from audit import evidence, reading
-from audit.proposals import Proposer
-from audit.reading import Horizon
-from audit.replay import Replay
-from audit.story import Story, Teller
 from jet.connection import Connection
+from recorded import evidence, reading
+from recorded.proposer import Proposer
+from recorded.reading import Horizon
+from recorded.replay import Replay
+from recorded.story import Story, Teller
 from runtime.settings import Market
 from wire import ids, subjects
 from wire.messages import ReservationRecord
@@ -25,7 +25,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
 
     Raises:
         UnknownQuote: neither the market log, nor exposure's log, nor the log files know of it.
-        CannotAudit: there is no market log, or the broker is silent.
+        CannotRead: there is no market log, or the broker is silent.
     """
     shards = await reading.shard_count(connection)
     horizon = await reading.horizon(connection, shards)

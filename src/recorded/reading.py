@@ -20,18 +20,17 @@ from typing import Any
 
 import msgspec
 
-from audit.findings import Place
-from audit.positions import Publications
-from audit.reservations import Reservations
-from audit.revisions import Revisions
 from jet import api, fullness, journal
 from jet.connection import Connection
 from jet.link import named
 from jet.tail import FromSequence, Message, Start, Tail
 from jet.whole import TailBroken
+from recorded.replay import Place
+from recorded.reservations import Reservations
+from recorded.revisions import Revisions
 from runtime.health import Health
 from wire import subjects
-from wire.messages import PositionUpdate, ReservationRecord
+from wire.messages import ReservationRecord
 
 CONNECT_TIMEOUT = 3.0
 """Seconds the server may take to be there."""
@@ -45,8 +44,8 @@ STALE_PATIENCE = 5.0
 _SHARDS = "quotestream.shards"
 
 
-class CannotAudit(Exception):  # noqa: N818 # says what is so
-    """There is nothing to audit, or it cannot be read; the message says why, and what to do."""
+class CannotRead(Exception):  # noqa: N818 # says what is so
+    """There is nothing recorded, or it cannot be read; the message says why, and what to do."""
 
 
 class _Info(msgspec.Struct):
@@ -86,7 +85,7 @@ async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | No
     """A connection to a server that is there; `seed` and `tls` as `Connection` takes them.
 
     Raises:
-        CannotAudit: it is not.
+        CannotRead: it is not.
     """
     async with AsyncExitStack() as exits:
         health = Health("audit")
@@ -96,7 +95,7 @@ async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | No
                 await exits.enter_async_context(connection)
         except TimeoutError as error:
             told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-            raise CannotAudit(
+            raise CannotRead(
                 f"no NATS server answers at {named(url)}: is the stack up? "
                 f"A stopped stack can be audited with --store ({told})"
             ) from error
@@ -107,7 +106,7 @@ async def shard_count(connection: Connection) -> int:
     """How many shards the market log was made with, as its first stream says.
 
     Raises:
-        CannotAudit: there is no market log.
+        CannotRead: there is no market log.
     """
     info = await _info(connection, subjects.market_stream(0))
     return int((info.config.get("metadata") or {}).get(_SHARDS, 1))
@@ -132,20 +131,6 @@ async def horizon(connection: Connection, shards: int, applied: Mapping[int, int
         await asyncio.sleep(0.2)
 
 
-async def publications(connection: Connection) -> Publications:
-    """What `POSITIONS` holds."""
-    found = Publications()
-    decoder = msgspec.json.Decoder(PositionUpdate)
-    last = (await _info(connection, subjects.POSITIONS_STREAM)).state.last_seq
-    async for batch in _until(connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], FromSequence(1), last):
-        for message in batch:
-            try:
-                found.add(message.subject, message.sequence, message.time, decoder.decode(message.data))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                found.unreadable.append((message.sequence, message.subject, f"cannot be read: {error}"))
-    return found
-
-
 async def reservations(connection: Connection) -> Reservations:
     """The newest record of each reservation in exposure's log. What cannot be read counts as not there."""
     info = await _info(connection, subjects.EXPOSURE_STREAM)
@@ -167,7 +152,7 @@ async def revisions(connection: Connection) -> Revisions:
     if stream not in await ends(connection):
         return found
     prefix = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "")
-    async for message in everything(connection, stream, (await _info(connection, stream)).state.last_seq):
+    async for message in everything(connection, stream, await end(connection, stream)):
         if journal.is_append(message.headers):
             found.add(message.sequence, message.time, message.subject.removeprefix(prefix), message.data)
     return found
@@ -178,17 +163,26 @@ async def is_replicated(connection: Connection) -> bool:
     return int((await _info(connection, subjects.market_stream(0))).config.get("num_replicas", 1)) > 1
 
 
+async def end(connection: Connection, stream: str) -> int:
+    """The last sequence of a stream.
+
+    Raises:
+        CannotRead: there is no such stream, or the broker is silent.
+    """
+    return (await _info(connection, stream)).state.last_seq
+
+
 async def ends(connection: Connection) -> dict[str, int]:
     """The last sequence of every stream that the server holds, ours or not."""
     names = (await api.request(connection, "STREAM.NAMES", None, _Names, timeout=5.0)).streams or []
-    return {name: (await _info(connection, name)).state.last_seq for name in names}
+    return {name: await end(connection, name) for name in names}
 
 
 async def everything(connection: Connection, stream: str, last: int) -> AsyncGenerator[Message, None]:
     """Every message of a stream up to the sequence `last`, in order.
 
     Raises:
-        CannotAudit: the broker is silent.
+        CannotRead: the broker is silent.
     """
     async with aclosing(_until(connection, stream, [">"], FromSequence(1), last)) as batches:
         async for batch in batches:
@@ -218,7 +212,7 @@ class MarketLog:
         """Everything, in the order the broker stored it. A stream's own order always holds.
 
         Raises:
-            CannotAudit: the broker is silent.
+            CannotRead: the broker is silent.
         """
         async with AsyncExitStack() as exits:
             shards = [
@@ -313,10 +307,10 @@ async def _info(connection: Connection, stream: str, ask: dict[str, bool] | None
         return await api.request(connection, f"STREAM.INFO.{stream}", ask, _Info, timeout=5.0)
     except api.ApiError as error:
         if error.err_code == api.STREAM_NOT_FOUND:
-            raise CannotAudit(f"there is no stream {stream} on {connection.url}") from error
-        raise CannotAudit(f"the broker does not answer about {stream}: {error}") from error
+            raise CannotRead(f"there is no stream {stream} on {connection.url}") from error
+        raise CannotRead(f"the broker does not answer about {stream}: {error}") from error
     except TimeoutError as error:
-        raise CannotAudit(f"the broker does not answer about {stream}") from error
+        raise CannotRead(f"the broker does not answer about {stream}") from error
 
 
 async def _until(
@@ -325,7 +319,7 @@ async def _until(
     """The messages on some subjects, up to the sequence `last`; without it, up to the stream's end.
 
     Raises:
-        CannotAudit: the broker is silent.
+        CannotRead: the broker is silent.
     """
     if last == 0:
         return
@@ -338,9 +332,9 @@ async def _until(
                 async with asyncio.timeout_at(give_up):
                     batch = await anext(batches)
             except TimeoutError as error:
-                raise CannotAudit(f"the broker says no more of {stream} after {tail.sequence}") from error
+                raise CannotRead(f"the broker says no more of {stream} after {tail.sequence}") from error
             except TailBroken as error:
-                raise CannotAudit(str(error)) from error
+                raise CannotRead(str(error)) from error
             if batch:
                 give_up = loop.time() + SILENCE
                 yield [message for message in batch if last is None or message.sequence <= last]

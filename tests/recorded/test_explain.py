@@ -5,16 +5,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from audit.explain import UnknownQuote, explain
-from audit.story import Story
 from jet import journal
+from recorded.explain import UnknownQuote, explain
+from recorded.story import Story
 from support.audit import LIMIT, SYMBOLS, Script
 from support.broker import Broker
 from support.builders import NOW, market
+from support.recorded import Store
 from wire import subjects
 from wire.messages import ReservationRecord
-
-from .conftest import Store
 
 MARKET = market(symbols=SYMBOLS, limit=LIMIT)
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from audit.replay import REMEMBERED_QUOTES, REMEMBERED_VERSIONS, Listener
+from recorded.replay import REMEMBERED_QUOTES, REMEMBERED_VERSIONS, Listener
 from support.audit import LIFETIME, Script, busy
 from wire.market import SymbolMarket
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill

@@ -1,0 +1,47 @@
+"""One quote's story as JSON: what the page asks for. `./qs explain` tells the same in words."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from recorded.command import CANNOT, TOLD, UNKNOWN_QUOTE
+from recorded.explain import UnknownQuote, explain
+from recorded.reading import CannotRead, connected
+from recorded.story import Story
+from runtime import logs, tls
+from runtime.settings import ServiceSettings, SettingsError, load
+
+
+class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What all services agree on, and where things are."""
+
+    port: int = 0
+
+
+async def _story(quote_id: str) -> Story:
+    settings = load(_Settings, "auditor")
+    stack = settings.stack
+    async with connected(stack.url, stack.nats_seed("auditor"), tls.asking(stack)) as connection:
+        return await explain(connection, settings.market, Path(stack.data_dir, "logs"), quote_id)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the story; the result is the exit code."""
+    logs.configure("auditor", "critical")
+    try:
+        story = uvloop.run(_story(*arguments))
+    except UnknownQuote as error:
+        print(error, file=sys.stderr)
+        return UNKNOWN_QUOTE
+    except (SettingsError, CannotRead, OSError) as error:
+        print(error, file=sys.stderr)
+        return CANNOT
+    print(msgspec.json.encode(story).decode())
+    return TOLD
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
