@@ -184,7 +184,7 @@ def test_every_revision_is_one_price_and_goes_up_and_the_audit_finds_each_again(
 def test_revisions_before_the_first_table_that_is_kept_are_forgotten_unless_it_says_what_they_were(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("audit.revisions.KEPT", 2)
+    monkeypatch.setattr("recorded.revisions.KEPT", 2)
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     bucket.refer(1000, AAA="101.00", BBB="101.00")
     first = bucket.known.head
