@@ -56,6 +56,12 @@ market *ARGS:
 symbol *ARGS:
     @exec uv run quotestream symbol "$@"
 
+# Have a symbol quoted again that was paused for its loss: `just resume AAPL`; without one: show them
+[group("run")]
+[no-exit-message]
+resume *ARGS:
+    @exec uv run quotestream resume "$@"
+
 # Delete all data, after asking: streams, ledger, logs
 [group("run")]
 [no-exit-message]

@@ -8,9 +8,10 @@ it. What is not granted here is refused. The boundaries that matter:
   answer is one of the reader's account, where no stream is. Making a consumer is none of these questions. And who has
   the observer's key takes no connection from the page, and has nothing pass there.
 - Only the exchange writes quotes, only exposure writes reservations, only the ledger writes positions, only makers the
-  kill switch. Fills are written by the exchange, and by the ledger for `POST /fills`.
+  kill switch. Only the ledger pauses what has lost too much, and only the operator resumes it. Fills are written by the
+  exchange, and by the ledger for `POST /fills`.
 - Nobody may purge or delete a stream. Only the operator may make or change one, and it may write to none but
-  the definitions of what is traded.
+  the definitions of what is traded, and that a loss is taken note of.
 - Requests are answered by the service that they are for, and by nobody else.
 - Everyone hears only the answers to its own questions: inboxes begin with the user's name. One who answers may write to
   the inboxes of those who may ask it. The broker itself needs no grant to answer.
@@ -21,7 +22,7 @@ The load generator has no user: it talks HTTP only.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from wire import subjects
+from wire import losses, subjects
 from wire.subjects import Rpc
 
 QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
@@ -101,7 +102,8 @@ def grants(shards: int) -> list[Grant]:
             publish=[
                 *fills,
                 subjects.POSITIONS,
-                *_follow(*market, subjects.POSITIONS_STREAM, INSTRUMENTS),
+                *_losses(paused=True),
+                *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES, INSTRUMENTS),
                 *_look_up(*streams),
                 *_answer("ui", "observer"),
             ],
@@ -134,6 +136,7 @@ def grants(shards: int) -> list[Grant]:
             "operator",
             publish=[
                 subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
+                *_losses(paused=False),
                 *_follow(INSTRUMENTS),
                 *_declare(*streams),
                 *_clear(RESERVATIONS, SWITCHES),
@@ -150,6 +153,7 @@ def grants(shards: int) -> list[Grant]:
                 *fills,
                 subjects.POSITIONS,
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting"),
+                losses.KEYS,
                 subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
             ],
             account=PAGE_ACCOUNT,
@@ -253,6 +257,11 @@ def _declare(*streams: str) -> list[str]:
         "$JS.SNAPSHOT.ACK.>",
         "$JS.SNAPSHOT.RESTORE.>",
     ]
+
+
+def _losses(*, paused: bool) -> list[str]:
+    """The keys by which everything is paused for its loss, or resumed."""
+    return [subjects.loss_key(symbol, paused=paused) for symbol in (None, "*")]
 
 
 def _clear(*buckets: str) -> list[str]:

@@ -95,6 +95,7 @@ class Applier:
         self._standing = Standing()
         self._waiting: asyncio.Queue[_Piece] = asyncio.Queue(WAITING_PIECES)
         self._behind = set(range(shards))
+        self._caught_up = asyncio.Event()
         self._moved = asyncio.Event()
 
     async def load(self) -> None:
@@ -117,6 +118,10 @@ class Applier:
         """Wait until a shard is applied up to a stream sequence, that one included."""
         while self.books.applied.get(shard, 0) < sequence:
             await self._moved.wait()
+
+    async def caught_up(self) -> None:
+        """Wait until every shard is applied to its end, as far as is known here."""
+        await self._caught_up.wait()
 
     async def run(self) -> None:
         """Apply until cancelled.
@@ -234,8 +239,10 @@ class Applier:
         if self._behind:
             streams = ", ".join(subjects.market_stream(shard) for shard in sorted(self._behind))
             self._health.waits("fills", f"catching up with {streams}")
+            self._caught_up.clear()
         else:
             self._health.fine("fills")
+            self._caught_up.set()
 
 
 def _pieces(shard: int, messages: Sequence[Message], current: bool) -> Iterator[_Piece]:

@@ -26,6 +26,7 @@ from jet.tail import FromSequence, Tail
 from ledger import continuity
 from ledger.applier import Applier
 from ledger.gaps import Gaps
+from ledger.guard import Guard
 from ledger.positions import Account
 from ledger.publisher import Publisher
 from ledger.reading import Place, Reader
@@ -110,6 +111,8 @@ class Ledger:
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market.shards)
         self._listings = Listings(connection, health, self._market.listings, self._relist, name="ledger-instruments")
+        self._guard = Guard(connection, health, self._listings, self._applier, self.clock)
+        health.notes(self._guard.notices)
         self._heads = {
             shard: head_of(
                 connection,
@@ -149,6 +152,7 @@ class Ledger:
                 group.create_task(serving, name="discovery")
                 group.create_task(self._disk_failed(), name="disk")
                 group.create_task(self._listings.run(), name="instruments")
+                group.create_task(self._guard.run(), name="guard")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
                 group.create_task(self._keep_small(), name="wal")
@@ -164,6 +168,7 @@ class Ledger:
             self._recorder.instruments[symbol] = listing.instrument
             if symbol not in self._applier.books.accounts:
                 self.updates.publish(symbol, Account(symbol).update)
+        self._guard.relist(listings)
 
     async def stop(self) -> None:
         """Nothing has to be put in order: what is committed and not yet published is published at the next start."""
@@ -173,6 +178,7 @@ class Ledger:
         for symbol, update in self.updates.rows.items():
             VERSION.labels(symbol).set(update.position_version)
             NET_QUANTITY.labels(symbol).set(update.net_quantity)
+        self._guard.measure()
         WAL_SIZE.set(self._store.wal_bytes)
         DISK_FREE.set(shutil.disk_usage(self._folder).free)
 
@@ -353,6 +359,7 @@ class Ledger:
         for update in updates:
             self.updates.publish(update.symbol, update)
             self._publisher.offer(update, self._applier.spans.get(update.symbol))
+            self._guard.committed(update.symbol)
 
     async def _disk_failed(self) -> None:
         """Wait for a reader to find the disk failing; the applier finds it by itself."""

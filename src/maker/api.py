@@ -19,7 +19,7 @@ SAMPLES: Samples = {
         '{"paused":false,"switch":"quoting","switched_by":"","symbols":[{"symbol":"AAPL","state":"quoting","position_version":99,"net_quantity":-12,'
         '"quote_id":"AAPL-v99-a1","attempt":1,'
         '"last_refusal":{"at":"2026-11-23T05:48:34.296070Z","quote_id":"AAPL-v0-a1","reason":"unavailable"},'
-        '"next_action_at":"2026-11-23T05:49:44.477259Z"}]}'
+        '"next_action_at":"2026-11-23T05:49:44.477259Z","loss":null}]}'
     )
 }
 

@@ -15,7 +15,7 @@ What stands although nothing is to be quoted is withdrawn, for as long as it tak
 - The kill switch pauses: once for each pause whatever is live, whoever made it; and at any time what makers made.
 - This process stops: what it made itself.
 - The newest position has no price: what was made from an older one, or by a maker.
-- The instrument is paused, or delisted: whatever is live, whoever made it.
+- The instrument is paused, or delisted, or has lost as much as it may: whatever is live, whoever made it.
 - The reference price is too old that a maker's quote was made from, or the newest one is: that quote.
 Where it is not known what is to be quoted, what stands is left until it expires (see docs/protocol.md).
 
@@ -35,7 +35,7 @@ from wire import ids
 from wire.ids import NEVER, QuoteVersion
 from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
-from wire.messages import ATTEMPTS_AHEAD, Position, Quote, RecordedFill
+from wire.messages import ATTEMPTS_AHEAD, LossPaused, Position, Quote, RecordedFill
 
 REFRESH_AT = 2 / 3
 """The part of a quote's life after which it is replaced by the next attempt."""
@@ -63,6 +63,7 @@ WaitState = Literal[
     "no_reference",
     "paused",
     "symbol_paused",
+    "loss_paused",
     "closed",
     "delisted",
     "stopped",
@@ -131,6 +132,7 @@ class View:
         heard: whether the market log has caught up and is heard of.
         paused: whether the kill switch keeps anything from being quoted.
         episode: which pause it is: for each, what stood before is withdrawn once, whoever made it.
+        lost: why nothing is quoted because of what was lost; None if it may be.
         stopping: whether this process stops.
         priced: whether any side of the newest position has a price.
         filled_at: when the newest fill was seen here, None before any.
@@ -145,6 +147,7 @@ class View:
     heard: bool = False
     paused: bool = False
     episode: int = 0
+    lost: LossPaused | None = None
     stopping: bool = False
     priced: bool = True
     filled_at: datetime | None = None
@@ -286,6 +289,8 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         if quote is not None and live and (quote.quote_id in memory.asked or _is_a_makers(quote)):
             return Withdraw(quote.quote_id)
         return Wait("paused")
+    if view.lost is not None:
+        return Withdraw(quote.quote_id) if quote is not None and live else Wait("loss_paused")
     if not view.current:
         return Wait("waiting_for_feeds")
     if view.state in _UNQUOTED:
@@ -328,6 +333,8 @@ def superseded(view: View, step: Propose, now: datetime) -> str | None:
         return "stopping"
     if view.paused:
         return "paused"
+    if view.lost is not None:
+        return "paused for its loss"
     if view.position is not None and view.position.position_version > step.position.position_version:
         return "the position moved on"
     if view.revision > step.revision or view.state in _UNQUOTED:
@@ -364,7 +371,13 @@ def known_position(view: View) -> Position | None:
 def foreseen(view: View, fills: Sequence[RecordedFill]) -> Position | None:
     """The position that these fills lead to once they are committed, if it is the next one to be quoted."""
     position = view.position or _flat(view)
-    if not view.current or view.paused or view.stopping or fills[0].number != position.position_version + 1:
+    if (
+        not view.current
+        or view.paused
+        or view.lost
+        or view.stopping
+        or fills[0].number != position.position_version + 1
+    ):
         return None
     bought = sum(fill.quantity if fill.side == "buy" else -fill.quantity for fill in fills)
     return Position(

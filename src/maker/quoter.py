@@ -34,6 +34,7 @@ from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
 from wire.messages import (
+    LossPaused,
     Position,
     PositionUpdate,
     PutQuote,
@@ -135,6 +136,12 @@ class Quoter:
             self._filled_by = span
             self._ahead.begin(self._group, reservation_request(proposal))
 
+    def lose(self, why: LossPaused | None) -> None:
+        """Quote nothing because of what was lost, or (None) do. Saying the same again changes nothing."""
+        if why != self.view.lost:
+            self.view.lost = why
+            self.wake()
+
     def obey(self, *, paused: bool, episode: int) -> None:
         """Do as the kill switch says. Saying the same again changes nothing."""
         if (paused, episode) == (self.view.paused, self.view.episode):
@@ -172,6 +179,8 @@ class Quoter:
     @property
     def is_quoted(self) -> bool:
         """Whether the symbol is to be quoted, as far as its instrument says."""
+        if self.view.lost is not None:
+            return False
         if self.view.state == "close_only":
             return self.view.position is not None and bool(self.view.position.net_quantity)
         return self.view.state == "trading"
@@ -196,7 +205,7 @@ class Quoter:
             self._ending.run_in(self._group)
             while True:
                 self._woken.clear()
-                if self.view.paused or self.view.stopping:
+                if self.view.paused or self.view.lost or self.view.stopping:
                     self._ahead.drop()
                 if not self._looked:
                     self._look_for_prices()

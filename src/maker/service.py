@@ -22,6 +22,7 @@ from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.listings import Listings
+from jet.losslog import LossLog
 from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.presence import Presence
 from jet.switchlog import STREAM as SWITCHES
@@ -41,8 +42,9 @@ from runtime.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
+from wire.losses import Scope
 from wire.market import SymbolMarket
-from wire.messages import UNREADABLE, PositionUpdate, ProcessReport, QuoteEvent
+from wire.messages import UNREADABLE, LossPaused, PositionUpdate, ProcessReport, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until the switch stands so and every withdrawal is known done."""
@@ -91,6 +93,8 @@ class Maker:
         self._market_current = dict.fromkeys(range(market.shards), False)
         life = timedelta(seconds=market.reservation_life)
         self._switch = Switch(connection, self.clock, self._settle, self._set_aside, life)
+        self._losses = LossLog(connection, self._latched, self._set_aside, name="maker-losses")
+        self._lost: Mapping[Scope, LossPaused] = {}
         self._stood = Standing.STARTING
         self._sharing = Sharing(())
         self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
@@ -109,6 +113,7 @@ class Maker:
             group.create_task(self._listings.run())
             await self._listings.opened()
             group.create_task(self._switch.run())
+            group.create_task(self._losses.run())
             group.create_task(self._presence.run())
             group.create_task(self._follow_positions())
             for shard in self._market_current:
@@ -192,6 +197,19 @@ class Maker:
         self._feeds_changed()
         self._moved()
 
+    def _latched(self) -> None:
+        """What is paused for its loss, or how well that is known, may be other: have everything as that wants it."""
+        latches = self._losses.latches
+        for symbol, quoter in self._quoters.items():
+            quoter.lose(latches.why(symbol))
+        before, self._lost = self._lost, latches.paused
+        for scope in before.keys() | self._lost.keys():
+            if before.get(scope) != self._lost.get(scope):
+                why = self._lost.get(scope)
+                told = msgspec.to_builtins(why) if why is not None else {}
+                log.warning("paused for its loss" if why else "resumed after its loss", symbol=scope or "all", **told)
+        self._feeds_changed()
+
     def _moved(self) -> None:
         """The switch or a quoter has moved on: whoever waits for them looks again."""
         self._moves.set()
@@ -259,6 +277,7 @@ class Maker:
             self._moved,
             rpc_timeout=self._settings.rpc_timeout,
         )
+        quoter.lose(self._losses.latches.why(symbol))
         if self._stopping:
             quoter.stop()
         if self._group is not None:
@@ -278,6 +297,7 @@ class Maker:
             self._positions_current
             and all(self._market_current.values())
             and self._switch.current
+            and self._losses.current
             and self._listings.current
             and self.clock.sure
             and self._connection.connected
@@ -377,11 +397,12 @@ class Maker:
             self._health.fine("market")
         if self._switch.seen.standing is Standing.HOLDING:
             self._health.waits("switch", "it is not known whether the pause requested here applies to all makers")
-        elif self._switch.current:
+        elif self._switch.current and self._losses.current:
             self._health.fine("switch")
         else:
             self._health.waits("switch", f"{SWITCHES} is not current")
-        known = self._positions_current and self._switch.current and self._listings.current and self.clock.sure
+        switches = self._switch.current and self._losses.current
+        known = self._positions_current and switches and self._listings.current and self.clock.sure
         for symbol, quoter in self._quoters.items():
             heard = self._market_current[subjects.shard_of(symbol, self._settings.market.shards)]
             current = heard and known

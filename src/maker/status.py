@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from maker.plan import Memory, Propose, Step, View, Wait, WaitState, Withdraw, known_position, live_quote
-from wire.messages import Attempt, Id, Symbol, Time, Version
+from wire.messages import Attempt, Id, LossPaused, Symbol, Time, Version
 
 
 class LastRefusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,7 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
         attempt: of the quote being proposed, or else of the active one.
         last_refusal: the last since the process started.
         next_action_at: when the maker acts if nothing changes before.
+        loss: why it is paused for its loss, or for that of all symbols together; null if it is not.
     """
 
     symbol: Symbol
@@ -39,6 +40,7 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt | None
     last_refusal: LastRefusal | None
     next_action_at: Time | None
+    loss: LossPaused | None = None
 
 
 MOST_NAMED = 20
@@ -88,7 +90,17 @@ _SAID = {"no_reference": "no fresh reference price"}
 _TRIES = ("proposing", "backing_off", "standing_by")
 """In which a maker is about to quote."""
 
-_MEANT = ("waiting_for_feeds", "paused", "symbol_paused", "closed", "delisted", "stopped", "withdrawing", "quoting")
+_MEANT = (
+    "waiting_for_feeds",
+    "paused",
+    "symbol_paused",
+    "loss_paused",
+    "closed",
+    "delisted",
+    "stopped",
+    "withdrawing",
+    "quoting",
+)
 """In which the service as a whole waits, nothing is to be quoted, or a quote was filled away a moment ago."""
 
 
@@ -132,4 +144,5 @@ def symbol_status(
         attempt=attempt,
         last_refusal=last_refusal,
         next_action_at=until,
+        loss=view.lost,
     )

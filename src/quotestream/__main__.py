@@ -76,6 +76,11 @@ RECIPES = {
     "symbol": Recipe(
         "Change an instrument while everything runs: `symbol AAPL reference_price=232.10`", "stack", ("symbol",)
     ),
+    "resume": Recipe(
+        "Have a symbol quoted again that was paused for its loss: `resume AAPL`; without one: show them",
+        "stack",
+        ("resume",),
+    ),
     "chaos": Recipe(
         "Break a stack of its own on purpose, and prove that nothing was lost: `chaos --minutes 5 --seed 7`", "chaos"
     ),

@@ -10,6 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,7 +21,7 @@ from runtime.shipped import COMMAND, shipped
 from wire.definitions import Terms, listing_of
 from wire.instruments import Instrument, Listing
 from wire.messages import Symbol
-from wire.units import FieldError
+from wire.units import FieldError, check_max_loss
 
 SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
 KEYS = "keys"
@@ -57,6 +58,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         replicas: copies of every stream and bucket.
         max_bytes: the largest size of one shard of the market log, in bytes; it refuses appends when it is full.
         max_gross: the most lots that the positions of all symbols hold together; none: no such limit.
+        max_loss: the money that all symbols together may lose before nothing is quoted any more until a person resumes;
+            none: no such limit.
         symbols: what is traded.
     """
 
@@ -68,6 +71,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     max_bytes: Annotated[int, Meta(ge=1_048_576)] = 2_147_483_648
     max_gross: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    max_loss: Decimal | None = None
     symbols: dict[Symbol, Instrument]
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise FieldError("symbols", "must name at least one symbol")
         if self.max_gross is not None and self.max_gross < len(self.symbols):
             raise FieldError("max_gross", f"must be at least {len(self.symbols)}, one lot for each symbol")
+        check_max_loss("max_loss", self.max_loss)
 
     @property
     def listings(self) -> dict[str, Listing]:
@@ -92,6 +97,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             id_window=self.id_window,
             shards=self.shards,
             max_gross=self.max_gross,
+            max_loss=self.max_loss,
         )
 
     @property

@@ -12,6 +12,7 @@ from simulation.oracles import Monitor
 from simulation.party import Party
 from simulation.quoters import Quoters
 from simulation.readers import Readers
+from simulation.resumers import Resumers
 from simulation.system import System
 from simulation.traders import Traders
 from simulation.world import Process
@@ -37,6 +38,7 @@ class Clients(Party):
         self.definers = Definers(self)
         self._feeds = Feeds(self)
         self._readers = Readers(self)
+        self._resumers = Resumers(self)
 
     def start(self) -> None:
         """Begin."""
@@ -51,6 +53,7 @@ class Clients(Party):
             (self._forgers, plan.forge_rate),
             (self.definers, plan.define_rate),
             (self._feeds, plan.refer_rate),
+            (self._resumers, plan.resume_rate),
         )
 
         async def main() -> None:

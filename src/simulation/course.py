@@ -148,6 +148,10 @@ class Course:
         now = self.system.broker.clock()
         shown_bid = shown_ask = 0
         for name, book in self.monitor.symbols.items():
+            if self.monitor.losses.latches.why(name) is not None:
+                if book.live(now):
+                    return f"{name} is quoted, and paused for its loss"
+                continue
             if book.event is None or not book.live(now):
                 if self._has_room(name):
                     return f"{name} is not quoted: {self._status(name)}"
@@ -168,7 +172,11 @@ class Course:
                 position = instance.service.position(name)
                 if (position.position_version, position.net_quantity) != (book.number, book.net):
                     return f"{instance.name} has {name} at {position.position_version}, and it is at {book.number}"
-        return self.monitor.unpublished() or self.monitor.unprojected(self.system.broker.streams[QUOTES])
+        return (
+            self.monitor.losses.unpaused()
+            or self.monitor.unpublished()
+            or self.monitor.unprojected(self.system.broker.streams[QUOTES])
+        )
 
     def _kept(self) -> set[str]:
         """What processes keep for something that is under way."""
@@ -282,6 +290,8 @@ class Course:
     def _is_older(self, name: str) -> str:
         book = self.monitor.symbols[name]
         if book.event is None or not book.live(self.system.broker.clock()) or not self._has_room(name):
+            return ""
+        if self.monitor.losses.latches.why(name) is not None:
             return ""
         newest = self.monitor.revision(name)
         return "" if book.event.revision == newest else f"{name} is quoted by {book.event.revision}, not by {newest}"
@@ -400,6 +410,7 @@ class Course:
             "activations": self.monitor.quotes,
             "processes": sum(instance.incarnations for instance in self.system.instances.values()),
             "turns": len(self.clients.operators.turns),
+            "pauses for a loss": self.monitor.losses.pauses,
             "foreign messages": len(self.monitor.foreign),
             "bookings": len(self.clients.bookers.booked),
             "steps": self.world.steps,

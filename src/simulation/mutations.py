@@ -375,6 +375,18 @@ MUTATIONS = [
         "    same = basis(version) == made_from\n",
         "    same = version.position_version == position.position_version\n",
     ),
+    Mutation(
+        "a maker quotes what is paused for its loss",
+        "maker/plan.py",
+        "    if view.lost is not None:\n        return Withdraw",
+        "    if view.lost is not None and not view.current:\n        return Withdraw",
+    ),
+    Mutation(
+        "a ledger judges no loss that a new reference price makes",
+        "ledger/losses.py",
+        "        self._moved.update(listings)\n",
+        "",
+    ),
     # --- what was wrong once, and is mended
     Mutation(
         "a resume is lost on a maker whose own pause is not in the log yet",

@@ -15,9 +15,11 @@ import msgspec
 from audit.money import Account
 from audit.positions import Told
 from jet import journal
+from jet.switchlog import KEY
 from recorded.proposer import Proposer, is_derived
 from recorded.revisions import Revisions
 from simulation.backing import Backing
+from simulation.losers import Losses
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
@@ -108,7 +110,7 @@ class Monitor:
         executed: ids of orders that executed.
         never: ids of orders whose client was told that they did not execute, and that are not sent again.
         sent: when each order was last sent, by its id.
-        backing: what backs the quotes.
+        backing: what backs the quotes; `losses` what is paused for its loss.
         foreign: messages that no service has written, by stream and sequence.
         on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
     """
@@ -133,6 +135,7 @@ class Monitor:
         self.on_switch: Callable[[bool], None] = lambda _: None
         self.backing = Backing(self.symbols, limit, lifetime, grace, self._say)
         self._definitions = Definitions()
+        self.losses = Losses(self.symbols, self._definitions, self._say)
         self._revisions = Revisions()
         self._proposer = Proposer({}, self._revisions)
         self._grace = grace
@@ -184,6 +187,8 @@ class Monitor:
             if why := self._definitions.apply(message.seq, key, message.data):
                 self._say(f"{message.subject} #{message.seq} is no definition: {why}")
             self._revisions.add(message.seq, now, key, message.data)
+        elif stream.name == SWITCHES and message.subject != KEY:
+            self.losses.stored(message, self._world.now)
         elif stream.name == SWITCHES:
             self.paused = _switch.decode(message.data).paused
             self.on_switch(self.paused)
@@ -211,6 +216,8 @@ class Monitor:
         if isinstance(event, QuoteActivated):
             self.shown_at = self._world.now
             self._check_limit(event.quote_id, now)
+            if is_derived(event):
+                self.losses.shown(symbol, event.quote_id, self._world.now)
             self.backing.shown(event, now)
 
     def _check_limit(self, quote_id: str, now: datetime) -> None:

@@ -89,6 +89,9 @@ DEFINED = 0.25
 REFERRED = 0.2
 """The share of the short seeds in which feeds tell reference prices."""
 
+LOSING = 0.2
+"""The share of the short seeds in which losses are limited."""
+
 HOARDED = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
@@ -148,6 +151,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         forge_rate: what somebody who may not write has the broker send astray, a second.
         define_rate: changes of an instrument a second.
         refer_rate: times a second that a feed tells reference prices.
+        resume_rate: resumes after a loss a second.
+        max_loss: what a symbol may lose, in money, and all together twice that; 0: anything.
         busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
         faults: in the order of time.
     """
@@ -182,6 +187,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     forge_rate: float = 0.0
     define_rate: float = 0.0
     refer_rate: float = 0.0
+    resume_rate: float = 0.0
+    max_loss: int = 0
 
     @property
     def market(self) -> Market:
@@ -194,7 +201,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             shards=self.shards,
             replicas=self.replicas,
             max_bytes=64 * 1024 * 1024,
-            symbols={f"S{number}": _instrument(number) for number in range(self.symbols)},
+            max_loss=Decimal(2 * self.max_loss) if self.max_loss else None,
+            symbols={f"S{number}": _instrument(number, self.max_loss) for number in range(self.symbols)},
         )
 
     def instances(self) -> list[tuple[str, str, int]]:
@@ -214,12 +222,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, faults=[fault for fault in self.faults if fault.number in numbers])
 
 
-def _instrument(number: int) -> Instrument:
+def _instrument(number: int, max_loss: int) -> Instrument:
     return Instrument(
         tick=Decimal("0.01"),
         reference_price=Decimal(100 + 50 * number),
         quote_size=10 + 2 * number,
         max_position=40 if number % 3 == 2 else None,
+        max_loss=Decimal(max_loss) if max_loss else None,
         min_spread=20 if number % 3 == 2 else 0,
         multiplier=Decimal(50 if number % 2 else 1),
         fee_rate=Decimal("0.00015" if number % 2 else 0),
@@ -301,6 +310,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     refers = random.Random(f"{seed}/refer")
     if not is_long and refers.random() < REFERRED:
         drawn["refer_rate"] = _log_uniform(refers, 0.1, 15.0)
+    loses = random.Random(f"{seed}/losses")
+    if not is_long and loses.random() < LOSING:
+        drawn |= {"max_loss": round(_log_uniform(loses, 1, 100)), "resume_rate": _log_uniform(loses, 0.02, 1.0)}
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

@@ -13,7 +13,7 @@ from runtime import logs as logging
 from runtime.roles import Role
 from runtime.settings import SettingsError
 from runtime.shipped import COMMAND
-from stack import clear, instruments, operate, supervise
+from stack import clear, instruments, losses, operate, supervise
 from stack import keys as making
 from stack import prepare as preparing
 from stack import tokens as token_files
@@ -185,11 +185,31 @@ def symbol(name: str, /, *fields: str) -> int:
         The symbol.
     fields
         What to change, NAME=VALUE each, as market.toml has it: tick, reference_price, quote_size, bid_size, ask_size,
-        min_spread, max_position, gamma, k, a, sigma, multiplier, fee_rate, reference_band, reference_ttl, state.
-        Without a value: as if not given.
+        min_spread, max_position, max_loss, gamma, k, a, sigma, multiplier, fee_rate, reference_band, reference_ttl,
+        state. Without a value: as if not given.
     """
     logging.configure("symbol", "warning")
     return asyncio.run(instruments.set_symbol(read(), name, fields))
+
+
+@app.command
+def resume(*symbols: str, total: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> int:
+    """Have symbols quoted again that were paused because their loss reached `max_loss`. Without a symbol: show them.
+
+    Resuming acknowledges the loss of this moment: the symbol is paused again once it has lost `max_loss` beyond that.
+    The kill switch is another: `POST /resume` of a maker turns it.
+
+    Exit code: 0 if they are not paused for their loss; 1 if that is not known; 2 if there is no such symbol.
+
+    Parameters
+    ----------
+    symbols
+        The symbols.
+    total
+        Resume what was paused because of the loss of all symbols together.
+    """
+    logging.configure("resume", "warning")
+    return asyncio.run(losses.resume(read(), [*symbols, *([None] if total else [])]))
 
 
 @app.command

@@ -14,8 +14,8 @@ from runtime.health import Health
 from runtime.shipped import COMMAND
 from stack.reaching import reached
 from stack.settings import StackSettings
-from wire import subjects
-from wire.messages import UNREADABLE, QuotingSwitch, ReservationRecord
+from wire import losses, subjects
+from wire.messages import UNREADABLE, LossPaused, LossResumed, QuotingSwitch, ReservationRecord
 
 TIMEOUT = 3.0
 """Seconds that the server may take to be there, and for each answer."""
@@ -23,11 +23,8 @@ TIMEOUT = 3.0
 MARKS = ("Nats-Marker-Reason", "KV-Operation")
 """Headers of a message that says that a key is gone."""
 
-KEYS: dict[str, type[msgspec.Struct]] = {
-    subjects.RESERVATIONS_BUCKET: ReservationRecord,
-    subjects.SWITCHES_BUCKET: QuotingSwitch,
-}
-"""What the keys of a bucket hold."""
+BUCKETS = (subjects.RESERVATIONS_BUCKET, subjects.SWITCHES_BUCKET)
+"""The buckets that are looked at."""
 
 
 async def run(settings: StackSettings) -> int:
@@ -38,7 +35,7 @@ async def run(settings: StackSettings) -> int:
     """
     async with reached(settings, "repair", "operator", Health("repair")) as connection:
         try:
-            cleared = [key for bucket in KEYS for key in await clear_bucket(connection, bucket)]
+            cleared = [key for bucket in BUCKETS for key in await clear_bucket(connection, bucket)]
         except api.NO_REPLY as error:
             print(f"the keys cannot be looked at: {error}")
             return 1
@@ -51,18 +48,29 @@ async def run(settings: StackSettings) -> int:
 
 async def clear_bucket(connection: Connection, bucket: str) -> list[str]:
     """Take away the messages of the subjects of a bucket of which none can be read. Returns those subjects."""
-    stream, kind = subjects.bucket_stream(bucket), KEYS[bucket]
+    stream = subjects.bucket_stream(bucket)
     ask: dict[str, Any] = {"subjects_filter": ">"}
     info = await api.stream_info(connection, stream, ask, timeout=TIMEOUT)
     cleared = []
     for subject in sorted(info.state.subjects):
-        last = await _unreadable_to(connection, stream, subject, kind)
+        last = await _unreadable_to(connection, stream, subject, _kind_of(bucket, subject))
         if last is not None:
             # What comes after it, as from a service meanwhile, stays.
             ask = {"filter": subject, "seq": (last or info.state.last_seq) + 1}
             await api.request(connection, f"STREAM.PURGE.{stream}", ask, dict, timeout=TIMEOUT)
             cleared.append(subject)
     return cleared
+
+
+def _kind_of(bucket: str, subject: str) -> type[msgspec.Struct]:
+    """What a key of a bucket holds."""
+    if bucket == subjects.RESERVATIONS_BUCKET:
+        return ReservationRecord
+    try:
+        _, paused = losses.scope_of(subject)
+    except ValueError:
+        return QuotingSwitch
+    return LossPaused if paused else LossResumed
 
 
 async def _unreadable_to(connection: Connection, stream: str, subject: str, kind: type[msgspec.Struct]) -> int | None:

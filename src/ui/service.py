@@ -147,6 +147,7 @@ class UiService:
             group.create_task(self._watch_usage())
             group.create_task(self.watch.call_roll())
             group.create_task(self.watch.follow_switch())
+            group.create_task(self.watch.follow_losses())
             group.create_task(self.watch.ask_for_servers())
             group.create_task(self._publish(positions, market))
             if self._notices is not None:

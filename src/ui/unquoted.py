@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from wire.losses import Latches
 from wire.messages import ProcessReport
 
 WORDS: Mapping[str, str] = {
@@ -13,6 +14,7 @@ WORDS: Mapping[str, str] = {
     "no_price": "no price at this position",
     "no_reference": "no fresh reference price",
     "symbol_paused": "instrument paused",
+    "loss_paused": "paused: max_loss reached",
     "closed": "closed: position is flat",
     "delisted": "instrument delisted",
     "paused": "paused by the kill switch",
@@ -53,8 +55,8 @@ class Unquoted(msgspec.Struct, frozen=True, kw_only=True):
     others: str = ""
 
 
-def unquoted(makers: Sequence[ProcessReport]) -> Unquoted:
-    """What the makers that answer say."""
+def unquoted(makers: Sequence[ProcessReport], losses: Latches) -> Unquoted:
+    """What the makers that answer say, and since when and at which loss a symbol is paused for it."""
     if not makers:
         return Unquoted(symbols={}, others=NO_MAKER)
     reasons: dict[str, str] = {}
@@ -64,5 +66,13 @@ def unquoted(makers: Sequence[ProcessReport]) -> Unquoted:
                 if reasons.get(symbol, "standing_by") in _TRYING:
                     reasons[symbol] = reason
     more = any(maker.more_unquoted for maker in makers)
-    words = {symbol: WORDS.get(reason, reason) for symbol, reason in sorted(reasons.items())}
+    words = {symbol: _words(symbol, reason, losses) for symbol, reason in sorted(reasons.items())}
     return Unquoted(symbols=words, others=NOT_NAMED if more else "")
+
+
+def _words(symbol: str, reason: str, losses: Latches) -> str:
+    why = losses.why(symbol)
+    if reason != "loss_paused" or why is None:
+        return WORDS.get(reason, reason)
+    lost = "lost" if losses.of(symbol).paused else "all lost"
+    return f"{lost} {float(why.loss):.4g} at {why.at:%H:%M}"

@@ -1,8 +1,8 @@
 """Watches what the logs of the market do not tell: which processes there are, why symbols are not quoted, the kill
-switch.
+switch, and what is paused for its loss.
 
 Processes answer when they are asked (`jet.rollcall`), this one is heard without. Of the NATS servers, the one that
-leads the first shard of the market log tells. The switch is followed in its bucket.
+leads the first shard of the market log tells. The last two are followed in their bucket.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from datetime import datetime
 
 from jet import api
 from jet.connection import Connection
+from jet.losslog import LossLog
 from jet.opening import Opening
 from jet.reader import Reader
 from jet.rollcall import RollCall
@@ -51,6 +52,7 @@ class Watch:
         self._own = secrets.token_hex(11)
         self._processes: Processes | None = None
         self._answered = Answered()
+        self._losses = LossLog(connection, changed, name="losses", follow=Reader)
         self._calls = RollCall(connection, self._hear, self._ended)
 
     async def call_roll(self) -> None:
@@ -88,6 +90,14 @@ class Watch:
             if self.switch is not None or opening.current:
                 self.switch = KillSwitch(current=opening.current, paused=paused, at=at, by=by)
 
+    async def follow_losses(self) -> None:
+        """Follow what is paused for its loss, until cancelled.
+
+        Raises:
+            TailBroken: its bucket lost what was read of it.
+        """
+        await self._losses.run()
+
     @property
     def processes(self) -> list[Process]:
         """Those that answer, those that do not any more, and services of which none does."""
@@ -103,7 +113,7 @@ class Watch:
         """Why symbols are not quoted, as makers say."""
         if self._processes is None or not self._processes.rounds:
             return Unquoted(symbols={})
-        return unquoted(self._processes.answering("maker"))
+        return unquoted(self._processes.answering("maker"), self._losses.latches)
 
     def _hear(self, service: str, instance: str, report: ProcessReport) -> None:
         if self._processes is not None:

@@ -22,7 +22,7 @@ from wire import references, subjects
 from wire.instruments import Instrument, Listing
 from wire.messages import UNREADABLE
 from wire.references import REFERENCES, Reference
-from wire.units import FieldError
+from wire.units import FieldError, check_max_loss
 
 TERMS = "market"
 """The key of the terms."""
@@ -49,6 +49,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         shards: into how many streams the market log is split; fixed when the streams are created.
         max_gross: the most lots that the positions of all instruments hold together, long and short alike, as far as
             quotes lead there. Each may hold an equal share of it. None: no such limit.
+        max_loss: when all instruments together have lost so much money, makers quote none of them until a person
+            resumes. None: no such limit.
     """
 
     limit: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -58,6 +60,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     id_window: Seconds
     shards: Annotated[int, Meta(ge=1, le=64)]
     max_gross: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    max_loss: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        check_max_loss("max_loss", self.max_loss)
 
 
 class Defined(NamedTuple):

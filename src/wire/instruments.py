@@ -14,6 +14,7 @@ from wire.units import (
     NOTHING,
     ONE,
     FieldError,
+    check_max_loss,
     check_multiplier,
     check_places,
     check_plain,
@@ -62,6 +63,8 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         min_spread: ticks that ask and bid are apart, at least; one in any case.
         max_position: lots that the makers hold or owe, at most: no side is quoted for more than would lead there. None:
             no such limit.
+        max_loss: when the symbol has lost so much money, makers quote it no more until a person resumes it. None: no
+            such limit.
         gamma: γ, risk aversion, > 0, per unit of price.
         k: k, how fast order flow thins with distance from the mid, > 0, per unit of price.
         a: A, the order arrival rate at the mid, > 0, per second.
@@ -86,6 +89,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ask_size: int | None = None
     min_spread: int = 0
     max_position: int | None = None
+    max_loss: Decimal | None = None
     multiplier: Decimal = ONE
     fee_rate: Decimal = NOTHING
     reference_band: Decimal = BAND
@@ -104,6 +108,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise FieldError(name, f"must be from 1 to {MAX_LOTS} lots")
         if not 0 <= self.min_spread <= MAX_SPREAD:
             raise FieldError("min_spread", f"must be from 0 to {MAX_SPREAD} ticks")
+        check_max_loss("max_loss", self.max_loss)
         for name in ("gamma", "k", "a"):
             value: Decimal = getattr(self, name)
             if not value.is_finite() or value <= 0:

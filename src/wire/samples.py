@@ -25,12 +25,12 @@ from wire.references import PutReferences, ReferencesTaken
 SAMPLES: Mapping[type[msgspec.Struct], str] = {
     Instrument: (
         '{"tick":"0.01","reference_price":"231.50","quote_size":10,"gamma":"0.1","k":"20","a":"1","sigma":"0.3",'
-        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"multiplier":"1","fee_rate":"0",'
+        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"max_loss":null,"multiplier":"1","fee_rate":"0",'
         '"reference_band":"0.1","reference_ttl":null,"state":"trading"}'
     ),
     ListedInstrument: (
         '{"tick":"0.01","reference_price":"231.50","quote_size":10,"gamma":"0.1","k":"20","a":"1","sigma":"0.3",'
-        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"multiplier":"1","fee_rate":"0",'
+        '"bid_size":null,"ask_size":null,"min_spread":0,"max_position":null,"max_loss":null,"multiplier":"1","fee_rate":"0",'
         '"reference_band":"0.1","reference_ttl":null,"state":"trading","symbol":"AAPL","revision":4711,"share":12,'
         '"reference":"231.52","reference_time":"2026-11-23T05:49:24.477000Z"}'
     ),

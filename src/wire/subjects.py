@@ -59,6 +59,18 @@ def bucket_key(bucket: str, key: str) -> str:
     return f"$KV.{bucket}.{key}"
 
 
+def loss_key(symbol: str | None, *, paused: bool) -> str:
+    """The subject behind the key of `switches` that says that a symbol, or all of them (None), is paused for its loss,
+    or that it was resumed."""
+    key = f"loss.{'paused' if paused else 'resumed'}"
+    return bucket_key(SWITCHES_BUCKET, key if symbol is None else f"{key}.{symbol}")
+
+
+def loss_head(symbol: str | None) -> str:
+    """The filter that every append to the two keys of a symbol, or of all, compares on."""
+    return bucket_key(SWITCHES_BUCKET, "loss.*" if symbol is None else f"loss.*.{symbol}")
+
+
 def streams(shards: int) -> list[str]:
     """Every stream there is."""
     return [

@@ -22,6 +22,9 @@ MULTIPLIER_PLACES = 6
 MAX_FEE = Decimal(10**21)
 """The largest fee: of the largest fill at the largest price, all of it."""
 
+MAX_LOSS = MAX_FEE
+"""The largest limit of a loss."""
+
 ONE, NOTHING = Decimal(1), Decimal(0)
 """The multiplier of most instruments, and most fees: what a fill has that names none."""
 
@@ -98,6 +101,19 @@ def check_fee(field: str, fee: Decimal) -> None:
     if not fee.is_finite() or fee.is_signed() or fee > MAX_FEE:
         raise FieldError(field, f"must not be negative, and at most {MAX_FEE}")
     check_places(field, fee, MONEY_PLACES)
+
+
+def check_max_loss(field: str, loss: Decimal | None) -> None:
+    """Refuse what is no limit of a loss: not above zero, too large, or with too many decimal places.
+
+    Raises:
+        FieldError: naming `field`.
+    """
+    if loss is None:
+        return
+    if not loss.is_finite() or not 0 < loss <= MAX_LOSS:
+        raise FieldError(field, f"must be greater than zero, and at most {MAX_LOSS}")
+    check_places(field, loss, MONEY_PLACES)
 
 
 def check_amount(field: str, amount: Decimal | None) -> None:

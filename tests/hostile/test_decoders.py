@@ -40,6 +40,7 @@ from ui.processes import Processes
 from ui.unquoted import unquoted
 from wire import subjects
 from wire.errors import Problem, Refused
+from wire.losses import Latches
 from wire.market import SymbolMarket
 from wire.messages import (
     UNREADABLE,
@@ -184,7 +185,7 @@ def _stats(payload: bytes) -> None:
     calls = RollCall(connection, hear, lambda: None)
     calls._on_answer(Msg(None, "", "", payload, None))  # type: ignore[arg-type] # it is not answered
     processes.end_round(NOW)
-    msgspec.json.encode([processes.shown(), unquoted(heard)])
+    msgspec.json.encode([processes.shown(), unquoted(heard, Latches())])
 
 
 STATS: dict[str, Any] = {

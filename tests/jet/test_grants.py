@@ -126,7 +126,7 @@ async def test_every_user_may_do_what_the_page_says_and_nothing_else(server: Ser
         if row.operation == "publish" and re.match(r"quotes|fills|positions|exposure\.|\$KV", row.label)
     ]
     stored = sum(row.allowed[user] for row in data for user in GRANTS)
-    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 10
+    assert stored == sum(after[stream][1] - before[stream][1] for stream in before) == 14
 
 
 def test_the_page_is_made_from_the_grants() -> None:
@@ -157,6 +157,8 @@ DATA = [
     "$KV.quotes.AAA",
     "$KV.reservations.x",
     "$KV.switches.x",
+    "$KV.switches.loss.paused.AAA",
+    "$KV.switches.loss.resumed.AAA",
     "$KV.instruments.x",
 ]
 
@@ -172,13 +174,14 @@ def test_nobody_may_delete_a_stream_and_the_operator_may_only_take_keys_away() -
         may = {subject for subject in [*dangerous, *DATA] if any(takes(own, subject) for own in grant.publish)}
         assert not {subject for subject in may if ".DELETE." in subject}
         if grant.user == "operator":
-            assert may.intersection(DATA) == {"$KV.instruments.x"}
+            assert may.intersection(DATA) == {"$KV.instruments.x", "$KV.switches.loss.resumed.AAA"}
             assert {subject for subject in may if ".PURGE." in subject} == {
                 "$JS.API.STREAM.PURGE.KV_reservations",
                 "$JS.API.STREAM.PURGE.KV_switches",
             }
         else:
             assert may <= set(DATA)
+        assert ("$KV.switches.loss.paused.AAA" in may) == (grant.user == "ledger")
         if grant.user == "maker":
             assert may == {"$KV.switches.x"}
         if grant.user in ("ui", "observer", "auditor"):

@@ -51,6 +51,7 @@ async def test_status_tells_of_every_symbol(client: httpx.AsyncClient) -> None:
         "quote_id": "AAA-v0-a1",
         "attempt": 1,
         "last_refusal": None,
+        "loss": None,
     }
 
 

@@ -45,6 +45,20 @@ def test_what_somebody_has_the_broker_send_astray_changes_nothing() -> None:
     assert outcome.counts["order filled"] > 0
 
 
+def test_what_is_paused_for_its_loss_stays_so_whatever_ends() -> None:
+    limits = {
+        "max_loss": 1,
+        "resume_rate": 0.2,
+        "order_rate": 4.0,
+        "define_rate": 1.0,
+        "symbols": 3,
+        "booking_rate": 0.3,
+    }
+    outcome = run(draw(5, kinds=("kill", "pause", "restart"), minutes=0.3, **limits), Trace())
+    assert outcome.wrong == []
+    assert outcome.counts["pauses for a loss"] > 0
+
+
 SEEDS: list[tuple[int, tuple[str, ...]]] = [
     # seed, and what else the command is given
     (1, ("--faults", "kill,fuse,restart", "--minutes", "0.5")),

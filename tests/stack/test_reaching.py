@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.settings import Stack
-from stack import clear, instruments, watch
+from stack import clear, instruments, losses, watch
 from stack.ports import free_port
 from stack.reaching import Unreachable
 from stack.settings import StackSettings
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[[StackSettings], Awaitable[Any]]] = {
     "repair": clear.run,
     "watch": lambda settings: watch.run(settings, ">"),
     "market": instruments.diff,
+    "resume": lambda settings: losses.resume(settings, []),
     "symbol": lambda settings: instruments.set_symbol(settings, "AAPL", ["quote_size=3"]),
 }
 

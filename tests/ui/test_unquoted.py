@@ -1,12 +1,17 @@
 """Why symbols are not quoted, as makers say."""
 
+from decimal import Decimal
 from typing import get_args
 
+import msgspec
 import pytest
 
 from maker.plan import WaitState
+from support.builders import NOW
 from ui.unquoted import NO_MAKER, NOT_NAMED, WORDS, Unquoted, unquoted
-from wire.messages import ProcessReport
+from wire import subjects
+from wire.losses import Latches
+from wire.messages import LossPaused, ProcessReport
 
 
 def maker(more: int = 0, **symbols: str) -> ProcessReport:
@@ -15,6 +20,14 @@ def maker(more: int = 0, **symbols: str) -> ProcessReport:
     for symbol, reason in symbols.items():
         named.setdefault(reason, []).append(symbol)
     return ProcessReport(process="maker", uptime=1.0, ready=True, unquoted=named, more_unquoted=more)
+
+
+LATCHES = Latches()
+LATCHES.apply(
+    1,
+    subjects.loss_key("AAA", paused=True),
+    msgspec.json.encode(LossPaused(at=NOW, loss=Decimal("1012.4"), max_loss=Decimal(1000))),
+)
 
 
 @pytest.mark.parametrize(
@@ -27,13 +40,15 @@ def maker(more: int = 0, **symbols: str) -> ProcessReport:
         ([maker(AAA="no_price"), maker(AAA="standing_by")], {"AAA": WORDS["no_price"]}, ""),
         ([maker(AAA="standing_by"), maker(AAA="standing_by")], {"AAA": WORDS["standing_by"]}, ""),
         ([maker(AAA="a-refusal-of-tomorrow")], {"AAA": "a-refusal-of-tomorrow"}, ""),
+        ([maker(AAA="loss_paused", BBB="paused")], {"AAA": "lost 1012 at 09:30", "BBB": WORDS["paused"]}, ""),
+        ([maker(CCC="loss_paused")], {"CCC": WORDS["loss_paused"]}, ""),
         ([maker(more=3, AAA="paused")], {"AAA": WORDS["paused"]}, NOT_NAMED),
     ],
 )
 def test_the_maker_that_knows_most_is_believed(
     makers: list[ProcessReport], symbols: dict[str, str], others: str
 ) -> None:
-    assert unquoted(makers) == Unquoted(symbols=symbols, others=others)
+    assert unquoted(makers, LATCHES) == Unquoted(symbols=symbols, others=others)
 
 
 def test_every_state_of_a_maker_has_its_words() -> None:

@@ -1,0 +1,83 @@
+"""What must be so of losses: what is paused for its loss has lost that, is not quoted, and is not forgotten."""
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from audit.money import UNIT
+from jet import journal
+from simulation.stream import Stored
+from wire.definitions import Definitions
+from wire.losses import Latches, Scope
+from wire.messages import LossPaused
+
+OBEYED = 20.0
+"""Seconds after which no maker quotes what is paused for its loss: a server of a cluster may be so far behind before
+that is noticed. Mostly it takes milliseconds."""
+
+
+class Losses:
+    """The monitor's part.
+
+    Attributes:
+        latches: what is paused; `pauses` is how often something was.
+    """
+
+    def __init__(self, symbols: Mapping[str, Any], definitions: Definitions, say: Callable[[str], None]) -> None:
+        self.latches = Latches()
+        self._symbols = symbols
+        self._definitions = definitions
+        self._say = say
+        self.pauses = 0
+        self._since: dict[Scope, float] = {}
+
+    def stored(self, message: Stored, now: float) -> None:
+        """Something was stored under a key of a loss."""
+        before = dict(self.latches.paused)
+        why = self.latches.apply(message.seq, message.subject, message.data, counts=journal.is_append(message.headers))
+        if why is not None:
+            self._say(f"{message.subject} #{message.seq} is about no loss: {why}")
+        for scope, pause in self.latches.paused.items():
+            if scope not in before:
+                self.pauses += 1
+                self._since[scope] = now
+                self._check(scope, pause)
+
+    def _check(self, scope: Scope, pause: LossPaused) -> None:
+        """Whether it has lost that: of a symbol whose newest position it was."""
+        if pause.loss - pause.acknowledged < pause.max_loss:
+            self._say(f"{scope} is paused for a loss of {pause.loss}, of {pause.max_loss} that it may lose")
+        if scope is None or pause.mark is None:
+            return
+        book = self._symbols[scope]
+        lost = -(book.money.cash * UNIT + book.net * Fraction(pause.mark) * Fraction(book.multiplier))
+        if pause.position_version == book.number and Fraction(pause.loss) != lost:
+            self._say(f"{scope} is paused for a loss of {pause.loss}, and has lost {float(lost)}")
+
+    def shown(self, symbol: str, quote_id: str, now: float) -> None:
+        """A maker's quote became active."""
+        for scope in (symbol, None):
+            if self.latches.of(scope).paused is not None and now > self._since[scope] + OBEYED:
+                self._say(
+                    f"{quote_id} becomes active, and {scope or 'everything'} is paused since {self._since[scope]:.3f}"
+                )
+
+    def unpaused(self) -> str:
+        """What has lost as much as it may and is not paused for it; empty if nothing."""
+        lost = {symbol: self._lost(symbol) for symbol in self._symbols}
+        limits: dict[Scope, Any] = {
+            symbol: listing.instrument.max_loss for symbol, listing in self._definitions.listings().items()
+        }
+        limits[None] = self._definitions.terms.max_loss if self._definitions.terms is not None else None
+        for scope, most in limits.items():
+            latch = self.latches.of(scope)
+            loss = sum(lost.values()) if scope is None else lost[scope]
+            if most is not None and latch.paused is None and loss - Fraction(latch.acknowledged) >= most:
+                return f"{scope or 'everything'} has lost {float(loss)}, and is not paused for it"
+        return ""
+
+    def _lost(self, symbol: str) -> Fraction:
+        book, listing = self._symbols[symbol], self._definitions.listing(symbol)
+        mark = listing.reference_price if listing is not None else 0
+        lost: Fraction = -(book.money.cash * UNIT + book.net * Fraction(mark) * Fraction(book.multiplier))
+        return lost

@@ -1,0 +1,43 @@
+"""Those who take note of losses."""
+
+import msgspec
+
+from simulation.party import Party
+from wire import subjects
+from wire.losses import Scope
+from wire.messages import LossResumed
+from wire.units import NOTHING
+
+STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+
+
+class Resumers:
+    """One operator, who writes what `./qs resume` does."""
+
+    def __init__(self, party: Party) -> None:
+        self._party = party
+        self._written = 0
+
+    async def work(self) -> None:
+        """Take note now and then, until the process ends."""
+        async for _ in self._party.every(self._party.system.plan.resume_rate):
+            for scope in list(self._party.monitor.losses.latches.paused):
+                if self._party.random.random() < 0.5:
+                    self._resume(scope)
+
+    def _resume(self, scope: Scope) -> None:
+        latch, broker = self._party.monitor.losses.latches.of(scope), self._party.system.broker
+        if latch.paused is None or not broker.up:
+            return
+        self._written += 1
+        token = f"operator-{self._written}"
+        value = LossResumed(at=broker.clock(), acknowledged=max(latch.paused.loss, NOTHING))
+        headers = {
+            "Nats-Msg-Id": token,
+            "Nats-Expected-Stream": STREAM,
+            "Nats-Expected-Last-Subject-Sequence": str(latch.head),
+            "Nats-Expected-Last-Subject-Sequence-Subject": subjects.loss_head(scope),
+            "Quotestream-Append": token,
+        }
+        self._party.world.trace.add("client", "resumes", scope or "all")
+        broker.do(broker.stray, subjects.loss_key(scope, paused=False), msgspec.json.encode(value), headers)

@@ -1,0 +1,113 @@
+"""`stack resume`: what is paused for its loss, and how a person takes note of it."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from jet import defining, losslog
+from jet.connection import Connection
+from jet.journal import Appended
+from jet.opening import Published
+from runtime.clock import utc_now
+from runtime.health import Health
+from runtime.shipped import COMMAND
+from stack.instruments import REFUSED
+from stack.reaching import reached
+from stack.settings import StackSettings
+from wire.definitions import Definitions
+from wire.errors import Refused
+from wire.losses import Latches, Scope, loss_of, told
+from wire.messages import LossPaused, LossResumed, PositionUpdate
+from wire.units import EXACT, NOTHING, ONE, shown_money
+
+DEADLINE = 5.0
+"""Seconds that a resume may take, and the reading before it."""
+
+
+class _Known(NamedTuple):
+    """What the broker holds of it."""
+
+    latches: Latches
+    definitions: Definitions
+    positions: Mapping[str, PositionUpdate]
+
+
+async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
+    """Resume symbols, or (None) all together; of none of them, show what is paused. Returns the exit code."""
+    async with (
+        reached(settings, "resume", "auditor", Health("resume")) as reading,
+        reached(settings, "resume", "operator", Health("resume")) as writing,
+    ):
+        try:
+            async with asyncio.timeout(DEADLINE):
+                known = await _read(reading)
+                if not scopes:
+                    _show(known.latches.paused)
+                    return 0
+                for symbol in scopes:
+                    if symbol is not None and known.definitions.listing(symbol) is None:
+                        print(f"{symbol} is not defined", file=sys.stderr)
+                        return REFUSED
+                for scope in scopes:
+                    known = await _resume(reading, writing, known, scope)
+        except (Refused, TimeoutError) as error:
+            why = error.detail if isinstance(error, Refused) else f"no answer in {DEADLINE:g} s"
+            print(f"it is not known whether all is resumed: {why}", file=sys.stderr)
+            return 1
+    _show(known.latches.paused)
+    return 0
+
+
+async def _read(connection: Connection) -> _Known:
+    latches = await losslog.read(connection)
+    positions = await Published(connection, name="resume-positions").positions()
+    return _Known(latches, await defining.read(connection), positions)
+
+
+async def _resume(reading: Connection, writing: Connection, known: _Known, scope: Scope) -> _Known:
+    """Resume one; what is known afterwards is returned."""
+    while (why := known.latches.of(scope).paused) is not None:
+        loss = _loss(known, scope, why)
+        value = LossResumed(at=utc_now(), acknowledged=max(loss, NOTHING))
+        outcome = await losslog.append(writing, scope, value, known.latches.of(scope).head)
+        known = await _read(reading)
+        if isinstance(outcome, Appended):
+            print(f"{scope or 'what all share'}: resumed at a loss of {loss}")
+            return known
+    print(f"{scope or 'what all share'}: not paused for a loss")
+    return known
+
+
+def _loss(known: _Known, scope: Scope, why: LossPaused) -> Decimal:
+    """What has been lost until now: as of the pause if the positions do not tell."""
+    found = known.positions.values() if scope is None else [known.positions[scope]] if scope in known.positions else []
+    lost = [_lost(position, known.definitions) for position in found]
+    if not lost or None in lost:
+        return why.loss
+    total = NOTHING
+    for each in lost:
+        total = EXACT.add(total, each or NOTHING)
+    return shown_money(total)
+
+
+def _lost(position: PositionUpdate, definitions: Definitions) -> Decimal | None:
+    listing = definitions.listing(position.symbol)
+    mark = (
+        listing.reference_price
+        if listing is not None
+        else position.last_fill.price
+        if position.last_fill is not None
+        else NOTHING
+    )
+    if position.cash is None:
+        return None
+    return loss_of(position.net_quantity, position.cash, position.multiplier or ONE, mark)
+
+
+def _show(paused: Mapping[Scope, LossPaused]) -> None:
+    for scope, why in paused.items():
+        print(f"{scope or 'all symbols'}: {told(scope, why, COMMAND)}")
+    if not paused:
+        print("nothing is paused for a loss")

@@ -1,0 +1,68 @@
+"""What has lost as much as it may is quoted by no maker until a person resumes it."""
+
+from decimal import Decimal
+
+import pytest
+
+from jet import losslog
+from maker import plan
+from maker.plan import Memory, View, Wait, Withdraw
+from support.builders import NOW, quote_activated
+from support.maker import Marketplace, quoting
+from support.waiting import eventually
+from wire.losses import Scope
+from wire.market import SymbolMarket
+from wire.messages import LossPaused, LossResumed
+
+WHY = LossPaused(at=NOW, loss=Decimal(10), max_loss=Decimal(10))
+RESUMED = LossResumed(at=NOW, acknowledged=Decimal(10))
+
+
+async def write(place: Marketplace, scope: Scope, value: LossPaused | LossResumed) -> None:
+    head = (await losslog.read(place.broker.connection)).of(scope).head
+    await losslog.append(place.broker.connection, scope, value, head)
+
+
+@pytest.mark.parametrize(("scope", "lost"), [("AAA", {"AAA"}), (None, {"AAA", "BBB"})])
+async def test_what_is_paused_for_its_loss_is_withdrawn_and_stays_so_over_restarts_until_it_is_resumed(
+    place: Marketplace, scope: Scope, lost: set[str]
+) -> None:
+    await place.open()
+    running = await quoting(place)
+    await write(place, scope, WHY)
+    for symbol in lost:
+        await eventually(lambda symbol=symbol: running.on(symbol).state == "loss_paused")  # type: ignore[misc] # binds
+    assert {symbol for symbol in ("AAA", "BBB") if place.quote(symbol) is None} == lost
+    assert running.on("AAA").loss == WHY
+    await running.crash()
+
+    again = await place.start_maker()
+    await place.move("AAA", 1)
+    await eventually(lambda: again.on("AAA").position_version == 1 and again.on("AAA").state == "loss_paused")
+    assert place.quote("AAA") is None
+
+    await write(place, scope, RESUMED)
+    await place.quoted("AAA", "AAA-v1-a1")
+    assert again.on("AAA").loss is None
+
+
+async def test_what_a_symbol_is_paused_for_outlasts_the_pause_of_all(place: Marketplace) -> None:
+    await place.open()
+    await write(place, "AAA", WHY)
+    await write(place, None, WHY)
+    running = await place.start_maker()
+    await eventually(lambda: {running.on(symbol).state for symbol in ("AAA", "BBB")} == {"loss_paused"})
+    await write(place, None, RESUMED)
+    await place.quoted("BBB", "BBB-v0-a1")
+    assert (running.on("AAA").state, place.quote("AAA")) == ("loss_paused", None)
+
+
+@pytest.mark.parametrize("current", [True, False])
+@pytest.mark.parametrize("quote_id", ["AAA-v0-a1", "by-hand"])
+def test_whatever_is_live_is_withdrawn_whoever_made_it(quote_id: str, *, current: bool) -> None:
+    """Also while it is not known what would be quoted otherwise."""
+    market = SymbolMarket("AAA")
+    market.apply_quote(1, quote_activated(quote_id=quote_id))
+    view = View(market, current=current, heard=True, lost=WHY)
+    assert plan.due(view, Memory(), NOW) == Withdraw(quote_id)
+    assert plan.due(view, Memory(ended=quote_id), NOW) == Wait("loss_paused")
