@@ -1,7 +1,10 @@
 """The exchange's HTTP routes."""
 
+import re
+from typing import Annotated
+
 from litestar import Response, delete, get, post, put
-from litestar.params import FromPath, FromQuery, JSONBody
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
@@ -10,7 +13,7 @@ from runtime.app import check_path, problems
 from runtime.direct import Direct
 from runtime.paging import TOLD, page
 from runtime.roles import READ, Role, only
-from wire.errors import Refusal
+from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument
 from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
 from wire.references import PutReferences, ReferencesTaken
@@ -31,6 +34,8 @@ _NOT_NOW = (
 )
 
 
+_IF_MATCH = HeaderParameter(name="If-Match")
+_ETAG = re.compile(r'"(0|[1-9][0-9]{0,15})"')
 _ORDERS = "/orders"
 _TRADING = frozenset({Role.TRADER})
 
@@ -120,17 +125,31 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         instruments, headers = page("/instruments", await exchange.instruments(), after)
         return Response(instruments, headers=headers)
 
+    @get(
+        "/instruments/{symbol:str}",
+        summary="An instrument",
+        description="As it stands. Its `ETag` names the revision of its own definition, for `If-Match`.",
+        tags=["instruments"],
+        responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
+        opt=only(*READ, Role.TRADER),
+    )
+    async def get_instrument(symbol: FromPath[str]) -> Response[ListedInstrument]:
+        return _tagged(*await exchange.instrument(check_path(symbol, Symbol, "symbol")))
+
     @put(
         "/instruments/{symbol:str}",
         summary="Define an instrument",
         description="It is so from now on: its quote is replaced, or withdrawn if the state says so. Defining the same "
-        "once more changes nothing.",
+        "once more changes nothing. With `If-Match`, it is defined only if its own definition is of that revision.",
         tags=["instruments"],
-        responses=problems(*_BODY, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
+        responses=problems(*_BODY, Refusal.REVISION_CHANGED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),
     )
-    async def put_instrument(symbol: FromPath[str], data: JSONBody[Instrument]) -> ListedInstrument:
-        return await exchange.define(check_path(symbol, Symbol, "symbol"), data, ASKER.get())
+    async def put_instrument(
+        symbol: FromPath[str], data: JSONBody[Instrument], if_match: Annotated[str | None, _IF_MATCH] = None
+    ) -> Response[ListedInstrument]:
+        named = check_path(symbol, Symbol, "symbol")
+        return _tagged(*await exchange.define(named, data, ASKER.get(), _revision(if_match)))
 
     @put(
         "/references",
@@ -152,6 +171,25 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         get_quotes,
         delete_quote,
         get_instruments,
+        get_instrument,
         put_instrument,
         put_references,
     ]
+
+
+def _tagged(instrument: ListedInstrument, revision: int) -> Response[ListedInstrument]:
+    return Response(instrument, headers={"ETag": f'"{revision}"'})
+
+
+def _revision(if_match: str | None) -> int | None:
+    """The revision that an `If-Match` names.
+
+    Raises:
+        Refused: INVALID_FIELD.
+    """
+    if if_match is None:
+        return None
+    found = _ETAG.fullmatch(if_match)
+    if found is None:
+        raise Refused(Refusal.INVALID_FIELD, "must be the ETag of an instrument, in quotes", field="If-Match")
+    return int(found[1])

@@ -114,6 +114,8 @@ class Puts:
             Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
                 known in time.
         """
+        if self._group is None:
+            await asyncio.sleep(0)  # a symbol that was defined just now: its lane begins in this turn of the loop
         put = self._flights.get(request)
         if put is None:
             put = Put(request, asker, tracing.current())

@@ -27,7 +27,7 @@ from runtime.clock import Clock, uptime
 from runtime.health import Health
 from runtime.settings import Market, Port, ServiceSettings
 from wire import ids, subjects
-from wire.definitions import Definitions, changes
+from wire.definitions import Change, Definitions, changes
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument, listed
 from wire.messages import (
@@ -103,7 +103,10 @@ class Exchange:
             if self._standstill.just_was:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
                 raise Refused(Refusal.UNAVAILABLE, detail)
-            lane = self._lane(order.symbol)
+            lane = self._lanes.listed(order.symbol)
+            if lane is None:
+                return asyncio.ensure_future(self._order_of_unlisted(order, asker))
+            self._check_ready()
             self.clock.check()
             if self._recent.full and order.order_id not in self._recent:
                 detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
@@ -113,9 +116,18 @@ class Exchange:
             count_refused(order, refused)
             raise
 
+    async def _order_of_unlisted(self, order: Order, asker: str | None) -> OrderResult:
+        """Of a symbol that is not known here, and may have been defined a moment ago."""
+        try:
+            await self._known(order.symbol)
+        except Refused as refused:
+            count_refused(order, refused)
+            raise
+        return await self.order(order, asker)
+
     async def put_quote(self, symbol: str, request: QuoteRequest, asker: str | None = None) -> Quote:
         """`PUT /quotes/{symbol}`. Of the quotes that an asker wants for a symbol only the newest goes on."""
-        lane = self._lane(symbol)
+        lane = await self._known(symbol)
         self.clock.check()
         if request.revision is not None and lane.is_behind(request.revision):
             await self._listings.confirm()
@@ -123,7 +135,8 @@ class Exchange:
 
     async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
         """`DELETE /quotes/{symbol}`. `asker` is whose token came with it, or a connection's inboxes."""
-        return await self._lane(symbol).withdraw(quote_id, ids.asker(asker) if asker is not None else None)
+        lane = await self._known(symbol)
+        return await lane.withdraw(quote_id, ids.asker(asker) if asker is not None else None)
 
     async def instruments(self) -> list[ListedInstrument]:
         """`GET /instruments`: everything that is traded, or was.
@@ -134,19 +147,42 @@ class Exchange:
         await self._listings.confirm()
         return [listed(symbol, listing) for symbol, listing in self._listings.known.items()]
 
-    async def define(self, symbol: str, instrument: Instrument, by: str) -> ListedInstrument:
-        """`PUT /instruments/{symbol}`: have an instrument be so from now on, as `by` wishes.
+    async def instrument(self, symbol: str) -> tuple[ListedInstrument, int]:
+        """`GET /instruments/{symbol}`: an instrument as it stands, and the revision of its own definition.
 
         Raises:
-            Refused: INVALID_FIELD: it does not go together with what is defined; UNAVAILABLE; OUTCOME_UNKNOWN.
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: what is defined cannot be known.
         """
+        await self._listings.confirm()
+        listing = self._listings.known.get(symbol)
+        if listing is None:
+            raise Refused(Refusal.UNKNOWN_SYMBOL, f"{symbol} is not traded here", field="symbol")
+        return listed(symbol, listing), self._listings.definitions.defined_at(symbol)
+
+    async def define(
+        self, symbol: str, instrument: Instrument, by: str, expected: int | None = None
+    ) -> tuple[ListedInstrument, int]:
+        """`PUT /instruments/{symbol}`: have an instrument be so from now on, as `by` wishes, if its own definition is
+        of the revision that is expected, or says the same already. Without one: whatever it is.
+
+        Raises:
+            Refused: INVALID_FIELD: it does not go together with what is defined; REVISION_CHANGED; UNAVAILABLE;
+                OUTCOME_UNKNOWN.
+        """
+
+        def decide(known: Definitions) -> list[Change]:
+            revision, listing = known.defined_at(symbol), known.listing(symbol)
+            if expected not in (None, revision) and (listing is None or listing.instrument != instrument):
+                detail = f"{symbol} was expected to be of revision {expected}, and is of {revision}"
+                raise Refused(Refusal.REVISION_CHANGED, detail)
+            return changes(known, None, {symbol: instrument})
 
         async def known() -> Definitions:
             await self._listings.confirm()
             return self._listings.definitions
 
         try:
-            done = await define(self._connection, lambda known: changes(known, None, {symbol: instrument}), known, by)
+            done = await define(self._connection, decide, known, by)
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
         try:
@@ -155,7 +191,7 @@ class Exchange:
             raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known here to be defined: {behind.detail}") from behind
         for change in done:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
-        return listed(symbol, self._listings.known[symbol])
+        return listed(symbol, self._listings.known[symbol]), self._listings.definitions.defined_at(symbol)
 
     async def refer(self, asked: PutReferences, by: str) -> ReferencesTaken:
         """`PUT /references`: have these be the reference prices from now on, as `by` wishes.
@@ -172,9 +208,11 @@ class Exchange:
         """Before a read of a symbol, or of all: return once every book is what the log said when this was called.
 
         Raises:
-            Refused: UNAVAILABLE: that cannot be known.
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: that cannot be known.
         """
         self._check_ready()
+        if symbol is not None:
+            await self._known(symbol)
         shards = self._market.shards
         await self._books.confirm(range(shards) if symbol is None else [subjects.shard_of(symbol, shards)])
 
@@ -195,6 +233,17 @@ class Exchange:
             raise Refused(Refusal.UNKNOWN_SYMBOL, f"{symbol} is not traded here", field="symbol")
         self._check_ready()
         return lane
+
+    async def _known(self, symbol: str) -> Lane:
+        """The lane of a symbol, also if another instance was told of it a moment ago.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE.
+        """
+        if self._lanes.listed(symbol) is None:
+            self._check_ready()
+            await self._listings.knows(symbol)
+        return self._lane(symbol)
 
     def _check_ready(self) -> None:
         """Books that are not whole decide nothing. Merely stale ones may: the compare refuses what is wrong."""

@@ -160,6 +160,7 @@ class ExposureService:
         `asker` is who asks: the name of a token, or a connection's inboxes. Its digest is kept, since readers see it.
         """
         digest = ids.asker(asker) if asker is not None else None
+        await self._listings.knows(request.symbol)
         decision = await self._committer.decide(
             lambda limits, now: limits.reserve(request, now, digest),
             Rank.RESERVES,

@@ -28,7 +28,8 @@ READ = 30.0
 """Seconds in which all definitions must be read."""
 
 Decide = Callable[[Definitions], Sequence[Change]]
-"""What is to be written, given all that is defined; pure, as it may be asked again. Raises FieldError."""
+"""What is to be written, given all that is defined; pure, as it may be asked again. Raises FieldError or Refused:
+nothing is written then."""
 
 
 class _Outdated(Exception):  # noqa: N818 # names what happened
@@ -63,7 +64,7 @@ async def define(
     `known` tells all that is defined when it is asked; without it, it is read.
 
     Raises:
-        FieldError: as of `decide`; nothing was written.
+        FieldError, Refused: as of `decide`; nothing was written.
         Refused: UNAVAILABLE: the broker does not let us, or is away, and nothing was written; OUTCOME_UNKNOWN:
             something may be written. Asking again does no harm.
     """

@@ -24,10 +24,13 @@ class Head:
     Args:
         ask: where it is, as the broker says now; raises Refused: UNAVAILABLE.
         reach: wait until everything up to there is folded.
+        every: seconds between two questions, at least: whoever comes meanwhile waits.
     """
 
-    def __init__(self, ask: Ask, reach: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, ask: Ask, reach: Callable[[int], Awaitable[None]], every: float = 0.0) -> None:
         self._ask = ask
+        self._every = every
+        self._not_before = 0.0
         self._reach = reach
         self._asking: asyncio.Task[int] | None = None
         self._next: asyncio.Task[int] | None = None
@@ -51,21 +54,30 @@ class Head:
     async def _ask_after(self, before: "asyncio.Task[int] | None") -> int:
         if before is not None:
             await asyncio.wait([before])
+        if self._every:
+            loop = asyncio.get_running_loop()
+            await asyncio.sleep(self._not_before - loop.time())
+            self._not_before = loop.time() + self._every
         self._asking, self._next = self._next, None
         return await self._ask()
 
 
 def head_of(
-    connection: Connection, stream: str, reach: Callable[[int], Awaitable[None]], subject_filter: str | None = None
+    connection: Connection,
+    stream: str,
+    reach: Callable[[int], Awaitable[None]],
+    subject_filter: str | None = None,
+    *,
+    every: float = 0.0,
 ) -> Head:
-    """The head of a stream, or of a filter on it."""
+    """The head of a stream, or of a filter on it, asked about every so many seconds at most."""
 
     async def ask() -> int:
         if subject_filter is None:
             return await journal.end(connection, stream)
         return await journal.last_sequence(connection, stream, subject_filter)
 
-    return Head(ask, reach)
+    return Head(ask, reach, every)
 
 
 async def confirm(heads: "list[Head]") -> None:

@@ -5,7 +5,8 @@ holds no terms, as before anything was ever defined, what a service was started 
 what it was started with and nothing defines is delisted.
 
 A request may name a revision that is newer than what is known here. Then `confirm` asks the broker how far the bucket
-goes, and waits until it is known so far.
+goes, and waits until it is known so far. Likewise for a symbol that is not known here: `knows` asks, but no more often
+than every `LOOK_EVERY`, since anybody may name such symbols.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ from wire.instruments import Listing
 STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 KEYS = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
 PART = "instruments"
+
+LOOK_EVERY = 0.25
+"""Seconds between two questions because of symbols that are not known."""
 
 _PREFIX = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, "")
 
@@ -79,6 +83,7 @@ class Listings:
         self._moves = asyncio.Condition()
         self._opened = asyncio.Event()
         self._head = head_of(connection, STREAM, self._reach)
+        self._seldom = head_of(connection, STREAM, self._reach, every=LOOK_EVERY)
         health.waits(PART, "the instruments are not read yet")
 
     @property
@@ -97,6 +102,16 @@ class Listings:
             Refused: UNAVAILABLE: that cannot be known.
         """
         await self._head.confirm()
+
+    async def knows(self, symbol: str) -> bool:
+        """Whether a symbol is listed, by all that is defined when this is called. One that is known costs nothing.
+
+        Raises:
+            Refused: UNAVAILABLE: that cannot be known.
+        """
+        if symbol not in self.known:
+            await self._seldom.confirm()
+        return symbol in self.known
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -259,6 +259,8 @@ class Ledger:
             Refused: UNAVAILABLE: that cannot be known, or takes too long.
         """
         self.snapshot()
+        if symbol is not None and symbol not in self.updates.rows:
+            await self._listings.knows(symbol)
         shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
         await confirm([self._heads[shard] for shard in shards])
 
@@ -275,6 +277,7 @@ class Ledger:
         if self._unproved:
             raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
         self._check_listed()
+        await self._listings.knows(fill.symbol)
         try:
             new = await self._recorder.record(await self._recorder.checked(fill), asker)
         except FieldError as error:

@@ -40,6 +40,7 @@ _IN_ADDRESSES = {
     "reservation_id": ("A reservation's id: its quote's, and `-r`.", "AAPL-v98-r9-a1-r"),
     "quote_id": ("A quote's id.", "AAPL-v98-r9-a1"),
     "after": ("Where a page goes on, as the one before it tells.", "2026-11-23T05:49:23.933201+00:00,AAPL-v98-r9-a1-r"),
+    "If-Match": ("The `ETag` of the instrument as it was read.", '"57"'),
     "as_of": ("A time, with its zone; for one position also a version.", "2026-11-23T16:00:00Z"),
 }
 """What the parts of our paths and queries are, each with an example."""

@@ -160,14 +160,20 @@ def market_diff() -> int:
 
 
 @market.command(name="apply")
-def market_apply() -> int:
+def market_apply(*, revision: int | None = None) -> int:
     """Define the market as market.toml has it, or QS_MARKET_FILE, while everything runs. What the file does not name
     stays as it is: delist it with `symbol NAME state=delisted`.
 
     Exit code: 0 if it is defined so; 1 if it is not, or not known to be; 2 if it makes no sense, with the field's name.
+
+    Parameters
+    ----------
+    revision
+        As `market diff` printed it: define nothing if something was defined since. Without it, what the file names is
+        defined as it has it, whatever was defined meanwhile.
     """
     logging.configure("market", "warning")
-    return asyncio.run(instruments.apply(read()))
+    return asyncio.run(instruments.apply(read(), revision))
 
 
 @app.command

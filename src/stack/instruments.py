@@ -27,6 +27,10 @@ async def diff(settings: StackSettings) -> int:
         known = await defining.read(connection)
         wanted = changes(known, settings.market.terms, settings.market.symbols)
         _tell(wanted)
+        if wanted:
+            print(
+                f"`market apply --revision {known.defined_last}` defines this, unless something else is defined before"
+            )
         beyond = [symbol for symbol in known.symbols if symbol not in settings.market.symbols]
         for symbol in beyond:
             print(f"{symbol}: defined, and not in the settings: it stays as it is")
@@ -37,10 +41,18 @@ async def diff(settings: StackSettings) -> int:
     return await _with_broker(settings, compare)
 
 
-async def apply(settings: StackSettings) -> int:
-    """Define what the settings say. Returns the exit code."""
+async def apply(settings: StackSettings, revision: int | None = None) -> int:
+    """Define what the settings say, if nothing was defined after a revision. Returns the exit code."""
     market: Market = settings.market
-    return await _define(settings, lambda known: changes(known, market.terms, market.symbols))
+
+    def change(known: Definitions) -> list[Change]:
+        if revision not in (None, known.defined_last):
+            raise FieldError(
+                "revision", f"is {known.defined_last}: something was defined since {revision}; see `market diff`"
+            )
+        return changes(known, market.terms, market.symbols)
+
+    return await _define(settings, change)
 
 
 async def set_symbol(settings: StackSettings, symbol: str, fields: Sequence[str]) -> int:

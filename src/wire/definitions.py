@@ -137,6 +137,16 @@ class Definitions:
         reference = in_force(self.references.get(symbol), defined.instrument)
         return listing_of(defined.instrument, self.terms, max(defined.revision, self._agreed), reference)
 
+    @property
+    def defined_last(self) -> int:
+        """The newest revision of the terms, or of an instrument's own definition."""
+        return max(self._agreed, *(defined.revision for defined in self._defined.values()), 0)
+
+    def defined_at(self, symbol: str) -> int:
+        """The revision of the instrument's own definition, whatever the terms are; 0 if nothing defines it."""
+        defined = self._defined.get(symbol)
+        return defined.revision if defined is not None else 0
+
     def listings(self) -> dict[str, Listing]:
         """Every instrument as it stands, by its symbol."""
         found = {symbol: self.listing(symbol) for symbol in self.symbols}

@@ -34,6 +34,7 @@ class Refusal(Enum):
     RESERVATION_ACTIVATED = ("reservation-activated", 409, "The reservation backs a quote: withdraw the quote instead")
     FILL_CONTRADICTS = ("fill-contradicts", 409, "The fill contradicts what is recorded")
     FILL_NOT_RECORDED = ("fill-not-recorded", 409, "No such fill is recorded on the reservation's quote")
+    REVISION_CHANGED = ("revision-changed", 412, "The instrument is of another revision than was expected")
     NEWER_PAUSE = ("newer-pause", 409, "Makers were paused again before they resumed")
     SUPERSEDED = ("superseded", 409, "The same maker has sent a newer request for the symbol")
     TOO_OFTEN = ("too-many-requests", 429, "The token exceeds its rate")

@@ -1,8 +1,9 @@
 """Instruments: they change while the exchange runs, and each quote is of the revision that it names."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import msgspec
@@ -10,6 +11,8 @@ import pytest
 
 from exchange.api import routes
 from exchange.service import Exchange
+from jet import defining, journal
+from jet.listings import LOOK_EVERY
 from runtime.app import create_app
 from runtime.health import Health
 from support.broker import Broker
@@ -18,6 +21,7 @@ from support.definitions import redefine, seed
 from support.exchange import ExposureStandIn, StartExchange
 from support.http import http_client
 from support.waiting import eventually
+from wire.definitions import changes
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument
 
@@ -188,3 +192,90 @@ async def test_what_makes_no_sense_is_refused_and_changes_nothing(
     assert refused.status_code == 400, refused.text
     assert field in (refused.json().get("field") or refused.json()["detail"])
     assert await revision(exchange) == before
+
+
+async def test_a_change_is_refused_if_another_came_between(client: httpx.AsyncClient, broker: Broker) -> None:
+    read = await client.get("/instruments/AAA")
+    tag = read.headers["ETag"]
+    await redefine(broker.connection, "AAA", quote_size=7)
+    refused = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": tag})
+    assert (refused.status_code, refused.json()["type"]) == (412, "urn:quotestream:revision-changed")
+    assert (await client.get("/instruments/AAA")).json()["quote_size"] == 7
+
+    newer = (await client.get("/instruments/AAA")).headers["ETag"]
+    for _ in range(2):  # one who was not answered sends it again
+        changed = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": newer})
+        assert (changed.status_code, changed.json()["quote_size"]) == (200, 3)
+    assert changed.headers["ETag"] == (await client.get("/instruments/AAA")).headers["ETag"] != newer
+
+    unconditional = await client.put("/instruments/AAA", json=body(instrument(quote_size=4)))
+    assert unconditional.json()["quote_size"] == 4, "without it, the last writer wins"
+
+
+async def test_a_change_of_what_all_share_is_none_of_the_instruments_own(
+    client: httpx.AsyncClient, exchange: Exchange
+) -> None:
+    """Another symbol is defined, which takes a share of its own."""
+    tag = (await client.get("/instruments/AAA")).headers["ETag"]
+    before = await revision(exchange)
+    assert (await client.put("/instruments/NEW", json=body(instrument()))).status_code == 200
+    assert await revision(exchange) > before
+    changed = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": tag})
+    assert changed.status_code == 200, changed.text
+
+
+@pytest.mark.parametrize("tag", ["", "*", "57", 'W/"57"', '"x"', '"-1"', '"57", "58"', '"99999999999999999"'])
+async def test_what_is_no_tag_is_refused_by_its_name(client: httpx.AsyncClient, tag: str) -> None:
+    refused = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": tag})
+    assert (refused.status_code, refused.json()["field"]) == (400, "If-Match")
+
+
+async def test_an_unknown_instrument_has_no_tag_and_none_matches_it(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/instruments/NEW")).status_code == 404
+    refused = await client.put("/instruments/NEW", json=body(instrument()), headers={"If-Match": '"1"'})
+    assert refused.status_code == 412
+    assert (await client.get("/instruments/NEW")).status_code == 404
+
+
+# --- symbols that were defined a moment ago ---------------------------------------------------------------------------
+
+
+async def define(broker: Broker, symbol: str) -> None:
+    """As another exchange is told."""
+    await defining.define(broker.connection, lambda known: changes(known, None, {symbol: instrument()}))
+
+
+async def test_a_symbol_that_was_defined_a_moment_ago_is_known(exchange: Exchange, broker: Broker) -> None:
+    """Right after the definition, when this exchange may not have heard of it."""
+    requests: list[Callable[[str], Awaitable[object]]] = [
+        lambda symbol: exchange.order(order(symbol=symbol)),
+        lambda symbol: exchange.put_quote(symbol, quote_request(symbol, revision=None)),
+        exchange.confirm,
+        exchange.withdraw,
+    ]
+    for number, request in enumerate(requests * 2):
+        await define(broker, f"S{number}")
+        (answer,) = await asyncio.gather(request(f"S{number}"), return_exceptions=True)
+        assert not isinstance(answer, Refused) or answer.refusal is Refusal.NEVER_QUOTED
+
+
+async def test_a_flood_of_unknown_symbols_is_no_flood_of_questions(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    end = journal.end
+
+    async def counted(*arguments: Any) -> int:
+        nonlocal asked
+        asked += 1
+        return await end(*arguments)
+
+    monkeypatch.setattr(journal, "end", counted)
+    began = asyncio.get_running_loop().time()
+    for _ in range(3):
+        answers = await asyncio.gather(
+            *(exchange.order(order(symbol=f"X{number}")) for number in range(200)), return_exceptions=True
+        )
+        assert {answer.refusal for answer in answers if isinstance(answer, Refused)} == {Refusal.UNKNOWN_SYMBOL}
+        assert len(answers) == 200
+    assert asked <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_EVERY
