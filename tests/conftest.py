@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from runtime import tracing
+from process import tracing
 from support.broker import Broker, NatsServer, clean_broker, fresh_broker, stop_and_clear
 from support.builders import market
 from support.clock import HandClock

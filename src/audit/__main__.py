@@ -27,14 +27,14 @@ from audit.run import audit as run_audit
 from audit.run import sealed as make_seal
 from jet.connection import Connection
 from jet.link import named
+from process import logs, tls
+from process.settings import SettingsError, tables
+from process.shipped import COMMAND
 from recorded import reading, telling
 from recorded.explain import UnknownQuote
 from recorded.explain import explain as find_story
 from recorded.reading import CannotRead
 from recorded.story import Story
-from runtime import logs, tls
-from runtime.settings import SettingsError, tables
-from runtime.shipped import COMMAND
 from stack import keys, record
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned

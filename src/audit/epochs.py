@@ -13,8 +13,8 @@ import msgspec
 
 from audit.check import Check
 from audit.findings import KEPT, Findings, Status, Verdict
+from process.settings import Market
 from recorded.replay import Book, Fault, Place, Replay
-from runtime.settings import Market
 from stack.record import ALWAYS, Epoch
 from wire.messages import QuoteEvent, RecordedFill
 

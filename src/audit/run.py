@@ -28,13 +28,13 @@ from audit.reservations import Reserved
 from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
+from process.settings import Market
 from recorded import evidence, reading
 from recorded.proposer import Proposer
 from recorded.reading import CannotRead, MarketLog
 from recorded.replay import Replay
 from recorded.reservations import Grant, Reservations
 from recorded.revisions import Revisions
-from runtime.settings import Market
 from stack.record import Epoch
 from wire import subjects
 

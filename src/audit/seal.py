@@ -13,8 +13,8 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from audit.chained import Seal
+from process import durable
 from recorded.reading import CannotRead
-from runtime import durable
 
 SEALS = "seals.jsonl"
 """The file's name in the data folder."""

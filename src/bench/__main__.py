@@ -21,7 +21,7 @@ from bench.figures import Row
 from bench.rows import BENCHMARKS, Benchmark
 from bench.stage import CouldNotMeasure
 from bench.trial import Skipped, Trial
-from runtime import logs
+from process import logs
 
 MEASURED = 0
 COULD_NOT_MEASURE = 1

@@ -10,10 +10,10 @@ from decimal import Decimal
 from litestar import post
 from litestar.params import JSONBody
 
-from runtime import logs
-from runtime.app import create_app
-from runtime.health import Health
-from runtime.settings import Port, ServiceSettings, load
+from process import logs
+from process.health import Health
+from process.settings import Port, ServiceSettings, load
+from web.app import create_app
 from wire.messages import Fill, Order, OrderResult
 
 

@@ -19,7 +19,7 @@ from typing import Self
 from jet.connection import Connection
 from jet.grants import Grant
 from loadgen.http import Address, Client, NotConnected
-from runtime.health import Health
+from process.health import Health
 from stack import family, keys
 from stack.aside import environment
 from stack.ports import free_ports

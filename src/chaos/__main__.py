@@ -20,9 +20,9 @@ from chaos.run import Options, Run, Tell
 from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
 from chaos.watching import HEALED_WITHIN
-from runtime import logs
-from runtime.settings import MOST_INSTANCES, SettingsError
-from runtime.shipped import COMMAND
+from process import logs
+from process.settings import MOST_INSTANCES, SettingsError
+from process.shipped import COMMAND
 
 CLEAN = 0
 REFUTED = 1

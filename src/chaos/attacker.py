@@ -22,7 +22,7 @@ from jet.connection import Connection
 from jet.grants import grants, inbox, takes
 from jet.tail import FromSequence, Tail
 from jet.whole import TailBroken
-from runtime.health import Health
+from process.health import Health
 from wire import subjects
 
 READERS = ("observer", "ui")

@@ -9,7 +9,7 @@ from audit import copies
 from audit.findings import Status
 from jet import api
 from jet.connection import Connection
-from runtime.health import Health
+from process.health import Health
 
 ANSWER_TIMEOUT = 2.0
 """Seconds in which a connection is made and a question answered, or another server is asked."""

@@ -19,7 +19,7 @@ from chaos.schedule import Fault
 from chaos.system import System
 from chaos.watching import Watching
 from loadgen.tally import Tally
-from runtime.shipped import COMMAND
+from process.shipped import COMMAND
 from wire.messages import Exposure, Position, Quote
 
 TELL_EVERY = 0.5

@@ -7,7 +7,7 @@ import msgspec
 from chaos.proof import Entry
 from jet.connection import Connection
 from jet.tail import FromSequence, Tail
-from runtime.health import Health
+from process.health import Health
 from wire import subjects
 from wire.messages import QuoteEvent, RecordedFill
 

@@ -9,7 +9,7 @@ import msgspec
 
 from chaos.recovery import Recovery
 from chaos.report import Report, conclusion
-from runtime.clock import utc_now
+from process.clock import utc_now
 from ui.notices import Fault, Notices, Proof, Step
 
 MOST = 500

@@ -8,11 +8,11 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
-from runtime.access import ASKER, asked_by
-from runtime.app import check_path, problems
-from runtime.direct import Direct
-from runtime.paging import TOLD, page
-from runtime.roles import READ, Role, only
+from web.access import ASKER, asked_by
+from web.app import check_path, problems
+from web.direct import Direct
+from web.paging import TOLD, page
+from web.roles import READ, Role, only
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument
 from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol

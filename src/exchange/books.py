@@ -23,7 +23,7 @@ from jet.connection import Connection
 from jet.heads import confirm, head_of
 from jet.opening import MarketOpening, Published
 from jet.tail import FromSequence, FromTime, Message, Tail
-from runtime.health import Health
+from process.health import Health
 from wire import counting, subjects
 from wire.errors import Refused
 from wire.market import SymbolMarket

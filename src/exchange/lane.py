@@ -21,8 +21,8 @@ from exchange.symbollog import SymbolLog
 from exchange.turns import Turn, Turns
 from exchange.waiting import DEADLINE, Line, Waiting
 from jet.connection import Connection
-from runtime import tracing
-from runtime.clock import Clock
+from process import tracing
+from process.clock import Clock
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing

@@ -20,7 +20,7 @@ import structlog
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
-from runtime.clock import Clock
+from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
 from wire.market import SymbolMarket

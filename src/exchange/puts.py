@@ -18,7 +18,7 @@ import structlog
 
 from jet import rpc
 from jet.connection import Connection
-from runtime import tracing
+from process import tracing
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import Activate, GiveBack, Quote, QuoteRequest, Reservation

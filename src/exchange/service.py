@@ -22,10 +22,10 @@ from jet.connection import Connection
 from jet.defining import define
 from jet.listings import Listings
 from jet.opening import Published
-from runtime import tracing
-from runtime.clock import Clock, uptime
-from runtime.health import Health
-from runtime.settings import Market, Port, ServiceSettings
+from process import tracing
+from process.clock import Clock, uptime
+from process.health import Health
+from process.settings import Market, Port, ServiceSettings
 from wire import ids, subjects
 from wire.definitions import Change, Definitions, changes
 from wire.errors import Refusal, Refused

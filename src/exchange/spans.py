@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runtime import tracing
+from process import tracing
 from wire.errors import Refused
 from wire.messages import Order, OrderResult, RecordedFill
 

@@ -18,7 +18,7 @@ from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.tail import Message
-from runtime import tracing
+from process import tracing
 from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket

@@ -7,10 +7,10 @@ from litestar.types import ControllerRouterHandler
 
 from exposure.paging import PAGE, page
 from exposure.service import ExposureService
-from runtime.access import ASKER
-from runtime.app import check_path, problems
-from runtime.paging import link
-from runtime.roles import Role, only
+from web.access import ASKER
+from web.app import check_path, problems
+from web.paging import link
+from web.roles import Role, only
 from wire.errors import Refusal
 from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
 

@@ -36,8 +36,8 @@ from exposure.limits import Decision, Limits, Write
 from exposure.usage import Draft
 from jet import journal
 from jet.connection import Connection
-from runtime import tracing
-from runtime.clock import Clock
+from process import tracing
+from process.clock import Clock
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import ReservationRecord

@@ -16,7 +16,7 @@ from exposure.usage import Usage
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
-from runtime.clock import Clock
+from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
 from wire.units import whole_seconds_up

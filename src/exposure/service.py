@@ -26,10 +26,10 @@ from jet.heads import PATIENCE, confirm, head_of
 from jet.listings import Listings
 from jet.opening import MarketOpening
 from jet.tail import FromSequence, Message, Tail
-from runtime import tracing
-from runtime.clock import Clock, uptime
-from runtime.health import Health
-from runtime.settings import Port, Seconds, ServiceSettings
+from process import tracing
+from process.clock import Clock, uptime
+from process.health import Health
+from process.settings import Port, Seconds, ServiceSettings
 from wire import counting, ids, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing

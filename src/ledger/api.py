@@ -14,11 +14,11 @@ from prometheus_client import Gauge
 
 from ledger.reading import Place
 from ledger.service import Ledger
-from runtime import streaming
-from runtime.access import asked_by
-from runtime.app import check_path, problems
-from runtime.paging import PAGE, TOLD, link, page
-from runtime.roles import Role, only
+from web import streaming
+from web.access import asked_by
+from web.app import check_path, problems
+from web.paging import PAGE, TOLD, link, page
+from web.roles import Role, only
 from wire.errors import Refusal, Refused
 from wire.messages import NumberedFill, Position, ReportedFill, Symbol, Time, Version
 from wire.units import FieldError, check_time

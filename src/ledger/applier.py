@@ -20,9 +20,9 @@ from jet.tail import Message
 from ledger.gaps import OF_NUMBERS, Gaps, Standing
 from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
-from runtime import tracing
-from runtime.clock import Clock
-from runtime.health import Health
+from process import tracing
+from process.clock import Clock
+from process.health import Health
 from wire import counting, subjects
 from wire.messages import PositionUpdate
 

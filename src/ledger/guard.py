@@ -22,9 +22,9 @@ from jet.losslog import LossLog
 from jet.tail import Message
 from ledger.applier import Applier
 from ledger.losses import Losses, Pause
-from runtime.clock import Clock
-from runtime.health import Health
-from runtime.shipped import COMMAND
+from process.clock import Clock
+from process.health import Health
+from process.shipped import COMMAND
 from wire import subjects
 from wire.errors import Refused
 from wire.instruments import Listing

@@ -20,7 +20,7 @@ from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.opening import is_position, last_usable
 from jet.tail import Message
-from runtime import tracing
+from process import tracing
 from wire import subjects
 from wire.errors import Refused
 from wire.messages import PositionUpdate

@@ -28,7 +28,7 @@ from ledger import reporting
 from ledger.applier import Applier
 from ledger.positions import Account
 from ledger.store import Store
-from runtime import tracing
+from process import tracing
 from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument

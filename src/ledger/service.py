@@ -32,10 +32,10 @@ from ledger.publisher import Publisher
 from ledger.reading import Place, Reader
 from ledger.recorder import Recorder
 from ledger.store import WAL_BYTES, Store, StoreInUse, StoreUnusable
-from runtime.clock import Clock, uptime
-from runtime.fanout import Fanout
-from runtime.health import Health
-from runtime.settings import Port, ServiceSettings
+from process.clock import Clock, uptime
+from process.health import Health
+from process.settings import Port, ServiceSettings
+from web.fanout import Fanout
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing

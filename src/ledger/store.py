@@ -47,8 +47,8 @@ from ledger.tables import (
     recorded_fill,
     row_of,
 )
-from runtime import durable
-from runtime.shipped import COMMAND
+from process import durable
+from process.shipped import COMMAND
 from wire.messages import RecordedFill
 
 WAL_BYTES = 16 * 1024 * 1024

@@ -29,10 +29,10 @@ from loadgen.progress import Progress
 from loadgen.report import Report, figures, summarize, table
 from loadgen.service import Publisher
 from loadgen.settings import LoadgenSettings, load_settings
-from runtime import logs, tls
-from runtime.settings import SettingsError
-from runtime.shipped import COMMAND
-from runtime.tokens import TokenFile, TokensError
+from process import logs, tls
+from process.settings import SettingsError
+from process.shipped import COMMAND
+from web.tokens import TokenFile, TokensError
 from wire.instruments import Instrument
 
 OK = 0

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from loadgen.answers import Answer, Known, Undelivered, Unknown
 from loadgen.plan import Plan
-from runtime.clock import Clock, utc_now
+from process.clock import Clock, utc_now
 from wire.messages import Order
 
 FLUSH_EVERY = 0.2

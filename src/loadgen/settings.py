@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from runtime.roles import Role
-from runtime.settings import PORT_STEP, ServiceSettings, SettingsError, Stack, load, tables
+from process.settings import PORT_STEP, ServiceSettings, SettingsError, Stack, load, tables
+from web.roles import Role
 
 DEFAULT_EXCHANGE_PORT = 8001
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 # compared with, not bound to

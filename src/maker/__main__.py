@@ -3,13 +3,13 @@
 from jet.connection import Connection
 from maker.api import SAMPLES, routes
 from maker.service import Maker, MakerSettings
-from runtime import logs, tls, tracing
-from runtime.access import Access
-from runtime.app import create_app
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.serve import run, serve
-from runtime.settings import load
+from process import logs, tls, tracing
+from process.clock import utc_now
+from process.health import Health
+from process.settings import load
+from web.access import Access
+from web.app import create_app
+from web.serve import run, serve
 
 
 async def main() -> None:

@@ -7,11 +7,11 @@ from msgspec.structs import replace
 
 from maker.service import Maker
 from maker.status import MakerStatus
-from runtime.access import ASKER
-from runtime.app import problems
-from runtime.openapi import Samples
-from runtime.paging import TOLD, page
-from runtime.roles import Role, only
+from web.access import ASKER
+from web.app import problems
+from web.openapi import Samples
+from web.paging import TOLD, page
+from web.roles import Role, only
 from wire.errors import Refusal
 
 SAMPLES: Samples = {

@@ -9,7 +9,7 @@ import msgspec
 from jet import rpc
 from jet.connection import Connection
 from maker import plan
-from runtime import tracing
+from process import tracing
 from wire.errors import Refused
 
 LONGEST_REST = 1.0

@@ -27,8 +27,8 @@ from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
 from maker.window import Window
-from runtime import tracing
-from runtime.clock import Clock
+from process import tracing
+from process.clock import Clock
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion

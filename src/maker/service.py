@@ -35,10 +35,10 @@ from maker.sharing import Sharing
 from maker.status import MakerStatus, not_quoted, notices, unquoted
 from maker.switch import Switch
 from maker.window import Window
-from runtime import tracing
-from runtime.clock import Clock, uptime
-from runtime.health import Health
-from runtime.settings import Port, Seconds, ServiceSettings
+from process import tracing
+from process.clock import Clock, uptime
+from process.health import Health
+from process.settings import Port, Seconds, ServiceSettings
 from wire import counting, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing

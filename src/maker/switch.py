@@ -30,7 +30,7 @@ from jet.opening import Opening, last_usable
 from jet.switchlog import KEY, STREAM, Turn, is_turn, turn_of
 from jet.tail import Message
 from maker.killswitch import Hold, KillSwitch, Value, resumed
-from runtime.clock import Clock
+from process.clock import Clock
 from wire.errors import Refused
 from wire.messages import QuotingSwitch
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from process import logs, tls
+from process.settings import ServiceSettings, SettingsError, load
 from recorded.command import CANNOT, TOLD, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote, explain
 from recorded.reading import CannotRead, connected
 from recorded.story import Story
-from runtime import logs, tls
-from runtime.settings import ServiceSettings, SettingsError, load
 
 
 class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):

@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 
 from jet.connection import Connection
+from process.settings import Market
 from recorded import evidence, reading
 from recorded.proposer import Proposer
 from recorded.reading import Horizon
 from recorded.replay import Replay
 from recorded.story import Story, Teller
-from runtime.settings import Market
 from wire import ids, subjects
 from wire.messages import ReservationRecord
 

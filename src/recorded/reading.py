@@ -25,10 +25,10 @@ from jet.connection import Connection
 from jet.link import named
 from jet.tail import FromSequence, Message, Start, Tail
 from jet.whole import TailBroken
+from process.health import Health
 from recorded.replay import Place
 from recorded.reservations import Reservations
 from recorded.revisions import Revisions
-from runtime.health import Health
 from wire import subjects
 from wire.messages import ReservationRecord
 

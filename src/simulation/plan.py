@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.settings import Market
+from process.settings import Market
 from wire.instruments import Instrument
 
 KINDS = (

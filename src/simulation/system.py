@@ -16,8 +16,8 @@ from jet.connection import Connection
 from jet.grants import grants
 from ledger.service import PARTS, Ledger, LedgerSettings
 from maker.service import Maker, MakerSettings
-from runtime.health import Health
-from runtime.settings import Market, Stack
+from process.health import Health
+from process.settings import Market, Stack
 from simulation.broker import Broker
 from simulation.client import SimClient
 from simulation.disk import LedgerDisk

@@ -9,10 +9,9 @@ from typing import Annotated
 
 import cyclopts
 
-from runtime import logs as logging
-from runtime.roles import Role
-from runtime.settings import SettingsError
-from runtime.shipped import COMMAND
+from process import logs as logging
+from process.settings import SettingsError
+from process.shipped import COMMAND
 from stack import clear, instruments, losses, operate, supervise
 from stack import keys as making
 from stack import prepare as preparing
@@ -21,6 +20,7 @@ from stack import watch as watching
 from stack.lock import AlreadyUp, is_up
 from stack.reaching import Unreachable
 from stack.settings import read
+from web.roles import Role
 
 SETTINGS_ERROR = 2
 

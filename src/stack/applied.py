@@ -13,7 +13,7 @@ from jet import api
 from jet.connection import Connection
 from jet.whole import REMEDY as DAMAGED
 from ledger import sums
-from runtime.settings import tables
+from process.settings import tables
 from stack.instances import LEDGER_DATABASE
 from stack.settings import StackSettings
 from wire import subjects

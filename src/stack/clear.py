@@ -10,8 +10,8 @@ import msgspec
 
 from jet import api, journal
 from jet.connection import Connection
-from runtime.health import Health
-from runtime.shipped import COMMAND
+from process.health import Health
+from process.shipped import COMMAND
 from stack.reaching import reached
 from stack.settings import StackSettings
 from wire import losses, subjects

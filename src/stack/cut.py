@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime import durable
+from process import durable
 
 _HEAD = struct.Struct("<IQ")
 """What a stored message begins with: its length in the file, with a bit for headers, and its sequence."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runtime.settings import PORT_STEP
+from process.settings import PORT_STEP
 
 LEDGER_DATABASE = "ledger.sqlite"
 

@@ -7,8 +7,8 @@ import msgspec
 
 from jet import defining
 from jet.connection import Connection
-from runtime.health import Health
-from runtime.settings import Market, SettingsError
+from process.health import Health
+from process.settings import Market, SettingsError
 from stack.reaching import reached
 from stack.settings import StackSettings
 from wire.definitions import TERMS, Change, Definitions, changes

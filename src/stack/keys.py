@@ -19,9 +19,9 @@ from pathlib import Path
 import nkeys
 
 from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Export, Grant, exports, grants, imports
-from runtime import durable
-from runtime.settings import SettingsError
-from runtime.shipped import COMMAND, shipped
+from process import durable
+from process.settings import SettingsError
+from process.shipped import COMMAND, shipped
 from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings, has_one_account
 
 SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from runtime import durable
-from runtime.shipped import COMMAND
+from process import durable
+from process.shipped import COMMAND
 from stack.settings import StackSettings
 
 _PATIENCE = 0.5

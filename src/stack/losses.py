@@ -10,9 +10,9 @@ from jet import defining, losslog
 from jet.connection import Connection
 from jet.journal import Appended
 from jet.opening import Published
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.shipped import COMMAND
+from process.clock import utc_now
+from process.health import Health
+from process.shipped import COMMAND
 from stack.instruments import REFUSED
 from stack.reaching import reached
 from stack.settings import StackSettings

@@ -9,16 +9,16 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from runtime import tls
-from runtime.health import HealthReport
-from runtime.roles import Role
-from runtime.tokens import TokenFile, TokensError
+from process import tls
+from process.health import HealthReport
 from stack.behind import Behind, behind
 from stack.control import Control
 from stack.damage import lacking, told_by
 from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
+from web.roles import Role
+from web.tokens import TokenFile, TokensError
 
 TIMEOUT = 1.0
 """Seconds a health URL may take to answer."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from runtime import durable
-from runtime.settings import tables
-from runtime.shipped import COMMAND
+from process import durable
+from process.settings import tables
+from process.shipped import COMMAND
 from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning

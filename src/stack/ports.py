@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.settings import MOST_INSTANCES, PORT_STEP
+from process.settings import MOST_INSTANCES, PORT_STEP
 from stack.settings import Listening
 
 _LISTENING = "0A"

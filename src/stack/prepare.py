@@ -7,9 +7,9 @@ from jet import defining
 from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, prepare
-from runtime import logs, tls
-from runtime.health import Health
-from runtime.settings import Market, SettingsError
+from process import logs, tls
+from process.health import Health
+from process.settings import Market, SettingsError
 from stack import keys
 from stack.applied import gaps, lost
 from stack.programs import REFUSED

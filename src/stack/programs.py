@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime import durable
+from process import durable
 from stack import keys
 from stack.instances import Instance
 from stack.settings import STORE, NatsServer, StackSettings

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from jet.connection import Connection
 from jet.link import named
-from runtime import tls
-from runtime.health import Health
+from process import tls
+from process.health import Health
 from stack import keys
 from stack.lock import is_up
 from stack.programs import nats_url

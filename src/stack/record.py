@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from runtime import durable
-from runtime.settings import Market
+from process import durable
+from process.settings import Market
 
 RECORD = "settings.jsonl"
 """The file's name in the data folder."""

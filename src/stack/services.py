@@ -11,10 +11,10 @@ from exposure.service import ExposureSettings
 from ledger.service import LedgerSettings
 from loadgen.settings import LoadgenSettings
 from maker.service import MakerSettings
-from runtime import tls
-from runtime.access import Access
-from runtime.settings import ServiceSettings, load
+from process import tls
+from process.settings import ServiceSettings, load
 from ui.service import UiSettings
+from web.access import Access
 
 SETTINGS: Mapping[str, type[ServiceSettings]] = {
     "exposure": ExposureSettings,

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from jet.grants import SERVICES_ACCOUNT
-from runtime.settings import KEYS, Market, ServiceSettings, SettingsError, Stack, load, tables
+from process.settings import KEYS, Market, ServiceSettings, SettingsError, Stack, load, tables
 from stack.instances import Instance, instances
 
 NATS_CONFIG = Path("nats/server.conf")

@@ -17,10 +17,10 @@ from datetime import datetime
 from pathlib import Path
 
 from jet.link import named
-from runtime import durable
-from runtime.clock import utc_now
-from runtime.settings import KEYS, SettingsError
-from runtime.shipped import COMMAND, shipped
+from process import durable
+from process.clock import utc_now
+from process.settings import KEYS, SettingsError
+from process.shipped import COMMAND, shipped
 from stack import family, keys, ports, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.control import Control, NotRunning

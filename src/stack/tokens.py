@@ -2,11 +2,11 @@
 
 import secrets
 
-from runtime import durable
-from runtime.roles import Role
-from runtime.settings import SettingsError
-from runtime.tokens import TokensError, read
+from process import durable
+from process.settings import SettingsError
 from stack.settings import StackSettings
+from web.roles import Role
+from web.tokens import TokensError, read
 
 FOLDER = "tokens"
 """The folder's name in the data folder, unless QS_STACK_TOKENS names another."""

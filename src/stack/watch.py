@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from runtime.health import Health
+from process.health import Health
 from stack.reaching import Unreachable, reached
 from stack.settings import StackSettings
 

@@ -1,16 +1,16 @@
 """Assemble and run the page's service."""
 
 from jet.connection import Connection
-from runtime import logs, tls
-from runtime.access import Access
-from runtime.app import create_app
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.serve import run, serve
-from runtime.settings import load
+from process import logs, tls
+from process.clock import utc_now
+from process.health import Health
+from process.settings import load
 from ui.api import DESCRIPTION, pages, routes
 from ui.login import login
 from ui.service import PARTS, UiService, UiSettings
+from web.access import Access
+from web.app import create_app
+from web.serve import run, serve
 
 
 async def main() -> None:

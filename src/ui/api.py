@@ -8,11 +8,11 @@ from litestar import Request, Response, WebSocket, get, websocket
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-from runtime import streaming
-from runtime.access import OPEN, Access
-from runtime.app import check_path
-from runtime.roles import READ, anyone
 from ui.service import CLIENTS, UiService
+from web import streaming
+from web.access import OPEN, Access
+from web.app import check_path
+from web.roles import READ, anyone
 from wire.messages import Id, Symbol
 
 DESCRIPTION = """

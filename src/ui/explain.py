@@ -8,8 +8,8 @@ import asyncio
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 
+from process.shipped import COMMAND
 from recorded import command as recorded
-from runtime.shipped import COMMAND
 from wire.errors import Refusal, Refused
 
 _COMMAND = ("nice", "-n", "5", *recorded.COMMAND)

@@ -13,9 +13,9 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from runtime.access import COOKIE, Access
-from runtime.roles import READ, anyone
-from runtime.tokens import SESSION
+from web.access import COOKIE, Access
+from web.roles import READ, anyone
+from web.tokens import SESSION
 from wire.errors import Refusal, Refused
 
 

@@ -11,7 +11,7 @@ import msgspec
 from jet.api import NO_REPLY
 from jet.connection import Connection
 from jet.lately import newest
-from runtime.clock import Clock
+from process.clock import Clock
 from ui.history import Past
 from wire import counting, subjects
 from wire.errors import Refusal, Refused

@@ -30,10 +30,9 @@ from jet.listings import Listings
 from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.reader import Reader
 from jet.tail import Message
-from runtime.clock import Clock, uptime
-from runtime.fanout import Fanout
-from runtime.health import Health
-from runtime.settings import Port, ServiceSettings
+from process.clock import Clock, uptime
+from process.health import Health
+from process.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
 from ui.noticeboard import NoticeBoard
@@ -43,6 +42,7 @@ from ui.recall import Recall
 from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
 from ui.watch import Watch
+from web.fanout import Fanout
 from wire import counting, subjects
 from wire.errors import Refused
 from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest

@@ -18,8 +18,8 @@ from jet.reader import Reader
 from jet.rollcall import RollCall
 from jet.switchlog import KEY, STREAM, is_turn, turn_of
 from jet.tail import behind
-from runtime.clock import Clock
-from runtime.health import Health
+from process.clock import Clock
+from process.health import Health
 from ui.answered import Answered
 from ui.board import KillSwitch
 from ui.processes import Process, Processes

@@ -13,9 +13,9 @@ from audit.epochs import ALWAYS, PerEpoch, in_force
 from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
 from audit.proposals import SameProposal
+from process.settings import Market
 from recorded.proposer import Proposer
 from recorded.revisions import Revisions
-from runtime.settings import Market
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script, told
 from support.builders import market

@@ -17,8 +17,8 @@ from audit.run import Sources, audit
 from jet import journal
 from loadgen.answers import Known
 from loadgen.history import History
+from process.clock import utc_now
 from recorded.reading import CannotRead
-from runtime.clock import utc_now
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script
 from support.broker import Broker

@@ -14,9 +14,9 @@ from audit import copies
 from audit.findings import Status
 from audit.store import serving
 from jet import journal
+from process.health import Health
 from recorded import reading
 from recorded.reading import CannotRead, MarketLog
-from runtime.health import Health
 from stack.lock import held, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy

@@ -12,14 +12,14 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, WebSocketRoute, expect
 
-from runtime.clock import utc_now
-from runtime.roles import Role
+from process.clock import utc_now
 from support.access import give, token_of, tokens_in
 from support.broker import Broker
 from support.browser import OpenPage, opener
 from support.page import Feed, PageProcess, reading, served
 from support.page import Page as ServedPage
 from support.waiting import STACK_HANG, eventually
+from web.roles import Role
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -12,7 +12,7 @@ from playwright.async_api import Locator, Page, expect
 
 from desk import table
 from desk.fills import Chosen, read
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage
 from support.builders import recorded_fill

@@ -8,7 +8,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from chaos.notices import Notifier
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage
 from support.page import reading

@@ -11,7 +11,7 @@ import pytest
 
 from chaos import clocks
 from chaos.clocks import Clocks, NoClocks
-from runtime.clock import uptime
+from process.clock import uptime
 from support.waiting import HANG, finishes
 
 ASKS = """

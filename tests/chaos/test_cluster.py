@@ -17,7 +17,7 @@ from chaos.schedule import Fault
 from chaos.system import System
 from jet import journal, topology
 from jet.connection import Connection
-from runtime.health import Health
+from process.health import Health
 from stack import keys
 from support.cluster import NatsCluster, leader_of
 from support.waiting import eventually

@@ -19,7 +19,7 @@ import ledger.api
 import loadgen.history
 import maker.api
 import maker.status
-import runtime.health
+import process.health
 import ui.api
 import ui.board
 import ui.history
@@ -35,7 +35,7 @@ import wire.references
 from exchange import projection
 from jet import journal
 from jet.topology import Shape, declarations
-from runtime.settings import Market, Stack
+from process.settings import Market, Stack
 from wire import subjects
 from wire.errors import Refusal
 from wire.instruments import Instrument
@@ -72,7 +72,7 @@ SPECIFIED = {
         wire.definitions.Terms,
         *structs_of(wire.references),
         wire.errors.Problem,
-        *structs_of(runtime.health),
+        *structs_of(process.health),
         *structs_of(maker.status),
         *structs_of(ui.board),
         *structs_of(ui.history),

@@ -16,9 +16,9 @@ import exposure.api
 import ledger.api
 import maker.api
 import ui.api
-from runtime.app import create_app
-from runtime.health import Health
-from runtime.openapi import Samples
+from process.health import Health
+from web.app import create_app
+from web.openapi import Samples
 from wire.samples import SAMPLES
 
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()

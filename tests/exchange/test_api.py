@@ -11,12 +11,12 @@ from exchange.api import routes
 from exchange.service import Exchange
 from jet import api, heads
 from jet.tail import Message
-from runtime.app import create_app
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker
 from support.exchange import StartExchange, quoted, running
 from support.http import http_client
 from support.waiting import HANG
+from web.app import create_app
 from wire import subjects
 
 

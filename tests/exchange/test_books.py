@@ -10,7 +10,7 @@ from exchange.service import Exchange
 from jet import journal
 from jet.journal import Compare
 from jet.tail import Message
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.builders import order, quote_request, recorded_fill
 from support.exchange import StartExchange, logged_fills, quoted, running

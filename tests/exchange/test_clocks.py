@@ -8,8 +8,8 @@ import pytest
 from exchange import books, recent
 from exchange.service import Exchange
 from jet.connection import Connection
-from runtime.clock import utc_now
-from runtime.health import Health
+from process.clock import utc_now
+from process.health import Health
 from support.broker import Broker
 from support.builders import order
 from support.exchange import ExposureStandIn, StartExchange, quoted

@@ -8,8 +8,8 @@ import pytest
 from exchange.service import Exchange
 from jet import journal
 from jet.connection import Connection
-from runtime.clock import utc_now
-from runtime.health import Health
+from process.clock import utc_now
+from process.health import Health
 from support.broker import Broker
 from support.builders import order, position_update, recorded_fill
 from support.waiting import eventually

@@ -15,14 +15,14 @@ from exchange.api import routes
 from exchange.feed import checked
 from exchange.service import Exchange
 from jet import defining
-from runtime.app import create_app
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker
 from support.builders import NOW, instrument, quote_request
 from support.definitions import redefine, seed
 from support.exchange import StartExchange, running
 from support.http import http_client
 from support.waiting import eventually
+from web.app import create_app
 from wire.definitions import TERMS, Definitions, Terms, key_of, referred
 from wire.errors import Refusal, Refused
 from wire.instruments import ListedInstrument

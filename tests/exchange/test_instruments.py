@@ -13,14 +13,14 @@ from exchange.api import routes
 from exchange.service import Exchange
 from jet import defining, journal
 from jet.listings import LOOK_EVERY
-from runtime.app import create_app
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker
 from support.builders import instrument, order, quote_request
 from support.definitions import redefine, seed
 from support.exchange import ExposureStandIn, StartExchange
 from support.http import http_client
 from support.waiting import eventually
+from web.app import create_app
 from wire.definitions import changes
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument

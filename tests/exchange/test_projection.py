@@ -13,7 +13,7 @@ from exchange.service import Exchange
 from jet import api, journal
 from jet.api import StoredMessage
 from jet.journal import Compare
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.builders import quote_activated
 from support.exchange import ExposureStandIn, StartExchange, quoted, running

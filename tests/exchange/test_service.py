@@ -14,7 +14,7 @@ from exchange.service import Exchange
 from exchange.standstill import STANDSTILL, Standstill
 from jet import api, journal
 from jet.tail import Message
-from runtime.clock import uptime
+from process.clock import uptime
 from support.broker import Broker
 from support.builders import order, quote_request
 from support.exchange import ExposureStandIn, StartExchange, appending, logged_fills, quoted, running

@@ -10,12 +10,12 @@ import pytest
 from exposure import paging
 from exposure.api import routes
 from exposure.service import ExposureService
-from runtime.app import create_app
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker
 from support.builders import activation, market, reservation_request
 from support.exposure import running
 from support.http import http_client
+from web.app import create_app
 
 BODY = {"quote_id": "AAA-v0-a1", "symbol": "AAA", "bid_quantity": 10, "ask_quantity": 10}
 FILL = {

@@ -11,7 +11,7 @@ from exposure import commit
 from exposure.commit import STREAM, Committer, Moves, Rank, Wish
 from exposure.limits import Decision, Limits
 from jet import api, journal
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.builders import reservation_request
 from support.exposure import GRACE, LIFETIME

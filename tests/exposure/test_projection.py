@@ -9,7 +9,7 @@ import pytest
 
 from exposure.projection import ReservationsBucket
 from jet import journal
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.exposure import GRACE, LIFETIME, Scene
 from support.waiting import HANG, eventually

@@ -12,7 +12,7 @@ from exposure.limits import Limits
 from exposure.service import ExposureService
 from jet import api, journal, rpc
 from jet.tail import FromSequence, Tail
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker, NatsServer
 from support.builders import (
     activation,

@@ -33,9 +33,9 @@ from jet.reader import Reader
 from jet.tail import FromSequence, Tail
 from maker.killswitch import Standing
 from maker.switch import Switch
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import Stack
+from process.clock import utc_now
+from process.health import Health
+from process.settings import Stack
 from stack import keys
 from support.builders import reservation_request
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame

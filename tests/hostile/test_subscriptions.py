@@ -23,9 +23,9 @@ from jet.connection import Connection
 from jet.odd import ODD
 from ledger.service import PARTS, Ledger, LedgerSettings
 from maker.service import Maker, MakerSettings
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import Market, Stack
+from process.clock import utc_now
+from process.health import Health
+from process.settings import Market, Stack
 from support.broker import Broker
 from support.builders import order
 from support.forger import Forger

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from jet import clocks
 from jet.clocks import BrokerTime, Estimate
-from runtime.clock import uptime, utc_now
-from runtime.health import Health
+from process.clock import uptime, utc_now
+from process.health import Health
 from support.broker import Broker
 from support.waiting import eventually, passes
 from wire.errors import Refusal, Refused

@@ -12,7 +12,7 @@ from jet import api, journal, topology
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.tail import FromSequence, LastPerSubject, Start, Tail
-from runtime.health import Health
+from process.health import Health
 from support.cluster import NatsCluster, leader_of
 from support.waiting import STACK_HANG, eventually, finishes
 from wire import subjects

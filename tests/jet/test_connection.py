@@ -13,7 +13,7 @@ from nats.aio.transport import TcpTransport
 from jet import connection as under_test
 from jet.connection import RECONNECTS, Connection, NotConnected
 from jet.link import named
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker, NatsServer
 from support.waiting import HANG, eventually, finishes, reaches
 

@@ -24,9 +24,9 @@ from jet.journal import Appended, Compare
 from jet.opening import is_quote_event
 from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail
 from ledger.positions import Books, fold, read
+from process.health import Health
 from recorded import reading
 from recorded.reading import CannotRead, MarketLog
-from runtime.health import Health
 from stack import applied
 from stack.cut import cut
 from stack.damage import told_by

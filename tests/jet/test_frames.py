@@ -12,7 +12,7 @@ from jet import frames
 from jet.connection import Connection
 from jet.frames import Frames, headers_of
 from jet.odd import ODD
-from runtime.health import Health
+from process.health import Health
 from support.broker import NatsServer, stop_and_clear
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, Raw, frame
 from support.waiting import eventually

@@ -20,8 +20,8 @@ from jet.connection import Connection
 from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Grant, exports, grants, imports, takes
 from jet.journal import Compare
 from jet.tail import FromSequence, Tail
-from runtime.clock import utc_now
-from runtime.health import Health
+from process.clock import utc_now
+from process.health import Health
 from support.builders import order
 from support.exchange import ExposureStandIn, quoted
 from support.matrix import GRANTS, PAGE, REFUSED, made, sample

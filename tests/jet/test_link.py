@@ -11,7 +11,7 @@ from nats import errors as nats_errors
 from chaos.proxy import DIRECTIONS, Direction, Proxy
 from jet import link
 from jet.connection import Connection
-from runtime.health import Health
+from process.health import Health
 from support.broker import NatsServer, free_port, stop_and_clear
 from support.waiting import HANG, eventually
 

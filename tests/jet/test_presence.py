@@ -9,7 +9,7 @@ import pytest
 
 from jet.connection import Connection
 from jet.presence import MISSED, MOST, Members, Presence
-from runtime.health import Health
+from process.health import Health
 from support.broker import Broker
 from support.waiting import eventually
 from wire.messages import InstancePresence

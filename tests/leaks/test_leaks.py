@@ -19,7 +19,7 @@ import httpx
 import pytest
 import structlog
 
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.builders import order
 from support.forks import Forks
 from support.kill_at import ENDED, Point

@@ -20,16 +20,16 @@ from jet import heads
 from ledger.api import DESCRIPTION, READERS, routes
 from ledger.reading import PIECE
 from ledger.service import Ledger
-from runtime import streaming
-from runtime.app import create_app
-from runtime.health import Health
-from runtime.paging import PAGE
+from process.health import Health
 from support.broker import Broker
 from support.builders import position_update, recorded_fill
 from support.http import http_client
 from support.http import served as http_served
 from support.ledger import Log, Running, Start, ledgers, new_ledger
 from support.waiting import HANG, eventually, finishes, reaches
+from web import streaming
+from web.app import create_app
+from web.paging import PAGE
 
 FILL = {
     "fill_id": "venue-1",

@@ -12,7 +12,7 @@ from ledger import applier as module
 from ledger.applier import Applier
 from ledger.positions import Changes
 from ledger.store import Store
-from runtime.health import Health
+from process.health import Health
 from support.builders import NOW, recorded_fill
 from support.clock import HandClock
 from support.waiting import eventually

@@ -17,7 +17,7 @@ from loadgen.__main__ import BadOptionsError, command_line
 from loadgen.history import SentLine, read
 from loadgen.report import Report
 from loadgen.settings import LoadgenSettings
-from runtime.settings import Stack
+from process.settings import Stack
 from stack import aside
 from support.builders import market
 from support.waiting import eventually, finishes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadgen.settings import load_settings
-from runtime.settings import SettingsError
+from process.settings import SettingsError
 from stack import aside
 
 SYMBOL = aside.SYMBOL.format(name="AAA", size=10)

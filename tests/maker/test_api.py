@@ -9,15 +9,15 @@ import pytest
 from jet.connection import Connection
 from maker.api import routes
 from maker.service import Maker, MakerSettings
-from runtime.app import create_app
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import Stack
+from process.clock import utc_now
+from process.health import Health
+from process.settings import Stack
 from support.broker import free_port
 from support.builders import market
 from support.http import http_client
 from support.maker import Marketplace
 from support.waiting import eventually
+from web.app import create_app
 
 
 def app_of(maker: Maker, health: Health) -> httpx.AsyncClient:

@@ -14,9 +14,9 @@ from exposure.service import ExposureService, ExposureSettings
 from jet import clocks
 from jet.connection import Connection
 from maker.service import Maker, MakerSettings
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import Stack
+from process.clock import utc_now
+from process.health import Health
+from process.settings import Stack
 from support.broker import Broker
 from support.builders import market, order, quote_request, reservation_request
 from support.waiting import HANG, eventually

@@ -9,7 +9,7 @@ from jet.switchlog import KEY, STREAM
 from jet.tail import Message
 from maker.killswitch import Standing
 from maker.switch import DAMAGED, Switch
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker, damage
 from support.waiting import HANG, eventually
 

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from jet.switchlog import KEY
 from maker.switch import Switch
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.broker import Broker
 from support.builders import NOW, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace, quoting, reserve, used

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maker.pricing import coefficients, half_spreads, modelled, prices
-from runtime.settings import Market, tables
+from process.settings import Market, tables
 from support.builders import instrument
 from wire.instruments import Instrument
 from wire.units import MAX_PRICE, FieldError

@@ -16,10 +16,10 @@ import exchange.api
 import exposure.api
 import ledger.api
 import maker.api
-import runtime.app
-import runtime.server
 import ui.api
-from runtime.settings import SERVICES, tables
+import web.app
+import web.server
+from process.settings import SERVICES, tables
 from support.needs import PROMTOOL, needs
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ RULES = [
 ]
 SCRAPES = yaml.safe_load((ROOT / "ops" / "prometheus.yml").read_text())["scrape_configs"]
 
-ASSEMBLED = (exchange.api, exposure.api, ledger.api, maker.api, ui.api, runtime.app, runtime.server)
+ASSEMBLED = (exchange.api, exposure.api, ledger.api, maker.api, ui.api, web.app, web.server)
 """What defines the metrics of all services: importing it is what it is here for."""
 
 OF_THE_SCRAPE = {"job", "instance"}

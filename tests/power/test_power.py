@@ -18,9 +18,9 @@ from jet import topology
 from jet.connection import Connection
 from ledger.service import Ledger
 from ledger.store import Store
+from process.health import Health
+from process.settings import Market
 from recorded import reading
-from runtime.health import Health
-from runtime.settings import Market
 from support.broker import Broker, NatsServer, shape_of
 from support.builders import market, order
 from support.exchange import ExposureStandIn, quoted, running

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from process.shipped import shipped
 from quotestream.__main__ import RECIPES, UNKNOWN, main
-from runtime.shipped import shipped
 from stack.programs import nats_server
 from support.needs import UV, needs, uv
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from process.settings import SettingsError
 from recorded import __main__ as command
 from recorded.command import CANNOT, TOLD, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote
 from recorded.reading import CannotRead
 from recorded.story import Story
-from runtime.settings import SettingsError
 
 
 @pytest.mark.parametrize(

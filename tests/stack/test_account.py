@@ -7,7 +7,7 @@ import pytest
 
 from jet import api, topology
 from jet.connection import Connection
-from runtime.health import Health
+from process.health import Health
 from stack import keys, supervise
 from stack.settings import ACCOUNT, EARLIER, StackSettings, has_one_account, read, streams_in
 from support.broker import NatsServer, Patient, shape_of, store

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.settings import Stack
+from process.settings import Stack
 from stack import keys
 from stack.config import supervisord_conf
 from stack.programs import Program, nats_server, programs

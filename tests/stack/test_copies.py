@@ -15,8 +15,8 @@ from audit.findings import Status
 from audit.store import serving
 from jet import journal, topology
 from jet.connection import Connection
+from process.health import Health
 from recorded import reading
-from runtime.health import Health
 from stack import keys
 from stack.damage import lacking
 from stack.settings import streams_in

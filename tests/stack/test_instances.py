@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ledger.service import LedgerSettings
-from runtime.settings import load
+from process.settings import load
 from stack.instances import LEDGER_DATABASE, instances
 from stack.programs import keep_plan, nats_url, planned, programs
 from stack.settings import StackSettings, read

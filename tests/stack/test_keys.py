@@ -10,7 +10,7 @@ import nkeys
 import pytest
 
 from jet.grants import grants
-from runtime.settings import SettingsError
+from process.settings import SettingsError
 from stack import keys
 from stack.settings import StackSettings, read
 

@@ -8,7 +8,7 @@ import pytest
 
 from jet import journal, losslog
 from jet.journal import Compare
-from runtime.settings import Market
+from process.settings import Market
 from stack import losses
 from support.builders import NOW, instrument, position_update
 from support.definitions import seed

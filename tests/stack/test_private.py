@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.settings import SettingsError
+from process.settings import SettingsError
 from stack.supervise import _make_own
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from runtime.settings import Stack
+from process.settings import Stack
 from stack import clear, instruments, losses, watch
 from stack.ports import free_port
 from stack.reaching import Unreachable

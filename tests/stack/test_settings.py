@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.settings import SettingsError, Stack
+from process.settings import SettingsError, Stack
 from stack import services
 from stack.instances import Instance
 from stack.settings import StackSettings, listening, read

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime.roles import Role
-from runtime.settings import SettingsError
-from runtime.tokens import Tokens, lines
+from process.settings import SettingsError
 from stack import tokens
 from stack.settings import StackSettings
+from web.roles import Role
+from web.tokens import Tokens, lines
 
 
 @pytest.fixture

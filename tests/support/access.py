@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtime.roles import Role
+from web.roles import Role
 
 
 def token_of(role: Role) -> str:

@@ -17,8 +17,8 @@ from nats.aio.msg import Msg
 
 from jet import api, journal, topology
 from jet.connection import Connection
-from runtime.health import Health
-from runtime.settings import Market
+from process.health import Health
+from process.settings import Market
 from stack.ports import free_port
 from support.waiting import HANG, eventually
 

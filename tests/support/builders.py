@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.settings import Market
+from process.settings import Market
 from wire import ids
 from wire.instruments import Instrument
 from wire.messages import (

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from jet import defining
 from jet.connection import Connection
-from runtime.settings import Market
+from process.settings import Market
 from wire.definitions import Definitions, changes
 
 

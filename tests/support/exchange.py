@@ -10,8 +10,8 @@ from exchange.service import Exchange
 from exchange.standstill import Standstill
 from jet import api, rpc
 from jet.connection import Connection
-from runtime.clock import utc_now
-from runtime.health import Health
+from process.clock import utc_now
+from process.health import Health
 from support.broker import Broker
 from support.builders import quote_request
 from support.waiting import eventually

@@ -12,9 +12,9 @@ from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal
 from jet.connection import Connection
-from runtime.clock import Clock, utc_now
-from runtime.health import Health
-from runtime.settings import Market, Stack
+from process.clock import Clock, utc_now
+from process.health import Health
+from process.settings import Market, Stack
 from support.broker import Broker, store
 from support.builders import NOW, quote_activated, recorded_fill
 from support.waiting import eventually

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 from litestar.types import ASGIApp
 
-from runtime.access import OPEN, Access
-from runtime.direct import Direct
-from runtime.serve import LAST_ANSWERS, listen
-from runtime.server import Server
 from support.waiting import HANG
+from web.access import OPEN, Access
+from web.direct import Direct
+from web.serve import LAST_ANSWERS, listen
+from web.server import Server
 
 
 def plain_client(url: str = "", timeout: float = HANG) -> httpx.AsyncClient:

@@ -23,8 +23,8 @@ from typing import Any, Literal
 import msgspec
 from nats.aio.transport import TcpTransport
 
-from runtime.app import create_app
-from runtime.health import Health
+from process.health import Health
+from web.app import create_app
 
 ENDED = 77
 """The exit code of a process whose call returned before its last suspension was reached: it died as abruptly."""
@@ -191,7 +191,7 @@ def main() -> None:
     for service in SERVICES:
         for part in ("service", "api"):
             import_module(f"{service}.{part}")
-    import_module("runtime.serve")
+    import_module("web.serve")
     create_app(title="", description="", health=Health(""), routes=[])  # imports most of what there is
     signal.signal(signal.SIGCHLD, reap)
     for line in iter(sys.stdin.buffer.readline, b""):

@@ -28,9 +28,9 @@ from exposure.service import ExposureService, ExposureSettings
 from jet import api, rpc, topology
 from jet.connection import Connection
 from maker.service import MakerSettings
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import load
+from process.clock import utc_now
+from process.health import Health
+from process.settings import load
 from stack.aside import SYMBOL
 from support.broker import NatsServer, free_port, shape_of, store
 from support.exchange import never_paused

@@ -13,9 +13,9 @@ from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.tail import FromSequence, Tail
 from ledger.service import CHECK_EVERY, PARTS, Ledger, LedgerSettings
-from runtime.clock import utc_now
-from runtime.health import Health
-from runtime.settings import Stack
+from process.clock import utc_now
+from process.health import Health
+from process.settings import Stack
 from support.broker import Broker, store
 from support.waiting import eventually
 from wire import subjects

@@ -15,9 +15,9 @@ from jet import api, rpc
 from jet.connection import Connection
 from maker.service import Maker, MakerSettings
 from maker.status import SymbolStatus
-from runtime.clock import Clock, utc_now
-from runtime.health import Health
-from runtime.settings import Market, Stack
+from process.clock import Clock, utc_now
+from process.health import Health
+from process.settings import Market, Stack
 from support.broker import Broker
 from support.builders import activation, recorded_fill
 from support.exchange import never_paused

@@ -20,11 +20,9 @@ from jet import journal, rpc
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.switchlog import KEY, STREAM
-from runtime.app import create_app
-from runtime.clock import Clock, utc_now
-from runtime.health import Health
-from runtime.roles import Role
-from runtime.settings import Stack
+from process.clock import Clock, utc_now
+from process.health import Health
+from process.settings import Stack
 from support.access import shown
 from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
@@ -33,6 +31,8 @@ from support.http import served as http_served
 from support.waiting import eventually
 from ui.api import DESCRIPTION, pages, routes
 from ui.service import PARTS, UiService, UiSettings
+from web.app import create_app
+from web.roles import Role
 from wire import subjects
 from wire.messages import LimitUsage, ProcessReport, QuoteWithdrawn, QuotingSwitch, SideUsage, UsageRequest
 

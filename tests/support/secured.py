@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from jet import topology
 from jet.connection import Connection
 from jet.grants import Grant, inbox
-from runtime.health import Health
+from process.health import Health
 from stack import keys
 from stack.programs import programs
 from stack.settings import StackSettings, read

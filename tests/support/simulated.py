@@ -5,8 +5,8 @@ from typing import Any
 
 from jet import topology
 from jet.connection import Connection
-from runtime.health import Health
-from runtime.settings import Market
+from process.health import Health
+from process.settings import Market
 from simulation.broker import Broker
 from simulation.client import SimClient
 from simulation.network import Latency

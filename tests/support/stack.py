@@ -19,8 +19,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from jet import api
 from jet.connection import Connection
-from runtime import tls
-from runtime.health import Health
+from process import tls
+from process.health import Health
 from stack.aside import environment
 from stack.settings import DEFAULT_PORTS, read
 from support.broker import Patient

@@ -15,11 +15,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from jet.connection import Connection
-from runtime.health import Health
-from runtime.roles import Role
+from process.health import Health
 from support.access import give, shown, tokens_in
 from support.stack import Desk, Stack
 from support.waiting import STACK_HANG, eventually
+from web.roles import Role
 
 pytestmark = pytest.mark.system
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from jet import api
-from runtime.clock import utc_now
+from process.clock import utc_now
 from support.stack import SERVICES, Desk, logged_fills
 from support.waiting import STACK_HANG, eventually
 from wire import subjects

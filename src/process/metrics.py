@@ -1,0 +1,20 @@
+"""What every service tells Prometheus of itself, beside its own metrics: whether it is ready, and what it waits for.
+
+When the process started is told already, as `process_start_time_seconds`: each restart changes it.
+"""
+
+from prometheus_client import Gauge
+
+from process.health import Health
+
+READY = Gauge("quotestream_ready", "1 while the service is ready and waits for nothing, else 0.")
+WAITING_FOR = Gauge("quotestream_waiting_for", "1 for each part that the service waits for now.", ["part"])
+
+
+def measure(health: Health) -> None:
+    """Set the gauges to a service's present account."""
+    waiting = health.report().waiting_for
+    READY.set(not waiting)
+    WAITING_FOR.clear()
+    for part in waiting:
+        WAITING_FOR.labels(part.name).set(1)

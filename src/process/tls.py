@@ -1,0 +1,49 @@
+"""TLS by configuration: what a service shows, and how it checks what others show."""
+
+import ssl
+
+from process.settings import SettingsError, Stack
+
+
+def serving(stack: Stack) -> ssl.SSLContext | None:
+    """What services serve HTTPS with; None if they serve HTTP.
+
+    Raises:
+        SettingsError: the certificate or its key cannot be used.
+    """
+    if not stack.tls_certificate:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _show(context, stack)
+    return context
+
+
+def asking(stack: Stack) -> ssl.SSLContext | None:
+    """What our own clients ask services and NATS servers with, if these use TLS; None if none of it is configured.
+
+    A certificate of our own is shown to servers that ask for one, as the NATS servers of the stack do.
+
+    Raises:
+        SettingsError: the CA, the certificate or its key cannot be used.
+    """
+    if not (stack.tls_certificate or stack.tls_ca):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=stack.tls_ca or None)
+    except OSError as error:
+        raise SettingsError(f"QS_STACK_TLS_CA: {stack.tls_ca}: {_why(error)}") from error
+    if stack.tls_certificate:
+        _show(context, stack)
+    return context
+
+
+def _show(context: ssl.SSLContext, stack: Stack) -> None:
+    try:
+        context.load_cert_chain(stack.tls_certificate, stack.tls_key)
+    except OSError as error:
+        files = f"{stack.tls_certificate}, {stack.tls_key}"
+        raise SettingsError(f"QS_STACK_TLS_CERTIFICATE, QS_STACK_TLS_KEY: {files}: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    return error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or str(error)

@@ -1,0 +1,48 @@
+"""TLS contexts: made from the settings, or refused in a line that names the variable."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from process import tls
+from process.settings import SettingsError, Stack
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    """With a certificate, its key and its CA."""
+    files = {name: str(tmp_path / name) for name in ("certificate", "key", "ca")}
+    import trustme  # here, as it takes a quarter of a second in each process that runs any tests
+
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    own.cert_chain_pems[0].write_to_path(files["certificate"])
+    own.private_key_pem.write_to_path(files["key"])
+    authority.cert_pem.write_to_path(files["ca"])
+    return Stack(**{f"tls_{name}": file for name, file in files.items()})
+
+
+def test_without_a_certificate_there_is_no_tls() -> None:
+    assert tls.serving(Stack()) is None
+    assert tls.asking(Stack()) is None
+
+
+def test_what_others_show_is_checked_and_old_protocols_are_not_spoken(stack: Stack) -> None:
+    asking, serving = tls.asking(stack), tls.serving(stack)
+    assert asking is not None
+    assert serving is not None
+    assert (asking.verify_mode, asking.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert len(asking.get_ca_certs()) == 1, "ours, and none that this machine trusts"
+    assert min(asking.minimum_version, serving.minimum_version) >= ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("name", ["certificate", "key", "ca"])
+@pytest.mark.parametrize("content", [None, "nonsense"])
+def test_a_file_that_cannot_be_used_is_named(stack: Stack, name: str, content: str | None) -> None:
+    file = Path(getattr(stack, f"tls_{name}"))
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=rf"QS_STACK_TLS_{name.upper()}.*{file}"):
+        tls.asking(stack)

@@ -1,0 +1,121 @@
+"""Spans and what links them, as an exporter in memory sees them; and that there is nothing of it while it is off."""
+
+import subprocess
+import sys
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from process import tracing
+from process.settings import SettingsError
+
+CLIENT = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+
+
+def ended(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
+    return {span.name: span for span in exporter.get_finished_spans()}
+
+
+def test_what_a_message_carries_is_gone_on_from(spans: InMemorySpanExporter) -> None:
+    with tracing.span("sends", tracing.extract(CLIENT)):
+        sent = tracing.inject()
+    with tracing.answering("answers", sent):
+        assert tracing.inject() not in (sent, {})
+    assert tracing.inject() == {}
+    found = ended(spans)
+    sends, answers = found["sends"], found["answers"]
+    assert sends.parent is not None
+    assert f"{sends.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert answers.parent is not None
+    assert answers.parent.span_id == sends.context.span_id
+    assert f"{answers.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.mark.parametrize(
+    "headers", [None, {}, {"Nats-Msg-Id": "1"}, {"traceparent": ""}, {"traceparent": "00-1-2-3\r\nx: y"}]
+)
+def test_what_names_no_trace_begins_none(spans: InMemorySpanExporter, headers: dict[str, str] | None) -> None:
+    with tracing.answering("answers", headers):
+        assert tracing.inject() == {}
+    assert spans.get_finished_spans() == ()
+
+
+def test_a_trace_that_its_client_does_not_record_is_handed_on_and_not_recorded(spans: InMemorySpanExporter) -> None:
+    unsampled = {"traceparent": CLIENT["traceparent"].removesuffix("01") + "00"}
+    with tracing.answering("answers", unsampled):
+        assert tracing.inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
+        assert tracing.inject()["traceparent"].endswith("-00")
+    assert spans.get_finished_spans() == ()
+
+
+def test_what_is_done_for_several_goes_on_in_the_first_trace_and_is_linked_in_the_others(
+    spans: InMemorySpanExporter,
+) -> None:
+    orders = [tracing.begin(f"order {number}", tracing.root()) for number in range(3)]
+    with tracing.batch("append", orders):
+        carried = tracing.inject()["traceparent"]
+    shared, *own = sorted(spans.get_finished_spans(), key=lambda span: len(span.links), reverse=True)
+    assert carried.split("-")[2] == f"{shared.context.span_id:016x}"
+    first, *others = [order.get_span_context() for order in orders]
+    assert shared.parent is not None
+    assert shared.parent.span_id == first.span_id
+    assert [link.context.span_id for link in shared.links] == [order.span_id for order in others]
+    assert {span.parent.span_id for span in own if span.parent} == {order.span_id for order in others}
+    assert [[link.context.span_id for link in span.links] for span in own] == [[shared.context.span_id]] * 2
+
+
+def test_the_span_of_a_request_that_names_no_trace_does_not_join_that_of_the_one_before(
+    spans: InMemorySpanExporter,
+) -> None:
+    """Requests on one connection are read one within the other's answer."""
+    asked = ("POST", "/orders", [(b"host", b"x")])
+    with tracing.within(tracing.http(*asked), ends=True):
+        tracing.http(*asked).end()
+    one, other = spans.get_finished_spans()
+    assert (one.parent, other.parent) == (None, None)
+    assert one.context.trace_id != other.context.trace_id
+
+
+async def test_requests_that_only_read_have_no_span(spans: InMemorySpanExporter) -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        return
+
+    traced = tracing.traced(app)
+    for method in ("GET", "PUT"):
+        await traced({"type": "http", "method": method, "path": "/quotes/AAA", "headers": []}, None, None)
+    await traced({"type": "websocket", "path": "/positions/stream", "headers": []}, None, None)
+    assert list(ended(spans)) == ["PUT /quotes"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/", "POST /"), ("*", "POST /*"), ("//" + "x" * 5000, f"POST /{'x' * 98}")]
+)
+def test_whatever_a_stranger_asks_for_has_a_short_name(spans: InMemorySpanExporter, path: str, name: str) -> None:
+    tracing.http("POST", path, [(b"traceparent", b"\xff")]).end()
+    assert list(ended(spans)) == [name]
+
+
+def test_while_it_is_off_nothing_of_opentelemetry_is_imported_and_nothing_is_sent() -> None:
+    """In a process of its own, with every service that can be traced."""
+    program = """
+import sys
+import exchange.service, exposure.service, ledger.service, maker.service, web.serve
+from process import tracing
+tracing.configure("exchange", "")
+with tracing.span("a", tracing.root()), tracing.answering("b", {"traceparent": "%s"}):
+    assert tracing.inject() == {} and tracing.current() is None
+async def app(scope, receive, send): ...
+assert tracing.traced(app) is app
+found = [name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "google", "requests")]
+assert found == [], found
+"""
+    done = subprocess.run([sys.executable, "-c", program % CLIENT["traceparent"]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_opentelemetry_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
+    with pytest.raises(SettingsError, match="uv sync --extra traces"):
+        tracing.configure("exchange", "http://127.0.0.1:1")
+    assert tracing.tracer is None

@@ -1,0 +1,174 @@
+"""Clients of every hostile kind, while an ordinary one goes on being served."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from process.health import Health
+from support.http import served as http_served
+from support.waiting import HANG, eventually, finishes, passes
+from web import guarded
+from web.app import create_app
+from web.http1 import MAX_HEAD
+from web.protocol import HttpProtocol
+
+HEAD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
+MOST = 40
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connect = Callable[[], Awaitable[Streams]]
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    """A real server with few connections, and all the time there is for requests to arrive."""
+    monkeypatch.setattr(guarded, "ARRIVAL", HANG)
+    monkeypatch.setattr(guarded, "LOOK", 0.05)
+    monkeypatch.setattr(guarded, "MAX_CONNECTIONS", MOST)
+    app = create_app(title="t", description="", health=Health("t"), routes=[])
+    async with http_served(app) as (_, port):
+        yield port
+
+
+@pytest.fixture
+async def connect(port: int) -> AsyncIterator[Connect]:
+    opened: list[asyncio.StreamWriter] = []
+
+    async def one() -> Streams:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        opened.append(writer)
+        return reader, writer
+
+    yield one
+    for writer in opened:
+        writer.close()
+
+
+@pytest.fixture
+async def served(port: int) -> AsyncIterator[None]:
+    """An ordinary client, who asks all the time: every answer must come, before, during and after the test."""
+    answers = 0
+
+    async def ask() -> None:
+        nonlocal answers
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=HANG) as http:
+            while True:
+                assert (await http.get("/health")).status_code == 200
+                answers += 1
+                await asyncio.sleep(0.01)
+
+    asking = asyncio.create_task(ask())
+    await eventually(lambda: asking.done() or answers)
+    yield
+    before = answers
+    await eventually(lambda: asking.done() or answers > before + 3)
+    assert not asking.done(), asking.exception()
+    asking.cancel()
+
+
+def closed(reason: str) -> float:
+    return guarded.CLOSED.labels(reason)._value.get()
+
+
+async def ended(streams: Streams) -> bytes:
+    """What a connection answered until it was closed."""
+    told = b""
+    with suppress(ConnectionError):
+        while piece := await finishes(streams[0].read(65536)):
+            told += piece
+    return told
+
+
+async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
+    with suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [
+        (b"", b""),
+        (b"", b"\r\n"),
+        (HEAD, b"A: b\r\n"),
+        (b"GET /h", b"h"),
+        (HEAD.replace(b"GET", b"POST") + b"Content-Length: 60000\r\n\r\n", b"x"),
+        (HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (HEAD + b"\r\n" + HEAD, b"A: b\r\n"),
+    ],
+    ids=["silent", "blank-lines", "slow-head", "slow-target", "slow-body", "slow-chunks", "slow-second-head"],
+)
+async def test_who_does_not_get_on_with_its_request_is_closed(
+    connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch, begun: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr(guarded, "ARRIVAL", 0.4)
+    before = closed("slow")
+    slow = [await connect() for _ in range(10)]
+    for _, writer in slow:
+        writer.write(begun)
+    dripping = asyncio.gather(*(drip(writer, piece) for _, writer in slow if piece))
+    await asyncio.gather(*map(ended, slow))
+    dripping.cancel()
+    assert closed("slow") == before + len(slow)
+
+
+async def test_a_head_without_end_is_refused(connect: Connect, served: None) -> None:
+    before = closed("large-head")
+    streams = await connect()
+    streams[1].write(HEAD)
+    await passes(0.05)  # so that it does not come as one piece, which may be larger
+    streams[1].write(b"A: " + b"b" * MAX_HEAD)
+    assert (await ended(streams)).startswith(b"HTTP/1.1 431 ")
+    assert closed("large-head") == before + 1
+
+
+async def test_a_body_without_end_is_refused(connect: Connect, served: None) -> None:
+    reader, writer = await connect()
+    writer.write(HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
+    with suppress(ConnectionError):
+        for _ in range(1000):
+            writer.write(b"1\r\nx\r\n" * 1000)
+            await writer.drain()
+        pytest.fail("six megabytes were taken")
+    await ended((reader, writer))
+
+
+async def test_idle_connections_make_room_for_new_ones_the_longest_waiting_first(
+    connect: Connect, served: None
+) -> None:
+    before = closed("crowded-out")
+    idle = [await connect() for _ in range(MOST - 1)]
+    flood = [await connect() for _ in range(10)]
+    answered = []
+    for reader, writer in flood:
+        writer.write(HEAD + b"\r\n")
+        answered.append(await finishes(reader.readline()))
+    assert answered == [b"HTTP/1.1 200 OK\r\n"] * len(flood)
+    gone = int(closed("crowded-out") - before)
+    assert len(flood) <= gone < len(idle)
+    mine = gone - 1  # the ordinary client's may be among them: it is idle between two requests
+    assert [await ended(streams) for streams in idle[:mine]] == [b""] * mine
+
+
+async def test_when_all_are_busy_a_new_one_is_told_to_come_again(
+    connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "busy", True)
+    everyone = [await connect() for _ in range(MOST)]
+    told = [await ended(streams) for streams in everyone[MOST - 1 :]]
+    assert told
+    for answer in told:
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1\r\n" in answer
+
+
+async def test_there_are_only_so_many_readers(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded, "MAX_STREAMS", 0)
+    streams = await connect()
+    streams[1].write(HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    assert (await ended(streams)).startswith(b"HTTP/1.1 503 ")

@@ -1,0 +1,79 @@
+"""Streaming to readers: none can hold us up."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import Gauge
+
+from support.access import shown, tokens_in
+from support.waiting import finishes, passes
+from web import streaming, tokens
+from web.access import Access
+from web.roles import Role
+
+
+async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frames end with it, so that nothing is kept for it."""
+    ended = asyncio.Event()
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"{}"
+        finally:
+            ended.set()
+
+    class StuckSocket:
+        async def send_data(self, frame: bytes) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(streaming, "SEND_TIMEOUT", 0.05)
+    await finishes(streaming._send(cast("Any", StuckSocket()), frames()))
+    assert ended.is_set()
+
+
+async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(streaming, "CHECK_AGAIN", 0.05)
+    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+    folder = tokens_in(tmp_path / "tokens")
+    closed: list[int] = []
+
+    class Socket:
+        app = SimpleNamespace(state=SimpleNamespace(access=Access(tokens.Tokens(folder))))
+        scope = MappingProxyType({"headers": [(b"authorization", shown(Role.READER)["Authorization"].encode())]})
+
+        async def close(self, code: int, _: str) -> None:
+            closed.append(code)
+
+    losing = asyncio.create_task(streaming._lost_its_token(cast("Any", Socket())))
+    await passes(0.2)
+    assert not losing.done()
+    (folder / Role.READER).unlink()
+    await finishes(losing)
+    assert closed == [1008]
+
+
+async def test_frames_that_fail_end_the_stream_and_are_told_of() -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        yield b"{}"
+        raise RuntimeError("a row that cannot be written")
+
+    class Socket:
+        app = SimpleNamespace(state=SimpleNamespace(access=Access()))
+        scope = MappingProxyType({"headers": []})
+
+        async def accept(self) -> None:
+            return
+
+        async def send_data(self, frame: bytes) -> None:
+            return
+
+        async def receive(self) -> None:
+            await asyncio.Event().wait()
+
+    with pytest.raises(RuntimeError, match="a row"):
+        await finishes(streaming.stream(cast("Any", Socket()), frames(), Gauge("streaming_test", "Readers.")))

@@ -1,0 +1,148 @@
+"""Tokens: read from files, valid while they are in one, and told to nobody."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from support.access import give, token_of, tokens_in
+from support.clock import HandClock
+from web import tokens
+from web.access import Access
+from web.roles import NOBODY, Role
+from web.tokens import SESSION, Rate, TokenFile, Tokens, TokensError
+
+NEW = "a-new-token-of-forty-characters-or-more"
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tokens_in(tmp_path / "tokens")
+
+
+def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
+    give(folder, Role.TRADER, token_of(Role.TRADER), token_of(Role.READER))
+    known = Tokens(folder)
+    assert known.roles(token_of(Role.TRADER).encode()) == {Role.TRADER}
+    assert known.roles(token_of(Role.READER).encode()) == {Role.TRADER, Role.READER}
+    assert known.roles(b"") == known.roles(b"unknown") == NOBODY
+
+
+def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
+    """First both are valid, then the new one only."""
+    known, old = Tokens(folder), token_of(Role.TRADER)
+    give(folder, Role.TRADER, NEW, old)
+    assert known.roles(NEW.encode()) == known.roles(old.encode()) == {Role.TRADER}
+    give(folder, Role.TRADER, NEW)
+    assert (known.roles(NEW.encode()), known.roles(old.encode())) == ({Role.TRADER}, NOBODY)
+    (folder / Role.TRADER).unlink()
+    assert known.roles(NEW.encode()) == NOBODY
+
+
+@pytest.mark.parametrize(("content", "mode"), [("short", 0o600), (NEW, 0o640), (NEW, 0o604), ("ä" * 40, 0o600)])
+def test_a_file_that_makes_no_sense_is_refused_and_its_content_not_told(folder: Path, content: str, mode: int) -> None:
+    known = Tokens(folder)
+    give(folder, Role.MAKER, content, mode=mode)
+    with pytest.raises(TokensError) as refused:
+        Tokens(folder)
+    assert str(folder / Role.MAKER) in str(refused.value)
+    with capture_logs() as told:
+        assert known.roles(token_of(Role.MAKER).encode()) == {Role.MAKER}, "what was valid stays so"
+    assert [line["log_level"] for line in told] == ["error"]
+    assert content not in f"{refused.value} {told}"
+
+
+def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(TokensError, match=str(folder)):
+            Tokens(folder)
+
+
+def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: HandClock) -> None:
+    known, token = Tokens(folder), token_of(Role.READER)
+    known.clock = clock
+    session = known.session(token.encode())
+    assert token not in session
+    clock.advance(SESSION - 1)
+    assert known.reads(session)
+    clock.advance(1)
+    assert not known.reads(session)
+    clock.advance(-SESSION)
+    assert known.reads(session)
+    until, _, seal = session.partition(".")
+    for forged in (f"{int(until) + 1}.{seal}", f"{until}.{seal[::-1]}", until, "", "x.y", "9" * 5000, f"{until}.ä"):
+        assert not known.reads(forged), forged
+    assert not known.reads(known.session(token_of(Role.TRADER).encode()))
+    give(folder, Role.READER, NEW)
+    assert not known.reads(session)
+
+
+def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
+    token = TokenFile(folder / Role.TRADER)
+    assert token() == token_of(Role.TRADER)
+    give(folder, Role.TRADER, NEW, token_of(Role.TRADER))
+    assert token() == NEW
+    (folder / Role.TRADER).unlink()
+    assert token() == NEW
+    with pytest.raises(TokensError):
+        TokenFile(folder / Role.TRADER)
+
+
+def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
+    soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    give(folder, Role.TRADER, f"{NEW} name=alice@desk-1 expires={soon}", token_of(Role.TRADER))
+    known = Tokens(folder)
+    assert known.bearer(NEW.encode()).name == "alice@desk-1"
+    assert known.bearer(token_of(Role.TRADER).encode()).name == "trader"
+    assert known.roles(NEW.encode()) == {Role.TRADER}
+    assert TokenFile(folder / Role.TRADER)() == NEW
+    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    assert known.roles(NEW.encode()) == NOBODY, "in whichever file it says so"
+
+
+def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: HandClock) -> None:
+    access = Access(Tokens(folder))
+    give(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
+    access.goes_by(clock)
+    shows = {b"authorization": b"Bearer " + NEW.encode()}
+    assert access.held(shows) == {Role.TRADER}
+    clock.advance(60)
+    assert access.held(shows) == NOBODY
+
+
+def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
+    give(folder, Role.READER, NEW)
+    known = Tokens(folder)
+    session = known.session(NEW.encode())
+    assert known.reads(session)
+    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    assert not known.reads(session)
+
+
+@pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])
+def test_a_line_that_says_what_makes_no_sense_is_refused(folder: Path, said: str) -> None:
+    give(folder, Role.MAKER, f"{NEW} {said}")
+    with pytest.raises(TokensError, match="line 1"):
+        Tokens(folder)
+
+
+@pytest.mark.parametrize(("a_second", "told"), [(1000.0, 1), (2.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
+def test_a_rate_tells_when_one_more_is_taken(a_second: float, told: int) -> None:
+    rate = Rate(a_second)
+    while rate.take(100.0):
+        pass
+    assert rate.retry_after() == told
+    assert rate.take(100.0 + told)
+
+
+def test_a_rate_is_so_many_a_second_and_at_once() -> None:
+    rate = Rate(2.0)
+    assert [rate.take(100.0) for _ in range(3)] == [True, True, False]
+    assert [rate.take(100.5) for _ in range(2)] == [True, False]
+    assert [rate.take(200.5) for _ in range(3)] == [True, True, False]
