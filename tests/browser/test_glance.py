@@ -1,11 +1,13 @@
 """What a stranger asks at first sight: is all well, what is the profit, when was the last fill, what moves."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 from playwright.async_api import expect
 
+from process.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage
 from support.builders import instrument
@@ -41,7 +43,7 @@ async def test_one_sentence_says_whether_all_is_well_and_what_is_not(
 async def test_the_last_fill_is_named_and_where_the_table_is_short_the_most_traded_symbol_has_its_chart(
     open_page: OpenPage, broker: Broker, feed: Feed
 ) -> None:
-    await feed.position("AAA", 2, 2)
+    await feed.position("AAA", 2, 2, created_at=utc_now() - timedelta(seconds=1))
     await feed.position("BBB", -3, 7)
     async with reading(broker) as service:
         async with open_page(service.url) as page:

@@ -47,7 +47,7 @@ class Feed:
 
     async def position(self, symbol: str, net: int, version: int, realized: str | None = "0", **last_fill: Any) -> None:
         """A committed position, opened at 100 a lot, and the fill that led to it; without money if None."""
-        led = fill(symbol=symbol, created_at=utc_now(), **last_fill)
+        led = fill(**{"symbol": symbol, "created_at": utc_now()} | last_fill)
         update = position_update(
             symbol,
             net_quantity=net,

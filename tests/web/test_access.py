@@ -115,6 +115,7 @@ MAY = {
     "PUT /quotes/{symbol:str}": {Role.MAKER},
     "DELETE /quotes/{symbol:str}": {Role.MAKER, Role.OPERATOR},
     "GET /instruments": {*READ, Role.TRADER},
+    "GET /instruments/{symbol:str}": {*READ, Role.TRADER},
     "PUT /instruments/{symbol:str}": {Role.OPERATOR},
     "PUT /references": {Role.FEED, Role.OPERATOR},
     "GET /quotes": {*READ, Role.TRADER},
