@@ -85,7 +85,9 @@ class Exchange:
             return Lane(symbol, shard, connection, self.clock, self._recent, turns[shard], self._bucket.changed)
 
         self._lanes = Lanes(lane)
-        self._listings = Listings(connection, health, market.listings, self._lanes.relist, name="exchange-instruments")
+        self._listings = Listings(
+            connection, health, market.listings, self._lanes.relist, name="exchange-instruments", agreed=market.terms
+        )
         self._lanes.relist(market.listings)
         self._feed = Feed(connection, self._listings)
         self._published = Published(connection, name="exchange-positions")
@@ -249,6 +251,8 @@ class Exchange:
         """Books that are not whole decide nothing. Merely stale ones may: the compare refuses what is wrong."""
         if self._stopping:
             raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
+        if self._listings.differs:
+            raise Refused(Refusal.UNAVAILABLE, f"started with other terms than are defined: {self._listings.differs}")
         if not self._books.whole:
             raise Refused(Refusal.UNAVAILABLE, "the market log is still being read")
         if self._lost:

@@ -100,7 +100,9 @@ class ExposureService:
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
-        self._listings = Listings(connection, health, market.listings, self._relist, name="exposure-instruments")
+        self._listings = Listings(
+            connection, health, market.listings, self._relist, name="exposure-instruments", agreed=market.terms
+        )
         self._committer = Committer(connection, self.limits, self.clock, self._check_decides)
         self._market_moves = Moves()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
@@ -271,6 +273,8 @@ class ExposureService:
         """
         if not self._listings.current:
             raise Refused(Refusal.UNAVAILABLE, "the instruments are not read to their end")
+        if self._listings.differs:
+            raise Refused(Refusal.UNAVAILABLE, f"started with other terms than are defined: {self._listings.differs}")
         if self._unseen:
             raise Refused(Refusal.UNAVAILABLE, "the market log has not been read to its end yet")
         if not self._decisions.current:

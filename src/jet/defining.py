@@ -11,7 +11,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from jet import journal
+import msgspec
+
+from jet import api, journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.listings import KEYS, STREAM, fold, is_definition
@@ -54,6 +56,27 @@ async def read(connection: Connection) -> Definitions:
     except TimeoutError as error:
         raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
     return found
+
+
+async def followers(connection: Connection) -> list[str]:
+    """Which services follow the definitions, by the names of their consumers. One that has ended is named for up to
+    10 s.
+
+    Raises:
+        ApiError, TimeoutError: the broker does not tell.
+    """
+    names = (await api.request(connection, f"CONSUMER.NAMES.{STREAM}", None, _Names)).consumers or []
+    return sorted({name.partition(_FOLLOWS)[0] for name in names if _FOLLOWS in name})
+
+
+class _Names(msgspec.Struct):
+    """An answer to a question after consumers."""
+
+    consumers: list[str] | None = None
+
+
+_FOLLOWS = "-instruments-"
+"""What is in the name of a service's consumer, after the name of the service."""
 
 
 async def define(

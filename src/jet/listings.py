@@ -23,12 +23,13 @@ from jet.heads import head_of
 from jet.opening import Follow, Opening
 from jet.tail import Message, Tail
 from wire import subjects
-from wire.definitions import TERMS, Definitions
+from wire.definitions import TERMS, Definitions, Terms, differing_times
 from wire.instruments import Listing
 
 STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 KEYS = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
 PART = "instruments"
+TERMS_PART = "terms"
 
 LOOK_EVERY = 0.25
 """Seconds between two questions because of symbols that are not known."""
@@ -51,6 +52,8 @@ class Listings:
         definitions: the fold of the bucket.
         known: the listings, by symbol.
         current: all of it was read, and the broker heard of lately.
+        differs: in what the terms differ from what this process was started with and cannot change; empty if in
+            nothing. It should decide nothing then.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Listings:
         *,
         name: str,
         follow: Follow = Tail,
+        agreed: Terms | None = None,
     ) -> None:
         """Listings that begin with nothing.
 
@@ -72,7 +76,10 @@ class Listings:
             relist: told of the listings that have changed since, and of none where only `current` has.
             name: of the follower.
             follow: what follows the bucket.
+            agreed: the terms that this process was started with, to be compared.
         """
+        self.differs = ""
+        self._agreed = agreed
         self.definitions = Definitions()
         self.current = False
         self._health = health
@@ -120,6 +127,7 @@ class Listings:
             if symbols or self.current != self._tail.current:
                 self.current = self._tail.current
                 self._relist(self._news(symbols))
+            self._compare()
             if self.current:
                 self._opened.set()
                 self._health.fine(PART)
@@ -127,6 +135,19 @@ class Listings:
                 self._health.waits(PART, "the instruments are not read to their end")
             async with self._moves:
                 self._moves.notify_all()
+
+    def _compare(self) -> None:
+        """Notice terms that are others than those that this process works by."""
+        terms = self.definitions.terms
+        if terms is None or self._agreed is None:
+            return
+        before, self.differs = self.differs, "; ".join(differing_times(self._agreed, terms))
+        if self.differs and self.differs != before:
+            log.error("started with other terms than are defined", differs=self.differs)
+        if self.differs:
+            self._health.waits(TERMS_PART, f"started with other terms than are defined: {self.differs}")
+        elif before:
+            self._health.fine(TERMS_PART)
 
     def _fold(self, message: Message) -> Collection[str]:
         """Fold a message. Returns the symbols that may be listed otherwise since."""

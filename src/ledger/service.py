@@ -110,7 +110,14 @@ class Ledger:
         self._applier = Applier(self._store, self._market.shards, health, self.clock, self._on_commit, gaps)
         self._publisher = Publisher(connection)
         self._recorder = Recorder(connection, self._store, self._applier, self._market.shards)
-        self._listings = Listings(connection, health, self._market.listings, self._relist, name="ledger-instruments")
+        self._listings = Listings(
+            connection,
+            health,
+            self._market.listings,
+            self._relist,
+            name="ledger-instruments",
+            agreed=self._market.terms,
+        )
         self._guard = Guard(connection, health, self._listings, self._applier, self.clock)
         health.notes(self._guard.notices)
         self._heads = {

@@ -87,7 +87,9 @@ class Maker:
         self._unlisted: dict[str, View] = {}  # what is known of symbols that nothing defines here
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
-        self._listings = Listings(connection, health, market.listings, self._relist, name="maker-instruments")
+        self._listings = Listings(
+            connection, health, market.listings, self._relist, name="maker-instruments", agreed=market.terms
+        )
         self._positions_current = False
         self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(range(market.shards), False)

@@ -3,6 +3,8 @@
 import asyncio
 import sys
 
+from msgspec.structs import replace
+
 from jet import defining
 from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
@@ -15,7 +17,7 @@ from stack.applied import gaps, lost
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
 from wire import subjects
-from wire.definitions import changes
+from wire.definitions import TIMES, Change, Definitions, changes, differing_times
 from wire.errors import Refused
 
 
@@ -38,13 +40,14 @@ async def run(settings: StackSettings) -> int:
     seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
-            changes = await described_anew(connection, settings, shape)
+            done = await described_anew(connection, settings, shape)
             gone = await lost(connection, settings)
             if gone:
                 print(f"no stream is made: {gone}")
                 return REFUSED
-            changes += await prepare(connection, shape)
-            changes += await seeded(connection, market)
+            done += await prepare(connection, shape)
+            done += await timed(connection, market)
+            done += await seeded(connection, market)
             if damage := await gaps(connection, market.shards):
                 print(damage)
                 return REFUSED
@@ -60,8 +63,33 @@ async def run(settings: StackSettings) -> int:
         except Refused as refused:
             print(f"the market cannot be defined yet: {refused.detail}")
             return 1
-    print("\n".join(changes) or "every stream is as declared")
+    print("\n".join(done) or "every stream is as declared")
     return 0
+
+
+async def timed(connection: Connection, market: Market) -> list[str]:
+    """Have the terms name the times of the settings, by which all services work that start from now on. Returns what
+    was done, for people.
+
+    Raises:
+        TopologyRefused: services run, which work by the times that are defined.
+        Refused: UNAVAILABLE or OUTCOME_UNKNOWN.
+    """
+    known = await defining.read(connection)
+    differs = differing_times(market.terms, known.terms) if known.terms is not None else []
+    if not differs:
+        return []
+    if running := await defining.followers(connection):
+        raise TopologyRefused(
+            f"{'; '.join(differs)}, as is defined, and {', '.join(running)} runs: stop every service, and start again"
+        )
+    times = {name: getattr(market.terms, name) for name in TIMES}
+
+    def change(known: Definitions) -> list[Change]:
+        return changes(known, replace(known.terms, **times) if known.terms is not None else None, {}, stopped=True)
+
+    await defining.define(connection, change)
+    return [f"defined: {each}" for each in differs]
 
 
 async def seeded(connection: Connection, market: Market) -> list[str]:

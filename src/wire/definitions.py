@@ -66,6 +66,16 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         check_max_loss("max_loss", self.max_loss)
 
 
+TIMES = ("quote_ttl", "grace", "id_window")
+"""Terms that may only change while nothing runs: what was decided by the old ones still counts by them."""
+
+
+def differing_times(one: Terms, other: Terms) -> list[str]:
+    """Which of the times differ, in words: as the one has it, and the other."""
+    pairs = ((name, getattr(one, name), getattr(other, name)) for name in TIMES)
+    return [f"{name} is {mine:g}, and not {others:g}" for name, mine, others in pairs if mine != others]
+
+
 class Defined(NamedTuple):
     """An instrument and the revision of its definition."""
 
@@ -219,9 +229,12 @@ class Change(NamedTuple):
     differs: Mapping[str, tuple[str, str]]
 
 
-def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, Instrument]) -> list[Change]:
+def changes(
+    known: Definitions, terms: Terms | None, instruments: Mapping[str, Instrument], *, stopped: bool = False
+) -> list[Change]:
     """What must be written so that the terms and each of these instruments are as given; other instruments stay.
-    Without terms those that are known stay. There are more shares where more instruments need them.
+    Without terms those that are known stay. There are more shares where more instruments need them. `stopped`: no
+    service runs, so that `TIMES` may change.
 
     Raises:
         FieldError: they do not go together, or cannot follow on what is known.
@@ -241,6 +254,10 @@ def changes(known: Definitions, terms: Terms | None, instruments: Mapping[str, I
     terms = replace(terms, shares=max(terms.shares, quoted))
     if known.terms is not None and known.terms.shards != terms.shards:
         raise FieldError("shards", f"is fixed: the market log was made with {known.terms.shards}")
+    for name in TIMES if known.terms is not None and not stopped else ():
+        if getattr(known.terms, name) != getattr(terms, name):
+            how = "stop everything, change the settings of all services, and start everything"
+            raise FieldError(name, f"is {getattr(known.terms, name):g} for as long as anything runs: {how}")
     if terms.max_gross is not None and terms.max_gross < terms.shares:
         raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
     found = [_change(TERMS, known.terms, terms)]

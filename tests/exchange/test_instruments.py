@@ -279,3 +279,22 @@ async def test_a_flood_of_unknown_symbols_is_no_flood_of_questions(
         assert {answer.refusal for answer in answers if isinstance(answer, Refused)} == {Refusal.UNKNOWN_SYMBOL}
         assert len(answers) == 200
     assert asked <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_EVERY
+
+
+@pytest.mark.parametrize("name", ["quote_ttl", "grace", "id_window"])
+async def test_an_exchange_that_was_started_with_other_times_decides_nothing(
+    exchange: Exchange, broker: Broker, name: str
+) -> None:
+    terms = msgspec.structs.replace(broker.market.terms, **{name: 7.0})
+    await defining.define(broker.connection, lambda known: changes(known, terms, {}, stopped=True))
+    await eventually(lambda: exchange._listings.differs)
+    for asked in (exchange.confirm(), exchange.put_quote("AAA", quote_request(revision=1))):
+        with pytest.raises(Refused, match=f"{name} is .*, and not 7") as caught:
+            await asked
+        assert caught.value.refusal is Refusal.UNAVAILABLE
+    assert "terms" in {waiting.name for waiting in exchange._health.report().waiting_for}
+
+    again = broker.market.terms
+    await defining.define(broker.connection, lambda known: changes(known, again, {}, stopped=True))
+    await eventually(lambda: not exchange._listings.differs)
+    await exchange.confirm()

@@ -1,16 +1,23 @@
 """`./qs market apply` and `./qs symbol` undo nothing that somebody else has defined meanwhile."""
 
+import asyncio
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from jet import defining
 from jet.connection import Connection
-from stack import instruments
+from jet.listings import Listings
+from process.health import Health
+from stack import instruments, prepare
+from stack.programs import REFUSED
 from support.definitions import redefine, seed
 from support.secured import Server, serving
+from support.waiting import eventually
 from wire.instruments import Instrument
 
 
@@ -47,3 +54,37 @@ async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
 
         assert await instruments.apply(settings) == 0
         assert await defined(operator) == settings.market.symbols["AAA"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("quote_ttl", 20.0), ("grace", 3.0), ("id_window", 60.0)])
+async def test_a_time_changes_only_while_nothing_runs(
+    server: Server, capsys: pytest.CaptureFixture[str], name: str, value: float
+) -> None:
+    settings = server.settings
+    other = replace(settings, market=msgspec.structs.replace(settings.market, **{name: value}))
+    assert await prepare.run(settings) == 0
+    assert await instruments.apply(other) == 2
+    assert f"`{name}` is {getattr(settings.market, name):g} for as long as anything runs" in capsys.readouterr().err
+
+    async with server.connection("exchange") as exchange:
+        listings = Listings(exchange, Health("exchange"), {}, lambda _: None, name="exchange-instruments")
+        following = asyncio.create_task(listings.run())
+        await listings.opened()
+        assert await prepare.run(other) == REFUSED
+        told = capsys.readouterr().out
+        assert f"{name} is {value:g}, and not {getattr(settings.market, name):g}" in told
+        assert "exchange runs" in told
+        following.cancel()
+        await asyncio.wait([following])
+
+    async with server.connection("operator") as operator:
+
+        async def nobody() -> bool:
+            return not await defining.followers(operator)
+
+        await eventually(nobody)
+    for each in (other, settings):
+        assert await prepare.run(each) == 0
+        assert "defined: " in capsys.readouterr().out
+        assert await prepare.run(each) == 0
+        assert "defined: " not in capsys.readouterr().out
