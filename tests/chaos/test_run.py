@@ -26,7 +26,19 @@ SEED = 25561
 def test_nothing_is_lost_doubled_or_over_the_limit_whatever_dies(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-m", "chaos", "--minutes", "0.25", "--seed", str(SEED), "--json", str(file)]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos",
+        "--minutes",
+        "0.25",
+        "--rate",
+        "10",
+        "--seed",
+        str(SEED),
+        "--json",
+        str(file),
+    ]
     command += ["--only", "kill,pause,restart,outage,attacker", "--healed-within", str(STACK_HANG)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

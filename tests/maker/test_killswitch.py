@@ -317,4 +317,4 @@ class TwoMakers(RuleBasedStateMachine):
 
 
 TestTwoMakers = TwoMakers.TestCase
-TestTwoMakers.settings = settings(max_examples=400, stateful_step_count=40)
+TestTwoMakers.settings = settings(max_examples=200, stateful_step_count=40)
