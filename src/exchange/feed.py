@@ -23,7 +23,7 @@ from wire import subjects
 from wire.definitions import Definitions, referred
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
-from wire.references import AHEAD, REFERENCES, TOO_OLD, PutReferences, ReferencesTaken, milliseconds
+from wire.references import AHEAD, REFERENCES, TOO_OLD, PutReferences, ReferencesTaken, Told, milliseconds
 from wire.units import FieldError, check_plain, check_price, check_tick, with_decimals_of
 
 EVERY = 0.1
@@ -35,8 +35,8 @@ DEADLINE = 5.0
 MOST_NAMED = 20
 """Symbols that are named at most in a refusal."""
 
-Prices = Mapping[str, tuple[Decimal, int]]
-"""By symbol: a price on the tick, and its time in milliseconds since 1970."""
+Prices = Mapping[str, Told]
+"""By symbol."""
 
 
 def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
@@ -53,7 +53,7 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
         detail = f"`time` is {-age:.3f} s in the future, by the broker's clock"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
     at = milliseconds(asked.time)
-    found: dict[str, tuple[Decimal, int]] = {}
+    found: dict[str, Told] = {}
     wrong: list[FieldError] = []
     unknown: list[FieldError] = []
     for symbol, price in asked.prices.items():
@@ -67,7 +67,8 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
         except FieldError as error:
             wrong.append(error)
         else:
-            found[symbol] = with_decimals_of(listing.instrument.tick, price), at
+            instrument = listing.instrument
+            found[symbol] = Told(with_decimals_of(instrument.tick, price), at, instrument.reference_price)
     if wrong or unknown:
         refused = [*wrong, *unknown]
         told = "; ".join(str(error) for error in refused[:MOST_NAMED])
@@ -104,7 +105,7 @@ class Feed:
         """`listings` are followed by whoever made them."""
         self._connection = connection
         self._listings = listings
-        self._wanted: dict[str, tuple[Decimal, int]] = {}
+        self._wanted: dict[str, Told] = {}
         self._askers: set[str] = set()
         self._stored: asyncio.Future[int] | None = None
         self._arrived = asyncio.Event()
@@ -133,7 +134,7 @@ class Feed:
         """Have them be in the next message. Returns what tells its sequence."""
         for symbol, newer in prices.items():
             waiting = self._wanted.get(symbol)
-            if waiting is None or newer[1] >= waiting[1]:
+            if waiting is None or newer.base != waiting.base or newer.time >= waiting.time:
                 self._wanted[symbol] = newer
         self._askers.add(by)
         if self._stored is None:

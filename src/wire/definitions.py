@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from wire import references, subjects
 from wire.instruments import Instrument, Listing
 from wire.messages import UNREADABLE
-from wire.references import REFERENCES, Reference
+from wire.references import REFERENCES, Reference, Told
 from wire.units import FieldError, check_max_loss
 
 TERMS = "market"
@@ -260,29 +260,39 @@ def changes(
             raise FieldError(name, f"is {getattr(known.terms, name):g} for as long as anything runs: {how}")
     if terms.max_gross is not None and terms.max_gross < terms.shares:
         raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
-    found = [_change(TERMS, known.terms, terms)]
+    replaced = {symbol for symbol in instruments if not _is_in_force(known, symbol)}
+    ended = {symbol for symbol, instrument in instruments.items() if not _is_in_force(known, symbol, instrument)}
+    # What was replaced before, and is still there, is dropped first: by what follows it might count again.
+    found = [_without(known, replaced, replaced), _change(TERMS, known.terms, terms)]
     for symbol, instrument in instruments.items():
         listing = known.listing(symbol)
         found.append(_change(key_of(symbol), listing.instrument if listing is not None else None, instrument))
-    found.append(_dropped(known.references, instruments))
+    found.append(_without(known, replaced | ended, ended - replaced))
     return [change for change in found if change.differs]
 
 
-def _dropped(known: Mapping[str, Reference], instruments: Mapping[str, Instrument]) -> Change:
-    """What the feed said of a symbol whose reference price is defined anew counts no more, whatever is defined next."""
-    gone = [
-        symbol
-        for symbol, instrument in instruments.items()
-        if symbol in known and in_force(known[symbol], instrument) is None
-    ]
-    table = {symbol: reference for symbol, reference in known.items() if symbol not in gone}
-    told = ", ".join(f"{symbol} {known[symbol].price}" for symbol in gone)
-    return Change(REFERENCES, references.written(table), {"of the feed": (told, "-")} if gone else {})
+def _is_in_force(known: Definitions, symbol: str, instrument: Instrument | None = None) -> bool:
+    """Whether what the feed said of a symbol is in force, or would be if its definition were this instrument."""
+    listing = known.listing(symbol)
+    if instrument is None and listing is not None:
+        instrument = listing.instrument
+    return instrument is not None and in_force(known.references.get(symbol), instrument) is not None
 
 
-def referred(known: Definitions, wanted: Mapping[str, tuple[Decimal, int]]) -> bytes | None:
-    """The table of references as it is to be stored after a feed has told these prices and times: of each symbol the
-    newest counts. None: it is so already. What counts no more, and delisted symbols, are left out.
+def _without(known: Definitions, symbols: Collection[str], told: Collection[str]) -> Change:
+    """The table without what the feed said of these symbols: it counts no more, whatever is defined next. `told` are
+    those that this takes away."""
+    gone = sorted(symbol for symbol in told if symbol in known.references)
+    table = {symbol: reference for symbol, reference in known.references.items() if symbol not in symbols}
+    text = ", ".join(f"{symbol} {known.references[symbol].price}" for symbol in gone)
+    differs = {"of the feed": (text, "-")} if gone else {}
+    return Change(REFERENCES, references.written(table, known.references), differs)
+
+
+def referred(known: Definitions, wanted: Mapping[str, Told]) -> bytes | None:
+    """The table of references as it is to be stored after a feed has told these: the newest counts. None:
+    it is so already. What counts no more, and delisted symbols, are left out, and so is what was told beside a price
+    that somebody has replaced since.
 
     Raises:
         FieldError: it is too large.
@@ -294,16 +304,14 @@ def referred(known: Definitions, wanted: Mapping[str, tuple[Decimal, int]]) -> b
             continue
         base = listing.instrument.reference_price
         before = in_force(known.references.get(symbol), listing.instrument)
-        price, time = wanted.get(symbol, (base, -1))
-        if before is None:
-            if time >= 0:
-                after[symbol] = Reference(price, base, time, 0)
-        elif time < before.time:
-            after[symbol] = before
+        told = wanted.get(symbol)
+        if told is None or told.base != base or (before is not None and told.time < before.time):
+            if before is not None:
+                after[symbol] = before
         else:
-            revision = before.revision if price == before.price else 0
-            after[symbol] = Reference(price, base, time, revision)
-    return None if after == known.references else references.written(after)
+            revision = before.revision if before is not None and told.price == before.price else 0
+            after[symbol] = Reference(told.price, base, told.time, revision)
+    return None if after == known.references else references.written(after, known.references)
 
 
 def _change(key: str, before: msgspec.Struct | None, after: msgspec.Struct) -> Change:

@@ -35,6 +35,9 @@ MAX_DIGITS = 24
 MAX_POWER = 64
 """The largest power of ten of its size, and of one divided by it."""
 
+TICK_PLACES = 14
+"""Decimal places that a tick may have, so that the largest price on it has no more digits than a price may have."""
+
 RATE_PLACES = 8
 """Decimal places a fee's rate may have."""
 
@@ -100,6 +103,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         check_price("tick", self.tick)
         check_price("reference_price", self.reference_price)
         check_plain("tick", self.tick)
+        check_places("tick", self.tick, TICK_PLACES)
         check_plain("reference_price", self.reference_price)
         check_tick("reference_price", self.reference_price, self.tick)
         for name in ("quote_size", "bid_size", "ask_size", "max_position"):

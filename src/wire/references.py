@@ -12,7 +12,7 @@ message it is 0, as a message does not know its own sequence.
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -25,7 +25,13 @@ REFERENCES = "references"
 """The key of the table."""
 
 MOST_BYTES = 80 * 1024
-"""The largest table. So many times as the bucket keeps it, it fills four fifths of it."""
+"""The largest table that a symbol is added to. So many times as the bucket keeps it, it fills four fifths of it."""
+
+LARGEST = MOST_BYTES * 5 // 4
+"""The largest table: what is in it already may become longer, as where 99.99 becomes 100.00."""
+
+_LONGEST_REVISION = 10
+"""Digits as which each revision counts where a symbol is added."""
 
 TOO_OLD = timedelta(seconds=10)
 """A price that is older when it arrives is none to quote around."""
@@ -79,6 +85,20 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         check_price("base", self.base)
 
 
+class Told(NamedTuple):
+    """What a feed said of a symbol.
+
+    Attributes:
+        price: on the tick.
+        time: of the feed, in milliseconds since 1970.
+        base: the `reference_price` of the definition that it was checked by.
+    """
+
+    price: Decimal
+    time: int
+    base: Decimal
+
+
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All reference prices, by symbol: the value of the key `references`."""
 
@@ -106,14 +126,21 @@ def read(sequence: int, value: bytes) -> dict[str, Reference]:
     return found
 
 
-def written(references: Mapping[str, Reference]) -> bytes:
-    """The table, as it is stored.
+def written(references: Mapping[str, Reference], before: Collection[str] = ()) -> bytes:
+    """The table, as it is stored after one that has these symbols.
+
+    Only a symbol that is added may find no room: what is in the table already is not refused because there is more of
+    it, and what is taken out of it never.
 
     Raises:
         FieldError: it is too large.
     """
     value = msgspec.json.encode(Table(dict(references)))
-    if len(value) > MOST_BYTES:
+    size, most = len(value), LARGEST
+    if not references.keys() <= set(before):
+        size += sum(_LONGEST_REVISION - len(str(reference.revision)) for reference in references.values())
+        most = MOST_BYTES
+    if size > most:
         raise FieldError("prices", f"would be {len(references)} in all, which is more than the table has room for")
     return value
 

@@ -26,7 +26,7 @@ from web.app import create_app
 from wire.definitions import TERMS, Definitions, Terms, key_of, referred
 from wire.errors import Refusal, Refused
 from wire.instruments import ListedInstrument
-from wire.references import REFERENCES, PutReferences
+from wire.references import REFERENCES, PutReferences, Told
 
 LISTED = {
     "AAA": instrument(),
@@ -42,7 +42,7 @@ def known() -> Definitions:
     found.apply(1, TERMS, msgspec.json.encode(terms))
     for symbol, each in LISTED.items():
         found.apply(found.head + 1, key_of(symbol), msgspec.json.encode(each))
-    table = referred(found, {"AAA": (Decimal("101.00"), int((NOW.timestamp() - 1) * 1000))})
+    table = referred(found, {"AAA": Told(Decimal("101.00"), int((NOW.timestamp() - 1) * 1000), Decimal("100.00"))})
     assert table is not None
     assert found.apply(found.head + 1, REFERENCES, table) is None
     return found
@@ -92,7 +92,7 @@ def test_what_makes_no_sense_is_refused_and_named(of: PutReferences, refusal: Re
     ],
 )
 def test_what_makes_sense_is_taken_with_the_ticks_decimals(of: PutReferences, written: dict[str, str]) -> None:
-    assert {symbol: str(price) for symbol, (price, _) in checked(of, known(), NOW).items()} == written
+    assert {symbol: str(price) for symbol, (price, *_) in checked(of, known(), NOW).items()} == written
 
 
 def test_a_refusal_of_very_many_names_some() -> None:

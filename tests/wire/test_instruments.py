@@ -14,6 +14,7 @@ from wire.units import FieldError
         ({"tick": Decimal(0)}, "tick"),
         ({"tick": Decimal("1E+1")}, "tick"),
         ({"tick": Decimal("0.0000001")}, "tick"),
+        ({"tick": Decimal("0.010000000000000")}, "tick"),
         ({"reference_price": Decimal("2E+2")}, "reference_price"),
         ({"reference_price": Decimal("100.001")}, "reference_price"),
         ({"quote_size": 0}, "quote_size"),

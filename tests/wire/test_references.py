@@ -14,7 +14,7 @@ from wire import definitions, references
 from wire.definitions import TERMS, Definitions, Terms, changes, key_of, referred
 from wire.entry import Entry
 from wire.instruments import Instrument, Listing
-from wire.references import REFERENCES, PutReferences, Reference, written
+from wire.references import REFERENCES, PutReferences, Reference, Told, written
 from wire.units import FieldError
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -41,13 +41,16 @@ class Bucket:
             quoted = (listing.instrument, listing.share, listing.gross, listing.price)
             assert quoted == (before.instrument, before.share, before.gross, before.price)
 
-    def define(self, symbol: str, wanted: Instrument) -> None:
-        for change in changes(self.known, None, {symbol: wanted}):
+    def define(self, symbol: str, wanted: Instrument, until: int | None = None) -> None:
+        """`until`: whoever defines is stopped after so many messages."""
+        for change in changes(self.known, None, {symbol: wanted})[:until]:
             self.store(change.key, change.value)
 
     def refer(self, time: int, **prices: str) -> bool:
         """Whether there was something to store."""
-        value = referred(self.known, {symbol: (Decimal(price), time) for symbol, price in prices.items()})
+        base = {symbol: self.listing(symbol).instrument.reference_price for symbol in prices}
+        told = {symbol: Told(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
+        value = referred(self.known, told)
         if value is not None:
             self.store(REFERENCES, value)
         return value is not None
@@ -100,6 +103,34 @@ def test_what_somebody_defines_replaces_what_the_feed_said_and_is_replaced_by_wh
     assert str(bucket.listing().reference_price) == "100.50"
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [instrument(reference_price=Decimal("105.00")), instrument(state="delisted")],
+    ids=["price", "delisted"],
+)
+def test_what_was_replaced_does_not_come_back_though_whoever_replaced_it_was_interrupted(meanwhile: Instrument) -> None:
+    bucket = Bucket(AAA=instrument())
+    bucket.refer(1000, AAA="101.00")
+    bucket.define("AAA", meanwhile, until=1)
+    assert "AAA" in bucket.known.references, "it was interrupted before it took it away"
+    bucket.define("AAA", instrument())
+    assert str(bucket.listing().reference_price) == "100.00"
+
+
+def test_a_price_that_was_told_beside_one_that_somebody_has_replaced_since_does_not_count() -> None:
+    bucket = Bucket(AAA=instrument(), BBB=instrument())
+    late = {symbol: Told(Decimal("101.00"), 1000, Decimal("100.00")) for symbol in ("AAA", "BBB")}
+    bucket.define("AAA", instrument(reference_price=Decimal("200.00")))
+    value = referred(bucket.known, late)
+    assert value is not None
+    bucket.store(REFERENCES, value)
+    assert str(bucket.listing("AAA").reference_price) == "200.00"
+    assert str(bucket.listing("BBB").reference_price) == "101.00"
+    bucket.refer(3000, AAA="201.00")
+    assert referred(bucket.known, late) is None
+    assert str(bucket.listing("AAA").reference_price) == "201.00", "what the feed said since stays"
+
+
 def test_after_a_change_of_tick_the_reference_is_the_nearest_price_on_it_until_the_next() -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.03")
@@ -129,6 +160,39 @@ def test_a_table_that_is_too_large_is_refused() -> None:
     assert len(written(a_thousand)) < references.MOST_BYTES
 
 
+def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() -> None:
+    """In it revisions are 0 at first, and longer when it is written again; prices get longer, too."""
+    known = Definitions()
+    known.apply(1, TERMS, msgspec.json.encode(msgspec.structs.replace(TERMS_OF_ALL, shares=3000)))
+    symbols = [f"SYM{number:04}" for number in range(1999)]
+    defined = msgspec.json.encode(instrument(reference_band=Decimal(10)))
+    for number, symbol in enumerate(symbols):
+        known.apply(10**9 + number, key_of(symbol), defined)
+
+    def told(count: int, price: str, time: int) -> dict[str, Told]:
+        return dict.fromkeys(symbols[:count], Told(Decimal(price), time, Decimal("100.00")))
+
+    full = 0
+    while full < len(symbols):
+        try:
+            referred(known, told(full + 1, "99.99", 2**40))
+        except FieldError:
+            break
+        full += 1
+    assert 1000 < full < len(symbols)
+    for time, price in enumerate(("99.99", "100.99", "1000.99"), 2**40):
+        value = referred(known, told(full, price, time))
+        assert value is not None
+        assert known.apply(10**9 + time, REFERENCES, value) is None
+        one = referred(known, told(1, "98.00", time))
+        assert one is not None
+        assert len(one) <= references.LARGEST
+        with pytest.raises(FieldError, match="room"):
+            referred(known, told(full + 1, price, time))
+        assert changes(known, None, {symbols[0]: instrument(quote_size=7, reference_band=Decimal(10))})
+        assert changes(known, None, {symbols[0]: instrument(state="delisted")})
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -152,7 +216,7 @@ def test_what_is_no_table_is_set_aside_and_the_one_before_stands(value: bytes) -
 prices = st.decimals("99.00", "101.00", places=2).map(str)
 steps = st.one_of(
     st.tuples(st.just("refer"), st.integers(0, 20), st.dictionaries(st.sampled_from(SYMBOLS), prices, min_size=1)),
-    st.tuples(st.just("define"), st.sampled_from(SYMBOLS), st.sampled_from(["100.00", "100.10", "99.90"])),
+    st.tuples(st.sampled_from(["define", "half"]), st.sampled_from(SYMBOLS), st.sampled_from(["100.00", "100.10"])),
     st.tuples(st.just("tick"), st.sampled_from(SYMBOLS), st.sampled_from(["0.01", "0.05", "0.10"])),
     st.tuples(st.just("state"), st.sampled_from(SYMBOLS), st.sampled_from(["trading", "paused", "delisted"])),
 )
@@ -168,9 +232,10 @@ def test_every_revision_is_one_price_and_goes_up_and_the_audit_finds_each_again(
             bucket.refer(one, **other)
         else:
             was = bucket.listing(one).instrument
-            field = {"define": "reference_price", "tick": "tick", "state": "state"}[kind]
+            field = kind if kind in ("tick", "state") else "reference_price"
             value = other if kind == "state" else Decimal(other)
-            bucket.define(one, msgspec.structs.replace(was, **{field: value}))
+            until = 1 if kind == "half" else None
+            bucket.define(one, msgspec.structs.replace(was, **{field: value}), until)
         for symbol, before in revisions.items():
             revisions[symbol] = bucket.listing(symbol).revision
             assert revisions[symbol] >= before
