@@ -62,12 +62,19 @@ class Revisions:
         self._defined: dict[str, list[_Defined]] = {}
         self._referred: dict[str, _Referred] = {}
         self._table: dict[str, Reference] = {}
+        self._messages = 0
         self._tables = 0
+        self._missing = 0  # messages before the first table that is kept
         self._first_table = 0
         self._known_from: dict[str, int] = {}
 
     def add(self, sequence: int, time: datetime, key: str, value: bytes) -> None:
         """The next message of the bucket, stored at that time."""
+        if key == REFERENCES:
+            if not self._tables:
+                self._missing = sequence - 1 - self._messages
+            self._tables += 1
+        self._messages += 1
         try:
             if key == REFERENCES:
                 self._add_table(sequence, references.read(sequence, value))
@@ -81,10 +88,9 @@ class Revisions:
             self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, found))
 
     def _add_table(self, sequence: int, table: dict[str, Reference]) -> None:
-        if not self._tables:
+        if not self._first_table:
             self._first_table = sequence
             self._known_from = {symbol: reference.revision for symbol, reference in table.items()}
-        self._tables += 1
         for symbol in self._table.keys() | table.keys():
             before, after = self._table.get(symbol), table.get(symbol)
             if before is None or after is None or before.revision != after.revision:
@@ -95,7 +101,8 @@ class Revisions:
     def is_forgotten(self, symbol: str, revision: int) -> bool:
         """Whether the bucket may have kept that revision once, and does no more."""
         own = self._defined.get(symbol, [])
-        if self._tables >= KEPT and revision < self._known_from.get(symbol, self._first_table):
+        # Some may be dropped while all are read, so fewer may be found than are kept.
+        if self._tables + self._missing >= KEPT and revision < self._known_from.get(symbol, self._first_table):
             return True
         return any(len(kept) >= KEPT and revision < kept[0].sequence for kept in (own, self._agreed))
 

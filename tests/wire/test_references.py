@@ -270,6 +270,22 @@ def test_revisions_before_the_first_table_that_is_kept_are_forgotten_unless_it_s
     assert str(found.reference_price) == "101.00"
 
 
+def test_revisions_are_forgotten_though_a_table_is_dropped_while_all_are_read_or_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recorded.revisions.KEPT", 4)
+    bucket, kept = Bucket(AAA=instrument()), Revisions()
+    kept.add(1, NOW, TERMS, msgspec.json.encode(TERMS_OF_ALL))
+    kept.add(2, NOW, key_of("AAA"), msgspec.json.encode(instrument()))
+    for number in range(1, 6):
+        bucket.refer(number, AAA=f"100.0{number}")
+        if number >= 3:  # the first was dropped when the fifth was stored, the second while they are read
+            head = bucket.known.head
+            kept.add(head, NOW, REFERENCES, b"{" if number == 4 else _stored(bucket.known, head))
+    assert kept.is_forgotten("AAA", bucket.known.head - 4)
+    assert not kept.is_forgotten("AAA", bucket.known.head)
+
+
 def _stored(known: Definitions, sequence: int) -> bytes:
     """The table as it was written at that sequence."""
     return written(
