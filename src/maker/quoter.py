@@ -266,7 +266,9 @@ class Quoter:
 
     async def _propose(self, step: Propose) -> None:
         """Make an attempt, if there is a place for it; else wait for one, and for whatever else may come first."""
-        if not self._window.enter(self.symbol, self.wake):
+        now = self._clock()
+        quote = plan.live_quote(self.view, self._memory, now)
+        if not self._window.enter(self.symbol, self.wake, quote.expires_at if quote is not None else now):
             self._in_line = True
             await self._sleep(plan.quote_stale_at(self.view, self._memory, self._clock()))
             self._in_line = False

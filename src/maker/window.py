@@ -1,5 +1,8 @@
 """Attempts under way at once, over many symbols: so many and no more, and the others in turn.
 
+First comes whose quote ends soonest; who has none counts as if it had ended when it came. So what ended stands behind
+nothing that came later, and a symbol that is in vain without a quote keeps no other from one.
+
 So what is asked of exposure and of the exchange is never older than the few attempts before it, however many symbols
 are due. What waits here costs nothing, and is decided anew when its turn comes: on the newest position, or not at all.
 
@@ -14,6 +17,7 @@ no other.
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 SIZE = 32
 """Attempts at once. Their answers come together, since exposure decides them together, and well before they are sent
@@ -36,7 +40,7 @@ class Window:
         self._most = size
         self._size: float = size
         self._inside: dict[str, asyncio.TimerHandle] = {}
-        self._line: dict[str, Callable[[], None]] = {}
+        self._line: dict[str, tuple[datetime, Callable[[], None]]] = {}
 
     @property
     def is_full(self) -> bool:
@@ -51,11 +55,13 @@ class Window:
         """An attempt came to something."""
         self._size = min(self._most, self._size + WIDENED)
 
-    def enter(self, symbol: str, wake: Callable[[], None]) -> bool:
-        """Whether the symbol has a place now. If not it is in line, and `wake` is called when it has one."""
+    def enter(self, symbol: str, wake: Callable[[], None], until: datetime) -> bool:
+        """Whether the symbol has a place now. If not it is in line, and `wake` is called when it has one. It is quoted
+        `until` then, or is not since then."""
         if symbol not in self._inside:
             if self.is_full:
-                self._line.setdefault(symbol, wake)
+                before, _ = self._line.get(symbol, (until, wake))
+                self._line[symbol] = min(before, until), wake
                 return False
             self._admit(symbol)
         return True
@@ -68,10 +74,13 @@ class Window:
             return
         timer.cancel()
         while self._line and not self.is_full:
-            first = next(iter(self._line))
-            wake = self._line.pop(first)
+            first = min(self._line, key=self._ends)
+            _, wake = self._line.pop(first)
             self._admit(first)
             wake()
+
+    def _ends(self, symbol: str) -> datetime:
+        return self._line[symbol][0]
 
     def _admit(self, symbol: str) -> None:
         self._inside[symbol] = asyncio.get_running_loop().call_later(PATIENCE, self.leave, symbol)

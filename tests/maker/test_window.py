@@ -1,8 +1,11 @@
 """Attempts at once, over many symbols."""
 
+from datetime import timedelta
+
 import pytest
 
 from maker.window import FEWEST, Window
+from support.builders import NOW
 from support.waiting import eventually
 
 
@@ -13,8 +16,9 @@ class Symbols:
         self.window = Window(size)
         self.woken: list[str] = []
 
-    def enter(self, *symbols: str) -> list[bool]:
-        return [self.window.enter(symbol, lambda symbol=symbol: self.woken.append(symbol)) for symbol in symbols]  # type: ignore[misc] # a default binds
+    def enter(self, *symbols: str, seconds: float = 0.0) -> list[bool]:
+        until = NOW + timedelta(seconds=seconds)
+        return [self.window.enter(symbol, lambda symbol=symbol: self.woken.append(symbol), until) for symbol in symbols]  # type: ignore[misc] # a default binds
 
 
 async def test_those_that_find_no_place_get_one_in_turn() -> None:
@@ -26,6 +30,19 @@ async def test_those_that_find_no_place_get_one_in_turn() -> None:
     assert symbols.enter("C", "D") == [True, False]
     symbols.window.leave("A")
     assert symbols.woken == ["C", "D"]
+
+
+async def test_whose_quote_ends_soonest_comes_first_and_what_ended_before_what_came_later() -> None:
+    symbols = Symbols(1)
+    symbols.enter("A")
+    symbols.enter("B", seconds=20)
+    symbols.enter("C", seconds=10)
+    symbols.enter("D", seconds=15)
+    symbols.enter("E", seconds=12)  # it has no quote, and came when that of C had ended
+    symbols.enter("B", seconds=11)  # its quote was withdrawn
+    for symbol in "ACBED":
+        symbols.window.leave(symbol)
+    assert symbols.woken == list("CBED")
 
 
 async def test_a_place_that_is_had_is_kept() -> None:
