@@ -201,18 +201,14 @@ class Tail:
         }
         created = await api.consumer(self._connection, self._stream, name, config, timeout=timeout)
         self._attempts = 0
-        if (
-            created.num_pending
-            and isinstance(self._start, LastPerSubject)
-            and not self.sequence
-            and not self._has_begun
-        ):
+        begins = isinstance(self._start, LastPerSubject) and not self.sequence and not self._has_begun
+        if created.num_pending and begins:
             # What was appended in between took the place of what was last before that end, and may lie beyond it.
             info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._end = info.state.last_seq
         self._keeps = keeps_everything(info.config) and not self._past_damage
         self._gapless = self._keeps and is_gapless(info.config, self._filters)
-        if isinstance(self._start, LastPerSubject) and self._floor is None:
+        if begins:  # perhaps not for the first time: what took the place of the last since is not given out either
             self._floor = self._end
         return Consumer(self._connection, created, replicated=info.replicated)
 

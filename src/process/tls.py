@@ -4,6 +4,9 @@ import ssl
 
 from process.settings import SettingsError, Stack
 
+OLDEST = ssl.TLSVersion.TLSv1_2
+"""The oldest protocol that is spoken. Debian's Python has no bound of its own, and leaves it to OpenSSL's settings."""
+
 
 def serving(stack: Stack) -> ssl.SSLContext | None:
     """What services serve HTTPS with; None if they serve HTTP.
@@ -14,6 +17,7 @@ def serving(stack: Stack) -> ssl.SSLContext | None:
     if not stack.tls_certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = OLDEST
     _show(context, stack)
     return context
 
@@ -32,6 +36,7 @@ def asking(stack: Stack) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=stack.tls_ca or None)
     except OSError as error:
         raise SettingsError(f"QS_STACK_TLS_CA: {stack.tls_ca}: {_why(error)}") from error
+    context.minimum_version = OLDEST
     if stack.tls_certificate:
         _show(context, stack)
     return context

@@ -83,6 +83,40 @@ async def test_an_empty_stream_is_current_at_once(broker: Broker) -> None:
     await follower.stop()
 
 
+async def test_what_took_the_place_of_the_last_before_a_second_try_is_no_hole(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first consumer is made and never read, as when the network fails just then."""
+    for number in range(3):
+        await publish(broker.connection, b"old %d" % number)
+    everything = (await api.stream_info(broker.connection, STREAM)).config["subjects"]
+    opened, failed = consumer.Consumer.open, []
+
+    async def fails_at_first(self: consumer.Consumer) -> None:
+        if failed:
+            await opened(self)
+            return
+        failed.append(self)
+        for number in range(3):
+            await publish(broker.connection, b"new %d" % number)
+        raise TimeoutError
+
+    monkeypatch.setattr(consumer.Consumer, "open", fails_at_first)
+    follower = Tail(broker.connection, STREAM, everything, LastPerSubject(), name="test")
+    async with aclosing(follower.batches()) as batches:
+        seen: list[bytes] = []
+
+        async def until_current() -> None:
+            async for batch in batches:
+                seen.extend(message.data for message in batch)
+                if follower.current:
+                    return
+
+        await finishes(until_current())
+    assert failed
+    assert seen == [b"new 2"]
+
+
 async def test_last_per_subject_starts_with_the_newest_of_each(broker: Broker) -> None:
     for payload, symbol in ((b"a1", "AAA"), (b"b1", "BBB"), (b"a2", "AAA")):
         await publish(broker.connection, payload, symbol)

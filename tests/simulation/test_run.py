@@ -65,6 +65,7 @@ SEEDS: list[tuple[int, tuple[str, ...]]] = [
     (2, ("--faults", "cut,mute,deaf,reset,pause", "--minutes", "0.5")),
     (3, ("--faults", "server-cut,election,kill,pause", "--minutes", "0.5")),
     (1655136358, ()),  # a quote that landed after its end, while its reservation's id was granted once more
+    (671631052, ()),  # a follower whose first consumer was never read took what was replaced since for damage
 ]
 """Seeds that failed once, and some of each kind that never did."""
 
