@@ -8,7 +8,6 @@ folder, one server each, and nothing expires there.
 """
 
 import asyncio
-import functools
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from jet import api
 from jet.grants import SERVICES_ACCOUNT
 from recorded import reading
 from recorded.reading import CannotRead
+from stack import family
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_command
@@ -155,7 +155,7 @@ async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
         *nats_command(_configured(data, scratch)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=functools.partial(os.umask, 0o077),  # as `umask=`, which uvloop does not take
+        preexec_fn=_privately,  # `umask=` is what uvloop does not take
     )
     try:
         yield await _address(process, scratch)
@@ -167,6 +167,12 @@ async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _privately() -> None:
+    """What the server writes is for its owner, and it ends with us, however we end."""
+    os.umask(0o077)
+    family.die_with_parent()
 
 
 def _configured(data: Path, scratch: Path) -> Path:

@@ -102,7 +102,7 @@ def command_line() -> App:
             targets=targets,
             settings={f"STACK_{name.upper()}": str(count) for name, count in counts.items()},
             healed_within=healed_within,
-            command=_command(minutes, chosen, rate, only, counts),
+            command=_command(minutes, chosen, rate, only, counts, healed_within),
         )
         return _in_a_folder(options, report.text, keep=keep, json=json)
 
@@ -181,11 +181,12 @@ def _processes(counts: Mapping[str, int]) -> list[str]:
     return [*names, "ui"]
 
 
-def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int]) -> str:
+def _command(minutes: float, seed: int, rate: float, only: str, counts: Mapping[str, int], healed_within: float) -> str:
     words = [f"{COMMAND} chaos --minutes {minutes:g} --seed {seed} --rate {rate:g}"]
     words += [f"--only {only}"] if only else []
     words += [f"--{name} {count}" for name, count in counts.items() if count > 1 and name != "nats_servers"]
     words += ["--cluster"] if "nats_servers" in counts else []
+    words += [f"--healed-within {healed_within:g}"] if healed_within != HEALED_WITHIN else []
     return " ".join(words)
 
 

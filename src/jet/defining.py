@@ -9,7 +9,6 @@ The terms come last where there were none: until then nothing is listed, and who
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 
 import msgspec
 
@@ -47,12 +46,9 @@ async def read(connection: Connection) -> Definitions:
     found = Definitions()
     opening = Opening(connection, STREAM, [KEYS], is_definition, name="instruments")
     try:
-        async with asyncio.timeout(READ), aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
-            async for batch in batches:
-                for message in batch:
-                    fold(found, message)
-                if opening.current:
-                    break
+        async with asyncio.timeout(READ):
+            for message in await opening.everything():
+                fold(found, message)
     except TimeoutError as error:
         raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
     return found

@@ -5,7 +5,6 @@ What is no message of ours, or cannot be read, is set aside, and what stood befo
 
 import secrets
 from collections.abc import Callable
-from contextlib import aclosing
 
 import msgspec
 
@@ -64,13 +63,8 @@ class LossLog:
 async def read(connection: Connection) -> Latches:
     """All of it, read anew. It takes as long as the broker is away."""
     found = Latches()
-    opening = Opening(connection, STREAM, [KEYS], is_of_a_loss, name="losses")
-    async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
-        async for batch in batches:
-            for message in batch:
-                _fold(found, message)
-            if opening.current:
-                break
+    for message in await Opening(connection, STREAM, [KEYS], is_of_a_loss, name="losses").everything():
+        _fold(found, message)
     return found
 
 

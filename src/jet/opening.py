@@ -146,6 +146,17 @@ class Opening:
                 self._opened = True
                 yield sorted([*opening, *earlier], key=lambda message: message.sequence)
 
+    async def everything(self) -> list[Message]:
+        """What a fold begins with, and all that comes until the end of the stream is reached. It waits for as long as
+        the broker is away, and follows no further."""
+        found: list[Message] = []
+        async with aclosing(self.batches()) as batches:  # type: ignore[type-var] # it is a generator
+            async for batch in batches:
+                found += batch
+                if self.current:
+                    break
+        return found
+
     async def _walk_back(self, opening: Iterable[Message]) -> list[Message]:
         """What comes before the messages that were the last of their subjects."""
         last: dict[str, Message] = {}
@@ -197,12 +208,8 @@ class Published:
         found: dict[str, PositionUpdate] = {}
         stream, filters = subjects.POSITIONS_STREAM, [subjects.POSITIONS]
         opening = Opening(self._connection, stream, filters, is_position, name=self._name, follow=self._follow)
-        async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
-            async for batch in batches:
-                for message in filter(is_position, batch):
-                    found[subjects.last_token(message.subject)] = _positions.decode(message.data)
-                if opening.current:
-                    break
+        for message in filter(is_position, await opening.everything()):
+            found[subjects.last_token(message.subject)] = _positions.decode(message.data)
         return found
 
 

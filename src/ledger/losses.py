@@ -1,8 +1,7 @@
 """What each symbol and all of them together have lost, and which have lost as much as they may. Pure.
 
-A position is valued at the reference price of its instrument, which is defined and so recorded: a loss follows from
-fills and definitions, whoever computes it. The mid of the active quote would not do: it leans with the position itself,
-and a quote ends. A symbol that nothing defines is valued at the price of its last fill.
+A position is valued at the reference price of its instrument (`wire.losses.mark_of`). The mid of the active quote would
+not do: it leans with the position itself, and a quote ends.
 
 What a symbol has lost is computed anew when it was traded or defined anew, and the sum of all follows from the
 difference: so judging a commit takes as long as it has symbols.
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ledger.positions import Account
 from wire.instruments import Listing
-from wire.losses import Latch, Latches, Scope, loss_of
+from wire.losses import Latch, Latches, Scope, loss_of, mark_of
 from wire.messages import LossPaused
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
@@ -106,10 +105,8 @@ class Losses:
         return loss_of(account.net_quantity, account.money.cash, multiplier, self._mark(account))
 
     def _mark(self, account: Account) -> Decimal:
-        listing = self._listings.get(account.symbol)
-        if listing is not None:
-            return listing.reference_price
-        return account.last_fill.price if account.last_fill is not None else NOTHING
+        last = account.last_fill
+        return mark_of(self._listings.get(account.symbol), last.price if last is not None else None)
 
 
 def _pause(scope: Scope, loss: Decimal, most: Decimal, latch: Latch, **details: Any) -> Pause | None:

@@ -154,8 +154,8 @@ MUTATIONS = [
     Mutation(
         "the attempt of a quote is not compared",
         "exchange/book.py",
-        "if latest is None or request.version > market.version:",
-        "if latest is None or request.position_version >= market.version.position_version:",
+        "    return version > latest and version.revision",
+        "    return version.position_version >= latest.position_version and version.revision",
     ),
     Mutation(
         "a quote outlives its reservation",
@@ -366,8 +366,8 @@ MUTATIONS = [
     Mutation(
         "a feed's price moves and its revision does not",
         "wire/definitions.py",
-        "revision = before.revision if price == before.price else 0",
-        "revision = before.revision",
+        "revision = before.revision if before is not None and told.price == before.price else 0",
+        "revision = before.revision if before is not None else 0",
     ),
     Mutation(
         "a maker leaves a quote of an older revision",

@@ -313,6 +313,8 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     loses = random.Random(f"{seed}/losses")
     if not is_long and loses.random() < LOSING:
         drawn |= {"max_loss": round(_log_uniform(loses, 1, 100)), "resume_rate": _log_uniform(loses, 0.02, 1.0)}
+        # A price that moves makes a loss without any fill.
+        drawn["refer_rate"] = drawn.get("refer_rate") or _log_uniform(loses, 0.05, 2.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
 

@@ -18,7 +18,7 @@ from wire import losses, subjects
 from wire.messages import UNREADABLE, LossPaused, LossResumed, QuotingSwitch, ReservationRecord
 
 TIMEOUT = 3.0
-"""Seconds that the server may take to be there, and for each answer."""
+"""Seconds that the server may take for each answer."""
 
 MARKS = ("Nats-Marker-Reason", "KV-Operation")
 """Headers of a message that says that a key is gone."""

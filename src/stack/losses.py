@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from jet import defining, losslog
 from jet.connection import Connection
 from jet.journal import Appended
@@ -16,14 +18,15 @@ from process.shipped import COMMAND
 from stack.instruments import REFUSED
 from stack.reaching import reached
 from stack.settings import StackSettings
+from wire import subjects
 from wire.definitions import Definitions
 from wire.errors import Refused
-from wire.losses import Latches, Scope, loss_of, told
+from wire.losses import Latches, Scope, loss_of, mark_of, told
 from wire.messages import LossPaused, LossResumed, PositionUpdate
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
 DEADLINE = 5.0
-"""Seconds that a resume may take, and the reading before it."""
+"""Seconds that each resume may take, and the reading before them."""
 
 
 class _Known(NamedTuple):
@@ -43,21 +46,30 @@ async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
         try:
             async with asyncio.timeout(DEADLINE):
                 known = await _read(reading)
-                if not scopes:
-                    _show(known.latches.paused)
-                    return 0
-                for symbol in scopes:
-                    if symbol is not None and known.definitions.listing(symbol) is None:
-                        print(f"{symbol} is not defined", file=sys.stderr)
-                        return REFUSED
-                for scope in scopes:
-                    known = await _resume(reading, writing, known, scope)
         except (Refused, TimeoutError) as error:
-            why = error.detail if isinstance(error, Refused) else f"no answer in {DEADLINE:g} s"
-            print(f"it is not known whether all is resumed: {why}", file=sys.stderr)
+            print(f"what is paused cannot be read: {_why(error)}", file=sys.stderr)
             return 1
+        for symbol in scopes:
+            if symbol is not None and known.definitions.listing(symbol) is None:
+                print(f"{symbol} is not defined", file=sys.stderr)
+                return REFUSED
+        for scope in scopes:
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    known = await _resume(reading, writing, known, scope)
+            except (Refused, TimeoutError) as error:
+                print(f"it is not known whether {_name(scope)} is resumed: {_why(error)}", file=sys.stderr)
+                return 1
     _show(known.latches.paused)
     return 0
+
+
+def _why(error: Refused | TimeoutError) -> str:
+    return error.detail if isinstance(error, Refused) else f"no answer in {DEADLINE:g} s"
+
+
+def _name(scope: Scope) -> str:
+    return scope or "what all share"
 
 
 async def _read(connection: Connection) -> _Known:
@@ -72,11 +84,13 @@ async def _resume(reading: Connection, writing: Connection, known: _Known, scope
         loss = _loss(known, scope, why)
         value = LossResumed(at=utc_now(), acknowledged=max(loss, NOTHING))
         outcome = await losslog.append(writing, scope, value, known.latches.of(scope).head)
-        known = await _read(reading)
         if isinstance(outcome, Appended):
-            print(f"{scope or 'what all share'}: resumed at a loss of {loss}")
+            subject = subjects.loss_key(scope, paused=False)
+            known.latches.apply(outcome.sequence, subject, msgspec.json.encode(value))
+            print(f"{_name(scope)}: resumed at a loss of {loss}")
             return known
-    print(f"{scope or 'what all share'}: not paused for a loss")
+        known = await _read(reading)
+    print(f"{_name(scope)}: not paused for a loss")
     return known
 
 
@@ -93,16 +107,10 @@ def _loss(known: _Known, scope: Scope, why: LossPaused) -> Decimal:
 
 
 def _lost(position: PositionUpdate, definitions: Definitions) -> Decimal | None:
-    listing = definitions.listing(position.symbol)
-    mark = (
-        listing.reference_price
-        if listing is not None
-        else position.last_fill.price
-        if position.last_fill is not None
-        else NOTHING
-    )
     if position.cash is None:
         return None
+    last = position.last_fill
+    mark = mark_of(definitions.listing(position.symbol), last.price if last is not None else None)
     return loss_of(position.net_quantity, position.cash, position.multiplier or ONE, mark)
 
 

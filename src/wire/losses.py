@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from wire import subjects
+from wire.instruments import Listing
 from wire.messages import UNREADABLE, LossPaused, LossResumed
 from wire.units import EXACT, NOTHING
 
@@ -33,6 +34,15 @@ _PAUSED, _RESUMED = (subjects.loss_key(None, paused=paused) for paused in (True,
 
 _paused = msgspec.json.Decoder(LossPaused)
 _resumed = msgspec.json.Decoder(LossResumed)
+
+
+def mark_of(listing: Listing | None, last_price: Decimal | None) -> Decimal:
+    """At what a position is valued: the reference price in force of its instrument, which is recorded, so that a loss
+    follows from fills and definitions, whoever computes it. Of a symbol that nothing defines: the price of its last
+    fill."""
+    if listing is not None:
+        return listing.reference_price
+    return last_price if last_price is not None else NOTHING
 
 
 def loss_of(net_quantity: int, cash: Decimal, multiplier: Decimal, mark: Decimal) -> Decimal:

@@ -1,8 +1,11 @@
 """A private server on a data folder."""
 
+import asyncio
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from dataclasses import replace as with_changes
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +25,7 @@ from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
 from support.broker import Broker, NatsServer, Patient, store
 from support.recorded import store_script
+from support.waiting import eventually, finishes
 from wire import subjects
 
 LATE = datetime(2100, 1, 1, tzinfo=UTC)
@@ -61,6 +65,37 @@ async def test_what_a_server_stored_is_read_by_one_of_our_own_which_ends_afterwa
     assert found == [payload for _, payload in script.messages]
     assert not listens(url)
     assert not is_up(settings)
+
+
+_UNTIL_KILLED = """
+import asyncio, sys
+from dataclasses import replace as with_changes
+from pathlib import Path
+from msgspec.structs import replace
+from audit.store import serving
+from stack.settings import read
+
+async def main():
+    settings = read()
+    settings = with_changes(settings, stack=replace(settings.stack, data_dir=Path(sys.argv[1])))
+    async with serving(settings) as stored:
+        print(stored.url, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_an_audit_that_is_killed_leaves_no_server(own_broker: Broker) -> None:
+    own_broker.server.kill()
+    command = [sys.executable, "-c", _UNTIL_KILLED, str(own_broker.server.folder / "store")]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    url = (await finishes(process.stdout.readline())).decode().strip()
+    assert listens(url)
+    process.kill()
+    await finishes(process.wait())
+    await eventually(lambda: not listens(url))
 
 
 async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
