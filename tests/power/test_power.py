@@ -58,7 +58,8 @@ class System:
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Broker]:
-        """The power is on and the server runs. It goes with the block, at once, and the server with it."""
+        """The power is on and the server runs. It goes with the block, at once, and the server with it: whoever else
+        uses the file system has ended before."""
         self.power.on()
         try:
             self.server.start()
@@ -71,6 +72,7 @@ class System:
         finally:
             self.power.cut()
             self.server.kill()
+            self.power.off()
 
     async def trade(self, attempt: int, most: int, ledger: Ledger | None, broker: Broker) -> None:
         """Trade until so many fills were told."""
@@ -120,7 +122,7 @@ async def test_what_was_told_is_there_after_every_cut(tmp_path: Path) -> None:
     system = System(tmp_path, "always")
     moments = random.Random(SEED)  # noqa: S311 # for a test
     for cut in range(1, CUTS + 1):
-        async with AsyncExitStack() as exits, system.up() as broker:
+        async with system.up() as broker, AsyncExitStack() as exits:
             logged = await system.logged(broker.connection)
             assert system.told.items() <= logged.items()
             async with Store(system.power.folder / "ledger.sqlite") as store:

@@ -3,12 +3,16 @@
 `python -m support.forgetful LIVE DURABLE MOUNT`: programs read and write LIVE, through MOUNT. What they write comes to
 DURABLE when they sync the file, or have opened it with O_SYNC; that a file is there, has another name or is gone, at
 once. So after a cut a file may be empty, or short, or have its old bytes, as on a disk whose cache is lost. `Power`
-mounts it, cuts the power by killing it, and puts back what was durable.
+mounts it, cuts the power, and puts back what was durable.
+
+After a cut every call fails, but the process goes on until all who use it have ended: SQLite maps the file `…-shm`,
+which is memory that it shares and nothing that lasts, and a page of it that nobody serves ends whoever touches it.
 """
 
 import ctypes
 import ctypes.util
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -16,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +29,15 @@ from support.waiting import HANG
 _DETACH = 2
 """MNT_DETACH of umount2: whoever has files open there keeps them, and can do nothing with them."""
 
+_CUT = ".cut"
+"""Who makes a folder of this name cuts the power."""
+
+_MEMORY = "-shm"
+"""How the name of a file ends that SQLite maps into memory."""
+
 
 class Power:
-    """The file system, mounted at `folder` within the block and between cuts."""
+    """The file system, mounted at `folder` within the block, between `on` and `off`."""
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "mount"
@@ -34,16 +45,18 @@ class Power:
         for folder in (self.folder, self._live, self._durable):
             folder.mkdir()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_cut = False
 
     def __enter__(self) -> "Power":
         self.on()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cut()
+        self.off()
 
     def on(self) -> None:
         """Mount it, with what is durable."""
+        self._is_cut = False
         arguments = [str(self._live), str(self._durable), str(self.folder)]
         self._process = subprocess.Popen([sys.executable, "-m", "support.forgetful", *arguments], cwd=_TESTS)
         deadline = time.monotonic() + HANG
@@ -53,7 +66,17 @@ class Power:
             time.sleep(0.01)
 
     def cut(self) -> None:
-        """From this instant on nobody reads or writes anything there. Whoever used it is to be killed before `on`."""
+        """From this instant on nobody reads or writes anything there."""
+        if self._process is not None and not self._is_cut:
+            self._is_cut = True
+            try:
+                (self.folder / _CUT).mkdir()
+            except OSError as error:
+                if error.errno != errno.EIO:  # which is what every call comes to from now on
+                    raise
+
+    def off(self) -> None:
+        """Unmount it, and put back what was durable. Whoever used it has ended."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGKILL)
@@ -79,6 +102,7 @@ def _serve(live: str, durable: str, mount: str) -> None:
 
         def __init__(self) -> None:
             self._written: dict[str, list[tuple[int, int]]] = defaultdict(list)
+            self._is_cut = False
 
         def _sync(self, path: str) -> None:
             """Bring a file to what it is."""
@@ -107,6 +131,9 @@ def _serve(live: str, durable: str, mount: str) -> None:
             return {name: getattr(found, name) for name in (*names, "f_namemax")}
 
         def mkdir(self, path: str, mode: int) -> None:
+            if path == f"/{_CUT}":
+                self._is_cut = True
+                raise mfusepy.FuseOSError(errno.EIO)
             for root in (live, durable):
                 os.mkdir(root + path, mode)
 
@@ -174,6 +201,18 @@ def _serve(live: str, durable: str, mount: str) -> None:
             os.close(fi.fh)
             return 0
 
+    def powered(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def answer(self: Forgetful, path: str, *arguments: Any) -> Any:
+            if self._is_cut and not path.endswith(_MEMORY):
+                raise mfusepy.FuseOSError(errno.EIO)
+            return call(self, path, *arguments)
+
+        return answer
+
+    for name, call in list(vars(Forgetful).items()):
+        if callable(call) and not name.startswith("_"):
+            setattr(Forgetful, name, powered(call))
     mfusepy.FUSE(Forgetful(), mount, foreground=True, nothreads=True, raw_fi=True, hard_remove=True)
 
 
