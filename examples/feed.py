@@ -23,7 +23,7 @@ HEADERS = {"Authorization": f"Bearer {os.environ['TOKEN']}"} if "TOKEN" in os.en
 
 def walk(rate: float) -> Iterator[tuple[float, dict[str, str]]]:
     """When to tell which prices: each moves by up to three ticks, and is pulled back to where it began."""
-    listed = httpx.get(f"{URL}/instruments", headers=HEADERS, timeout=5).json()
+    listed = httpx.get(f"{URL}/instruments", headers=HEADERS, timeout=5).raise_for_status().json()
     begun = {each["symbol"]: (Decimal(each["reference"]), Decimal(each["tick"])) for each in listed}
     steps = dict.fromkeys(begun, 0)
     for number in range(sys.maxsize):
@@ -44,16 +44,16 @@ def replay(path: str) -> Iterator[tuple[float, dict[str, str]]]:
     return ((when - found[0][0], prices) for when, prices in found)
 
 
-try:
-    told = {"walk": lambda: walk(float(sys.argv[2])), "csv": lambda: replay(sys.argv[2])}[sys.argv[1]]()
-except (ValueError, OSError, IndexError, KeyError) as error:
-    print(f"{' '.join(sys.argv[1:])}: {error}", file=sys.stderr)
-    sys.exit(2)
 begun, client = time.monotonic(), httpx.Client(headers=HEADERS, timeout=5)
-with suppress(KeyboardInterrupt):
-    for when, prices in told:
+try:
+    for when, prices in {"walk": lambda: walk(float(sys.argv[2])), "csv": lambda: replay(sys.argv[2])}[sys.argv[1]]():
         time.sleep(max(0.0, begun + when - time.monotonic()))
         with suppress(httpx.TransportError):  # newer prices come soon
             answer = client.put(f"{URL}/references", json={"time": datetime.now(UTC).isoformat(), "prices": prices})
             if "title" in answer.json():
                 print(answer.json().get("title"), answer.json().get("detail", ""), flush=True)
+except KeyboardInterrupt:
+    pass
+except (ValueError, OSError, IndexError, KeyError, httpx.HTTPError) as error:
+    print(f"{' '.join(sys.argv[1:])}: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -78,6 +78,21 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
     return found
 
 
+def check_room(prices: Prices, waiting: Prices, known: Definitions) -> None:
+    """Check that the table has room for these prices beside those that wait to be written: what finds none is refused
+    by itself, and not together with what waits.
+
+    Raises:
+        Refused: INVALID_FIELD.
+    """
+    if prices.keys() <= known.references.keys():
+        return
+    try:
+        referred(known, {**waiting, **prices})
+    except FieldError as error:
+        raise Refused(Refusal.INVALID_FIELD, f"{error}: nothing was taken", field=error.field) from error
+
+
 def _check(symbol: str, price: Decimal, listing: Listing, time: datetime, age: float) -> None:
     """Check one price.
 
@@ -119,6 +134,7 @@ class Feed:
         try:
             await self._listings.confirm()
             prices = checked(asked, self._listings.definitions, now)
+            check_room(prices, self._wanted, self._listings.definitions)
             async with asyncio.timeout(2 * DEADLINE):
                 revision = await asyncio.shield(self._gather(prices, by))
         except Refused as refused:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -108,6 +109,17 @@ def test_a_file_that_is_none_is_refused_with_the_line_and_nothing_is_told(tmp_pa
     feed = started("csv", str(file))
     told = feed.communicate(timeout=HANG)[1]
     assert (feed.returncode, f"{file}: {line}" in told) == (2, True), told
+
+
+def test_where_no_exchange_answers_it_says_so_and_ends() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        where = {"EXCHANGE": f"http://127.0.0.1:{nobody.getsockname()[1]}"}
+        command = [sys.executable, str(FEED), "walk", "10"]
+        found = subprocess.run(command, env={**os.environ, **where}, capture_output=True, text=True, timeout=HANG)
+    assert found.returncode == 2
+    assert found.stderr.startswith("walk 10: ")
+    assert len(found.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", [(), ("walk",), ("walk", "often"), ("csv", "/nowhere.csv"), ("play", "x")])

@@ -23,10 +23,11 @@ from support.exchange import StartExchange, running
 from support.http import http_client
 from support.waiting import eventually
 from web.app import create_app
+from wire import references
 from wire.definitions import TERMS, Definitions, Terms, key_of, referred
 from wire.errors import Refusal, Refused
 from wire.instruments import ListedInstrument
-from wire.references import REFERENCES, PutReferences, Told
+from wire.references import REFERENCES, PutReferences, ReferencesTaken, Told
 
 LISTED = {
     "AAA": instrument(),
@@ -206,6 +207,27 @@ async def test_what_comes_at_once_is_stored_in_few_messages_and_the_newest_stand
         "AAA": "100.99",
         "BBB": "100.99",
     }
+
+
+async def test_a_symbol_that_finds_no_room_in_the_table_is_refused_alone(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[ReferencesTaken | Refused] = []
+
+    async def tell(symbol: str, time: datetime) -> None:
+        try:
+            found.append(await exchange.refer(PutReferences(time=time, prices={symbol: Decimal(101)}), symbol))
+        except Refused as refused:
+            found.append(refused)
+
+    monkeypatch.setattr(references, "MOST_BYTES", 100)  # one symbol takes 70
+    now = exchange.clock()
+    await asyncio.gather(*(tell(symbol, now) for symbol in ("AAA", "BBB", "AAA")))
+    taken = [each for each in found if isinstance(each, ReferencesTaken)]
+    (refused,) = (each for each in found if isinstance(each, Refused))
+    assert len(taken) == 2
+    assert (refused.refusal, refused.field) == (Refusal.INVALID_FIELD, "prices")
+    assert "room" in refused.detail
 
 
 async def test_two_exchanges_and_an_operator_write_beside_each_other_and_nothing_is_lost(
