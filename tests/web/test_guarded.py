@@ -56,7 +56,12 @@ async def served(port: int) -> AsyncIterator[None]:
         nonlocal answers
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=HANG) as http:
             while True:
-                assert (await http.get("/health")).status_code == 200
+                try:
+                    answer = await http.get("/health")
+                except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                    # It was the longest idle one, and closed in the moment in which it asked: clients ask again then.
+                    answer = await http.get("/health")
+                assert answer.status_code == 200
                 answers += 1
                 await asyncio.sleep(0.01)
 
@@ -131,10 +136,11 @@ async def test_a_body_without_end_is_refused(connect: Connect, served: None) -> 
     reader, writer = await connect()
     writer.write(HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
     with suppress(ConnectionError):
-        for _ in range(1000):
-            writer.write(b"1\r\nx\r\n" * 1000)
-            await writer.drain()
-        pytest.fail("six megabytes were taken")
+        async with asyncio.timeout(HANG):
+            while True:
+                writer.write(b"1\r\nx\r\n" * 1000)
+                await writer.drain()
+                await asyncio.sleep(0)  # `drain` returns at once for as long as the kernel takes more: for megabytes
     await ended((reader, writer))
 
 
