@@ -18,7 +18,7 @@ import random
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,11 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
+from jet import packs
 from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
 from jet.odd import odd
+from jet.packs import Part
 from jet.resends import Budget, pauses
 
 FIRST_PAUSE = 0.1
@@ -78,12 +80,14 @@ class Forbidden(nats_errors.Error):
 
 @dataclass(slots=True)
 class _Asked:
-    """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing."""
+    """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing.
+    `along`: those that went in the same message, and hear of it if nobody listens."""
 
     answer: "asyncio.Future[Msg]"
     subject: str
     is_answer: Callable[[Msg], bool] | None = None
     reached: bool = False
+    along: "Sequence[_Asked]" = ()
 
     def take(self, message: Msg) -> None:
         if self.answer.done():
@@ -93,6 +97,11 @@ class _Asked:
                 self.answer.set_exception(nats_errors.NoRespondersError())
         elif self.is_answer is None or self.is_answer(message):
             self.answer.set_result(message)
+
+    def fail(self, error: Exception) -> None:
+        """It was not sent."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
     def refuse(self, error: Forbidden) -> None:
         if not self.answer.done() and not self.reached:
@@ -176,6 +185,8 @@ class Connection:
         self._tokens = itertools.count(1)
         self._places = _places()
         self._asked: dict[str, _Asked] = {}
+        self._gathered: dict[str, list[Part]] = {}
+        self._sending: asyncio.Task[None] | None = None
         self._resends = Budget()
         health.waits("nats", f"not connected to {named(url)}")
 
@@ -274,6 +285,7 @@ class Connection:
         headers: dict[str, str] | None = None,
         again: float | None = None,
         is_answer: Callable[[Msg], bool] | None = None,
+        packed: bool = False,
     ) -> Msg:
         """Ask, and wait for the first answer.
 
@@ -285,6 +297,7 @@ class Connection:
             again: seconds without an answer after which the identical message is sent again, and then again after
                 longer and longer, as far as `jet.resends` lets all calls together.
             is_answer: whether a message is an answer to this; what is none is passed over.
+            packed: who answers understands packs (`jet.packs`).
 
         Raises:
             nats.errors.NoRespondersError: nobody listens.
@@ -298,7 +311,10 @@ class Connection:
         asked = self._asked[place] = _Asked(loop.create_future(), subject, is_answer)
         timer = loop.call_later(timeout, asked.give_up)
         try:
-            await self.publish(subject, payload, reply=reply, headers=headers)
+            if packed:
+                self._gather(subject, packs.part(reply, payload, headers))
+            else:
+                await self.publish(subject, payload, reply=reply, headers=headers)
             for pause in pauses(again) if again is not None else ():
                 if (await asyncio.wait([asked.answer], timeout=pause))[0]:
                     self._resends.answered()
@@ -315,12 +331,62 @@ class Connection:
             asked.forget()
             del self._asked[place]
 
+    def _gather(self, subject: str, part: Part) -> None:
+        """Have a request sent, with those that are made in the same turn of the loop."""
+        self._gathered.setdefault(subject, []).append(part)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_gathered())
+
+    async def _send_gathered(self) -> None:
+        gathered, self._gathered, self._sending = self._gathered, {}, None
+        for subject, parts in gathered.items():
+            for group in packs.groups(parts):
+                await self._send(subject, group)
+
+    async def _send(self, subject: str, parts: list[Part]) -> None:
+        """Send those requests that are still awaited. Each whose message cannot be sent is told so."""
+        parts = [part for part in parts if part.place in self._asked]
+        if not parts:
+            return
+        asked = [self._asked[part.place] for part in parts]
+        reply = f"{self._inbox}.{parts[0].place}"
+        try:
+            if len(parts) == 1:
+                await self.publish(subject, bytes(parts[0].data), reply=reply, headers=parts[0].headers or None)
+            else:
+                asked[0].along = asked[1:]
+                await self.publish(subject, packs.packed(parts), reply=reply, headers={packs.HEADER: str(len(parts))})
+        except Exception as error:  # noqa: BLE001 # whoever asks has it raised
+            for each in asked:
+                each.fail(error)
+
     def _answered(self, message: Msg) -> None:
+        if message.headers and packs.HEADER in message.headers:
+            self._answered_together(message)
+            return
         asked = self._asked.get(message.subject.rpartition(".")[2])
-        if asked is not None:
-            asked.take(message)
-        else:
+        if asked is None:
             odd("answer")
+            return
+        asked.take(message)
+        if message.headers and message.headers.get("Status") == "503":
+            for each in asked.along:
+                each.take(message)
+
+    def _answered_together(self, message: Msg) -> None:
+        try:
+            parts = packs.unpacked(message.data)
+        except ValueError:
+            odd("answer")
+            return
+        for part in parts:
+            asked = self._asked.get(part.place)
+            if asked is not None:
+                subject = f"{self._inbox}.{part.place}"
+                client = message._client  # noqa: SLF001 # a message is made with it, and tells it to nobody
+                asked.take(Msg(client, subject, "", bytes(part.data), part.headers))
+            else:
+                odd("answer")
 
     async def failed(self) -> None:
         """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.

@@ -11,7 +11,7 @@ Pure: `at` is a time in seconds by a clock that is never set.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 REPEATED = 3.0
@@ -32,11 +32,12 @@ class Answer:
 
 @dataclass(slots=True)
 class Flight:
-    """A request that is being answered, and the inboxes of those who wait for it, each once."""
+    """A request that is being answered, and the inboxes of those who wait for it, each once: true if its answer may go
+    with others in one message."""
 
     subject: str
     data: bytes
-    replies: dict[str, None] = field(default_factory=dict)
+    replies: dict[str, bool] = field(default_factory=dict)
 
 
 class Flights:
@@ -46,19 +47,21 @@ class Flights:
         self._under_way: dict[tuple[str, bytes], Flight] = {}
         self._given: dict[tuple[str, str, bytes], tuple[float, Answer]] = {}
 
-    def arrive(self, subject: str, data: bytes, reply: str, at: float) -> Flight | Answer | None:
+    def arrive(
+        self, subject: str, data: bytes, reply: str, at: float, *, in_pack: bool = False
+    ) -> Flight | Answer | None:
         """A request has arrived: the flight to begin; the answer that its caller was given; None: it waits for one."""
         given = self._given.get(_call(subject, data, reply))
         if given is not None and at < given[0]:
             return given[1]
         flight = self._under_way.get((subject, data))
         if flight is not None:
-            flight.replies[reply] = None
+            flight.replies[reply] = in_pack
             return None
-        flight = self._under_way[subject, data] = Flight(subject, data, {reply: None})
+        flight = self._under_way[subject, data] = Flight(subject, data, {reply: in_pack})
         return flight
 
-    def land(self, flight: Flight, answer: Answer, at: float) -> Iterable[str]:
+    def land(self, flight: Flight, answer: Answer, at: float) -> Mapping[str, bool]:
         """The flight is over: whom to tell. What arrives from now on is another request."""
         del self._under_way[flight.subject, flight.data]
         if answer.final:

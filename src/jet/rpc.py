@@ -11,7 +11,7 @@ header what it answers: what names something else, or cannot be read, is passed 
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ from nats.aio.msg import Msg
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from prometheus_client import Counter
 
-from jet import api, resends
+from jet import api, packs, resends
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
 from jet.flights import Answer, Flight, Flights
 from jet.grants import ACROSS, INBOXES, OUTSIDE
 from jet.odd import odd
+from jet.packs import Part
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE, ProcessReport
@@ -168,7 +169,13 @@ async def call(
     awaited = _Awaited(name_of(subject, payload), reply)
     try:
         await connection.request(
-            subject, payload, timeout=timeout, headers=headers or None, again=resends.FIRST, is_answer=awaited.take
+            subject,
+            payload,
+            timeout=timeout,
+            headers=headers or None,
+            again=resends.FIRST,
+            is_answer=awaited.take,
+            packed=True,
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
         raise Refused(Refusal.UNAVAILABLE, f"nobody answers {subject}: {error!r}") from error
@@ -222,6 +229,7 @@ class _Server:
         self._around = around
         self._flights = Flights()
         self._shares: dict[tuple[str, str], _Share] = {}
+        self._gathered: dict[str, list[Part]] = {}
 
     def may_have(self, subject: str, headers: Mapping[str, str] | None) -> bool:
         """Whether a reader's question on a subject is answered now. Who asks too much has nothing taken from readers of
@@ -242,16 +250,42 @@ class _Server:
             odd("reply")
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
-        arrived = self._flights.arrive(handler.subject, message.data, message.reply, time.monotonic())
+        if not message.headers or packs.HEADER not in message.headers:
+            self._begin(handler, endpoint, message.reply, message.data, message.headers)
+            return
+        try:
+            parts = packs.unpacked(message.data)
+        except ValueError:
+            odd("pack")
+            return
+        inbox = message.reply.rpartition(".")[0]
+        for number, part in enumerate(parts):
+            if number:
+                endpoint.num_requests += 1
+                if handler.for_readers and not self.may_have(handler.subject, message.headers):
+                    return
+            self._begin(handler, endpoint, f"{inbox}.{part.place}", bytes(part.data), part.headers, in_pack=True)
+
+    def _begin(
+        self,
+        handler: Handler,
+        endpoint: Endpoint,
+        reply: str,
+        data: bytes,
+        headers: Mapping[str, str] | None,
+        *,
+        in_pack: bool = False,
+    ) -> None:
+        arrived = self._flights.arrive(handler.subject, data, reply, time.monotonic(), in_pack=in_pack)
         if isinstance(arrived, Flight):
-            self._spawn(self._fly(handler, endpoint, arrived, message.headers))
+            self._spawn(self._fly(handler, endpoint, arrived, headers))
         elif isinstance(arrived, Answer):
-            self._spawn(self._respond([message.reply], arrived.data, _headers(handler.subject, message.data, arrived)))
+            self._respond({reply: in_pack}, arrived.data, _headers(handler.subject, data, arrived))
 
     def introduce(self, message: Msg, say: Callable[[], bytes]) -> None:
         """Have somebody told who we are."""
         if message.reply.startswith(_INBOXES) and self.may_have("", message.headers):
-            self._spawn(self._respond([message.reply], say(), None))
+            self._spawn(self._send(message.reply, say(), None))
 
     def _spawn(self, answering: Coroutine[Any, Any, None]) -> None:
         try:
@@ -272,15 +306,35 @@ class _Server:
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
         endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
         headers = _headers(flight.subject, flight.data, answer)
-        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
+        self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
 
-    async def _respond(self, replies: Iterable[str], data: bytes, headers: dict[str, str] | None) -> None:
-        for reply in replies:
-            try:
-                await self._connection.publish(reply, data, headers=headers)
-            except nats_errors.Error as error:
-                # The caller does not hear us and will ask again.
-                log.warning("answer not sent", error=repr(error))
+    def _respond(self, replies: Mapping[str, bool], data: bytes, headers: dict[str, str]) -> None:
+        """Have an answer sent, with those to the same inbox that are given in the same turn of the loop."""
+        for reply, in_pack in replies.items():
+            if not in_pack:
+                self._spawn(self._send(reply, data, headers))
+                continue
+            if not self._gathered:
+                self._spawn(self._send_gathered())
+            inbox = reply.rpartition(".")[0]
+            self._gathered.setdefault(inbox, []).append(packs.part(reply, data, headers))
+
+    async def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for inbox, parts in gathered.items():
+            for group in packs.groups(parts):
+                reply, one = f"{inbox}.{group[0].place}", group[0]
+                if len(group) == 1:
+                    await self._send(reply, bytes(one.data), one.headers)
+                else:
+                    await self._send(reply, packs.packed(group), {packs.HEADER: str(len(group))})
+
+    async def _send(self, reply: str, data: bytes, headers: dict[str, str] | None) -> None:
+        try:
+            await self._connection.publish(reply, data, headers=headers)
+        except nats_errors.Error as error:
+            # The caller does not hear us and will ask again.
+            log.warning("answer not sent", error=repr(error))
 
 
 def _headers(subject: str, request: bytes, answer: Answer) -> dict[str, str]:

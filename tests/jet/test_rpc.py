@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from jet import resends, rpc
+from jet import packs, resends, rpc
 from jet.connection import Connection
 from jet.odd import ODD
 from support.broker import Broker
@@ -196,7 +196,7 @@ async def test_a_request_that_is_sent_again_while_it_is_answered_is_handled_once
         copies = Copies(broker)
         await copies.watch()
         calls = [asyncio.create_task(ask(of)) for of in (caller, caller, another)]
-        await reaches(lambda: copies.seen, 10)
+        await reaches(lambda: copies.parts, 10)
         release.set()
         assert [(await call).outcome for call in calls] == ["rejected"] * 3
     assert len(handled) == 1
@@ -225,17 +225,19 @@ async def test_a_copy_that_comes_after_the_answer_is_told_the_same_and_another_c
 
 
 class Copies:
-    """Counts what passes on the subject, copies and all."""
+    """Counts what passes on a subject, copies and all. `parts`: of those packs, and of other messages one each."""
 
     def __init__(self, broker: Broker) -> None:
         self.seen = 0
+        self.parts = 0
         self._connection = broker.connection
 
-    async def watch(self) -> None:
-        def count(_: Msg) -> None:
+    async def watch(self, subject: str = SUBJECT) -> None:
+        def count(message: Msg) -> None:
             self.seen += 1
+            self.parts += int((message.headers or {}).get(packs.HEADER, 1))
 
-        await self._connection.subscribe(SUBJECT, count)
+        await self._connection.subscribe(subject, count)
         await self._connection.client.flush()
 
 
@@ -321,3 +323,124 @@ async def test_with_no_other_answer_the_outcome_is_unknown(broker: Broker) -> No
         with pytest.raises(Refused) as caught:
             await ask(caller, timeout=0.2)
         assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
+
+
+# --- several in one message -------------------------------------------------------------------------------------------
+
+
+async def ask_many(caller: Connection, count: int, timeout: float = HANG) -> list[ReservationAnswer | BaseException]:
+    """Ask so often in the same moment."""
+    asking = (ask(caller, timeout, quote_id=f"q{number}") for number in range(count))
+    return await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def by_number(request: ReservationRequest) -> ReservationAnswer:
+    """An answer that says which request it is to; every third is refused."""
+    number = int(request.quote_id[1:])
+    if number % 3 == 0:
+        raise Refused(Refusal.STALE_QUOTE, request.quote_id)
+    return ReservationAnswer(outcome="rejected", reason="bid_limit" if number % 2 else "ask_limit")
+
+
+def told(answers: list[ReservationAnswer | BaseException]) -> list[str | None]:
+    return [each.reason if isinstance(each, ReservationAnswer) else str(each) for each in answers]
+
+
+def of_numbers(count: int) -> list[str | None]:
+    """What `by_number` comes to."""
+    refused = [str(Refused(Refusal.STALE_QUOTE, f"q{number}")) for number in range(count)]
+    return [
+        refused[number] if number % 3 == 0 else "bid_limit" if number % 2 else "ask_limit" for number in range(count)
+    ]
+
+
+async def test_what_is_asked_in_the_same_moment_goes_in_one_message_and_each_has_its_own_answer(
+    broker: Broker,
+) -> None:
+    async with serving(broker.connection, by_number), broker.connect() as caller:
+        await eventually(lambda: served(caller))
+        asked, answered = Copies(broker), Copies(broker)
+        await asked.watch()
+        await answered.watch(f"{caller._inbox}.*")
+        assert told(await ask_many(caller, 70)) == of_numbers(70)
+        await reaches(lambda: answered.parts, 70)
+    assert (asked.seen, asked.parts) == (1, 70)
+    assert answered.seen <= 2  # those that wait for nothing are answered in one turn
+
+
+async def test_where_nobody_is_each_of_a_pack_is_told(broker: Broker) -> None:
+    async with broker.connect() as caller:
+        found = await ask_many(caller, 5)
+    assert [each.refusal for each in found if isinstance(each, Refused)] == [Refusal.UNAVAILABLE] * 5
+
+
+async def test_a_slow_request_does_not_hold_up_those_in_its_message(broker: Broker) -> None:
+    release = asyncio.Event()
+
+    async def handle(request: ReservationRequest) -> ReservationAnswer:
+        if request.quote_id == "q0":
+            await release.wait()
+        return ReservationAnswer(outcome="rejected")
+
+    async with serving(broker.connection, handle), broker.connect() as caller:
+        await eventually(lambda: served(caller))
+        slow, fast = (asyncio.create_task(ask(caller, quote_id=f"q{number}")) for number in range(2))
+        await fast
+        assert not slow.done()
+        release.set()
+        await slow
+
+
+async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one of another version does, while instances are replaced one by one."""
+    monkeypatch.setattr(resends, "FIRST", 0.05)
+    async with broker.connect() as other, broker.connect() as caller:
+
+        async def answer(message: Msg) -> None:
+            headers = {"Quotestream-Answers": rpc.name_of(SUBJECT, message.data)}
+            await other.client.publish(message.reply, b'{"outcome":"rejected"}', headers=headers)
+
+        await other.client.subscribe(SUBJECT, cb=answer)
+        for _ in range(2):
+            await other.client.flush()
+        found = await ask_many(caller, 10)
+    assert [each.outcome for each in found if isinstance(each, ReservationAnswer)] == ["rejected"] * 10
+
+
+async def test_what_says_that_it_is_a_pack_and_is_none_is_passed_over_and_counted(broker: Broker) -> None:
+    before = ODD.labels("pack")._value.get()
+    async with serving(broker.connection, by_number), broker.connect() as caller:
+        await eventually(lambda: served(caller))
+        for data in (b"", b"{}", b'[["a.b",{}]]'):
+            await caller.client.publish(SUBJECT, data, reply=caller.new_inbox(), headers={packs.HEADER: "2"})
+        assert told(await ask_many(caller, 2)) == of_numbers(2)
+        await reaches(ODD.labels("pack")._value.get, before + 3)
+
+
+async def test_an_answer_that_says_that_it_is_a_pack_and_is_none_is_passed_over(broker: Broker) -> None:
+    right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
+    wrong = [(data, {packs.HEADER: "2"}) for data in (b"", b"{}", b'[["00",{}]]', GRANTED)]
+    async with answering(broker, *wrong, right), broker.connect() as caller:
+        assert (await ask(caller)).outcome == "rejected"
+
+
+async def test_of_a_readers_pack_each_part_counts(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "MOST_FOR_READERS", 3)
+    heard: list[str] = []
+
+    async def handle(request: ReservationRequest) -> ReservationAnswer:
+        heard.append(request.quote_id)
+        return ReservationAnswer(outcome="rejected")
+
+    handler = rpc.Handler(SUBJECT, ReservationRequest, handle, for_readers=True)  # type: ignore[arg-type] # any request
+    async with broker.connect() as caller, broker.connect() as other:
+        task = asyncio.create_task(rpc.serve(other, "test", [handler]))
+        await asyncio.sleep(0)
+        for _ in range(2):
+            await other.client.flush()
+        await ask_many(caller, 9, 0.2)
+        task.cancel()
+        await asyncio.wait([task])
+    assert 0 < len(heard) <= 6  # three in a second, and another one may have begun

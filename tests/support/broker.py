@@ -117,11 +117,12 @@ class Patient(Connection):
         headers: dict[str, str] | None = None,
         again: float | None = None,
         is_answer: Callable[[Msg], bool] | None = None,
+        packed: bool = False,
     ) -> Msg:
         """As of any connection."""
         patience = max(timeout, HANG)
         return await super().request(
-            subject, payload, timeout=patience, headers=headers, again=again, is_answer=is_answer
+            subject, payload, timeout=patience, headers=headers, again=again, is_answer=is_answer, packed=packed
         )
 
 

@@ -1,0 +1,60 @@
+"""What goes together in one message, and what is no pack."""
+
+import msgspec
+import pytest
+
+from jet import packs
+
+
+def parts(count: int, data: bytes = b"{}") -> list[packs.Part]:
+    return [packs.part(f"_INBOX.one.{number}", data, {"n": str(number)}) for number in range(count)]
+
+
+def test_a_pack_holds_each_part_as_it_was() -> None:
+    several = [
+        packs.part("_INBOX.one.ab12", b'{"a": 1}', None),
+        packs.part("_INBOX.one.cd34", b'"\\u00e4"', {"h": "1"}),
+    ]
+    found = packs.unpacked(packs.packed(several))
+    assert [(each.place, bytes(each.data), each.headers) for each in found] == [
+        ("ab12", b'{"a": 1}', {}),
+        ("cd34", b'"\\u00e4"', {"h": "1"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("several", "sizes"),
+    [
+        ([], []),
+        (parts(1), [1]),
+        (parts(packs.MOST), [packs.MOST]),
+        (parts(packs.MOST + 1), [packs.MOST, 1]),
+        (parts(3, b"1" * (packs.MOST_BYTES // 2)), [2, 1]),
+        (parts(2, b"1" * (packs.MOST_BYTES + 1)), [1, 1]),
+    ],
+)
+def test_a_pack_has_a_bound_and_the_order_stays(several: list[packs.Part], sizes: list[int]) -> None:
+    groups = list(packs.groups(several))
+    assert [len(group) for group in groups] == sizes
+    assert [part for group in groups for part in group] == several
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[[]]",
+        b'[["ab"]]',
+        b'[["", {}]]',
+        b'[["a.b", {}]]',
+        b'[["a>", {}]]',
+        b'[["a b", {}]]',
+        b'[["ab", {}, {"h": 1}]]',
+        b"\xff",
+        msgspec.json.encode([["ab", {}]] * (packs.MOST + 1)),
+    ],
+)
+def test_what_is_no_pack_is_not_read(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        packs.unpacked(data)
