@@ -6,7 +6,7 @@
 - `journal`: compare-and-append, the one way to write to a log.
 - `tail`: following a stream with no gap and no repeat; `reader`: the same by asking, for who may make no consumer.
 - `opening`: where a fold begins; `presence`: which instances of a service are there.
-- `rpc`: requests between services.
+- `rpc`: requests between services; `packs`: several of them in one message.
 - `grants`: who may do what on the broker.
 """
 

@@ -19,7 +19,7 @@ import re
 import secrets
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -382,9 +382,7 @@ class Connection:
         for part in parts:
             asked = self._asked.get(part.place)
             if asked is not None:
-                subject = f"{self._inbox}.{part.place}"
-                client = message._client  # noqa: SLF001 # a message is made with it, and tells it to nobody
-                asked.take(Msg(client, subject, "", bytes(part.data), part.headers))
+                asked.take(replace(message, data=bytes(part.data), headers=part.headers))
             else:
                 odd("answer")
 
