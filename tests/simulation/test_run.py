@@ -54,7 +54,7 @@ def test_what_is_paused_for_its_loss_stays_so_whatever_ends() -> None:
         "symbols": 3,
         "booking_rate": 0.3,
     }
-    outcome = run(draw(5, kinds=("kill", "pause", "restart"), minutes=0.3, **limits), Trace())
+    outcome = run(draw(7, kinds=("kill", "pause", "restart"), minutes=0.3, **limits), Trace())
     assert outcome.wrong == []
     assert outcome.counts["pauses for a loss"] > 0
 
