@@ -34,6 +34,10 @@ _GONE_TTL = 1
 LONG = 0.5
 """Seconds after which a write counts as long: less than the shortest TTL, after which a key may be as it was before."""
 
+PACE = 0.1
+"""Seconds between two rounds of writing, at least, and as long as the last one took: whatever changes meanwhile is
+written once, and orders have half of a busy machine to themselves."""
+
 PAUSE = 0.5
 """Seconds until a quote is projected again that could not be."""
 
@@ -63,19 +67,22 @@ class QuotesBucket:
 
     async def run(self) -> None:
         """Project what changes, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._changed:
-                symbol = next(iter(self._changed))
-                market = self._changed.pop(symbol)
+            began = loop.time()
+            changed, self._changed = self._changed, {}
+            for symbol, market in changed.items():
                 try:
                     await self._project(market)
                 except Refused as error:
                     # The broker is away, or does not take it. It goes again, after all others.
                     log.warning("quote not projected yet", symbol=symbol, reason=str(error))
                     self._changed.setdefault(symbol, market)
+                    self._arrived.set()
                     await asyncio.sleep(PAUSE)
+            await asyncio.sleep(max(PACE, loop.time() - began))
 
     async def _project(self, market: SymbolMarket) -> None:
         began = time.monotonic()
