@@ -37,6 +37,7 @@ from wire.messages import (
     Exposure,
     Fill,
     GiveBack,
+    LimitUsage,
     Reservation,
     ReservationAnswer,
     ReservationRecord,
@@ -139,12 +140,18 @@ class Limits:
 
     def exposure(self) -> Exposure:
         """The limit, its usage, and the live reservations in the order they were granted."""
+        sums = self.sums()
+        live = sorted(self.usage.live, key=lambda view: (view.granted_at, view.reservation_id))
+        return Exposure(limit=sums.limit, bid=sums.bid, ask=sums.ask, reservations=live)
+
+    def sums(self) -> LimitUsage:
+        """The limit and its usage, and how many reservations are live."""
         used = self.usage.total
-        return Exposure(
+        return LimitUsage(
             limit=self._limit,
             bid=SideUsage(used=used.bid, free=max(0, self._limit - used.bid)),
             ask=SideUsage(used=used.ask, free=max(0, self._limit - used.ask)),
-            reservations=sorted(self.usage.live, key=lambda view: (view.granted_at, view.reservation_id)),
+            live=self.usage.count,
         )
 
     def reserve(

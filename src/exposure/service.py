@@ -224,8 +224,8 @@ class ExposureService:
             Refused: UNAVAILABLE.
         """
         await self.confirm()
-        exposure = self.exposure()
-        return LimitUsage(limit=exposure.limit, bid=exposure.bid, ask=exposure.ask, live=len(exposure.reservations))
+        self._check()
+        return self.limits.sums()
 
     async def confirm(self) -> None:
         """Before a read: return once what is known is what the logs said when this was called.
@@ -246,10 +246,10 @@ class ExposureService:
 
     def measure(self) -> None:
         """Set the gauges."""
-        exposure = self.limits.exposure()
-        LIMIT.set(exposure.limit)
-        LIVE.set(len(exposure.reservations))
-        for side, usage in (("bid", exposure.bid), ("ask", exposure.ask)):
+        sums = self.limits.sums()
+        LIMIT.set(sums.limit)
+        LIVE.set(sums.live)
+        for side, usage in (("bid", sums.bid), ("ask", sums.ask)):
             USED.labels(side).set(usage.used)
             FREE.labels(side).set(usage.free)
 

@@ -130,6 +130,11 @@ class Usage:
         views = (self.view(record) for symbol in self._holding for record in self.holding(symbol))
         return [view for view in views if view.state == "active"]
 
+    @property
+    def count(self) -> int:
+        """How many reservations are active now."""
+        return sum(map(len, self._holding.values()))  # what has ended is in none of them: see `_measure`
+
     def record(self, reservation_id: str) -> ReservationRecord | None:
         """A reservation's newest record, until it expires."""
         return self._records.get(reservation_id)

@@ -235,7 +235,7 @@ class Maker:
 
     def _report(self, behind: int) -> ProcessReport:
         """What this process tells of itself, with the symbols that are not quoted."""
-        named, more = unquoted(quoter.status() for quoter in self._quoters.values())
+        named, more = unquoted(quoter.status() for quoter in self._quoters.values() if not quoter.quoting)
         return replace(self._health.process(behind), unquoted=named, more_unquoted=more)
 
     def count(self) -> None:

@@ -16,6 +16,8 @@ no other.
 """
 
 import asyncio
+import heapq
+import itertools
 from collections.abc import Callable
 from datetime import datetime
 
@@ -41,6 +43,8 @@ class Window:
         self._size: float = size
         self._inside: dict[str, asyncio.TimerHandle] = {}
         self._line: dict[str, tuple[datetime, Callable[[], None]]] = {}
+        self._first: list[tuple[datetime, int, str]] = []  # a heap of the line, and of what stood in it
+        self._came = itertools.count()
 
     @property
     def is_full(self) -> bool:
@@ -60,8 +64,10 @@ class Window:
         `until` then, or is not since then."""
         if symbol not in self._inside:
             if self.is_full:
-                before, _ = self._line.get(symbol, (until, wake))
-                self._line[symbol] = min(before, until), wake
+                before = self._line.get(symbol)
+                if before is None or until < before[0]:
+                    heapq.heappush(self._first, (until, next(self._came), symbol))
+                    self._line[symbol] = until, wake
                 return False
             self._admit(symbol)
         return True
@@ -74,13 +80,12 @@ class Window:
             return
         timer.cancel()
         while self._line and not self.is_full:
-            first = min(self._line, key=self._ends)
-            _, wake = self._line.pop(first)
-            self._admit(first)
-            wake()
-
-    def _ends(self, symbol: str) -> datetime:
-        return self._line[symbol][0]
+            until, _, first = heapq.heappop(self._first)
+            ends, wake = self._line.get(first, (None, None))
+            if wake is not None and ends == until:  # else it stands elsewhere in the line since, or nowhere
+                del self._line[first]
+                self._admit(first)
+                wake()
 
     def _admit(self, symbol: str) -> None:
         self._inside[symbol] = asyncio.get_running_loop().call_later(PATIENCE, self.leave, symbol)

@@ -412,6 +412,7 @@ class Exposed(RuleBasedStateMachine):
         for instance in self.instances:
             usage = instance.limits.usage
             views = usage.live
+            assert usage.count == len(views)
             for side, total in (("bid", usage.total.bid), ("ask", usage.total.ask)):
                 largest = dict.fromkeys(SYMBOLS, 0)
                 for view in views:
