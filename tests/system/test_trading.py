@@ -196,7 +196,10 @@ async def test_the_buckets_empty_themselves_when_nobody_quotes(desk: Desk) -> No
                     live += message is not None and bool(message.payload)
             return live
 
-        assert await live_keys() >= 2
+        async def shown() -> bool:
+            return await live_keys() >= 2
+
+        await eventually(shown, STACK_HANG)
 
         async def empty() -> bool:
             return await live_keys() == 0
