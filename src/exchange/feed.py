@@ -121,6 +121,7 @@ class Feed:
         self._connection = connection
         self._listings = listings
         self._wanted: dict[str, Told] = {}
+        self._writing: Prices = {}
         self._askers: set[str] = set()
         self._stored: asyncio.Future[int] | None = None
         self._arrived = asyncio.Event()
@@ -134,7 +135,7 @@ class Feed:
         try:
             await self._listings.confirm()
             prices = checked(asked, self._listings.definitions, now)
-            check_room(prices, self._wanted, self._listings.definitions)
+            check_room(prices, {**self._writing, **self._wanted}, self._listings.definitions)
             async with asyncio.timeout(2 * DEADLINE):
                 revision = await asyncio.shield(self._gather(prices, by))
         except Refused as refused:
@@ -167,6 +168,7 @@ class Feed:
             began = loop.time()
             wanted, askers, stored = self._wanted, self._askers, self._stored
             self._wanted, self._askers, self._stored = {}, set(), None
+            self._writing = wanted
             self._arrived.clear()
             try:
                 revision = await self._write(wanted, ", ".join(sorted(filter(None, askers))))
@@ -176,6 +178,7 @@ class Feed:
             else:
                 if stored is not None:
                     stored.set_result(revision)
+            self._writing = {}
             await asyncio.sleep(max(0.0, began + EVERY - loop.time()))
 
     async def _write(self, wanted: Prices, by: str) -> int:

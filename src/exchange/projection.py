@@ -38,6 +38,9 @@ PACE = 0.1
 """Seconds between two rounds of writing, at least, and as long as the last one took: whatever changes meanwhile is
 written once, and orders have half of a busy machine to themselves."""
 
+LONGEST_REST = 1.0
+"""Seconds, at most, between two rounds: one that waited for a broker that was away has not worked for so long."""
+
 PAUSE = 0.5
 """Seconds until a quote is projected again that could not be."""
 
@@ -82,7 +85,7 @@ class QuotesBucket:
                     self._changed.setdefault(symbol, market)
                     self._arrived.set()
                     await asyncio.sleep(PAUSE)
-            await asyncio.sleep(max(PACE, loop.time() - began))
+            await asyncio.sleep(min(max(PACE, loop.time() - began), LONGEST_REST))
 
     async def _project(self, market: SymbolMarket) -> None:
         began = time.monotonic()

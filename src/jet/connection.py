@@ -317,9 +317,11 @@ class Connection:
                 await self.publish(subject, payload, reply=reply, headers=headers)
             for pause in pauses(again) if again is not None else ():
                 if (await asyncio.wait([asked.answer], timeout=pause))[0]:
-                    self._resends.answered()
+                    if asked.answer.exception() is None:
+                        self._resends.answered()
                     break
                 asked.reached = True  # nobody has said that nobody listens
+                asked.along = ()  # what is said of the next message is not said of them
                 allowed = self._resends.take()
                 RESENDS.labels("sent" if allowed else "held back").inc()
                 with contextlib.suppress(nats_errors.Error):

@@ -7,6 +7,7 @@ in the asker's inbox, its own headers, its own outcome. What is sent again goes 
 Pure.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
@@ -20,7 +21,12 @@ MOST = 100
 """Parts of one pack."""
 
 MOST_BYTES = 128 * 1024
-"""Bytes of data after which a pack takes no more parts."""
+"""Bytes of data after which a pack takes no more parts. A larger part goes alone; places and headers take far less."""
+
+
+_PLACE = re.compile("[A-Za-z0-9]{1,64}")
+"""Whoever asks names it, and who answers publishes there: a longer subject would cost the answering service its
+connection."""
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -56,6 +62,8 @@ def unpacked(data: bytes) -> list[Part]:
     Raises:
         ValueError: it is none.
     """
+    if len(data) > 2 * MOST_BYTES:
+        raise ValueError(f"a pack of {len(data)} bytes, which is more than {2 * MOST_BYTES}")
     try:
         parts = _parts.decode(data)
     except UNREADABLE as error:
@@ -63,8 +71,8 @@ def unpacked(data: bytes) -> list[Part]:
     if len(parts) > MOST:
         raise ValueError(f"a pack of {len(parts)} parts, which is more than {MOST}")
     for each in parts:
-        if not each.place.isalnum():
-            raise ValueError(f"{each.place!r} is no place of an answer")
+        if _PLACE.fullmatch(each.place) is None:
+            raise ValueError(f"{each.place[:80]!r} is no place of an answer")
     return parts
 
 

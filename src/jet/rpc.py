@@ -42,7 +42,8 @@ HANDLER_TIMEOUT = 6.0
 """Seconds a handler may take before the caller is told that the outcome is not known. What a service itself says at its
 own deadline, which is 5 s, comes first: it knows more."""
 
-_INBOXES = (f"{INBOXES}.", f"{ACROSS}.")
+_ACROSS = f"{ACROSS}."
+_INBOXES = (f"{INBOXES}.", _ACROSS)
 """What the subjects begin with to which an answer may go: no stream takes them."""
 
 ANSWERS = "Quotestream-Answers"
@@ -254,6 +255,8 @@ class _Server:
             self._begin(handler, endpoint, message.reply, message.data, message.headers)
             return
         try:
+            if message.reply.startswith(_ACROSS):
+                raise ValueError("of another account: the server maps back the one subject that it made, and no other")
             parts = packs.unpacked(message.data)
         except ValueError:
             odd("pack")
@@ -280,7 +283,7 @@ class _Server:
         if isinstance(arrived, Flight):
             self._spawn(self._fly(handler, endpoint, arrived, headers))
         elif isinstance(arrived, Answer):
-            self._respond({reply: in_pack}, arrived.data, _headers(handler.subject, data, arrived))
+            self._spawn(self._respond({reply: in_pack}, arrived.data, _headers(handler.subject, data, arrived)))
 
     def introduce(self, message: Msg, say: Callable[[], bytes]) -> None:
         """Have somebody told who we are."""
@@ -306,13 +309,13 @@ class _Server:
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
         endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
         headers = _headers(flight.subject, flight.data, answer)
-        self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
+        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
 
-    def _respond(self, replies: Mapping[str, bool], data: bytes, headers: dict[str, str]) -> None:
-        """Have an answer sent, with those to the same inbox that are given in the same turn of the loop."""
+    async def _respond(self, replies: Mapping[str, bool], data: bytes, headers: dict[str, str]) -> None:
+        """Send an answer, if it may with those to the same inbox that are given in the same turn of the loop."""
         for reply, in_pack in replies.items():
             if not in_pack:
-                self._spawn(self._send(reply, data, headers))
+                await self._send(reply, data, headers)
                 continue
             if not self._gathered:
                 self._spawn(self._send_gathered())

@@ -75,6 +75,8 @@ class Window:
     def leave(self, symbol: str) -> None:
         """Need no place, in line or inside. Doing so again changes nothing."""
         self._line.pop(symbol, None)
+        if not self._line:
+            self._first.clear()
         timer = self._inside.pop(symbol, None)
         if timer is None:
             return

@@ -37,6 +37,7 @@ from process.clock import utc_now
 from process.health import Health
 from process.settings import Stack
 from stack import keys
+from support.broker import flushed
 from support.builders import reservation_request
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
 from support.secured import Server, asked, serving
@@ -507,8 +508,7 @@ async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_its
         page = await readers.enter_async_context(server.connection("ui"))
         for connection, into in ((other, heard["observer"]), (page, heard["ui"])):
             await connection.subscribe("positions.*", into.append)
-            for _ in range(2):  # the first ping may overtake the subscription
-                await connection.client.flush()
+            await flushed(connection.client)
         end = (await api.stream_info(page, subjects.POSITIONS_STREAM)).state.last_seq
         start = FromSequence(end + 1)  # after what others had stored there
         positions = Reader(page, subjects.POSITIONS_STREAM, [subjects.POSITIONS], start, name="test")

@@ -14,7 +14,7 @@ from jet import connection as under_test
 from jet.connection import RECONNECTS, Connection, NotConnected
 from jet.link import named
 from process.health import Health
-from support.broker import Broker, NatsServer
+from support.broker import Broker, NatsServer, flushed
 from support.waiting import HANG, eventually, finishes, reaches
 
 
@@ -102,7 +102,7 @@ async def test_messages_are_handed_over_in_order_until_unsubscribed(own_broker: 
     await eventually(lambda: heard[-1] == b"after")
     await subscription.unsubscribe()
     await connection.client.publish("news", b"unheard")
-    await connection.client.flush()
+    await flushed(connection.client)
     assert heard[-1] == b"after"
 
 
@@ -261,7 +261,7 @@ async def test_closing_what_a_paused_server_does_not_take_is_bounded(own_broker:
     """The transport is ours, and gives up on what was not sent; without an end the client would wait for minutes, and
     what was not sent would be kept for as long."""
     async with own_broker.connect() as connection:
-        await connection.client.flush()
+        await flushed(connection.client)
         own_broker.server.signal(signal.SIGSTOP)
         transport = connection.client._transport
         assert isinstance(transport, TcpTransport)
@@ -280,7 +280,7 @@ async def test_what_a_paused_server_does_not_take_may_be_closed_twice(own_broker
 
     async def fails() -> None:
         async with own_broker.connect() as connection:
-            await connection.client.flush()
+            await flushed(connection.client)
             own_broker.server.signal(signal.SIGSTOP)
             transport = connection.client._transport
             transport.write(b"\r\n" * 10_000_000)

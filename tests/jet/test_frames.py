@@ -13,7 +13,7 @@ from jet.connection import Connection
 from jet.frames import Frames, headers_of
 from jet.odd import ODD
 from process.health import Health
-from support.broker import NatsServer, stop_and_clear
+from support.broker import NatsServer, flushed, stop_and_clear
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, Raw, frame
 from support.waiting import eventually
 
@@ -131,7 +131,7 @@ async def test_whatever_a_publisher_makes_of_a_message_the_link_stays_and_the_ne
     heard: list[Msg] = []
     async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
         await connection.subscribe("t.>", heard.append)
-        await connection.client.flush()
+        await flushed(connection.client)
         link = connection._link
         for headers in ODD_HEADERS.values():
             await raw.publish(frame(b"t.odd", b"x", headers=headers))
@@ -154,7 +154,7 @@ async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(serv
     before = ODD.labels("listener")._value.get()
     async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
         await connection.subscribe("t.>", listen)
-        await connection.client.flush()
+        await flushed(connection.client)
         link = connection._link
         await raw.publish(frame(b"t.fails"), frame(b"t.last"))
         await eventually(lambda: heard == ["t.fails", "t.last"])

@@ -12,7 +12,7 @@ from chaos.proxy import DIRECTIONS, Direction, Proxy
 from jet import link
 from jet.connection import Connection
 from process.health import Health
-from support.broker import NatsServer, free_port, stop_and_clear
+from support.broker import NatsServer, flushed, free_port, stop_and_clear
 from support.waiting import HANG, eventually
 
 pytestmark = pytest.mark.long
@@ -65,7 +65,7 @@ async def calling(server: NatsServer, proxy: Proxy) -> AsyncIterator[Caller]:
         await other.subscribe(
             "echo", lambda message: answers.add(asyncio.create_task(other.client.publish(message.reply, b"here")))
         )
-        await other.client.flush()
+        await flushed(other.client)
         caller = Caller(proxy)
         try:
             yield caller

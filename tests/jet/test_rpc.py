@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from jet import packs, resends, rpc
 from jet.connection import Connection
 from jet.odd import ODD
-from support.broker import Broker
+from support.broker import Broker, flushed
 from support.builders import reservation_request
 from support.waiting import HANG, eventually, reaches
 from wire.errors import Refusal, Refused
@@ -119,7 +119,7 @@ async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
         async def refusal() -> Refusal | None:
             reached = asyncio.Event()
             subscription = await other.subscribe(SUBJECT, lambda _: reached.set())
-            await other.client.flush()
+            await flushed(other.client)
             asking = asyncio.create_task(ask(caller, timeout=0.5))
             reaching = asyncio.create_task(reached.wait())
             await asyncio.wait([asking, reaching], return_when=asyncio.FIRST_COMPLETED)
@@ -238,7 +238,7 @@ class Copies:
             self.parts += int((message.headers or {}).get(packs.HEADER, 1))
 
         await self._connection.subscribe(subject, count)
-        await self._connection.client.flush()
+        await flushed(self._connection.client)
 
 
 async def served(caller: Connection) -> bool:
@@ -305,8 +305,7 @@ async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> A
                 await other.client.publish(message.reply, data, headers=headers)
 
         await other.client.subscribe(SUBJECT, cb=answer)
-        for _ in range(2):  # the first ping may overtake the subscription
-            await other.client.flush()
+        await flushed(other.client)
         yield
 
 
@@ -403,8 +402,7 @@ async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
             await other.client.publish(message.reply, b'{"outcome":"rejected"}', headers=headers)
 
         await other.client.subscribe(SUBJECT, cb=answer)
-        for _ in range(2):
-            await other.client.flush()
+        await flushed(other.client)
         found = await ask_many(caller, 10)
     assert [each.outcome for each in found if isinstance(each, ReservationAnswer)] == ["rejected"] * 10
 
@@ -413,10 +411,12 @@ async def test_what_says_that_it_is_a_pack_and_is_none_is_passed_over_and_counte
     before = ODD.labels("pack")._value.get()
     async with serving(broker.connection, by_number), broker.connect() as caller:
         await eventually(lambda: served(caller))
-        for data in (b"", b"{}", b'[["a.b",{}]]'):
+        long = b'[["%b",{}]]' % (b"a" * 5000)  # an answer there would end the connection of whoever gives it
+        for data in (b"", b"{}", b'[["a.b",{}]]', long):
             await caller.client.publish(SUBJECT, data, reply=caller.new_inbox(), headers={packs.HEADER: "2"})
         assert told(await ask_many(caller, 2)) == of_numbers(2)
-        await reaches(ODD.labels("pack")._value.get, before + 3)
+        await reaches(ODD.labels("pack")._value.get, before + 4)
+        assert broker.connection.connected
 
 
 async def test_an_answer_that_says_that_it_is_a_pack_and_is_none_is_passed_over(broker: Broker) -> None:
@@ -438,8 +438,7 @@ async def test_of_a_readers_pack_each_part_counts(broker: Broker, monkeypatch: p
     async with broker.connect() as caller, broker.connect() as other:
         task = asyncio.create_task(rpc.serve(other, "test", [handler]))
         await asyncio.sleep(0)
-        for _ in range(2):
-            await other.client.flush()
+        await flushed(other.client)
         await ask_many(caller, 9, 0.2)
         task.cancel()
         await asyncio.wait([task])

@@ -15,7 +15,7 @@ from jet import api, consumer, journal, tail, topology, whole
 from jet.connection import Connection
 from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
 from jet.whole import TailBroken
-from support.broker import Broker, store
+from support.broker import Broker, flushed, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
 
@@ -368,8 +368,7 @@ async def test_no_more_than_a_batch_is_under_way(broker: Broker, monkeypatch: py
         sizes.append(len(batch))
         if sum(sizes) == 50:
             break
-        await broker.connection.client.flush()  # whatever was asked for has come after two of these
-        await broker.connection.client.flush()
+        await flushed(broker.connection.client)  # whatever was asked for has come then
     assert max(sizes) <= 10
 
 

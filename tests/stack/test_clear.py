@@ -10,6 +10,7 @@ from jet.connection import Connection
 from jet.journal import Compare
 from jet.switchlog import KEY
 from stack import clear
+from support.broker import flushed
 from support.builders import NOW
 from support.secured import Server, asked, serving
 from wire import subjects
@@ -50,7 +51,7 @@ async def test_what_cannot_be_read_is_taken_away_and_the_rest_stays(
 
         await turned(maker)
         await maker.client.publish(KEY, b"no turn")
-        await maker.client.flush()
+        await flushed(maker.client)
         assert await clear.run(server.settings) == 0
         assert "every key can be read" in capsys.readouterr().out
         assert await held(auditor, "switches") == 2, "the turn before it stands"

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from jet import api, journal, topology
@@ -100,6 +101,15 @@ def damage(server: NatsServer, stream: str, payload: bytes, *, killed: bool = Fa
     block.write_bytes(data)
     if killed:
         (folder / "index.db").unlink()
+
+
+async def flushed(client: Client) -> None:
+    """Return once the server has read whatever a client was given to send.
+
+    Twice: the first ping may overtake what waits to be sent, such as a subscription.
+    """
+    for _ in range(2):
+        await client.flush()
 
 
 class Patient(Connection):
