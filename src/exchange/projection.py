@@ -20,6 +20,7 @@ import structlog
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
+from jet.rounds import rest
 from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
@@ -33,13 +34,6 @@ _GONE_TTL = 1
 
 LONG = 0.5
 """Seconds after which a write counts as long: less than the shortest TTL, after which a key may be as it was before."""
-
-PACE = 0.1
-"""Seconds between two rounds of writing, at least, and as long as the last one took: whatever changes meanwhile is
-written once, and orders have half of a busy machine to themselves."""
-
-LONGEST_REST = 1.0
-"""Seconds, at most, between two rounds: one that waited for a broker that was away has not worked for so long."""
 
 PAUSE = 0.5
 """Seconds until a quote is projected again that could not be."""
@@ -85,7 +79,7 @@ class QuotesBucket:
                     self._changed.setdefault(symbol, market)
                     self._arrived.set()
                     await asyncio.sleep(PAUSE)
-            await asyncio.sleep(min(max(PACE, loop.time() - began), LONGEST_REST))
+            await asyncio.sleep(rest(loop.time() - began))
 
     async def _project(self, market: SymbolMarket) -> None:
         began = time.monotonic()

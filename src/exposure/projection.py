@@ -16,17 +16,11 @@ from exposure.usage import Usage
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
+from jet.rounds import rest
 from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
 from wire.units import whole_seconds_up
-
-PACE = 0.1
-"""Seconds between two rounds of writing, at least, and as long as the last one took: whatever changes meanwhile is
-written once, and decisions have half of a busy machine to themselves."""
-
-LONGEST_REST = 1.0
-"""Seconds, at most, between two rounds: one that waited for a broker that was away has not worked for so long."""
 
 ENDED_TTL = 1
 """Seconds a key stays to say that its reservation has ended."""
@@ -86,7 +80,7 @@ class ReservationsBucket:
                     log.info("reservations not projected yet", reservations=len(failed))
                     self._waiting.update(dict.fromkeys(failed))
                     await asyncio.sleep(AGAIN)
-            await asyncio.sleep(min(max(PACE, loop.time() - began), LONGEST_REST))
+            await asyncio.sleep(rest(loop.time() - began))
 
     async def _project(self, reservation_id: str) -> str | None:
         """Write one. Returns its id if it is not known to be written."""

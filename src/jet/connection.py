@@ -90,9 +90,13 @@ class _Asked:
     along: "Sequence[_Asked]" = ()
 
     def take(self, message: Msg) -> None:
+        nobody = message.headers is not None and message.headers.get("Status") == "503"
+        if nobody:
+            for each in self.along:
+                each.take(message)
         if self.answer.done():
             return
-        if message.headers and message.headers.get("Status") == "503":
+        if nobody:
             if not self.reached:
                 self.answer.set_exception(nats_errors.NoRespondersError())
         elif self.is_answer is None or self.is_answer(message):
@@ -367,13 +371,10 @@ class Connection:
             self._answered_together(message)
             return
         asked = self._asked.get(message.subject.rpartition(".")[2])
-        if asked is None:
+        if asked is not None:
+            asked.take(message)
+        else:
             odd("answer")
-            return
-        asked.take(message)
-        if message.headers and message.headers.get("Status") == "503":
-            for each in asked.along:
-                each.take(message)
 
     def _answered_together(self, message: Msg) -> None:
         try:

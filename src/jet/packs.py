@@ -81,10 +81,11 @@ def groups(parts: Iterable[Part]) -> Iterator[list[Part]]:
     group: list[Part] = []
     size = 0
     for each in parts:
-        if group and (len(group) == MOST or size + len(bytes(each.data)) > MOST_BYTES):
+        length = len(bytes(each.data))
+        if group and (len(group) == MOST or size + length > MOST_BYTES):
             yield group
             group, size = [], 0
         group.append(each)
-        size += len(bytes(each.data))
+        size += length
     if group:
         yield group

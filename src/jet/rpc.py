@@ -42,8 +42,7 @@ HANDLER_TIMEOUT = 6.0
 """Seconds a handler may take before the caller is told that the outcome is not known. What a service itself says at its
 own deadline, which is 5 s, comes first: it knows more."""
 
-_ACROSS = f"{ACROSS}."
-_INBOXES = (f"{INBOXES}.", _ACROSS)
+_INBOXES = (f"{INBOXES}.", f"{ACROSS}.")
 """What the subjects begin with to which an answer may go: no stream takes them."""
 
 ANSWERS = "Quotestream-Answers"
@@ -255,18 +254,17 @@ class _Server:
             self._begin(handler, endpoint, message.reply, message.data, message.headers)
             return
         try:
-            if message.reply.startswith(_ACROSS):
-                raise ValueError("of another account: the server maps back the one subject that it made, and no other")
-            parts = packs.unpacked(message.data)
+            # Who only looks asks one by one: that is what its share counts, and across accounts the server maps no
+            # other reply back than the one that it made.
+            parts = packs.unpacked(message.data) if not handler.for_readers else []
         except ValueError:
+            parts = []
+        if not parts:
             odd("pack")
             return
+        endpoint.num_requests += len(parts) - 1
         inbox = message.reply.rpartition(".")[0]
-        for number, part in enumerate(parts):
-            if number:
-                endpoint.num_requests += 1
-                if handler.for_readers and not self.may_have(handler.subject, message.headers):
-                    return
+        for part in parts:
             self._begin(handler, endpoint, f"{inbox}.{part.place}", bytes(part.data), part.headers, in_pack=True)
 
     def _begin(

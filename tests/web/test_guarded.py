@@ -55,14 +55,17 @@ async def served(port: int) -> AsyncIterator[None]:
     async def ask() -> None:
         nonlocal answers
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=HANG) as http:
+            crowded_out = closed("crowded-out")
             while True:
                 try:
                     answer = await http.get("/health")
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                     # It was the longest idle one, and closed in the moment in which it asked: clients ask again then.
+                    assert closed("crowded-out") > crowded_out
                     answer = await http.get("/health")
                 assert answer.status_code == 200
                 answers += 1
+                crowded_out = closed("crowded-out")
                 await asyncio.sleep(0.01)
 
     asking = asyncio.create_task(ask())
