@@ -103,9 +103,9 @@ class PerEpoch(Check):
         for check in self._of(at):
             check.fills(at, fills, book)
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         for check in self._of(at):
-            check.set_aside(at, fills, fault)
+            check.quarantined(at, fills, fault)
 
     def finish(self, replay: Replay) -> Verdict:
         verdicts = [check.finish(replay) for _, check, _ in self._checks]

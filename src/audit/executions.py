@@ -156,7 +156,7 @@ class OncePerOrder(Check):
     def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
         self._look(at, fills)
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         self._look(at, fills)
 
     def finish(self, replay: Replay) -> Verdict:

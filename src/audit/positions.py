@@ -129,7 +129,7 @@ class SignedSum(Check):
         for table in self._tables:
             table.compare(at, fills, net)
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         if fault.kind in ("repeated", "skipped", "contradicts"):
             self.found.at(at, f"{fills[0].fill_id} {fault.detail}", fill_id=fills[0].fill_id)
 

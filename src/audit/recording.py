@@ -41,7 +41,7 @@ class Recorded(Check):
         for table in self._tables:
             table.compare(at, fills)
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         if fault.kind == "repeated":
             self.found.at(at, f"{fills[0].fill_id} is in the log once more: it {fault.detail}", **_ids(fills[0]))
         if fault.kind == "contradicts":
@@ -50,7 +50,7 @@ class Recorded(Check):
             self._claims.logged(at, fills)
         if at.subject.startswith("fills."):
             for table in self._tables:
-                table.set_aside(at, fault)
+                table.quarantined(at, fault)
 
     def finish(self, replay: Replay) -> Verdict:
         checked = [f"{replay.fill_count:,} fills in the log"]
@@ -114,13 +114,13 @@ class _Table:
                 self._found.at(at, f"{fill.fill_id} in {self.ledger.name}: {wrong}", **_ids(fill))
         self._applied[symbol] = fills[-1].number
 
-    def set_aside(self, at: Place, fault: Fault) -> None:
+    def quarantined(self, at: Place, fault: Fault) -> None:
         """Look for a message that counts for nobody."""
         if (
             at.sequence <= self.ledger.applied.get(at.shard, 0)
             and (at.shard, at.sequence) not in self.ledger.quarantine
         ):
-            self._found.at(at, f"{self.ledger.name} has not set the message aside, which {fault.detail}")
+            self._found.at(at, f"{self.ledger.name} has not quarantined the message, which {fault.detail}")
 
     def look_beyond(self) -> None:
         """Tell what the table has and the log has not."""

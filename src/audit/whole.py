@@ -38,7 +38,7 @@ class Whole(Check):
                 stream, f"it ends at {last}, but {ledger} has applied it up to {applied}", sequence=last
             )
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         if fault.kind in ("unreadable", "misplaced"):
             self.found.at(at, f"the message {fault.detail}", **({"fill_id": fills[0].fill_id} if fills else {}))
 

@@ -99,18 +99,18 @@ def overview(rows: Sequence[Row]) -> str:
         y = 26 + LINE * line + LINE / 2
         color = _COLORS[figure.verdict]
         parts.append(svg.text_at(LEFT - 14, y + 4, f"{row.name}  {figure.name}", "end"))
-        low, high = (_x(bound) for bound in (min(_standing(figure)), max(_standing(figure))))
+        low, high = (_x(bound) for bound in (min(_ratios(figure)), max(_ratios(figure))))
         parts.append(f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{color}" stroke-width="2"/>')
         parts += [
             f'<circle cx="{_x(value):.1f}" cy="{y}" r="2.5" fill="{color}" fill-opacity="0.5"/>'
-            for value in _standing(figure)
+            for value in _ratios(figure)
         ]
         parts.append(f'<circle cx="{_x(_middle(figure)):.1f}" cy="{y}" r="6" fill="{color}"/>')
     parts.append(svg.text_at(_x(1), height - 8, "right of the line: the target is reached", "middle"))
     return svg.svg(height, parts)
 
 
-def _standing(figure: Figure) -> list[float]:
+def _ratios(figure: Figure) -> list[float]:
     """Each repeat as a multiple of the target, so that more is better."""
     return [_of_target(figure, value) for value in figure.values]
 

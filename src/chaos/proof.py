@@ -185,7 +185,7 @@ def most_shown(log: Sequence[Entry]) -> int:
         market = markets.setdefault(event.symbol, SymbolMarket(event.symbol))
         market.head = 0
         market.apply_quote(1, event)
-        active = [market for market in markets.values() if market.standing(entry.time) == "active"]
+        active = [market for market in markets.values() if market.status_at(entry.time) == "active"]
         most = max(most, sum(m.remaining_bid for m in active), sum(m.remaining_ask for m in active))
     return most
 

@@ -124,8 +124,8 @@ def match(
     batch = Batch()
     executed: dict[str, RecordedFill] = {}
     remaining = {"buy": market.remaining_ask, "sell": market.remaining_bid}
-    standing = market.standing(now)
-    quote = market.event if standing == "active" and isinstance(market.event, QuoteActivated) else None
+    status = market.status_at(now)
+    quote = market.event if status == "active" and isinstance(market.event, QuoteActivated) else None
     for order, asker in zip(orders, askers, strict=False):
         known = executed.get(order.order_id) or recent.get(order.order_id)
         if known is PENDING:
@@ -139,7 +139,7 @@ def match(
             batch.rejected = True
             continue
         if quote is None:
-            batch.answers.append(_rejected(order, "quote_expired" if standing == "expired" else "no_active_quote"))
+            batch.answers.append(_rejected(order, "quote_expired" if status == "expired" else "no_active_quote"))
             batch.rejected = True
             continue
         price = quote.ask_price if order.side == "buy" else quote.bid_price
@@ -180,7 +180,7 @@ def match(
 
 def executes(market: SymbolMarket, now: datetime) -> bool:
     """Whether anything is left that an order could execute on."""
-    return bool(market.remaining_bid or market.remaining_ask) and market.standing(now) == "active"
+    return bool(market.remaining_bid or market.remaining_ask) and market.status_at(now) == "active"
 
 
 def _crosses(order: Order, price: Decimal) -> bool:
@@ -222,7 +222,7 @@ def _pending(order: Order) -> Refused:
     return Refused(Refusal.UNAVAILABLE, f"another order {order.order_id} is being executed; nothing was done")
 
 
-def standing_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
+def accepted_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
     """The quote itself if the symbol's latest one is exactly this, so that asking again gets the same answer.
 
     None means that the request is newer than anything before, and may be made active.
@@ -357,7 +357,7 @@ def active_quote(market: SymbolMarket, now: datetime) -> Quote:
     """
     quote = market.quote()
     quote_id = market.event.quote_id if market.event else ""
-    match market.standing(now):
+    match market.status_at(now):
         case "never":
             raise Refused(Refusal.NEVER_QUOTED, f"{market.symbol} was never quoted")
         case "withdrawn":
@@ -390,7 +390,7 @@ def expiry(market: SymbolMarket, now: datetime) -> QuoteWithdrawn | None:
     other finds expired, and be about to append the fill. So nobody is told for good that a quote has expired before
     this event is in the log, on which that append loses its compare.
     """
-    if market.standing(now) == "expired" and isinstance(market.event, QuoteActivated):
+    if market.status_at(now) == "expired" and isinstance(market.event, QuoteActivated):
         return _end(market.event, now, "expired")
     return None
 

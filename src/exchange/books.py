@@ -1,8 +1,8 @@
 """Following the market log into the books: one task for each shard.
 
-Fills that skip a number are set aside, as every reader of the log does (`wire.market`), if the log itself skips it. If
-the log has what comes before them, this exchange has missed it: its book is wrong, and the process ends before another
-order is decided on it. Started anew, it folds the log anew, so this cannot come again and again.
+Fills that skip a number are quarantined, as every reader of the log does (`wire.market`), if the log itself skips it.
+If the log has what comes before them, this exchange has missed it: its book is wrong, and the process ends before
+another order is decided on it. Started anew, it folds the log anew, so this cannot come again and again.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Books:
         self._verified: dict[str, int] = {}
         self._openings: dict[int, MarketOpening] = {}
         self._replays: dict[str, Replay] = {}
-        self._aside: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(shards)}
+        self._quarantined: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(shards)}
         self._reached = dict.fromkeys(range(shards), 0)
         self._moved = asyncio.Event()
         self._heads = {
@@ -174,7 +174,7 @@ class Books:
         """
         symbol = subjects.last_token(message.subject)
         if not subjects.at_home(message.subject, self._shards):
-            self._set_aside(message, "it is in another shard than its symbol")
+            self._quarantine(message, "it is in another shard than its symbol")
             return None
         if not subjects.is_name(symbol):
             return None
@@ -199,7 +199,7 @@ class Books:
                 if fault is None and remember:
                     self._recent.add(shard, fills)
             if fault is not None:
-                self._set_aside(message, str(fault))
+                self._quarantine(message, str(fault))
         else:
             self._fold_quote(lane.market, message, replayed=replayed)
         lane.market.head = max(lane.market.head, message.sequence)
@@ -210,13 +210,13 @@ class Books:
         try:
             event = _EVENT.decode(message.data)
         except UNREADABLE as error:
-            self._set_aside(message, str(error))
+            self._quarantine(message, str(error))
         else:
             if not replayed:
                 if market.apply_quote(message.sequence, event):
                     self._bucket.changed(market)
                 else:
-                    self._set_aside(message, "the quote is of another symbol")
+                    self._quarantine(message, "the quote is of another symbol")
 
     def _remember_replayed(self, market: SymbolMarket, fills: list[RecordedFill], message: Message) -> None:
         """Remember the order ids of a message that the snapshot has covered, if it counts."""
@@ -234,15 +234,15 @@ class Books:
                     self._recent.add(shard, counted)
                 self._replays[symbol] = replay.piece_before()
 
-    def _set_aside(self, message: Message, reason: str) -> None:
+    def _quarantine(self, message: Message, reason: str) -> None:
         """Count and tell of a message that is not used; once, though what the snapshot has is read again."""
         stream = subjects.stream_of(message.subject)
-        known = self._aside.get(stream)
+        known = self._quarantined.get(stream)
         if known is not None:
             if message.sequence in known:
                 return
             known.add(message.sequence)
-        self._health.set_aside(stream)
+        self._health.quarantined(stream)
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=reason)
 
     async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
@@ -285,7 +285,7 @@ class Books:
             return
         if shard not in self._replayed:
             self._replayed.add(shard)
-            self._aside.pop(subjects.market_stream(shard), None)
+            self._quarantined.pop(subjects.market_stream(shard), None)
         if self._stale.pop(name, None) is not None:
             # The broker may have started anew, without what it had not synced of the bucket.
             for lane in self._lanes:

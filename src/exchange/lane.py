@@ -115,11 +115,11 @@ class Lane:
         request = book.of_revision(self.market, request, self._listed.revision)
         try:
             async with asyncio.timeout(DEADLINE):
-                standing = await self._standing(request)
+                accepted = await self._accepted(request)
         except TimeoutError as error:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
-        if standing is not None:
-            return standing
+        if accepted is not None:
+            return accepted
         return await self._puts.put(book.checked_quote(request, self._listed.instrument), asker)
 
     def is_behind(self, revision: int) -> bool:
@@ -139,13 +139,13 @@ class Lane:
             self._turn.nudge()
         return cast("asyncio.Future[Quote]", answer)
 
-    async def _standing(self, request: QuoteRequest) -> Quote | None:
+    async def _accepted(self, request: QuoteRequest) -> Quote | None:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
         while True:
-            standing = book.standing_quote(self.market, request)
-            if standing is not None and not await self.log.moved_on():
-                return standing
-            if standing is not None:
+            accepted = book.accepted_quote(self.market, request)
+            if accepted is not None and not await self.log.moved_on():
+                return accepted
+            if accepted is not None:
                 continue
             book.check_listing(self._listed, request)
             try:
@@ -291,9 +291,9 @@ class Lane:
         if put.reservation is None:
             raise AssertionError("what is to be committed was activated")
         while True:
-            standing = book.standing_quote(self.market, put.request)
-            if standing is not None:
-                return standing
+            accepted = book.accepted_quote(self.market, put.request)
+            if accepted is not None:
+                return accepted
             waiting.check_wanted()
             put.check_wanted()
             book.check_listing(self._listed, put.request)

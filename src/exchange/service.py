@@ -226,7 +226,7 @@ class Exchange:
         """`GET /quotes`: every active quote, as far as is known here."""
         self._check_ready()
         now = self.clock()
-        active = (lane.market.quote() for lane in self._lanes if lane.market.standing(now) == "active")
+        active = (lane.market.quote() for lane in self._lanes if lane.market.status_at(now) == "active")
         return [quote for quote in active if quote is not None]
 
     def _lane(self, symbol: str) -> Lane:
@@ -265,7 +265,7 @@ class Exchange:
         now = self.clock()
         metrics.REMEMBERED.set(len(self._recent))
         metrics.REMEMBERED_BYTES.set(self._recent.size)
-        metrics.ACTIVE_QUOTES.set(sum(lane.market.standing(now) == "active" for lane in self._lanes))
+        metrics.ACTIVE_QUOTES.set(sum(lane.market.status_at(now) == "active" for lane in self._lanes))
 
     def _report(self, behind: int) -> ProcessReport:
         return replace(self._health.process(behind), orders=metrics.answered())

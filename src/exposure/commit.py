@@ -70,7 +70,7 @@ APPEND_SECONDS = Histogram(
 BATCH_SIZE = Histogram(
     "exposure_batch_decisions", "Decisions made in one batch", buckets=(1, 2, 5, 10, 25, 50, 100, MAX_BATCH)
 )
-CONFLICTS = Counter("exposure_lost_compares", "Appends refused because another writer came first")
+CONFLICTS = Counter("exposure_append_conflicts", "Appends refused because another writer came first")
 
 A = TypeVar("A")
 Decide = Callable[[Limits, datetime], Decision[A]]

@@ -341,7 +341,7 @@ class ExposureService:
         first = (await self._told()).state.first_seq
         if first <= sequence > usage.head:
             log.error("exposure's log is damaged", missing=max(first, usage.head + 1), until=sequence)
-            self._health.set_aside(STREAM)
+            self._health.quarantined(STREAM)
             usage.fold_unreadable(sequence, self.clock())
         usage.skip_to(sequence)
 
@@ -356,7 +356,7 @@ class ExposureService:
 
     def _fold(self, message: Message) -> None:
         if not journal.is_append(message.headers):
-            self._set_aside(STREAM, message, "nobody of ours appended it")
+            self._quarantine(STREAM, message, "nobody of ours appended it")
             self.limits.usage.skip_to(message.sequence)
         elif (records := self._decoded(self._records, message, STREAM)) is None:
             self.limits.usage.fold_unreadable(message.sequence, message.time)
@@ -372,7 +372,7 @@ class ExposureService:
             for message in batch:
                 symbol = subjects.last_token(message.subject)
                 if not subjects.at_home(message.subject, len(self._tails)):
-                    self._set_aside(stream, message, "it is in another shard than its symbol")
+                    self._quarantine(stream, message, "it is in another shard than its symbol")
                 elif message.subject == subjects.quotes(shard, symbol):
                     event = self._decoded(self._quotes, message, stream)
                     if event is not None:
@@ -394,18 +394,18 @@ class ExposureService:
             begins = self._tails[shard].begins(message)
             fault = self.limits.usage.fold_fills(symbol, message.sequence, fills, begins=begins)
         if fault is not None:
-            self._set_aside(subjects.market_stream(shard), message, str(fault))
+            self._quarantine(subjects.market_stream(shard), message, str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
         """The message's content; None, counted and logged, for what cannot be read."""
         try:
             return decoder.decode(message.data)
         except UNREADABLE as error:
-            self._set_aside(stream, message, str(error))
+            self._quarantine(stream, message, str(error))
             return None
 
-    def _set_aside(self, stream: str, message: Message, why: str) -> None:
-        self._health.set_aside(stream)
+    def _quarantine(self, stream: str, message: Message, why: str) -> None:
+        self._health.quarantined(stream)
         log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
     async def _expire(self) -> None:

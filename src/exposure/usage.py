@@ -109,7 +109,7 @@ class Usage:
             self._measure(symbol)
 
     def fold_fills(self, symbol: str, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> Fault | None:
-        """Fold one message of a symbol's fills. Returns why it is set aside, None if it counts or was folded before.
+        """Fold one message of a symbol's fills. Returns why it is quarantined, None if it counts or was folded before.
 
         `begins` as in `SymbolMarket.fold_fills`.
         """

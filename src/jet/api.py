@@ -31,7 +31,7 @@ NO_PEERS = 10005
 REPLICAS_WITHOUT_CLUSTER = 10074
 
 GARBLED = Counter(
-    "quotestream_nats_unreadable_answers", "Answers of the broker that cannot be read, or belong to another request."
+    "quotestream_nats_invalid_replies", "Answers of the broker that cannot be read, or belong to another request."
 )
 
 NOT_SENT = (

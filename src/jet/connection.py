@@ -35,9 +35,9 @@ from prometheus_client import Counter
 from jet import packs
 from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
-from jet.odd import odd
 from jet.packs import Part
 from jet.resends import Budget, pauses
+from jet.unexpected import unexpected
 
 FIRST_PAUSE = 0.1
 """Seconds between a link that was lost and the first try to make another. Doubled at each try, up to `LONGEST_PAUSE`;
@@ -374,20 +374,20 @@ class Connection:
         if asked is not None:
             asked.take(message)
         else:
-            odd("answer")
+            unexpected("answer")
 
     def _answered_together(self, message: Msg) -> None:
         try:
             parts = packs.unpacked(message.data)
         except ValueError:
-            odd("answer")
+            unexpected("answer")
             return
         for part in parts:
             asked = self._asked.get(part.place)
             if asked is not None:
                 asked.take(replace(message, data=bytes(part.data), headers=part.headers))
             else:
-                odd("answer")
+                unexpected("answer")
 
     async def failed(self) -> None:
         """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.
@@ -475,7 +475,7 @@ class Connection:
 
     def _on_violation(self, operation: str, subject: str) -> None:
         if operation == "publish" and subject.startswith(_INBOX):
-            odd("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
+            unexpected("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
             return
         told = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()

@@ -1,6 +1,6 @@
 """The bucket `instruments`, followed: what is traded, and by which revision.
 
-A definition that cannot be read is set aside, and the one before it stands. Until the bucket is read, and while it
+A definition that cannot be read is quarantined, and the one before it stands. Until the bucket is read, and while it
 holds no terms, as before anything was ever defined, what a service was started with stands, by revision 0. After that,
 what it was started with and nothing defines is delisted.
 
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 class Counting(HealthPart, Protocol):
     """Where messages are counted, too, that cannot be used."""
 
-    def set_aside(self, stream: str) -> None: ...
+    def quarantined(self, stream: str) -> None: ...
 
 
 class Listings:
@@ -154,7 +154,7 @@ class Listings:
         why = fold(self.definitions, message)
         if why is not None:
             log.warning("no definition", subject=message.subject, seq=message.sequence, error=why)
-            self._health.set_aside(STREAM)
+            self._health.quarantined(STREAM)
         key = message.subject.removeprefix(_PREFIX)
         affected = self.definitions.affected(key)
         return {*self._before, *affected} if key == TERMS else affected
@@ -178,7 +178,7 @@ class Listings:
 
 
 def fold(definitions: Definitions, message: Message) -> str | None:
-    """Fold a message of the bucket. Returns why it is set aside, None if it counts or was folded before."""
+    """Fold a message of the bucket. Returns why it is quarantined, None if it counts or was folded before."""
     if not journal.is_append(message.headers):
         definitions.pass_over(message.sequence)
         return "nobody of ours appended it"

@@ -1,6 +1,6 @@
 """Which symbols are paused for their loss, followed in the bucket `switches`, and how that is written.
 
-What is no message of ours, or cannot be read, is set aside, and what stood before it stands (`wire.losses`).
+What is no message of ours, or cannot be read, is quarantined, and what stood before it stands (`wire.losses`).
 """
 
 import secrets
@@ -31,17 +31,17 @@ class LossLog:
         self,
         connection: Connection,
         changed: Callable[[], None],
-        set_aside: Callable[[str, Message, str], None] | None = None,
+        quarantined: Callable[[str, Message, str], None] | None = None,
         *,
         name: str,
         follow: Follow = Tail,
     ) -> None:
-        """`changed` is called whenever `latches` or `current` may be others, `set_aside` of each message that is set
+        """`changed` is called whenever `latches` or `current` may be others, `quarantined` of each message that is set
         aside: its stream, itself, and why."""
         self.latches = Latches()
         self.current = False
         self._changed = changed
-        self._set_aside = set_aside
+        self._quarantine = quarantined
         self._opening = Opening(connection, STREAM, [KEYS], is_of_a_loss, name=name, follow=follow)
 
     async def run(self) -> None:
@@ -53,8 +53,8 @@ class LossLog:
         async for batch in self._opening.batches():
             for message in batch:
                 why = _fold(self.latches, message)
-                if why is not None and self._set_aside is not None:
-                    self._set_aside(STREAM, message, why)
+                if why is not None and self._quarantine is not None:
+                    self._quarantine(STREAM, message, why)
             if batch or self.current != self._opening.current:
                 self.current = self._opening.current
                 self._changed()

@@ -1,6 +1,6 @@
 """Where the fold of a log begins: at the last message of each subject that can be used.
 
-The last message of a subject says all that a fold needs, unless it is one that every reader sets aside: then the one
+The last message of a subject says all that a fold needs, unless it is one that every reader quarantines: then the one
 before it does, and so on. So whoever starts walks back, before it shows or decides anything.
 
 Of fills, whether a message counts depends on those before it. The last one is believed if a ledger has published a

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection
-from jet.odd import odd
+from jet.unexpected import unexpected
 from wire.messages import UNREADABLE, InstancePresence
 
 EVERY = 0.2
@@ -121,7 +121,7 @@ class Presence:
         try:
             word = _decoder.decode(message.data)
         except UNREADABLE as error:
-            odd("presence")
+            unexpected("presence")
             log.warning("presence that cannot be read", subject=message.subject, reason=str(error))
             return
         if self.members.hear(word):

@@ -29,8 +29,8 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection, Subscription
 from jet.consumer import BATCH
-from jet.odd import odd
-from jet.tail import BEHIND, FromSequence, FromTime, Message, Start
+from jet.tail import LAG, FromSequence, FromTime, Message, Start
+from jet.unexpected import unexpected
 from jet.whole import REMEDY, Whole, is_gapless, keeps_everything, missing
 from wire import subjects
 
@@ -112,7 +112,7 @@ class Answers:
             self._arrived.append(message)
             self._wake.set()
         else:
-            odd("answer")
+            unexpected("answer")
 
 
 def _message(answer: Msg, headers: dict[str, str]) -> Message | None:
@@ -202,7 +202,7 @@ class Reader:
                         yield []
                     await asyncio.sleep(AGAIN)
                     continue
-                BEHIND.labels(self._stream, self._name).set(more)
+                LAG.labels(self._stream, self._name).set(more)
                 yield found
                 if not more:
                     await self._pause(something=bool(found))
@@ -211,7 +211,7 @@ class Reader:
             for subscription in passing:
                 await subscription.unsubscribe()
             with contextlib.suppress(KeyError):
-                BEHIND.remove(self._stream, self._name)
+                LAG.remove(self._stream, self._name)
 
     async def _next(self, answers: Answers) -> tuple[list[Message], int]:
         """What comes next, and how much there is after that."""

@@ -30,8 +30,8 @@ from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
 from jet.flights import Answer, Flight, Flights
 from jet.grants import ACROSS, INBOXES, OUTSIDE
-from jet.odd import odd
 from jet.packs import Part
+from jet.unexpected import unexpected
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.messages import UNREADABLE, ProcessReport
@@ -55,7 +55,7 @@ MOST_FOR_READERS = 100
 """Answers a second that an instance gives to questions of readers of one account: on each subject that it serves for
 them, and on all by which services are found together."""
 
-UNANSWERED = Counter("quotestream_questions_unanswered", "Requests of readers beyond the rate that is answered.")
+THROTTLED = Counter("quotestream_reader_requests_throttled", "Requests of readers beyond the rate that is answered.")
 
 log = structlog.get_logger()
 
@@ -125,13 +125,13 @@ class _Awaited(Generic[T]):
         headers = message.headers or {}
         try:
             if headers.get(ANSWERS) != self._name:
-                odd("unasked")
+                unexpected("unasked")
             elif ERROR_CODE_HEADER in headers:
                 self.answer = Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
             else:
                 self.answer = msgspec.json.decode(message.data, type=self._reply)
         except (*UNREADABLE, KeyError):  # as of an instance of another version
-            odd("unasked")
+            unexpected("unasked")
         return self.answer is not None
 
 
@@ -237,7 +237,7 @@ class _Server:
         share = self._shares.setdefault((subject, _account(headers)), _Share(MOST_FOR_READERS))
         if share.take(time.monotonic()):
             return True
-        UNANSWERED.inc()
+        THROTTLED.inc()
         return False
 
     def begin(self, handler: Handler, endpoint: Endpoint, message: Msg) -> None:
@@ -247,7 +247,7 @@ class _Server:
             return
         if not message.reply.startswith(_INBOXES):
             # The broker does not check where an answer is asked for, and we may write where the caller may not.
-            odd("reply")
+            unexpected("reply")
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
         if not message.headers or packs.HEADER not in message.headers:
@@ -260,7 +260,7 @@ class _Server:
         except ValueError:
             parts = []
         if not parts:
-            odd("pack")
+            unexpected("pack")
             return
         endpoint.num_requests += len(parts) - 1
         inbox = message.reply.rpartition(".")[0]

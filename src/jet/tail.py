@@ -34,7 +34,7 @@ from prometheus_client import Counter, Gauge
 from jet import api
 from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
-from jet.odd import odd
+from jet.unexpected import unexpected
 from jet.whole import TailBroken, Whole, is_gapless, keeps_everything, missing, withheld
 from wire.units import from_nanoseconds
 
@@ -49,13 +49,15 @@ REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
 """Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
 consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
 
-ANEW = Counter(
-    "quotestream_followers_anew",
+RESTARTS = Counter(
+    "quotestream_follower_restarts",
     "Times that a follower was not given what its stream holds, and started over.",
     ["stream"],
 )
-BEHIND = Gauge(
-    "quotestream_behind_messages", "Lag: messages of a stream that a follower has not received yet.", ["stream", "tail"]
+LAG = Gauge(
+    "quotestream_consumer_lag_messages",
+    "Messages of a stream that a follower has not received yet.",
+    ["stream", "tail"],
 )
 
 log = structlog.get_logger()
@@ -63,7 +65,7 @@ log = structlog.get_logger()
 
 def behind() -> int:
     """Messages that this process has yet to be given, of all streams that it follows."""
-    return int(sum(sample.value for metric in BEHIND.collect() for sample in metric.samples))
+    return int(sum(sample.value for metric in LAG.collect() for sample in metric.samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Tail:
                 await asyncio.sleep(CHECK if self._damage else 0.1)
         finally:
             # Who has read a part of the log does not wait for what follows it.
-            BEHIND.remove(self._stream, self._name)
+            LAG.remove(self._stream, self._name)
 
     async def _make_consumer(self) -> Consumer:
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
@@ -257,7 +259,7 @@ class Tail:
             if consumer.silent:
                 return
             if consumer.doubt:
-                ANEW.labels(self._stream).inc()
+                RESTARTS.labels(self._stream).inc()
                 log.error("tail does not follow", stream=self._stream, tail=self._name, reason=consumer.doubt)
                 return
             batch, sound = self._take(consumer)
@@ -340,7 +342,7 @@ class Tail:
     def _tell_behind(self, consumer: Consumer) -> None:
         if consumer.pending != self._told_behind:
             self._told_behind = consumer.pending
-            BEHIND.labels(self._stream, self._name).set(consumer.pending)
+            LAG.labels(self._stream, self._name).set(consumer.pending)
 
     async def _keeps_up(self, consumer: Consumer) -> bool:
         """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""
@@ -369,7 +371,7 @@ class Tail:
                 sequence, order, stamp, pending = consumer.numbers(delivered.reply)
                 stored = from_nanoseconds(stamp)
             except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
-                odd("delivery")
+                unexpected("delivery")
                 log.warning("tail received a message that is no delivery", stream=self._stream, tail=self._name)
                 return batch, False
             if order != consumer.delivered + 1:

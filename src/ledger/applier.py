@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from jet.tail import Message
-from ledger.gaps import OF_NUMBERS, Gaps, Standing
+from ledger.gaps import OF_NUMBERS, Gaps, StuckPositions
 from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
 from process import tracing
@@ -39,13 +39,13 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 
 
 APPLIED = Counter("ledger_fills_applied", "Fills applied to positions")
 DUPLICATES = Counter("ledger_fills_duplicate", "Fills that were recorded already, and ignored")
-SET_ASIDE = Counter("ledger_messages_set_aside", "Messages quarantined: neither applied nor dropped", ["reason"])
-STANDING = Gauge("ledger_positions_standing", "Symbols whose fills are quarantined one after the other")
+QUARANTINED = Counter("ledger_messages_quarantined", "Messages quarantined: neither applied nor dropped", ["reason"])
+STUCK = Gauge("ledger_positions_stuck", "Symbols whose fills are quarantined one after the other")
 RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Last stream sequence received", ["shard"])
 APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Last stream sequence committed", ["shard"])
 APPLY_SECONDS = Histogram("ledger_apply_seconds", "Time to decode, fold and commit one batch", buckets=_BUCKETS)
-BEHIND_SECONDS = Histogram(
-    "ledger_behind_seconds",
+LAG_SECONDS = Histogram(
+    "ledger_lag_seconds",
     "Age of a batch's newest message at its commit, since the broker stored it",
     buckets=_BUCKETS,
 )
@@ -92,7 +92,7 @@ class Applier:
         self._clock = clock
         self._on_commit = on_commit
         self._gaps = gaps
-        self._standing = Standing()
+        self._stuck = StuckPositions()
         self._waiting: asyncio.Queue[_Piece] = asyncio.Queue(WAITING_PIECES)
         self._behind = set(range(shards))
         self._caught_up = asyncio.Event()
@@ -101,11 +101,11 @@ class Applier:
     async def load(self) -> None:
         """Start from what the store holds."""
         self.books = await self._store.load()
-        for symbol, payload in await self._store.set_aside_since(OF_NUMBERS):
+        for symbol, payload in await self._store.quarantined_since(OF_NUMBERS):
             fills, _ = counting.read("", payload, self._shards)
             if fills:
-                self._standing.set_aside(symbol, fills, "since before this start")
-        self._tell_standing()
+                self._stuck.quarantined(symbol, fills, "since before this start")
+        self._report_stuck()
 
     async def feed(self, shard: int, messages: Sequence[Message], current: bool) -> None:
         """Hand over what a shard's tail yielded; it takes as long as too much is waiting."""
@@ -157,7 +157,7 @@ class Applier:
         self._on_commit([account.update for account in changes.accounts.values()])
         APPLY_SECONDS.observe(time.perf_counter() - began)
         newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
-        BEHIND_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
+        LAG_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
 
     def _trace(self, pieces: Sequence[_Piece], began: float) -> None:
         """Tell of a transaction in the trace of each of its messages."""
@@ -175,12 +175,12 @@ class Applier:
         """Commit what deliveries change.
 
         Fills whose numbers go on are new, and the file itself refuses an id that is not: so what is recorded is looked
-        up only where something is set aside or refused.
+        up only where something is quarantined or refused.
         """
         changes = fold(self.books, {}, deliveries)
-        if changes.set_aside and self._gaps is not None:
+        if changes.quarantined and self._gaps is not None:
             await self._gaps.check(self.books, deliveries, changes)
-        if not changes.set_aside:
+        if not changes.quarantined:
             try:
                 await self._store.commit(changes, self._clock())
             except sqlite3.IntegrityError:
@@ -198,11 +198,11 @@ class Applier:
         DUPLICATES.inc(changes.duplicates)
         for shard, sequence in changes.applied.items():
             APPLIED_SEQUENCE.labels(str(shard)).set(sequence)
-        self._standing.take(changes.accounts, changes.set_aside)
-        self._tell_standing()
-        for delivery, fault in changes.set_aside:
-            SET_ASIDE.labels(fault.reason).inc()
-            self._health.set_aside(subjects.market_stream(delivery.shard))
+        self._stuck.take(changes.accounts, changes.quarantined)
+        self._report_stuck()
+        for delivery, fault in changes.quarantined:
+            QUARANTINED.labels(fault.reason).inc()
+            self._health.quarantined(subjects.market_stream(delivery.shard))
             log.error(
                 "message quarantined",
                 reason=fault.reason,
@@ -222,11 +222,11 @@ class Applier:
                     position_version=fill.number,
                 )
 
-    def _tell_standing(self) -> None:
+    def _report_stuck(self) -> None:
         """Tell health whose position stands still."""
-        STANDING.set(len(self._standing.why))
-        if self._standing.why:
-            self._health.waits("positions", str(self._standing))
+        STUCK.set(len(self._stuck.why))
+        if self._stuck.why:
+            self._health.waits("positions", str(self._stuck))
         else:
             self._health.fine("positions")
 

@@ -1,9 +1,9 @@
-"""Fills that are set aside for their numbers: whether the log itself has the gap, and whose position stands still.
+"""Fills that are quarantined for their numbers: whether the log itself has the gap, and whose position stands still.
 
 Ordering rules:
-- Before a gap is set aside for good, the log is read from the last fill that counts on: a consumer that skipped is not
-  a log that skipped.
-- A position stands still once two messages in a row go on from each other and were both set aside for their numbers:
+- Before a gap is quarantined for good, the log is read from the last fill that counts on: a consumer that skipped is
+  not a log that skipped.
+- A position stands still once two messages in a row go on from each other and were both quarantined for their numbers:
   somebody numbers fills in another way than everybody else counts them. It moves again with the next fill that counts.
 """
 
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class MissedFills(Exception):  # noqa: N818 # names what happened
-    """The market log holds fills that were not delivered here: what follows them must not be set aside."""
+    """The market log holds fills that were not delivered here: what follows them must not be quarantined."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Gaps:
         Raises:
             MissedFills: it is not.
         """
-        for delivery, fault in changes.set_aside:
+        for delivery, fault in changes.quarantined:
             if fault.reason is Reason.SKIPPED_NUMBER:
                 account = books.accounts.get(delivery.symbol) or Account(delivery.symbol)
                 told = _number_before(account, deliveries, delivery)
@@ -103,7 +103,7 @@ def _number_before(account: Account, deliveries: Iterable[Delivery], beyond: Del
 
 
 @dataclass(slots=True)
-class Standing:
+class StuckPositions:
     """Whose position stands still, and why.
 
     Attributes:
@@ -111,23 +111,23 @@ class Standing:
     """
 
     why: dict[str, str] = field(default_factory=dict)
-    _aside: dict[str, int] = field(default_factory=dict)
+    _quarantined: dict[str, int] = field(default_factory=dict)
 
-    def take(self, accounts: Mapping[str, Account], set_aside: Iterable[tuple[Delivery, Fault]]) -> None:
-        """Take what a batch changed: the accounts that moved, and what was set aside, in order."""
+    def take(self, accounts: Mapping[str, Account], quarantined: Iterable[tuple[Delivery, Fault]]) -> None:
+        """Take what a batch changed: the accounts that moved, and what was quarantined, in order."""
         for symbol in accounts:
             self.why.pop(symbol, None)
-            self._aside.pop(symbol, None)
-        for delivery, fault in set_aside:
+            self._quarantined.pop(symbol, None)
+        for delivery, fault in quarantined:
             account = accounts.get(delivery.symbol)
             if fault.reason in OF_NUMBERS and (account is None or delivery.sequence > account.sequence):
-                self.set_aside(delivery.symbol, delivery.fills, str(fault))
+                self.quarantined(delivery.symbol, delivery.fills, str(fault))
 
-    def set_aside(self, symbol: str, fills: list[RecordedFill], why: str) -> None:
-        """Fills were set aside for their numbers, and none has counted since."""
-        if self._aside.get(symbol) == fills[0].number - 1:
+    def quarantined(self, symbol: str, fills: list[RecordedFill], why: str) -> None:
+        """Fills were quarantined for their numbers, and none has counted since."""
+        if self._quarantined.get(symbol) == fills[0].number - 1:
             self.why.setdefault(symbol, why)
-        self._aside[symbol] = fills[-1].number
+        self._quarantined[symbol] = fills[-1].number
 
     def __str__(self) -> str:
         return "; ".join(

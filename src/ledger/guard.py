@@ -48,7 +48,7 @@ class Guard:
         """Of a ledger, which runs `listings` and `applier`."""
         self._connection = connection
         self._health = health
-        self._log = LossLog(connection, self._latched, self._set_aside, name="ledger-losses")
+        self._log = LossLog(connection, self._latched, self._quarantine, name="ledger-losses")
         self._listings = listings
         self._applier = applier
         self._clock = clock
@@ -76,8 +76,8 @@ class Guard:
         self._losses.again()
         self._woken.set()
 
-    def _set_aside(self, stream: str, message: Message, why: str) -> None:
-        self._health.set_aside(stream)
+    def _quarantine(self, stream: str, message: Message, why: str) -> None:
+        self._health.quarantined(stream)
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=why)
 
     async def _judge(self) -> None:

@@ -1,13 +1,13 @@
 """Fills in, positions out: the ledger's whole arithmetic, without I/O.
 
-A message of the market log is one decision of one writer, so it is taken whole or set aside whole. Which fills count is
-the same for every reader of the log (`wire.counting`), and follows from the symbol's own messages alone: shards arrive
-in no particular order to each other, and every ledger must still come to the same position.
+A message of the market log is one decision of one writer, so it is taken whole or quarantined whole. Which fills count
+is the same for every reader of the log (`wire.counting`), and follows from the symbol's own messages alone: shards
+arrive in no particular order to each other, and every ledger must still come to the same position.
 
 Of what does not count, the ledger tells two kinds apart: a message whose fills are all recorded already, each with the
 same content and number, is ignored as a duplicate; one that names a recorded fill with other content contradicts.
 
-What is set aside is kept, and moves the applied sequence like any other message: it never blocks.
+What is quarantined is kept, and moves the applied sequence like any other message: it never blocks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -109,14 +109,14 @@ class Changes:
     Attributes:
         fills: each new fill with the delivery it came in, in the order they are applied.
         accounts: the new state of each account that changed.
-        set_aside: each delivery that is set aside, and why.
+        quarantined: each delivery that is quarantined, and why.
         applied: the new applied sequence of each shard that moved.
         duplicates: how many fills were recorded already.
     """
 
     fills: list[tuple[RecordedFill, Delivery]] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
-    set_aside: list[tuple[Delivery, Fault]] = field(default_factory=list)
+    quarantined: list[tuple[Delivery, Fault]] = field(default_factory=list)
     applied: dict[int, int] = field(default_factory=dict)
     duplicates: int = 0
 
@@ -147,7 +147,7 @@ def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Ite
         account = changes.accounts.get(symbol) or books.accounts.get(symbol) or Account(symbol)
         verdict = delivery.fault or _judge(account, delivery.fills, known)
         if isinstance(verdict, Fault):
-            changes.set_aside.append((delivery, verdict))
+            changes.quarantined.append((delivery, verdict))
         elif verdict == "ignore":
             changes.duplicates += len(delivery.fills)
         else:

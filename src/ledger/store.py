@@ -36,8 +36,8 @@ from ledger.tables import (
     SELECT_ACCOUNTS,
     SELECT_FILLS,
     SELECT_POSITIONS,
+    SELECT_QUARANTINED,
     SELECT_SCHEMA,
-    SELECT_SET_ASIDE,
     SUMS,
     UPSERT_APPLIED,
     UPSERT_POSITION,
@@ -125,7 +125,7 @@ class Store:
             # SQLite would make it readable for others, and the files beside it as it is itself.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             with damage_reported(self.path):
-                await self._put_aside()
+                await self._move_away()
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
             with damage_reported(self.path):
                 for pragma in _PRAGMAS:
@@ -194,9 +194,11 @@ class Store:
         fills = [recorded_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
 
-    async def set_aside_since(self, reasons: Iterable[str]) -> list[tuple[str, bytes]]:
-        """The symbol and payload of what was set aside, for some reasons, after its symbol's last fill; in order."""
-        rows = await self._connection.execute_fetchall(SELECT_SET_ASIDE, (msgspec.json.encode(list(reasons)).decode(),))
+    async def quarantined_since(self, reasons: Iterable[str]) -> list[tuple[str, bytes]]:
+        """The symbol and payload of what was quarantined, for some reasons, after its symbol's last fill; in order."""
+        rows = await self._connection.execute_fetchall(
+            SELECT_QUARANTINED, (msgspec.json.encode(list(reasons)).decode(),)
+        )
         return [(row[0], row[1]) for row in rows]
 
     async def commit(self, changes: Changes, seen_at: datetime) -> None:
@@ -217,8 +219,8 @@ class Store:
             raise StoreUnusable(f"{self.path} is not open")
         return self._database
 
-    async def _put_aside(self) -> None:
-        """Put a file of an earlier schema aside: what is in it follows from the market log, and is built from it anew.
+    async def _move_away(self) -> None:
+        """Move a file of an earlier schema away: what is in it follows from the market log, and is built from it anew.
 
         Its connection, opened and closed, writes what is in the WAL into the file: so it is whole without the WAL.
         """
@@ -234,7 +236,7 @@ class Store:
         durable.sync_folder(folder)
         durable.sync_folder(self.path.parent)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
-        log.warning("the database has an earlier schema, and is rebuilt", version=version, put_aside=str(folder))
+        log.warning("the database has an earlier schema, and is rebuilt", version=version, moved_to=str(folder))
 
     async def _check_schema(self, database: aiosqlite.Connection) -> None:
         [(version,)] = await database.execute_fetchall("PRAGMA user_version")
@@ -296,11 +298,11 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
                 for symbol, account in changes.accounts.items()
             )
             database.executemany(UPSERT_POSITION, map(sums.with_sum, positions))
-        if changes.set_aside:
+        if changes.quarantined:
             seen = seen_at.isoformat()
             poison = (
                 (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
-                for at, fault in changes.set_aside
+                for at, fault in changes.quarantined
             )
             database.executemany(INSERT_QUARANTINE, map(sums.with_sum, poison))
         database.executemany(UPSERT_APPLIED, map(sums.with_sum, changes.applied.items()))

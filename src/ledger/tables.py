@@ -12,7 +12,7 @@ from wire.messages import RecordedFill
 from wire.units import NOTHING, ONE
 
 SCHEMA_VERSION = 3
-"""Kept in the file as `user_version`. With any earlier one, the ledger puts the file aside and makes a new one."""
+"""Kept in the file as `user_version`. With any earlier one, the ledger moves the file away and makes a new one."""
 
 Row = tuple[str | int, ...]
 
@@ -93,7 +93,7 @@ SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity EL
 FROM fills GROUP BY symbol
 """
 SELECT_SCHEMA = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
-SELECT_SET_ASIDE = """
+SELECT_QUARANTINED = """
 SELECT q.symbol, q.payload FROM quarantine q
 WHERE q.reason IN (SELECT value FROM json_each(?)) AND q.sequence > coalesce((
     SELECT f.sequence FROM positions p JOIN fills f ON f.symbol = p.symbol AND f.number = p.position_version

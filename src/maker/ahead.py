@@ -49,12 +49,12 @@ class Ahead:
         found = await answer
         if found is None or found.reservation is None:
             return None
-        metrics.AHEAD.labels("used").inc()
+        metrics.PREFETCHED.labels("used").inc()
         return found
 
     def drop(self) -> None:
         """It will not be needed."""
         if self._answer is not None and self._request is not None:
-            metrics.AHEAD.labels("given back").inc()
+            metrics.PREFETCHED.labels("given back").inc()
             self._give_back(self._answer, self._request)
         self._answer = self._request = None

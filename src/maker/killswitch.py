@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 
-class Standing(Enum):
+class SwitchState(Enum):
     """What a maker does about the switch."""
 
     STARTING = "starting"
@@ -36,7 +36,7 @@ class Standing(Enum):
     @property
     def pauses(self) -> bool:
         """Whether nothing is to be quoted, and what makers quoted is to be withdrawn."""
-        return self in (Standing.HOLDING, Standing.PAUSED)
+        return self in (SwitchState.HOLDING, SwitchState.PAUSED)
 
 
 class Held(Enum):
@@ -44,7 +44,7 @@ class Held(Enum):
 
     NO = "none"
     AWAITED = "whoever asked for it waits for its answer"
-    TOLD = "whoever asked for it was told that its outcome is not known"
+    TIMED_OUT = "whoever asked for it was told that its outcome is not known"
 
 
 class Log(Enum):
@@ -57,20 +57,20 @@ class Log(Enum):
     ON_SINCE = "on, written since the hold began"
 
 
-TABLE: Mapping[tuple[Log, Held], tuple[Standing, Held]] = {
-    (Log.UNREAD, Held.NO): (Standing.STARTING, Held.NO),
-    (Log.OFF, Held.NO): (Standing.QUOTING, Held.NO),
-    (Log.ON, Held.NO): (Standing.PAUSED, Held.NO),
-    (Log.UNREAD, Held.AWAITED): (Standing.HOLDING, Held.AWAITED),
-    (Log.OFF, Held.AWAITED): (Standing.HOLDING, Held.AWAITED),
-    (Log.ON, Held.AWAITED): (Standing.HOLDING, Held.AWAITED),
-    (Log.OFF_SINCE, Held.AWAITED): (Standing.HOLDING, Held.AWAITED),
-    (Log.ON_SINCE, Held.AWAITED): (Standing.HOLDING, Held.AWAITED),
-    (Log.UNREAD, Held.TOLD): (Standing.HOLDING, Held.TOLD),
-    (Log.OFF, Held.TOLD): (Standing.HOLDING, Held.TOLD),
-    (Log.ON, Held.TOLD): (Standing.HOLDING, Held.TOLD),
-    (Log.OFF_SINCE, Held.TOLD): (Standing.QUOTING, Held.NO),
-    (Log.ON_SINCE, Held.TOLD): (Standing.PAUSED, Held.NO),
+TABLE: Mapping[tuple[Log, Held], tuple[SwitchState, Held]] = {
+    (Log.UNREAD, Held.NO): (SwitchState.STARTING, Held.NO),
+    (Log.OFF, Held.NO): (SwitchState.QUOTING, Held.NO),
+    (Log.ON, Held.NO): (SwitchState.PAUSED, Held.NO),
+    (Log.UNREAD, Held.AWAITED): (SwitchState.HOLDING, Held.AWAITED),
+    (Log.OFF, Held.AWAITED): (SwitchState.HOLDING, Held.AWAITED),
+    (Log.ON, Held.AWAITED): (SwitchState.HOLDING, Held.AWAITED),
+    (Log.OFF_SINCE, Held.AWAITED): (SwitchState.HOLDING, Held.AWAITED),
+    (Log.ON_SINCE, Held.AWAITED): (SwitchState.HOLDING, Held.AWAITED),
+    (Log.UNREAD, Held.TIMED_OUT): (SwitchState.HOLDING, Held.TIMED_OUT),
+    (Log.OFF, Held.TIMED_OUT): (SwitchState.HOLDING, Held.TIMED_OUT),
+    (Log.ON, Held.TIMED_OUT): (SwitchState.HOLDING, Held.TIMED_OUT),
+    (Log.OFF_SINCE, Held.TIMED_OUT): (SwitchState.QUOTING, Held.NO),
+    (Log.ON_SINCE, Held.TIMED_OUT): (SwitchState.PAUSED, Held.NO),
 }
 """What a maker does, and what becomes of its hold."""
 
@@ -124,7 +124,7 @@ class KillSwitch:
         return self.value.by if self.value is not None else ""
 
     @property
-    def standing(self) -> Standing:
+    def state(self) -> SwitchState:
         """What the maker does now."""
         return self._look()[0]
 
@@ -152,10 +152,10 @@ class KillSwitch:
         self.hold = Hold(self._asked, self.value.sequence if self.value else None, by=by)
         return self.hold
 
-    def told(self, hold: Hold) -> None:
+    def timed_out(self, hold: Hold) -> None:
         """Whoever asked for that pause waits no longer: from now on a resume that is newer than it ends it."""
         if self.hold is not None and self.hold.number == hold.number:
-            self.hold = replace(self.hold, held=Held.TOLD)
+            self.hold = replace(self.hold, held=Held.TIMED_OUT)
             self._settle()
 
     def in_log(self, hold: Hold, sequence: int) -> None:
@@ -166,7 +166,7 @@ class KillSwitch:
         if self.value is None or sequence > self.value.sequence:
             self.value = Value(sequence, paused=True, by=hold.by)
 
-    def _look(self) -> tuple[Standing, Held]:
+    def _look(self) -> tuple[SwitchState, Held]:
         return TABLE[self._log(), self.hold.held if self.hold else Held.NO]
 
     def _log(self) -> Log:

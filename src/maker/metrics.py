@@ -4,8 +4,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ACTIVATED = Counter("maker_quotes_activated", "Quotes of this maker that the exchange made active.")
 RESERVATIONS = Counter("maker_reservations", "Answers to reservation requests.", ["outcome"])
-AHEAD = Counter(
-    "maker_reservations_ahead", "Prefetched reservations: requested before the position was committed.", ["outcome"]
+PREFETCHED = Counter(
+    "maker_reservations_prefetched",
+    "Reservations requested before the position was committed.",
+    ["outcome"],
 )
 RETRIES = Counter("maker_retries", "Requests sent again, and attempts to be made again.", ["reason"])
 REQUOTE = Histogram(
@@ -14,8 +16,8 @@ REQUOTE = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker should keep quoted.")
-FIRST = Gauge("maker_symbols_first", "Symbols for which this maker is the first of those present.")
-MAKERS = Gauge("maker_makers", "Makers that are present as seen by this one, itself included.")
+PRIMARY = Gauge("maker_symbols_primary", "Symbols for which this maker is the first of those present.")
+MAKERS = Gauge("maker_makers_present", "Makers that are present as seen by this one, itself included.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
 NOT_QUOTED = Gauge("maker_symbol_not_quoted", "1 for a symbol without a live quote, by reason.", ["symbol", "reason"])
 PAUSED = Gauge(

@@ -442,7 +442,7 @@ def _moved(version: QuoteVersion, position: Position) -> Trigger:
 
 def _trigger(view: View, quote: Quote | None, live: bool, now: datetime) -> Trigger:
     if quote is None:
-        return "expired" if view.market.standing(now) == "expired" else "withdrawn"
+        return "expired" if view.market.status_at(now) == "expired" else "withdrawn"
     if live:
         return "refresh"
     return "expired" if now >= quote.expires_at else "exhausted"

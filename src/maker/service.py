@@ -28,7 +28,7 @@ from jet.presence import Presence
 from jet.switchlog import STREAM as SWITCHES
 from jet.tail import Message
 from maker import metrics
-from maker.killswitch import Standing
+from maker.killswitch import SwitchState
 from maker.plan import View
 from maker.quoter import Quoter
 from maker.sharing import Sharing
@@ -94,10 +94,10 @@ class Maker:
         self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(range(market.shards), False)
         life = timedelta(seconds=market.reservation_life)
-        self._switch = Switch(connection, self.clock, self._settle, self._set_aside, life)
-        self._losses = LossLog(connection, self._latched, self._set_aside, name="maker-losses")
+        self._switch = Switch(connection, self.clock, self._settle, self._quarantine, life)
+        self._losses = LossLog(connection, self._latched, self._quarantine, name="maker-losses")
         self._lost: Mapping[Scope, LossPaused] = {}
-        self._stood = Standing.STARTING
+        self._state = SwitchState.STARTING
         self._sharing = Sharing(())
         self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
         self._relist(market.listings)
@@ -151,7 +151,7 @@ class Maker:
         quoters = self._quoters.values()
 
         def stands() -> bool:
-            over = not seen.standing.pauses or all(quoter.has_ended(episode) for quoter in quoters)
+            over = not seen.state.pauses or all(quoter.has_ended(episode) for quoter in quoters)
             return seen.landed >= hold.number and over and self._listings.is_open
 
         try:
@@ -166,7 +166,7 @@ class Maker:
                 Refusal.OUTCOME_UNKNOWN, f"this maker has paused and keeps trying, but {' and '.join(missing)}"
             ) from error
         finally:
-            self._switch.told(hold)
+            self._switch.timed_out(hold)
         return self.status()
 
     async def resume(self, by: str = "") -> MakerStatus:
@@ -190,12 +190,12 @@ class Maker:
     def _settle(self) -> None:
         """Have everything as the switch and what this maker holds want it. Doing so again changes nothing."""
         seen = self._switch.seen
-        standing = seen.standing
+        state = seen.state
         for quoter in self._quoters.values():
-            quoter.obey(paused=standing.pauses, episode=seen.episode)
-        if standing is not self._stood:
-            log.warning("the kill switch", standing=standing.value, before=self._stood.value, by=seen.by)
-            self._stood = standing
+            quoter.obey(paused=state.pauses, episode=seen.episode)
+        if state is not self._state:
+            log.warning("the kill switch", state=state.value, before=self._state.value, by=seen.by)
+            self._state = state
         self._feeds_changed()
         self._moved()
 
@@ -223,13 +223,13 @@ class Maker:
 
     def status(self) -> MakerStatus:
         """What the maker does about each symbol now."""
-        seen, standing = self._switch.seen, self._switch.seen.standing
+        seen, state = self._switch.seen, self._switch.seen.state
         symbols = [quoter.status() for quoter in self._quoters.values()]
-        return MakerStatus(paused=standing.pauses, switch=standing.value, switched_by=seen.by, symbols=symbols)
+        return MakerStatus(paused=state.pauses, switch=state.value, switched_by=seen.by, symbols=symbols)
 
     def _notices(self) -> dict[str, str]:
         """Which symbols are not quoted that should be."""
-        if self._switch.seen.standing.pauses:
+        if self._switch.seen.state.pauses:
             return {}
         return notices(quoter.status() for quoter in self._quoters.values())
 
@@ -241,14 +241,14 @@ class Maker:
     def count(self) -> None:
         """Set the gauges that are read off state."""
         metrics.SYMBOLS.set(sum(quoter.is_quoted for quoter in self._quoters.values()))
-        metrics.FIRST.set(sum(quoter.is_first for quoter in self._quoters.values()))
+        metrics.PRIMARY.set(sum(quoter.is_first for quoter in self._quoters.values()))
         metrics.MAKERS.set(len(self._presence.members.names))
         metrics.QUOTING.set(sum(quoter.quoting for quoter in self._quoters.values()))
         metrics.NOT_QUOTED.clear()
         for symbol, reason in not_quoted(quoter.status() for quoter in self._quoters.values()).items():
             metrics.NOT_QUOTED.labels(symbol, reason).set(1)
         metrics.SYMBOLS_PAUSED.set(sum(quoter.paused for quoter in self._quoters.values()))
-        metrics.PAUSED.set(self._switch.seen.standing.pauses)
+        metrics.PAUSED.set(self._switch.seen.state.pauses)
         value = self._switch.seen.value
         metrics.SWITCH.set(value is not None and value.paused)
 
@@ -344,18 +344,18 @@ class Maker:
         try:
             update = _positions.decode(message.data)
             if update.symbol != symbol:
-                self._set_aside(subjects.POSITIONS_STREAM, message, "it is of another symbol")
+                self._quarantine(subjects.POSITIONS_STREAM, message, "it is of another symbol")
             elif quoter is not None:
                 quoter.moved(update, tracing.extract(message.headers))
             elif subjects.is_name(symbol):
                 self._view(symbol).learn(update.position)
         except UNREADABLE as error:
-            self._set_aside(subjects.POSITIONS_STREAM, message, str(error))
+            self._quarantine(subjects.POSITIONS_STREAM, message, str(error))
 
     def _on_market(self, message: Message, *, begins: bool) -> None:
         symbol = subjects.last_token(message.subject)
         if not subjects.at_home(message.subject, self._settings.market.shards):
-            self._set_aside(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
+            self._quarantine(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
             return
         if not subjects.is_name(symbol):
             return
@@ -364,11 +364,11 @@ class Maker:
             if message.subject.startswith("quotes."):
                 event = _quote_events.decode(message.data)
                 if message.sequence > market.head and not market.apply_quote(message.sequence, event):
-                    self._set_aside(subjects.stream_of(message.subject), message, "it is of another symbol")
+                    self._quarantine(subjects.stream_of(message.subject), message, "it is of another symbol")
             else:
                 self._on_fills(market, quoter, message, begins=begins)
         except UNREADABLE as error:
-            self._set_aside(subjects.stream_of(message.subject), message, str(error))
+            self._quarantine(subjects.stream_of(message.subject), message, str(error))
         if quoter is not None:
             quoter.wake()
 
@@ -378,12 +378,12 @@ class Maker:
         fills, fault = counting.read(message.subject, message.data, self._settings.market.shards)
         fault = fault or market.fold_fills(message.sequence, fills, begins=begins)
         if fault is not None:
-            self._set_aside(subjects.stream_of(message.subject), message, str(fault))
+            self._quarantine(subjects.stream_of(message.subject), message, str(fault))
         elif quoter is not None:
             quoter.filled(fills, tracing.extract(message.headers))
 
-    def _set_aside(self, stream: str, message: Message, why: str) -> None:
-        self._health.set_aside(stream)
+    def _quarantine(self, stream: str, message: Message, why: str) -> None:
+        self._health.quarantined(stream)
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=why)
 
     def _feeds_changed(self) -> None:
@@ -397,7 +397,7 @@ class Maker:
             self._health.waits("market", f"{', '.join(behind)} not current")
         else:
             self._health.fine("market")
-        if self._switch.seen.standing is Standing.HOLDING:
+        if self._switch.seen.state is SwitchState.HOLDING:
             self._health.waits("switch", "it is not known whether the pause requested here applies to all makers")
         elif self._switch.current and self._losses.current:
             self._health.fine("switch")

@@ -3,7 +3,7 @@
 Whoever has one maker paused has all of them paused: each follows the key, and quotes nothing before it knows how the
 switch stands. What follows from what is `maker.killswitch`'s to say.
 
-A message that is no turn of the switch is set aside: the turn before it stands, since the bucket keeps some. Where
+A message that is no turn of the switch is quarantined: the turn before it stands, since the bucket keeps some. Where
 there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation lives, and
 goes on as if nobody ever used it. But where the store of the broker has lost a turn, that may have been a pause: then
 makers pause until somebody turns the switch.
@@ -56,7 +56,7 @@ class Switch:
         connection: Connection,
         clock: Clock,
         changed: Callable[[], None],
-        set_aside: Callable[[str, Message, str], None],
+        quarantined: Callable[[str, Message, str], None],
         reservation_life: timedelta,
     ) -> None:
         """Of one maker.
@@ -65,7 +65,7 @@ class Switch:
             connection: to the broker.
             clock: the broker's time.
             changed: called whenever `seen` or `current` may be another.
-            set_aside: told of each message that is no turn of the switch: its stream, itself, and why.
+            quarantined: told of each message that is no turn of the switch: its stream, itself, and why.
             reservation_life: how long to wait where how the switch stands is not known.
         """
         self.seen = KillSwitch()
@@ -73,7 +73,7 @@ class Switch:
         self._connection = connection
         self._clock = clock
         self._changed = changed
-        self._set_aside = set_aside
+        self._quarantine = quarantined
         self._reservation_life = reservation_life
         self._doubtful: Message | None = None
         self._turning = asyncio.Lock()
@@ -94,9 +94,9 @@ class Switch:
         self._changed()
         return hold
 
-    def told(self, hold: Hold) -> None:
+    def timed_out(self, hold: Hold) -> None:
         """Whoever asked for that pause was told that its outcome is not known."""
-        self.seen.told(hold)
+        self.seen.timed_out(hold)
         self._changed()
 
     async def resume(self, by: str = "") -> bool:
@@ -126,7 +126,7 @@ class Switch:
                 if turn is not None:
                     self._read(_value(turn))
                 else:
-                    self._set_aside(STREAM, message, "it is no turn of the switch")
+                    self._quarantine(STREAM, message, "it is no turn of the switch")
                     self._doubtful = message
             if tail.current and not is_looked_at:
                 is_looked_at = await self._look_for_loss()

@@ -10,7 +10,9 @@ from process.clock import uptime
 from process.logs import PROCESS_NAME
 from wire.messages import ProcessReport
 
-SET_ASIDE = Counter("quotestream_set_aside", "Messages that could not be used, and were quarantined.", ["stream"])
+QUARANTINED = Counter(
+    "quotestream_messages_quarantined", "Messages that could not be used, and were quarantined.", ["stream"]
+)
 
 MOST_SAID = 200
 """Characters of a reason at most, where it is told to other processes."""
@@ -26,15 +28,15 @@ class Waiting(msgspec.Struct, frozen=True):
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing.
 
-    `set_aside`: messages that it could not use since it started, each told in its log. `notices`: what a person should
-    know though the service is ready, such as a symbol that is not quoted, and why.
+    `quarantined`: messages that it could not use since it started, each told in its log. `notices`: what a person
+    should know though the service is ready, such as a symbol that is not quoted, and why.
     """
 
     service: str
     live: bool
     ready: bool
     waiting_for: list[Waiting]
-    set_aside: int
+    quarantined: int
     notices: list[Waiting] = []
 
 
@@ -47,7 +49,7 @@ class Health:
     def __init__(self, service: str, *parts: str) -> None:
         self.service = service
         self._waiting = dict.fromkeys(parts, "starting")
-        self._set_aside = 0
+        self._quarantined = 0
         self._process = os.environ.get(PROCESS_NAME, service)
         self._began = uptime()
         self._notices: list[Callable[[], Mapping[str, str]]] = []
@@ -64,10 +66,10 @@ class Health:
         """`part` is as it should be."""
         self._waiting.pop(part, None)
 
-    def set_aside(self, stream: str) -> None:
+    def quarantined(self, stream: str) -> None:
         """A message of `stream` could not be used, and what follows it goes on. Whoever calls this logs which."""
-        self._set_aside += 1
-        SET_ASIDE.labels(stream).inc()
+        self._quarantined += 1
+        QUARANTINED.labels(stream).inc()
 
     @property
     def ready(self) -> bool:
@@ -82,7 +84,7 @@ class Health:
             ready=self.ready,
             waiting_for={name: reason[:MOST_SAID] for name, reason in sorted(self._waiting.items())},
             behind=behind,
-            set_aside=self._set_aside,
+            quarantined=self._quarantined,
         )
 
     def report(self) -> HealthReport:
@@ -93,6 +95,6 @@ class Health:
             live=True,
             ready=not waiting,
             waiting_for=waiting,
-            set_aside=self._set_aside,
+            quarantined=self._quarantined,
             notices=[Waiting(name, reason) for notices in self._notices for name, reason in notices().items()],
         )

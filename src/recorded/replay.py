@@ -5,8 +5,8 @@ Which messages count is decided as the services decide it (see `docs/protocol.md
     a quote event                                      becomes the symbol's latest
     fills whose numbers go on, one by one, whose ids
     are theirs, and which are of one quote and origin  are applied
-    fills of which any is otherwise, or none at all    are set aside, whole
-    what cannot be read, or is on another's subject    is set aside
+    fills of which any is otherwise, or none at all    are quarantined, whole
+    what cannot be read, or is on another's subject    is quarantined
 
 Listeners see a message before it is applied to its book, and share the books: they must not change them.
 """
@@ -125,7 +125,7 @@ class Book:
 
 
 class Fault(NamedTuple):
-    """Why a message is set aside."""
+    """Why a message is quarantined."""
 
     kind: Literal["unreadable", "misplaced", "repeated", "skipped", "contradicts"]
     detail: str
@@ -140,7 +140,7 @@ class Listener:
     def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
         """Fills that are applied; `book` is as it was before them."""
 
-    def set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+    def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         """A message that is not applied, with the fills that could be read of it, if any."""
 
 
@@ -164,7 +164,9 @@ class Replay:
         self._shards = shards
         self._on_quote = [each.quote for each in listeners if type(each).quote is not Listener.quote]
         self._on_fills = [each.fills for each in listeners if type(each).fills is not Listener.fills]
-        self._on_set_aside = [each.set_aside for each in listeners if type(each).set_aside is not Listener.set_aside]
+        self._on_quarantined = [
+            each.quarantined for each in listeners if type(each).quarantined is not Listener.quarantined
+        ]
 
     def feed(self, at: Place, payload: bytes) -> None:
         """The next message in the order of time, within each stream in the order of the stream."""
@@ -175,17 +177,17 @@ class Replay:
         try:
             decoded = _decode_fills.decode(payload) if is_fills else _decode_event.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._set_aside(at, [], Fault("unreadable", f"cannot be read: {error}"))
+            self._quarantined(at, [], Fault("unreadable", f"cannot be read: {error}"))
             return
         spell = subjects.fills if is_fills else subjects.quotes
         home = spell(subjects.shard_of(symbol, self._shards), symbol)
         if at.subject != home:
             fills = decoded if isinstance(decoded, list) else []
-            self._set_aside(at, fills, Fault("misplaced", f"is misplaced: it belongs on {home}"))
+            self._quarantined(at, fills, Fault("misplaced", f"is misplaced: it belongs on {home}"))
         elif isinstance(decoded, list):
             self._feed_fills(at, symbol, decoded)
         elif decoded.symbol != symbol:
-            self._set_aside(at, [], Fault("misplaced", f"is misplaced: it is an event of {decoded.symbol}"))
+            self._quarantined(at, [], Fault("misplaced", f"is misplaced: it is an event of {decoded.symbol}"))
         else:
             book = self._book(symbol)
             self.quote_count += isinstance(decoded, QuoteActivated)
@@ -197,15 +199,15 @@ class Replay:
         book = self._book(symbol)
         fault = _fault(book, symbol, fills)
         if fault is not None:
-            self._set_aside(at, fills, fault)
+            self._quarantined(at, fills, fault)
             return
         self.fill_count += len(fills)
         for look in self._on_fills:
             look(at, fills, book)
         book.apply_fills(at, fills)
 
-    def _set_aside(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
-        for look in self._on_set_aside:
+    def _quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
+        for look in self._on_quarantined:
             look(at, fills, fault)
 
     def _book(self, symbol: str) -> Book:
@@ -216,7 +218,7 @@ class Replay:
 
 
 def _fault(book: Book, symbol: str, fills: Sequence[RecordedFill]) -> Fault | None:
-    """Why fills are set aside; None if they go on where the book ends."""
+    """Why fills are quarantined; None if they go on where the book ends."""
     if not fills:
         return Fault("unreadable", "holds no fills")
     number = book.number

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from simulation.party import RACE, Party
-from simulation.readers import standing
+from simulation.readers import active_quote
 from wire.messages import Position, ReportedFill
 
 
@@ -30,7 +30,7 @@ class Bookers:
 
     async def _report(self, symbol: str, number: int) -> None:
         chance = self._party.random
-        quote = await standing(self._party, symbol) if chance.random() < 0.5 else None
+        quote = await active_quote(self._party, symbol) if chance.random() < 0.5 else None
         side = "buy" if chance.random() < 0.5 else "sell"
         now: datetime = self._party.process.clock()
         price = self._party.system.market.symbols[symbol].reference_price
@@ -68,7 +68,7 @@ class Bookers:
                         )
                 return
             if response is not None and response.status != 503:
-                if b"set aside" in response.body:  # it was appended, and its id is no other fill's
+                if b"quarantined" in response.body:  # it was appended, and its id is no other fill's
                     self._party.wrong.append(f"{fill.fill_id} is refused by {ledger}: {response.body!r}")
                 return
             await asyncio.sleep(1.0)

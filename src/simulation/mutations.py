@@ -391,8 +391,8 @@ MUTATIONS = [
     Mutation(
         "a resume is lost on a maker whose own pause is not in the log yet",
         "maker/killswitch.py",
-        "(Log.OFF_SINCE, Held.TOLD): (Standing.QUOTING, Held.NO)",
-        "(Log.OFF_SINCE, Held.TOLD): (Standing.HOLDING, Held.TOLD)",
+        "(Log.OFF_SINCE, Held.TIMED_OUT): (SwitchState.QUOTING, Held.NO)",
+        "(Log.OFF_SINCE, Held.TIMED_OUT): (SwitchState.HOLDING, Held.TIMED_OUT)",
     ),
     Mutation(
         "each copy of a put makes an activation of its own",

@@ -8,7 +8,7 @@ import msgspec
 
 from simulation import leftovers
 from simulation.party import PATIENCE, Party
-from simulation.readers import standing
+from simulation.readers import active_quote
 from wire.errors import Refused
 from wire.messages import Quote, QuoteRequest, ReservationAnswer, ReservationRequest
 
@@ -56,7 +56,7 @@ class Quoters:
     async def _put(self, symbol: str, quote_id: str) -> None:
         """Reserve up to the whole limit, as no maker does, and publish what was granted."""
         chance, plan = self._party.random, self._party.system.plan
-        latest = await standing(self._party, symbol)
+        latest = await active_quote(self._party, symbol)
         if latest is None:
             return
         bid, ask = chance.randint(0, plan.limit), chance.randint(1, plan.limit)

@@ -9,7 +9,7 @@ from wire.ids import NEVER
 from wire.messages import Position, Quote
 
 
-async def standing(party: Party, symbol: str) -> Quote | None:
+async def active_quote(party: Party, symbol: str) -> Quote | None:
     """The active quote of a symbol, as some exchange tells; None if none is, or nobody tells."""
 
     async def route(exchange: Any) -> Quote:

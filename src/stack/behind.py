@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-_FOLLOWED = "quotestream_behind_messages"
+_FOLLOWED = "quotestream_consumer_lag_messages"
 _RECEIVED, _APPLIED = "ledger_received_sequence", "ledger_applied_sequence"
 _PENDING = "ledger_positions_pending"
 

@@ -133,7 +133,7 @@ def answer(status: int, body: bytes) -> Answer:
     waiting_for, notices = (
         {told.name: told.reason for told in tellings} for tellings in (report.waiting_for, report.notices)
     )
-    return Answer(report.ready, waiting_for, report.set_aside, notices)
+    return Answer(report.ready, waiting_for, report.quarantined, notices)
 
 
 def _nats_error(body: bytes) -> str:

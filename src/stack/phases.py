@@ -34,7 +34,7 @@ class Answer:
 
     ready: bool
     waiting_for: dict[str, str] = field(default_factory=dict)
-    set_aside: int = 0
+    quarantined: int = 0
     notices: dict[str, str] = field(default_factory=dict)
 
 
@@ -73,9 +73,9 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
         return _ended(program, process)
     uptime = max(0, process.now - process.start)
     if program.health and answer is not None:
-        aside = [f"messages quarantined: {answer.set_aside}"] if answer.set_aside else []
+        quarantined = [f"messages quarantined: {answer.quarantined}"] if answer.quarantined else []
         reasons = [*answer.waiting_for.items(), *answer.notices.items()]
-        told = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *aside])
+        told = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *quarantined])
         phase = Phase.READY if answer.ready else Phase.WAITING
         return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
     if not program.health and not program.once and process.statename == "RUNNING":

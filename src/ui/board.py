@@ -368,7 +368,7 @@ class Board:
     def apply_fills(
         self, symbol: str, sequence: int, fills: list[RecordedFill], *, begins: bool = True
     ) -> Fault | None:
-        """Fold one fills message of the market log. Returns why it is set aside, None if it counts or was folded.
+        """Fold one fills message of the market log. Returns why it is quarantined, None if it counts or was folded.
 
         `begins` as in `SymbolMarket.fold_fills`.
         """

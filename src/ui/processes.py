@@ -44,7 +44,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
         since: when it started; of one that is gone, when it was heard last.
         waiting_for: parts that it waits for, and why.
         behind: messages that it has yet to be given.
-        set_aside: messages that it could not use since it started.
+        quarantined: messages that it could not use since it started.
         restarts: how often it was seen to start again.
     """
 
@@ -54,7 +54,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     waiting_for: dict[str, str] = {}
     behind: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     restarts: int = 0
 
 
@@ -157,6 +157,6 @@ def _shown(known: _Known) -> Process:
         since=known.started,
         waiting_for=dict(list(report.waiting_for.items())[:MOST_PARTS]),
         behind=report.behind,
-        set_aside=report.set_aside,
+        quarantined=report.quarantined,
         restarts=known.restarts,
     )

@@ -211,7 +211,7 @@ class UiService:
             for message in batch:
                 symbol = subjects.last_token(message.subject)
                 if not subjects.at_home(message.subject, len(self._shards)):
-                    self._set_aside(message, subjects.market_stream(shard), "it is in another shard than its symbol")
+                    self._quarantine(message, subjects.market_stream(shard), "it is in another shard than its symbol")
                 elif message.subject == subjects.quotes(shard, symbol):
                     event = self._decoded(self._quotes, message, subjects.market_stream(shard))
                     if event and event.symbol == symbol:
@@ -224,18 +224,18 @@ class UiService:
         if fault is None:
             fault = self.board.apply_fills(symbol, message.sequence, fills, begins=begins)
         if fault is not None:
-            self._set_aside(message, subjects.stream_of(message.subject), str(fault))
+            self._quarantine(message, subjects.stream_of(message.subject), str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
         """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""
         try:
             return decoder.decode(message.data)
         except UNREADABLE as error:
-            self._set_aside(message, stream, str(error))
+            self._quarantine(message, stream, str(error))
             return None
 
-    def _set_aside(self, message: Message, stream: str, why: str) -> None:
-        self._health.set_aside(stream)
+    def _quarantine(self, message: Message, stream: str, why: str) -> None:
+        self._health.quarantined(stream)
         log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
     async def _watch_usage(self) -> None:

@@ -44,7 +44,7 @@ PAGE = Bearer(frozenset({Role.READER}), "page")
 ASKER: ContextVar[str] = ContextVar("asker", default="")
 """Whose token came with the request that is handled; empty if nobody's, or for a request that only reads."""
 
-NOT_ADMITTED = Counter("quotestream_http_not_admitted", "Requests that were not admitted, by reason.", ["reason"])
+DENIED = Counter("quotestream_http_denied", "Requests that were not admitted, by reason.", ["reason"])
 
 
 def asked_by() -> str | None:
@@ -163,7 +163,7 @@ class Access:
             bearer = self.check(headers, roles, changes=changes)
             ASKER.set(bearer.name if changes else "")
         except Refused as refused:
-            NOT_ADMITTED.labels(refused.refusal.slug).inc()
+            DENIED.labels(refused.refusal.slug).inc()
             if scope["type"] == ScopeType.WEBSOCKET:
                 raise WebSocketException(detail=refused.refusal.title, code=_POLICY_VIOLATION) from refused
             raise

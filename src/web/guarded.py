@@ -53,7 +53,7 @@ SPARE_FILES = 200
 
 CLOSED = Counter("quotestream_http_closed", "Connections closed or refused because of a limit.", ["reason"])
 CONNECTIONS = Gauge("quotestream_http_connections", "Open HTTP and websocket connections.")
-HELD = Gauge("quotestream_http_held_bytes", "Bytes of requests that were read and not answered yet.")
+BUFFERED = Gauge("quotestream_http_buffered_bytes", "Bytes of requests that were read and not answered yet.")
 
 for _reason in ("slow", "no-http", "large-head", "large-request", "memory", "crowded-out", "crowded", "streams"):
     CLOSED.labels(_reason)

@@ -31,7 +31,7 @@ Samples = Mapping[type[msgspec.Struct], str]
 _HEALTH: Samples = {
     HealthReport: (
         '{"service":"exchange","live":true,"ready":false,'
-        '"waiting_for":[{"name":"nats","reason":"disconnected from nats://127.0.0.1:4222"}],"set_aside":0}'
+        '"waiting_for":[{"name":"nats","reason":"disconnected from nats://127.0.0.1:4222"}],"quarantined":0}'
     )
 }
 

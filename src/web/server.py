@@ -102,7 +102,7 @@ class Server:
         self._set_date()
         every = self._every()
         guarded.CONNECTIONS.set(len(every))
-        guarded.HELD.set(self.held)
+        guarded.BUFFERED.set(self.held)
         self._most = max(self._most, self.held)
         if self._most - self.held > guarded.RETURNED:
             self._most = self.held

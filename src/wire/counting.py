@@ -17,7 +17,7 @@ A message is one commit of one writer, so it counts whole or not at all. What is
 An exchange's ids derive from the number, so that none can come twice. The id of a reported fill is its reporter's own:
 the ledger that records it has looked it up at the head that it appends on.
 
-What does not count is set aside: it moves the head of its symbol's log, and nothing else.
+What does not count is quarantined: it moves the head of its symbol's log, and nothing else.
 """
 
 from collections.abc import Callable, Sequence

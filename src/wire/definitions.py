@@ -105,7 +105,7 @@ class Definitions:
         self._defined: dict[str, Defined] = {}
 
     def apply(self, sequence: int, key: str, value: bytes) -> str | None:
-        """Fold a definition. Returns why it is set aside, None if it counts or was folded before."""
+        """Fold a definition. Returns why it is quarantined, None if it counts or was folded before."""
         if sequence <= self.head:
             return None
         self.head = sequence

@@ -85,7 +85,7 @@ class Latches:
         return self.of(symbol).paused or self.of(None).paused
 
     def apply(self, sequence: int, subject: str, value: bytes, *, counts: bool = True) -> str | None:
-        """Fold a message; `counts`: somebody of ours appended it. Returns why it is set aside, None if it counts, or
+        """Fold a message; `counts`: somebody of ours appended it. Returns why it is quarantined, None if it counts, or
         was folded before."""
         try:
             scope, paused = scope_of(subject)

@@ -4,7 +4,7 @@ Ordering rules:
 - Messages of a symbol are folded in stream order; one at or below `head` was folded already and is skipped.
 - A quote event resets what is left; the remaining quantities a fill carries are those of the latest quote event before
   it in the log, so the last quote event and the last fills message are together enough to rebuild the fold.
-- A fills message that does not count (`wire.counting`) is set aside: it moves `head` and nothing else. So is a quote
+- A fills message that does not count (`wire.counting`) is quarantined: it moves `head` and nothing else. So is a quote
   event of another symbol.
 """
 
@@ -17,7 +17,7 @@ from wire.counting import Fault, judge
 from wire.ids import NEVER, QuoteVersion
 from wire.messages import Quote, QuoteActivated, QuoteEvent, RecordedFill
 
-QuoteStanding = Literal["never", "active", "expired", "withdrawn"]
+QuoteStatus = Literal["never", "active", "expired", "withdrawn"]
 
 
 class SymbolMarket(msgspec.Struct):
@@ -44,7 +44,7 @@ class SymbolMarket(msgspec.Struct):
         return self.event.version if self.event else NEVER
 
     def apply_quote(self, sequence: int, event: QuoteEvent) -> bool:
-        """Fold a quote event. False if it was folded before, or is set aside: it is of another symbol."""
+        """Fold a quote event. False if it was folded before, or is quarantined: it is of another symbol."""
         if sequence <= self.head:
             return False
         self.head = sequence
@@ -58,11 +58,11 @@ class SymbolMarket(msgspec.Struct):
         return True
 
     def apply_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> bool:
-        """As `fold_fills`. False if they were folded before, or are set aside."""
+        """As `fold_fills`. False if they were folded before, or are quarantined."""
         return sequence > self.head and self.fold_fills(sequence, fills, begins=begins) is None
 
     def fold_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> Fault | None:
-        """Fold the fills of one message, if they were not before. Returns why they are set aside, None if they count.
+        """Fold the fills of one message, if they were not before. Returns why they are quarantined, None if they count.
 
         `begins`: a fold that has seen no fills may begin here, whatever the number; else it begins with number 1.
         """
@@ -99,10 +99,11 @@ class SymbolMarket(msgspec.Struct):
         self.remaining_ask = last.remaining_ask_quantity
 
     def skips(self, fills: list[RecordedFill]) -> bool:
-        """Whether fills begin beyond the next number: they are set aside, or else something before them was missed."""
+        """Whether fills begin beyond the next number: they are quarantined, or else something before them was
+        missed."""
         return bool(fills and fills[0].number > self.fill_number + 1)
 
-    def standing(self, now: datetime) -> QuoteStanding:
+    def status_at(self, now: datetime) -> QuoteStatus:
         """How the latest quote stands at `now`. An active one may be filled away: nothing remains of it then."""
         if self.event is None:
             return "never"

@@ -578,7 +578,7 @@ class ProcessReport(Message, frozen=True, kw_only=True):
         ready: it can do its job, waiting for nothing.
         waiting_for: what it waits for, and why.
         behind: messages that are stored and that it has yet to be given, of all streams that it follows.
-        set_aside: messages that it could not use since it started.
+        quarantined: messages that it could not use since it started.
         unquoted: of a maker: symbols without a live quote, by why; its state, or what was refused to it last.
         more_unquoted: symbols without a live quote that are not named.
         orders: of an exchange: orders answered since it started, by outcome, reject reason or refusal.
@@ -589,7 +589,7 @@ class ProcessReport(Message, frozen=True, kw_only=True):
     ready: bool
     waiting_for: dict[str, str] = {}
     behind: Count = 0
-    set_aside: Count = 0
+    quarantined: Count = 0
     unquoted: dict[str, list[Symbol]] = {}
     more_unquoted: Count = 0
     orders: dict[str, Count] = {}

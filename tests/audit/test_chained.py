@@ -136,7 +136,7 @@ def test_a_log_of_before_the_chain_is_taken_as_it_stands_and_chained_from_there_
     assert said_of(log[:3]).status is Status.NOT_CHECKABLE
 
 
-def test_what_readers_set_aside_is_part_of_the_chain() -> None:
+def test_what_readers_quarantined_is_part_of_the_chain() -> None:
     poison = Message("fills.0.AAA", 2, NOW, b"\xff", None)
     first = log_of("AAA")
     headers = {chain.HEADER: chain.link(2, poison.subject, None, poison.data), "Quotestream-Append": "t"}

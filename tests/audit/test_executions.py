@@ -267,7 +267,7 @@ def test_several_reported_fills_of_one_order_are_fine() -> None:
     assert script.verdict(OncePerOrder(WINDOW)).status is Status.PROVED
 
 
-def test_a_message_that_was_set_aside_counts_as_well() -> None:
+def test_a_message_that_was_quarantined_counts_as_well() -> None:
     script = Script()
     script.quote()
     fill = script.trade()

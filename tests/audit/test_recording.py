@@ -147,13 +147,13 @@ async def test_what_the_ledger_applied_beyond_its_own_sequence_is_told(path: Pat
     assert "number 3 of AAA, is applied; the log has none such" in told(verdict)
 
 
-async def test_what_should_have_been_set_aside_is_told(path: Path) -> None:
+async def test_what_should_have_been_quarantined_is_told(path: Path) -> None:
     script = busy()
     script.raw("fills.1.AAA", b"{}")
     script.append(script.fill("AAA"))
     assert (await with_ledger(script, path)).status is Status.PROVED
     verdict = await with_ledger(script, path.with_name("other.sqlite"), "DELETE FROM quarantine")
-    assert "other.sqlite has not set the message aside, which cannot be read" in told(verdict)
+    assert "other.sqlite has not quarantined the message, which cannot be read" in told(verdict)
 
 
 async def test_every_ledger_is_compared(tmp_path: Path) -> None:

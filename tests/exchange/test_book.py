@@ -187,14 +187,14 @@ def test_quotes_off_the_tick_are_refused() -> None:
 def test_a_quote_that_is_not_newer_is_stale(version: int, attempt: int) -> None:
     market = quoted_market(position_version=5, attempt=3)
     with pytest.raises(Refused) as caught:
-        book.standing_quote(market, quote_request(position_version=version, attempt=attempt))
+        book.accepted_quote(market, quote_request(position_version=version, attempt=attempt))
     assert caught.value.refusal is Refusal.STALE_QUOTE
 
 
 @pytest.mark.parametrize(("version", "attempt"), [(5, 4), (6, 1), (7, 1)])
 def test_a_newer_version_or_attempt_may_replace(version: int, attempt: int) -> None:
     market = quoted_market(position_version=5, attempt=3)
-    assert book.standing_quote(market, quote_request(position_version=version, attempt=attempt)) is None
+    assert book.accepted_quote(market, quote_request(position_version=version, attempt=attempt)) is None
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_quote_is_newer_by_position_revision_and_attempt_and_never_by_an_older
     market = quoted_market(position_version=5, revision=57, attempt=3)
     request = quote_request(position_version=version, revision=revision, attempt=attempt)
     with nullcontext() if newer else pytest.raises(Refused, match="stale-quote"):
-        assert book.standing_quote(market, request) is None
+        assert book.accepted_quote(market, request) is None
 
 
 def test_a_quote_that_names_no_revision_is_of_the_one_in_force_and_stays_of_it() -> None:
@@ -229,21 +229,21 @@ def test_a_position_version_is_the_number_of_a_fill_that_has_happened() -> None:
 
 def test_staleness_outlives_the_quote() -> None:
     with pytest.raises(Refused) as caught:
-        book.standing_quote(withdrawn_market(), quote_request())
+        book.accepted_quote(withdrawn_market(), quote_request())
     assert caught.value.refusal is Refusal.STALE_QUOTE
 
 
 def test_the_same_quote_again_is_answered_with_what_is_left_of_it() -> None:
     market = quoted_market()
     market.apply_fills(2, [recorded_fill(quantity=1, remaining_ask_quantity=9)])
-    standing = book.standing_quote(market, quote_request())
+    standing = book.accepted_quote(market, quote_request())
     assert standing is not None
     assert (standing.ask_quantity, standing.remaining_ask_quantity) == (10, 9)
 
 
 def test_the_same_quote_id_with_other_content_is_refused() -> None:
     with pytest.raises(Refused) as caught:
-        book.standing_quote(quoted_market(), quote_request(bid_quantity=9))
+        book.accepted_quote(quoted_market(), quote_request(bid_quantity=9))
     assert caught.value.refusal is Refusal.QUOTE_ID_REUSED
 
 

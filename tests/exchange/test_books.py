@@ -68,7 +68,7 @@ async def test_a_fill_reported_by_another_writer_is_folded(broker: Broker, excha
 
 
 @pytest.mark.parametrize("nonsense", [b"nonsense", b'["\xff"]', b"[]", b"{}", b""])
-async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(
+async def test_an_unreadable_message_is_quarantined_and_the_book_goes_on(
     broker: Broker, exchange: Exchange, nonsense: bytes
 ) -> None:
     await quoted(exchange)
@@ -77,7 +77,7 @@ async def test_an_unreadable_message_is_set_aside_and_the_book_goes_on(
     assert (await exchange.order(order())).status == "filled"
 
 
-async def test_fills_that_skip_a_number_in_the_log_itself_are_set_aside_and_the_book_goes_on(
+async def test_fills_that_skip_a_number_in_the_log_itself_are_quarantined_and_the_book_goes_on(
     broker: Broker, exchange: Exchange
 ) -> None:
     """As the ledger sets them aside. Two in a row: the second is asked about from the first on."""
@@ -101,7 +101,7 @@ async def test_fills_that_skip_a_number_in_the_log_itself_are_set_aside_and_the_
     ids=["skips", "skips within", "re-uses an id"],
 )
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_an_order_whose_fills_were_set_aside_is_not_answered_filled(
+async def test_an_order_whose_fills_were_quarantined_is_not_answered_filled(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, aside: list[RecordedFill], restarted: bool
 ) -> None:
     await quoted(exchange)

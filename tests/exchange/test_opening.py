@@ -87,7 +87,7 @@ async def test_poison_that_is_the_last_message_is_counted_once_at_a_start(broker
     await put(broker, "quotes", b"nonsense")
     started = running(broker)
     async with started:
-        assert started.health.report().set_aside == 2
+        assert started.health.report().quarantined == 2
 
 
 async def test_far_behind_much_of_another_symbol_it_is_found(

@@ -272,7 +272,7 @@ class Exposed(RuleBasedStateMachine):
         """Orders take from the active quote."""
         latest = self.truth[symbol]
         bid, ask = min(bid, latest.remaining_bid), min(ask, latest.remaining_ask)
-        if latest.standing(self.now) != "active" or not (bid or ask):
+        if latest.status_at(self.now) != "active" or not (bid or ask):
             return
         number, left_bid, left_ask = latest.fill_number, latest.remaining_bid, latest.remaining_ask
         fills = []
@@ -375,7 +375,7 @@ class Exposed(RuleBasedStateMachine):
     # --- what must hold -------------------------------------------------------------------------------------------
 
     def active(self) -> list[SymbolMarket]:
-        return [latest for latest in self.truth.values() if latest.standing(self.now) == "active"]
+        return [latest for latest in self.truth.values() if latest.status_at(self.now) == "active"]
 
     @invariant()
     def active_quotes_never_exceed_the_limit(self) -> None:

@@ -120,7 +120,7 @@ def _quote(payload: bytes) -> None:
     event = msgspec.json.decode(payload, type=QuoteEvent)
     market = SymbolMarket("AAA")
     market.apply_quote(1, event)
-    market.standing(NOW)
+    market.status_at(NOW)
     quote = market.quote()
     if quote is not None:
         assert quote.ask_price > 0 or not quote.ask_quantity
@@ -141,7 +141,7 @@ def _fills(payload: bytes) -> None:
 def _ledger(payload: bytes) -> None:
     delivery = read(0, 1, subjects.fills(0, "AAA"), 1, b"[" + payload + b"]")
     changes = fold(Books(), {}, [delivery])
-    assert bool(changes.set_aside) != bool(changes.fills)
+    assert bool(changes.quarantined) != bool(changes.fills)
 
 
 def _position(payload: bytes) -> None:

@@ -27,11 +27,11 @@ from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, link, rpc
 from jet.grants import OUTSIDE, grants, inbox
 from jet.journal import Appended, Compare
-from jet.odd import ODD
 from jet.opening import MarketOpening
 from jet.reader import Reader
 from jet.tail import FromSequence, Tail
-from maker.killswitch import Standing
+from jet.unexpected import UNEXPECTED
+from maker.killswitch import SwitchState
 from maker.switch import Switch
 from process.clock import utc_now
 from process.health import Health
@@ -86,7 +86,7 @@ async def exposing(server: Server) -> AsyncIterator[tuple[ExposureService, Healt
 
 @asynccontextmanager
 async def switching(server: Server) -> AsyncIterator[tuple[Switch, list[str]]]:
-    """A maker's switch with its own key, and what it has set aside."""
+    """A maker's switch with its own key, and what it has quarantined."""
     aside: list[str] = []
     async with server.connection("maker") as connection:
         life = timedelta(seconds=server.settings.market.reservation_life)
@@ -136,7 +136,7 @@ async def decides(exposure: ExposureService) -> None:
 async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Server, user: str) -> None:
     """Of a reader nothing is stored. Of others what is stored is no data, for those who are there and who start."""
     async with exposing(server) as (exposure, health), switching(server) as (switch, _):
-        stood = switch.seen.standing
+        stood = switch.seen.state
         before = await held(server)
         async with server.client(user, []) as client:
             for subject, payload in QUESTIONS:
@@ -146,9 +146,9 @@ async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Serv
             await answered(client, user)
         if user in ALLIES:
             assert await foreign(server, before) == []
-        assert switch.seen.standing is stood is Standing.QUOTING
+        assert switch.seen.state is stood is SwitchState.QUOTING
         async with switching(server) as (late, _):
-            assert late.seen.standing is Standing.QUOTING
+            assert late.seen.state is SwitchState.QUOTING
         await decides(exposure)
         assert health.ready
         async with exposing(server) as (another, _):
@@ -328,7 +328,7 @@ async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(serve
     reservations, switches = (subjects.bucket_stream(each) for each in ("reservations", "switches"))
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "pulled")
     async with exposing(server) as (exposure, health), switching(server) as (switch, _):
-        stood = switch.seen.standing
+        stood = switch.seen.state
         async with server.connection("exposure") as own, server.client("auditor", []) as auditor:
             first = await journal.put(own, reservations, key, b"{}", ttl=60)
             for stream, of in ((reservations, key), (switches, "$KV.switches.quoting")):
@@ -341,10 +341,10 @@ async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(serve
             await eventually(lambda: _is_beyond(own, reservations, key, first))
         await decides(exposure)
         assert health.ready
-        assert switch.seen.standing is stood
+        assert switch.seen.state is stood
         async with exposing(server) as (another, _), switching(server) as (late, _):
             await decides(another)
-            assert late.seen.standing is stood
+            assert late.seen.state is stood
 
 
 async def test_what_the_operator_has_a_stream_take_from_another_is_no_turn_of_the_kill_switch(server: Server) -> None:
@@ -356,7 +356,7 @@ async def test_what_the_operator_has_a_stream_take_from_another_is_no_turn_of_th
         server.client("operator", []) as operator,
         server.client("exchange", []) as exchange,
     ):
-        stood = switch.seen.standing
+        stood = switch.seen.state
         info = await operator.request(f"$JS.API.STREAM.INFO.{switches}", timeout=HANG)
         config = json.loads(info.data)["config"]
         headers = {"Quotestream-Append": "x", "Nats-Expected-Stream": "MARKET-0"}
@@ -366,10 +366,10 @@ async def test_what_the_operator_has_a_stream_take_from_another_is_no_turn_of_th
             body = json.dumps(each).encode()
             told = await operator.request(f"$JS.API.STREAM.UPDATE.{switches}", body, timeout=HANG)
             assert "error" not in json.loads(told.data)
-            await eventually(lambda: bool(aside) or switch.seen.standing is not stood)
-        assert switch.seen.standing is stood
+            await eventually(lambda: bool(aside) or switch.seen.state is not stood)
+        assert switch.seen.state is stood
         async with switching(server) as (late, _):
-            assert late.seen.standing is stood
+            assert late.seen.state is stood
 
 
 async def test_the_monitoring_pages_are_for_who_knows_their_path(server: Server) -> None:
@@ -449,13 +449,13 @@ async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(serv
     async with connection, server.client("observer", []) as observer:
         serving = asyncio.create_task(rpc.serve(connection, "exposure", []))
         await eventually(lambda: observer.request("$SRV.PING.exposure", timeout=HANG))
-        link, before = connection._link, ODD.labels("headers")._value.get()
+        link, before = connection._link, UNEXPECTED.labels("headers")._value.get()
         for headers in ODD_HEADERS.values():
             await observer._send_command(frame(b"$SRV.PING.exposure", headers=headers, reply=b"_INBOX.observer.x"))
         for odd in ODD_SUBJECTS:
             await observer._send_command(frame(b"$SRV.PING.exposure", reply=b"_INBOX.observer." + odd))
         await asked(observer)
-        await eventually(lambda: ODD.labels("headers")._value.get() > before)
+        await eventually(lambda: UNEXPECTED.labels("headers")._value.get() > before)
         await eventually(lambda: observer.request("$SRV.PING.exposure", timeout=HANG))
         assert connection._link is link
         serving.cancel()
@@ -463,22 +463,22 @@ async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(serv
 
 async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobody(server: Server) -> None:
     async with exposing(server) as (exposure, _), server.client("observer", []) as observer:
-        before = rpc.UNANSWERED._value.get()
+        before = rpc.THROTTLED._value.get()
         for subject, payload in (("$SRV.STATS", b""), ("$SRV.PING.exposure", b""), (subjects.Rpc.USAGE, b"{}")):
             for number in range(1_000):
                 await observer.publish(subject, payload, reply=f"_INBOX.observer.flood.{number}")
         await asked(observer)
         await decides(exposure)
-        await eventually(lambda: rpc.UNANSWERED._value.get() > before)
+        await eventually(lambda: rpc.THROTTLED._value.get() > before)
 
 
 async def test_an_answer_that_is_wanted_in_anothers_inbox_leaves_nobody_waiting_for_permissions(server: Server) -> None:
     """The broker refuses it to the service that answers; the fault is that of whoever asked."""
     async with exposing(server) as (exposure, health), server.client("maker", []) as maker:
-        before = ODD.labels("reply")._value.get()
+        before = UNEXPECTED.labels("reply")._value.get()
         await maker.publish(subjects.Rpc.RESERVE, b"{", reply="_INBOX.operator.x")
         await asked(maker)
-        await eventually(lambda: ODD.labels("reply")._value.get() > before)
+        await eventually(lambda: UNEXPECTED.labels("reply")._value.get() > before)
         await decides(exposure)
         assert health.ready
 
@@ -490,12 +490,12 @@ async def test_who_asks_without_end_takes_no_answer_from_the_page(
     monkeypatch.setattr(rpc, "time", SimpleNamespace(monotonic=lambda: 7.0, perf_counter_ns=time.perf_counter_ns))
     forged = {"Nats-Request-Info": '{"acc":"PAGE"}'}
     async with exposing(server), server.client("observer", []) as observer, server.connection("ui") as page:
-        before = rpc.UNANSWERED._value.get()
+        before = rpc.THROTTLED._value.get()
         for subject, payload in (("$SRV.STATS", b""), (subjects.Rpc.USAGE, b"{}")):
             for _ in range(rpc.MOST_FOR_READERS + 1):
                 await observer.publish(subject, payload, reply="_INBOX.observer.flood", headers=forged)
         await asked(observer)
-        await eventually(lambda: rpc.UNANSWERED._value.get() >= before + 2)
+        await eventually(lambda: rpc.THROTTLED._value.get() >= before + 2)
         assert (await rpc.call(page, subjects.Rpc.USAGE, UsageRequest(), LimitUsage, timeout=HANG)).limit
         assert b"exposure" in (await page.request("$SRV.STATS", b"", timeout=HANG)).data
 

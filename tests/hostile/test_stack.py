@@ -116,7 +116,7 @@ def _ask(operation: APIOperation, url: str, tried: "collections.Counter[str]") -
 
 
 @pytest.mark.system
-async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_poison_is_quarantined_and_blocks_nothing(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     """All that makes no sense, in every stream, by the user that may write there. What follows it goes on."""
     shards = stack.settings.market.shards
     poisoned, other = "H0", "H1"
@@ -154,8 +154,8 @@ async def test_poison_is_set_aside_and_blocks_nothing(stack: Stack, capsys: pyte
         for service in ("exchange", "exposure", "ledger", "maker", "ui"):
             await _ready(http, stack, service)
             report = (await http.get(stack.url(service, "/health"))).json()
-            assert report["set_aside"] >= 10, report
-            assert "quotestream_set_aside_total{" in (await http.get(stack.url(service, "/metrics"))).text
+            assert report["quarantined"] >= 10, report
+            assert "quotestream_messages_quarantined_total{" in (await http.get(stack.url(service, "/metrics"))).text
         assert stack.pids() == pids, "a process ended"
         told = stack.status()
         assert told.count("messages quarantined: ") >= 5, told

@@ -20,7 +20,7 @@ from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
 from jet.api import GARBLED
 from jet.connection import Connection
-from jet.odd import ODD
+from jet.unexpected import UNEXPECTED
 from ledger.service import PARTS, Ledger, LedgerSettings
 from maker.service import Maker, MakerSettings
 from process.clock import utc_now
@@ -177,7 +177,7 @@ async def test_whatever_arrives_on_whatever_they_listen_to_they_go_on_as_before(
         await home.all_fine()
         assert {kind: member.connection._link for kind, member in home.members.items()} == links, "a link was lost"
         await _as_a_new_one_finds_it(home)
-        assert all(member.health.report().set_aside for member in home.members.values())
+        assert all(member.health.report().quarantined for member in home.members.values())
     with capsys.disabled():
         counted = {what: count - odd.get(what, 0) for what, count in _odd().items()}
         sys.stdout.write(f"\nforged: {forger.made}\nheard: {heard}\ncounted: {counted}\n")
@@ -201,7 +201,7 @@ async def _as_a_new_one_finds_it(home: House) -> None:
 def _odd() -> dict[str, float]:
     return {
         sample.labels["what"]: sample.value
-        for metric in ODD.collect()
+        for metric in UNEXPECTED.collect()
         for sample in metric.samples
         if sample.name.endswith("_total")
     }

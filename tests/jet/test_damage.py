@@ -111,7 +111,7 @@ def content(message: Message) -> tuple[str, int, datetime, bytes]:
 
 
 def is_usable(message: Message) -> bool:
-    """Whether services take it for what it is, and do not set it aside."""
+    """Whether services take it for what it is, and do not quarantine it."""
     if message.subject.startswith("quotes."):
         return is_quote_event(message)
     return counting.read(message.subject, message.data, SHARDS)[1] is None
@@ -223,7 +223,7 @@ async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> Non
         lost = continuity.lost(shard.symbol, found[0], expected[0])
         assert found == expected or lost or shard.told, f"{shard.harm}: the position is silently {found}"
         shard.told += [lost] if lost else []
-        shard.told += [f"{each.sequence} is set aside" for each in everything if not is_usable(each)]
+        shard.told += [f"{each.sequence} is quarantined" for each in everything if not is_usable(each)]
         is_same = [content(each) for each in everything] == [content(each) for each in shard.written]
         assert is_same or shard.told or by_audit, f"{shard.harm}: nobody tells of it"
         if is_same:

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from jet import frames
 from jet.connection import Connection
 from jet.frames import Frames, headers_of
-from jet.odd import ODD
+from jet.unexpected import UNEXPECTED
 from process.health import Health
 from support.broker import NatsServer, flushed, stop_and_clear
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, Raw, frame
@@ -151,7 +151,7 @@ async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(serv
         if message.subject == "t.fails":
             raise ValueError("a mistake of ours")
 
-    before = ODD.labels("listener")._value.get()
+    before = UNEXPECTED.labels("listener")._value.get()
     async with Connection(server.url, "test", Health("test")) as connection, Raw(server.url) as raw:
         await connection.subscribe("t.>", listen)
         await flushed(connection.client)
@@ -159,7 +159,7 @@ async def test_a_message_whose_listener_fails_is_told_and_the_next_is_heard(serv
         await raw.publish(frame(b"t.fails"), frame(b"t.last"))
         await eventually(lambda: heard == ["t.fails", "t.last"])
         assert connection._link is link
-    assert ODD.labels("listener")._value.get() == before + 1
+    assert UNEXPECTED.labels("listener")._value.get() == before + 1
 
 
 async def test_after_a_reset_it_begins_anew() -> None:

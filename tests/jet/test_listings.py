@@ -98,17 +98,17 @@ async def test_what_it_was_started_with_and_nothing_defines_is_delisted(broker: 
 
 
 @pytest.mark.parametrize("key", [TERMS, key_of("AAA"), key_of("-"), "nonsense"])
-async def test_what_is_no_definition_is_set_aside_and_counted_also_as_the_last_of_its_key(
+async def test_what_is_no_definition_is_quarantined_and_counted_also_as_the_last_of_its_key(
     broker: Broker, key: str
 ) -> None:
     await seed(broker.connection, broker.market)
     before = (await defining.read(broker.connection)).listings()
     await append(broker, key, b"{}")
     await publish(broker, key, msgspec.json.encode(instrument(quote_size=1)))
-    set_aside = broker.health.report().set_aside
+    quarantined = broker.health.report().quarantined
     async with following(broker) as one:
         assert one.listings.known == before
-        assert broker.health.report().set_aside > set_aside
+        assert broker.health.report().quarantined > quarantined
         await redefine(broker.connection, "BBB", quote_size=3)
         await one.listings.confirm()
         assert one.listings.known["BBB"].instrument.quote_size == 3

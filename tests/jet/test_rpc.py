@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from jet import packs, resends, rpc
 from jet.connection import Connection
-from jet.odd import ODD
+from jet.unexpected import UNEXPECTED
 from support.broker import Broker, flushed
 from support.builders import reservation_request
 from support.waiting import HANG, eventually, reaches
@@ -310,11 +310,11 @@ async def answering(broker: Broker, *answers: tuple[bytes, dict[str, str]]) -> A
 
 
 async def test_an_answer_to_something_else_and_an_unreadable_one_are_passed_over_and_counted(broker: Broker) -> None:
-    before = ODD.labels("unasked")._value.get()
+    before = UNEXPECTED.labels("unasked")._value.get()
     right = (b'{"outcome":"rejected"}', {"Quotestream-Answers": NAME})
     async with answering(broker, *NO_ANSWERS, right), broker.connect() as caller:
         assert (await ask(caller)).outcome == "rejected"
-    assert ODD.labels("unasked")._value.get() >= before + len(NO_ANSWERS)
+    assert UNEXPECTED.labels("unasked")._value.get() >= before + len(NO_ANSWERS)
 
 
 async def test_with_no_other_answer_the_outcome_is_unknown(broker: Broker) -> None:
@@ -408,14 +408,14 @@ async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
 
 
 async def test_what_says_that_it_is_a_pack_and_is_none_is_passed_over_and_counted(broker: Broker) -> None:
-    before = ODD.labels("pack")._value.get()
+    before = UNEXPECTED.labels("pack")._value.get()
     async with serving(broker.connection, by_number), broker.connect() as caller:
         await eventually(lambda: served(caller))
         long = b'[["%b",{}]]' % (b"a" * 5000)  # an answer there would end the connection of whoever gives it
         for data in (b"", b"{}", b"[]", b'[["a.b",{}]]', long):
             await caller.client.publish(SUBJECT, data, reply=caller.new_inbox(), headers={packs.HEADER: "2"})
         assert told(await ask_many(caller, 2)) == of_numbers(2)
-        await reaches(ODD.labels("pack")._value.get, before + 5)
+        await reaches(UNEXPECTED.labels("pack")._value.get, before + 5)
         assert broker.connection.connected
 
 
@@ -429,7 +429,7 @@ async def test_an_answer_that_says_that_it_is_a_pack_and_is_none_is_passed_over(
 async def test_who_only_looks_is_answered_one_by_one(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pack on a subject for readers is passed over: its parts are answered when they are sent again, alone."""
     monkeypatch.setattr(resends, "FIRST", 0.05)
-    before = ODD.labels("pack")._value.get()
+    before = UNEXPECTED.labels("pack")._value.get()
     handler = rpc.Handler(SUBJECT, ReservationRequest, by_number, for_readers=True)  # type: ignore[arg-type] # any request
     async with broker.connect() as caller, broker.connect() as other:
         task = asyncio.create_task(rpc.serve(other, "test", [handler]))
@@ -438,4 +438,4 @@ async def test_who_only_looks_is_answered_one_by_one(broker: Broker, monkeypatch
         assert told(await ask_many(caller, 3)) == of_numbers(3)
         task.cancel()
         await asyncio.wait([task])
-    assert ODD.labels("pack")._value.get() == before + 1
+    assert UNEXPECTED.labels("pack")._value.get() == before + 1

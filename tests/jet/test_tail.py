@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from jet import api, consumer, journal, tail, topology, whole
 from jet.connection import Connection
-from jet.tail import ANEW, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
+from jet.tail import RESTARTS, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
 from jet.whole import TailBroken
 from support.broker import Broker, flushed, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
@@ -35,7 +35,7 @@ class Follower:
     async def _run(self) -> None:
         async for batch in self.tail.batches():
             self.seen += batch
-            self.behind.append(REGISTRY.get_sample_value("quotestream_behind_messages", self._labels) or 0.0)
+            self.behind.append(REGISTRY.get_sample_value("quotestream_consumer_lag_messages", self._labels) or 0.0)
 
     @property
     def payloads(self) -> list[bytes]:
@@ -451,7 +451,7 @@ async def test_a_follower_that_has_ended_is_behind_nothing(broker: Broker) -> No
 
 
 def _behind(name: str) -> float | None:
-    return REGISTRY.get_sample_value("quotestream_behind_messages", {"stream": STREAM, "tail": name})
+    return REGISTRY.get_sample_value("quotestream_consumer_lag_messages", {"stream": STREAM, "tail": name})
 
 
 async def test_a_copy_that_is_behind_the_leader_is_not_current(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,11 +568,11 @@ async def test_a_follower_whose_consumer_was_changed_by_another_notices_and_begi
     task = asyncio.create_task(follow())
     await eventually(lambda: tail.current)
     name = await eventually(lambda: _name(broker.connection, "victim-"))
-    anew = ANEW.labels(STREAM)._value.get()
+    anew = RESTARTS.labels(STREAM)._value.get()
     await _changed(broker.connection, name, filter_subjects=[subjects.fills(0, "NONE")])
     await publish(broker.connection, b"missed")
     await eventually(lambda: [message.data for message in seen] == [b"missed"])
-    assert ANEW.labels(STREAM)._value.get() == anew + 1
+    assert RESTARTS.labels(STREAM)._value.get() == anew + 1
     assert tail.current or await eventually(lambda: tail.current)
     task.cancel()
 

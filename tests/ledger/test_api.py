@@ -153,7 +153,7 @@ async def test_health_and_metrics_tell_how_it_is(client: httpx.AsyncClient, mark
     await reaches(running.version, 1)
     assert (await client.get("/health")).json()["ready"] is True
     metrics = (await client.get("/metrics")).text
-    assert 'ledger_messages_set_aside_total{reason="unreadable"}' in metrics
+    assert 'ledger_messages_quarantined_total{reason="unreadable"}' in metrics
     assert "ledger_fills_applied_total" in metrics
 
 

@@ -42,7 +42,7 @@ class Applying:
     async def versions_in_store(self) -> int:
         return (await self.store.load()).accounts["AAA"].version
 
-    async def set_aside(self) -> list[tuple[int, str]]:
+    async def quarantined(self) -> list[tuple[int, str]]:
         rows = await self.store._connection.execute_fetchall(
             "SELECT sequence, reason FROM quarantine ORDER BY sequence"
         )
@@ -137,10 +137,10 @@ async def test_what_is_recorded_is_told_from_what_contradicts_it(running: Applyi
     await running.applier.feed(SHARD, [same, other, message(6, number=4)], True)
     await running.applier.reached(SHARD, 6)
     assert await running.versions_in_store() == 4
-    assert await running.set_aside() == [(5, "contradicts")]
+    assert await running.quarantined() == [(5, "contradicts")]
 
 
-async def test_an_id_that_comes_again_under_the_next_number_is_set_aside(running: Applying) -> None:
+async def test_an_id_that_comes_again_under_the_next_number_is_quarantined(running: Applying) -> None:
     """Its number goes on, so only the file knows."""
     await running.applier.feed(SHARD, messages(1, 3), True)
     await running.applier.reached(SHARD, 3)
@@ -149,4 +149,4 @@ async def test_an_id_that_comes_again_under_the_next_number_is_set_aside(running
     await running.applier.feed(SHARD, [message(5, number=4)], True)
     await running.applier.reached(SHARD, 5)
     assert await running.versions_in_store() == 4
-    assert await running.set_aside() == [(4, "contradicts")]
+    assert await running.quarantined() == [(4, "contradicts")]

@@ -75,7 +75,7 @@ async def test_poison_alone_leaves_a_ledger_ready(start: Start, market_log: Log)
     running = await start()
     await market_log.fills(recorded_fill(number=1000))
     await market_log.fills(recorded_fill(number=2000))
-    await reaches(lambda: running.health.report().set_aside, 2)
+    await reaches(lambda: running.health.report().quarantined, 2)
     assert running.health.ready
 
 

@@ -34,7 +34,7 @@ def committed(*deliveries: Delivery) -> tuple[Books, dict[FillKey, RecordedFill]
 
 
 def reasons(changes: Changes) -> list[Reason]:
-    return [fault.reason for _, fault in changes.set_aside]
+    return [fault.reason for _, fault in changes.quarantined]
 
 
 def test_a_buy_lowers_the_position_and_a_sell_raises_it() -> None:
@@ -81,7 +81,7 @@ def test_an_account_without_fills_is_flat_at_version_zero() -> None:
 def test_the_same_fill_in_another_message_is_ignored() -> None:
     books, recorded = committed(message(1, recorded_fill(number=1)))
     changes = fold(books, recorded, [message(2, recorded_fill(number=1, price=Decimal("100.1")))])
-    assert (changes.fills, changes.accounts, changes.set_aside) == ([], {}, [])
+    assert (changes.fills, changes.accounts, changes.quarantined) == ([], {}, [])
     assert changes.duplicates == 1
     assert changes.applied == {SHARD: 2}
 
@@ -113,7 +113,7 @@ def test_a_duplicate_within_one_batch_is_found() -> None:
         ([recorded_fill("BBB", 3)], Reason.MISPLACED),
     ],
 )
-def test_a_message_that_does_not_go_on_is_set_aside_whole(fills: list[RecordedFill], reason: Reason) -> None:
+def test_a_message_that_does_not_go_on_is_quarantined_whole(fills: list[RecordedFill], reason: Reason) -> None:
     books, recorded = committed(message(1, recorded_fill(number=1), recorded_fill(number=2)))
     changes = fold(books, recorded, [message(2, *fills), message(3, recorded_fill(number=3))])
     assert reasons(changes) == [reason]
@@ -193,7 +193,7 @@ class Ledger:
     def __init__(self) -> None:
         self.books = Books()
         self.fills: dict[FillKey, RecordedFill] = {}
-        self.set_aside: list[tuple[int, int]] = []
+        self.quarantined: list[tuple[int, int]] = []
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         keys = {FillKey(fill.symbol, fill.fill_id) for delivery in deliveries for fill in delivery.fills}
@@ -203,7 +203,7 @@ class Ledger:
             key = FillKey(fill.symbol, fill.fill_id)
             assert key not in self.fills, "a fill is recorded once"
             self.fills[key] = fill
-        self.set_aside += [(delivery.shard, delivery.sequence) for delivery, _ in changes.set_aside]
+        self.quarantined += [(delivery.shard, delivery.sequence) for delivery, _ in changes.quarantined]
         self.books.take(changes)
 
 
@@ -216,7 +216,7 @@ def test_batching_and_redelivery_change_nothing(log: list[Delivery], data: st.Da
         end = data.draw(st.integers(at + 1, len(log)))
         pieces.deliver(log[data.draw(st.integers(0, at)) : end])
         at = end
-    assert (pieces.books, pieces.fills, pieces.set_aside) == (whole.books, whole.fills, whole.set_aside)
+    assert (pieces.books, pieces.fills, pieces.quarantined) == (whole.books, whole.fills, whole.quarantined)
 
 
 @given(logs())

@@ -129,7 +129,7 @@ async def test_a_replaced_quote_is_booked_and_takes_nothing(start: Start, market
     assert (await market_log.last_fill()).remaining_ask_quantity == 7
 
 
-async def test_what_is_set_aside_does_not_mislead_the_next_number(start: Start, market_log: Log) -> None:
+async def test_what_is_quarantined_does_not_mislead_the_next_number(start: Start, market_log: Log) -> None:
     running = await start()
     await market_log.fills(recorded_fill(number=1))
     await market_log.fills(recorded_fill(number=9))

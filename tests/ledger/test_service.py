@@ -128,7 +128,7 @@ async def test_what_was_committed_and_not_published_is_published_at_the_next_sta
     assert (await market_log.published_version(1)).net_quantity == -1
 
 
-async def test_poison_is_set_aside_and_the_next_fill_applied(start: Start, market_log: Log, tmp_path: Path) -> None:
+async def test_poison_is_quarantined_and_the_next_fill_applied(start: Start, market_log: Log, tmp_path: Path) -> None:
     running = await start()
     await market_log.fills(recorded_fill(number=1))
     poison = await market_log.raw(b"not fills")

@@ -63,7 +63,7 @@ async def test_fills_are_found_by_id_with_all_their_content(path: Path) -> None:
     assert found == {FillKey("AAA", "x-1"): fills[0], FillKey("BBB", "x-1"): fills[1]}
 
 
-async def test_what_is_set_aside_is_kept_with_its_payload(path: Path) -> None:
+async def test_what_is_quarantined_is_kept_with_its_payload(path: Path) -> None:
     poison = Delivery(1, 4, "AAA", b"\xff?", [], Fault(Reason.UNREADABLE, "no JSON"))
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [poison]), NOW)
@@ -114,7 +114,7 @@ async def test_another_schema_version_is_refused_with_both_named(path: Path) -> 
         await Store(path).__aenter__()
 
 
-async def test_a_file_of_an_earlier_schema_is_put_aside_and_an_empty_one_made(path: Path) -> None:
+async def test_a_file_of_an_earlier_schema_is_moved_away_and_an_empty_one_made(path: Path) -> None:
     """The ledger reads the market log from its first message then."""
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)

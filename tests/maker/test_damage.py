@@ -7,7 +7,7 @@ import pytest
 
 from jet.switchlog import KEY, STREAM
 from jet.tail import Message
-from maker.killswitch import Standing
+from maker.killswitch import SwitchState
 from maker.switch import DAMAGED, Switch
 from process.clock import utc_now
 from support.broker import Broker, damage
@@ -15,7 +15,7 @@ from support.waiting import HANG, eventually
 
 
 def aside(_: str, message: Message, why: str) -> None:
-    raise AssertionError(f"{message} is set aside: {why}")
+    raise AssertionError(f"{message} is quarantined: {why}")
 
 
 def switch_on(broker: Broker) -> Switch:
@@ -45,7 +45,7 @@ async def test_makers_pause_until_it_is_turned(own_broker: Broker, before: list[
     switch = switch_on(own_broker)
     running = asyncio.create_task(switch.run())
     await eventually(lambda: switch.current)
-    assert (switch.seen.standing, switch.seen.by) == (Standing.PAUSED, DAMAGED)
+    assert (switch.seen.state, switch.seen.by) == (SwitchState.PAUSED, DAMAGED)
     running.cancel()
     if not killed:  # what `./qs repair` does of what the server itself cannot read
         ask = f'{{"filter": "{KEY}"}}'.encode()
@@ -54,5 +54,5 @@ async def test_makers_pause_until_it_is_turned(own_broker: Broker, before: list[
     switch = switch_on(own_broker)
     running = asyncio.create_task(switch.run())
     await eventually(lambda: switch.current)
-    assert killed or switch.seen.standing is Standing.QUOTING
+    assert killed or switch.seen.state is SwitchState.QUOTING
     running.cancel()

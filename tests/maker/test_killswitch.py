@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from maker.killswitch import TABLE, Held, Hold, KillSwitch, Log, Standing, Value, resumed
+from maker.killswitch import TABLE, Held, Hold, KillSwitch, Log, SwitchState, Value, resumed
 
 OFF, ON = Value(3, paused=False), Value(3, paused=True)
 
@@ -17,7 +17,7 @@ def told(before: Value | None, after: Value | None) -> KillSwitch:
     one = KillSwitch()
     if before is not None:
         one.read(before)
-    one.told(one.pause())
+    one.timed_out(one.pause())
     if after is not None:
         one.read(after)
     return one
@@ -26,26 +26,26 @@ def told(before: Value | None, after: Value | None) -> KillSwitch:
 def test_the_table_is_whole_and_an_awaited_hold_is_ended_by_its_landing_alone() -> None:
     since = {Log.OFF_SINCE, Log.ON_SINCE}
     assert set(TABLE) == {(of, held) for of in Log for held in Held} - {(of, Held.NO) for of in since}
-    for (_, held), (standing, left) in TABLE.items():
+    for (_, held), (state, left) in TABLE.items():
         if held is Held.AWAITED:
-            assert (standing, left) == (Standing.HOLDING, Held.AWAITED)
-        assert (standing is Standing.HOLDING) == (left is not Held.NO)
+            assert (state, left) == (SwitchState.HOLDING, Held.AWAITED)
+        assert (state is SwitchState.HOLDING) == (left is not Held.NO)
 
 
 @pytest.mark.parametrize(
-    ("value", "standing"),
+    ("value", "state"),
     [
-        (None, Standing.STARTING),
-        (Value(0, paused=False), Standing.QUOTING),
-        (OFF, Standing.QUOTING),
-        (ON, Standing.PAUSED),
+        (None, SwitchState.STARTING),
+        (Value(0, paused=False), SwitchState.QUOTING),
+        (OFF, SwitchState.QUOTING),
+        (ON, SwitchState.PAUSED),
     ],
 )
-def test_without_a_hold_the_log_alone_counts(value: Value | None, standing: Standing) -> None:
+def test_without_a_hold_the_log_alone_counts(value: Value | None, state: SwitchState) -> None:
     one = KillSwitch()
     if value is not None:
         one.read(value)
-    assert one.standing is standing
+    assert one.state is state
 
 
 @pytest.mark.parametrize("value", [None, OFF, ON])
@@ -54,13 +54,13 @@ def test_a_pause_holds_at_once_whatever_the_log_says_and_until_it_is_there(value
     if value is not None:
         one.read(value)
     hold = one.pause()
-    assert one.standing is Standing.HOLDING
+    assert one.state is SwitchState.HOLDING
     one.read(Value(4, paused=False))
-    assert one.standing is Standing.HOLDING
+    assert one.state is SwitchState.HOLDING
     one.in_log(hold, 5)
-    assert (one.standing, one.landed, one.value) == (Standing.PAUSED, 1, Value(5, paused=True))
+    assert (one.state, one.landed, one.value) == (SwitchState.PAUSED, 1, Value(5, paused=True))
     one.read(Value(6, paused=False))
-    assert one.standing is Standing.QUOTING
+    assert one.state is SwitchState.QUOTING
 
 
 def test_a_pause_whose_landing_is_heard_of_late_does_not_undo_what_came_after() -> None:
@@ -69,29 +69,29 @@ def test_a_pause_whose_landing_is_heard_of_late_does_not_undo_what_came_after() 
     hold = one.pause()
     one.read(Value(2, paused=False))
     one.in_log(hold, 1)
-    assert one.standing is Standing.QUOTING
+    assert one.state is SwitchState.QUOTING
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "standing"),
+    ("before", "after", "state"),
     [
-        (None, None, Standing.HOLDING),
-        (OFF, None, Standing.HOLDING),
-        (OFF, OFF, Standing.HOLDING),
-        (ON, ON, Standing.HOLDING),
-        (OFF, Value(2, paused=False), Standing.HOLDING),
-        (OFF, Value(4, paused=False), Standing.QUOTING),
-        (ON, Value(4, paused=False), Standing.QUOTING),
-        (OFF, Value(4, paused=True), Standing.PAUSED),
-        (None, OFF, Standing.HOLDING),
+        (None, None, SwitchState.HOLDING),
+        (OFF, None, SwitchState.HOLDING),
+        (OFF, OFF, SwitchState.HOLDING),
+        (ON, ON, SwitchState.HOLDING),
+        (OFF, Value(2, paused=False), SwitchState.HOLDING),
+        (OFF, Value(4, paused=False), SwitchState.QUOTING),
+        (ON, Value(4, paused=False), SwitchState.QUOTING),
+        (OFF, Value(4, paused=True), SwitchState.PAUSED),
+        (None, OFF, SwitchState.HOLDING),
     ],
 )
 def test_a_pause_that_answered_503_holds_until_a_newer_value_is_in_the_log(
-    before: Value | None, after: Value | None, standing: Standing
+    before: Value | None, after: Value | None, state: SwitchState
 ) -> None:
     one = told(before, after)
-    assert one.standing is standing
-    assert (one.hold is not None) == (standing is Standing.HOLDING)
+    assert one.state is state
+    assert (one.hold is not None) == (state is SwitchState.HOLDING)
 
 
 def test_a_resume_read_while_the_pause_was_awaited_ends_it_once_its_caller_was_told() -> None:
@@ -99,9 +99,9 @@ def test_a_resume_read_while_the_pause_was_awaited_ends_it_once_its_caller_was_t
     one.read(ON)
     hold = one.pause()
     one.read(Value(4, paused=False))
-    assert one.standing is Standing.HOLDING
-    one.told(hold)
-    assert one.standing is Standing.QUOTING
+    assert one.state is SwitchState.HOLDING
+    one.timed_out(hold)
+    assert one.state is SwitchState.QUOTING
 
 
 def test_a_second_pause_is_not_satisfied_by_the_first_ones_landing() -> None:
@@ -109,9 +109,9 @@ def test_a_second_pause_is_not_satisfied_by_the_first_ones_landing() -> None:
     one = KillSwitch()
     first, second = one.pause(), one.pause()
     one.in_log(first, 1)
-    assert (one.standing, one.landed) == (Standing.HOLDING, 1)
+    assert (one.state, one.landed) == (SwitchState.HOLDING, 1)
     one.in_log(second, 3)
-    assert (one.standing, one.landed) == (Standing.PAUSED, 2)
+    assert (one.state, one.landed) == (SwitchState.PAUSED, 2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -190,7 +190,7 @@ class TwoMakers(RuleBasedStateMachine):
         maker = self.makers[who]
         asked = Asked(paused=True, begun=self.step)
         hold = maker.seen.pause()
-        assert maker.seen.standing is Standing.HOLDING
+        assert maker.seen.state is SwitchState.HOLDING
         maker.asked.append((hold, asked))
         self.outcomes.append(asked)
 
@@ -267,7 +267,7 @@ class TwoMakers(RuleBasedStateMachine):
                 self.flying.append((False, turn.expected))
             maker.turn = None
         if maker.seen.hold is not None:
-            maker.seen.told(maker.seen.hold)
+            maker.seen.timed_out(maker.seen.hold)
         maker.asked = []
 
     @precondition(lambda self: self.flying)
@@ -293,7 +293,7 @@ class TwoMakers(RuleBasedStateMachine):
     def nobody_quotes_who_was_told_to_pause_and_nothing_since(self) -> None:
         for maker in self.makers:
             if any(of is not None for of, _ in maker.asked):
-                assert maker.seen.standing.pauses
+                assert maker.seen.state.pauses
 
     def teardown(self) -> None:
         """Faults end: what flies lands or is lost, turns come about, everyone reads the newest."""
@@ -307,7 +307,7 @@ class TwoMakers(RuleBasedStateMachine):
         for maker in self.makers:
             maker.seen.read(self.newest)
             assert maker.seen.hold is None
-            assert maker.seen.standing.pauses == self.newest.paused
+            assert maker.seen.state.pauses == self.newest.paused
         acknowledged = [asked for asked in self.outcomes if asked.done is not None]
         if acknowledged:
             last = max(acknowledged, key=lambda asked: asked.begun)

@@ -125,7 +125,7 @@ async def test_what_is_no_turn_of_the_switch_changes_nothing_also_not_for_who_st
     late = await place.start_maker()
     for one in (running, late):
         await eventually(lambda one=one: one.maker.status().switch == ("paused" if paused else "quoting"))  # type: ignore[misc] # binds
-        await eventually(lambda one=one: one.health.report().set_aside > 0)  # type: ignore[misc] # binds
+        await eventually(lambda one=one: one.health.report().quarantined > 0)  # type: ignore[misc] # binds
     await (late.maker.resume() if paused else late.maker.pause())
     await both_stand([running, late], "quoting" if paused else "paused")
 
@@ -137,7 +137,7 @@ async def test_a_switch_of_which_nothing_can_be_read_stops_trading_for_as_long_a
     await turn(place, b"{", {})
     began = utc_now()
     running = await place.start_maker()
-    await eventually(lambda: running.maker.status().switch == "starting" and running.health.report().set_aside > 0)
+    await eventually(lambda: running.maker.status().switch == "starting" and running.health.report().quarantined > 0)
     await place.quoted("AAA", "AAA-v0-a1")
     assert utc_now() - began > timedelta(seconds=place.market.reservation_life - 0.5)
 

@@ -3,10 +3,10 @@
 from stack.behind import Behind, behind
 
 FOLLOWER = """
-# HELP quotestream_behind_messages Messages of a stream that a follower has yet to be given.
-# TYPE quotestream_behind_messages gauge
-quotestream_behind_messages{stream="MARKET-0",tail="exchange"} 3.0
-quotestream_behind_messages{stream="MARKET-1",tail="exchange"} 4.0
+# HELP quotestream_consumer_lag_messages Messages of a stream that a follower has yet to be given.
+# TYPE quotestream_consumer_lag_messages gauge
+quotestream_consumer_lag_messages{stream="MARKET-0",tail="exchange"} 3.0
+quotestream_consumer_lag_messages{stream="MARKET-1",tail="exchange"} 4.0
 """
 
 LEDGER = (

@@ -62,7 +62,7 @@ def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
 
 def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
     body = (
-        b'{"service":"maker","live":true,"ready":true,"waiting_for":[],"set_aside":0,'
+        b'{"service":"maker","live":true,"ready":true,"waiting_for":[],"quarantined":0,'
         b'"notices":[{"name":"AAPL","reason":"not quoted: attempt-too-far"}]}'
     )
     found = condition(SERVICE, process("RUNNING"), answer(200, body))
@@ -74,16 +74,15 @@ def test_the_path_of_a_servers_monitoring_pages_is_told_to_nobody() -> None:
     assert condition(server, process("RUNNING"), None).told == "nats://127.0.0.1:4222 does not answer"
 
 
-def test_messages_set_aside_are_told_of_a_process_that_is_ready() -> None:
-    assert condition(SERVICE, process("RUNNING"), Answer(True, set_aside=3)).told == "messages quarantined: 3"
+def test_messages_quarantined_are_told_of_a_process_that_is_ready() -> None:
+    assert condition(SERVICE, process("RUNNING"), Answer(True, quarantined=3)).told == "messages quarantined: 3"
 
 
 def test_a_health_report_is_read_whatever_its_status() -> None:
-    body = (
-        b'{"service":"ui","live":true,"ready":false,"waiting_for":[{"name":"nats","reason":"starting"}],"set_aside":0}'
-    )
+    waiting = b'"waiting_for":[{"name":"nats","reason":"starting"}]'
+    body = b'{"service":"ui","live":true,"ready":false,' + waiting + b',"quarantined":0}'
     assert answer(503, body) == Answer(ready=False, waiting_for={"nats": "starting"})
-    assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[],"set_aside":0}') == READY
+    assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[],"quarantined":0}') == READY
 
 
 def test_the_nats_servers_own_health_tells_by_its_status() -> None:

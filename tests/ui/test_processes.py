@@ -37,7 +37,7 @@ def brief(processes: list[Process]) -> list[tuple[str, str, int]]:
 
 
 def test_what_a_process_says_is_shown_with_when_it_started() -> None:
-    waiting = report(ready=False, waiting_for={"market": "MARKET-0 not current"}, behind=7, set_aside=1)
+    waiting = report(ready=False, waiting_for={"market": "MARKET-0 not current"}, behind=7, quarantined=1)
     (shown,) = Rounds().round(one=waiting)
     assert shown == Process(
         service="maker",
@@ -46,7 +46,7 @@ def test_what_a_process_says_is_shown_with_when_it_started() -> None:
         since=NOW - timedelta(seconds=60),
         waiting_for={"market": "MARKET-0 not current"},
         behind=7,
-        set_aside=1,
+        quarantined=1,
     )
 
 

@@ -216,7 +216,7 @@ async def test_nothing_else_is_told_a_page_of_another_site() -> None:
         counted = (await client.get("/metrics")).text
     assert [answer.status_code for answer in answers] == [403, 421]
     for reason in ("cross-site", "foreign-host"):
-        assert f'quotestream_http_not_admitted_total{{reason="{reason}"}}' in counted
+        assert f'quotestream_http_denied_total{{reason="{reason}"}}' in counted
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ async def test_health_says_what_it_waits_for(client: httpx.AsyncClient, health: 
         "live": True,
         "ready": False,
         "waiting_for": [{"name": "nats", "reason": "starting"}],
-        "set_aside": 0,
+        "quarantined": 0,
         "notices": [],
     }
     health.fine("nats")

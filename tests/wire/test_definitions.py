@@ -51,7 +51,7 @@ def test_a_symbols_revision_is_of_its_own_definition_or_of_the_terms_whichever_i
         (TERMS, msgspec.json.encode(AAA)),
     ],
 )
-def test_what_is_no_definition_is_set_aside_and_the_one_before_stands(key: str, value: bytes) -> None:
+def test_what_is_no_definition_is_quarantined_and_the_one_before_stands(key: str, value: bytes) -> None:
     known = folded((TERMS, terms()), (key_of("AAA"), AAA))
     assert known.apply(3, key, value)
     assert (known.head, known.listings()) == (3, {"AAA": Listing(AAA, 12, 2)})

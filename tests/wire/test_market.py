@@ -25,10 +25,10 @@ def withdrawn(quote: QuoteActivated) -> QuoteWithdrawn:
 
 def test_a_quote_stands_until_it_expires() -> None:
     market = SymbolMarket("AAA")
-    assert market.standing(NOW) == "never"
+    assert market.status_at(NOW) == "never"
     market.apply_quote(1, quote_activated(lifetime=2.0))
-    assert market.standing(NOW + timedelta(seconds=1.999)) == "active"
-    assert market.standing(NOW + timedelta(seconds=2)) == "expired"
+    assert market.status_at(NOW + timedelta(seconds=1.999)) == "active"
+    assert market.status_at(NOW + timedelta(seconds=2)) == "expired"
 
 
 def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
@@ -36,7 +36,7 @@ def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
     quote = quote_activated(position_version=3, attempt=2)
     market.apply_quote(1, quote)
     market.apply_quote(2, withdrawn(quote))
-    assert market.standing(NOW) == "withdrawn"
+    assert market.status_at(NOW) == "withdrawn"
     assert market.quote() is None
     assert market.version == (3, 0, 2)
 
@@ -46,7 +46,7 @@ def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
     quote = quote_activated(position_version=3, attempt=2)
     market.apply_quote(1, quote)
     market.apply_quote(2, msgspec.structs.replace(withdrawn(quote), reason="expired"))
-    assert market.standing(NOW) == "expired"
+    assert market.status_at(NOW) == "expired"
     assert market.quote() is None
     assert (market.version, market.remaining_bid, market.remaining_ask) == ((3, 0, 2), 0, 0)
 
@@ -67,7 +67,7 @@ def test_what_was_folded_before_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("numbers", [[3], [1], [2, 4], []])
-def test_fills_that_do_not_go_on_with_the_next_number_are_set_aside(numbers: list[int]) -> None:
+def test_fills_that_do_not_go_on_with_the_next_number_are_quarantined(numbers: list[int]) -> None:
     market = SymbolMarket("AAA")
     market.apply_fills(1, [recorded_fill(number=1)])
     aside = [recorded_fill(number=number, remaining_ask_quantity=1) for number in numbers]

@@ -205,7 +205,7 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
         b'{"references":{"AAA":["101.00","100.00",1000,99]}}',
     ],
 )
-def test_what_is_no_table_is_set_aside_and_the_one_before_stands(value: bytes) -> None:
+def test_what_is_no_table_is_quarantined_and_the_one_before_stands(value: bytes) -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.00")
     before = bucket.listing()

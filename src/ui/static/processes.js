@@ -77,7 +77,7 @@ function told(process, now) {
   else if (process.state === "gone") return `no answer for ${ran}`;
   else if (process.state === "missing") return "does not answer";
   if (process.behind > BEHIND) notes.push(`${whole(process.behind)} behind`);
-  if (process.set_aside) notes.push(`${whole(process.set_aside)} quarantined`);
+  if (process.quarantined) notes.push(`${whole(process.quarantined)} quarantined`);
   if (process.service === "nats") return notes.join(" · "); // nobody says since when it runs
   if (process.restarts) notes.push(`${ran === "now" ? "just" : ran} up, ${whole(process.restarts)} restart${process.restarts > 1 ? "s" : ""}`);
   return notes.length ? notes.join(" · ") : ran === "now" ? "just up" : ran;
@@ -94,8 +94,8 @@ function explained(process) {
   if (process.state === "gone") return `${process.name} was heard last at ${since}: it ended, or is paused or cut off`;
   const why = Object.entries(process.waiting_for).map(([part, reason]) => `waits for ${part}: ${reason}`);
   const behind = process.behind ? [`${whole(process.behind)} messages behind`] : [];
-  const aside = process.set_aside ? [`${whole(process.set_aside)} messages quarantined`] : [];
+  const quarantined = process.quarantined ? [`${whole(process.quarantined)} messages quarantined`] : [];
   const runs = process.service === "nats" ? `NATS server ${process.name}` : `${process.name} runs since ${since}`;
   const again = process.restarts ? [`seen to start again ${process.restarts > 1 ? `${whole(process.restarts)} times` : "once"}`] : [];
-  return [runs, ...again, ...why, ...behind, ...aside].join("; ");
+  return [runs, ...again, ...why, ...behind, ...quarantined].join("; ");
 }
