@@ -51,7 +51,7 @@ class _Scale:
         return 1e6 / done.load.rate
 
     async def reservation_cost(self) -> float:
-        """Microseconds a reservation takes, the median of several, one after the other; each is given back at once."""
+        """Microseconds a reservation takes, the median of several, one after the other; each is released at once."""
         took = []
         with Client(Address(self.stage.url("exposure")), 1) as client:
             for _ in range(20 if self._trial.short else RESERVATIONS):
@@ -65,9 +65,9 @@ class _Scale:
                 answer = await client.request("POST", "/reservations", body)
                 took.append((time.perf_counter() - began) * 1e6)
                 release = f"/reservations/{ids.reservation_id(quote_id)}/release"
-                given_back = await client.request("POST", release)
-                if (answer.status, given_back.status) != (201, 200):
-                    raise CouldNotMeasure(f"no reservation: {answer.body!r} {given_back.body!r}")
+                released = await client.request("POST", release)
+                if (answer.status, released.status) != (201, 200):
+                    raise CouldNotMeasure(f"no reservation: {answer.body!r} {released.body!r}")
         return percentile(sorted(took), 50)
 
 

@@ -113,7 +113,7 @@ def questions(symbol: str, shards: int) -> list[tuple[str, bytes]]:
         *finding("exposure"),
         (subjects.Rpc.USAGE, b"{}"),
         (subjects.Rpc.RESERVE, b"{"),
-        (subjects.Rpc.GIVE_BACK, b"{}"),
+        (subjects.Rpc.DEACTIVATE, b"{}"),
     ]
 
 
@@ -180,7 +180,7 @@ def stream_requests(stream: str, symbol: str, shards: int) -> list[tuple[str, by
 def writes(symbol: str, shards: int, live: str = NAME) -> list[tuple[str, bytes, dict[str, str] | None]]:
     """Messages to whatever somebody listens to, with headers that mean something there."""
     rpc = subjects.Rpc
-    requests = (rpc.RESERVE, rpc.RELEASE, rpc.ACTIVATE, rpc.GIVE_BACK, rpc.PUT_QUOTE, rpc.WITHDRAW_QUOTE)
+    requests = (rpc.RESERVE, rpc.RELEASE, rpc.ACTIVATE, rpc.DEACTIVATE, rpc.PUT_QUOTE, rpc.WITHDRAW_QUOTE)
     ended = {"Nats-Marker-Reason": "MaxAge"}
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, live)
     return [

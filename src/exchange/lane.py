@@ -282,7 +282,7 @@ class Lane:
             return await self._commit_quote(waiting, put)
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
-            self._puts.give_back(put)
+            self._puts.deactivate(put)
             raise
         finally:
             put.committed.set()

@@ -1,11 +1,11 @@
 """Quotes that are being made active: one flight for each request, however often and by whomever it is sent.
 
 A flight makes one activation token, which says at exposure that this exchange alone is at it, so that what comes to
-nothing can be given back. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
+nothing can be deactivated. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
 its callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another.
 Of one asker's flights only the newest goes on: it ends earlier ones whose commit has not begun.
 
-A token is used by one flight only: one that is given back late must not end what another flight activated.
+A token is used by one flight only: one that is deactivated late must not end what another flight activated.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from jet.connection import Connection
 from process import tracing
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Activate, GiveBack, Quote, QuoteRequest, Reservation
+from wire.messages import Activate, Deactivate, Quote, QuoteRequest, Reservation
 
 DEADLINE = 5.0
 """Seconds a caller waits for its answer."""
@@ -29,8 +29,8 @@ DEADLINE = 5.0
 ACTIVATE_TIMEOUT = 2.0
 """Seconds until exposure is asked again, by another call with the same token."""
 
-GIVE_BACKS = 5
-"""Times that exposure is asked to take an activation back; after that the reservation's TTL does."""
+DEACTIVATE_TRIES = 5
+"""Times that exposure is asked to undo an activation; after that the reservation's TTL does."""
 
 PAUSE = 0.2
 """Seconds between two calls."""
@@ -131,10 +131,10 @@ class Puts:
             raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s: {put.stage.value}")
         return put.answer.result()
 
-    def give_back(self, put: Put) -> None:
-        """Tell exposure in the background that what was activated will not be used."""
+    def deactivate(self, put: Put) -> None:
+        """Report to exposure in the background that what was activated will not be used."""
         if self._group is not None:
-            self._group.create_task(self._give_back(put))
+            self._group.create_task(self._deactivate(put))
 
     def _supersede(self, put: Put) -> None:
         """Have its asker's flight before go on no further, unless its commit has begun.
@@ -177,7 +177,7 @@ class Puts:
                 answer = self._submit(put)
             except Refused as refused:
                 if put.reservation is not None or refused.refusal.retryable:  # it was activated, or may have been
-                    self.give_back(put)
+                    self.deactivate(put)
                 put.refuse(refused)
                 return
             put.stage = Stage.COMMITTING
@@ -188,7 +188,7 @@ class Puts:
             except Refused as refused:
                 put.refuse(refused)
                 if not put.begun:
-                    self.give_back(put)
+                    self.deactivate(put)
                     return
             await put.committed.wait()
         finally:
@@ -225,13 +225,13 @@ class Puts:
                 log.warning("activation not answered, asking again", quote_id=request.quote_id, reason=refused.detail)
             await asyncio.sleep(PAUSE)
 
-    async def _give_back(self, put: Put) -> None:
-        ask = GiveBack(reservation_id=put.request.reservation_id, activation=put.activation)
-        for _ in range(GIVE_BACKS):
+    async def _deactivate(self, put: Put) -> None:
+        ask = Deactivate(reservation_id=put.request.reservation_id, activation=put.activation)
+        for _ in range(DEACTIVATE_TRIES):
             try:
-                await rpc.call(self._connection, subjects.Rpc.GIVE_BACK, ask, Reservation)
+                await rpc.call(self._connection, subjects.Rpc.DEACTIVATE, ask, Reservation)
             except Refused as refused:
-                log.info("not given back", reservation_id=ask.reservation_id, refusal=str(refused))
+                log.info("not deactivated", reservation_id=ask.reservation_id, refusal=str(refused))
                 if not refused.refusal.retryable:
                     return
                 await asyncio.sleep(PAUSE)

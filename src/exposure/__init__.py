@@ -1,6 +1,6 @@
 """Exposure: may this quote become active, and at what size.
 
-Inputs: requests to reserve, activate, give back and release (HTTP and `rpc.exposure.*`); its own log, `EXPOSURE`; the
+Inputs: requests to reserve, activate, deactivate and release (HTTP and `rpc.exposure.*`); its own log, `EXPOSURE`; the
 market log (`quotes.<shard>.>`, `fills.<shard>.>`), from the last message per subject.
 Outputs: arrays of `ReservationRecord`s in its log, one for each batch of decisions; answers; usage; the bucket
 `reservations`, for watchers.

@@ -52,7 +52,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     @post(
         "/reservations/{reservation_id:str}/release",
         status_code=200,
-        summary="Give back a reservation that backs no quote",
+        summary="Release a reservation that backs no quote",
         description="One that ended already is answered as it is; an activated one is refused: withdraw its quote.",
         tags=["exposure"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, *_WRITES),

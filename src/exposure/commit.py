@@ -3,7 +3,7 @@
 A batch is decided one after the other, each on what the ones before it came to, and appended as one message: what costs
 is the append, so a hundred decisions cost little more than one. Then all of it is folded and answered.
 
-What goes first: whatever gives capacity back, then activations, which end what has begun, and then reservations, those
+What goes first: whatever frees capacity, then activations, which end what has begun, and then reservations, those
 of symbols that use the least before others. Of the reservations that one asker wants for a symbol only the newest
 waits, as it says what its maker wants now; earlier ones are answered `superseded` at once. So what waits is bounded by
 symbols and askers, and its age by a commit.
@@ -78,13 +78,13 @@ Decide = Callable[[Limits, datetime], Decision[A]]
 log = structlog.get_logger()
 
 
-class Moves:
-    """Wakes everyone who waits for a fold to move on."""
+class Notifier:
+    """Notifies everyone who waits for a fold to move on."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """It moved."""
         self._next.set()
         self._next = asyncio.Event()
@@ -98,16 +98,16 @@ class Moves:
         return False
 
 
-class Rank(IntEnum):
+class Priority(IntEnum):
     """What is decided first."""
 
-    ENDS = 0
-    ACTIVATES = 1
-    RESERVES = 2
+    RELEASE = 0
+    ACTIVATE = 1
+    RESERVE = 2
 
 
-class Wish(NamedTuple):
-    """What an asker wants for a symbol: only the newest is worth deciding."""
+class Claim(NamedTuple):
+    """What an asker claims for a symbol. Requests are conflated: only the newest claim is decided."""
 
     symbol: str
     quote_id: str
@@ -120,8 +120,8 @@ class _Job(Generic[A]):
 
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
-    rank: Rank
-    wish: Wish | None = None
+    priority: Priority
+    claim: Claim | None = None
     span: tracing.AnySpan = None
     written: bool = False
 
@@ -130,12 +130,12 @@ class Committer:
     """Decides and appends, one batch at a time.
 
     Attributes:
-        moves: to be told whenever messages of the log were folded.
+        folded: to be notified whenever messages of the log were folded.
     """
 
     def __init__(self, connection: Connection, limits: Limits, clock: Clock, check: Callable[[], None]) -> None:
         """`check` raises Refused while nothing must be decided."""
-        self.moves = Moves()
+        self.folded = Notifier()
         self._connection = connection
         self._limits = limits
         self._clock = clock
@@ -148,8 +148,10 @@ class Committer:
         self._instance = secrets.token_hex(6)
         self._appends = itertools.count(1)
 
-    async def decide(self, decide: Decide[A], rank: Rank = Rank.ENDS, wish: Wish | None = None) -> Decision[A]:
-        """Have it decided and, if that takes a write, written. An earlier wish of the asker for the symbol that still
+    async def decide(
+        self, decide: Decide[A], priority: Priority = Priority.RELEASE, claim: Claim | None = None
+    ) -> Decision[A]:
+        """Have it decided and, if that takes a write, written. An earlier claim of the asker for the symbol that still
         waits is not decided any more.
 
         Raises:
@@ -162,7 +164,7 @@ class Committer:
         if len(self._waiting) >= MAX_WAITING:
             raise Refused(Refusal.OVERLOADED, f"{MAX_WAITING} decisions are waiting")
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
-        job = _Job(decide, reply, rank, wish, tracing.current())
+        job = _Job(decide, reply, priority, claim, tracing.current())
         self._waiting[self._place(job)] = job
         self._replies.add(reply)
         reply.add_done_callback(self._replies.discard)
@@ -176,23 +178,23 @@ class Committer:
             raise Refused(Refusal.UNAVAILABLE, f"not decided within {DEADLINE:g} s; nothing was done") from error
 
     def _place(self, job: _Job[Any]) -> object:
-        """Where a job waits. An asker has one place for each symbol, which is its newest wish's.
+        """Where a job waits. An asker has one place for each symbol, which is its newest claim's.
 
         Raises:
-            Refused: SUPERSEDED: the wish that waits there is newer.
+            Refused: SUPERSEDED: the claim that waits there is newer.
         """
-        wish = job.wish
-        if wish is None:
+        claim = job.claim
+        if claim is None:
             return job
-        place = (wish.symbol, wish.asker)
+        place = (claim.symbol, claim.asker)
         before = self._waiting.get(place)
-        if before is None or before.wish is None or before.reply.done():
+        if before is None or before.claim is None or before.reply.done():
             return place
-        if before.wish.quote_id == wish.quote_id:  # a copy
+        if before.claim.quote_id == claim.quote_id:  # a copy
             return job
-        if ids.is_older(wish.quote_id, before.wish.quote_id, wish.symbol):
-            raise _superseded(wish, before.wish)
-        _refuse(before, _superseded(before.wish, wish))
+        if ids.is_older(claim.quote_id, before.claim.quote_id, claim.symbol):
+            raise _superseded(claim, before.claim)
+        _refuse(before, _superseded(before.claim, claim))
         return place
 
     def move_time(self) -> None:
@@ -226,7 +228,7 @@ class Committer:
 
         def before(waiting: tuple[object, _Job[Any]]) -> tuple[int, int]:
             job = waiting[1]
-            return (job.rank, max(usage.used(job.wish.symbol)) if job.wish is not None else 0)
+            return (job.priority, max(usage.used(job.claim.symbol)) if job.claim is not None else 0)
 
         batch = heapq.nsmallest(MAX_BATCH, self._waiting.items(), key=before)
         for place, _ in batch:
@@ -320,7 +322,7 @@ class Committer:
         if outcome.head:
             await self._catch_up(outcome.head)
         else:
-            await self.moves.wait(HEAD_UNKNOWN)
+            await self.folded.wait(HEAD_UNKNOWN)
         return None
 
     async def _catch_up(self, head: int) -> None:
@@ -329,13 +331,13 @@ class Committer:
         try:
             async with asyncio.timeout(CATCH_UP):
                 while usage.head < head:
-                    await self.moves.wait(CATCH_UP)
+                    await self.folded.wait(CATCH_UP)
         except TimeoutError as error:
             detail = f"the log is at {head}, this instance still at {usage.head}"
             raise Refused(Refusal.UNAVAILABLE, detail) from error
 
 
-def _superseded(older: Wish, newer: Wish) -> Refused:
+def _superseded(older: Claim, newer: Claim) -> Refused:
     return Refused(Refusal.SUPERSEDED, f"{newer.quote_id} was requested instead of {older.quote_id}; nothing was done")
 
 
@@ -347,7 +349,7 @@ def _refuse(job: _Job[Any], refused: Refused) -> None:
 def _log(write: Write, sequence: int) -> None:
     record = write.record
     log.info(
-        write.happens,
+        write.event,
         reservation_id=record.reservation_id,
         quote_id=record.quote_id,
         symbol=record.symbol,

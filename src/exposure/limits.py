@@ -1,4 +1,4 @@
-"""The global limit: decisions on what may be reserved, activated, given back and released.
+"""The global limit: decisions on what may be reserved, activated, deactivated and released.
 
 Why stale views cannot break the limit:
 - Decisions that write are appended only if the log's last sequence is where the fold ends. So a grant is decided on
@@ -10,9 +10,9 @@ Why stale views cannot break the limit:
 Why nobody can hoard it:
 - A reservation that no exchange has activated lives for a moment. Activation gives it the life of a quote.
 - Each symbol has a share: the limit, divided by the number of symbols. A request within it that finds too little free
-  takes back what other symbols hold beyond theirs for no quote yet. That is safe at any time: activating one that was
-  taken back is decided on the same log.
-- Whoever asks again for a symbol gives up what it held for an earlier quote of it that is not activated.
+  revokes what other symbols hold beyond theirs for no quote yet. That is safe at any time: activating one that was
+  revoked is decided on the same log.
+- A new request for a symbol supersedes what the same asker held for an earlier quote of it that is not activated.
 
 A decision is a pure function of fold, request and time: an answer, and the record to write first, if any. Deciding
 changes nothing; folding the written record does. Answers without a write change nothing and may be stale. Several
@@ -34,9 +34,9 @@ from wire.errors import Refusal, Refused
 from wire.messages import (
     Activate,
     BindingLimit,
+    Deactivate,
     Exposure,
     Fill,
-    GiveBack,
     LimitUsage,
     Reservation,
     ReservationAnswer,
@@ -51,8 +51,8 @@ MAX_ID = 100
 GRANT_LIFE = timedelta(seconds=1)
 """How long a reservation lives that no exchange activates, unless it is set."""
 
-MAX_TAKEN_BACK = 100
-"""Reservations that are taken back for one, about: all of their records must fit into one message."""
+MAX_REVOKED = 100
+"""Reservations that are revoked for one request, about: all of their records must fit into one message."""
 
 MAX_APPLIED_FILLS = 1000
 """Fills that may be applied by request to one reservation: its record must fit into one message."""
@@ -62,10 +62,10 @@ A = TypeVar("A")
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A record to append, and what happens by it, in a word for people."""
+    """A record to append, and its event, in a word for the log."""
 
     record: ReservationRecord
-    happens: str
+    event: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Limits:
 
         Each side gets what was asked, or what other symbols leave free if that is less; nothing on either side is a
         rejection, which leaves no trace. Asking again with the same `quote_id` returns the first answer, until the
-        reservation's time is over. What the same asker holds for the symbol is given up for it, unless an exchange has
+        reservation's time is over. What the same asker holds for the symbol is superseded by it, unless an exchange has
         activated that.
 
         Raises:
@@ -177,8 +177,8 @@ class Limits:
         known = self.usage.record(reservation_id)
         if known is not None and not (known.activated_at is None and now >= known.expires_at):
             return Decision(self._first_answer(known, request))
-        given_up = self._given_up(request, asker)
-        taken_back, others = self._taken_back(request)
+        superseded = self._superseded(request, asker)
+        revoked, others = self._revoked(request)
         bid = min(request.bid_quantity, max(0, self._limit - others.bid))
         ask = min(request.ask_quantity, max(0, self._limit - others.ask))
         reason = _binding(bid=bid < request.bid_quantity, ask=ask < request.ask_quantity)
@@ -203,13 +203,13 @@ class Limits:
             asker=asker,
         )
         answer = ReservationAnswer(outcome=record.outcome, reservation=record.reservation, reason=reason)
-        return Decision(answer, Write(record, record.outcome), (*given_up, *taken_back))
+        return Decision(answer, Write(record, record.outcome), (*superseded, *revoked))
 
     def activate(self, request: Activate, now: datetime) -> Decision[Reservation]:
         """Let a quote become active. What its reservation holds counts until the market log says otherwise.
 
         A second activation, under another token, means that two exchanges are at it: then neither can know whether the
-        other's quote event is on its way, and none may give the reservation back any more.
+        other's quote event is on its way, and none may deactivate the reservation any more.
 
         Raises:
             Refused: RESERVATION_NOT_ACTIVE; MORE_THAN_RESERVED; QUOTE_ID_REUSED: it was activated for another version.
@@ -246,8 +246,8 @@ class Limits:
         write = Write(activated, "activated") if activated != record else None
         return Decision(activated.reservation, write)
 
-    def give_back(self, request: GiveBack) -> Decision[Reservation]:
-        """Take an activation back, if it is the only one and its quote is not the latest; else change nothing.
+    def deactivate(self, request: Deactivate) -> Decision[Reservation]:
+        """Undo an activation, if it is the only one and its quote is not the latest; else change nothing.
 
         Raises:
             Refused: NOT_FOUND.
@@ -258,10 +258,10 @@ class Limits:
             return Decision(view)
         if is_quoted(record, self.usage.market(record.symbol)):
             return Decision(view)
-        return self._end(record, "given back")
+        return self._end(record, "deactivated")
 
     def release(self, reservation_id: str) -> Decision[Reservation]:
-        """Give back a reservation that no exchange has activated; one that ended already stays as it is.
+        """Release a reservation that no exchange has activated; one that ended already stays as it is.
 
         Raises:
             Refused: NOT_FOUND; RESERVATION_ACTIVATED: only its quote's end, or time, frees it.
@@ -325,7 +325,7 @@ class Limits:
         if number is None or not 1 <= number <= self.usage.market(fill.symbol).fill_number:
             raise Refused(Refusal.FILL_NOT_RECORDED, f"{fill.fill_id} on quote {fill.quote_id}")
 
-    def _given_up(self, request: ReservationRequest, asker: str | None) -> list[Write]:
+    def _superseded(self, request: ReservationRequest, asker: str | None) -> list[Write]:
         """What the asker holds for an earlier quote of the symbol, and does not need any more."""
         ends = []
         for record in self.usage.holding(request.symbol):
@@ -333,10 +333,10 @@ class Limits:
                 continue
             if ids.is_older(request.quote_id, record.quote_id, request.symbol):
                 raise Refused(Refusal.SUPERSEDED, f"{record.quote_id} is newer than {request.quote_id}")
-            ends.append(_ended(record, "given up"))
+            ends.append(_ended(record, "superseded"))
         return ends
 
-    def _taken_back(self, request: ReservationRequest) -> tuple[list[Write], Lots]:
+    def _revoked(self, request: ReservationRequest) -> tuple[list[Write], Lots]:
         """What other symbols hold beyond their share for no quote yet, as far as this one needs it for its own share;
         and what the others use then."""
         usage, symbol = self.usage, request.symbol
@@ -351,23 +351,23 @@ class Limits:
                 beyond.setdefault(record.symbol, []).append(record)
         ends: list[Write] = []
         for other, records in beyond.items():
-            if (others.bid <= bid and others.ask <= ask) or len(ends) >= MAX_TAKEN_BACK:
+            if (others.bid <= bid and others.ask <= ask) or len(ends) >= MAX_REVOKED:
                 break
             used, market = usage.used(other), usage.market(other)
             left = largest(held(record, market) for record in usage.holding(other) if record not in records)
             if (others.bid > bid and used.bid > left.bid) or (others.ask > ask and used.ask > left.ask):
                 others = Lots(others.bid - used.bid + left.bid, others.ask - used.ask + left.ask)
-                ends += [_ended(record, "taken back") for record in records]
+                ends += [_ended(record, "revoked") for record in records]
         return ends, others
 
     @staticmethod
-    def _end(record: ReservationRecord, happens: str) -> Decision[Reservation]:
-        ends = _ended(record, happens)
+    def _end(record: ReservationRecord, event: str) -> Decision[Reservation]:
+        ends = _ended(record, event)
         return Decision(ends.record.reservation, ends)
 
 
-def _ended(record: ReservationRecord, happens: str) -> Write:
-    return Write(replace(record, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0), happens)
+def _ended(record: ReservationRecord, event: str) -> Write:
+    return Write(replace(record, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0), event)
 
 
 def _not_active(detail: str) -> Refused:

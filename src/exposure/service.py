@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from exposure.commit import STREAM, Committer, Decide, Moves, Rank, Wish
+from exposure.commit import STREAM, Claim, Committer, Decide, Notifier, Priority
 from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.projection import ReservationsBucket
 from jet import api, journal, rpc
@@ -36,9 +36,9 @@ from wire.instruments import Listing
 from wire.messages import (
     UNREADABLE,
     Activate,
+    Deactivate,
     Exposure,
     Fill,
-    GiveBack,
     LimitUsage,
     QuoteEvent,
     ReleaseReservation,
@@ -104,7 +104,7 @@ class ExposureService:
             connection, health, market.listings, self._relist, name="exposure-instruments", agreed=market.terms
         )
         self._committer = Committer(connection, self.limits, self.clock, self._check_decides)
-        self._market_moves = Moves()
+        self._market_folded = Notifier()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
         self._bucket = ReservationsBucket(connection, self.limits.usage, self.clock, market.grace)
         self._tails = {
@@ -165,8 +165,8 @@ class ExposureService:
         await self._listings.knows(request.symbol)
         decision = await self._committer.decide(
             lambda limits, now: limits.reserve(request, now, digest),
-            Rank.RESERVES,
-            Wish(request.symbol, request.quote_id, digest) if digest is not None else None,
+            Priority.RESERVE,
+            Claim(request.symbol, request.quote_id, digest) if digest is not None else None,
         )
         answer = decision.answer
         if decision.write is not None or answer.outcome == "rejected":
@@ -184,14 +184,14 @@ class ExposureService:
 
     async def activate(self, request: Activate) -> Reservation:
         """Let a quote become active; see `Limits.activate`."""
-        return await self._decide(lambda limits, now: limits.activate(request, now), Rank.ACTIVATES)
+        return await self._decide(lambda limits, now: limits.activate(request, now), Priority.ACTIVATE)
 
-    async def give_back(self, request: GiveBack) -> Reservation:
-        """Take an activation back; see `Limits.give_back`."""
-        return await self._decide(lambda limits, _: limits.give_back(request))
+    async def deactivate(self, request: Deactivate) -> Reservation:
+        """Undo an activation; see `Limits.deactivate`."""
+        return await self._decide(lambda limits, _: limits.deactivate(request))
 
     async def release(self, reservation_id: str) -> Reservation:
-        """Give back what was never activated; see `Limits.release`."""
+        """Release what was never activated; see `Limits.release`."""
         return await self._decide(lambda limits, _: limits.release(reservation_id))
 
     async def apply_fill(self, reservation_id: str, fill: Fill) -> Reservation:
@@ -205,7 +205,7 @@ class ExposureService:
                 left = deadline - loop.time()
                 if refused.refusal is not Refusal.FILL_NOT_RECORDED or left <= 0:
                     raise
-            await self._market_moves.wait(left)
+            await self._market_folded.wait(left)
 
     def reservation(self, reservation_id: str) -> Reservation:
         """A reservation as it is now; see `Usage.reservation`."""
@@ -238,11 +238,11 @@ class ExposureService:
 
     async def _reach(self, head: int) -> None:
         while self.limits.usage.head < head:
-            await self._committer.moves.wait(PATIENCE)
+            await self._committer.folded.wait(PATIENCE)
 
     async def _reach_market(self, shard: int, head: int) -> None:
         while self._tails[shard].reached < head:
-            await self._market_moves.wait(PATIENCE)
+            await self._market_folded.wait(PATIENCE)
 
     def measure(self) -> None:
         """Set the gauges."""
@@ -253,8 +253,8 @@ class ExposureService:
             USED.labels(side).set(usage.used)
             FREE.labels(side).set(usage.free)
 
-    async def _decide(self, decide: Decide[T], rank: Rank = Rank.ENDS) -> T:
-        return (await self._committer.decide(decide, rank)).answer
+    async def _decide(self, decide: Decide[T], priority: Priority = Priority.RELEASE) -> T:
+        return (await self._committer.decide(decide, priority)).answer
 
     def _check_decides(self) -> None:
         """Whether anything may be decided now.
@@ -296,7 +296,7 @@ class ExposureService:
             rpc.Handler(Rpc.RESERVE, ReservationRequest, reserve),
             rpc.Handler(Rpc.RELEASE, ReleaseReservation, release),
             rpc.Handler(Rpc.ACTIVATE, Activate, self.activate),
-            rpc.Handler(Rpc.GIVE_BACK, GiveBack, self.give_back),
+            rpc.Handler(Rpc.DEACTIVATE, Deactivate, self.deactivate),
             rpc.Handler(Rpc.USAGE, UsageRequest, usage, for_readers=True),
         ]
 
@@ -324,7 +324,7 @@ class ExposureService:
                 self._bucket.look_again()
             was_current = self._decisions.current
             await self._pass_over(self._decisions.reached)
-            self._committer.moves.tell()
+            self._committer.folded.notify()
             self._bucket.wake()
             if not self._decisions.current:
                 self._health.waits("reservations", "exposure's log is not read to its end")
@@ -381,7 +381,7 @@ class ExposureService:
                     self._fold_fills(shard, symbol, message)
             if tail.current:
                 self._unseen.discard(shard)
-            self._market_moves.tell()
+            self._market_folded.notify()
             silent = [str(number) for number, other in self._tails.items() if not other.current]
             if silent:
                 self._health.waits("market", f"not read to the end: shard {', '.join(silent)}")

@@ -92,7 +92,7 @@ def grants(shards: int) -> list[Grant]:
                 subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">"),
                 *_follow(*market, subjects.POSITIONS_STREAM, INSTRUMENTS),
                 *_look_up(*market, QUOTES),
-                *[Rpc.ACTIVATE, Rpc.GIVE_BACK],
+                *[Rpc.ACTIVATE, Rpc.DEACTIVATE],
                 *_answer("maker", "ui", "observer"),
             ],
             subscribe=_serve("exchange"),

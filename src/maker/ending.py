@@ -46,17 +46,17 @@ class Ending:
 
     def release(self, quote_id: str) -> None:
         """Have a quote's reservation released."""
-        self._see_to(self._release(quote_id))
+        self._spawn_release(self._release(quote_id))
 
     def release_unneeded(self, answer: Awaitable[ReservationAnswer | None], request: ReservationRequest) -> None:
-        """Have released what was asked for ahead, unless it is known that nothing was reserved."""
+        """Have released what was prefetched, unless it is known that nothing was reserved."""
 
-        async def give_back() -> None:
+        async def release() -> None:
             found = await answer
             if found is None or found.reservation is not None:
                 await self._release(request.quote_id)
 
-        self._see_to(give_back())
+        self._spawn_release(release())
 
     async def withdraw(self, quote_id: str) -> Quote | Refused:
         """Ask the exchange once to withdraw that quote: the quote as it was, or why it was not withdrawn."""
@@ -80,14 +80,14 @@ class Ending:
         request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
         await self._calls.until_answered(Rpc.RELEASE, request, Reservation)
 
-    def _see_to(self, release: Coroutine[Any, Any, None]) -> None:
+    def _spawn_release(self, release: Coroutine[Any, Any, None]) -> None:
         if self._group is None:
             release.close()
             return
         task = self._group.create_task(release)
         self._releases.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._release_ended)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _release_ended(self, task: asyncio.Task[None]) -> None:
         self._releases.discard(task)
         self._released()

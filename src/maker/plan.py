@@ -211,14 +211,14 @@ class Memory:
         """The exchange says that a quote of ours is active."""
         self.published = quote
         self.asked = {quote.quote_id}
-        self.forgive()
+        self.reset_backoff()
 
     def withdrawn(self, quote_id: str) -> None:
         """That quote is known to execute no more, by the exchange's own word."""
         self.ended = quote_id
         self.asked.discard(quote_id)
 
-    def died(self, version: QuoteVersion) -> None:
+    def abandoned(self, version: QuoteVersion) -> None:
         """This attempt can never become active: never try it again."""
         self.dead = max(self.dead, version)
 
@@ -229,7 +229,7 @@ class Memory:
         self.not_before = now + timedelta(seconds=delay(self.failures, jitter))
         return self.not_before
 
-    def forgive(self) -> None:
+    def reset_backoff(self) -> None:
         """Back off no more."""
         self.failures = 0
         self.failed_basis = (-1, 0)
@@ -368,7 +368,7 @@ def known_position(view: View) -> Position | None:
     return _flat(view)
 
 
-def foreseen(view: View, fills: Sequence[RecordedFill]) -> Position | None:
+def predicted_position(view: View, fills: Sequence[RecordedFill]) -> Position | None:
     """The position that these fills lead to once they are committed, if it is the next one to be quoted."""
     position = view.position or _flat(view)
     if (

@@ -20,10 +20,10 @@ import structlog
 
 from jet.connection import Connection
 from maker import metrics, plan
-from maker.ahead import Ahead
 from maker.calls import Calls, jitter, rest
 from maker.ending import Ending
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
+from maker.prefetch import Prefetch
 from maker.proposal import propose, reservation_request, shrink
 from maker.status import LastRefusal, SymbolStatus, symbol_status
 from maker.window import Window
@@ -84,7 +84,7 @@ class Quoter:
         self._last_refusal: LastRefusal | None = None
         self._arrived = 0.0  # when the newest position update did, in the loop's time
         self._moved_by: tracing.AnySpan = None  # what published it
-        self._filled_by: tracing.AnySpan = None  # what appended the fills that were reserved for ahead
+        self._filled_by: tracing.AnySpan = None  # what appended the fills that were prefetched for
         self._woken = asyncio.Event()
         self._busy = False
         self._in_line = False  # for a place in the window
@@ -93,7 +93,7 @@ class Quoter:
         self._group: asyncio.TaskGroup | None = None
         self._calls = Calls(connection, rpc_timeout)
         self._ending = Ending(symbol, self._calls, self.wake)
-        self._ahead = Ahead(self._ask_ahead, self._ending.release_unneeded)
+        self._prefetch = Prefetch(self._prefetch_reservation, self._ending.release_unneeded)
         self.relist(listing)
 
     def relist(self, listing: Listing) -> None:
@@ -126,7 +126,7 @@ class Quoter:
         if that is ours to make and nothing else is under way."""
         now = self._clock()
         self.view.filled_at = now
-        position = plan.foreseen(self.view, fills)
+        position = plan.predicted_position(self.view, fills)
         if position is None or self._standby or self._busy or self._group is None or self._window.is_full:
             return
         if plan.stale(self.view, self.view.revision, now):
@@ -134,7 +134,7 @@ class Quoter:
         proposal = propose(self.listing, position, 1)
         if proposal is not None:
             self._filled_by = span
-            self._ahead.begin(self._group, reservation_request(proposal))
+            self._prefetch.begin(self._group, reservation_request(proposal))
 
     def lose(self, why: LossPaused | None) -> None:
         """Quote nothing because of what was lost, or (None) do. Saying the same again changes nothing."""
@@ -147,7 +147,7 @@ class Quoter:
         if (paused, episode) == (self.view.paused, self.view.episode):
             return
         if not paused:
-            self._memory.forgive()
+            self._memory.reset_backoff()
         self.view.paused, self.view.episode = paused, episode
         self.wake()
 
@@ -206,7 +206,7 @@ class Quoter:
             while True:
                 self._woken.clear()
                 if self.view.paused or self.view.lost or self.view.stopping:
-                    self._ahead.drop()
+                    self._prefetch.drop()
                 if not self._looked:
                     self._look_for_prices()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
@@ -317,7 +317,7 @@ class Quoter:
     async def _reserve(self, step: Propose, proposal: PutQuote, say: Any) -> PutQuote | None:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
         request = reservation_request(proposal)
-        answer = await self._ahead.take(request)
+        answer = await self._prefetch.take(request)
         if answer is None or (answer.reservation is not None and self._clock() >= answer.reservation.expires_at):
             answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, say)
         if answer is None:
@@ -331,7 +331,7 @@ class Quoter:
         granted = shrink(proposal, answer.reservation)
         if granted is None:
             # The attempt was made before, by an earlier run of this maker or by another one.
-            self._memory.died(step.version)
+            self._memory.abandoned(step.version)
             say.info("reservation used up", state=answer.reservation.state, trigger=step.trigger)
             return None
         say.info(
@@ -416,19 +416,19 @@ class Quoter:
     def _remember(self, step: Propose, reason: str) -> None:
         self._last_refusal = LastRefusal(at=self._clock(), quote_id=step.quote_id, reason=reason)
 
-    # --- ahead of the position ----------------------------------------------------------------------------------------
+    # --- prefetching a reservation ------------------------------------------------------------------------------------
 
-    async def _ask_ahead(self, request: ReservationRequest) -> ReservationAnswer | None:
+    async def _prefetch_reservation(self, request: ReservationRequest) -> ReservationAnswer | None:
         try:
-            with tracing.span("reserve ahead", self._filled_by or tracing.root(), quote_id=request.quote_id):
+            with tracing.span("prefetch", self._filled_by or tracing.root(), quote_id=request.quote_id):
                 return await self._calls.once(Rpc.RESERVE, request, ReservationAnswer)
         except Refused as refused:
             log.info("reservation not prefetched", quote_id=request.quote_id, reason=refused.refusal.slug)
             return None
 
     def _abandon(self, step: Propose) -> None:
-        """Never try this attempt again, and give back what it reserved, unless a quote came of it after all."""
-        self._memory.died(step.version)
+        """Never try this attempt again, and release what it reserved, unless a quote came of it after all."""
+        self._memory.abandoned(step.version)
         event = self.view.market.event
         if event is None or event.quote_id != step.quote_id:
             self._ending.release(step.quote_id)

@@ -115,7 +115,7 @@ class Backing:
             self._say(f"{name} holds more asks than before")
         is_shared = before.activation is not None and after.activation is None
         if is_shared and after.state == "active" and name not in self._anew and self.lone(after.granted_at):
-            self._say(f"{name} is activated twice by one exchange, and cannot be given back any more")
+            self._say(f"{name} is activated twice by one exchange, and cannot be deactivated any more")
         book = self._books[after.symbol]
         event = book.event
         if after.state != "active" and event is not None and event.reservation_id == name and book.live(now):

@@ -210,7 +210,7 @@ MUTATIONS = [
         "a grant is answered and not written",
         "exposure/commit.py",
         "            for write in decision.writes:\n",
-        '            for write in (each for each in decision.writes if each.happens != "granted"):\n',
+        '            for write in (each for each in decision.writes if each.event != "granted"):\n',
     ),
     Mutation(
         "a reservation counts only once it is activated",
@@ -261,13 +261,13 @@ MUTATIONS = [
         "        write = None\n",
     ),
     Mutation(
-        "anybody's activation may be given back",
+        "anybody's activation may be deactivated",
         "exposure/limits.py",
         'if record is None or view.state != "active" or record.activation != request.activation:',
         'if record is None or view.state != "active":',
     ),
     Mutation(
-        "a second activation may be given back",
+        "a second activation may be deactivated",
         "exposure/limits.py",
         "request.activation if before is None or record.activation == request.activation else None",
         "request.activation",

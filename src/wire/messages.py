@@ -449,11 +449,11 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
         position_version: of the quote it was activated for.
         revision: of the quote it was activated for.
         attempt: of the quote it was activated for.
-        activation: token of the only activation, whose holder may give it back; null once a second exchange has
+        activation: token of the only activation, whose holder may deactivate it; null once a second exchange has
             activated it too.
         applied_fills: ids of fills applied by request, each counted once.
-        asker: a digest of who asked for it, who gives it up by asking for another one of the symbol; null in records of
-            before it was kept.
+        asker: a digest of who asked for it; their next request for the symbol supersedes it; null in records of before
+            it was kept.
     """
 
     outcome: Literal["granted", "reduced"]
@@ -503,7 +503,7 @@ class ReservationAnswer(Message, frozen=True, kw_only=True):
 class Activate(Message, _OfAVersion, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the reservation of this quote, which it is about to make active.
 
-    `activation` is a token of the asking exchange's own making; see `GiveBack`.
+    `activation` is a token of the asking exchange's own making; see `Deactivate`.
     """
 
     reservation_id: Id
@@ -595,7 +595,7 @@ class ProcessReport(Message, frozen=True, kw_only=True):
     orders: dict[str, Count] = {}
 
 
-class GiveBack(Message, frozen=True, kw_only=True):
+class Deactivate(Message, frozen=True, kw_only=True):
     """Request to exposure, by an exchange: the quote will not become active after all.
 
     Honoured only while `activation` is the reservation's only one: once another exchange has activated it too, for the
@@ -607,7 +607,7 @@ class GiveBack(Message, frozen=True, kw_only=True):
 
 
 class ReleaseReservation(Message, frozen=True, kw_only=True):
-    """Request to exposure to give back a reservation that no exchange has activated."""
+    """Request to exposure to release a reservation that no exchange has activated."""
 
     reservation_id: Id
 

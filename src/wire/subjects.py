@@ -123,7 +123,7 @@ class Rpc:
     RESERVE = "rpc.exposure.reserve"
     RELEASE = "rpc.exposure.release"
     ACTIVATE = "rpc.exposure.activate"
-    GIVE_BACK = "rpc.exposure.give-back"
+    DEACTIVATE = "rpc.exposure.deactivate"
     USAGE = "rpc.exposure.usage"
     PUT_QUOTE = "rpc.exchange.put-quote"
     WITHDRAW_QUOTE = "rpc.exchange.withdraw-quote"

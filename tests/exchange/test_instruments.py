@@ -89,7 +89,7 @@ async def test_of_an_instrument_that_is_not_quoted_nothing_becomes_active(
     assert await exchange.put_quote("AAA", quote_request(revision=trading))
 
 
-async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_given_back(
+async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_deactivated(
     exchange: Exchange, broker: Broker, exposure: ExposureStandIn
 ) -> None:
     exposure.hold = asyncio.Event()
@@ -101,7 +101,7 @@ async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_gi
     with pytest.raises(Refused) as caught:
         await putting
     assert caught.value.refusal is Refusal.STALE_QUOTE
-    await eventually(lambda: exposure.given_back)
+    await eventually(lambda: exposure.deactivated)
     with pytest.raises(Refused) as caught:
         exchange.quote("AAA")
     assert caught.value.refusal is Refusal.NEVER_QUOTED

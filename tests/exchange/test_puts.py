@@ -72,7 +72,7 @@ async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_to
     assert quote.quote_id == "AAA-v0-a2"
     assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 3
     assert len({asked.activation for asked in exposure.activated if asked.attempt == 2}) == 1
-    assert exposure.given_back == []
+    assert exposure.deactivated == []
 
 
 class _Rpc:
@@ -82,7 +82,7 @@ class _Rpc:
         self.call = call
 
 
-async def test_a_quote_that_nobody_waits_for_any_more_is_given_back_and_never_active(
+async def test_a_quote_that_nobody_waits_for_any_more_is_deactivated_and_never_active(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
@@ -93,25 +93,25 @@ async def test_a_quote_that_nobody_waits_for_any_more_is_given_back_and_never_ac
     await asyncio.wait([asked])
     hold.set()
     exposure.hold = None
-    await eventually(lambda: exposure.given_back)
-    assert exposure.given_back[0].activation == exposure.activated[-1].activation
+    await eventually(lambda: exposure.deactivated)
+    assert exposure.deactivated[0].activation == exposure.activated[-1].activation
     assert [event.attempt for event in await events(broker)] == [1]
 
 
-async def test_what_is_sent_again_after_it_was_given_back_has_another_token(
+async def test_what_is_sent_again_after_it_was_deactivated_has_another_token(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    """One that is given back late must not end what the other activated."""
+    """One that is deactivated late must not end what the other activated."""
     await quoted(exchange)
     exposure.refuse = Refusal.UNAVAILABLE
     with pytest.raises(Refused):
         await exchange.put_quote("AAA", quote_request(attempt=2))
-    await eventually(lambda: exposure.given_back)
+    await eventually(lambda: exposure.deactivated)
     exposure.refuse = None
     await quoted(exchange, attempt=2)
     tokens = {asked.activation for asked in exposure.activated if asked.attempt == 2}
     assert len(tokens) >= 2
-    assert exposure.activated[-1].activation not in {back.activation for back in exposure.given_back}
+    assert exposure.activated[-1].activation not in {each.activation for each in exposure.deactivated}
 
 
 async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
@@ -138,7 +138,7 @@ async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
     assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 1
 
 
-async def test_a_quote_whose_time_is_up_before_its_turn_is_given_back_and_can_be_sent_again(
+async def test_a_quote_whose_time_is_up_before_its_turn_is_deactivated_and_can_be_sent_again(
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was never decided has no commit that could end it."""
@@ -156,7 +156,7 @@ async def test_a_quote_whose_time_is_up_before_its_turn_is_given_back_and_can_be
     await appending.wait()
     with pytest.raises(Refused, match="not decided in time"):
         await exchange.put_quote("AAA", quote_request(attempt=3))
-    await eventually(lambda: [back.activation for back in exposure.given_back] == [exposure.activated[-1].activation])
+    await eventually(lambda: [each.activation for each in exposure.deactivated] == [exposure.activated[-1].activation])
     monkeypatch.undo()
     go_on.set()
     await asyncio.gather(before, return_exceptions=True)
@@ -166,7 +166,7 @@ async def test_a_quote_whose_time_is_up_before_its_turn_is_given_back_and_can_be
 async def test_of_one_askers_quotes_only_the_newest_goes_on(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    """What earlier ones had activated is given back. Another asker's goes on beside it."""
+    """What earlier ones had activated is deactivated. Another asker's goes on beside it."""
     await quoted(exchange)
     hold = exposure.hold = asyncio.Event()
 
@@ -188,7 +188,7 @@ async def test_of_one_askers_quotes_only_the_newest_goes_on(
     found = await asyncio.gather(third, beside, return_exceptions=True)
     assert isinstance(found[1], Quote)
     ended = {asked.activation for asked in exposure.activated if asked.attempt in (2, 3)}
-    await eventually(lambda: {asked.activation for asked in exposure.given_back} >= ended)
+    await eventually(lambda: {asked.activation for asked in exposure.deactivated} >= ended)
     assert {asked.attempt for asked in exposure.activated} == {1, 2, 3, 5, 6}
     assert exchange.quote("AAA").attempt == 6
     assert not {2, 3, 4} & {event.attempt for event in await events(broker)}

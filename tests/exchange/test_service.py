@@ -185,7 +185,7 @@ async def test_a_stale_quote_is_refused_before_its_reservation_is_touched(
     assert len(exposure.activated) == asked
 
 
-async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_given_back(
+async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_deactivated(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
@@ -193,7 +193,7 @@ async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_gi
     with pytest.raises(Refused) as caught:
         await exchange.put_quote("AAA", quote_request(position_version=2))
     assert (caught.value.refusal, caught.value.field) == (Refusal.POSITION_UNKNOWN, "position_version")
-    await eventually(lambda: exposure.given_back)
+    await eventually(lambda: exposure.deactivated)
     assert exchange.quote("AAA").position_version == 0
     assert (await quoted(exchange, position_version=1)).position_version == 1
 
@@ -254,7 +254,7 @@ async def test_a_quote_without_an_active_reservation_is_refused(exchange: Exchan
     assert exchange.quote("AAA").attempt == 1
 
 
-async def test_an_activation_overtaken_by_a_newer_quote_is_given_back(
+async def test_an_activation_overtaken_by_a_newer_quote_is_deactivated(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
@@ -267,8 +267,8 @@ async def test_an_activation_overtaken_by_a_newer_quote_is_given_back(
     with pytest.raises(Refused) as caught:
         await overtaken
     assert caught.value.refusal is Refusal.STALE_QUOTE
-    await eventually(lambda: exposure.given_back)
-    assert exposure.given_back[0].activation == next(a.activation for a in exposure.activated if a.attempt == 2)
+    await eventually(lambda: exposure.deactivated)
+    assert exposure.deactivated[0].activation == next(a.activation for a in exposure.activated if a.attempt == 2)
 
 
 async def test_an_order_rejected_here_but_filled_elsewhere_gets_the_true_answer(

@@ -191,7 +191,7 @@ async def test_a_service_that_is_cut_off_answers_no_read(own_broker: Broker) -> 
             own_broker.server.signal(signal.SIGCONT)
 
 
-async def test_whoever_asks_again_over_http_gives_up_what_no_quote_has_used(http: httpx.AsyncClient) -> None:
+async def test_a_new_request_over_http_supersedes_what_no_quote_has_used(http: httpx.AsyncClient) -> None:
     for attempt in (1, 2):
         await http.post("/reservations", json=BODY | {"quote_id": f"AAA-v0-a{attempt}"})
     states = [(await http.get(f"/reservations/AAA-v0-a{attempt}-r")).json()["state"] for attempt in (1, 2)]

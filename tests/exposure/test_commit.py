@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exposure import commit
-from exposure.commit import STREAM, Committer, Moves, Rank, Wish
+from exposure.commit import STREAM, Claim, Committer, Notifier, Priority
 from exposure.limits import Decision, Limits
 from jet import api, journal
 from process.clock import utc_now
@@ -49,7 +49,7 @@ async def writer(broker: Broker) -> AsyncIterator[Writer]:
 
 
 async def written_by_another(broker: Broker) -> int:
-    """Another writer moves the head. Returns where to."""
+    """Another writer folded the head. Returns where to."""
     return await journal.put(broker.connection, STREAM, subjects.DECISIONS, b"[]")
 
 
@@ -73,7 +73,7 @@ async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broke
     await eventually(lambda: commit.CONFLICTS._value.get() > lost)
     assert not asked.done()
     writer.limits.usage.fold(head, [])
-    writer.committer.moves.tell()
+    writer.committer.folded.notify()
     assert (await asked).answer.outcome == "granted"
     assert writer.limits.usage.head == head + 1
 
@@ -85,10 +85,10 @@ async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: 
     stale = Writer(broker)
     task = asyncio.create_task(stale.committer.run())
     released = asyncio.create_task(stale.committer.decide(lambda limits, _: limits.release("q-r")))
-    assert not await stale.committer.moves.wait(0.05)
+    assert not await stale.committer.folded.wait(0.05)
     assert not released.done()
     stale.limits.usage.fold(1, [granted.record])
-    stale.committer.moves.tell()
+    stale.committer.folded.notify()
     assert (await released).answer.state == "released"
     task.cancel()
     await asyncio.wait([task])
@@ -213,8 +213,8 @@ async def test_of_one_asker_only_the_newest_reservation_of_a_symbol_waits(
 
     def ask(quote_id: str, symbol: str = "AAA", asker: str = "one") -> "asyncio.Task[Decision[ReservationAnswer]]":
         request = reservation_request(symbol, quote_id=quote_id)
-        wish = Wish(symbol, quote_id, asker)
-        decided = writer.committer.decide(lambda limits, now: limits.reserve(request, now), Rank.RESERVES, wish)
+        claim = Claim(symbol, quote_id, asker)
+        decided = writer.committer.decide(lambda limits, now: limits.reserve(request, now), Priority.RESERVE, claim)
         return asyncio.create_task(decided)
 
     before = ask("AAA-v0-a1")
@@ -233,7 +233,7 @@ async def test_of_one_asker_only_the_newest_reservation_of_a_symbol_waits(
     assert {decision.answer.outcome for decision in decisions} == {"granted"}
 
 
-async def test_what_gives_back_goes_first_then_activations_then_who_has_least(
+async def test_what_frees_capacity_goes_first_then_activations_then_who_has_least(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await writer.reserve("AAA-v0-a1")
@@ -241,18 +241,18 @@ async def test_what_gives_back_goes_first_then_activations_then_who_has_least(
     held = HeldUp(monkeypatch)
     order: list[str] = []
 
-    def ask(name: str, rank: Rank, symbol: str = "AAA") -> "asyncio.Task[object]":
+    def ask(name: str, priority: Priority, symbol: str = "AAA") -> "asyncio.Task[object]":
         def decide(limits: Limits, now: datetime) -> Decision[ReservationAnswer]:
             order.append(name)
             return limits.reserve(reservation_request(symbol, quote_id=name), now)
 
-        wish = Wish(symbol, name, name) if rank is Rank.RESERVES else None
-        return asyncio.create_task(writer.committer.decide(decide, rank, wish))
+        claim = Claim(symbol, name, name) if priority is Priority.RESERVE else None
+        return asyncio.create_task(writer.committer.decide(decide, priority, claim))
 
-    tasks = [ask("first", Rank.ENDS)]
+    tasks = [ask("first", Priority.RELEASE)]
     await held.begun.wait()
-    tasks += [ask("has much", Rank.RESERVES), ask("has nothing", Rank.RESERVES, "BBB")]
-    tasks += [ask("activates", Rank.ACTIVATES), ask("ends", Rank.ENDS)]
+    tasks += [ask("has much", Priority.RESERVE), ask("has nothing", Priority.RESERVE, "BBB")]
+    tasks += [ask("activates", Priority.ACTIVATE), ask("ends", Priority.RELEASE)]
     await asyncio.sleep(0)
     held.go_on.set()
     await asyncio.gather(*tasks)
@@ -292,10 +292,10 @@ async def test_time_moves_by_a_message_of_its_own_when_nothing_else_is_written(b
 
 
 async def test_whoever_waits_for_a_move_hears_of_the_next_one() -> None:
-    moves = Moves()
-    moves.tell()
-    assert not await moves.wait(0.01)
-    waiting = [asyncio.create_task(moves.wait(HANG)) for _ in range(2)]
+    folded = Notifier()
+    folded.notify()
+    assert not await folded.wait(0.01)
+    waiting = [asyncio.create_task(folded.wait(HANG)) for _ in range(2)]
     await asyncio.sleep(0)
-    moves.tell()
+    folded.notify()
     assert await asyncio.gather(*waiting) == [True, True]

@@ -61,7 +61,7 @@ def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
     scene.show("BBB", 100, 100)
     assert scene.reserve("AAA").outcome == "rejected"
     assert not scene.wrote
-    scene.give_back("BBB")
+    scene.deactivate("BBB")
     assert scene.reserve("AAA").outcome == "granted"
 
 
@@ -75,7 +75,7 @@ def test_replacing_a_quote_needs_no_more_than_the_larger(scene: Scene) -> None:
 def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
     scene.show("BBB", 95, 0)
     first = scene.reserve("AAA")
-    scene.give_back("BBB")
+    scene.deactivate("BBB")
     scene.now += GRANTED / 2
     assert scene.reserve("AAA") == first
     assert not scene.wrote
@@ -99,7 +99,7 @@ def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Sc
 def test_what_no_quote_has_used_in_time_is_granted_anew(scene: Scene) -> None:
     scene.show("BBB", 95, 0)
     scene.reserve("AAA")
-    scene.give_back("BBB")
+    scene.deactivate("BBB")
     scene.now += GRANTED
     again = scene.reserve("AAA")
     assert again.outcome == "granted"
@@ -110,7 +110,7 @@ def test_what_no_quote_has_used_in_time_is_granted_anew(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("hoarded", "asked", "granted", "left"),
     [
-        pytest.param([("BBB", 100, 100)], (33, 33), (33, 33), (33, 33), id="a share is taken back"),
+        pytest.param([("BBB", 100, 100)], (33, 33), (33, 33), (33, 33), id="a share is revoked"),
         pytest.param([("BBB", 100, 0)], (10, 10), (10, 10), (10, 10), id="one side of it"),
         pytest.param([("BBB", 90, 90)], (10, 10), (10, 10), (100, 100), id="what is free is taken first"),
         pytest.param([("BBB", 33, 33), ("CCC", 33, 33)], (33, 33), (33, 33), (99, 99), id="shares are left alone"),
@@ -149,7 +149,7 @@ def test_whoever_reserves_all_the_time_and_never_quotes_keeps_no_symbol_from_its
     assert hoarded > 10
 
 
-def test_what_was_taken_back_cannot_be_activated(scene: Scene) -> None:
+def test_what_was_revoked_cannot_be_activated(scene: Scene) -> None:
     scene.reserve("BBB", 100, 100)
     scene.reserve("AAA")
     with pytest.raises(Refused) as refused:
@@ -157,14 +157,14 @@ def test_what_was_taken_back_cannot_be_activated(scene: Scene) -> None:
     assert refused.value.refusal is Refusal.RESERVATION_NOT_ACTIVE
 
 
-def test_what_a_quote_uses_is_not_taken_back(scene: Scene) -> None:
+def test_what_a_quote_uses_is_not_revoked(scene: Scene) -> None:
     scene.show("BBB", 95, 95)
     scene.reserve("CCC", 5, 5)
     assert scene.reserve("AAA").outcome == "rejected"
     assert scene.used == (100, 100)
 
 
-def test_whoever_asks_again_gives_up_what_no_quote_has_used(scene: Scene) -> None:
+def test_a_new_request_supersedes_what_no_quote_has_used(scene: Scene) -> None:
     scene.reserve(bid=20, ask=20, asker="one")
     scene.reserve(bid=10, ask=10, attempt=2, asker="another")
     scene.reserve(bid=5, ask=5, attempt=3, asker="one")

@@ -1,36 +1,36 @@
-"""What is given back and released, and what is refused."""
+"""What is deactivated and released, and what is refused."""
 
 import pytest
 
 from support.exposure import Scene
 from wire.errors import Refusal, Refused
 
-# --- giving back ------------------------------------------------------------------------------------------------------
+# --- deactivating -----------------------------------------------------------------------------------------------------
 
 
-def test_an_activation_given_back_frees_its_lots(scene: Scene) -> None:
+def test_an_activation_that_is_deactivated_frees_its_lots(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
-    assert scene.give_back().state == "released"
+    assert scene.deactivate().state == "released"
     assert scene.used == (0, 0)
     assert scene.wrote
 
 
-def test_giving_back_twice_changes_nothing(scene: Scene) -> None:
+def test_deactivating_twice_changes_nothing(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
-    first = scene.give_back()
-    assert scene.give_back() == first
+    first = scene.deactivate()
+    assert scene.deactivate() == first
     assert not scene.wrote
 
 
 @pytest.mark.parametrize("by", ["one", "two"])
-def test_what_two_exchanges_activated_neither_gives_back(scene: Scene, by: str) -> None:
+def test_what_two_exchanges_activated_neither_deactivates(scene: Scene, by: str) -> None:
     """The other one's quote event may be on its way."""
     scene.reserve()
     scene.activate(by="one")
     scene.activate(by="two")
-    assert scene.give_back(by=by).state == "active"
+    assert scene.deactivate(by=by).state == "active"
     assert scene.used == (10, 10)
 
 
@@ -42,22 +42,22 @@ def test_what_two_exchanges_activated_is_free_once_the_market_says_so(scene: Sce
     assert scene.used == (0, 0)
 
 
-def test_the_latest_quotes_activation_cannot_be_given_back(scene: Scene) -> None:
+def test_the_latest_quotes_activation_cannot_be_deactivated(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
     scene.quoted()
-    assert scene.give_back().state == "active"
+    assert scene.deactivate().state == "active"
     assert not scene.wrote
 
 
-def test_what_was_never_activated_cannot_be_given_back(scene: Scene) -> None:
+def test_what_was_never_activated_cannot_be_deactivated(scene: Scene) -> None:
     scene.reserve()
-    assert scene.give_back().state == "active"
+    assert scene.deactivate().state == "active"
 
 
-def test_giving_back_the_unknown_is_refused(scene: Scene) -> None:
+def test_deactivating_the_unknown_is_refused(scene: Scene) -> None:
     with pytest.raises(Refused) as refused:
-        scene.give_back()
+        scene.deactivate()
     assert refused.value.refusal is Refusal.NOT_FOUND
 
 

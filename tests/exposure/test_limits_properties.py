@@ -17,7 +17,7 @@ from wire.errors import Refused
 from wire.market import SymbolMarket
 from wire.messages import (
     Activate,
-    GiveBack,
+    Deactivate,
     QuoteActivated,
     QuoteEvent,
     QuoteWithdrawn,
@@ -253,15 +253,15 @@ class Exposed(RuleBasedStateMachine):
         self.append_market(request.symbol, event)
 
     @rule(pick=st.integers(0, 20), index=INDEXES, news=NEWS)
-    def give_back(self, pick: int, index: int, news: str) -> None:
+    def deactivate(self, pick: int, index: int, news: str) -> None:
         """An exchange, whatever its reason, will not append its quote event."""
         if not self.activations:
             return
         activation = self.activations.pop(pick % len(self.activations))
         instance = self.instance(index, news)
-        request = GiveBack(reservation_id=activation.request.reservation_id, activation=activation.request.activation)
+        request = Deactivate(reservation_id=activation.request.reservation_id, activation=activation.request.activation)
         try:
-            decision = instance.limits.give_back(request)
+            decision = instance.limits.deactivate(request)
         except Refused:
             assert instance.limits.usage.record(request.reservation_id) is None
             return

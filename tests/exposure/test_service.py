@@ -28,7 +28,7 @@ from support.waiting import HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.messages import (
-    GiveBack,
+    Deactivate,
     LimitUsage,
     QuoteActivated,
     ReleaseReservation,
@@ -227,17 +227,17 @@ async def test_the_bucket_is_told_what_ended(broker: Broker) -> None:
         await eventually(gone)
 
 
-async def test_only_one_activation_can_be_given_back(broker: Broker) -> None:
+async def test_only_one_activation_can_be_deactivated(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         await one.reserve(reservation_request())
         await one.activate(activation(activation="first"))
         await other.activate(activation(activation="second"))
         for by in ("first", "second"):
-            kept = await one.give_back(GiveBack(reservation_id="AAA-v0-a1-r", activation=by))
+            kept = await one.deactivate(Deactivate(reservation_id="AAA-v0-a1-r", activation=by))
             assert kept.state == "active"
         await one.reserve(reservation_request("BBB"))
         await one.activate(activation("BBB"))
-        given = await other.give_back(GiveBack(reservation_id="BBB-v0-a1-r", activation="one"))
+        given = await other.deactivate(Deactivate(reservation_id="BBB-v0-a1-r", activation="one"))
         assert given.state == "released"
         assert used(other) == (10, 10)
 
@@ -298,8 +298,8 @@ async def test_requests_over_the_broker_are_answered_as_over_http(broker: Broker
         assert await refusal_of(rpc.call(connection, Rpc.RELEASE, release, Reservation)) is (
             Refusal.RESERVATION_ACTIVATED
         )
-        give_back = GiveBack(reservation_id="AAA-v0-a1-r", activation="one")
-        assert (await rpc.call(connection, Rpc.GIVE_BACK, give_back, Reservation)).state == "released"
+        deactivate = Deactivate(reservation_id="AAA-v0-a1-r", activation="one")
+        assert (await rpc.call(connection, Rpc.DEACTIVATE, deactivate, Reservation)).state == "released"
         told = exposure.exposure()
         assert await rpc.call(connection, Rpc.USAGE, UsageRequest(), LimitUsage) == LimitUsage(
             limit=told.limit, bid=told.bid, ask=told.ask, live=0

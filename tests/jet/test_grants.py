@@ -29,7 +29,7 @@ from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Exposure, GiveBack, UsageRequest
+from wire.messages import Deactivate, Exposure, UsageRequest
 
 CRIPPLED = Grant(
     "crippled",
@@ -288,11 +288,11 @@ async def test_a_service_answers_to_inboxes_only(server: Server) -> None:
         server.client("exchange", refused) as exchange,
     ):
         serving = asyncio.create_task(ExposureStandIn().serve(exposure))
-        ask = msgspec.json.encode(GiveBack(reservation_id="AAA-v0-a1-r", activation="x"))
-        await eventually(lambda: _answered(exchange, subjects.Rpc.GIVE_BACK, ask))
+        ask = msgspec.json.encode(Deactivate(reservation_id="AAA-v0-a1-r", activation="x"))
+        await eventually(lambda: _answered(exchange, subjects.Rpc.DEACTIVATE, ask))
         before = await states(server)
-        await exchange.publish(subjects.Rpc.GIVE_BACK, ask, reply="$KV.reservations.x")
-        assert await _answered(exchange, subjects.Rpc.GIVE_BACK, ask)  # by the same service, after the other one
+        await exchange.publish(subjects.Rpc.DEACTIVATE, ask, reply="$KV.reservations.x")
+        assert await _answered(exchange, subjects.Rpc.DEACTIVATE, ask)  # by the same service, after the other one
         assert await states(server) == before
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -75,9 +75,9 @@ async def activate(world: World, attempt: int) -> None:
     await world.activate("AAA", attempt)
 
 
-async def give_back(world: World, attempt: int) -> None:
+async def deactivate(world: World, attempt: int) -> None:
     await world.reserve("AAA", attempt)
-    await world.give_back(await world.activate("AAA", attempt))
+    await world.deactivate(await world.activate("AAA", attempt))
 
 
 async def put(world: World, attempt: int) -> None:
@@ -97,7 +97,7 @@ async def put_and_fill(world: World, attempt: int) -> None:
 
 
 async def put_two(world: World, attempt: int) -> None:
-    """Of two makers' quotes that are activated together the newer comes first: the other's activation is given back."""
+    """Of two makers' quotes that are activated together the newer comes first: the other is deactivated."""
     await world.reserve("AAA", 2 * attempt)
     await world.reserve("AAA", 2 * attempt - 1, another=True)
     newer = asyncio.create_task(world.put("AAA", 2 * attempt))
@@ -120,14 +120,14 @@ WAYS = {
     "the maker releases": Way("maker", "maker.ending:Ending._release", "AAA", refuse_quotes),
     "exposure reserves": Way("exposure", "exposure.commit:Committer._attempt", "Service.reserve", reserve),
     "exposure activates": Way("exposure", "exposure.commit:Committer._attempt", "Service.activate", activate),
-    "exposure gives back": Way("exposure", "exposure.commit:Committer._attempt", "Service.give_back", give_back),
+    "exposure deactivates": Way("exposure", "exposure.commit:Committer._attempt", "Service.deactivate", deactivate),
     "exposure releases": Way("exposure", "exposure.commit:Committer._attempt", "Service.release", release),
     "exposure moves the time": Way("exposure", "exposure.commit:Committer._append", "[]", put_and_withdraw),
     "the exchange puts": Way("exchange", "exchange.puts:Puts._activate", "AAA", put),
     "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
     "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
     "the exchange withdraws": Way("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
-    "the exchange gives back": Way("exchange", "exchange.puts:Puts._give_back", "AAA", put_two),
+    "the exchange deactivates": Way("exchange", "exchange.puts:Puts._deactivate", "AAA", put_two),
 }
 
 

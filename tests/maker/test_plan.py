@@ -23,8 +23,8 @@ from maker.plan import (
     decide,
     delay,
     due,
-    foreseen,
     live_quote,
+    predicted_position,
     superseded,
 )
 from support.builders import NOW, instrument, quote_activated, recorded_fill
@@ -205,7 +205,7 @@ def test_the_market_feed_counts_once_it_is_as_far() -> None:
 
 def test_a_dead_attempt_is_passed_over() -> None:
     memory = Memory()
-    memory.died(QuoteVersion(5, 0, 4))
+    memory.abandoned(QuoteVersion(5, 0, 4))
     assert told(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
     assert told(step(view(6), memory=memory))[:2] == (6, 1)
 
@@ -358,10 +358,10 @@ def propose(version: int, attempt: int, revision: int = 0) -> Propose:
 
 def test_fills_lead_to_the_position_that_the_ledger_will_commit() -> None:
     fills = [recorded_fill(number=6, quantity=3), recorded_fill(number=7, side="sell", quantity=5)]
-    position = foreseen(view(5), fills)
+    position = predicted_position(view(5), fills)
     assert position is not None
     assert (position.net_quantity, position.position_version, position.last_fill_id) == (2, 7, fills[-1].fill_id)
-    first = foreseen(view(), [recorded_fill(number=1)])
+    first = predicted_position(view(), [recorded_fill(number=1)])
     assert first is not None
     assert (first.net_quantity, first.position_version) == (-1, 1)
 
@@ -377,7 +377,7 @@ def test_fills_lead_to_the_position_that_the_ledger_will_commit() -> None:
     ],
 )
 def test_nothing_is_foreseen(of: View) -> None:
-    assert foreseen(of, [recorded_fill(number=6)]) is None
+    assert predicted_position(of, [recorded_fill(number=6)]) is None
 
 
 def test_an_attempt_goes_on_while_there_is_a_point_in_it() -> None:
@@ -512,7 +512,7 @@ def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
         own = memory.published
         assume(own is None or own.version <= of.market.version or own.revision >= of.market.version.revision)
     if draw(st.booleans()):
-        memory.died(QuoteVersion(draw(versions), draw(revisions), draw(st.integers(1, 3))))
+        memory.abandoned(QuoteVersion(draw(versions), draw(revisions), draw(st.integers(1, 3))))
     if draw(st.booleans()):
         memory.failed((draw(versions), draw(revisions)), NOW, draw(st.floats(0, 1)))
     return of, memory, at(draw(st.floats(0, 60)))
@@ -599,5 +599,5 @@ def test_after_very_many_attempts_that_came_to_nothing_it_begins_again_within_re
     seen = view(7) if not quoted else withdrawn(activated(view(7), 7, quoted))
     memory = Memory(dead=QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD - 1))
     assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + ATTEMPTS_AHEAD
-    memory.died(QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD))
+    memory.abandoned(QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD))
     assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + 1

@@ -15,7 +15,7 @@ from support.waiting import eventually, reaches
 from wire import ids
 from wire.messages import (
     Activate,
-    GiveBack,
+    Deactivate,
     LimitUsage,
     PutQuote,
     ReleaseReservation,
@@ -64,8 +64,8 @@ def activate(attempt: int, token: str) -> Step:
     )
 
 
-def give_back(attempt: int, token: str) -> Step:
-    return Rpc.GIVE_BACK, GiveBack(reservation_id=ids.reservation_id(quote_id(attempt)), activation=token)
+def deactivate(attempt: int, token: str) -> Step:
+    return Rpc.DEACTIVATE, Deactivate(reservation_id=ids.reservation_id(quote_id(attempt)), activation=token)
 
 
 USAGE: Step = (Rpc.USAGE, UsageRequest())
@@ -73,25 +73,25 @@ USAGE: Step = (Rpc.USAGE, UsageRequest())
 SCRIPTS: dict[str, tuple[list[Step], int | None, int]] = {
     "doubled": ([reserve(1), put(1)], 1, 10),
     "doubled, to the end": ([reserve(1), put(1), withdraw(1)], None, 0),
-    "given up": ([reserve(1), release(1)], None, 0),
+    "superseded": ([reserve(1), release(1)], None, 0),
     "looked at": ([reserve(1), USAGE, put(1), USAGE], 1, 10),
     "a late reservation": ([reserve(1), put(1), reserve(1)], 1, 10),
     "a late put": ([reserve(1), put(1), withdraw(1), put(1)], None, 0),
     "a late put, overtaken": ([reserve(1), put(1), reserve(2), put(2), put(1)], 2, 10),
-    "a late put, given up": ([reserve(1), release(1), put(1)], None, 0),
+    "a late put, superseded": ([reserve(1), release(1), put(1)], None, 0),
     "a late withdrawal": ([reserve(1), put(1), withdraw(1), reserve(2), put(2), withdraw(1)], 2, 10),
     "a late withdrawal, overtaken": ([reserve(1), put(1), reserve(2), put(2), withdraw(1)], 2, 10),
     "a late release": ([reserve(1), put(1), release(1)], 1, 10),
     "a late activation": ([reserve(1), put(1), withdraw(1), activate(1, "x")], None, 0),
-    "a late giving back": ([reserve(1), put(1), give_back(1, "x")], 1, 10),
+    "a late deactivation": ([reserve(1), put(1), deactivate(1, "x")], 1, 10),
     "a withdrawal before its put": ([reserve(1), withdraw(1), put(1)], 1, 10),
     "a release before its reservation": ([release(1), reserve(1), put(1)], 1, 10),
     "a put before its reservation": ([put(1), reserve(1)], None, 10),
     "a put before its reservation, and again": ([put(1), reserve(1), put(1)], 1, 10),
-    "a giving back before its activation": ([reserve(1), give_back(1, "x"), activate(1, "x")], None, 10),
-    "given back": ([reserve(1), activate(1, "x"), give_back(1, "x")], None, 0),
-    "given back, and put": ([reserve(1), activate(1, "x"), give_back(1, "x"), put(1)], None, 0),
-    "activated by two": ([reserve(1), activate(1, "x"), put(1), give_back(1, "x")], 1, 10),
+    "a deactivation before its activation": ([reserve(1), deactivate(1, "x"), activate(1, "x")], None, 10),
+    "deactivated": ([reserve(1), activate(1, "x"), deactivate(1, "x")], None, 0),
+    "deactivated, and put": ([reserve(1), activate(1, "x"), deactivate(1, "x"), put(1)], None, 0),
+    "activated by two": ([reserve(1), activate(1, "x"), put(1), deactivate(1, "x")], 1, 10),
 }
 
 

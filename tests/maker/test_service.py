@@ -17,7 +17,18 @@ from maker import metrics
 from support.broker import Broker
 from support.builders import instrument, order, quote_request
 from support.definitions import redefine, seed
-from support.maker import Line, Marketplace, RunningMaker, give_back, hold, marketplace, quoting, release, reserve, used
+from support.maker import (
+    Line,
+    Marketplace,
+    RunningMaker,
+    deactivate,
+    hold,
+    marketplace,
+    quoting,
+    release,
+    reserve,
+    used,
+)
 from support.waiting import eventually, finishes, reaches
 from wire import subjects
 from wire.definitions import changes
@@ -128,7 +139,7 @@ async def test_a_rejected_symbol_backs_off_and_recovers_when_there_is_room(place
     assert refusal is not None
     assert (refusal.quote_id, refusal.reason) == ("BBB-v0-a1", "bid_and_ask_limit")
     assert running.on("BBB").next_action_at is not None
-    await give_back(place, "held")
+    await deactivate(place, "held")
     await place.quoted("BBB", "BBB-v0-a1")
 
 
@@ -447,7 +458,7 @@ async def test_a_fill_that_the_ledger_commits_with_the_next_one_leaves_nothing_r
     await eventually(lambda: held(place, "AAA-v2-a1", "BBB-v0-a1"))
 
 
-async def test_a_pause_gives_back_what_was_asked_for_ahead(place: Marketplace, line: Line) -> None:
+async def test_a_pause_releases_what_was_prefetched(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
     await place.trade("AAA", 1)

@@ -17,7 +17,7 @@ from support.builders import quote_request
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Activate, GiveBack, Quote, RecordedFill, Reservation
+from wire.messages import Activate, Deactivate, Quote, RecordedFill, Reservation
 
 
 class ExposureStandIn:
@@ -27,7 +27,7 @@ class ExposureStandIn:
         self.lots = lots
         self.lifetime = 30.0
         self.activated: list[Activate] = []
-        self.given_back: list[GiveBack] = []
+        self.deactivated: list[Deactivate] = []
         self.refuse: Refusal | None = None
         self.hold: asyncio.Event | None = None
 
@@ -39,8 +39,8 @@ class ExposureStandIn:
             raise Refused(self.refuse, "as the test wants")
         return self._reservation(asked.reservation_id, asked.symbol)
 
-    async def give_back(self, asked: GiveBack) -> Reservation:
-        self.given_back.append(asked)
+    async def deactivate(self, asked: Deactivate) -> Reservation:
+        self.deactivated.append(asked)
         return self._reservation(asked.reservation_id, "AAA")
 
     def _reservation(self, reservation_id: str, symbol: str) -> Reservation:
@@ -60,7 +60,7 @@ class ExposureStandIn:
     async def serve(self, connection: Connection) -> None:
         handlers = [
             rpc.Handler(subjects.Rpc.ACTIVATE, Activate, self.activate),
-            rpc.Handler(subjects.Rpc.GIVE_BACK, GiveBack, self.give_back),
+            rpc.Handler(subjects.Rpc.DEACTIVATE, Deactivate, self.deactivate),
         ]
         await rpc.serve(connection, "exposure", handlers)
 

@@ -21,8 +21,8 @@ from support.waiting import eventually
 from wire import ids, subjects
 from wire.messages import (
     Activate,
+    Deactivate,
     Fill,
-    GiveBack,
     QuoteEvent,
     QuoteWithdrawn,
     RecordedFill,
@@ -154,10 +154,10 @@ class Scene:
         )
         return self.take(self.limits.activate(request, self.now))
 
-    def give_back(self, symbol: str = "AAA", attempt: int = 1, by: str = "one") -> Reservation:
+    def deactivate(self, symbol: str = "AAA", attempt: int = 1, by: str = "one") -> Reservation:
         """Give an activation back."""
-        request = GiveBack(reservation_id=self.id(symbol, attempt), activation=by)
-        return self.take(self.limits.give_back(request))
+        request = Deactivate(reservation_id=self.id(symbol, attempt), activation=by)
+        return self.take(self.limits.deactivate(request))
 
     def release(self, symbol: str = "AAA", attempt: int = 1) -> Reservation:
         """Release."""

@@ -41,7 +41,7 @@ from wire import ids, subjects
 from wire.errors import Refused
 from wire.messages import (
     Activate,
-    GiveBack,
+    Deactivate,
     LimitUsage,
     Order,
     PutQuote,
@@ -180,7 +180,7 @@ class World:
         await eventually(granted, STACK_HANG, pause=0.02)
         return ids.reservation_id(request.quote_id)
 
-    async def activate(self, symbol: str, attempt: int) -> GiveBack:
+    async def activate(self, symbol: str, attempt: int) -> Deactivate:
         """Activate as an exchange would; what gives it back."""
         quote_id = _quote_id(symbol, attempt)
         request = Activate(
@@ -194,11 +194,11 @@ class World:
             activation=f"by-{attempt}",
         )
         await self.ask(Rpc.ACTIVATE, request, Reservation)
-        return GiveBack(reservation_id=request.reservation_id, activation=request.activation)
+        return Deactivate(reservation_id=request.reservation_id, activation=request.activation)
 
-    async def give_back(self, give_back: GiveBack) -> None:
+    async def deactivate(self, deactivate: Deactivate) -> None:
         """Give an activation back."""
-        await self.ask(Rpc.GIVE_BACK, give_back, Reservation)
+        await self.ask(Rpc.DEACTIVATE, deactivate, Reservation)
 
     async def release(self, reservation_id: str) -> None:
         """Release what was not activated."""

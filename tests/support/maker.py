@@ -26,7 +26,7 @@ from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
 from wire.messages import (
-    GiveBack,
+    Deactivate,
     LimitUsage,
     PositionUpdate,
     Quote,
@@ -269,10 +269,10 @@ async def hold(place: Marketplace, symbol: str, bid: int, ask: int, quote_id: st
     await rpc.call(place.broker.connection, Rpc.ACTIVATE, request, Reservation)
 
 
-async def give_back(place: Marketplace, quote_id: str) -> None:
-    """Give back what was held for a quote that did not become active."""
-    request = GiveBack(reservation_id=ids.reservation_id(quote_id), activation="one")
-    await rpc.call(place.broker.connection, Rpc.GIVE_BACK, request, Reservation)
+async def deactivate(place: Marketplace, quote_id: str) -> None:
+    """Deactivate what was held for a quote that did not become active."""
+    request = Deactivate(reservation_id=ids.reservation_id(quote_id), activation="one")
+    await rpc.call(place.broker.connection, Rpc.DEACTIVATE, request, Reservation)
 
 
 async def release(place: Marketplace, quote_id: str) -> None:

@@ -80,8 +80,8 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
         ("ledger", "commit"): ("exchange", "append fills"),
         ("ledger", "publish"): ("ledger", "commit"),
         ("maker", "attempt"): ("ledger", "publish"),
-        ("exposure", "rpc.exposure.reserve"): ("maker", "reserve ahead"),
-        ("maker", "reserve ahead"): ("exchange", "append fills"),
+        ("exposure", "rpc.exposure.reserve"): ("maker", "prefetch"),
+        ("maker", "prefetch"): ("exchange", "append fills"),
         ("exchange", "rpc.exchange.put-quote"): ("maker", "attempt"),
         ("exposure", "rpc.exposure.activate"): ("exchange", "rpc.exchange.put-quote"),
         ("exposure", "decide"): ("exposure", "rpc.exposure.activate"),
@@ -93,9 +93,9 @@ async def test_one_trace_follows_an_order_to_the_quote_that_replaces_the_one_it_
         told = {step(span): span for span in collector.trace(TRACE)}
         return told if follows_from.keys() <= told.keys() else None
 
-    if ("maker", "reserve ahead") not in {step(span) for span in await eventually(lambda: reserved(collector))}:
+    if ("maker", "prefetch") not in {step(span) for span in await eventually(lambda: reserved(collector))}:
         # The maker heard of the position before it came to the fill.
-        del follows_from["maker", "reserve ahead"]
+        del follows_from["maker", "prefetch"]
         follows_from["exposure", "rpc.exposure.reserve"] = ("maker", "attempt")
     found = await eventually(spans, STACK_HANG)
     assert found.keys() == follows_from.keys()

@@ -146,7 +146,7 @@ async def test_the_same_quote_and_reservation_twice_count_once(desk: Desk) -> No
     assert (other.status_code, other.json()["type"]) == (409, "urn:quotestream:quote-id-reused")
 
 
-async def test_quotes_use_the_limit_up_until_they_end_and_what_no_quote_uses_is_taken_back(desk: Desk) -> None:
+async def test_quotes_use_the_limit_up_until_they_end_and_what_no_quote_uses_is_revoked(desk: Desk) -> None:
     for number in range(9):
         await desk.quoted(f"S{number:02}")
     hoarded = await desk.reserve("fill-up-9", "S09", 20, 5)

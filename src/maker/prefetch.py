@@ -1,9 +1,9 @@
-"""Reserving ahead: while the ledger commits a fill, the exposure for the quote that follows is asked for already.
+"""Prefetching reservations: while the ledger commits a fill, the exposure for the quote that follows is requested already.
 
 A quote is made from a committed position, and published no sooner. But which position a fill leads to is known when the
 fill is, and reserving takes as long as committing does. Nothing depends on it: what is asked for is what would be asked
 for anyway, an answer counts only if the committed position comes to the identical request, and what was reserved for
-nothing is given back.
+nothing is released.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ from wire.messages import ReservationAnswer, ReservationRequest
 Ask = Callable[[ReservationRequest], Coroutine[Any, Any, ReservationAnswer | None]]
 """Asks once; None: not answered, or refused."""
 
-GiveBack = Callable[[Awaitable[ReservationAnswer | None], ReservationRequest], None]
+Release = Callable[[Awaitable[ReservationAnswer | None], ReservationRequest], None]
 """Sees to it that nothing remains reserved, once it is known what became of the request."""
 
 
-class Ahead:
-    """The reservation that was asked for ahead, one at a time."""
+class Prefetch:
+    """The reservation that was prefetched, one at a time."""
 
-    def __init__(self, ask: Ask, give_back: GiveBack) -> None:
+    def __init__(self, ask: Ask, release: Release) -> None:
         self._ask = ask
-        self._give_back = give_back
+        self._release = release
         self._request: ReservationRequest | None = None
         self._answer: asyncio.Task[ReservationAnswer | None] | None = None
 
     def begin(self, group: asyncio.TaskGroup, request: ReservationRequest) -> None:
-        """Ask for a reservation that will be needed; one that was asked for before is given back."""
+        """Ask for a reservation that will be needed; one that was asked for before is released."""
         if request == self._request:
             return
         self.drop()
@@ -55,6 +55,6 @@ class Ahead:
     def drop(self) -> None:
         """It will not be needed."""
         if self._answer is not None and self._request is not None:
-            metrics.PREFETCHED.labels("given back").inc()
-            self._give_back(self._answer, self._request)
+            metrics.PREFETCHED.labels("released").inc()
+            self._release(self._answer, self._request)
         self._answer = self._request = None

@@ -1,4 +1,4 @@
-"""Reserving ahead: an answer counts for the identical request alone, and what is not needed is given back."""
+"""Reserving prefetch: an answer counts for the identical request alone, and what is not needed is released."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from maker.ahead import Ahead
+from maker.prefetch import Prefetch
 from support.builders import NOW
 from wire.messages import Reservation, ReservationAnswer, ReservationRequest
 
@@ -16,20 +16,20 @@ def request(version: int, lots: int = 10) -> ReservationRequest:
 
 
 class Exposure:
-    """Answers with what it was told to, and notes what is given back."""
+    """Answers with what it was told to, and notes what is released."""
 
     def __init__(self, answer: ReservationAnswer | None) -> None:
         self.answer = answer
         self.asked: list[ReservationRequest] = []
-        self.given_back: list[ReservationRequest] = []
+        self.released: list[ReservationRequest] = []
 
     async def ask(self, wanted: ReservationRequest) -> ReservationAnswer | None:
         self.asked.append(wanted)
         await asyncio.sleep(0)
         return self.answer
 
-    def give_back(self, _: Awaitable[ReservationAnswer | None], wanted: ReservationRequest) -> None:
-        self.given_back.append(wanted)
+    def release(self, _: Awaitable[ReservationAnswer | None], wanted: ReservationRequest) -> None:
+        self.released.append(wanted)
 
 
 @pytest.fixture
@@ -56,53 +56,55 @@ def exposure(granted: ReservationAnswer) -> Exposure:
 
 
 @pytest.fixture
-def ahead(exposure: Exposure) -> Ahead:
-    return Ahead(exposure.ask, exposure.give_back)
+def prefetch(exposure: Exposure) -> Prefetch:
+    return Prefetch(exposure.ask, exposure.release)
 
 
 async def test_the_identical_request_is_answered_without_being_sent_again(
-    ahead: Ahead, exposure: Exposure, granted: ReservationAnswer
+    prefetch: Prefetch, exposure: Exposure, granted: ReservationAnswer
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        ahead.begin(group, request(1))
-        assert await ahead.take(request(1)) == granted
-        assert await ahead.take(request(1)) is None
+        prefetch.begin(group, request(1))
+        assert await prefetch.take(request(1)) == granted
+        assert await prefetch.take(request(1)) is None
     assert exposure.asked == [request(1)]
-    assert exposure.given_back == []
+    assert exposure.released == []
 
 
 @pytest.mark.parametrize("other", [request(2), request(1, lots=9)])
-async def test_for_another_request_it_is_given_back(
-    ahead: Ahead, exposure: Exposure, other: ReservationRequest
+async def test_for_another_request_it_is_released(
+    prefetch: Prefetch, exposure: Exposure, other: ReservationRequest
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        ahead.begin(group, request(1))
-        assert await ahead.take(other) is None
-    assert exposure.given_back == [request(1)]
+        prefetch.begin(group, request(1))
+        assert await prefetch.take(other) is None
+    assert exposure.released == [request(1)]
 
 
 @pytest.mark.parametrize("answer", [None, ReservationAnswer(outcome="rejected", reservation=None, reason="bid_limit")])
 async def test_what_was_not_granted_is_asked_anew(answer: ReservationAnswer | None) -> None:
     exposure = Exposure(answer)
-    ahead = Ahead(exposure.ask, exposure.give_back)
+    prefetch = Prefetch(exposure.ask, exposure.release)
     async with asyncio.TaskGroup() as group:
-        ahead.begin(group, request(1))
-        assert await ahead.take(request(1)) is None
-    assert exposure.given_back == []
+        prefetch.begin(group, request(1))
+        assert await prefetch.take(request(1)) is None
+    assert exposure.released == []
 
 
-async def test_the_next_one_gives_the_last_one_back_and_the_same_one_does_not(ahead: Ahead, exposure: Exposure) -> None:
+async def test_the_next_one_releases_the_last_one_and_the_same_one_does_not(
+    prefetch: Prefetch, exposure: Exposure
+) -> None:
     async with asyncio.TaskGroup() as group:
         for version in (1, 1, 2):
-            ahead.begin(group, request(version))
+            prefetch.begin(group, request(version))
     assert exposure.asked == [request(1), request(2)]
-    assert exposure.given_back == [request(1)]
+    assert exposure.released == [request(1)]
 
 
-async def test_what_is_dropped_is_given_back_once(ahead: Ahead, exposure: Exposure) -> None:
+async def test_what_is_dropped_is_released_once(prefetch: Prefetch, exposure: Exposure) -> None:
     async with asyncio.TaskGroup() as group:
-        ahead.begin(group, request(1))
-        ahead.drop()
-        ahead.drop()
-    assert exposure.given_back == [request(1)]
-    assert await ahead.take(request(1)) is None
+        prefetch.begin(group, request(1))
+        prefetch.drop()
+        prefetch.drop()
+    assert exposure.released == [request(1)]
+    assert await prefetch.take(request(1)) is None
