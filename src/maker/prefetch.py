@@ -1,4 +1,4 @@
-"""Prefetching reservations: while the ledger commits a fill, the exposure for the quote that follows is requested already.
+"""Prefetching: while the ledger commits a fill, the exposure for the quote that follows is requested already.
 
 A quote is made from a committed position, and published no sooner. But which position a fill leads to is known when the
 fill is, and reserving takes as long as committing does. Nothing depends on it: what is asked for is what would be asked
