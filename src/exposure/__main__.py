@@ -35,4 +35,5 @@ async def main() -> None:
     await serve(app, settings, service.run, service.stop)
 
 
-run(main)
+if __name__ == "__main__":
+    run(main)

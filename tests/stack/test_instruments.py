@@ -56,24 +56,29 @@ async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
         assert await defined(operator) == settings.market.symbols["AAA"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("quote_ttl", 20.0), ("grace", 3.0), ("id_window", 60.0)])
-async def test_a_time_changes_only_while_nothing_runs(
-    server: Server, capsys: pytest.CaptureFixture[str], name: str, value: float
-) -> None:
+TIMES: dict[str, float] = {"quote_ttl": 20.0, "grace": 3.0, "id_window": 60.0}
+
+
+async def test_times_change_only_while_nothing_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     settings = server.settings
-    other = replace(settings, market=msgspec.structs.replace(settings.market, **{name: value}))
+    others = [
+        (name, value, replace(settings, market=msgspec.structs.replace(settings.market, **{name: value})))
+        for name, value in TIMES.items()
+    ]
     assert await prepare.run(settings) == 0
-    assert await instruments.apply(other) == 2
-    assert f"`{name}` is {getattr(settings.market, name):g} for as long as anything runs" in capsys.readouterr().err
+    for name, _, other in others:
+        assert await instruments.apply(other) == 2
+        assert f"`{name}` is {getattr(settings.market, name):g} for as long as anything runs" in capsys.readouterr().err
 
     async with server.connection("exchange") as exchange:
         listings = Listings(exchange, Health("exchange"), {}, lambda _: None, name="exchange-instruments")
         following = asyncio.create_task(listings.run())
         await listings.opened()
-        assert await prepare.run(other) == REFUSED
-        told = capsys.readouterr().out
-        assert f"{name} is {value:g}, and not {getattr(settings.market, name):g}" in told
-        assert "exchange runs" in told
+        for name, value, other in others:
+            assert await prepare.run(other) == REFUSED
+            told = capsys.readouterr().out
+            assert f"{name} is {value:g}, and not {getattr(settings.market, name):g}" in told
+            assert "exchange runs" in told
         following.cancel()
         await asyncio.wait([following])
 
@@ -83,7 +88,7 @@ async def test_a_time_changes_only_while_nothing_runs(
             return not await defining.followers(operator)
 
         await eventually(nobody)
-    for each in (other, settings):
+    for each in (*(other for _, _, other in others), settings):
         assert await prepare.run(each) == 0
         assert "defined: " in capsys.readouterr().out
         assert await prepare.run(each) == 0

@@ -1,15 +1,18 @@
 """Running a service: answering from the first moment, ending when told, and never dying silently."""
 
+import ast
 import asyncio
 import json
 import os
 import signal
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from stack.settings import DEFAULT_PORTS
 from support.broker import free_port
 from support.http import plain_client
 from support.waiting import eventually, finishes
@@ -133,3 +136,14 @@ async def test_whoever_would_be_reached_by_others_without_tokens_does_not_start(
     assert process.returncode == 2
     assert len(told.splitlines()) == 1
     assert b"set QS_STACK_TOKENS" in told
+
+
+@pytest.mark.parametrize("service", sorted(DEFAULT_PORTS))
+def test_a_service_that_is_only_imported_does_not_start(service: str) -> None:
+    """Tools read what a `__main__` assembles."""
+    spec = find_spec(f"{service}.__main__")
+    assert spec is not None
+    assert spec.origin is not None
+    last = ast.parse(Path(spec.origin).read_text()).body[-1]
+    assert isinstance(last, ast.If)
+    assert ast.unparse(last.test) == "__name__ == '__main__'"

@@ -1,5 +1,6 @@
 """References: a table of prices beside definitions, of which each symbol's newest word is in force."""
 
+import bisect
 from decimal import Decimal
 from typing import Any
 
@@ -172,13 +173,14 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
     def told(count: int, price: str, time: int) -> dict[str, Told]:
         return dict.fromkeys(symbols[:count], Told(Decimal(price), time, Decimal("100.00")))
 
-    full = 0
-    while full < len(symbols):
+    def has_room(count: int) -> bool:
         try:
-            referred(known, told(full + 1, "99.99", 2**40))
+            referred(known, told(count, "99.99", 2**40))
         except FieldError:
-            break
-        full += 1
+            return False
+        return True
+
+    full = bisect.bisect_left(range(len(symbols)), True, key=lambda count: not has_room(count + 1))
     assert 1000 < full < len(symbols)
     for time, price in enumerate(("99.99", "100.99", "1000.99"), 2**40):
         value = referred(known, told(full, price, time))
