@@ -9,6 +9,7 @@ failure is shrunk does not change what the network does.
 """
 
 import asyncio
+import inspect
 import itertools
 import random
 from asyncio import _set_running_loop
@@ -157,6 +158,10 @@ class Process:
         self.stands = True
         self.queued = True  # so that nobody queues it
         self.world.graveyard.append(self)
+        for task in asyncio.all_tasks(self.loop):
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # else Python warns that nobody awaited it
         self.loop.ready.clear()
         self._backlog.clear()
         for call in self.on_end:
