@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from msgspec.structs import replace
 
-from exchange.recent import PENDING, Pending
+from exchange.order_dedup import PENDING, Pending
 from wire import ids
 from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
@@ -37,7 +37,7 @@ from wire.units import FieldError, check_tick, with_decimals_of
 
 
 class Executed(Protocol):
-    """What is known of order ids; see `recent`."""
+    """What is known of order ids; see `order_dedup`."""
 
     def get(self, order_id: str, /) -> RecordedFill | Pending | None:
         """The fill of an id; PENDING while it is not known yet whether it executes."""
@@ -103,7 +103,7 @@ def _on_tick(name: str, price: Decimal, tick: Decimal) -> Decimal:
 def match(
     market: SymbolMarket,
     orders: Sequence[Order],
-    recent: Executed,
+    dedup: Executed,
     now: datetime,
     instrument: Instrument,
     askers: Iterable[str | None] = itertools.repeat(None),
@@ -114,7 +114,7 @@ def match(
     Args:
         market: the symbol's fold; it is not changed: fold the fills once they are appended.
         orders: of this symbol.
-        recent: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
+        dedup: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
             symbol's: a symbol decides nothing while an append of its own is under way.
         now: UTC; becomes `created_at` of the fills.
         instrument: what the fills cost.
@@ -127,7 +127,7 @@ def match(
     status = market.status_at(now)
     quote = market.event if status == "active" and isinstance(market.event, QuoteActivated) else None
     for order, asker in zip(orders, askers, strict=False):
-        known = executed.get(order.order_id) or recent.get(order.order_id)
+        known = executed.get(order.order_id) or dedup.get(order.order_id)
         if known is PENDING:
             batch.answers.append(_pending(order))
             continue

@@ -15,8 +15,8 @@ import msgspec
 import structlog
 
 from exchange.lanes import Lanes
+from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
-from exchange.recent import RecentOrders
 from exchange.replay import Replay
 from jet import api
 from jet.connection import Connection
@@ -56,7 +56,7 @@ class Books:
         shards: int,
         connection: Connection,
         health: Health,
-        recent: RecentOrders,
+        dedup: OrderDedup,
         bucket: QuotesBucket,
         published: Published,
     ) -> None:
@@ -65,7 +65,7 @@ class Books:
         self._shards = shards
         self._connection = connection
         self._health = health
-        self._recent = recent
+        self._dedup = dedup
         self._bucket = bucket
         self._published = published
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(shards)}
@@ -114,11 +114,11 @@ class Books:
                 break
         if newest is not None:
             await self._remember(shard, newest)
-        self._recent.replayed(shard, time.monotonic())
+        self._dedup.replayed(shard, time.monotonic())
         tail = Tail(self._connection, stream, filters, FromSequence(snapshot.sequence + 1), name="exchange")
         async for batch in tail.batches():
             for message in batch:
-                self._recent.hear(shard, message.time)
+                self._dedup.advance(shard, message.time)
                 await self._take(message, replayed=False, remember=True)
             self._reached[shard] = tail.reached
             self._moved.set()
@@ -136,7 +136,7 @@ class Books:
         spans it whatever the broker's clock did. The log may have stood still since; then these are more than needed.
         """
         stream = subjects.market_stream(shard)
-        start: FromTime | FromSequence = FromTime(newest.time - self._recent.window)
+        start: FromTime | FromSequence = FromTime(newest.time - self._dedup.window)
         end, back = newest.sequence, WALK_BACK
         while True:
             first = end + 1
@@ -146,14 +146,14 @@ class Books:
                     for message in batch:
                         if message.sequence <= end:
                             first = min(first, message.sequence)
-                            self._recent.hear(shard, message.time)
+                            self._dedup.advance(shard, message.time)
                             await self._take(message, replayed=True, remember=True)
                     if tail.reached >= end:
                         break
             self._end_piece(shard)
-            if first <= 1 or not self._recent.lacks(shard):
+            if first <= 1 or not self._dedup.needs_more(shard):
                 return
-            self._recent.further_back(shard)
+            self._dedup.further_back(shard)
             start, end, back = FromSequence(max(1, first - back)), first - 1, 2 * back
 
     async def _take(self, message: Message, *, replayed: bool, remember: bool) -> None:
@@ -197,7 +197,7 @@ class Books:
                     return lane.market
                 fault = lane.market.fold_fills(message.sequence, fills, begins=begins)
                 if fault is None and remember:
-                    self._recent.add(shard, fills)
+                    self._dedup.commit(shard, fills)
             if fault is not None:
                 self._quarantine(message, str(fault))
         else:
@@ -224,14 +224,14 @@ class Books:
         if replay is None:
             replay = self._replays[market.symbol] = Replay(market.symbol, market.fill_number, market.filled)
         for counted in replay.feed(message.sequence, fills):
-            self._recent.add(subjects.shard_of(market.symbol, self._shards), counted)
+            self._dedup.commit(subjects.shard_of(market.symbol, self._shards), counted)
 
     def _end_piece(self, shard: int) -> None:
         """A piece of the log before the snapshot is read: what is read next is before it."""
         for symbol, replay in self._replays.items():
             if subjects.shard_of(symbol, self._shards) == shard:
                 for counted in replay.finish():
-                    self._recent.add(shard, counted)
+                    self._dedup.commit(shard, counted)
                 self._replays[symbol] = replay.piece_before()
 
     def _quarantine(self, message: Message, reason: str) -> None:

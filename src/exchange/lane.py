@@ -14,12 +14,12 @@ import msgspec
 import structlog
 
 from exchange import book, metrics
-from exchange.puts import Put, Puts
-from exchange.recent import RecentOrders
+from exchange.append_gate import AppendGate, Permit
+from exchange.command_queue import DEADLINE, CommandQueue, QueuedCommand
+from exchange.order_dedup import OrderDedup
+from exchange.pending_quotes import PendingQuote, PendingQuotes
 from exchange.spans import OrderSpans
-from exchange.symbollog import SymbolLog
-from exchange.turns import Turn, Turns
-from exchange.waiting import DEADLINE, Line, Waiting
+from exchange.symbol_log import SymbolLog
 from jet.connection import Connection
 from process import tracing
 from process.clock import Clock
@@ -44,9 +44,9 @@ class _Withdraw:
     asker: str | None
 
 
-_Command = Order | Put | _Withdraw
+_Command = Order | PendingQuote | _Withdraw
 _Answer = OrderResult | Quote
-_Waiting = Waiting[_Command, _Answer]
+_Queued = QueuedCommand[_Command, _Answer]
 
 
 class Lane:
@@ -64,8 +64,8 @@ class Lane:
         shard: int,
         connection: Connection,
         clock: Clock,
-        recent: RecentOrders,
-        turns: Turns,
+        dedup: OrderDedup,
+        gate: AppendGate,
         on_quote: Callable[[SymbolMarket], None],
     ) -> None:
         self.log = SymbolLog(symbol, shard, connection)
@@ -75,14 +75,14 @@ class Lane:
         self._shard = shard
         self._connection = connection
         self._clock = clock
-        self._recent = recent
-        self._turns = turns
-        self._turn: Turn | None = None
+        self._dedup = dedup
+        self._gate = gate
+        self._permit: Permit | None = None
         self._on_quote = on_quote
         self._fills = subjects.fills(shard, symbol)
         self._quotes = subjects.quotes(shard, symbol)
-        self._line: Line[_Command, _Answer] = Line(symbol, count_refused)
-        self._puts = Puts(symbol, connection, self._submit_change)
+        self._queue: CommandQueue[_Command, _Answer] = CommandQueue(symbol, count_refused)
+        self._pending_quotes = PendingQuotes(symbol, connection, self._submit_change)
         self._spans = OrderSpans()
 
     # --- commands ---------------------------------------------------------------------------------------------------
@@ -94,13 +94,13 @@ class Lane:
         Raises:
             Refused: too much is waiting already.
         """
-        self._line.check_pressure()
+        self._queue.check_overload()
         impossible: Refused | None = None
         try:
             order = book.checked_order(order, self._listed.instrument)
         except Refused as refused:  # unless it executed before, when the tick was another
             impossible = refused
-        answer = cast("asyncio.Future[OrderResult]", self._line.submit(order, asker=asker, impossible=impossible))
+        answer = cast("asyncio.Future[OrderResult]", self._queue.submit(order, asker=asker, impossible=impossible))
         if tracing.tracer is not None:
             self._spans.begin(order, answer)
         return answer
@@ -120,7 +120,7 @@ class Lane:
             raise Refused(Refusal.UNAVAILABLE, "this exchange is behind the market log; nothing was done") from error
         if accepted is not None:
             return accepted
-        return await self._puts.put(book.checked_quote(request, self._listed.instrument), asker)
+        return await self._pending_quotes.put(book.checked_quote(request, self._listed.instrument), asker)
 
     def is_behind(self, revision: int) -> bool:
         """Whether that revision of the instrument is newer than what is known here."""
@@ -133,17 +133,17 @@ class Lane:
             raise AssertionError(f"{self._symbol} takes no command: nothing defines it")
         return self.listing
 
-    def _submit_change(self, command: "Put | _Withdraw") -> "asyncio.Future[Quote]":
-        answer = self._line.submit(command, change=True)
-        if self._turn is not None:
-            self._turn.nudge()
+    def _submit_change(self, command: "PendingQuote | _Withdraw") -> "asyncio.Future[Quote]":
+        answer = self._queue.submit(command, change=True)
+        if self._permit is not None:
+            self._permit.wake()
         return cast("asyncio.Future[Quote]", answer)
 
     async def _accepted(self, request: QuoteRequest) -> Quote | None:
         """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
         while True:
             accepted = book.accepted_quote(self.market, request)
-            if accepted is not None and not await self.log.moved_on():
+            if accepted is not None and not await self.log.catch_up():
                 return accepted
             if accepted is not None:
                 continue
@@ -151,7 +151,7 @@ class Lane:
             try:
                 book.check_attempt(self.market, request)
             except Refused:
-                if not await self.log.moved_on():
+                if not await self.log.catch_up():
                     raise
             else:
                 return None
@@ -167,72 +167,72 @@ class Lane:
 
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
-        await self._line.settle(seconds)
+        await self._queue.settle(seconds)
 
     # --- commits ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Commit what arrives, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._puts.run_in(group)
+            self._pending_quotes.run_in(group)
             while True:
-                await self._line.arrived()
+                await self._queue.arrived()
                 await self._commit_next()
 
     async def _commit_next(self) -> None:
         """Commit a quote or a withdrawal, if one waits, and then the orders that wait: what they come to depends on it.
-        Orders take a turn, and are overtaken while they wait for it, unless nothing is left that they could execute on.
+        Orders wait for a permit, and are overtaken while they do, unless nothing is left that they could execute on.
         """
-        if self._line.change_waits:
+        if self._queue.change_waits:
             await self._commit_change()
-        if not self._line.order_waits:
+        if not self._queue.order_waits:
             return
         if not book.executes(self.market, self._clock()):
             await self._commit_orders(self._take_orders(), None)
             return
-        turn = self._turn = self._turns.ask()
+        permit = self._permit = self._gate.enter()
         try:
-            while not turn.has_come:
-                if self._line.change_waits:
+            while not permit.granted:
+                if self._queue.change_waits:
                     await self._commit_change()
                 else:
-                    await turn.moved()
-            await self._commit_orders(self._take_orders(), turn)
+                    await permit.changed()
+            await self._commit_orders(self._take_orders(), permit)
         finally:
-            turn.end()
+            permit.release()
 
     async def _commit_change(self) -> None:
-        waiting = self._line.take_change()
-        command = waiting.command
+        queued = self._queue.take_change()
+        command = queued.command
         try:
-            if isinstance(command, Put):
-                quote = await self._commit_put(waiting, command)
+            if isinstance(command, PendingQuote):
+                quote = await self._commit_put(queued, command)
             else:
-                quote = await self._commit_withdrawal(waiting, cast("_Withdraw", command))
+                quote = await self._commit_withdrawal(queued, cast("_Withdraw", command))
         except Refused as refused:
-            self._line.refuse(waiting, refused)
+            self._queue.refuse(queued, refused)
         else:
-            self._line.reply(waiting, quote)
+            self._queue.reply(queued, quote)
 
-    def _take_orders(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        self._line.note_wait()
-        while self._line.order_waits and len(taken) < MAX_BATCH:
-            taken.append(self._line.take_order())
+    def _take_orders(self) -> list[_Queued]:
+        taken: list[_Queued] = []
+        self._queue.observe_wait()
+        while self._queue.order_waits and len(taken) < MAX_BATCH:
+            taken.append(self._queue.take_order())
         return taken
 
-    async def _commit_orders(self, batch: list[_Waiting], turn: Turn | None) -> None:
-        while batch := [waiting for waiting in batch if waiting.wanted]:
-            orders = [waiting.command for waiting in batch if isinstance(waiting.command, Order)]
+    async def _commit_orders(self, batch: list[_Queued], permit: Permit | None) -> None:
+        while batch := [queued for queued in batch if queued.wanted]:
+            orders = [queued.command for queued in batch if isinstance(queued.command, Order)]
             now = self._clock()
-            askers = [waiting.asker for waiting in batch]
+            askers = [queued.asker for queued in batch]
             instrument = self._listed.instrument
             impossible = {order: each.impossible for order, each in zip(orders, batch, strict=True) if each.impossible}
-            decided = book.match(self.market, orders, self._recent, now, instrument, askers, impossible)
+            decided = book.match(self.market, orders, self._dedup, now, instrument, askers, impossible)
             if decided.fills:
-                self._recent.executing(decided.fills)
-                for waiting in batch:
-                    waiting.committing = True
+                self._dedup.begin(decided.fills)
+                for queued in batch:
+                    queued.committing = True
                 payload = msgspec.json.encode(decided.fills)
                 try:
                     fill_id = decided.fills[0].fill_id
@@ -242,72 +242,72 @@ class Lane:
                         spans = self._spans.of(decided.fills)
                         sequence = await self.log.append_traced(self._fills, payload, fill_id, spans)
                 except Refused as refused:
-                    self._recent.lost(decided.fills)
-                    for waiting in batch:
-                        self._line.refuse(waiting, refused)
+                    self._dedup.abort(decided.fills)
+                    for queued in batch:
+                        self._queue.refuse(queued, refused)
                     return
                 if sequence is None:
-                    self._recent.lost(decided.fills)
-                    for waiting in batch:
-                        waiting.committing = False
+                    self._dedup.abort(decided.fills)
+                    for queued in batch:
+                        queued.committing = False
                     continue
                 self.market.apply_own(sequence, decided.fills)
-                self._recent.add(self._shard, decided.fills)
+                self._dedup.commit(self._shard, decided.fills)
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
                 # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
-                if turn is not None:
-                    turn.end()
+                if permit is not None:
+                    permit.release()
                 try:
                     if not await self._is_final():
                         continue
                 except Refused as unavailable:
-                    for waiting in batch:
-                        self._line.refuse(waiting, unavailable)
+                    for queued in batch:
+                        self._queue.refuse(queued, unavailable)
                     return
             metrics.count(decided.answers)
             if log.is_enabled_for(logging.DEBUG):
                 _say(decided)
-            for waiting, answer in zip(batch, decided.answers, strict=True):
+            for queued, answer in zip(batch, decided.answers, strict=True):
                 if isinstance(answer, Refused):
-                    self._line.refuse(waiting, answer)
+                    self._queue.refuse(queued, answer)
                 else:
-                    self._line.reply(waiting, answer)
+                    self._queue.reply(queued, answer)
             return
 
-    async def _commit_put(self, waiting: _Waiting, put: Put) -> Quote:
-        put.begun = True
+    async def _commit_put(self, queued: _Queued, pending: PendingQuote) -> Quote:
+        pending.begun = True
         try:
-            return await self._commit_quote(waiting, put)
+            return await self._commit_quote(queued, pending)
         except Refused as refused:
             metrics.QUOTES.labels(refused.refusal.slug).inc()
-            self._puts.deactivate(put)
+            self._pending_quotes.deactivate(pending)
             raise
         finally:
-            put.committed.set()
+            pending.committed.set()
 
-    async def _commit_quote(self, waiting: _Waiting, put: Put) -> Quote:
-        if put.reservation is None:
+    async def _commit_quote(self, queued: _Queued, pending: PendingQuote) -> Quote:
+        if pending.reservation is None:
             raise AssertionError("what is to be committed was activated")
         while True:
-            accepted = book.accepted_quote(self.market, put.request)
+            accepted = book.accepted_quote(self.market, pending.request)
             if accepted is not None:
                 return accepted
-            waiting.check_wanted()
-            put.check_wanted()
-            book.check_listing(self._listed, put.request)
+            queued.check_wanted()
+            pending.check_wanted()
+            book.check_listing(self._listed, pending.request)
             try:
-                book.check_position(self.market, put.request)
+                book.check_position(self.market, pending.request)
             except Refused:
-                if await self.log.moved_on():
+                if await self.log.catch_up():
                     continue
                 raise
-            event = book.activate(self._symbol, put.request, put.reservation, self._clock(), put.kept_asker)
-            waiting.committing = True
-            if await self._append_event(event, put.span):
+            event = book.activate(self._symbol, pending.request, pending.reservation, self._clock(), pending.kept_asker)
+            queued.committing = True
+            if await self._append_event(event, pending.span):
                 break
-            waiting.committing = False
+            queued.committing = False
         metrics.QUOTES.labels("activated").inc()
         log.info(
             "quote active",
@@ -321,9 +321,9 @@ class Lane:
         )
         return book.quote_of(event)
 
-    async def _commit_withdrawal(self, waiting: _Waiting, wanted: _Withdraw) -> Quote:
+    async def _commit_withdrawal(self, queued: _Queued, wanted: _Withdraw) -> Quote:
         while True:
-            waiting.check_wanted()
+            queued.check_wanted()
             now = self._clock()
             try:
                 event = book.withdraw(self.market, wanted.quote_id, now, wanted.asker)
@@ -333,10 +333,10 @@ class Lane:
                 raise
             wanted.quote_id = event.quote_id  # a newer one, that came first to the log, is not meant
             quote = book.active_quote(self.market, now)
-            waiting.committing = True
+            queued.committing = True
             if await self._append_event(event, wanted.span):
                 break
-            waiting.committing = False
+            queued.committing = False
         metrics.QUOTES.labels("withdrawn").inc()
         log.info("quote withdrawn", symbol=self._symbol, quote_id=event.quote_id, attempt=event.attempt)
         return quote
@@ -348,7 +348,7 @@ class Lane:
         Raises:
             Refused: UNAVAILABLE: the broker is away, or does not let us write.
         """
-        if await self.log.moved_on():
+        if await self.log.catch_up():
             return False
         ended = book.expiry(self.market, self._clock())
         if ended is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from exchange.recent import MAX_BYTES
+from exchange.order_dedup import MAX_BYTES
 from wire.errors import Refused
 from wire.messages import OrderResult
 

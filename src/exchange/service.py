@@ -8,14 +8,14 @@ import structlog
 from msgspec.structs import replace
 
 from exchange import book, continuity, metrics
+from exchange.append_gate import AppendGate
 from exchange.books import Books
 from exchange.feed import Feed
 from exchange.lane import Lane, count_refused
 from exchange.lanes import Lanes
+from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
-from exchange.recent import RecentOrders
-from exchange.standstill import EVERY, PASSES, Standstill
-from exchange.turns import Turns
+from exchange.stall_detector import EVERY, PASSES, StallDetector
 from jet import rpc
 from jet.clocks import BrokerTime
 from jet.connection import Connection
@@ -69,20 +69,20 @@ class Exchange:
         connection: Connection,
         health: Health,
         clock: Clock,
-        standstill: Standstill | None = None,
+        stall_detector: StallDetector | None = None,
     ) -> None:
-        """`standstill` notices that the process was paused; by the machine's own clock, if it is not given."""
+        """`stall_detector` notices that the process was paused; by the machine's own clock, if it is not given."""
         self._market = market
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace)
-        self._recent = RecentOrders(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
+        self._dedup = OrderDedup(timedelta(seconds=market.id_window) + REMEMBERED_LONGER, market.shards)
         self._bucket = QuotesBucket(connection, self.clock, market.shards)
-        turns = [Turns() for _ in range(market.shards)]
+        gates = [AppendGate() for _ in range(market.shards)]
 
         def lane(symbol: str) -> Lane:
             shard = subjects.shard_of(symbol, market.shards)
-            return Lane(symbol, shard, connection, self.clock, self._recent, turns[shard], self._bucket.changed)
+            return Lane(symbol, shard, connection, self.clock, self._dedup, gates[shard], self._bucket.changed)
 
         self._lanes = Lanes(lane)
         self._listings = Listings(
@@ -91,18 +91,18 @@ class Exchange:
         self._lanes.relist(market.listings)
         self._feed = Feed(connection, self._listings)
         self._published = Published(connection, name="exchange-positions")
-        self._books = Books(self._lanes, market.shards, connection, health, self._recent, self._bucket, self._published)
+        self._books = Books(self._lanes, market.shards, connection, health, self._dedup, self._bucket, self._published)
         self._lost = "the log is not compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
         self._stopping = False
-        self._standstill = standstill or Standstill(uptime)
+        self._stall_detector = stall_detector or StallDetector(uptime)
 
     # --- what clients ask -------------------------------------------------------------------------------------------
 
     def order(self, order: Order, asker: str | None = None) -> "asyncio.Future[OrderResult]":
         """`POST /orders`. `asker` is what is kept of who sent it."""
         try:
-            if self._standstill.just_was:
+            if self._stall_detector.stalled:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
                 raise Refused(Refusal.UNAVAILABLE, detail)
             lane = self._lanes.listed(order.symbol)
@@ -110,8 +110,8 @@ class Exchange:
                 return asyncio.ensure_future(self._order_of_unlisted(order, asker))
             self._check_ready()
             self.clock.check()
-            if self._recent.full and order.order_id not in self._recent:
-                detail = f"no more than the {len(self._recent)} order ids of late can be remembered: nothing was done"
+            if self._dedup.full and order.order_id not in self._dedup:
+                detail = f"no more than the {len(self._dedup)} order ids of late can be remembered: nothing was done"
                 raise Refused(Refusal.OVERLOADED, detail)
             return lane.order(order, asker)
         except Refused as refused:
@@ -263,8 +263,8 @@ class Exchange:
     def observe(self) -> None:
         """Set the gauges that are read off the books."""
         now = self.clock()
-        metrics.REMEMBERED.set(len(self._recent))
-        metrics.REMEMBERED_BYTES.set(self._recent.size)
+        metrics.REMEMBERED.set(len(self._dedup))
+        metrics.REMEMBERED_BYTES.set(self._dedup.size)
         metrics.ACTIVE_QUOTES.set(sum(lane.market.status_at(now) == "active" for lane in self._lanes))
 
     def _report(self, behind: int) -> ProcessReport:
@@ -310,14 +310,14 @@ class Exchange:
 
     async def _tick(self) -> None:
         while True:
-            if self._standstill.tick():
+            if self._stall_detector.tick():
                 log.warning("the process was paused")
                 passes = 0
                 while passes < PASSES:
                     await asyncio.sleep(0)
-                    passes = 0 if self._standstill.tick() else passes + 1
-                self._standstill.over()
-            self._recent.tick(time.monotonic())
+                    passes = 0 if self._stall_detector.tick() else passes + 1
+                self._stall_detector.caught_up()
+            self._dedup.tick(time.monotonic())
             await asyncio.sleep(EVERY)
 
     async def _check_continuity(self) -> None:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from exchange.recent import PENDING
+from exchange.order_dedup import PENDING
 
 
 def of(kind: str, service: Any) -> Iterator[str]:
@@ -20,7 +20,7 @@ def of(kind: str, service: Any) -> Iterator[str]:
 
 
 def _of_exchange(exchange: Any) -> Iterator[str]:
-    for order_id, known in exchange._recent._known.items():
+    for order_id, known in exchange._dedup._known.items():
         if known is PENDING:
             yield f"the order id {order_id} for an append"
     for lane in exchange._lanes:

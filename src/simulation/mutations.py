@@ -89,7 +89,7 @@ MUTATIONS = [
         "                payload = msgspec.json.encode(decided.fills)\n"
         "                for early, told in zip(batch, decided.answers, strict=True):\n"
         "                    if not isinstance(told, Refused):\n"
-        "                        self._line.reply(early, told)\n",
+        "                        self._queue.reply(early, told)\n",
     ),
     Mutation(
         "a rejection is told without asking for the head",
@@ -99,7 +99,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a rejection is told although the head had moved",
-        "exchange/symbollog.py",
+        "exchange/symbol_log.py",
         "        return self.market.head != head\n",
         "        return False\n",
     ),
@@ -112,8 +112,8 @@ MUTATIONS = [
     Mutation(
         "an exchange does not remember what it executed",
         "exchange/lane.py",
-        "                self._recent.add(self._shard, decided.fills)\n",
-        "                self._recent.lost(decided.fills)\n",
+        "                self._dedup.commit(self._shard, decided.fills)\n",
+        "                self._dedup.abort(decided.fills)\n",
     ),
     Mutation(
         "an exchange does not read the order ids of before its start",
@@ -130,13 +130,13 @@ MUTATIONS = [
     Mutation(
         "an order id that executed is not looked up",
         "exchange/book.py",
-        "known = executed.get(order.order_id) or recent.get(order.order_id)",
+        "known = executed.get(order.order_id) or dedup.get(order.order_id)",
         "known = executed.get(order.order_id)",
     ),
     Mutation(
         "an append that lost keeps its order ids taken",
         "exchange/lane.py",
-        "                if sequence is None:\n                    self._recent.lost(decided.fills)\n",
+        "                if sequence is None:\n                    self._dedup.abort(decided.fills)\n",
         "                if sequence is None:\n",
     ),
     Mutation(
@@ -165,20 +165,20 @@ MUTATIONS = [
     ),
     Mutation(
         "a command is decided after its client was told that nothing was done",
-        "exchange/waiting.py",
+        "exchange/command_queue.py",
         "return not self.answer.done() and time.monotonic() < self.until",
         "return True",
     ),
     Mutation(
         "an append under way is told as if nothing had been done",
-        "exchange/waiting.py",
+        "exchange/command_queue.py",
         'Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet")',
         'Refused(Refusal.UNAVAILABLE, "the market log has not answered yet")',
     ),
     Mutation(
         "an exchange that stood still takes old orders",
         "exchange/service.py",
-        "            if self._standstill.just_was:",
+        "            if self._stall_detector.stalled:",
         "            if False:",
     ),
     Mutation(
@@ -396,14 +396,14 @@ MUTATIONS = [
     ),
     Mutation(
         "each copy of a put makes an activation of its own",
-        "exchange/puts.py",
-        "        put = self._flights.get(request)\n",
-        "        put = None\n",
+        "exchange/pending_quotes.py",
+        "        pending = self._flights.get(request)\n",
+        "        pending = None\n",
         (
             (
-                "exchange/puts.py",
-                "        del self._flights[put.request]\n",
-                "        self._flights.pop(put.request, None)\n",
+                "exchange/pending_quotes.py",
+                "        del self._flights[pending.request]\n",
+                "        self._flights.pop(pending.request, None)\n",
             ),
         ),
     ),
@@ -415,19 +415,19 @@ MUTATIONS = [
     ),
     Mutation(
         "order ids age by the machine's clock",
-        "exchange/recent.py",
+        "exchange/order_dedup.py",
         "memory.logged - past[0].logged > self._seconds and ",
         "",
         (
             (
                 "exchange/service.py",
-                "self._recent.tick(time.monotonic())",
-                "self._recent.tick(self.clock._clock().timestamp())",
+                "self._dedup.tick(time.monotonic())",
+                "self._dedup.tick(self.clock._clock().timestamp())",
             ),
             (
                 "exchange/books.py",
-                "self._recent.replayed(shard, time.monotonic())",
-                "self._recent.replayed(shard, self._bucket._clock._clock().timestamp())",
+                "self._dedup.replayed(shard, time.monotonic())",
+                "self._dedup.replayed(shard, self._bucket._clock._clock().timestamp())",
             ),
         ),
     ),

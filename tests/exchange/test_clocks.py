@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from exchange import books, recent
+from exchange import books, order_dedup
 from exchange.service import Exchange
 from jet.connection import Connection
 from process.clock import utc_now
@@ -107,7 +107,7 @@ async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_win
     exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap is no proof of time: the broker's clock may have leapt. Here no gap counts at all."""
-    monkeypatch.setattr(recent, "LEAP", 0.0)
+    monkeypatch.setattr(order_dedup, "LEAP", 0.0)
     monkeypatch.setattr(books, "WALK_BACK", 2)
     exposure.lifetime = 1000.0
     await quoted(exchange)
@@ -120,13 +120,13 @@ async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_win
 async def start_exchange_that_reads_only_the_end(
     start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> Exchange:
-    begin = recent.RecentOrders.__init__
+    begin = order_dedup.OrderDedup.__init__
 
-    def begin_late(self: recent.RecentOrders, window: timedelta, shards: int = 1) -> None:
+    def begin_late(self: order_dedup.OrderDedup, window: timedelta, shards: int = 1) -> None:
         begin(self, window, shards)
         self.window = timedelta(0)
 
-    monkeypatch.setattr(recent.RecentOrders, "__init__", begin_late)
+    monkeypatch.setattr(order_dedup.OrderDedup, "__init__", begin_late)
     return await start_exchange()
 
 
@@ -136,7 +136,7 @@ async def test_when_no_more_ids_can_be_remembered_orders_are_refused_and_known_o
     await quoted(exchange)
     sent = order(quantity=1)
     first = await exchange.order(sent)
-    monkeypatch.setattr(recent, "MAX_BYTES", 1)
+    monkeypatch.setattr(order_dedup, "MAX_BYTES", 1)
     with pytest.raises(Refused, match="nothing was done") as caught:
         await exchange.order(order(quantity=1))
     assert caught.value.refusal is Refusal.OVERLOADED

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from exchange import waiting
+from exchange import command_queue
 from exchange.service import Exchange
 from jet import api
 from support.broker import Broker
@@ -23,7 +23,7 @@ Cut = tuple[Exchange, Proxy]
 @pytest.fixture
 async def cut(broker: Broker, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Cut]]:
     """Two exchanges, each behind a network of its own, that give their clients up after a second."""
-    monkeypatch.setattr(waiting, "DEADLINE", 1.0)
+    monkeypatch.setattr(command_queue, "DEADLINE", 1.0)
     async with AsyncExitStack() as stack:
         exchanges: list[Cut] = []
         for _ in range(2):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.standstill import STANDSTILL
+from exchange.stall_detector import STALL
 from jet import journal
 from support.broker import Broker, free_port
 from support.exchange import ExposureStandIn
@@ -99,7 +99,7 @@ async def test_orders_that_arrived_during_a_pause_are_not_executed(broker: Broke
         client = socket.create_connection(("127.0.0.1", exchange_process.port))
         client.sendall(_request(f"waited-{number}"))
         clients.append(client)
-    await passes(STANDSTILL + 0.2)
+    await passes(STALL + 0.2)
     for client in clients[::2]:
         client.close()
     exchange_process.process.send_signal(signal.SIGCONT)

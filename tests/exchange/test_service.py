@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from exchange import turns, waiting
+from exchange import append_gate, command_queue
 from exchange.service import Exchange
-from exchange.standstill import STANDSTILL, Standstill
+from exchange.stall_detector import STALL, StallDetector
 from jet import api, journal
 from jet.tail import Message
 from process.clock import uptime
@@ -114,7 +114,7 @@ async def test_an_order_id_whose_append_is_under_way_for_another_symbol_is_not_t
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That append may be lost: whether the id has executed is not known, so the order is to be sent again."""
-    monkeypatch.setattr(turns, "PATIENCE", 0.0)  # the symbols may be of one shard
+    monkeypatch.setattr(append_gate, "PATIENCE", 0.0)  # the symbols may be of one shard
     await quoted(exchange, "AAA")
     await quoted(exchange, "BBB")
     begun, lost = asyncio.Event(), asyncio.Event()
@@ -348,13 +348,13 @@ async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exch
     assert (await sent).status == "filled"
 
 
-async def test_after_a_standstill_orders_are_refused_for_a_moment(broker: Broker) -> None:
+async def test_after_a_stall_orders_are_refused_for_a_moment(broker: Broker) -> None:
     """What was sent to a paused exchange is read when it goes on: its client may have been told otherwise since."""
     stand_in = ExposureStandIn()
     serving = asyncio.create_task(stand_in.serve(broker.connection))
-    async with running(broker, standstill=Standstill(uptime)) as exchange:
+    async with running(broker, stall_detector=StallDetector(uptime)) as exchange:
         await quoted(exchange)
-        time.sleep(STANDSTILL + 0.1)  # noqa: ASYNC251 # longer is no less a standstill; nothing runs meanwhile
+        time.sleep(STALL + 0.1)  # noqa: ASYNC251 # longer is no less a stall; nothing runs meanwhile
         with pytest.raises(Refused, match="stood still") as caught:
             await exchange.order(order())
         assert caught.value.refusal is Refusal.UNAVAILABLE
@@ -370,7 +370,7 @@ async def test_an_order_that_waited_too_long_is_never_decided(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even if the timer that gives it up comes late, as after a pause."""
-    monkeypatch.setattr(waiting, "DEADLINE", 1.0)
+    monkeypatch.setattr(command_queue, "DEADLINE", 1.0)
     await quoted(exchange)
     sent = exchange.order(order())
     time.sleep(1.1)  # noqa: ASYNC251 # as above

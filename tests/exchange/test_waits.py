@@ -6,7 +6,7 @@ import signal
 import msgspec
 import pytest
 
-from exchange import waiting
+from exchange import command_queue
 from jet import api, journal
 from support.broker import Broker
 from support.builders import order
@@ -40,7 +40,7 @@ async def test_a_full_market_log_holds_a_symbol_up_until_it_is_larger(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its outcome is unknown, and known once there is room: what waited is appended then, once."""
-    monkeypatch.setattr(waiting, "DEADLINE", 0.5)
+    monkeypatch.setattr(command_queue, "DEADLINE", 0.5)
     exchange = await start_exchange()
     await quoted(exchange)
     held = (await api.stream_info(broker.connection, STREAM)).state.bytes
@@ -65,7 +65,7 @@ async def test_behind_an_append_that_is_not_answered_what_is_not_decided_is_drop
     serving = asyncio.create_task(stand_in.serve(own_broker.connection))
     async with running(own_broker) as exchange:
         await quoted(exchange)
-        monkeypatch.setattr(waiting, "DEADLINE", 1.0)
+        monkeypatch.setattr(command_queue, "DEADLINE", 1.0)
         own_broker.server.signal(signal.SIGSTOP)
         under_way = exchange.order(order(quantity=1))
         await appending(exchange)

@@ -123,11 +123,11 @@ WAYS = {
     "exposure deactivates": Way("exposure", "exposure.commit:Committer._attempt", "Service.deactivate", deactivate),
     "exposure releases": Way("exposure", "exposure.commit:Committer._attempt", "Service.release", release),
     "exposure moves the time": Way("exposure", "exposure.commit:Committer._append", "[]", put_and_withdraw),
-    "the exchange puts": Way("exchange", "exchange.puts:Puts._activate", "AAA", put),
+    "the exchange puts": Way("exchange", "exchange.pending_quotes:PendingQuotes._activate", "AAA", put),
     "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
     "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
     "the exchange withdraws": Way("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
-    "the exchange deactivates": Way("exchange", "exchange.puts:Puts._deactivate", "AAA", put_two),
+    "the exchange deactivates": Way("exchange", "exchange.pending_quotes:PendingQuotes._deactivate", "AAA", put_two),
 }
 
 

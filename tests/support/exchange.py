@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from exchange.service import Exchange
-from exchange.standstill import Standstill
+from exchange.stall_detector import StallDetector
 from jet import api, rpc
 from jet.connection import Connection
 from process.clock import utc_now
@@ -65,9 +65,9 @@ class ExposureStandIn:
         await rpc.serve(connection, "exposure", handlers)
 
 
-def never_paused() -> Standstill:
+def never_paused() -> StallDetector:
     """For an exchange in a test's process: it refuses no order because a busy machine holds it up for a second."""
-    return Standstill(lambda: 0.0)
+    return StallDetector(lambda: 0.0)
 
 
 StartExchange = Callable[[], Awaitable[Exchange]]
@@ -76,10 +76,10 @@ StartExchange = Callable[[], Awaitable[Exchange]]
 class running:  # noqa: N801 # reads as a verb: `async with running(broker) as exchange`
     """An exchange that runs until the end of the block."""
 
-    def __init__(self, broker: Broker, url: str | None = None, standstill: Standstill | None = None) -> None:
+    def __init__(self, broker: Broker, url: str | None = None, stall_detector: StallDetector | None = None) -> None:
         self.health = Health("exchange", "market")
         connection = Connection(url or broker.url, "exchange", self.health)
-        self.exchange = Exchange(broker.market, connection, self.health, utc_now, standstill or never_paused())
+        self.exchange = Exchange(broker.market, connection, self.health, utc_now, stall_detector or never_paused())
 
     async def __aenter__(self) -> Exchange:
         self._task = asyncio.create_task(self.exchange.run())
@@ -107,7 +107,7 @@ async def quoted(exchange: Exchange, symbol: str = "AAA", **changes: object) -> 
 
 async def appending(exchange: Exchange, symbol: str = "AAA") -> None:
     """Wait until no order of a symbol waits any more: those that were sent are decided, and being appended."""
-    await eventually(lambda: not exchange._lane(symbol)._line)
+    await eventually(lambda: not exchange._lane(symbol)._queue)
 
 
 async def logged_fills(broker: Broker, symbol: str = "AAA") -> list[RecordedFill]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exchange import lane, puts, turns, waiting
+from exchange import append_gate, command_queue, lane, pending_quotes
 from exchange.service import Exchange
 from jet import journal, rpc
 from support.broker import Broker
@@ -56,7 +56,7 @@ async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_to
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)
-    monkeypatch.setattr(puts, "PAUSE", 0.01)
+    monkeypatch.setattr(pending_quotes, "PAUSE", 0.01)
     lost = 0
 
     async def lossy(*args: Any, **options: Any) -> Any:
@@ -67,7 +67,7 @@ async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_to
             raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
         return answer
 
-    monkeypatch.setattr(puts, "rpc", _Rpc(lossy))
+    monkeypatch.setattr(pending_quotes, "rpc", _Rpc(lossy))
     quote = await exchange.put_quote("AAA", quote_request(attempt=2))
     assert quote.quote_id == "AAA-v0-a2"
     assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 3
@@ -119,7 +119,7 @@ async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
 ) -> None:
     """Its callers were told so; the copies make no second activation."""
     await quoted(exchange)
-    monkeypatch.setattr(puts, "DEADLINE", 0.1)
+    monkeypatch.setattr(pending_quotes, "DEADLINE", 0.1)
     append, go_on = lane.SymbolLog.append, asyncio.Event()
 
     async def slow(*args: Any, **options: Any) -> int | None:
@@ -150,7 +150,7 @@ async def test_a_quote_whose_time_is_up_before_its_turn_is_deactivated_and_can_b
         await go_on.wait()
         return await append(*args, **options)
 
-    monkeypatch.setattr(waiting, "DEADLINE", 0.1)
+    monkeypatch.setattr(command_queue, "DEADLINE", 0.1)
     monkeypatch.setattr(lane.SymbolLog, "append", slow)
     before = asyncio.create_task(exchange.put_quote("AAA", quote_request(attempt=2)))
     await appending.wait()
@@ -251,18 +251,18 @@ async def test_a_withdrawal_of_whatever_is_active_means_what_was_active_when_it_
 async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_the_turn_of_their_shard(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And orders that find nothing then need no turn."""
-    monkeypatch.setattr(turns, "PATIENCE", HANG)
+    """And orders that find nothing then need no permit."""
+    monkeypatch.setattr(append_gate, "PATIENCE", HANG)
     await quoted(exchange)
-    held = exchange._lanes.of("AAA")._turns.ask()
+    held = exchange._lanes.of("AAA")._gate.enter()
     waits = asyncio.ensure_future(exchange.order(order(order_id="waits")))
     await asyncio.sleep(0)
     assert (await finishes(exchange.withdraw("AAA"))).quote_id == "AAA-v0-a1"
     replaced = await finishes(exchange.put_quote("AAA", quote_request(attempt=2)))
     assert not waits.done()
-    held.end()
+    held.release()
     assert (await finishes(waits)).fills[0].quote_id == replaced.quote_id
     await exchange.withdraw("AAA")
-    exchange._lanes.of("AAA")._turns.ask()
+    exchange._lanes.of("AAA")._gate.enter()
     rejected = await finishes(exchange.order(order(order_id="finds-nothing")))
     assert rejected.reason == "no_active_quote"

@@ -4,33 +4,33 @@ import asyncio
 
 import pytest
 
-from exchange import shedding, waiting
-from exchange.waiting import Line
+from exchange import codel, command_queue
+from exchange.command_queue import CommandQueue
 from support.waiting import HANG, passes
 from wire.errors import Refusal, Refused
 
 
 @pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
+def line(monkeypatch: pytest.MonkeyPatch) -> CommandQueue[str, str]:
     """One whose commands have all the time there is."""
-    monkeypatch.setattr(waiting, "DEADLINE", HANG)
-    monkeypatch.setattr(waiting, "MAX_WAITING", 3)
-    return Line("AAA", lambda *_: None)
+    monkeypatch.setattr(command_queue, "DEADLINE", HANG)
+    monkeypatch.setattr(command_queue, "MAX_WAITING", 3)
+    return CommandQueue("AAA", lambda *_: None)
 
 
 @pytest.fixture
-def brief(line: Line[str, str], monkeypatch: pytest.MonkeyPatch) -> Line[str, str]:
+def brief(line: CommandQueue[str, str], monkeypatch: pytest.MonkeyPatch) -> CommandQueue[str, str]:
     """One whose commands are soon out of time."""
-    monkeypatch.setattr(waiting, "DEADLINE", 0.2)
+    monkeypatch.setattr(command_queue, "DEADLINE", 0.2)
     return line
 
 
-def submitted(line: Line[str, str], *commands: str) -> "list[asyncio.Future[str]]":
+def submitted(line: CommandQueue[str, str], *commands: str) -> "list[asyncio.Future[str]]":
     """Commands that wait, in this order."""
     return [line.submit(command) for command in commands]
 
 
-async def test_quotes_are_taken_before_orders_and_each_in_the_order_they_came(line: Line[str, str]) -> None:
+async def test_quotes_are_taken_before_orders_and_each_in_the_order_they_came(line: CommandQueue[str, str]) -> None:
     submitted(line, "a", "b")
     quotes = [line.submit(command, change=True) for command in ("quote", "withdrawal")]
     await line.arrived()
@@ -42,7 +42,7 @@ async def test_quotes_are_taken_before_orders_and_each_in_the_order_they_came(li
     assert len(quotes) == 2
 
 
-async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: Line[str, str]) -> None:
+async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(brief: CommandQueue[str, str]) -> None:
     (answer,) = submitted(brief, "a")
     taken = brief.take_order()
     with pytest.raises(Refused, match="nothing was done") as caught:
@@ -52,7 +52,7 @@ async def test_whoever_is_not_decided_in_time_is_refused_and_no_longer_wanted(br
 
 
 async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcome_is_unknown(
-    brief: Line[str, str],
+    brief: CommandQueue[str, str],
 ) -> None:
     (answer,) = submitted(brief, "a")
     brief.take_order().committing = True
@@ -61,7 +61,7 @@ async def test_whoever_is_committing_when_its_time_is_up_is_told_that_the_outcom
     assert caught.value.refusal is Refusal.OUTCOME_UNKNOWN
 
 
-async def test_each_has_its_own_time(brief: Line[str, str]) -> None:
+async def test_each_has_its_own_time(brief: CommandQueue[str, str]) -> None:
     """One timer serves all: it goes on to the next one, whether the one it was set for was answered or not."""
     (answered,) = submitted(brief, "a")
     brief.reply(brief.take_order(), "done")
@@ -73,7 +73,7 @@ async def test_each_has_its_own_time(brief: Line[str, str]) -> None:
     assert [type(answer) for answer in refused] == [Refused, Refused]
 
 
-async def test_more_than_so_many_are_refused_at_once(brief: Line[str, str]) -> None:
+async def test_more_than_so_many_are_refused_at_once(brief: CommandQueue[str, str]) -> None:
     answers = submitted(brief, "a", "b", "c")
     with pytest.raises(Refused) as caught:
         brief.submit("d")
@@ -83,7 +83,7 @@ async def test_more_than_so_many_are_refused_at_once(brief: Line[str, str]) -> N
     assert all(answer.exception() for answer in answers)
 
 
-async def test_who_was_refused_takes_no_place(brief: Line[str, str]) -> None:
+async def test_who_was_refused_takes_no_place(brief: CommandQueue[str, str]) -> None:
     """Whoever is before them may be under way for as long as the broker is silent."""
     brief.submit("under way")
     brief.take_order().committing = True
@@ -92,10 +92,10 @@ async def test_who_was_refused_takes_no_place(brief: Line[str, str]) -> None:
         await asyncio.wait(answers)
         assert all(answer.exception() for answer in answers)
     assert len(brief) == 0
-    brief.note_wait()
+    brief.observe_wait()
 
 
-async def test_quotes_and_withdrawals_find_a_place_when_nothing_else_does(line: Line[str, str]) -> None:
+async def test_quotes_and_withdrawals_find_a_place_when_nothing_else_does(line: CommandQueue[str, str]) -> None:
     submitted(line, "a", "b", "c")
     line.submit("withdraw", change=True)
     with pytest.raises(Refused) as caught:
@@ -104,21 +104,21 @@ async def test_quotes_and_withdrawals_find_a_place_when_nothing_else_does(line: 
 
 
 async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_not(
-    line: Line[str, str], monkeypatch: pytest.MonkeyPatch
+    line: CommandQueue[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How waits add up to pressure is `test_shedding`'s; here it is there, as long waits in a row have led to it."""
-    monkeypatch.setattr(shedding, "TARGET", 0.01)
+    """How waits add up to codel is `test_shedding`'s; here it is there, as long waits in a row have led to it."""
+    monkeypatch.setattr(codel, "TARGET", 0.01)
     line.submit("a")
-    line.check_pressure()
-    line._pressure.high = True
+    line.check_overload()
+    line._codel.overloaded = True
     await passes(0.01)
     with pytest.raises(Refused) as caught:
-        line.check_pressure()
+        line.check_overload()
     assert (caught.value.refusal, caught.value.retry_after) == (Refusal.OVERLOADED, 1)
     line.submit("a quote", change=True)
 
 
-async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> None:
+async def test_a_client_that_left_is_no_longer_wanted(line: CommandQueue[str, str]) -> None:
     (answer,) = submitted(line, "a")
     answer.cancel()
     await asyncio.wait([answer])
@@ -129,7 +129,7 @@ async def test_a_client_that_left_is_no_longer_wanted(line: Line[str, str]) -> N
         left.check_wanted()
 
 
-async def test_settling_waits_for_answers_and_refuses_the_rest(line: Line[str, str]) -> None:
+async def test_settling_waits_for_answers_and_refuses_the_rest(line: CommandQueue[str, str]) -> None:
     answered, committing, waiting_still = submitted(line, "a", "b", "c")
     line.reply(line.take_order(), "done")
     line.take_order().committing = True

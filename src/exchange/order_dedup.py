@@ -146,34 +146,34 @@ class _Generation:
 class _Shard:
     """One shard's memory. `logged` is how many seconds its log has come, `span` how many of them were read in all."""
 
-    __slots__ = ("current", "further_back", "last", "logged", "past", "replayed", "span", "turned")
+    __slots__ = ("current", "further_back", "last", "logged", "past", "replayed", "rotated", "span")
 
     def __init__(self) -> None:
         self.logged = 0.0
         self.span = 0.0
         self.last: datetime | None = None
         self.current: list[_Block] = []
-        self.turned = 0.0
+        self.rotated = 0.0
         self.past: deque[_Generation] = deque()
         self.further_back = False
         self.replayed = False
 
-    def hear(self, stored_at: datetime) -> None:
+    def advance(self, stored_at: datetime) -> None:
         gap = 0.0 if self.last is None else min(max(0.0, (stored_at - self.last).total_seconds()), LEAP)
         self.last = stored_at
         self.span += gap
         if not self.further_back:
             self.logged += gap
 
-    def turn(self, counted: float) -> None:
+    def rotate(self, counted: float) -> None:
         """Begin a new generation."""
-        self.turned = self.logged
+        self.rotated = self.logged
         if self.current:
             self.past.append(_Generation(self.logged, counted, self.current))
             self.current = []
 
 
-class RecentOrders:
+class OrderDedup:
     """Fills by order id, remembered for `window` after they were recorded.
 
     Not after they were created: a fill that waited for its append is as new to its client as any.
@@ -209,18 +209,18 @@ class RecentOrders:
         known = self._known.get(order_id)
         return known.fill(order_id) if isinstance(known, _Block) else known
 
-    def executing(self, fills: Iterable[RecordedFill]) -> None:
+    def begin(self, fills: Iterable[RecordedFill]) -> None:
         """These are about to be appended: their ids are taken until it is known whether they were."""
         for fill in fills:
             self._known[fill.order_id] = PENDING
 
-    def lost(self, fills: Iterable[RecordedFill]) -> None:
+    def abort(self, fills: Iterable[RecordedFill]) -> None:
         """These were not appended: their ids are free again, unless another exchange has executed them meanwhile."""
         for fill in fills:
             if self._known.get(fill.order_id) is PENDING:
                 del self._known[fill.order_id]
 
-    def add(self, shard: int, fills: Iterable[RecordedFill]) -> None:
+    def commit(self, shard: int, fills: Iterable[RecordedFill]) -> None:
         """Remember fills that are in a shard's log. A first fill of an order id stays its fill."""
         known = self._known
         for block in _blocks(fills):
@@ -235,14 +235,14 @@ class RecentOrders:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def hear(self, shard: int, stored_at: datetime) -> None:
+    def advance(self, shard: int, stored_at: datetime) -> None:
         """The next message of a shard's log was stored at this time, by the broker's clock. Before its fills."""
         memory = self._shards[shard]
-        memory.hear(stored_at)
-        if not memory.replayed and memory.logged - memory.turned >= GENERATION:
-            memory.turn(0.0)
+        memory.advance(stored_at)
+        if not memory.replayed and memory.logged - memory.rotated >= GENERATION:
+            memory.rotate(0.0)
 
-    def lacks(self, shard: int) -> bool:
+    def needs_more(self, shard: int) -> bool:
         """Whether what was read of a shard's log spans no more than the window."""
         return self._shards[shard].span <= self._seconds
 
@@ -255,7 +255,7 @@ class RecentOrders:
         """What was recorded before is read, and what follows is new; `counted` seconds are on the clock that only goes
         on."""
         memory = self._shards[shard]
-        memory.turn(0.0)
+        memory.rotate(0.0)
         for past in memory.past:
             past.counted = counted - (memory.logged - past.logged)
         memory.last = None
@@ -270,7 +270,7 @@ class RecentOrders:
         for memory in self._shards:
             if not memory.replayed:
                 continue
-            memory.turn(counted)
+            memory.rotate(counted)
             past = memory.past
             while past and memory.logged - past[0].logged > self._seconds and counted - past[0].counted > self._seconds:
                 self._forget(past.popleft().blocks)

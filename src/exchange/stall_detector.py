@@ -9,16 +9,16 @@ from collections.abc import Callable
 EVERY = 0.1
 """Seconds between two ticks."""
 
-STANDSTILL = 1.0
-"""Seconds without a tick that are a standstill, and no mere delay."""
+STALL = 1.0
+"""Seconds without a tick that are a stall, and no mere delay."""
 
 PASSES = 2_500
 """Passes of the event loop after which all is read that waited when it went on. A pass reads every connection, but
 takes only one new connection, of which 2,048 may wait; and some more passes lead from a request to its order."""
 
 
-class Standstill:
-    """Tells whether what is read now may be old.
+class StallDetector:
+    """Detects whether what is read now may be old.
 
     Args:
         clock: seconds on a clock that goes on while the process stands still, and while the machine sleeps.
@@ -27,20 +27,20 @@ class Standstill:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ticked = clock()
-        self._was = False
+        self._stalled = False
 
     def tick(self) -> bool:
-        """To be called every `EVERY` seconds. True if there was a standstill since the last tick."""
+        """To be called every `EVERY` seconds. True if there was a stall since the last tick."""
         before, self._ticked = self._ticked, self._clock()
-        noticed = self._ticked - before > STANDSTILL
-        self._was = self._was or noticed
+        noticed = self._ticked - before > STALL
+        self._stalled = self._stalled or noticed
         return noticed
 
     @property
-    def just_was(self) -> bool:
-        """Whether there was a standstill after which not all is read yet. Requests may be read before the next tick."""
-        return self._was or self._clock() - self._ticked > STANDSTILL
+    def stalled(self) -> bool:
+        """Whether there was a stall after which not all is read yet. Requests may be read before the next tick."""
+        return self._stalled or self._clock() - self._ticked > STALL
 
-    def over(self) -> None:
+    def caught_up(self) -> None:
         """All is read that waited."""
-        self._was = False
+        self._stalled = False

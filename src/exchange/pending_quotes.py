@@ -39,21 +39,21 @@ log = structlog.get_logger()
 
 
 class Stage(Enum):
-    """How far a put has come."""
+    """How far a quote has come."""
 
     ACTIVATING = "exposure is asked to activate the reservation"
     COMMITTING = "it waits for its commit, or is being committed"
-    OVER = "its quote is active, or is not and will not be"
+    DONE = "its quote is active, or is not and will not be"
 
 
 @dataclass(slots=True, eq=False)
-class Put:
+class PendingQuote:
     """One flight.
 
     Attributes:
         activation: its token.
         reservation: as it was activated.
-        waiting: how many wait for the answer; a put that nobody waits for is not committed.
+        waiters: how many wait for the answer; a quote that nobody waits for is not committed.
         begun: its commit has begun. One whose time is up before that has none.
         committed: set once its commit is over, however it ended.
     """
@@ -64,7 +64,7 @@ class Put:
     activation: str = field(default_factory=lambda: secrets.token_hex(8))
     stage: Stage = Stage.ACTIVATING
     reservation: Reservation | None = None
-    waiting: int = 0
+    waiters: int = 0
     answer: "asyncio.Future[Quote]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     begun: bool = False
     committed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,7 +82,7 @@ class Put:
         """
         if self.answer.done():
             self.answer.result()
-        if not self.waiting:
+        if not self.waiters:
             raise Refused(Refusal.UNAVAILABLE, "whoever asked has given up")
 
     def refuse(self, refused: Refused) -> None:
@@ -92,15 +92,17 @@ class Put:
             self.answer.exception()  # nobody may wait for it
 
 
-class Puts:
+class PendingQuotes:
     """One symbol's flights. `submit` queues one whose reservation is active to be committed, and returns its answer."""
 
-    def __init__(self, symbol: str, connection: Connection, submit: "Callable[[Put], asyncio.Future[Quote]]") -> None:
+    def __init__(
+        self, symbol: str, connection: Connection, submit: "Callable[[PendingQuote], asyncio.Future[Quote]]"
+    ) -> None:
         self._symbol = symbol
         self._connection = connection
         self._submit = submit
-        self._flights: dict[QuoteRequest, Put] = {}
-        self._newest: dict[str | None, Put] = {}
+        self._flights: dict[QuoteRequest, PendingQuote] = {}
+        self._newest: dict[str | None, PendingQuote] = {}
         self._group: asyncio.TaskGroup | None = None
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
@@ -116,88 +118,88 @@ class Puts:
         """
         if self._group is None:
             await asyncio.sleep(0)  # a symbol that was defined just now: its lane begins in this turn of the loop
-        put = self._flights.get(request)
-        if put is None:
-            put = Put(request, asker, tracing.current())
-            self._supersede(put)
-            self._flights[request] = put
-            self._spawn(put)
-        put.waiting += 1
+        pending = self._flights.get(request)
+        if pending is None:
+            pending = PendingQuote(request, asker, tracing.current())
+            self._supersede(pending)
+            self._flights[request] = pending
+            self._spawn(pending)
+        pending.waiters += 1
         try:
-            await asyncio.wait([put.answer], timeout=DEADLINE)
+            await asyncio.wait([pending.answer], timeout=DEADLINE)
         finally:
-            put.waiting -= 1
-        if not put.answer.done():
-            raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s: {put.stage.value}")
-        return put.answer.result()
+            pending.waiters -= 1
+        if not pending.answer.done():
+            raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s: {pending.stage.value}")
+        return pending.answer.result()
 
-    def deactivate(self, put: Put) -> None:
+    def deactivate(self, pending: PendingQuote) -> None:
         """Report to exposure in the background that what was activated will not be used."""
         if self._group is not None:
-            self._group.create_task(self._deactivate(put))
+            self._group.create_task(self._deactivate(pending))
 
-    def _supersede(self, put: Put) -> None:
+    def _supersede(self, pending: PendingQuote) -> None:
         """Have its asker's flight before go on no further, unless its commit has begun.
 
         Raises:
             Refused: SUPERSEDED: that one is for a newer quote.
         """
-        before = self._newest.get(put.asker)
-        if put.asker is not None and before is not None:
-            older, newer = sorted((before, put), key=lambda each: each.request.version)
+        before = self._newest.get(pending.asker)
+        if pending.asker is not None and before is not None:
+            older, newer = sorted((before, pending), key=lambda each: each.request.version)
             refused = Refused(Refusal.SUPERSEDED, f"{newer.request.quote_id} was requested; nothing was done")
-            if older is put:
+            if older is pending:
                 raise refused
             if not before.begun:
                 before.refuse(refused)
-        self._newest[put.asker] = put
+        self._newest[pending.asker] = pending
 
-    def _over(self, put: Put) -> None:
-        put.stage = Stage.OVER
-        del self._flights[put.request]
-        if self._newest.get(put.asker) is put:
-            del self._newest[put.asker]
+    def _finish(self, pending: PendingQuote) -> None:
+        pending.stage = Stage.DONE
+        del self._flights[pending.request]
+        if self._newest.get(pending.asker) is pending:
+            del self._newest[pending.asker]
 
-    def _spawn(self, put: Put) -> None:
-        flying = self._fly(put)
+    def _spawn(self, pending: PendingQuote) -> None:
+        running = self._run(pending)
         try:
             if self._group is None:
                 raise RuntimeError
-            self._group.create_task(flying)
+            self._group.create_task(running)
         except RuntimeError:
-            flying.close()
-            self._over(put)
-            put.refuse(Refused(Refusal.UNAVAILABLE, "this exchange stops"))
+            running.close()
+            self._finish(pending)
+            pending.refuse(Refused(Refusal.UNAVAILABLE, "this exchange stops"))
 
-    async def _fly(self, put: Put) -> None:
+    async def _run(self, pending: PendingQuote) -> None:
         try:
             try:
-                put.reservation = await self._activate(put)
-                put.check_wanted()
-                answer = self._submit(put)
+                pending.reservation = await self._activate(pending)
+                pending.check_wanted()
+                answer = self._submit(pending)
             except Refused as refused:
-                if put.reservation is not None or refused.refusal.retryable:  # it was activated, or may have been
-                    self.deactivate(put)
-                put.refuse(refused)
+                if pending.reservation is not None or refused.refusal.retryable:  # it was activated, or may have been
+                    self.deactivate(pending)
+                pending.refuse(refused)
                 return
-            put.stage = Stage.COMMITTING
+            pending.stage = Stage.COMMITTING
             try:
                 quote = await answer
-                if not put.answer.done():
-                    put.answer.set_result(quote)
+                if not pending.answer.done():
+                    pending.answer.set_result(quote)
             except Refused as refused:
-                put.refuse(refused)
-                if not put.begun:
-                    self.deactivate(put)
+                pending.refuse(refused)
+                if not pending.begun:
+                    self.deactivate(pending)
                     return
-            await put.committed.wait()
+            await pending.committed.wait()
         finally:
-            self._over(put)
-            put.refuse(Refused(Refusal.OUTCOME_UNKNOWN, "this exchange stops"))
+            self._finish(pending)
+            pending.refuse(Refused(Refusal.OUTCOME_UNKNOWN, "this exchange stops"))
 
-    async def _activate(self, put: Put) -> Reservation:
+    async def _activate(self, pending: PendingQuote) -> Reservation:
         """Have the reservation activated, by one token until the outcome is known or nobody waits for it."""
-        request = put.request
+        request = pending.request
         ask = Activate(
             reservation_id=request.reservation_id,
             quote_id=request.quote_id,
@@ -207,7 +209,7 @@ class Puts:
             attempt=request.attempt,
             bid_quantity=request.bid_quantity,
             ask_quantity=request.ask_quantity,
-            activation=put.activation,
+            activation=pending.activation,
         )
         while True:
             try:
@@ -220,13 +222,13 @@ class Puts:
                     headers=tracing.inject(),
                 )
             except Refused as refused:
-                if refused.refusal is not Refusal.OUTCOME_UNKNOWN or not put.waiting:
+                if refused.refusal is not Refusal.OUTCOME_UNKNOWN or not pending.waiters:
                     raise
                 log.warning("activation not answered, asking again", quote_id=request.quote_id, reason=refused.detail)
             await asyncio.sleep(PAUSE)
 
-    async def _deactivate(self, put: Put) -> None:
-        ask = Deactivate(reservation_id=put.request.reservation_id, activation=put.activation)
+    async def _deactivate(self, pending: PendingQuote) -> None:
+        ask = Deactivate(reservation_id=pending.request.reservation_id, activation=pending.activation)
         for _ in range(DEACTIVATE_TRIES):
             try:
                 await rpc.call(self._connection, subjects.Rpc.DEACTIVATE, ask, Reservation)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from exchange.shedding import Pressure
+from exchange.codel import CoDel
 from wire.errors import Refusal, Refused
 
 DEADLINE = 5.0
@@ -33,7 +33,7 @@ A = TypeVar("A")
 
 
 @dataclass(slots=True, eq=False)
-class Waiting(Generic[C, A]):
+class QueuedCommand(Generic[C, A]):
     """A command and its answer to be.
 
     Attributes:
@@ -65,18 +65,18 @@ class Waiting(Generic[C, A]):
             raise Refused(Refusal.UNAVAILABLE, "the client has given up")
 
 
-class Line(Generic[C, A]):
-    """The commands that wait on one symbol. `on_refused` is told of each that is refused once it waits."""
+class CommandQueue(Generic[C, A]):
+    """The commands that wait on one symbol. `on_refused` is called for each that is refused once it waits."""
 
     def __init__(self, symbol: str, on_refused: Callable[[C, Refused], None]) -> None:
         self._symbol = symbol
         self._on_refused = on_refused
-        self._orders: deque[Waiting[C, A]] = deque()
-        self._changes: deque[Waiting[C, A]] = deque()
-        self._unanswered: dict[Waiting[C, A], None] = {}
+        self._orders: deque[QueuedCommand[C, A]] = deque()
+        self._changes: deque[QueuedCommand[C, A]] = deque()
+        self._unanswered: dict[QueuedCommand[C, A], None] = {}
         self._arrived = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._pressure = Pressure()
+        self._codel = CoDel()
 
     def submit(
         self, command: C, *, change: bool = False, asker: str | None = None, impossible: Refused | None = None
@@ -88,50 +88,50 @@ class Line(Generic[C, A]):
         Raises:
             Refused: OVERLOADED.
         """
-        line, most = (self._changes, MOST_CHANGES) if change else (self._orders, MAX_WAITING)
-        if len(line) >= most:
-            raise Refused(Refusal.OVERLOADED, f"{len(line)} commands wait on {self._symbol}")
+        queue, most = (self._changes, MOST_CHANGES) if change else (self._orders, MAX_WAITING)
+        if len(queue) >= most:
+            raise Refused(Refusal.OVERLOADED, f"{len(queue)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
-        waiting: Waiting[C, A] = Waiting(
+        queued: QueuedCommand[C, A] = QueuedCommand(
             command, loop.create_future(), time.monotonic() + DEADLINE, False, asker, impossible
         )
-        line.append(waiting)
-        self._unanswered[waiting] = None
+        queue.append(queued)
+        self._unanswered[queued] = None
         self._arrived.set()
         if self._timer is None:
             self._timer = loop.call_later(DEADLINE, self._expire)
-        return waiting.answer
+        return queued.answer
 
-    def check_pressure(self) -> None:
+    def check_overload(self) -> None:
         """Refuse what would wait for too long.
 
         Raises:
             Refused: OVERLOADED.
         """
-        if self._pressure.high and self._orders and self._pressure.sheds(self._waited(time.monotonic())):
+        if self._codel.overloaded and self._orders and self._codel.should_shed(self._waited(time.monotonic())):
             raise Refused(Refusal.OVERLOADED, f"more orders arrive for {self._symbol} than are decided")
 
-    def note_wait(self) -> None:
+    def observe_wait(self) -> None:
         """Note how long the oldest has waited, as those that wait are about to be decided."""
         if self._orders:
             now = time.monotonic()
-            self._pressure.took(self._waited(now), now)
+            self._codel.observe(self._waited(now), now)
 
     def _waited(self, now: float) -> float:
         return now - self._orders[0].until + DEADLINE
 
-    def reply(self, waiting: Waiting[C, A], answer: A) -> None:
+    def reply(self, queued: QueuedCommand[C, A], answer: A) -> None:
         """Answer a client, if it has not been answered."""
-        self._unanswered.pop(waiting, None)
-        if not waiting.answer.done():
-            waiting.answer.set_result(answer)
+        self._unanswered.pop(queued, None)
+        if not queued.answer.done():
+            queued.answer.set_result(answer)
 
-    def refuse(self, waiting: Waiting[C, A], refused: Refused) -> None:
+    def refuse(self, queued: QueuedCommand[C, A], refused: Refused) -> None:
         """Refuse, if the client has not been answered."""
-        self._unanswered.pop(waiting, None)
-        if not waiting.answer.done():
-            waiting.answer.set_exception(refused)
-            self._on_refused(waiting.command, refused)
+        self._unanswered.pop(queued, None)
+        if not queued.answer.done():
+            queued.answer.set_exception(refused)
+            self._on_refused(queued.command, refused)
 
     def __len__(self) -> int:
         """How many wait to be decided. It may have become none by their time being up."""
@@ -153,35 +153,35 @@ class Line(Generic[C, A]):
             self._arrived.clear()
             await self._arrived.wait()
 
-    def take_change(self) -> Waiting[C, A]:
+    def take_change(self) -> QueuedCommand[C, A]:
         """Take the next quote or withdrawal out, to decide it; one must wait."""
         return self._changes.popleft()
 
-    def take_order(self) -> Waiting[C, A]:
+    def take_order(self) -> QueuedCommand[C, A]:
         """Take the next order out, to decide it; one must wait."""
         return self._orders.popleft()
 
     async def settle(self, seconds: float) -> None:
         """Wait until every command has its answer, or for so long; then refuse those that have none."""
         if self._unanswered:
-            await asyncio.wait([waiting.answer for waiting in self._unanswered], timeout=seconds)
-        for waiting in list(self._unanswered):
-            refusal = Refusal.OUTCOME_UNKNOWN if waiting.committing else Refusal.UNAVAILABLE
-            self.refuse(waiting, Refused(refusal, "this exchange stops"))
+            await asyncio.wait([queued.answer for queued in self._unanswered], timeout=seconds)
+        for queued in list(self._unanswered):
+            refusal = Refusal.OUTCOME_UNKNOWN if queued.committing else Refusal.UNAVAILABLE
+            self.refuse(queued, Refused(refusal, "this exchange stops"))
 
     def _expire(self) -> None:
         """Refuse those whose time is up, and look again when the next one's is."""
         self._timer = None
         now = time.monotonic()
-        for waiting in list(self._unanswered):
-            if now < waiting.until:
-                self._timer = asyncio.get_running_loop().call_later(waiting.until - now, self._expire)
+        for queued in list(self._unanswered):
+            if now < queued.until:
+                self._timer = asyncio.get_running_loop().call_later(queued.until - now, self._expire)
                 break
-            if waiting.committing:
-                self.refuse(waiting, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))
+            if queued.committing:
+                self.refuse(queued, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))
             else:
-                self.refuse(waiting, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))
+                self.refuse(queued, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))
         # Those are the oldest: what was refused takes no place, however long what is before it is under way.
-        for line in (self._changes, self._orders):
-            while line and line[0].answer.done():
-                line.popleft()
+        for queue in (self._changes, self._orders):
+            while queue and queue[0].answer.done():
+                queue.popleft()

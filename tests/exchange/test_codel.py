@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from exchange import lane, waiting
+from exchange import command_queue, lane
+from exchange.codel import INTERVAL, TARGET, CoDel
 from exchange.service import Exchange
-from exchange.shedding import INTERVAL, TARGET, Pressure
 from jet import journal
 from support.builders import order
 from support.exchange import quoted
@@ -21,45 +21,45 @@ LONG = TARGET * 2
 
 
 def test_one_long_wait_is_no_overload() -> None:
-    pressure = Pressure()
-    pressure.took(5.0, now=10.0)
-    pressure.took(5.0, now=10.01)
-    assert not pressure.high
-    assert not pressure.sheds(5.0)
+    codel = CoDel()
+    codel.observe(5.0, now=10.0)
+    codel.observe(5.0, now=10.01)
+    assert not codel.overloaded
+    assert not codel.should_shed(5.0)
 
 
 def test_long_waits_commit_after_commit_are_one() -> None:
-    pressure = Pressure()
+    codel = CoDel()
     now = 10.0
     while now < 10.0 + INTERVAL:
-        pressure.took(LONG, now)
-        assert not pressure.high
+        codel.observe(LONG, now)
+        assert not codel.overloaded
         now += LONG
-    pressure.took(LONG, now)
-    assert pressure.sheds(LONG)
-    assert not pressure.sheds(TARGET), "an order that will not wait for long is taken even so"
+    codel.observe(LONG, now)
+    assert codel.should_shed(LONG)
+    assert not codel.should_shed(TARGET), "an order that will not wait for long is taken even so"
 
 
 def test_a_short_wait_among_long_ones_is_no_overload_and_does_not_end_one() -> None:
-    pressure = Pressure()
+    codel = CoDel()
     for number in range(20):
-        pressure.took(LONG if number % 3 else TARGET, 10.0 + number * INTERVAL / 2)
-        assert not pressure.high
+        codel.observe(LONG if number % 3 else TARGET, 10.0 + number * INTERVAL / 2)
+        assert not codel.overloaded
     for number in range(30):
-        pressure.took(LONG, 20.0 + number * TARGET)
-    assert pressure.high
-    pressure.took(TARGET, 20.0 + 30 * TARGET)
-    assert pressure.high
+        codel.observe(LONG, 20.0 + number * TARGET)
+    assert codel.overloaded
+    codel.observe(TARGET, 20.0 + 30 * TARGET)
+    assert codel.overloaded
     for number in range(30, 40):
-        pressure.took(TARGET, 20.0 + number * TARGET)
-    assert not pressure.high
+        codel.observe(TARGET, 20.0 + number * TARGET)
+    assert not codel.overloaded
 
 
 def test_long_waits_far_from_each_other_are_none() -> None:
-    pressure = Pressure()
+    codel = CoDel()
     for number in range(20):
-        pressure.took(LONG, 10.0 + number * (LONG + 2 * INTERVAL))
-        assert not pressure.high
+        codel.observe(LONG, 10.0 + number * (LONG + 2 * INTERVAL))
+        assert not codel.overloaded
 
 
 @pytest.mark.parametrize(("load", "taken", "refused"), [(0.8, 1.0, 0.0), (2.0, 0.45, 0.45)])
@@ -79,17 +79,17 @@ def test_at_twice_the_capacity_those_that_are_taken_keep_their_latency(
 
 def _waits(load: float, batch: int, round_: float, *, minute: float, shed: bool) -> list[float]:
     """The waits of the orders that were taken, without those of the first seconds, in which it learns of the load."""
-    pressure, line, waits = Pressure(), deque[float](), list[float]()
+    codel, line, waits = CoDel(), deque[float](), list[float]()
     every = round_ / batch / load
     now, arrives = 0.0, 0.0
     while now < minute:
         now += round_
         while arrives <= now:
-            if not shed or not line or not pressure.sheds(arrives - line[0]):
+            if not shed or not line or not codel.should_shed(arrives - line[0]):
                 line.append(arrives)
             arrives += every
         if line:
-            pressure.took(now - line[0], now)
+            codel.observe(now - line[0], now)
         for _ in range(min(batch, len(line))):
             waited = now - line.popleft()
             if now > 2 * INTERVAL + 1:
@@ -110,7 +110,7 @@ async def test_an_exchange_with_a_slow_log_refuses_at_once_what_it_cannot_decide
 
     await quoted(exchange, ask_quantity=1_000_000)
     monkeypatch.setattr(lane, "MAX_BATCH", 10)
-    monkeypatch.setattr(waiting, "DEADLINE", HANG)
+    monkeypatch.setattr(command_queue, "DEADLINE", HANG)
     monkeypatch.setattr(journal, "append", slow)
     refused, answers = 0, list[asyncio.Future[OrderResult]]()
     while refused < 100:

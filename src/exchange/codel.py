@@ -18,22 +18,22 @@ INTERVAL = 0.5
 """Seconds of longer waits that are an overload."""
 
 
-class Pressure:
-    """How one symbol's line does.
+class CoDel:
+    """How one symbol's queue does.
 
     Attributes:
         high: more arrives than is decided.
     """
 
-    __slots__ = ("_last", "_last_long", "_long_since", "high")
+    __slots__ = ("_last", "_last_long", "_long_since", "overloaded")
 
     def __init__(self) -> None:
-        self.high = False
+        self.overloaded = False
         self._long_since: float | None = None
         self._last_long = 0.0
         self._last = 0.0
 
-    def took(self, waited: float, now: float) -> None:
+    def observe(self, waited: float, now: float) -> None:
         """A commit begins at `now`; the oldest of its orders has waited for so many seconds."""
         if now - waited - self._last > INTERVAL:  # nobody waited meanwhile
             self._over()
@@ -43,14 +43,14 @@ class Pressure:
             if self._long_since is None:
                 self._long_since = now
             elif now - self._long_since >= INTERVAL:
-                self.high = True
-        elif not self.high or now - self._last_long >= INTERVAL:
+                self.overloaded = True
+        elif not self.overloaded or now - self._last_long >= INTERVAL:
             self._over()
 
     def _over(self) -> None:
-        self.high = False
+        self.overloaded = False
         self._long_since = None
 
-    def sheds(self, waited: float) -> bool:
+    def should_shed(self, waited: float) -> bool:
         """Whether to refuse an order while the oldest that waits has waited for so many seconds."""
-        return self.high and waited > TARGET
+        return self.overloaded and waited > TARGET

@@ -1,7 +1,7 @@
 """One symbol's market log, as an exchange follows and writes it.
 
 A decision is the truth only on the log's head: an append says so by its compare, and whoever refuses without one asks
-`moved_on` first.
+`catch_up` first.
 """
 
 import asyncio
@@ -92,7 +92,7 @@ class SymbolLog:
         await self._caught_up(head)
         return True
 
-    async def moved_on(self) -> bool:
+    async def catch_up(self) -> bool:
         """Whether the fold was behind the log, and has caught up now: a refusal is the truth only on the log's head.
 
         Raises:
