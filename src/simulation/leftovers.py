@@ -24,9 +24,9 @@ def _of_exchange(exchange: Any) -> Iterator[str]:
         if known is PENDING:
             yield f"the order id {order_id} for an append"
     for lane in exchange._lanes:
-        for waiting in lane._line._unanswered:
+        for waiting in lane._queue._unanswered:
             yield f"without an answer {waiting.until}: {waiting.command}"
-        for request in lane._puts._flights:
+        for request in lane._pending_quotes._flights:
             yield f"{request.quote_id} on its way"
 
 
@@ -37,5 +37,5 @@ def _of_ledger(ledger: Any) -> Iterator[str]:
 
 def is_idle(exchange: Any, symbol: str) -> bool:
     """Whether an exchange has nothing else to do: what comes next on a symbol is decided before anything is folded."""
-    line = exchange._lanes.of(symbol)._line
-    return bool(line._arrived._waiters) and not asyncio.get_running_loop().ready  # type: ignore[attr-defined] # it is ours
+    queue = exchange._lanes.of(symbol)._queue
+    return bool(queue._arrived._waiters) and not asyncio.get_running_loop().ready  # type: ignore[attr-defined] # it is ours
