@@ -1,0 +1,48 @@
+"""The operations manual knows what a service may wait for."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import exchange.continuity
+import jet.clocks
+import jet.listings
+import ledger.service
+import ui.service
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("exchange", "exposure", "jet", "ledger", "maker", "ui", "web")
+NAMED = {
+    exchange.continuity.PART,
+    jet.clocks.PART,
+    jet.listings.PART,
+    jet.listings.TERMS_PART,
+    *ledger.service.PARTS,
+    *ui.service.PARTS,
+}
+"""Parts of health that have a name in the code."""
+
+
+def literal() -> set[str]:
+    """Parts of health that the code names where it sets them."""
+    found = set()
+    for path in (path for service in SERVICES for path in (ROOT / "src" / service).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="waits"), args=[ast.Constant(value=str(part)), *_]):
+                    found.add(part)
+                case ast.Call(func=ast.Name(id="Health"), args=[_, *parts]):
+                    found |= {part.value for part in parts if isinstance(part, ast.Constant)}
+    return found
+
+
+@pytest.mark.parametrize("part", sorted(NAMED | literal()))
+def test_what_a_service_may_wait_for_is_explained(part: str) -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    table = text.partition("### ServiceNotReady")[2].partition("\n### ")[0]
+    explained = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)
+    }
+    assert part in explained
