@@ -1,4 +1,4 @@
-"""The operations manual knows what a service may wait for."""
+"""The operations manual knows every recipe, and all that a service may wait for."""
 
 import ast
 import re
@@ -13,6 +13,7 @@ import ledger.service
 import ui.service
 
 ROOT = Path(__file__).parents[2]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SERVICES = ("exchange", "exposure", "jet", "ledger", "maker", "ui", "web")
 NAMED = {
     exchange.continuity.PART,
@@ -40,9 +41,16 @@ def literal() -> set[str]:
 
 @pytest.mark.parametrize("part", sorted(NAMED | literal()))
 def test_what_a_service_may_wait_for_is_explained(part: str) -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
-    table = text.partition("### ServiceNotReady")[2].partition("\n### ")[0]
+    table = OPERATIONS.partition("### ServiceNotReady")[2].partition("\n### ")[0]
     explained = {
         name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)
     }
     assert part in explained
+
+
+def test_every_recipe_is_explained() -> None:
+    recipes = re.findall(r"^([a-z][a-z-]*)(?: [^:\n]+)?:$", (ROOT / "justfile").read_text(), re.MULTILINE)
+    table = OPERATIONS.partition("## Recipes")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    explained = {name.partition(" ")[0] for row in rows for name in re.findall(r"`(.+?)`", row)}
+    assert set(recipes) - {"default"} == explained
