@@ -50,13 +50,17 @@ class Whole:
 
 
 def keeps_everything(config: dict[str, Any]) -> bool:
-    """Whether nothing that was stored in a stream of this configuration is ever deleted."""
+    """Whether nothing is ever deleted of a stream of this configuration, but what newer messages of its subject
+    replace."""
     return bool(config.get("deny_delete") and config.get("deny_purge")) and not config.get("max_age")
 
 
 def is_gapless(config: dict[str, Any], filters: Sequence[str]) -> bool:
-    """Whether whoever reads these subjects of a stream is given every sequence."""
-    return keeps_everything(config) and set(config.get("subjects") or [""]) <= set(filters)
+    """Whether whoever reads these subjects of a stream is given every sequence. If it keeps only some messages of each
+    subject, others are dropped."""
+    if not keeps_everything(config) or config.get("max_msgs_per_subject", -1) > 0:
+        return False
+    return set(config.get("subjects") or [""]) <= set(filters)
 
 
 def missing(stream: str, first: int, after: int) -> str:

@@ -15,7 +15,7 @@ from jet import api, consumer, journal, tail, topology, whole
 from jet.connection import Connection
 from jet.tail import RESTARTS, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
 from jet.whole import TailBroken
-from support.broker import Broker, flushed, store
+from support.broker import Broker, flushed, keeping_one, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
 
@@ -335,6 +335,20 @@ async def test_applied_beyond_the_streams_end_is_told(broker: Broker) -> None:
     with pytest.raises(TailBroken):
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(7), name="test").batches():
             pass
+
+
+async def test_what_a_stream_has_replaced_by_newer_messages_is_not_missing(broker: Broker) -> None:
+    """As when it was away while a feed told thousands of prices."""
+    stream, keys = await keeping_one(broker.connection), subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
+    follower = Tail(broker.connection, stream, [keys], FromSequence(1), name="test")
+    seen: list[int] = []
+    async with aclosing(follower.batches()) as batches:
+        async for batch in batches:
+            seen += [message.sequence for message in batch]
+            assert broker.health.ready, broker.health.report()
+            if follower.current:
+                break
+    assert seen == [2, 4]
 
 
 async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:

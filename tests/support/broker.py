@@ -22,6 +22,7 @@ from process.health import Health
 from process.settings import Market
 from stack.ports import free_port
 from support.waiting import HANG, eventually
+from wire import subjects
 
 _STREAMS = msgspec.defstruct("_Streams", [("streams", list[str] | None, None)])
 
@@ -188,6 +189,17 @@ def stop_and_clear(server: NatsServer) -> None:
     """End a server and remove what it stored."""
     server.kill()
     shutil.rmtree(server.folder, ignore_errors=True)
+
+
+async def keeping_one(connection: Connection) -> str:
+    """Have the bucket `instruments` keep one message of each key, and store two of each of two keys. Returns its
+    stream."""
+    stream = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
+    config = (await api.stream_info(connection, stream)).config
+    await api.request(connection, f"STREAM.UPDATE.{stream}", {**config, "max_msgs_per_subject": 1}, dict)
+    for key in ("a", "a", "b", "b"):
+        await store(connection, stream, subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, key), b"x")
+    return stream
 
 
 async def store(connection: Connection, stream: str, subject: str, payload: bytes, *, ttl: int | None = None) -> int:
