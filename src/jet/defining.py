@@ -34,7 +34,11 @@ nothing is written then."""
 
 
 class _Outdated(Exception):  # noqa: N818 # names what happened
-    """Something was defined since."""
+    """Something was defined since. `ours` is the sequence of what we have written last, 0 if nothing."""
+
+    def __init__(self, ours: int) -> None:
+        super().__init__()
+        self.ours = ours
 
 
 async def read(connection: Connection) -> Definitions:
@@ -76,14 +80,20 @@ _FOLLOWS = "-instruments-"
 
 
 async def define(
-    connection: Connection, decide: Decide, known: Callable[[], Awaitable[Definitions]] | None = None, by: str = ""
+    connection: Connection,
+    decide: Decide,
+    known: Callable[[], Awaitable[Definitions]] | None = None,
+    by: str = "",
+    since: int | None = None,
 ) -> list[Change]:
     """Have what `decide` makes of what is defined be written, as `by` wishes. Returns what was changed.
 
-    `known` tells all that is defined when it is asked; without it, it is read.
+    `known` tells all that is defined when it is asked; without it, it is read. With `since`, nothing is written over
+    what others have defined after that revision; prices of a feed are none of that.
 
     Raises:
         FieldError, Refused: as of `decide`; nothing was written.
+        FieldError: of `revision`: something was defined after `since`; nothing was written.
         Refused: UNAVAILABLE: the broker does not let us, or is away, and nothing was written; OUTCOME_UNKNOWN:
             something may be written. Asking again does no harm.
     """
@@ -91,9 +101,15 @@ async def define(
     try:
         while True:
             definitions = await (known() if known is not None else read(connection))
+            if since is not None and definitions.defined_last > since:
+                raise FieldError(
+                    "revision", f"is {definitions.defined_last}: something was defined since {since}; see `market diff`"
+                )
             try:
                 await _write(connection, definitions, decide(definitions), by, done)
-            except _Outdated:
+            except _Outdated as outdated:
+                if since is not None:
+                    since = max(since, outdated.ours)
                 continue
             return done
     except (FieldError, Refused) as error:
@@ -114,7 +130,7 @@ async def _write(
         _Outdated: something else was defined meanwhile: what was to be written is to be decided anew.
         Refused: UNAVAILABLE; OUTCOME_UNKNOWN.
     """
-    head = known.head
+    head, ours = known.head, 0
     reasons: list[str] = []
     for change in sorted(wanted, key=lambda each: (each.key == TERMS) == (known.terms is None)):
         try:
@@ -134,6 +150,6 @@ async def _write(
             detail = f"the definition {change.key} is not known to be stored{why}"
             raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
         if not isinstance(outcome, Appended):
-            raise _Outdated
-        head = outcome.sequence
+            raise _Outdated(ours)
+        head = ours = outcome.sequence
         done.append(change)

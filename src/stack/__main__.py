@@ -161,16 +161,18 @@ def market_diff() -> int:
 
 @market.command(name="apply")
 def market_apply(*, revision: int | None = None) -> int:
-    """Define the market as market.toml has it, or QS_MARKET_FILE, while everything runs. What the file does not name
-    stays as it is: delist it with `symbol NAME state=delisted`.
+    """Define the market as market.toml has it, or QS_MARKET_FILE, while everything runs, and show what that changes.
+
+    What the file does not name stays as it is: delist it with `symbol NAME state=delisted`. If somebody else defines
+    something meanwhile, nothing more is written.
 
     Exit code: 0 if it is defined so; 1 if it is not, or not known to be; 2 if it makes no sense, with the field's name.
 
     Parameters
     ----------
     revision
-        As `market diff` printed it: define nothing if something was defined since. Without it, what the file names is
-        defined as it has it, whatever was defined meanwhile.
+        As `market diff` printed it: define nothing if something was defined since then. Without it: since this command
+        has read what is defined.
     """
     logging.configure("market", "warning")
     return asyncio.run(instruments.apply(read(), revision))

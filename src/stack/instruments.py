@@ -42,17 +42,22 @@ async def diff(settings: StackSettings) -> int:
 
 
 async def apply(settings: StackSettings, revision: int | None = None) -> int:
-    """Define what the settings say, if nothing was defined after a revision. Returns the exit code."""
+    """Print what the settings change, and define it, if nothing was defined since it was read, or after a revision.
+    Returns the exit code."""
     market: Market = settings.market
 
-    def change(known: Definitions) -> list[Change]:
-        if revision not in (None, known.defined_last):
-            raise FieldError(
-                "revision", f"is {known.defined_last}: something was defined since {revision}; see `market diff`"
-            )
+    def wanted(known: Definitions) -> list[Change]:
         return changes(known, market.terms, market.symbols)
 
-    return await _define(settings, change)
+    async def change(connection: Connection) -> int:
+        known = await defining.read(connection)
+        if revision is not None and revision > known.defined_last:
+            raise FieldError("revision", f"is {known.defined_last}, and was never {revision}; see `market diff`")
+        _tell(wanted(known))
+        done = await defining.define(connection, wanted, since=known.defined_last if revision is None else revision)
+        return _done(done)
+
+    return await _with_broker(settings, change)
 
 
 async def set_symbol(settings: StackSettings, symbol: str, fields: Sequence[str]) -> int:
@@ -87,10 +92,14 @@ async def _define(settings: StackSettings, decide: defining.Decide) -> int:
     async def change(connection: Connection) -> int:
         done = await defining.define(connection, decide)
         _tell(done)
-        print(f"{len(done)} keys defined" if done else "nothing to change")
-        return 0
+        return _done(done)
 
     return await _with_broker(settings, change)
+
+
+def _done(done: Sequence[Change]) -> int:
+    print(f"{len(done)} keys defined" if done else "nothing to change")
+    return 0
 
 
 async def _with_broker(settings: StackSettings, do: Callable[[Connection], Awaitable[int]]) -> int:

@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
-from jet import defining
+from jet import defining, journal
 from jet.connection import Connection
 from jet.listings import Listings
 from process.health import Health
@@ -18,7 +19,9 @@ from stack.programs import REFUSED
 from support.definitions import redefine, seed
 from support.secured import Server, serving
 from support.waiting import eventually
+from wire import subjects
 from wire.instruments import Instrument
+from wire.references import REFERENCES
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,77 @@ async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
         changed = await defined(operator)
         assert (changed.reference_price, changed.quote_size, changed.min_spread) == (Decimal("101.00"), 7, 3)
 
+        assert await instruments.apply(settings, 10_000) == 2
+        assert "was never 10000" in capsys.readouterr().err
         assert await instruments.apply(settings) == 0
+        assert "AAA: min_spread 3 → 0\n" in capsys.readouterr().out
         assert await defined(operator) == settings.market.symbols["AAA"]
+
+
+@pytest.mark.parametrize("meanwhile", ["before anything is written", "between two definitions"])
+async def test_what_is_defined_while_the_settings_are_applied_is_not_overwritten(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    settings = server.settings
+    market = msgspec.structs.replace(settings.market, limit=77)
+    other = replace(settings, market=market)
+    append = journal.append
+    appended: list[str] = []
+
+    async with server.connection("operator") as operator:
+        await instruments.apply(settings)
+        await redefine(operator, "AAA", quote_size=7)
+        revision = (await defining.read(operator)).defined_last
+
+        async def after_somebody(connection: Connection, stream: str, subject: str, *more: Any, **named: Any) -> Any:
+            appended.append(subject)
+            if len(appended) == (1 if meanwhile == "before anything is written" else 2):
+                monkeypatch.setattr(journal, "append", append)
+                await redefine(operator, "AAA", min_spread=3)
+            return await append(connection, stream, subject, *more, **named)
+
+        monkeypatch.setattr(journal, "append", after_somebody)
+        capsys.readouterr()
+        nothing = meanwhile == "before anything is written"
+        assert await instruments.apply(other) == (2 if nothing else 1)
+        told = capsys.readouterr()
+        assert "what all share: limit 100 → 77\nAAA: quote_size 7 → 10\n" in told.out
+        now = revision + (1 if nothing else 2)
+        assert f"`revision` is {now}: something was defined since {revision if nothing else now - 1}" in told.err
+        assert ("market was defined, and what was to follow was not" in told.err) is not nothing
+        assert "keys defined" not in told.out
+        assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
+        terms = (await defining.read(operator)).terms
+        assert terms is not None
+        assert terms.limit == (100 if nothing else 77)
+
+
+async def test_the_prices_of_a_feed_do_not_keep_the_settings_from_being_applied(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = server.settings
+    other = replace(settings, market=msgspec.structs.replace(settings.market, limit=78))
+    append = journal.append
+    appended: list[str] = []
+
+    async with server.connection("operator") as operator:
+        await instruments.apply(settings)
+        await redefine(operator, "AAA", quote_size=7)
+
+        async def after_the_feed(connection: Connection, stream: str, subject: str, *more: Any, **named: Any) -> Any:
+            appended.append(subject)
+            if len(appended) <= 2:
+                table = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, REFERENCES)
+                head = (await defining.read(operator)).head
+                await append(operator, stream, table, b"{}", msg_id=f"feed-{head}", compare=journal.Compare(head))
+            return await append(connection, stream, subject, *more, **named)
+
+        monkeypatch.setattr(journal, "append", after_the_feed)
+        assert await instruments.apply(other) == 0
+        known = await defining.read(operator)
+        assert known.terms is not None
+        assert known.terms.limit == 78
+        assert (await defined(operator)).quote_size == 10
 
 
 TIMES: dict[str, float] = {"quote_ttl": 20.0, "grace": 3.0, "id_window": 60.0}
