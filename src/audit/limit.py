@@ -106,6 +106,7 @@ class WithinLimit(Check):
         """`limit`: while `revisions` tell of none."""
         super().__init__()
         self._revisions = revisions
+        self._unknown = 0  # activations beyond the limit, of a time of which the limit is not known
         self._longer_over = 0  # lots by which what may have been active exceeded the limit, at most
         now = revisions.limit(datetime.max.replace(tzinfo=UTC)) or limit
         self.statement = (
@@ -129,7 +130,9 @@ class WithinLimit(Check):
             return
         limit = self._revisions.limit(at.time) or self._limit
         self._longer_over = max(self._longer_over, longer.bid - limit, longer.ask - limit)
-        if max(shown.bid, shown.ask) > limit:
+        if max(shown.bid, shown.ask) > limit and self._revisions.is_before(event.revision):
+            self._unknown += 1
+        elif max(shown.bid, shown.ask) > limit:
             sides = [
                 f"{lots} lots of {side}" for side, lots in (("bid", shown.bid), ("ask", shown.ask)) if lots > limit
             ]
@@ -161,7 +164,15 @@ class WithinLimit(Check):
             )
         else:
             tolerance = f"holds too if the times of exchange and broker differ by up to {grace}"
+        unknown = (
+            f"{self._unknown:,} activations exceed {self._limit} lots under a limit that is not kept: the bucket "
+            "instruments began after them"
+            if self._unknown
+            else ""
+        )
         return self.verdict(
             f"{replay.quote_count:,} activations, at most {shown.most_bid} of bid and {shown.most_ask} of ask at once",
-            "" if self.found.count else tolerance,
+            unknown,
+            "" if self.found.count or self._unknown else tolerance,
+            checkable=not self._unknown,
         )

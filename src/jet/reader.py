@@ -274,8 +274,9 @@ class Reader:
             info = await self._look(by_subject=True, offset=len(named))
             named |= info.state.subjects
         end = self._end
-        newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if end else None
-        if end and newest is None and self._keeps:
+        held = end >= info.config.get("first_seq", 1)  # else nothing was ever stored
+        newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if held else None
+        if held and newest is None and self._keeps:
             raise _Withheld(missing(self._stream, end, end + 1))
         if newest is not None and not _is_asked_for(newest.subject):
             newest = None

@@ -176,11 +176,17 @@ def _instruments(shape: Shape) -> dict[str, Any]:
 
 
 async def prepare(
-    connection: Connection, shape: Shape, only: Collection[str] | None = None, *, timeout: float = 30.0
+    connection: Connection,
+    shape: Shape,
+    only: Collection[str] | None = None,
+    *,
+    first_sequence: int = 1,
+    timeout: float = 30.0,
 ) -> list[str]:
     """Make every declaration so, waiting up to `timeout` seconds for JetStream. Returns what was changed, for people.
 
-    `only`: names of the streams to do that with; without it, all.
+    `only`: names of the streams to do that with; without it, all. `first_sequence`: of the first message of a stream
+    that is not there yet.
 
     Raises:
         TopologyRefused: a stream is there and cannot become what is declared, or there is no place for it.
@@ -194,7 +200,7 @@ async def prepare(
             if only is not None and name not in only:
                 continue
             try:
-                change = await _patiently(name, forming_until, partial(_declare, connection, declared))
+                change = await _patiently(name, forming_until, partial(_declare, connection, declared, first_sequence))
             except TopologyRefused as refused:
                 raise TopologyRefused(f"{refused}{_room_needed(shape, refused.__cause__)}") from refused.__cause__
             if change:
@@ -244,15 +250,16 @@ async def _exists(connection: Connection, stream: str) -> bool:
     return True
 
 
-async def _declare(connection: Connection, declared: dict[str, Any]) -> str | None:
+async def _declare(connection: Connection, declared: dict[str, Any], first_sequence: int) -> str | None:
     name = declared["name"]
     try:
         info = await api.stream_info(connection, name)
     except api.ApiError as error:
         if error.err_code != api.STREAM_NOT_FOUND:
             raise
-        await api.request(connection, f"STREAM.CREATE.{name}", declared, dict, timeout=5.0)
-        return f"stream {name} created"
+        begins = {"first_seq": first_sequence} if first_sequence > 1 else {}
+        await api.request(connection, f"STREAM.CREATE.{name}", {**declared, **begins}, dict, timeout=5.0)
+        return f"stream {name} created" + (f", and begins with {first_sequence:,}" if begins else "")
     differing = _differences(declared, info.config)
     if not differing:
         return None

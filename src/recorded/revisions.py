@@ -1,4 +1,4 @@
-"""Every definition that there ever was: what each quote was made from, and which limit was in force when.
+"""Every definition that the bucket keeps: what each quote was made from, and which limit was in force when.
 
 A table of reference prices names the revision of each, so the first one that is kept says what was in force before it,
 too, from that revision on.
@@ -62,17 +62,19 @@ class Revisions:
         self._defined: dict[str, list[_Defined]] = {}
         self._referred: dict[str, _Referred] = {}
         self._table: dict[str, Reference] = {}
+        self._first = 0
         self._messages = 0
         self._tables = 0
-        self._missing = 0  # messages before the first table that is kept
+        self._missing = 0  # messages between the first that is kept, and the first table that is
         self._first_table = 0
         self._known_from: dict[str, int] = {}
 
     def add(self, sequence: int, time: datetime, key: str, value: bytes) -> None:
         """The next message of the bucket, stored at that time."""
+        self._first = self._first or sequence
         if key == REFERENCES:
             if not self._tables:
-                self._missing = sequence - 1 - self._messages
+                self._missing = sequence - self._first - self._messages
             self._tables += 1
         self._messages += 1
         try:
@@ -98,8 +100,14 @@ class Revisions:
                 self._referred.setdefault(symbol, _Referred()).add(since, after)
         self._table = table
 
+    def is_before(self, revision: int) -> bool:
+        """Whether a revision is older than everything that the bucket keeps: it may be of a bucket before this one."""
+        return 0 < revision < self._first
+
     def is_forgotten(self, symbol: str, revision: int) -> bool:
-        """Whether the bucket may have kept that revision once, and does no more."""
+        """Whether the bucket, or one before it, may have kept that revision once, and this one does not."""
+        if self.is_before(revision):
+            return True
         own = self._defined.get(symbol, [])
         # Some may be dropped while all are read, so fewer may be found than are kept.
         if self._tables + self._missing >= KEPT and revision < self._known_from.get(symbol, self._first_table):

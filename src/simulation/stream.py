@@ -126,7 +126,7 @@ class Stream:
         self.name: str = config["name"]
         self.configure(config)
         self.created = created
-        self.last_seq = 0
+        self.last_seq = int(config.get("first_seq", 1)) - 1
         self.bytes = 0
         self.last_of: dict[str, int] = {}
         self.removed: list[Stored] = []

@@ -12,7 +12,7 @@ from jet.topology import Shape, TopologyRefused, prepare
 from process import logs, tls
 from process.health import Health
 from process.settings import Market, SettingsError
-from stack import keys
+from stack import keys, revisions
 from stack.applied import gaps, lost
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
@@ -45,7 +45,7 @@ async def run(settings: StackSettings) -> int:
             if gone:
                 print(f"no stream is made: {gone}")
                 return REFUSED
-            done += await prepare(connection, shape)
+            done += await declared(connection, settings, shape)
             done += await timed(connection, market)
             done += await seeded(connection, market)
             if damage := await gaps(connection, market.shards):
@@ -53,6 +53,9 @@ async def run(settings: StackSettings) -> int:
                 return REFUSED
         except TopologyRefused as refused:
             print(f"the streams cannot be made as declared: {refused}")
+            return REFUSED
+        except revisions.Unreadable as damaged:
+            print(f"the bucket instruments cannot be made, since it is to go on from the market log: {damaged}")
             return REFUSED
         except TimeoutError:
             print("JetStream did not answer in time")
@@ -65,6 +68,20 @@ async def run(settings: StackSettings) -> int:
             return 1
     print("\n".join(done) or "every stream is as declared")
     return 0
+
+
+async def declared(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
+    """Declare every stream, the bucket `instruments` last: it goes on from what the market log names. Returns what was
+    done, for people.
+
+    Raises:
+        TopologyRefused, TimeoutError: as `prepare`.
+        Unreadable, Refused, ApiError: as `revisions.first`.
+    """
+    others = [name for name in subjects.streams(shape.shards) if name != revisions.STREAM]
+    done = await prepare(connection, shape, others)
+    first = await revisions.first(connection, settings)
+    return done + await prepare(connection, shape, [revisions.STREAM], first_sequence=first)
 
 
 async def timed(connection: Connection, market: Market) -> list[str]:

@@ -131,7 +131,7 @@ class Definitions:
         return self._referred if key == REFERENCES else [key.partition(".")[2]]
 
     def pass_over(self, sequence: int) -> None:
-        """A message that is no definition is at this sequence."""
+        """No definition that is not folded is at this sequence, or before it."""
         self.head = max(self.head, sequence)
 
     @property

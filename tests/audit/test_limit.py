@@ -158,3 +158,17 @@ def test_what_is_shown_is_held_against_the_limit_then_in_force() -> None:
     refuted = limit(script, 25, defined((NOW - timedelta(days=1), "market", terms(15))))
     assert refuted.status is Status.REFUTED
     assert "at most 15 lots of bid" in refuted.statement
+
+
+def test_under_a_limit_that_was_defined_in_a_bucket_before_this_one_it_is_not_checkable() -> None:
+    script = Script()
+    script.quote("AAA", revision=2, **large(30))
+    anew = defined((NOW + timedelta(hours=1), "market", terms(25)), first=3)
+    verdict = limit(script, revisions=anew)
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert "1 activations exceed 25 lots under a limit that is not kept" in verdict.remarks[0]
+    assert limit(script, 30, anew).status is Status.PROVED
+
+    script.wait(7200)
+    script.quote("AAA", revision=3, **large(30))
+    assert limit(script, revisions=anew).status is Status.REFUTED

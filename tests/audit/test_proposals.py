@@ -108,6 +108,21 @@ def test_a_version_too_far_back_is_not_checkable() -> None:
     assert "1 quotes are of positions or revisions too far back to be remembered" in verdict.remarks
 
 
+def test_revisions_of_a_bucket_before_this_one_are_not_checkable() -> None:
+    """As after a restore of the market log alone, when the market is defined anew."""
+    script = Script()
+    script.quote(revision=2)
+    script.quote(revision=6)
+    revisions = defined((NOW, "symbols.AAA", SYMBOLS["AAA"]), (NOW, "market", TERMS), first=5)
+    verdict = script.verdict(SameProposal(Proposer(listings(), revisions)))
+    assert verdict.status is Status.NOT_CHECKABLE
+    assert verdict.checked == "1 quotes made again, byte for byte"
+    assert verdict.remarks == ["1 quotes are of positions or revisions too far back to be remembered"]
+
+    script.quote(revision=7)
+    assert script.verdict(SameProposal(Proposer(listings(), revisions))).status is Status.REFUTED
+
+
 # --- definitions --------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from jet.opening import MarketOpening
 from jet.reader import Reader
 from jet.tail import FromSequence, LastPerSubject, Message, Start
 from jet.whole import TailBroken
-from support.broker import Broker, NatsServer, shape_of, store
+from support.broker import Broker, NatsServer, keeping_one, shape_of, store
 from support.waiting import eventually
 from wire import subjects
 
@@ -75,6 +75,26 @@ async def test_an_empty_stream_is_current(broker: Broker) -> None:
         assert seen == []
         await publish(broker.connection, b"first")
         await eventually(lambda: bool(seen))
+
+
+async def test_a_stream_that_holds_nothing_is_current_wherever_it_begins(broker: Broker) -> None:
+    await topology.remove(broker.connection, [STREAM])
+    await topology.prepare(broker.connection, shape_of(broker.market), first_sequence=4712)
+    async with following(broker, LastPerSubject()) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert tail.reached == 4711
+        assert await publish(broker.connection, b"first") == 4712
+        await eventually(lambda: bool(seen))
+
+
+async def test_what_a_stream_has_replaced_by_newer_messages_is_not_missing(broker: Broker) -> None:
+    """As when it was paused while a feed told thousands of prices."""
+    keys = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ">")
+    stream = await keeping_one(broker.connection)
+    async with following(broker, FromSequence(1), [keys], stream) as (tail, seen):
+        await eventually(lambda: tail.current or told(broker, stream))
+        assert [message.sequence for message in seen] == [2, 4]
+        assert not told(broker, stream)
 
 
 async def test_headers_are_those_of_the_message(broker: Broker) -> None:
@@ -221,6 +241,6 @@ async def test_it_ends_before_a_message_that_is_not_given_out_and_says_so(
         assert ("A damaged store" in told(own_broker)) is is_told
 
 
-def told(broker: Broker) -> str:
+def told(broker: Broker, stream: str = STREAM) -> str:
     """What health says of the stream."""
-    return next((part.reason for part in broker.health.report().waiting_for if part.name == STREAM), "")
+    return next((part.reason for part in broker.health.report().waiting_for if part.name == stream), "")

@@ -303,6 +303,20 @@ def test_declaring_again_changes_nothing_and_a_change_is_applied(on_a_broker: Ru
     on_a_broker(scenario)
 
 
+def test_a_stream_may_begin_beyond_the_first_sequence(on_a_broker: Run) -> None:
+    async def scenario(connection: Connection) -> None:
+        await topology.remove(connection, [STREAM])
+        await topology.prepare(connection, shape_of(market()), first_sequence=4712)
+        state = (await api.stream_info(connection, STREAM)).state
+        assert (state.messages, state.first_seq, state.last_seq) == (0, 4712, 4711)
+        told = await ask(connection, FILLS, b"x", Nats_Expected_Last_Sequence="0")
+        assert told["error"]["description"] == "wrong last sequence: 4711"
+        assert (await ask(connection, FILLS, b"x", Nats_Expected_Last_Sequence="4711"))["seq"] == 4712
+        assert await topology.prepare(connection, shape_of(market())) == []
+
+    on_a_broker(scenario)
+
+
 def test_an_info_tells_the_brokers_time_and_what_is_stored(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"x")

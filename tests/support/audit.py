@@ -31,10 +31,10 @@ def listings(symbols: Mapping[str, Instrument] = SYMBOLS) -> dict[str, Listing]:
     return {symbol: Listing(of, fair_share(LIMIT, len(symbols))) for symbol, of in symbols.items()}
 
 
-def defined(*values: tuple[datetime, str, msgspec.Struct]) -> Revisions:
-    """These definitions, stored at those times, at sequences from 1 on."""
+def defined(*values: tuple[datetime, str, msgspec.Struct], first: int = 1) -> Revisions:
+    """These definitions, stored at those times, at sequences from `first` on."""
     revisions = Revisions()
-    for sequence, (time, key, value) in enumerate(values, start=1):
+    for sequence, (time, key, value) in enumerate(values, start=first):
         revisions.add(sequence, time, key, msgspec.json.encode(value))
     return revisions
 

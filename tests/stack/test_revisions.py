@@ -1,0 +1,142 @@
+"""A bucket `instruments` that is made beside an older market log goes on from the revisions that the log names."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jet import api, defining, topology
+from stack import prepare, revisions
+from stack.programs import REFUSED
+from stack.settings import StackSettings, read
+from support.broker import Broker, damage, store
+from support.builders import quote_activated
+from support.definitions import redefine
+from support.secured import SYMBOL
+from support.waiting import HANG
+from wire import subjects
+from wire.messages import QuoteActivated, QuoteWithdrawn
+
+
+@pytest.fixture
+def settings(own_broker: Broker, environ: dict[str, str], tmp_path: Path) -> StackSettings:
+    """A stack on a server that holds its streams, but no bucket `instruments`."""
+    file = tmp_path / "market.toml"
+    file.write_text(SYMBOL)
+    shards = str(own_broker.market.shards)
+    return read(environ | {"NATS_URL": own_broker.server.url, "QS_MARKET_FILE": str(file), "QS_MARKET_SHARDS": shards})
+
+
+async def quote(broker: Broker, shard: int, symbol: str, event: QuoteActivated | QuoteWithdrawn | bytes) -> None:
+    payload = event if isinstance(event, bytes) else msgspec.json.encode(event)
+    await store(broker.connection, subjects.market_stream(shard), subjects.quotes(shard, symbol), payload)
+
+
+def of_revision(symbol: str, revision: int) -> QuoteActivated:
+    return quote_activated(symbol, quote_id=f"{symbol}-v0-r{revision}-a1", revision=revision)
+
+
+def withdrawn(symbol: str, revision: int) -> QuoteWithdrawn:
+    event = of_revision(symbol, revision)
+    names = ("symbol", "quote_id", "reservation_id", "position_version", "revision", "attempt")
+    values = {name: getattr(event, name) for name in names}
+    return QuoteWithdrawn(**values, withdrawn_at=event.activated_at)
+
+
+async def forgotten(broker: Broker) -> None:
+    """The bucket is gone, as after a restore of the market log alone."""
+    await topology.remove(broker.connection, [revisions.STREAM])
+
+
+async def begins_with(broker: Broker) -> int:
+    return (await api.stream_info(broker.connection, revisions.STREAM, timeout=HANG)).state.first_seq
+
+
+async def test_what_is_defined_anew_is_newer_than_every_revision_that_a_quote_names(
+    own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await prepare.run(settings) == 0
+    assert await begins_with(own_broker) == 1, "the log names none"
+    await redefine(own_broker.connection, "AAA", quote_size=7)
+    named = await redefine(own_broker.connection, "AAA", quote_size=8)
+    await quote(own_broker, 0, "AAA", of_revision("AAA", named))
+    assert await prepare.run(settings) == 0
+    assert await begins_with(own_broker) == 1, "it is there"
+
+    await forgotten(own_broker)
+    capsys.readouterr()
+    assert await prepare.run(settings) == 0
+    assert f"stream KV_instruments created, and begins with {named + 1}\n" in capsys.readouterr().out
+    known = await defining.read(own_broker.connection)
+    listing = known.listing("AAA")
+    assert listing is not None
+    assert listing.instrument == settings.market.symbols["AAA"]
+    assert (known.defined_at("AAA"), listing.revision) == (named + 1, named + 2), "the terms come last"
+    assert await redefine(own_broker.connection, "AAA", quote_size=9) == named + 3
+
+    own_broker.server.kill()
+    own_broker.server.start()
+    assert await prepare.run(settings) == 0
+    async with own_broker.connect() as connection:
+        info = await api.stream_info(connection, revisions.STREAM)
+        assert (info.state.first_seq, info.state.last_seq) == (named + 1, named + 3)
+
+
+LOGS: list[tuple[str, list[tuple[int, str, QuoteActivated | QuoteWithdrawn | bytes]], int]] = [
+    ("no quotes", [], 0),
+    ("quotes of the settings", [(0, "AAA", of_revision("AAA", 0))], 0),
+    (
+        "of all symbols, whichever comes last",
+        [(0, "AAA", of_revision("AAA", 41)), (0, "BBB", of_revision("BBB", 7))],
+        41,
+    ),
+    ("of all shards", [(0, "AAA", of_revision("AAA", 7)), (1, "BBB", of_revision("BBB", 41))], 41),
+    ("withdrawn", [(0, "AAA", withdrawn("AAA", 41))], 41),
+    ("what cannot be used says nothing", [(0, "AAA", of_revision("AAA", 41)), (0, "AAA", b"{")], 41),
+    ("nothing can be used", [(0, "AAA", b"{"), (0, "AAA", of_revision("BBB", 41))], 0),
+]
+
+
+@pytest.mark.parametrize(("log", "newest"), [row[1:] for row in LOGS], ids=[row[0] for row in LOGS])
+async def test_the_newest_revision_is_that_of_the_last_quote_of_some_symbol(
+    own_broker: Broker,
+    settings: StackSettings,
+    log: list[tuple[int, str, QuoteActivated | QuoteWithdrawn | bytes]],
+    newest: int,
+) -> None:
+    for shard, symbol, event in log:
+        await quote(own_broker, shard, symbol, event)
+    assert await revisions.newest(settings) == newest
+
+
+async def test_without_what_the_log_names_no_bucket_is_made(
+    own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither is it begun with 1."""
+    for symbol in ("AAA", "BBB"):
+        await quote(own_broker, 0, symbol, of_revision(symbol, 41))
+    await forgotten(own_broker)
+    own_broker.server.stop()
+    damage(own_broker.server, subjects.market_stream(0), b"AAA-v0-r41-a1")
+    own_broker.server.start()
+    assert await prepare.run(settings) == REFUSED
+    told = capsys.readouterr().out
+    assert "the bucket instruments cannot be made" in told
+    assert "the last message of quotes.0.AAA is not given out: the store of MARKET-0 is damaged" in told
+    async with own_broker.connect() as connection:
+        with pytest.raises(api.ApiError, match="stream not found"):
+            await api.stream_info(connection, revisions.STREAM)
+
+
+async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(
+    own_broker: Broker,
+    settings: StackSettings,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revisions, "READ", 0.0)
+    await forgotten(own_broker)
+    assert await prepare.run(settings) == 1
+    assert "the market log could not be read" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert await prepare.run(settings) == 0
