@@ -53,7 +53,8 @@ async def read(connection: Connection) -> Definitions:
         async with asyncio.timeout(READ):
             for message in await opening.everything():
                 fold(found, message)
-            found.pass_over(opening.reached)  # a bucket that holds nothing need not begin with 1
+            if not found.head:  # what holds nothing need not begin with 1
+                found.pass_over(opening.reached)
     except TimeoutError as error:
         raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
     return found
