@@ -20,8 +20,8 @@ from chaos.attacks import NAME, Attack, Attacks, Known
 from jet import api, journal, link
 from jet.connection import Connection
 from jet.grants import grants, inbox, takes
+from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, Tail
-from jet.whole import TailBroken
 from process.health import Health
 from wire import subjects
 

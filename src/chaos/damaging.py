@@ -16,7 +16,7 @@ from pathlib import Path
 from chaos.cluster import Cluster
 from chaos.schedule import Fault
 from chaos.system import System
-from jet.whole import REMEDY
+from jet.stream_integrity import REMEDY
 from process.shipped import COMMAND
 from stack.control import Control, NotRunning
 from stack.observe import Observer

@@ -19,15 +19,15 @@ from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
 from exchange.replay import Replay
 from jet import api
+from jet.bootstrap import MarketBootstrap, Published
 from jet.connection import Connection
 from jet.heads import confirm, head_of
-from jet.opening import MarketOpening, Published
 from jet.tail import FromSequence, FromTime, Message, Tail
 from process.health import Health
-from wire import counting, subjects
+from wire import fill_validation, subjects
 from wire.errors import Refused
 from wire.market import SymbolMarket
-from wire.messages import UNREADABLE, QuoteEvent, RecordedFill
+from wire.messages import DECODE_ERRORS, QuoteEvent, RecordedFill
 
 WALK_BACK = 1_000
 """Messages by which the log is read further back at start, doubled each time, until they span the id window."""
@@ -71,7 +71,7 @@ class Books:
         self._stale = {f"shard {shard}": "reading the market log" for shard in range(shards)}
         self._replayed: set[int] = set()
         self._verified: dict[str, int] = {}
-        self._openings: dict[int, MarketOpening] = {}
+        self._bootstraps: dict[int, MarketBootstrap] = {}
         self._replays: dict[str, Replay] = {}
         self._quarantined: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(shards)}
         self._reached = dict.fromkeys(range(shards), 0)
@@ -103,8 +103,8 @@ class Books:
         """
         stream = subjects.market_stream(shard)
         filters = _filters(shard)
-        snapshot = MarketOpening(self._connection, shard, self._shards, self._published, name="exchange-snapshot")
-        self._openings[shard] = snapshot
+        snapshot = MarketBootstrap(self._connection, shard, self._shards, self._published, name="exchange-snapshot")
+        self._bootstraps[shard] = snapshot
         newest: Message | None = None
         async for batch in snapshot.batches():
             for message in batch:
@@ -173,7 +173,7 @@ class Books:
         Fills that skip a number are not folded before it is known that nothing was missed: their market is returned.
         """
         symbol = subjects.last_token(message.subject)
-        if not subjects.at_home(message.subject, self._shards):
+        if not subjects.in_home_shard(message.subject, self._shards):
             self._quarantine(message, "it is in another shard than its symbol")
             return None
         if not subjects.is_name(symbol):
@@ -183,10 +183,10 @@ class Books:
             return None
         if message.subject.startswith("fills."):
             shard = subjects.shard_of(lane.market.symbol, self._shards)
-            begins = shard in self._openings and self._openings[shard].begins(message)
+            begins = shard in self._bootstraps and self._bootstraps[shard].begins(message)
             # A book begins with one fill, and of 10,000 symbols' last messages the others would take seconds to read.
             only_last = begins and not replayed and not remember and lane.market.last_fill is None
-            read = counting.read_last if only_last else counting.read
+            read = fill_validation.read_last if only_last else fill_validation.read
             fills, fault = read(message.subject, message.data, self._shards)
             if fault is None and replayed:
                 self._remember_replayed(lane.market, fills, message)
@@ -209,7 +209,7 @@ class Books:
     def _fold_quote(self, market: SymbolMarket, message: Message, *, replayed: bool) -> None:
         try:
             event = _EVENT.decode(message.data)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._quarantine(message, str(error))
         else:
             if not replayed:
@@ -269,8 +269,8 @@ class Books:
                 self._verified[market.symbol] = beyond.sequence
                 return
             sequence = found.seq
-            fills, fault = counting.read(found.subject, found.payload, self._shards)
-            if fault is None and counting.judge(market.symbol, fills, market.fill_number) is None:
+            fills, fault = fill_validation.read(found.subject, found.payload, self._shards)
+            if fault is None and fill_validation.judge(market.symbol, fills, market.fill_number) is None:
                 raise MissedFills(
                     f"{beyond.subject}: the log holds fills from {market.fill_number + 1} on at {found.seq}, and "
                     f"they were not folded before {beyond.sequence}"

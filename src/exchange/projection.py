@@ -20,7 +20,7 @@ import structlog
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
-from jet.rounds import rest
+from jet.pacing import pause_after
 from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
@@ -79,7 +79,7 @@ class QuotesBucket:
                     self._changed.setdefault(symbol, market)
                     self._arrived.set()
                     await asyncio.sleep(PAUSE)
-            await asyncio.sleep(rest(loop.time() - began))
+            await asyncio.sleep(pause_after(loop.time() - began))
 
     async def _project(self, market: SymbolMarket) -> None:
         began = time.monotonic()

@@ -7,7 +7,7 @@ last of the piece that can count.
 
 from collections.abc import Sequence
 
-from wire.counting import judge
+from wire.fill_validation import judge
 from wire.messages import RecordedFill
 
 Fills = Sequence[RecordedFill]

@@ -17,11 +17,11 @@ from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
 from exchange.stall_detector import EVERY, PASSES, StallDetector
 from jet import rpc
+from jet.bootstrap import Published
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.defining import define
 from jet.listings import Listings
-from jet.opening import Published
 from process import tracing
 from process.clock import Clock, uptime
 from process.health import Health

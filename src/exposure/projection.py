@@ -16,7 +16,7 @@ from exposure.usage import Usage
 from jet import journal
 from jet.connection import Connection
 from jet.journal import Compare, Conflict
-from jet.rounds import rest
+from jet.pacing import pause_after
 from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
@@ -80,7 +80,7 @@ class ReservationsBucket:
                     log.info("reservations not projected yet", reservations=len(failed))
                     self._waiting.update(dict.fromkeys(failed))
                     await asyncio.sleep(AGAIN)
-            await asyncio.sleep(rest(loop.time() - began))
+            await asyncio.sleep(pause_after(loop.time() - began))
 
     async def _project(self, reservation_id: str) -> str | None:
         """Write one. Returns its id if it is not known to be written."""

@@ -20,21 +20,21 @@ from exposure.commit import STREAM, Claim, Committer, Decide, Notifier, Priority
 from exposure.limits import GRANT_LIFE, Decision, Limits
 from exposure.projection import ReservationsBucket
 from jet import api, journal, rpc
+from jet.bootstrap import MarketBootstrap
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import PATIENCE, confirm, head_of
 from jet.listings import Listings
-from jet.opening import MarketOpening
 from jet.tail import FromSequence, Message, Tail
 from process import tracing
 from process.clock import Clock, uptime
 from process.health import Health
 from process.settings import Port, Seconds, ServiceSettings
-from wire import counting, ids, subjects
+from wire import fill_validation, ids, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
 from wire.messages import (
-    UNREADABLE,
+    DECODE_ERRORS,
     Activate,
     Deactivate,
     Exposure,
@@ -108,7 +108,7 @@ class ExposureService:
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
         self._bucket = ReservationsBucket(connection, self.limits.usage, self.clock, market.grace)
         self._tails = {
-            shard: MarketOpening(connection, shard, market.shards, name=f"exposure-market-{shard}")
+            shard: MarketBootstrap(connection, shard, market.shards, name=f"exposure-market-{shard}")
             for shard in range(market.shards)
         }
         self._unseen = set(self._tails)
@@ -312,7 +312,7 @@ class ExposureService:
 
     async def _follow_decisions(self) -> None:
         was_current = False
-        info = await self._told()
+        info = await self._log_info()
         if info.state.lost:
             log.error("exposure's log was damaged: nothing is decided for a while", lost=info.state.lost)
             self.limits.usage.doubt(self.clock())
@@ -338,15 +338,15 @@ class ExposureService:
         usage = self.limits.usage
         if sequence <= usage.head:
             return
-        first = (await self._told()).state.first_seq
+        first = (await self._log_info()).state.first_seq
         if first <= sequence > usage.head:
             log.error("exposure's log is damaged", missing=max(first, usage.head + 1), until=sequence)
             self._health.quarantined(STREAM)
             usage.fold_unreadable(sequence, self.clock())
         usage.skip_to(sequence)
 
-    async def _told(self) -> api.StreamInfo:
-        """What the broker tells of exposure's log, however long it is away."""
+    async def _log_info(self) -> api.StreamInfo:
+        """What the broker reports of exposure's log; it is asked until it answers."""
         while True:
             try:
                 return await api.stream_details(self._connection, STREAM)
@@ -371,7 +371,7 @@ class ExposureService:
         async for batch in tail.batches():
             for message in batch:
                 symbol = subjects.last_token(message.subject)
-                if not subjects.at_home(message.subject, len(self._tails)):
+                if not subjects.in_home_shard(message.subject, len(self._tails)):
                     self._quarantine(stream, message, "it is in another shard than its symbol")
                 elif message.subject == subjects.quotes(shard, symbol):
                     event = self._decoded(self._quotes, message, stream)
@@ -389,7 +389,7 @@ class ExposureService:
                 self._health.fine("market")
 
     def _fold_fills(self, shard: int, symbol: str, message: Message) -> None:
-        fills, fault = counting.read(message.subject, message.data, len(self._tails))
+        fills, fault = fill_validation.read(message.subject, message.data, len(self._tails))
         if fault is None:
             begins = self._tails[shard].begins(message)
             fault = self.limits.usage.fold_fills(symbol, message.sequence, fills, begins=begins)
@@ -400,7 +400,7 @@ class ExposureService:
         """The message's content; None, counted and logged, for what cannot be read."""
         try:
             return decoder.decode(message.data)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._quarantine(stream, message, str(error))
             return None
 

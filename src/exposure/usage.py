@@ -24,8 +24,8 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from exposure.holding import NOTHING, Lots, ending, held
-from wire.counting import Fault
 from wire.errors import Refusal, Refused
+from wire.fill_validation import Fault
 from wire.market import SymbolMarket
 from wire.messages import QuoteEvent, RecordedFill, Reservation, ReservationRecord
 

@@ -5,9 +5,9 @@
 - `topology`: every stream and bucket, declared.
 - `journal`: compare-and-append, the one way to write to a log.
 - `tail`: following a stream with no gap and no repeat; `reader`: the same by asking, for who may make no consumer.
-- `opening`: where a fold begins; `presence`: which instances of a service are there.
+- `bootstrap`: the messages with which a fold begins; `presence`: which instances of a service are there.
 - `rpc`: requests between services; `packs`: several of them in one message.
-- `rounds`: how often what is only for watchers is written.
+- `pacing`: how often what is only for watchers is written.
 - `grants`: who may do what on the broker.
 """
 

@@ -13,7 +13,7 @@ from jet.connection import Connection, Forbidden, NotConnected
 from jet.frames import headers_of
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import UNREADABLE
+from wire.messages import DECODE_ERRORS
 from wire.units import check_time
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ INSUFFICIENT_STORAGE = 10047
 NO_PEERS = 10005
 REPLICAS_WITHOUT_CLUSTER = 10074
 
-GARBLED = Counter(
+INVALID_REPLY = Counter(
     "quotestream_nats_invalid_replies", "Answers of the broker that cannot be read, or belong to another request."
 )
 
@@ -60,12 +60,12 @@ class ApiError(Exception):
         self.description = description
 
 
-class Garbled(nats_errors.Error):
+class InvalidReply(nats_errors.Error):
     """An answer that cannot be read, or is not one to what was asked: what was asked for may have been done."""
 
     def __init__(self, told: str) -> None:
         super().__init__(told)
-        GARBLED.inc()
+        INVALID_REPLY.inc()
 
 
 NO_REPLY = (ApiError, nats_errors.Error, TimeoutError)
@@ -217,12 +217,12 @@ def read(data: bytes, reply: type[T]) -> T:
     """An answer as it is meant.
 
     Raises:
-        Garbled: it is not.
+        InvalidReply: it is not.
     """
     try:
         return msgspec.json.decode(data, type=reply)
-    except UNREADABLE as error:
-        raise Garbled(f"an answer that cannot be read: {error!r}") from error
+    except DECODE_ERRORS as error:
+        raise InvalidReply(f"an answer that cannot be read: {error!r}") from error
 
 
 def raise_error(data: bytes) -> None:
@@ -230,7 +230,7 @@ def raise_error(data: bytes) -> None:
 
     Raises:
         ApiError: it does.
-        Garbled: it cannot be read.
+        InvalidReply: it cannot be read.
     """
     error = read(data, _Envelope).error
     if error is not None:
@@ -243,7 +243,7 @@ async def stream_info(
     """A stream's configuration and state, as its leader tells; with what else is asked for."""
     info = await request(connection, f"STREAM.INFO.{stream}", ask, StreamInfo, timeout=timeout)
     if info.config.get("name") != stream:
-        raise Garbled(f"told of {info.config.get('name')!r} when asked for {stream}")
+        raise InvalidReply(f"told of {info.config.get('name')!r} when asked for {stream}")
     return info
 
 
@@ -265,7 +265,7 @@ async def consumer(
     body = {"stream_name": stream, "config": config, "action": "create"} if config is not None else None
     info = await request(connection, f"CONSUMER.{does}.{stream}.{name}", body, ConsumerInfo, timeout=timeout)
     if (info.stream_name, info.name) != (stream, name):
-        raise Garbled(f"told of {info.name!r} of {info.stream_name!r} when asked for {name} of {stream}")
+        raise InvalidReply(f"told of {info.name!r} of {info.stream_name!r} when asked for {name} of {stream}")
     return info
 
 
@@ -283,7 +283,7 @@ async def get_message(
             return None
         raise
     if not found.message.fits(query):
-        raise Garbled(f"told of {found.message.seq} on {found.message.subject!r} when asked for {query}")
+        raise InvalidReply(f"told of {found.message.seq} on {found.message.subject!r} when asked for {query}")
     return found.message
 
 

@@ -36,7 +36,7 @@ from jet import packs
 from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
 from jet.packs import Part
-from jet.resends import Budget, pauses
+from jet.retry_budget import RetryBudget, pauses
 from jet.unexpected import unexpected
 
 FIRST_PAUSE = 0.1
@@ -149,7 +149,7 @@ class Connection:
 
     Attributes:
         url: the server, or several separated by commas.
-        held_once: streams that are known to be held by one server only.
+        single_replica: streams that are known to be held by one server only.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Connection:
             client: what opens links in place of `jet.link`, by the same call.
         """
         self.url = url
-        self.held_once: set[str] = set()
+        self.single_replica: set[str] = set()
         self._name = name
         self._health = health
         self._seed = seed
@@ -191,7 +191,7 @@ class Connection:
         self._asked: dict[str, _Asked] = {}
         self._gathered: dict[str, list[Part]] = {}
         self._sending: asyncio.Task[None] | None = None
-        self._resends = Budget()
+        self._retry_budget = RetryBudget()
         health.waits("nats", f"not connected to {named(url)}")
 
     async def __aenter__(self) -> Self:
@@ -299,7 +299,7 @@ class Connection:
             timeout: seconds to wait.
             headers: of the message.
             again: seconds without an answer after which the identical message is sent again, and then again after
-                longer and longer, as far as `jet.resends` lets all calls together.
+                longer and longer, as far as `jet.retry_budget` lets all calls together.
             is_answer: whether a message is an answer to this; what is none is passed over.
             packed: who answers understands packs (`jet.packs`).
 
@@ -322,11 +322,11 @@ class Connection:
             for pause in pauses(again) if again is not None else ():
                 if (await asyncio.wait([asked.answer], timeout=pause))[0]:
                     if asked.answer.exception() is None:
-                        self._resends.answered()
+                        self._retry_budget.answered()
                     break
                 asked.reached = True  # nobody has said that nobody listens
                 asked.along = ()  # what is said of the next message is not said of them
-                allowed = self._resends.take()
+                allowed = self._retry_budget.take()
                 RESENDS.labels("sent" if allowed else "held back").inc()
                 with contextlib.suppress(nats_errors.Error):
                     if allowed:

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from jet import api, journal
+from jet.bootstrap import Bootstrap
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.listings import KEYS, STREAM, fold, is_definition
-from jet.opening import Opening
 from wire import subjects
 from wire.definitions import TERMS, Change, Definitions
 from wire.errors import Refusal, Refused
@@ -48,13 +48,13 @@ async def read(connection: Connection) -> Definitions:
         Refused: UNAVAILABLE: the broker does not tell in time.
     """
     found = Definitions()
-    opening = Opening(connection, STREAM, [KEYS], is_definition, name="instruments")
+    bootstrap = Bootstrap(connection, STREAM, [KEYS], is_definition, name="instruments")
     try:
         async with asyncio.timeout(READ):
-            for message in await opening.everything():
+            for message in await bootstrap.everything():
                 fold(found, message)
             if not found.head:  # what holds nothing need not begin with 1
-                found.pass_over(opening.reached)
+                found.pass_over(bootstrap.reached)
     except TimeoutError as error:
         raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
     return found

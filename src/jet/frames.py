@@ -45,7 +45,7 @@ class Frames(Parser):
                 words = bytes(buffer[at:end]).split(b" ")
                 if words[0] not in (b"MSG", b"HMSG"):
                     at = end + 2
-                    await self._told(words[0], b" ".join(words[1:]))
+                    await self._control_frame(words[0], b" ".join(words[1:]))
                     continue
                 sid, reply, head, size = _sizes(words)
                 begin = end + 2
@@ -60,8 +60,8 @@ class Frames(Parser):
         finally:
             del buffer[:at]
 
-    async def _told(self, word: bytes, rest: bytes) -> None:
-        """A frame that is no message."""
+    async def _control_frame(self, word: bytes, rest: bytes) -> None:
+        """Handle a frame that is no message."""
         client = self.nc
         match word:
             case b"PING":

@@ -130,7 +130,7 @@ async def append(
         try:
             ack = await _publish(connection, stream, subject, payload, sent)
             if ack.seq <= compare.sequence and not ack.duplicate:
-                raise api.Garbled(f"an acknowledgement of {ack.seq}, which is not after {compare.sequence}")
+                raise api.InvalidReply(f"an acknowledgement of {ack.seq}, which is not after {compare.sequence}")
         except Forbidden as error:
             if not maybe_stored:
                 raise Refused(Refusal.UNAVAILABLE, f"{error}; nothing was written") from error
@@ -227,8 +227,8 @@ async def last_sequence(connection: Connection, stream: str, subject_filter: str
         Refused: UNAVAILABLE, if the broker did not answer, or may not know.
     """
     found = await api.read_message(connection, stream, {"last_by_subj": subject_filter}, timeout=timeout)
-    if stream not in connection.held_once:
-        await _leader_tells(connection, stream, timeout)
+    if stream not in connection.single_replica:
+        await _leader_info(connection, stream, timeout)
     return found.seq if found else 0
 
 
@@ -238,16 +238,16 @@ async def end(connection: Connection, stream: str, *, timeout: float = 1.0) -> i
     Raises:
         Refused: UNAVAILABLE, if the broker did not answer, or may not know.
     """
-    return (await _leader_tells(connection, stream, timeout)).state.last_seq
+    return (await _leader_info(connection, stream, timeout)).state.last_seq
 
 
-async def _leader_tells(connection: Connection, stream: str, timeout: float) -> api.StreamInfo:
+async def _leader_info(connection: Connection, stream: str, timeout: float) -> api.StreamInfo:
     try:
         info = await api.stream_info(connection, stream, timeout=timeout)
     except (api.ApiError, nats_errors.Error, TimeoutError) as error:
         raise Refused(Refusal.UNAVAILABLE, f"the broker did not answer about {stream}: {error!r}") from error
     if not info.replicated:
-        connection.held_once.add(stream)
+        connection.single_replica.add(stream)
     elif not info.heard_within(HEARD):
         raise Refused(Refusal.UNAVAILABLE, f"the leader of {stream} may have been replaced")
     return info
@@ -281,13 +281,13 @@ async def _publish(connection: Connection, stream: str, subject: str, payload: b
 
     Raises:
         ApiError: the broker refused.
-        Garbled: what came is no acknowledgement of this stream's: the message may be stored.
+        InvalidReply: what came is no acknowledgement of this stream's: the message may be stored.
     """
     message = await connection.request(subject, payload, timeout=ACK_TIMEOUT, headers=headers)
     api.raise_error(message.data)
     ack = api.read(message.data, _Ack)
     if ack.stream != stream or ack.domain or ack.seq < 1:
-        raise api.Garbled(f"an acknowledgement of {ack.stream}, which is not {stream}")
+        raise api.InvalidReply(f"an acknowledgement of {ack.stream}, which is not {stream}")
     return ack
 
 
@@ -319,7 +319,7 @@ async def _moved_to(
     """
     if compare.filter is not None:
         return _head_in(error.description)
-    return (await _told(lambda: api.stream_info(connection, stream), on_unknown)).state.last_seq
+    return (await _until_answered(lambda: api.stream_info(connection, stream), on_unknown)).state.last_seq
 
 
 class _Past:
@@ -367,14 +367,14 @@ async def _read(
     One who leads no more may not have it yet: so "there is none" is believed when it is said again.
     """
     for pause in (0.05, 0.2, 0.0):
-        found = await _told(lambda: api.get_message(connection, stream, query), on_unknown)
+        found = await _until_answered(lambda: api.get_message(connection, stream, query), on_unknown)
         if found is not None:
             return found
         await asyncio.sleep(pause)
     return None
 
 
-async def _told(ask: Callable[[], Awaitable[T]], on_unknown: Callable[[str], None] | None) -> T:
+async def _until_answered(ask: Callable[[], Awaitable[T]], on_unknown: Callable[[str], None] | None) -> T:
     """Ask until the broker answers."""
     while True:
         try:

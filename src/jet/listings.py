@@ -18,9 +18,9 @@ import structlog
 from msgspec.structs import replace
 
 from jet import journal
+from jet.bootstrap import Bootstrap, Follow
 from jet.connection import Connection, HealthPart
 from jet.heads import head_of
-from jet.opening import Follow, Opening
 from jet.tail import Message, Tail
 from wire import subjects
 from wire.definitions import TERMS, Definitions, Terms, differing_times
@@ -86,7 +86,7 @@ class Listings:
         self._before = before
         self._relist = relist
         self.known = dict(before)
-        self._tail = Opening(connection, STREAM, [KEYS], is_definition, name=name, follow=follow)
+        self._tail = Bootstrap(connection, STREAM, [KEYS], is_definition, name=name, follow=follow)
         self._moves = asyncio.Condition()
         self._opened = asyncio.Event()
         self._head = head_of(connection, STREAM, self._reach)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from wire.messages import UNREADABLE
+from wire.messages import DECODE_ERRORS
 
 HEADER = "Quotestream-Pack"
 """The header of a pack: how many parts it has."""
@@ -66,7 +66,7 @@ def unpacked(data: bytes) -> list[Part]:
         raise ValueError(f"a pack of {len(data)} bytes, which is more than {2 * MOST_BYTES}")
     try:
         parts = _parts.decode(data)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise ValueError(str(error)) from error
     if len(parts) > MOST:
         raise ValueError(f"a pack of {len(parts)} parts, which is more than {MOST}")

@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection
 from jet.unexpected import unexpected
-from wire.messages import UNREADABLE, InstancePresence
+from wire.messages import DECODE_ERRORS, InstancePresence
 
 EVERY = 0.2
 """Seconds between two beats."""
@@ -120,7 +120,7 @@ class Presence:
     def _hear(self, message: Msg) -> None:
         try:
             word = _decoder.decode(message.data)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             unexpected("presence")
             log.warning("presence that cannot be read", subject=message.subject, reason=str(error))
             return

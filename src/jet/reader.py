@@ -29,9 +29,9 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection, Subscription
 from jet.consumer import BATCH
+from jet.stream_integrity import REMEDY, StreamEnd, is_gapless, keeps_everything, missing
 from jet.tail import LAG, FromSequence, FromTime, Message, Start
 from jet.unexpected import unexpected
-from jet.whole import REMEDY, Whole, is_gapless, keeps_everything, missing
 from wire import subjects
 
 IDLE = 0.5
@@ -101,7 +101,7 @@ class Answers:
                         case "404":
                             return found, 0
                         case status:
-                            raise api.Garbled(f"{self._stream} answers {status} {headers.get('Description', '')}")
+                            raise api.InvalidReply(f"{self._stream} answers {status} {headers.get('Description', '')}")
 
     async def close(self) -> None:
         if self._subscription is not None:
@@ -120,7 +120,7 @@ def _message(answer: Msg, headers: dict[str, str]) -> Message | None:
         time = datetime.fromisoformat(headers["Nats-Time-Stamp"]).astimezone(UTC)
         subject, sequence = headers["Nats-Subject"], int(headers["Nats-Sequence"])
     except (KeyError, ValueError, OverflowError):
-        api.GARBLED.inc()
+        api.INVALID_REPLY.inc()
         return None
     own = {name: value for name, value in headers.items() if name not in _TOLD}
     return Message(subject, sequence, time, answer.data, own or None)
@@ -130,7 +130,7 @@ def _number(headers: dict[str, str], name: str) -> int:
     try:
         return int(headers.get(name, 0))
     except ValueError as error:
-        raise api.Garbled(f"an answer whose {name} is no number") from error
+        raise api.InvalidReply(f"an answer whose {name} is no number") from error
 
 
 class _Withheld(Exception):  # noqa: N818 # names what happened
@@ -167,7 +167,7 @@ class Reader:
         self._keeps = False
         self._gapless = False
         self._damage = ""
-        self._whole = Whole(stream)
+        self._stream_end = StreamEnd(stream)
         self._looked = False
         self._end = 0
         self._passing = asyncio.Event()
@@ -250,7 +250,7 @@ class Reader:
         reached = self.reached
         for message in found:
             if message.sequence <= reached:
-                raise api.Garbled(f"{message.sequence} of {self._stream} after {reached}")
+                raise api.InvalidReply(f"{message.sequence} of {self._stream} after {reached}")
             if self._gapless and message.sequence != reached + 1:
                 break
             before.append(message)
@@ -300,20 +300,20 @@ class Reader:
             if is_behind or (self._keeps and lacking):
                 raise TimeoutError(f"a copy of {self._stream} is behind {end}")
         self.reached = end
-        opening = sorted(found.values(), key=lambda message: message.sequence)
-        self.sequence = opening[-1].sequence if opening else 0
+        bootstrap = sorted(found.values(), key=lambda message: message.sequence)
+        self.sequence = bootstrap[-1].sequence if bootstrap else 0
         self.current = True
-        return opening
+        return bootstrap
 
     async def _one(self, query: dict[str, Any]) -> Message:
         """One message, as the leader tells it.
 
         Raises:
-            Garbled: there is none.
+            InvalidReply: there is none.
         """
         message = await api.get_message(self._connection, self._stream, query, timeout=TIMEOUT)
         if message is None:
-            raise api.Garbled(f"{self._stream} holds no message of {query}")
+            raise api.InvalidReply(f"{self._stream} holds no message of {query}")
         time = message.time.astimezone(UTC)
         return Message(message.subject, message.seq, time, message.payload, message.headers or None)
 
@@ -329,7 +329,7 @@ class Reader:
         self._replicated = info.replicated
         self._keeps, self._gapless = keeps_everything(info.config), is_gapless(info.config, self._filters)
         self._takes_all = set(self._filters) == set(info.config.get("subjects", ()))
-        self._whole.check(info, self.reached, asyncio.get_running_loop().time())
+        self._stream_end.check(info, self.reached, asyncio.get_running_loop().time())
         self._end, self._looked = info.state.last_seq, True
         return info
 

@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection
-from wire.messages import UNREADABLE, Id, ProcessReport
+from wire.messages import DECODE_ERRORS, Id, ProcessReport
 
 EVERY = 2.0
 """Seconds between two questions."""
@@ -89,7 +89,7 @@ class RollCall:
             return  # an empty one: nobody is there to answer
         try:
             stats = self._decoder.decode(message.data)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             log.debug("a discovery answer cannot be read", reason=str(error))
             return
         self._hear(stats.name, stats.id, stats.data)

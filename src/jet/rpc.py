@@ -3,9 +3,9 @@
 Any live instance may answer (they share a queue group). Every request is idempotent by an id it carries, so a caller
 that got no answer sends the identical request again. `call` does so by itself while it waits: until the broker has
 noticed, it goes on handing requests to an instance that is paused or cut off, and the next may go to another. An
-instance answers the copies that it gets itself once (`jet.flights`). Refusals travel as problem details and are raised
-at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks. An answer names in a
-header what it answers: what names something else, or cannot be read, is passed over, wherever it came from.
+instance answers the copies that it gets itself once (`jet.single_flight`). Refusals travel as problem details and are
+raised at the caller. Headers say what a request is part of (`traceparent`), and nothing of what it asks. An answer
+names in a header what it answers: what names something else, or cannot be read, is passed over, wherever it came from.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from nats.aio.msg import Msg
 from nats.micro.request import ERROR_CODE_HEADER, ERROR_HEADER
 from prometheus_client import Counter
 
-from jet import api, packs, resends
+from jet import api, packs, retry_budget
 from jet.connection import Connection
 from jet.discovery import QUEUE, Endpoint, Instance
-from jet.flights import Answer, Flight, Flights
 from jet.grants import ACROSS, INBOXES, OUTSIDE
 from jet.packs import Part
+from jet.single_flight import Answer, Flight, SingleFlight
 from jet.unexpected import unexpected
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
-from wire.messages import UNREADABLE, ProcessReport
+from wire.messages import DECODE_ERRORS, ProcessReport
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def _account(headers: Mapping[str, str] | None) -> str:
     """The account that a question came from, if it is one of readers."""
     try:
         account = msgspec.json.decode((headers or {}).get(_ASKER, "{}"), type=_Account).acc
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return ""
     return account if account in OUTSIDE else ""
 
@@ -130,7 +130,7 @@ class _Awaited(Generic[T]):
                 self.answer = Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
             else:
                 self.answer = msgspec.json.decode(message.data, type=self._reply)
-        except (*UNREADABLE, KeyError):  # as of an instance of another version
+        except (*DECODE_ERRORS, KeyError):  # as of an instance of another version
             unexpected("unasked")
         return self.answer is not None
 
@@ -173,7 +173,7 @@ async def call(
             payload,
             timeout=timeout,
             headers=headers or None,
-            again=resends.FIRST,
+            again=retry_budget.FIRST,
             is_answer=awaited.take,
             packed=True,
         )
@@ -227,7 +227,7 @@ class _Server:
         self._connection = connection
         self._group = group
         self._around = around
-        self._flights = Flights()
+        self._flights = SingleFlight()
         self._shares: dict[tuple[str, str], _Share] = {}
         self._gathered: dict[str, list[Part]] = {}
 
@@ -277,7 +277,7 @@ class _Server:
         *,
         in_pack: bool = False,
     ) -> None:
-        arrived = self._flights.arrive(handler.subject, data, reply, time.monotonic(), in_pack=in_pack)
+        arrived = self._flights.join(handler.subject, data, reply, time.monotonic(), in_pack=in_pack)
         if isinstance(arrived, Flight):
             self._spawn(self._fly(handler, endpoint, arrived, headers))
         elif isinstance(arrived, Answer):
@@ -307,7 +307,7 @@ class _Server:
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
         endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
         headers = _headers(flight.subject, flight.data, answer)
-        await self._respond(self._flights.land(flight, answer, time.monotonic()), answer.data, headers)
+        await self._respond(self._flights.complete(flight, answer, time.monotonic()), answer.data, headers)
 
     async def _respond(self, replies: Mapping[str, bool], data: bytes, headers: dict[str, str]) -> None:
         """Send an answer, if it may with those to the same inbox that are given in the same turn of the loop."""
@@ -356,7 +356,7 @@ async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:
         request = _entry(handler.request).decode(data)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.INVALID_FIELD, str(error)) from error
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from error
     try:
         async with asyncio.timeout(HANDLER_TIMEOUT):

@@ -34,8 +34,8 @@ from prometheus_client import Counter, Gauge
 from jet import api
 from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
+from jet.stream_integrity import StreamEnd, TailBroken, is_gapless, keeps_everything, missing, withheld
 from jet.unexpected import unexpected
-from jet.whole import TailBroken, Whole, is_gapless, keeps_everything, missing, withheld
 from wire.units import from_nanoseconds
 
 CHECK = 5.0
@@ -145,7 +145,7 @@ class Tail:
         self._filters = list(filters)
         self._start = start
         self._name = name
-        self._whole = Whole(stream)
+        self._stream_end = StreamEnd(stream)
         self._end = 0
         self._told_behind: int | None = None
         self._attempts = 0
@@ -190,7 +190,7 @@ class Tail:
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
-        self._whole.check(info, self._read_to(), asyncio.get_running_loop().time())
+        self._stream_end.check(info, self._read_to(), asyncio.get_running_loop().time())
         name = f"{self._name}-{secrets.token_hex(11)}"  # who does not know it can neither change nor pull from it
         config = {
             "name": name,

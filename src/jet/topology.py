@@ -30,8 +30,8 @@ SPARE_AGE = 60.0
 IDLE = 60.0
 """Seconds for which a consumer that nobody uses is kept, whoever made it: so none has to be taken away by a person."""
 
-TURNS_KEPT = 64
-"""How many messages of the kill switch are kept: one that is no turn of it does not hide the turn before."""
+CHANGES_KEPT = 64
+"""How many messages of the kill switch are kept: one that is no change of it does not hide the change before."""
 
 _NEVER = (api.INSUFFICIENT_STORAGE, api.REPLICAS_WITHOUT_CLUSTER)
 
@@ -71,7 +71,7 @@ def declarations(shape: Shape) -> list[dict[str, Any]]:
         _exposure(shape),
         _bucket(shape, subjects.RESERVATIONS_BUCKET, **_projected(shape)),
         _bucket(shape, subjects.QUOTES_BUCKET, **_projected(shape)),
-        _bucket(shape, subjects.SWITCHES_BUCKET, max_msgs_per_subject=TURNS_KEPT),
+        _bucket(shape, subjects.SWITCHES_BUCKET, max_msgs_per_subject=CHANGES_KEPT),
         _instruments(shape),
     ]
 

@@ -23,7 +23,7 @@ from ledger.store import Store
 from process import tracing
 from process.clock import Clock
 from process.health import Health
-from wire import counting, subjects
+from wire import fill_validation, subjects
 from wire.messages import PositionUpdate
 
 PIECE_BYTES = 256 * 1024
@@ -102,7 +102,7 @@ class Applier:
         """Start from what the store holds."""
         self.books = await self._store.load()
         for symbol, payload in await self._store.quarantined_since(OF_NUMBERS):
-            fills, _ = counting.read("", payload, self._shards)
+            fills, _ = fill_validation.read("", payload, self._shards)
             if fills:
                 self._stuck.quarantined(symbol, fills, "since before this start")
         self._report_stuck()

@@ -16,9 +16,9 @@ import structlog
 from jet import api
 from jet.connection import Connection
 from ledger.positions import Account, Books, Changes, Delivery
-from wire import counting, subjects
-from wire.counting import Fault, Reason
+from wire import fill_validation, subjects
 from wire.errors import Refused
+from wire.fill_validation import Fault, Reason
 from wire.messages import RecordedFill
 
 ASK_AGAIN = 0.2
@@ -84,8 +84,8 @@ class Gaps:
             if found.seq >= beyond.sequence:
                 return read.number
             read.sequence = found.seq
-            fills, fault = counting.read(subject, found.payload, self._shards)
-            if fault is None and counting.judge(account.symbol, fills, read.number) is None:
+            fills, fault = fill_validation.read(subject, found.payload, self._shards)
+            if fault is None and fill_validation.judge(account.symbol, fills, read.number) is None:
                 read.number = fills[-1].number
 
 
@@ -97,7 +97,7 @@ def _number_before(account: Account, deliveries: Iterable[Delivery], beyond: Del
             continue
         if delivery.sequence >= beyond.sequence:
             break
-        if counting.judge(account.symbol, delivery.fills, number) is None:
+        if fill_validation.judge(account.symbol, delivery.fills, number) is None:
             number = delivery.fills[-1].number
     return number
 

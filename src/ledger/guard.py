@@ -14,11 +14,11 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
-from jet import losslog
+from jet import loss_log
 from jet.connection import Connection
 from jet.journal import Appended
 from jet.listings import Listings
-from jet.losslog import LossLog
+from jet.loss_log import LossLog
 from jet.tail import Message
 from ledger.applier import Applier
 from ledger.losses import Losses, Pause
@@ -95,7 +95,7 @@ class Guard:
     async def _pause(self, pause: Pause) -> None:
         scope, why = pause.scope, pause.why
         try:
-            outcome = await losslog.append(self._connection, scope, why, pause.head)
+            outcome = await loss_log.append(self._connection, scope, why, pause.head)
         except Refused as refused:
             log.error("paused for no loss: the broker does not take it", symbol=scope, reason=refused.detail)  # noqa: TRY400 # it says all
             await asyncio.sleep(TRY_AGAIN)

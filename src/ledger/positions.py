@@ -1,8 +1,8 @@
 """Fills in, positions out: the ledger's whole arithmetic, without I/O.
 
 A message of the market log is one decision of one writer, so it is taken whole or quarantined whole. Which fills count
-is the same for every reader of the log (`wire.counting`), and follows from the symbol's own messages alone: shards
-arrive in no particular order to each other, and every ledger must still come to the same position.
+is the same for every reader of the log (`wire.fill_validation`), and follows from the symbol's own messages alone:
+shards arrive in no particular order to each other, and every ledger must still come to the same position.
 
 Of what does not count, the ledger tells two kinds apart: a message whose fills are all recorded already, each with the
 same content and number, is ignored as a duplicate; one that names a recorded fill with other content contradicts.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from ledger.money import FLAT, Money, after, average_price
-from wire import counting, subjects
-from wire.counting import Fault, Reason
+from wire import fill_validation, subjects
+from wire.fill_validation import Fault, Reason
 from wire.messages import NumberedFill, PositionUpdate, RecordedFill
 from wire.units import ONE, shown_money
 
@@ -123,7 +123,7 @@ class Changes:
 
 def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -> Delivery:
     """Read one message of shard `shard` of `shards`. What cannot be read is a delivery with a fault, not an error."""
-    fills, fault = counting.read(subject, payload, shards)
+    fills, fault = fill_validation.read(subject, payload, shards)
     return Delivery(shard, sequence, subjects.last_token(subject), payload, fills, fault)
 
 
@@ -160,7 +160,7 @@ def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Ite
 
 
 def _judge(account: Account, fills: list[RecordedFill], known: Mapping[FillKey, RecordedFill]) -> Verdict:
-    fault = counting.judge(account.symbol, fills, account.version)
+    fault = fill_validation.judge(account.symbol, fills, account.version)
     if fault is None:
         return "apply"
     if fault.reason in (Reason.REPEATED_NUMBER, Reason.SKIPPED_NUMBER):

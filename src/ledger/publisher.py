@@ -16,9 +16,9 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from jet import journal
+from jet.bootstrap import is_position, last_usable
 from jet.connection import Connection
 from jet.journal import Appended, Compare
-from jet.opening import is_position, last_usable
 from jet.tail import Message
 from process import tracing
 from wire import subjects

@@ -20,9 +20,9 @@ from msgspec.structs import replace
 
 from jet import journal
 from jet.api import StoredMessage
+from jet.bootstrap import is_quote_event, last_usable
 from jet.connection import Connection
 from jet.journal import Appended, Compare
-from jet.opening import is_quote_event, last_usable
 from jet.tail import Message
 from ledger import reporting
 from ledger.applier import Applier

@@ -17,7 +17,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Counter, Gauge
 
-from jet import api, fullness, rpc
+from jet import api, rpc, stream_usage
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.heads import confirm, head_of
@@ -165,7 +165,7 @@ class Ledger:
                 group.create_task(self._keep_small(), name="wal")
                 group.create_task(self._check(), name="check")
                 streams = subjects.streams(self._market.shards)
-                group.create_task(fullness.watch(self._connection, streams, self._damaged), name="fullness")
+                group.create_task(stream_usage.watch(self._connection, streams, self._damaged), name="fullness")
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 

@@ -19,13 +19,13 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from jet import rpc
+from jet.bootstrap import Bootstrap, MarketBootstrap, Published, is_position
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.listings import Listings
-from jet.losslog import LossLog
-from jet.opening import MarketOpening, Opening, Published, is_position
+from jet.loss_log import LossLog
 from jet.presence import Presence
-from jet.switchlog import STREAM as SWITCHES
+from jet.switch_log import STREAM as SWITCHES
 from jet.tail import Message
 from maker import metrics
 from maker.killswitch import SwitchState
@@ -39,12 +39,12 @@ from process import tracing
 from process.clock import Clock, uptime
 from process.health import Health
 from process.settings import Port, Seconds, ServiceSettings
-from wire import counting, subjects
+from wire import fill_validation, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
 from wire.losses import Scope
 from wire.market import SymbolMarket
-from wire.messages import UNREADABLE, LossPaused, PositionUpdate, ProcessReport, QuoteEvent
+from wire.messages import DECODE_ERRORS, LossPaused, PositionUpdate, ProcessReport, QuoteEvent
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until the switch stands so and every withdrawal is known done."""
@@ -317,7 +317,7 @@ class Maker:
     # --- feeds --------------------------------------------------------------------------------------------------------
 
     async def _follow_positions(self) -> None:
-        tail = Opening(
+        tail = Bootstrap(
             self._connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="maker-positions"
         )
         async for batch in tail.batches():
@@ -328,7 +328,7 @@ class Maker:
                 self._feeds_changed()
 
     async def _follow_market(self, shard: int) -> None:
-        tail = MarketOpening(
+        tail = MarketBootstrap(
             self._connection, shard, self._settings.market.shards, self._published, name="maker-market"
         )
         async for batch in tail.batches():
@@ -349,12 +349,12 @@ class Maker:
                 quoter.moved(update, tracing.extract(message.headers))
             elif subjects.is_name(symbol):
                 self._view(symbol).learn(update.position)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._quarantine(subjects.POSITIONS_STREAM, message, str(error))
 
     def _on_market(self, message: Message, *, begins: bool) -> None:
         symbol = subjects.last_token(message.subject)
-        if not subjects.at_home(message.subject, self._settings.market.shards):
+        if not subjects.in_home_shard(message.subject, self._settings.market.shards):
             self._quarantine(subjects.stream_of(message.subject), message, "it is in another shard than its symbol")
             return
         if not subjects.is_name(symbol):
@@ -367,7 +367,7 @@ class Maker:
                     self._quarantine(subjects.stream_of(message.subject), message, "it is of another symbol")
             else:
                 self._on_fills(market, quoter, message, begins=begins)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._quarantine(subjects.stream_of(message.subject), message, str(error))
         if quoter is not None:
             quoter.wake()
@@ -375,7 +375,7 @@ class Maker:
     def _on_fills(self, market: SymbolMarket, quoter: Quoter | None, message: Message, *, begins: bool) -> None:
         if message.sequence <= market.head:
             return
-        fills, fault = counting.read(message.subject, message.data, self._settings.market.shards)
+        fills, fault = fill_validation.read(message.subject, message.data, self._settings.market.shards)
         fault = fault or market.fold_fills(message.sequence, fills, begins=begins)
         if fault is not None:
             self._quarantine(subjects.stream_of(message.subject), message, str(fault))

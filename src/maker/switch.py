@@ -3,10 +3,10 @@
 Whoever has one maker paused has all of them paused: each follows the key, and quotes nothing before it knows how the
 switch stands. What follows from what is `maker.killswitch`'s to say.
 
-A message that is no turn of the switch is quarantined: the turn before it stands, since the bucket keeps some. Where
-there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation lives, and
-goes on as if nobody ever used it. But where the store of the broker has lost a turn, that may have been a pause: then
-makers pause until somebody turns the switch.
+A message that is no change of the switch is quarantined: the change before it stands, since the bucket keeps some.
+Where there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation
+lives, and goes on as if nobody ever used it. But where the store of the broker has lost a turn, that may have been a
+pause: then makers pause until somebody turns the switch.
 
 Ordering rules:
 - Turns of this maker are made one after the other, under `_turning`: no message of ours is on its way when the next one
@@ -24,17 +24,17 @@ import msgspec
 import structlog
 
 from jet import api, journal
+from jet.bootstrap import Bootstrap, last_usable
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
-from jet.opening import Opening, last_usable
-from jet.switchlog import KEY, STREAM, Turn, is_turn, turn_of
+from jet.switch_log import KEY, STREAM, SwitchChange, change_of, is_change
 from jet.tail import Message
 from maker.killswitch import Hold, KillSwitch, Value, resumed
 from process.clock import Clock
 from wire.errors import Refused
 from wire.messages import QuotingSwitch
 
-DAMAGED = "nobody: the store of the switch is damaged, and its last turn may have been a pause"
+DAMAGED = "nobody: the store of the switch is damaged, and its last change may have been a pause"
 """Whose wish it is to pause where the last turn is lost."""
 
 ASK_AGAIN = 0.2
@@ -65,7 +65,7 @@ class Switch:
             connection: to the broker.
             clock: the broker's time.
             changed: called whenever `seen` or `current` may be another.
-            quarantined: told of each message that is no turn of the switch: its stream, itself, and why.
+            quarantined: told of each message that is no change of the switch: its stream, itself, and why.
             reservation_life: how long to wait where how the switch stands is not known.
         """
         self.seen = KillSwitch()
@@ -119,14 +119,14 @@ class Switch:
             return True
 
     async def _follow(self) -> None:
-        tail, is_looked_at = Opening(self._connection, STREAM, [KEY], is_turn, name="maker-switch"), False
+        tail, is_looked_at = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch"), False
         async for batch in tail.batches():
             for message in batch:
-                turn = turn_of(message)
+                turn = change_of(message)
                 if turn is not None:
                     self._read(_value(turn))
                 else:
-                    self._quarantine(STREAM, message, "it is no turn of the switch")
+                    self._quarantine(STREAM, message, "it is no change of the switch")
                     self._doubtful = message
             if tail.current and not is_looked_at:
                 is_looked_at = await self._look_for_loss()
@@ -153,7 +153,7 @@ class Switch:
         return True
 
     def _may_begin(self) -> bool:
-        """Whether one that knows of no turn of the switch may quote."""
+        """Whether one that knows of no change of the switch may quote."""
         return self._doubtful is None or self._clock() >= self._doubtful.time + self._reservation_life
 
     async def _bring_pauses(self) -> None:
@@ -196,8 +196,8 @@ class Switch:
             await asyncio.sleep(ASK_AGAIN)
 
     async def _newest(self, head: int) -> Value:
-        found = await last_usable(self._connection, STREAM, KEY, head + 1, is_turn)
-        turn = turn_of(found) if found is not None else None
+        found = await last_usable(self._connection, STREAM, KEY, head + 1, is_change)
+        turn = change_of(found) if found is not None else None
         return _value(turn) if turn is not None else Value(0, paused=False)
 
     async def _append(self, *, paused: bool, expected: int, by: str) -> Appended | Conflict:
@@ -216,5 +216,5 @@ class Switch:
         self._changed()
 
 
-def _value(turn: Turn) -> Value:
+def _value(turn: SwitchChange) -> Value:
     return Value(turn.sequence, turn.paused, turn.by)

@@ -20,11 +20,11 @@ from typing import Any
 
 import msgspec
 
-from jet import api, fullness, journal
+from jet import api, journal, stream_usage
 from jet.connection import Connection
 from jet.link import named
+from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, Message, Start, Tail
-from jet.whole import TailBroken
 from process.health import Health
 from recorded.replay import Place
 from recorded.reservations import Reservations
@@ -126,7 +126,7 @@ async def horizon(connection: Connection, shards: int, applied: Mapping[int, int
         is_stale = any(last.get(shard, 0) < sequence for shard, sequence in applied.items())
         is_replicated = any(info.config.get("num_replicas", 1) > 1 for info in infos)
         if not (is_stale and is_replicated) or asyncio.get_running_loop().time() > give_up:
-            lost = [fullness.lost(subjects.market_stream(shard), info.state) for shard, info in enumerate(infos)]
+            lost = [stream_usage.lost(subjects.market_stream(shard), info.state) for shard, info in enumerate(infos)]
             return Horizon(infos[0].ts, last, [told for told in lost if told])
         await asyncio.sleep(0.2)
 

@@ -15,7 +15,7 @@ import msgspec
 from audit.money import Account
 from audit.positions import Told
 from jet import journal
-from jet.switchlog import KEY
+from jet.switch_log import KEY
 from recorded.proposer import Proposer, is_derived
 from recorded.revisions import Revisions
 from simulation.backing import Backing
@@ -26,7 +26,7 @@ from wire import subjects
 from wire.definitions import Definitions
 from wire.ids import NEVER
 from wire.instruments import Instrument
-from wire.messages import UNREADABLE, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+from wire.messages import DECODE_ERRORS, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
 from wire.units import MONEY_PLACES, ONE
 
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
@@ -164,7 +164,7 @@ class Monitor:
             return
         try:
             self._stored(stream, message)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._say(f"{message.subject} #{message.seq} cannot be read: {error}")
 
     def _stored(self, stream: Stream, message: Stored) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jet import api
 from jet.connection import Connection
-from jet.whole import REMEDY as DAMAGED
+from jet.stream_integrity import REMEDY as DAMAGED
 from ledger import sums
 from process.settings import tables
 from stack.instances import LEDGER_DATABASE

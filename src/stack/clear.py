@@ -15,7 +15,7 @@ from process.shipped import COMMAND
 from stack.reaching import reached
 from stack.settings import StackSettings
 from wire import losses, subjects
-from wire.messages import UNREADABLE, LossPaused, LossResumed, QuotingSwitch, ReservationRecord
+from wire.messages import DECODE_ERRORS, LossPaused, LossResumed, QuotingSwitch, ReservationRecord
 
 TIMEOUT = 3.0
 """Seconds that the server may take for each answer."""
@@ -92,6 +92,6 @@ def _makes_sense(message: api.StoredMessage, kind: type[msgspec.Struct]) -> bool
         return True
     try:
         msgspec.json.decode(message.payload, type=kind)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return False
     return journal.is_append(headers)

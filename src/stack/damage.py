@@ -10,7 +10,7 @@ the others only what it lacks after them.
 
 import re
 
-from jet.whole import REMEDY as REMEDY
+from jet.stream_integrity import REMEDY as REMEDY
 from stack.held import held
 from wire.subjects import MARKET_STREAM
 

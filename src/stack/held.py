@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wire.messages import UNREADABLE
+from wire.messages import DECODE_ERRORS
 
 
 class Held(msgspec.Struct, frozen=True, order=True):
@@ -34,6 +34,6 @@ def held(told: bytes) -> dict[str, Held]:
     """What it holds, by stream; nothing if the page cannot be read."""
     try:
         accounts = msgspec.json.decode(told, type=_JetStream).accounts
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return {}
     return {stream.name: stream.state for account in accounts for stream in account.streams}

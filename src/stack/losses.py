@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from jet import defining, losslog
+from jet import defining, loss_log
+from jet.bootstrap import Published
 from jet.connection import Connection
 from jet.journal import Appended
-from jet.opening import Published
 from process.clock import utc_now
 from process.health import Health
 from process.shipped import COMMAND
@@ -73,7 +73,7 @@ def _name(scope: Scope) -> str:
 
 
 async def _read(connection: Connection) -> _Known:
-    latches = await losslog.read(connection)
+    latches = await loss_log.read(connection)
     positions = await Published(connection, name="resume-positions").positions()
     return _Known(latches, await defining.read(connection), positions)
 
@@ -83,7 +83,7 @@ async def _resume(reading: Connection, writing: Connection, known: _Known, scope
     while (why := known.latches.of(scope).paused) is not None:
         loss = _loss(known, scope, why)
         value = LossResumed(at=utc_now(), acknowledged=max(loss, NOTHING))
-        outcome = await losslog.append(writing, scope, value, known.latches.of(scope).head)
+        outcome = await loss_log.append(writing, scope, value, known.latches.of(scope).head)
         if isinstance(outcome, Appended):
             subject = subjects.loss_key(scope, paused=False)
             known.latches.apply(outcome.sequence, subject, msgspec.json.encode(value))

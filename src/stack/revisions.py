@@ -11,10 +11,10 @@ import asyncio
 import msgspec
 
 from jet import api
+from jet.bootstrap import is_quote_event, last_usable
 from jet.connection import Connection
-from jet.opening import is_quote_event, last_usable
+from jet.stream_integrity import REMEDY
 from jet.tail import Message
-from jet.whole import REMEDY
 from process import tls
 from process.health import Health
 from stack import keys

@@ -25,7 +25,7 @@ from ui.processes import Process
 from ui.trend import Point, Series
 from ui.unquoted import Unquoted
 from wire import ids
-from wire.counting import Fault
+from wire.fill_validation import Fault
 from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
 from wire.messages import LimitUsage, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill, Side

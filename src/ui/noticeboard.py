@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from ui.notices import Notices
-from wire.messages import UNREADABLE
+from wire.messages import DECODE_ERRORS
 
 LARGEST = 256 * 1024
 """Bytes of the file that are read, at most."""
@@ -35,7 +35,7 @@ class NoticeBoard:
                 self.notices = self._decoder.decode(file.read(LARGEST))
         except FileNotFoundError:
             return False
-        except (OSError, *UNREADABLE) as error:
+        except (OSError, *DECODE_ERRORS) as error:
             log.warning("notices cannot be read", path=str(self._path), error=repr(error))
             return False
         return True

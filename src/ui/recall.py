@@ -10,12 +10,12 @@ import msgspec
 
 from jet.api import NO_REPLY
 from jet.connection import Connection
-from jet.lately import newest
+from jet.recent_messages import newest
 from process.clock import Clock
 from ui.history import Past
-from wire import counting, subjects
+from wire import fill_validation, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import UNREADABLE, QuoteEvent
+from wire.messages import DECODE_ERRORS, QuoteEvent
 
 BACK = timedelta(minutes=15)
 """How far back it goes, at most."""
@@ -68,10 +68,10 @@ class Recall:
             if message.subject == subjects.quotes(shard, symbol):
                 try:
                     past.apply_quote(message.sequence, self._quotes.decode(message.data))
-                except UNREADABLE:
+                except DECODE_ERRORS:
                     continue  # whoever follows the log counts it, and tells
             else:
-                fills, fault = counting.read(message.subject, message.data, self._shards)
+                fills, fault = fill_validation.read(message.subject, message.data, self._shards)
                 if fault is None:
                     past.apply_fills(message.sequence, fills)
             if number % 100 == 0:

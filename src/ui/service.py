@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from jet import rpc
+from jet.bootstrap import Bootstrap, MarketBootstrap, Published, is_position
 from jet.clocks import PART as CLOCK
 from jet.clocks import BrokerTime
 from jet.connection import Connection
 from jet.listings import Listings
-from jet.opening import MarketOpening, Opening, Published, is_position
 from jet.reader import Reader
 from jet.tail import Message
 from process.clock import Clock, uptime
@@ -43,9 +43,9 @@ from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
 from ui.watch import Watch
 from web.fanout import Fanout
-from wire import counting, subjects
+from wire import fill_validation, subjects
 from wire.errors import Refused
-from wire.messages import UNREADABLE, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
+from wire.messages import DECODE_ERRORS, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure", CLOCK)
 """What the page waits for. It shows what it has meanwhile, and what of it is not current."""
@@ -123,7 +123,7 @@ class UiService:
             ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
         """
         # The page's user reads from outside of the services' account, where it may make no consumer.
-        positions = Opening(
+        positions = Bootstrap(
             self._connection,
             subjects.POSITIONS_STREAM,
             [subjects.POSITIONS],
@@ -133,7 +133,9 @@ class UiService:
         )
         published = Published(self._connection, name="published", follow=Reader)
         market = [
-            MarketOpening(self._connection, shard, len(self._shards), published, name=f"market-{shard}", follow=Reader)
+            MarketBootstrap(
+                self._connection, shard, len(self._shards), published, name=f"market-{shard}", follow=Reader
+            )
             for shard in self._shards
         ]
         async with self._connection, asyncio.TaskGroup() as group:
@@ -198,7 +200,7 @@ class UiService:
 
     # --- following ------------------------------------------------------------------------------------------------
 
-    async def _follow_positions(self, tail: Opening) -> None:
+    async def _follow_positions(self, tail: Bootstrap) -> None:
         async for batch in tail.batches():
             now = self.clock()
             for message in batch:
@@ -206,11 +208,11 @@ class UiService:
                 if update and update.symbol == subjects.last_token(message.subject):
                     self.board.apply_position(update, now)
 
-    async def _follow_market(self, shard: int, tail: MarketOpening) -> None:
+    async def _follow_market(self, shard: int, tail: MarketBootstrap) -> None:
         async for batch in tail.batches():
             for message in batch:
                 symbol = subjects.last_token(message.subject)
-                if not subjects.at_home(message.subject, len(self._shards)):
+                if not subjects.in_home_shard(message.subject, len(self._shards)):
                     self._quarantine(message, subjects.market_stream(shard), "it is in another shard than its symbol")
                 elif message.subject == subjects.quotes(shard, symbol):
                     event = self._decoded(self._quotes, message, subjects.market_stream(shard))
@@ -220,7 +222,7 @@ class UiService:
                     self._take_fills(symbol, message, begins=tail.begins(message))
 
     def _take_fills(self, symbol: str, message: Message, *, begins: bool) -> None:
-        fills, fault = counting.read(message.subject, message.data, len(self._shards))
+        fills, fault = fill_validation.read(message.subject, message.data, len(self._shards))
         if fault is None:
             fault = self.board.apply_fills(symbol, message.sequence, fills, begins=begins)
         if fault is not None:
@@ -230,7 +232,7 @@ class UiService:
         """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""
         try:
             return decoder.decode(message.data)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             self._quarantine(message, stream, str(error))
             return None
 
@@ -252,7 +254,7 @@ class UiService:
 
     # --- publishing -----------------------------------------------------------------------------------------------
 
-    async def _publish(self, positions: Opening, market: list[MarketOpening]) -> None:
+    async def _publish(self, positions: Bootstrap, market: list[MarketBootstrap]) -> None:
         while True:
             now = self.clock()
             silent = [str(shard) for shard, tail in zip(self._shards, market, strict=True) if not tail.current]

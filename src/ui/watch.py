@@ -11,12 +11,12 @@ from collections.abc import Callable
 from datetime import datetime
 
 from jet import api
+from jet.bootstrap import Bootstrap
 from jet.connection import Connection
-from jet.losslog import LossLog
-from jet.opening import Opening
+from jet.loss_log import LossLog
 from jet.reader import Reader
 from jet.rollcall import RollCall
-from jet.switchlog import KEY, STREAM, is_turn, turn_of
+from jet.switch_log import KEY, STREAM, change_of, is_change
 from jet.tail import behind
 from process.clock import Clock
 from process.health import Health
@@ -79,16 +79,16 @@ class Watch:
         Raises:
             TailBroken: its bucket lost what was read of it.
         """
-        opening = Opening(self._connection, STREAM, [KEY], is_turn, name="switch", follow=Reader)
-        async for batch in opening.batches():
+        bootstrap = Bootstrap(self._connection, STREAM, [KEY], is_change, name="switch", follow=Reader)
+        async for batch in bootstrap.batches():
             known = self.switch or KillSwitch(current=False, paused=False)
             paused, at, by = known.paused, known.at, known.by
             for message in batch:
-                turn = turn_of(message)
+                turn = change_of(message)
                 if turn is not None:
                     paused, at, by = turn.paused, turn.at, turn.by
-            if self.switch is not None or opening.current:
-                self.switch = KillSwitch(current=opening.current, paused=paused, at=at, by=by)
+            if self.switch is not None or bootstrap.current:
+                self.switch = KillSwitch(current=bootstrap.current, paused=paused, at=at, by=by)
 
     async def follow_losses(self) -> None:
         """Follow what is paused for its loss, until cancelled.

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from wire import references, subjects
 from wire.instruments import Instrument, Listing
-from wire.messages import UNREADABLE
+from wire.messages import DECODE_ERRORS
 from wire.references import REFERENCES, Reference, Told
 from wire.units import FieldError, check_max_loss
 
@@ -217,7 +217,7 @@ def definition(key: str, value: bytes) -> Terms | Instrument:
             return _terms.decode(value)
         symbol_of(key)
         return _instrument.decode(value)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise ValueError(str(error)) from error
 
 

@@ -21,7 +21,7 @@ import msgspec
 
 from wire import subjects
 from wire.instruments import Listing
-from wire.messages import UNREADABLE, LossPaused, LossResumed
+from wire.messages import DECODE_ERRORS, LossPaused, LossResumed
 from wire.units import EXACT, NOTHING
 
 Scope = str | None
@@ -102,7 +102,7 @@ class Latches:
                 self._known[scope] = latch._replace(head=sequence, paused=_paused.decode(value))
             else:
                 self._known[scope] = Latch(sequence, None, _resumed.decode(value).acknowledged)
-        except UNREADABLE as error:
+        except DECODE_ERRORS as error:
             return str(error)
         return None
 

@@ -4,8 +4,8 @@ Ordering rules:
 - Messages of a symbol are folded in stream order; one at or below `head` was folded already and is skipped.
 - A quote event resets what is left; the remaining quantities a fill carries are those of the latest quote event before
   it in the log, so the last quote event and the last fills message are together enough to rebuild the fold.
-- A fills message that does not count (`wire.counting`) is quarantined: it moves `head` and nothing else. So is a quote
-  event of another symbol.
+- A fills message that does not count (`wire.fill_validation`) is quarantined: it moves `head` and nothing else. So is a
+  quote event of another symbol.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from wire.counting import Fault, judge
+from wire.fill_validation import Fault, judge
 from wire.ids import NEVER, QuoteVersion
 from wire.messages import Quote, QuoteActivated, QuoteEvent, RecordedFill
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from wire.ids import QuoteVersion
 from wire.units import NOTHING, ONE, FieldError, check_amount, check_fee, check_multiplier, check_price, check_time
 
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Raised by decoding a message that is not of its type: whoever reads what others wrote expects each of them."""
 
 # `$` alone would let a trailing newline through.

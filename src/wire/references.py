@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from wire.messages import UNREADABLE, Count, Message, Price, Revision, Time
+from wire.messages import DECODE_ERRORS, Count, Message, Price, Revision, Time
 from wire.units import FieldError, check_plain, check_price
 
 REFERENCES = "references"
@@ -116,7 +116,7 @@ def read(sequence: int, value: bytes) -> dict[str, Reference]:
     """
     try:
         found = _table.decode(value).references
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         raise ValueError(str(error)) from error
     for symbol, reference in found.items():
         if not reference.revision:

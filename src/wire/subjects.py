@@ -110,7 +110,7 @@ def stream_of(subject: str) -> str:
     return f"{MARKET_STREAM}-{subject.split('.')[1]}"
 
 
-def at_home(subject: str, shards: int) -> bool:
+def in_home_shard(subject: str, shards: int) -> bool:
     """Whether a subject of the market log is the one that its symbol's messages belong to, of so many shards."""
     kind, _, place = subject.partition(".")
     symbol = last_token(place)

@@ -6,7 +6,7 @@ import pytest
 
 from chaos import damaging
 from chaos.schedule import HARMS, schedule
-from jet.whole import REMEDY
+from jet.stream_integrity import REMEDY
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ async def test_poison_that_is_the_last_message_is_counted_once_at_a_start(broker
 async def test_far_behind_much_of_another_symbol_it_is_found(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jet.opening.FIRST_WALK", 2)
+    monkeypatch.setattr("jet.bootstrap.FIRST_WALK", 2)
     await quoted(exchange)
     for _ in range(2):
         await exchange.order(order(quantity=1))

@@ -25,9 +25,9 @@ from chaos import attacks
 from chaos.attacker import READERS, Attacker
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal, link, rpc
+from jet.bootstrap import MarketBootstrap
 from jet.grants import OUTSIDE, grants, inbox
 from jet.journal import Appended, Compare
-from jet.opening import MarketOpening
 from jet.reader import Reader
 from jet.tail import FromSequence, Tail
 from jet.unexpected import UNEXPECTED
@@ -217,9 +217,9 @@ async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_from_who_st
         await eventually(lambda: _is_beyond(exchange, "MARKET-0", subject, stored.sequence))
         for follow, user in ((Tail, "exposure"), (Reader, "ui")):
             async with server.connection(user) as who:
-                opening = MarketOpening(who, 0, 1, name="test", follow=follow)
-                async for batch in opening.batches():
-                    if opening.current:
+                bootstrap = MarketBootstrap(who, 0, 1, name="test", follow=follow)
+                async for batch in bootstrap.batches():
+                    if bootstrap.current:
                         assert stored.sequence in [message.sequence for message in batch]
                         break
 

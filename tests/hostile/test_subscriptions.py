@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
-from jet.api import GARBLED
+from jet.api import INVALID_REPLY
 from jet.connection import Connection
 from jet.unexpected import UNEXPECTED
 from ledger.service import PARTS, Ledger, LedgerSettings
@@ -160,7 +160,7 @@ async def test_whatever_arrives_on_whatever_they_listen_to_they_go_on_as_before(
 ) -> None:
     forger = Forger(SEED)
     heard: dict[str, int] = {}
-    odd, garbled = _odd(), GARBLED._value.get()
+    odd, garbled = _odd(), INVALID_REPLY._value.get()
     async with house(broker, tmp_path) as home, Raw(broker.url) as raw:
         await home.trades(0)
         links = {kind: member.connection._link for kind, member in home.members.items()}
@@ -181,7 +181,7 @@ async def test_whatever_arrives_on_whatever_they_listen_to_they_go_on_as_before(
     with capsys.disabled():
         counted = {what: count - odd.get(what, 0) for what, count in _odd().items()}
         sys.stdout.write(f"\nforged: {forger.made}\nheard: {heard}\ncounted: {counted}\n")
-    assert GARBLED._value.get() > garbled
+    assert INVALID_REPLY._value.get() > garbled
     assert all(counted[what] for what in ("subject", "headers", "delivery", "reply", "presence", "answer")), counted
 
 

@@ -57,7 +57,7 @@ async def test_an_acknowledgement_of_something_else_is_none(
     first = await journal.append(broker.connection, STREAM, subject, b"{}", msg_id="first", compare=Compare(0, filter_))
     assert first == Appended(1)
     ask = broker.connection.request
-    before = api.GARBLED._value.get()
+    before = api.INVALID_REPLY._value.get()
     wrong = 0
 
     async def answered(asked: str, *arguments: object, **more: object) -> Msg:
@@ -73,7 +73,7 @@ async def test_an_acknowledgement_of_something_else_is_none(
         broker.connection, STREAM, subject, b"{}", msg_id="second", compare=Compare(1, filter_)
     )
     assert found == Appended(2)
-    assert api.GARBLED._value.get() == before + 1
+    assert api.INVALID_REPLY._value.get() == before + 1
 
 
 async def test_nobody_can_tell_where_an_answer_is_awaited(broker: Broker) -> None:

@@ -18,10 +18,10 @@ from audit.chained import Chain
 from audit.findings import Findings
 from audit.whole import Whole
 from exchange import continuity
-from jet import api, fullness, journal, topology
+from jet import api, journal, stream_usage, topology
+from jet.bootstrap import is_quote_event
 from jet.connection import Connection
 from jet.journal import Appended, Compare
-from jet.opening import is_quote_event
 from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail
 from ledger.positions import Books, fold, read
 from process.health import Health
@@ -33,7 +33,7 @@ from stack.damage import told_by
 from support.broker import NatsServer, Patient
 from support.builders import quote_activated, recorded_fill
 from support.waiting import HANG
-from wire import chain, counting, subjects
+from wire import chain, fill_validation, subjects
 
 PLACES = int(os.environ.get("QS_DAMAGED_PLACES", "200"))
 """One in each shard; and a tenth as many cuts."""
@@ -114,7 +114,7 @@ def is_usable(message: Message) -> bool:
     """Whether services take it for what it is, and do not quarantine it."""
     if message.subject.startswith("quotes."):
         return is_quote_event(message)
-    return counting.read(message.subject, message.data, SHARDS)[1] is None
+    return fill_validation.read(message.subject, message.data, SHARDS)[1] is None
 
 
 def harm(shard: Shard, folder: Path, chance: random.Random) -> None:
@@ -214,7 +214,9 @@ async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> Non
     health = Health("test")
     async with Patient(server.url, "test", health) as connection:
         state = (await api.stream_info(connection, shard.stream)).state
-        shard.told += [told for told in (applied.gap(shard.stream, state), fullness.lost(shard.stream, state)) if told]
+        shard.told += [
+            told for told in (applied.gap(shard.stream, state), stream_usage.lost(shard.stream, state)) if told
+        ]
         everything = await followed(connection, health, shard, FromSequence(1))
         newest = await followed(connection, Health("other"), shard, LastPerSubject()) if everything else None
     expected = shard.position(shard.written)

@@ -350,7 +350,7 @@ async def test_a_head_is_taken_only_from_a_leader_that_heard_a_majority_lately(
             with pytest.raises(Refused, match="may have been replaced") as caught:
                 await journal.last_sequence(connection, STREAM, HEAD)
             assert caught.value.refusal is Refusal.UNAVAILABLE
-        assert not connection.held_once
+        assert not connection.single_replica
 
 
 async def test_whether_a_stream_has_copies_is_asked_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ import pytest
 from nats.aio.msg import Msg
 
 from jet import api, journal, reader, topology
+from jet.bootstrap import MarketBootstrap
 from jet.connection import Connection
-from jet.opening import MarketOpening
 from jet.reader import Reader
+from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, LastPerSubject, Message, Start
-from jet.whole import TailBroken
 from support.broker import Broker, NatsServer, keeping_one, shape_of, store
 from support.waiting import eventually
 from wire import subjects
@@ -150,11 +150,11 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
         deliver(self, message)
 
     monkeypatch.setattr(reader.Answers, "_on_message", garbled)
-    before = api.GARBLED._value.get()
+    before = api.INVALID_REPLY._value.get()
     async with following(broker, FromSequence(1)) as (tail, seen):
         await eventually(lambda: tail.current)
         assert [message.data for message in seen] == [b"a"]
-    assert api.GARBLED._value.get() > before
+    assert api.INVALID_REPLY._value.get() > before
 
 
 async def test_a_paused_broker_makes_it_stale_until_it_goes_on(own_broker: Broker) -> None:
@@ -197,9 +197,9 @@ async def test_a_market_log_opens_with_what_can_be_used_without_any_consumer(bro
     }
     await store(broker.connection, STREAM, subject, msgspec.json.encode(event))
     await store(broker.connection, STREAM, subject, b"poison")
-    opening = MarketOpening(broker.connection, 0, 4, name="test", follow=Reader)
-    async for batch in opening.batches():
-        if opening.current:
+    bootstrap = MarketBootstrap(broker.connection, 0, 4, name="test", follow=Reader)
+    async for batch in bootstrap.batches():
+        if bootstrap.current:
             assert [message.sequence for message in batch] == [1, 2]
             break
     consumers = await api.request(broker.connection, f"CONSUMER.NAMES.{STREAM}", None, dict)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 
-from jet import packs, resends, rpc
+from jet import packs, retry_budget, rpc
 from jet.connection import Connection
 from jet.unexpected import UNEXPECTED
 from support.broker import Broker, flushed
@@ -113,7 +113,7 @@ async def test_what_reached_somebody_who_is_gone_since_is_an_unknown_outcome(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When it is sent again nobody is there: that says nothing of what the first one did before it died."""
-    monkeypatch.setattr(resends, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
         async def refusal() -> Refusal | None:
@@ -136,7 +136,7 @@ async def test_an_instance_that_does_not_answer_costs_a_moment_and_not_the_reque
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of the requests go to an instance that is paused; those that get no answer are sent again."""
-    monkeypatch.setattr(resends, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     stuck = 0
 
     async def no_answer(_: ReservationRequest) -> ReservationAnswer:
@@ -182,7 +182,7 @@ async def test_a_slow_request_does_not_hold_up_others(broker: Broker) -> None:
 async def test_a_request_that_is_sent_again_while_it_is_answered_is_handled_once(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resends, "FIRST", 0.02)
+    monkeypatch.setattr(retry_budget, "FIRST", 0.02)
     handled: list[ReservationRequest] = []
     release = asyncio.Event()
 
@@ -394,7 +394,7 @@ async def test_an_instance_that_knows_no_packs_answers_what_is_sent_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one of another version does, while instances are replaced one by one."""
-    monkeypatch.setattr(resends, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     async with broker.connect() as other, broker.connect() as caller:
 
         async def answer(message: Msg) -> None:
@@ -428,7 +428,7 @@ async def test_an_answer_that_says_that_it_is_a_pack_and_is_none_is_passed_over(
 
 async def test_who_only_looks_is_answered_one_by_one(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pack on a subject for readers is passed over: its parts are answered when they are sent again, alone."""
-    monkeypatch.setattr(resends, "FIRST", 0.05)
+    monkeypatch.setattr(retry_budget, "FIRST", 0.05)
     before = UNEXPECTED.labels("pack")._value.get()
     handler = rpc.Handler(SUBJECT, ReservationRequest, by_number, for_readers=True)  # type: ignore[arg-type] # any request
     async with broker.connect() as caller, broker.connect() as other:

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from jet import api, consumer, journal, tail, topology, whole
+from jet import api, consumer, journal, stream_integrity, tail, topology
 from jet.connection import Connection
+from jet.stream_integrity import TailBroken
 from jet.tail import RESTARTS, FromSequence, FromTime, LastPerSubject, Message, Start, Tail
-from jet.whole import TailBroken
 from support.broker import Broker, flushed, keeping_one, store
 from support.waiting import HANG, eventually, finishes, passes, reaches
 from wire import subjects
@@ -535,7 +535,7 @@ async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One who led once, and does not know yet that another does, tells the end of then."""
-    monkeypatch.setattr(whole, "PATIENCE", 0.5)
+    monkeypatch.setattr(stream_integrity, "PATIENCE", 0.5)
     told = Told(monkeypatch)
     told.more = -1
     for payload in (b"a", b"b"):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jet import api, losslog
+from jet import api, loss_log
 from jet.connection import Connection
 from ledger.service import Ledger
 from support.broker import Broker
@@ -19,7 +19,7 @@ from wire.messages import LossPaused, LossResumed
 
 
 async def latch(connection: Connection, symbol: str = "AAA") -> Latch:
-    return (await losslog.read(connection)).of(symbol)
+    return (await loss_log.read(connection)).of(symbol)
 
 
 async def paused(connection: Connection, symbol: str = "AAA") -> LossPaused:
@@ -71,7 +71,7 @@ async def test_what_a_person_has_taken_note_of_may_be_lost_once_more(
     await paused(defined)
     head = (await latch(defined)).head
     resumed = LossResumed(at=NOW, acknowledged=Decimal(10))
-    await losslog.append(defined, "AAA", resumed, head, "somebody")
+    await loss_log.append(defined, "AAA", resumed, head, "somebody")
     await eventually(lambda: not running.ledger._guard._log.latches.paused)
     await market_log.fills(bought(2, quantity=5, price=Decimal("101.00")))
     await market_log.published_version(2)
@@ -99,7 +99,7 @@ async def test_two_ledgers_pause_once(defined: Connection, market_log: Log, star
         await eventually(lambda each=each: "AAA" in each.ledger._guard._log.latches.paused)  # type: ignore[misc] # binds
         await eventually(lambda each=each: not guard(each.ledger)._woken.is_set())  # type: ignore[misc] # binds
     key = subjects.loss_key("AAA", paused=True)
-    assert (await api.stream_details(defined, losslog.STREAM, key)).state.subjects == {key: 1}
+    assert (await api.stream_details(defined, loss_log.STREAM, key)).state.subjects == {key: 1}
 
 
 def guard(ledger: Ledger) -> Any:

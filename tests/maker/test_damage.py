@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from jet.switchlog import KEY, STREAM
+from jet.switch_log import KEY, STREAM
 from jet.tail import Message
 from maker.killswitch import SwitchState
 from maker.switch import DAMAGED, Switch

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from jet import losslog
+from jet import loss_log
 from maker import plan
 from maker.plan import Memory, View, Wait, Withdraw
 from support.builders import NOW, quote_activated
@@ -19,8 +19,8 @@ RESUMED = LossResumed(at=NOW, acknowledged=Decimal(10))
 
 
 async def write(place: Marketplace, scope: Scope, value: LossPaused | LossResumed) -> None:
-    head = (await losslog.read(place.broker.connection)).of(scope).head
-    await losslog.append(place.broker.connection, scope, value, head)
+    head = (await loss_log.read(place.broker.connection)).of(scope).head
+    await loss_log.append(place.broker.connection, scope, value, head)
 
 
 @pytest.mark.parametrize(("scope", "lost"), [("AAA", {"AAA"}), (None, {"AAA", "BBB"})])

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
-from jet.switchlog import KEY
+from jet.switch_log import KEY
 from maker.switch import Switch
 from process.clock import utc_now
 from support.broker import Broker
@@ -108,7 +108,7 @@ NO_TURNS = [
     (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {**OURS, "Nats-Stream": "KV_switches", "Nats-Sequence": "1"}),
     (b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}', {}),
 ]
-"""What is no turn of the switch: what cannot be read, what nobody of ours appended, and copies."""
+"""What is no change of the switch: what cannot be read, what nobody of ours appended, and copies."""
 
 
 @pytest.mark.parametrize(("payload", "headers"), NO_TURNS)

@@ -8,7 +8,7 @@ import pytest
 from jet import api, journal
 from jet.connection import Connection
 from jet.journal import Compare
-from jet.switchlog import KEY
+from jet.switch_log import KEY
 from stack import clear
 from support.broker import flushed
 from support.builders import NOW

@@ -6,7 +6,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from jet import journal, losslog
+from jet import journal, loss_log
 from jet.journal import Compare
 from process.settings import Market
 from stack import losses
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 async def latch(server: Server, scope: Scope) -> Latch:
     async with server.connection("auditor") as auditor:
-        return (await losslog.read(auditor)).of(scope)
+        return (await loss_log.read(auditor)).of(scope)
 
 
 async def test_what_is_paused_is_shown_and_resumed_at_the_loss_of_now(
@@ -44,7 +44,7 @@ async def test_what_is_paused_is_shown_and_resumed_at_the_loss_of_now(
         market = Market(symbols={"AAA": instrument(), "BBB": instrument()}, shards=1)
         await seed(operator, market)
         for scope in ("AAA", "BBB", None):
-            await losslog.append(ledger, scope, WHY, 0)
+            await loss_log.append(ledger, scope, WHY, 0)
         for symbol, cash in (("AAA", "-1005"), ("BBB", "-920")):  # 5 are lost, and 80 earned
             value = msgspec.json.encode(
                 position_update(symbol, net_quantity=10, position_version=1, cash=Decimal(cash), multiplier=Decimal(1))

@@ -19,7 +19,7 @@ import msgspec
 from jet import journal, rpc
 from jet.connection import Connection
 from jet.journal import Appended, Compare
-from jet.switchlog import KEY, STREAM
+from jet.switch_log import KEY, STREAM
 from process.clock import Clock, utc_now
 from process.health import Health
 from process.settings import Stack

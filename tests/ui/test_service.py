@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from jet.switchlog import KEY, STREAM
+from jet.switch_log import KEY, STREAM
 from support.broker import Broker
 from support.definitions import redefine, seed
 from support.page import Feed, Page, served

@@ -19,7 +19,7 @@ SHARD = subjects.shard_of("AAA", 4)
     ],
 )
 def test_a_symbols_messages_are_at_home_in_its_shard_only(subject: str, home: bool) -> None:
-    assert subjects.at_home(subject, 4) is home
+    assert subjects.in_home_shard(subject, 4) is home
 
 
 def test_a_subject_of_the_market_log_names_its_stream() -> None:

@@ -24,8 +24,8 @@ from jet import api
 from jet.connection import Connection
 from jet.reader import Reader
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
-from wire import counting, subjects
-from wire.messages import UNREADABLE, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
+from wire import fill_validation, subjects
+from wire.messages import DECODE_ERRORS, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
 
 FIRST_WALK = 1_000
 """Sequences read back at first; each time it was not enough, eight times as many."""
@@ -70,7 +70,7 @@ def is_position(message: Message) -> bool:
 def _is_of(decoder: msgspec.json.Decoder[_Symbols], message: Message) -> bool:
     try:
         return decoder.decode(message.data).symbol == subjects.last_token(message.subject)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return False
 
 
@@ -88,7 +88,7 @@ async def last_usable(
     return None
 
 
-class Opening:
+class Bootstrap:
     """A tail that begins with what can be used of each subject, and goes on with every new message.
 
     The messages of a subject that follow the one it begins with are in it too, in stream order.
@@ -135,16 +135,16 @@ class Opening:
         Raises:
             TailBroken: the stream lost what was yielded already.
         """
-        opening: list[Message] = []
+        bootstrap: list[Message] = []
         async for batch in self._tail.batches():
             if self._opened:
                 yield batch
                 continue
-            opening += batch
+            bootstrap += batch
             if self._tail.current:
-                earlier = await self._walk_back(opening)
+                earlier = await self._walk_back(bootstrap)
                 self._opened = True
-                yield sorted([*opening, *earlier], key=lambda message: message.sequence)
+                yield sorted([*bootstrap, *earlier], key=lambda message: message.sequence)
 
     async def everything(self) -> list[Message]:
         """What a fold begins with, and all that comes until the end of the stream is reached. It waits for as long as
@@ -157,10 +157,10 @@ class Opening:
                     break
         return found
 
-    async def _walk_back(self, opening: Iterable[Message]) -> list[Message]:
+    async def _walk_back(self, bootstrap: Iterable[Message]) -> list[Message]:
         """What comes before the messages that were the last of their subjects."""
         last: dict[str, Message] = {}
-        for message in opening:
+        for message in bootstrap:
             if subjects.is_name(subjects.last_token(message.subject)):  # of another nobody reads anything
                 last.setdefault(message.subject, message)
         slots = asyncio.Semaphore(AT_ONCE)
@@ -207,13 +207,13 @@ class Published:
     async def _read(self) -> dict[str, PositionUpdate]:
         found: dict[str, PositionUpdate] = {}
         stream, filters = subjects.POSITIONS_STREAM, [subjects.POSITIONS]
-        opening = Opening(self._connection, stream, filters, is_position, name=self._name, follow=self._follow)
-        for message in filter(is_position, await opening.everything()):
+        bootstrap = Bootstrap(self._connection, stream, filters, is_position, name=self._name, follow=self._follow)
+        for message in filter(is_position, await bootstrap.everything()):
             found[subjects.last_token(message.subject)] = _positions.decode(message.data)
         return found
 
 
-class MarketOpening(Opening):
+class MarketBootstrap(Bootstrap):
     """One shard's market log, of `shards`. What is published only makes it quicker, for who may read it."""
 
     def __init__(
@@ -237,15 +237,15 @@ class MarketOpening(Opening):
         """Whether a fold may begin with this message of fills, whatever its number. With any other it begins at 1."""
         return self._begins.get(message.subject) == message.sequence
 
-    async def _walk_back(self, opening: Iterable[Message]) -> list[Message]:
+    async def _walk_back(self, bootstrap: Iterable[Message]) -> list[Message]:
         if self._published is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     self._positions = await self._published.positions()
-        return await super()._walk_back(opening)
+        return await super()._walk_back(bootstrap)
 
     async def _before(self, last: Message) -> list[Message]:
-        if not subjects.at_home(last.subject, self._shards):
+        if not subjects.in_home_shard(last.subject, self._shards):
             return []
         if last.subject.startswith("quotes."):
             return await super()._before(last)
@@ -268,8 +268,8 @@ class MarketOpening(Opening):
 
     def _fills(self, subject: str, payload: bytes) -> list[RecordedFill]:
         """The fills of a message that can be one commit, wherever the log stands; else none."""
-        fills, fault = counting.read(subject, payload, self._shards)
-        if fault or counting.judge(subjects.last_token(subject), fills, None):
+        fills, fault = fill_validation.read(subject, payload, self._shards)
+        if fault or fill_validation.judge(subjects.last_token(subject), fills, None):
             return []
         return fills
 
@@ -303,7 +303,7 @@ class MarketOpening(Opening):
                 return False
             if not int(head):
                 return fills[0].number == 1
-            found = await self._told({"seq": int(head)})
+            found = await self._until_answered({"seq": int(head)})
             if found is None:
                 return False
             if found.subject == last.subject:
@@ -317,10 +317,10 @@ class MarketOpening(Opening):
         position = self._positions.get(subjects.last_token(last.subject))
         if position is None:
             return False
-        fills, fault = counting.read_last(last.subject, last.data, self._shards)
+        fills, fault = fill_validation.read_last(last.subject, last.data, self._shards)
         return fault is None and position.last_fill == fills[0].fill
 
-    async def _told(self, query: dict[str, int]) -> api.StoredMessage | None:
+    async def _until_answered(self, query: dict[str, int]) -> api.StoredMessage | None:
         """A message, or None if there is none; the broker is asked until it answers."""
         while True:
             try:

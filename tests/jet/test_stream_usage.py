@@ -2,7 +2,7 @@
 
 import asyncio
 
-from jet import fullness
+from jet import stream_usage
 from jet.topology import declarations
 from support.broker import Broker, shape_of
 from support.builders import market
@@ -18,17 +18,17 @@ def test_every_stream_that_is_declared_is_watched() -> None:
 async def test_what_a_stream_holds_and_may_hold_is_told(broker: Broker) -> None:
     stream = subjects.market_stream(0)
     await broker.connection.client.jetstream().publish(subjects.quotes(0, "AAA"), b"x" * 1000)
-    watching = asyncio.create_task(fullness.watch(broker.connection, [stream], {}))
-    held = fullness.BYTES.labels(stream)
+    watching = asyncio.create_task(stream_usage.watch(broker.connection, [stream], {}))
+    held = stream_usage.BYTES.labels(stream)
     await eventually(lambda: watching.done() or held._value.get() > 1000)
-    assert fullness.MAX_BYTES.labels(stream)._value.get() == broker.market.max_bytes
+    assert stream_usage.MAX_BYTES.labels(stream)._value.get() == broker.market.max_bytes
     watching.cancel()
 
 
 async def test_a_stream_that_is_not_there_is_left_out(broker: Broker) -> None:
     stream = subjects.market_stream(0)
-    fullness.MAX_BYTES.labels(stream).set(0)
-    watching = asyncio.create_task(fullness.watch(broker.connection, ["NOWHERE", stream], {}))
-    await eventually(lambda: watching.done() or fullness.MAX_BYTES.labels(stream)._value.get() > 0)
+    stream_usage.MAX_BYTES.labels(stream).set(0)
+    watching = asyncio.create_task(stream_usage.watch(broker.connection, ["NOWHERE", stream], {}))
+    await eventually(lambda: watching.done() or stream_usage.MAX_BYTES.labels(stream)._value.get() > 0)
     assert not watching.done()
     watching.cancel()

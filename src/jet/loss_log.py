@@ -9,10 +9,10 @@ from collections.abc import Callable
 import msgspec
 
 from jet import journal
+from jet.bootstrap import Bootstrap, Follow
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
-from jet.opening import Follow, Opening
-from jet.switchlog import STREAM
+from jet.switch_log import STREAM
 from jet.tail import Message, Tail
 from wire import subjects
 from wire.losses import KEYS, Latches, Scope
@@ -42,7 +42,7 @@ class LossLog:
         self.current = False
         self._changed = changed
         self._quarantine = quarantined
-        self._opening = Opening(connection, STREAM, [KEYS], is_of_a_loss, name=name, follow=follow)
+        self._bootstrap = Bootstrap(connection, STREAM, [KEYS], is_of_a_loss, name=name, follow=follow)
 
     async def run(self) -> None:
         """Follow until cancelled.
@@ -50,20 +50,20 @@ class LossLog:
         Raises:
             TailBroken: the bucket lost what was read of it.
         """
-        async for batch in self._opening.batches():
+        async for batch in self._bootstrap.batches():
             for message in batch:
                 why = _fold(self.latches, message)
                 if why is not None and self._quarantine is not None:
                     self._quarantine(STREAM, message, why)
-            if batch or self.current != self._opening.current:
-                self.current = self._opening.current
+            if batch or self.current != self._bootstrap.current:
+                self.current = self._bootstrap.current
                 self._changed()
 
 
 async def read(connection: Connection) -> Latches:
     """All of it, read anew. It takes as long as the broker is away."""
     found = Latches()
-    for message in await Opening(connection, STREAM, [KEYS], is_of_a_loss, name="losses").everything():
+    for message in await Bootstrap(connection, STREAM, [KEYS], is_of_a_loss, name="losses").everything():
         _fold(found, message)
     return found
 

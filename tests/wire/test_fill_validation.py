@@ -12,8 +12,8 @@ from ledger.positions import read as read_delivery
 from recorded.replay import Place, Replay
 from support.builders import NOW, market, recorded_fill
 from ui.board import Board
-from wire import counting, subjects
-from wire.counting import Reason
+from wire import fill_validation, subjects
+from wire.fill_validation import Reason
 from wire.market import SymbolMarket
 from wire.messages import RecordedFill
 
@@ -103,26 +103,26 @@ def test_every_reader_counts_the_same_fills(case: str, reader: Callable[[list[Re
 @pytest.mark.parametrize("case", CASES)
 def test_the_verdict_names_its_reason(case: str) -> None:
     fills, reason = CASES[case]
-    fault = counting.judge("AAA", fills, 2)
+    fault = fill_validation.judge("AAA", fills, 2)
     assert (fault.reason if fault else None) == reason
 
 
 def test_where_a_fold_begins_any_number_may_come_but_not_in_disorder() -> None:
-    assert counting.judge("AAA", [recorded_fill(number=7), recorded_fill(number=8)], None) is None
-    assert counting.judge("AAA", [recorded_fill(number=7), recorded_fill(number=9)], None) is not None
-    assert counting.judge("AAA", [recorded_fill(number=7)], 0) is not None
+    assert fill_validation.judge("AAA", [recorded_fill(number=7), recorded_fill(number=8)], None) is None
+    assert fill_validation.judge("AAA", [recorded_fill(number=7), recorded_fill(number=9)], None) is not None
+    assert fill_validation.judge("AAA", [recorded_fill(number=7)], 0) is not None
 
 
 @pytest.mark.parametrize("payload", [b"", b"nonsense", b"{}", b"null", b"[" * 60_000, b'["\xff"]'])
 def test_what_cannot_be_read_is_told_and_raises_nothing(payload: bytes) -> None:
-    fault = counting.read(SUBJECT, payload, SHARDS).fault
+    fault = fill_validation.read(SUBJECT, payload, SHARDS).fault
     assert fault is not None
     assert fault.reason is Reason.UNREADABLE
 
 
 def test_fills_in_another_shard_than_their_symbols_are_misplaced() -> None:
     away = subjects.fills(1 - SHARD, "AAA")
-    fault = counting.read(away, msgspec.json.encode(BEFORE), SHARDS).fault
+    fault = fill_validation.read(away, msgspec.json.encode(BEFORE), SHARDS).fault
     assert fault is not None
     assert fault.reason is Reason.MISPLACED
 
@@ -137,7 +137,7 @@ def test_ones_own_fills_that_do_not_go_on_end_the_process() -> None:
 
 @pytest.mark.parametrize("payload", [b"?", b"[]", b"[1]", b'[{"fill_id": "AAA-f1"}]'])
 def test_of_what_cannot_be_read_the_last_fill_cannot_either(payload: bytes) -> None:
-    _, fault = counting.read_last(SUBJECT, payload, SHARDS)
+    _, fault = fill_validation.read_last(SUBJECT, payload, SHARDS)
     assert fault is not None
     assert fault.reason is Reason.UNREADABLE
 
@@ -145,7 +145,7 @@ def test_of_what_cannot_be_read_the_last_fill_cannot_either(payload: bytes) -> N
 def test_the_last_fill_alone_is_that_of_its_message() -> None:
     fills = [recorded_fill(number=number) for number in (3, 4, 5)]
     payload = msgspec.json.encode(fills)
-    assert counting.read_last(SUBJECT, payload, SHARDS) == (fills[-1:], None)
-    _, fault = counting.read_last(subjects.fills(1 - SHARD, "AAA"), payload, SHARDS)
+    assert fill_validation.read_last(SUBJECT, payload, SHARDS) == (fills[-1:], None)
+    _, fault = fill_validation.read_last(subjects.fills(1 - SHARD, "AAA"), payload, SHARDS)
     assert fault is not None
     assert fault.reason is Reason.MISPLACED

@@ -2,16 +2,16 @@
 
 import pytest
 
-from jet import flights
-from jet.flights import Answer, Flight, Flights
+from jet import single_flight
+from jet.single_flight import Answer, Flight, SingleFlight
 
 DONE = Answer(b"done")
 AGAIN = Answer(b"again", (503, "unavailable"), final=False)
 
 
-def begun(of: Flights, subject: str = "s", data: bytes = b"d", reply: str = "a", at: float = 0.0) -> Flight:
+def begun(of: SingleFlight, subject: str = "s", data: bytes = b"d", reply: str = "a", at: float = 0.0) -> Flight:
     """A flight that this request begins."""
-    flight = of.arrive(subject, data, reply, at)
+    flight = of.join(subject, data, reply, at)
     assert isinstance(flight, Flight)
     return flight
 
@@ -24,17 +24,17 @@ def begun(of: Flights, subject: str = "s", data: bytes = b"d", reply: str = "a",
 def test_the_same_bytes_on_the_same_subject_join_what_is_being_answered(
     subject: str, data: bytes, reply: str, joins: bool
 ) -> None:
-    under_way = Flights()
+    under_way = SingleFlight()
     flight = begun(under_way)
-    assert (under_way.arrive(subject, data, reply, 1.0) is None) is joins
-    assert list(under_way.land(flight, DONE, 2.0)) == (["a", reply] if joins and reply != "a" else ["a"])
+    assert (under_way.join(subject, data, reply, 1.0) is None) is joins
+    assert list(under_way.complete(flight, DONE, 2.0)) == (["a", reply] if joins and reply != "a" else ["a"])
 
 
 @pytest.mark.parametrize(
     ("answer", "reply", "after", "repeated"),
     [
         (DONE, "a", 0.1, True),
-        (DONE, "a", flights.REPEATED + 0.1, False),
+        (DONE, "a", single_flight.REPEATED + 0.1, False),
         (DONE, "b", 0.1, False),
         (AGAIN, "a", 0.1, False),
         (Answer(b"no", (409, "stale-quote")), "a", 0.1, True),
@@ -44,24 +44,24 @@ def test_the_same_bytes_on_the_same_subject_join_what_is_being_answered(
 def test_an_answer_is_repeated_to_the_call_that_it_was_given_to(
     answer: Answer, reply: str, after: float, repeated: bool
 ) -> None:
-    given = Flights()
-    given.land(begun(given), answer, 1.0)
-    again = given.arrive("s", b"d", reply, 1.0 + after)
+    given = SingleFlight()
+    given.complete(begun(given), answer, 1.0)
+    again = given.join("s", b"d", reply, 1.0 + after)
     assert again is answer if repeated else isinstance(again, Flight)
 
 
 def test_what_arrives_after_a_landing_is_a_flight_of_its_own() -> None:
-    one = Flights()
+    one = SingleFlight()
     first = begun(one)
-    one.land(first, AGAIN, 1.0)
+    one.complete(first, AGAIN, 1.0)
     second = begun(one)
     assert second is not first
-    assert list(one.land(second, DONE, 2.0)) == ["a"]
+    assert list(one.complete(second, DONE, 2.0)) == ["a"]
 
 
 def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flights, "MOST", 2)
-    kept = Flights()
+    monkeypatch.setattr(single_flight, "MOST", 2)
+    kept = SingleFlight()
     for reply in ("a", "b", "c"):
-        kept.land(begun(kept, reply=reply), DONE, 0.0)
-    assert [kept.arrive("s", b"d", reply, 0.1) is DONE for reply in ("c", "b", "a")] == [True, True, False]
+        kept.complete(begun(kept, reply=reply), DONE, 0.0)
+    assert [kept.join("s", b"d", reply, 0.1) is DONE for reply in ("c", "b", "a")] == [True, True, False]

@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 
 from jet import api
 from jet.connection import Connection
-from jet.whole import REMEDY
+from jet.stream_integrity import REMEDY
 from wire import subjects
 
 EVERY = 15.0

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from jet.resends import BURST, EARNED, FIRST, Budget, pauses
+from jet.retry_budget import BURST, EARNED, FIRST, RetryBudget, pauses
 
 
 def test_pauses_grow_from_the_first() -> None:
@@ -12,12 +12,12 @@ def test_pauses_grow_from_the_first() -> None:
 
 
 def test_while_nothing_is_answered_only_a_burst_is_sent_again() -> None:
-    budget = Budget()
+    budget = RetryBudget()
     assert sum(budget.take() for _ in range(1000)) == BURST
 
 
 def test_answers_pay_for_resends_up_to_a_burst() -> None:
-    budget = Budget()
+    budget = RetryBudget()
     while budget.take():
         pass
     budget.answered()

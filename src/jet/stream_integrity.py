@@ -21,7 +21,7 @@ class TailBroken(Exception):  # noqa: N818 # names what happened
     """The stream no longer holds what was yielded already: it was purged or made anew. A fold of it cannot go on."""
 
 
-class Whole:
+class StreamEnd:
     """What is known of one stream's end."""
 
     def __init__(self, stream: str) -> None:

@@ -7,7 +7,7 @@ MOST = 1.0
 """Seconds, at most: a round that waited for a broker that was away has not worked for so long."""
 
 
-def rest(took: float) -> float:
+def pause_after(took: float) -> float:
     """Seconds to rest after a round that took so many: as long as it took, so that what a projection only shows leaves
     half of a busy machine to what is decided."""
     return min(max(LEAST, took), MOST)

@@ -10,13 +10,13 @@ import pytest
 
 from exposure.usage import Usage
 from jet import journal
-from jet.opening import Follow, MarketOpening, Opening, Published, is_position
+from jet.bootstrap import Bootstrap, Follow, MarketBootstrap, Published, is_position
 from jet.reader import Reader
 from jet.tail import Message, Tail
 from support.broker import Broker
 from support.builders import position_update, quote_activated, recorded_fill
 from support.raw import ODD_SUBJECTS, Raw, frame
-from wire import counting, subjects
+from wire import fill_validation, subjects
 
 SHARD = subjects.shard_of("AAA", 2)
 HOME = f"quotes.{SHARD}".encode()
@@ -27,11 +27,11 @@ async def put(broker: Broker, kind: str, payload: bytes) -> int:
 
 
 @asynccontextmanager
-async def opened(opening: Opening) -> AsyncIterator[list[Message]]:
+async def opened(bootstrap: Bootstrap) -> AsyncIterator[list[Message]]:
     """The first batch with anything in it."""
-    async with aclosing(opening.batches()) as batches:  # type: ignore[type-var] # it is a generator
+    async with aclosing(bootstrap.batches()) as batches:  # type: ignore[type-var] # it is a generator
         async for batch in batches:
-            if opening.current:
+            if bootstrap.current:
                 yield batch
                 return
 
@@ -49,8 +49,8 @@ async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: b
     await put(broker, "fills", poison)
     await put(broker, "quotes", b"nonsense")
     usage, aside = Usage(timedelta(seconds=30), timedelta(seconds=2)), 0
-    opening = MarketOpening(broker.connection, SHARD, 2, name="test")
-    async with asyncio.timeout(60), opened(opening) as messages:
+    bootstrap = MarketBootstrap(broker.connection, SHARD, 2, name="test")
+    async with asyncio.timeout(60), opened(bootstrap) as messages:
         for message in messages:
             if message.subject.startswith("quotes."):
                 try:
@@ -60,8 +60,8 @@ async def test_a_fold_is_what_it_was_before_the_poison(broker: Broker, poison: b
                 except msgspec.DecodeError:
                     aside += 1
                 continue
-            fills, fault = counting.read(message.subject, message.data, 2)
-            begins = opening.begins(message)
+            fills, fault = fill_validation.read(message.subject, message.data, 2)
+            begins = bootstrap.begins(message)
             aside += (fault or usage.fold_fills("AAA", message.sequence, fills, begins=begins)) is not None
     market = usage.market("AAA")
     assert (market.fill_number, market.remaining_ask, market.version, aside) == (2, 7, (0, 0, 1), 2)
@@ -71,8 +71,8 @@ async def test_the_last_position_that_can_be_read_is_the_position(broker: Broker
     subject = subjects.position("AAA")
     for payload in (*map(msgspec.json.encode, (position_update(position_version=4), position_update("BBB"))), b"?"):
         await journal.put(broker.connection, subjects.POSITIONS_STREAM, subject, payload)
-    opening = Opening(broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test")
-    async with asyncio.timeout(60), opened(opening) as messages:
+    bootstrap = Bootstrap(broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test")
+    async with asyncio.timeout(60), opened(bootstrap) as messages:
         usable = [message.data for message in messages if is_position(message)]
     assert usable == [msgspec.json.encode(position_update(position_version=4))]
 
@@ -87,8 +87,8 @@ async def test_what_is_on_a_subject_that_no_symbol_has_keeps_nobody_from_startin
         for headers in (b"NATS/1.0\r\n\r\n", b"abc"):
             await raw.publish(*(frame(b"%b.%b" % (kind, odd), b"?", headers=headers) for kind in (b"positions", HOME)))
     await put(broker, "quotes", msgspec.json.encode(quote_activated()))
-    market = MarketOpening(broker.connection, SHARD, 2, name="test", follow=follow)
-    positions = Opening(
+    market = MarketBootstrap(broker.connection, SHARD, 2, name="test", follow=follow)
+    positions = Bootstrap(
         broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test", follow=follow
     )
     async with asyncio.timeout(60), opened(market) as messages, opened(positions):
@@ -96,7 +96,7 @@ async def test_what_is_on_a_subject_that_no_symbol_has_keeps_nobody_from_startin
 
 
 async def test_an_empty_log_opens_empty(broker: Broker) -> None:
-    async with asyncio.timeout(60), opened(MarketOpening(broker.connection, SHARD, 2, name="test")) as messages:
+    async with asyncio.timeout(60), opened(MarketBootstrap(broker.connection, SHARD, 2, name="test")) as messages:
         assert messages == []
 
 
@@ -112,6 +112,6 @@ async def test_fills_that_a_position_was_published_after_are_believed_and_others
         broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), msgspec.json.encode(position)
     )
     published = Published(broker.connection, name="published")
-    opening = MarketOpening(broker.connection, SHARD, 2, published, name="test")
-    async with asyncio.timeout(60), opened(opening) as messages:
-        assert [(each.sequence, opening.begins(each)) for each in messages] == [(sequence, applied)]
+    bootstrap = MarketBootstrap(broker.connection, SHARD, 2, published, name="test")
+    async with asyncio.timeout(60), opened(bootstrap) as messages:
+        assert [(each.sequence, bootstrap.begins(each)) for each in messages] == [(sequence, applied)]

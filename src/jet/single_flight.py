@@ -23,7 +23,7 @@ MOST = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller is told. `refusal`: its status and slug. `final`: asking again would not change it."""
+    """What a caller is answered. `refusal`: its status and slug. `final`: asking again would not change it."""
 
     data: bytes
     refusal: tuple[int, str] | None = None
@@ -40,14 +40,14 @@ class Flight:
     replies: dict[str, bool] = field(default_factory=dict)
 
 
-class Flights:
+class SingleFlight:
     """The requests that one server answers now, and the answers that it has just given."""
 
     def __init__(self) -> None:
         self._under_way: dict[tuple[str, bytes], Flight] = {}
         self._given: dict[tuple[str, str, bytes], tuple[float, Answer]] = {}
 
-    def arrive(
+    def join(
         self, subject: str, data: bytes, reply: str, at: float, *, in_pack: bool = False
     ) -> Flight | Answer | None:
         """A request has arrived: the flight to begin; the answer that its caller was given; None: it waits for one."""
@@ -61,8 +61,8 @@ class Flights:
         flight = self._under_way[subject, data] = Flight(subject, data, {reply: in_pack})
         return flight
 
-    def land(self, flight: Flight, answer: Answer, at: float) -> Mapping[str, bool]:
-        """The flight is over: whom to tell. What arrives from now on is another request."""
+    def complete(self, flight: Flight, answer: Answer, at: float) -> Mapping[str, bool]:
+        """The flight is over: whom to answer. What arrives from now on is another request."""
         del self._under_way[flight.subject, flight.data]
         if answer.final:
             for reply in flight.replies:

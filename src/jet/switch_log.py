@@ -8,7 +8,7 @@ import msgspec
 from jet import journal
 from jet.tail import Message
 from wire import subjects
-from wire.messages import UNREADABLE, QuotingSwitch
+from wire.messages import DECODE_ERRORS, QuotingSwitch
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")
@@ -17,8 +17,8 @@ _decoder = msgspec.json.Decoder(QuotingSwitch)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A turn of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
+class SwitchChange:
+    """a change of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
 
     sequence: int
     paused: bool
@@ -26,17 +26,17 @@ class Turn:
     by: str
 
 
-def turn_of(message: Message) -> Turn | None:
-    """The turn that a message is; None if it is none, or was not appended by somebody of ours."""
+def change_of(message: Message) -> SwitchChange | None:
+    """The change that a message is; None if it is none, or was not appended by somebody of ours."""
     if not journal.is_append(message.headers):
         return None
     try:
         value = _decoder.decode(message.data)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
-    return Turn(message.sequence, value.paused, value.at, (message.headers or {}).get(journal.ASKED_BY, ""))
+    return SwitchChange(message.sequence, value.paused, value.at, (message.headers or {}).get(journal.ASKED_BY, ""))
 
 
-def is_turn(message: Message) -> bool:
-    """Whether a message is a turn of the switch."""
-    return turn_of(message) is not None
+def is_change(message: Message) -> bool:
+    """Whether a message is a change of the switch."""
+    return change_of(message) is not None

@@ -15,7 +15,7 @@ EARNED = 2.0
 """Resends that an answer pays for: enough to reach the other one while one of two instances is paused."""
 
 
-class Budget:
+class RetryBudget:
     """What is left for resends, of all calls of a process together."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import msgspec
 
 from wire import ids, subjects
-from wire.messages import UNREADABLE, RecordedFill
+from wire.messages import DECODE_ERRORS, RecordedFill
 
 _decoder = msgspec.json.Decoder(list[RecordedFill])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -79,7 +79,7 @@ def _last(payload: bytes) -> list[RecordedFill]:
 def _read(decode: Callable[[bytes], list[RecordedFill]], subject: str, payload: bytes, shards: int) -> Reading:
     try:
         fills = decode(payload)
-    except UNREADABLE as error:
+    except DECODE_ERRORS as error:
         return Reading([], Fault(Reason.UNREADABLE, str(error)))
     if not fills:
         return Reading(fills, _EMPTY)
