@@ -1,5 +1,6 @@
 """Charts over time: what they tell of profit and exposure, live and after a reload."""
 
+import json
 import re
 from decimal import Decimal
 
@@ -7,10 +8,23 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, expect
 
+from process.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage
 from support.page import Feed, reading
 from support.waiting import eventually
+
+COUNT_RECTANGLES = """
+const counts = new WeakMap();
+window.most = 0; // rectangles that were drawn at once
+Path2D.prototype.rect = new Proxy(Path2D.prototype.rect, {
+  apply(of, path, given) {
+    counts.set(path, (counts.get(path) ?? 0) + 1);
+    window.most = Math.max(window.most, counts.get(path));
+    return Reflect.apply(of, path, given);
+  },
+});
+"""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -99,3 +113,34 @@ async def test_a_symbols_quotes_fills_and_position_are_charted_live_and_the_same
         await page.keyboard.press("Escape")
         await page.keyboard.press("Escape")
         await expect(canvas).to_be_hidden()
+
+
+async def test_what_a_fill_adds_to_a_chart_is_drawn_and_its_past_is_not_drawn_again(
+    open_page: OpenPage, broker: Broker, feed: Feed
+) -> None:
+    """However long that past is: the rectangles of its quotes are counted as they are drawn."""
+    quote, number = "AAA-v0-a1", 3000
+    await feed.position("AAA", -2, number)
+    await feed.quote("AAA", quote_id=quote)
+    await feed.fills("AAA", number, quote_id=quote)
+    now = int(utc_now().timestamp() * 1000)
+    since = now - 900_000
+    times = range(since, now, 900_000 // number)
+    spans = [[at, at + 300, "99.90", "100.10", f"AAA-v{count}-a0"] for count, at in enumerate(times)]
+    fills = [[at, "buy", 1, "100.10", count, quote] for count, at in enumerate(times, 1)]
+    past = json.dumps({"symbol": "AAA", "since": since, "spans": spans, "fills": fills})
+    async with reading(broker) as service, open_page(service.url) as page:
+        await page.add_init_script(COUNT_RECTANGLES)
+        await page.route("**/history/AAA", lambda route: route.fulfill(body=past, content_type="application/json"))
+        await page.goto(f"{service.url}/#symbol=AAA")
+        await page.reload()
+        canvas = chart(page, "symbol")
+        await says(canvas, "bid 99.9, ask 100.1, position −2")
+        assert await page.evaluate("window.most") > 500
+        await page.evaluate("window.most = 0")
+        await feed.fills("AAA", number + 1, quote_id=quote)
+        await feed.position("AAA", -3, number + 1)
+        await says(canvas, "position −3")
+        await feed.position("AAA", -1, number + 2)
+        await says(canvas, "position −1")
+        assert 0 < await page.evaluate("window.most") < 200

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from playwright.async_api import Locator, Page, expect
 
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, settled
 from support.builders import instrument
 from support.page import Feed, reading
 from support.waiting import eventually
@@ -183,7 +183,7 @@ async def test_axe_finds_no_violation_in_what_is_opened_on_a_narrow_screen(
 
 
 async def _has_no_violation(page: Page) -> None:
-    await eventually(lambda: page.evaluate("document.getAnimations().length === 0"))
+    await eventually(lambda: settled(page))
     results = await Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
 

@@ -15,11 +15,30 @@ from playwright.async_api import Browser, Locator, Page, WebSocketRoute, expect
 from process.clock import utc_now
 from support.access import give, token_of, tokens_in
 from support.broker import Broker
-from support.browser import OpenPage, opener
+from support.browser import OpenPage, opener, settled
 from support.page import Feed, PageProcess, reading, served
 from support.page import Page as ServedPage
 from support.waiting import STACK_HANG, eventually
 from web.roles import Role
+
+WATCH_TINT = """
+(cell) => {
+  window.tinted = false;
+  const look = () => { window.tinted ||= cell.style.backgroundImage.startsWith("linear"); };
+  new MutationObserver(look).observe(cell, { attributes: true });
+}
+"""
+
+WATCH_PICTURES = """
+const request = window.requestAnimationFrame.bind(window);
+window.pictures = [];
+window.requestAnimationFrame = (draw) => request((time) => {
+  window.pictures.push(performance.now());
+  draw(time);
+});
+"""
+
+CLOSEST = "Math.min(...window.pictures.slice(1).map((at, index) => at - window.pictures[index]))"
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -178,6 +197,35 @@ async def test_the_servers_time_is_followed_forward_and_back(
         await expect(row(page, "AAA")).to_have_attribute("data-quote", wrong)
         shift = 0.0
         await expect(row(page, "AAA")).to_have_attribute("data-quote", right)
+
+
+async def test_however_often_frames_come_there_are_only_so_many_pictures_a_second(
+    open_page: OpenPage, broker: Broker
+) -> None:
+    taken: list[WebSocketRoute] = []
+    frames: list[str | bytes] = []
+
+    def between(ours: WebSocketRoute) -> None:
+        def passed(frame: str | bytes) -> None:
+            frames.append(frame)
+            ours.send(frame)
+
+        taken.append(ours)
+        ours.connect_to_server().on_message(passed)
+
+    async with reading(broker) as service, open_page(service.url) as page:
+        await page.add_init_script(WATCH_PICTURES)
+        await page.route_web_socket("**/stream", between)
+        await page.reload()
+        await expect(row(page, "AAA")).to_be_visible()
+        beats = len(frames)
+        await eventually(lambda: len(frames) > beats)
+        await page.evaluate("window.pictures = []")
+        for _ in range(100):
+            taken[-1].send(frames[-1])
+            await asyncio.sleep(0.005)
+        await eventually(lambda: page.evaluate("window.pictures.length > 5"))
+        assert await page.evaluate(CLOSEST) > 35
 
 
 async def test_the_page_comes_back_by_itself_after_a_restart_of_its_service(
@@ -382,7 +430,8 @@ async def test_the_page_follows_the_readers_colour_scheme(open_page: OpenPage, b
 
 
 async def test_nothing_moves_for_readers_who_asked_for_that(open_page: OpenPage, broker: Broker, feed: Feed) -> None:
-    animations = "document.getAnimations().length"
+    """A change of a position is tinted, and the tint fades."""
+    tinted = "window.tinted"
     async with (
         reading(broker) as service,
         open_page(service.url) as moving,
@@ -390,10 +439,13 @@ async def test_nothing_moves_for_readers_who_asked_for_that(open_page: OpenPage,
     ):
         for page in (moving, calm):
             await expect(row(page, "AAA").locator(".net")).to_have_text("0")
+            await row(page, "AAA").locator(".net").evaluate(WATCH_TINT)
         await feed.position("AAA", 3, 1)
-        await eventually(lambda: moving.evaluate(animations))
+        await eventually(lambda: moving.evaluate(tinted))
+        await eventually(lambda: settled(moving))
         await expect(row(calm, "AAA").locator(".net")).to_have_text("+3")
-        assert await calm.evaluate(animations) == 0
+        assert not await calm.evaluate(tinted)
+        assert await settled(calm)
 
 
 async def test_the_page_asks_no_other_host_and_breaks_none_of_its_own_rules(
@@ -439,13 +491,9 @@ async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess,
 
 
 async def _has_no_violation(page: Page) -> None:
-    await eventually(lambda: _settled(page))
+    await eventually(lambda: settled(page))
     results: Any = await Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
-
-
-async def _settled(page: Page) -> bool:
-    return bool(await page.evaluate("document.getAnimations().length === 0"))
 
 
 async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 from chaos.notices import Notifier
 from process.clock import utc_now
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, settled
 from support.page import reading
 from support.waiting import eventually
 from ui.notices import Fault, Notices, Proof
@@ -50,7 +50,7 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
         await expect(page.locator("#run-verdict")).to_have_text("Clean: all is well")
         for scheme in ("light", "dark"):
             await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # it is one of playwright's
-            await eventually(lambda: page.evaluate("document.getAnimations().length === 0"))
+            await eventually(lambda: settled(page))
             results = await Axe().run(page)
             assert results.violations_count == 0, results.generate_report()
         notifier.tell(Notices(step="done", faults=[over], clean=False, verdict="1 finding", proofs=proofs))

@@ -59,6 +59,15 @@ def opener(browser: Browser) -> OpenPage:
     return open_page
 
 
+async def settled(page: Page) -> bool:
+    """Whether nothing moves: no animation runs, and no change is tinted."""
+    return bool(
+        await page.evaluate(
+            "!document.getAnimations().length && !document.querySelector('td.net[style*=\"background-image: linear\"]')"
+        )
+    )
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """A browser, where there is one: for all tests of a module, as starting one takes longer than most of them. So they

@@ -1,11 +1,16 @@
-/** The page: frames come in, rows and totals are shown once per animation frame, and whether they are to be believed. */
+/**
+ * The page: frames come in, rows and totals are shown, and whether they are to be believed.
+ *
+ * What comes is shown with the next picture that is APART from the last one; what a reader does, with the next picture of
+ * the screen. Within a picture the document is read first, and then written.
+ */
 
 import { Alarm } from "./alarm.js";
 import { Blotter } from "./blotter.js";
 import { Columns } from "./columns.js";
 import { copy, csv } from "./csv.js";
 import { Detail } from "./detail.js";
-import { byId, put } from "./dom.js";
+import { byId, mark, put, reveal } from "./dom.js";
 import { Fills } from "./fills.js";
 import { age, clock, whole } from "./format.js";
 import { Help } from "./help.js";
@@ -24,6 +29,7 @@ import { View } from "./view.js";
 import { Well } from "./well.js";
 
 const TICK = 100;
+const APART = 40; // milliseconds between two pictures, at least: a screen of 60 a second has 20 of them, as many as frames come
 const CALM_TICK = 1000;
 const REORDER = 1000;
 const PREVIEW = 200; // pixels below the table for which a chart is worth it
@@ -61,7 +67,9 @@ let frameTime = null; // the server's clock in the last frame
 let lastTick = 0;
 let lastReorder = 0;
 let lastSide = 0;
-let scheduled = false;
+let lastPicture = 0;
+let scheduled = false; // for the next picture of the screen
+let waiting = 0; // for a later one: the timer
 let changed = false;
 let pastChanged = false; // something of the chosen symbol
 let everLive = false;
@@ -101,10 +109,21 @@ function follow() {
   past.choose(view.symbol || liveliest || "");
   story.show(view.quote);
   lastSide = 0;
-  schedule();
+  hurry();
 }
 
+/** Show what has come, soon. */
 function schedule() {
+  if (scheduled || waiting) return;
+  const rest = lastPicture + APART - performance.now();
+  if (rest <= 0) hurry();
+  else waiting = setTimeout(hurry, rest);
+}
+
+/** Show it with the next picture of the screen. */
+function hurry() {
+  clearTimeout(waiting);
+  waiting = 0;
   if (scheduled) return;
   scheduled = true;
   requestAnimationFrame(render);
@@ -130,18 +149,21 @@ function render() {
   scheduled = false;
   const time = now();
   const at = performance.now();
+  lastPicture = at;
+  blotter.look();
+  const ticks = at - lastTick >= (calm.matches ? CALM_TICK : TICK);
+  drawCharts(time, ticks);
   blotter.paint(time);
   if (changed) {
     totals.count(blotter.lines, at, time);
     changed = false;
   }
-  if (at - lastTick >= (calm.matches ? CALM_TICK : TICK)) {
+  if (ticks) {
     lastTick = at;
     reasons.give(blotter.lines, view.symbol, time);
-    blotter.tick(time);
+    blotter.tick(time, at);
     processes.tick(time);
     run.tick(time);
-    for (const chart of [...trend.charts, past.chart]) chart.mark(run.marks(time));
   }
   if (at - lastReorder >= REORDER) {
     lastReorder = at;
@@ -155,15 +177,20 @@ function render() {
   }
   if (liveliest === null && everLive) preview();
   detail.show(everLive ? view.symbol : "", blotter.lines.get(view.symbol), time);
-  trend.paint();
-  if (pastChanged || !past.followed) past.follow(blotter.lines.get(past.symbol), fills.of(past.symbol), time);
-  pastChanged = false;
-  past.tick(time);
-  past.paint();
   if (status) killSwitch.show(status.switch, time);
   if (status) totals.expose(status.usage, status.exposure.detail);
   tellState();
   tellCount();
+}
+
+/** Before anything is written: a text on a canvas has the browser work out every style that has changed until then. */
+function drawCharts(time, ticks) {
+  if (pastChanged || !past.followed) past.follow(blotter.lines.get(past.symbol), fills.of(past.symbol), time);
+  pastChanged = false;
+  past.tick(time);
+  if (ticks) for (const chart of [...trend.charts, past.chart]) chart.mark(run.marks(time));
+  trend.paint();
+  past.paint();
 }
 
 /** Live, partly live, stale or down: the pill says it in a word, the banner says what is being looked at. */
@@ -188,11 +215,11 @@ function tellState() {
   } else if (!status.usage) {
     [state, text] = ["partial", "Live, exposure unknown"];
   }
-  if (root.dataset.state !== state) root.dataset.state = state;
+  mark(root, "state", state);
   put(statusText, text);
   put(countdown, after);
   put(banner, warning);
-  banner.hidden = !warning;
+  reveal(banner, Boolean(warning));
   const troubles = state === "down" || state === "stale" ? [text] : [];
   if (stream.phase === "live") {
     if (status?.switch?.paused) troubles.push("Paused");
@@ -218,7 +245,7 @@ function tellCount() {
   const all = blotter.lines.size;
   put(count, !all ? "" : blotter.shown < all || blotter.filter ? `${whole(blotter.shown)} of ${whole(all)} symbols` : `${whole(all)} symbols`);
   put(empty, everLive ? (all ? "No symbol matches the filter" : "No symbols") : "Waiting for the first positions");
-  empty.hidden = blotter.shown > 0;
+  reveal(empty, blotter.shown === 0);
 }
 
 function explain() {
@@ -253,8 +280,8 @@ const KEYS = {
   Escape: () => view.set(view.quote ? { quote: "" } : { symbol: "" }),
 };
 
-blotter.onSight = schedule;
-for (const chart of [...trend.charts, past.chart]) chart.onDirty = schedule;
+blotter.onSight = hurry;
+for (const chart of [...trend.charts, past.chart]) chart.onWish = hurry;
 filter.addEventListener("input", () => view.set({ filter: filter.value }));
 byId("explain").addEventListener("click", explain);
 byId("copy").addEventListener("click", copyRow);

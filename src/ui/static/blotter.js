@@ -1,14 +1,17 @@
 /**
  * The table: its rows, their order, and which of them are painted when.
  *
- * Rows in sight are painted in the frame after they change; the others a few at a time, so that searching the page and
- * screen readers find the truth, yet five hundred busy symbols cost no more than a screenful. Of thousands of symbols only
+ * Rows in sight are painted with the next picture after they change; the others a few at a time, so that searching the page
+ * and screen readers find the truth, yet five hundred busy symbols cost no more than a screenful. Of thousands of symbols only
  * the rows near those in sight are on the table, and empty room stands for the others.
+ *
+ * All rows are of one height, so those in sight follow from where the table is. That is looked at only after something has
+ * scrolled or has another size: an observer of each row would have the browser look at all of them in every frame.
  */
 
 import { Line, STATES } from "./line.js";
 
-const UNSEEN_PER_TICK = 60;
+const UNSEEN_PER_TICK = 20;
 
 const ORDER = Object.keys(STATES);
 const remaining = (line, side) => line.row.quote?.[`${side}_remaining`] ?? null;
@@ -34,6 +37,7 @@ const MOST = 600;
 const WIDE = "(width >= 1280px)"; // where a symbol's chart is below the table, as in columns.js
 const HEADS = 2; // rows above them
 const NEAR = 80; // rows above and below those in sight
+const ABOUT = 8; // rows above and below those in sight that count as in sight: a turn of the wheel brings them there
 const SOON = 30; // rows before the end of those on the table at which others are put there
 const ASCENDING_FIRST = new Set(["symbol", "age", "ttl"]);
 
@@ -52,20 +56,29 @@ export class Blotter {
     this.wanted = []; // the lines that the filter leaves, in order
     this.start = 0; // which of them is the first on the table
     this.end = 0;
+    this.sight = [0, 0]; // which of them are in sight: the first, and the one after the last
+    this.seen = []; // the lines there
     this.moved = false; // others may have come in sight
+    this.lacking = false; // some of those in sight, or soon to be, are not on the table
+    this.turn = 0; // the row on the table, of those out of sight, that was painted last: all get their turn
     this.tall = 25; // pixels of a row
     this.ordered = null; // the filter by which they are in order
     this.scale = 10;
     this.unordered = false;
     this.sought = false;
-    this.observer = new IntersectionObserver((entries) => this.#look(entries), { root: region, rootMargin: "200px" });
     for (const header of this.headers) {
       header.querySelector("button").addEventListener("click", () => this.#sortBy(header.dataset.key));
     }
-    const look = () => this.#scrolled();
+    const look = () => {
+      this.moved = true;
+      this.onSight?.();
+    };
     region.addEventListener("scroll", look, { passive: true });
     addEventListener("scroll", look, { passive: true });
     addEventListener("resize", look, { passive: true });
+    const sizes = new ResizeObserver(look);
+    sizes.observe(region);
+    sizes.observe(this.body);
     this.body.addEventListener("click", (event) => {
       const line = event.target.closest("tr")?.line;
       if (!line || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -143,30 +156,39 @@ export class Blotter {
     }
   }
 
+  /** See which rows are in sight: the one time that the document is asked, before anything is written. */
+  look() {
+    if (this.moved) this.#look();
+  }
+
   /** Paint what changed and is in sight. */
   paint(now) {
     if (this.unordered) this.order(now);
-    else if (this.moved) this.#lay();
+    else if (this.lacking) this.#lay();
     let largest = 0;
     for (const line of this.lines.values()) largest = Math.max(largest, Math.abs(line.row.net_quantity));
     const scale = roundUp(largest);
     const rescaled = scale !== this.scale;
     this.scale = scale;
-    for (const line of this.lines.values()) {
-      if (line.dirty && line.visible) this.#show(line, now);
-      else if (rescaled && line.laid && !line.dirty) line.scale(scale);
-    }
+    for (const line of this.seen) if (line.dirty) this.#show(line, now);
+    if (!rescaled) return;
+    for (const line of this.#laid) if (!line.dirty) line.scale(scale);
   }
 
-  /** Let time run: ages and times to live in sight, and some of the rows out of sight that changed. */
-  tick(now) {
+  /** Let time run: ages and times to live in sight, and some of the rows out of sight that changed; `at` is the page's time. */
+  tick(now, at) {
+    for (const line of this.seen) {
+      line.tick(now);
+      line.fade(at);
+    }
+    const laid = this.#laid;
     let budget = UNSEEN_PER_TICK;
-    for (const line of this.lines.values()) {
-      if (line.visible) line.tick(now);
-      else if (line.laid && line.dirty && budget > 0) {
-        budget -= 1;
-        this.#show(line, now);
-      }
+    for (let looked = 0; looked < laid.length && budget > 0; looked += 1) {
+      this.turn = (this.turn + 1) % laid.length;
+      const line = laid[this.turn];
+      if (!line.dirty || line.visible) continue;
+      this.#show(line, now);
+      budget -= 1;
     }
   }
 
@@ -194,12 +216,12 @@ export class Blotter {
 
   /** Have those rows on the table that are in sight or near it, in order. */
   #lay() {
-    this.moved = false;
+    this.lacking = false;
     const all = this.wanted.length <= MOST;
-    const [first, last] = all ? [0, this.wanted.length] : this.#inSight();
+    const [first, last] = all ? [0, this.wanted.length] : this.sight;
     this.start = all ? 0 : Math.max(0, Math.min(first, this.wanted.length) - NEAR);
     this.end = all ? last : Math.min(this.wanted.length, last + NEAR);
-    const laid = this.wanted.slice(this.start, this.end);
+    const laid = this.#laid;
     const named = new Set(laid);
     for (const node of [...this.body.children]) if (!named.has(node.line)) this.#take(node.line);
     let node = this.body.firstElementChild;
@@ -212,11 +234,12 @@ export class Blotter {
     if (all) this.table.removeAttribute("aria-rowcount");
     else this.table.setAttribute("aria-rowcount", this.wanted.length + HEADS);
     this.#makeRoom(all);
-    // Measured only now: a layout before there is room for the others would scroll elsewhere.
-    const tall = this.body.firstElementChild?.offsetHeight || this.tall;
-    if (tall === this.tall) return;
-    this.tall = tall;
-    this.#makeRoom(all);
+    this.#see();
+  }
+
+  /** The lines that are on the table, in order. */
+  get #laid() {
+    return this.wanted.slice(this.start, this.end);
   }
 
   /** Room above and below for the rows that are not on the table. */
@@ -224,32 +247,45 @@ export class Blotter {
     this.body.style.paddingBlock = all ? "" : `${this.start * this.tall}px ${(this.wanted.length - this.end) * this.tall}px`;
   }
 
-  /** Which rows are in sight: the first of them, and the one after the last. */
-  #inSight() {
+  /** Find which rows are in sight now. */
+  #look() {
+    this.moved = false;
+    const tall = this.body.firstElementChild?.offsetHeight || this.tall;
+    if (tall !== this.tall) {
+      this.tall = tall;
+      this.#makeRoom(this.wanted.length <= MOST);
+    }
     const { top, bottom } = this.region.getBoundingClientRect();
     const from = Math.max(0, top) - this.body.getBoundingClientRect().top;
-    const tall = Math.max(0, Math.min(innerHeight, bottom) - Math.max(0, top));
+    const high = Math.max(0, Math.min(innerHeight, bottom) - Math.max(0, top));
     const first = Math.max(0, Math.floor(from / this.tall));
-    return [first, first + Math.ceil(tall / this.tall) + 1];
+    const last = first + Math.ceil(high / this.tall) + 1;
+    this.sight = [first, last];
+    const some = this.wanted.length > MOST;
+    this.lacking = some && ((this.start > 0 && first < this.start + SOON) || (this.end < this.wanted.length && last > this.end - SOON));
+    this.#see();
   }
 
-  #scrolled() {
-    if (this.wanted.length <= MOST) return;
-    const [first, last] = this.#inSight();
-    const ends = (this.start > 0 && first < this.start + SOON) || (this.end < this.wanted.length && last > this.end - SOON);
-    if (!ends) return;
-    this.moved = true;
-    this.onSight?.();
+  /** Have the lines know that are in sight. */
+  #see() {
+    const before = this.seen;
+    for (const line of before) line.visible = false;
+    const [first, last] = this.sight;
+    this.seen = this.wanted.slice(Math.max(0, first - ABOUT), last + ABOUT).filter((line) => line.laid);
+    for (const line of this.seen) line.visible = true;
+    for (const line of before) if (!line.visible) line.fade(Infinity);
   }
 
   /** Bring a row in sight. */
   #reveal(index, block) {
     const line = this.wanted[index];
     if (!line.laid) {
-      const [first, last] = this.#inSight();
+      this.#look();
+      const [first, last] = this.sight;
       const by = (index - (first + last) / 2) * this.tall;
       const scroller = this.region.scrollHeight > this.region.clientHeight ? this.region : window;
       scroller.scrollBy({ top: by, behavior: "instant" });
+      this.#look();
       this.#lay();
     }
     line.node.scrollIntoView({ block });
@@ -260,24 +296,17 @@ export class Blotter {
     if (line.laid) return;
     line.laid = true;
     line.dirty = true;
-    this.observer.observe(line.node);
   }
 
   #take(line) {
     line.laid = false;
     line.visible = false;
-    this.observer.unobserve(line.node);
     line.node.remove();
   }
 
   #show(line, now) {
     line.paint(this.scale);
     line.tick(now);
-  }
-
-  #look(entries) {
-    for (const entry of entries) entry.target.line.visible = entry.isIntersecting && entry.target.line.laid;
-    this.onSight?.();
   }
 
   #sortBy(key) {

@@ -1,8 +1,13 @@
 /**
  * A chart on a canvas: panels of values over one axis of time, and what is read under the pointer.
  *
- * It is drawn when something has changed, and not otherwise. Colours are those of the document: text and grid are the
- * canvas's own colour and border, the others the colours of the keys in the figure's caption.
+ * It is drawn when something has changed, and not otherwise. What the panels show is drawn once, on a canvas out of sight
+ * that is longer than the one in sight: as time goes on, another part of it is copied, and only its end is drawn anew,
+ * from where values have changed. All of it is drawn again when its end is reached, when another size, scale or span of
+ * time is to be shown, or when the panel's values are others.
+ *
+ * Colours are those of the document: text and grid are the canvas's own colour and border, the others the colours of the
+ * keys in the figure's caption.
  */
 
 import { put } from "./dom.js";
@@ -15,14 +20,18 @@ const GAP = 10; // pixels between two panels
 const TIMES_APART = 84;
 const VALUES_APART = 16;
 const PAD = 0.08; // of a panel's range, above and below
+const FULL = 0.7; // of a scale: one that is used by less is left for a finer one
+const LOOK = 1000; // milliseconds after which the whole range is looked at again, for values that have left
+const SPARE = 0.5; // of the width: what is drawn may go on for so much before all is drawn again
+const EDGE = 8; // pixels by which a mark, or a line, may reach beyond its time
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800]; // seconds
 const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif';
 
 /**
  * @typedef {object} Panel
  * @property {number} share of the height
- * @property {(from: number, to: number) => [number, number] | null} range lowest and highest value; null if there is none
- * @property {(pen: object) => void} draw
+ * @property {(from: number, to: number) => [number, number] | null} range lowest and highest value of a time; null if there is none
+ * @property {(pen: object) => void} draw what there is from the pen's `from` to its `to`
  * @property {(value: number) => string} text a value beside the axis
  */
 
@@ -42,13 +51,23 @@ export class Chart {
     this.panels = panels;
     this.read = read;
     this.told = told;
-    this.from = 0;
+    this.wanted = [0, 1]; // the time to be shown
+    this.from = 0; // the time that is shown: the same, moved by a part of a pixel
     this.to = 1;
     this.cursor = null;
     this.marks = []; // { from, to, label, key }: times that are marked in all panels
     this.dirty = true;
-    this.colours = null;
-    this.onDirty = () => {};
+    this.size = [0, 0]; // pixels of the canvas; 0 while nothing of it is seen
+    this.colours = null; // null: its size, its place or its colours may be others
+    this.drawn = document.createElement("canvas"); // what the panels show, from `drawnFrom` on
+    this.drawnContext = this.drawn.getContext("2d");
+    this.drawnFrom = 0;
+    this.apart = 0; // milliseconds of a pixel there
+    this.changed = -Infinity; // since when values are others than are drawn
+    this.scales = this.panels.map(() => null);
+    this.ranges = [];
+    this.looked = -Infinity;
+    this.onWish = () => {}; // it must be drawn although no values have come: a reader or the window wants it
     const point = (time) => (onCursor ? onCursor(time) : this.point(time));
     this.canvas.addEventListener("pointermove", (event) => point(this.#timeAt(event.offsetX)));
     this.canvas.addEventListener("pointerleave", () => point(null));
@@ -61,16 +80,24 @@ export class Chart {
       else return;
       event.preventDefault();
     });
-    new ResizeObserver(() => this.touch(true)).observe(this.canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.touch(true));
+    // The size is known from here, so that drawing never makes the browser lay out the page.
+    new ResizeObserver(([{ contentRect }]) => {
+      this.size = [Math.round(contentRect.width), Math.round(contentRect.height)];
+      this.#restyle();
+    }).observe(this.canvas);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#restyle());
+  }
+
+  /** Whether any of it is seen. */
+  get visible() {
+    return this.size[0] > 0;
   }
 
   /** Show the time between two times, in milliseconds. */
   show(from, to) {
-    if (from === this.from && to === this.to) return;
-    this.from = from;
-    this.to = to;
-    this.touch();
+    if (from === this.wanted[0] && to === this.wanted[1]) return;
+    this.wanted = [from, to];
+    this.dirty = true;
   }
 
   /** Mark some times in all panels: { from, to, label, key }. */
@@ -78,58 +105,130 @@ export class Chart {
     const seen = marks.length === this.marks.length && marks.every((mark, index) => mark.to === this.marks[index].to && mark.from === this.marks[index].from);
     if (seen) return;
     this.marks = marks;
-    this.touch();
+    this.dirty = true;
   }
 
   /** Read at a time; null: nothing is pointed at. */
   point(time) {
     if (time === this.cursor) return;
     this.cursor = time;
-    this.touch();
+    this.dirty = true;
+    this.onWish();
   }
 
-  /** It must be drawn anew; `whole`: its size or colours may be others. */
-  touch(whole = false) {
+  /** Values have changed since a time, and all of them if none is given. It is drawn with the next picture. */
+  touch(since = -Infinity) {
     this.dirty = true;
-    if (whole) this.colours = null;
-    this.onDirty();
+    this.changed = Math.min(this.changed, since);
   }
 
   /** Draw, if something has changed. */
   paint() {
-    if (!this.dirty || !this.canvas.clientWidth) return;
+    if (!this.dirty || !this.visible) return;
     this.dirty = false;
     if (!this.colours) this.#measure();
-    const { context: pen, width, height } = this;
-    pen.clearRect(0, 0, width + RIGHT, height + BOTTOM);
+    this.#drawPast();
+    const { context: pen, height } = this;
+    pen.clearRect(0, 0, ...this.size);
     this.#drawTimes();
     this.#drawMarks();
-    const shares = this.panels.reduce((sum, panel) => sum + panel.share, 0);
-    const room = height - TOP - GAP * (this.panels.length - 1);
-    let top = TOP;
-    for (const panel of this.panels) {
-      const tall = (room * panel.share) / shares;
-      this.#drawPanel(panel, top, tall);
-      top += tall + GAP;
-    }
+    this.panels.forEach((panel, index) => this.#drawScale(panel, this.scales[index]));
+    this.#copyPast();
     if (this.cursor !== null) this.#line(this.#x(this.cursor), 0, this.#x(this.cursor), height, this.colours.text);
     put(this.readout, this.cursor === null ? "" : this.read(this.cursor));
     const label = this.told();
     if (label !== this.label) this.canvas.setAttribute("aria-label", (this.label = label));
   }
 
+  #restyle() {
+    this.colours = null;
+    this.touch();
+    this.onWish();
+  }
+
   #measure() {
-    const { canvas } = this;
-    const scale = devicePixelRatio || 1;
-    canvas.width = Math.round(canvas.clientWidth * scale);
-    canvas.height = Math.round(canvas.clientHeight * scale);
-    this.context.setTransform(scale, 0, 0, scale, 0, 0);
+    const { canvas, drawn, size: [width, height] } = this;
+    const scale = (this.pixels = devicePixelRatio || 1);
+    [this.width, this.height] = [width - RIGHT, height - BOTTOM];
+    canvas.width = Math.round(width * scale);
+    drawn.width = Math.round(this.width * (1 + SPARE) * scale);
+    drawn.height = canvas.height = Math.round(height * scale);
+    for (const pen of [this.context, this.drawnContext]) pen.setTransform(scale, 0, 0, scale, 0, 0);
     this.context.font = FONT;
-    this.width = canvas.clientWidth - RIGHT;
-    this.height = canvas.clientHeight - BOTTOM;
+    const shares = this.panels.reduce((sum, panel) => sum + panel.share, 0);
+    const room = this.height - TOP - GAP * (this.panels.length - 1);
+    let top = TOP;
+    this.places = this.panels.map(({ share }) => {
+      const place = { top, tall: (room * share) / shares };
+      top += place.tall + GAP;
+      return place;
+    });
     const { color: text, borderTopColor: grid } = getComputedStyle(canvas);
     this.colours = { text, grid };
     for (const key of this.keys) this.colours[key.dataset.colour] = getComputedStyle(key).color;
+  }
+
+  /** Have on the canvas out of sight what is to be shown, and show it from a whole pixel of that canvas on. */
+  #drawPast() {
+    const { wanted: [from, to], width, pixels } = this;
+    const apart = (to - from) / width;
+    const wide = width * (1 + SPARE);
+    const anew =
+      this.#rescale() || this.changed < from || apart !== this.apart || from < this.drawnFrom || to > this.drawnFrom + wide * apart;
+    if (anew) [this.drawnFrom, this.apart] = [from, apart];
+    if (anew || this.changed !== to) this.#drawPanels(anew ? from : Math.min(this.changed, to), to, wide);
+    this.changed = to;
+    this.shift = Math.round(((from - this.drawnFrom) / apart) * pixels); // in pixels of the screen
+    this.from = this.drawnFrom + (this.shift / pixels) * apart;
+    this.to = this.from + width * apart;
+  }
+
+  /** Draw there what begins at a time, and clear what was drawn from that time on. */
+  #drawPanels(since, to, wide) {
+    const { drawnFrom, apart, drawnContext: pen, colours, pixels } = this;
+    const x = (time) => (time - drawnFrom) / apart;
+    const left = Math.max(0, Math.floor((x(since) - EDGE) * pixels) / pixels);
+    const from = Math.max(this.wanted[0], drawnFrom + (left - EDGE) * apart);
+    pen.clearRect(left, 0, wide - left, this.size[1]);
+    this.panels.forEach((panel, index) => {
+      const scale = this.scales[index];
+      if (!scale) return;
+      const { top, tall } = this.places[index];
+      pen.save();
+      pen.beginPath();
+      pen.rect(left, top - 1, wide - left, tall + 2);
+      pen.clip();
+      panel.draw({ context: pen, x, y: placed(scale, top, tall), colours, width: wide, top, tall, from, to });
+      pen.restore();
+    });
+  }
+
+  #copyPast() {
+    const { context: pen, drawn, pixels, shift } = this;
+    const wide = Math.round((this.width + 1) * pixels);
+    pen.save();
+    pen.resetTransform(); // a pixel to a pixel
+    pen.drawImage(drawn, shift, 0, wide, drawn.height, 0, 0, wide, drawn.height);
+    pen.restore();
+  }
+
+  /** Have a scale for each panel: as before, as long as what there is fits and fills most of it. Returns whether one is another. */
+  #rescale() {
+    const { wanted: [from, to], changed } = this;
+    const anew = changed < from || to < this.looked || to - this.looked >= LOOK;
+    if (anew) this.looked = to;
+    let rescaled = false;
+    this.panels.forEach((panel, index) => {
+      const found = panel.range(anew ? from : Math.min(changed, to), to);
+      const range = (this.ranges[index] = anew ? found : extent([...(this.ranges[index] ?? []), ...(found ?? [])]));
+      const scale = changed < from ? null : this.scales[index];
+      if (scale && range && fits(range, scale)) return;
+      const [low, high] = range ? padded(range) : [null, null];
+      if (low === (scale?.low ?? null) && high === (scale?.high ?? null)) return;
+      this.scales[index] = range && { low, high };
+      rescaled = true;
+    });
+    return rescaled;
   }
 
   #x(time) {
@@ -189,13 +288,13 @@ export class Chart {
     });
   }
 
-  #drawPanel(panel, top, tall) {
+  #drawScale(panel, scale) {
     const { context: pen, colours, width } = this;
-    const range = panel.range(this.from, this.to);
+    const { top, tall } = this.places[this.panels.indexOf(panel)];
     this.#line(0, top + tall, width, top + tall, colours.grid);
-    if (!range) return;
-    const [low, high] = padded(range);
-    const y = (value) => top + tall - ((value - low) / (high - low)) * tall;
+    if (!scale) return;
+    const { low, high } = scale;
+    const y = placed(scale, top, tall);
     const step = niceStep((high - low) / Math.max(1, Math.floor(tall / VALUES_APART)));
     pen.textAlign = "left";
     pen.textBaseline = "middle";
@@ -205,13 +304,17 @@ export class Chart {
       pen.fillStyle = colours.text;
       pen.fillText(panel.text(clean, step), width + 6, y(clean));
     }
-    pen.save();
-    pen.beginPath();
-    pen.rect(0, top - 1, width + 1, tall + 2);
-    pen.clip();
-    panel.draw({ context: pen, x: (time) => this.#x(time), y, colours, width, top, tall, from: this.from, to: this.to, low, high });
-    pen.restore();
   }
+}
+
+/** Where on a panel a value is. */
+function placed({ low, high }, top, tall) {
+  return (value) => top + tall - ((value - low) / (high - low)) * tall;
+}
+
+/** Whether a range is in a scale, and fills most of it. */
+function fits([lowest, highest], { low, high }) {
+  return lowest >= low && highest <= high && highest - lowest >= FULL * (high - low);
 }
 
 /** Room above and below; a range that is a single value gets some, too. */

@@ -1,6 +1,6 @@
 /** The chosen symbol: its quote, what it was made from, and by whom as far as that is known. */
 
-import { byId, Text } from "./dom.js";
+import { byId, reveal, Text } from "./dom.js";
 import { clock, money, signed, whole } from "./format.js";
 import { STATES } from "./line.js";
 
@@ -24,7 +24,7 @@ export class Detail {
 
   /** Show a symbol's line at a server time; nothing if `symbol` is empty. */
   show(symbol, line, now) {
-    this.node.hidden = !symbol;
+    reveal(this.node, Boolean(symbol));
     if (!symbol) return;
     const row = line?.row;
     const quote = row?.quote;

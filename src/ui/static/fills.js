@@ -1,6 +1,6 @@
 /** The newest fills, of all symbols or of the chosen one. */
 
-import { byId, Text } from "./dom.js";
+import { byId, mark, reveal, Text } from "./dom.js";
 import { clock, whole } from "./format.js";
 
 const SHOWN = 40;
@@ -68,7 +68,7 @@ export class Fills {
     this.changed = false;
     const fills = this.symbol ? [...(this.bySymbol.get(this.symbol) ?? [])].sort(byTime) : this.newest;
     this.heading.set(this.symbol ? `Recent fills of ${this.symbol}` : "Recent fills");
-    this.empty.hidden = fills.length > 0;
+    reveal(this.empty, fills.length === 0);
     while (this.lines.length < fills.length) this.lines.push(new FillLine(this.body));
     this.lines.forEach((line, index) => line.show(fills[index]));
   }
@@ -91,10 +91,10 @@ class FillLine {
   }
 
   show(fill) {
-    this.node.hidden = !fill;
+    reveal(this.node, Boolean(fill));
     this.node.fill = fill;
     if (!fill) return;
-    this.node.dataset.side = fill.side;
+    mark(this.node, "side", fill.side);
     this.time.set(clock(fill.createdAt).slice(0, 8));
     this.symbol.set(fill.symbol);
     this.side.set(fill.side);

@@ -1,6 +1,6 @@
 /** One symbol's row in the table: its cells, and what each last showed, so that only what changed is touched. */
 
-import { Text } from "./dom.js";
+import { hint, mark, Text } from "./dom.js";
 import { age, left, money, shortMoney, signed, signOf, whole } from "./format.js";
 import { OF_PROFIT, Spark } from "./spark.js";
 import { linkTo } from "./view.js";
@@ -27,7 +27,7 @@ class Bar {
   }
 
   set(value) {
-    const rounded = Math.round(value * 1000) / 10;
+    const rounded = Math.round(value * 200) / 2;
     if (rounded === this.value) return;
     this.value = rounded;
     this.style.backgroundSize = `${rounded}% 100%`;
@@ -41,6 +41,7 @@ export class Line {
     this.row = null;
     this.spark = new Spark();
     this.lastFlash = -Infinity;
+    this.tint = ""; // of the change that is shown
     this.dirty = false;
     this.visible = false;
     this.reason = ""; // why it is not quoted, or on one side only; see Reasons
@@ -133,7 +134,7 @@ export class Line {
     if (net !== this.net.text) {
       if (this.net.text) this.#flash(row.net_quantity - this.shownNet);
       this.shownNet = row.net_quantity;
-      this.node.dataset.sign = Math.sign(row.net_quantity);
+      mark(this.node, "sign", Math.sign(row.net_quantity));
     }
     this.net.set(net);
     this.scale(scale);
@@ -144,6 +145,17 @@ export class Line {
     this.behind.set(behind > 0 ? `+${whole(behind)}` : "");
     this.#paintFill(row.last_fill);
     this.#paintQuote(row.quote);
+    this.#tellLong();
+  }
+
+  /** Numbers that may be too long for their cells are cut; cutting all would cost the browser more than all else in the row. */
+  #tellLong() {
+    const { net, version, behind, bidLeft, bidOf, bid, ask, askLeft, askOf } = this;
+    const cells = [[6, net], [8, version, behind], [7, bidLeft, bidOf], [8, bid], [8, ask], [7, askLeft, askOf]];
+    const long = cells.some(([most, ...texts]) => texts.reduce((sum, { text }) => sum + text.length, 0) > most);
+    if (long === this.shownLong) return;
+    this.shownLong = long;
+    this.node.classList.toggle("long", long);
   }
 
   /** Show the net bar by a new scale. */
@@ -152,13 +164,8 @@ export class Line {
   }
 
   #paintFill(fill) {
-    const text = fill ? `${whole(fill.quantity)} @ ${fill.price}` : "–";
     this.side.set(fill ? fill.side : "");
-    if (text === this.fill.text) return;
-    this.fill.set(text);
-    if (!fill) return;
-    const [verb, way] = fill.side === "buy" ? ["bought", "from us"] : ["sold", "to us"];
-    this.fillCell.title = `A client ${verb} ${whole(fill.quantity)} ${way} at ${fill.price}`;
+    this.fill.set(fill ? `${whole(fill.quantity)} @ ${fill.price}` : "–");
   }
 
   #paintQuote(quote) {
@@ -219,11 +226,7 @@ export class Line {
     if (profit === this.shownProfit) return;
     this.shownProfit = profit;
     this.profit.set(profit ? shortMoney(profit.total) : "–");
-    this.profitCell.dataset.sign = profit ? signOf(profit.total) : 0;
-    const mark = this.markAt(now);
-    this.profitCell.title = profit
-      ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${mark && ` at ${mark}`}`
-      : "Not known";
+    mark(this.profitCell, "sign", profit ? signOf(profit.total) : 0);
   }
 
   /** Mark it as the one that was chosen, or no more. */
@@ -246,6 +249,7 @@ export class Line {
       this.node.dataset.quote = state;
     }
     this.#tellState(state);
+    if (this.visible) this.#hint(now);
     if (state !== "active") {
       this.ttl.set("");
       this.ttlBar.set(0);
@@ -271,15 +275,39 @@ export class Line {
       this.shownWhy = Boolean(why);
       this.node.classList.toggle("why", this.shownWhy);
     }
-    const title = [this.reason ? `${STATES[state]}: ${this.reason}` : "", this.row.quote?.quote_id ?? ""].filter(Boolean).join(" · ");
-    if (this.stateCell.title !== title) this.stateCell.title = title;
+  }
+
+  /** Have its cells say more when the pointer rests on them, which it only does on a row in sight. */
+  #hint(now) {
+    const { row } = this;
+    const profit = this.profitAt(now);
+    if (profit !== this.hintedProfit) {
+      this.hintedProfit = profit;
+      const mark = this.markAt(now);
+      hint(this.profitCell, profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${mark && ` at ${mark}`}` : "Not known");
+    }
+    const { last_fill: fill } = row;
+    if (fill) {
+      const [verb, way] = fill.side === "buy" ? ["bought", "from us"] : ["sold", "to us"];
+      hint(this.fillCell, `A client ${verb} ${whole(fill.quantity)} ${way} at ${fill.price}`);
+    }
+    hint(this.stateCell, [this.reason ? `${STATES[this.shownState]}: ${this.reason}` : "", row.quote?.quote_id ?? ""].filter(Boolean).join(" · "));
   }
 
   #flash(change) {
     const at = performance.now();
     if (!this.visible || calm.matches || at - this.lastFlash < FLASH_APART) return;
     this.lastFlash = at;
-    const tint = change > 0 ? "var(--long-tint)" : "var(--short-tint)";
-    this.netCell.animate([{ backgroundColor: tint }, { backgroundColor: "transparent" }], { duration: FLASH, easing: "ease-out" });
+    this.tint = change > 0 ? "var(--long-tint)" : "var(--short-tint)";
+    this.fade(at);
+  }
+
+  /** Have the tint of a change as strong as it is to be by the page's time. An animation would have all painted in every frame. */
+  fade(at) {
+    if (!this.tint) return;
+    const left = Math.max(0, 1 - (at - this.lastFlash) / FLASH) ** 2;
+    const tint = `color-mix(in srgb, ${this.tint} ${Math.round(left * 100)}%, transparent)`;
+    this.netCell.style.backgroundImage = left ? `linear-gradient(${tint} 0 0)` : ""; // over the colour of the chosen row
+    if (!left) this.tint = "";
   }
 }

@@ -1,6 +1,6 @@
 /** The strip of all processes: a quiet mark for each that is well, and words for each that is not. */
 
-import { byId, put, Text } from "./dom.js";
+import { byId, hint, mark, put, Text } from "./dom.js";
 import { age, clock, whole } from "./format.js";
 
 export class Processes {
@@ -35,7 +35,7 @@ export class Processes {
     this.all = processes.length;
     this.unwell = unwell;
     put(this.summary, !processes.length ? "Looking for processes" : unwell ? `${unwell} of ${processes.length} not ready` : `All ${processes.length} ready`);
-    this.node.dataset.well = processes.length > 0 && unwell === 0;
+    mark(this.node, "well", processes.length > 0 && unwell === 0);
   }
 
   /** Let time run. */
@@ -55,15 +55,14 @@ class Chip {
 
   take(process) {
     this.process = process;
-    this.node.dataset.state = process.state === "ready" && process.behind > BEHIND ? "behind" : process.state;
+    mark(this.node, "state", process.state === "ready" && process.behind > BEHIND ? "behind" : process.state);
     this.name.set(process.service === "nats" && !process.name.startsWith("nats") ? `nats ${process.name}` : process.name);
   }
 
   tick(now) {
     const { process } = this;
     this.told.set(told(process, now));
-    const title = explained(process);
-    if (this.node.title !== title) this.node.title = title;
+    hint(this.node, explained(process));
   }
 }
 

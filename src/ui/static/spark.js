@@ -41,7 +41,7 @@ export class Spark {
     if (!this.changed) return;
     this.changed = false;
     const { points } = this;
-    dot.setAttribute("r", points.length ? 1.75 : 0);
+    write(dot, "r", points.length ? "1.75" : "0");
     if (!points.length) return;
     const lowest = Math.min(...points);
     const range = Math.max(...points) - lowest;
@@ -52,10 +52,14 @@ export class Spark {
     points.forEach((value, index) => {
       d += `V${y(value)}H${(start + index * step).toFixed(1)}`;
     });
-    path.setAttribute("d", d);
-    dot.setAttribute("cx", WIDTH - 3);
-    dot.setAttribute("cy", y(points[points.length - 1]));
+    write(path, "d", d);
+    write(dot, "cx", String(WIDTH - 3));
+    write(dot, "cy", y(points[points.length - 1]));
     const zeroInSight = range && lowest <= 0 && lowest + range >= 0;
-    zero.setAttribute("d", zeroInSight ? `M0 ${y(0)}H${WIDTH}` : "");
+    write(zero, "d", zeroInSight ? `M0 ${y(0)}H${WIDTH}` : "");
   }
+}
+
+function write(node, name, value) {
+  if (node.getAttribute(name) !== value) node.setAttribute(name, value);
 }

@@ -1,6 +1,6 @@
 /** The kill switch: a banner that cannot be missed while makers are paused, and a word about it while they are not. */
 
-import { byId, put } from "./dom.js";
+import { byId, mark, put, reveal } from "./dom.js";
 import { age, clock } from "./format.js";
 
 export class KillSwitch {
@@ -14,12 +14,12 @@ export class KillSwitch {
   /** Show how it stands at a server time; null while that is not known. */
   show(value, now) {
     const paused = Boolean(value?.paused);
-    if (this.banner.hidden === paused) this.banner.hidden = !paused;
+    reveal(this.banner, paused);
     const at = value?.at ? Date.parse(value.at) : null;
     const by = value?.by ? ` by ${value.by}` : "";
     const nobody = by ? "" : "; by whom is not known";
     const doubt = value && !value.current ? ", as last known" : "";
-    this.word.dataset.state = !value?.current ? "unknown" : paused ? "on" : "off";
+    mark(this.word, "state", !value?.current ? "unknown" : paused ? "on" : "off");
     if (paused) {
       put(this.told, `Paused by the kill switch${doubt}`);
       put(this.since, at === null ? "" : `Set${by} at ${clock(at)}, ${age(Math.max(0, now - at))} ago${nobody}.`);

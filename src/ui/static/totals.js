@@ -1,6 +1,6 @@
 /** The figures above the table: what all rows come to, and the exposure in use. */
 
-import { byId, put, Text } from "./dom.js";
+import { byId, hint, mark, put, Text } from "./dom.js";
 import { age, money, signed, signOf, whole } from "./format.js";
 import { PARTS } from "./line.js";
 
@@ -51,14 +51,14 @@ export class Totals {
       fills += row.position_version; // the number of the last fill applied, counted from 1
     }
     put(this.largest, largest ? signed(largest.net_quantity) : "none");
-    this.largest.dataset.sign = Math.sign(largest?.net_quantity ?? 0);
+    mark(this.largest, "sign", Math.sign(largest?.net_quantity ?? 0));
     put(this.largestSymbol, largest?.symbol ?? "");
     const since = newest && age(Math.max(0, now - newest.updatedAt));
     put(this.last, !newest ? "none" : since === "now" ? since : `${since} ago`);
     put(this.lastSymbol, newest?.symbol ?? "");
     put(this.gross, whole(gross));
     put(this.net, signed(net));
-    this.net.dataset.sign = Math.sign(net);
+    mark(this.net, "sign", Math.sign(net));
     put(this.fills, whole(fills));
     this.#tellProfit(parts, unknown);
     this.samples.push({ at, fills });
@@ -70,7 +70,7 @@ export class Totals {
 
   #tellProfit([total, realized, unrealized, fees], unknown) {
     put(this.profit, money(total));
-    this.profit.dataset.sign = signOf(total);
+    mark(this.profit, "sign", signOf(total));
     put(this.realized, money(realized));
     put(this.unrealized, money(unrealized));
     put(this.fees, money(fees).slice(signOf(fees)));
@@ -95,7 +95,7 @@ class Side {
   show(usage, used, detail) {
     const { node } = this;
     node.classList.toggle("unknown", !usage);
-    node.title = usage ? "Lots reserved for quotes, of the limit per side" : `Not known: ${detail}`;
+    hint(node, usage ? "Lots reserved for quotes, of the limit per side" : `Not known: ${detail}`);
     const text = usage ? whole(used) : "unknown";
     if (this.number.data !== text) this.number.data = text;
     this.of.set(usage ? ` of ${whole(usage.limit)}` : "");

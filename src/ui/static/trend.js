@@ -146,7 +146,10 @@ export class Trend {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = label;
-    button.addEventListener("click", () => this.#choose(seconds));
+    button.addEventListener("click", () => {
+      this.#choose(seconds);
+      this.profit.onWish();
+    });
     button.value = seconds;
     return button;
   }

@@ -1,6 +1,6 @@
 /** Whether all is well, in one sentence: what a reader asks first. */
 
-import { byId, put } from "./dom.js";
+import { byId, mark, put } from "./dom.js";
 import { whole } from "./format.js";
 
 const PATIENCE = 5000; // milliseconds that may be between one quote of a symbol and the next
@@ -24,7 +24,7 @@ export class Well {
     const found = [...troubles];
     if (unwell) found.push(`${whole(unwell)} of ${whole(all)} processes not ready`);
     if (quoted < due && !paused) found.push(`${whole(due - quoted)} of ${whole(due)} symbols not quoted`);
-    this.node.dataset.well = found.length === 0;
+    mark(this.node, "well", found.length === 0);
     const off = lines.size > due ? `, ${whole(lines.size - due)} not to be` : "";
     put(this.node, found.length ? `Not well: ${found.join(", ")}` : `All well: ${whole(all)} processes ready, ${whole(quoted)} of ${whole(lines.size)} symbols quoted${off}`);
   }
