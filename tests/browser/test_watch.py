@@ -1,6 +1,7 @@
 """What is wrong, and is it switched off: processes, the kill switch, and why a symbol is not quoted."""
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -68,6 +69,8 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         await feed.turn(paused=False, by="day-desk")
         await expect(banner).to_be_hidden()
         await expect(page.locator("#switch")).to_contain_text("off by day-desk")
+        at = await feed.turn(paused=True, by="night-desk", ago=timedelta(days=3))
+        await expect(banner).to_contain_text(f"Set by night-desk at {at:%Y-%m-%d %H:%M:%S} UTC, 3 d ago.")
 
 
 async def test_what_an_instrument_may_do_is_told_in_its_row_and_what_is_over_comes_last(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,9 @@ class Feed:
         fills = [recorded_fill(symbol, number, created_at=utc_now(), **changes)]
         await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
 
-    async def turn(self, *, paused: bool, by: str = "") -> datetime:
-        """A turn of the kill switch, now. Returns when that is."""
-        turn = QuotingSwitch(paused=paused, at=utc_now())
+    async def turn(self, *, paused: bool, by: str = "", ago: timedelta = timedelta()) -> datetime:
+        """A turn of the kill switch, now or some time ago. Returns when that was."""
+        turn = QuotingSwitch(paused=paused, at=utc_now() - ago)
         outcome = await journal.append(
             self.broker.connection,
             STREAM,

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from cyclopts import run
 
-from support.browser import launched
+from support.browser import launched, settled
 from support.film import Film
 from support.needs import find_chromium
 from support.stack import Stack
@@ -92,7 +92,7 @@ async def _demonstrated(path: str, folder: Path, size: tuple[int, int]) -> None:
                     break
             for scheme, page in pages.items():
                 await page.locator("#run-proofs li").first.wait_for()
-                await eventually(lambda page=page: page.evaluate("document.getAnimations().length === 0"))  # type: ignore[misc] # a default binds
+                await eventually(lambda page=page: settled(page))  # type: ignore[misc] # a default binds
                 await page.screenshot(path=folder / f"demo-{scheme}.png")
             assert filming is not None
             filming.cancel()

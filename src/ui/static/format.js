@@ -83,6 +83,11 @@ export function day(milliseconds) {
   return split(milliseconds).date;
 }
 
+/** A server time as `clock` has it, with its day if that is another one than now. */
+export function moment(milliseconds, now) {
+  return day(milliseconds) === day(now) ? clock(milliseconds) : `${day(milliseconds)} ${clock(milliseconds)}`;
+}
+
 /** A time at an axis whose marks are so many milliseconds apart: "09:30", or "09:30:05" if they are seconds. */
 export function axisTime(milliseconds, step) {
   return split(milliseconds).time.slice(0, step < 60_000 ? 8 : 5);

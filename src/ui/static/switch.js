@@ -1,7 +1,7 @@
 /** The kill switch: a banner that cannot be missed while makers are paused, and a word about it while they are not. */
 
 import { byId, mark, put, reveal } from "./dom.js";
-import { age, clock } from "./format.js";
+import { age, moment } from "./format.js";
 
 export class KillSwitch {
   constructor() {
@@ -22,10 +22,10 @@ export class KillSwitch {
     mark(this.word, "state", !value?.current ? "unknown" : paused ? "on" : "off");
     if (paused) {
       put(this.told, `Paused by the kill switch${doubt}`);
-      put(this.since, at === null ? "" : `Set${by} at ${clock(at)}, ${age(Math.max(0, now - at))} ago${nobody}.`);
+      put(this.since, at === null ? "" : `Set${by} at ${moment(at, now)}, ${age(Math.max(0, now - at))} ago${nobody}.`);
       put(this.word, "Kill switch: paused");
     } else {
-      const turned = at === null ? "never used" : `off${by}, ${clock(at)}`;
+      const turned = at === null ? "never used" : `off${by}, ${moment(at, now)}`;
       put(this.word, value ? `Kill switch: ${turned}${doubt}` : "Kill switch: not known");
     }
   }
