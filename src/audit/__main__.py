@@ -105,7 +105,7 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
     try:
         story = uvloop.run(_explain(_settings(store), store, quote_id))
     except UnknownQuote as error:
-        return _told(str(error), UNKNOWN_QUOTE)
+        return _failed(str(error), UNKNOWN_QUOTE)
     if json:
         _print_json(story)
     else:
@@ -226,7 +226,7 @@ def _print_json(answer: msgspec.Struct) -> None:
     print(msgspec.json.format(msgspec.json.encode(answer)).decode())
 
 
-def _told(message: str, code: int) -> int:
+def _failed(message: str, code: int) -> int:
     print(f"audit: {message}", file=sys.stderr)
     return code
 
@@ -239,14 +239,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError:  # it has told why
         return CANNOT
     except (SettingsError, CannotRead, LedgerUnreadable) as error:
-        return _told(str(error), CANNOT)
+        return _failed(str(error), CANNOT)
     except KeyboardInterrupt:
         return CANNOT
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CANNOT
     except OSError as error:
-        return _told(f"{error.filename or 'a file or connection'}: {error.strerror or error}", CANNOT)
+        return _failed(f"{error.filename or 'a file or connection'}: {error.strerror or error}", CANNOT)
     except Exception:  # noqa: BLE001 # an audit that fails has refuted nothing, as code 1 would say
         traceback.print_exc()
         return CANNOT

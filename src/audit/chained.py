@@ -56,14 +56,14 @@ class Chain:
         """The next message of the shard."""
         headers = message.headers or {}
         symbol = subjects.last_token(message.subject)
-        told = headers.get(chain.HEADER)
-        if told is not None:
+        detail = headers.get(chain.HEADER)
+        if detail is not None:
             self.chained += 1
             self._begun.add(symbol)
-            if told != self._last.get(symbol, chain.FIRST):
-                self._tell(message, "carries the hash of another message than the one that is before it")
+            if detail != self._last.get(symbol, chain.FIRST):
+                self._add_finding(message, "carries the hash of another message than the one that is before it")
         elif symbol in self._begun and is_append(headers):
-            self._tell(message, f"carries no {chain.HEADER}, though those before it do")
+            self._add_finding(message, f"carries no {chain.HEADER}, though those before it do")
         own = chain.link(message.sequence, message.subject, message.headers, message.data)
         self._last[symbol] = own
         self.sequence = message.sequence
@@ -71,15 +71,17 @@ class Chain:
         while self._sealed and self._sealed[-1][0] <= message.sequence:
             sequence, sealed, at = self._sealed.pop()
             if (sequence, sealed) != (message.sequence, self.sum):
-                self._tell(message, f"is not where, or what, it was when messages up to {sequence} were sealed at {at}")
+                self._add_finding(
+                    message, f"is not where, or what, it was when messages up to {sequence} were sealed at {at}"
+                )
 
     def ended(self) -> None:
         """There are no more messages."""
         for sequence, _, at in self._sealed:
-            told = f"it ends at {self.sequence}, and was sealed up to {sequence} at {at}"
-            self._found.elsewhere(self._stream, told, sequence=self.sequence)
+            detail = f"it ends at {self.sequence}, and was sealed up to {sequence} at {at}"
+            self._found.elsewhere(self._stream, detail, sequence=self.sequence)
 
-    def _tell(self, message: Message, detail: str) -> None:
+    def _add_finding(self, message: Message, detail: str) -> None:
         self._found.elsewhere(self._stream, f"the message {detail}", sequence=message.sequence, subject=message.subject)
 
 

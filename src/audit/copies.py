@@ -62,11 +62,11 @@ class Seen:
             ends = {server: max(self.held[server]).last_seq for server in sorted(self.servers)}
             return f"{stream}: {_behind(ends)}"
         end = max(common)
-        told = [
+        text = [
             f"{server} holds {max(held for held in self.held[server] if held.last_seq == end)}"
             for server in sorted(self.servers)
         ]
-        found.elsewhere(stream, "; ".join(told), sequence=end)
+        found.elsewhere(stream, "; ".join(text), sequence=end)
         return ""
 
 
@@ -88,8 +88,8 @@ async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) ->
     found = Findings()
     remarks = [seen[stream].judge(stream, found) for stream in sorted(seen)]
     messages = sum(of.same.messages for of in seen.values() if of.same is not None)
-    told = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, as each counts them and their bytes"
-    return _verdict(found, remarks if seen else ["no server told anything"], told)
+    text = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, as each counts them and their bytes"
+    return _verdict(found, remarks if seen else ["no server told anything"], text)
 
 
 async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Held]:
@@ -129,8 +129,8 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str], written
                 compared += await compare(stream, messages, own_ends, written, found)
             if len(set(own_ends.values())) > 1:
                 remarks.append(f"{stream}: {_behind(own_ends)}")
-    told = f"{compared:,} messages of {len(streams)} streams on {_list(copies)}, read in full, byte for byte"
-    return _verdict(found, remarks, told)
+    text = f"{compared:,} messages of {len(streams)} streams on {_list(copies)}, read in full, byte for byte"
+    return _verdict(found, remarks, text)
 
 
 async def compare(
@@ -163,9 +163,9 @@ async def compare(
         if lacking and (ttl := _ttl(message)) is not None and message.time + ttl < written + EXPIRY:
             lacking = []
         if others or lacking:
-            told = [f"{server} holds another {differing} than {first}" for server, differing in others.items()]
-            told += [f"{server} does not hold it, {_list(holders)} do" for server in lacking]
-            found.elsewhere(stream, "; ".join(told), sequence=sequence, subject=message.subject)
+            text = [f"{server} holds another {differing} than {first}" for server, differing in others.items()]
+            text += [f"{server} does not hold it, {_list(holders)} do" for server in lacking]
+            found.elsewhere(stream, "; ".join(text), sequence=sequence, subject=message.subject)
         for server in holders:
             heads[server] = await anext(copies[server], None)
     return count
@@ -178,10 +178,10 @@ def not_checkable(why: str) -> Verdict:
 
 def _ttl(message: Message) -> timedelta | None:
     """For how long a message is kept, as its header says: in seconds, or as the server writes it, such as 1m0s."""
-    told = (message.headers or {}).get("Nats-TTL", "")
-    if told.isdecimal():
-        return timedelta(seconds=int(told))
-    parts = _DURATION.findall(told)
+    text = (message.headers or {}).get("Nats-TTL", "")
+    if text.isdecimal():
+        return timedelta(seconds=int(text))
+    parts = _DURATION.findall(text)
     return sum((float(number) * _UNITS[unit] for number, unit in parts), timedelta()) if parts else None
 
 
@@ -198,14 +198,14 @@ def _behind(ends: Mapping[str, int]) -> str:
 
 
 def _verdict(found: Findings, remarks: list[str], checked: str) -> Verdict:
-    told = [remark for remark in remarks if remark]
-    status = Status.REFUTED if found.count else Status.NOT_CHECKABLE if told else Status.PROVED
+    text = [remark for remark in remarks if remark]
+    status = Status.REFUTED if found.count else Status.NOT_CHECKABLE if text else Status.PROVED
     return Verdict(
         code="copy",
         statement="Every server of the cluster holds the same messages.",
         status=status,
         checked=checked,
-        remarks=told,
+        remarks=text,
         findings=found.kept,
         contradictions=found.count,
     )

@@ -112,7 +112,7 @@ class PerEpoch(Check):
         last = verdicts[-1]
         findings = [finding for verdict in verdicts for finding in verdict.findings]
         undecided = sum(found.undecided for _, _, found in self._checks)
-        remarks = [f"{self._when(number)}{told}" for number, each in enumerate(verdicts) for told in each.remarks]
+        remarks = [f"{self._when(number)}{remark}" for number, each in enumerate(verdicts) for remark in each.remarks]
         if undecided:
             remarks.append(
                 f"{undecided:,} messages would contradict the settings, but which were in force then is not recorded, "

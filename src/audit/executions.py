@@ -122,8 +122,8 @@ class WithinQuantity(Check):
                         self._too_much(at, fill, taken_bid, "bid", quote.bid_quantity)
             left = (fill.remaining_bid_quantity, fill.remaining_ask_quantity)
             if left != (max(0, bid), max(0, ask)):
-                told = f"{left[0]}/{left[1]} as what is left (bid/ask), it is {max(0, bid)}/{max(0, ask)}"
-                self.found.at(at, f"{fill.fill_id} gives {told}", **_ids(fill))
+                text = f"{left[0]}/{left[1]} as what is left (bid/ask), it is {max(0, bid)}/{max(0, ask)}"
+                self.found.at(at, f"{fill.fill_id} gives {text}", **_ids(fill))
         self._taken[book.symbol] = (taken_bid, taken_ask)
 
     def finish(self, replay: Replay) -> Verdict:
@@ -170,8 +170,8 @@ class OncePerOrder(Check):
             self._executions += 1
             before = recent.get(fill.order_id)
             if before is not None and (apart := abs(fill.created_at - before.created_at)) <= self._window:
-                told = f"{apart.total_seconds():g} s apart from {before.fill_id}"
-                detail = f"order {fill.order_id} executes once more, as {fill.fill_id}, {told}"
+                text = f"{apart.total_seconds():g} s apart from {before.fill_id}"
+                detail = f"order {fill.order_id} executes once more, as {fill.fill_id}, {text}"
                 self.found.at(at, detail, **_ids(fill))
             else:
                 execution = recent[fill.order_id] = _Execution(fill.order_id, fill.created_at, fill.fill_id)

@@ -31,7 +31,7 @@ from recorded.replay import Book, Place, Replay
 from recorded.revisions import Revisions
 from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
 
-TOLD = 8
+LISTED = 8
 """Quotes named when the limit is exceeded, the largest first."""
 
 
@@ -137,11 +137,11 @@ class WithinLimit(Check):
                 f"{lots} lots of {side}" for side, lots in (("bid", shown.bid), ("ask", shown.ask)) if lots > limit
             ]
             largest = sorted(shown.active.values(), key=lambda active: -max(active.bid, active.ask))
-            told = ", ".join(f"{active.quote_id} {active.bid}/{active.ask}" for active in largest[:TOLD])
-            more = f" and {len(largest) - TOLD} more" if len(largest) > TOLD else ""
+            listed = ", ".join(f"{active.quote_id} {active.bid}/{active.ask}" for active in largest[:LISTED])
+            more = f" and {len(largest) - LISTED} more" if len(largest) > LISTED else ""
             self.found.at(
                 at,
-                f"with {event.quote_id}, {' and '.join(sides)} are active at once; bid/ask: {told}{more}",
+                f"with {event.quote_id}, {' and '.join(sides)} are active at once; bid/ask: {listed}{more}",
                 quote_id=event.quote_id,
             )
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from audit.check import Check
 from audit.findings import Verdict
 from audit.ledgerfile import Held, LedgerFile
-from audit.positions import Publications, Told, tell
+from audit.positions import Publications, Reported, add_finding
 from recorded.replay import Book, Place, Replay
 from wire.messages import RecordedFill
 from wire.units import MAX_PRICE_DIGITS, MONEY_PLACES, MULTIPLIER_PLACES
@@ -47,17 +47,17 @@ class Account:
         else:
             self.cost = self.net * price
 
-    def wrong(self, told: Told, multiplier: Decimal) -> str:
+    def wrong(self, reported: Reported, multiplier: Decimal) -> str:
         """What of a position's money is not as it is here; empty if all is. `multiplier`: of the last fill."""
         cash, cost = self.cash * UNIT, self.cost * UNIT
         average = round(cost / (self.net * Fraction(multiplier)), MONEY_PLACES) if self.net else None
         return _differing(
-            ("cash", told.cash, cash),
-            ("realized", told.realized, cash + cost),
-            ("average_price", told.average_price, average),
-            ("fees", told.fees, self.fees * UNIT),
-            ("volume", told.volume, Fraction(self.volume)),
-            ("multiplier", told.multiplier, Fraction(multiplier)),
+            ("cash", reported.cash, cash),
+            ("realized", reported.realized, cash + cost),
+            ("average_price", reported.average_price, average),
+            ("fees", reported.fees, self.fees * UNIT),
+            ("volume", reported.volume, Fraction(self.volume)),
+            ("multiplier", reported.multiplier, Fraction(multiplier)),
         )
 
     def wrong_in_table(self, held: Held) -> str:
@@ -84,7 +84,7 @@ class ExactMoney(Check):
         self._ledgers = ledgers
         self._expected = publications.by_version()
         self._accounts: dict[str, Account] = {}
-        self._agreed = self._untold = 0
+        self._agreed = self._unreported = 0
 
     def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
         symbol = book.symbol
@@ -97,10 +97,10 @@ class ExactMoney(Check):
             account.take(fill)
             while expected and expected[0].version <= fill.number:
                 update = expected.popleft()
-                if update.told is None:
-                    self._untold += 1
-                elif wrong := account.wrong(update.told, fill.multiplier):
-                    tell(self.found, symbol, update, f"is published with {wrong}")
+                if update.reported is None:
+                    self._unreported += 1
+                elif wrong := account.wrong(update.reported, fill.multiplier):
+                    add_finding(self.found, symbol, update, f"is published with {wrong}")
                 else:
                     self._agreed += 1
             if fill.number in stops:
@@ -115,8 +115,10 @@ class ExactMoney(Check):
     def finish(self, replay: Replay) -> Verdict:
         checked = [f"{replay.fill_count:,} fills, {self._agreed:,} published positions"]
         checked += [f"{len(ledger.positions):,} positions in {ledger.name}" for ledger in self._ledgers]
-        untold = f"{self._untold:,} published positions of before money was kept tell none" if self._untold else ""
-        return self.verdict(", ".join(checked), untold)
+        unreported = (
+            f"{self._unreported:,} published positions of before money was kept tell none" if self._unreported else ""
+        )
+        return self.verdict(", ".join(checked), unreported)
 
 
 class _Amount(Protocol):
@@ -127,16 +129,16 @@ class _Amount(Protocol):
 
 def _differing(*amounts: tuple[str, _Amount | None, Fraction | None]) -> str:
     found = []
-    for name, told, is_so in amounts:
-        if _exactly(told) != is_so:
-            found.append(f"{name} {told}, where its fills come to {_text(is_so)}")
+    for name, reported, is_so in amounts:
+        if _exactly(reported) != is_so:
+            found.append(f"{name} {reported}, where its fills come to {_text(is_so)}")
     return "; ".join(found)
 
 
-def _exactly(told: _Amount | None) -> Fraction | None:
+def _exactly(reported: _Amount | None) -> Fraction | None:
     """The number that is told; one that is none is no other number either."""
     try:
-        return None if told is None else Fraction(*told.as_integer_ratio())
+        return None if reported is None else Fraction(*reported.as_integer_ratio())
     except (ValueError, OverflowError):
         return Fraction(-1, 7)  # which no amount is
 

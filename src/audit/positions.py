@@ -41,7 +41,7 @@ async def read_publications(connection: Connection) -> "Publications":
     return found
 
 
-class Told(NamedTuple):
+class Reported(NamedTuple):
     """The money that an update of `POSITIONS` tells."""
 
     cash: Decimal | None
@@ -52,12 +52,12 @@ class Told(NamedTuple):
     multiplier: Decimal | None
 
     @classmethod
-    def of(cls, update: PositionUpdate) -> "Told":
+    def of(cls, update: PositionUpdate) -> "Reported":
         """The money of an update."""
         return cls(*(getattr(update, name) for name in cls._fields))
 
 
-_UNTOLD = Told(None, None, None, None, None, None)
+_UNREPORTED = Reported(None, None, None, None, None, None)
 
 
 class Published(NamedTuple):
@@ -69,7 +69,7 @@ class Published(NamedTuple):
     version: int
     net: int
     content: int
-    told: Told | None
+    reported: Reported | None
 
 
 class Publications:
@@ -92,9 +92,9 @@ class Publications:
             self.unreadable.append((sequence, subject, f"is an update of {update.symbol}"))
             return
         self.count += 1
-        told = Told.of(update)
-        content = hash(replace(update, **_UNTOLD._asdict()))
-        money = None if told == _UNTOLD else told
+        reported = Reported.of(update)
+        content = hash(replace(update, **_UNREPORTED._asdict()))
+        money = None if reported == _UNREPORTED else reported
         published = Published(sequence, time, update.position_version, update.net_quantity, content, money)
         self.by_symbol.setdefault(symbol, []).append(published)
 
@@ -137,7 +137,7 @@ class SignedSum(Check):
         for symbol, updates in self._publications.by_symbol.items():
             for update in updates:
                 if not update.version and update.net:
-                    tell(self.found, symbol, update, f"is published as {update.net}, before any fill")
+                    add_finding(self.found, symbol, update, f"is published as {update.net}, before any fill")
         checked = [
             f"{replay.fill_count:,} fills of {len(replay.books):,} symbols, {self._agreed:,} published positions"
         ]
@@ -159,9 +159,11 @@ class SignedSum(Check):
             last_fill=fill.fill,
         )
         if update.net != net:
-            tell(self.found, symbol, update, f"is published as {update.net}, its fills sum to {net}")
+            add_finding(self.found, symbol, update, f"is published as {update.net}, its fills sum to {net}")
         elif update.content != hash(expected):
-            tell(self.found, symbol, update, f"is published with another last fill than {fill.fill_id} as logged")
+            add_finding(
+                self.found, symbol, update, f"is published with another last fill than {fill.fill_id} as logged"
+            )
         else:
             self._agreed += 1
 
@@ -226,19 +228,19 @@ class AfterItsFills(Check):
             update = expected.popleft()
             if update.time < at.time:
                 early = (at.time - update.time).total_seconds()
-                told = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
-                tell(self.found, book.symbol, update, told)
+                reported = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
+                add_finding(self.found, book.symbol, update, reported)
 
     def finish(self, replay: Replay) -> Verdict:
         for symbol, left in self._expected.items():
             number = replay.books[symbol].number if symbol in replay.books else 0
             for update in left:
-                tell(self.found, symbol, update, f"is published, but the log has {number} fills of {symbol}")
+                add_finding(self.found, symbol, update, f"is published, but the log has {number} fills of {symbol}")
         for symbol, updates in self._publications.by_symbol.items():
             latest = -1
             for update in updates:
                 if update.version <= latest:
-                    tell(self.found, symbol, update, f"is published after position {latest}")
+                    add_finding(self.found, symbol, update, f"is published after position {latest}")
                 latest = max(latest, update.version)
         for sequence, subject, why in self._publications.unreadable:
             stream = subjects.POSITIONS_STREAM
@@ -251,7 +253,7 @@ def _by_version(updates: Iterable[Published]) -> deque[Published]:
     return deque(sorted((update for update in updates if update.version), key=attrgetter("version")))
 
 
-def tell(found: Findings, symbol: str, update: Published, detail: str) -> None:
+def add_finding(found: Findings, symbol: str, update: Published, detail: str) -> None:
     """Note what is wrong with a published position."""
     found.elsewhere(
         subjects.POSITIONS_STREAM,

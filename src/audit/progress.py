@@ -24,7 +24,7 @@ class Display(AbstractContextManager["Display"]):
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("starting", total=None, told="")
+        self._task = self._progress.add_task("starting", total=None, status="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -40,7 +40,7 @@ class Display(AbstractContextManager["Display"]):
         if replay is None:
             self._progress.update(self._task, description=doing)
             return
-        told = f"{replay.messages:,} of {messages:,} messages, {replay.fill_count:,} fills"
+        status = f"{replay.messages:,} of {messages:,} messages, {replay.fill_count:,} fills"
         self._progress.update(
-            self._task, description=doing, completed=replay.messages, total=max(1, messages), told=told
+            self._task, description=doing, completed=replay.messages, total=max(1, messages), status=status
         )

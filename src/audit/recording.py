@@ -17,7 +17,7 @@ from audit.ledgerfile import LedgerFile, differences, row_of
 from recorded.replay import Book, Fault, Place, Replay
 from wire.messages import RecordedFill
 
-TOLD_BEYOND = 5
+LISTED_BEYOND = 5
 """Rows told of each symbol that has more than the log."""
 
 
@@ -64,9 +64,9 @@ class Recorded(Check):
         if self._claims is None:
             remarks.append("what clients were told is not checked: no history was given")
         else:
-            told = self._claims.settle(self.found)
-            checked.append(f"{told.fills:,} fills and {told.rejected:,} rejections told to clients")
-            remarks += _about(told)
+            counts = self._claims.settle(self.found)
+            checked.append(f"{counts.fills:,} fills and {counts.rejected:,} rejections told to clients")
+            remarks += _about(counts)
         return self.verdict(", ".join(checked), *remarks, checkable=bool(self._tables or self._claims))
 
     def _check_id(self, at: Place, fill: RecordedFill) -> None:
@@ -128,7 +128,7 @@ class _Table:
             known = self._applied.get(symbol, 0)
             if sums.highest <= known and sums.fills <= known:
                 continue
-            for number, fill_id, shard, sequence in self.ledger.beyond(symbol, known, TOLD_BEYOND):
+            for number, fill_id, shard, sequence in self.ledger.beyond(symbol, known, LISTED_BEYOND):
                 detail = f"{fill_id}, number {number} of {symbol}, is applied; the log has none such, at shard {shard}"
                 self._found.elsewhere(self.ledger.name, f"{detail}, #{sequence}", ids={"fill_id": fill_id})
 
@@ -142,18 +142,18 @@ class _Table:
         )
 
 
-def _about(told: Counts) -> list[str]:
+def _about(counts: Counts) -> list[str]:
     remarks = []
-    if told.unknown:
-        executed = f"{told.unknown_filled:,} of them executed, which contradicts nothing"
-        remarks.append(f"{told.unknown:,} orders have no answer that says what became of them; {executed}")
-    if told.torn:
-        lines = "1 line is" if told.torn == 1 else f"{told.torn:,} lines are"
+    if counts.unknown:
+        executed = f"{counts.unknown_filled:,} of them executed, which contradicts nothing"
+        remarks.append(f"{counts.unknown:,} orders have no answer that says what became of them; {executed}")
+    if counts.torn:
+        lines = "1 line is" if counts.torn == 1 else f"{counts.torn:,} lines are"
         remarks.append(f"{lines} torn and left out, as the publisher leaves one when it is killed")
-    if told.not_final:
+    if counts.not_final:
         stopped = "the publisher was stopped before the rejection was final"
         remarks.append(
-            f"{told.not_final:,} orders that were told rejected have executed by an earlier attempt; {stopped}"
+            f"{counts.not_final:,} orders that were told rejected have executed by an earlier attempt; {stopped}"
         )
     return remarks
 

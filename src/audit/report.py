@@ -94,5 +94,5 @@ def _conclusion(report: Report) -> Text:
         codes = ", ".join(verdict.code for verdict in report.refuted)
         return Text(f"refuted: {codes}", style="bold red")
     open_ones = [verdict.code for verdict in report.verdicts if verdict.status is Status.NOT_CHECKABLE]
-    told = f"; not checkable: {', '.join(open_ones)}" if open_ones else ""
-    return Text(f"nothing is refuted{told}", style="green")
+    remark = f"; not checkable: {', '.join(open_ones)}" if open_ones else ""
+    return Text(f"nothing is refuted{remark}", style="green")

@@ -65,9 +65,9 @@ def read(path: Path, public: Path) -> Sequence[Seal]:
     found = []
     for line in lines:
         try:
-            told = msgspec.json.decode(line, type=_Line)
-            key.verify(told.sealed.encode(), base64.b64decode(told.signature))
-            found.append(msgspec.json.decode(base64.b64decode(told.sealed), type=Seal))
+            entry = msgspec.json.decode(line, type=_Line)
+            key.verify(entry.sealed.encode(), base64.b64decode(entry.signature))
+            found.append(msgspec.json.decode(base64.b64decode(entry.sealed), type=Seal))
         except (msgspec.DecodeError, ValueError, BadSignatureError):
             continue
     return found

@@ -195,11 +195,11 @@ async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.returncode is not None:
-            raise CannotRead(f"the NATS server ended, and its store may be damaged: {_said(scratch)}; {REMEDY}")
+            raise CannotRead(f"the NATS server ended, and its store may be damaged: {_log_tail(scratch)}; {REMEDY}")
         if address := _written(scratch / f"nats-server_{process.pid}.ports"):
             return address
         await asyncio.sleep(0.02)
-    raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_said(scratch)}; {REMEDY}")
+    raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_log_tail(scratch)}; {REMEDY}")
 
 
 def _written(ports: Path) -> str:
@@ -209,7 +209,7 @@ def _written(ports: Path) -> str:
     return ""
 
 
-def _said(scratch: Path) -> str:
+def _log_tail(scratch: Path) -> str:
     """What a server logged last."""
     log = scratch / "nats.log"
     return log.read_text(errors="replace")[-500:].strip() if log.is_file() else ""

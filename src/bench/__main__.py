@@ -48,8 +48,8 @@ Rows:
 
 def command_line() -> App:
     """The command."""
-    told = HELP + "\n\n".join(_line(row) for row in BENCHMARKS)
-    app = App(name="./qs bench", help=told, version_flags=[], result_action="return_value")
+    help_text = HELP + "\n\n".join(_line(row) for row in BENCHMARKS)
+    app = App(name="./qs bench", help=help_text, version_flags=[], result_action="return_value")
 
     @app.default
     def run(
@@ -68,7 +68,7 @@ def command_line() -> App:
             return BAD_OPTIONS
         chosen = [known[name.upper()] for name in rows] or list(BENCHMARKS)
         keep = json or (KEPT if not rows and not short else None)
-        return asyncio.run(_until_told(_all(chosen, short=short, keep=keep)))
+        return asyncio.run(_until_stopped(_all(chosen, short=short, keep=keep)))
 
     return app
 
@@ -109,7 +109,7 @@ async def _measured(benchmark: Benchmark, console: Console, *, short: bool) -> R
                 f"{folder} is on {kind}, where a sync costs nothing: set TMPDIR to a folder on a disk"
             )
         row = msgspec.structs.replace(row, machine=machine.describe(folder))
-        figures = await benchmark.measure(Trial(folder, short=short, say=lambda line: console.print(f"  {line}")))
+        figures = await benchmark.measure(Trial(folder, short=short, report=lambda line: console.print(f"  {line}")))
     except Skipped as skipped:
         return msgspec.structs.replace(row, skipped=str(skipped))
     except Exception as error:  # noqa: BLE001 # a row that cannot be measured leaves the others alone
@@ -126,7 +126,7 @@ def _why(error: BaseException) -> str:
     return str(error) if isinstance(error, CouldNotMeasure) else repr(error)
 
 
-async def _until_told(work: Coroutine[Any, Any, int]) -> int:
+async def _until_stopped(work: Coroutine[Any, Any, int]) -> int:
     task = asyncio.create_task(work)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

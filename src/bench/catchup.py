@@ -28,7 +28,7 @@ async def measure(trial: Trial) -> list[Figure]:
         await stage.start("nats")
         started = time.monotonic()
         await backlog.write(stage, fills, BATCH)
-        trial.say(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
+        trial.report(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
         rates = []
         for _ in range(trial.repeats(REPEATS)):
             began = time.monotonic()
@@ -38,7 +38,7 @@ async def measure(trial: Trial) -> list[Figure]:
             await stage.kill("ledger")
             for path in stage.settings.data.glob("ledger.sqlite*"):
                 path.unlink()
-            trial.say(f"{rates[-1]:,.0f} fills/s")
+            trial.report(f"{rates[-1]:,.0f} fills/s")
     return [Figure(name=f"{fills:,} fills", unit="fills/s", measured=rates, target=20_000.0, raw={"a message": BATCH})]
 
 

@@ -38,14 +38,14 @@ async def measure(trial: Trial) -> list[Figure]:
             await stage.launch(service)
         await _quoted(stage, log, story)
         took = (story.last_first_quote - began).total_seconds()
-        trial.say(f"{symbols:,} symbols quoted after {took:.1f} s")
+        trial.report(f"{symbols:,} symbols quoted after {took:.1f} s")
         await asyncio.sleep(watching)
-        story.hear(await log.messages())
+        story.observe(await log.messages())
         memory = {name: mebibytes(stage.pid(name)) for name in ("nats", *SERVICES)}
         async with stage.connected() as connection:
             readings = sorted([await read_newest(stage, connection) for _ in range(READS)])
         answers = {name: await _answer(stage, *where) for name, where in _ANSWERS.items()}
-        trial.say(
+        trial.report(
             f"{story.expired} quotes expired; " + ", ".join(f"{name} {size:.0f} MiB" for name, size in memory.items())
         )
     raw: dict[str, float | str] = {"symbols": float(symbols), "quotes that expired": float(story.expired)}
@@ -81,7 +81,7 @@ async def _quoted(stage: Stage, log: Log, story: Story) -> None:
         if time.monotonic() > deadline:
             raise CouldNotMeasure(f"{story.symbols_quoted} of {len(stage.symbols)} symbols are quoted")
         await asyncio.sleep(0.5)
-        story.hear(await log.messages())
+        story.observe(await log.messages())
 
 
 async def _answer(stage: Stage, service: str, target: str) -> tuple[float, int]:

@@ -144,7 +144,7 @@ class Watched:
                 spent.append((self.stage.processor_seconds()["ui"] - used) / took * 100)
                 drawing.append((await _drawn(session) - drawn) / took * 100)
                 await page.close()
-            self.trial.say(f"{name}: {_rate(busy[-1]):.1f} frames/s, p99 {percentile(busy[-1], 99):.1f} ms")
+            self.trial.report(f"{name}: {_rate(busy[-1]):.1f} frames/s, p99 {percentile(busy[-1], 99):.1f} ms")
         void = "" if median(rates) >= ENOUGH * updates else f"only {median(rates):,.0f} updates/s could be written"
         return [
             Figure(

@@ -37,7 +37,7 @@ async def measure(trial: Trial) -> list[Figure]:
                 url = stage.url("exchange")
                 loads.append(await trial.load(stage, url, stage.symbols, CONNECTIONS, seconds, rate=RATE))
                 latencies = loads[-1].load.latencies
-                trial.say(f"p50 {percentile(latencies, 50):.2f} ms, p99 {percentile(latencies, 99):.2f} ms")
+                trial.report(f"p50 {percentile(latencies, 50):.2f} ms, p99 {percentile(latencies, 99):.2f} ms")
         await venue.log.check(sum(done.load.filled for done in loads))
     reference = [percentile(found, 50) for found in appends]
     points = {

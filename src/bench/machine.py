@@ -44,8 +44,8 @@ def _processor() -> str:
 
 
 def _version() -> str:
-    told = subprocess.run([nats_server(), "--version"], capture_output=True, text=True, check=False).stdout
-    return told.strip().removeprefix("nats-server: ")
+    output = subprocess.run([nats_server(), "--version"], capture_output=True, text=True, check=False).stdout
+    return output.strip().removeprefix("nats-server: ")
 
 
 def _sync_latency(folder: Path) -> str:

@@ -63,7 +63,7 @@ class Story:
     fills: list[datetime] = field(default_factory=list)
     _symbols: dict[str, _Symbol] = field(default_factory=dict)
 
-    def hear(self, messages: Iterable[Message]) -> None:
+    def observe(self, messages: Iterable[Message]) -> None:
         """Go on with these."""
         for message in messages:
             one = self._symbols.setdefault(subjects.last_token(message.subject), _Symbol())
@@ -199,7 +199,7 @@ class LiveMarket:
         deadline = time.monotonic() + SETTLING
         while True:
             self.stage.check()
-            story.hear(await self._log.messages())
+            story.observe(await self._log.messages())
             if not story.fills:
                 raise CouldNotMeasure("nothing was filled")
             if not story.behind:
@@ -209,7 +209,7 @@ class LiveMarket:
             await asyncio.sleep(0.25)
 
 
-def told(flows: Sequence[Flow]) -> str:
+def summary(flows: Sequence[Flow]) -> str:
     """The middle one, in a line."""
     flow = sorted(flows, key=lambda each: each.quotes)[len(flows) // 2]
     return (

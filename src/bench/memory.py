@@ -57,7 +57,9 @@ async def measure(trial: Trial) -> list[Figure]:
             await asyncio.sleep(SETTLING)
             found.append({name: mebibytes(stage.pid(name)) for name in PROCESSES})
             remembered.append(await _remembered(stage))
-            trial.say(f"after {sent:,} orders: " + ", ".join(f"{name} {size:.0f}" for name, size in found[-1].items()))
+            trial.report(
+                f"after {sent:,} orders: " + ", ".join(f"{name} {size:.0f}" for name, size in found[-1].items())
+            )
     before, after = found
     ids = {"order ids remembered, MiB": remembered[-1], "the same, before, MiB": remembered[0]}
     return [

@@ -74,7 +74,7 @@ async def measure(trial: Trial) -> list[Figure]:
             figures.append(_figure(name, orders, beside, limits, target, aim))
             reach, best = (BARE, BARE_AIM) if symbols == 1 else (None, None)
             figures.append(_figure(f"{name}, beside a bare ASGI POST", orders, beside_asgi, limits, reach, best))
-            trial.say(f"{name}: {figures[-2].value:.2f}, beside a bare ASGI POST {figures[-1].value:.2f}")
+            trial.report(f"{name}: {figures[-2].value:.2f}, beside a bare ASGI POST {figures[-1].value:.2f}")
     return figures
 
 

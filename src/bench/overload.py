@@ -43,11 +43,11 @@ async def measure(trial: Trial) -> list[Figure]:
                 due, url = share * capacity[-1], stage.url("exchange")
                 found.append(await trial.load(stage, url, stage.symbols, CONNECTIONS, seconds, rate=due, overload=True))
                 await venue.log.check(found[-1].load.filled)
-            trial.say(f"capacity {capacity[-1]:,.0f}/s; {_told(usual[-1])}; overloaded: {_told(overload[-1])}")
+            trial.report(f"capacity {capacity[-1]:,.0f}/s; {_summary(usual[-1])}; overloaded: {_summary(overload[-1])}")
     return _figures(capacity, usual, overload)
 
 
-def _told(found: Measured) -> str:
+def _summary(found: Measured) -> str:
     load = found.load
     return (
         f"p99 {percentile(load.latencies, 99):.1f} ms, {load.filled:,} filled, {load.refused:,} refused "

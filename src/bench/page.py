@@ -70,7 +70,7 @@ async def measure(trial: Trial) -> list[Figure]:
             messages = await log.messages()
             check(messages, done.load.filled)
             found.append(delays(messages, await page.evaluate("window.seen")))
-            trial.say(f"p50 {percentile(found[-1], 50):.1f} ms, p99 {percentile(found[-1], 99):.1f} ms")
+            trial.report(f"p50 {percentile(found[-1], 50):.1f} ms, p99 {percentile(found[-1], 99):.1f} ms")
     points = {"row changed": thinned(sorted(point for once in found for point in once), 500)}
     return [
         Figure(name="p50", unit="ms", measured=[percentile(once, 50) for once in found], at_most=True, points=points),

@@ -8,7 +8,7 @@ from statistics import median
 
 from bench.appends import Appender
 from bench.figures import Figure
-from bench.market import Flow, LiveMarket, told
+from bench.market import Flow, LiveMarket, summary
 from bench.stage import Stage, symbol_names
 from bench.trial import Trial
 
@@ -55,7 +55,7 @@ async def measure_peak(trial: Trial) -> list[Figure]:
                 seconds = trial.seconds(APPENDING)
                 appends.append(len(await appender.milliseconds(connection, seconds)) / seconds)
             flows.append(await market.flow(trial.seconds(SECONDS), load))
-            trial.say(f"{told(flows[-1:])}; {appends[-1]:,.0f} appends/s")
+            trial.report(f"{summary(flows[-1:])}; {appends[-1]:,.0f} appends/s")
     return [
         Figure(
             name=f"{SYMBOLS} symbols",
@@ -80,7 +80,7 @@ async def measure_overload(trial: Trial) -> list[Figure]:
             for multiple in CURVE:
                 if repeat == 0 or multiple in (1.0, *OVERLOADS):
                     flows[multiple].append(await market.flow(trial.seconds(SECONDS), multiple * load))
-                    trial.say(told(flows[multiple][-1:]))
+                    trial.report(summary(flows[multiple][-1:]))
     curves = {
         "quotes/s": [(multiple * load, median(flow.quotes for flow in flows[multiple])) for multiple in CURVE],
         "fills/s": [(multiple * load, median(flow.fills for flow in flows[multiple])) for multiple in CURVE],
@@ -105,7 +105,7 @@ async def _peak(trial: Trial, market: LiveMarket) -> float:
     load, best, most = FIRST, FIRST, 0.0
     while load <= LAST:
         flow = await market.flow(trial.seconds(LOOKING), load)
-        trial.say(told([flow]))
+        trial.report(summary([flow]))
         if flow.quotes > most * BETTER:
             best, most = load, flow.quotes
         elif load >= 4 * best:

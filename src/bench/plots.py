@@ -40,8 +40,8 @@ def document(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         beside = f", beside {row.reference}" if row.reference else ""
-        told = f"skipped: {row.skipped}" if row.skipped else f"failed: {row.failed}" if row.failed else ""
-        lines.append(f"| {row.name} | **{row.title}**{beside} | | | | | | {told} |")
+        text = f"skipped: {row.skipped}" if row.skipped else f"failed: {row.failed}" if row.failed else ""
+        lines.append(f"| {row.name} | **{row.title}**{beside} | | | | | | {text} |")
         lines += [
             f"| | {figure.name} | {' | '.join(cells(figure))} | {figure.verdict}"
             f"{': ' + figure.void if figure.void else ''} |"
@@ -69,8 +69,8 @@ def _machines(rows: Sequence[Row]) -> list[str]:
     """What the rows were measured on; rows of one machine and day together."""
     lines = ["| rows | when | on |", "| --- | --- | --- |"]
     for row in rows:
-        told = "; ".join(f"{name}: {value}" for name, value in row.machine.items())
-        lines.append(f"| {row.name} | {row.at}{', short' if row.short else ''} | {told} |")
+        text = "; ".join(f"{name}: {value}" for name, value in row.machine.items())
+        lines.append(f"| {row.name} | {row.at}{', short' if row.short else ''} | {text} |")
     return lines
 
 

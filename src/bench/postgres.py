@@ -83,7 +83,7 @@ async def measure(trial: Trial) -> list[Figure]:
             statements.append(await postgres.rate(_STATEMENTS, seconds))
             calls.append(await postgres.rate(_CALL, seconds))
             rates.append((await venue.fill(stage.symbols, CONNECTIONS, trial.seconds(SECONDS))).load.rate)
-            trial.say(f"{rates[-1]:,.0f} orders/s; PostgreSQL {statements[-1]:,.0f}, in one call {calls[-1]:,.0f}")
+            trial.report(f"{rates[-1]:,.0f} orders/s; PostgreSQL {statements[-1]:,.0f}, in one call {calls[-1]:,.0f}")
         version = await postgres.version()
     name, unit = f"1 symbol, {CONNECTIONS} connections", "orders/s"
     raw: dict[str, float | str] = {"reference": version}
@@ -138,11 +138,11 @@ class _Postgres:
         script = self._folder / "order.sql"
         script.write_text(order)
         arguments = ["-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "1", "-T", str(int(seconds)), "-f", str(script)]
-        told = await self._run("pgbench", *self._where(), *arguments)
-        rate, done = re.search(r"tps = ([\d.]+)", told), re.search(r"actually processed: (\d+)", told)
+        output = await self._run("pgbench", *self._where(), *arguments)
+        rate, done = re.search(r"tps = ([\d.]+)", output), re.search(r"actually processed: (\d+)", output)
         fills = int(await self._count()) - before
         if not rate or not done or int(done[1]) != fills:
-            raise CouldNotMeasure(f"PostgreSQL has {fills} fills more, and pgbench says: {told}")
+            raise CouldNotMeasure(f"PostgreSQL has {fills} fills more, and pgbench says: {output}")
         return float(rate[1])
 
     async def version(self) -> str:
@@ -165,7 +165,7 @@ class _Postgres:
             cwd=self._folder,
             user=self._user if os.geteuid() == 0 else None,
         )
-        told = (await process.communicate())[0].decode(errors="replace")
+        output = (await process.communicate())[0].decode(errors="replace")
         if process.returncode:
-            raise CouldNotMeasure(f"{name} failed: {told}")
-        return told
+            raise CouldNotMeasure(f"{name} failed: {output}")
+        return output

@@ -88,7 +88,7 @@ async def measure(trial: Trial) -> list[Figure]:
         for _ in range(trial.repeats(REPEATS)):
             appends.append(await chain.appends())
             found.append(await chain.replacements(trial.seconds(SECONDS)))
-            trial.say(f"p50 {percentile(found[-1], 50):.2f} ms, p99 {percentile(found[-1], 99):.2f} ms")
+            trial.report(f"p50 {percentile(found[-1], 50):.2f} ms, p99 {percentile(found[-1], 99):.2f} ms")
     points = {
         "replacement": thinned(sorted(point for once in found for point in once), 500),
         "five appends": thinned(sorted(point for once in appends for point in once), 500),

@@ -42,7 +42,7 @@ async def measure(trial: Trial) -> list[Figure]:
                 seconds = trial.seconds(APPENDING)
                 appends.append(len(await appender.milliseconds(connection, seconds)) / seconds)
                 rates.append(await _reserve(asking, stage.symbols, numbers, trial.seconds(SECONDS)))
-                trial.say(f"{rates[-1]:,.0f} reservations/s, {appends[-1]:,.0f} appends/s")
+                trial.report(f"{rates[-1]:,.0f} reservations/s, {appends[-1]:,.0f} appends/s")
     return [
         Figure(
             name=f"{AT_ONCE} at once",

@@ -39,12 +39,12 @@ async def measure(trial: Trial) -> list[Figure]:
         await stage.start("nats")
         started = time.monotonic()
         written = await backlog.write(stage, fills, BATCH)
-        trial.say(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
+        trial.report(f"{fills:,} fills written in {time.monotonic() - started:.1f} s")
         await backlog.publish(stage, written)
         began = time.monotonic()
         numbers = itertools.count()
         young = await _restart(stage, next(numbers))
-        trial.say(f"{young:.2f} s while all fills are of the id window")
+        trial.report(f"{young:.2f} s while all fills are of the id window")
         old = stage.settings.market.id_window + REMEMBERED_LONGER.total_seconds() + SPARE
         await backlog.age(stage, old - (time.monotonic() - began), written)
         readings, starts, restarts = [], [], []
@@ -57,7 +57,9 @@ async def measure(trial: Trial) -> list[Figure]:
             starts.append(time.monotonic() - began)
             await stage.stop("noop")
             restarts.append(await _restart(stage, next(numbers)))
-            trial.say(f"{restarts[-1]:.2f} s, of which {starts[-1]:.2f} s for a process; reading {readings[-1]:.2f} s")
+            trial.report(
+                f"{restarts[-1]:.2f} s, of which {starts[-1]:.2f} s for a process; reading {readings[-1]:.2f} s"
+            )
     raw: dict[str, float | str] = {
         "restart to first order, s": sorted(restarts)[len(restarts) // 2],
         "of which a process's start, s": sorted(starts)[len(starts) // 2],
@@ -115,14 +117,14 @@ async def _first_fill(stage: Stage, url: str, number: int) -> None:
     order = {"order_id": f"first-{number}", "symbol": stage.symbols[-1], "side": "buy", "quantity": 1}
     body = msgspec.json.encode({**order, "limit_price": "200.00"})
     deadline = time.monotonic() + DEADLINE
-    told = b""
+    body = b""
     with Client(Address(url), 1) as client:
         while time.monotonic() < deadline:
             stage.check()
             with contextlib.suppress(OSError):
                 answer = await client.request("POST", "/orders", body)
-                told = answer.body
+                body = answer.body
                 if answer.status == 200 and b'"filled"' in answer.body:
                     return
             await asyncio.sleep(0.005)
-    raise CouldNotMeasure(f"no order was executed within {DEADLINE:g} s: {told!r}")
+    raise CouldNotMeasure(f"no order was executed within {DEADLINE:g} s: {body!r}")

@@ -81,7 +81,7 @@ async def measure(trial: Trial) -> list[Figure]:
         await small.start()
         began = time.monotonic()
         await large.start()
-        trial.say(f"{many:,} symbols quoted in {time.monotonic() - began:.1f} s")
+        trial.report(f"{many:,} symbols quoted in {time.monotonic() - began:.1f} s")
         for _ in range(trial.repeats(REPEATS)):
             orders.append((await large.order_cost(), await small.order_cost()))
             reservations.append((await large.reservation_cost(), await small.reservation_cost()))

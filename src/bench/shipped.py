@@ -12,7 +12,7 @@ import msgspec
 
 from bench.appends import Appender
 from bench.figures import Figure, percentile
-from bench.market import Flow, LiveMarket, told
+from bench.market import Flow, LiveMarket, summary
 from bench.orders import Venue
 from bench.requote import CHAIN, DEFAULTS
 from bench.stage import CouldNotMeasure, Stage, symbol_names
@@ -54,7 +54,7 @@ async def measure(trial: Trial) -> list[Figure]:
                 beside.append((await venue.fill(symbols, CONNECTIONS, trial.seconds(SECONDS))).load.rate)
                 appends.append(await appender.milliseconds(connection, trial.seconds(APPENDING), CHAIN))
                 seen.append(await _seen(live, trial.seconds(SEEING), f"seen-{repeat}"))
-                trial.say(f"{told(flows[-1:])}; new quote seen after {percentile(seen[-1], 50):.2f} ms")
+                trial.report(f"{summary(flows[-1:])}; new quote seen after {percentile(seen[-1], 50):.2f} ms")
     share = median(flow.done.load.filled / flow.done.load.sent for flow in flows)
     return [
         Figure(

@@ -103,7 +103,7 @@ class Stage:
                     await self.ready(server)
                 await self._launch("prepare", self._programs["prepare"].command)
                 if await self._running.pop("prepare").wait():
-                    raise CouldNotMeasure(f"the streams could not be made: {self._told('prepare')}")
+                    raise CouldNotMeasure(f"the streams could not be made: {self._log_tail('prepare')}")
             else:
                 await self.launch(name)
                 await self.ready(name)
@@ -162,14 +162,14 @@ class Stage:
                     if (await asyncio.wait_for(client.request("GET", ""), 5)).status == 200:
                         return
                 if time.monotonic() > deadline:
-                    raise CouldNotMeasure(f"{name} does not get ready: {self._told(name)}")
+                    raise CouldNotMeasure(f"{name} does not get ready: {self._log_tail(name)}")
                 await asyncio.sleep(0.005)
 
     def check(self) -> None:
         """Raise CouldNotMeasure if a process has ended."""
         for name, process in self._running.items():
             if process.returncode is not None:
-                raise CouldNotMeasure(f"{name} ended with code {process.returncode}: {self._told(name)}")
+                raise CouldNotMeasure(f"{name} ended with code {process.returncode}: {self._log_tail(name)}")
 
     async def stop(self, name: str) -> None:
         """Ask a process to stop, and wait until it has."""
@@ -193,7 +193,7 @@ class Stage:
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def _told(self, name: str) -> str:
+    def _log_tail(self, name: str) -> str:
         return self._log(name).read_text(errors="replace")[-2000:]
 
     # --- what they are ----------------------------------------------------------------------------------------------

@@ -27,10 +27,10 @@ class Trial:
         folder: for everything it writes.
     """
 
-    def __init__(self, folder: Path, *, short: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, *, short: bool, report: Callable[[str], None]) -> None:
         self.folder = folder
         self.short = short
-        self.say = say
+        self.report = report
 
     def repeats(self, full: int) -> int:
         """How often to measure."""

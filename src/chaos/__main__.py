@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from chaos import demo, report
-from chaos.run import Options, Run, Tell
+from chaos.run import Options, PrintProgress, Run
 from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
 from chaos.watching import HEALED_WITHIN
@@ -121,8 +121,8 @@ def command_line() -> App:
         ] = False,
     ) -> int:
         if page:
-            return _in_a_folder(demo.options(seconds, seed), demo.text, demo.tell_with_page, stay=True)
-        return _in_a_folder(demo.options(seconds, seed), demo.text, demo.tell)
+            return _in_a_folder(demo.options(seconds, seed), demo.text, demo.print_progress_with_page, stay=True)
+        return _in_a_folder(demo.options(seconds, seed), demo.text, demo.print_progress)
 
     return app
 
@@ -130,7 +130,7 @@ def command_line() -> App:
 def _in_a_folder(
     options: Options,
     text: Callable[[report.Report], str],
-    tell: Tell | None = None,
+    print_progress: PrintProgress | None = None,
     *,
     keep: bool = False,
     json: Path | None = None,
@@ -148,7 +148,7 @@ def _in_a_folder(
     folder = Path(tempfile.mkdtemp(prefix="quotestream-chaos-"))
     code = COULD_NOT_RUN
     try:
-        done = _run(Run(options, folder, tell, staying if stay else None), options, folder)
+        done = _run(Run(options, folder, print_progress, staying if stay else None), options, folder)
         if done is not None:
             if not stay:
                 print(f"\n{text(done)}")
@@ -194,13 +194,13 @@ def _run(run: Run, options: Options, folder: Path) -> report.Report | None:
     """Make a run. None if it could not be made, which is told."""
     print(f"{options.command}\nin {folder}", flush=True)
     try:
-        return asyncio.run(_until_done_or_told(run))
+        return asyncio.run(_until_done_or_stopped(run))
     except NotStarted as error:
         print(f"the stack did not come up: {error}", file=sys.stderr)
         return None
 
 
-async def _until_done_or_told(run: Run) -> report.Report:
+async def _until_done_or_stopped(run: Run) -> report.Report:
     """The run; a signal cancels it, so that it cleans up after itself.
 
     Raises:

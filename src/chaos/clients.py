@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from chaos.proof import Told
+from chaos.proof import ClientOutcome
 from loadgen.answers import Known, classify, outcome
 from loadgen.history import AnswerLine, Line, SentLine, Torn
 from wire.messages import Order
 
 
-def told(history: Iterable[Line | Torn]) -> dict[str, Told]:
+def client_outcomes(history: Iterable[Line | Torn]) -> dict[str, ClientOutcome]:
     """What became of each order of a history, by order id."""
     orders: dict[str, Order] = {}
     answers: dict[str, AnswerLine] = {}
@@ -23,15 +23,15 @@ def told(history: Iterable[Line | Torn]) -> dict[str, Told]:
             elif line.outcome == "undelivered":
                 open_attempts[line.order_id] -= 1
     return {
-        order_id: _told(order, answers.get(order_id), maybe_executed=open_attempts[order_id] > 0)
+        order_id: _client_outcome(order, answers.get(order_id), maybe_executed=open_attempts[order_id] > 0)
         for order_id, order in orders.items()
     }
 
 
-def _told(order: Order, line: AnswerLine | None, *, maybe_executed: bool) -> Told:
+def _client_outcome(order: Order, line: AnswerLine | None, *, maybe_executed: bool) -> ClientOutcome:
     if line is None or line.status is None:
-        return Told(order=order, outcome="unknown" if maybe_executed else "undelivered")
+        return ClientOutcome(order=order, outcome="unknown" if maybe_executed else "undelivered")
     answer = classify(line.status, bytes(line.body), None, order.order_id)
     if not isinstance(answer, Known):
-        return Told(order=order, outcome="unknown")
-    return Told(order=order, outcome=outcome(answer, 1).name, result=answer.result)
+        return ClientOutcome(order=order, outcome="unknown")
+    return ClientOutcome(order=order, outcome=outcome(answer, 1).name, result=answer.result)

@@ -69,10 +69,10 @@ class Damaging:
         findings: damage that was neither harmless nor named, or that what is documented did not mend.
     """
 
-    def __init__(self, system: System, cluster: Cluster | None, tell: Callable[[str, str], None]) -> None:
+    def __init__(self, system: System, cluster: Cluster | None, print_line: Callable[[str, str], None]) -> None:
         self._system = system
         self._cluster = cluster
-        self._tell = tell
+        self._print_line = print_line
         self.at_work = False
         self.ends: Counter[str] = Counter()
         self.findings: list[str] = []
@@ -93,7 +93,7 @@ class Damaging:
         again = time.monotonic() + fault.lasts
         await self._system.stop()
         done = harm(self._files(fault.target), fault.way, fault.amount)
-        self._tell(fault.target, done or "there is nothing to damage")
+        self._print_line(fault.target, done or "there is nothing to damage")
         await asyncio.sleep(max(0.0, again - time.monotonic()))
         await self._system.start()
         named = await self._named()
@@ -104,15 +104,15 @@ class Damaging:
             return bool(done)
         if not named:
             self.ends["well"] += 1
-            self._tell(fault.target, "all is well")
+            self._print_line(fault.target, "all is well")
             return bool(done)
-        self._tell(fault.target, f"it is told: {named}")
+        self._print_line(fault.target, f"it is told: {named}")
         await self._mend(fault.target)
         still = await self._named()
         missing = await self._incomplete() if of_server else []
         if still == "" and not missing:
             self.ends["mended"] += 1
-            self._tell(fault.target, "mended as the documents say")
+            self._print_line(fault.target, "mended as the documents say")
         else:
             self.findings.append(f"{fault.target}, {done}: not mended: {still or missing}")
         return bool(done)
@@ -147,17 +147,17 @@ class Damaging:
         async with Control(settings.socket) as control, Observer(control, self._system.plan, settings) as observer:
             while time.monotonic() < deadline:
                 if self._system.ended:
-                    return _remedied(self._system.told().splitlines()[-10:])
+                    return _remedied(self._system.output().splitlines()[-10:])
                 try:
                     found = await observer.look()
                 except NotRunning:
                     found = []
                 if found and all_fine(found):
                     return ""
-                told = _remedied([f"{each.program.name}: {each.told}" for each in found])
-                since = since if told else time.monotonic()
-                if told and time.monotonic() - since > STEADY:
-                    return told
+                detail = _remedied([f"{each.program.name}: {each.detail}" for each in found])
+                since = since if detail else time.monotonic()
+                if detail and time.monotonic() - since > STEADY:
+                    return detail
                 await asyncio.sleep(POLL)
         return None
 
@@ -170,6 +170,6 @@ class Damaging:
         return [self._system.settings.data / f"{target}.sqlite"]
 
 
-def _remedied(told: Sequence[str]) -> str | None:
+def _remedied(detail: Sequence[str]) -> str | None:
     """The first of these lines that says what is to be done."""
-    return next((line for line in told if any(remedy in line for remedy in _SAYS_WHAT_TO_DO)), None)
+    return next((line for line in detail if any(remedy in line for remedy in _SAYS_WHAT_TO_DO)), None)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chaos.report import Report, conclusion
-from chaos.run import Options, say
+from chaos.run import Options, print_line
 from chaos.schedule import Fault
 from chaos.system import System
 from chaos.watching import Watching
@@ -22,7 +22,7 @@ from loadgen.tally import Tally
 from process.shipped import COMMAND
 from wire.messages import Exposure, Position, Quote
 
-TELL_EVERY = 0.5
+PRINT_EVERY = 0.5
 """Seconds between two lines."""
 
 WIDTH = 120
@@ -53,14 +53,14 @@ def options(seconds: float, seed: int) -> Options:
     )
 
 
-async def tell(system: System, watching: Watching, tally: Tally) -> None:
+async def print_progress(system: System, watching: Watching, tally: Tally) -> None:
     """A line now and then on how trading goes, until cancelled."""
     (exchange,), (exposure,) = system.addresses("exchange"), system.addresses("exposure")
     (ledger,) = system.addresses("ledger")
     while True:
         asked = (f"{exchange}/quotes", f"{exposure}/exposure", f"{ledger}/positions")
         quotes, usage, positions = await asyncio.gather(*map(watching.get, asked))
-        say(
+        print_line(
             "orders",
             line(
                 tally,
@@ -69,17 +69,17 @@ async def tell(system: System, watching: Watching, tally: Tally) -> None:
                 None if positions is None else _positions(positions),
             ),
         )
-        await asyncio.sleep(TELL_EVERY)
+        await asyncio.sleep(PRINT_EVERY)
 
 
-async def tell_with_page(system: System, watching: Watching, tally: Tally) -> None:
+async def print_progress_with_page(system: System, watching: Watching, tally: Tally) -> None:
     """The same, with the page in a browser, if there is a screen."""
     (page,) = system.addresses("ui")
-    say("page", f"{page}/ shows every fault as it strikes, and the verdict at the end")
+    print_line("page", f"{page}/ shows every fault as it strikes, and the verdict at the end")
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         with contextlib.suppress(webbrowser.Error):
             await asyncio.to_thread(webbrowser.open, f"{page}/")
-    await tell(system, watching, tally)
+    await print_progress(system, watching, tally)
 
 
 def line(
@@ -91,13 +91,13 @@ def line(
     """
     filled = tally.outcomes["filled"] + tally.outcomes["partially_filled"]
     in_use = "exposure silent" if usage is None else f"in use {usage.bid.used:3}/{usage.ask.used:3} of {usage.limit}"
-    told = [
+    summary = [
         f"{tally.sent:5,} sent {filled:5,} filled {tally.in_flight:3} waiting",
         "exchange silent" if quotes is None else f"{len(quotes)} quotes",
         f"{in_use:<18}",
         "ledger silent" if positions is None else " ".join(f"{p.symbol} {p.net_quantity:+}" for p in positions),
     ]
-    return " | ".join(told)
+    return " | ".join(summary)
 
 
 def text(report: Report) -> str:
@@ -110,8 +110,8 @@ def text(report: Report) -> str:
     lines += ["", f"What clients were told of {sum(report.orders.values()):,} orders: {outcomes}", ""]
     lines.append("What the audit proves, from the logs, the ledger's database and what clients were told:")
     for verdict in report.invariants:
-        told = f"  {verdict.code:<5}{verdict.status:<15}{verdict.statement}"
-        lines += textwrap.wrap(told, WIDTH, subsequent_indent=" " * 22)
+        summary = f"  {verdict.code:<5}{verdict.status:<15}{verdict.statement}"
+        lines += textwrap.wrap(summary, WIDTH, subsequent_indent=" " * 22)
     lines += ["", *textwrap.wrap(f"{report.verdict.upper()}: {conclusion(report)}", WIDTH)]
     if report.verdict != "clean":
         findings = [*report.lost, *report.doubled, *report.unknown, *report.refuted]

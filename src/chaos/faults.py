@@ -55,7 +55,7 @@ class Faults:
         self,
         system: System,
         recoveries: Recoveries,
-        tell: Callable[[str, str], None],
+        print_line: Callable[[str, str], None],
         *,
         disk: Disk | None = None,
         cluster: Cluster | None = None,
@@ -72,7 +72,7 @@ class Faults:
         self._clocks = clocks
         self._damaging = damaging
         self._recoveries = recoveries
-        self._tell = tell
+        self._print_line = print_line
         self._paused: dict[str, int] = {}
         self._late = 0.0
         self.done: Counter[tuple[str, str]] = Counter()
@@ -120,11 +120,11 @@ class Faults:
         leading = f", which led {stream}," if stream != fault.target else ""
         if fault.kind in ("pause", "leader-pause", "partition"):
             done = "cut off from the other servers" if fault.kind == "partition" else f"paused{leading}"
-            self._tell(fault.target, f"{done} for {fault.lasts:g} s")
+            self._print_line(fault.target, f"{done} for {fault.lasts:g} s")
             await (self._cut_off(fault, pid) if fault.kind == "partition" else self._pause(fault, pid))
             self._recoveries.end(recovery, time.monotonic())
             return
-        self._tell(fault.target, "restarted" if fault.kind == "restart" else f"killed{leading.removesuffix(',')}")
+        self._print_line(fault.target, "restarted" if fault.kind == "restart" else f"killed{leading.removesuffix(',')}")
         ended = time.monotonic()
         self._signal(pid, _SIGNALS[fault.kind])
         await gone(pid, STOPPING)
@@ -137,14 +137,14 @@ class Faults:
         lasts, way = f" for {fault.lasts:g} s", fault.way.replace("-", " ")
         match fault.kind:
             case "stall":
-                told = f"its network stalls {way} after {fault.amount:.0f} bytes{lasts}"
+                effect = f"its network stalls {way} after {fault.amount:.0f} bytes{lasts}"
             case "slow":
-                told = f"its network takes {fault.amount:g} s {way}{lasts}"
+                effect = f"its network takes {fault.amount:g} s {way}{lasts}"
             case "cut":
-                told = "its connections to NATS are cut"
+                effect = "its connections to NATS are cut"
             case _:
-                told = f"its clock is {fault.amount:+g} s wrong{lasts}"
-        self._tell(fault.target, told)
+                effect = f"its clock is {fault.amount:+g} s wrong{lasts}"
+        self._print_line(fault.target, effect)
         if fault.kind == "clock":
             await self._set_clock(fault)
         elif self._wires is None:
@@ -202,12 +202,12 @@ class Faults:
 
     async def _outage(self, fault: Fault) -> None:
         again = time.monotonic() + fault.lasts
-        self._tell("everything", "stopped")
+        self._print_line("everything", "stopped")
         code = await self._system.stop()
         if code:
-            self._tell("everything", f"stopped with code {code}")
+            self._print_line("everything", f"stopped with code {code}")
         await asyncio.sleep(max(0.0, again - time.monotonic()))
-        self._tell("everything", "started again")
+        self._print_line("everything", "started again")
         await self._system.start()
 
     async def _damage(self, fault: Fault) -> None:
@@ -223,7 +223,7 @@ class Faults:
         """Fill the disk and free it. That leaves NATS unable to write, and the stack restarts it."""
         if self._disk is None:
             raise RuntimeError("there is no disk to fill")
-        self._tell("everything", f"the disk is full for {fault.lasts:g} s")
+        self._print_line("everything", f"the disk is full for {fault.lasts:g} s")
         until = time.monotonic() + fault.lasts
         try:
             while time.monotonic() < until:
@@ -231,7 +231,7 @@ class Faults:
                 await asyncio.sleep(0.2)
         finally:
             self._disk.free()
-        self._tell("everything", "the disk has room again")
+        self._print_line("everything", "the disk has room again")
 
     async def _lose_store(self, fault: Fault) -> None:
         """Take from a server all that it stored, and wait until it has that again from the others.
@@ -248,7 +248,7 @@ class Faults:
             return
         recovery = self._recoveries.begin(fault, time.monotonic())
         self.done[fault.kind, fault.target] += 1
-        self._tell(fault.target, "killed, and all that it stored is gone")
+        self._print_line(fault.target, "killed, and all that it stored is gone")
         self._signal(pid, signal.SIGSTOP)  # so that it does not notice, and is not started before it is gone
         try:
             await asyncio.to_thread(shutil.rmtree, self._system.store_of(fault.target))
@@ -263,7 +263,7 @@ class Faults:
             self.findings.append(f"{fault.target} was not rebuilt within {REBUILD_TIMEOUT:g} s: {why}")
         else:
             self.rebuilt.append(round(time.monotonic() - began, 2))
-            self._tell(fault.target, f"holds everything again after {self.rebuilt[-1]:.1f} s")
+            self._print_line(fault.target, f"holds everything again after {self.rebuilt[-1]:.1f} s")
 
     async def _pid(self, target: str) -> int | None:
         deadline = time.monotonic() + PID_PATIENCE
@@ -275,7 +275,7 @@ class Faults:
 
     def _miss(self, fault: Fault) -> None:
         self.missed[fault.kind, fault.target] += 1
-        self._tell(fault.target, f"is down already: no {fault.kind}")
+        self._print_line(fault.target, f"is down already: no {fault.kind}")
 
     @staticmethod
     def _signal(pid: int, number: int) -> None:

@@ -61,18 +61,18 @@ class Notifier:
 
     def progress(self, step: Step, recoveries: Sequence[Recovery]) -> None:
         """Have the page show how far the run has come."""
-        self.tell(Notices(step=step, faults=faults(recoveries, self._zero)))
+        self.write(Notices(step=step, faults=faults(recoveries, self._zero)))
 
     def end(self, report: Report, recoveries: Sequence[Recovery]) -> None:
         """Have the page show the verdict."""
         proofs = [
             Proof(code=each.code, status=each.status.value, statement=each.statement) for each in report.invariants
         ]
-        told = faults(recoveries, self._zero)
+        shown = faults(recoveries, self._zero)
         verdict = conclusion(report)
-        self.tell(Notices(step="done", faults=told, clean=report.verdict == "clean", verdict=verdict, proofs=proofs))
+        self.write(Notices(step="done", faults=shown, clean=report.verdict == "clean", verdict=verdict, proofs=proofs))
 
-    def tell(self, notices: Notices) -> None:
+    def write(self, notices: Notices) -> None:
         """Have the page show this. A disk that has no room for it holds nobody up."""
         if notices == self._written:
             return

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     content: list[RecordedFill] | QuoteEvent
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
+class ClientOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One order and what its client was told. `outcome` is a name as in `loadgen.answers`."""
 
     order: Order
@@ -55,7 +55,9 @@ class Findings(msgspec.Struct, kw_only=True):
         return not (self.unknown or self.lost or self.doubled or self.refuted)
 
 
-def prove(orders: Mapping[str, Told], log: Sequence[Entry], positions: Iterable[Position], *, limit: int) -> Findings:
+def prove(
+    orders: Mapping[str, ClientOutcome], log: Sequence[Entry], positions: Iterable[Position], *, limit: int
+) -> Findings:
     """Compare it all."""
     findings = Findings()
     fills = [fill for entry in log if isinstance(entry.content, list) for fill in entry.content]
@@ -68,7 +70,7 @@ def prove(orders: Mapping[str, Told], log: Sequence[Entry], positions: Iterable[
     return findings
 
 
-def _check_orders(findings: Findings, orders: Mapping[str, Told], fills: Sequence[RecordedFill]) -> None:
+def _check_orders(findings: Findings, orders: Mapping[str, ClientOutcome], fills: Sequence[RecordedFill]) -> None:
     by_order: dict[str, list[RecordedFill]] = defaultdict(list)
     for fill in fills:
         by_order[fill.order_id].append(fill)
@@ -190,7 +192,7 @@ def most_shown(log: Sequence[Entry]) -> int:
     return most
 
 
-def outcomes(orders: Mapping[str, Told]) -> dict[str, int]:
+def outcomes(orders: Mapping[str, ClientOutcome]) -> dict[str, int]:
     """Orders by outcome."""
     return dict(sorted(Counter(known.outcome for known in orders.values()).items()))
 

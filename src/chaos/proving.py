@@ -56,7 +56,7 @@ class Proving:
         self.copies: dict[str, str] = {}
         self.invariants: list[Verdict] = []
 
-    async def compare(self, orders: dict[str, proof.Told]) -> list[proof.Entry]:
+    async def compare(self, orders: dict[str, proof.ClientOutcome]) -> list[proof.Entry]:
         """Compare what clients were told with the market log, which is returned, and with every ledger's positions."""
         log = await self._log()
         if log is None:
@@ -91,7 +91,7 @@ class Proving:
         return found
 
     def _prove(
-        self, orders: dict[str, proof.Told], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
+        self, orders: dict[str, proof.ClientOutcome], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
     ) -> None:
         for held in positions.values():
             found = proof.prove(orders, log, held, limit=LIMIT)

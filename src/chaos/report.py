@@ -129,8 +129,8 @@ def unproved(when: str, copies: audit.Verdict) -> list[str]:
     if copies.status is audit.Status.PROVED:
         return []
     buckets = tuple(subjects.bucket_stream(bucket) for bucket in (subjects.RESERVATIONS_BUCKET, subjects.QUOTES_BUCKET))
-    told = copies.remarks + [finding.detail for finding in copies.findings]
-    return [f"copies, {when}: {why}" for why in told if when != STOPPED or not why.startswith(buckets)]
+    remarks = copies.remarks + [finding.detail for finding in copies.findings]
+    return [f"copies, {when}: {why}" for why in remarks if when != STOPPED or not why.startswith(buckets)]
 
 
 def verdict(findings: Findings, audit_refuted: bool) -> Verdict:
@@ -159,7 +159,7 @@ def text(report: Report) -> str:
         rows = [("errors logged", "")] + [(event, str(count)) for event, count in sorted(report.log_errors.items())]
         blocks.append(columns(rows))
     if report.copies:
-        blocks.append("\n".join(f"copies, {when}: {told}" for when, told in report.copies.items()))
+        blocks.append("\n".join(f"copies, {when}: {remarks}" for when, remarks in report.copies.items()))
     if report.audit:
         blocks.append(report.audit)
     blocks += [_listed(name, found) for name, found in _findings(report).items() if found]

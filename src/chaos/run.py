@@ -14,7 +14,7 @@ import msgspec
 
 from chaos import proof, report
 from chaos.attacker import READERS, Attacker
-from chaos.clients import told
+from chaos.clients import client_outcomes
 from chaos.clocks import Clocks, NoClocks
 from chaos.cluster import Cluster
 from chaos.damaging import Damaging
@@ -78,16 +78,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 After = Callable[[report.Report], Coroutine[Any, Any, None]]
 """What is done between the verdict and the stack's end; a cancellation ends it, and nothing else."""
 
-Tell = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
+PrintProgress = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
 """Tells a person how a run goes, until cancelled."""
 
 
 class Run:
-    """One run in one folder. `tell` goes on from the first order until all are settled."""
+    """One run in one folder. `print_progress` goes on from the first order until all are settled."""
 
-    def __init__(self, options: Options, folder: Path, tell: Tell | None = None, after: After | None = None) -> None:
+    def __init__(
+        self, options: Options, folder: Path, print_progress: PrintProgress | None = None, after: After | None = None
+    ) -> None:
         self._options = options
-        self._tell = tell
+        self._print_progress = print_progress
         self._after = after
         self._folder = folder
         self._kinds = options.kinds
@@ -103,12 +105,12 @@ class Run:
         self._recoveries = Recoveries()
         self._clocks = self._made_clocks()
         self._wires = self._made_wires()
-        self._damaging = Damaging(self._system, self._cluster, say)
+        self._damaging = Damaging(self._system, self._cluster, print_line)
         self._attacker = self._made_attacker()
         self._faults = Faults(
             self._system,
             self._recoveries,
-            say,
+            print_line,
             disk=self._disk,
             cluster=self._cluster,
             network=self._network,
@@ -222,7 +224,7 @@ class Run:
     async def _stop(self) -> None:
         if self._system.started:
             code = await self._system.stop()
-            say("", f"everything is stopped (code {code})")
+            print_line("", f"everything is stopped (code {code})")
 
     async def _run(self) -> report.Report:
         options, system = self._options, self._system
@@ -233,8 +235,8 @@ class Run:
         history_file = self._folder / "history.jsonl"
         async with self._watching:
             await self._watching.until_started()
-            say("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
-            say("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
+            print_line("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
+            print_line("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
             attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             definer = Definer(system.addresses("exchange"), system.settings.market.symbols, options.seed)
@@ -247,9 +249,9 @@ class Run:
                 await self._attacker.leftovers()
             self._step = "auditing"
             self._notifier.progress(self._step, self._recoveries.all)
-            orders = told(read(history_file))
+            orders = client_outcomes(read(history_file))
             log = await self._proving.compare(orders)
-        say("", "auditing")
+        print_line("", "auditing")
         samples = sampler.samples
         self._findings.refuted += [*samples.over, *definer.findings]
         audit, audit_refuted = await self._proving.audit(report.RUNNING, history_file)
@@ -323,9 +325,9 @@ class Run:
             probe = await stack.enter_async_context(Probe(run_id, url, instruments, history, self._recoveries))
             loading = asyncio.create_task(load.run())
             stack.callback(loading.cancel)
-            telling = [self._tell(self._system, self._watching, load.tally)] if self._tell else []
+            printing = [self._print_progress(self._system, self._watching, load.tally)] if self._print_progress else []
             settled_within = SETTLED_WITHIN * self._options.healed_within
-            async with self._beside(*telling):
+            async with self._beside(*printing):
                 async with self._beside(probe.run()):
                     await self._break(faults)
                     await self._heal()
@@ -337,7 +339,7 @@ class Run:
                     load.give_up()
                     probe.give_up()
                     await asyncio.wait([loading], timeout=10)
-            say("", f"{load.tally.sent} orders sent, and {probe.sent} probes")
+            print_line("", f"{load.tally.sent} orders sent, and {probe.sent} probes")
 
     async def _break(self, faults: Sequence[Fault]) -> None:
         """Carry out the schedule, or as much of it as the stack bears."""
@@ -346,7 +348,7 @@ class Run:
         while not breaking.done():
             await asyncio.wait([breaking], timeout=1.0)
             if self._system.ended and not self._damaging.at_work:
-                self._findings.refuted.append(f"the stack ended by itself: {self._system.told()[-500:]}")
+                self._findings.refuted.append(f"the stack ended by itself: {self._system.output()[-500:]}")
                 breaking.cancel()
                 await asyncio.wait([breaking])
         self._faults.resume_all()
@@ -358,14 +360,14 @@ class Run:
         await asyncio.sleep(until - time.monotonic())  # for the attacker, who needs no other fault
 
     async def _heal(self) -> None:
-        say("", "no more faults: healing")
+        print_line("", "no more faults: healing")
         self._step = "healing"
         try:
             self._healed = await self._watching.until_healed()
-            say("", f"healed after {self._healed:.1f} s")
+            print_line("", f"healed after {self._healed:.1f} s")
         except NotHealed as why:
             self._findings.refuted.append(str(why))
-            say("", str(why))
+            print_line("", str(why))
 
     @staticmethod
     @contextlib.asynccontextmanager
@@ -378,7 +380,7 @@ class Run:
                 task.cancel()
 
 
-def say(name: str, message: str) -> None:
+def print_line(name: str, message: str) -> None:
     """One line of progress."""
     print(f"{time.strftime('%H:%M:%S')}  {name or 'chaos':<10} {message}", flush=True)
 

@@ -151,7 +151,7 @@ class System:
         """Whether the foreground has ended, and was not asked to."""
         return self._process is not None and self._process.returncode is not None
 
-    def told(self) -> str:
+    def output(self) -> str:
         """What the foreground printed."""
         return (self.folder / "up.log").read_text()
 

@@ -68,7 +68,7 @@ class Watching:
         deadline = time.monotonic() + START_TIMEOUT
         while ailing := await self._ailing():
             if self._system.ended or time.monotonic() > deadline:
-                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.told()}")
+                raise NotStarted(f"{'; '.join(ailing)}\n{self._system.output()}")
             await asyncio.sleep(POLL)
 
     async def until_healed(self) -> float:

@@ -178,8 +178,8 @@ def backtest(
         results.append(estimates.backtest(name, symbols[name], hours=hours, paths=paths, seed=seed, track=drawn))
         print(f"\n{showing.table(results[-1])}", flush=True)
     if json is not None:
-        told = {"hours": hours, "paths": paths, "seed": seed, "symbols": results}
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n")
+        document = {"hours": hours, "paths": paths, "seed": seed, "symbols": results}
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     if svg is not None:
         svg.write_text(showing.plot(results, track, hours))
     return SAME

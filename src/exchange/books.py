@@ -122,7 +122,7 @@ class Books:
                 await self._take(message, replayed=False, remember=True)
             self._reached[shard] = tail.reached
             self._moved.set()
-            self._tell(shard, current=tail.current)
+            self._report_health(shard, current=tail.current)
 
     async def _reach(self, shard: int, head: int) -> None:
         while self._reached[shard] < head:
@@ -276,7 +276,7 @@ class Books:
                     f"they were not folded before {beyond.sequence}"
                 )
 
-    def _tell(self, shard: int, *, current: bool) -> None:
+    def _report_health(self, shard: int, *, current: bool) -> None:
         """Keep the health part `market` in step with the shards."""
         name = f"shard {shard}"
         if not current:

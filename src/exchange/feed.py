@@ -23,7 +23,7 @@ from wire import subjects
 from wire.definitions import Definitions, referred
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
-from wire.references import AHEAD, REFERENCES, TOO_OLD, PutReferences, ReferencesTaken, Told, milliseconds
+from wire.references import AHEAD, REFERENCES, TOO_OLD, FeedPrice, PutReferences, ReferencesTaken, milliseconds
 from wire.units import FieldError, check_plain, check_price, check_tick, with_decimals_of
 
 EVERY = 0.1
@@ -35,7 +35,7 @@ DEADLINE = 5.0
 MOST_NAMED = 20
 """Symbols that are named at most in a refusal."""
 
-Prices = Mapping[str, Told]
+Prices = Mapping[str, FeedPrice]
 """By symbol."""
 
 
@@ -53,7 +53,7 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
         detail = f"`time` is {-age:.3f} s in the future, by the broker's clock"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
     at = milliseconds(asked.time)
-    found: dict[str, Told] = {}
+    found: dict[str, FeedPrice] = {}
     wrong: list[FieldError] = []
     unknown: list[FieldError] = []
     for symbol, price in asked.prices.items():
@@ -68,13 +68,13 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
             wrong.append(error)
         else:
             instrument = listing.instrument
-            found[symbol] = Told(with_decimals_of(instrument.tick, price), at, instrument.reference_price)
+            found[symbol] = FeedPrice(with_decimals_of(instrument.tick, price), at, instrument.reference_price)
     if wrong or unknown:
         refused = [*wrong, *unknown]
-        told = "; ".join(str(error) for error in refused[:MOST_NAMED])
+        errors = "; ".join(str(error) for error in refused[:MOST_NAMED])
         more = f"; and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
         refusal = Refusal.INVALID_FIELD if wrong else Refusal.UNKNOWN_SYMBOL
-        raise Refused(refusal, f"{told}{more}: nothing was taken", field=refused[0].field)
+        raise Refused(refusal, f"{errors}{more}: nothing was taken", field=refused[0].field)
     return found
 
 
@@ -120,7 +120,7 @@ class Feed:
         """`listings` are followed by whoever made them."""
         self._connection = connection
         self._listings = listings
-        self._wanted: dict[str, Told] = {}
+        self._wanted: dict[str, FeedPrice] = {}
         self._writing: Prices = {}
         self._askers: set[str] = set()
         self._stored: asyncio.Future[int] | None = None

@@ -268,7 +268,7 @@ class Lane:
                     return
             metrics.count(decided.answers)
             if log.is_enabled_for(logging.DEBUG):
-                _say(decided)
+                _log_orders(decided)
             for queued, answer in zip(batch, decided.answers, strict=True):
                 if isinstance(answer, Refused):
                     self._queue.refuse(queued, answer)
@@ -372,7 +372,7 @@ class Lane:
         return True
 
 
-def _say(decided: book.Batch) -> None:
+def _log_orders(decided: book.Batch) -> None:
     """Name every order. At `debug` only: there may be thousands a second."""
     for fill in decided.fills:
         log.debug(

@@ -33,19 +33,19 @@ class OrderSpans:
     def _end(self, order_id: str, span: "Span", answer: "asyncio.Future[OrderResult]") -> None:
         if self._spans.get(order_id) is span:
             del self._spans[order_id]
-        for name, value in _told(answer).items():
+        for name, value in _attributes(answer).items():
             span.set_attribute(name, value)
         span.end()
 
 
-def _told(answer: "asyncio.Future[OrderResult]") -> dict[str, str]:
+def _attributes(answer: "asyncio.Future[OrderResult]") -> dict[str, str]:
     if answer.cancelled():
         return {"outcome": "cancelled"}
     error = answer.exception()
     if error is not None:
         return {"outcome": error.refusal.slug if isinstance(error, Refused) else repr(error)}
     result = answer.result()
-    told: dict[str, str] = {"outcome": result.reason or result.status}
+    attributes: dict[str, str] = {"outcome": result.reason or result.status}
     for fill in result.fills:
-        told["fill_id"] = fill.fill_id
-    return told
+        attributes["fill_id"] = fill.fill_id
+    return attributes

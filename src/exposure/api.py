@@ -83,7 +83,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     )
     async def get_exposure(after: FromQuery[str | None] = None) -> Response[Exposure]:
         await service.confirm()
-        told, following = page(service.exposure(), after)
-        return Response(told, headers=link("/exposure", following) if following else {})
+        shown, following = page(service.exposure(), after)
+        return Response(shown, headers=link("/exposure", following) if following else {})
 
     return [reserve, get_reservation, release, apply_fill, get_exposure]

@@ -24,9 +24,9 @@ def page(exposure: Exposure, after: str | None) -> tuple[Exposure, str | None]:
     if after is not None:
         beyond = _place(after)
         rest = [reservation for reservation in rest if _key(reservation) > beyond]
-    told = rest[:PAGE]
-    following = f"{told[-1].granted_at.isoformat()},{told[-1].reservation_id}" if len(rest) > PAGE else None
-    return replace(exposure, reservations=told), following
+    shown = rest[:PAGE]
+    following = f"{shown[-1].granted_at.isoformat()},{shown[-1].reservation_id}" if len(rest) > PAGE else None
+    return replace(exposure, reservations=shown), following
 
 
 def _key(reservation: Reservation) -> tuple[datetime, str]:

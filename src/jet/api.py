@@ -63,8 +63,8 @@ class ApiError(Exception):
 class InvalidReply(nats_errors.Error):
     """An answer that cannot be read, or is not one to what was asked: what was asked for may have been done."""
 
-    def __init__(self, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
         INVALID_REPLY.inc()
 
 
@@ -174,7 +174,7 @@ class StreamInfo(msgspec.Struct):
         """Whether there are several copies, of which some may be behind the leader's."""
         return bool(self.config.get("num_replicas", 1) > 1)
 
-    def heard_within(self, seconds: float) -> bool:
+    def has_majority_within(self, seconds: float) -> bool:
         """Whether the leader, which told this, has heard of a majority lately, counting itself."""
         replicas = self.config.get("num_replicas", 1)
         peers = self.cluster.replicas if self.cluster else []

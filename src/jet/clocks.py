@@ -56,7 +56,7 @@ class Noted(HealthPart, Protocol):
     def notes(self, notices: Callable[[], Mapping[str, str]]) -> None: ...
 
 
-class _Told(msgspec.Struct):
+class _ServerTime(msgspec.Struct):
     ts: Time
 
     def __post_init__(self) -> None:
@@ -74,13 +74,13 @@ class Estimate:
         self.compared: float | None = None
         self._base = datetime.min.replace(tzinfo=UTC)
         self._low = self._high = 0.0  # the broker's time when it was compared, in seconds after `_base`
-        self._told = -math.inf  # the latest that was told, likewise
+        self._broker_time = -math.inf  # the latest that was told, likewise
 
-    def take(self, told: datetime, asked: float, heard: float) -> float:
+    def take(self, broker_time: datetime, asked: float, heard: float) -> float:
         """The broker told a time. By how many seconds it contradicts what was known: 0 if it does not."""
         if self.compared is None:
-            self._base = told
-        low = (told - self._base).total_seconds()
+            self._base = broker_time
+        low = (broker_time - self._base).total_seconds()
         high = low + (1 + DRIFT) * (heard - asked)
         jump = 0.0
         if self.compared is not None:
@@ -95,15 +95,15 @@ class Estimate:
 
     def time(self, now: float) -> datetime:
         """The broker's time, in the middle of what is possible; never earlier than it was told before."""
-        self._told = max(self._told, self._middle(now))
-        return self._base + timedelta(seconds=self._told)
+        self._broker_time = max(self._broker_time, self._middle(now))
+        return self._base + timedelta(seconds=self._broker_time)
 
     def unsure(self, now: float) -> float:
         """By how many seconds `time` may be wrong: what is not known, and by how much it waits for the broker's."""
         if self.compared is None:
             return math.inf
         possible = (self._high - self._low) / 2 + DRIFT * (now - self.compared)
-        return possible + max(0.0, self._told - self._middle(now))
+        return possible + max(0.0, self._broker_time - self._middle(now))
 
     def _middle(self, now: float) -> float:
         return (self._low + self._high) / 2 + now - (self.compared or 0.0)
@@ -179,16 +179,16 @@ class BrokerTime:
 
     async def _compare(self) -> None:
         asked = self._steady()
-        answer = await api.request(self._connection, f"STREAM.INFO.{subjects.market_stream(0)}", None, _Told)
+        answer = await api.request(self._connection, f"STREAM.INFO.{subjects.market_stream(0)}", None, _ServerTime)
         self.take(answer.ts.astimezone(UTC), asked, self._steady())
 
-    def take(self, told: datetime, asked: float, heard: float) -> None:
+    def take(self, broker_time: datetime, asked: float, heard: float) -> None:
         """The broker told this time, between asking and hearing: on the steady clock."""
-        jump = self._estimate.take(told, asked, heard)
+        jump = self._estimate.take(broker_time, asked, heard)
         if abs(jump) > SET:
             log.warning("the broker's clock was set", by=round(jump, 3))
         unsure = (heard - asked) / 2
-        self.skew = (self._clock() - told).total_seconds() - unsure
+        self.skew = (self._clock() - broker_time).total_seconds() - unsure
         SKEW.set(self.skew)
         wrong = abs(self.skew) - unsure > self.allowed
         if wrong is not self._wrong:
@@ -224,5 +224,5 @@ class BrokerTime:
         if not self._wrong:
             return {}
         side = "ahead of" if self.skew > 0 else "behind"
-        told = f"this machine's clock is {abs(self.skew):.2f} s {side} the broker's; only the log is timed by it"
-        return {PART: told}
+        broker_time = f"this machine's clock is {abs(self.skew):.2f} s {side} the broker's; only the log is timed by it"
+        return {PART: broker_time}

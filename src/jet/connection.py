@@ -418,8 +418,8 @@ class Connection:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # nothing depends on its being secret
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def tell(self, part: str, reason: str) -> None:
-        """Have the process's health say what is wrong with `part`; with an empty reason, that nothing is."""
+    def report_health(self, part: str, reason: str) -> None:
+        """Report to the process's health what is wrong with `part`; with an empty reason, that nothing is."""
         if reason:
             self._health.waits(part, reason)
         else:
@@ -477,14 +477,14 @@ class Connection:
         if operation == "publish" and subject.startswith(_INBOX):
             unexpected("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
             return
-        told = f"the broker refused a {operation} to {subject}"
+        reason = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()
-        self._health.waits("permissions", told)
+        self._health.waits("permissions", reason)
         if operation == "publish":
             for asked in self._asked.values():
                 if asked.subject.lower() == subject.lower():
-                    asked.refuse(Forbidden(told))
+                    asked.refuse(Forbidden(reason))
         # Last: whoever asked hears of it even if the log cannot be written.
-        if told not in self._refused:  # whoever tries again and again would fill the log
-            self._refused.add(told)
+        if reason not in self._refused:  # whoever tries again and again would fill the log
+            self._refused.add(reason)
             log.error("not permitted", operation=operation, subject=subject)

@@ -90,8 +90,8 @@ class Consumer:
         Raises:
             ValueError: it is no delivery of this consumer.
         """
-        before, place, told = reply.partition(self._place)
-        numbers = told.split(".")
+        before, place, suffix = reply.partition(self._place)
+        numbers = suffix.split(".")
         if not place or not before.startswith("$JS.ACK") or not 5 <= len(numbers) <= 6:
             raise ValueError(reply)
         _, sequence, order, stamp, pending = (int(number) for number in numbers[:5])

@@ -56,18 +56,22 @@ class Instance:
     def subjects(self) -> Mapping[str, Callable[[], bytes]]:
         """Every subject at which it is looked for, and what it says there."""
         name, own = self._identity["name"], self._identity["id"]
-        told = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
-        return {f"$SRV.{verb}{end}": say for verb, say in told.items() for end in ("", f".{name}", f".{name}.{own}")}
+        answers = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
+        return {
+            f"$SRV.{verb}{end}": answer
+            for verb, answer in answers.items()
+            for end in ("", f".{name}", f".{name}.{own}")
+        }
 
     def _ping(self) -> bytes:
-        return self._say("ping", {})
+        return self._response("ping", {})
 
     def _info(self) -> bytes:
         endpoints = [
             {"name": one.name, "subject": one.subject, "queue_group": one.queue_group, "metadata": {}}
             for one in self._endpoints
         ]
-        return self._say("info", {"description": "", "endpoints": endpoints})
+        return self._response("info", {"description": "", "endpoints": endpoints})
 
     def _stats(self) -> bytes:
         endpoints = [
@@ -75,7 +79,7 @@ class Instance:
             for one in self._endpoints
         ]
         data = {"data": msgspec.to_builtins(self._report(behind()))} if self._report is not None else {}
-        return self._say("stats", {"started": self._started, "endpoints": endpoints, **data})
+        return self._response("stats", {"started": self._started, "endpoints": endpoints, **data})
 
-    def _say(self, kind: str, more: dict[str, Any]) -> bytes:
+    def _response(self, kind: str, more: dict[str, Any]) -> bytes:
         return msgspec.json.encode({"type": f"io.nats.micro.v1.{kind}_response", **self._identity, **more})

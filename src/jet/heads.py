@@ -86,8 +86,8 @@ async def confirm(heads: "list[Head]") -> None:
     Raises:
         Refused: UNAVAILABLE: one of them cannot be.
     """
-    told = await asyncio.gather(*(head.confirm() for head in heads), return_exceptions=True)
-    for error in told:
+    results = await asyncio.gather(*(head.confirm() for head in heads), return_exceptions=True)
+    for error in results:
         if error is not None:
             raise error
 

@@ -248,7 +248,7 @@ async def _leader_info(connection: Connection, stream: str, timeout: float) -> a
         raise Refused(Refusal.UNAVAILABLE, f"the broker did not answer about {stream}: {error!r}") from error
     if not info.replicated:
         connection.single_replica.add(stream)
-    elif not info.heard_within(HEARD):
+    elif not info.has_majority_within(HEARD):
         raise Refused(Refusal.UNAVAILABLE, f"the leader of {stream} may have been replaced")
     return info
 

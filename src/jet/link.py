@@ -296,8 +296,8 @@ async def open_link(server: str, inbox: str, options: Options) -> Link:
             raise
         # Whatever it is: what somebody says on the port must not end this process.
         # One that does not know the key often closes the connection before its reason is read.
-        told = client._server_info  # noqa: SLF001 # as above
-        asks = ", which asks for a key" if isinstance(told, dict) and told.get("auth_required") else ""
+        info = client._server_info  # noqa: SLF001 # as above
+        asks = ", which asks for a key" if isinstance(info, dict) and info.get("auth_required") else ""
         raise NoLink(f"not connected to {named(server)}{asks}: {error!r}") from error
     return Link(client, transport, ended)
 

@@ -51,12 +51,12 @@ class Members:
         """Everyone who is there."""
         return frozenset((self.own, *self._silent))
 
-    def hear(self, word: InstancePresence) -> bool:
+    def observe(self, announcement: InstancePresence) -> bool:
         """Somebody says that it is there, or leaves. Returns whether `names` are others now."""
-        name = word.instance
+        name = announcement.instance
         if name == self.own:
             return False
-        if word.leaves:
+        if announcement.leaves:
             return self._silent.pop(name, None) is not None
         is_new = name not in self._silent
         if is_new and len(self._silent) >= MOST:
@@ -94,11 +94,11 @@ class Presence:
 
     async def run(self) -> None:
         """Say and hear, until cancelled."""
-        subscription = await self._connection.subscribe(self._subject, self._hear)
+        subscription = await self._connection.subscribe(self._subject, self._on_announcement)
         try:
             while True:
                 if self._able() and not self._left:
-                    await self._say()
+                    await self._announce()
                 await asyncio.sleep(EVERY)
                 if self.members.beat():
                     self._changed()
@@ -108,21 +108,21 @@ class Presence:
     async def leave(self) -> None:
         """Tell the others that this instance works no more, so that they need not find out."""
         self._left = True
-        await self._say(leaves=True)
+        await self._announce(leaves=True)
 
-    async def _say(self, *, leaves: bool = False) -> None:
-        word = InstancePresence(instance=self.members.own, leaves=leaves)
+    async def _announce(self, *, leaves: bool = False) -> None:
+        announcement = InstancePresence(instance=self.members.own, leaves=leaves)
         try:
-            await self._connection.publish(self._subject, msgspec.json.encode(word))
+            await self._connection.publish(self._subject, msgspec.json.encode(announcement))
         except (nats_errors.Error, *api.NOT_SENT) as error:  # there is no link: nobody hears us, and so it is
             log.debug("presence not announced", reason=repr(error))
 
-    def _hear(self, message: Msg) -> None:
+    def _on_announcement(self, message: Msg) -> None:
         try:
-            word = _decoder.decode(message.data)
+            announcement = _decoder.decode(message.data)
         except DECODE_ERRORS as error:
             unexpected("presence")
             log.warning("presence that cannot be read", subject=message.subject, reason=str(error))
             return
-        if self.members.hear(word):
+        if self.members.observe(announcement):
             self._changed()

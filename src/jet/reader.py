@@ -52,7 +52,14 @@ AGAIN = 0.2
 SUBJECTS = 500
 """Subjects whose last messages are asked for at once."""
 
-_TOLD = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence")
+_REPORTED = (
+    "Nats-Stream",
+    "Nats-Subject",
+    "Nats-Sequence",
+    "Nats-Time-Stamp",
+    "Nats-Num-Pending",
+    "Nats-Last-Sequence",
+)
 """What the broker adds to the headers of a stored message."""
 
 log = structlog.get_logger()
@@ -122,7 +129,7 @@ def _message(answer: Msg, headers: dict[str, str]) -> Message | None:
     except (KeyError, ValueError, OverflowError):
         api.INVALID_REPLY.inc()
         return None
-    own = {name: value for name, value in headers.items() if name not in _TOLD}
+    own = {name: value for name, value in headers.items() if name not in _REPORTED}
     return Message(subject, sequence, time, answer.data, own or None)
 
 
@@ -187,9 +194,9 @@ class Reader:
             while True:
                 try:
                     found, more = await self._next(answers)
-                    self._tell_damage("")
+                    self._report_damage("")
                 except _Withheld as why:
-                    self._tell_damage(str(why))
+                    self._report_damage(str(why))
                     self.current = False
                     yield []
                     await asyncio.sleep(AGAIN)
@@ -224,9 +231,11 @@ class Reader:
         end = self._end
         of = ">" if self._takes_all else self._filters[0]
         query = {"seq": self.reached + 1, "next_by_subj": of}
-        told, more = await answers.ask({**query, "batch": BATCH})
-        found = [each for each in itertools.takewhile(lambda message: message is not None, told) if each is not None]
-        if len(found) < len(told):
+        answered, more = await answers.ask({**query, "batch": BATCH})
+        found = [
+            each for each in itertools.takewhile(lambda message: message is not None, answered) if each is not None
+        ]
+        if len(found) < len(answered):
             found, more = found or [await self._one(query)], 1
         before = self._before_a_gap(found)
         if self._gapless and not before and (found or more):
@@ -257,11 +266,11 @@ class Reader:
             reached = message.sequence
         return before
 
-    def _tell_damage(self, why: str) -> None:
+    def _report_damage(self, why: str) -> None:
         """Tell what is not given out, once, and that it is again."""
         if why != self._damage:
             self._damage = why
-            self._connection.tell(self._stream, why)
+            self._connection.report_health(self._stream, why)
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
@@ -284,9 +293,9 @@ class Reader:
         each = sorted(filter(_is_asked_for, named))
         for first in range(0, len(each), SUBJECTS):
             wanted = each[first : first + SUBJECTS] + ([newest.subject] if newest else [])
-            told, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
-            messages = [message for message in told if message is not None]
-            if len(messages) < len(told):
+            answered, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
+            messages = [message for message in answered if message is not None]
+            if len(messages) < len(answered):
                 unread = {*wanted} - {message.subject for message in messages}
                 messages += [await self._one({"last_by_subj": subject}) for subject in sorted(unread)]
                 if any(message.sequence > end for message in messages):

@@ -29,15 +29,15 @@ async def newest(
     try:
         while True:
             begin: dict[str, object] = {"start_time": since.isoformat(), "next_by_subj": filter_}
-            told, more = await answers.ask({**begin, "batch": 1})
-            if len(told) + more <= most or now - since <= SHORTEST:
+            answered, more = await answers.ask({**begin, "batch": 1})
+            if len(answered) + more <= most or now - since <= SHORTEST:
                 break
             since = now - (now - since) / 2
         found: list[Message] = []
         query = begin
-        while told and len(found) < most:
-            told, more = await answers.ask({**query, "batch": min(BATCH, most - len(found))})
-            read = [message for message in told if message is not None]
+        while answered and len(found) < most:
+            answered, more = await answers.ask({**query, "batch": min(BATCH, most - len(found))})
+            read = [message for message in answered if message is not None]
             found += read
             if not more or not read:
                 break

@@ -205,14 +205,14 @@ async def serve(
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         server = _Server(connection, group, around)
 
-        async def hear(subject: str, deliver: Callable[[Msg], None], queue: str = "") -> None:
+        async def listen(subject: str, deliver: Callable[[Msg], None], queue: str = "") -> None:
             subscription = await connection.subscribe(subject, deliver, queue=queue)
             stack.push_async_callback(subscription.unsubscribe)
 
         for subject, say in Instance(service, endpoints, report).subjects().items():
-            await hear(subject, lambda message, say=say: server.introduce(message, say))  # type: ignore[misc] # mypy cannot infer it
+            await listen(subject, lambda message, say=say: server.introduce(message, say))  # type: ignore[misc] # mypy cannot infer it
         for handler, endpoint in zip(handlers, endpoints, strict=True):
-            await hear(
+            await listen(
                 handler.subject,
                 lambda message, handler=handler, endpoint=endpoint: server.begin(handler, endpoint, message),  # type: ignore[misc] # as above
                 QUEUE,

@@ -43,10 +43,10 @@ class StreamEnd:
             return
         if self._ends_early_since is None:
             self._ends_early_since = now
-        told = f"stream {self._stream} holds nothing after {info.state.last_seq}, {read} was seen"
+        text = f"stream {self._stream} holds nothing after {info.state.last_seq}, {read} was seen"
         if info.replicated and info.created == self._created and now - self._ends_early_since < PATIENCE:
-            raise TimeoutError(told)
-        raise TailBroken(told)
+            raise TimeoutError(text)
+        raise TailBroken(text)
 
 
 def keeps_everything(config: dict[str, Any]) -> bool:
@@ -66,8 +66,8 @@ def is_gapless(config: dict[str, Any], filters: Sequence[str]) -> bool:
 def missing(stream: str, first: int, after: int) -> str:
     """What to tell of a sequence that is not given out, where the one after it is."""
     count = after - first
-    told = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
-    return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"
+    text = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
+    return f"{text} not given out: the store of {stream} is damaged; {REMEDY}"
 
 
 def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
@@ -86,5 +86,5 @@ def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: i
         return ""
     if looked_at.consumer_seq != delivered or looked_at.stream_seq < info.state.last_seq:
         return None
-    told = "a message is" if pending == 1 else f"{pending:,} messages are"
-    return f"{told} not given out: the store of {stream} is damaged; {REMEDY}"
+    text = "a message is" if pending == 1 else f"{pending:,} messages are"
+    return f"{text} not given out: the store of {stream} is damaged; {REMEDY}"

@@ -147,7 +147,7 @@ class Tail:
         self._name = name
         self._stream_end = StreamEnd(stream)
         self._end = 0
-        self._told_behind: int | None = None
+        self._reported_lag: int | None = None
         self._attempts = 0
         self._past_damage = past_damage
         self._keeps = False
@@ -249,7 +249,7 @@ class Tail:
     async def _deliveries(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
         loop = asyncio.get_running_loop()
         check_at = loop.time() + CHECK
-        self._tell_behind(consumer)
+        self._report_lag(consumer)
         if consumer.pending == 0 and not consumer.replicated:
             self._have_reached(self._end, whole=True)
             yield []
@@ -263,7 +263,7 @@ class Tail:
                 log.error("tail does not follow", stream=self._stream, tail=self._name, reason=consumer.doubt)
                 return
             batch, sound = self._take(consumer)
-            self._tell_behind(consumer)
+            self._report_lag(consumer)
             yield batch
             if not sound:
                 return
@@ -292,7 +292,7 @@ class Tail:
         """Tell what the broker cannot read, once, and that it can again."""
         if why != self._damage:
             self._damage = why
-            self._connection.tell(self._stream, why)
+            self._connection.report_health(self._stream, why)
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
@@ -339,9 +339,9 @@ class Tail:
                 return self._end
         return self.sequence
 
-    def _tell_behind(self, consumer: Consumer) -> None:
-        if consumer.pending != self._told_behind:
-            self._told_behind = consumer.pending
+    def _report_lag(self, consumer: Consumer) -> None:
+        if consumer.pending != self._reported_lag:
+            self._reported_lag = consumer.pending
             LAG.labels(self._stream, self._name).set(consumer.pending)
 
     async def _keeps_up(self, consumer: Consumer) -> bool:
@@ -400,8 +400,8 @@ class Tail:
         headers = message.headers or {}
         match headers.get("Status"):
             case "100":
-                told = headers.get("Nats-Last-Consumer")
-                if told is not None and int(told) != consumer.delivered:
+                last = headers.get("Nats-Last-Consumer")
+                if last is not None and int(last) != consumer.delivered:
                     return False
                 if consumer.pending and self._keeps:
                     consumer.hollow = True

@@ -263,9 +263,9 @@ async def _declare(connection: Connection, declared: dict[str, Any], first_seque
     differing = _differences(declared, info.config)
     if not differing:
         return None
-    told = "; ".join(f"{key}: {had!r} → {wanted!r}" for key, (had, wanted) in sorted(differing.items()))
+    changes = "; ".join(f"{key}: {had!r} → {wanted!r}" for key, (had, wanted) in sorted(differing.items()))
     if "metadata" in differing:
-        raise TopologyRefused(f"stream {name} was created for another number of shards, which is fixed ({told})")
+        raise TopologyRefused(f"stream {name} was created for another number of shards, which is fixed ({changes})")
     try:
         await api.request(
             connection,
@@ -275,8 +275,8 @@ async def _declare(connection: Connection, declared: dict[str, Any], first_seque
             timeout=5.0,
         )
     except api.ApiError as error:
-        raise TopologyRefused(f"stream {name} cannot be changed ({told}): {error}") from error
-    return f"stream {name} changed ({told})"
+        raise TopologyRefused(f"stream {name} cannot be changed ({changes}): {error}") from error
+    return f"stream {name} changed ({changes})"
 
 
 def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

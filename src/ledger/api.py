@@ -83,13 +83,13 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         place = _place(known, after)
         await ledger.confirm(known)
         fills = await ledger.fills(known, place, PAGE + 1)
-        told = fills[:PAGE]
-        if len(fills) == len(told):
-            return Response(told)
-        last = told[-1]
+        shown = fills[:PAGE]
+        if len(fills) == len(shown):
+            return Response(shown)
+        last = shown[-1]
         if known is None:
-            return Response(told, headers=link("/fills", f"{last.symbol}:{last.number}"))
-        return Response(told, headers=link(f"/fills?symbol={known}", str(last.number)))
+            return Response(shown, headers=link("/fills", f"{last.symbol}:{last.number}"))
+        return Response(shown, headers=link(f"/fills?symbol={known}", str(last.number)))
 
     @get(
         "/positions",

@@ -58,10 +58,10 @@ class Gaps:
         for delivery, fault in changes.quarantined:
             if fault.reason is Reason.SKIPPED_NUMBER:
                 account = books.accounts.get(delivery.symbol) or Account(delivery.symbol)
-                told = _number_before(account, deliveries, delivery)
-                if await self._number_in_log(account, delivery) != told:
+                expected = _number_before(account, deliveries, delivery)
+                if await self._number_in_log(account, delivery) != expected:
                     raise MissedFills(
-                        f"{delivery.symbol}: the log has fills after number {told} that were not delivered before "
+                        f"{delivery.symbol}: the log has fills after number {expected} that were not delivered before "
                         f"{delivery.sequence} of shard {delivery.shard}"
                     )
 

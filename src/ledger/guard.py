@@ -28,7 +28,7 @@ from process.shipped import COMMAND
 from wire import subjects
 from wire.errors import Refused
 from wire.instruments import Listing
-from wire.losses import told
+from wire.losses import pause_text
 
 TRY_AGAIN = 1.0
 """Seconds until a pause is written again that the broker does not take."""
@@ -107,7 +107,9 @@ class Guard:
 
     def notices(self) -> Mapping[str, str]:
         """What is paused for its loss, for people."""
-        return {scope or "all symbols": told(scope, why, COMMAND) for scope, why in self._log.latches.paused.items()}
+        return {
+            scope or "all symbols": pause_text(scope, why, COMMAND) for scope, why in self._log.latches.paused.items()
+        }
 
     def measure(self) -> None:
         """Set the gauges that are read off state."""

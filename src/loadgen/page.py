@@ -91,10 +91,10 @@ def _rates(timeline: list[Interval]) -> str:
     names = sorted({name for interval in timeline for name in interval.outcomes})
     layers = {name: [interval.outcomes.get(name, 0) / interval.seconds for interval in timeline] for name in names}
     bounds = [(interval.at, interval.at + interval.seconds) for interval in timeline]
-    return svg.rates_over_time(bounds, layers, [_told(interval) for interval in timeline])
+    return svg.rates_over_time(bounds, layers, [_tooltip(interval) for interval in timeline])
 
 
-def _told(interval: Interval) -> str:
+def _tooltip(interval: Interval) -> str:
     outcomes = ", ".join(f"{count:,} {name}" for name, count in interval.outcomes.items())
     return f"{interval.at:g} to {interval.at + interval.seconds:g} s: {interval.sent:,} sent; {outcomes or 'no answer'}"
 

@@ -137,8 +137,8 @@ def judge(plan: Plan, lag: Delay, wait: Delay, not_sent: int) -> Verdict:
 
 def figures(report: Report) -> dict[str, Any]:
     """The report without what is only of use in a plot."""
-    told: dict[str, Any] = msgspec.to_builtins(report)
-    return {name: value for name, value in told.items() if name not in ("latency_shares_ms", "timeline")}
+    values: dict[str, Any] = msgspec.to_builtins(report)
+    return {name: value for name, value in values.items() if name not in ("latency_shares_ms", "timeline")}
 
 
 def table(report: Report) -> RenderableType:

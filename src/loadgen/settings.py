@@ -56,11 +56,11 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> LoadgenSettings:
     settings = load(LoadgenSettings, "loadgen", environ)
     if settings.url:
         return settings
-    told = tables(environ).get("exchange", {}).get("port", DEFAULT_EXCHANGE_PORT)
+    port = tables(environ).get("exchange", {}).get("port", DEFAULT_EXCHANGE_PORT)
     try:
-        first = int(told)
+        first = int(port)
     except ValueError as error:
-        raise SettingsError(f"QS_EXCHANGE_PORT: {told} is no port") from error
+        raise SettingsError(f"QS_EXCHANGE_PORT: {port} is no port") from error
     ports = (first + PORT_STEP * number for number in range(settings.stack.exchanges))
     host = _reachable(settings.stack)
     scheme = settings.stack.http_scheme

@@ -113,7 +113,7 @@ def latencies_over_time(seconds: Sequence[float], curves: Mapping[str, Sequence[
 
 
 def rates_over_time(
-    bounds: Sequence[tuple[float, float]], layers: Mapping[str, Sequence[float]], told: Sequence[str]
+    bounds: Sequence[tuple[float, float]], layers: Mapping[str, Sequence[float]], tooltips: Sequence[str]
 ) -> str:
     """Layers of bars, one on the other: something a second, of every interval.
 
@@ -139,7 +139,7 @@ def rates_over_time(
                     f'<rect x="{x:.1f}" y="{bottoms[place]:.1f}" width="{_second(ends, end) - x:.1f}" '
                     f'height="{height:.1f}" fill="{COLORS[order % len(COLORS)]}"/>'
                 )
-    for (begins, ends), words in zip(bounds, told, strict=True):
+    for (begins, ends), words in zip(bounds, tooltips, strict=True):
         x = _second(begins, end)
         parts.append(
             f'<rect class="over" x="{x:.1f}" y="{_TOP}" width="{_second(ends, end) - x:.1f}" '

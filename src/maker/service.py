@@ -208,8 +208,8 @@ class Maker:
         for scope in before.keys() | self._lost.keys():
             if before.get(scope) != self._lost.get(scope):
                 why = self._lost.get(scope)
-                told = msgspec.to_builtins(why) if why is not None else {}
-                log.warning("paused for its loss" if why else "resumed after its loss", symbol=scope or "all", **told)
+                fields = msgspec.to_builtins(why) if why is not None else {}
+                log.warning("paused for its loss" if why else "resumed after its loss", symbol=scope or "all", **fields)
         self._feeds_changed()
 
     def _moved(self) -> None:

@@ -59,10 +59,10 @@ def not_quoted(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
 def notices(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
     """The same for people: of many only some are named."""
     why = not_quoted(symbols)
-    told = {symbol: f"not quoted: {_SAID.get(reason, reason)}" for symbol, reason in list(why.items())[:MOST_NAMED]}
+    reasons = {symbol: f"not quoted: {_SAID.get(reason, reason)}" for symbol, reason in list(why.items())[:MOST_NAMED]}
     if len(why) > MOST_NAMED:
-        told["and"] = f"{len(why) - MOST_NAMED} more symbols are not quoted"
-    return told
+        reasons["and"] = f"{len(why) - MOST_NAMED} more symbols are not quoted"
+    return reasons
 
 
 MOST_REPORTED = 200

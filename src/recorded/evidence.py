@@ -38,11 +38,11 @@ def grants(folder: Path) -> dict[str, Grant]:
     found: dict[str, Grant] = {}
     for _, line in _lines(folder, "exposure", (b'"event":"granted"', b'"event":"reduced"')):
         try:
-            told = _decode_granted(line)
+            granted = _decode_granted(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
-        before = found.get(told.quote_id, Grant(0, 0))
-        found[told.quote_id] = Grant(max(before.bid, told.bid), max(before.ask, told.ask))
+        before = found.get(granted.quote_id, Grant(0, 0))
+        found[granted.quote_id] = Grant(max(before.bid, granted.bid), max(before.ask, granted.ask))
     return found
 
 

@@ -11,7 +11,7 @@ from recorded import evidence, reading
 from recorded.proposer import Proposer
 from recorded.reading import Horizon
 from recorded.replay import Replay
-from recorded.story import Story, Teller
+from recorded.story import Story, StoryBuilder
 from wire import ids, subjects
 from wire.messages import ReservationRecord
 
@@ -34,7 +34,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     story = Story(quote_id=quote_id)
     if found is not None:
         shard, symbol = found
-        teller = Teller(quote_id, proposer)
+        teller = StoryBuilder(quote_id, proposer)
         replay = Replay([teller], shards)
         kinds = [subjects.quotes(shard, symbol), subjects.fills(shard, symbol)]
         async for batch in reading.of_symbol(connection, shard, kinds, horizon):

@@ -94,10 +94,10 @@ async def connected(url: str, seed: Path | None = None, tls: ssl.SSLContext | No
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await exits.enter_async_context(connection)
         except TimeoutError as error:
-            told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+            reason = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise CannotRead(
                 f"no NATS server answers at {named(url)}: is the stack up? "
-                f"A stopped stack can be audited with --store ({told})"
+                f"A stopped stack can be audited with --store ({reason})"
             ) from error
         yield connection
 
@@ -127,7 +127,7 @@ async def horizon(connection: Connection, shards: int, applied: Mapping[int, int
         is_replicated = any(info.config.get("num_replicas", 1) > 1 for info in infos)
         if not (is_stale and is_replicated) or asyncio.get_running_loop().time() > give_up:
             lost = [stream_usage.lost(subjects.market_stream(shard), info.state) for shard, info in enumerate(infos)]
-            return Horizon(infos[0].ts, last, [told for told in lost if told])
+            return Horizon(infos[0].ts, last, [reason for reason in lost if reason])
         await asyncio.sleep(0.2)
 
 

@@ -27,7 +27,7 @@ class _Defined(NamedTuple):
     instrument: Instrument
 
 
-class _Said(NamedTuple):
+class _Price(NamedTuple):
     price: Decimal
     base: Decimal
 
@@ -40,18 +40,18 @@ class _Referred:
 
     def __init__(self) -> None:
         self._since = array("q")
-        self._said: list[_Said | None] = []
-        self._known: dict[_Said, _Said] = {}
+        self._said: list[_Price | None] = []
+        self._known: dict[_Price, _Price] = {}
 
     def add(self, since: int, reference: Reference | None) -> None:
-        said = _Said(reference.price, reference.base) if reference is not None else None
+        price = _Price(reference.price, reference.base) if reference is not None else None
         self._since.append(since)
-        self._said.append(self._known.setdefault(said, said) if said is not None else None)
+        self._said.append(self._known.setdefault(price, price) if price is not None else None)
 
     def at(self, revision: int) -> Reference | None:
         place = bisect_right(self._since, revision)
-        said = self._said[place - 1] if place else None
-        return Reference(said.price, said.base, 0, self._since[place - 1]) if said is not None else None
+        price = self._said[place - 1] if place else None
+        return Reference(price.price, price.base, 0, self._since[place - 1]) if price is not None else None
 
 
 class Revisions:

@@ -99,7 +99,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     logs: list[LogLine] = []
 
 
-class Teller(Listener):
+class StoryBuilder(Listener):
     """Listens for one quote."""
 
     def __init__(self, quote_id: str, proposer: Proposer) -> None:
@@ -117,7 +117,7 @@ class Teller(Listener):
                 end = End(how="replaced", at=at.time, where=_where(at), by=event.quote_id)
             how = event.reason if isinstance(event, QuoteWithdrawn) else "withdrawn"
             asker = event.asker if how == "withdrawn" else None
-            self._tell(end=end or End(how=how, at=at.time, where=_where(at), asker=asker))
+            self._update(end=end or End(how=how, at=at.time, where=_where(at), asker=asker))
         self._is_latest = isinstance(event, QuoteActivated) and event.quote_id == self._quote_id
         if self._is_latest and isinstance(event, QuoteActivated):
             basis = self._basis(event.position_version, book)
@@ -134,16 +134,16 @@ class Teller(Listener):
         self._last_fill_at = _where(at)
         if self._is_latest:
             own = [_execution(at, fill) for fill in fills if fill.quote_id == self._quote_id]
-            self._tell(fills=[*self._story.fills, *own])
+            self._update(fills=[*self._story.fills, *own])
 
     def story(self, book: Book | None, now: datetime) -> Story:
         """All that was heard of it until `now`."""
         activated = self._story.activated
         if self._is_latest and book is not None and activated is not None:
-            self._tell(end=self._end_before(book, now) or End(how="still active", at=activated.expires_at))
+            self._update(end=self._end_before(book, now) or End(how="still active", at=activated.expires_at))
         return self._story
 
-    def _tell(self, **changes: object) -> None:
+    def _update(self, **changes: object) -> None:
         self._story = msgspec.structs.replace(self._story, **changes)
 
     def _end_before(self, book: Book, now: datetime) -> End | None:

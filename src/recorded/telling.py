@@ -62,8 +62,8 @@ def _grant(story: Story) -> Iterator[str]:
         why = f" by the {record.reason.replace('_', ' ')}" if record.reason else ""
         asked = f"{record.asked_bid_quantity}/{record.asked_ask_quantity}"
         granted = f"{record.granted_bid_quantity}/{record.granted_ask_quantity}"
-        told = f"{record.outcome}{why}: {granted} of {asked} asked (bid/ask), {_time(record.granted_at)}"
-        yield _line("grant", f"{told}{_by(record.asker)}")
+        detail = f"{record.outcome}{why}: {granted} of {asked} asked (bid/ask), {_time(record.granted_at)}"
+        yield _line("grant", f"{detail}{_by(record.asker)}")
         held = f"{record.reserved_bid_quantity}/{record.reserved_ask_quantity}"
         yield _line(
             "", f"{record.reservation_id} is {record.state} and holds {held}; expires {_time(record.expires_at)}"
@@ -81,11 +81,11 @@ def _fills(fills: list[Execution]) -> Iterator[str]:
         fill = execution.fill
         left = f"{execution.remaining_bid_quantity}/{execution.remaining_ask_quantity}"
         reported = ", reported" if execution.origin == "reported" else ""
-        told = (
+        detail = (
             f"{_time(fill.created_at)} {fill.fill_id}: {fill.side} {fill.quantity} at {fill.price}, leaves {left}, "
             f"order {fill.order_id}{reported}{_by(execution.asker)}, {_where(execution.where)}"
         )
-        yield _line("" if number else "fills", told)
+        yield _line("" if number else "fills", detail)
 
 
 def _end(end: End, active_from: Where) -> str:
@@ -115,5 +115,5 @@ def _time(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S.%f}"
 
 
-def _line(label: str, told: str) -> str:
-    return f"  {label:<{_LABEL}}{told}"
+def _line(label: str, detail: str) -> str:
+    return f"  {label:<{_LABEL}}{detail}"

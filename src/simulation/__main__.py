@@ -104,16 +104,17 @@ def simulate(
             trace.write_text("\n".join(outcome.trace))
         _count(totals, outcome)
         if outcome.wrong:
-            _tell(outcome, smaller=smaller)
+            _print_outcome(outcome, smaller=smaller)
             sys.exit(1)
         if seconds is not None and time.monotonic() - began > seconds:
             break
     if reached is not None:
         print("\n".join(reached.report()))
     took = time.monotonic() - began
-    told = ", ".join(f"{value:,.0f} {name}" for name, value in totals.items())
+    summary = ", ".join(f"{value:,.0f} {name}" for name, value in totals.items())
     print(
-        f"nothing is wrong: {told}, in {took:.1f} s: {totals['virtual seconds'] / took:,.0f} virtual seconds per second"
+        f"nothing is wrong: {summary}, in {took:.1f} s: "
+        f"{totals['virtual seconds'] / took:,.0f} virtual seconds per second"
     )
 
 
@@ -127,8 +128,8 @@ def _try_mutations(seconds: float) -> int:
             print(f"{number:3} does not apply: {error}", flush=True)
             continue
         missed += not found.what
-        told = f"seed {found.seed}: {found.what[:100]}" if found.what else "MISSED"
-        print(f"{number:3} {mutation.name:<70} {found.seconds:6.1f} s  {told}", flush=True)
+        summary = f"seed {found.seed}: {found.what[:100]}" if found.what else "MISSED"
+        print(f"{number:3} {mutation.name:<70} {found.seconds:6.1f} s  {summary}", flush=True)
     print(f"{len(MUTATIONS) - missed} of {len(MUTATIONS)} are found")
     return int(missed > 0)
 
@@ -156,7 +157,7 @@ def _count(totals: dict[str, float], outcome: Outcome) -> None:
     totals["executions"] += outcome.counts["executions"]
 
 
-def _tell(outcome: Outcome, *, smaller: bool) -> None:
+def _print_outcome(outcome: Outcome, *, smaller: bool) -> None:
     print(f"seed {outcome.plan.seed}: {outcome.wrong[0]}")
     if smaller:
         print("making it smaller ...", flush=True)

@@ -77,8 +77,8 @@ class Api:
             case _:
                 answer = BAD_REQUEST
         if reply:
-            told = {"error": answer._asdict()} if isinstance(answer, Problem) else answer
-            self._broker.route(reply, "", msgspec.json.encode(told), None, answering)
+            body = {"error": answer._asdict()} if isinstance(answer, Problem) else answer
+            self._broker.route(reply, "", msgspec.json.encode(body), None, answering)
 
     def _stream_info(
         self, name: str, streams: Mapping[str, Stream] | None = None, answering: int = 0
@@ -253,7 +253,7 @@ class Api:
         if consumers.get(consumer.name) is not consumer or life != self._broker.life:
             return
         idle = self._broker.world.now - consumer.asked_at
-        if consumer.waiting and any(consumer.heard_by(self._broker.exact)):
+        if consumer.waiting and any(consumer.reached_by(self._broker.exact)):
             idle = 0.0
         if idle >= consumer.inactive:
             del consumers[consumer.name]

@@ -50,14 +50,14 @@ class Backing:
     """
 
     def __init__(
-        self, books: Mapping[str, Book], limit: int, lifetime: float, grace: float, say: Callable[[str], None]
+        self, books: Mapping[str, Book], limit: int, lifetime: float, grace: float, violation: Callable[[str], None]
     ) -> None:
         self._books = books
         self._limit = limit
         self._lifetime = timedelta(seconds=lifetime)
         self._grace = timedelta(seconds=grace)
         self.lone: Callable[[datetime], bool] = lambda _: False
-        self._say = say
+        self._violation = violation
         self._records: dict[str, ReservationRecord] = {}  # the one that was decided on last is the last
         self._holding: dict[str, ReservationRecord] = {}
         self._anew: set[str] = set()  # granted more than once, so that what was meant for one grant may reach another
@@ -85,11 +85,13 @@ class Backing:
         grants, which may be wrong by half the grace."""
         if before is not None and before.activated_at is None:
             if not before.expires_at <= after.granted_at <= now + self._grace / 2:
-                self._say(f"{after.reservation_id}, until {before.expires_at}, is granted anew at {after.granted_at}")
+                self._violation(
+                    f"{after.reservation_id}, until {before.expires_at}, is granted anew at {after.granted_at}"
+                )
         elif before is not None and now <= before.expires_at + self._grace:
-            self._say(f"{after.reservation_id} is granted anew, while it backs a quote")
+            self._violation(f"{after.reservation_id} is granted anew, while it backs a quote")
         if after.activated_at is not None or after.expires_at > after.granted_at + _UNUSED:
-            self._say(f"{after.reservation_id} is granted until {after.expires_at}, before any quote uses it")
+            self._violation(f"{after.reservation_id} is granted until {after.expires_at}, before any quote uses it")
 
     @staticmethod
     def _is_old(record: ReservationRecord, now: datetime) -> bool:
@@ -99,27 +101,27 @@ class Backing:
         name = after.reservation_id
         changed = [field for field in _NEVER_CHANGES if getattr(before, field) != getattr(after, field)]
         if changed:
-            self._say(f"{name} is changed: {', '.join(changed)}")
+            self._violation(f"{name} is changed: {', '.join(changed)}")
         if before.activated_at is None and after.activated_at is not None:
             if after.expires_at != after.activated_at + self._lifetime:
-                self._say(f"{name} is activated at {after.activated_at}, and lives until {after.expires_at}")
+                self._violation(f"{name} is activated at {after.activated_at}, and lives until {after.expires_at}")
         elif after.expires_at != before.expires_at:
-            self._say(f"{name} lives until {after.expires_at}, and not until {before.expires_at}")
+            self._violation(f"{name} lives until {after.expires_at}, and not until {before.expires_at}")
         if before.state != "active" and after.state == "active":
-            self._say(f"{name} was {before.state}, and is active again")
+            self._violation(f"{name} was {before.state}, and is active again")
         if before.activated_at is not None and after.activated_at != before.activated_at:
-            self._say(f"the activation of {name} is undone")
+            self._violation(f"the activation of {name} is undone")
         if after.reserved_bid_quantity > before.reserved_bid_quantity:
-            self._say(f"{name} holds more bids than before")
+            self._violation(f"{name} holds more bids than before")
         if after.reserved_ask_quantity > before.reserved_ask_quantity:
-            self._say(f"{name} holds more asks than before")
+            self._violation(f"{name} holds more asks than before")
         is_shared = before.activation is not None and after.activation is None
         if is_shared and after.state == "active" and name not in self._anew and self.lone(after.granted_at):
-            self._say(f"{name} is activated twice by one exchange, and cannot be deactivated any more")
+            self._violation(f"{name} is activated twice by one exchange, and cannot be deactivated any more")
         book = self._books[after.symbol]
         event = book.event
         if after.state != "active" and event is not None and event.reservation_id == name and book.live(now):
-            self._say(f"{name} ends as {after.state}, and {event.quote_id} is shown")
+            self._violation(f"{name} ends as {after.state}, and {event.quote_id} is shown")
 
     def _check_held(self, now: datetime) -> None:
         """What is held is within the limit: of each symbol the largest, by what its market log says by now."""
@@ -132,7 +134,9 @@ class Backing:
             bids[record.symbol] = max(bids.get(record.symbol, 0), bid)
             asks[record.symbol] = max(asks.get(record.symbol, 0), ask)
         if max(sum(bids.values()), sum(asks.values())) > self._limit:
-            self._say(f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, and {self._limit} are allowed")
+            self._violation(
+                f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, and {self._limit} are allowed"
+            )
 
     def _held(self, record: ReservationRecord, now: datetime) -> tuple[int, int]:
         longer = timedelta(0) if record.activated_at is None else self._grace
@@ -160,13 +164,13 @@ class Backing:
         if event.expires_at <= now and (record is None or record.granted_at > event.activated_at):
             return
         if record is None:
-            self._say(f"{event.quote_id} is shown, and nothing is reserved for it")
+            self._violation(f"{event.quote_id} is shown, and nothing is reserved for it")
             return
         version = event.version
         if record.state != "active" or record.version != version:
-            told = f"{record.state} for {record.version}"
-            self._say(f"{event.quote_id} {version} is shown, and its reservation is {told}")
+            state = f"{record.state} for {record.version}"
+            self._violation(f"{event.quote_id} {version} is shown, and its reservation is {state}")
         if event.bid_quantity > record.reserved_bid_quantity or event.ask_quantity > record.reserved_ask_quantity:
-            self._say(f"{event.quote_id} shows more than is reserved for it")
+            self._violation(f"{event.quote_id} shows more than is reserved for it")
         if event.expires_at > record.expires_at:
-            self._say(f"{event.quote_id} outlives its reservation")
+            self._violation(f"{event.quote_id} outlives its reservation")

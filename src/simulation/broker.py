@@ -177,7 +177,7 @@ class Broker:
         self.sessions.append(session)
         return session
 
-    def close(self, session: Session, *, told: bool = True) -> None:
+    def close(self, session: Session, *, notified: bool = True) -> None:
         """End a connection; the client is told, unless it is the one who did."""
         if not session.open:
             return
@@ -186,7 +186,7 @@ class Broker:
         for subscription in list(session.subscriptions.values()):
             self._routing.drop(subscription)
         session.down.cut()
-        if told:
+        if notified:
             session.up.cut()
             session.client.broke(session)
 
@@ -209,7 +209,7 @@ class Broker:
 
     def leave(self, session: Session) -> None:
         """A client has closed its connection."""
-        self.close(session, told=False)
+        self.close(session, notified=False)
 
     def publish(self, session: Session, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         """A client publishes."""

@@ -180,6 +180,6 @@ class Consumer:
             "num_waiting": len(self._pulls),
         }
 
-    def heard_by(self, inboxes: Mapping[str, object]) -> list[bool]:
+    def reached_by(self, inboxes: Mapping[str, object]) -> list[bool]:
         """Of each request, whether anybody listens for its answer."""
         return [bool(inboxes.get(pull.inbox)) for pull in self._pulls]

@@ -81,7 +81,7 @@ class Course:
         exchanges = self.system.of("exchange")
         return not self.nemesis.done and len(exchanges) == 1 and EPOCH + timedelta(seconds=exchanges[0].started) < since
 
-    def heard(self, who: str, event: str, fields: dict[str, Any]) -> None:
+    def on_log(self, who: str, event: str, fields: dict[str, Any]) -> None:
         """A service logged something: the audit reads what exposure granted."""
         if event in ("granted", "reduced") and who.startswith("exposure"):
             line = {"event": event, "quote_id": fields["quote_id"], "bid": fields["bid"], "ask": fields["ask"]}

@@ -43,9 +43,9 @@ class Feeds:
     async def work(self) -> None:
         """Move prices now and then, until the process ends."""
         async for _ in self._party.every(self._party.system.plan.refer_rate):
-            self._party.begin(self.tell())
+            self._party.begin(self.send_prices())
 
-    async def tell(self) -> None:
+    async def send_prices(self) -> None:
         """Tell prices, of now or a moment ago."""
         chance, symbols = self._party.random, self._party.system.market.symbols
         named = chance.sample(list(symbols), chance.randint(1, len(symbols)))
@@ -56,8 +56,8 @@ class Feeds:
         }
         asked = PutReferences(time=time, prices=prices)
 
-        async def tell(exchange: Any) -> Any:
+        async def send_prices(exchange: Any) -> Any:
             return await exchange.refer(asked, "feed")
 
         self._party.world.trace.add("client", "tells", f"the prices of {', '.join(sorted(named))}")
-        await self._party.ask(self._party.one_of("exchange"), tell, 3.0)
+        await self._party.ask(self._party.one_of("exchange"), send_prices, 3.0)

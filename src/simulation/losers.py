@@ -23,11 +23,11 @@ class Losses:
         latches: what is paused; `pauses` is how often something was.
     """
 
-    def __init__(self, symbols: Mapping[str, Any], definitions: Definitions, say: Callable[[str], None]) -> None:
+    def __init__(self, symbols: Mapping[str, Any], definitions: Definitions, violation: Callable[[str], None]) -> None:
         self.latches = Latches()
         self._symbols = symbols
         self._definitions = definitions
-        self._say = say
+        self._violation = violation
         self.pauses = 0
         self._since: dict[Scope, float] = {}
 
@@ -36,7 +36,7 @@ class Losses:
         before = dict(self.latches.paused)
         why = self.latches.apply(message.seq, message.subject, message.data, counts=journal.is_append(message.headers))
         if why is not None:
-            self._say(f"{message.subject} #{message.seq} is about no loss: {why}")
+            self._violation(f"{message.subject} #{message.seq} is about no loss: {why}")
         for scope, pause in self.latches.paused.items():
             if scope not in before:
                 self.pauses += 1
@@ -46,19 +46,19 @@ class Losses:
     def _check(self, scope: Scope, pause: LossPaused) -> None:
         """Whether it has lost that: of a symbol whose newest position it was."""
         if pause.loss - pause.acknowledged < pause.max_loss:
-            self._say(f"{scope} is paused for a loss of {pause.loss}, of {pause.max_loss} that it may lose")
+            self._violation(f"{scope} is paused for a loss of {pause.loss}, of {pause.max_loss} that it may lose")
         if scope is None or pause.mark is None:
             return
         book = self._symbols[scope]
         lost = -(book.money.cash * UNIT + book.net * Fraction(pause.mark) * Fraction(book.multiplier))
         if pause.position_version == book.number and Fraction(pause.loss) != lost:
-            self._say(f"{scope} is paused for a loss of {pause.loss}, and has lost {float(lost)}")
+            self._violation(f"{scope} is paused for a loss of {pause.loss}, and has lost {float(lost)}")
 
     def shown(self, symbol: str, quote_id: str, now: float) -> None:
         """A maker's quote became active."""
         for scope in (symbol, None):
             if self.latches.of(scope).paused is not None and now > self._since[scope] + OBEYED:
-                self._say(
+                self._violation(
                     f"{quote_id} becomes active, and {scope or 'everything'} is paused since {self._since[scope]:.3f}"
                 )
 

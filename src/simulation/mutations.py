@@ -87,9 +87,9 @@ MUTATIONS = [
         "exchange/lane.py",
         "                payload = msgspec.json.encode(decided.fills)\n",
         "                payload = msgspec.json.encode(decided.fills)\n"
-        "                for early, told in zip(batch, decided.answers, strict=True):\n"
-        "                    if not isinstance(told, Refused):\n"
-        "                        self._queue.reply(early, told)\n",
+        "                for early, answer in zip(batch, decided.answers, strict=True):\n"
+        "                    if not isinstance(answer, Refused):\n"
+        "                        self._queue.reply(early, answer)\n",
     ),
     Mutation(
         "a rejection is told without asking for the head",
@@ -366,7 +366,7 @@ MUTATIONS = [
     Mutation(
         "a feed's price moves and its revision does not",
         "wire/definitions.py",
-        "revision = before.revision if before is not None and told.price == before.price else 0",
+        "revision = before.revision if before is not None and given.price == before.price else 0",
         "revision = before.revision if before is not None else 0",
     ),
     Mutation(

@@ -18,7 +18,7 @@ class Turned(msgspec.Struct):
     maker: str
     asked: float
     answered: float | None = None
-    told: float | None = None
+    notified_at: float | None = None
 
 
 class Operators:
@@ -56,7 +56,7 @@ class Operators:
         response = await self._party.ask(maker, route, PATIENCE)
         acknowledged = response is not None and response.status == 200
         if response is not None:
-            turned.told = self._party.world.now
+            turned.notified_at = self._party.world.now
         if acknowledged:
             turned.answered = self._party.world.now
         self._party.world.trace.add(
@@ -70,7 +70,9 @@ class Operators:
         if not paused or not resumes:
             return
         last = resumes[-1]
-        may = [turn for turn in self.turns if turn.paused and (turn.told is None or turn.told >= last.asked)]
+        may = [
+            turn for turn in self.turns if turn.paused and (turn.notified_at is None or turn.notified_at >= last.asked)
+        ]
         if not may:
             now, resumed = self._party.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"
             self._party.wrong.append(f"a pause is written at {now:.3f}, and nobody has asked for one since {resumed}")

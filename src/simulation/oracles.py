@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from audit.money import Account
-from audit.positions import Told
+from audit.positions import Reported
 from jet import journal
 from jet.switch_log import KEY
 from recorded.proposer import Proposer, is_derived
@@ -133,9 +133,9 @@ class Monitor:
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
-        self.backing = Backing(self.symbols, limit, lifetime, grace, self._say)
+        self.backing = Backing(self.symbols, limit, lifetime, grace, self._violation)
         self._definitions = Definitions()
-        self.losses = Losses(self.symbols, self._definitions, self._say)
+        self.losses = Losses(self.symbols, self._definitions, self._violation)
         self._revisions = Revisions()
         self._proposer = Proposer({}, self._revisions)
         self._grace = grace
@@ -147,7 +147,7 @@ class Monitor:
         self._projected: dict[str, int] = {}
         self._goes_back_until = 0.0
 
-    def _say(self, what: str) -> None:
+    def _violation(self, what: str) -> None:
         self.wrong.append(f"{self._world.now:.6f}: {what}")
         self._world.trace.add("ORACLE", "wrong", what)
         self._world.stop()
@@ -165,7 +165,7 @@ class Monitor:
         try:
             self._stored(stream, message)
         except DECODE_ERRORS as error:
-            self._say(f"{message.subject} #{message.seq} cannot be read: {error}")
+            self._violation(f"{message.subject} #{message.seq} cannot be read: {error}")
 
     def _stored(self, stream: Stream, message: Stored) -> None:
         now = datetime.fromtimestamp(message.time / 1e9, tz=_UTC)
@@ -185,7 +185,7 @@ class Monitor:
         elif stream.name == INSTRUMENTS:
             key = message.subject.removeprefix(subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, ""))
             if why := self._definitions.apply(message.seq, key, message.data):
-                self._say(f"{message.subject} #{message.seq} is no definition: {why}")
+                self._violation(f"{message.subject} #{message.seq} is no definition: {why}")
             self._revisions.add(message.seq, now, key, message.data)
         elif stream.name == SWITCHES and message.subject != KEY:
             self.losses.stored(message, self._world.now)
@@ -201,16 +201,16 @@ class Monitor:
         if isinstance(event, QuoteActivated):
             self.quotes += 1
             if version <= before or version.revision < before.revision:
-                self._say(f"{event.quote_id} {version} is made active after {before}")
+                self._violation(f"{event.quote_id} {version} is made active after {before}")
             if event.position_version > book.number:
-                self._say(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
+                self._violation(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
             is_proposal = event.position_version == book.number and is_derived(event)
             if is_proposal and (difference := self._proposer.difference(event, book.net)):
-                self._say(f"{event.quote_id} is not what every maker proposes: {difference}")
+                self._violation(f"{event.quote_id} is not what every maker proposes: {difference}")
             book.bid, book.ask = event.bid_quantity, event.ask_quantity
         else:
             if version != before:
-                self._say(f"{event.quote_id} is withdrawn, and {before} is the latest")
+                self._violation(f"{event.quote_id} is withdrawn, and {before} is the latest")
             book.bid = book.ask = 0
         book.event, book.event_seq = event, seq
         if isinstance(event, QuoteActivated):
@@ -225,20 +225,20 @@ class Monitor:
         bid, ask = sum(book.bid for book in shown), sum(book.ask for book in shown)
         self.most = max(self.most, bid, ask)
         if max(bid, ask) > self._limit:
-            self._say(f"with {quote_id}, {bid}/{ask} lots are shown, and {self._limit} are allowed")
+            self._violation(f"with {quote_id}, {bid}/{ask} lots are shown, and {self._limit} are allowed")
 
     def _fill(self, symbol: str, fills: list[RecordedFill]) -> None:
         book = self.symbols[symbol]
         for fill in fills:
             if fill.number != book.number + 1:
-                self._say(f"{fill.fill_id} is number {fill.number} after {book.number}")
+                self._violation(f"{fill.fill_id} is number {fill.number} after {book.number}")
             book.number = fill.number
             book.net += fill.quantity if fill.side == "sell" else -fill.quantity
             book.money.take(fill)
             book.multiplier = fill.multiplier
             if fill.origin == "reported":
                 if fill.fill_id in self.booked:
-                    self._say(f"{fill.fill_id} is recorded twice")
+                    self._violation(f"{fill.fill_id} is recorded twice")
                 self.booked.add(fill.fill_id)
             else:
                 self.fills += 1
@@ -251,25 +251,25 @@ class Monitor:
                 else:
                     book.bid -= fill.quantity
                 if min(book.bid, book.ask) < 0:
-                    self._say(f"{fill.fill_id} takes more than {fill.quote_id} has left")
+                    self._violation(f"{fill.fill_id} takes more than {fill.quote_id} has left")
                 if fill.origin == "exchange" and fill.created_at >= quote.expires_at:
-                    self._say(f"{fill.fill_id} executes on {fill.quote_id} when that has expired")
+                    self._violation(f"{fill.fill_id} executes on {fill.quote_id} when that has expired")
             elif fill.origin == "exchange":
-                self._say(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")
+                self._violation(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")
             if (fill.remaining_bid_quantity, fill.remaining_ask_quantity) != (book.bid, book.ask):
                 left = f"{fill.remaining_bid_quantity}/{fill.remaining_ask_quantity}"
-                self._say(f"{fill.fill_id} says that {left} are left, and {book.bid}/{book.ask} are")
+                self._violation(f"{fill.fill_id} says that {left} are left, and {book.bid}/{book.ask} are")
 
     def _check_order(self, fill: RecordedFill) -> None:
         """An order executes once, in time, and not after its client was told that it did not."""
         if fill.order_id in self.executed:
-            self._say(f"{fill.order_id} executes again, as {fill.fill_id}")
+            self._violation(f"{fill.order_id} executes again, as {fill.fill_id}")
         if fill.order_id in self.never:
-            self._say(f"{fill.order_id} executes as {fill.fill_id}, and its client was told that it did not")
+            self._violation(f"{fill.order_id} executes as {fill.fill_id}, and its client was told that it did not")
         sent = self.sent.get(fill.order_id)
         decided = (fill.created_at - EPOCH).total_seconds()
         if sent is not None and decided > sent + DECIDED_WITHIN + self._grace / 2:
-            self._say(f"{fill.order_id} was last sent at {sent:.3f}, and is decided at {decided:.3f}")
+            self._violation(f"{fill.order_id} was last sent at {sent:.3f}, and is decided at {decided:.3f}")
         self.executed.add(fill.order_id)
         self.on_fill(fill.order_id)
 
@@ -279,19 +279,25 @@ class Monitor:
         value = fill.quantity * Fraction(fill.price) * Fraction(of.multiplier)
         fee = round(value * Fraction(of.fee_rate), MONEY_PLACES)
         if (fill.multiplier, Fraction(fill.fee)) != (of.multiplier, fee):
-            self._say(f"{fill.fill_id} has a multiplier of {fill.multiplier}, and costs {fill.fee}, not {float(fee)}")
+            self._violation(
+                f"{fill.fill_id} has a multiplier of {fill.multiplier}, and costs {fill.fee}, not {float(fee)}"
+            )
 
     def _publication(self, update: PositionUpdate) -> None:
         book = self.symbols[update.symbol]
         known = self._published.get(update.symbol, -1)
         if update.position_version <= known:
-            self._say(f"position {update.position_version} of {update.symbol} is published after {known}")
+            self._violation(f"position {update.position_version} of {update.symbol} is published after {known}")
         if update.position_version > book.number:
-            self._say(f"position {update.position_version} of {update.symbol} is published at {book.number} fills")
+            self._violation(
+                f"position {update.position_version} of {update.symbol} is published at {book.number} fills"
+            )
         if update.position_version == book.number and update.net_quantity != book.net:
-            self._say(f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}")
-        if update.position_version == book.number and (wrong := book.money.wrong(Told.of(update), book.multiplier)):
-            self._say(f"position {update.position_version} of {update.symbol} is published with {wrong}")
+            self._violation(
+                f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}"
+            )
+        if update.position_version == book.number and (wrong := book.money.wrong(Reported.of(update), book.multiplier)):
+            self._violation(f"position {update.position_version} of {update.symbol} is published with {wrong}")
         self._published[update.symbol] = max(known, update.position_version)
 
     def rewound(self, stream: Stream) -> None:
@@ -326,7 +332,7 @@ class Monitor:
         symbol, seq = subjects.last_token(message.subject), int(message.headers[SEQUENCE])
         known = self._projected.get(symbol, 0)
         if seq < known and self._world.now > self._goes_back_until:
-            self._say(f"the bucket of quotes goes back to event {seq} of {symbol} after {known}")
+            self._violation(f"the bucket of quotes goes back to event {seq} of {symbol} after {known}")
         self._projected[symbol] = max(known, seq)
 
 

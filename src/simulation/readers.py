@@ -62,9 +62,9 @@ class Readers:
                     f"and of {known} before"
                 )
             if position.position_version < recorded[position.symbol]:
-                told = f"{ledger} told of position {position.position_version} of {position.symbol}"
+                shown = f"{ledger} told of position {position.position_version} of {position.symbol}"
                 held = f"when the log held {recorded[position.symbol]}"
-                self._party.wrong.append(f"{told}, asked at {asked:.3f}, {held}")
+                self._party.wrong.append(f"{shown}, asked at {asked:.3f}, {held}")
             key = (ledger, position.symbol)
             self._versions[key] = max(self._versions.get(key, 0), position.position_version)
 
@@ -77,7 +77,7 @@ class Readers:
         response = await self._party.ask(exposure, route, 2.0)
         if response is None or response.status != 200:
             return
-        told = msgspec.json.decode(response.body)
+        shown = msgspec.json.decode(response.body)
         limit = self._party.system.market.limit
-        if max(told["bid"]["used"], told["ask"]["used"]) > limit:
-            self._party.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {told}")
+        if max(shown["bid"]["used"], shown["ask"]["used"]) > limit:
+            self._party.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {shown}")

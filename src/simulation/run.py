@@ -84,7 +84,7 @@ def _run(plan: Plan, trace: Trace) -> Outcome:
                 process.loop.call_soon(process.loop.create_task, generator.aclose())
 
         sys.set_asyncgen_hooks(firstiter=None, finalizer=finalize)
-        listen(trace, one.heard)
+        listen(trace, one.on_log)
         try:
             with replaced(world, plan.heartbeat), disks(world, one.system.disk_of):
                 try:

@@ -186,10 +186,10 @@ class Stream:
             wanted = headers.get("Nats-Expected-Stream")
             if wanted is not None and wanted != self.name:
                 return OTHER_STREAM, []
-            if (told := headers.get("Nats-TTL")) is not None:
+            if (text := headers.get("Nats-TTL")) is not None:
                 if not self.config.get("allow_msg_ttl"):
                     return NO_LIFETIMES, []
-                lifetime = seconds(told)
+                lifetime = seconds(text)
                 if lifetime is None:
                     return BAD_LIFETIME, []
             moved = self.moved(subject, headers)
@@ -371,15 +371,15 @@ class Stream:
 
 
 @lru_cache(maxsize=4096)
-def seconds(told: str) -> int | None:
+def seconds(text: str) -> int | None:
     """A lifetime as `Nats-TTL` tells it, in whole seconds; 0 for never, None for nonsense."""
-    if told == "never":
+    if text == "never":
         return 0
     for unit, factor in (("h", 3600), ("m", 60), ("s", 1), ("", 1)):
-        number = told.removesuffix(unit) if unit else told
-        if number.isdigit() and int(number) > 0 and told == number + unit:
+        number = text.removesuffix(unit) if unit else text
+        if number.isdigit() and int(number) > 0 and text == number + unit:
             return int(number) * factor
-    return 60 if told == "1m0s" else None
+    return 60 if text == "1m0s" else None
 
 
 def encode_headers(headers: Mapping[str, str] | None) -> bytes:

@@ -59,33 +59,33 @@ class Logger:
         """Whether what is said at a level is kept."""
         return level >= _INFO or (self.trace is not None and self.trace.everything)
 
-    def _say(self, level: str, event: str, fields: dict[str, Any]) -> None:
+    def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
         trace = Logger.trace
         if trace is None or trace.world is None:
             return
         process = trace.world.current
         who = process.name if process else "world"
-        said = {**self._context, **fields} if self._context else fields
-        trace.add(who, level, event, said)
+        logged = {**self._context, **fields} if self._context else fields
+        trace.add(who, level, event, logged)
         if Logger.on_event is not None:
-            Logger.on_event(who, event, said)
+            Logger.on_event(who, event, logged)
 
     def debug(self, event: str, **fields: Any) -> None:
         """Kept only by a trace of everything."""
         if Logger.trace is not None and Logger.trace.everything:
-            self._say("debug", event, fields)
+            self._log("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
         """Kept."""
-        self._say("info", event, fields)
+        self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
         """Kept."""
-        self._say("warning", event, fields)
+        self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
         """Kept."""
-        self._say("error", event, fields)
+        self._log("error", event, fields)
 
     exception = critical = error
 

@@ -75,8 +75,8 @@ def ordering(order: Order, party: Party) -> Any:
                 f"{order.order_id} was sent at {sent:.3f}, read {waited:.3f} s later, and {result.status}"
             )
         if result.status == "rejected" and all(state.executes(order) for state in islice(states, since, None)):
-            told = f"{order.order_id}, sent at {sent:.3f}, is rejected ({result.reason}) at {world.now:.3f}"
-            party.wrong.append(f"{told}, and by the log it may execute all the time")
+            text = f"{order.order_id}, sent at {sent:.3f}, is rejected ({result.reason}) at {world.now:.3f}"
+            party.wrong.append(f"{text}, and by the log it may execute all the time")
         return result
 
     return route
@@ -173,19 +173,19 @@ class Traders:
                 rows = instance.service.snapshot()
             except Refused:  # it is not open yet
                 continue
-            told = {row.position.symbol: row.position.position_version for row in rows}
+            text = {row.position.symbol: row.position.position_version for row in rows}
             with closing(sqlite3.connect(path)) as database:
                 kept = dict(database.execute("SELECT symbol, position_version FROM positions").fetchall())
-            for symbol, version in told.items():
+            for symbol, version in text.items():
                 if version > kept.get(symbol, 0):
                     self._party.wrong.append(
                         f"{instance.name} tells of position {version} of {symbol}, and keeps {kept}"
                     )
 
     def _ask_elsewhere(self, order: Order, target: str) -> None:
-        self._party.process.soon(Handle(self._party.begin, (self._told_elsewhere(order, target),), None))
+        self._party.process.soon(Handle(self._party.begin, (self._answered_elsewhere(order, target),), None))
 
-    async def _told_elsewhere(self, order: Order, target: str) -> None:
+    async def _answered_elsewhere(self, order: Order, target: str) -> None:
         asked = self._party.world.now
         self._sender.sent[order.order_id] = asked
         response = await self._party.ask(target, self.ordering(order), PATIENCE)
@@ -193,8 +193,8 @@ class Traders:
             return
         result = msgspec.json.decode(response.body, type=OrderResult) if response.status == 200 else None
         if result is None or not result.filled_quantity:
-            told = f"{result.status} ({result.reason})" if result else str(response.status)
-            self._party.wrong.append(f"{order.order_id} had executed, and {target}, asked at {asked:.3f}, told {told}")
+            text = f"{result.status} ({result.reason})" if result else str(response.status)
+            self._party.wrong.append(f"{order.order_id} had executed, and {target}, asked at {asked:.3f}, told {text}")
 
     def _send_again(self, order: Order, filled: int, at: float) -> None:
         if self._party.running:

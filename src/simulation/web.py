@@ -87,7 +87,7 @@ class Web:
 
         async def work() -> None:
             try:
-                told = await route(service)
+                result = await route(service)
             except Refused as refused:
                 again = None if refused.retry_after is None else str(refused.retry_after)
                 back(Response(refused.refusal.status, msgspec.json.encode(refused.problem), again))
@@ -95,7 +95,7 @@ class Web:
                 process.complain({"message": f"a route failed: {route}", "exception": error})
                 back(Response(500, b"{}", None))
             else:
-                back(Response(200, msgspec.json.encode(told), None))
+                back(Response(200, msgspec.json.encode(result), None))
 
         process.on_end.append(dropped)
         process.loop.create_task(work())

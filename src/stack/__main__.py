@@ -274,11 +274,13 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return int(app(words, result_action="return_value") or 0)
     except SettingsError as error:
-        return _told(error, SETTINGS_ERROR)
+        return _failed(error, SETTINGS_ERROR)
     except (AlreadyUp, supervise.CannotStart, Unreachable) as error:
-        return _told(error, 1)
+        return _failed(error, 1)
     except PermissionError as error:
-        return _told(PermissionError(f"{error.filename}: {error.strerror}: only its owner may read a stack's data"), 1)
+        return _failed(
+            PermissionError(f"{error.filename}: {error.strerror}: only its owner may read a stack's data"), 1
+        )
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -286,7 +288,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _told(error: Exception, code: int) -> int:
+def _failed(error: Exception, code: int) -> int:
     print(error, file=sys.stderr)
     return code
 

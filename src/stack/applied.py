@@ -55,10 +55,10 @@ async def lost(connection: Connection, settings: StackSettings) -> str:
     looks = PATIENCE if settings.market.replicas > 1 else 1
     for look in range(looks):
         await asyncio.sleep(1.0 if look else 0.0)
-        told = await _lost(connection, settings)
-        if not told:
+        problem = await _lost(connection, settings)
+        if not problem:
             break
-    return told
+    return problem
 
 
 async def gaps(connection: Connection, shards: int) -> str:
@@ -70,8 +70,8 @@ async def gaps(connection: Connection, shards: int) -> str:
         ApiError: it refuses to tell.
     """
     for stream in map(subjects.market_stream, range(shards)):
-        if told := gap(stream, (await api.stream_info(connection, stream)).state):
-            return told
+        if problem := gap(stream, (await api.stream_info(connection, stream)).state):
+            return problem
     return ""
 
 

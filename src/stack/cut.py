@@ -25,7 +25,7 @@ INDEX = "index.db"
 
 def cut(streams: Path, names: Sequence[str], away: Path) -> list[str]:
     """Have the streams of a server that is down end before their first gap. Returns what was done, for people."""
-    told = []
+    lines = []
     for name in names:
         messages = streams / name / "msgs"
         if not messages.is_dir():
@@ -38,8 +38,8 @@ def cut(streams: Path, names: Sequence[str], away: Path) -> list[str]:
             path.unlink(missing_ok=True)
         durable.sync_folder(messages)
         after = f", without {', '.join(path.name for path in beyond)}, which follow a gap" if beyond else ""
-        told.append(f"{messages} is read anew at the next start{after}; as it was, it is in {away / name}")
-    return told
+        lines.append(f"{messages} is read anew at the next start{after}; as it was, it is in {away / name}")
+    return lines
 
 
 def _beyond_a_gap(messages: Path) -> list[Path]:

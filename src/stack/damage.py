@@ -28,14 +28,14 @@ _REFUSES = re.compile(r"\[FTL\] (.*)|nats-server: (.*(?:JetStream|[Ss]tor[ae]).*
 _OF_STORES = re.compile(r"jetstream|stor[ae]|recover", re.IGNORECASE)
 
 
-def lacking(told: bytes) -> str:
+def lacking(page: bytes) -> str:
     """What of the market log a server of a cluster does not hold, though it holds what comes after, and where it says
     what to do; empty if nothing.
 
     Args:
         told: its page `/jsz?streams=true`; what cannot be read says nothing.
     """
-    for stream, state in held(told).items():
+    for stream, state in held(page).items():
         count = state.last_seq - state.messages
         if stream.startswith(f"{MARKET_STREAM}-") and count > 0:
             missing = "a message" if count == 1 else f"{count:,} messages"
@@ -43,7 +43,7 @@ def lacking(told: bytes) -> str:
     return ""
 
 
-def told_by(log: str) -> str:
+def damage_in(log: str) -> str:
     """What is damaged, or may be, and where it says what to do; empty if nothing is known to be.
 
     Args:
@@ -51,7 +51,7 @@ def told_by(log: str) -> str:
     """
     *_, before, last = ["", "", *_STARTS.split(log)]
     for run in (last, before):
-        stream, why = _unfinished(run), next((told for end, told in _ENDS.items() if end in run), "")
+        stream, why = _unfinished(run), next((page for end, page in _ENDS.items() if end in run), "")
         if stream and why:
             return f"{stream} cannot be restored, its store is damaged: {why}; {REMEDY}"
         refusals = [logged or printed for logged, printed in _REFUSES.findall(run)]

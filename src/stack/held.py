@@ -30,10 +30,10 @@ class _JetStream(msgspec.Struct):
     accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
 
 
-def held(told: bytes) -> dict[str, Held]:
+def held(page: bytes) -> dict[str, Held]:
     """What it holds, by stream; nothing if the page cannot be read."""
     try:
-        accounts = msgspec.json.decode(told, type=_JetStream).accounts
+        accounts = msgspec.json.decode(page, type=_JetStream).accounts
     except DECODE_ERRORS:
         return {}
     return {stream.name: stream.state for account in accounts for stream in account.streams}

@@ -26,7 +26,7 @@ async def diff(settings: StackSettings) -> int:
     async def compare(connection: Connection) -> int:
         known = await defining.read(connection)
         wanted = changes(known, settings.market.terms, settings.market.symbols)
-        _tell(wanted)
+        _print_changes(wanted)
         if wanted:
             print(
                 f"`market apply --revision {known.defined_last}` defines this, unless something else is defined before"
@@ -53,7 +53,7 @@ async def apply(settings: StackSettings, revision: int | None = None) -> int:
         known = await defining.read(connection)
         if revision is not None and revision > known.defined_last:
             raise FieldError("revision", f"is {known.defined_last}, and was never {revision}; see `market diff`")
-        _tell(wanted(known))
+        _print_changes(wanted(known))
         done = await defining.define(connection, wanted, since=known.defined_last if revision is None else revision)
         return _done(done)
 
@@ -91,7 +91,7 @@ def _instrument(fields: dict[str, object]) -> Instrument:
 async def _define(settings: StackSettings, decide: defining.Decide) -> int:
     async def change(connection: Connection) -> int:
         done = await defining.define(connection, decide)
-        _tell(done)
+        _print_changes(done)
         return _done(done)
 
     return await _with_broker(settings, change)
@@ -114,7 +114,7 @@ async def _with_broker(settings: StackSettings, do: Callable[[Connection], Await
             return 1
 
 
-def _tell(wanted: Sequence[Change]) -> None:
+def _print_changes(wanted: Sequence[Change]) -> None:
     for change in wanted:
         name = "what all share" if change.key == TERMS else change.key.partition(".")[2] or change.key
         for field, (before, after) in change.differs.items():

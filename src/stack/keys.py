@@ -171,8 +171,8 @@ def _tls(settings: StackSettings) -> str:
     files = {"cert_file": stack.tls_certificate, "key_file": stack.tls_key}
     if stack.tls_ca:
         files["ca_file"] = stack.tls_ca
-    told = [f"{key}: {json.dumps(str(settings.folder / file), ensure_ascii=False)}" for key, file in files.items()]
-    return f"tls {{ {', '.join([*told, f'verify: {json.dumps(bool(stack.tls_ca))}'])} }}"
+    entries = [f"{key}: {json.dumps(str(settings.folder / file), ensure_ascii=False)}" for key, file in files.items()]
+    return f"tls {{ {', '.join([*entries, f'verify: {json.dumps(bool(stack.tls_ca))}'])} }}"
 
 
 def _relative(settings: StackSettings, config: Path) -> str:

@@ -21,7 +21,7 @@ from stack.settings import StackSettings
 from wire import subjects
 from wire.definitions import Definitions
 from wire.errors import Refused
-from wire.losses import Latches, Scope, loss_of, mark_of, told
+from wire.losses import Latches, Scope, loss_of, mark_of, pause_text
 from wire.messages import LossPaused, LossResumed, PositionUpdate
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
@@ -116,6 +116,6 @@ def _lost(position: PositionUpdate, definitions: Definitions) -> Decimal | None:
 
 def _show(paused: Mapping[Scope, LossPaused]) -> None:
     for scope, why in paused.items():
-        print(f"{scope or 'all symbols'}: {told(scope, why, COMMAND)}")
+        print(f"{scope or 'all symbols'}: {pause_text(scope, why, COMMAND)}")
     if not paused:
         print("nothing is paused for a loss")

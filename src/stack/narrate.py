@@ -21,7 +21,7 @@ _Key = tuple[Phase, int, tuple[str, ...]]
 class _Memory:
     """Of one process: what was told last, and what was seen since when."""
 
-    told: _Key = (Phase.STOPPED, 0, ())
+    reported: _Key = (Phase.STOPPED, 0, ())
     seen: _Key = (Phase.STOPPED, 0, ())
     since: float = 0.0
     ready_pid: int = 0
@@ -54,12 +54,12 @@ class Narrator:
 
 
 def _news(memory: _Memory, condition: Condition, now: float) -> str | None:
-    key = (condition.phase, condition.pid or memory.told[1], condition.waits_for)
+    key = (condition.phase, condition.pid or memory.reported[1], condition.waits_for)
     if key != memory.seen:
         memory.seen, memory.since = key, now
-    if key == memory.told or now - memory.since < PATIENCE.get(condition.phase, 0.0):
+    if key == memory.reported or now - memory.since < PATIENCE.get(condition.phase, 0.0):
         return None
-    memory.told = key
+    memory.reported = key
     message = _message(memory, condition)
     if condition.phase is Phase.READY:
         memory.ready_pid = condition.pid
@@ -75,10 +75,12 @@ def _message(memory: _Memory, condition: Condition) -> str:
         case Phase.READY:
             return f"ready, process {condition.pid}"
         case Phase.WAITING:
-            return f"waits for {condition.told}"
+            return f"waits for {condition.detail}"
         case Phase.STARTING | Phase.SILENT:
-            return condition.told
+            return condition.detail
         case Phase.DOWN:
-            return f"ended ({condition.told}) and is started again; `{COMMAND} logs {condition.program.name}` says why"
+            return (
+                f"ended ({condition.detail}) and is started again; `{COMMAND} logs {condition.program.name}` says why"
+            )
         case Phase.REFUSED | Phase.DONE | Phase.STOPPED:
             return str(condition.phase.value)

@@ -13,7 +13,7 @@ from process import tls
 from process.health import HealthReport
 from stack.behind import Behind, behind
 from stack.control import Control
-from stack.damage import lacking, told_by
+from stack.damage import damage_in, lacking
 from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
@@ -71,26 +71,26 @@ class Observer:
         if is_alone or not program.keeps_store or found.phase is not Phase.READY:
             return found
         answered = await self._get(program, f"{program.health.removesuffix('/healthz')}/jsz?streams=true")
-        told = lacking(answered[1]) if answered is not None and answered[0] == 200 else ""
-        return replace(found, phase=Phase.WAITING, told=told, waits_for=("store",)) if told else found
+        detail = lacking(answered[1]) if answered is not None and answered[0] == 200 else ""
+        return replace(found, phase=Phase.WAITING, detail=detail, waits_for=("store",)) if detail else found
 
     def _with_damage(self, found: Condition) -> Condition:
         """What is known of a NATS server that is not ready, with what its log says of its store."""
         try:
             with (self._logs / f"{found.program.name}.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_END))
-                damage = told_by(log.read(LOG_END).decode(errors="replace"))
+                damage = damage_in(log.read(LOG_END).decode(errors="replace"))
         except OSError:
             return found
-        return replace(found, told="; ".join(filter(None, [found.told, damage])))
+        return replace(found, detail="; ".join(filter(None, [found.detail, damage])))
 
     async def behind(self) -> dict[str, Behind]:
         """How far behind each service is that tells, by name."""
         services = [program for program in self._programs if program.address.startswith("http")]
-        told = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))
+        pages = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))
         return {
             program.name: found
-            for program, answered in zip(services, told, strict=True)
+            for program, answered in zip(services, pages, strict=True)
             if answered is not None and answered[0] == 200 and (found := behind(answered[1].decode()))
         }
 
@@ -131,7 +131,7 @@ def answer(status: int, body: bytes) -> Answer:
     except msgspec.MsgspecError:
         return Answer(status == 200, {} if status == 200 else {"health": _nats_error(body) or f"status {status}"})
     waiting_for, notices = (
-        {told.name: told.reason for told in tellings} for tellings in (report.waiting_for, report.notices)
+        {each.name: each.reason for each in parts} for parts in (report.waiting_for, report.notices)
     )
     return Answer(report.ready, waiting_for, report.quarantined, notices)
 

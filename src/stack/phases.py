@@ -55,7 +55,7 @@ class Condition:
     phase: Phase
     pid: int = 0
     uptime: int = 0
-    told: str = ""
+    detail: str = ""
     waits_for: tuple[str, ...] = ()
 
 
@@ -75,9 +75,9 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
     if program.health and answer is not None:
         quarantined = [f"messages quarantined: {answer.quarantined}"] if answer.quarantined else []
         reasons = [*answer.waiting_for.items(), *answer.notices.items()]
-        told = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *quarantined])
+        detail = "; ".join([*(f"{name}: {reason}" for name, reason in reasons), *quarantined])
         phase = Phase.READY if answer.ready else Phase.WAITING
-        return Condition(program, phase, process.pid, uptime, told, tuple(answer.waiting_for))
+        return Condition(program, phase, process.pid, uptime, detail, tuple(answer.waiting_for))
     if not program.health and not program.once and process.statename == "RUNNING":
         return Condition(program, Phase.READY, process.pid, uptime)
     silent = f"{program.address} does not answer" if program.health else "it is not done"
@@ -87,11 +87,11 @@ def condition(program: Program, process: ProcessInfo | None, answer: Answer | No
 def _ended(program: Program, process: ProcessInfo) -> Condition:
     how = f"exit code {process.exitstatus}" if process.exitstatus >= 0 else "killed"
     if process.statename in ("BACKOFF", "FATAL"):
-        return Condition(program, Phase.DOWN, told="as soon as it was started")
+        return Condition(program, Phase.DOWN, detail="as soon as it was started")
     if not program.once or process.exitstatus not in (0, REFUSED):
-        return Condition(program, Phase.DOWN, told=how)
+        return Condition(program, Phase.DOWN, detail=how)
     if process.exitstatus == REFUSED:
-        return Condition(program, Phase.REFUSED, told=how)
+        return Condition(program, Phase.REFUSED, detail=how)
     return Condition(program, Phase.DONE)
 
 

@@ -34,8 +34,8 @@ async def reached(settings: StackSettings, command: str, user: str, health: Heal
         async with asyncio.timeout(TIMEOUT):
             await connection.__aenter__()
     except TimeoutError as error:
-        told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-        raise Unreachable(f"no NATS server answers at {named(url)}: is the stack up? ({told})") from error
+        reason = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+        raise Unreachable(f"no NATS server answers at {named(url)}: is the stack up? ({reason})") from error
     try:
         yield connection
     finally:

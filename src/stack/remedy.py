@@ -28,7 +28,7 @@ class Remedy:
             condition
             for condition in conditions
             if condition.phase is Phase.WAITING
-            and _FAILED_WRITE in condition.told
+            and _FAILED_WRITE in condition.detail
             and condition.pid not in self._restarted
         ]
         self._restarted.update(condition.pid for condition in failed)

@@ -95,7 +95,7 @@ def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda pro
             code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
         finally:
             family.end_children(KILL_PATIENCE)
-        say("", "everything is stopped")
+        print_line("", "everything is stopped")
         return code
 
 
@@ -180,7 +180,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
     )
 
 
-def say(name: str, message: str) -> None:
+def print_line(name: str, message: str) -> None:
     """One line of the foreground."""
     print(f"{datetime.now().astimezone():%H:%M:%S}  {name or 'stack':<10} {message}", flush=True)
 
@@ -202,7 +202,7 @@ class _Foreground:
         self._take_signals()
         print(banner(self._settings, self._plan), flush=True)
         supervisord = await _supervisord(conf, lock)
-        words = asyncio.create_task(_last_words(supervisord))
+        words = asyncio.create_task(_log_tail(supervisord))
         ended = asyncio.create_task(supervisord.wait())
         asked = asyncio.create_task(self._stop.wait())
         narration = asyncio.create_task(self._narrate())
@@ -215,7 +215,7 @@ class _Foreground:
         if not narration.cancelled():
             narration.result()  # it never ends by itself: this raises why it did
         if ended.result():
-            say("", f"supervisord died ({ended.result()}); what it left is ended {await words}".strip())
+            print_line("", f"supervisord died ({ended.result()}); what it left is ended {await words}".strip())
             self._code = 1
         return self._code
 
@@ -241,13 +241,13 @@ class _Foreground:
         The narration goes on meanwhile, for its effect: supervisord looks at its processes when someone asks, and
         otherwise once a second.
         """
-        say("", "stopping everything")
+        print_line("", "stopping everything")
         supervisord.terminate()
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([ended, hurry], timeout=stop_deadline(self._plan), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         if not ended.done():
-            say("", "killing what has not stopped")
+            print_line("", "killing what has not stopped")
             supervisord.kill()
         await ended
 
@@ -261,13 +261,13 @@ class _Foreground:
                 except NotRunning:
                     conditions = []  # it starts, or it stops
                 if not self._stop.is_set():
-                    self._tell(narrator.lines(conditions, loop.time()), conditions)
+                    self._report(narrator.lines(conditions, loop.time()), conditions)
                     self._mend(remedy, conditions)
                 await asyncio.sleep(POLL)
 
-    def _tell(self, news: Sequence[tuple[str, str]], conditions: Sequence[Condition]) -> None:
+    def _report(self, news: Sequence[tuple[str, str]], conditions: Sequence[Condition]) -> None:
         for name, message in news:
-            say(name, message)
+            print_line(name, message)
         pids = {condition.pid for condition in conditions if condition.pid}
         if pids - self._pids:  # what was started has read the settings as they are now
             self._pids |= pids
@@ -276,13 +276,13 @@ class _Foreground:
         for condition in conditions:
             if condition.phase is Phase.REFUSED:
                 log = self._settings.logs / f"{condition.program.name}.log"
-                say(condition.program.name, log.read_text().strip().splitlines()[-1])
+                print_line(condition.program.name, log.read_text().strip().splitlines()[-1])
                 self._code = 1
                 self._stop.set()
 
     def _mend(self, remedy: Remedy, conditions: Sequence[Condition]) -> None:
         for condition in remedy.to_restart(conditions, shutil.disk_usage(self._settings.data).free):
-            say(condition.program.name, "could not write, and the disk has room again: it is restarted")
+            print_line(condition.program.name, "could not write, and the disk has room again: it is restarted")
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
                 os.kill(condition.pid, signal.SIGTERM)
 
@@ -304,7 +304,7 @@ async def _supervisord(conf: Path, lock: int) -> asyncio.subprocess.Process:
     )
 
 
-async def _last_words(supervisord: asyncio.subprocess.Process) -> str:
+async def _log_tail(supervisord: asyncio.subprocess.Process) -> str:
     """Read what supervisord prints, until it ends, and return the end of that.
 
     It prints whenever it cannot write a log. That must not go to a file: with the disk full it could not print either,

@@ -33,7 +33,7 @@ def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], 
             str(restarted.get(found.program.name, 0)),
             str(behind.get(found.program.name, "-")),
             found.program.address or "-",
-            found.told,
+            found.detail,
         )
         for found in conditions
     )

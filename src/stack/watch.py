@@ -17,8 +17,8 @@ _TELLING = ("KV-Operation", "Nats-Marker-Reason")
 
 def line(time: datetime, subject: str, data: bytes, headers: Mapping[str, str] | None) -> str:
     """One message as one line: time, subject, what its headers say of a key, and its JSON."""
-    told = [f"({headers[name]})" for name in _TELLING if headers and name in headers]
-    return " ".join([f"{time:%H:%M:%S.%f}"[:-3], subject, *told, readable(data)]).rstrip()
+    shown = [f"({headers[name]})" for name in _TELLING if headers and name in headers]
+    return " ".join([f"{time:%H:%M:%S.%f}"[:-3], subject, *shown, readable(data)]).rstrip()
 
 
 def readable(data: bytes) -> str:
@@ -48,6 +48,6 @@ async def run(settings: StackSettings, subject: str) -> None:
         for _ in range(2):  # the first ping may overtake the subscription
             await connection.client.flush()
         if not health.ready:
-            told = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-            raise Unreachable(f"{subject} cannot be watched: {told}; docs/permissions.md lists what may be")
+            shown = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+            raise Unreachable(f"{subject} cannot be watched: {shown}; docs/permissions.md lists what may be")
         await asyncio.Event().wait()

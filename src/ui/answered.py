@@ -26,7 +26,7 @@ class Answered:
     def __init__(self) -> None:
         self._heard: dict[str, deque[tuple[datetime, Counts]]] = {}
 
-    def hear(self, instance: str, counts: Counts, now: datetime) -> None:
+    def observe(self, instance: str, counts: Counts, now: datetime) -> None:
         """An exchange has told its counts."""
         if instance not in self._heard and len(self._heard) >= MOST:
             return
@@ -46,5 +46,5 @@ class Answered:
                 for outcome, count in last.items():
                     grown = max(0, count - first.get(outcome, 0)) / (ended - begun).total_seconds()
                     rates[outcome] = rates.get(outcome, 0.0) + grown
-        told = {outcome: round(rate, 1) for outcome, rate in sorted(rates.items())}
-        return {outcome: rate for outcome, rate in told.items() if rate}
+        rounded = {outcome: round(rate, 1) for outcome, rate in sorted(rates.items())}
+        return {outcome: rate for outcome, rate in rounded.items() if rate}

@@ -382,7 +382,7 @@ class Board:
             self._filled += fills[-FILLS_KEPT:]
         return fault
 
-    def heard(self, name: SourceName, now: datetime, *, stale: str = "") -> None:
+    def set_source(self, name: SourceName, now: datetime, *, stale: str = "") -> None:
         """Set whether a source is current; `stale` says why it is not."""
         held = self._sources[name]
         current = not stale
@@ -395,12 +395,12 @@ class Board:
     def set_usage(self, exposure: LimitUsage, now: datetime) -> None:
         """Set the exposure in use, as the exposure service has just told it."""
         self._usage = Usage(limit=exposure.limit, bid=exposure.bid.used, ask=exposure.ask.used)
-        self.heard("exposure", now)
+        self.set_source("exposure", now)
 
     def lose_usage(self, reason: str, now: datetime) -> None:
         """The exposure service did not answer: what is in use is not known."""
         self._usage = None
-        self.heard("exposure", now, stale=reason)
+        self.set_source("exposure", now, stale=reason)
 
     # --- rows and frames out --------------------------------------------------------------------------------------
 

@@ -59,11 +59,11 @@ class Explainer:
     async def _run(self, quote_id: str) -> bytes:
         process = await asyncio.create_subprocess_exec(*self._command, quote_id, stdout=PIPE, stderr=PIPE)
         try:
-            told, complaint = await process.communicate()
+            output, complaint = await process.communicate()
         finally:
             await _end(process)
         if process.returncode == recorded.TOLD:
-            return told
+            return output
         detail = complaint.decode(errors="replace").strip()[-500:]
         unknown = process.returncode == recorded.UNKNOWN_QUOTE
         raise Refused(Refusal.NOT_FOUND if unknown else Refusal.UNAVAILABLE, detail)

@@ -87,7 +87,7 @@ class Processes:
         ] = {}  # which instance, and how often it had started again
         self._since = now
 
-    def hear(self, service: str, instance: str, report: ProcessReport, now: datetime) -> None:
+    def observe(self, service: str, instance: str, report: ProcessReport, now: datetime) -> None:
         """An instance has answered in this round. Its id is new whenever it starts."""
         known = self._known.get(instance)
         if known is not None:

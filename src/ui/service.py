@@ -258,15 +258,15 @@ class UiService:
         while True:
             now = self.clock()
             silent = [str(shard) for shard, tail in zip(self._shards, market, strict=True) if not tail.current]
-            self.board.heard("positions", now, stale="" if positions.current else "the stream is not heard of")
-            self.board.heard("market", now, stale=f"not heard of: shard {', '.join(silent)}" if silent else "")
+            self.board.set_source("positions", now, stale="" if positions.current else "the stream is not heard of")
+            self.board.set_source("market", now, stale=f"not heard of: shard {', '.join(silent)}" if silent else "")
             for row in self.board.take_changed():
                 self._parts.publish(row.symbol, _Part("row", msgspec.Raw(self._encoder.encode(row))))
             for fill in self.board.take_fills():
                 # Each takes the place of the one FILLS_KEPT before it. No symbol has a space in it.
                 place = f"{fill.symbol} {fill.number % FILLS_KEPT}"
                 self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
-            self._tell(replace(self.board.status(now), switch=self.watch.switch))
+            self._report_status(replace(self.board.status(now), switch=self.watch.switch))
             if self.board.complete:
                 self._remember(now)
                 self._complete.set()
@@ -296,7 +296,7 @@ class UiService:
             if self._parts.rows.get(f" {part.kind}") != part:  # no symbol has a space in it
                 self._parts.publish(f" {part.kind}", part)
 
-    def _tell(self, status: Status) -> None:
+    def _report_status(self, status: Status) -> None:
         """Set the status that frames carry, and give health and the log what changed of it."""
         sources: dict[SourceName, tuple[Source, Source]] = {
             "positions": (self._status.positions, status.positions),

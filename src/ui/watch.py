@@ -53,12 +53,12 @@ class Watch:
         self._processes: Processes | None = None
         self._answered = Answered()
         self._losses = LossLog(connection, changed, name="losses", follow=Reader)
-        self._calls = RollCall(connection, self._hear, self._ended)
+        self._calls = RollCall(connection, self._on_report, self._ended)
 
     async def call_roll(self) -> None:
         """Ask all processes, until cancelled."""
         self._processes = Processes(SERVICES, self._clock())
-        self._hear_ourselves(self._clock())
+        self._on_own_report(self._clock())
         await self._calls.run()
 
     async def ask_for_servers(self) -> None:
@@ -70,7 +70,7 @@ class Watch:
                 pass  # nobody leads it, or we are cut off: they are gone, then, as far as can be known
             else:
                 for report in servers(info):
-                    self._hear(NATS, report.process, report)
+                    self._on_report(NATS, report.process, report)
             await asyncio.sleep(SERVERS_EVERY)
 
     async def follow_switch(self) -> None:
@@ -115,22 +115,22 @@ class Watch:
             return Unquoted(symbols={})
         return unquoted(self._processes.answering("maker"), self._losses.latches)
 
-    def _hear(self, service: str, instance: str, report: ProcessReport) -> None:
+    def _on_report(self, service: str, instance: str, report: ProcessReport) -> None:
         if self._processes is not None:
-            self._processes.hear(service, instance, report, self._clock())
+            self._processes.observe(service, instance, report, self._clock())
         if report.orders:
-            self._answered.hear(instance, report.orders, self._clock())
+            self._answered.observe(instance, report.orders, self._clock())
 
     def _ended(self) -> None:
         now = self._clock()
         if self._processes is not None:
-            self._hear_ourselves(now)
+            self._on_own_report(now)
             self._processes.end_round(now)
             self._changed()
 
-    def _hear_ourselves(self, now: datetime) -> None:
+    def _on_own_report(self, now: datetime) -> None:
         if self._processes is not None:
-            self._processes.hear("ui", self._own, self._health.process(behind()), now)
+            self._processes.observe("ui", self._own, self._health.process(behind()), now)
 
 
 def servers(info: api.StreamInfo) -> list[ProcessReport]:

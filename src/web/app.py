@@ -113,8 +113,8 @@ def problems(*refusals: Refusal) -> dict[int, ResponseSpec]:
     for refusal in refusals:
         titles.setdefault(refusal.status, []).append(f"`{refusal.slug}`: {refusal.title}.")
     return {
-        status: ResponseSpec(Problem, description=" ".join(told), media_type="application/problem+json")
-        for status, told in titles.items()
+        status: ResponseSpec(Problem, description=" ".join(texts), media_type="application/problem+json")
+        for status, texts in titles.items()
     }
 
 

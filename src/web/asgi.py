@@ -139,20 +139,20 @@ class Call:
     def _head(self, length: int | None) -> bytes:
         """The head of an answer; `length` is its body's, if it is known."""
         lines = [STATUS_LINE[self._status], self._connection.common]
-        told = False
+        length_given = False
         for name, value in self._headers:
             lower = name.lower()
             if b"\r" in value or b"\n" in value:
                 raise RuntimeError(f"the header {name!r} has more than one line")
             if lower == b"content-length":
-                told, self._left = True, int(value)
+                length_given, self._left = True, int(value)
             elif lower == b"connection":
                 self._keep_alive = self._keep_alive and b"close" not in value.lower()
                 continue
             elif lower == b"x-content-type-options":  # every answer has it
                 continue
             lines.append(b"%b: %b\r\n" % (lower, value))
-        if not told and self._status not in _WITHOUT_BODY:
+        if not length_given and self._status not in _WITHOUT_BODY:
             if length is not None:
                 self._left = length
                 lines.append(b"content-length: %d\r\n" % length)

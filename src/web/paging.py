@@ -25,8 +25,8 @@ R = TypeVar("R", bound=_Row)
 def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R], Mapping[str, str]]:
     """The rows of the symbols that come after one, by name, and the headers of the answer to a GET of `path`."""
     rest = sorted((row for row in rows if after is None or row.symbol > after), key=lambda row: row.symbol)
-    told = rest[:PAGE]
-    return told, {} if len(rest) == len(told) else link(path, told[-1].symbol)
+    shown = rest[:PAGE]
+    return shown, {} if len(rest) == len(shown) else link(path, shown[-1].symbol)
 
 
 def link(path: str, after: str) -> Mapping[str, str]:

@@ -156,7 +156,7 @@ class HttpProtocol(asyncio.Protocol):
             else:
                 self._hand_over(event)
         elif isinstance(event, Refuse):
-            self._say_last(event)
+            self._send_last(event)
         elif isinstance(event, Upgrade):
             self._become_websocket(event)
         elif event is Step.CONTINUE:
@@ -335,7 +335,7 @@ class HttpProtocol(asyncio.Protocol):
         self._machine.finish(Refuse(refused.problem, reason, refused.retry_after))
         self._advance()
 
-    def _say_last(self, last: Refuse) -> None:
+    def _send_last(self, last: Refuse) -> None:
         """Say why no more is taken. Whoever is still sending would not hear it if we closed at once."""
         if last.reason:
             guarded.CLOSED.labels(last.reason).inc()
@@ -358,7 +358,7 @@ class HttpProtocol(asyncio.Protocol):
         server = self._server
         if len(server.streams) >= guarded.MAX_STREAMS:
             refused = Refused(Refusal.OVERLOADED, "too many readers")
-            self._say_last(Refuse(refused.problem, "streams", refused.retry_after))
+            self._send_last(Refuse(refused.problem, "streams", refused.retry_after))
             return
         self._upgraded = True
         server.connections.discard(self)

@@ -220,11 +220,11 @@ def read(file: Path) -> list[Line]:
 def _parsed(file: Path, number: int, text: str) -> list[Line]:
     """The tokens of a line, mostly one, with what it says of the last."""
     tokens: list[str] = []
-    told: dict[str, str] = {}
+    options: dict[str, str] = {}
     for word in text.split():
         key, _, value = word.partition("=")
         if tokens and key in ("name", "expires", "rate"):
-            told[key] = value
+            options[key] = value
         elif _TOKEN.fullmatch(word):
             tokens.append(word)
         else:
@@ -233,12 +233,12 @@ def _parsed(file: Path, number: int, text: str) -> list[Line]:
                 f"without the file, `{COMMAND} tokens` makes one with a new token"
             )
     try:
-        if "name" in told and not _NAME.fullmatch(told["name"]):
+        if "name" in options and not _NAME.fullmatch(options["name"]):
             raise ValueError("a name is 1 to 64 of A-Z a-z 0-9 _ . @ -")
-        expires = datetime.fromisoformat(told["expires"]) if "expires" in told else None
+        expires = datetime.fromisoformat(options["expires"]) if "expires" in options else None
         if expires is not None and expires.tzinfo is None:
             expires = expires.replace(tzinfo=UTC)
-        rate = float(told["rate"]) if "rate" in told else None
+        rate = float(options["rate"]) if "rate" in options else None
         if rate is not None and not 0 < rate <= 1_000_000:
             raise ValueError("a rate is above 0, and at most a million a second")
     except ValueError as error:
@@ -246,7 +246,7 @@ def _parsed(file: Path, number: int, text: str) -> list[Line]:
     *others, last = tokens
     return [
         *(Line(token, "", None, None, token) for token in others),
-        Line(last, told.get("name", ""), expires, rate, text),
+        Line(last, options.get("name", ""), expires, rate, text),
     ]
 
 
@@ -273,10 +273,10 @@ def _stamp(folder: Path) -> _Stamp:
     stamp: _Stamp = []
     for role in Role:
         try:
-            told = (folder / role).stat()
+            options = (folder / role).stat()
         except OSError:
             continue
-        stamp.append((role, told.st_mtime_ns, told.st_ino, told.st_size, told.st_mode))
+        stamp.append((role, options.st_mtime_ns, options.st_ino, options.st_size, options.st_mode))
     return stamp
 
 

@@ -73,7 +73,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._answer = self._socket.accept(asked[0])  # type: ignore[arg-type] # the first event is the request
         if self._answer.status_code != 101:
-            self._say(self._answer)
+            self._reject(self._answer)
             return
         self._server.begin(self._run())
 
@@ -85,7 +85,7 @@ class WebSocketProtocol(asyncio.Protocol):
         finally:
             self._left = True
             if self._socket.state is State.CONNECTING:
-                self._say(self._socket.reject(500, ""))
+                self._reject(self._socket.reject(500, ""))
             else:
                 self._close(_FAILED)
                 if not self._transport.is_closing():
@@ -108,7 +108,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if kind == "websocket.accept":
             self._accept(message)
         elif kind == "websocket.close" and self._socket.state is State.CONNECTING:
-            self._say(self._socket.reject(403, ""))
+            self._reject(self._socket.reject(403, ""))
         elif kind == "websocket.close":
             self._close(message.get("code", 1000), message.get("reason") or "")
         elif kind == "websocket.send" and self._socket.state is State.OPEN:
@@ -127,7 +127,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._rest:
             self.data_received(self._rest)
 
-    def _say(self, answer: Any) -> None:
+    def _reject(self, answer: Any) -> None:
         """Refuse to become a websocket."""
         self._socket.send_response(answer)
         self._flush()

@@ -19,8 +19,8 @@ COVERED = ("Nats-Msg-Id", "Nats-Expected-Last-Subject-Sequence", "Quotestream-Ap
 
 def link(sequence: int, subject: str, headers: Mapping[str, str] | None, payload: bytes) -> str:
     """The hash of a stored message."""
-    told = headers or {}
-    covered = "\n".join([str(sequence), subject, *(told.get(name, "") for name in COVERED), "\n"])
+    given = headers or {}
+    covered = "\n".join([str(sequence), subject, *(given.get(name, "") for name in COVERED), "\n"])
     digest = hashlib.sha256(covered.encode("utf-8", "surrogateescape"))
     digest.update(payload)
     return digest.hexdigest()

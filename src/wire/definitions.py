@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from wire import references, subjects
 from wire.instruments import Instrument, Listing
 from wire.messages import DECODE_ERRORS
-from wire.references import REFERENCES, Reference, Told
+from wire.references import REFERENCES, FeedPrice, Reference
 from wire.units import FieldError, check_max_loss
 
 TERMS = "market"
@@ -279,17 +279,17 @@ def _is_in_force(known: Definitions, symbol: str, instrument: Instrument | None 
     return instrument is not None and in_force(known.references.get(symbol), instrument) is not None
 
 
-def _without(known: Definitions, symbols: Collection[str], told: Collection[str]) -> Change:
+def _without(known: Definitions, symbols: Collection[str], given: Collection[str]) -> Change:
     """The table without what the feed said of these symbols: it counts no more, whatever is defined next. `told` are
     those that this takes away."""
-    gone = sorted(symbol for symbol in told if symbol in known.references)
+    gone = sorted(symbol for symbol in given if symbol in known.references)
     table = {symbol: reference for symbol, reference in known.references.items() if symbol not in symbols}
     text = ", ".join(f"{symbol} {known.references[symbol].price}" for symbol in gone)
     differs = {"of the feed": (text, "-")} if gone else {}
     return Change(REFERENCES, references.written(table, known.references), differs)
 
 
-def referred(known: Definitions, wanted: Mapping[str, Told]) -> bytes | None:
+def referred(known: Definitions, wanted: Mapping[str, FeedPrice]) -> bytes | None:
     """The table of references as it is to be stored after a feed has told these: the newest counts. None:
     it is so already. What counts no more, and delisted symbols, are left out, and so is what was told beside a price
     that somebody has replaced since.
@@ -304,13 +304,13 @@ def referred(known: Definitions, wanted: Mapping[str, Told]) -> bytes | None:
             continue
         base = listing.instrument.reference_price
         before = in_force(known.references.get(symbol), listing.instrument)
-        told = wanted.get(symbol)
-        if told is None or told.base != base or (before is not None and told.time < before.time):
+        given = wanted.get(symbol)
+        if given is None or given.base != base or (before is not None and given.time < before.time):
             if before is not None:
                 after[symbol] = before
         else:
-            revision = before.revision if before is not None and told.price == before.price else 0
-            after[symbol] = Reference(told.price, base, told.time, revision)
+            revision = before.revision if before is not None and given.price == before.price else 0
+            after[symbol] = Reference(given.price, base, given.time, revision)
     return None if after == known.references else references.written(after, known.references)
 
 

@@ -125,7 +125,7 @@ def scope_of(subject: str) -> tuple[Scope, bool]:
     raise ValueError(f"{subject} is the key of no loss")
 
 
-def told(scope: Scope, why: LossPaused, command: str) -> str:
+def pause_text(scope: Scope, why: LossPaused, command: str) -> str:
     """Why something is paused, for people, and by which recipe of `command` it is resumed."""
     beyond = f" beyond the {why.acknowledged} of when it was resumed last" if why.acknowledged else ""
     how = f"{command} resume {scope or '--total'}"

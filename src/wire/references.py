@@ -85,7 +85,7 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
         check_price("base", self.base)
 
 
-class Told(NamedTuple):
+class FeedPrice(NamedTuple):
     """What a feed said of a symbol.
 
     Attributes:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from audit.findings import Status, Verdict
 from audit.ledgerfile import LedgerFile
 from audit.money import Account, ExactMoney
-from audit.positions import Publications, Told
+from audit.positions import Publications, Reported
 from ledger import positions
 from ledger.money import FLAT, after
 from support.audit import Script, busy, told
@@ -56,9 +56,9 @@ def test_what_is_told_exactly_is_proved() -> None:
     assert found.checked == "5 fills, 5 published positions"
 
 
-@pytest.mark.parametrize("name", Told._fields)
+@pytest.mark.parametrize("name", Reported._fields)
 def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
-    right = published(script()).by_version()["AAA"][3].told
+    right = published(script()).by_version()["AAA"][3].reported
     assert right is not None
     last_place = {"volume": 1, "multiplier": Decimal("0.000001")}
     wrong = (getattr(right, name) or 0) + last_place.get(name, Decimal("0.000000000001"))
@@ -68,8 +68,8 @@ def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
 
 
 def test_positions_of_before_money_was_kept_are_counted_and_not_refuted() -> None:
-    untold = dict.fromkeys(Told._fields)
-    found = verdict(script(), published(script(), **untold))
+    unreported = dict.fromkeys(Reported._fields)
+    found = verdict(script(), published(script(), **unreported))
     assert (found.status, found.remarks) == (
         Status.PROVED,
         ["1 published positions of before money was kept tell none"],
@@ -110,4 +110,4 @@ def test_both_folds_agree_on_everything(fills: list) -> None:
         account.take(fill)
     net, money = after(0, FLAT, fills)
     update: PositionUpdate = positions.Account("AAA", net, fills[-1], 1, money).update
-    assert account.wrong(Told.of(update), fills[-1].multiplier) == ""
+    assert account.wrong(Reported.of(update), fills[-1].multiplier) == ""

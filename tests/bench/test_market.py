@@ -25,7 +25,7 @@ def fill(seconds: float, symbol: str, *numbers: int) -> Message:
 def told(*messages: Message) -> Story:
     story = Story()
     for message in messages:
-        story.hear([message])
+        story.observe([message])
     return story
 
 

@@ -29,7 +29,7 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
         run, step = page.locator("#run"), page.locator("#run-steps [aria-current]")
         await expect(page.locator("tr[data-symbol]").first).to_be_visible()
         await expect(run).to_be_hidden()
-        notifier.tell(Notices(step="trading", faults=[struck]))
+        notifier.write(Notices(step="trading", faults=[struck]))
         await expect(step).to_have_text("Orders flow, services fail")
         await expect(page.locator("#run-faults li")).to_contain_text("exchange killed")
         await expect(page.locator("#run-faults li")).to_have_attribute("data-state", "down")
@@ -42,7 +42,7 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
             trading_after=1.25,
         )
         proofs = [Proof(code=f"I{number}", status="proved", statement="It holds.") for number in range(1, 13)]
-        notifier.tell(Notices(step="done", faults=[over], clean=True, verdict="all is well", proofs=proofs))
+        notifier.write(Notices(step="done", faults=[over], clean=True, verdict="all is well", proofs=proofs))
         await expect(page.locator("#run-verdict")).to_have_text("Clean: all is well")
         await expect(page.locator("#run-faults li")).to_contain_text("ready after 1.00 s, next fill after 1.25 s")
         await expect(page.locator("#run-proofs li")).to_have_count(12)
@@ -53,6 +53,6 @@ async def test_faults_strike_and_the_verdict_appears_at_the_end(
             await eventually(lambda: settled(page))
             results = await Axe().run(page)
             assert results.violations_count == 0, results.generate_report()
-        notifier.tell(Notices(step="done", faults=[over], clean=False, verdict="1 finding", proofs=proofs))
+        notifier.write(Notices(step="done", faults=[over], clean=False, verdict="1 finding", proofs=proofs))
         await expect(page.locator("#run-verdict")).to_have_text("Refuted: 1 finding")
         assert await page.locator("#run").get_attribute("data-clean") == "false"

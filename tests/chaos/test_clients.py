@@ -2,7 +2,7 @@
 
 import msgspec
 
-from chaos.clients import told
+from chaos.clients import client_outcomes
 from loadgen.history import AnswerLine, SentLine
 from support.builders import NOW, order
 from wire.messages import OrderResult
@@ -23,7 +23,7 @@ def test_the_answer_that_became_known_is_what_counts() -> None:
         fills=[],
         reason="no_active_quote",
     )
-    known = told(
+    known = client_outcomes(
         [
             SentLine(at=NOW, attempt=1, order=sent),
             answer("one", 1, outcome="unknown", error="no answer within 2 s"),
@@ -43,7 +43,7 @@ def test_orders_that_may_have_executed_are_told_from_those_that_never_left() -> 
         answer("never-left", 1, outcome="undelivered", error="no connection"),
         SentLine(at=NOW, attempt=1, order=order(order_id="torn")),
     ]
-    assert {order_id: known.outcome for order_id, known in told(lines).items()} == {
+    assert {order_id: known.outcome for order_id, known in client_outcomes(lines).items()} == {
         "timed-out": "unknown",
         "never-left": "undelivered",
         "torn": "unknown",
@@ -56,4 +56,4 @@ def test_a_refusal_is_known() -> None:
         SentLine(at=NOW, attempt=1, order=order(order_id="one")),
         answer("one", 1, outcome="known", status=409, body=msgspec.Raw(problem)),
     ]
-    assert told(lines)["one"].outcome == "refused.order-id-reused"
+    assert client_outcomes(lines)["one"].outcome == "refused.order-id-reused"

@@ -55,7 +55,7 @@ def test_what_a_run_writes_is_what_the_page_reads(tmp_path: Path) -> None:
 def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notices.json"
     board = NoticeBoard(path)
-    Notifier(path).tell(Notices(step="healing", faults=[]))
+    Notifier(path).write(Notices(step="healing", faults=[]))
     assert board.look()
     path.write_bytes(content + b" ")
     assert not board.look()
@@ -63,4 +63,4 @@ def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> 
 
 
 def test_a_folder_that_is_gone_holds_nobody_up(tmp_path: Path) -> None:
-    Notifier(tmp_path / "nowhere" / "notices.json").tell(Notices(step="healing", faults=[]))
+    Notifier(tmp_path / "nowhere" / "notices.json").write(Notices(step="healing", faults=[]))

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from chaos.proof import Entry, Findings, Told, most_shown, outcomes, prove
+from chaos.proof import ClientOutcome, Entry, Findings, most_shown, outcomes, prove
 from support.builders import NOW, order, quote_activated, recorded_fill
 from wire.messages import OrderResult, Position, QuoteWithdrawn, RecordedFill
 
@@ -41,7 +41,7 @@ def entry(seconds: float, sequence: int, content: object, shard: int = 0) -> Ent
     return Entry(NOW + timedelta(seconds=seconds), shard, sequence, content)  # type: ignore[arg-type] # as given
 
 
-def filled(fill: RecordedFill) -> Told:
+def filled(fill: RecordedFill) -> ClientOutcome:
     known = order(
         order_id=fill.order_id,
         symbol=fill.symbol,
@@ -58,10 +58,10 @@ def filled(fill: RecordedFill) -> Told:
         leaves_quantity=leaves,
         fills=[fill.fill],
     )
-    return Told(order=known, outcome=result.status, result=result)
+    return ClientOutcome(order=known, outcome=result.status, result=result)
 
 
-def rejected(order_id: str) -> Told:
+def rejected(order_id: str) -> ClientOutcome:
     result = OrderResult(
         order_id=order_id,
         symbol="AAA",
@@ -71,7 +71,7 @@ def rejected(order_id: str) -> Told:
         fills=[],
         reason="not_marketable",
     )
-    return Told(order=order(order_id=order_id), outcome="rejected.not_marketable", result=result)
+    return ClientOutcome(order=order(order_id=order_id), outcome="rejected.not_marketable", result=result)
 
 
 def test_a_sound_run_is_clean() -> None:
@@ -114,7 +114,7 @@ def test_a_fill_that_is_in_the_log_twice_is_doubled() -> None:
 @pytest.mark.parametrize("outcome", ["unknown", "undelivered"])
 def test_an_order_without_an_answer_is_unknown(outcome: str) -> None:
     run = Recorded()
-    run.orders["more"] = Told(order=order(order_id="more"), outcome=outcome)
+    run.orders["more"] = ClientOutcome(order=order(order_id="more"), outcome=outcome)
     assert len(run.prove().unknown) == 1
 
 
@@ -123,7 +123,7 @@ def _rejected_but_executed(run: Recorded) -> None:
 
 
 def _refused(run: Recorded) -> None:
-    run.orders["more"] = Told(order=order(order_id="more"), outcome="refused.order-id-reused")
+    run.orders["more"] = ClientOutcome(order=order(order_id="more"), outcome="refused.order-id-reused")
 
 
 def _number_left_out(run: Recorded) -> None:

@@ -179,7 +179,7 @@ def _stats(payload: bytes) -> None:
 
     def hear(service: str, instance: str, report: ProcessReport) -> None:
         heard.append(report)
-        processes.hear(service, instance, report, NOW)
+        processes.observe(service, instance, report, NOW)
 
     connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
     calls = RollCall(connection, hear, lambda: None)

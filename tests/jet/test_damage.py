@@ -29,7 +29,7 @@ from recorded import reading
 from recorded.reading import CannotRead, MarketLog
 from stack import applied
 from stack.cut import cut
-from stack.damage import told_by
+from stack.damage import damage_in
 from support.broker import NatsServer, Patient
 from support.builders import quote_activated, recorded_fill
 from support.waiting import HANG
@@ -200,7 +200,7 @@ def start(server: NatsServer, shards: list[Shard]) -> None:
             server.start(PATIENCE)
         except AssertionError:
             server.kill()
-            told = told_by(log.read_text())
+            told = damage_in(log.read_text())
             (shard,) = [each for each in shards if f"{each.stream} " in told]
             shard.told.append(told)
             folder = shard.folder(server).parent

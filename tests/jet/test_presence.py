@@ -21,8 +21,8 @@ def there(name: str) -> InstancePresence:
 
 def test_an_instance_is_there_until_it_is_not_heard_for_some_beats() -> None:
     members = Members("me")
-    assert members.hear(there("other"))
-    assert not members.hear(there("other")), "nothing new"
+    assert members.observe(there("other"))
+    assert not members.observe(there("other")), "nothing new"
     for _ in range(MISSED):
         assert not members.beat()
     assert members.names == {"me", "other"}
@@ -33,7 +33,7 @@ def test_an_instance_is_there_until_it_is_not_heard_for_some_beats() -> None:
 def test_an_instance_that_is_heard_in_time_stays() -> None:
     members = Members("me")
     for _ in range(5 * MISSED):
-        members.hear(there("other"))
+        members.observe(there("other"))
         assert not members.beat()
     assert members.names == {"me", "other"}
 
@@ -41,23 +41,23 @@ def test_an_instance_that_is_heard_in_time_stays() -> None:
 def test_an_instance_that_leaves_is_gone_at_once() -> None:
     members = Members("me")
     leaving = InstancePresence(instance="other", leaves=True)
-    assert not members.hear(leaving), "it was never there"
-    members.hear(there("other"))
-    assert members.hear(leaving)
+    assert not members.observe(leaving), "it was never there"
+    members.observe(there("other"))
+    assert members.observe(leaving)
     assert members.names == {"me"}
 
 
 def test_an_instance_hears_itself_and_stays_whatever_is_said_in_its_name() -> None:
     members = Members("me")
-    assert not members.hear(there("me"))
-    assert not members.hear(InstancePresence(instance="me", leaves=True))
+    assert not members.observe(there("me"))
+    assert not members.observe(InstancePresence(instance="me", leaves=True))
     assert members.names == {"me"}
 
 
 def test_no_more_than_so_many_are_known() -> None:
     members = Members("me")
     for number in range(2 * MOST):
-        members.hear(there(f"other-{number}"))
+        members.observe(there(f"other-{number}"))
     assert len(members.names) == MOST + 1
 
 

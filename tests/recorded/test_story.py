@@ -8,7 +8,7 @@ import pytest
 from recorded.evidence import LogLine
 from recorded.proposer import Proposer
 from recorded.revisions import Revisions
-from recorded.story import Story, Teller
+from recorded.story import Story, StoryBuilder
 from recorded.telling import text
 from support.audit import LIFETIME, Script, listings
 from support.builders import NOW
@@ -17,9 +17,9 @@ from wire.messages import ReservationRecord
 
 def story(script: Script, quote_id: str) -> Story:
     """The story of a quote of AAA."""
-    teller = Teller(quote_id, Proposer(listings(), Revisions()))
-    replay = script.replay(teller)
-    return teller.story(replay.books.get("AAA"), script.end)
+    builder = StoryBuilder(quote_id, Proposer(listings(), Revisions()))
+    replay = script.replay(builder)
+    return builder.story(replay.books.get("AAA"), script.end)
 
 
 def test_from_the_position_to_the_replacement() -> None:

@@ -329,7 +329,7 @@ def test_an_info_tells_the_brokers_time_and_what_is_stored(on_a_broker: Run) -> 
         }
         info = await api.stream_info(connection, STREAM)
         assert not info.replicated
-        assert info.heard_within(1.0)
+        assert info.has_majority_within(1.0)
 
     on_a_broker(scenario)
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stack.damage import REMEDY, lacking, told_by
+from stack.damage import REMEDY, damage_in, lacking
 
 START = "[1] 2026/11/27 08:36:47 [INF] Starting nats-server\n"
 RESTORES = "[1] 2026/11/27 08:36:47 [INF]   Starting restore for stream '$G > {}'\n"
@@ -30,7 +30,7 @@ BEFORE = START + RESTORES.format("MARKET-0") + RESTORED.format("MARKET-0") + RES
     ],
 )
 def test_a_stream_is_named_that_a_server_ran_out_of_memory_over(log: str, stream: str) -> None:
-    told = told_by(log)
+    told = damage_in(log)
     if not stream:
         assert told == ""
     else:
@@ -40,12 +40,12 @@ def test_a_stream_is_named_that_a_server_ran_out_of_memory_over(log: str, stream
 
 def test_a_stream_that_is_being_restored_for_long_is_named() -> None:
     """The log is looked at only while the server is not ready."""
-    assert told_by(BEFORE) == f"MARKET-1 is being restored, which does not end if its store is damaged; {REMEDY}"
+    assert damage_in(BEFORE) == f"MARKET-1 is being restored, which does not end if its store is damaged; {REMEDY}"
 
 
 def test_a_server_that_refuses_to_start_over_its_store_says_where_to_look() -> None:
-    assert told_by(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REMEDY}"
-    assert told_by(START + "[1] 2026/11/27 08:36:47 [FTL] Can't listen on port 4222\n") == ""
+    assert damage_in(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REMEDY}"
+    assert damage_in(START + "[1] 2026/11/27 08:36:47 [FTL] Can't listen on port 4222\n") == ""
 
 
 def page(**streams: tuple[int, int]) -> bytes:

@@ -7,9 +7,9 @@ from stack.programs import Program
 EXCHANGE = Program("exchange", ("true",), health="http://127.0.0.1:1/health")
 
 
-def at(phase: Phase, pid: int = 7, told: str = "", waits_for: tuple[str, ...] = ()) -> list[Condition]:
+def at(phase: Phase, pid: int = 7, detail: str = "", waits_for: tuple[str, ...] = ()) -> list[Condition]:
     """One process in one phase."""
-    return [Condition(EXCHANGE, phase, pid, 0, told, waits_for)]
+    return [Condition(EXCHANGE, phase, pid, 0, detail, waits_for)]
 
 
 def messages(narrator: Narrator, conditions: list[Condition], now: float) -> list[str]:
@@ -29,7 +29,7 @@ def test_a_usual_start_is_one_line() -> None:
 def test_a_process_that_falls_silent_is_told() -> None:
     narrator = Narrator()
     messages(narrator, at(Phase.READY), 0)
-    silent = at(Phase.SILENT, told="http://127.0.0.1:1/health does not answer")
+    silent = at(Phase.SILENT, detail="http://127.0.0.1:1/health does not answer")
     assert messages(narrator, silent, 1) == []
     assert messages(narrator, silent, 1 + PATIENCE[Phase.SILENT]) == ["http://127.0.0.1:1/health does not answer"]
     assert messages(narrator, at(Phase.READY), 10) == ["ready again"]
@@ -65,17 +65,17 @@ def test_a_restart_is_told_even_if_nobody_saw_it_down() -> None:
 def test_a_process_that_ended_is_told_at_once_and_once_however_often_it_tries() -> None:
     narrator = Narrator()
     messages(narrator, at(Phase.READY), 0)
-    (line,) = messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 1)
+    (line,) = messages(narrator, at(Phase.DOWN, pid=0, detail="exit code 1"), 1)
     assert "exit code 1" in line
     assert "./qs logs exchange" in line
     assert messages(narrator, at(Phase.STARTING, pid=8), 2) == []
-    assert messages(narrator, at(Phase.DOWN, pid=0, told="exit code 1"), 3) == []
+    assert messages(narrator, at(Phase.DOWN, pid=0, detail="exit code 1"), 3) == []
 
 
 def test_a_short_wait_is_no_news_and_a_long_one_is_told_once_with_its_end() -> None:
     narrator = Narrator()
     messages(narrator, at(Phase.READY), 0)
-    waiting = at(Phase.WAITING, told="nats: disconnected", waits_for=("nats",))
+    waiting = at(Phase.WAITING, detail="nats: disconnected", waits_for=("nats",))
     assert messages(narrator, waiting, 1) == []
     assert messages(narrator, at(Phase.READY), 2) == []
     assert messages(narrator, waiting, 3) == []

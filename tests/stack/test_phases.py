@@ -56,7 +56,7 @@ def test_another_process_on_the_port_does_not_make_a_stopped_one_ready() -> None
 
 def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
     found = condition(SERVICE, process("RUNNING"), BUSY)
-    assert found.told == "nats: not connected"
+    assert found.detail == "nats: not connected"
     assert (found.pid, found.uptime) == (7, 5)
 
 
@@ -66,16 +66,16 @@ def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
         b'"notices":[{"name":"AAPL","reason":"not quoted: attempt-too-far"}]}'
     )
     found = condition(SERVICE, process("RUNNING"), answer(200, body))
-    assert (found.phase, found.told) == (Phase.READY, "AAPL: not quoted: attempt-too-far")
+    assert (found.phase, found.detail) == (Phase.READY, "AAPL: not quoted: attempt-too-far")
 
 
 def test_the_path_of_a_servers_monitoring_pages_is_told_to_nobody() -> None:
     server = Program("nats", ("true",), health="http://127.0.0.1:1/secret/healthz", address="nats://127.0.0.1:4222")
-    assert condition(server, process("RUNNING"), None).told == "nats://127.0.0.1:4222 does not answer"
+    assert condition(server, process("RUNNING"), None).detail == "nats://127.0.0.1:4222 does not answer"
 
 
 def test_messages_quarantined_are_told_of_a_process_that_is_ready() -> None:
-    assert condition(SERVICE, process("RUNNING"), Answer(True, quarantined=3)).told == "messages quarantined: 3"
+    assert condition(SERVICE, process("RUNNING"), Answer(True, quarantined=3)).detail == "messages quarantined: 3"
 
 
 def test_a_health_report_is_read_whatever_its_status() -> None:

@@ -8,9 +8,9 @@ NATS = Program("nats", ("true",), health="http://127.0.0.1:1/healthz")
 TOLD = "health: JetStream stream '$G > MARKET-0' write error: write 1.blk: no space left on device"
 
 
-def at(phase: Phase, told: str = "", pid: int = 7) -> list[Condition]:
+def at(phase: Phase, detail: str = "", pid: int = 7) -> list[Condition]:
     """The NATS server in one phase."""
-    return [Condition(NATS, phase, pid, told=told)]
+    return [Condition(NATS, phase, pid, detail=detail)]
 
 
 def test_a_server_that_failed_to_write_is_restarted_once_there_is_room() -> None:

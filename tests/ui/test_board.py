@@ -24,7 +24,7 @@ def board() -> Board:
 def current(board: Board) -> Board:
     """A board whose sources have all been heard of."""
     for name in ("positions", "market", "exposure"):
-        board.heard(name, NOW)
+        board.set_source(name, NOW)
     board.take_changed()
     return board
 
@@ -230,22 +230,22 @@ class TestSources:
 
     def test_the_board_is_complete_once_positions_and_market_were_current(self, board: Board) -> None:
         """Before that, a row might show flat what is only not read yet. What was read stays readable when stale."""
-        board.heard("positions", NOW)
+        board.set_source("positions", NOW)
         assert not board.complete
-        board.heard("market", NOW)
-        board.heard("positions", NOW, stale="gone")
+        board.set_source("market", NOW)
+        board.set_source("positions", NOW, stale="gone")
         assert board.complete
 
     def test_a_source_tells_since_when_it_is_stale(self, current: Board, clock: HandClock) -> None:
         lost = clock.advance(5)
-        current.heard("market", lost, stale="shard 1")
-        current.heard("market", clock.advance(5), stale="shard 1, 2")
+        current.set_source("market", lost, stale="shard 1")
+        current.set_source("market", clock.advance(5), stale="shard 1, 2")
 
         market = current.status(clock()).market
         assert (market.current, market.since, market.detail) == (False, lost, "shard 1, 2")
 
         back = clock.advance(5)
-        current.heard("market", back)
+        current.set_source("market", back)
         assert current.status(back).market.since == back
 
     def test_usage_is_unknown_while_the_exposure_service_does_not_answer(self, current: Board) -> None:
@@ -364,7 +364,7 @@ class TestMoney:
         assert current.take_profit(NOW) == Decimal("7.52") + flat
         clock.advance(31)
         assert current.take_profit(clock()) == Decimal("3.5") + flat
-        current.heard("market", clock(), stale="not heard of")
+        current.set_source("market", clock(), stale="not heard of")
         assert current.take_profit(clock()) is None
 
     def test_of_a_symbol_whose_profit_changes_the_recent_ones_are_kept(self, current: Board, clock: HandClock) -> None:

@@ -26,7 +26,7 @@ class Rounds:
     def round(self, **answers: ProcessReport) -> list[Process]:
         """Each answers under its id; all are makers."""
         for instance, said in answers.items():
-            self.processes.hear("maker", instance, said, self.now)
+            self.processes.observe("maker", instance, said, self.now)
         self.processes.end_round(self.now)
         self.now += timedelta(seconds=2)
         return [process for process in self.processes.shown() if process.state != "missing"]

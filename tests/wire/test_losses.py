@@ -7,7 +7,7 @@ import pytest
 
 from support.builders import NOW
 from wire import subjects
-from wire.losses import Latch, Latches, Scope, loss_of, told
+from wire.losses import Latch, Latches, Scope, loss_of, pause_text
 from wire.messages import LossPaused, LossResumed
 
 PAUSED = LossPaused(at=NOW, loss=Decimal(1100), max_loss=Decimal(1000))
@@ -91,8 +91,8 @@ def test_other_subjects_are_about_no_loss(subject: str) -> None:
 
 
 def test_people_are_told_since_when_why_and_how_to_resume() -> None:
-    assert told("AAA", LATER, "./qs") == (
+    assert pause_text("AAA", LATER, "./qs") == (
         "paused since 2026-01-05 09:30:00 UTC: its loss of 2200 reached 1000 beyond the 1100 of when it was resumed "
         "last; ./qs resume AAA"
     )
-    assert told(None, PAUSED, "./qs").endswith("its loss of 1100 reached 1000; ./qs resume --total")
+    assert pause_text(None, PAUSED, "./qs").endswith("its loss of 1100 reached 1000; ./qs resume --total")

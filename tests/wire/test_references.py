@@ -15,7 +15,7 @@ from wire import definitions, references
 from wire.definitions import TERMS, Definitions, Terms, changes, key_of, referred
 from wire.entry import Entry
 from wire.instruments import Instrument, Listing
-from wire.references import REFERENCES, PutReferences, Reference, Told, written
+from wire.references import REFERENCES, FeedPrice, PutReferences, Reference, written
 from wire.units import FieldError
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -50,7 +50,7 @@ class Bucket:
     def refer(self, time: int, **prices: str) -> bool:
         """Whether there was something to store."""
         base = {symbol: self.listing(symbol).instrument.reference_price for symbol in prices}
-        told = {symbol: Told(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
+        told = {symbol: FeedPrice(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
         value = referred(self.known, told)
         if value is not None:
             self.store(REFERENCES, value)
@@ -120,7 +120,7 @@ def test_what_was_replaced_does_not_come_back_though_whoever_replaced_it_was_int
 
 def test_a_price_that_was_told_beside_one_that_somebody_has_replaced_since_does_not_count() -> None:
     bucket = Bucket(AAA=instrument(), BBB=instrument())
-    late = {symbol: Told(Decimal("101.00"), 1000, Decimal("100.00")) for symbol in ("AAA", "BBB")}
+    late = {symbol: FeedPrice(Decimal("101.00"), 1000, Decimal("100.00")) for symbol in ("AAA", "BBB")}
     bucket.define("AAA", instrument(reference_price=Decimal("200.00")))
     value = referred(bucket.known, late)
     assert value is not None
@@ -170,8 +170,8 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
     for number, symbol in enumerate(symbols):
         known.apply(10**9 + number, key_of(symbol), defined)
 
-    def told(count: int, price: str, time: int) -> dict[str, Told]:
-        return dict.fromkeys(symbols[:count], Told(Decimal(price), time, Decimal("100.00")))
+    def told(count: int, price: str, time: int) -> dict[str, FeedPrice]:
+        return dict.fromkeys(symbols[:count], FeedPrice(Decimal(price), time, Decimal("100.00")))
 
     def has_room(count: int) -> bool:
         try:
