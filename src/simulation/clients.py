@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
+from simulation.careless import Careless
 from simulation.definers import Definers, Feeds
 from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
@@ -23,7 +24,8 @@ class Clients(Party):
 
     Attributes:
         history: the file of what was ordered and answered.
-        traders: those who order; `operators` turn the switch, `bookers` report fills, `definers` define.
+        traders: those who order; `operators` turn the switch, `bookers` report fills, `definers` define,
+            `careless` ask for what is forbidden.
     """
 
     def __init__(self, system: System, folder: Path, monitor: Monitor) -> None:
@@ -34,6 +36,7 @@ class Clients(Party):
         self.bookers = Bookers(self)
         self._quoters = Quoters(self)
         self._hoarders = Hoarders(self)
+        self.careless = Careless(self, lambda: self.traders.filled)
         self._forgers = Forgers(self)
         self.definers = Definers(self)
         self._feeds = Feeds(self)
@@ -50,6 +53,7 @@ class Clients(Party):
             (self._readers, plan.read_rate),
             (self._quoters, plan.hand_rate),
             (self._hoarders, plan.hoard_rate),
+            (self.careless, plan.careless_rate),
             (self._forgers, plan.forge_rate),
             (self.definers, plan.define_rate),
             (self._feeds, plan.refer_rate),

@@ -412,6 +412,7 @@ class Course:
             "turns": len(self.clients.operators.turns),
             "pauses for a loss": self.monitor.losses.pauses,
             "foreign messages": len(self.monitor.foreign),
+            "forbidden requests refused": self.clients.careless.refused,
             "bookings": len(self.clients.bookers.booked),
             "steps": self.world.steps,
         }

@@ -431,6 +431,37 @@ MUTATIONS = [
             ),
         ),
     ),
+    # --- what must be refused
+    Mutation(
+        "an order is answered by its id alone",
+        "exchange/book.py",
+        "if sent != (known.symbol, known.side, known.order_quantity, known.limit_price):",
+        "if False:",
+    ),
+    Mutation(
+        "a quote may be of fills that nobody has made",
+        "exchange/book.py",
+        "if request.position_version > market.fill_number:",
+        "if False:",
+    ),
+    Mutation(
+        "a quote may be more than is reserved",
+        "exposure/limits.py",
+        "if asked > reserved:",
+        "if False:",
+    ),
+    Mutation(
+        "a reservation may be asked for again with other quantities",
+        "exposure/limits.py",
+        "if first != (request.symbol, request.bid_quantity, request.ask_quantity):",
+        "if False:",
+    ),
+    Mutation(
+        "a reservation may be released under an active quote",
+        "exposure/limits.py",
+        "        if record.activated_at is not None:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
+        "        if False:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
+    ),
 ]
 """The sabotages."""
 

@@ -95,6 +95,9 @@ LOSING = 0.2
 HOARDED = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
+CARELESS = 0.15
+"""The share of short seeds in which somebody asks for what the protocol forbids."""
+
 FORGED = 0.15
 """The share of short seeds in which somebody who may not write has answers of the broker go astray."""
 
@@ -148,6 +151,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         heartbeat: seconds between heartbeats of the broker to those who follow a stream.
         sluggish: what goes wrong outlasts what others wait.
         hoard_rate: reservations of the whole limit a second that no quote comes of.
+        careless_rate: requests a second that the protocol forbids.
         forge_rate: what somebody who may not write has the broker send astray, a second.
         define_rate: changes of an instrument a second.
         refer_rate: times a second that a feed tells reference prices.
@@ -184,6 +188,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     busy_for: float
     faults: list[Fault]
     hoard_rate: float = 0.0
+    careless_rate: float = 0.0
     forge_rate: float = 0.0
     define_rate: float = 0.0
     refer_rate: float = 0.0
@@ -301,6 +306,9 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     hoards = random.Random(f"{seed}/hoard")
     if not is_long and hoards.random() < HOARDED:
         drawn["hoard_rate"] = _log_uniform(hoards, 1.0, 100.0)
+    offends = random.Random(f"{seed}/careless")
+    if not is_long and offends.random() < CARELESS:
+        drawn["careless_rate"] = _log_uniform(offends, 0.2, 5.0)
     forges = random.Random(f"{seed}/forge")
     if not is_long and forges.random() < FORGED:
         drawn["forge_rate"] = _log_uniform(forges, 0.5, 20.0)

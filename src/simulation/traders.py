@@ -88,11 +88,13 @@ class Traders:
     Attributes:
         unresolved: orders whose outcome nobody told in time, with when they were first sent.
         outcomes: how many orders had which outcome.
+        filled: the order that was last answered to have executed, and since when.
     """
 
     def __init__(self, party: Party, history: Path) -> None:
         self.unresolved: list[tuple[Order, float]] = []
         self.outcomes: dict[str, int] = {}
+        self.filled: tuple[Order, float] | None = None
         self._party = party
         self._history = History(history, party.process.clock)
         self._sender = Sender(party, self._history)
@@ -124,6 +126,8 @@ class Traders:
         outcome = await self._sender.submit(order)
         del self._waiting[order.order_id]
         self.outcomes[outcome.name] = self.outcomes.get(outcome.name, 0) + 1
+        if outcome.filled:
+            self.filled = order, self._party.world.now
         if outcome.name in ("unknown", "undelivered"):
             self.unresolved.append((order, began))
         elif outcome.filled and self._party.random.random() < AGAIN:

@@ -45,6 +45,12 @@ def test_what_somebody_has_the_broker_send_astray_changes_nothing() -> None:
     assert outcome.counts["order filled"] > 0
 
 
+def test_what_the_protocol_forbids_is_refused_and_changes_nothing() -> None:
+    outcome = run(draw(6, kinds=("kill", "pause"), minutes=0.2, careless_rate=5.0, order_rate=4.0), Trace())
+    assert outcome.wrong == []
+    assert outcome.counts["forbidden requests refused"] > 0
+
+
 def test_what_is_paused_for_its_loss_stays_so_whatever_ends() -> None:
     limits = {
         "max_loss": 1,
