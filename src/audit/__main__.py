@@ -15,7 +15,7 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from audit import copies, seal
+from audit import replica_diff, seal
 from audit import store as stored
 from audit.chained import Seal
 from audit.findings import Verdict
@@ -30,7 +30,7 @@ from jet.link import named
 from process import logs, tls
 from process.settings import SettingsError, tables
 from process.shipped import COMMAND
-from recorded import reading, telling
+from recorded import reading, story_text
 from recorded.explain import UnknownQuote
 from recorded.explain import explain as find_story
 from recorded.reading import CannotRead
@@ -109,7 +109,7 @@ def explain(quote_id: str, /, *, store: Store = None, json: Json = False) -> int
     if json:
         _print_json(story)
     else:
-        print(telling.text(story))
+        print(story_text.text(story))
     return OK
 
 
@@ -189,8 +189,8 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         if not await reading.is_replicated(connection):
             return None
         if settings.stack.nats_url or len(servers) < 2:
-            return copies.not_checkable("only the servers of a stack can be asked, not others")
-        return await copies.of_running(
+            return replica_diff.not_checkable("only the servers of a stack can be asked, not others")
+        return await replica_diff.of_running(
             {name: server.health.removesuffix("/healthz") for name, server in servers.items()}
         )
 
@@ -202,7 +202,9 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         async def stores(_: Connection) -> Verdict | None:
             if not found.copies:
                 return None
-            return await copies.of_stores(found.copies, servers.keys() - {"nats"} - found.copies.keys(), found.written)
+            return await replica_diff.of_stores(
+                found.copies, servers.keys() - {"nats"} - found.copies.keys(), found.written
+            )
 
         yield _Served(found.url, None, str(settings.data), stores)
 

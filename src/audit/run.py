@@ -11,6 +11,7 @@ import msgspec
 from audit import chained
 from audit.chained import Chain, Seal
 from audit.check import Check, verdicts
+from audit.completeness import Completeness
 from audit.conservation import Tally
 from audit.epochs import END, InForce, PerEpoch, in_force
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
@@ -25,7 +26,6 @@ from audit.quotes import OneActive, OnlyNewer
 from audit.recording import Recorded
 from audit.report import Report
 from audit.reservations import Reserved
-from audit.whole import Whole
 from jet.connection import Connection
 from loadgen.history import read as read_history
 from process.settings import Market
@@ -84,7 +84,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
         revisions = await reading.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
 
-        whole, tally = Whole(), Tally()
+        whole, tally = Completeness(), Tally()
         checks = _checks(
             in_force(sources.recorded, sources.market),
             whole,
@@ -123,7 +123,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
 
 def _checks(
     epochs: Sequence[InForce],
-    whole: Whole,
+    whole: Completeness,
     ledgers: Sequence[LedgerFile],
     claims: Claims | None,
     reservations: Reservations,
@@ -163,7 +163,7 @@ def _checks(
     ]
 
 
-def _check_ends(whole: Whole, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
+def _check_ends(whole: Completeness, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
     for stream, last in log.ended.items():
         whole.ended(stream, last)
     for shard, last in horizon.last.items():

@@ -27,7 +27,7 @@ from jet import api
 from jet.grants import SERVICES_ACCOUNT
 from recorded import reading
 from recorded.reading import CannotRead
-from stack import family
+from stack import process_tree
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, held
 from stack.programs import nats_command
@@ -172,7 +172,7 @@ async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
 def _privately() -> None:
     """What the server writes is for its owner, and it ends with us, however we end."""
     os.umask(0o077)
-    family.die_with_parent()
+    process_tree.die_with_parent()
 
 
 def _configured(data: Path, scratch: Path) -> Path:

@@ -20,8 +20,8 @@ from jet.connection import Connection
 from jet.grants import Grant
 from loadgen.http import Address, Client, NotConnected
 from process.health import Health
-from stack import family, keys
-from stack.aside import environment
+from stack import keys, process_tree
+from stack.isolated_env import environment
 from stack.ports import free_ports
 from stack.programs import Program, programs
 from stack.settings import StackSettings, read
@@ -142,7 +142,7 @@ class Stage:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=family.die_with_parent,
+                preexec_fn=process_tree.die_with_parent,
             )
 
     async def ready(self, name: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from bench.generator import Job, Load
 from bench.stage import CouldNotMeasure, Stage
-from stack import family
+from stack import process_tree
 
 
 class Skipped(Exception):  # noqa: N818 # says what is so
@@ -82,7 +82,7 @@ class Trial:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=family.die_with_parent,
+            preexec_fn=process_tree.die_with_parent,
         )
         output, errors = await process.communicate(msgspec.json.encode(job))
         if process.returncode:

@@ -16,10 +16,10 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from chaos import demo, report
+from chaos.health_watch import HEALED_WITHIN
 from chaos.run import Options, PrintProgress, Run
 from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
-from chaos.watching import HEALED_WITHIN
 from process import logs
 from process.settings import MOST_INSTANCES, SettingsError
 from process.shipped import COMMAND

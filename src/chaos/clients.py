@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from chaos.proof import ClientOutcome
+from chaos.checker import ClientOutcome
 from loadgen.answers import Known, classify, outcome
 from loadgen.history import AnswerLine, Line, SentLine, Torn
 from wire.messages import Order

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from audit import copies
+from audit import replica_diff
 from audit.findings import Status
 from jet import api
 from jet.connection import Connection
@@ -44,7 +44,7 @@ class Cluster:
             groups = await self._groups(self.streams)
             missing = self._missing(groups) if groups else ["no server tells of the streams"]
             if not missing:
-                verdict = await copies.of_running(self._monitors, patience=1.0)
+                verdict = await replica_diff.of_running(self._monitors, patience=1.0)
                 if verdict.status is Status.PROVED:
                     return []
                 missing = verdict.remarks + [finding.detail for finding in verdict.findings]

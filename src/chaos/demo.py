@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from chaos.health_watch import HealthWatch
 from chaos.report import Report, conclusion
 from chaos.run import Options, print_line
 from chaos.schedule import Fault
 from chaos.system import System
-from chaos.watching import Watching
 from loadgen.tally import Tally
 from process.shipped import COMMAND
 from wire.messages import Exposure, Position, Quote
@@ -53,13 +53,13 @@ def options(seconds: float, seed: int) -> Options:
     )
 
 
-async def print_progress(system: System, watching: Watching, tally: Tally) -> None:
+async def print_progress(system: System, health_watch: HealthWatch, tally: Tally) -> None:
     """A line now and then on how trading goes, until cancelled."""
     (exchange,), (exposure,) = system.addresses("exchange"), system.addresses("exposure")
     (ledger,) = system.addresses("ledger")
     while True:
         asked = (f"{exchange}/quotes", f"{exposure}/exposure", f"{ledger}/positions")
-        quotes, usage, positions = await asyncio.gather(*map(watching.get, asked))
+        quotes, usage, positions = await asyncio.gather(*map(health_watch.get, asked))
         print_line(
             "orders",
             line(
@@ -72,14 +72,14 @@ async def print_progress(system: System, watching: Watching, tally: Tally) -> No
         await asyncio.sleep(PRINT_EVERY)
 
 
-async def print_progress_with_page(system: System, watching: Watching, tally: Tally) -> None:
+async def print_progress_with_page(system: System, health_watch: HealthWatch, tally: Tally) -> None:
     """The same, with the page in a browser, if there is a screen."""
     (page,) = system.addresses("ui")
     print_line("page", f"{page}/ shows every fault as it strikes, and the verdict at the end")
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         with contextlib.suppress(webbrowser.Error):
             await asyncio.to_thread(webbrowser.open, f"{page}/")
-    await print_progress(system, watching, tally)
+    await print_progress(system, health_watch, tally)
 
 
 def line(

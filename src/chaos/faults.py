@@ -41,7 +41,7 @@ _SIGNALS = {
 }
 
 
-class Faults:
+class FaultInjector:
     """Carries out a schedule.
 
     Attributes:

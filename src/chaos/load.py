@@ -15,7 +15,7 @@ from loadgen.client import Exchange
 from loadgen.flow import CROSSING_OFFSET
 from loadgen.history import History
 from loadgen.plan import Plan
-from loadgen.service import Publisher
+from loadgen.service import LoadGenerator
 from wire.instruments import Instrument
 from wire.messages import Order
 from wire.units import floor_to_tick
@@ -40,8 +40,8 @@ class Load:
     def __init__(self, plan: Plan, history: History) -> None:
         self._stopping = asyncio.Event()
         self._exchanges = Exchange(plan.url, plan.concurrency, self._stopping, history, PATIENCE)
-        self._publisher = Publisher(plan, self._exchanges, self._stopping)
-        self.tally = self._publisher.tally
+        self._generator = LoadGenerator(plan, self._exchanges, self._stopping)
+        self.tally = self._generator.tally
         history.run(plan)
 
     async def __aenter__(self) -> Self:
@@ -55,7 +55,7 @@ class Load:
 
     async def run(self) -> None:
         """Send what is planned; return once every outcome is settled."""
-        await self._publisher.run()
+        await self._generator.run()
 
     def give_up(self) -> None:
         """Send nothing again any more: what has no answer yet stays unknown."""

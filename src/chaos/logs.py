@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from chaos.proof import Entry
+from chaos.checker import Entry
 from jet.connection import Connection
 from jet.tail import FromSequence, Tail
 from process.health import Health

@@ -8,7 +8,7 @@ import msgspec
 
 from audit import findings as audit
 from audit.findings import Verdict as Invariant
-from chaos.proof import Findings
+from chaos.checker import Findings
 from chaos.recovery import Figures, Recovery, figures
 from stack.table import columns
 from wire import subjects

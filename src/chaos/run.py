@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from chaos import proof, report
+from chaos import checker, report
 from chaos.attacker import READERS, Attacker
 from chaos.clients import client_outcomes
 from chaos.clocks import Clocks, NoClocks
@@ -20,16 +20,16 @@ from chaos.cluster import Cluster
 from chaos.damaging import Damaging
 from chaos.defining import Definer
 from chaos.disk import Disk, NoDisk
-from chaos.faults import Faults
+from chaos.faults import FaultInjector
+from chaos.health_watch import HEALED_WITHIN, HealthWatch, NotHealed
 from chaos.load import Load, Probe
 from chaos.network import Network, NoNetwork
 from chaos.notices import Notifier
-from chaos.proving import Proving, errors_logged
 from chaos.recovery import Recoveries
 from chaos.sampling import Sampler
 from chaos.schedule import NETWORK_KINDS, Fault, Kind, schedule
 from chaos.system import LIMIT, System
-from chaos.watching import HEALED_WITHIN, NotHealed, Watching
+from chaos.verification import Verification, errors_logged
 from chaos.wires import Wires
 from loadgen.history import History, read
 from loadgen.plan import Plan
@@ -78,7 +78,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 After = Callable[[report.Report], Coroutine[Any, Any, None]]
 """What is done between the verdict and the stack's end; a cancellation ends it, and nothing else."""
 
-PrintProgress = Callable[[System, Watching, Tally], Coroutine[Any, Any, None]]
+PrintProgress = Callable[[System, HealthWatch, Tally], Coroutine[Any, Any, None]]
 """Tells a person how a run goes, until cancelled."""
 
 
@@ -107,7 +107,7 @@ class Run:
         self._wires = self._made_wires()
         self._damaging = Damaging(self._system, self._cluster, print_line)
         self._attacker = self._made_attacker()
-        self._faults = Faults(
+        self._faults = FaultInjector(
             self._system,
             self._recoveries,
             print_line,
@@ -118,11 +118,13 @@ class Run:
             clocks=self._clocks,
             damaging=self._damaging,
         )
-        self._watching = Watching(self._system, self._recoveries, options.healed_within)
-        self._findings = proof.Findings()
+        self._health_watch = HealthWatch(self._system, self._recoveries, options.healed_within)
+        self._findings = checker.Findings()
         self._healed: float | None = None
         self._step: Step = "trading"
-        self._proving = Proving(self._system, self._watching, self._findings, folder, has_copies=is_cluster)
+        self._verification = Verification(
+            self._system, self._health_watch, self._findings, folder, has_copies=is_cluster
+        )
 
     def _mounted(self) -> Disk | None:
         if "disk-full" not in self._kinds:
@@ -233,15 +235,15 @@ class Run:
         drawn = schedule(options.seed, options.minutes * 60, targets, self._kinds, streams)
         faults = options.given or drawn
         history_file = self._folder / "history.jsonl"
-        async with self._watching:
-            await self._watching.until_started()
+        async with self._health_watch:
+            await self._health_watch.until_started()
             print_line("", f"ready; {len(faults)} faults in {options.minutes * 60:.0f} s, {options.rate:g} orders/s")
             print_line("", f"to watch meanwhile: {system.addresses('ui')[0]}/")
             attacking = [self._attacker.run()] if self._attacker is not None else []
             sampler = Sampler(system.addresses("exposure"), system.addresses("exchange"), LIMIT)
             definer = Definer(system.addresses("exchange"), system.settings.market.symbols, options.seed)
             with History(history_file) as history:
-                beside = [sampler.run(), definer.run(), self._notify(), *attacking, *self._watching.endlessly()]
+                beside = [sampler.run(), definer.run(), self._notify(), *attacking, *self._health_watch.endlessly()]
                 async with self._beside(*beside):
                     await self._trade(faults, history)
             await definer.compare()
@@ -250,16 +252,16 @@ class Run:
             self._step = "auditing"
             self._notifier.progress(self._step, self._recoveries.all)
             orders = client_outcomes(read(history_file))
-            log = await self._proving.compare(orders)
+            log = await self._verification.compare(orders)
         print_line("", "auditing")
         samples = sampler.samples
         self._findings.refuted += [*samples.over, *definer.findings]
-        audit, audit_refuted = await self._proving.audit(report.RUNNING, history_file)
+        audit, audit_refuted = await self._verification.audit(report.RUNNING, history_file)
         log_errors = errors_logged(system.settings.logs)
         if self._cluster is not None and not audit_refuted:
             await self._stop()
             stored = ("--store", str(system.settings.data))
-            audit, audit_refuted = await self._proving.audit(report.STOPPED, history_file, *stored)
+            audit, audit_refuted = await self._verification.audit(report.STOPPED, history_file, *stored)
         self._findings.refuted += self._faults.findings
         if self._attacker is not None:
             self._findings.refuted += [f"a reader's key: {what}" for what in self._attacker.findings]
@@ -271,7 +273,7 @@ class Run:
             faults=report.counts(self._faults.done),
             missed=report.counts(self._faults.missed),
             skipped=self._skipped,
-            orders=proof.outcomes(orders),
+            orders=checker.outcomes(orders),
             fills=sum(len(entry.content) for entry in log if isinstance(entry.content, list)),
             recovery=report.by_target(self._recoveries.all),
             healed_s=self._healed,
@@ -279,7 +281,7 @@ class Run:
             damage=dict(self._damaging.ends),
             attacks=dict(sorted(self._attacker.sent.items())) if self._attacker is not None else {},
             attacks_refused=self._attacker.refused if self._attacker is not None else 0,
-            copies=self._proving.copies,
+            copies=self._verification.copies,
             definitions=definer.acknowledged,
             samples=samples.taken,
             most_sampled=samples.most,
@@ -289,7 +291,7 @@ class Run:
             unknown=self._findings.unknown,
             refuted=self._findings.refuted,
             audit=audit,
-            invariants=self._proving.invariants,
+            invariants=self._verification.invariants,
             log_errors=log_errors,
         )
         self._notifier.end(done, self._recoveries.all)
@@ -325,7 +327,9 @@ class Run:
             probe = await stack.enter_async_context(Probe(run_id, url, instruments, history, self._recoveries))
             loading = asyncio.create_task(load.run())
             stack.callback(loading.cancel)
-            printing = [self._print_progress(self._system, self._watching, load.tally)] if self._print_progress else []
+            printing = (
+                [self._print_progress(self._system, self._health_watch, load.tally)] if self._print_progress else []
+            )
             settled_within = SETTLED_WITHIN * self._options.healed_within
             async with self._beside(*printing):
                 async with self._beside(probe.run()):
@@ -363,7 +367,7 @@ class Run:
         print_line("", "no more faults: healing")
         self._step = "healing"
         try:
-            self._healed = await self._watching.until_healed()
+            self._healed = await self._health_watch.until_healed()
             print_line("", f"healed after {self._healed:.1f} s")
         except NotHealed as why:
             self._findings.refuted.append(str(why))

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from chaos.up import Surroundings
-from stack import family, keys
-from stack.aside import environment
+from stack import keys, process_tree
 from stack.control import Control, NotRunning
+from stack.isolated_env import environment
 from stack.programs import Program, programs
 from stack.settings import STORE, StackSettings, read
 
@@ -37,7 +37,7 @@ STOP_DEADLINE = 70.0
 """Seconds the stack may take to stop: longer than it gives itself."""
 
 NEVER = 1e-6
-"""Orders per second of the stack's own publisher: the run sends its own."""
+"""Orders per second of the stack's own load generator: the run sends its own."""
 
 
 class NotStarted(Exception):  # noqa: N818 # says what is so
@@ -123,7 +123,7 @@ class System:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=family.die_with_parent,
+                preexec_fn=process_tree.die_with_parent,
             )
 
     async def stop(self) -> int:

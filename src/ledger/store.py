@@ -7,7 +7,7 @@ commit, or by `shrink` if there is none.
 A lock beside the file keeps a second ledger out,
 which would otherwise fold on state it never saw change; readers (the audit, `sqlite3`) are welcome at any time.
 
-What is read at the start is read under sums (`ledger.sums`), and `check` looks at all of them again at any time.
+What is read at the start is read under sums (`ledger.checksums`), and `check` looks at all of them again at any time.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ import aiosqlite
 import msgspec
 import structlog
 
-from ledger import sums
+from ledger import checksums
 from ledger.positions import Books, Changes, FillKey
 from ledger.tables import (
     INDEX,
@@ -163,8 +163,12 @@ class Store:
         async with aiosqlite.connect(self.path, isolation_level=None) as database:
             with damage_reported(self.path):
                 try:
-                    found = await sums.run(database, sums.structure)
-                    found = found or await sums.run(database, _contradiction) or await sums.damage(database, pause)
+                    found = await checksums.run(database, checksums.structure)
+                    found = (
+                        found
+                        or await checksums.run(database, _contradiction)
+                        or await checksums.damage(database, pause)
+                    )
                 finally:
                     await database.interrupt()  # closing would wait for the statement under way
         if found:
@@ -253,7 +257,7 @@ class Store:
             ours.executescript(SCHEMA + INDEX)
             expected = dict(ours.execute(SELECT_SCHEMA))
         ours.close()
-        if wrong := sums.differs(found, expected):
+        if wrong := checksums.differs(found, expected):
             raise StoreUnusable(f"{self.path} is damaged ({wrong}): {REBUILD}")
 
 
@@ -294,18 +298,18 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
             for rows in by_symbol.values():
                 database.executemany(INSERT_FILL, rows)
             positions = (
-                position_row(account, sums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
+                position_row(account, checksums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
                 for symbol, account in changes.accounts.items()
             )
-            database.executemany(UPSERT_POSITION, map(sums.with_sum, positions))
+            database.executemany(UPSERT_POSITION, map(checksums.with_sum, positions))
         if changes.quarantined:
             seen = seen_at.isoformat()
             poison = (
                 (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
                 for at, fault in changes.quarantined
             )
-            database.executemany(INSERT_QUARANTINE, map(sums.with_sum, poison))
-        database.executemany(UPSERT_APPLIED, map(sums.with_sum, changes.applied.items()))
+            database.executemany(INSERT_QUARANTINE, map(checksums.with_sum, poison))
+        database.executemany(UPSERT_APPLIED, map(checksums.with_sum, changes.applied.items()))
         database.execute("COMMIT")
     except BaseException:
         database.rollback()

@@ -5,9 +5,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from ledger.checksums import FILL_COLUMNS
 from ledger.money import Money
 from ledger.positions import Account
-from ledger.sums import FILL_COLUMNS
 from wire.messages import RecordedFill
 from wire.units import NOTHING, ONE
 

@@ -27,7 +27,7 @@ from loadgen.page import page
 from loadgen.plan import Plan
 from loadgen.progress import Progress
 from loadgen.report import Report, figures, summarize, table
-from loadgen.service import Publisher
+from loadgen.service import LoadGenerator
 from loadgen.settings import LoadgenSettings, load_settings
 from process import logs, tls
 from process.settings import SettingsError
@@ -195,13 +195,13 @@ async def _run(
             return None
         if history is not None:
             history.run(plan)
-        publisher = Publisher(plan, exchange, stopping)
-        progress = Progress(plan, publisher.tally, exchange)
+        generator = LoadGenerator(plan, exchange, stopping)
+        progress = Progress(plan, generator.tally, exchange)
         if not on_terminal:
             log.info("started", run_id=plan.run_id, url=plan.url, rate=plan.rate, seed=plan.seed)
         async with _beside(progress.show(console) if on_terminal else progress.log()):
-            await publisher.run()
-        report = summarize(plan, publisher.tally, time.monotonic())
+            await generator.run()
+        report = summarize(plan, generator.tally, time.monotonic())
     if on_terminal or plan.duration is not None:
         console.print(table(report))
     else:

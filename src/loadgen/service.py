@@ -20,7 +20,7 @@ class _Due(NamedTuple):
     order: Order
 
 
-class Publisher:
+class LoadGenerator:
     """One run.
 
     Args:

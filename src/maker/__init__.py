@@ -10,6 +10,6 @@ same one they converge on one quote. Nothing else is stored: what a restarted ma
 
 Rooms: `pricing` and `proposal` (what to quote), `plan` (what to do now), `sharing` (who quotes a symbol first),
 `window` (how many attempts at once), `killswitch` (what follows from the switch and from what this maker holds),
-`switch` (following and turning it), `ahead` (reserving before the position is committed), `ending` (releasing and
+`switch` (following and turning it), `prefetch` (reserving before the position is committed), `cleanup` (releasing and
 withdrawing), `calls` (asking other services), `quoter` (one symbol's loop), `service` (the shell), `api` (HTTP).
 """

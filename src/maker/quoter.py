@@ -21,7 +21,7 @@ import structlog
 from jet.connection import Connection
 from maker import metrics, plan
 from maker.calls import Calls, jitter, rest
-from maker.ending import Ending
+from maker.cleanup import Cleanup
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.prefetch import Prefetch
 from maker.proposal import propose, reservation_request, shrink
@@ -92,8 +92,8 @@ class Quoter:
         self._not_withdrawn = 0  # in a row
         self._group: asyncio.TaskGroup | None = None
         self._calls = Calls(connection, rpc_timeout)
-        self._ending = Ending(symbol, self._calls, self.wake)
-        self._prefetch = Prefetch(self._prefetch_reservation, self._ending.release_unneeded)
+        self._cleanup = Cleanup(symbol, self._calls, self.wake)
+        self._prefetch = Prefetch(self._prefetch_reservation, self._cleanup.release_unneeded)
         self.relist(listing)
 
     def relist(self, listing: Listing) -> None:
@@ -169,12 +169,12 @@ class Quoter:
 
     def has_ended(self, episode: int) -> bool:
         """Whether it is known that nothing which stood before that pause executes any more."""
-        return self._memory.swept >= episode and not self._ending.pending
+        return self._memory.swept >= episode and not self._cleanup.pending
 
     @property
     def has_stopped(self) -> bool:
         """Whether it is known that no quote of ours executes any more."""
-        return isinstance(self._step, Wait) and self._step.state == "stopped" and not self._ending.pending
+        return isinstance(self._step, Wait) and self._step.state == "stopped" and not self._cleanup.pending
 
     @property
     def is_quoted(self) -> bool:
@@ -202,7 +202,7 @@ class Quoter:
     async def run(self) -> None:
         """Keep the symbol quoted until cancelled."""
         async with asyncio.TaskGroup() as self._group:
-            self._ending.run_in(self._group)
+            self._cleanup.run_in(self._group)
             while True:
                 self._woken.clear()
                 if self.view.paused or self.view.lost or self.view.stopping:
@@ -228,8 +228,8 @@ class Quoter:
 
         An exchange that is behind the log may say that there is nothing to withdraw, so our own view must agree.
         """
-        episode, pending = self.view.episode, self._ending.pending
-        answer = await self._ending.withdraw(quote_id)
+        episode, pending = self.view.episode, self._cleanup.pending
+        answer = await self._cleanup.withdraw(quote_id)
         if isinstance(answer, Quote):
             self._memory.withdrawn(quote_id)
             over = nothing = True
@@ -247,7 +247,7 @@ class Quoter:
         elif nothing:
             self._not_withdrawn = 0
             # Until what an attempt has reserved is known to be released, its quote may still become active.
-            await self._ending.settle(SETTLE)
+            await self._cleanup.settle(SETTLE)
         else:
             await asyncio.sleep(plan.FIRST_DELAY)  # another quote is active: the log will tell which
 
@@ -431,7 +431,7 @@ class Quoter:
         self._memory.abandoned(step.version)
         event = self.view.market.event
         if event is None or event.quote_id != step.quote_id:
-            self._ending.release(step.quote_id)
+            self._cleanup.release(step.quote_id)
 
     async def _sleep(self, until: datetime | None) -> None:
         seconds = None if until is None else max(0.001, (until - self._clock()).total_seconds())

@@ -11,8 +11,8 @@ CHANGES_MIND = 0.5
 
 
 class Turned(msgspec.Struct):
-    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not; `told`
-    when there was any answer."""
+    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not;
+    `notified_at` when there was any answer."""
 
     paused: bool
     maker: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from jet import api
 from jet.connection import Connection
 from jet.stream_integrity import REMEDY as DAMAGED
-from ledger import sums
+from ledger import checksums
 from process.settings import tables
 from stack.instances import LEDGER_DATABASE
 from stack.settings import StackSettings
@@ -32,7 +32,9 @@ def applied(database: Path) -> dict[int, int]:
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
         try:
             rows = connection.execute("SELECT shard, sequence, sum FROM applied").fetchall()
-            return {shard: sequence for shard, sequence, total in rows if sums.of_rows([(shard, sequence)]) == total}
+            return {
+                shard: sequence for shard, sequence, total in rows if checksums.of_rows([(shard, sequence)]) == total
+            }
         finally:
             connection.close()
     except sqlite3.Error:

@@ -11,9 +11,9 @@ import msgspec
 
 from process import tls
 from process.health import HealthReport
-from stack.behind import Behind, behind
 from stack.control import Control
 from stack.damage import damage_in, lacking
+from stack.lag import Lag, behind
 from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
@@ -84,7 +84,7 @@ class Observer:
             return found
         return replace(found, detail="; ".join(filter(None, [found.detail, damage])))
 
-    async def behind(self) -> dict[str, Behind]:
+    async def behind(self) -> dict[str, Lag]:
         """How far behind each service is that tells, by name."""
         services = [program for program in self._programs if program.address.startswith("http")]
         pages = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))

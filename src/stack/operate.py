@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from process import durable
 from process.settings import tables
 from process.shipped import COMMAND
-from stack.behind import Behind
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
 from stack.cut import cut
 from stack.instances import LEDGER_DATABASE
+from stack.lag import Lag
 from stack.lock import held, is_up, lock_file
 from stack.observe import Observer
 from stack.phases import Condition, all_fine
@@ -142,13 +142,13 @@ async def _look(settings: StackSettings) -> list[Condition]:
             return []
 
 
-async def _behind(settings: StackSettings) -> dict[str, Behind]:
+async def _behind(settings: StackSettings) -> dict[str, Lag]:
     """How far behind every service is that tells."""
     async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
         return await observer.behind()
 
 
-def _report(settings: StackSettings, conditions: list[Condition], behind: Mapping[str, Behind]) -> str:
+def _report(settings: StackSettings, conditions: list[Condition], behind: Mapping[str, Lag]) -> str:
     if not conditions:
         return f"nothing is up on {settings.data}"
     try:

@@ -21,15 +21,15 @@ from process import durable
 from process.clock import utc_now
 from process.settings import KEYS, SettingsError
 from process.shipped import COMMAND, shipped
-from stack import family, keys, ports, record
+from stack import keys, ports, process_tree, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
+from stack.console import Console
 from stack.control import Control, NotRunning
 from stack.lock import held
-from stack.narrate import Narrator
+from stack.nats_restart import NatsRestart
 from stack.observe import Observer
 from stack.phases import Condition, Phase
 from stack.programs import Program, keep_plan, programs
-from stack.remedy import Remedy
 from stack.settings import ACCOUNT, EARLIER, NATS_CONFIG, STORE, StackSettings, is_earlier, listening
 from stack.settings import read as read_settings
 from stack.tokens import FOLDER as TOKENS
@@ -90,11 +90,11 @@ def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda pro
         stores = [server.folder / STORE for server in settings.nats_servers]
         is_new = bool(stores) and not any(store.is_dir() for store in stores)
         record.keep(settings.data, settings.market, record.ALWAYS if is_new else utc_now())
-        family.adopt_orphans()
+        process_tree.adopt_orphans()
         try:
             code = asyncio.run(_Foreground(settings, plan).run(conf, lock))
         finally:
-            family.end_children(KILL_PATIENCE)
+            process_tree.end_children(KILL_PATIENCE)
         print_line("", "everything is stopped")
         return code
 
@@ -252,7 +252,7 @@ class _Foreground:
         await ended
 
     async def _narrate(self) -> None:
-        narrator, remedy = Narrator(), Remedy()
+        console, remedy = Console(), NatsRestart()
         loop = asyncio.get_running_loop()
         async with Control(self._settings.socket) as control, Observer(control, self._plan, self._settings) as observer:
             while True:
@@ -261,7 +261,7 @@ class _Foreground:
                 except NotRunning:
                     conditions = []  # it starts, or it stops
                 if not self._stop.is_set():
-                    self._report(narrator.lines(conditions, loop.time()), conditions)
+                    self._report(console.lines(conditions, loop.time()), conditions)
                     self._mend(remedy, conditions)
                 await asyncio.sleep(POLL)
 
@@ -280,7 +280,7 @@ class _Foreground:
                 self._code = 1
                 self._stop.set()
 
-    def _mend(self, remedy: Remedy, conditions: Sequence[Condition]) -> None:
+    def _mend(self, remedy: NatsRestart, conditions: Sequence[Condition]) -> None:
         for condition in remedy.to_restart(conditions, shutil.disk_usage(self._settings.data).free):
             print_line(condition.program.name, "could not write, and the disk has room again: it is restarted")
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself meanwhile
@@ -298,9 +298,9 @@ async def _supervisord(conf: Path, lock: int) -> asyncio.subprocess.Process:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
-        env=family.environment(os.environ),
+        env=process_tree.environment(os.environ),
         pass_fds=(lock,),
-        preexec_fn=family.die_with_parent,
+        preexec_fn=process_tree.die_with_parent,
     )
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from stack.behind import Behind
+from stack.lag import Lag
 from stack.phases import FINE, Condition
 
 _STARTED = re.compile(r"supervisord started with pid")
@@ -21,7 +21,7 @@ def restarts(supervisord_log: str) -> dict[str, int]:
     return {name: count - 1 for name, count in spawned.items()}
 
 
-def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], behind: Mapping[str, Behind]) -> str:
+def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], behind: Mapping[str, Lag]) -> str:
     """One row a process; of a service that follows logs, with how many messages it is behind."""
     rows = [("process", "state", "pid", "uptime", "restarts", "behind", "address", "")]
     rows.extend(

@@ -8,7 +8,7 @@ Outputs: `GET /` and its files; websocket `/stream` of JSON frames with whole ro
 
 It only reads and decides nothing. A restart folds the streams again, but begins the charts over time anew; any number
 may run. `board` is the fold and the frames, `trend` what the charts are drawn from, `service` feeds both, `api` serves
-them, `static/` is the page. `processes`, `unquoted` and `answered` are what processes say, `watch` asks them. `recall`
-reads a symbol's log anew, and `history` is its fold. `noticeboard` reads the file of `notices`. `explain` has
-`recorded` tell a quote's story, in a process of its own.
+them, `static/` is the page. `processes`, `unquoted` and `order_rates` are what processes report, `watch` asks them.
+`history_reader` reads a symbol's log anew, and `history` is its fold. `noticeboard` reads the file of `notices`.
+`explain` has `recorded` tell a quote's story, in a process of its own.
 """

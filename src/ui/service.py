@@ -35,10 +35,10 @@ from process.health import Health
 from process.settings import Port, ServiceSettings
 from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
 from ui.explain import Explainer
+from ui.history_reader import HistoryReader
 from ui.noticeboard import NoticeBoard
 from ui.notices import Notices
 from ui.processes import Process
-from ui.recall import Recall
 from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
 from ui.watch import Watch
@@ -103,7 +103,7 @@ class UiService:
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
-        self.recall = Recall(connection, settings.market.shards, self.clock)
+        self.recall = HistoryReader(connection, settings.market.shards, self.clock)
         self.watch = Watch(connection, health, self.clock, self._publish_watched)
         self._listings = Listings(
             connection, health, settings.market.listings, self.board.relist, name="instruments", follow=Reader

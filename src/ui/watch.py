@@ -20,8 +20,8 @@ from jet.switch_log import KEY, STREAM, change_of, is_change
 from jet.tail import behind
 from process.clock import Clock
 from process.health import Health
-from ui.answered import Answered
 from ui.board import KillSwitch
+from ui.order_rates import OrderRates
 from ui.processes import Process, Processes
 from ui.unquoted import Unquoted, unquoted
 from wire import subjects
@@ -51,7 +51,7 @@ class Watch:
         self._changed = changed
         self._own = secrets.token_hex(11)
         self._processes: Processes | None = None
-        self._answered = Answered()
+        self._answered = OrderRates()
         self._losses = LossLog(connection, changed, name="losses", follow=Reader)
         self._calls = RollCall(connection, self._on_report, self._ended)
 

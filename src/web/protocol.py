@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from process import tracing
-from web import guarded, http1
+from web import connection_limits, http1
 from web.app import INTERNAL_ERROR
 from web.asgi import STATUS_LINE, Call, scope
 from web.http1 import Refuse, Request, Step, Upgrade
@@ -74,7 +74,9 @@ class HttpProtocol(asyncio.Protocol):
         server.connections.add(self)
         if server.stopping:
             self.shut()
-        elif len(server.connections) + len(server.streams) > guarded.MAX_CONNECTIONS and not self._make_room():
+        elif (
+            len(server.connections) + len(server.streams) > connection_limits.MAX_CONNECTIONS and not self._make_room()
+        ):
             self._refuse("crowded", Refused(Refusal.OVERLOADED, "too many connections"))
 
     def data_received(self, data: bytes) -> None:
@@ -86,7 +88,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._machine.receive(data)
         self._account()
-        if self._server.held > guarded.MAX_HELD:
+        if self._server.held > connection_limits.MAX_HELD:
             self._refuse("memory", Refused(Refusal.OVERLOADED, "too much is being read already"))
         else:
             self._advance()
@@ -129,7 +131,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            for _ in range(guarded.TURNS):
+            for _ in range(connection_limits.TURNS):
                 if self._writable is not None or self._transport.is_closing():
                     break
                 event = self._machine.next()
@@ -301,7 +303,7 @@ class HttpProtocol(asyncio.Protocol):
         """Close those that have kept us waiting for the longest. False if none does."""
         waiting = [other for other in self._server.connections if other is not self and other.may_go]
         waiting.sort(key=lambda other: other.waiting_since)
-        for other in waiting[: max(1, int(guarded.MAX_CONNECTIONS * guarded.ROOM))]:
+        for other in waiting[: max(1, int(connection_limits.MAX_CONNECTIONS * connection_limits.ROOM))]:
             other.give_up("crowded-out")
         return bool(waiting)
 
@@ -315,19 +317,19 @@ class HttpProtocol(asyncio.Protocol):
             return
         waited = now - self.waiting_since
         if self._lingers:
-            if waited > guarded.LINGER:
+            if waited > connection_limits.LINGER:
                 self._transport.abort()
         elif machine.answering:
             return
         elif machine.begun and not machine.partial and self._writable is None:
-            if waited > guarded.KEEP_ALIVE:
+            if waited > connection_limits.KEEP_ALIVE:
                 self._transport.close()
-        elif waited > guarded.ARRIVAL:
+        elif waited > connection_limits.ARRIVAL:
             self.give_up("slow")
 
     def give_up(self, reason: str) -> None:
         """Close a connection that waits for its client."""
-        guarded.CLOSED.labels(reason).inc()
+        connection_limits.CLOSED.labels(reason).inc()
         self._transport.abort()
 
     def _refuse(self, reason: str, refused: Refused) -> None:
@@ -338,7 +340,7 @@ class HttpProtocol(asyncio.Protocol):
     def _send_last(self, last: Refuse) -> None:
         """Say why no more is taken. Whoever is still sending would not hear it if we closed at once."""
         if last.reason:
-            guarded.CLOSED.labels(last.reason).inc()
+            connection_limits.CLOSED.labels(last.reason).inc()
         body = self._encode(last.problem)
         retry = b"retry-after: %d\r\n" % last.retry_after if last.retry_after is not None else b""
         self._transport.write(
@@ -356,7 +358,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _become_websocket(self, upgrade: Upgrade) -> None:
         server = self._server
-        if len(server.streams) >= guarded.MAX_STREAMS:
+        if len(server.streams) >= connection_limits.MAX_STREAMS:
             refused = Refused(Refusal.OVERLOADED, "too many readers")
             self._send_last(Refuse(refused.problem, "streams", refused.retry_after))
             return

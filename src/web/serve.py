@@ -16,9 +16,9 @@ from litestar import Litestar
 
 from process import tls, tracing
 from process.settings import ServiceSettings, SettingsError, is_loopback
-from web import guarded
+from web import connection_limits
 from web.access import OPEN, Access
-from web.direct import Direct
+from web.fast_route import FastRoute
 from web.server import Server
 
 STOP_DEADLINE = 4.5
@@ -75,7 +75,7 @@ async def serve(
     settings: ServiceSettings,
     service: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
-    direct: Direct[Any] | None = None,
+    direct: FastRoute[Any] | None = None,
     access: Access = OPEN,
 ) -> None:
     """Serve `app` and run `service` beside it until SIGTERM or SIGINT; then `stop`, and end.
@@ -116,7 +116,7 @@ async def serve(
 
 
 async def _serve_http(app: Litestar, server: Server, settings: ServiceSettings, context: ssl.SSLContext | None) -> None:
-    guarded.allow_files()
+    connection_limits.allow_files()
     with listen(settings.stack.host, settings.port) as listener:
         async with app.lifespan():
             try:

@@ -10,10 +10,10 @@ from typing import Any
 
 import structlog
 
-from web import guarded
+from web import connection_limits
 from web.access import OPEN, Access
 from web.asgi import App
-from web.direct import Direct
+from web.fast_route import FastRoute
 from web.protocol import HttpProtocol
 from web.websocket import WebSocketProtocol
 
@@ -38,7 +38,7 @@ class Server:
         common: the header lines that every answer has.
     """
 
-    def __init__(self, app: App, direct: Direct[Any] | None = None, access: Access = OPEN) -> None:
+    def __init__(self, app: App, direct: FastRoute[Any] | None = None, access: Access = OPEN) -> None:
         self.app = app
         self.direct = direct
         self.access = access
@@ -64,11 +64,11 @@ class Server:
             sock=listener,
             backlog=BACKLOG,
             ssl=tls,
-            ssl_handshake_timeout=None if tls is None else guarded.ARRIVAL,
+            ssl_handshake_timeout=None if tls is None else connection_limits.ARRIVAL,
         )
         try:
             while True:
-                await asyncio.sleep(guarded.LOOK)
+                await asyncio.sleep(connection_limits.LOOK)
                 self._look(loop.time())
         finally:
             accepting.close()
@@ -101,12 +101,12 @@ class Server:
     def _look(self, now: float) -> None:
         self._set_date()
         every = self._every()
-        guarded.CONNECTIONS.set(len(every))
-        guarded.BUFFERED.set(self.held)
+        connection_limits.CONNECTIONS.set(len(every))
+        connection_limits.BUFFERED.set(self.held)
         self._most = max(self._most, self.held)
-        if self._most - self.held > guarded.RETURNED:
+        if self._most - self.held > connection_limits.RETURNED:
             self._most = self.held
-            guarded.return_memory()
+            connection_limits.return_memory()
         for connection in every:
             connection.look(now)
 

@@ -65,7 +65,7 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TokenLine:
     """One line of a file.
 
     Attributes:
@@ -200,7 +200,7 @@ def lines(file: Path) -> list[str]:
     return [line.token for line in read(file)]
 
 
-def read(file: Path) -> list[Line]:
+def read(file: Path) -> list[TokenLine]:
     """The lines of one file; none if it is not there.
 
     Raises:
@@ -217,7 +217,7 @@ def read(file: Path) -> list[Line]:
     return [line for number, text in enumerate(found, start=1) for line in _parsed(file, number, text)]
 
 
-def _parsed(file: Path, number: int, text: str) -> list[Line]:
+def _parsed(file: Path, number: int, text: str) -> list[TokenLine]:
     """The tokens of a line, mostly one, with what it says of the last."""
     tokens: list[str] = []
     options: dict[str, str] = {}
@@ -245,8 +245,8 @@ def _parsed(file: Path, number: int, text: str) -> list[Line]:
         raise TokensError(f"{file}: line {number}: {error}") from error
     *others, last = tokens
     return [
-        *(Line(token, "", None, None, token) for token in others),
-        Line(last, options.get("name", ""), expires, rate, text),
+        *(TokenLine(token, "", None, None, token) for token in others),
+        TokenLine(last, options.get("name", ""), expires, rate, text),
     ]
 
 

@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from web import guarded
+from web import connection_limits
 from web.asgi import Message, Scope
 from web.http1 import MAX_BODY, Request
 
@@ -194,7 +194,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """See whether the reader is there, at a look every `LOOK`."""
-        if (self._closed is not None and now - self._closed > guarded.LINGER) or now - self._heard > 2 * PING:
+        if (self._closed is not None and now - self._closed > connection_limits.LINGER) or now - self._heard > 2 * PING:
             self._transport.abort()
         elif self._socket.state is State.OPEN and now - max(self._heard, self._pinged) > PING:
             self._pinged = now

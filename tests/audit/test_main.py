@@ -9,7 +9,7 @@ import pytest
 
 from audit.__main__ import CANNOT, main
 from recorded import reading
-from stack.aside import SYMBOL
+from stack.isolated_env import SYMBOL
 from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
 from support.builders import market

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from audit import copies
+from audit import replica_diff
 from audit.findings import Status
 from audit.store import serving
 from jet import journal
@@ -168,7 +168,7 @@ async def test_the_stores_of_a_cluster_are_read_from_copies_and_are_the_same(sto
         assert list(stored.copies) == SERVERS
         assert stored.url == stored.copies["nats-1"]
         assert stored.written == LATE
-        verdict = await copies.of_stores(stored.copies, [], stored.written)
+        verdict = await replica_diff.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.PROVED, verdict
     assert verdict.checked.startswith(f"{len(busy().messages) + 1} messages of ")
     assert files(stores) == before
@@ -180,7 +180,7 @@ async def test_what_one_server_alone_stored_differently_is_refuted(stores: Path)
     for name in SERVERS:
         await store_alone(stores / name, 1, b"[2]" if name == "nats-2" else b"[1]")
     async with serving(clustered(stores)) as stored:
-        verdict = await copies.of_stores(stored.copies, [], stored.written)
+        verdict = await replica_diff.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.REFUTED
     (finding,) = verdict.findings
     assert (finding.source, finding.sequence, finding.subject) == ("MARKET-1", last + 1, "fills.1.AAA")
@@ -191,7 +191,7 @@ async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(st
     await store_alone(stores / "nats-2", 1, b"[]")
     async with serving(clustered(stores)) as stored:
         assert stored.url == stored.copies["nats-2"]
-        verdict = await copies.of_stores(stored.copies, ["nats-4"], stored.written)
+        verdict = await replica_diff.of_stores(stored.copies, ["nats-4"], stored.written)
     assert verdict.status is Status.NOT_CHECKABLE
     last = max(at.sequence for at, _ in busy().messages if at.shard == 1)
     assert verdict.remarks == [

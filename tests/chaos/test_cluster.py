@@ -7,11 +7,11 @@ from typing import cast
 
 import pytest
 
-from audit import copies
+from audit import replica_diff
 from audit.findings import Status
 from audit.store import serving
 from chaos.cluster import Cluster
-from chaos.faults import Faults
+from chaos.faults import FaultInjector
 from chaos.recovery import Recoveries
 from chaos.schedule import Fault
 from chaos.system import System
@@ -76,7 +76,7 @@ async def test_a_leader_is_paused_and_a_lost_store_is_rebuilt_from_the_others(sy
             await journal.put(connection, MARKET, subjects.fills(0, "AAA"), b"%d" % number)
         leader = await eventually(lambda: leader_of(connection, MARKET), PATIENCE)
     cluster = Cluster(system.servers.url, system.monitors, [MARKET], system.servers.seed)
-    faults = Faults(cast("System", system), Recoveries(), lambda _name, _message: None, cluster=cluster)
+    faults = FaultInjector(cast("System", system), Recoveries(), lambda _name, _message: None, cluster=cluster)
 
     await faults.run([Fault(at=0, kind="leader-pause", target=MARKET, lasts=0.1)])
     assert faults.done == {("leader-pause", leader): 1}
@@ -95,6 +95,6 @@ async def test_a_leader_is_paused_and_a_lost_store_is_rebuilt_from_the_others(sy
     await system.stop()
     assert await cluster.until_whole(0) == ["no server tells of the streams"]
     async with serving(system.servers.settings) as stored:
-        verdict = await copies.of_stores(stored.copies, [], stored.written)
+        verdict = await replica_diff.of_stores(stored.copies, [], stored.written)
     assert verdict.status is Status.PROVED, verdict
     assert verdict.checked.startswith("50 messages of 7 streams on nats-1, nats-2, nats-3")

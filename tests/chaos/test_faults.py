@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from chaos.faults import Faults
+from chaos.faults import FaultInjector
 from chaos.network import Network
 from chaos.recovery import Recoveries
 from chaos.schedule import Fault
@@ -54,8 +54,10 @@ class Wire:
         self.cut = None
 
 
-def faults_of(system: OneProcess, network: Wire | None = None) -> Faults:
-    return Faults(cast("System", system), Recoveries(), lambda _name, _message: None, network=cast("Network", network))
+def faults_of(system: OneProcess, network: Wire | None = None) -> FaultInjector:
+    return FaultInjector(
+        cast("System", system), Recoveries(), lambda _name, _message: None, network=cast("Network", network)
+    )
 
 
 async def test_a_pause_ends_when_it_should(system: OneProcess) -> None:

@@ -1,7 +1,7 @@
 """The report."""
 
 from audit.findings import Status, Verdict
-from chaos.proof import Findings
+from chaos.checker import Findings
 from chaos.recovery import Recoveries
 from chaos.report import FaultCount, by_target, counts, text, unproved, verdict
 from chaos.schedule import Fault

@@ -19,7 +19,7 @@ import pytest
 from nats.aio.client import Client
 
 from jet.grants import inbox
-from stack.aside import SYMBOL as TABLE
+from stack.isolated_env import SYMBOL as TABLE
 from support.http import plain_client
 from support.needs import NATS, needs
 from support.stack import SERVICES, Desk, Stack

@@ -15,8 +15,8 @@ import pytest
 
 from audit import findings as auditing
 from audit.chained import Chain
+from audit.completeness import Completeness
 from audit.findings import Findings
-from audit.whole import Whole
 from exchange import continuity
 from jet import api, journal, stream_usage, topology
 from jet.bootstrap import is_quote_event
@@ -170,7 +170,7 @@ async def audited(connection: Connection, shards: list[Shard]) -> dict[str, list
 
 
 async def _audited(connection: Connection, shards: list[Shard]) -> dict[str, list[str]]:
-    whole, broken = Whole(), Findings()
+    whole, broken = Completeness(), Findings()
     chains = {shard.number: Chain(shard.stream, (), broken) for shard in shards}
     until = await reading.horizon(connection, SHARDS)
     looked_at = {shard.number for shard in shards}

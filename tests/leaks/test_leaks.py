@@ -117,7 +117,7 @@ class Way:
 
 WAYS = {
     "the maker attempts": Way("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
-    "the maker releases": Way("maker", "maker.ending:Ending._release", "AAA", refuse_quotes),
+    "the maker releases": Way("maker", "maker.cleanup:Cleanup._release", "AAA", refuse_quotes),
     "exposure reserves": Way("exposure", "exposure.commit:Committer._attempt", "Service.reserve", reserve),
     "exposure activates": Way("exposure", "exposure.commit:Committer._attempt", "Service.activate", activate),
     "exposure deactivates": Way("exposure", "exposure.commit:Committer._attempt", "Service.deactivate", deactivate),

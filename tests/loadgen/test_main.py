@@ -18,11 +18,11 @@ from loadgen.history import SentLine, read
 from loadgen.report import Report
 from loadgen.settings import LoadgenSettings
 from process.settings import Stack
-from stack import aside
+from stack import isolated_env
 from support.builders import market
 from support.waiting import eventually, finishes
 
-SYMBOL = aside.SYMBOL.format(name="AAA", size=10)
+SYMBOL = isolated_env.SYMBOL.format(name="AAA", size=10)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from loadgen.history import AnswerLine, History, SentLine, read
 from loadgen.pacing import arrivals
 from loadgen.plan import Plan
 from loadgen.report import summarize
-from loadgen.service import Publisher
+from loadgen.service import LoadGenerator
 from loadgen.tally import Tally
 from support.builders import instrument
 from support.waiting import eventually, finishes
@@ -39,9 +39,9 @@ def plan_for(url: str, **changes: Any) -> Plan:
 async def run(plan: Plan, history: History | None = None) -> Tally:
     stopping = asyncio.Event()
     async with Exchange(plan.url, plan.concurrency, stopping, history) as exchange:
-        publisher = Publisher(plan, exchange, stopping)
-        await publisher.run()
-    return publisher.tally
+        generator = LoadGenerator(plan, exchange, stopping)
+        await generator.run()
+    return generator.tally
 
 
 def due_within(plan: Plan) -> int:
@@ -113,13 +113,13 @@ async def test_it_outlives_an_exchange_that_is_away_and_stops_when_told(nowhere:
     stopping = asyncio.Event()
     plan = plan_for(nowhere, duration=None, concurrency=2)
     async with Exchange(nowhere, 2, stopping) as exchange:
-        publisher = Publisher(plan, exchange, stopping)
-        running = asyncio.create_task(publisher.run())
-        await eventually(lambda: publisher.tally.waiting > 10)
+        generator = LoadGenerator(plan, exchange, stopping)
+        running = asyncio.create_task(generator.run())
+        await eventually(lambda: generator.tally.waiting > 10)
         stopping.set()
         await finishes(running)
-    assert publisher.tally.outcomes == {"undelivered": 2}
-    assert (publisher.tally.waiting, publisher.tally.in_flight) == (0, 0)
+    assert generator.tally.outcomes == {"undelivered": 2}
+    assert (generator.tally.waiting, generator.tally.in_flight) == (0, 0)
 
 
 async def test_what_is_in_flight_at_the_end_gets_its_answer(exchange: Any) -> None:
@@ -128,13 +128,13 @@ async def test_what_is_in_flight_at_the_end_gets_its_answer(exchange: Any) -> No
     stopping = asyncio.Event()
     plan = plan_for(exchange.url, duration=None)
     async with Exchange(plan.url, 8, stopping) as client:
-        publisher = Publisher(plan, client, stopping)
-        running = asyncio.create_task(publisher.run())
-        await eventually(lambda: publisher.tally.in_flight == len(exchange.received) == 8)
+        generator = LoadGenerator(plan, client, stopping)
+        running = asyncio.create_task(generator.run())
+        await eventually(lambda: generator.tally.in_flight == len(exchange.received) == 8)
         stopping.set()
         let_go.set()
         await finishes(running)
-    assert publisher.tally.outcomes == {"filled": 8}
+    assert generator.tally.outcomes == {"filled": 8}
 
 
 async def test_the_history_agrees_with_the_counts(exchange: Any, tmp_path: Any) -> None:

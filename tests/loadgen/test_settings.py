@@ -6,9 +6,9 @@ import pytest
 
 from loadgen.settings import load_settings
 from process.settings import SettingsError
-from stack import aside
+from stack import isolated_env
 
-SYMBOL = aside.SYMBOL.format(name="AAA", size=10)
+SYMBOL = isolated_env.SYMBOL.format(name="AAA", size=10)
 
 
 def environment(tmp_path: Path, tables: str = "", **variables: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from recorded.evidence import LogLine
 from recorded.proposer import Proposer
 from recorded.revisions import Revisions
 from recorded.story import Story, StoryBuilder
-from recorded.telling import text
+from recorded.story_text import text
 from support.audit import LIFETIME, Script, listings
 from support.builders import NOW
 from wire.messages import ReservationRecord

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from audit import copies
+from audit import replica_diff
 from audit.findings import Status
 from audit.store import serving
 from jet import journal, topology
@@ -80,7 +80,7 @@ class Copies:
             return lacking(await response.read())
 
     async def are_whole(self) -> bool:
-        return (await copies.of_running(self.monitors, patience=0.5)).status is Status.PROVED
+        return (await replica_diff.of_running(self.monitors, patience=0.5)).status is Status.PROVED
 
 
 @pytest.fixture

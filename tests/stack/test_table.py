@@ -1,6 +1,6 @@
 """The table of `stack status`."""
 
-from stack.behind import Behind
+from stack.lag import Lag
 from stack.phases import Condition, Phase
 from stack.programs import Program
 from stack.table import duration, restarts, status_table, summary
@@ -24,7 +24,7 @@ def test_restarts_are_counted_since_the_stack_came_up() -> None:
 def test_a_row_says_all_there_is_to_say_of_a_process() -> None:
     ui = Program("ui", ("true",), address="http://127.0.0.1:8000")
     waiting = Condition(ui, Phase.WAITING, 15, 3723, "nats: disconnected", ("nats",))
-    heading, row = status_table([waiting], {"ui": 2}, {"ui": Behind(7)}).splitlines()
+    heading, row = status_table([waiting], {"ui": 2}, {"ui": Lag(7)}).splitlines()
     assert heading.split() == ["process", "state", "pid", "uptime", "restarts", "behind", "address"]
     assert row.split() == ["ui", "waiting", "15", "1:02:03", "2", "7", "http://127.0.0.1:8000", "nats:", "disconnected"]
 

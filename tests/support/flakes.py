@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from stack import family
+from stack import process_tree
 
 ROOT = Path(__file__).parents[2]
 PARALLEL = ("--numprocesses", "6", "--dist", "loadfile", "--no-loadscope-reorder")
@@ -57,7 +57,9 @@ def processors_kept_busy(count: int) -> Iterator[None]:
     """So many processes that do nothing else; they end with the block, or with us."""
     with contextlib.ExitStack() as busy:
         for _ in range(count):
-            process = subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=family.die_with_parent)
+            process = subprocess.Popen(
+                [sys.executable, "-c", "while True: pass"], preexec_fn=process_tree.die_with_parent
+            )
             busy.callback(process.wait)
             busy.callback(process.kill)
         yield
@@ -76,7 +78,7 @@ def run_once(seed: int, tests: tuple[str, ...], folder: Path) -> Run:
             env=environ,
             stdout=file,
             stderr=subprocess.STDOUT,
-            preexec_fn=family.die_with_parent,
+            preexec_fn=process_tree.die_with_parent,
         )
         try:
             code = process.wait()

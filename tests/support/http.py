@@ -10,7 +10,7 @@ from litestar.types import ASGIApp
 
 from support.waiting import HANG
 from web.access import OPEN, Access
-from web.direct import Direct
+from web.fast_route import FastRoute
 from web.serve import LAST_ANSWERS, listen
 from web.server import Server
 
@@ -29,7 +29,7 @@ async def http_client(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def served(
-    app: Any, direct: Direct[Any] | None = None, access: Access = OPEN, port: int = 0
+    app: Any, direct: FastRoute[Any] | None = None, access: Access = OPEN, port: int = 0
 ) -> AsyncIterator[tuple[Server, int]]:
     """A service's HTTP server in this event loop, and its port."""
     server = Server(app, direct, access)

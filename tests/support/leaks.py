@@ -31,7 +31,7 @@ from maker.service import MakerSettings
 from process.clock import utc_now
 from process.health import Health
 from process.settings import load
-from stack.aside import SYMBOL
+from stack.isolated_env import SYMBOL
 from support.broker import NatsServer, free_port, shape_of, store
 from support.exchange import never_paused
 from support.forks import Fork, Forks

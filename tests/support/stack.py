@@ -21,7 +21,7 @@ from jet import api
 from jet.connection import Connection
 from process import tls
 from process.health import Health
-from stack.aside import environment
+from stack.isolated_env import environment
 from stack.settings import DEFAULT_PORTS, read
 from support.broker import Patient
 from support.waiting import STACK_HANG, eventually

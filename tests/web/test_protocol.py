@@ -16,10 +16,10 @@ from process.health import Health
 from support.access import shown, tokens_in
 from support.http import served
 from support.waiting import HANG, eventually
-from web import guarded
+from web import connection_limits
 from web.access import Access
 from web.app import create_app
-from web.direct import Direct
+from web.fast_route import FastRoute
 from web.http1 import MAX_UNREAD
 from web.roles import Role, only
 from web.server import Server
@@ -121,7 +121,7 @@ async def running(access: Access) -> AsyncIterator[Running]:
         return "a page"
 
     app = create_app(title="t", description="", health=Health("t"), access=access, routes=[long_way, declared, index])
-    direct = Direct("/direct", Order, desk.take, frozenset({Role.TRADER}))
+    direct = FastRoute("/direct", Order, desk.take, frozenset({Role.TRADER}))
     async with served(app, direct, access) as (server, port), AsyncExitStack() as opened:
         yield Running(server, port, desk, opened)
 
@@ -280,7 +280,7 @@ async def test_what_all_connections_keep_is_bounded_and_comes_back(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that would exceed it gets the answers that are due, and is told to come again."""
-    monkeypatch.setattr(guarded, "MAX_HELD", 1024 * 1024)
+    monkeypatch.setattr(connection_limits, "MAX_HELD", 1024 * 1024)
     streams = [await running.connect() for _ in range(60)]
     for number, (_, writer) in enumerate(streams):
         writer.write(order(f"hold-{number}"))
@@ -289,9 +289,9 @@ async def test_what_all_connections_keep_is_bounded_and_comes_back(
         writer.write(order() * 1000)
 
     async def some_refused() -> bool:
-        return guarded.CLOSED.labels("memory")._value.get() > before
+        return connection_limits.CLOSED.labels("memory")._value.get() > before
 
-    before = guarded.CLOSED.labels("memory")._value.get()
+    before = connection_limits.CLOSED.labels("memory")._value.get()
     await eventually(lambda: sum(not connection._reading for connection in running.server.connections) == 60)
     assert running.server.held <= 1024 * 1024 + 512 * 1024
     running.desk.let_go()

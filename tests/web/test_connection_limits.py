@@ -10,7 +10,7 @@ import pytest
 from process.health import Health
 from support.http import served as http_served
 from support.waiting import HANG, eventually, finishes, passes
-from web import guarded
+from web import connection_limits
 from web.app import create_app
 from web.http1 import MAX_HEAD
 from web.protocol import HttpProtocol
@@ -25,9 +25,9 @@ Connect = Callable[[], Awaitable[Streams]]
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A real server with few connections, and all the time there is for requests to arrive."""
-    monkeypatch.setattr(guarded, "ARRIVAL", HANG)
-    monkeypatch.setattr(guarded, "LOOK", 0.05)
-    monkeypatch.setattr(guarded, "MAX_CONNECTIONS", MOST)
+    monkeypatch.setattr(connection_limits, "ARRIVAL", HANG)
+    monkeypatch.setattr(connection_limits, "LOOK", 0.05)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", MOST)
     app = create_app(title="t", description="", health=Health("t"), routes=[])
     async with http_served(app) as (_, port):
         yield port
@@ -78,7 +78,7 @@ async def served(port: int) -> AsyncIterator[None]:
 
 
 def closed(reason: str) -> float:
-    return guarded.CLOSED.labels(reason)._value.get()
+    return connection_limits.CLOSED.labels(reason)._value.get()
 
 
 async def ended(streams: Streams) -> bytes:
@@ -114,7 +114,7 @@ async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
 async def test_who_does_not_get_on_with_its_request_is_closed(
     connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch, begun: bytes, piece: bytes
 ) -> None:
-    monkeypatch.setattr(guarded, "ARRIVAL", 0.4)
+    monkeypatch.setattr(connection_limits, "ARRIVAL", 0.4)
     before = closed("slow")
     slow = [await connect() for _ in range(10)]
     for _, writer in slow:
@@ -177,7 +177,7 @@ async def test_when_all_are_busy_a_new_one_is_told_to_come_again(
 
 
 async def test_there_are_only_so_many_readers(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded, "MAX_STREAMS", 0)
+    monkeypatch.setattr(connection_limits, "MAX_STREAMS", 0)
     streams = await connect()
     streams[1].write(HEAD + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n")
     assert (await ended(streams)).startswith(b"HTTP/1.1 503 ")

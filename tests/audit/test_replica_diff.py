@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from audit import copies
-from audit.copies import Seen, compare
+from audit import replica_diff
 from audit.findings import Findings, Status
+from audit.replica_diff import Seen, compare
 from jet.tail import Message
 from stack.held import Held
 from support.builders import NOW
@@ -135,7 +135,7 @@ async def test_running_servers_are_asked_until_they_have_held_the_same(
     addresses, told = monitors
     told["a"] = iter([NINE, TEN, TEN, TEN])
     told["b"] = iter([replace(NINE, last_seq=8), replace(NINE, last_seq=8), TEN])
-    verdict = await copies.of_running(addresses)
+    verdict = await replica_diff.of_running(addresses)
     assert verdict.status is Status.PROVED
     assert verdict.checked.startswith("10 messages of 1 streams on a, b")
 
@@ -145,8 +145,8 @@ async def test_running_servers_that_stay_different_are_refuted_and_absent_ones_a
 ) -> None:
     addresses, told = monitors
     told["a"], told["b"] = ever(TEN), ever(replace(TEN, messages=9))
-    assert (await copies.of_running(addresses, patience=0.1)).status is Status.REFUTED
+    assert (await replica_diff.of_running(addresses, patience=0.1)).status is Status.REFUTED
     absent = addresses | {"b": "http://127.0.0.1:1"}
-    verdict = await copies.of_running(absent, patience=0.1)
+    verdict = await replica_diff.of_running(absent, patience=0.1)
     assert verdict.status is Status.NOT_CHECKABLE
     assert verdict.remarks == ["S: b did not tell"]

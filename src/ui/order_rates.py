@@ -20,7 +20,7 @@ MOST_OUTCOMES = 32
 Counts = Mapping[str, int]
 
 
-class Answered:
+class OrderRates:
     """The counts of the last while, by instance."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from recorded.replay import Fault, Place, Replay
 from wire.messages import RecordedFill
 
 
-class Whole(Check):
+class Completeness(Check):
     """Not an invariant of its own, but without it none is proved."""
 
     code = "log"

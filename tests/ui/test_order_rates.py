@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from support.builders import NOW
-from ui.answered import MOST, MOST_OUTCOMES, WINDOW, Answered
+from ui.order_rates import MOST, MOST_OUTCOMES, WINDOW, OrderRates
 
 
 def seconds(number: float) -> timedelta:
@@ -11,7 +11,7 @@ def seconds(number: float) -> timedelta:
 
 
 def test_the_rates_of_all_exchanges_are_added_up_and_what_they_counted_before_is_left_out() -> None:
-    answered = Answered()
+    answered = OrderRates()
     answered.observe("one", {"filled": 1000, "not_marketable": 50}, NOW)
     answered.observe("other", {"not_marketable": 7}, NOW)
     assert answered.rates(NOW) == {}
@@ -21,14 +21,14 @@ def test_the_rates_of_all_exchanges_are_added_up_and_what_they_counted_before_is
 
 
 def test_only_the_last_while_counts() -> None:
-    answered = Answered()
+    answered = OrderRates()
     for second in range(0, 61, 2):
         answered.observe("one", {"filled": min(second, 30) * 10}, NOW + seconds(second))
     assert answered.rates(NOW + seconds(60)) == {}
 
 
 def test_an_exchange_that_is_gone_counts_no_more_and_one_that_starts_again_counts_anew() -> None:
-    answered = Answered()
+    answered = OrderRates()
     answered.observe("one", {"filled": 10}, NOW)
     answered.observe("one", {"filled": 20}, NOW + seconds(2))
     later = NOW + seconds(3) + WINDOW
@@ -38,14 +38,14 @@ def test_an_exchange_that_is_gone_counts_no_more_and_one_that_starts_again_count
 
 
 def test_counts_that_shrink_are_no_rate() -> None:
-    answered = Answered()
+    answered = OrderRates()
     answered.observe("one", {"filled": 10}, NOW)
     answered.observe("one", {"filled": 2}, NOW + seconds(2))
     assert answered.rates(NOW + seconds(2)) == {}
 
 
 def test_what_is_kept_is_bounded_whoever_answers() -> None:
-    answered = Answered()
+    answered = OrderRates()
     for instance in range(MOST + 10):
         answered.observe(str(instance), {str(each): 0 for each in range(MOST_OUTCOMES + 10)}, NOW)
         answered.observe(str(instance), {str(each): 2 for each in range(MOST_OUTCOMES + 10)}, NOW + seconds(2))

@@ -31,7 +31,7 @@ class NotHealed(Exception):  # noqa: N818 # says what is so
     """Something did not come back by itself; the message says what."""
 
 
-class Watching:
+class HealthWatch:
     """Watches one system, and tells its recoveries what has come back. A context manager.
 
     `healed_within`: seconds that it may take until all is as if nothing had been.

@@ -6,15 +6,15 @@ import msgspec
 import pytest
 
 from audit.check import verdicts
+from audit.completeness import Completeness
 from audit.findings import Status, Verdict
-from audit.whole import Whole
 from recorded.replay import Replay
 from support.audit import SHARDS, Script, busy, told
 
 
 def whole(script: Script, *, without: Iterable[int] = ()) -> Verdict:
     """What is said of a log without some of its messages."""
-    check = Whole()
+    check = Completeness()
     replay = Replay([check], SHARDS)
     for index, (place, payload) in enumerate(script.messages):
         if index not in without:
@@ -72,7 +72,7 @@ def test_an_event_of_another_symbol_is_told() -> None:
 
 
 def test_a_log_that_ends_before_what_a_ledger_applied_has_lost_something() -> None:
-    check = Whole()
+    check = Completeness()
     check.applied("MARKET-0", 10, 10, "ledger.sqlite")
     assert check.found.count == 0
     check.applied("MARKET-0", 10, 12, "ledger.sqlite")
@@ -80,6 +80,6 @@ def test_a_log_that_ends_before_what_a_ledger_applied_has_lost_something() -> No
 
 
 def test_a_stream_that_ended_early_is_told() -> None:
-    check = Whole()
+    check = Completeness()
     check.ended("MARKET-0", 3)
     assert check.found.kept[0].detail == "messages 1 to 3 are missing"

@@ -27,7 +27,7 @@ class _Memory:
     ready_pid: int = 0
 
 
-class Narrator:
+class Console:
     """Remembers what it told. Feed it the conditions as they are found, with the time in seconds."""
 
     def __init__(self) -> None:

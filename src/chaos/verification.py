@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from audit.findings import Verdict
-from chaos import proof, report
+from chaos import checker, report
+from chaos.health_watch import HealthWatch
 from chaos.logs import market_log
 from chaos.system import LIMIT, System
-from chaos.watching import Watching
 from wire.messages import Position
 
 CATCH_UP_TIMEOUT = 15.0
@@ -37,7 +37,7 @@ _verdicts = msgspec.json.Decoder(_Verdicts).decode
 _positions = msgspec.json.Decoder(list[Position]).decode
 
 
-class Proving:
+class Verification:
     """Proves one run; what contradicts goes into `findings`.
 
     Attributes:
@@ -46,17 +46,17 @@ class Proving:
     """
 
     def __init__(
-        self, system: System, watching: Watching, findings: proof.Findings, folder: Path, *, has_copies: bool
+        self, system: System, health_watch: HealthWatch, findings: checker.Findings, folder: Path, *, has_copies: bool
     ) -> None:
         self._system = system
-        self._watching = watching
+        self._health_watch = health_watch
         self._findings = findings
         self._folder = folder
         self._has_copies = has_copies
         self.copies: dict[str, str] = {}
         self.invariants: list[Verdict] = []
 
-    async def compare(self, orders: dict[str, proof.ClientOutcome]) -> list[proof.Entry]:
+    async def compare(self, orders: dict[str, checker.ClientOutcome]) -> list[checker.Entry]:
         """Compare what clients were told with the market log, which is returned, and with every ledger's positions."""
         log = await self._log()
         if log is None:
@@ -65,7 +65,7 @@ class Proving:
         self._prove(orders, log, await self._caught_up(log))
         return log
 
-    async def _log(self) -> list[proof.Entry] | None:
+    async def _log(self) -> list[checker.Entry] | None:
         """The market log; None if it cannot be read."""
         settings = self._system.settings
         with contextlib.suppress(TimeoutError):
@@ -73,14 +73,14 @@ class Proving:
                 return await market_log(settings.stack.url, settings.stack.nats_seed("auditor"), settings.market.shards)
         return None
 
-    async def _caught_up(self, log: Sequence[proof.Entry]) -> dict[str, list[Position]]:
+    async def _caught_up(self, log: Sequence[checker.Entry]) -> dict[str, list[Position]]:
         """Every ledger's positions, once they have every fill of the log, or after a while."""
         fills = Counter(fill.symbol for entry in log if isinstance(entry.content, list) for fill in entry.content)
         found: dict[str, list[Position]] = {}
         for address in self._system.addresses("ledger"):
             deadline = time.monotonic() + CATCH_UP_TIMEOUT
             while True:
-                body = await self._watching.get(f"{address}/positions")
+                body = await self._health_watch.get(f"{address}/positions")
                 found[address] = _positions(body) if body is not None else []
                 versions = {position.symbol: position.position_version for position in found[address]}
                 if all(versions.get(symbol) == count for symbol, count in fills.items()):
@@ -91,10 +91,13 @@ class Proving:
         return found
 
     def _prove(
-        self, orders: dict[str, proof.ClientOutcome], log: Sequence[proof.Entry], positions: dict[str, list[Position]]
+        self,
+        orders: dict[str, checker.ClientOutcome],
+        log: Sequence[checker.Entry],
+        positions: dict[str, list[Position]],
     ) -> None:
         for held in positions.values():
-            found = proof.prove(orders, log, held, limit=LIMIT)
+            found = checker.prove(orders, log, held, limit=LIMIT)
             self._findings.most = found.most
             for name in ("unknown", "lost", "doubled", "refuted"):
                 ours: list[str] = getattr(self._findings, name)

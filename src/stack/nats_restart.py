@@ -14,7 +14,7 @@ ROOM = 32 * 1024 * 1024
 _FAILED_WRITE = "write error"
 
 
-class Remedy:
+class NatsRestart:
     """Remembers which processes it has had restarted. Feed it the conditions as they are found."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Ending what one symbol's quoter has begun: what it reserved is released, and what it quoted is withdrawn.
+"""Cleaning up what one symbol's quoter has begun: what it reserved is released, and what it quoted is withdrawn.
 
 Releases are seen to in the background, however long each takes. Until what an attempt that was given up has reserved is
 known to be released, its quote may still become active. So nothing is known to have ended while `pending`.
@@ -19,7 +19,7 @@ from wire.subjects import Rpc
 log = structlog.get_logger()
 
 
-class Ending:
+class Cleanup:
     """One symbol's. `run_in` a group before anything is to be released."""
 
     def __init__(self, symbol: str, calls: Calls, released: Callable[[], None]) -> None:

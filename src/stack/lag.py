@@ -11,7 +11,7 @@ _PENDING = "ledger_positions_pending"
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class Lag:
     """What a service has yet to do.
 
     Attributes:
@@ -27,7 +27,7 @@ class Behind:
         return f"{self.messages}{unpublished}"
 
 
-def behind(metrics: str) -> Behind | None:
+def behind(metrics: str) -> Lag | None:
     """How far behind a service is that answers so to `GET /metrics`; None if it follows nothing."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for family in text_string_to_metric_families(metrics):
@@ -39,4 +39,4 @@ def behind(metrics: str) -> Behind | None:
     messages = sum(found[_FOLLOWED].values())
     for shard, received in found[_RECEIVED].items():
         messages += max(0.0, received - found[_APPLIED].get(shard, received))
-    return Behind(int(messages), int(sum(found[_PENDING].values())))
+    return Lag(int(messages), int(sum(found[_PENDING].values())))

@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from chaos.proof import ClientOutcome, Entry, Findings, most_shown, outcomes, prove
+from chaos.checker import ClientOutcome, Entry, Findings, most_shown, outcomes, prove
 from support.builders import NOW, order, quote_activated, recorded_fill
 from wire.messages import OrderResult, Position, QuoteWithdrawn, RecordedFill
 

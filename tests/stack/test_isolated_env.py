@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.aside import environment
+from stack.isolated_env import environment
 from stack.settings import listening, read
 
 

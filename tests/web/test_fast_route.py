@@ -19,7 +19,7 @@ from support.http import plain_client, served
 from support.waiting import HANG, eventually, passes, reaches
 from web.access import OPEN, Access, asked_by
 from web.app import create_app
-from web.direct import Direct
+from web.fast_route import FastRoute
 from web.http1 import MAX_BODY
 from web.roles import Role, only
 from web.tokens import Tokens
@@ -85,7 +85,7 @@ async def serving(desk: Desk, access: Access) -> AsyncIterator[int]:
         return await desk.take(data)
 
     app = create_app(title="t", description="", health=Health("t"), access=access, routes=[long_way, declared])
-    async with served(app, Direct("/direct", Order, desk.take, frozenset({Role.TRADER})), access) as (_, port):
+    async with served(app, FastRoute("/direct", Order, desk.take, frozenset({Role.TRADER})), access) as (_, port):
         yield port
 
 

@@ -6,22 +6,22 @@ import signal
 import sys
 from pathlib import Path
 
-from stack import family
+from stack import process_tree
 from support.waiting import eventually
 
 PARENT = """
 import subprocess, sys
-from stack import family
+from stack import process_tree
 
-family.adopt_orphans()
+process_tree.adopt_orphans()
 child = subprocess.Popen(
     ["sh", "-c", "sleep 300 & echo $! ; wait"],
-    stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=family.die_with_parent,
+    stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=process_tree.die_with_parent,
 )
 print(child.pid, child.stdout.readline().strip(), flush=True)
 if sys.argv[1] == "end":
     child.kill()
-    family.end_children(5)
+    process_tree.end_children(5)
 else:
     sys.stdin.read()
 """
@@ -66,4 +66,4 @@ def _gone(pid: int) -> bool:
 def test_a_stacks_processes_are_told_nothing_that_is_for_other_programs() -> None:
     needed = {"PATH": "/bin", "QS_UI_PORT": "1", "LC_ALL": "C", "NATS_URL": "nats://x", "OTEL_TRACES_SAMPLER": "a"}
     others = {"AWS_SECRET_ACCESS_KEY": "secret", "PGPASSWORD": "secret", "MY_TOKEN": "secret", "SSH_AUTH_SOCK": "/x"}
-    assert family.environment(needed | others) == needed
+    assert process_tree.environment(needed | others) == needed

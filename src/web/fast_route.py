@@ -21,7 +21,7 @@ from wire.entry import Entry
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Direct(Generic[T]):
+class FastRoute(Generic[T]):
     """A route: `POST path` of a `kind` is answered with status 200 and what `answer` comes to, or its refusal.
 
     It is for the bearers of `roles`.

@@ -10,7 +10,7 @@ import pytest
 from support.broker import Broker
 from support.page import Feed, Page
 from support.waiting import eventually
-from ui import recall
+from ui import history_reader
 from wire import subjects
 from wire.errors import Refusal, Refused
 
@@ -46,7 +46,7 @@ async def test_a_symbols_past_is_all_that_its_log_says_of_the_last_minutes(
         ["99.90", "100.10", "AAA-v2-a1"],
     ]
     assert [fill[4] for fill in told["fills"]] == [1, 2]
-    assert timedelta(milliseconds=told["spans"][0][0] - told["since"]) > recall.BACK / 2
+    assert timedelta(milliseconds=told["spans"][0][0] - told["since"]) > history_reader.BACK / 2
 
 
 async def test_of_a_busy_symbol_the_newest_is_told_and_since_when_that_is(
@@ -54,7 +54,7 @@ async def test_of_a_busy_symbol_the_newest_is_told_and_since_when_that_is(
 ) -> None:
     for number in range(1, 9):
         await feed.fills("AAA", number)
-    monkeypatch.setattr(recall, "MOST", 3)
+    monkeypatch.setattr(history_reader, "MOST", 3)
     told = await asked(page)
     assert len(told["fills"]) <= 3
     monkeypatch.undo()
@@ -71,15 +71,15 @@ async def test_whatever_is_asked_for_nothing_but_a_symbol_gets_to_the_broker(
 async def test_what_cannot_be_read_now_is_refused_and_so_is_too_much_at_once(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recall, "TIMEOUT", 0.05)
+    monkeypatch.setattr(history_reader, "TIMEOUT", 0.05)
     held = asyncio.Event()
 
     async def never(*_: object) -> None:
         await held.wait()
 
-    monkeypatch.setattr(recall, "newest", never)
+    monkeypatch.setattr(history_reader, "newest", never)
     answers = await asyncio.gather(
-        *(page.service.recall.history("AAA") for _ in range(recall.WAITING + 1)), return_exceptions=True
+        *(page.service.recall.history("AAA") for _ in range(history_reader.WAITING + 1)), return_exceptions=True
     )
     refusals = [answer.refusal for answer in answers if isinstance(answer, Refused)]
-    assert Counter(refusals) == {Refusal.UNAVAILABLE: recall.WAITING, Refusal.OVERLOADED: 1}
+    assert Counter(refusals) == {Refusal.UNAVAILABLE: history_reader.WAITING, Refusal.OVERLOADED: 1}

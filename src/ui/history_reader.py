@@ -30,7 +30,7 @@ WAITING = 8
 """Symbols that may be asked for at once."""
 
 
-class Recall:
+class HistoryReader:
     """Tells symbols' pasts, one after the other."""
 
     def __init__(self, connection: Connection, shards: int, clock: Clock) -> None:
