@@ -9,8 +9,9 @@ from msgspec import Meta
 from nats import errors as nats_errors
 from prometheus_client import Counter
 
-from jet.connection import Connection, Forbidden, NotConnected
+from jet.connection import Connection, NotConnected
 from jet.frames import headers_of
+from jet.requests import Forbidden
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.messages import DECODE_ERRORS

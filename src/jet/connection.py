@@ -1,14 +1,10 @@
-"""One NATS connection a process: a link to one server at a time (`jet.link`), and the next one when it is lost.
+"""One NATS connection per process: a link to one server at a time (`jet.link`), and the next one when it is lost.
 
-What is subscribed to is subscribed to again on every link, and a request under way stays so: its answer may come over
-the next one. Publishing while there is no link raises at once instead of buffering: what is buffered would be sent much
-later, when the sender has long decided otherwise. Nothing that a server or the network does ends the process.
+What is subscribed to is subscribed to again on every link, and requests (`jet.requests`) stay under way. Publishing
+while there is no link raises at once instead of buffering: what is buffered would be sent much later, when the sender
+has long decided otherwise. Nothing that a server or the network does ends the process.
 
-Requests are made here, and without `wait_for`: in Python 3.11 it would lose a cancellation that arrives together with a
-request's answer, and the cancelled task would never end.
-
-What the broker refuses to let us do (`jet.grants`) is told at once: a request that it did not take raises `Forbidden`
-instead of waiting for an answer that never comes, and the health part `permissions` says what was refused.
+What the broker refuses to let us do (`jet.grants`) is reported at once: the health part `permissions` says what it was.
 """
 
 import asyncio
@@ -18,8 +14,8 @@ import random
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -32,11 +28,9 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
-from jet import packs
 from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
-from jet.packs import Part
-from jet.retry_budget import RetryBudget, pauses
+from jet.requests import Requests
 from jet.unexpected import unexpected
 
 FIRST_PAUSE = 0.1
@@ -52,7 +46,6 @@ RECONNECTS = Counter("quotestream_nats_reconnects", "Reconnects to the NATS serv
 VIOLATIONS = Counter(
     "quotestream_nats_permission_violations", "Permissions that the NATS server denied this process.", ["operation"]
 )
-RESENDS = Counter("quotestream_request_resends", "Requests to services that got no answer in time.", ["outcome"])
 
 _INBOX = f"{INBOXES}.".lower()
 
@@ -72,61 +65,6 @@ class HealthPart(Protocol):
 
 class NotConnected(nats_errors.Error):
     """There is no link to a server: nothing was sent."""
-
-
-class Forbidden(nats_errors.Error):
-    """The broker does not let this user publish there: nobody and no stream got the message."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing.
-    `along`: those that went in the same message, and hear of it if nobody listens."""
-
-    answer: "asyncio.Future[Msg]"
-    subject: str
-    is_answer: Callable[[Msg], bool] | None = None
-    reached: bool = False
-    along: "Sequence[_Asked]" = ()
-
-    def take(self, message: Msg) -> None:
-        nobody = message.headers is not None and message.headers.get("Status") == "503"
-        if nobody:
-            for each in self.along:
-                each.take(message)
-        if self.answer.done():
-            return
-        if nobody:
-            if not self.reached:
-                self.answer.set_exception(nats_errors.NoRespondersError())
-        elif self.is_answer is None or self.is_answer(message):
-            self.answer.set_result(message)
-
-    def fail(self, error: Exception) -> None:
-        """It was not sent."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-    def refuse(self, error: Forbidden) -> None:
-        if not self.answer.done() and not self.reached:
-            self.answer.set_exception(error)
-
-    def give_up(self) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(nats_errors.TimeoutError())
-
-    def forget(self) -> None:
-        """Nobody waits any more, as when the asking task was cancelled: no exception is left to be complained about."""
-        if not self.answer.cancel() and not self.answer.cancelled():
-            self.answer.exception()
-
-
-def _places() -> Iterator[str]:
-    """Where answers are awaited, in 88 random bits each: nobody else can tell it, and give one. Drawn many at once."""
-    while True:
-        drawn = secrets.token_hex(11 * 256)
-        for start in range(0, len(drawn), 22):
-            yield drawn[start : start + 22]
 
 
 @dataclass(slots=True, eq=False)
@@ -183,15 +121,11 @@ class Connection:
         self._keeping: asyncio.Task[None] | None = None
         self._was_connected = asyncio.Event()
         self._inboxes = inbox(seed.stem if seed else name)
-        self._inbox = self.new_inbox()
-        self._subscriptions: list[Subscription] = [Subscription(self, f"{self._inbox}.*", "", self._answered)]
+        answers = self.new_inbox()
+        self.requests = Requests(self, answers)
+        self._subscriptions: list[Subscription] = [Subscription(self, f"{answers}.*", "", self.requests.answered)]
         self._writer = secrets.token_hex(8)
         self._tokens = itertools.count(1)
-        self._places = _places()
-        self._asked: dict[str, _Asked] = {}
-        self._gathered: dict[str, list[Part]] = {}
-        self._sending: asyncio.Task[None] | None = None
-        self._retry_budget = RetryBudget()
         health.waits("nats", f"not connected to {named(url)}")
 
     async def __aenter__(self) -> Self:
@@ -309,85 +243,9 @@ class Connection:
             nats.errors.TimeoutError: no answer in time: what was asked may have been done all the same.
             nats.errors.Error: it was not sent.
         """
-        loop = asyncio.get_running_loop()
-        place = next(self._places)
-        reply = f"{self._inbox}.{place}"
-        asked = self._asked[place] = _Asked(loop.create_future(), subject, is_answer)
-        timer = loop.call_later(timeout, asked.give_up)
-        try:
-            if packed:
-                self._gather(subject, packs.part(reply, payload, headers))
-            else:
-                await self.publish(subject, payload, reply=reply, headers=headers)
-            for pause in pauses(again) if again is not None else ():
-                if (await asyncio.wait([asked.answer], timeout=pause))[0]:
-                    if asked.answer.exception() is None:
-                        self._retry_budget.answered()
-                    break
-                asked.reached = True  # nobody has said that nobody listens
-                asked.along = ()  # what is said of the next message is not said of them
-                allowed = self._retry_budget.take()
-                RESENDS.labels("sent" if allowed else "held back").inc()
-                with contextlib.suppress(nats_errors.Error):
-                    if allowed:
-                        await self.publish(subject, payload, reply=reply, headers=headers)
-            return await asked.answer
-        finally:
-            timer.cancel()
-            asked.forget()
-            del self._asked[place]
-
-    def _gather(self, subject: str, part: Part) -> None:
-        """Have a request sent, with those that are made in the same turn of the loop."""
-        self._gathered.setdefault(subject, []).append(part)
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send_gathered())
-
-    async def _send_gathered(self) -> None:
-        gathered, self._gathered, self._sending = self._gathered, {}, None
-        for subject, parts in gathered.items():
-            for group in packs.groups(parts):
-                await self._send(subject, group)
-
-    async def _send(self, subject: str, parts: list[Part]) -> None:
-        """Send those requests that are still awaited. Each whose message cannot be sent is told so."""
-        parts = [part for part in parts if part.place in self._asked]
-        if not parts:
-            return
-        asked = [self._asked[part.place] for part in parts]
-        reply = f"{self._inbox}.{parts[0].place}"
-        try:
-            if len(parts) == 1:
-                await self.publish(subject, bytes(parts[0].data), reply=reply, headers=parts[0].headers or None)
-            else:
-                asked[0].along = asked[1:]
-                await self.publish(subject, packs.packed(parts), reply=reply, headers={packs.HEADER: str(len(parts))})
-        except Exception as error:  # noqa: BLE001 # whoever asks has it raised
-            for each in asked:
-                each.fail(error)
-
-    def _answered(self, message: Msg) -> None:
-        if message.headers and packs.HEADER in message.headers:
-            self._answered_together(message)
-            return
-        asked = self._asked.get(message.subject.rpartition(".")[2])
-        if asked is not None:
-            asked.take(message)
-        else:
-            unexpected("answer")
-
-    def _answered_together(self, message: Msg) -> None:
-        try:
-            parts = packs.unpacked(message.data)
-        except ValueError:
-            unexpected("answer")
-            return
-        for part in parts:
-            asked = self._asked.get(part.place)
-            if asked is not None:
-                asked.take(replace(message, data=bytes(part.data), headers=part.headers))
-            else:
-                unexpected("answer")
+        return await self.requests.make(
+            subject, payload, timeout=timeout, headers=headers, again=again, is_answer=is_answer, packed=packed
+        )
 
     async def failed(self) -> None:
         """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.
@@ -481,9 +339,7 @@ class Connection:
         VIOLATIONS.labels(operation).inc()
         self._health.waits("permissions", reason)
         if operation == "publish":
-            for asked in self._asked.values():
-                if asked.subject.lower() == subject.lower():
-                    asked.refuse(Forbidden(reason))
+            self.requests.forbid(subject, reason)
         # Last: whoever asked hears of it even if the log cannot be written.
         if reason not in self._refused:  # whoever tries again and again would fill the log
             self._refused.add(reason)

@@ -26,7 +26,8 @@ import structlog
 from nats import errors as nats_errors
 
 from jet import api
-from jet.connection import Connection, Forbidden
+from jet.connection import Connection
+from jet.requests import Forbidden
 from wire.errors import Refusal, Refused
 
 ACK_TIMEOUT = 1.0

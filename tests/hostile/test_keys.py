@@ -239,7 +239,7 @@ async def test_a_sweep_of_inboxes_finds_no_answer_that_is_awaited(server: Server
         await exposure.subscribe("_INBOX.exposure.open", taken.append)
         asking = asyncio.create_task(exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG))
         for number in range(200):
-            await client.publish("$JS.API.STREAM.NAMES", b"", reply=f"{exposure._inbox}.{number}")
+            await client.publish("$JS.API.STREAM.NAMES", b"", reply=f"{exposure.requests.inbox}.{number}")
         await asked(client)
         assert b"stream_info_response" in (await asking).data
         head = await journal.last_sequence(exposure, subjects.EXPOSURE_STREAM, subjects.DECISIONS)

@@ -33,7 +33,7 @@ async def test_a_cancellation_that_arrives_with_the_answer_is_not_lost(broker: B
     connection = broker.connection
     await connection.client.subscribe("silent")
     asking = asyncio.create_task(connection.request("silent", b"", timeout=HANG))
-    (asked,) = (await eventually(lambda: connection._asked)).values()
+    (asked,) = (await eventually(lambda: connection.requests.pending)).values()
     asked.take(Msg(connection.client))
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -50,18 +50,18 @@ async def test_a_request_gets_its_own_answer_whatever_the_order_they_come_in(bro
         await connection.client.publish(message.reply, message.data)
         await connection.client.publish(message.reply, b"again")
     assert [(await first).data, (await second).data] == [b"1", b"2"]
-    assert not connection._asked
+    assert not connection.requests.pending
 
 
 async def test_a_request_that_nobody_answers_says_so_in_time(broker: Broker) -> None:
     with pytest.raises(nats_errors.NoRespondersError):
         await broker.connection.request("nobody", b"", timeout=HANG)
-    assert not broker.connection._asked
+    assert not broker.connection.requests.pending
     async with broker.connect() as connection:
         await connection.subscribe("silent", lambda _: None)
         with pytest.raises(nats_errors.TimeoutError):
             await connection.request("silent", b"", timeout=0.05)
-        assert not connection._asked
+        assert not connection.requests.pending
 
 
 async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
@@ -77,7 +77,7 @@ async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
 
     monkeypatch.setattr(broker.connection, "publish", stuck)
     asking = asyncio.create_task(broker.connection.request("silent", b"", timeout=HANG))
-    (asked,) = (await eventually(lambda: broker.connection._asked)).values()
+    (asked,) = (await eventually(lambda: broker.connection.requests.pending)).values()
     asked.give_up()
     asking.cancel()
     await asyncio.wait([asking])

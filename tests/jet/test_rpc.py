@@ -360,7 +360,7 @@ async def test_what_is_asked_in_the_same_moment_goes_in_one_message_and_each_has
         await eventually(lambda: served(caller))
         asked, answered = Copies(broker), Copies(broker)
         await asked.watch()
-        await answered.watch(f"{caller._inbox}.*")
+        await answered.watch(f"{caller.requests.inbox}.*")
         assert told(await ask_many(caller, 70)) == of_numbers(70)
         await reaches(lambda: answered.parts, 70)
     assert (asked.seen, asked.parts) == (1, 70)

@@ -158,7 +158,7 @@ class Forger:
         pick = self._chance.choice
         filled = []
         for token in pattern.split("."):
-            awaited = [*connection._asked, "x"] if pattern.startswith("_INBOX.") else ["AAA", "BBB", "ZZZ"]
+            awaited = [*connection.requests.pending, "x"] if pattern.startswith("_INBOX.") else ["AAA", "BBB", "ZZZ"]
             filled.append(pick(awaited) if token in ("*", ">") else token)
         return ".".join(filled).encode()
 
@@ -248,7 +248,7 @@ class Forger:
     def delivery(self, connection: Connection, to: bytes) -> bytes:
         """As if a consumer delivered something: another one's, of another stream, in another domain, or no numbers."""
         place = self._chance.choice(
-            ["MARKET-0.x", "EXPOSURE.x", "dom.hash.MARKET-0.x", "NONE.x", connection._inbox, ""]
+            ["MARKET-0.x", "EXPOSURE.x", "dom.hash.MARKET-0.x", "NONE.x", connection.requests.inbox, ""]
         )
         numbers = [str(self._chance.choice([0, 1, 2, -1, 10**30, "x", "", "²"])) for _ in range(5)]
         return frame(to, self._payload(), reply=f"$JS.ACK.{place}.{'.'.join(numbers)}".replace("..", ".x.").encode())
