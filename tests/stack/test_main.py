@@ -44,7 +44,7 @@ def test_every_recipe_that_the_documents_name_is_there() -> None:
     examples = re.findall(r"^\./qs ([\w-]+)", readme + operations, re.MULTILINE)
     told = {*re.findall(r"^\| `([\w-]+)", table, re.MULTILINE), *examples}
     assert "demo" in told
-    assert told <= set(re.findall(r"^([\w-]+)(?: \*\w+)?:", _justfile(), re.MULTILINE))
+    assert told <= set(re.findall(r'^([\w-]+)(?: \*?\w+(?:="[^"]*")?)*:', _justfile(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("words", ["up --frobnicate", "wait --timeout soon", "watch", "nosuch"])
