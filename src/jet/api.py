@@ -117,15 +117,14 @@ class _StoredReply(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What a stream holds. `subjects`, with how many messages each: only where they were asked for. `num_deleted`: how
-    many sequences between the first and the last are gone. `lost`: what the server could not read when it started."""
+    """What a stream holds. `subjects`, with how many messages each: only where they were asked for. `lost`: what
+    the server could not read when it started."""
 
     messages: Count
     first_seq: Sequence
     last_seq: Sequence
     bytes: Count
     subjects: dict[str, int] = {}
-    num_deleted: Count = 0
     lost: dict[str, Any] | None = None
 
 

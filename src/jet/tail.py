@@ -100,13 +100,6 @@ class Message:
     data: bytes
     headers: dict[str, str] | None = None
 
-    @property
-    def marker(self) -> str | None:
-        """None for a plain message; else why a bucket's key went away: `MaxAge` (its TTL), `DEL` or `PURGE`."""
-        if self.headers is None:
-            return None
-        return self.headers.get("Nats-Marker-Reason") or self.headers.get("KV-Operation")
-
 
 class Tail:
     """One follower of one stream.

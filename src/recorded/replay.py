@@ -48,7 +48,7 @@ class Book:
     Attributes:
         event: the latest quote event, and `event_at` where it is.
         remaining_bid: what is left of the latest quote's bid; `remaining_ask` of its ask.
-        number: of the last fill applied, which is the position version; `number_at` is where it is.
+        number: of the last fill applied, which is the position version.
         net: the signed sum of the fills applied: a buy lowers it.
         ended: how the last quotes before the latest one ended, by quote id, with the sequence that ended each.
     """
@@ -61,7 +61,6 @@ class Book:
         "last_fill",
         "net",
         "number",
-        "number_at",
         "remaining_ask",
         "remaining_bid",
         "symbol",
@@ -74,7 +73,6 @@ class Book:
         self.remaining_bid = 0
         self.remaining_ask = 0
         self.number = 0
-        self.number_at: Place | None = None
         self.last_fill: RecordedFill | None = None
         self.net = 0
         self.ended: dict[str, tuple[str, int]] = {}
@@ -98,7 +96,7 @@ class Book:
         self.remaining_bid = event.bid_quantity if isinstance(event, QuoteActivated) else 0
         self.remaining_ask = event.ask_quantity if isinstance(event, QuoteActivated) else 0
 
-    def apply_fills(self, at: Place, fills: Sequence[RecordedFill]) -> None:
+    def apply_fills(self, fills: Sequence[RecordedFill]) -> None:
         """The fills are applied. What they say is left is taken as it is: `executions` says whether it is true."""
         nets = self._nets
         net = self.net
@@ -110,7 +108,6 @@ class Book:
         last = fills[-1]
         self.net = net
         self.number = last.number
-        self.number_at = at
         self.last_fill = last
         self.remaining_bid = last.remaining_bid_quantity
         self.remaining_ask = last.remaining_ask_quantity
@@ -204,7 +201,7 @@ class Replay:
         self.fill_count += len(fills)
         for look in self._on_fills:
             look(at, fills, book)
-        book.apply_fills(at, fills)
+        book.apply_fills(fills)
 
     def _quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
         for look in self._on_quarantined:

@@ -125,8 +125,6 @@ class Monitor:
         self.fills = 0
         self.quotes = 0
         self.paused = False
-        self.switched_at = 0.0
-        self.shown_at = 0.0
         self.executed: set[str] = set()
         self.foreign: set[tuple[str, int]] = set()
         self.never: set[str] = set()
@@ -192,7 +190,6 @@ class Monitor:
         elif stream.name == SWITCHES:
             self.paused = _switch.decode(message.data).paused
             self.on_switch(self.paused)
-            self.switched_at = self._world.now
 
     def _quote(self, symbol: str, seq: int, event: QuoteEvent, now: datetime) -> None:
         book = self.symbols[symbol]
@@ -214,7 +211,6 @@ class Monitor:
             book.bid = book.ask = 0
         book.event, book.event_seq = event, seq
         if isinstance(event, QuoteActivated):
-            self.shown_at = self._world.now
             self._check_limit(event.quote_id, now)
             if is_derived(event):
                 self.losses.shown(symbol, event.quote_id, self._world.now)

@@ -63,7 +63,6 @@ OTHER_STREAM = Problem(400, 10060, "expected stream does not match")
 NO_LIFETIMES = Problem(400, 10166, "per-message TTL is disabled")
 BAD_LIFETIME = Problem(400, 10165, "invalid per-message TTL")
 FULL = Problem(503, 10077, "maximum bytes exceeded")
-NO_ROOM = Problem(503, 10047, "insufficient storage resources available")
 NO_CLUSTER = Problem(500, 10074, "replicas > 1 not supported in non-clustered mode")
 
 
@@ -163,12 +162,6 @@ class Stream:
     def first_seq(self) -> int:
         """Of the oldest message that is left; one beyond the newest ever if none is."""
         return next(iter(self._messages), self.last_seq + 1 if self.last_seq else 0)
-
-    @property
-    def last_time(self) -> int:
-        """When the newest message was stored; 0 if it is gone."""
-        found = self._messages.get(self.last_seq)
-        return found.time if found else 0
 
     def takes(self, subject: str) -> bool:
         """Whether a subject belongs to the stream."""

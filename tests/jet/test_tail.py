@@ -356,7 +356,7 @@ async def test_an_expired_key_arrives_as_a_marker(broker: Broker) -> None:
     follower = Follower(broker.connection, LastPerSubject(), stream)
     await journal.put(broker.connection, stream, subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA"), b"v", ttl=1)
     await reaches(lambda: len(follower.seen), 2)
-    assert [message.marker for message in follower.seen] == [None, "MaxAge"]
+    assert [(message.headers or {}).get("Nats-Marker-Reason") for message in follower.seen] == [None, "MaxAge"]
     await follower.stop()
 
 
@@ -368,7 +368,7 @@ async def test_a_deleted_key_arrives_as_a_marker(broker: Broker, operation: str)
     key = subjects.bucket_key(subjects.QUOTES_BUCKET, "AAA")
     await broker.connection.request(key, b"", timeout=HANG, headers={"KV-Operation": operation})
     await follower.until(lambda: follower.seen)
-    assert [message.marker for message in follower.seen] == [operation]
+    assert [(message.headers or {}).get("KV-Operation") for message in follower.seen] == [operation]
     await follower.stop()
 
 
