@@ -9,7 +9,7 @@
  * scrolled or has another size: an observer of each row would have the browser look at all of them in every frame.
  */
 
-import { Line, STATES } from "./line.js";
+import { Row, STATES } from "./row.js";
 
 const UNSEEN_PER_TICK = 20;
 
@@ -145,7 +145,7 @@ export class Blotter {
     for (const row of rows) {
       let line = this.lines.get(row.symbol);
       if (!line) {
-        line = new Line(row.symbol);
+        line = new Row(row.symbol);
         this.lines.set(row.symbol, line);
         this.unordered = true;
         if (row.symbol === this.view.symbol) this.sought = true;

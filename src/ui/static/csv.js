@@ -1,6 +1,6 @@
 /** A row as comma-separated values, with the names of the columns, for the clipboard. */
 
-import { STATES } from "./line.js";
+import { STATES } from "./row.js";
 
 const COLUMNS = {
   symbol: (line) => line.symbol,

@@ -2,7 +2,7 @@
 
 import { byId, reveal, Text } from "./dom.js";
 import { clock, money, signed, whole } from "./format.js";
-import { STATES } from "./line.js";
+import { STATES } from "./row.js";
 
 export class Detail {
   constructor() {

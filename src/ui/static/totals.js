@@ -2,7 +2,7 @@
 
 import { byId, hint, mark, put, Text } from "./dom.js";
 import { age, money, signed, signOf, whole } from "./format.js";
-import { PARTS } from "./line.js";
+import { PARTS } from "./row.js";
 
 const RATE_WINDOW = 5000;
 

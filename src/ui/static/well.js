@@ -13,7 +13,7 @@ export class Well {
   /**
    * Say how things are at a server time.
    *
-   * @param {Map<string, import("./line.js").Line>} lines of all symbols
+   * @param {Map<string, import("./row.js").Row>} lines of all symbols
    * @param {import("./processes.js").Processes} processes
    * @param {string[]} troubles that others know of
    * @param {boolean} paused by the kill switch, so that it is no news that no symbol is quoted

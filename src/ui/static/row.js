@@ -34,7 +34,7 @@ class Bar {
   }
 }
 
-export class Line {
+export class Row {
   constructor(symbol) {
     this.symbol = symbol;
     this.search = symbol.toLowerCase();
