@@ -86,12 +86,12 @@ def test_what_others_may_read_is_made_private_and_links_are_not_followed(tmp_pat
 
 @pytest.mark.parametrize("package", ["stack", "ledger", "process", "web"])
 def test_nothing_else_writes_files(package: str) -> None:
-    """`aside.py` writes the market file of a stack that is thrown away."""
+    """`isolated_env.py` writes the market file of a stack that is thrown away."""
     writes = re.compile(r"\.write_(?:text|bytes)\(|\.open\(\"[wax]|O_CREAT(?!\b.*durable\.FILE)")
     found = {
         f"{path.name}: {line.strip()}"
         for path in (SOURCE / package).glob("*.py")
         for line in path.read_text().splitlines()
-        if path.name not in ("durable.py", "aside.py") and writes.search(line)
+        if path.name not in ("durable.py", "isolated_env.py") and writes.search(line)
     }
     assert not found
