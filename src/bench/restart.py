@@ -117,14 +117,14 @@ async def _first_fill(stage: Stage, url: str, number: int) -> None:
     order = {"order_id": f"first-{number}", "symbol": stage.symbols[-1], "side": "buy", "quantity": 1}
     body = msgspec.json.encode({**order, "limit_price": "200.00"})
     deadline = time.monotonic() + DEADLINE
-    body = b""
+    last = b""
     with Client(Address(url), 1) as client:
         while time.monotonic() < deadline:
             stage.check()
             with contextlib.suppress(OSError):
                 answer = await client.request("POST", "/orders", body)
-                body = answer.body
+                last = answer.body
                 if answer.status == 200 and b'"filled"' in answer.body:
                     return
             await asyncio.sleep(0.005)
-    raise CouldNotMeasure(f"no order was executed within {DEADLINE:g} s: {body!r}")
+    raise CouldNotMeasure(f"no order was executed within {DEADLINE:g} s: {last!r}")
