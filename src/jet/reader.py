@@ -276,12 +276,13 @@ class Reader:
 
     async def _begin(self, answers: Answers) -> list[Message]:
         """The last message of each subject, up to where the stream ends."""
-        named: dict[str, int] = {}
+        named: set[str] = set()
         info = await self._look(by_subject=True)
-        named |= info.state.subjects
-        while len(named) < info.total and info.state.subjects:
+        while new := info.state.subjects.keys() - named:  # of those that are no text some look the same
+            named |= new
+            if len(named) >= info.total:
+                break
             info = await self._look(by_subject=True, offset=len(named))
-            named |= info.state.subjects
         end = self._end
         held = end >= info.config.get("first_seq", 1)  # else nothing was ever stored
         newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if held else None

@@ -16,6 +16,7 @@ from jet.reader import Reader
 from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, LastPerSubject, Message, Start
 from support.broker import Broker, NatsServer, keeping_one, shape_of, store
+from support.raw import ODD_SUBJECTS, Raw, frame
 from support.waiting import eventually
 from wire import subjects
 
@@ -67,6 +68,16 @@ async def test_it_begins_with_the_last_of_each_subject(broker: Broker, monkeypat
         await eventually(lambda: tail.current)
         assert [message.data for message in seen] == [b"5", b"6", b"7", b"8", b"9"]
         assert tail.reached == 10
+
+
+async def test_subjects_that_are_no_text_do_not_keep_it_from_beginning(broker: Broker) -> None:
+    """The broker tells of two of them as if they were one."""
+    await publish(broker.connection, b"before")
+    async with Raw(broker.server.url) as raw:
+        await raw.publish(*(frame(b"fills.0." + odd, b"poison") for odd in ODD_SUBJECTS))
+    async with following(broker, LastPerSubject()) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert [message.data for message in seen] == [b"before"]
 
 
 async def test_an_empty_stream_is_current(broker: Broker) -> None:
