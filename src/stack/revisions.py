@@ -18,6 +18,7 @@ from jet.tail import Message
 from process import tls
 from process.health import Health
 from stack import keys
+from stack.applied import gap
 from stack.settings import StackSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -88,13 +89,17 @@ async def _newest(connection: Connection, shard: int) -> int:
 
 
 async def _quoted(connection: Connection, stream: str, pattern: str) -> list[str]:
-    """Every subject of quotes that a shard holds."""
-    found: dict[str, int] = {}
-    while True:
+    """Every subject of a symbol's quotes that a shard holds. The broker stores on others that nobody can ask it for."""
+    info = await api.stream_info(connection, stream, {"subjects_filter": pattern})
+    if problem := gap(stream, info.state):  # all quotes of a symbol may have been there
+        raise Unreadable(problem)
+    found: set[str] = set()
+    while new := info.state.subjects.keys() - found:  # of those that are no text some look the same
+        found |= new
+        if len(found) >= info.total:
+            break
         info = await api.stream_info(connection, stream, {"subjects_filter": pattern, "offset": len(found)})
-        found |= info.state.subjects
-        if len(found) >= info.total or not info.state.subjects:
-            return list(found)
+    return [subject for subject in found if subjects.is_name(subjects.last_token(subject))]
 
 
 async def _revision(connection: Connection, stream: str, subject: str) -> int:

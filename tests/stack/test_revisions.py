@@ -12,6 +12,7 @@ from stack.settings import StackSettings, read
 from support.broker import Broker, damage, store
 from support.builders import quote_activated
 from support.definitions import redefine
+from support.raw import ODD_SUBJECTS, Raw, frame
 from support.secured import SYMBOL
 from support.waiting import HANG
 from wire import subjects
@@ -109,6 +110,15 @@ async def test_the_newest_revision_is_that_of_the_last_quote_of_some_symbol(
     assert await revisions.newest(settings) == newest
 
 
+async def test_what_is_on_subjects_that_nobody_can_ask_for_says_nothing(
+    own_broker: Broker, settings: StackSettings
+) -> None:
+    await quote(own_broker, 0, "AAA", of_revision("AAA", 41))
+    async with Raw(own_broker.server.url) as raw:
+        await raw.publish(*(frame(b"quotes.0." + odd, b"{") for odd in (b"*", *ODD_SUBJECTS)))
+    assert await revisions.newest(settings) == 41
+
+
 async def test_without_what_the_log_names_no_bucket_is_made(
     own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +136,24 @@ async def test_without_what_the_log_names_no_bucket_is_made(
     async with own_broker.connect() as connection:
         with pytest.raises(api.ApiError, match="stream not found"):
             await api.stream_info(connection, revisions.STREAM)
+
+
+async def test_a_log_with_a_gap_does_not_say_where_the_bucket_begins(
+    own_broker: Broker, settings: StackSettings
+) -> None:
+    """A symbol's quotes may have been there, and what the others name is older."""
+    market_0 = subjects.market_stream(0)
+    blocks = own_broker.server.folder / "store" / "jetstream" / "$G" / "streams" / market_0 / "msgs"
+    await quote(own_broker, 0, "AAA", of_revision("AAA", 41))
+    while len(list(blocks.glob("*.blk"))) < 2:
+        await store(own_broker.connection, market_0, subjects.fills(0, "AAA"), b"x" * 500_000)
+    await quote(own_broker, 0, "BBB", of_revision("BBB", 7))
+    own_broker.server.stop()
+    damage(own_broker.server, market_0, b"AAA-v0-r41-a1", killed=True)
+    own_broker.server.start()
+    async with own_broker.connect():
+        with pytest.raises(revisions.Unreadable, match="missing before the end of MARKET-0"):
+            await revisions.newest(settings)
 
 
 async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(
