@@ -56,11 +56,11 @@ class Chain:
         """The next message of the shard."""
         headers = message.headers or {}
         symbol = subjects.last_token(message.subject)
-        detail = headers.get(chain.HEADER)
-        if detail is not None:
+        carried = headers.get(chain.HEADER)
+        if carried is not None:
             self.chained += 1
             self._begun.add(symbol)
-            if detail != self._last.get(symbol, chain.FIRST):
+            if carried != self._last.get(symbol, chain.FIRST):
                 self._add_finding(message, "carries the hash of another message than the one that is before it")
         elif symbol in self._begun and is_append(headers):
             self._add_finding(message, f"carries no {chain.HEADER}, though those before it do")

@@ -228,8 +228,8 @@ class AfterItsFills(Check):
             update = expected.popleft()
             if update.time < at.time:
                 early = (at.time - update.time).total_seconds()
-                reported = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
-                add_finding(self.found, book.symbol, update, reported)
+                detail = f"is published {early:g} s before its fill is stored, as {at.stream} #{at.sequence}"
+                add_finding(self.found, book.symbol, update, detail)
 
     def finish(self, replay: Replay) -> Verdict:
         for symbol, left in self._expected.items():

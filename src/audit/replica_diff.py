@@ -198,14 +198,14 @@ def _behind(ends: Mapping[str, int]) -> str:
 
 
 def _verdict(found: Findings, remarks: list[str], checked: str) -> Verdict:
-    text = [remark for remark in remarks if remark]
-    status = Status.REFUTED if found.count else Status.NOT_CHECKABLE if text else Status.PROVED
+    remarks = [remark for remark in remarks if remark]
+    status = Status.REFUTED if found.count else Status.NOT_CHECKABLE if remarks else Status.PROVED
     return Verdict(
         code="copy",
         statement="Every server of the cluster holds the same messages.",
         status=status,
         checked=checked,
-        remarks=text,
+        remarks=remarks,
         findings=found.kept,
         contradictions=found.count,
     )

@@ -84,10 +84,10 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         horizon = await reading.horizon(connection, shards, _applied(ledgers))
         revisions = await reading.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
 
-        whole, tally = Completeness(), Tally()
+        completeness, tally = Completeness(), Tally()
         checks = _checks(
             in_force(sources.recorded, sources.market),
-            whole,
+            completeness,
             ledgers,
             claims,
             reservations,
@@ -101,10 +101,10 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         log = MarketLog(connection, horizon, {shard: chain.take for shard, chain in chains.items()})
         async for batch in log.batches():
             for place, payload in batch:
-                whole.arrived(place)
+                completeness.arrived(place)
                 replay.feed(place, payload)
             watch("replaying the market log", replay, horizon.messages)
-        _check_ends(whole, log, horizon, ledgers)
+        _check_ends(completeness, log, horizon, ledgers)
         watch("comparing", replay, horizon.messages)
         for chain in chains.values():
             chain.ended()
@@ -123,7 +123,7 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
 
 def _checks(
     epochs: Sequence[InForce],
-    whole: Completeness,
+    completeness: Completeness,
     ledgers: Sequence[LedgerFile],
     claims: Claims | None,
     reservations: Reservations,
@@ -147,7 +147,7 @@ def _checks(
         return SameProposal(Proposer(market.listings, revisions))
 
     return [
-        whole,
+        completeness,
         OneActive(),
         PerEpoch(epochs, limit, remembers=True),
         Reserved(lifetime, grace, reservations, granted, known_from),
@@ -163,13 +163,15 @@ def _checks(
     ]
 
 
-def _check_ends(whole: Completeness, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]) -> None:
+def _check_ends(
+    completeness: Completeness, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]
+) -> None:
     for stream, last in log.ended.items():
-        whole.ended(stream, last)
+        completeness.ended(stream, last)
     for shard, last in horizon.last.items():
         stream = subjects.market_stream(shard)
         for ledger in ledgers:
-            whole.applied(stream, last, ledger.applied.get(shard, 0), ledger.name)
+            completeness.applied(stream, last, ledger.applied.get(shard, 0), ledger.name)
 
 
 def _applied(ledgers: Sequence[LedgerFile]) -> dict[int, int]:

@@ -7,6 +7,6 @@ A run's way: `schedule` draws what goes wrong, `system` is the stack, `faults` d
 several NATS servers, `cluster` and `network`; `load` sends orders meanwhile, `sampling` looks at the limit,
 `health_watch` asks the processes how they are, and `recovery` measures how long it takes to come back; then
 `verification` has `logs` read what the broker holds, `clients` what was answered, and `checker` compare all of it, and
-has it audited; `report` reports. `schedule`, `recovery` and `checker` are pure. `run` is all of it, and `demo` a short
+has it audited; `report` sums up. `schedule`, `recovery` and `checker` are pure. `run` is all of it, and `demo` a short
 run to be watched.
 """

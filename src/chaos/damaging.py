@@ -170,6 +170,6 @@ class Damaging:
         return [self._system.settings.data / f"{target}.sqlite"]
 
 
-def _remedied(detail: Sequence[str]) -> str | None:
+def _remedied(lines: Sequence[str]) -> str | None:
     """The first of these lines that says what is to be done."""
-    return next((line for line in detail if any(remedy in line for remedy in _SAYS_WHAT_TO_DO)), None)
+    return next((line for line in lines if any(remedy in line for remedy in _SAYS_WHAT_TO_DO)), None)

@@ -224,5 +224,5 @@ class BrokerTime:
         if not self._wrong:
             return {}
         side = "ahead of" if self.skew > 0 else "behind"
-        broker_time = f"this machine's clock is {abs(self.skew):.2f} s {side} the broker's; only the log is timed by it"
-        return {PART: broker_time}
+        notice = f"this machine's clock is {abs(self.skew):.2f} s {side} the broker's; only the log is timed by it"
+        return {PART: notice}

@@ -31,17 +31,17 @@ class LossLog:
         self,
         connection: Connection,
         changed: Callable[[], None],
-        quarantined: Callable[[str, Message, str], None] | None = None,
+        quarantine: Callable[[str, Message, str], None] | None = None,
         *,
         name: str,
         follow: Follow = Tail,
     ) -> None:
-        """`changed` is called whenever `latches` or `current` may be others, `quarantined` of each message that is set
-        aside: its stream, itself, and why."""
+        """`changed` is called whenever `latches` or `current` may be others, `quarantine` with each message that is
+        none of a loss: its stream, itself, and why."""
         self.latches = Latches()
         self.current = False
         self._changed = changed
-        self._quarantine = quarantined
+        self._quarantine = quarantine
         self._bootstrap = Bootstrap(connection, STREAM, [KEYS], is_of_a_loss, name=name, follow=follow)
 
     async def run(self) -> None:

@@ -18,7 +18,7 @@ _decoder = msgspec.json.Decoder(QuotingSwitch)
 
 @dataclass(frozen=True, slots=True)
 class SwitchChange:
-    """a change of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
+    """A change of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
 
     sequence: int
     paused: bool

@@ -165,7 +165,7 @@ class Ledger:
                 group.create_task(self._keep_small(), name="wal")
                 group.create_task(self._check(), name="check")
                 streams = subjects.streams(self._market.shards)
-                group.create_task(stream_usage.watch(self._connection, streams, self._damaged), name="fullness")
+                group.create_task(stream_usage.watch(self._connection, streams, self._damaged), name="stream usage")
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 

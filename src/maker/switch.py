@@ -56,7 +56,7 @@ class Switch:
         connection: Connection,
         clock: Clock,
         changed: Callable[[], None],
-        quarantined: Callable[[str, Message, str], None],
+        quarantine: Callable[[str, Message, str], None],
         reservation_life: timedelta,
     ) -> None:
         """Of one maker.
@@ -65,7 +65,7 @@ class Switch:
             connection: to the broker.
             clock: the broker's time.
             changed: called whenever `seen` or `current` may be another.
-            quarantined: told of each message that is no change of the switch: its stream, itself, and why.
+            quarantine: called with each message that is no change of the switch: its stream, itself, and why.
             reservation_life: how long to wait where how the switch stands is not known.
         """
         self.seen = KillSwitch()
@@ -73,7 +73,7 @@ class Switch:
         self._connection = connection
         self._clock = clock
         self._changed = changed
-        self._quarantine = quarantined
+        self._quarantine = quarantine
         self._reservation_life = reservation_life
         self._doubtful: Message | None = None
         self._turning = asyncio.Lock()

@@ -34,13 +34,13 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     story = Story(quote_id=quote_id)
     if found is not None:
         shard, symbol = found
-        teller = StoryBuilder(quote_id, proposer)
-        replay = Replay([teller], shards)
+        builder = StoryBuilder(quote_id, proposer)
+        replay = Replay([builder], shards)
         kinds = [subjects.quotes(shard, symbol), subjects.fills(shard, symbol)]
         async for batch in reading.of_symbol(connection, shard, kinds, horizon):
             for place, payload in batch:
                 replay.feed(place, payload)
-        story = teller.story(replay.books.get(symbol), horizon.time)
+        story = builder.story(replay.books.get(symbol), horizon.time)
     reservation_id = story.activated.reservation_id if story.activated else ids.reservation_id(quote_id)
     story = msgspec.structs.replace(
         story,

@@ -40,17 +40,17 @@ class _Referred:
 
     def __init__(self) -> None:
         self._since = array("q")
-        self._said: list[_Price | None] = []
+        self._prices: list[_Price | None] = []
         self._known: dict[_Price, _Price] = {}
 
     def add(self, since: int, reference: Reference | None) -> None:
         price = _Price(reference.price, reference.base) if reference is not None else None
         self._since.append(since)
-        self._said.append(self._known.setdefault(price, price) if price is not None else None)
+        self._prices.append(self._known.setdefault(price, price) if price is not None else None)
 
     def at(self, revision: int) -> Reference | None:
         place = bisect_right(self._since, revision)
-        price = self._said[place - 1] if place else None
+        price = self._prices[place - 1] if place else None
         return Reference(price.price, price.base, 0, self._since[place - 1]) if price is not None else None
 
 

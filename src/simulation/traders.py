@@ -177,10 +177,10 @@ class Traders:
                 rows = instance.service.snapshot()
             except Refused:  # it is not open yet
                 continue
-            text = {row.position.symbol: row.position.position_version for row in rows}
+            shown = {row.position.symbol: row.position.position_version for row in rows}
             with closing(sqlite3.connect(path)) as database:
                 kept = dict(database.execute("SELECT symbol, position_version FROM positions").fetchall())
-            for symbol, version in text.items():
+            for symbol, version in shown.items():
                 if version > kept.get(symbol, 0):
                     self._party.wrong.append(
                         f"{instance.name} tells of position {version} of {symbol}, and keeps {kept}"

@@ -64,7 +64,7 @@ def down() -> int:
 def status() -> int:
     """Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for.
 
-    Lag: messages of its logs that a service has not received yet; for a ledger also messages not applied yet, and
+    Behind: messages of its logs that a service has not received yet; for a ledger also messages not applied yet, and
     positions not published yet. A dash: the service follows no log, or does not answer.
 
     Exit code: 0 if everything is ready, 1 if not, or if nothing is up.

@@ -19,7 +19,7 @@ _Key = tuple[Phase, int, tuple[str, ...]]
 
 @dataclass(slots=True)
 class _Memory:
-    """Of one process: what was told last, and what was seen since when."""
+    """Of one process: what was reported last, and what was seen since when."""
 
     reported: _Key = (Phase.STOPPED, 0, ())
     seen: _Key = (Phase.STOPPED, 0, ())
@@ -28,7 +28,7 @@ class _Memory:
 
 
 class Console:
-    """Remembers what it told. Feed it the conditions as they are found, with the time in seconds."""
+    """Remembers what it reported. Feed it the conditions as they are found, with the time in seconds."""
 
     def __init__(self) -> None:
         self._memories: dict[str, _Memory] = {}

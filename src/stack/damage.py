@@ -33,7 +33,7 @@ def lacking(page: bytes) -> str:
     what to do; empty if nothing.
 
     Args:
-        told: its page `/jsz?streams=true`; what cannot be read says nothing.
+        page: its `/jsz?streams=true`; what cannot be read says nothing.
     """
     for stream, state in held(page).items():
         count = state.last_seq - state.messages
@@ -51,7 +51,7 @@ def damage_in(log: str) -> str:
     """
     *_, before, last = ["", "", *_STARTS.split(log)]
     for run in (last, before):
-        stream, why = _unfinished(run), next((page for end, page in _ENDS.items() if end in run), "")
+        stream, why = _unfinished(run), next((reason for end, reason in _ENDS.items() if end in run), "")
         if stream and why:
             return f"{stream} cannot be restored, its store is damaged: {why}; {REMEDY}"
         refusals = [logged or printed for logged, printed in _REFUSES.findall(run)]

@@ -55,7 +55,7 @@ async def run(settings: StackSettings) -> int:
             print(f"the streams cannot be made as declared: {refused}")
             return REFUSED
         except revisions.Unreadable as damaged:
-            print(f"the bucket instruments cannot be made, since it is to go on from the market log: {damaged}")
+            print(f"the bucket instruments cannot be made, since its revisions follow the market log's: {damaged}")
             return REFUSED
         except TimeoutError:
             print("JetStream did not answer in time")

@@ -48,6 +48,6 @@ async def run(settings: StackSettings, subject: str) -> None:
         for _ in range(2):  # the first ping may overtake the subscription
             await connection.client.flush()
         if not health.ready:
-            shown = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-            raise Unreachable(f"{subject} cannot be watched: {shown}; docs/permissions.md lists what may be")
+            reasons = "; ".join(waiting.reason for waiting in health.report().waiting_for)
+            raise Unreachable(f"{subject} cannot be watched: {reasons}; docs/permissions.md lists what may be")
         await asyncio.Event().wait()

@@ -84,9 +84,9 @@ class Watch:
             known = self.switch or KillSwitch(current=False, paused=False)
             paused, at, by = known.paused, known.at, known.by
             for message in batch:
-                turn = change_of(message)
-                if turn is not None:
-                    paused, at, by = turn.paused, turn.at, turn.by
+                change = change_of(message)
+                if change is not None:
+                    paused, at, by = change.paused, change.at, change.by
             if self.switch is not None or bootstrap.current:
                 self.switch = KillSwitch(current=bootstrap.current, paused=paused, at=at, by=by)
 

@@ -273,10 +273,10 @@ def _stamp(folder: Path) -> _Stamp:
     stamp: _Stamp = []
     for role in Role:
         try:
-            options = (folder / role).stat()
+            file = (folder / role).stat()
         except OSError:
             continue
-        stamp.append((role, options.st_mtime_ns, options.st_ino, options.st_size, options.st_mode))
+        stamp.append((role, file.st_mtime_ns, file.st_ino, file.st_size, file.st_mode))
     return stamp
 
 

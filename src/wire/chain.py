@@ -2,7 +2,7 @@
 
 The one before is at the head which the append compares, so whoever appends has it. The hash covers where a message is,
 what it says and on what it was appended; so no message but a symbol's last can be changed, left out or moved without
-the next one telling. A message that its readers quarantined is hashed like any other.
+the next one telling. A message that its readers quarantine is hashed like any other.
 """
 
 import hashlib

@@ -280,7 +280,7 @@ def _is_in_force(known: Definitions, symbol: str, instrument: Instrument | None 
 
 
 def _without(known: Definitions, symbols: Collection[str], given: Collection[str]) -> Change:
-    """The table without what the feed said of these symbols: it counts no more, whatever is defined next. `told` are
+    """The table without what the feed said of these symbols: it counts no more, whatever is defined next. `given` are
     those that this takes away."""
     gone = sorted(symbol for symbol in given if symbol in known.references)
     table = {symbol: reference for symbol, reference in known.references.items() if symbol not in symbols}

@@ -106,7 +106,7 @@ async def test_quotes_and_withdrawals_find_a_place_when_nothing_else_does(line: 
 async def test_orders_are_shed_while_the_oldest_waits_for_long_and_quotes_are_not(
     line: CommandQueue[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How waits add up to codel is `test_shedding`'s; here it is there, as long waits in a row have led to it."""
+    """How waits add up to an overload is `test_codel`'s; here there is one, as long waits in a row have led to it."""
     monkeypatch.setattr(codel, "TARGET", 0.01)
     line.submit("a")
     line.check_overload()

@@ -1,4 +1,4 @@
-"""Reserving prefetch: an answer counts for the identical request alone, and what is not needed is released."""
+"""Prefetching: an answer counts for the identical request alone, and what is not needed is released."""
 
 import asyncio
 from collections.abc import Awaitable
