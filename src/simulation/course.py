@@ -30,7 +30,10 @@ READY = 30.0
 """Virtual seconds the system may take to start, before anything goes wrong."""
 
 REQUOTED = 1.5
-"""Seconds until a quote follows from a new definition, when nothing goes wrong."""
+"""Seconds until a quote follows from a new definition, when nothing goes wrong and messages take no time."""
+
+MESSAGES = 40
+"""At most so many messages follow one another until then, those that are late or refused and sent again among them."""
 
 RECOVERY = 60.0
 """Virtual seconds the system may take to be as it should be once nothing goes wrong any more, beside a quote's life."""
@@ -285,7 +288,8 @@ class Course:
             if book.live(self.system.broker.clock()):
                 self.clients.begin(self.clients.definers.define(name))
                 self._until(self._is_asking, RECOVERY, "a definition is not acknowledged")
-                self._until(partial(self._is_older, name), REQUOTED, "a definition changes no quote")
+                patience = REQUOTED + MESSAGES * (self.plan.least + self.plan.spread)
+                self._until(partial(self._is_older, name), patience, "a definition changes no quote")
 
     def _is_older(self, name: str) -> str:
         book = self.monitor.symbols[name]
