@@ -1,11 +1,11 @@
-"""Quotes that are being made active: one flight for each request, however often and by whomever it is sent.
+"""Quotes that are being made active: one pending quote for each request, however often and by whomever it is sent.
 
-A flight makes one activation token, which says at exposure that this exchange alone is at it, so that what comes to
+A pending quote has an activation token, which says at exposure that this exchange alone is at it, so that what comes to
 nothing can be deactivated. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
 its callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another.
-Of one asker's flights only the newest goes on: it ends earlier ones whose commit has not begun.
+Of one asker's pending quotes only the newest goes on: it ends earlier ones whose commit has not begun.
 
-A token is used by one flight only: one that is deactivated late must not end what another flight activated.
+A token is used by one pending quote only: a late request to deactivate must not end what another one has activated.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Stage(Enum):
 
 @dataclass(slots=True, eq=False)
 class PendingQuote:
-    """One flight.
+    """One of them.
 
     Attributes:
         activation: its token.
@@ -93,7 +93,7 @@ class PendingQuote:
 
 
 class PendingQuotes:
-    """One symbol's flights. `submit` queues one whose reservation is active to be committed, and returns its answer."""
+    """Those of one symbol. `submit` queues one whose reservation is active to be committed, and returns its answer."""
 
     def __init__(
         self, symbol: str, connection: Connection, submit: "Callable[[PendingQuote], asyncio.Future[Quote]]"
@@ -101,12 +101,12 @@ class PendingQuotes:
         self._symbol = symbol
         self._connection = connection
         self._submit = submit
-        self._flights: dict[QuoteRequest, PendingQuote] = {}
+        self._pending: dict[QuoteRequest, PendingQuote] = {}
         self._newest: dict[str | None, PendingQuote] = {}
         self._group: asyncio.TaskGroup | None = None
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
-        """Have flights made in this group from now on."""
+        """Have them made in this group from now on."""
         self._group = group
 
     async def put(self, request: QuoteRequest, asker: str | None) -> Quote:
@@ -118,11 +118,11 @@ class PendingQuotes:
         """
         if self._group is None:
             await asyncio.sleep(0)  # a symbol that was defined just now: its lane begins in this turn of the loop
-        pending = self._flights.get(request)
+        pending = self._pending.get(request)
         if pending is None:
             pending = PendingQuote(request, asker, tracing.current())
             self._supersede(pending)
-            self._flights[request] = pending
+            self._pending[request] = pending
             self._spawn(pending)
         pending.waiters += 1
         try:
@@ -139,7 +139,7 @@ class PendingQuotes:
             self._group.create_task(self._deactivate(pending))
 
     def _supersede(self, pending: PendingQuote) -> None:
-        """Have its asker's flight before go on no further, unless its commit has begun.
+        """Have its asker's pending quote before go on no further, unless its commit has begun.
 
         Raises:
             Refused: SUPERSEDED: that one is for a newer quote.
@@ -156,7 +156,7 @@ class PendingQuotes:
 
     def _finish(self, pending: PendingQuote) -> None:
         pending.stage = Stage.DONE
-        del self._flights[pending.request]
+        del self._pending[pending.request]
         if self._newest.get(pending.asker) is pending:
             del self._newest[pending.asker]
 

@@ -26,7 +26,7 @@ def _of_exchange(exchange: Any) -> Iterator[str]:
     for lane in exchange._lanes:
         for waiting in lane._queue._unanswered:
             yield f"without an answer {waiting.until}: {waiting.command}"
-        for request in lane._pending_quotes._flights:
+        for request in lane._pending_quotes._pending:
             yield f"{request.quote_id} on its way"
 
 

@@ -397,13 +397,13 @@ MUTATIONS = [
     Mutation(
         "each copy of a put makes an activation of its own",
         "exchange/pending_quotes.py",
-        "        pending = self._flights.get(request)\n",
+        "        pending = self._pending.get(request)\n",
         "        pending = None\n",
         (
             (
                 "exchange/pending_quotes.py",
-                "        del self._flights[pending.request]\n",
-                "        self._flights.pop(pending.request, None)\n",
+                "        del self._pending[pending.request]\n",
+                "        self._pending.pop(pending.request, None)\n",
             ),
         ),
     ),
