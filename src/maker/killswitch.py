@@ -1,4 +1,4 @@
-"""The kill switch as one maker sees it: what it does about it, and when a turn of it has come about. Pure.
+"""The kill switch as one maker sees it: what it does about it, and when a change of it has come about. Pure.
 
 The theory. The log of the switch says how it stands for all makers: its newest value, by sequence. A maker that is told
 to pause holds at once, before the log says so; the hold ends when its pause is in the log, and from then on the log
@@ -11,9 +11,9 @@ alone counts. What a maker does follows from these two facts, whatever came befo
     off, written since the hold began       -            HOLDING              QUOTING: a resume ended the hold
     on, written since the hold began        -            HOLDING              PAUSED: another's pause stands
 
-Every turn appends a message that compares the newest one, even if it says what stood before. So once a turn is in the
-log, no copy of an earlier one, however late, can come after it. A pause that loses the compare tries again. A resume
-that loses it to a pause is beaten: that pause is newer than what it was to end.
+Every change appends a message that compares the newest one, even if it says what stood before. So once a change is in
+the log, no copy of an earlier one, however late, can come after it. A pause that loses the compare tries again. A
+resume that loses it to a pause is beaten: that pause is newer than what it was to end.
 """
 
 from collections.abc import Mapping

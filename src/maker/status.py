@@ -110,7 +110,7 @@ class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         paused: whether nothing is to be quoted, by the switch or because this maker holds a pause.
         switch: what this maker does about the kill switch; see `maker.killswitch.SwitchState`.
-        switched_by: whose token the newest turn of the switch came with; empty if it is not known.
+        switched_by: whose token the newest change of the switch came with; empty if it is not known.
     """
 
     paused: bool

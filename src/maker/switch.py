@@ -5,12 +5,12 @@ switch stands. What follows from what is `maker.killswitch`'s to say.
 
 A message that is no change of the switch is quarantined: the change before it stands, since the bucket keeps some.
 Where there is none before it, how the switch stands is not known. Then a maker waits for as long as a reservation
-lives, and goes on as if nobody ever used it. But where the store of the broker has lost a turn, that may have been a
+lives, and goes on as if nobody ever used it. But where the store of the broker has lost a change, that may have been a
 pause: then makers pause until somebody turns the switch.
 
 Ordering rules:
-- Turns of this maker are made one after the other, under `_turning`: no message of ours is on its way when the next one
-  is decided.
+- Changes by this maker are made one after the other, under `_changing`: no message of ours is on its way when the next
+  one is decided.
 - A pause is tried until it is in the log or a newer resume has ended it, also after its caller was told 503.
 """
 
@@ -35,7 +35,7 @@ from wire.errors import Refused
 from wire.messages import QuotingSwitch
 
 DAMAGED = "nobody: the store of the switch is damaged, and its last change may have been a pause"
-"""Whose wish it is to pause where the last turn is lost."""
+"""Whose wish it is to pause where the last change is lost."""
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class Switch:
-    """The switch, as far as it is known here, and the turns of it that are made here.
+    """The switch, as far as it is known here, and the changes of it that are made here.
 
     Attributes:
         seen: what is known, and what follows from it.
@@ -76,7 +76,7 @@ class Switch:
         self._quarantine = quarantine
         self._reservation_life = reservation_life
         self._doubtful: Message | None = None
-        self._turning = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._held = asyncio.Event()
         self._writer = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -108,7 +108,7 @@ class Switch:
         Raises:
             Refused: UNAVAILABLE: the broker does not let us, and nothing was written.
         """
-        async with self._turning:
+        async with self._changing:
             head, _ = await self._last()
             outcome = await self._append(paused=False, expected=head, by=by)
             if isinstance(outcome, Conflict):
@@ -122,9 +122,9 @@ class Switch:
         tail, is_looked_at = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch"), False
         async for batch in tail.batches():
             for message in batch:
-                turn = change_of(message)
-                if turn is not None:
-                    self._read(_value(turn))
+                change = change_of(message)
+                if change is not None:
+                    self._read(_value(change))
                 else:
                     self._quarantine(STREAM, message, "it is no change of the switch")
                     self._doubtful = message
@@ -139,7 +139,7 @@ class Switch:
                 self._changed()
 
     async def _look_for_loss(self) -> bool:
-        """Pause if the broker's store has lost turns. False if the broker does not tell."""
+        """Pause if the broker's store has lost changes. False if the broker does not tell."""
         try:
             info = await api.stream_details(self._connection, STREAM, KEY)
         except api.NO_REPLY as error:
@@ -161,7 +161,7 @@ class Switch:
             await self._held.wait()
             self._held.clear()
             while self.seen.hold is not None:
-                async with self._turning:
+                async with self._changing:
                     await self._bring()
 
     async def _bring(self) -> None:
@@ -197,8 +197,8 @@ class Switch:
 
     async def _newest(self, head: int) -> Value:
         found = await last_usable(self._connection, STREAM, KEY, head + 1, is_change)
-        turn = change_of(found) if found is not None else None
-        return _value(turn) if turn is not None else Value(0, paused=False)
+        change = change_of(found) if found is not None else None
+        return _value(change) if change is not None else Value(0, paused=False)
 
     async def _append(self, *, paused: bool, expected: int, by: str) -> Appended | Conflict:
         return await journal.append(
@@ -216,5 +216,5 @@ class Switch:
         self._changed()
 
 
-def _value(turn: SwitchChange) -> Value:
-    return Value(turn.sequence, turn.paused, turn.by)
+def _value(change: SwitchChange) -> Value:
+    return Value(change.sequence, change.paused, change.by)

@@ -1,4 +1,4 @@
-"""A store that has lost turns of the kill switch: the last one may have been a pause."""
+"""A store that has lost changes of the kill switch: the last one may have been a pause."""
 
 import asyncio
 from datetime import timedelta

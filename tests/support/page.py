@@ -87,7 +87,7 @@ class Feed:
         await self._market(subjects.fills, symbol, msgspec.json.encode(fills))
 
     async def turn(self, *, paused: bool, by: str = "", ago: timedelta = timedelta()) -> datetime:
-        """A turn of the kill switch, now or some time ago. Returns when that was."""
+        """A change of the kill switch, now or some time ago. Returns when that was."""
         turn = QuotingSwitch(paused=paused, at=utc_now() - ago)
         outcome = await journal.append(
             self.broker.connection,
