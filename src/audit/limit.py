@@ -165,8 +165,8 @@ class WithinLimit(Check):
         else:
             tolerance = f"holds too if the times of exchange and broker differ by up to {grace}"
         unknown = (
-            f"{self._unknown:,} activations exceed {self._limit} lots under a limit that is not kept: the bucket "
-            "instruments began after them"
+            f"{self._unknown:,} activations exceed {self._limit} lots, but the limit in force then is not known: the "
+            "bucket instruments begins after them"
             if self._unknown
             else ""
         )

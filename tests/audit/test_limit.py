@@ -166,7 +166,7 @@ def test_under_a_limit_that_was_defined_in_a_bucket_before_this_one_it_is_not_ch
     anew = defined((NOW + timedelta(hours=1), "market", terms(25)), first=3)
     verdict = limit(script, revisions=anew)
     assert verdict.status is Status.NOT_CHECKABLE
-    assert "1 activations exceed 25 lots under a limit that is not kept" in verdict.remarks[0]
+    assert "1 activations exceed 25 lots, but the limit in force then is not known" in verdict.remarks[0]
     assert limit(script, 30, anew).status is Status.PROVED
 
     script.wait(7200)
