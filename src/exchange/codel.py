@@ -22,7 +22,7 @@ class CoDel:
     """How one symbol's queue does.
 
     Attributes:
-        high: more arrives than is decided.
+        overloaded: more arrives than is decided.
     """
 
     __slots__ = ("_last", "_last_long", "_long_since", "overloaded")

@@ -120,7 +120,7 @@ def rates_over_time(
     Args:
         bounds: where each interval begins and ends, in seconds.
         layers: a value for each interval; the first layer lies at the bottom.
-        told: what a pointer over each interval is told.
+        tooltips: what is shown when the pointer rests on each interval.
     """
     end = bounds[-1][1]
     highest = _round_up(max((sum(values) for values in zip(*layers.values(), strict=True)), default=0.0))

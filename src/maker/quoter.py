@@ -287,14 +287,14 @@ class Quoter:
 
     async def _attempt(self, step: Propose) -> bool:
         """Make an attempt. Whether its quote became active."""
-        say = log.bind(symbol=self.symbol, **step.version._asdict(), quote_id=step.quote_id)
+        logger = log.bind(symbol=self.symbol, **step.version._asdict(), quote_id=step.quote_id)
         proposal = propose(self.listing, step.position, step.attempt)
         if proposal is None:
             raise AssertionError("a position without a price is not proposed for")
         arrived = self._arrived  # of this position: a newer one may arrive meanwhile
         try:
-            granted = await self._reserve(step, proposal, say)
-            if granted is None or not await self._publish(step, granted, say):
+            granted = await self._reserve(step, proposal, logger)
+            if granted is None or not await self._publish(step, granted, logger):
                 return False
             if step.trigger == "position":
                 metrics.REQUOTE.observe(asyncio.get_running_loop().time() - arrived)
@@ -304,37 +304,37 @@ class Quoter:
             self._memory.asked.discard(step.quote_id)
             self._abandon(step)
             if refused.refusal is Refusal.STALE_QUOTE and (why := self._superseded(step)):
-                say.info("refused", reason=why)
+                logger.info("refused", reason=why)
                 return False
             until = self._back_off(step, refused.refusal.slug)
-            say.warning("refused", reason=refused.refusal.slug, detail=refused.detail, again_at=until)
+            logger.warning("refused", reason=refused.refusal.slug, detail=refused.detail, again_at=until)
             return False
 
     def _superseded(self, step: Propose) -> str | None:
         """Why there is no more point in an attempt, None while there is."""
         return plan.superseded(self.view, step, self._clock())
 
-    async def _reserve(self, step: Propose, proposal: PutQuote, say: Any) -> PutQuote | None:
+    async def _reserve(self, step: Propose, proposal: PutQuote, logger: Any) -> PutQuote | None:
         """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
         request = reservation_request(proposal)
         answer = await self._prefetch.take(request)
         if answer is None or (answer.reservation is not None and self._clock() >= answer.reservation.expires_at):
-            answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, say)
+            answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, logger)
         if answer is None:
             self._abandon(step)
             return None
         metrics.RESERVATIONS.labels(answer.outcome).inc()
         if answer.reservation is None:
             until = self._back_off(step, str(answer.reason))
-            say.warning("reservation rejected", reason=answer.reason, trigger=step.trigger, again_at=until)
+            logger.warning("reservation rejected", reason=answer.reason, trigger=step.trigger, again_at=until)
             return None
         granted = shrink(proposal, answer.reservation)
         if granted is None:
             # The attempt was made before, by an earlier run of this maker or by another one.
             self._memory.abandoned(step.version)
-            say.info("reservation used up", state=answer.reservation.state, trigger=step.trigger)
+            logger.info("reservation used up", state=answer.reservation.state, trigger=step.trigger)
             return None
-        say.info(
+        logger.info(
             f"reservation {answer.outcome}",
             reason=answer.reason,
             bid_quantity=granted.quote.bid_quantity,
@@ -344,20 +344,20 @@ class Quoter:
         )
         return granted
 
-    async def _publish(self, step: Propose, granted: PutQuote, say: Any) -> bool:
+    async def _publish(self, step: Propose, granted: PutQuote, logger: Any) -> bool:
         """Publish what was granted. Whether it became active."""
         if why := self._superseded(step):
             self._abandon(step)
-            say.info("not published", reason=why)
+            logger.info("not published", reason=why)
             return False
         self._memory.asked.add(step.quote_id)
-        quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, say) or self._recorded(step)
+        quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, logger) or self._recorded(step)
         if quote is None:
             self._abandon(step)
             return False
         self._memory.succeeded(quote)
         metrics.ACTIVATED.inc()
-        say.info(
+        logger.info(
             "quote active",
             bid_price=quote.bid_price,
             ask_price=quote.ask_price,
@@ -372,7 +372,7 @@ class Quoter:
         quote = self.view.market.quote()
         return quote if quote is not None and quote.quote_id == step.quote_id else None
 
-    async def _ask(self, step: Propose, subject: str, request: msgspec.Struct, reply: type[T], say: Any) -> T | None:
+    async def _ask(self, step: Propose, subject: str, request: msgspec.Struct, reply: type[T], logger: Any) -> T | None:
         """Send the identical request until it is answered. None: there is no more point in it.
 
         Raises:
@@ -388,15 +388,15 @@ class Quoter:
                     raise
                 reason = refused.refusal.slug
                 if sent == 1:
-                    say.warning("not answered, sending again", subject=subject, reason=reason, detail=refused.detail)
+                    logger.warning("not answered, sending again", subject=subject, reason=reason, detail=refused.detail)
             else:
                 if sent > 1:
-                    say.info("answered", subject=subject, sent=sent)
+                    logger.info("answered", subject=subject, sent=sent)
                 return answer
             self._remember(step, reason)
             await self._rest(step, rest(sent))
             if why := self._superseded(step):
-                say.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
+                logger.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
                 return None
             metrics.RETRIES.labels(reason).inc()
 

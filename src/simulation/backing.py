@@ -43,7 +43,7 @@ class Book(Protocol):
 
 
 class Backing:
-    """Records of reservations, by id. `say` is told what must not be.
+    """Records of reservations, by id. `violation` is called with what must not be.
 
     Attributes:
         lone: whether one exchange has run alone, and all the time, since a time.

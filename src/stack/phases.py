@@ -47,7 +47,7 @@ class Condition:
         phase: in a word.
         pid: its process id; 0 while there is none.
         uptime: seconds since it started; 0 while it does not run.
-        told: what a person should know beyond the phase; may be empty.
+        detail: what a person should know beyond the phase; may be empty.
         waits_for: the names of what it waits for.
     """
 
