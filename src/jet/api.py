@@ -257,6 +257,19 @@ async def stream_details(
     return await stream_info(connection, stream, ask, timeout=timeout)
 
 
+async def stream_subjects(connection: Connection, stream: str, pattern: str, *, timeout: float = 2.0) -> StreamInfo:
+    """The same, with every subject that fits a pattern, however many answers that takes."""
+    info = await stream_info(connection, stream, {"subjects_filter": pattern}, timeout=timeout)
+    found = dict(info.state.subjects)
+    while len(found) < info.total:
+        ask = {"subjects_filter": pattern, "offset": len(found)}
+        info = await stream_info(connection, stream, ask, timeout=timeout)
+        if info.state.subjects.keys() <= found.keys():  # of those that are no text some look the same
+            break
+        found |= info.state.subjects
+    return msgspec.structs.replace(info, state=msgspec.structs.replace(info.state, subjects=found))
+
+
 async def consumer(
     connection: Connection, stream: str, name: str, config: dict[str, Any] | None = None, *, timeout: float
 ) -> ConsumerInfo:

@@ -106,18 +106,25 @@ class Bootstrap:
         *,
         name: str,
         follow: Follow = Tail,
+        past_damage: bool = False,
     ) -> None:
+        """`past_damage`: begin without the last messages that the broker cannot read, as who looks for them does."""
         self._follow = follow
         self._connection = connection
         self._stream = stream
         self._usable = usable
-        self._tail = follow(connection, stream, filters, LastPerSubject(), name=name)
+        self._tail = follow(connection, stream, filters, LastPerSubject(), name=name, past_damage=past_damage)
         self._opened = False
 
     @property
     def current(self) -> bool:
         """The end of the stream was reached, and the broker heard of lately."""
         return self._opened and self._tail.current
+
+    @property
+    def damage(self) -> str:
+        """What the broker does not give out, and where it says what to do; empty if nothing."""
+        return self._tail.damage
 
     @property
     def sequence(self) -> int:

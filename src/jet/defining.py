@@ -56,7 +56,8 @@ async def read(connection: Connection) -> Definitions:
             if not found.head:  # what holds nothing need not begin with 1
                 found.pass_over(bootstrap.reached)
     except TimeoutError as error:
-        raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s") from error
+        why = f": {bootstrap.damage}" if bootstrap.damage else ""
+        raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s{why}") from error
     return found
 
 

@@ -29,10 +29,10 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection, Subscription
 from jet.consumer import BATCH
-from jet.stream_integrity import REMEDY, StreamEnd, is_gapless, keeps_everything, missing
+from jet.missing_subjects import is_asked_for, is_withheld, not_given_out
+from jet.stream_integrity import StreamEnd, is_gapless, keeps_everything, missing
 from jet.tail import LAG, FromSequence, FromTime, Message, Start
 from jet.unexpected import unexpected
-from wire import subjects
 
 IDLE = 0.5
 """Seconds between two questions while nothing is heard."""
@@ -144,11 +144,6 @@ class _Withheld(Exception):  # noqa: N818 # names what happened
     """A server does not give out what it holds; the message says what."""
 
 
-def _is_asked_for(subject: str) -> bool:
-    """Whether there may be anything of ours on a subject. The broker stores on some that nobody can ask it for."""
-    return subjects.is_name(subjects.last_token(subject))
-
-
 class Reader:
     """One follower of one stream; used as `jet.tail.Tail` is, with one filter or all those of the stream.
 
@@ -156,9 +151,21 @@ class Reader:
         current: the end of the stream was reached, and the broker heard of lately.
         sequence: stream sequence of the last message yielded, 0 before any.
         reached: stream sequence up to which everything was yielded that was still there.
+        damage: what the broker does not give out, and where it says what to do; empty if nothing.
     """
 
-    def __init__(self, connection: Connection, stream: str, filters: Sequence[str], start: Start, *, name: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        filters: Sequence[str],
+        start: Start,
+        *,
+        name: str,
+        past_damage: bool = False,
+    ) -> None:
+        """Of one follower; `past_damage`: begin without the last messages that the broker cannot read, where others may
+        have been deleted."""
         if isinstance(start, FromTime):
             raise TypeError("a reader starts at a sequence, or with the last of each subject")
         self.current = False
@@ -169,11 +176,12 @@ class Reader:
         self._filters = filters
         self._begun = isinstance(start, FromSequence)
         self._name = name
+        self._past_damage = past_damage
         self._replicated = True
         self._takes_all = True
         self._keeps = False
         self._gapless = False
-        self._damage = ""
+        self.damage = ""
         self._stream_end = StreamEnd(stream)
         self._looked = False
         self._end = 0
@@ -214,6 +222,7 @@ class Reader:
                 if not more:
                     await self._pause(something=bool(found))
         finally:
+            self._report_damage("")  # as far as this one knows
             await answers.close()
             for subscription in passing:
                 await subscription.unsubscribe()
@@ -267,31 +276,26 @@ class Reader:
         return before
 
     def _report_damage(self, why: str) -> None:
-        """Tell what is not given out, once, and that it is again."""
-        if why != self._damage:
-            self._damage = why
-            self._connection.report_health(self._stream, why)
+        """Tell what is not given out, and once that it is again."""
+        if why or self.damage:
+            self._connection.report_health(self._stream, why)  # again, as another follower may have found that it is
+        if why != self.damage:
+            self.damage = why
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
     async def _begin(self, answers: Answers) -> list[Message]:
         """The last message of each subject, up to where the stream ends."""
-        named: set[str] = set()
         info = await self._look(by_subject=True)
-        while new := info.state.subjects.keys() - named:  # of those that are no text some look the same
-            named |= new
-            if len(named) >= info.total:
-                break
-            info = await self._look(by_subject=True, offset=len(named))
         end = self._end
         held = end >= info.config.get("first_seq", 1)  # else nothing was ever stored
         newest = await api.get_message(self._connection, self._stream, {"seq": end}, timeout=TIMEOUT) if held else None
         if held and newest is None and self._keeps:
             raise _Withheld(missing(self._stream, end, end + 1))
-        if newest is not None and not _is_asked_for(newest.subject):
+        if newest is not None and not is_asked_for(newest.subject):
             newest = None
         found: dict[str, Message] = {}
-        each = sorted(filter(_is_asked_for, named))
+        each = sorted(filter(is_asked_for, info.state.subjects))
         for first in range(0, len(each), SUBJECTS):
             wanted = each[first : first + SUBJECTS] + ([newest.subject] if newest else [])
             answered, _ = await answers.ask({"multi_last": wanted, "up_to_seq": end, "batch": len(wanted)})
@@ -303,17 +307,25 @@ class Reader:
                     raise TimeoutError(f"{self._stream} has gone on meanwhile")
             found |= {message.subject: message for message in messages}
             lacking = [subject for subject in wanted if subject not in found]
-            if self._keeps and lacking and not self._replicated:
-                why = f"the last message of {lacking[0]} is not given out"
-                raise _Withheld(f"{why}: the store of {self._stream} is damaged; {REMEDY}")
+            if not self._keeps:
+                lacking = [] if self._past_damage else await self._withheld(lacking)
+            if lacking and not self._replicated:
+                raise _Withheld(not_given_out(self._stream, lacking[0]))
             is_behind = newest and all(message.sequence != end for message in messages)
-            if is_behind or (self._keeps and lacking):
+            if is_behind or lacking:
                 raise TimeoutError(f"a copy of {self._stream} is behind {end}")
         self.reached = end
         bootstrap = sorted(found.values(), key=lambda message: message.sequence)
         self.sequence = bootstrap[-1].sequence if bootstrap else 0
         self.current = True
         return bootstrap
+
+    async def _withheld(self, lacking: Sequence[str]) -> list[str]:
+        """The first of these subjects whose last message the leader does not give out, though it holds something."""
+        for subject in lacking:
+            if await is_withheld(self._connection, self._stream, subject, timeout=TIMEOUT):
+                return [subject]
+        return []
 
     async def _one(self, query: dict[str, Any]) -> Message:
         """One message, as the leader tells it.
@@ -327,15 +339,17 @@ class Reader:
         time = message.time.astimezone(UTC)
         return Message(message.subject, message.seq, time, message.payload, message.headers or None)
 
-    async def _look(self, *, by_subject: bool = False, offset: int = 0) -> api.StreamInfo:
+    async def _look(self, *, by_subject: bool = False) -> api.StreamInfo:
         """Ask the leader where the stream ends, and whether it still holds what was yielded.
 
         Raises:
             TailBroken: it does not.
             TimeoutError: it does not seem so, which may pass.
         """
-        body = {"subjects_filter": ">", "offset": offset} if by_subject else None
-        info = await api.stream_info(self._connection, self._stream, body, timeout=TIMEOUT)
+        if by_subject:
+            info = await api.stream_subjects(self._connection, self._stream, ">", timeout=TIMEOUT)
+        else:
+            info = await api.stream_info(self._connection, self._stream, timeout=TIMEOUT)
         self._replicated = info.replicated
         self._keeps, self._gapless = keeps_everything(info.config), is_gapless(info.config, self._filters)
         self._takes_all = set(self._filters) == set(info.config.get("subjects", ()))

@@ -10,7 +10,9 @@ change what it delivers. So a tail looks from time to time whether its consumer 
 holds something for it that it was not given.
 
 Of a stream that keeps everything, it also looks whether it is given all: a server passes over a message that is damaged
-in its store. Then the tail ends before that message, and health says why, until a server gives it out.
+in its store. Then the tail ends before that message, and health says why, until a server gives it out. A tail that
+begins with the last message of each subject is not current before it was given one of each, whatever the stream keeps
+(`jet.missing_subjects`).
 
 In a cluster a consumer reads one server's copy of the stream, and that copy may be behind. So a tail is current only
 once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
@@ -34,6 +36,7 @@ from prometheus_client import Counter, Gauge
 from jet import api
 from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
+from jet.missing_subjects import MissingSubjects
 from jet.stream_integrity import StreamEnd, TailBroken, is_gapless, keeps_everything, missing, withheld
 from jet.unexpected import unexpected
 from wire.units import from_nanoseconds
@@ -108,6 +111,7 @@ class Tail:
         current: the end of the stream was reached, and the broker was heard of within `SILENCE`.
         sequence: stream sequence of the last message yielded, 0 before any.
         reached: stream sequence up to which everything was yielded that matches and was still there.
+        damage: what the broker does not give out, and where it says what to do; empty if nothing.
     """
 
     def __init__(
@@ -147,7 +151,9 @@ class Tail:
         self._gapless = False
         self._floor: int | None = start.sequence - 1 if isinstance(start, FromSequence) else None
         self._has_begun = False
-        self._damage = ""
+        self._missing = MissingSubjects(connection, stream, self._filters)
+        self._is_at_end = False
+        self.damage = ""
 
     async def batches(self) -> AsyncIterator[list[Message]]:
         """The messages from the start on, endlessly, in batches of whatever has arrived.
@@ -174,12 +180,14 @@ class Tail:
                     self.current = False
                     log.warning("tail starts over", stream=self._stream, tail=self._name, after=self.sequence)
                     yield []
-                await asyncio.sleep(CHECK if self._damage else 0.1)
+                await asyncio.sleep(CHECK if self.damage else 0.1)
         finally:
+            self._is_damaged("")  # as far as this one knows
             # Who has read a part of the log does not wait for what follows it.
             LAG.remove(self._stream, self._name)
 
     async def _make_consumer(self) -> Consumer:
+        self._is_at_end = False
         timeout = REQUEST_TIMEOUTS[self._attempts % len(REQUEST_TIMEOUTS)]
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
@@ -199,7 +207,10 @@ class Tail:
         begins = isinstance(self._start, LastPerSubject) and not self.sequence and not self._has_begun
         if created.num_pending and begins:
             # What was appended in between took the place of what was last before that end, and may lie beyond it.
-            info = await api.stream_info(self._connection, self._stream, timeout=timeout)
+            if self._past_damage:
+                info = await api.stream_info(self._connection, self._stream, timeout=timeout)
+            else:
+                info = await self._missing.ask(timeout=timeout)
         self._end = info.state.last_seq
         self._keeps = keeps_everything(info.config) and not self._past_damage
         self._gapless = self._keeps and is_gapless(info.config, self._filters)
@@ -263,12 +274,23 @@ class Tail:
             if consumer.hollow and await self._withholds(consumer):
                 self.current = False
                 if consumer.replicated:  # another server's copy may hold it, and has to be read from the start
-                    raise TailBroken(self._damage)
+                    raise TailBroken(self.damage)
+            if self._missing.subjects and self._is_at_end:
+                await self._look_for_lacking(consumer)
+                if self.current:
+                    yield []
             await consumer.ask()
             if consumer.replicated and loop.time() > check_at:
                 check_at = loop.time() + CHECK
                 if not await self._keeps_up(consumer):
                     return
+
+    async def _look_for_lacking(self, consumer: Consumer) -> None:
+        """At the end, see why some subject's last message has not come; current if there is none any more."""
+        self._is_damaged(await self._missing.withheld(self.reached, timeout=SILENCE))
+        if self.damage and consumer.replicated:
+            raise TailBroken(self.damage)
+        self.current = self._has_begun = not self._missing.subjects
 
     async def _withholds(self, consumer: Consumer) -> bool:
         """Whether a consumer that says that there is no more has not given out all."""
@@ -278,14 +300,16 @@ class Tail:
         why = withheld(self._stream, info, found, consumer.delivered)
         if why == "":
             consumer.pending = 0
-        self._is_damaged(why or "")
+        if why or not self._missing.subjects:
+            self._is_damaged(why or "")
         return bool(why)
 
     def _is_damaged(self, why: str) -> None:
-        """Tell what the broker cannot read, once, and that it can again."""
-        if why != self._damage:
-            self._damage = why
-            self._connection.report_health(self._stream, why)
+        """Tell what the broker cannot read, and once that it can again."""
+        if why or self.damage:
+            self._connection.report_health(self._stream, why)  # again, as another follower may have found that it can
+        if why != self.damage:
+            self.damage = why
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
@@ -372,7 +396,9 @@ class Tail:
             if sequence != self.sequence + 1 and (hole := self._hole(sequence)):
                 self._is_damaged(hole)
                 return batch, False
-            if self._damage and self._gapless:
+            lacked = bool(self._missing.subjects)
+            self._missing.subjects.discard(delivered.subject)
+            if (self._gapless or lacked) and not self._missing.subjects:
                 self._is_damaged("")
             consumer.delivered = order
             consumer.pending = pending
@@ -385,7 +411,8 @@ class Tail:
     def _have_reached(self, sequence: int, *, whole: bool = False) -> None:
         """Everything up to `sequence` was yielded; `whole`: and so was everything there is."""
         self.reached = max(self.reached, sequence)
-        if whole or self.reached >= self._end:
+        self._is_at_end = whole or self.reached >= self._end
+        if self._is_at_end and not self._missing.subjects:
             self.current = self._has_begun = True
 
     def _status(self, consumer: Consumer, message: Msg) -> bool:

@@ -119,7 +119,8 @@ class Switch:
             return True
 
     async def _follow(self) -> None:
-        tail, is_looked_at = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch"), False
+        tail = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch", past_damage=True)
+        is_looked_at = False
         async for batch in tail.batches():
             for message in batch:
                 change = change_of(message)

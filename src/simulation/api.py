@@ -53,7 +53,7 @@ class Api:
         answer: dict[str, Any] | Problem
         match subject.split("."):
             case ["STREAM", "INFO", name]:
-                answer = self._stream_info(name, streams, answering)
+                answer = self._stream_info(name, streams, answering, body.get("subjects_filter"))
             case ["STREAM", "MSG", "GET", name]:
                 answer = self._get(name, body, streams)
             case ["STREAM", "NAMES"]:
@@ -81,11 +81,16 @@ class Api:
             self._broker.route(reply, "", msgspec.json.encode(body), None, answering)
 
     def _stream_info(
-        self, name: str, streams: Mapping[str, Stream] | None = None, answering: int = 0
+        self,
+        name: str,
+        streams: Mapping[str, Stream] | None = None,
+        answering: int = 0,
+        pattern: str | None = None,
     ) -> dict[str, Any] | Problem:
         stream = (self._broker.streams if streams is None else streams).get(name)
         if stream is None:
             return NO_STREAM
+        counts = stream.counts(pattern) if pattern is not None else {}
         return {
             "config": stream.told_config,
             "created": text(stream.created),
@@ -95,7 +100,9 @@ class Api:
                 "first_seq": stream.first_seq,
                 "last_seq": stream.last_seq,
                 "consumer_count": len(self._broker.consumers.get(name, ())),
+                **({"subjects": counts} if counts else {}),
             },
+            "total": len(counts),
             "cluster": {
                 "leader": f"server-{answering}",
                 "replicas": [

@@ -327,6 +327,10 @@ class Stream:
             return {own for own in patterns if own in self.last_of}
         return {own for own in self.last_of if any(matcher(pattern)(own) for pattern in patterns)}
 
+    def counts(self, pattern: str) -> dict[str, int]:
+        """How many messages there are on each subject that matches a pattern."""
+        return {subject: len(self._seqs_of[subject]) for subject in sorted(self.fitting((pattern,)))}
+
     def last_on(self, pattern: str) -> int:
         """The last sequence on a pattern, 0 if there is none."""
         if is_exact(pattern):

@@ -442,9 +442,11 @@ class Told:
         self._info = api.stream_info
         monkeypatch.setattr(api, "stream_info", self._told)
 
-    async def _told(self, connection: Connection, stream: str, *, timeout: float = 2.0) -> api.StreamInfo:
+    async def _told(
+        self, connection: Connection, stream: str, ask: dict[str, Any] | None = None, *, timeout: float = 2.0
+    ) -> api.StreamInfo:
         self.asked += 1
-        info = await self._info(connection, stream, timeout=timeout)
+        info = await self._info(connection, stream, ask, timeout=timeout)
         state = msgspec.structs.replace(info.state, last_seq=info.state.last_seq + self.more)
         return msgspec.structs.replace(info, config=info.config | {"num_replicas": 3}, state=state)
 

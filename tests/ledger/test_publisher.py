@@ -9,11 +9,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from jet import api, journal
+from jet.bootstrap import Bootstrap, is_position
 from ledger.publisher import Publisher
-from support.broker import Broker
+from support.broker import Broker, damage
 from support.builders import position_update
 from support.ledger import Log
-from support.waiting import eventually
+from support.waiting import eventually, finishes
 from wire import subjects
 
 
@@ -125,3 +126,21 @@ async def test_a_position_that_the_broker_does_not_take_ends_nothing_and_is_publ
         await eventually(lambda: [line for line in logs if line["event"] == "position not published"])
     await api.request(broker.connection, update, {**config, "max_msg_size": -1}, dict)
     await market_log.published_version(1)
+
+
+async def test_a_position_that_the_broker_does_not_give_out_is_published_over(
+    publishers: Publishers, own_broker: Broker
+) -> None:
+    """A compare takes its subject for empty. Whoever follows is current again then."""
+    await publish_otherwise(own_broker, msgspec.json.encode(position_update(position_version=5)))
+    own_broker.server.stop()
+    damage(own_broker.server, subjects.POSITIONS_STREAM, b'"position_version":5')
+    own_broker.server.start()
+    await eventually(lambda: own_broker.connection.connected)
+    bootstrap = Bootstrap(
+        own_broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test"
+    )
+    reading = asyncio.create_task(bootstrap.everything())
+    await eventually(lambda: bootstrap.damage)
+    publishers.start(own_broker).offer(position_update(position_version=5))
+    assert [message.sequence for message in await finishes(reading)] == [2]

@@ -334,6 +334,19 @@ def test_an_info_tells_the_brokers_time_and_what_is_stored(on_a_broker: Run) -> 
     on_a_broker(scenario)
 
 
+def test_an_info_tells_every_subject_that_is_asked_for(on_a_broker: Run) -> None:
+    async def scenario(connection: Connection) -> None:
+        for subject in (FILLS, QUOTES, FILLS, subjects.fills(0, "BBB")):
+            await ask(connection, subject, b"x")
+        info = await api.stream_subjects(connection, STREAM, subjects.fills(0, "*"))
+        assert info.state.subjects == {FILLS: 2, subjects.fills(0, "BBB"): 1}
+        assert info.total == 2
+        assert (await api.stream_subjects(connection, STREAM, "fills.0.NONE")).state.subjects == {}
+        assert (await api.stream_info(connection, STREAM)).state.subjects == {}
+
+    on_a_broker(scenario)
+
+
 def test_direct_get_answers_with_the_message_itself(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"1", Nats_Msg_Id="1")

@@ -1,0 +1,238 @@
+"""Followers that begin with the last message of each subject, on a real server whose store is damaged: a subject that
+it does not give out is never silently missing, and what went away otherwise is no damage."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from jet import api, consumer, journal
+from jet.bootstrap import Follow, MarketBootstrap
+from jet.reader import Reader
+from jet.tail import LastPerSubject, Message, Tail
+from support.broker import Broker, damage, store
+from support.waiting import HANG, eventually, passes
+from wire import subjects
+
+MARKET = subjects.market_stream(0)
+POSITIONS = subjects.POSITIONS_STREAM
+INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
+QUOTES = subjects.bucket_stream(subjects.QUOTES_BUCKET)
+SWITCHES = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
+
+SUBJECT: dict[str, Callable[[str], str]] = {
+    MARKET: lambda name: subjects.fills(0, name),
+    POSITIONS: subjects.position,
+    INSTRUMENTS: lambda name: subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, name),
+    QUOTES: lambda name: subjects.bucket_key(subjects.QUOTES_BUCKET, name),
+    SWITCHES: lambda name: subjects.bucket_key(subjects.SWITCHES_BUCKET, name),
+}
+"""The subject of a name in each stream: one that keeps everything, one that keeps the newest, and buckets that keep
+many, one or some of each key."""
+
+FILTERS = {stream: [subject("*")] for stream, subject in SUBJECT.items()} | {
+    MARKET: [subjects.quotes(0, "*"), subjects.fills(0, "*")]
+}
+
+
+def payload(number: int) -> bytes:
+    return b"payload-%d." % number
+
+
+async def written(broker: Broker, stream: str, names: str) -> None:
+    """Messages on the subjects of these names, one after another."""
+    for number, name in enumerate(names, 1):
+        await store(broker.connection, stream, SUBJECT[stream](name), payload(number))
+
+
+async def damaged(broker: Broker, stream: str, numbers: list[int]) -> None:
+    """Have the server's store be damaged where these messages are, while it is down."""
+    broker.server.stop()
+    for number in numbers:
+        damage(broker.server, stream, payload(number))
+    broker.server.start()
+    await eventually(lambda: broker.connection.connected)
+
+
+def told(broker: Broker, stream: str) -> str:
+    """What health says of the stream."""
+    return next((part.reason for part in broker.health.report().waiting_for if part.name == stream), "")
+
+
+@asynccontextmanager
+async def following(
+    broker: Broker, stream: str, follow: Follow = Tail, *, past_damage: bool = False
+) -> AsyncIterator[tuple[Tail | Reader, list[Message]]]:
+    """A follower, and what it has seen."""
+    tail = follow(broker.connection, stream, FILTERS[stream], LastPerSubject(), name="test", past_damage=past_damage)
+    seen: list[Message] = []
+
+    async def read() -> None:
+        async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator
+            async for batch in batches:
+                seen.extend(batch)
+
+    reading = asyncio.create_task(read())
+    yield tail, seen
+    reading.cancel()
+    await asyncio.wait([reading])
+
+
+@pytest.mark.parametrize("follow", [Tail, Reader], ids=["tail", "reader"])
+@pytest.mark.parametrize(
+    ("names", "numbers", "lacking"),
+    [
+        ("AABC", [2], "A"),  # the one before it is intact
+        ("AABC", [3], "B"),  # the only one, within the stream
+        ("AABC", [4], "C"),  # the stream's end
+        ("AABC", [1, 2, 3, 4], "A"),  # a whole block
+    ],
+)
+@pytest.mark.parametrize("stream", SUBJECT)
+async def test_a_last_message_that_is_not_given_out_is_told_and_the_follower_is_not_current(
+    own_broker: Broker, stream: str, names: str, numbers: list[int], lacking: str, follow: Follow
+) -> None:
+    if stream == QUOTES:
+        names, numbers = names[1:], [number - 1 for number in numbers if number > 1]  # there is none before
+    await written(own_broker, stream, names)
+    await damaged(own_broker, stream, numbers)
+    async with following(own_broker, stream, follow) as (tail, _):
+        await eventually(lambda: tail.current or told(own_broker, stream))
+        assert not tail.current
+        assert "not given out" in tail.damage
+        assert "A damaged store" in told(own_broker, stream)
+        if follow is Tail or numbers[-1] != len(names):  # a reader looks at the stream's end first
+            assert f"{SUBJECT[stream](lacking)} " in tail.damage
+    assert not told(own_broker, stream), "nobody follows any more"
+
+
+async def test_an_older_message_that_is_damaged_is_of_no_interest(own_broker: Broker) -> None:
+    await written(own_broker, MARKET, "AABC")
+    await damaged(own_broker, MARKET, [1])
+    async with following(own_broker, MARKET) as (tail, seen):
+        await eventually(lambda: tail.current)
+        assert [message.sequence for message in seen] == [2, 3, 4]
+        assert not told(own_broker, MARKET)
+
+
+async def test_who_looks_for_damage_begins_without_what_is_not_given_out(own_broker: Broker) -> None:
+    await written(own_broker, MARKET, "AABC")
+    await damaged(own_broker, MARKET, [3])
+    async with following(own_broker, MARKET, past_damage=True) as (tail, seen):
+        await eventually(lambda: tail.current and len(seen) == 2)
+        assert [message.sequence for message in seen] == [2, 4]
+        assert not told(own_broker, MARKET)
+
+
+async def test_an_exchange_does_not_begin_without_a_symbols_last_fills(own_broker: Broker) -> None:
+    await written(own_broker, MARKET, "AABC")
+    await damaged(own_broker, MARKET, [2])
+    bootstrap = MarketBootstrap(own_broker.connection, 0, 1, name="test")
+    beginning = asyncio.create_task(bootstrap.everything())
+    await eventually(lambda: beginning.done() or bootstrap.damage)
+    assert not beginning.done()
+    assert bootstrap.damage == told(own_broker, MARKET)
+    beginning.cancel()
+    await asyncio.wait([beginning])
+
+
+@pytest.mark.parametrize("stream", [POSITIONS, INSTRUMENTS, SWITCHES])
+async def test_it_becomes_current_once_a_newer_message_takes_the_place_of_the_damaged_one(
+    own_broker: Broker, stream: str
+) -> None:
+    await written(own_broker, stream, "ABC")
+    await damaged(own_broker, stream, [2])
+    async with following(own_broker, stream) as (tail, seen):
+        await eventually(lambda: told(own_broker, stream))
+        await store(own_broker.connection, stream, SUBJECT[stream]("B"), b"mended")
+        await eventually(lambda: tail.current)
+        assert [message.data for message in seen] == [payload(1), payload(3), b"mended"]
+        assert not told(own_broker, stream)
+
+
+async def purge(broker: Broker, stream: str, name: str) -> None:
+    ask = b'{"filter": "%s"}' % SUBJECT[stream](name).encode()
+    await broker.connection.request(f"$JS.API.STREAM.PURGE.{stream}", ask, timeout=HANG)
+
+
+Race = Callable[[Broker, str], object]
+
+
+async def replaced(broker: Broker, stream: str) -> None:
+    await store(broker.connection, stream, SUBJECT[stream]("A"), b"newer")
+
+
+async def new(broker: Broker, stream: str) -> None:
+    await store(broker.connection, stream, SUBJECT[stream]("D"), b"newer")
+
+
+async def purged(broker: Broker, stream: str) -> None:
+    await purge(broker, stream, "A")
+
+
+async def marked(broker: Broker, stream: str) -> None:
+    headers = {"KV-Operation": "DEL"}
+    await broker.connection.request(SUBJECT[stream]("A"), b"", timeout=HANG, headers=headers)
+
+
+async def expired(broker: Broker, stream: str) -> None:
+    await journal.put(broker.connection, stream, SUBJECT[stream]("A"), b"short", ttl=1)
+    await passes(1.2)
+
+
+async def dropped(broker: Broker, stream: str) -> None:
+    """Of a stream that is full, the oldest goes: the last one of its subject."""
+    info = await api.stream_info(broker.connection, stream)
+    config = {**info.config, "max_bytes": info.state.bytes * 2 // 3, "discard": "old"}
+    await api.request(broker.connection, f"STREAM.UPDATE.{stream}", config, dict)
+
+
+RACES: list[tuple[str, Race, list[bytes]]] = [
+    (MARKET, replaced, [payload(1), payload(2), payload(3), b"newer"]),
+    (MARKET, new, [payload(1), payload(2), payload(3), b"newer"]),
+    (POSITIONS, replaced, [payload(1), payload(2), payload(3), b"newer"]),
+    (POSITIONS, purged, [payload(2), payload(3)]),
+    (POSITIONS, dropped, [payload(2), payload(3)]),
+    (INSTRUMENTS, replaced, [payload(1), payload(2), payload(3), b"newer"]),
+    (SWITCHES, purged, [payload(2), payload(3)]),
+    (QUOTES, replaced, [payload(2), payload(3), b"newer"]),
+    (QUOTES, new, [payload(1), payload(2), payload(3), b"newer"]),
+    (QUOTES, purged, [payload(2), payload(3)]),
+    (QUOTES, marked, [payload(2), payload(3), b""]),
+    (QUOTES, expired, [payload(2), payload(3), b""]),
+]
+
+
+@pytest.mark.parametrize(
+    ("stream", "race", "expected"), RACES, ids=[f"{stream}-{race.__name__}" for stream, race, _ in RACES]
+)
+@pytest.mark.parametrize("is_lost", [False, True], ids=["", "and the first consumer is never read"])
+async def test_what_changes_between_the_consumers_creation_and_its_end_is_no_damage(
+    own_broker: Broker,
+    stream: str,
+    race: Callable[[Broker, str], object],
+    expected: list[bytes],
+    is_lost: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await written(own_broker, stream, "ABC")
+    opened, raced = consumer.Consumer.open, []
+
+    async def overtaken(self: consumer.Consumer) -> None:
+        if not raced:
+            raced.append(self)
+            await race(own_broker, stream)  # type: ignore[misc] # it is one
+            if is_lost:
+                raise TimeoutError
+        await opened(self)
+
+    monkeypatch.setattr(consumer.Consumer, "open", overtaken)
+    damages: list[str] = []
+    monkeypatch.setattr(own_broker.connection, "report_health", lambda _, why: damages.append(why) if why else None)
+    async with following(own_broker, stream) as (tail, seen):
+        await eventually(lambda: tail.current and raced)
+        if is_lost and stream != QUOTES and race is replaced:
+            expected = expected[1:]
+        assert [message.data for message in seen] == expected
+    assert not damages
