@@ -279,6 +279,22 @@ async def _declare(connection: Connection, declared: dict[str, Any], first_seque
     return f"stream {name} changed ({changes})"
 
 
+async def describe(connection: Connection, stream: str, *, timeout: float = 30.0) -> None:
+    """Have the server write down how a stream is configured. Where it finds a description that it cannot read, it does
+    not do so when it makes the stream, and ignores the stream again at its next start.
+
+    Raises:
+        TopologyRefused, TimeoutError: as `prepare`.
+    """
+
+    async def write() -> None:
+        config = (await api.stream_info(connection, stream)).config
+        await api.request(connection, f"STREAM.UPDATE.{stream}", config, dict, timeout=5.0)
+
+    async with asyncio.timeout(timeout):
+        await _patiently(stream, 0.0, write)
+
+
 def _differences(declared: dict[str, Any], found: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What is declared and is not so: key → (found, declared). Metadata compares by our own keys."""
     differing: dict[str, tuple[Any, Any]] = {}

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from jet import defining
 from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
-from jet.topology import Shape, TopologyRefused, prepare
+from jet.topology import Shape, TopologyRefused, describe, prepare
 from process import logs, tls
 from process.health import Health
 from process.settings import Market, SettingsError
@@ -46,6 +46,9 @@ async def run(settings: StackSettings) -> int:
                 print(f"no stream is made: {gone}")
                 return REFUSED
             done += await declared(connection, settings, shape)
+            if older := await revisions.older(connection, settings):
+                print(f"nothing can be quoted: {older}")
+                return REFUSED
             done += await timed(connection, market)
             done += await seeded(connection, market)
             if damage := await gaps(connection, market.shards):
@@ -146,6 +149,7 @@ async def described_anew(connection: Connection, settings: StackSettings, shape:
             if error.err_code != STREAM_NOT_FOUND:
                 raise
             if await prepare(connection, shape, [name]):
+                await describe(connection, name)
                 found.append(f"stream {name}: its description was damaged, and is made anew; its messages are kept")
     return found
 

@@ -64,16 +64,18 @@ async def test_a_database_that_cannot_be_read_is_left_to_its_ledger(broker: Brok
     assert await prepare.run(settings) == 0
 
 
+@pytest.mark.parametrize(("file", "read_as"), [("meta.inf", (b"limits", b"lamits")), ("meta.sum", (b"", b"00"))])
 async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_messages(
-    own_broker: Broker, environ: dict[str, str]
+    own_broker: Broker, environ: dict[str, str], file: str, read_as: tuple[bytes, bytes]
 ) -> None:
+    """And stays so: the server writes the description down, and finds it at its next start."""
     server = own_broker.server
     for number in range(3):
         await store(own_broker.connection, FIRST, subjects.fills(0, "AAA"), b"%d" % number)
     server.stop()
     data = server.folder / "store"
-    description = data / "jetstream" / "$G" / "streams" / FIRST / "meta.inf"
-    description.write_bytes(description.read_bytes().replace(b"limits", b"lamits"))
+    description = data / "jetstream" / "$G" / "streams" / FIRST / file
+    description.write_bytes(description.read_bytes().replace(*read_as, 1))
     server.start()
     settings = read(environ | {"QS_STACK_DATA_DIR": str(data), "QS_MARKET_SHARDS": str(own_broker.market.shards)})
     async with own_broker.connect() as connection:
@@ -83,6 +85,12 @@ async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_
             f"stream {FIRST}: its description was damaged, and is made anew; its messages are kept"
         ]
         assert (await api.stream_info(connection, FIRST)).state.messages == 3
+    server.kill()
+    server.start()
+    async with own_broker.connect() as connection:
+        info = await api.stream_info(connection, FIRST)
+        assert (info.state.messages, info.config["deny_purge"]) == (3, True)
+        assert await prepare.described_anew(connection, settings, shape_of(own_broker.market)) == []
 
 
 async def gaps(broker: Broker) -> str:

@@ -168,3 +168,32 @@ async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(
     assert "the market log could not be read" in capsys.readouterr().out
     monkeypatch.undo()
     assert await prepare.run(settings) == 0
+
+
+async def test_a_bucket_that_is_older_than_the_log_is_refused_by_name(
+    own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was restored from an earlier backup: what quotes name is not there."""
+    assert await prepare.run(settings) == 0
+    end = await redefine(own_broker.connection, "AAA", quote_size=7)
+    await quote(own_broker, 0, "AAA", of_revision("AAA", end))
+    await quote(own_broker, 0, "BBB", b"{")
+    assert await prepare.run(settings) == 0
+    await quote(own_broker, 1, "CCC", of_revision("CCC", end + 1))
+    capsys.readouterr()
+    assert await prepare.run(settings) == REFUSED
+    told = capsys.readouterr().out
+    assert f"ends with revision {end}, and a quote of the market log names {end + 1}; see" in told
+    await redefine(own_broker.connection, "AAA", quote_size=8)
+    assert await prepare.run(settings) == 0, "the bucket has got that far"
+
+
+async def test_a_damaged_quote_does_not_hinder_the_comparison(own_broker: Broker, settings: StackSettings) -> None:
+    """Those who need it say so."""
+    assert await prepare.run(settings) == 0
+    await quote(own_broker, 0, "AAA", of_revision("AAA", 1))
+    await quote(own_broker, 0, "BBB", of_revision("BBB", 1))
+    own_broker.server.stop()
+    damage(own_broker.server, subjects.market_stream(0), b"AAA-v0-r1-a1")
+    own_broker.server.start()
+    assert await prepare.run(settings) == 0
