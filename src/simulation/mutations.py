@@ -65,7 +65,7 @@ MUTATIONS = [
     Mutation(
         "a follower calls itself current before it is",
         "jet/tail.py",
-        "        if whole or self.reached >= self._end:",
+        "        if self._is_at_end and not self._missing.subjects:",
         "        if True:",
     ),
     # --- wire: the fold that all share
