@@ -35,6 +35,8 @@ from support.builders import quote_activated, recorded_fill
 from support.waiting import HANG
 from wire import chain, fill_validation, subjects
 
+pytestmark = pytest.mark.long
+
 PLACES = int(os.environ.get("QS_DAMAGED_PLACES", "200"))
 """One in each shard; and a tenth as many cuts."""
 

@@ -15,6 +15,8 @@ from support.broker import Broker, damage, store
 from support.waiting import HANG, eventually, passes
 from wire import subjects
 
+pytestmark = pytest.mark.long
+
 MARKET = subjects.market_stream(0)
 POSITIONS = subjects.POSITIONS_STREAM
 INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
