@@ -35,7 +35,7 @@ class Careless:
     """All who are careless: one asker.
 
     Attributes:
-        refused: how often they were.
+        refused: how often something was that must be.
     """
 
     def __init__(self, party: Party, filled: Callable[[], tuple[Order, float] | None]) -> None:
@@ -144,10 +144,7 @@ class Careless:
     # --- exposure -----------------------------------------------------------------------------------------------------
 
     async def _ask_to_reserve(self, wanted: ReservationRequest) -> ReservationAnswer | None:
-        async def reserve(exposure: Any) -> ReservationAnswer:
-            return (await exposure.reserve(wanted, CARELESS)).answer  # type: ignore[no-any-return] # exposure's answer
-
-        response = await self._party.ask(self._party.one_of("exposure"), reserve, PATIENCE)
+        response = await self._party.ask(self._party.one_of("exposure"), _reserving(wanted), PATIENCE)
         if response is None or response.status != 200:
             return None
         return msgspec.json.decode(response.body, type=ReservationAnswer)
@@ -163,8 +160,7 @@ class Careless:
         if again is not None and again.reservation is not None and again.reservation.granted_at == granted.granted_at:
             self._party.wrong.append(f"{more} is not refused after {granted}: {again}")
         unknown = msgspec.structs.replace(more, symbol="NOSUCH", quote_id=f"careless-{next(self._numbers)}")
-        if (answer := await self._ask_to_reserve(unknown)) is not None:
-            self._party.wrong.append(f"{unknown} is not refused: {answer}")
+        await self._forbidden("exposure", str(unknown), _reserving(unknown))
 
     async def _disturb(self, symbol: str) -> None:
         """Release what an active quote needs, and apply fills to it that never were, or are another quote's."""
@@ -197,3 +193,12 @@ class Careless:
             quote_id=quote.quote_id,
             created_at=self._party.process.clock(),
         )
+
+
+def _reserving(wanted: ReservationRequest) -> Callable[[Any], Awaitable[ReservationAnswer]]:
+    """What `POST /reservations` calls."""
+
+    async def route(exposure: Any) -> ReservationAnswer:
+        return (await exposure.reserve(wanted, CARELESS)).answer  # type: ignore[no-any-return] # exposure's answer
+
+    return route

@@ -6,7 +6,7 @@ import sys
 from msgspec.structs import replace
 
 from jet import defining
-from jet.api import STREAM_NOT_FOUND, ApiError, stream_info
+from jet.api import NO_REPLY, STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, describe, prepare
 from process import logs, tls
@@ -65,6 +65,9 @@ async def run(settings: StackSettings) -> int:
             return 1
         except ApiError as error:
             print(f"JetStream cannot tell yet: {error}")
+            return 1
+        except NO_REPLY as error:
+            print(f"the connection to NATS was lost: {error}")
             return 1
         except Refused as refused:
             print(f"the market cannot be defined yet: {refused.detail}")

@@ -36,13 +36,12 @@ READ = 30.0
 AT_ONCE = 64
 """Symbols that are asked about at the same time."""
 
-_events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
-
-
 PATIENCE = 10
 """Looks, a second apart, at a replicated bucket: one of its servers that leads no more may name an end of the past."""
 
 REMEDY = 'see "An older bucket instruments" in docs/operations.md'
+
+_events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
 class Unreadable(Exception):  # noqa: N818 # says what is so

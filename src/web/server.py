@@ -65,8 +65,10 @@ class Server:
             backlog=BACKLOG,
             ssl=tls,
             ssl_handshake_timeout=None if tls is None else connection_limits.ARRIVAL,
+            start_serving=False,  # so that it is closed although it is cancelled while it starts
         )
         try:
+            await accepting.start_serving()
             while True:
                 await asyncio.sleep(connection_limits.LOOK)
                 self._look(loop.time())

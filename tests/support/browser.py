@@ -32,8 +32,10 @@ async def launched(path: str) -> AsyncIterator[Browser]:
     """A browser."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS, timeout=HANG_MS)
-        yield browser
-        await browser.close()
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 class OpenPage(Protocol):
@@ -51,9 +53,11 @@ def opener(browser: Browser) -> OpenPage:
         page.set_default_timeout(HANG_MS)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto(at if isinstance(at, str) else at.url)
-        yield page
-        await page.close()
+        try:
+            await page.goto(at if isinstance(at, str) else at.url)
+            yield page
+        finally:
+            await page.close()
         assert errors == []
 
     return open_page

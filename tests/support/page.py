@@ -110,9 +110,11 @@ class Feed:
         """A process of a service that answers when all are asked."""
         report = ProcessReport(**({"process": name, "uptime": 60.0, "ready": True} | said))
         task = asyncio.create_task(rpc.serve(self.broker.connection, service, [], report=lambda _: report))
-        yield
-        task.cancel()
-        await asyncio.wait([task])
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
     async def put(self, stream: str, subject: str, payload: bytes) -> None:
         """Any message."""
@@ -137,9 +139,11 @@ class Feed:
 
         handlers = [rpc.Handler(subjects.Rpc.USAGE, UsageRequest, usage)]
         task = asyncio.create_task(rpc.serve(self.broker.connection, "exposure", handlers))
-        yield
-        task.cancel()
-        await asyncio.wait([task])
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 class Page:
@@ -163,10 +167,12 @@ async def served(broker: Broker, clock: Clock = utc_now, notices: str = "") -> A
     app = create_app(title="ui", description=DESCRIPTION, health=health, routes=routes(service), static=pages())
     running = asyncio.create_task(service.run())
     url = f"http://127.0.0.1:{port}"
-    async with http_served(app, port=port), plain_client(url) as client:
-        yield Page(service, health, url, client)
-    running.cancel()
-    await asyncio.wait([running])
+    try:
+        async with http_served(app, port=port), plain_client(url) as client:
+            yield Page(service, health, url, client)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
 
 
 @asynccontextmanager

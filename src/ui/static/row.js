@@ -283,8 +283,8 @@ export class Row {
     const profit = this.profitAt(now);
     if (profit !== this.hintedProfit) {
       this.hintedProfit = profit;
-      const mark = this.markAt(now);
-      hint(this.profitCell, profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${mark && ` at ${mark}`}` : "Not known");
+      const at = this.markAt(now);
+      hint(this.profitCell, profit ? `${money(profit.total)}: realized ${money(profit.realized)}, unrealized ${money(profit.unrealized)}${at && ` at ${at}`}` : "Not known");
     }
     const { last_fill: fill } = row;
     if (fill) {

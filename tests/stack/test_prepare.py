@@ -1,0 +1,28 @@
+"""What `up` runs before all services: what stops it is one sentence and an exit code."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from jet.connection import NotConnected
+from stack import prepare
+from support.secured import Server, serving
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("prepare")) as found:
+        yield found
+
+
+async def test_a_link_that_is_lost_in_between_is_told_and_it_is_tried_again(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> str:
+        raise NotConnected("not connected to nats://127.0.0.1:4222")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stack.revisions.older", lost)
+        assert await prepare.run(server.settings) == 1
+    assert "the connection to NATS was lost: not connected to" in capsys.readouterr().out
+    assert await prepare.run(server.settings) == 0
