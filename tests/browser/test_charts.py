@@ -10,7 +10,7 @@ from playwright.async_api import Locator, Page, expect
 
 from process.clock import utc_now
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, click_row
 from support.page import Feed, reading
 from support.waiting import eventually
 
@@ -108,7 +108,7 @@ async def test_a_symbols_quotes_fills_and_position_are_charted_live_and_the_same
 
         await eventually(explained)
         await expect(page.locator("#chart-symbol .readout")).to_contain_text(" / ")
-        await row(page, "BBB").click()
+        await click_row(page, "BBB")
         await says(canvas, "BBB in the last 30 s: 0 fills, no quote, position 0")
         await page.keyboard.press("Escape")
         await page.keyboard.press("Escape")

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from playwright.async_api import Locator, Page, expect
 
 from support.broker import Broker
-from support.browser import OpenPage, settled
+from support.browser import OpenPage, click_row, settled
 from support.builders import instrument
 from support.page import Feed, reading
 from support.waiting import eventually
@@ -75,7 +75,7 @@ async def test_the_chosen_row_is_copied_as_csv(open_page: OpenPage, broker: Brok
         reading(broker) as service,
         open_page(service.url, permissions=["clipboard-read", "clipboard-write"]) as page,
     ):
-        await row(page, "AAA").click()
+        await click_row(page, "AAA")
         await page.keyboard.press("c")
         await expect(page.locator("#copy")).to_contain_text("Copied")
         (told,) = csv.DictReader(io.StringIO(await page.evaluate("navigator.clipboard.readText()")))
@@ -170,7 +170,7 @@ async def test_axe_finds_no_violation_in_what_is_opened_on_a_narrow_screen(
         await expect(row(page, "BBB").locator(".state")).to_have_text("no maker answers")
         for scheme in ("light", "dark"):
             await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type] # it is one of playwright's
-            await row(page, "AAA").click()
+            await click_row(page, "AAA")
             await expect(page.locator("#detail")).to_be_in_viewport()
             await _has_no_violation(page)
             await page.locator("#detail-close").click()
@@ -193,7 +193,7 @@ async def test_times_are_told_in_the_readers_zone_if_that_is_chosen(
 ) -> None:
     await feed.quote("AAA", activated_at=datetime(2026, 7, 1, 17, 30, tzinfo=UTC))
     async with reading(broker) as service, open_page(service.url, timezone_id="Asia/Kolkata") as page:
-        await row(page, "AAA").click()
+        await click_row(page, "AAA")
         await expect(page.locator("#detail-life")).to_contain_text("17:30:00 UTC")
         await page.locator("#columns summary").click()
         await page.get_by_label("Times in my zone").click()

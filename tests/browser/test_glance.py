@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from process.clock import utc_now
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, click_row
 from support.builders import instrument
 from support.page import Feed, reading
 
@@ -52,7 +52,7 @@ async def test_the_last_fill_is_named_and_where_the_table_is_short_the_most_trad
             await expect(page.locator("#chart-symbol-name")).to_have_text("BBB")
             await expect(page.locator("#chart-symbol canvas")).to_be_visible()
             await expect(page.locator("#detail")).to_be_hidden()
-            await page.locator('tr[data-symbol="AAA"]').click()
+            await click_row(page, "AAA")
             await expect(page.locator("#chart-symbol-name")).to_have_text("AAA")
             await page.keyboard.press("Escape")
             await expect(page.locator("#chart-symbol-name")).to_have_text("BBB")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from playwright.async_api import WebSocket, expect
 
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, click_row
 from support.builders import instrument
 from support.page import Feed, PageProcess, reading
 from support.waiting import STACK_HANG, eventually
@@ -83,7 +83,7 @@ async def test_of_thousands_of_symbols_the_rows_in_sight_are_laid_out_and_every_
 
         await page.get_by_label("Filter symbols").fill("T500")
         await expect(rows).to_have_count(1)
-        await rows.click()
+        await click_row(page, "T500")
         await page.get_by_label("Filter symbols").fill("")
         await expect(page.locator('tr[data-symbol="T500"]')).to_be_in_viewport()
         await page.locator("#region").focus()

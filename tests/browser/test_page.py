@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Locator, Page, WebSocketRoute, expect
 from process.clock import utc_now
 from support.access import give, token_of, tokens_in
 from support.broker import Broker
-from support.browser import OpenPage, opener, settled
+from support.browser import OpenPage, click_row, opener, settled
 from support.page import Feed, PageProcess, reading, served
 from support.page import Page as ServedPage
 from support.waiting import STACK_HANG, eventually
@@ -332,7 +332,7 @@ async def test_order_filter_and_symbol_survive_a_reload_and_are_in_the_address(
     async with reading(broker) as service, open_page(service.url) as page:
         await page.get_by_role("button", name="Net").click()
         await page.get_by_label("Filter symbols").fill("usd")
-        await row(page, "BTC-USD").click()
+        await click_row(page, "BTC-USD")
         await expect(page).to_have_url(f"{service.url}/#symbol=BTC-USD&sort=-net&filter=usd")
 
         await page.reload()
@@ -359,7 +359,7 @@ async def test_recent_fills_run_live_newest_first_each_once(
         await expect(lines.locator(".symbol")).to_have_text(["AAA", "BBB", "AAA"])
         await expect(lines.nth(1)).to_contain_text("sell 4 @ 99.90")
 
-        await row(page, "AAA").click()
+        await click_row(page, "AAA")
         await expect(page.get_by_role("heading", name="Recent fills of AAA")).to_be_visible()
         await expect(lines).to_have_count(2)
 
@@ -479,7 +479,7 @@ async def test_axe_finds_no_violation(open_page: OpenPage, process: PageProcess,
     await process.start()
     async with open_page(process, color_scheme="light") as light, open_page(process, color_scheme="dark") as dark:
         for page in (light, dark):
-            await row(page, "AAA").click()
+            await click_row(page, "AAA")
             await page.keyboard.press("e")
             await told(page, page.locator("#story-facts"), "still active")
             await expect(row(page, "BBB")).to_have_attribute("data-quote", "expired")

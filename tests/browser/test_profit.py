@@ -14,7 +14,7 @@ from desk import table
 from desk.fills import Chosen, read
 from process.clock import utc_now
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, click_row
 from support.builders import recorded_fill
 from support.ledger import Log, ledgers
 from support.page import Feed, reading
@@ -58,7 +58,7 @@ def shown(amount: Decimal) -> str:
 
 async def copied(page: Page, symbol: str) -> dict[str, str]:
     """The row, as the page copies it as CSV."""
-    await profit(page, symbol).click()
+    await click_row(page, symbol)
     await page.evaluate("navigator.clipboard.writeText('')")
     await page.keyboard.press("c")
     text = await eventually(lambda: page.evaluate("navigator.clipboard.readText()"))
@@ -96,10 +96,10 @@ async def test_the_profit_shown_is_the_sum_that_a_spreadsheet_makes_of_the_expor
             await expect(page.locator("#total-profit")).to_have_text(shown(sum(totals.values(), Decimal(0))))
             await expect(page.locator("#total-unknown")).to_have_text("")
             await expect(page.locator("#total-fees")).to_have_text("1.15")
-            await profit(page, "AAA").click()
+            await click_row(page, "AAA")
             await expect(page.locator("#detail-mark")).to_have_text("99.95, the mid of the quote")
             await expect(page.locator("#detail-average")).to_have_text("100.2")
-            await profit(page, "BBB").click()
+            await click_row(page, "BBB")
             await expect(page.locator("#detail-mark")).to_have_text("100.00, the reference price")
 
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from support.broker import Broker
-from support.browser import OpenPage
+from support.browser import OpenPage, click_row
 from support.definitions import redefine, seed
 from support.page import Feed, reading
 from ui.unquoted import NO_MAKER, WORDS
@@ -87,7 +87,7 @@ async def test_what_an_instrument_may_do_is_told_in_its_row_and_what_is_over_com
         cell = row(page, "AAA").locator(".state")
         detail = page.locator("#detail-state")
         await expect(cell).to_have_text("active")
-        await row(page, "AAA").click()
+        await click_row(page, "AAA")
 
         await redefine(broker.connection, "AAA", state="close_only")
         await expect(cell).to_have_text("close only")

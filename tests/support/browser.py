@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from support.needs import BROWSER, find_chromium
 from support.page import PageProcess
-from support.waiting import STACK_HANG
+from support.waiting import STACK_HANG, eventually
 
 HANG_MS = STACK_HANG * 1000
 
@@ -61,6 +61,20 @@ def opener(browser: Browser) -> OpenPage:
         assert errors == []
 
     return open_page
+
+
+async def click_row(page: Page, symbol: str) -> None:
+    """Click on a symbol's row until it is the chosen one.
+
+    A click is lost where the table moves between press and release, as it does when what is above it has more to say.
+    """
+    row = page.locator(f'tbody tr[data-symbol="{symbol}"]')
+
+    async def chosen() -> bool:
+        await row.click()
+        return await row.locator("[aria-current]").count() == 1
+
+    await eventually(chosen, STACK_HANG)
 
 
 async def settled(page: Page) -> bool:
