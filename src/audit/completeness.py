@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Fault, Place, Replay
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 
 class Completeness(Check):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from recorded.replay import Book, Listener, Place, Replay
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ from audit.findings import KEPT, Findings, Status, Verdict
 from process.settings import Market
 from recorded.replay import Book, Fault, Place, Replay
 from stack.record import ALWAYS, Epoch
-from wire.messages import QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteEvent
 
 END = datetime.max.replace(tzinfo=UTC)
 

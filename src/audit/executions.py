@@ -18,7 +18,8 @@ from typing import NamedTuple
 from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Book, Fault, Place, Replay
-from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
 
 class OnTheActiveQuote(Check):

@@ -22,7 +22,7 @@ from loadgen.answers import Unknown, classify
 from loadgen.client import DOUBT
 from loadgen.history import AnswerLine, Line, SentLine, Torn
 from recorded.replay import Place
-from wire.messages import Fill, OrderResult, RecordedFill
+from wire.orders import Fill, OrderResult, RecordedFill
 
 AT_ONCE = 5000
 """Rows written in one go."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ledger.store import REBUILD
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 SCHEMA_VERSION = 3
 

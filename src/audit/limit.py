@@ -29,7 +29,8 @@ from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Book, Place, Replay
 from recorded.revisions import Revisions
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 LISTED = 8
 """Quotes named when the limit is exceeded, the largest first."""

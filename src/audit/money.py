@@ -14,7 +14,7 @@ from audit.findings import Verdict
 from audit.ledgerfile import Held, LedgerFile
 from audit.positions import Publications, Reported, add_finding
 from recorded.replay import Book, Place, Replay
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 from wire.units import MAX_PRICE_DIGITS, MONEY_PLACES, MULTIPLIER_PLACES
 
 _PLACES = MAX_PRICE_DIGITS + MULTIPLIER_PLACES

@@ -21,7 +21,8 @@ from jet.connection import Connection
 from recorded import reading
 from recorded.replay import Book, Fault, Place, Replay
 from wire import subjects
-from wire.messages import PositionUpdate, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
 
 
 async def read_publications(connection: Connection) -> "Publications":

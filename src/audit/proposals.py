@@ -12,7 +12,7 @@ from audit.check import Check
 from audit.findings import Verdict
 from recorded.proposer import Proposer, is_derived
 from recorded.replay import Book, Place, Replay
-from wire.messages import QuoteActivated, QuoteEvent
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class SameProposal(Check):

@@ -10,7 +10,8 @@ from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Book, Place, Replay
 from wire.ids import QuoteVersion
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class OneActive(Check):

@@ -15,7 +15,7 @@ from audit.findings import Findings, Verdict
 from audit.history import Claims, Counts
 from audit.ledgerfile import LedgerFile, differences, row_of
 from recorded.replay import Book, Fault, Place, Replay
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 LISTED_BEYOND = 5
 """Rows told of each symbol that has more than the log."""

@@ -15,7 +15,8 @@ from audit.check import Check
 from audit.findings import Verdict
 from recorded.replay import Book, Place, Replay
 from recorded.reservations import Grant, Reservations
-from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
+from wire.quotes import QuoteActivated, QuoteEvent
+from wire.reservations import ReservationRecord
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 

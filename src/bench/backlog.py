@@ -16,7 +16,9 @@ from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare
 from wire import ids, subjects
-from wire.messages import PositionUpdate, QuoteActivated, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteActivated
 from wire.units import NOTHING
 
 IN_FLIGHT = 128

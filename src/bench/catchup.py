@@ -10,7 +10,7 @@ from bench.figures import Figure
 from bench.stage import CouldNotMeasure, Stage, symbol_names
 from bench.trial import Trial
 from loadgen.http import Address, Client
-from wire.messages import Position
+from wire.positions import Position
 
 SYMBOLS = 100
 FILLS = 500_000

@@ -14,7 +14,7 @@ from process import logs
 from process.health import Health
 from process.settings import Port, ServiceSettings, load
 from web.app import create_app
-from wire.messages import Fill, Order, OrderResult
+from wire.orders import Fill, Order, OrderResult
 
 
 class _Settings(ServiceSettings, frozen=True, kw_only=True):

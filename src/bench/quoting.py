@@ -9,7 +9,8 @@ import msgspec
 from bench.stage import LIMIT, CouldNotMeasure, Stage
 from loadgen.http import Address, Client
 from wire import ids
-from wire.messages import QuoteRequest, ReservationAnswer, ReservationRequest
+from wire.quotes import QuoteRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 
 PARALLEL = 16
 BID, ASK = Decimal("99.95"), Decimal("100.05")

@@ -15,7 +15,7 @@ from jet import rpc
 from jet.connection import Connection
 from wire import ids
 from wire.errors import Refused
-from wire.messages import ReservationAnswer, ReservationRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 from wire.subjects import Rpc
 
 SYMBOLS = 200

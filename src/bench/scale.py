@@ -11,7 +11,7 @@ from bench.stage import CouldNotMeasure, Stage, symbol_names
 from bench.trial import Trial
 from loadgen.http import Address, Client
 from wire import ids
-from wire.messages import ReservationRequest
+from wire.reservations import ReservationRequest
 
 MANY = 10_000
 FEW = 10

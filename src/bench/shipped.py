@@ -18,7 +18,7 @@ from bench.requote import CHAIN, DEFAULTS
 from bench.stage import CouldNotMeasure, Stage, symbol_names
 from bench.trial import Trial
 from loadgen.http import Address, Client
-from wire.messages import Quote
+from wire.quotes import Quote
 
 SYMBOLS, CONNECTIONS = 8, 32
 SIZE = 10

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import msgspec
 
 from wire.market import SymbolMarket
-from wire.messages import Order, OrderResult, Position, QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import Order, OrderResult, RecordedFill
+from wire.positions import Position
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class Entry(NamedTuple):

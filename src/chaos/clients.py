@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from chaos.checker import ClientOutcome
 from loadgen.answers import Known, classify, outcome
 from loadgen.history import AnswerLine, Line, SentLine, Torn
-from wire.messages import Order
+from wire.orders import Order
 
 
 def client_outcomes(history: Iterable[Line | Torn]) -> dict[str, ClientOutcome]:

@@ -20,7 +20,9 @@ from chaos.schedule import Fault
 from chaos.system import System
 from loadgen.tally import Tally
 from process.shipped import COMMAND
-from wire.messages import Exposure, Position, Quote
+from wire.positions import Position
+from wire.quotes import Quote
+from wire.reservations import Exposure
 
 PRINT_EVERY = 0.5
 """Seconds between two lines."""

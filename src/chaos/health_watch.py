@@ -12,7 +12,7 @@ import msgspec
 from chaos.recovery import Recoveries
 from chaos.schedule import EVERYTHING
 from chaos.system import NotStarted, System
-from wire.messages import Quote
+from wire.quotes import Quote
 
 START_TIMEOUT = 60.0
 """Seconds the stack may take to be ready on a busy machine."""

@@ -17,7 +17,7 @@ from loadgen.history import History
 from loadgen.plan import Plan
 from loadgen.service import LoadGenerator
 from wire.instruments import Instrument
-from wire.messages import Order
+from wire.orders import Order
 from wire.units import floor_to_tick
 
 PATIENCE = 0.8 * ID_WINDOW

@@ -9,7 +9,8 @@ from jet.connection import Connection
 from jet.tail import FromSequence, Tail
 from process.health import Health
 from wire import subjects
-from wire.messages import QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteEvent
 
 _fills = msgspec.json.Decoder(list[RecordedFill]).decode
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
-from wire.messages import Exposure, Quote
+from wire.quotes import Quote
+from wire.reservations import Exposure
 
 EVERY = 0.1
 """Seconds between two samples."""

@@ -16,7 +16,7 @@ from chaos import checker, report
 from chaos.health_watch import HealthWatch
 from chaos.logs import market_log
 from chaos.system import LIMIT, System
-from wire.messages import Position
+from wire.positions import Position
 
 CATCH_UP_TIMEOUT = 15.0
 """Seconds, after every order has its outcome, until the ledger has applied every fill."""

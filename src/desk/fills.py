@@ -11,7 +11,7 @@ from typing import Any
 from ledger.reading import COLUMNS, fill_of
 from ledger.store import StoreUnusable, damage_reported
 from ledger.tables import SCHEMA_VERSION, text_of
-from wire.messages import NumberedFill
+from wire.orders import NumberedFill
 
 _FILLS = f"""
 SELECT {COLUMNS} FROM fills

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wire.messages import NumberedFill
+from wire.orders import NumberedFill
 
 Row = Mapping[str, Any]
 

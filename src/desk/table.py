@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from wire.messages import Fill, NumberedFill
+from wire.orders import Fill, NumberedFill
 from wire.units import MONEY_PLACES, MULTIPLIER_PLACES, FieldError, check_fee, check_price
 
 COLUMNS = (

@@ -14,8 +14,10 @@ from web.fast_route import FastRoute
 from web.paging import TOLD, page
 from web.roles import READ, Role, only
 from wire.errors import Refusal, Refused
+from wire.fields import Id, Symbol
 from wire.instruments import Instrument, ListedInstrument
-from wire.messages import Id, Order, OrderResult, Quote, QuoteRequest, Symbol
+from wire.orders import Order, OrderResult
+from wire.quotes import Quote, QuoteRequest
 from wire.references import PutReferences, ReferencesTaken
 
 _BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)

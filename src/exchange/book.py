@@ -21,18 +21,9 @@ from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
 from wire.instruments import Instrument, Listing
 from wire.market import SymbolMarket
-from wire.messages import (
-    ATTEMPTS_AHEAD,
-    Order,
-    OrderResult,
-    Quote,
-    QuoteActivated,
-    QuoteRequest,
-    QuoteWithdrawn,
-    RecordedFill,
-    RejectReason,
-    Reservation,
-)
+from wire.orders import Order, OrderResult, RecordedFill, RejectReason
+from wire.quotes import ATTEMPTS_AHEAD, Quote, QuoteActivated, QuoteRequest, QuoteWithdrawn
+from wire.reservations import Reservation
 from wire.units import FieldError, check_tick, with_decimals_of
 
 

@@ -26,8 +26,10 @@ from jet.tail import FromSequence, FromTime, Message, Tail
 from process.health import Health
 from wire import fill_validation, subjects
 from wire.errors import Refused
+from wire.fields import DECODE_ERRORS
 from wire.market import SymbolMarket
-from wire.messages import DECODE_ERRORS, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteEvent
 
 WALK_BACK = 1_000
 """Messages by which the log is read further back at start, doubled each time, until they span the id window."""

@@ -27,7 +27,8 @@ from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
 from wire.market import SymbolMarket
-from wire.messages import Order, OrderResult, Quote, QuoteEvent, QuoteRequest
+from wire.orders import Order, OrderResult
+from wire.quotes import Quote, QuoteEvent, QuoteRequest
 
 MAX_BATCH = 500
 """Orders one commit takes: their fills stay well below the broker's payload limit."""

@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from exchange.order_dedup import MAX_BYTES
 from wire.errors import Refused
-from wire.messages import OrderResult
+from wire.orders import OrderResult
 
 ORDERS = Counter("exchange_orders", "Orders answered, by outcome, reject reason or refusal.", ["outcome"])
 FILLS = Counter("exchange_fills", "Fills appended to the market log.")

@@ -28,7 +28,8 @@ from typing import Final
 
 import msgspec
 
-from wire.messages import RecordedFill, Side
+from wire.fields import Side
+from wire.orders import RecordedFill
 
 LEAP = 5.0
 """Seconds of a log's time that may pass at most from one message to the next."""

@@ -21,7 +21,8 @@ from jet.connection import Connection
 from process import tracing
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Activate, Deactivate, Quote, QuoteRequest, Reservation
+from wire.quotes import Quote, QuoteRequest
+from wire.reservations import Activate, Deactivate, Reservation
 
 DEADLINE = 5.0
 """Seconds a caller waits for its answer."""

@@ -25,7 +25,7 @@ from process.clock import Clock
 from wire import subjects
 from wire.errors import Refused
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated
+from wire.quotes import QuoteActivated
 from wire.units import whole_seconds_up
 
 _SEQUENCE = "Quotestream-Market-Sequence"

@@ -8,7 +8,7 @@ last of the piece that can count.
 from collections.abc import Sequence
 
 from wire.fill_validation import judge
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 Fills = Sequence[RecordedFill]
 

@@ -30,15 +30,9 @@ from wire import ids, subjects
 from wire.definitions import Change, Definitions, changes
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument, ListedInstrument, listed
-from wire.messages import (
-    Order,
-    OrderResult,
-    ProcessReport,
-    PutQuote,
-    Quote,
-    QuoteRequest,
-    WithdrawQuote,
-)
+from wire.orders import Order, OrderResult
+from wire.processes import ProcessReport
+from wire.quotes import PutQuote, Quote, QuoteRequest, WithdrawQuote
 from wire.references import PutReferences, ReferencesTaken
 from wire.units import FieldError
 

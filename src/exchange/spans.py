@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from process import tracing
 from wire.errors import Refused
-from wire.messages import Order, OrderResult, RecordedFill
+from wire.orders import Order, OrderResult, RecordedFill
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

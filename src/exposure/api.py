@@ -12,7 +12,9 @@ from web.app import check_path, problems
 from web.paging import link
 from web.roles import Role, only
 from wire.errors import Refusal
-from wire.messages import Exposure, Fill, Id, Reservation, ReservationAnswer, ReservationRequest
+from wire.fields import Id
+from wire.orders import Fill
+from wire.reservations import Exposure, Reservation, ReservationAnswer, ReservationRequest
 
 _BODY = (Refusal.BAD_REQUEST, Refusal.INVALID_FIELD, Refusal.TOO_LARGE)
 _WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)

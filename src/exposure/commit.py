@@ -40,7 +40,7 @@ from process import tracing
 from process.clock import Clock
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 MAX_WAITING = 10_000
 """Decisions that may wait at once."""

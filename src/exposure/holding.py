@@ -18,7 +18,8 @@ What a record holds never grows while its symbol's market log does: versions onl
 from typing import Literal, NamedTuple
 
 from wire.market import SymbolMarket
-from wire.messages import QuoteWithdrawn, ReservationRecord
+from wire.quotes import QuoteWithdrawn
+from wire.reservations import ReservationRecord
 
 Ending = Literal["replaced", "withdrawn", "expired", "filled"]
 """How the market log ended an activated reservation."""

@@ -31,12 +31,12 @@ from exposure.usage import Draft, Usage, is_unused, largest
 from wire import ids
 from wire.definitions import fair_share
 from wire.errors import Refusal, Refused
-from wire.messages import (
+from wire.orders import Fill
+from wire.reservations import (
     Activate,
     BindingLimit,
     Deactivate,
     Exposure,
-    Fill,
     LimitUsage,
     Reservation,
     ReservationAnswer,

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from wire.errors import Refusal, Refused
-from wire.messages import Exposure, Reservation
+from wire.reservations import Exposure, Reservation
 
 PAGE = 1_000
 """Reservations that an answer has at most: 350 KB."""

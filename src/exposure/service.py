@@ -32,15 +32,15 @@ from process.health import Health
 from process.settings import Port, Seconds, ServiceSettings
 from wire import fill_validation, ids, subjects
 from wire.errors import Refusal, Refused
+from wire.fields import DECODE_ERRORS
 from wire.instruments import Listing
-from wire.messages import (
-    DECODE_ERRORS,
+from wire.orders import Fill
+from wire.quotes import QuoteEvent
+from wire.reservations import (
     Activate,
     Deactivate,
     Exposure,
-    Fill,
     LimitUsage,
-    QuoteEvent,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,

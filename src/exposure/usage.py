@@ -27,7 +27,9 @@ from exposure.holding import NOTHING, Lots, ending, held
 from wire.errors import Refusal, Refused
 from wire.fill_validation import Fault
 from wire.market import SymbolMarket
-from wire.messages import QuoteEvent, RecordedFill, Reservation, ReservationRecord
+from wire.orders import RecordedFill
+from wire.quotes import QuoteEvent
+from wire.reservations import Reservation, ReservationRecord
 
 ENDED_REMEMBERED = 1000
 """Reservations that lookups still find after they have expired. No decision depends on them."""

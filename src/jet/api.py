@@ -14,7 +14,7 @@ from jet.frames import headers_of
 from jet.requests import Forbidden
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import DECODE_ERRORS
+from wire.fields import DECODE_ERRORS
 from wire.units import check_time
 
 T = TypeVar("T")

@@ -25,7 +25,10 @@ from jet.connection import Connection
 from jet.reader import Reader
 from jet.tail import FromSequence, LastPerSubject, Message, Tail
 from wire import fill_validation, subjects
-from wire.messages import DECODE_ERRORS, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
+from wire.fields import DECODE_ERRORS
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
 FIRST_WALK = 1_000
 """Sequences read back at first; each time it was not enough, eight times as many."""

@@ -25,7 +25,7 @@ from jet import api
 from jet.connection import Connection, HealthPart
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Time
+from wire.fields import Time
 from wire.units import check_time
 
 DRIFT = 0.0001

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from jet.tail import behind
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 VERSION = "1.0.0"
 

@@ -16,7 +16,7 @@ from jet.switch_log import STREAM
 from jet.tail import Message, Tail
 from wire import subjects
 from wire.losses import KEYS, Latches, Scope
-from wire.messages import LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 
 
 class LossLog:

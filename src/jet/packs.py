@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from wire.messages import DECODE_ERRORS
+from wire.fields import DECODE_ERRORS
 
 HEADER = "Quotestream-Pack"
 """The header of a pack: how many parts it has."""

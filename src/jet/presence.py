@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from jet import api
 from jet.connection import Connection
 from jet.unexpected import unexpected
-from wire.messages import DECODE_ERRORS, InstancePresence
+from wire.fields import DECODE_ERRORS
+from wire.processes import InstancePresence
 
 EVERY = 0.2
 """Seconds between two beats."""

@@ -15,7 +15,8 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection
-from wire.messages import DECODE_ERRORS, Id, ProcessReport
+from wire.fields import DECODE_ERRORS, Id
+from wire.processes import ProcessReport
 
 EVERY = 2.0
 """Seconds between two questions."""

@@ -34,7 +34,8 @@ from jet.single_flight import Answer, Flight, SingleFlight
 from jet.unexpected import unexpected
 from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
-from wire.messages import DECODE_ERRORS, ProcessReport
+from wire.fields import DECODE_ERRORS
+from wire.processes import ProcessReport
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ import msgspec
 from jet import journal
 from jet.tail import Message
 from wire import subjects
-from wire.messages import DECODE_ERRORS, QuotingSwitch
+from wire.fields import DECODE_ERRORS
+from wire.switches import QuotingSwitch
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 KEY = subjects.bucket_key(subjects.SWITCHES_BUCKET, "quoting")

@@ -20,7 +20,9 @@ from web.app import check_path, problems
 from web.paging import PAGE, TOLD, link, page
 from web.roles import Role, only
 from wire.errors import Refusal, Refused
-from wire.messages import NumberedFill, Position, ReportedFill, Symbol, Time, Version
+from wire.fields import Symbol, Time, Version
+from wire.orders import NumberedFill, ReportedFill
+from wire.positions import Position
 from wire.units import FieldError, check_time
 
 DESCRIPTION = """

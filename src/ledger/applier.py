@@ -24,7 +24,7 @@ from process import tracing
 from process.clock import Clock
 from process.health import Health
 from wire import fill_validation, subjects
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 PIECE_BYTES = 256 * 1024
 """Payload decoded in one go: a few milliseconds of work, so that the event loop stays responsive while catching up."""

@@ -10,7 +10,7 @@ from jet import api
 from jet.connection import Connection
 from ledger.positions import Account
 from wire import subjects
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 _decoder = msgspec.json.Decoder(list[RecordedFill])
 

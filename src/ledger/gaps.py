@@ -19,7 +19,7 @@ from ledger.positions import Account, Books, Changes, Delivery
 from wire import fill_validation, subjects
 from wire.errors import Refused
 from wire.fill_validation import Fault, Reason
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 ASK_AGAIN = 0.2
 """Seconds until the broker is asked again after it did not answer."""

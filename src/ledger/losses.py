@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ledger.positions import Account
 from wire.instruments import Listing
 from wire.losses import Latch, Latches, Scope, loss_of, mark_of
-from wire.messages import LossPaused
+from wire.switches import LossPaused
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
 

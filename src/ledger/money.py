@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from typing import NamedTuple, Protocol
 
-from wire.messages import Side
+from wire.fields import Side
 from wire.units import EXACT, MONEY_STEP, NOTHING, ONE, ROUNDING
 
 

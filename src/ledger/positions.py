@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 from ledger.money import FLAT, Money, after, average_price
 from wire import fill_validation, subjects
 from wire.fill_validation import Fault, Reason
-from wire.messages import NumberedFill, PositionUpdate, RecordedFill
+from wire.orders import NumberedFill, RecordedFill
+from wire.positions import PositionUpdate
 from wire.units import ONE, shown_money
 
 Verdict = Literal["apply", "ignore"] | Fault

@@ -23,7 +23,7 @@ from jet.tail import Message
 from process import tracing
 from wire import subjects
 from wire.errors import Refused
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 AT_ONCE = 64
 """Symbols published at once."""

@@ -17,7 +17,8 @@ from ledger.money import FLAT, after
 from ledger.positions import position_fields
 from ledger.store import damage_reported
 from ledger.tables import text_of
-from wire.messages import NumberedFill, Position
+from wire.orders import NumberedFill
+from wire.positions import Position
 
 COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin, multiplier, fee"
 """What is read of a fill."""

@@ -33,7 +33,8 @@ from wire import chain, subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill, ReportedFill
+from wire.orders import RecordedFill, ReportedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 from wire.units import check_tick, with_decimals_of
 
 DEADLINE = 5.0

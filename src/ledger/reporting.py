@@ -13,7 +13,8 @@ from wire import ids
 from wire.errors import Refusal, Refused
 from wire.instruments import Instrument
 from wire.market import SymbolMarket
-from wire.messages import Fill, QuoteActivated, QuoteEvent, RecordedFill, ReportedFill
+from wire.orders import Fill, RecordedFill, ReportedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 from wire.units import NOTHING, ONE
 
 

@@ -39,7 +39,8 @@ from web.fanout import Fanout
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
-from wire.messages import NumberedFill, Position, PositionUpdate, ReportedFill
+from wire.orders import NumberedFill, ReportedFill
+from wire.positions import Position, PositionUpdate
 from wire.units import FieldError
 
 PARTS = ("nats", "log", "fills", "store")

@@ -49,7 +49,7 @@ from ledger.tables import (
 )
 from process import durable
 from process.shipped import COMMAND
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 WAL_BYTES = 16 * 1024 * 1024
 """What is kept of the WAL, once it may start over. It starts over at half of that unless somebody reads."""

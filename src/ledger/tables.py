@@ -8,7 +8,7 @@ from typing import Any
 from ledger.checksums import FILL_COLUMNS
 from ledger.money import Money
 from ledger.positions import Account
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 from wire.units import NOTHING, ONE
 
 SCHEMA_VERSION = 3

@@ -12,7 +12,7 @@ import math
 import msgspec
 
 from wire.errors import Problem, Refusal
-from wire.messages import OrderResult
+from wire.orders import OrderResult
 
 UNANSWERED = ("unknown", "undelivered")
 """Outcomes of orders whose decision never arrived."""

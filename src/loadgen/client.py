@@ -14,7 +14,7 @@ import msgspec
 from loadgen.answers import Answer, Known, Outcome, Undelivered, Unknown, classify, outcome
 from loadgen.history import History
 from loadgen.http import Client, NotConnected, addresses
-from wire.messages import Order
+from wire.orders import Order
 
 ATTEMPT_TIMEOUT = 2.0
 """Seconds one attempt may take."""

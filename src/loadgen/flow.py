@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from wire.instruments import Instrument
-from wire.messages import Order
+from wire.orders import Order
 from wire.units import MAX_PRICE
 
 CROSSING_OFFSET = Decimal("0.05")

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from loadgen.answers import Answer, Known, Undelivered, Unknown
 from loadgen.plan import Plan
 from process.clock import Clock, utc_now
-from wire.messages import Order
+from wire.orders import Order
 
 FLUSH_EVERY = 0.2
 

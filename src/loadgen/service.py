@@ -9,7 +9,7 @@ from loadgen.flow import orders
 from loadgen.pacing import arrivals
 from loadgen.plan import Plan
 from loadgen.tally import Tally
-from wire.messages import Order
+from wire.orders import Order
 
 
 class _Due(NamedTuple):

@@ -13,7 +13,8 @@ import structlog
 from maker.calls import Calls
 from wire import ids
 from wire.errors import Refused
-from wire.messages import Quote, ReleaseReservation, Reservation, ReservationAnswer, ReservationRequest, WithdrawQuote
+from wire.quotes import Quote, WithdrawQuote
+from wire.reservations import ReleaseReservation, Reservation, ReservationAnswer, ReservationRequest
 from wire.subjects import Rpc
 
 log = structlog.get_logger()

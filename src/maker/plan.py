@@ -35,7 +35,10 @@ from wire import ids
 from wire.ids import NEVER, QuoteVersion
 from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
-from wire.messages import ATTEMPTS_AHEAD, LossPaused, Position, Quote, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import Position
+from wire.quotes import ATTEMPTS_AHEAD, Quote
+from wire.switches import LossPaused
 
 REFRESH_AT = 2 / 3
 """The part of a quote's life after which it is replaced by the next attempt."""

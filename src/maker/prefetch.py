@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from maker import metrics
-from wire.messages import ReservationAnswer, ReservationRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 
 Ask = Callable[[ReservationRequest], Coroutine[Any, Any, ReservationAnswer | None]]
 """Asks once; None: not answered, or refused."""

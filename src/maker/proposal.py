@@ -9,7 +9,9 @@ from maker.pricing import prices
 from wire import ids
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
-from wire.messages import Position, PutQuote, QuoteRequest, Reservation, ReservationRequest
+from wire.positions import Position
+from wire.quotes import PutQuote, QuoteRequest
+from wire.reservations import Reservation, ReservationRequest
 
 _NO_PRICE = Decimal(0)
 

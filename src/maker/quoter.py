@@ -33,17 +33,12 @@ from wire import ids
 from wire.errors import Refusal, Refused
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
-from wire.messages import (
-    LossPaused,
-    Position,
-    PositionUpdate,
-    PutQuote,
-    Quote,
-    RecordedFill,
-    ReservationAnswer,
-    ReservationRequest,
-)
+from wire.orders import RecordedFill
+from wire.positions import Position, PositionUpdate
+from wire.quotes import PutQuote, Quote
+from wire.reservations import ReservationAnswer, ReservationRequest
 from wire.subjects import Rpc
+from wire.switches import LossPaused
 
 SETTLE = 1.0
 """Seconds that releases get before the exchange is asked again."""

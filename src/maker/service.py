@@ -41,10 +41,14 @@ from process.health import Health
 from process.settings import Port, Seconds, ServiceSettings
 from wire import fill_validation, subjects
 from wire.errors import Refusal, Refused
+from wire.fields import DECODE_ERRORS
 from wire.instruments import Listing
 from wire.losses import Scope
 from wire.market import SymbolMarket
-from wire.messages import DECODE_ERRORS, LossPaused, PositionUpdate, ProcessReport, QuoteEvent
+from wire.positions import PositionUpdate
+from wire.processes import ProcessReport
+from wire.quotes import QuoteEvent
+from wire.switches import LossPaused
 
 PAUSE_DEADLINE = 5.0
 """Seconds a pause may take until the switch stands so and every withdrawal is known done."""

@@ -7,7 +7,8 @@ from typing import Literal
 import msgspec
 
 from maker.plan import Memory, Propose, Step, View, Wait, WaitState, Withdraw, known_position, live_quote
-from wire.messages import Attempt, Id, LossPaused, Symbol, Time, Version
+from wire.fields import Attempt, Id, Symbol, Time, Version
+from wire.switches import LossPaused
 
 
 class LastRefusal(msgspec.Struct, frozen=True, kw_only=True):

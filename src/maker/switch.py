@@ -32,7 +32,7 @@ from jet.tail import Message
 from maker.killswitch import Hold, KillSwitch, Value, resumed
 from process.clock import Clock
 from wire.errors import Refused
-from wire.messages import QuotingSwitch
+from wire.switches import QuotingSwitch
 
 DAMAGED = "nobody: the store of the switch is damaged, and its last change may have been a pause"
 """Whose wish it is to pause where the last change is lost."""

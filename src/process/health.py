@@ -8,7 +8,7 @@ from prometheus_client import Counter
 
 from process.clock import uptime
 from process.logs import PROCESS_NAME
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 QUARANTINED = Counter(
     "quotestream_messages_quarantined", "Messages that could not be used, and were quarantined.", ["stream"]

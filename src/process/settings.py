@@ -19,8 +19,8 @@ from msgspec import Meta
 
 from process.shipped import COMMAND, shipped
 from wire.definitions import Terms, listing_of
+from wire.fields import Symbol
 from wire.instruments import Instrument, Listing
-from wire.messages import Symbol
 from wire.units import FieldError, check_max_loss
 
 SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")

@@ -13,7 +13,7 @@ from recorded.reading import Horizon
 from recorded.replay import Replay
 from recorded.story import Story, StoryBuilder
 from wire import ids, subjects
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 
 class UnknownQuote(Exception):  # noqa: N818 # names what is so

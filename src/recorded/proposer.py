@@ -8,7 +8,8 @@ from recorded.revisions import Revisions
 from wire import ids
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
-from wire.messages import Position, PutQuote, QuoteActivated
+from wire.positions import Position
+from wire.quotes import PutQuote, QuoteActivated
 
 
 class Proposer:

@@ -30,7 +30,7 @@ from recorded.replay import Place
 from recorded.reservations import Reservations
 from recorded.revisions import Revisions
 from wire import subjects
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 CONNECT_TIMEOUT = 3.0
 """Seconds the server may take to be there."""

@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from wire import subjects
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 REMEMBERED_QUOTES = 16
 """Ended quotes of a symbol that are remembered, to say of a late fill what became of its quote."""

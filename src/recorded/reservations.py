@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 
 class Grant(NamedTuple):

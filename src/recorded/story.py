@@ -13,15 +13,9 @@ import msgspec
 from recorded.evidence import LogLine
 from recorded.proposer import Proposer, is_derived
 from recorded.replay import REMEMBERED_VERSIONS, Book, Listener, Place
-from wire.messages import (
-    Fill,
-    QuoteActivated,
-    QuoteEvent,
-    QuoteRequest,
-    QuoteWithdrawn,
-    RecordedFill,
-    ReservationRecord,
-)
+from wire.orders import Fill, RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn
+from wire.reservations import ReservationRecord
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):

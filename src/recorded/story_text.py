@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from recorded.story import Basis, End, Execution, Recomputed, Story, Where
-from wire.messages import QuoteActivated, QuoteRequest
+from wire.quotes import QuoteActivated, QuoteRequest
 
 _LABEL = 12
 

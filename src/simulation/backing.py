@@ -9,7 +9,8 @@ from typing import Protocol
 
 import msgspec
 
-from wire.messages import QuoteActivated, QuoteEvent, ReservationRecord
+from wire.quotes import QuoteActivated, QuoteEvent
+from wire.reservations import ReservationRecord
 
 _records = msgspec.json.Decoder(list[ReservationRecord])
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from simulation.party import RACE, Party
 from simulation.readers import active_quote
-from wire.messages import Position, ReportedFill
+from wire.orders import ReportedFill
+from wire.positions import Position
 
 
 class Bookers:

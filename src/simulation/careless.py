@@ -10,15 +10,9 @@ import msgspec
 from simulation.party import PATIENCE, Party
 from simulation.readers import active_quote
 from wire.ids import reservation_id
-from wire.messages import (
-    ATTEMPTS_AHEAD,
-    Fill,
-    Order,
-    Quote,
-    QuoteRequest,
-    ReservationAnswer,
-    ReservationRequest,
-)
+from wire.orders import Fill, Order
+from wire.quotes import ATTEMPTS_AHEAD, Quote, QuoteRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 
 CARELESS = "token careless"
 """Who asks, as services tell askers apart."""

@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from simulation.party import Party
-from wire.messages import ReservationAnswer, ReservationRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 
 
 class Hoarders:

@@ -9,7 +9,7 @@ from jet import journal
 from simulation.stream import Stored
 from wire.definitions import Definitions
 from wire.losses import Latches, Scope
-from wire.messages import LossPaused
+from wire.switches import LossPaused
 
 OBEYED = 20.0
 """Seconds after which no maker quotes what is paused for its loss: a server of a cluster may be so far behind before

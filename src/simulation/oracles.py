@@ -24,9 +24,13 @@ from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
 from wire.definitions import Definitions
+from wire.fields import DECODE_ERRORS
 from wire.ids import NEVER
 from wire.instruments import Instrument
-from wire.messages import DECODE_ERRORS, Order, PositionUpdate, QuoteActivated, QuoteEvent, QuotingSwitch, RecordedFill
+from wire.orders import Order, RecordedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteActivated, QuoteEvent
+from wire.switches import QuotingSwitch
 from wire.units import MONEY_PLACES, ONE
 
 _event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)

@@ -10,7 +10,8 @@ from simulation import leftovers
 from simulation.party import PATIENCE, Party
 from simulation.readers import active_quote
 from wire.errors import Refused
-from wire.messages import Quote, QuoteRequest, ReservationAnswer, ReservationRequest
+from wire.quotes import Quote, QuoteRequest
+from wire.reservations import ReservationAnswer, ReservationRequest
 
 WITHDRAWN = 0.3
 """The share of quotes by hand beside which whatever is active is withdrawn."""

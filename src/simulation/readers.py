@@ -6,7 +6,8 @@ import msgspec
 
 from simulation.party import Party
 from wire.ids import NEVER
-from wire.messages import Position, Quote
+from wire.positions import Position
+from wire.quotes import Quote
 
 
 async def active_quote(party: Party, symbol: str) -> Quote | None:

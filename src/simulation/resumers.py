@@ -5,7 +5,7 @@ import msgspec
 from simulation.party import Party
 from wire import subjects
 from wire.losses import Scope
-from wire.messages import LossResumed
+from wire.switches import LossResumed
 from wire.units import NOTHING
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)

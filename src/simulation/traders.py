@@ -19,7 +19,7 @@ from loadgen.http import NotConnected
 from simulation.loop import Handle
 from simulation.party import PATIENCE, Party
 from wire.errors import Refused
-from wire.messages import Order, OrderResult
+from wire.orders import Order, OrderResult
 
 STOOD_STILL = 2.0
 """Seconds after which an order that was not read yet is too old: its exchange had stood still."""

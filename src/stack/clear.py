@@ -15,7 +15,9 @@ from process.shipped import COMMAND
 from stack.reaching import reached
 from stack.settings import StackSettings
 from wire import losses, subjects
-from wire.messages import DECODE_ERRORS, LossPaused, LossResumed, QuotingSwitch, ReservationRecord
+from wire.fields import DECODE_ERRORS
+from wire.reservations import ReservationRecord
+from wire.switches import LossPaused, LossResumed, QuotingSwitch
 
 TIMEOUT = 3.0
 """Seconds that the server may take for each answer."""

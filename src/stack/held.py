@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wire.messages import DECODE_ERRORS
+from wire.fields import DECODE_ERRORS
 
 
 class Held(msgspec.Struct, frozen=True, order=True):

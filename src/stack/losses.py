@@ -22,7 +22,8 @@ from wire import subjects
 from wire.definitions import Definitions
 from wire.errors import Refused
 from wire.losses import Latches, Scope, loss_of, mark_of, pause_text
-from wire.messages import LossPaused, LossResumed, PositionUpdate
+from wire.positions import PositionUpdate
+from wire.switches import LossPaused, LossResumed
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
 DEADLINE = 5.0

@@ -26,7 +26,8 @@ from stack.applied import gap
 from stack.settings import StackSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import DECODE_ERRORS, QuoteEvent
+from wire.fields import DECODE_ERRORS
+from wire.quotes import QuoteEvent
 
 STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 

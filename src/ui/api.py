@@ -13,7 +13,7 @@ from web import streaming
 from web.access import OPEN, Access
 from web.app import check_path
 from web.roles import READ, anyone
-from wire.messages import Id, Symbol
+from wire.fields import Id, Symbol
 
 DESCRIPTION = """
 The page at `/`, and the websocket `/stream` that feeds it. It only reads.

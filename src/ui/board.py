@@ -25,10 +25,14 @@ from ui.processes import Process
 from ui.trend import Point, Series
 from ui.unquoted import Unquoted
 from wire import ids
+from wire.fields import Side
 from wire.fill_validation import Fault
 from wire.instruments import InstrumentState, Listing
 from wire.market import SymbolMarket
-from wire.messages import LimitUsage, PositionUpdate, QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill, Side
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
+from wire.reservations import LimitUsage
 from wire.units import EXACT, NOTHING, ONE, shown_money
 
 HISTORY_POINTS = 60

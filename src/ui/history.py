@@ -11,8 +11,10 @@ from decimal import Decimal
 
 import msgspec
 
+from wire.fields import Side
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill, Side
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class Span(msgspec.Struct, array_like=True):

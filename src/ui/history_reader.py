@@ -15,7 +15,8 @@ from process.clock import Clock
 from ui.history import Past
 from wire import fill_validation, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import DECODE_ERRORS, QuoteEvent
+from wire.fields import DECODE_ERRORS
+from wire.quotes import QuoteEvent
 
 BACK = timedelta(minutes=15)
 """How far back it goes, at most."""

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 
 from ui.notices import Notices
-from wire.messages import DECODE_ERRORS
+from wire.fields import DECODE_ERRORS
 
 LARGEST = 256 * 1024
 """Bytes of the file that are read, at most."""

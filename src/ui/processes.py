@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 MISSED = 2
 """Rounds without an answer after which a process is gone."""

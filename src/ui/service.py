@@ -45,7 +45,10 @@ from ui.watch import Watch
 from web.fanout import Fanout
 from wire import fill_validation, subjects
 from wire.errors import Refused
-from wire.messages import DECODE_ERRORS, LimitUsage, PositionUpdate, QuoteEvent, UsageRequest
+from wire.fields import DECODE_ERRORS
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteEvent
+from wire.reservations import LimitUsage, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure", CLOCK)
 """What the page waits for. It shows what it has meanwhile, and what of it is not current."""

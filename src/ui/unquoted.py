@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from wire.losses import Latches
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 WORDS: Mapping[str, str] = {
     "waiting_for_feeds": "makers still read the log",

@@ -25,7 +25,7 @@ from ui.order_rates import OrderRates
 from ui.processes import Process, Processes
 from ui.unquoted import Unquoted, unquoted
 from wire import subjects
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 NATS = "nats"
 SERVICES = ("exchange", "exposure", "ledger", "maker", NATS, "ui")

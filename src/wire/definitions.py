@@ -19,8 +19,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from wire import references, subjects
+from wire.fields import DECODE_ERRORS
 from wire.instruments import Instrument, Listing
-from wire.messages import DECODE_ERRORS
 from wire.references import REFERENCES, FeedPrice, Reference
 from wire.units import FieldError, check_max_loss
 

@@ -28,7 +28,8 @@ from typing import NamedTuple
 import msgspec
 
 from wire import ids, subjects
-from wire.messages import DECODE_ERRORS, RecordedFill
+from wire.fields import DECODE_ERRORS
+from wire.orders import RecordedFill
 
 _decoder = msgspec.json.Decoder(list[RecordedFill])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import msgspec
 
 from wire import subjects
+from wire.fields import DECODE_ERRORS
 from wire.instruments import Listing
-from wire.messages import DECODE_ERRORS, LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 from wire.units import EXACT, NOTHING
 
 Scope = str | None

@@ -15,7 +15,8 @@ import msgspec
 
 from wire.fill_validation import Fault, judge
 from wire.ids import NEVER, QuoteVersion
-from wire.messages import Quote, QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import Quote, QuoteActivated, QuoteEvent
 
 QuoteStatus = Literal["never", "active", "expired", "withdrawn"]
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from wire.messages import DECODE_ERRORS, Count, Message, Price, Revision, Time
+from wire.fields import DECODE_ERRORS, Count, Message, Price, Revision, Time
 from wire.units import FieldError, check_plain, check_price
 
 REFERENCES = "references"

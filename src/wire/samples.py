@@ -6,21 +6,11 @@ import msgspec
 
 from wire.errors import Problem
 from wire.instruments import Instrument, ListedInstrument
-from wire.messages import (
-    Exposure,
-    Fill,
-    NumberedFill,
-    Order,
-    OrderResult,
-    Position,
-    Quote,
-    QuoteRequest,
-    ReportedFill,
-    Reservation,
-    ReservationAnswer,
-    ReservationRequest,
-)
+from wire.orders import Fill, NumberedFill, Order, OrderResult, ReportedFill
+from wire.positions import Position
+from wire.quotes import Quote, QuoteRequest
 from wire.references import PutReferences, ReferencesTaken
+from wire.reservations import Exposure, Reservation, ReservationAnswer, ReservationRequest
 
 SAMPLES: Mapping[type[msgspec.Struct], str] = {
     Instrument: (

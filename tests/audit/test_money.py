@@ -18,7 +18,7 @@ from ledger.money import FLAT, after
 from support.audit import Script, busy, told
 from support.builders import recorded_fill
 from wire import subjects
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 COSTS = {"fee": Decimal("0.013"), "multiplier": Decimal(50)}
 

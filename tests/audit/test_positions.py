@@ -18,7 +18,7 @@ from support.audit import Script, busy, place_of, told
 from support.broker import Broker
 from support.builders import position_update
 from wire import subjects
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 
 class Published:

@@ -18,7 +18,7 @@ from loadgen.history import AnswerLine, Line, SentLine, Torn
 from support.audit import Script, busy, place_of, told
 from support.builders import NOW, order
 from wire.errors import Refusal, Refused
-from wire.messages import Order, OrderResult, RecordedFill
+from wire.orders import Order, OrderResult, RecordedFill
 
 
 def order_of(fill: RecordedFill, **changes: Any) -> Order:

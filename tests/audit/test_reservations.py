@@ -9,7 +9,8 @@ from audit.findings import Status, Verdict
 from audit.reservations import Reserved
 from recorded.reservations import Grant, Reservations
 from support.audit import LIFETIME, Script, told
-from wire.messages import QuoteActivated, ReservationRecord
+from wire.quotes import QuoteActivated
+from wire.reservations import ReservationRecord
 
 GRACE = timedelta(seconds=2)
 

@@ -9,7 +9,7 @@ import pytest
 from bench.generator import Answers, Job, Requests, _Generator, thinned
 from bench.noop import example
 from loadgen.http import Response
-from wire.messages import Order
+from wire.orders import Order
 
 JOB = Job(url="http://127.0.0.1:1", prefix="x", symbols=["AAA", "BBB"], connections=3, seconds=0.2, warm_up=0.0)
 

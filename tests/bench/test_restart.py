@@ -8,7 +8,7 @@ from litestar import Litestar, Request, Response, post
 from bench.restart import _first_fill
 from bench.stage import Stage
 from support.http import served
-from wire.messages import Order
+from wire.orders import Order
 
 
 class Running:

@@ -9,7 +9,9 @@ import pytest
 
 from chaos.checker import ClientOutcome, Entry, Findings, most_shown, outcomes, prove
 from support.builders import NOW, order, quote_activated, recorded_fill
-from wire.messages import OrderResult, Position, QuoteWithdrawn, RecordedFill
+from wire.orders import OrderResult, RecordedFill
+from wire.positions import Position
+from wire.quotes import QuoteWithdrawn
 
 LIMIT = 100
 

@@ -5,7 +5,7 @@ import msgspec
 from chaos.clients import client_outcomes
 from loadgen.history import AnswerLine, SentLine
 from support.builders import NOW, order
-from wire.messages import OrderResult
+from wire.orders import OrderResult
 
 
 def answer(order_id: str, attempt: int, **more: object) -> AnswerLine:

@@ -21,7 +21,8 @@ from loadgen.answers import Outcome
 from loadgen.tally import Tally
 from support.chaos import report
 from support.waiting import STACK_HANG, finishes
-from wire.messages import Exposure, Position, SideUsage
+from wire.positions import Position
+from wire.reservations import Exposure, SideUsage
 
 STAYS = "The page stays as it is"
 

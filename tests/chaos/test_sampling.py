@@ -1,7 +1,7 @@
 """Looking at the limit."""
 
 from chaos.sampling import Samples
-from wire.messages import Exposure, SideUsage
+from wire.reservations import Exposure, SideUsage
 
 
 def exposure(bid: int, ask: int) -> Exposure:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from desk.reconcile import compare
 from desk.table import COMPARED
 from support.builders import numbered_fill as fill
-from wire.messages import NumberedFill
+from wire.orders import NumberedFill
 
 
 def row(number: int, fill: NumberedFill, **changes: Any) -> tuple[str, dict[str, Any]]:

@@ -30,8 +30,13 @@ import ui.unquoted
 import wire.definitions
 import wire.errors
 import wire.instruments
-import wire.messages
+import wire.orders
+import wire.positions
+import wire.processes
+import wire.quotes
 import wire.references
+import wire.reservations
+import wire.switches
 from exchange import projection
 from jet import journal
 from jet.topology import Shape, declarations
@@ -62,7 +67,11 @@ def structs_of(module: types.ModuleType) -> list[type[msgspec.Struct]]:
     ]
 
 
-MESSAGES = [struct for struct in structs_of(wire.messages) if struct is not wire.messages.Message]
+MESSAGES = [
+    struct
+    for module in (wire.orders, wire.quotes, wire.positions, wire.reservations, wire.switches, wire.processes)
+    for struct in structs_of(module)
+]
 SPECIFIED = {
     struct.__name__: struct
     for struct in (
@@ -129,7 +138,7 @@ def examples() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("label", "text"), list(examples()))
 def test_an_example_is_what_it_is_labelled_with_and_leaves_nothing_out(label: str, text: str) -> None:
     inner = label.removeprefix("list[").removesuffix("]")
-    kind: Any = wire.messages.QuoteEvent if inner == "QuoteEvent" else SPECIFIED[inner]
+    kind: Any = wire.quotes.QuoteEvent if inner == "QuoteEvent" else SPECIFIED[inner]
     if label != inner:
         kind = list[kind]
     decoded = msgspec.json.decode(text, type=kind)

@@ -25,7 +25,9 @@ from support.needs import NATS, needs
 from support.stack import SERVICES, Desk, Stack
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
-from wire.messages import QuoteActivated, RecordedFill, ReservationRecord
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated
+from wire.reservations import ReservationRecord
 
 pytestmark = pytest.mark.system
 

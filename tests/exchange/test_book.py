@@ -12,7 +12,9 @@ from exchange import book
 from support.builders import NOW, instrument, order, quote_activated, quote_request, recorded_fill
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import OrderResult, QuoteActivated, QuoteWithdrawn, RecordedFill, Reservation
+from wire.orders import OrderResult, RecordedFill
+from wire.quotes import QuoteActivated, QuoteWithdrawn
+from wire.reservations import Reservation
 
 INSTRUMENT = instrument()
 

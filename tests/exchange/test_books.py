@@ -18,7 +18,7 @@ from support.waiting import eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 
 async def test_a_restarted_exchange_goes_on_where_the_log_ends(

@@ -15,7 +15,7 @@ from support.builders import order
 from support.exchange import quoted
 from support.waiting import HANG, eventually, finishes
 from wire.errors import Refusal, Refused
-from wire.messages import OrderResult
+from wire.orders import OrderResult
 
 LONG = TARGET * 2
 

@@ -15,7 +15,7 @@ from support.exchange import ExposureStandIn, quoted
 from support.waiting import HANG, eventually, finishes
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuote
+from wire.quotes import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuote
 
 
 async def events(broker: Broker) -> list[QuoteEvent]:

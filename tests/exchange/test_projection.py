@@ -21,7 +21,7 @@ from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refused
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
 SHARD = subjects.shard_of("AAA", 2)
 STREAM = subjects.bucket_stream(subjects.QUOTES_BUCKET)

@@ -21,7 +21,8 @@ from support.exchange import ExposureStandIn, StartExchange, appending, logged_f
 from support.waiting import eventually, finishes
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import OrderResult, QuoteEvent
+from wire.orders import OrderResult
+from wire.quotes import QuoteEvent
 
 
 async def test_a_fill_is_in_the_log_when_its_order_is_answered(broker: Broker, exchange: Exchange) -> None:

@@ -14,7 +14,7 @@ from support.exchange import ExposureStandIn, StartExchange, appending, quoted, 
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 SHARD = subjects.shard_of("AAA", 2)
 STREAM = subjects.market_stream(SHARD)

@@ -18,7 +18,7 @@ from support.exposure import GRACE, LIFETIME
 from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import ReservationAnswer
+from wire.reservations import ReservationAnswer
 
 
 class Writer:

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from exposure.holding import NOTHING, ending, held
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
-from wire.messages import QuoteWithdrawn, ReservationRecord
+from wire.quotes import QuoteWithdrawn
+from wire.reservations import ReservationRecord
 
 RESERVED = ReservationRecord(
     reservation_id="AAA-v3-a2-r",

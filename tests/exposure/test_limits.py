@@ -5,7 +5,7 @@ import pytest
 from support.exposure import GRACE, GRANTED, LIFETIME, Scene
 from wire import ids
 from wire.errors import Refusal, Refused
-from wire.messages import ReservationRequest
+from wire.reservations import ReservationRequest
 
 # --- reserving --------------------------------------------------------------------------------------------------------
 

@@ -15,17 +15,9 @@ from support.builders import NOW, fill, quote_activated, recorded_fill
 from wire import ids
 from wire.errors import Refused
 from wire.market import SymbolMarket
-from wire.messages import (
-    Activate,
-    Deactivate,
-    QuoteActivated,
-    QuoteEvent,
-    QuoteWithdrawn,
-    RecordedFill,
-    ReservationAnswer,
-    ReservationRecord,
-    ReservationRequest,
-)
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
+from wire.reservations import Activate, Deactivate, ReservationAnswer, ReservationRecord, ReservationRequest
 
 LIMIT = 10
 LIFETIME = timedelta(seconds=30)

@@ -7,7 +7,7 @@ import pytest
 from exposure.paging import PAGE, page
 from support.builders import NOW
 from wire.errors import Refusal, Refused
-from wire.messages import Exposure, Reservation, SideUsage
+from wire.reservations import Exposure, Reservation, SideUsage
 
 
 def exposure(live: int) -> Exposure:

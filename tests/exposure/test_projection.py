@@ -14,7 +14,7 @@ from support.broker import Broker
 from support.exposure import GRACE, LIFETIME, Scene
 from support.waiting import HANG, eventually
 from wire import subjects
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 STREAM = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
 KEY = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, Scene.id("AAA", 1))

@@ -27,10 +27,10 @@ from support.exposure import append_decisions, append_market, running
 from support.waiting import HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
-from wire.messages import (
+from wire.quotes import QuoteActivated
+from wire.reservations import (
     Deactivate,
     LimitUsage,
-    QuoteActivated,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,

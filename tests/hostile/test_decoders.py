@@ -40,23 +40,14 @@ from ui.processes import Processes
 from ui.unquoted import unquoted
 from wire import subjects
 from wire.errors import Problem, Refused
+from wire.fields import DECODE_ERRORS
 from wire.losses import Latches
 from wire.market import SymbolMarket
-from wire.messages import (
-    DECODE_ERRORS,
-    LimitUsage,
-    PositionUpdate,
-    ProcessReport,
-    PutQuote,
-    Quote,
-    QuoteEvent,
-    RecordedFill,
-    Reservation,
-    ReservationAnswer,
-    ReservationRecord,
-    ReservationRequest,
-    WithdrawQuote,
-)
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
+from wire.processes import ProcessReport
+from wire.quotes import PutQuote, Quote, QuoteEvent, WithdrawQuote
+from wire.reservations import LimitUsage, Reservation, ReservationAnswer, ReservationRecord, ReservationRequest
 
 EXAMPLES = 25 * int(os.environ.get("QS_FUZZ_EXAMPLES", "4"))
 NOW = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)

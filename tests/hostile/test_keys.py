@@ -43,7 +43,8 @@ from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
 from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually
 from wire import subjects
-from wire.messages import LimitUsage, QuotingSwitch, UsageRequest
+from wire.reservations import LimitUsage, UsageRequest
+from wire.switches import QuotingSwitch
 
 pytestmark = pytest.mark.long
 

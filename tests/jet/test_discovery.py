@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jet.discovery import Endpoint, Instance
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 
 def test_an_instance_is_found_among_all_among_its_kind_and_by_its_id() -> None:

@@ -29,7 +29,7 @@ from support.secured import Server, asked, serving
 from support.waiting import HANG, eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Deactivate, Exposure, UsageRequest
+from wire.reservations import Deactivate, Exposure, UsageRequest
 
 CRIPPLED = Grant(
     "crippled",

@@ -12,7 +12,7 @@ from jet.presence import MISSED, MOST, Members, Presence
 from process.health import Health
 from support.broker import Broker
 from support.waiting import eventually
-from wire.messages import InstancePresence
+from wire.processes import InstancePresence
 
 
 def there(name: str) -> InstancePresence:

@@ -7,7 +7,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from jet.rollcall import LARGEST, MOST, RollCall
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 
 class Heard:

@@ -15,7 +15,7 @@ from support.broker import Broker, flushed
 from support.builders import reservation_request
 from support.waiting import HANG, eventually, reaches
 from wire.errors import Refusal, Refused
-from wire.messages import ReservationAnswer, ReservationRequest, UsageRequest
+from wire.reservations import ReservationAnswer, ReservationRequest, UsageRequest
 
 SUBJECT = "rpc.test.reserve"
 

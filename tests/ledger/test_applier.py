@@ -17,7 +17,7 @@ from support.builders import NOW, recorded_fill
 from support.clock import HandClock
 from support.waiting import eventually
 from wire import subjects
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 SHARD = subjects.shard_of("AAA", 2)
 

@@ -15,7 +15,8 @@ from support.builders import reported_fill as fill
 from support.ledger import Log, Start
 from support.waiting import eventually, reaches
 from wire import subjects
-from wire.messages import Fill, QuoteActivated
+from wire.orders import Fill
+from wire.quotes import QuoteActivated
 
 SHARD = subjects.shard_of("AAA", 2)
 

@@ -15,7 +15,7 @@ from support.ledger import Log, Start
 from support.waiting import eventually
 from wire import subjects
 from wire.losses import Latch
-from wire.messages import LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 
 
 async def latch(connection: Connection, symbol: str = "AAA") -> Latch:

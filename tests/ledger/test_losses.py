@@ -15,7 +15,7 @@ from support.builders import NOW, instrument, recorded_fill
 from wire import subjects
 from wire.instruments import Listing
 from wire.losses import Latches, Scope
-from wire.messages import LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 
 
 def account(symbol: str = "AAA", number: int = 1, **fill: Any) -> Account:

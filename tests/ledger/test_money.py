@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ledger.money import FLAT, Money, after, average_price
 from ledger.positions import Account
 from support.builders import recorded_fill
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 from wire.units import shown_money
 
 

@@ -12,7 +12,8 @@ from ledger.money import Money
 from ledger.positions import Account, Books, Changes, Delivery, FillKey, Reason, fold, read
 from support.builders import NOW, recorded_fill
 from wire import subjects
-from wire.messages import PositionUpdate, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
 
 SHARDS = 2
 SHARD = subjects.shard_of("AAA", SHARDS)

@@ -18,7 +18,8 @@ from support.ledger import Log, Running, Start
 from support.waiting import eventually, reaches
 from wire import ids
 from wire.errors import Refusal, Refused
-from wire.messages import Fill, QuoteActivated
+from wire.orders import Fill
+from wire.quotes import QuoteActivated
 
 
 async def refusal(running: Running, told: Fill) -> Refused:

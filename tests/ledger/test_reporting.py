@@ -11,7 +11,7 @@ from ledger.reporting import check_id, market_after, record
 from support.builders import NOW, instrument, quote_activated, recorded_fill
 from support.builders import reported_fill as fill
 from wire.errors import Refusal, Refused
-from wire.messages import QuoteWithdrawn
+from wire.quotes import QuoteWithdrawn
 
 INSTRUMENT = instrument()
 QUOTE = quote_activated(lifetime=30.0)

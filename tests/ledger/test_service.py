@@ -23,7 +23,7 @@ from support.ledger import Log, Running, Start, new_ledger
 from support.waiting import HANG, eventually, finishes, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 SHARD = subjects.shard_of("AAA", 2)
 

@@ -11,7 +11,7 @@ import pytest
 from ledger.positions import Books, Delivery, Fault, FillKey, Reason, fold
 from ledger.store import WAL_BYTES, Store, StoreUnusable
 from support.builders import NOW, recorded_fill
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 
 @pytest.fixture

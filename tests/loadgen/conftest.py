@@ -12,7 +12,7 @@ from litestar.params import JSONBody
 from support.builders import fill
 from support.http import served
 from wire.errors import Refused
-from wire.messages import Order, OrderResult, RejectReason
+from wire.orders import Order, OrderResult, RejectReason
 
 Answer = Callable[[Order], Awaitable[Response[bytes]]]
 

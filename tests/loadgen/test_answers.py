@@ -5,7 +5,7 @@ import pytest
 
 from loadgen.answers import Known, Outcome, Unknown, classify, outcome
 from wire.errors import Refusal, Refused
-from wire.messages import OrderResult
+from wire.orders import OrderResult
 
 REJECTED = OrderResult(
     order_id="o-1",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from loadgen.flow import CROSSING_OFFSET, PASSIVE_BAND, orders
 from support.builders import instrument
 from wire.instruments import Instrument
-from wire.messages import Order
+from wire.orders import Order
 from wire.units import MAX_PRICE
 
 TWO = {"AAA": instrument(), "BBB": instrument(tick=Decimal("0.5"), reference_price=Decimal("68250.0"))}

@@ -22,7 +22,7 @@ from support.builders import market, order, quote_request, reservation_request
 from support.waiting import HANG, eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 pytestmark = pytest.mark.long
 

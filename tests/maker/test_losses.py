@@ -12,7 +12,7 @@ from support.maker import Marketplace, quoting
 from support.waiting import eventually
 from wire.losses import Scope
 from wire.market import SymbolMarket
-from wire.messages import LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 
 WHY = LossPaused(at=NOW, loss=Decimal(10), max_loss=Decimal(10))
 RESUMED = LossResumed(at=NOW, acknowledged=Decimal(10))

@@ -18,11 +18,9 @@ from support.builders import NOW, quote_request
 from support.maker import Line, Marketplace, RunningMaker, marketplace, quoting, reserve, used
 from support.waiting import HANG, eventually, reaches
 from wire.errors import Refusal, Refused
-from wire.messages import (
-    QuoteWithdrawn,
-    QuotingSwitch,
-)
+from wire.quotes import QuoteWithdrawn
 from wire.subjects import Rpc
+from wire.switches import QuotingSwitch
 
 
 async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Marketplace) -> None:

@@ -32,7 +32,8 @@ from wire import ids
 from wire.ids import QuoteVersion
 from wire.instruments import Listing
 from wire.market import SymbolMarket
-from wire.messages import ATTEMPTS_AHEAD, Position, QuoteActivated, QuoteWithdrawn
+from wire.positions import Position
+from wire.quotes import ATTEMPTS_AHEAD, QuoteActivated, QuoteWithdrawn
 
 NO_STANDBY = timedelta(0)
 

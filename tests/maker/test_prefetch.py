@@ -8,7 +8,7 @@ import pytest
 
 from maker.prefetch import Prefetch
 from support.builders import NOW
-from wire.messages import Reservation, ReservationAnswer, ReservationRequest
+from wire.reservations import Reservation, ReservationAnswer, ReservationRequest
 
 
 def request(version: int, lots: int = 10) -> ReservationRequest:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from maker.proposal import propose, reservation_request, shrink
 from support.builders import NOW, instrument
 from wire.instruments import Listing
-from wire.messages import Position, PutQuote, Reservation, ReservationState
+from wire.positions import Position
+from wire.quotes import PutQuote
+from wire.reservations import Reservation, ReservationState
 
 # What any node sends for AAA, 3 lots long at version 12, by revision 57, second attempt. If this changes, makers of the
 # old and the new version that run side by side propose different quotes under one id.
@@ -58,7 +60,7 @@ def test_another_process_proposes_the_same_bytes() -> None:
         "from support.builders import instrument\n"
         "from maker.proposal import propose\n"
         "from wire.instruments import Listing\n"
-        "from wire.messages import Position\n"
+        "from wire.positions import Position\n"
         "at = Position(symbol='AAA', net_quantity=3, position_version=12)\n"
         "sys.stdout.buffer.write(msgspec.json.encode(propose(Listing(instrument(), 12, 57), at, 2)))\n"
     )

@@ -13,16 +13,8 @@ from support.builders import quote_request
 from support.maker import Marketplace
 from support.waiting import eventually, reaches
 from wire import ids
-from wire.messages import (
-    Activate,
-    Deactivate,
-    LimitUsage,
-    PutQuote,
-    ReleaseReservation,
-    ReservationRequest,
-    UsageRequest,
-    WithdrawQuote,
-)
+from wire.quotes import PutQuote, WithdrawQuote
+from wire.reservations import Activate, Deactivate, LimitUsage, ReleaseReservation, ReservationRequest, UsageRequest
 from wire.subjects import Rpc
 
 Step = tuple[str, msgspec.Struct]

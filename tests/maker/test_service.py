@@ -33,14 +33,10 @@ from support.waiting import eventually, finishes, reaches
 from wire import subjects
 from wire.definitions import changes
 from wire.errors import Refusal
-from wire.messages import (
-    InstancePresence,
-    PutQuote,
-    QuoteActivated,
-    QuoteWithdrawn,
-    ReservationRequest,
-)
+from wire.processes import InstancePresence
+from wire.quotes import PutQuote, QuoteActivated, QuoteWithdrawn
 from wire.references import PutReferences
+from wire.reservations import ReservationRequest
 from wire.subjects import Rpc
 
 

@@ -18,7 +18,7 @@ from maker.status import (
 )
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
-from wire.messages import Position
+from wire.positions import Position
 
 
 def status(step: Step, seconds: float = 0.0) -> SymbolStatus:

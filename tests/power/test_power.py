@@ -29,7 +29,7 @@ from support.ledger import new_ledger
 from support.needs import FUSE
 from support.waiting import eventually, reaches
 from wire import subjects
-from wire.messages import Fill, RecordedFill
+from wire.orders import Fill, RecordedFill
 
 CUTS = int(os.environ.get("QS_POWER_CUTS", "20"))
 SEED = 14

@@ -13,7 +13,7 @@ from support.broker import Broker
 from support.builders import NOW, market
 from support.recorded import Store
 from wire import subjects
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 MARKET = market(symbols=SYMBOLS, limit=LIMIT)
 

@@ -5,7 +5,8 @@ import msgspec
 from recorded.replay import REMEMBERED_QUOTES, REMEMBERED_VERSIONS, Listener
 from support.audit import LIFETIME, Script, busy
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent
 
 
 def test_books_come_to_what_the_services_fold() -> None:

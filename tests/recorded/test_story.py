@@ -12,7 +12,7 @@ from recorded.story import Story, StoryBuilder
 from recorded.story_text import text
 from support.audit import LIFETIME, Script, listings
 from support.builders import NOW
-from wire.messages import ReservationRecord
+from wire.reservations import ReservationRecord
 
 
 def story(script: Script, quote_id: str) -> Story:

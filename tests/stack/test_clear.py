@@ -14,7 +14,7 @@ from support.broker import flushed
 from support.builders import NOW
 from support.secured import Server, asked, serving
 from wire import subjects
-from wire.messages import QuotingSwitch
+from wire.switches import QuotingSwitch
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from support.definitions import seed
 from support.secured import Server, serving
 from wire import subjects
 from wire.losses import Latch, Scope
-from wire.messages import LossPaused
+from wire.switches import LossPaused
 
 WHY = LossPaused(at=NOW, loss=Decimal(20), max_loss=Decimal(10))
 

@@ -16,7 +16,7 @@ from support.raw import ODD_SUBJECTS, Raw, frame
 from support.secured import SYMBOL
 from support.waiting import HANG
 from wire import subjects
-from wire.messages import QuoteActivated, QuoteWithdrawn
+from wire.quotes import QuoteActivated, QuoteWithdrawn
 
 
 @pytest.fixture

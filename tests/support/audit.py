@@ -19,7 +19,9 @@ from support.builders import NOW, instrument
 from wire import ids, subjects
 from wire.definitions import fair_share
 from wire.instruments import Instrument, Listing
-from wire.messages import Position, QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import Position
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn
 
 SHARDS = 2
 LIMIT = 100

@@ -10,18 +10,10 @@ import msgspec
 from process.settings import Market
 from wire import ids
 from wire.instruments import Instrument
-from wire.messages import (
-    Activate,
-    Fill,
-    NumberedFill,
-    Order,
-    PositionUpdate,
-    QuoteActivated,
-    QuoteRequest,
-    RecordedFill,
-    ReportedFill,
-    ReservationRequest,
-)
+from wire.orders import Fill, NumberedFill, Order, RecordedFill, ReportedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteActivated, QuoteRequest
+from wire.reservations import Activate, ReservationRequest
 
 NOW = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 _numbers = itertools.count(1)

@@ -17,7 +17,9 @@ from support.builders import quote_request
 from support.waiting import eventually
 from wire import subjects
 from wire.errors import Refusal, Refused
-from wire.messages import Activate, Deactivate, Quote, RecordedFill, Reservation
+from wire.orders import RecordedFill
+from wire.quotes import Quote
+from wire.reservations import Activate, Deactivate, Reservation
 
 
 class ExposureStandIn:

@@ -19,17 +19,9 @@ from support.broker import Broker, store
 from support.builders import NOW, quote_activated, recorded_fill
 from support.waiting import eventually
 from wire import ids, subjects
-from wire.messages import (
-    Activate,
-    Deactivate,
-    Fill,
-    QuoteEvent,
-    QuoteWithdrawn,
-    RecordedFill,
-    Reservation,
-    ReservationAnswer,
-    ReservationRequest,
-)
+from wire.orders import Fill, RecordedFill
+from wire.quotes import QuoteEvent, QuoteWithdrawn
+from wire.reservations import Activate, Deactivate, Reservation, ReservationAnswer, ReservationRequest
 
 LIFETIME = timedelta(seconds=30)
 GRACE = timedelta(seconds=2)

@@ -39,22 +39,17 @@ from support.kill_at import Point, Start
 from support.waiting import HANG, STACK_HANG, eventually
 from wire import ids, subjects
 from wire.errors import Refused
-from wire.messages import (
+from wire.orders import Order
+from wire.quotes import PutQuote, Quote, QuoteActivated, QuoteEvent, QuoteRequest, WithdrawQuote
+from wire.reservations import (
     Activate,
     Deactivate,
     LimitUsage,
-    Order,
-    PutQuote,
-    Quote,
-    QuoteActivated,
-    QuoteEvent,
-    QuoteRequest,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,
     ReservationRequest,
     UsageRequest,
-    WithdrawQuote,
 )
 from wire.subjects import Rpc
 

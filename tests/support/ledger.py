@@ -19,7 +19,9 @@ from process.settings import Stack
 from support.broker import Broker, store
 from support.waiting import eventually
 from wire import subjects
-from wire.messages import PositionUpdate, QuoteEvent, RecordedFill
+from wire.orders import RecordedFill
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteEvent
 
 
 class Running:

@@ -25,13 +25,11 @@ from support.waiting import HANG, eventually, reaches
 from wire import ids, subjects
 from wire.errors import Refusal, Refused
 from wire.market import SymbolMarket
-from wire.messages import (
+from wire.positions import PositionUpdate
+from wire.quotes import Quote, QuoteActivated, QuoteEvent
+from wire.reservations import (
     Deactivate,
     LimitUsage,
-    PositionUpdate,
-    Quote,
-    QuoteActivated,
-    QuoteEvent,
     ReleaseReservation,
     Reservation,
     ReservationAnswer,

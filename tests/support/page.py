@@ -34,7 +34,10 @@ from ui.service import PARTS, UiService, UiSettings
 from web.app import create_app
 from web.roles import Role
 from wire import subjects
-from wire.messages import LimitUsage, ProcessReport, QuoteWithdrawn, QuotingSwitch, SideUsage, UsageRequest
+from wire.processes import ProcessReport
+from wire.quotes import QuoteWithdrawn
+from wire.reservations import LimitUsage, SideUsage, UsageRequest
+from wire.switches import QuotingSwitch
 
 
 class Feed:

@@ -10,7 +10,7 @@ from jet.connection import Connection
 from support.builders import position_update, quote_activated, recorded_fill
 from support.waiting import HANG, STACK_HANG, eventually
 from wire import subjects
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 DEEP = b"[" * 60_000
 HUGE = b'{"a":"' + b"x" * 900_000 + b'"}'

@@ -26,7 +26,7 @@ from stack.settings import DEFAULT_PORTS, read
 from support.broker import Patient
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 SERVICES = tuple(DEFAULT_PORTS)
 

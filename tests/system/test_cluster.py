@@ -16,7 +16,7 @@ from support.http import plain_client
 from support.stack import Desk, Stack, logged_fills
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 pytestmark = pytest.mark.system
 

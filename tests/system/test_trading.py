@@ -12,7 +12,7 @@ from process.clock import utc_now
 from support.stack import SERVICES, Desk, logged_fills
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
-from wire.messages import PositionUpdate
+from wire.positions import PositionUpdate
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,9 @@ from support.builders import NOW, fill, instrument, market, position_update, quo
 from support.clock import HandClock
 from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, PROFITS, Board, Marked, Row
 from wire.instruments import Listing
-from wire.messages import LimitUsage, PositionUpdate, QuoteEvent, QuoteWithdrawn, SideUsage
+from wire.positions import PositionUpdate
+from wire.quotes import QuoteEvent, QuoteWithdrawn
+from wire.reservations import LimitUsage, SideUsage
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from support.builders import NOW, quote_activated, recorded_fill
 from ui.history import Execution, Past, Span
-from wire.messages import QuoteEvent, QuoteWithdrawn, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteEvent, QuoteWithdrawn
 
 BID, ASK = Decimal("99.90"), Decimal("100.10")
 START = round(NOW.timestamp() * 1000)

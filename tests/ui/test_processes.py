@@ -7,7 +7,7 @@ import pytest
 
 from support.builders import NOW
 from ui.processes import MISSED, MOST, REMEMBERED, Process, Processes
-from wire.messages import ProcessReport
+from wire.processes import ProcessReport
 
 SERVICES = ("exchange", "maker")
 

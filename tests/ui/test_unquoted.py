@@ -11,7 +11,8 @@ from support.builders import NOW
 from ui.unquoted import NO_MAKER, NOT_NAMED, WORDS, Unquoted, unquoted
 from wire import subjects
 from wire.losses import Latches
-from wire.messages import LossPaused, ProcessReport
+from wire.processes import ProcessReport
+from wire.switches import LossPaused
 
 
 def maker(more: int = 0, **symbols: str) -> ProcessReport:

@@ -12,7 +12,7 @@ from process.health import Health
 from support.http import http_client
 from web.app import create_app
 from wire.errors import Refusal, Refused
-from wire.messages import Order
+from wire.orders import Order
 
 ORDER = {"order_id": "o1", "symbol": "AAPL", "side": "buy", "quantity": 5, "limit_price": "100.05"}
 

@@ -25,7 +25,7 @@ from web.roles import Role, only
 from web.tokens import Tokens
 from wire import ids
 from wire.errors import Refusal, Refused
-from wire.messages import Order
+from wire.orders import Order
 
 ORDER = {"order_id": "o1", "symbol": "AAPL", "side": "buy", "quantity": 5, "limit_price": "100.05"}
 BODY = b'{"order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"limit_price":"100.05"}'

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from web.paging import PAGE, page
-from wire.messages import Position
+from wire.positions import Position
 
 
 def positions(count: int) -> list[Position]:

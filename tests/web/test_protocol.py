@@ -25,7 +25,7 @@ from web.roles import Role, only
 from web.server import Server
 from web.tokens import Tokens
 from wire.errors import Refusal, Refused
-from wire.messages import Order
+from wire.orders import Order
 
 ROUTES = ["/direct", "/long"]
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from wire.entry import Entry
-from wire.messages import Fill, Order, PutQuote, QuoteRequest, WithdrawQuote
+from wire.orders import Fill, Order
+from wire.quotes import PutQuote, QuoteRequest, WithdrawQuote
 from wire.units import FieldError
 
 ORDER = '{"order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"limit_price":%s}'

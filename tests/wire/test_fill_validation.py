@@ -15,7 +15,7 @@ from ui.board import Board
 from wire import fill_validation, subjects
 from wire.fill_validation import Reason
 from wire.market import SymbolMarket
-from wire.messages import RecordedFill
+from wire.orders import RecordedFill
 
 SHARDS = 2
 SHARD = subjects.shard_of("AAA", SHARDS)

@@ -8,7 +8,7 @@ import pytest
 from support.builders import NOW
 from wire import subjects
 from wire.losses import Latch, Latches, Scope, loss_of, pause_text
-from wire.messages import LossPaused, LossResumed
+from wire.switches import LossPaused, LossResumed
 
 PAUSED = LossPaused(at=NOW, loss=Decimal(1100), max_loss=Decimal(1000))
 LATER = LossPaused(at=NOW, loss=Decimal(2200), max_loss=Decimal(1000), acknowledged=Decimal(1100))

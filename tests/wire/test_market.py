@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
-from wire.messages import QuoteActivated, QuoteEvent, QuoteWithdrawn, RecordedFill
+from wire.orders import RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 
 
 def withdrawn(quote: QuoteActivated) -> QuoteWithdrawn:

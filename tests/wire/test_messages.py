@@ -7,7 +7,10 @@ import msgspec
 import pytest
 
 from support.builders import order, quote_activated, quote_request, recorded_fill
-from wire.messages import Message, Order, QuoteActivated, QuoteEvent, QuoteRequest, RecordedFill, ReservationRequest
+from wire.fields import Message
+from wire.orders import Order, RecordedFill
+from wire.quotes import QuoteActivated, QuoteEvent, QuoteRequest
+from wire.reservations import ReservationRequest
 from wire.units import FieldError
 
 ORDER = {"order_id": "o1", "symbol": "AAPL", "side": "buy", "quantity": 5, "limit_price": "100.05"}

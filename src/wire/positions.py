@@ -1,0 +1,68 @@
+"""Positions, and the money in them."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from wire.fields import Id, Message, Money, Multiplier, Symbol, Time, Version
+from wire.orders import Fill
+from wire.units import ONE, check_amount, check_multiplier, check_time
+
+
+class Position(Message, frozen=True, kw_only=True):
+    """The makers' inventory in one symbol: `net_quantity` in lots, below 0 is short.
+
+    Money is null in an update of before it was kept. What was paid for the open quantity is `realized - cash`, so at a
+    mark `unrealized` is `net_quantity × mark × multiplier - (realized - cash)`.
+
+    Attributes:
+        updated_at: the `created_at` of the last fill applied.
+        cash: what was received, less what was paid and the fees.
+        average_price: at which the open quantity was opened, by average cost, rounded; null if it is flat.
+        realized: profit of what is closed, less all fees.
+        fees: what all fills cost.
+        volume: lots of all fills.
+        multiplier: of the last fill applied.
+    """
+
+    symbol: Symbol
+    net_quantity: Annotated[int, Meta(ge=-(2**53), le=2**53)]
+    position_version: Version
+    last_fill_id: Id | None = None
+    updated_at: Time | None = None
+    cash: Money | None = None
+    average_price: Money | None = None
+    realized: Money | None = None
+    fees: Money | None = None
+    volume: Annotated[int, Meta(ge=0)] | None = None
+    multiplier: Multiplier | None = None
+
+    def __post_init__(self) -> None:
+        check_time("updated_at", self.updated_at)
+        for field in ("cash", "average_price", "realized", "fees"):
+            check_amount(field, getattr(self, field))
+        if self.multiplier is not None and self.multiplier is not ONE:
+            check_multiplier("multiplier", self.multiplier)
+
+
+class PositionUpdate(Position, frozen=True, kw_only=True):
+    """A committed position, as published and streamed. `last_fill` is the fill that led to it."""
+
+    last_fill: Fill | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position alone, as `GET /positions/{symbol}` answers."""
+        return Position(
+            symbol=self.symbol,
+            net_quantity=self.net_quantity,
+            position_version=self.position_version,
+            last_fill_id=self.last_fill_id,
+            updated_at=self.updated_at,
+            cash=self.cash,
+            average_price=self.average_price,
+            realized=self.realized,
+            fees=self.fees,
+            volume=self.volume,
+            multiplier=self.multiplier,
+        )
