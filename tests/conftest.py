@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from process import tracing
 from support.broker import Broker, NatsServer, clean_broker, fresh_broker, stop_and_clear
 from support.builders import market
-from support.clock import HandClock
+from support.clock import ManualClock
 from support.console import pytest_sessionstart, pytest_unconfigure
 
 __all__ = ["pytest_sessionstart", "pytest_unconfigure"]
@@ -134,9 +134,9 @@ async def own_broker(own_nats_server: NatsServer) -> AsyncIterator[Broker]:
 
 
 @pytest.fixture
-def clock() -> HandClock:
+def clock() -> ManualClock:
     """A clock turned by hand."""
-    return HandClock()
+    return ManualClock()
 
 
 @pytest.fixture

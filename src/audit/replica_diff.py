@@ -20,7 +20,7 @@ import aiohttp
 from audit.findings import Findings, Status, Verdict
 from jet.tail import Message
 from recorded import reading
-from stack.held import Held, held
+from stack.stored_streams import StoredStream, stored_streams
 
 PATIENCE = 10.0
 """Seconds within which running servers must be seen to hold the same."""
@@ -43,10 +43,10 @@ class Seen:
     """
 
     servers: frozenset[str]
-    held: dict[str, set[Held]] = field(default_factory=lambda: defaultdict(set))
+    held: dict[str, set[StoredStream]] = field(default_factory=lambda: defaultdict(set))
 
     @property
-    def same(self) -> Held | None:
+    def same(self) -> StoredStream | None:
         """The latest that all were seen to hold; None if there is nothing of that sort."""
         common = set.intersection(*(self.held[server] for server in self.servers))
         return max(common, default=None)
@@ -92,11 +92,11 @@ async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) ->
     return _verdict(found, remarks if seen else ["no server told anything"], text)
 
 
-async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Held]:
+async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, StoredStream]:
     """What a server says that it holds, by stream; nothing if it does not answer."""
     try:
         async with http.get(f"{monitor}/jsz", params={"streams": "true"}) as response:
-            return held(await response.read())
+            return stored_streams(await response.read())
     except (TimeoutError, aiohttp.ClientError, OSError):
         return {}
 

@@ -29,7 +29,7 @@ from recorded import reading
 from recorded.reading import CannotRead
 from stack import process_tree
 from stack.damage import REMEDY
-from stack.lock import AlreadyUp, held
+from stack.lock import AlreadyUp, hold_lock
 from stack.programs import nats_command
 from stack.settings import STORE, StackSettings, is_earlier, streams_in
 
@@ -81,7 +81,7 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
         raise CannotRead(f"{settings.data} holds no streams of a NATS server")
     try:
         async with AsyncExitStack() as exits:
-            exits.enter_context(held(settings))
+            exits.enter_context(hold_lock(settings))
             written = _written_to([settings.data] if is_alone else folders)
             scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="quotestream-audit-")))
             if is_alone:

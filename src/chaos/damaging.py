@@ -149,7 +149,7 @@ class Damaging:
                 if self._system.ended:
                     return _remedied(self._system.output().splitlines()[-10:])
                 try:
-                    found = await observer.look()
+                    found = await observer.observe()
                 except NotRunning:
                     found = []
                 if found and all_fine(found):

@@ -12,13 +12,13 @@ import cyclopts
 from process import logs as logging
 from process.settings import SettingsError
 from process.shipped import COMMAND
-from stack import clear, instruments, losses, operate, supervise
+from stack import clear, commands, instruments, losses, supervise
 from stack import keys as making
 from stack import prepare as preparing
 from stack import tokens as token_files
 from stack import watch as watching
+from stack.connect import Unreachable
 from stack.lock import AlreadyUp, is_up
-from stack.reaching import Unreachable
 from stack.settings import read
 from web.roles import Role
 
@@ -57,7 +57,7 @@ def down() -> int:
 
     Exit code: 0 if it is down, even if it already was; 1 if it does not stop.
     """
-    return asyncio.run(operate.down(read()))
+    return asyncio.run(commands.down(read()))
 
 
 @app.command
@@ -69,7 +69,7 @@ def status() -> int:
 
     Exit code: 0 if everything is ready, 1 if not, or if nothing is up.
     """
-    return asyncio.run(operate.status(read()))
+    return asyncio.run(commands.status(read()))
 
 
 @app.command
@@ -83,7 +83,7 @@ def wait(*, timeout: float = 60.0) -> int:
     timeout
         Seconds after which to give up.
     """
-    return asyncio.run(operate.wait(read(), timeout))
+    return asyncio.run(commands.wait(read(), timeout))
 
 
 @app.command
@@ -118,7 +118,7 @@ def clean_data(*, yes: bool = False) -> int:
     yes
         Do not ask.
     """
-    return operate.clean_data(read(), asks=not yes)
+    return commands.clean_data(read(), asks=not yes)
 
 
 @app.command
@@ -142,7 +142,7 @@ def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> 
     if log and is_up(settings):
         print(f"the market log can only be repaired while the stack is down: run `{COMMAND} down` first")
         return 1
-    return asyncio.run(clear.run(settings)) if is_up(settings) else operate.repair(settings, log=log)
+    return asyncio.run(clear.run(settings)) if is_up(settings) else commands.repair(settings, log=log)
 
 
 market = cyclopts.App(name="market", help="Compare what is defined with the settings, or define it as they have it.")

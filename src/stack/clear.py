@@ -12,7 +12,7 @@ from jet import api, journal
 from jet.connection import Connection
 from process.health import Health
 from process.shipped import COMMAND
-from stack.reaching import reached
+from stack.connect import connect
 from stack.settings import StackSettings
 from wire import losses, subjects
 from wire.fields import DECODE_ERRORS
@@ -35,7 +35,7 @@ async def run(settings: StackSettings) -> int:
     Raises:
         Unreachable: no server answers.
     """
-    async with reached(settings, "repair", "operator", Health("repair")) as connection:
+    async with connect(settings, "repair", "operator", Health("repair")) as connection:
         try:
             cleared = [key for bucket in BUCKETS for key in await clear_bucket(connection, bucket)]
         except api.NO_REPLY as error:

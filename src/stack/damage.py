@@ -11,7 +11,7 @@ the others only what it lacks after them.
 import re
 
 from jet.stream_integrity import REMEDY as REMEDY
-from stack.held import held
+from stack.stored_streams import stored_streams
 from wire.subjects import MARKET_STREAM
 
 _STARTS = re.compile(r"Starting nats-server")
@@ -35,7 +35,7 @@ def lacking(page: bytes) -> str:
     Args:
         page: its `/jsz?streams=true`; what cannot be read says nothing.
     """
-    for stream, state in held(page).items():
+    for stream, state in stored_streams(page).items():
         count = state.last_seq - state.messages
         if stream.startswith(f"{MARKET_STREAM}-") and count > 0:
             missing = "a message" if count == 1 else f"{count:,} messages"

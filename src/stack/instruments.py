@@ -9,7 +9,7 @@ from jet import defining
 from jet.connection import Connection
 from process.health import Health
 from process.settings import Market, SettingsError
-from stack.reaching import reached
+from stack.connect import connect
 from stack.settings import StackSettings
 from wire.definitions import TERMS, Change, Definitions, changes
 from wire.errors import Refused
@@ -103,7 +103,7 @@ def _done(done: Sequence[Change]) -> int:
 
 
 async def _with_broker(settings: StackSettings, do: Callable[[Connection], Awaitable[int]]) -> int:
-    async with reached(settings, "market", "operator", Health("market")) as connection:
+    async with connect(settings, "market", "operator", Health("market")) as connection:
         try:
             return await do(connection)
         except FieldError as error:

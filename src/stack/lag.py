@@ -27,7 +27,7 @@ class Lag:
         return f"{self.messages}{unpublished}"
 
 
-def behind(metrics: str) -> Lag | None:
+def lag_of(metrics: str) -> Lag | None:
     """How far behind a service is that answers so to `GET /metrics`; None if it follows nothing."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for family in text_string_to_metric_families(metrics):

@@ -28,7 +28,7 @@ def lock_file(settings: StackSettings) -> Path:
 
 
 @contextlib.contextmanager
-def held(settings: StackSettings) -> Iterator[int]:
+def hold_lock(settings: StackSettings) -> Iterator[int]:
     """Hold the lock; yields its file descriptor, for a child that is to hold it too.
 
     Raises:

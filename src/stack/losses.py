@@ -15,8 +15,8 @@ from jet.journal import Appended
 from process.clock import utc_now
 from process.health import Health
 from process.shipped import COMMAND
+from stack.connect import connect
 from stack.instruments import REFUSED
-from stack.reaching import reached
 from stack.settings import StackSettings
 from wire import subjects
 from wire.definitions import Definitions
@@ -41,8 +41,8 @@ class _Known(NamedTuple):
 async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
     """Resume symbols, or (None) all together; of none of them, show what is paused. Returns the exit code."""
     async with (
-        reached(settings, "resume", "auditor", Health("resume")) as reading,
-        reached(settings, "resume", "operator", Health("resume")) as writing,
+        connect(settings, "resume", "auditor", Health("resume")) as reading,
+        connect(settings, "resume", "operator", Health("resume")) as writing,
     ):
         try:
             async with asyncio.timeout(DEADLINE):

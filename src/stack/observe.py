@@ -13,7 +13,7 @@ from process import tls
 from process.health import HealthReport
 from stack.control import Control
 from stack.damage import damage_in, lacking
-from stack.lag import Lag, behind
+from stack.lag import Lag, lag_of
 from stack.phases import Answer, Condition, Phase, condition
 from stack.programs import Program
 from stack.settings import StackSettings
@@ -48,7 +48,7 @@ class Observer:
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
-    async def look(self) -> list[Condition]:
+    async def observe(self) -> list[Condition]:
         """How each process is, in the order they start.
 
         Raises:
@@ -84,14 +84,14 @@ class Observer:
             return found
         return replace(found, detail="; ".join(filter(None, [found.detail, damage])))
 
-    async def behind(self) -> dict[str, Lag]:
+    async def lags(self) -> dict[str, Lag]:
         """How far behind each service is that tells, by name."""
         services = [program for program in self._programs if program.address.startswith("http")]
         pages = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))
         return {
             program.name: found
             for program, answered in zip(services, pages, strict=True)
-            if answered is not None and answered[0] == 200 and (found := behind(answered[1].decode()))
+            if answered is not None and answered[0] == 200 and (found := lag_of(answered[1].decode()))
         }
 
     async def _ask(self, program: Program) -> Answer | None:

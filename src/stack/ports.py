@@ -12,7 +12,7 @@ from stack.settings import Listening
 _LISTENING = "0A"
 
 
-def taken(wanted: Sequence[Listening]) -> list[str]:
+def unavailable(wanted: Sequence[Listening]) -> list[str]:
     """One line for each port that cannot be had: which, who holds it, and the variable that moves it."""
     lines = []
     for listening in wanted:

@@ -13,7 +13,7 @@ from process import logs, tls
 from process.health import Health
 from process.settings import Market, SettingsError
 from stack import keys, revisions
-from stack.applied import gaps, lost
+from stack.log_check import find_gap, missing_applied
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read, streams_in
 from wire import subjects
@@ -40,18 +40,18 @@ async def run(settings: StackSettings) -> int:
     seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
-            done = await described_anew(connection, settings, shape)
-            gone = await lost(connection, settings)
+            done = await restore_descriptions(connection, settings, shape)
+            gone = await missing_applied(connection, settings)
             if gone:
                 print(f"no stream is made: {gone}")
                 return REFUSED
-            done += await declared(connection, settings, shape)
-            if older := await revisions.older(connection, settings):
+            done += await declare(connection, settings, shape)
+            if older := await revisions.older_bucket(connection, settings):
                 print(f"nothing can be quoted: {older}")
                 return REFUSED
-            done += await timed(connection, market)
-            done += await seeded(connection, market)
-            if damage := await gaps(connection, market.shards):
+            done += await set_times(connection, market)
+            done += await define_market(connection, market)
+            if damage := await find_gap(connection, market.shards):
                 print(damage)
                 return REFUSED
         except TopologyRefused as refused:
@@ -76,21 +76,21 @@ async def run(settings: StackSettings) -> int:
     return 0
 
 
-async def declared(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
+async def declare(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
     """Declare every stream, the bucket `instruments` last: it goes on from what the market log names. Returns what was
     done, for people.
 
     Raises:
         TopologyRefused, TimeoutError: as `prepare`.
-        Unreadable, Refused, ApiError: as `revisions.first`.
+        Unreadable, Refused, ApiError: as `revisions.first_sequence`.
     """
     others = [name for name in subjects.streams(shape.shards) if name != revisions.STREAM]
     done = await prepare(connection, shape, others)
-    first = await revisions.first(connection, settings)
+    first = await revisions.first_sequence(connection, settings)
     return done + await prepare(connection, shape, [revisions.STREAM], first_sequence=first)
 
 
-async def timed(connection: Connection, market: Market) -> list[str]:
+async def set_times(connection: Connection, market: Market) -> list[str]:
     """Have the terms name the times of the settings, by which all services work that start from now on. Returns what
     was done, for people.
 
@@ -115,7 +115,7 @@ async def timed(connection: Connection, market: Market) -> list[str]:
     return [f"defined: {each}" for each in differs]
 
 
-async def seeded(connection: Connection, market: Market) -> list[str]:
+async def define_market(connection: Connection, market: Market) -> list[str]:
     """Define the market as the settings have it, if nothing is defined. Returns what was done, for people.
 
     Raises:
@@ -131,7 +131,7 @@ async def seeded(connection: Connection, market: Market) -> list[str]:
     return []
 
 
-async def described_anew(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
+async def restore_descriptions(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
     """Declare the streams that our server, alone, has stored, and does not serve as their descriptions are damaged.
 
     It finds their messages in the folders. Returns what was done, for people.

@@ -22,7 +22,7 @@ from jet.tail import LastPerSubject, Message, Tail
 from process import tls
 from process.health import Health
 from stack import keys
-from stack.applied import gap
+from stack.log_check import describe_gap
 from stack.settings import StackSettings
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -49,7 +49,7 @@ class Unreadable(Exception):  # noqa: N818 # says what is so
     """The market log is damaged: nobody can tell which revisions it names."""
 
 
-async def first(connection: Connection, settings: StackSettings) -> int:
+async def first_sequence(connection: Connection, settings: StackSettings) -> int:
     """The first sequence that the bucket's stream may have, of a log whose streams are all there. 1 if the bucket is
     there, too: what it holds stands.
 
@@ -63,20 +63,20 @@ async def first(connection: Connection, settings: StackSettings) -> int:
     except api.ApiError as error:
         if error.err_code != api.STREAM_NOT_FOUND:
             raise
-        return await newest(settings) + 1
+        return await newest_revision(settings) + 1
     return 1
 
 
-async def newest(settings: StackSettings) -> int:
+async def newest_revision(settings: StackSettings) -> int:
     """The newest revision that a quote of the market log names; 0 if none names any.
 
     Raises:
-        Unreadable, Refused: as `first`.
+        Unreadable, Refused: as `first_sequence`.
     """
     return await _of_all_shards(settings, _newest)
 
 
-async def older(connection: Connection, settings: StackSettings) -> str:
+async def older_bucket(connection: Connection, settings: StackSettings) -> str:
     """Why the bucket is older than the market log, and where it says what to do; empty if it is not. What is damaged
     in the log is passed over: services tell of that.
 
@@ -97,7 +97,7 @@ async def _of_all_shards(settings: StackSettings, ask: Callable[[Connection, int
     """The newest of what is asked for of each shard, as the auditor.
 
     Raises:
-        Unreadable, Refused: as `first`.
+        Unreadable, Refused: as `first_sequence`.
     """
     seed, asking = keys.seed_of(settings, "auditor"), tls.asking(settings.stack)
     try:
@@ -138,7 +138,7 @@ async def _newest(connection: Connection, shard: int) -> int:
             return await _revision(connection, stream, subject)
 
     info = await api.stream_subjects(connection, stream, subjects.quotes(shard, "*"))
-    if problem := gap(stream, info.state):  # all quotes of a symbol may have been there
+    if problem := describe_gap(stream, info.state):  # all quotes of a symbol may have been there
         raise Unreadable(problem)
     return max([0, *await asyncio.gather(*map(revision, filter(is_asked_for, info.state.subjects)))])
 

@@ -25,7 +25,7 @@ from stack import keys, ports, process_tree, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.console import Console
 from stack.control import Control, NotRunning
-from stack.lock import held
+from stack.lock import hold_lock
 from stack.nats_restart import NatsRestart
 from stack.observe import Observer
 from stack.phases import Condition, Phase
@@ -78,7 +78,7 @@ def up(settings: StackSettings, alter: Callable[[Program], Program] = lambda pro
     """
     os.umask(0o077)  # whatever is made from here on, by us and by what we start, is its owner's alone
     _make_folders(settings)
-    with held(settings) as lock:
+    with hold_lock(settings) as lock:
         _check(settings)
         if settings.nats_servers:
             _give_account(settings)
@@ -140,7 +140,7 @@ def _check(settings: StackSettings) -> None:
     if not settings.nats_servers:
         keys.check(settings)
     _check_store(settings)
-    if refusals := ports.taken(listening(settings)):
+    if refusals := ports.unavailable(listening(settings)):
         raise CannotStart("\n".join(refusals))
 
 
@@ -257,7 +257,7 @@ class _Foreground:
         async with Control(self._settings.socket) as control, Observer(control, self._plan, self._settings) as observer:
             while True:
                 try:
-                    conditions = await observer.look()
+                    conditions = await observer.observe()
                 except NotRunning:
                     conditions = []  # it starts, or it stops
                 if not self._stop.is_set():

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from process.health import Health
-from stack.reaching import Unreachable, reached
+from stack.connect import Unreachable, connect
 from stack.settings import StackSettings
 
 _TELLING = ("KV-Operation", "Nats-Marker-Reason")
@@ -38,7 +38,7 @@ async def run(settings: StackSettings, subject: str) -> None:
         Unreachable: there is no server, or it refuses the subject.
     """
     health = Health("watch")
-    async with reached(settings, "watch", "observer", health) as connection:
+    async with connect(settings, "watch", "observer", health) as connection:
         await connection.subscribe(
             subject,
             lambda passing: print(

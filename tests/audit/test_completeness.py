@@ -9,7 +9,7 @@ from audit.check import verdicts
 from audit.completeness import Completeness
 from audit.findings import Status, Verdict
 from recorded.replay import Replay
-from support.audit import SHARDS, Script, busy, told
+from support.audit import SHARDS, Script, busy, text_of
 
 
 def whole(script: Script, *, without: Iterable[int] = ()) -> Verdict:
@@ -32,8 +32,8 @@ def test_a_sound_log_is_whole() -> None:
 def test_missing_messages_are_told() -> None:
     verdict = whole(busy(), without=[0, 3, 4])
     assert verdict.status is Status.REFUTED
-    assert "MARKET-1 #1  {} messages 1 to 1 are missing" in told(verdict)
-    assert "MARKET-1 #3  {} messages 3 to 4 are missing" in told(verdict)
+    assert "MARKET-1 #1  {} messages 1 to 1 are missing" in text_of(verdict)
+    assert "MARKET-1 #3  {} messages 3 to 4 are missing" in text_of(verdict)
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b'[{"fill_id": "x"}]', b"\xff", b"[" * 5000])
@@ -42,33 +42,33 @@ def test_what_cannot_be_read_is_told(payload: bytes) -> None:
     at = script.raw("fills.1.AAA", payload)
     verdict = whole(script)
     assert verdict.contradictions == 1
-    assert f"MARKET-1 #{at.sequence} fills.1.AAA" in told(verdict)
+    assert f"MARKET-1 #{at.sequence} fills.1.AAA" in text_of(verdict)
 
 
 def test_an_unreadable_quote_event_is_told() -> None:
     script = busy()
     script.raw("quotes.0.XXX", b'{"type": "cancelled"}')
-    assert "the message cannot be read" in told(whole(script))
+    assert "the message cannot be read" in text_of(whole(script))
 
 
 def test_fills_on_another_symbols_subject_are_told() -> None:
     script = Script()
     script.quote()
     script.raw("fills.0.XXX", msgspec.json.encode([script.fill()]))
-    assert "the message is misplaced: it holds a fill of AAA" in told(whole(script))
+    assert "the message is misplaced: it holds a fill of AAA" in text_of(whole(script))
 
 
 def test_a_symbol_in_another_ones_shard_is_told() -> None:
     script = Script()
     script.quote()
     script.raw("fills.0.AAA", msgspec.json.encode([script.fill()]))
-    assert "the message is misplaced: it belongs on fills.1.AAA" in told(whole(script))
+    assert "the message is misplaced: it belongs on fills.1.AAA" in text_of(whole(script))
 
 
 def test_an_event_of_another_symbol_is_told() -> None:
     script = Script()
     script.raw("quotes.0.XXX", msgspec.json.encode(script.quote()))
-    assert "the message is misplaced: it is an event of AAA" in told(whole(script))
+    assert "the message is misplaced: it is an event of AAA" in text_of(whole(script))
 
 
 def test_a_log_that_ends_before_what_a_ledger_applied_has_lost_something() -> None:

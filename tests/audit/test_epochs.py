@@ -17,7 +17,7 @@ from process.settings import Market
 from recorded.proposer import Proposer
 from recorded.revisions import Revisions
 from stack.record import Epoch
-from support.audit import LIMIT, SYMBOLS, Script, told
+from support.audit import LIMIT, SYMBOLS, Script, text_of
 from support.builders import market
 from wire.ids import QuoteVersion
 
@@ -79,7 +79,7 @@ def test_a_limit_that_was_lowered_refutes_nothing_of_before_and_what_exceeds_it_
     script, (_, lowered) = changed(show(100), show(50))
     recorded = [Epoch(since=ALWAYS, market=small(100)), Epoch(since=lowered, market=small(50))]
     verdict = limit(script, recorded, small(50))
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     script, (_, lowered) = changed(show(100), show(51))
     recorded[1] = Epoch(since=lowered, market=small(50))
     assert limit(script, recorded, small(50)).contradictions == 1
@@ -130,7 +130,7 @@ def test_a_price_that_was_changed_and_changed_back_refutes_nothing() -> None:
     since = [ALWAYS, *began[1:]]
     recorded = [Epoch(since=at, market=of) for at, of in zip(since, markets, strict=True)]
     verdict = proposals(script, recorded, markets[-1])
-    assert verdict.status is Status.PROVED, (told(verdict), verdict.remarks)
+    assert verdict.status is Status.PROVED, (text_of(verdict), verdict.remarks)
     assert proposals(script, [], markets[-1]).status is Status.NOT_CHECKABLE
     assert proposals(script, recorded[:1], markets[-1]).status is Status.REFUTED
 

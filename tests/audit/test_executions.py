@@ -8,7 +8,7 @@ import pytest
 from audit.check import Check
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
 from audit.findings import Status
-from support.audit import LIFETIME, Script, busy, place_of, told
+from support.audit import LIFETIME, Script, busy, place_of, text_of
 
 WINDOW = timedelta(seconds=120)
 GRACE = timedelta(seconds=2)
@@ -19,7 +19,7 @@ GRACE = timedelta(seconds=2)
 )
 def test_a_sound_log_proves_it(check: Check) -> None:
     verdict = busy().verdict(check)
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
 
 
 # --- I4 ---------------------------------------------------------------------------------------------------------------
@@ -38,22 +38,22 @@ def test_a_fill_on_a_replaced_quote_is_told() -> None:
     script.trade(quote_id="AAA-v0-a1")
     verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert "AAA-f1: executed on AAA-v0-a1, which was replaced by AAA-v0-a2 at #2" in told(verdict)
-    assert "'order_id': 'order-1'" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert "AAA-f1: executed on AAA-v0-a1, which was replaced by AAA-v0-a2 at #2" in text_of(verdict)
+    assert "'order_id': 'order-1'" in text_of(verdict)
 
 
 def test_a_fill_on_a_withdrawn_quote_is_told() -> None:
     script = quoted_twice()
     script.withdraw()
     script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
-    assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_on_a_quote_nobody_knows_is_told() -> None:
     script = quoted_twice()
     script.trade(quote_id="made-up")
-    assert "executed on made-up, but the latest quote is AAA-v0-a2" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "executed on made-up, but the latest quote is AAA-v0-a2" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
@@ -61,7 +61,7 @@ def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
     script.quote()
     script.messages.clear()
     script.trade()
-    assert "but AAA was never quoted" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "but AAA was never quoted" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
@@ -71,7 +71,7 @@ def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
     script.trade(created_at=event.expires_at)
     verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.contradictions == 1
-    assert "AAA-f2: executed at 2026-01-05T09:30:30+00:00, when AAA-v0-a1 had expired" in told(verdict)
+    assert "AAA-f2: executed at 2026-01-05T09:30:30+00:00, when AAA-v0-a1 had expired" in text_of(verdict)
 
 
 @pytest.mark.parametrize("activated", [-0.5, 0.0, 0.02, 1.0])
@@ -86,8 +86,8 @@ def test_a_fill_is_told_that_is_earlier_than_two_clocks_within_half_the_grace_ex
     script.quote(activated_at=stored + timedelta(seconds=activated), expires_at=expires)
     script.trade(created_at=stored + timedelta(seconds=created))
     verdict = script.verdict(OnTheActiveQuote(GRACE))
-    assert verdict.contradictions == refuted, told(verdict)
-    assert ("before AAA-v0-a1 was active" in told(verdict)) is bool(refuted)
+    assert verdict.contradictions == refuted, text_of(verdict)
+    assert ("before AAA-v0-a1 was active" in text_of(verdict)) is bool(refuted)
 
 
 def test_a_fill_on_a_quote_whose_append_took_long_is_fine() -> None:
@@ -103,7 +103,7 @@ def test_a_fill_at_another_price_is_told() -> None:
     script = Script()
     event = script.quote()
     script.trade("AAA", "sell", price=event.ask_price)
-    told_of = told(script.verdict(OnTheActiveQuote(GRACE)))
+    told_of = text_of(script.verdict(OnTheActiveQuote(GRACE)))
     assert f"AAA-f1: executed a sell at {event.ask_price}, where AAA-v0-a1 has {event.bid_price}" in told_of
 
 
@@ -116,14 +116,14 @@ def test_a_fill_beyond_its_orders_limit_is_told() -> None:
     script.trade("AAA", "sell", limit_price=event.bid_price - tick)
     verdict = script.verdict(OnTheActiveQuote(GRACE))
     assert verdict.contradictions == 2
-    assert f"AAA-f1: its limit {event.ask_price - tick} does not cross the price {event.ask_price}" in told(verdict)
+    assert f"AAA-f1: its limit {event.ask_price - tick} does not cross the price {event.ask_price}" in text_of(verdict)
 
 
 def test_a_fill_larger_than_its_order_is_told() -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 5, order_quantity=4)
-    assert "AAA-f1: executes 5 of an order of 4" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "AAA-f1: executes 5 of an order of 4" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
@@ -145,7 +145,7 @@ def test_a_report_on_the_latest_quote_is_held_against_it() -> None:
     assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
     assert script.verdict(WithinQuantity()).status is Status.PROVED
     script.report(quote_id=event.quote_id, price=event.bid_price)
-    assert "AAA-v0-a1 has" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "AAA-v0-a1 has" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_a_report_on_a_withdrawn_quote_is_told() -> None:
@@ -153,7 +153,7 @@ def test_a_report_on_a_withdrawn_quote_is_told() -> None:
     event = script.quote()
     script.withdraw()
     script.report(quote_id=event.quote_id, remaining_bid_quantity=0, remaining_ask_quantity=0)
-    assert "was reported on AAA-v0-a1, which was withdrawn" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "was reported on AAA-v0-a1, which was withdrawn" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 def test_once_the_expiry_of_a_quote_is_in_the_log_a_report_on_it_is_a_booking_and_an_execution_is_wrong() -> None:
@@ -163,7 +163,7 @@ def test_once_the_expiry_of_a_quote_is_in_the_log_a_report_on_it_is_a_booking_an
     script.report(quote_id=event.quote_id, remaining_bid_quantity=0, remaining_ask_quantity=0)
     assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
     script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
-    assert "AAA-f2: executed on AAA-v0-a1, which had expired" in told(script.verdict(OnTheActiveQuote(GRACE)))
+    assert "AAA-f2: executed on AAA-v0-a1, which had expired" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
 # --- I5 ---------------------------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_fills_beyond_the_quantity_are_told() -> None:
     verdict = script.verdict(WithinQuantity())
     assert verdict.status is Status.REFUTED
     assert verdict.contradictions == 1
-    assert place_of(script) in told(verdict)
-    assert "with AAA-f3, 11 lots of AAA-v0-a1's ask have executed; it has 10" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert "with AAA-f3, 11 lots of AAA-v0-a1's ask have executed; it has 10" in text_of(verdict)
 
 
 def test_carried_remaining_quantities_must_be_what_is_left() -> None:
@@ -186,7 +186,7 @@ def test_carried_remaining_quantities_must_be_what_is_left() -> None:
     script.quote()
     script.trade("AAA", "buy", 4, remaining_ask_quantity=7)
     verdict = script.verdict(WithinQuantity())
-    assert "AAA-f1 gives 10/7 as what is left (bid/ask), it is 10/6" in told(verdict)
+    assert "AAA-f1 gives 10/7 as what is left (bid/ask), it is 10/6" in text_of(verdict)
 
 
 def test_a_new_quote_begins_anew() -> None:
@@ -201,7 +201,7 @@ def test_a_booking_must_leave_the_quote_alone() -> None:
     script = Script()
     script.quote()
     script.report("AAA", "buy", 3, remaining_ask_quantity=7)
-    assert "elsewhere-0 gives 10/7 as what is left" in told(script.verdict(WithinQuantity()))
+    assert "elsewhere-0 gives 10/7 as what is left" in text_of(script.verdict(WithinQuantity()))
 
 
 # --- I6 ---------------------------------------------------------------------------------------------------------------
@@ -216,8 +216,8 @@ def test_an_order_id_that_executes_twice_is_told_over_all_symbols() -> None:
     script.trade("XXX", order_id="mine")
     verdict = script.verdict(OncePerOrder(WINDOW))
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert "order mine executes once more, as XXX-f1, 10.001 s apart from AAA-f1" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert "order mine executes once more, as XXX-f1, 10.001 s apart from AAA-f1" in text_of(verdict)
 
 
 def test_an_order_id_within_one_message_is_told() -> None:

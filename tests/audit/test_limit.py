@@ -6,7 +6,7 @@ from typing import Any
 from audit.findings import Status, Verdict
 from audit.limit import WithinLimit
 from recorded.revisions import Revisions
-from support.audit import LIFETIME, Script, busy, defined, place_of, told
+from support.audit import LIFETIME, Script, busy, defined, place_of, text_of
 from support.builders import NOW
 from wire.definitions import Terms
 
@@ -25,7 +25,7 @@ def large(lots: int) -> dict[str, Any]:
 
 def test_a_sound_log_proves_it() -> None:
     verdict = limit(busy())
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert "at most 20 of bid and 20 of ask at once" in verdict.checked
     assert "differ by up to 2 s" in verdict.remarks[0]
 
@@ -36,9 +36,9 @@ def test_symbols_of_different_shards_add_up() -> None:
     script.quote("XXX", **large(15))
     verdict = limit(script)
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert "with XXX-v0-a1, 30 lots of bid and 30 lots of ask are active at once" in told(verdict)
-    assert "AAA-v0-a1 15/15, XXX-v0-a1 15/15" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert "with XXX-v0-a1, 30 lots of bid and 30 lots of ask are active at once" in text_of(verdict)
+    assert "AAA-v0-a1 15/15, XXX-v0-a1 15/15" in text_of(verdict)
 
 
 def test_each_side_counts_by_itself() -> None:
@@ -46,7 +46,7 @@ def test_each_side_counts_by_itself() -> None:
     script.quote("AAA", bid_quantity=20, ask_quantity=5)
     script.quote("XXX", bid_quantity=5, ask_quantity=21)
     verdict = limit(script)
-    assert "with XXX-v0-a1, 26 lots of ask are active" in told(verdict)
+    assert "with XXX-v0-a1, 26 lots of ask are active" in text_of(verdict)
 
 
 def test_a_replaced_quote_counts_no_more() -> None:

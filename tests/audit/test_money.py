@@ -15,7 +15,7 @@ from audit.money import Account, ExactMoney
 from audit.positions import Publications, Reported
 from ledger import positions
 from ledger.money import FLAT, after
-from support.audit import Script, busy, told
+from support.audit import Script, busy, text_of
 from support.builders import recorded_fill
 from wire import subjects
 from wire.positions import PositionUpdate
@@ -64,7 +64,7 @@ def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
     wrong = (getattr(right, name) or 0) + last_place.get(name, Decimal("0.000000000001"))
     found = verdict(script(), published(script(), **{name: wrong}))
     assert found.contradictions == 1
-    assert f"position 4 of AAA is published with {name} {wrong}, where its fills come to" in told(found)
+    assert f"position 4 of AAA is published with {name} {wrong}, where its fills come to" in text_of(found)
 
 
 def test_positions_of_before_money_was_kept_are_counted_and_not_refuted() -> None:
@@ -86,7 +86,7 @@ async def test_a_table_that_differs_is_told(tmp_path: Path, doctoring: str) -> N
         database.execute(f"UPDATE positions SET {doctoring} WHERE symbol = 'AAA'")  # noqa: S608 # a constant
     with LedgerFile(path) as ledger:
         found = verdict(busy(), Publications(), ledger)
-    assert f"the position of AAA has {doctoring.split()[0]} " in told(found)
+    assert f"the position of AAA has {doctoring.split()[0]} " in text_of(found)
     assert found.contradictions == 1
 
 

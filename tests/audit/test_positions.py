@@ -14,7 +14,7 @@ from audit.ledgerfile import LedgerFile
 from audit.positions import AfterItsFills, Publications, SignedSum, read_publications
 from jet import journal
 from ledger.positions import Account
-from support.audit import Script, busy, place_of, told
+from support.audit import Script, busy, place_of, text_of
 from support.broker import Broker
 from support.builders import position_update
 from wire import subjects
@@ -83,14 +83,14 @@ def test_a_published_position_that_is_not_the_sum_is_told(published: Published) 
     published.publish()
     verdict, _ = published.verdicts()
     assert verdict.status is Status.REFUTED
-    assert "POSITIONS #2 positions.AAA" in told(verdict)
-    assert "position 2 of AAA is published as 5, its fills sum to -5" in told(verdict)
+    assert "POSITIONS #2 positions.AAA" in text_of(verdict)
+    assert "position 2 of AAA is published as 5, its fills sum to -5" in text_of(verdict)
 
 
 def test_a_published_last_fill_that_is_another_is_told(published: Published) -> None:
     published.trade(last_fill_id="AAA-f9")
     published.publish()
-    assert "is published with another last fill than AAA-f1 as logged" in told(published.verdicts()[0])
+    assert "is published with another last fill than AAA-f1 as logged" in text_of(published.verdicts()[0])
 
 
 def test_a_position_out_of_nothing_is_told(published: Published) -> None:
@@ -99,7 +99,7 @@ def test_a_position_out_of_nothing_is_told(published: Published) -> None:
     published.publish()
     verdict, _ = published.verdicts()
     assert verdict.contradictions == 1
-    assert "position 0 of XXX is published as 3, before any fill" in told(verdict)
+    assert "position 0 of XXX is published as 3, before any fill" in text_of(verdict)
 
 
 def test_versions_that_go_back_are_told(published: Published) -> None:
@@ -108,14 +108,14 @@ def test_versions_that_go_back_are_told(published: Published) -> None:
     published.publish(0, 2, 1)
     _, verdict = published.verdicts()
     assert verdict.status is Status.REFUTED
-    assert "POSITIONS #3 positions.AAA" in told(verdict)
-    assert "position 2 of AAA is published after position 3" in told(verdict)
+    assert "POSITIONS #3 positions.AAA" in text_of(verdict)
+    assert "position 2 of AAA is published after position 3" in text_of(verdict)
 
 
 def test_a_version_published_twice_is_told(published: Published) -> None:
     published.trade()
     published.publish(0, 0)
-    assert "position 1 of AAA is published after position 1" in told(published.verdicts()[1])
+    assert "position 1 of AAA is published after position 1" in text_of(published.verdicts()[1])
 
 
 def test_an_update_before_its_fill_is_stored_is_told(published: Published) -> None:
@@ -123,19 +123,19 @@ def test_an_update_before_its_fill_is_stored_is_told(published: Published) -> No
     published.publish(early=0.5)
     _, verdict = published.verdicts()
     assert verdict.status is Status.REFUTED
-    assert "position 1 of AAA is published 0.499 s before its fill is stored, as MARKET-1 #2" in told(verdict)
+    assert "position 1 of AAA is published 0.499 s before its fill is stored, as MARKET-1 #2" in text_of(verdict)
 
 
 def test_an_update_of_a_fill_that_the_log_has_not_is_told(published: Published) -> None:
     published.trade()
     published.publish()
     published.script.messages.pop()
-    assert "position 1 of AAA is published, but the log has 0 fills of AAA" in told(published.verdicts()[1])
+    assert "position 1 of AAA is published, but the log has 0 fills of AAA" in text_of(published.verdicts()[1])
 
 
 def test_what_is_no_update_is_told(published: Published) -> None:
     published.found.unreadable.append((7, "positions.AAA", "cannot be read: it is cut off"))
-    assert "POSITIONS #7 positions.AAA {} the message cannot be read" in told(published.verdicts()[1])
+    assert "POSITIONS #7 positions.AAA {} the message cannot be read" in text_of(published.verdicts()[1])
 
 
 # --- the numbers of the log -----------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ def test_a_number_that_is_skipped_is_told() -> None:
     script.trade(number=3, fill_id="AAA-f3")
     verdict = summed(script)
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert "AAA-f3 skips to number 3 of AAA, where 2 is next" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert "AAA-f3 skips to number 3 of AAA, where 2 is next" in text_of(verdict)
 
 
 def test_a_number_that_is_repeated_is_told() -> None:
@@ -162,7 +162,7 @@ def test_a_number_that_is_repeated_is_told() -> None:
     script.quote()
     script.trade()
     script.trade(number=1, fill_id="AAA-f1")
-    assert "AAA-f1 repeats number 1 of AAA, where 2 is next" in told(summed(script))
+    assert "AAA-f1 repeats number 1 of AAA, where 2 is next" in text_of(summed(script))
 
 
 def test_numbers_within_a_message_must_go_on_too() -> None:
@@ -200,7 +200,7 @@ def path(tmp_path: Path) -> Path:
 
 async def test_a_table_that_agrees_proves_it(path: Path) -> None:
     verdict = await in_table(busy(), path)
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert "2 positions in ledger.sqlite" in verdict.checked
 
 
@@ -212,24 +212,26 @@ async def test_a_net_quantity_that_is_not_the_sum_is_told(path: Path) -> None:
     wrong = "UPDATE positions SET net_quantity = net_quantity + 1 WHERE symbol = 'XXX'"
     verdict = await in_table(busy(), path, wrong)
     assert verdict.status is Status.REFUTED
-    assert "the position of XXX is 4 at version 3; what was applied of the log leads to 3 at version 3" in told(verdict)
-    assert "its own table of fills leads to 3 at version 3" in told(verdict)
+    assert "the position of XXX is 4 at version 3; what was applied of the log leads to 3 at version 3" in text_of(
+        verdict
+    )
+    assert "its own table of fills leads to 3 at version 3" in text_of(verdict)
 
 
 async def test_a_version_that_is_not_the_last_number_is_told(path: Path) -> None:
     verdict = await in_table(busy(), path, "UPDATE positions SET position_version = 2 WHERE symbol = 'XXX'")
-    assert "at version 2; what was applied of the log leads to 3 at version 3" in told(verdict)
+    assert "at version 2; what was applied of the log leads to 3 at version 3" in text_of(verdict)
 
 
 async def test_a_last_fill_that_is_another_is_told(path: Path) -> None:
     verdict = await in_table(busy(), path, "UPDATE positions SET last_fill_id = 'XXX-f1' WHERE symbol = 'XXX'")
-    assert "the position of XXX has XXX-f1 of" in told(verdict)
-    assert "the log XXX-f3" in told(verdict)
+    assert "the position of XXX has XXX-f1 of" in text_of(verdict)
+    assert "the log XXX-f3" in text_of(verdict)
 
 
 async def test_a_position_that_is_missing_is_told(path: Path) -> None:
     verdict = await in_table(busy(), path, "DELETE FROM positions WHERE symbol = 'XXX'")
-    assert "the position of XXX is missing; what was applied of the log leads to 3 at version 3" in told(verdict)
+    assert "the position of XXX is missing; what was applied of the log leads to 3 at version 3" in text_of(verdict)
 
 
 async def test_a_position_of_nothing_is_told(path: Path) -> None:
@@ -238,7 +240,9 @@ async def test_a_position_of_nothing_is_told(path: Path) -> None:
         path,
         "INSERT INTO positions VALUES ('ZZZ', 5, 1, 'ZZZ-f1', '2026-01-05T09:30:00Z', '0', '0', '0', 0, 0, 0)",
     )
-    assert "the position of ZZZ is 5 at version 1; what was applied of the log leads to 0 at version 0" in told(verdict)
+    assert "the position of ZZZ is 5 at version 1; what was applied of the log leads to 0 at version 0" in text_of(
+        verdict
+    )
 
 
 async def test_published_positions_are_read_and_what_is_none_is_kept(broker: Broker) -> None:

@@ -10,7 +10,7 @@ from audit.proposals import SameProposal
 from recorded.proposer import Proposer
 from recorded.replay import REMEMBERED_VERSIONS
 from recorded.revisions import Revisions
-from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, defined, listings, place_of, told
+from support.audit import LIFETIME, LIMIT, SYMBOLS, Script, busy, defined, listings, place_of, text_of
 from support.builders import NOW, instrument
 from wire.definitions import Terms
 
@@ -25,7 +25,7 @@ def proposals(script: Script, **symbols: object) -> Verdict:
 
 def test_makers_quotes_are_made_again_byte_for_byte() -> None:
     verdict = proposals(busy())
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert verdict.checked == "7 quotes made again, byte for byte"
 
 
@@ -35,8 +35,8 @@ def test_a_price_that_the_same_position_did_not_have_before_is_told() -> None:
     script.quote(bid_price=event.bid_price - TICK)
     verdict = proposals(script)
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert f"AAA-v0-a2, from position 0: its bid is {event.bid_price - TICK}" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert f"AAA-v0-a2, from position 0: its bid is {event.bid_price - TICK}" in text_of(verdict)
 
 
 def test_the_same_price_in_other_bytes_is_another() -> None:
@@ -52,7 +52,7 @@ def test_more_lots_than_the_settings_lead_to_are_told_and_fewer_are_a_grant() ->
     script.quote(bid_quantity=3, ask_quantity=0)
     assert proposals(script).status is Status.PROVED
     script.quote(bid_quantity=11)
-    assert "its bid is for 11 lots, the settings lead to at most 10" in told(proposals(script))
+    assert "its bid is for 11 lots, the settings lead to at most 10" in text_of(proposals(script))
 
 
 def test_quotes_made_under_other_settings_are_not_checkable() -> None:
@@ -83,7 +83,7 @@ def test_a_quote_that_is_not_a_makers_is_left_alone(named: dict[str, str]) -> No
 def test_a_version_that_the_log_has_not_reached_is_told() -> None:
     script = Script()
     script.quote(position_version=3, quote_id="AAA-v3-a1", reservation_id="AAA-v3-a1-r")
-    assert "AAA-v3-a1 is made from version 3; the log is at 0" in told(proposals(script))
+    assert "AAA-v3-a1 is made from version 3; the log is at 0" in text_of(proposals(script))
 
 
 def test_a_quote_may_be_of_an_earlier_version_than_the_last() -> None:
@@ -134,12 +134,12 @@ def test_each_quote_is_judged_by_the_revision_that_it_names() -> None:
     script.quote(revision=3, **moved)
     revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]), (NOW, "symbols.AAA", dearer))
     check = SameProposal(Proposer({}, revisions))
-    assert script.verdict(check).status is Status.PROVED, told(script.verdict(check))
+    assert script.verdict(check).status is Status.PROVED, text_of(script.verdict(check))
 
     script.quote(revision=3, bid_price=first.bid_price, ask_price=first.ask_price)
     refuted = script.verdict(SameProposal(Proposer({}, revisions)))
     assert refuted.status is Status.REFUTED
-    assert "AAA-v0-r3-a3, from position 0: its bid is" in told(refuted)
+    assert "AAA-v0-r3-a3, from position 0: its bid is" in text_of(refuted)
 
 
 def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> None:
@@ -147,7 +147,7 @@ def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> Non
     script.quote(revision=9)
     revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]))
     refuted = script.verdict(SameProposal(Proposer(listings(), revisions)))
-    assert "the settings lead to no quote, by the revision that it names" in told(refuted)
+    assert "the settings lead to no quote, by the revision that it names" in text_of(refuted)
 
 
 def test_a_quote_by_a_revision_that_is_kept_no_more_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,5 +160,5 @@ def test_a_quote_by_a_revision_that_is_kept_no_more_is_not_checkable(monkeypatch
     script.quote(revision=9)
     script.quote(revision=23)
     verdict = script.verdict(SameProposal(Proposer({}, revisions)))
-    assert verdict.status is Status.NOT_CHECKABLE, told(verdict)
+    assert verdict.status is Status.NOT_CHECKABLE, text_of(verdict)
     assert "1 quotes are of positions or revisions too far back to be remembered" in verdict.remarks

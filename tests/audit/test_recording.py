@@ -15,7 +15,7 @@ from audit.ledgerfile import LedgerFile
 from audit.recording import Recorded
 from loadgen.client import DOUBT
 from loadgen.history import AnswerLine, Line, SentLine, Torn
-from support.audit import Script, busy, place_of, told
+from support.audit import Script, busy, place_of, text_of
 from support.builders import NOW, order
 from wire.errors import Refusal, Refused
 from wire.orders import Order, OrderResult, RecordedFill
@@ -107,20 +107,20 @@ def path(tmp_path: Path) -> Path:
 
 async def test_a_ledger_that_holds_the_logs_fills_proves_it(path: Path) -> None:
     verdict = await with_ledger(busy(), path)
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert verdict.checked == "9 fills in the log, 9 of them in ledger.sqlite"
 
 
 async def test_a_fill_missing_in_the_ledger_is_told(path: Path) -> None:
     verdict = await with_ledger(busy(), path, "DELETE FROM fills WHERE fill_id = 'AAA-f2'")
     assert verdict.status is Status.REFUTED
-    assert "MARKET-1 #3 fills.1.AAA" in told(verdict)
-    assert "AAA-f2 is not in ledger.sqlite, which has applied its message" in told(verdict)
+    assert "MARKET-1 #3 fills.1.AAA" in text_of(verdict)
+    assert "AAA-f2 is not in ledger.sqlite, which has applied its message" in text_of(verdict)
 
 
 async def test_other_content_in_the_ledger_is_told(path: Path) -> None:
     verdict = await with_ledger(busy(), path, "UPDATE fills SET quantity = 20 WHERE fill_id = 'AAA-f2'")
-    assert "AAA-f2 in ledger.sqlite: quantity is 2 in the log, 20 in the ledger" in told(verdict)
+    assert "AAA-f2 in ledger.sqlite: quantity is 2 in the log, 20 in the ledger" in text_of(verdict)
     assert verdict.contradictions == 1
 
 
@@ -132,7 +132,7 @@ async def test_the_same_price_or_time_written_otherwise_is_the_same(path: Path) 
 async def test_a_fill_that_only_the_ledger_has_is_told(path: Path) -> None:
     extra = "UPDATE fills SET number = 77, fill_id = 'AAA-f77' WHERE symbol = 'AAA' AND number = 6"
     verdict = await with_ledger(busy(), path, extra)
-    assert "AAA-f77, number 77 of AAA, is applied; the log has none such" in told(verdict)
+    assert "AAA-f77, number 77 of AAA, is applied; the log has none such" in text_of(verdict)
 
 
 async def test_a_ledger_that_is_behind_is_told_and_contradicts_nothing(path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_a_ledger_that_is_behind_is_told_and_contradicts_nothing(path: Pat
 
 async def test_what_the_ledger_applied_beyond_its_own_sequence_is_told(path: Path) -> None:
     verdict = await with_ledger(busy(), path, "UPDATE applied SET sequence = 3 WHERE shard = 1")
-    assert "number 3 of AAA, is applied; the log has none such" in told(verdict)
+    assert "number 3 of AAA, is applied; the log has none such" in text_of(verdict)
 
 
 async def test_what_should_have_been_quarantined_is_told(path: Path) -> None:
@@ -153,7 +153,7 @@ async def test_what_should_have_been_quarantined_is_told(path: Path) -> None:
     script.append(script.fill("AAA"))
     assert (await with_ledger(script, path)).status is Status.PROVED
     verdict = await with_ledger(script, path.with_name("other.sqlite"), "DELETE FROM quarantine")
-    assert "other.sqlite has not quarantined the message, which cannot be read" in told(verdict)
+    assert "other.sqlite has not quarantined the message, which cannot be read" in text_of(verdict)
 
 
 async def test_every_ledger_is_compared(tmp_path: Path) -> None:
@@ -176,15 +176,15 @@ def test_a_fill_that_is_logged_again_is_told() -> None:
     script.append(again)
     verdict = script.verdict(Recorded([], None))
     assert verdict.status is Status.REFUTED
-    assert place_of(script) in told(verdict)
-    assert f"{again.fill_id} is in the log once more" in told(verdict)
+    assert place_of(script) in text_of(verdict)
+    assert f"{again.fill_id} is in the log once more" in text_of(verdict)
 
 
 def test_a_fill_under_another_numbers_id_is_told() -> None:
     script = Script()
     script.quote()
     script.trade(fill_id="AAA-f9")
-    assert "AAA-f9, which is fill number 1, and not called AAA-f1" in told(script.verdict(Recorded([], None)))
+    assert "AAA-f9, which is fill number 1, and not called AAA-f1" in text_of(script.verdict(Recorded([], None)))
 
 
 def test_a_report_that_is_recorded_twice_is_told() -> None:
@@ -192,7 +192,7 @@ def test_a_report_that_is_recorded_twice_is_told() -> None:
     script.quote()
     script.report(fill_id="elsewhere")
     script.report(fill_id="elsewhere")
-    assert "elsewhere was reported and recorded before" in told(script.verdict(Recorded([], None)))
+    assert "elsewhere was reported and recorded before" in text_of(script.verdict(Recorded([], None)))
 
 
 # --- what clients were told -----------------------------------------------------------------------------------------
@@ -217,14 +217,14 @@ def test_a_history_that_agrees_proves_it() -> None:
         answer("order-2", rejected(other)),
     ]
     verdict = with_history(script, lines)
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert verdict.checked == "1 fills in the log, 1 fills and 1 rejections told to clients"
 
 
 def test_torn_lines_are_counted_and_keep_the_lines_after_them_where_they_are() -> None:
     script, fill = traded()
     verdict = with_history(script, [Torn(), sent(order_of(fill)), answer(fill.order_id, filled(fill)), Torn()])
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert any("2 lines are torn and left out" in remark for remark in verdict.remarks)
     doctored = with_history(script, [Torn(), answer(fill.order_id, filled(fill, fill_id="AAA-f9"))])
     assert doctored.findings[0].sequence == 2
@@ -235,22 +235,22 @@ def test_a_fill_told_to_a_client_that_is_not_logged_is_told() -> None:
     script.messages.pop()
     verdict = with_history(script, [sent(order_of(fill)), answer(fill.order_id, filled(fill))])
     assert verdict.status is Status.REFUTED
-    assert "history.jsonl #2" in told(verdict)
-    assert "the client was told of AAA-f1, which is not in the log" in told(verdict)
-    assert "'order_id': 'order-1'" in told(verdict)
+    assert "history.jsonl #2" in text_of(verdict)
+    assert "the client was told of AAA-f1, which is not in the log" in text_of(verdict)
+    assert "'order_id': 'order-1'" in text_of(verdict)
 
 
 def test_a_fill_told_with_other_content_is_told() -> None:
     script, fill = traded()
     verdict = with_history(script, [sent(order_of(fill)), answer(fill.order_id, filled(fill, quantity=4))])
-    assert "AAA-f1 is not what the client was told of it, in line 2 of history.jsonl" in told(verdict)
-    assert place_of(script) in told(verdict)
+    assert "AAA-f1 is not what the client was told of it, in line 2 of history.jsonl" in text_of(verdict)
+    assert place_of(script) in text_of(verdict)
 
 
 def test_an_order_told_rejected_that_executed_is_told() -> None:
     script, fill = traded()
     verdict = with_history(script, [sent(order_of(fill)), answer(fill.order_id, rejected(order_of(fill)))])
-    assert "AAA-f1 executes order order-1, which its client was told is rejected" in told(verdict)
+    assert "AAA-f1 executes order order-1, which its client was told is rejected" in text_of(verdict)
 
 
 def test_a_rejection_is_final_once_earlier_attempts_are_in_doubt_no_more() -> None:
@@ -261,7 +261,7 @@ def test_a_rejection_is_final_once_earlier_attempts_are_in_doubt_no_more() -> No
     assert soon.status is Status.PROVED
     assert "1 orders that were told rejected have executed by an earlier attempt" in soon.remarks[-1]
     late = with_history(script, [*first, answer(fill.order_id, rejection, after=DOUBT + 1, attempt=2)])
-    assert "AAA-f1 executes order order-1, which its client was told is rejected" in told(late)
+    assert "AAA-f1 executes order order-1, which its client was told is rejected" in text_of(late)
 
 
 def test_an_attempt_that_did_nothing_does_not_excuse_a_rejection() -> None:
@@ -307,4 +307,4 @@ def test_an_order_without_an_answer_may_have_executed_or_not() -> None:
 def test_an_execution_of_something_else_than_was_sent_is_told() -> None:
     script, fill = traded()
     verdict = with_history(script, [sent(order_of(fill, side="sell")), answer(fill.order_id, filled(fill))])
-    assert "AAA-f1 executes order order-1, which is not what the client sent under that id" in told(verdict)
+    assert "AAA-f1 executes order order-1, which is not what the client sent under that id" in text_of(verdict)

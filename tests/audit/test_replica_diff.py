@@ -11,7 +11,7 @@ from audit import replica_diff
 from audit.findings import Findings, Status
 from audit.replica_diff import Seen, compare
 from jet.tail import Message
-from stack.held import Held
+from stack.stored_streams import StoredStream
 from support.builders import NOW
 
 ONE = Message("fills.0.AAA", 1, NOW, b"[]", {"Nats-Msg-Id": "a"})
@@ -77,11 +77,11 @@ async def test_what_has_expired_may_be_gone_from_one_and_not_yet_from_another(
     assert (await found_in([mortal, TWO], [TWO]) == []) is is_excused
 
 
-TEN = Held(last_seq=10, first_seq=1, messages=10, bytes=1000)
-NINE = Held(last_seq=9, first_seq=1, messages=9, bytes=900)
+TEN = StoredStream(last_seq=10, first_seq=1, messages=10, bytes=1000)
+NINE = StoredStream(last_seq=9, first_seq=1, messages=9, bytes=900)
 
 
-def judged(*held: set[Held]) -> tuple[str, list[str]]:
+def judged(*held: set[StoredStream]) -> tuple[str, list[str]]:
     found = Findings()
     seen = Seen(frozenset("abc"[: len(held)]))
     seen.held.update(zip("abc", held, strict=False))
@@ -104,9 +104,9 @@ def test_a_server_that_is_behind_or_silent_cannot_be_judged() -> None:
 
 
 @pytest.fixture
-async def monitors() -> AsyncIterator[tuple[dict[str, str], dict[str, Iterator[Held]]]]:
+async def monitors() -> AsyncIterator[tuple[dict[str, str], dict[str, Iterator[StoredStream]]]]:
     """Where two stand-ins for servers tell what they hold of a stream, and what they tell, call by call."""
-    told: dict[str, Iterator[Held]] = {}
+    told: dict[str, Iterator[StoredStream]] = {}
 
     async def jsz(request: web.Request) -> web.Response:
         held = next(told[request.match_info["name"]])
@@ -124,13 +124,13 @@ async def monitors() -> AsyncIterator[tuple[dict[str, str], dict[str, Iterator[H
     await runner.cleanup()
 
 
-def ever(held: Held) -> Iterator[Held]:
+def ever(held: StoredStream) -> Iterator[StoredStream]:
     while True:
         yield held
 
 
 async def test_running_servers_are_asked_until_they_have_held_the_same(
-    monitors: tuple[dict[str, str], dict[str, Iterator[Held]]],
+    monitors: tuple[dict[str, str], dict[str, Iterator[StoredStream]]],
 ) -> None:
     addresses, told = monitors
     told["a"] = iter([NINE, TEN, TEN, TEN])
@@ -141,7 +141,7 @@ async def test_running_servers_are_asked_until_they_have_held_the_same(
 
 
 async def test_running_servers_that_stay_different_are_refuted_and_absent_ones_are_told(
-    monitors: tuple[dict[str, str], dict[str, Iterator[Held]]],
+    monitors: tuple[dict[str, str], dict[str, Iterator[StoredStream]]],
 ) -> None:
     addresses, told = monitors
     told["a"], told["b"] = ever(TEN), ever(replace(TEN, messages=9))

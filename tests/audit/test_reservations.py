@@ -8,7 +8,7 @@ import pytest
 from audit.findings import Status, Verdict
 from audit.reservations import Reserved
 from recorded.reservations import Grant, Reservations
-from support.audit import LIFETIME, Script, told
+from support.audit import LIFETIME, Script, text_of
 from wire.quotes import QuoteActivated
 from wire.reservations import ReservationRecord
 
@@ -47,7 +47,7 @@ def reserved(script: Script, *records: ReservationRecord, logged: dict[str, Gran
 def test_a_live_quote_with_its_reservation_is_proved() -> None:
     script = Script()
     verdict = reserved(script, record(script.quote()))
-    assert verdict.status is Status.PROVED, told(verdict)
+    assert verdict.status is Status.PROVED, text_of(verdict)
     assert "1 quotes against reservations that are still kept, 1 of them active all the while" in verdict.checked
 
 
@@ -56,15 +56,15 @@ def test_a_live_quote_without_a_reservation_is_told() -> None:
     script.quote()
     verdict = reserved(script)
     assert verdict.status is Status.REFUTED
-    assert "AAA-v0-a1-r is not in exposure's log" in told(verdict)
-    assert "MARKET-1 #1 quotes.1.AAA" in told(verdict)
+    assert "AAA-v0-a1-r is not in exposure's log" in text_of(verdict)
+    assert "MARKET-1 #1 quotes.1.AAA" in text_of(verdict)
 
 
 def test_a_live_quote_whose_reservation_was_released_is_told() -> None:
     script = Script()
     event = script.quote()
     gone = record(event, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0)
-    assert "AAA-v0-a1-r is released" in told(reserved(script, gone))
+    assert "AAA-v0-a1-r is released" in text_of(reserved(script, gone))
 
 
 def test_a_reservation_smaller_than_what_is_left_is_told() -> None:
@@ -73,27 +73,27 @@ def test_a_reservation_smaller_than_what_is_left_is_told() -> None:
     script.trade("AAA", "buy", 4)
     assert reserved(script, record(event, reserved_ask_quantity=6)).status is Status.PROVED
     short = reserved(script, record(event, reserved_ask_quantity=5))
-    assert "has 10/6 left (bid/ask), but only 10/5 is reserved" in told(short)
+    assert "has 10/6 left (bid/ask), but only 10/5 is reserved" in text_of(short)
 
 
 def test_a_quote_for_more_than_was_granted_is_told() -> None:
     script = Script()
     event = script.quote()
     verdict = reserved(script, record(event, granted_bid_quantity=9))
-    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 9/10" in told(verdict)
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 9/10" in text_of(verdict)
 
 
 def test_a_quote_that_outlives_its_reservation_is_told() -> None:
     script = Script()
     event = script.quote()
     verdict = reserved(script, record(event, expires_at=event.expires_at - timedelta(seconds=1)))
-    assert "AAA-v0-a1 outlives its reservation" in told(verdict)
+    assert "AAA-v0-a1 outlives its reservation" in text_of(verdict)
 
 
 def test_a_quote_on_another_ones_reservation_is_told() -> None:
     script = Script()
     event = script.quote(reservation_id="somebodys-r")
-    assert "somebodys-r is somebodys's, of AAA" in told(reserved(script, record(event, quote_id="somebodys")))
+    assert "somebodys-r is somebodys's, of AAA" in text_of(reserved(script, record(event, quote_id="somebodys")))
 
 
 def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
@@ -101,7 +101,7 @@ def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
     event = script.quote(expires_at=script.now + LIFETIME + GRACE)
     assert reserved(script, record(event)).status is Status.PROVED
     event = script.quote(expires_at=script.now + LIFETIME + GRACE + timedelta(seconds=1))
-    assert "AAA-v0-a2 expires 33 s after it became active" in told(reserved(script, record(event)))
+    assert "AAA-v0-a2 expires 33 s after it became active" in text_of(reserved(script, record(event)))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_how_long_a_quote_lives_is_counted_from_when_the_broker_stored_it(
 def test_a_quote_that_had_expired_before_it_became_active_is_told() -> None:
     script = Script()
     event = script.quote(expires_at=script.now)
-    assert "AAA-v0-a1 became active when its reservation had run out" in told(reserved(script, record(event)))
+    assert "AAA-v0-a1 became active when its reservation had run out" in text_of(reserved(script, record(event)))
 
 
 def test_grants_that_are_not_kept_are_not_checkable() -> None:
@@ -140,7 +140,7 @@ def test_exposures_log_may_speak_for_a_grant() -> None:
     script.withdraw()
     assert reserved(script, logged={"AAA-v0-a1": Grant(10, 10)}).status is Status.PROVED
     short = reserved(script, logged={"AAA-v0-a1": Grant(10, 7)})
-    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 10/7" in told(short)
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 10/7" in text_of(short)
 
 
 def test_a_quote_that_became_active_while_exposures_log_was_read_is_left_alone() -> None:

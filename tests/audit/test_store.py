@@ -20,10 +20,10 @@ from jet import journal
 from process.health import Health
 from recorded import reading
 from recorded.reading import CannotRead, MarketLog
-from stack.lock import held, is_up
+from stack.lock import hold_lock, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
-from support.broker import Broker, NatsServer, Patient, store
+from support.broker import Broker, NatsServer, PatientConnection, store
 from support.recorded import store_script
 from support.waiting import eventually, finishes
 from wire import subjects
@@ -102,7 +102,7 @@ async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "jetstream").mkdir()
     settings = on(tmp_path)
     with (
-        held(settings),
+        hold_lock(settings),
         pytest.raises(CannotRead, match=r"already up on .*without --store the running stack is audited"),
     ):
         async with serving(settings):
@@ -144,7 +144,7 @@ async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
     (home / "store").symlink_to(folder)
     server = NatsServer(home)
     server.start()
-    async with Patient(server.url, "test", Health("test")) as connection:
+    async with PatientConnection(server.url, "test", Health("test")) as connection:
         await journal.put(connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
     server.kill()
 

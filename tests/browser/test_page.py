@@ -13,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from process.clock import utc_now
-from support.access import give, token_of, tokens_in
+from support.access import token_folder, token_of, write_tokens
 from support.broker import Broker
 from support.browser import OpenPage, click_row, opener, settled
 from support.page import Feed, PageProcess, reading, served
@@ -501,7 +501,7 @@ async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
 ) -> None:
     """The cookie it gets for it opens the stream, and no script can read it."""
     await feed.position("AAA", -7, 12)
-    process = PageProcess(broker, tmp_path, QS_STACK_TOKENS=tokens_in(tmp_path / "tokens"))
+    process = PageProcess(broker, tmp_path, QS_STACK_TOKENS=token_folder(tmp_path / "tokens"))
     await process.start()
     try:
         async with opener(browser)(process) as page:
@@ -515,7 +515,7 @@ async def test_where_tokens_are_on_the_page_asks_for_one_that_may_read(
             (cookie,) = await page.context.cookies()
             assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
             assert token_of(Role.READER) not in cookie["value"]
-            give(tmp_path / "tokens", Role.READER, "another-token-of-forty-characters-or-more")
+            write_tokens(tmp_path / "tokens", Role.READER, "another-token-of-forty-characters-or-more")
             await expect(page.get_by_label("A token that may read")).to_be_visible()
     finally:
         process.kill()

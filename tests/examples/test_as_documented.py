@@ -43,7 +43,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     running.start()
     assert httpx.post(running.url("maker", "/pause"), timeout=STACK_HANG).status_code == 200
     yield running
-    assert running.stop() == 0, running.told()
+    assert running.stop() == 0, running.output()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from stack import keys
 from support.broker import flushed
 from support.builders import reservation_request
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, frame
-from support.secured import Server, asked, serving
+from support.secured import Server, processed, serving
 from support.waiting import HANG, eventually
 from wire import subjects
 from wire.reservations import LimitUsage, UsageRequest
@@ -143,7 +143,7 @@ async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Serv
             for subject, payload in QUESTIONS:
                 for target in TARGETS:
                     await client.publish(subject, payload, reply=target)
-            await asked(client)
+            await processed(client)
             await answered(client, user)
         if user in ALLIES:
             assert await foreign(server, before) == []
@@ -178,7 +178,7 @@ async def test_an_old_marker_copied_to_a_live_reservation_frees_nothing(server: 
             for target in (f"$KV.reservations.{live}", subjects.DECISIONS):
                 for ask, body in attacks.marker_questions("gone"):
                     await client.publish(ask, body, reply=target)
-            await asked(client)
+            await processed(client)
             await answered(client, user)
         assert exposure.exposure().bid.used == used >= 9
         assert exposure.reservation(live).state == "active"
@@ -241,7 +241,7 @@ async def test_a_sweep_of_inboxes_finds_no_answer_that_is_awaited(server: Server
         asking = asyncio.create_task(exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG))
         for number in range(200):
             await client.publish("$JS.API.STREAM.NAMES", b"", reply=f"{exposure.requests.inbox}.{number}")
-        await asked(client)
+        await processed(client)
         assert b"stream_info_response" in (await asking).data
         head = await journal.last_sequence(exposure, subjects.EXPOSURE_STREAM, subjects.DECISIONS)
         outcome = await journal.append(
@@ -272,7 +272,7 @@ async def test_readers_make_change_pull_and_end_no_consumer(server: Server, user
         async with server.client(user, refused) as client:
             for subject, body in tries:
                 await client.publish(subject, body)
-            await asked(client)
+            await processed(client)
         assert len(refused) == len(tries)
         async with server.client("observer", []) as observer:
             again = json.loads((await observer.request("$JS.API.CONSUMER.NAMES.MARKET-0", timeout=HANG)).data)
@@ -314,11 +314,11 @@ async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_n
             await client.publish(subject, payload, reply=f"_INBOX.{user}.x")
         for subject, payload, headers in attacks.writes("AAA", 1):
             await client.publish(subject, payload, headers=headers)
-        await asked(client)
+        await processed(client)
         assert len(refused) == len(tries) + len(attacks.writes("AAA", 1))
         for subject in attacks.LISTENED:
             await client.subscribe(subject)
-        await asked(client)
+        await processed(client)
         assert len(refused) == len(tries) + len(attacks.writes("AAA", 1)) + len(attacks.LISTENED)
     assert await foreign(server, before) == []
 
@@ -338,7 +338,7 @@ async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(serve
                 body = json.dumps({"stream_name": stream, "config": config}).encode()
                 await auditor.request(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", body, timeout=HANG)
                 await auditor.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", b'{"batch":1}', reply=of)
-            await asked(auditor)
+            await processed(auditor)
             await eventually(lambda: _is_beyond(own, reservations, key, first))
         await decides(exposure)
         assert health.ready
@@ -455,7 +455,7 @@ async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(serv
             await observer._send_command(frame(b"$SRV.PING.exposure", headers=headers, reply=b"_INBOX.observer.x"))
         for odd in ODD_SUBJECTS:
             await observer._send_command(frame(b"$SRV.PING.exposure", reply=b"_INBOX.observer." + odd))
-        await asked(observer)
+        await processed(observer)
         await eventually(lambda: UNEXPECTED.labels("headers")._value.get() > before)
         await eventually(lambda: observer.request("$SRV.PING.exposure", timeout=HANG))
         assert connection._link is link
@@ -468,7 +468,7 @@ async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobo
         for subject, payload in (("$SRV.STATS", b""), ("$SRV.PING.exposure", b""), (subjects.Rpc.USAGE, b"{}")):
             for number in range(1_000):
                 await observer.publish(subject, payload, reply=f"_INBOX.observer.flood.{number}")
-        await asked(observer)
+        await processed(observer)
         await decides(exposure)
         await eventually(lambda: rpc.THROTTLED._value.get() > before)
 
@@ -478,7 +478,7 @@ async def test_an_answer_that_is_wanted_in_anothers_inbox_leaves_nobody_waiting_
     async with exposing(server) as (exposure, health), server.client("maker", []) as maker:
         before = UNEXPECTED.labels("reply")._value.get()
         await maker.publish(subjects.Rpc.RESERVE, b"{", reply="_INBOX.operator.x")
-        await asked(maker)
+        await processed(maker)
         await eventually(lambda: UNEXPECTED.labels("reply")._value.get() > before)
         await decides(exposure)
         assert health.ready
@@ -495,7 +495,7 @@ async def test_who_asks_without_end_takes_no_answer_from_the_page(
         for subject, payload in (("$SRV.STATS", b""), (subjects.Rpc.USAGE, b"{}")):
             for _ in range(rpc.MOST_FOR_READERS + 1):
                 await observer.publish(subject, payload, reply="_INBOX.observer.flood", headers=forged)
-        await asked(observer)
+        await processed(observer)
         await eventually(lambda: rpc.THROTTLED._value.get() >= before + 2)
         assert (await rpc.call(page, subjects.Rpc.USAGE, UsageRequest(), LimitUsage, timeout=HANG)).limit
         assert b"exposure" in (await page.request("$SRV.STATS", b"", timeout=HANG)).data
@@ -524,7 +524,7 @@ async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_its
             for user in ALLIES:
                 client = await readers.enter_async_context(server.client(user, []))
                 await client.publish("$JS.API.STREAM.INFO.POSITIONS", b"", reply="positions.AAA")
-                await asked(client)
+                await processed(client)
                 await eventually(lambda: len(heard[user]) == 1)  # noqa: B023 # it is awaited here
             assert not any(b"stream_info_response" in data for data in seen)
             async with server.connection("ledger") as ledger:

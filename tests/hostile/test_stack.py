@@ -41,7 +41,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     running.start()
     yield running
-    assert running.stop() == 0, running.told()
+    assert running.stop() == 0, running.output()
 
 
 @pytest.fixture

@@ -27,10 +27,10 @@ from ledger.positions import Books, fold, read
 from process.health import Health
 from recorded import reading
 from recorded.reading import CannotRead, MarketLog
-from stack import applied
-from stack.cut import cut
+from stack import log_check
 from stack.damage import damage_in
-from support.broker import NatsServer, Patient
+from stack.truncate import truncate
+from support.broker import NatsServer, PatientConnection
 from support.builders import quote_activated, recorded_fill
 from support.waiting import HANG
 from wire import chain, fill_validation, subjects
@@ -206,7 +206,7 @@ def start(server: NatsServer, shards: list[Shard]) -> None:
             (shard,) = [each for each in shards if f"{each.stream} " in told]
             shard.told.append(told)
             folder = shard.folder(server).parent
-            cut(folder, [shard.stream], server.folder / f"away-{shard.number}")
+            truncate(folder, [shard.stream], server.folder / f"away-{shard.number}")
         else:
             return
 
@@ -214,10 +214,12 @@ def start(server: NatsServer, shards: list[Shard]) -> None:
 async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> None:
     """Look at one shard as those do who start; what nobody tells must be as it was written."""
     health = Health("test")
-    async with Patient(server.url, "test", health) as connection:
+    async with PatientConnection(server.url, "test", health) as connection:
         state = (await api.stream_info(connection, shard.stream)).state
         shard.told += [
-            told for told in (applied.gap(shard.stream, state), stream_usage.lost(shard.stream, state)) if told
+            told
+            for told in (log_check.describe_gap(shard.stream, state), stream_usage.lost(shard.stream, state))
+            if told
         ]
         everything = await followed(connection, health, shard, FromSequence(1))
         newest = await followed(connection, Health("other"), shard, LastPerSubject()) if everything else None
@@ -243,7 +245,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     server, chance = own_nats_server, random.Random(SEED)  # noqa: S311 # the same places again
     made = [Shard(number, symbol_in(number)) for number in range(SHARDS)]
     shape = topology.Shape(SHARDS, 1, 1_000_000, 120.0, 32.0)
-    async with Patient(server.url, "test", Health("test")) as connection:
+    async with PatientConnection(server.url, "test", Health("test")) as connection:
         await topology.prepare(connection, shape, timeout=HANG)
         await asyncio.gather(*(write(connection, shard) for shard in made))
         for shard in made:
@@ -253,7 +255,7 @@ async def shards(own_nats_server: NatsServer) -> list[Shard]:
     for shard in made:
         harm(shard, shard.folder(server), chance)
     start(server, made)
-    async with Patient(server.url, "test", Health("test")) as connection:
+    async with PatientConnection(server.url, "test", Health("test")) as connection:
         again = await topology.prepare(connection, shape, timeout=HANG)
     for shard in made:
         shard.told += [told for told in again if shard.stream in told.split()]
@@ -265,7 +267,7 @@ async def test_whatever_is_damaged_is_told_and_no_position_is_silently_wrong(
 ) -> None:
     monkeypatch.setattr(auditing, "KEPT", 10 * SHARDS)
     slots = asyncio.Semaphore(20)
-    async with Patient(own_nats_server.url, "audit", Health("audit")) as connection:
+    async with PatientConnection(own_nats_server.url, "audit", Health("audit")) as connection:
         found = await audited(connection, shards)
 
     async def one(shard: Shard) -> None:

@@ -25,7 +25,7 @@ from process.health import Health
 from support.builders import order
 from support.exchange import ExposureStandIn, quoted
 from support.matrix import GRANTS, PAGE, REFUSED, made, sample
-from support.secured import Server, asked, serving
+from support.secured import Server, processed, serving
 from support.waiting import HANG, eventually, reaches
 from wire import subjects
 from wire.errors import Refusal, Refused
@@ -96,7 +96,7 @@ async def refusals(server: Server, user: str, rows: list[Row]) -> set[tuple[str,
                 await client.publish(row.subject, b"")
             else:
                 await client.subscribe(row.subject)
-        await asked(client)
+        await processed(client)
     found = {match.groups() for line in told if (match := re.search(r'for (publish|subscription) to "([^"]+)"', line))}
     assert len(found) == len(told)
     return {("publish" if operation == "publish" else "subscribe", subject) for operation, subject in found}
@@ -275,7 +275,7 @@ async def test_an_answer_meant_for_another_is_not_heard_and_none_can_be_given_in
     async with server.connection("exposure", Health("exposure")) as exposure, server.client("maker", refused) as maker:
         await maker.subscribe("_INBOX.*.>")
         await maker.subscribe("rpc.exposure.*", queue="q")
-        await asked(maker)
+        await processed(maker)
         assert len(refused) == 2
         assert (await exposure.request("$JS.API.STREAM.INFO.MARKET-0", b"", timeout=HANG)).data
 

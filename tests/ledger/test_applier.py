@@ -14,7 +14,7 @@ from ledger.positions import Changes
 from ledger.store import Store
 from process.health import Health
 from support.builders import NOW, recorded_fill
-from support.clock import HandClock
+from support.clock import ManualClock
 from support.waiting import eventually
 from wire import subjects
 from wire.positions import PositionUpdate
@@ -33,7 +33,7 @@ def messages(first: int, last: int) -> list[Message]:
 class Applying:
     """An applier on a real store, and what it told."""
 
-    def __init__(self, store: Store, clock: HandClock) -> None:
+    def __init__(self, store: Store, clock: ManualClock) -> None:
         self.store = store
         self.health = Health("ledger", "fills")
         self.updates: list[list[PositionUpdate]] = []
@@ -50,7 +50,7 @@ class Applying:
 
 
 @pytest.fixture
-async def applying(tmp_path: Path, clock: HandClock) -> AsyncIterator[Applying]:
+async def applying(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Applying]:
     """An applier that runs only when a test runs it."""
     async with Store(tmp_path / "ledger.sqlite") as store:
         yield Applying(store, clock)
@@ -115,7 +115,7 @@ async def test_it_is_caught_up_once_every_shard_is_and_all_of_it_is_committed(ru
     await eventually(lambda: not running.health.ready)
 
 
-async def test_it_starts_from_what_the_store_holds(running: Applying, clock: HandClock) -> None:
+async def test_it_starts_from_what_the_store_holds(running: Applying, clock: ManualClock) -> None:
     await running.applier.feed(SHARD, messages(1, 2), True)
     await running.applier.reached(SHARD, 2)
     another = Applier(running.store, 2, running.health, clock, lambda _: None)

@@ -9,7 +9,7 @@ from loadgen.answers import Known, Undelivered, Unknown
 from loadgen.history import AnswerLine, History, RunLine, SentLine, Torn, read
 from loadgen.plan import Plan
 from support.builders import instrument, order
-from support.clock import HandClock
+from support.clock import ManualClock
 
 PLAN = Plan(
     run_id="run",
@@ -24,7 +24,7 @@ PLAN = Plan(
 )
 
 
-def test_every_attempt_and_every_answer_is_kept_in_order(tmp_path: Path, clock: HandClock) -> None:
+def test_every_attempt_and_every_answer_is_kept_in_order(tmp_path: Path, clock: ManualClock) -> None:
     path, sent = tmp_path / "history.jsonl", order()
     with History(path, clock) as history:
         history.run(PLAN)
@@ -36,8 +36,8 @@ def test_every_attempt_and_every_answer_is_kept_in_order(tmp_path: Path, clock: 
         history.sent(sent, 3)
         history.answered(sent.order_id, 3, Known(200, b'{"status":"filled"}', None))
     run, first, failed, *_, last = read(path)
-    assert run == RunLine(at=HandClock().now, plan=PLAN)
-    assert first == SentLine(at=HandClock().now, attempt=1, order=sent)
+    assert run == RunLine(at=ManualClock().now, plan=PLAN)
+    assert first == SentLine(at=ManualClock().now, attempt=1, order=sent)
     assert isinstance(failed, AnswerLine)
     assert (failed.at, failed.order_id, failed.attempt) == (clock.now, sent.order_id, 1)
     assert (failed.outcome, failed.status, failed.error) == ("unknown", 503, "answered 503")

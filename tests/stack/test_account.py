@@ -10,7 +10,7 @@ from jet.connection import Connection
 from process.health import Health
 from stack import keys, supervise
 from stack.settings import ACCOUNT, EARLIER, StackSettings, has_one_account, read, streams_in
-from support.broker import NatsServer, Patient, shape_of, store
+from support.broker import NatsServer, PatientConnection, shape_of, store
 from support.secured import SYMBOL, serving
 
 STREAM, SUBJECT = "MARKET-0", "fills.0.AAA"
@@ -39,7 +39,7 @@ def test_a_server_alone_goes_on_with_what_it_stored(market: Path, tmp_path: Path
     server.start()
     data = tmp_path / "store"
     settings = on(market, data)
-    before = asyncio.run(_stored(Patient(server.url, "test", Health("test")), settings))
+    before = asyncio.run(_stored(PatientConnection(server.url, "test", Health("test")), settings))
     server.kill()
     assert streams_in(data) == data / EARLIER / "streams"
 

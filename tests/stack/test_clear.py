@@ -12,7 +12,7 @@ from jet.switch_log import KEY
 from stack import clear
 from support.broker import flushed
 from support.builders import NOW
-from support.secured import Server, asked, serving
+from support.secured import Server, processed, serving
 from wire import subjects
 from wire.switches import QuotingSwitch
 
@@ -41,7 +41,7 @@ async def test_what_cannot_be_read_is_taken_away_and_the_rest_stays(
         async with server.client("maker", []) as thief:
             for subject in (KEY, "$KV.reservations.x", "$KV.reservations.y"):
                 await thief.publish("$JS.API.STREAM.INFO.MARKET-0", b"", reply=subject)
-            await asked(thief)
+            await processed(thief)
             await thief.request("$JS.API.STREAM.INFO.POSITIONS", b"")
         assert await clear.run(server.settings) == 0
         told = capsys.readouterr().out

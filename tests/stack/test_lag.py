@@ -1,6 +1,6 @@
 """How far behind a service is, from its metrics."""
 
-from stack.lag import Lag, behind
+from stack.lag import Lag, lag_of
 
 FOLLOWER = """
 # HELP quotestream_consumer_lag_messages Messages of a stream that a follower has yet to be given.
@@ -26,15 +26,15 @@ ledger_positions_pending 2.0
 
 
 def test_a_follower_is_behind_by_what_it_has_not_got_of_all_streams() -> None:
-    assert behind(FOLLOWER) == Lag(7)
+    assert lag_of(FOLLOWER) == Lag(7)
     assert str(Lag(7)) == "7"
 
 
 def test_a_ledger_is_also_behind_by_what_it_has_not_applied_and_not_published() -> None:
     """What no sequence is applied of since it started says nothing: the first commit tells."""
-    assert behind(LEDGER) == Lag(9, 2)
+    assert lag_of(LEDGER) == Lag(9, 2)
     assert str(Lag(9, 2)) == "9, 2 to publish"
 
 
 def test_what_follows_nothing_is_not_behind() -> None:
-    assert behind("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 3.0\n") is None
+    assert lag_of("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 3.0\n") is None

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError
 
-from stack import operate
+from stack import commands
 from stack.__main__ import app
-from stack.lock import AlreadyUp, held
+from stack.lock import AlreadyUp, hold_lock
 from stack.settings import StackSettings
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_data_is_thrown_away_only_if_a_person_agrees(
     settings.data.mkdir()
     (settings.data / "stack.lock").touch()
     monkeypatch.setattr("builtins.input", lambda _: answer)
-    assert operate.clean_data(settings, asks=True) == code
+    assert commands.clean_data(settings, asks=True) == code
     assert settings.data.exists() is bool(code)
 
 
@@ -69,18 +69,18 @@ def test_repair_moves_what_is_made_from_the_market_log_and_nothing_else(settings
     streams = settings.data / "jetstream" / "$G" / "streams"
     for stream in ("POSITIONS", "MARKET-0"):
         (streams / stream / "msgs").mkdir(parents=True)
-    assert operate.repair(settings) == 1, "it may be any folder"
+    assert commands.repair(settings) == 1, "it may be any folder"
     kept = {"stack.lock", "ledger.sqlite.lock", "plan.json"}
     moved = {"ledger.sqlite", "ledger.sqlite-wal", "ledger-2.sqlite"}
     for name in kept | moved:
         (settings.data / name).touch()
-    assert operate.repair(settings) == 0
+    assert commands.repair(settings) == 0
     (away,) = settings.data.glob("away-*")
     assert {path.name for path in away.iterdir()} == {*moved, "POSITIONS"}
     assert {path.name for path in settings.data.iterdir()} == {*kept, "jetstream", away.name}
     assert [path.name for path in streams.iterdir()] == ["MARKET-0"]
-    with held(settings), pytest.raises(AlreadyUp):
-        operate.repair(settings)
+    with hold_lock(settings), pytest.raises(AlreadyUp):
+        commands.repair(settings)
 
 
 def test_where_there_is_nobody_to_ask_nothing_is_thrown_away(
@@ -89,7 +89,7 @@ def test_where_there_is_nobody_to_ask_nothing_is_thrown_away(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     settings.data.mkdir()
     (settings.data / "stack.lock").touch()
-    assert operate.clean_data(settings, asks=True) == 1
+    assert commands.clean_data(settings, asks=True) == 1
     assert settings.data.exists()
 
 

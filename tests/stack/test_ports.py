@@ -7,26 +7,26 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from stack.ports import free_port, free_ports, holder, taken
+from stack.ports import free_port, free_ports, holder, unavailable
 from stack.settings import Listening
 
 
 def test_a_taken_port_is_named_with_its_holder_and_the_variable_that_moves_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        (line,) = taken([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")])
+        (line,) = unavailable([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")])
         assert f"port {port} is taken by process {os.getpid()}" in line
         assert "QS_UI_PORT" in line
 
 
 def test_a_free_port_is_no_news() -> None:
     (port,) = free_ports(1)
-    assert taken([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")]) == []
+    assert unavailable([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")]) == []
     assert holder(port) is None
 
 
 def test_an_address_that_is_not_ours_is_said_to_be_so() -> None:
-    (line,) = taken([Listening("QS_UI_PORT", "192.0.2.1", 9, "ui")])
+    (line,) = unavailable([Listening("QS_UI_PORT", "192.0.2.1", 9, "ui")])
     assert "192.0.2.1" in line
 
 

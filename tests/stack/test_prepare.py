@@ -22,7 +22,7 @@ async def test_a_link_that_is_lost_in_between_is_told_and_it_is_tried_again(
         raise NotConnected("not connected to nats://127.0.0.1:4222")
 
     with monkeypatch.context() as patch:
-        patch.setattr("stack.revisions.older", lost)
+        patch.setattr("stack.revisions.older_bucket", lost)
         assert await prepare.run(server.settings) == 1
     assert "the connection to NATS was lost: not connected to" in capsys.readouterr().out
     assert await prepare.run(server.settings) == 0

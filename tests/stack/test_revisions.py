@@ -107,7 +107,7 @@ async def test_the_newest_revision_is_that_of_the_last_quote_of_some_symbol(
 ) -> None:
     for shard, symbol, event in log:
         await quote(own_broker, shard, symbol, event)
-    assert await revisions.newest(settings) == newest
+    assert await revisions.newest_revision(settings) == newest
 
 
 async def test_what_is_on_subjects_that_nobody_can_ask_for_says_nothing(
@@ -116,7 +116,7 @@ async def test_what_is_on_subjects_that_nobody_can_ask_for_says_nothing(
     await quote(own_broker, 0, "AAA", of_revision("AAA", 41))
     async with Raw(own_broker.server.url) as raw:
         await raw.publish(*(frame(b"quotes.0." + odd, b"{") for odd in (b"*", *ODD_SUBJECTS)))
-    assert await revisions.newest(settings) == 41
+    assert await revisions.newest_revision(settings) == 41
 
 
 async def test_without_what_the_log_names_no_bucket_is_made(
@@ -153,7 +153,7 @@ async def test_a_log_with_a_gap_does_not_say_where_the_bucket_begins(
     own_broker.server.start()
     async with own_broker.connect():
         with pytest.raises(revisions.Unreadable, match="missing before the end of MARKET-0"):
-            await revisions.newest(settings)
+            await revisions.newest_revision(settings)
 
 
 async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(

@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A foreground that is ready, for all tests that leave it so."""
     environ, settings = placed(tmp_path_factory.mktemp("running"))
     place = Place(environ, settings, Up(environ))
-    asyncio.run(place.up.says("everything is ready"))
+    asyncio.run(place.up.prints("everything is ready"))
     yield place
     asyncio.run(ended(place.up, settings))
 
@@ -63,7 +63,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 async def _used_and_ended(place: Place) -> None:
-    await place.up.says("everything is ready")
+    await place.up.prints("everything is ready")
     async with client_of(place.settings) as client:
         for _ in range(2):
             await client.jetstream(timeout=HANG).publish("positions.AAPL", b"x" * 1000)
@@ -109,8 +109,8 @@ def command(
 
 
 async def test_it_says_where_everything_is(running: Place) -> None:
-    await running.up.says(f"nats +nats://127.0.0.1:{running.settings.stack.nats_port}")
-    await running.up.says(f"The page is http://127.0.0.1:{running.settings.ports['ui']}/")
+    await running.up.prints(f"nats +nats://127.0.0.1:{running.settings.stack.nats_port}")
+    await running.up.prints(f"The page is http://127.0.0.1:{running.settings.ports['ui']}/")
 
 
 async def test_a_second_one_on_the_same_data_is_told_so_and_disturbs_nothing(running: Place) -> None:
@@ -130,7 +130,7 @@ async def test_clean_data_refuses_while_the_stack_is_up(running: Place) -> None:
 async def test_what_is_killed_is_restarted_and_told(running: Place) -> None:
     async with Control(running.settings.socket) as control:
         os.kill((await control.processes())["nats"].pid, signal.SIGKILL)
-    await running.up.says(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
+    await running.up.prints(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
 
 
 @pytest.mark.last
@@ -141,19 +141,19 @@ async def test_down_stops_it_from_elsewhere_and_waits_until_it_is_down(running: 
 
 
 async def test_a_signal_stops_everything_and_is_no_failure(left: Place, up: Up) -> None:
-    await up.says("everything is ready")
+    await up.prints("everything is ready")
     await told_to_end(up, signal.SIGINT)
     for one in (up, left.up):
         assert one.process.returncode == 0
-        assert "everything is stopped" in one.said
-        assert "kill" not in one.said
+        assert "everything is stopped" in one.output
+        assert "kill" not in one.output
 
 
 async def test_if_supervisord_dies_nothing_is_left_running(up: Up, settings: StackSettings) -> None:
-    await up.says("everything is ready")
+    await up.prints("everything is ready")
     os.kill(int((settings.data / "supervisord.pid").read_text()), signal.SIGKILL)
     assert await up.ends() == 1
-    assert "supervisord died" in up.said
+    assert "supervisord died" in up.output
 
 
 # --- its data, and what has happened to them --------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def test_after_a_power_cut_that_left_keys_and_configurations_empty_it_star
         path.write_bytes(b"")
     assert (await stack(environ, "status"))[0] == 1
     again = Up(environ)
-    await again.says("everything is ready")
+    await again.prints("everything is ready")
     again.process.terminate()
     assert await again.ends() == 0
 
@@ -187,8 +187,8 @@ async def test_data_survives_and_what_contradicts_it_is_refused_in_plain_words(
     copied(left, settings)
     again = Up(environ | {"QS_MARKET_SHARDS": "2"})
     assert await again.ends() == 1
-    assert "cannot be made as declared" in again.said
-    assert "shards" in again.said
+    assert "cannot be made as declared" in again.output
+    assert "shards" in again.output
 
 
 async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
@@ -205,7 +205,7 @@ async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
         "supervise.programs", "from stack import programs as of; of.MEMORY = 2 << 30\nsupervise.programs"
     )
     again = Up(environ, command=little)
-    await again.says(r"nats .*POSITIONS cannot be restored, its store is damaged")
+    await again.prints(r"nats .*POSITIONS cannot be restored, its store is damaged")
     code, told = await stack(environ, "status")
     assert code == 1
     assert 'see "A damaged store" in docs/operations.md' in told
@@ -219,10 +219,10 @@ async def test_a_full_disk_does_not_end_it(environ: dict[str, str], settings: St
     for name in ("nats.log", "prepare.log", "supervisord.log", "supervisord.out"):
         (settings.logs / name).symlink_to("/dev/full")
     up = Up(environ)
-    await up.says("everything is ready")
+    await up.prints("everything is ready")
     async with Control(settings.socket) as control:
         os.kill((await control.processes())["nats"].pid, signal.SIGKILL)
-    await up.says(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
+    await up.prints(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
     up.process.terminate()
     await up.ends()
 
@@ -238,18 +238,18 @@ async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
         pytest.skip(f"there is no disk to fill: {why}")
     try:
         up = Up(environ)
-        await up.says("everything is ready")
+        await up.prints("everything is ready")
         async with client_of(settings) as client:
             publish = functools.partial(client.jetstream(timeout=HANG).publish, "positions.AAPL", b"x" * 100_000)
             await publish()
             disk.fill()
             with pytest.raises(nats.errors.TimeoutError):
                 await publish(timeout=1)
-            await up.says("waits for .*no space left")
-            assert "restarted" not in up.said
+            await up.prints("waits for .*no space left")
+            assert "restarted" not in up.output
             disk.free()
-            await up.says("the disk has room again: it is restarted")
-            await up.says("(?s)room again.*nats +(restarted and )?ready again")
+            await up.prints("the disk has room again: it is restarted")
+            await up.prints("(?s)room again.*nats +(restarted and )?ready again")
         async with client_of(settings) as client:
             await client.jetstream(timeout=HANG).publish("positions.AAPL", b"x")
         up.process.terminate()
@@ -259,7 +259,7 @@ async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
 
 
 async def test_if_the_foreground_is_killed_the_rest_stops_in_order(up: Up, settings: StackSettings) -> None:
-    await up.says("everything is ready")
+    await up.prints("everything is ready")
     up.process.kill()
     await up.ends()
     await eventually(lambda: not is_up(settings), STACK_HANG)

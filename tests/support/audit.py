@@ -187,7 +187,7 @@ class Script:
         return LedgerFile(path)
 
 
-def told(verdict: Verdict) -> str:
+def text_of(verdict: Verdict) -> str:
     """Everything that a verdict's findings say."""
     return "\n".join(
         f"{finding.source} #{finding.sequence} {finding.subject} {finding.ids} {finding.detail}"

@@ -113,7 +113,7 @@ async def flushed(client: Client) -> None:
         await client.flush()
 
 
-class Patient(Connection):
+class PatientConnection(Connection):
     """A test's own connection: an answer is waited for as long as a busy machine may take to give it.
 
     Not for what is tested by its deadlines, and not where a server is killed: what that was asked is never answered.
@@ -163,7 +163,7 @@ def shape_of(market: Market) -> topology.Shape:
 async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
     """The declared streams, made anew and taken away afterwards, and a test's own connection."""
     health = Health("test")
-    async with Patient(server.url, "test", health) as connection:
+    async with PatientConnection(server.url, "test", health) as connection:
         await _remove_all(connection)
         await topology.prepare(connection, shape_of(market))
         yield Broker(server, market, connection, health)
@@ -173,7 +173,7 @@ async def clean_broker(server: NatsServer, market: Market) -> AsyncIterator[Brok
 @asynccontextmanager
 async def fresh_broker(server: NatsServer, market: Market) -> AsyncIterator[Broker]:
     """The declared streams on a server that had none and is not used again, and a connection as services have it."""
-    async with Patient(server.url, "prepare", Health("prepare")) as connection:
+    async with PatientConnection(server.url, "prepare", Health("prepare")) as connection:
         await topology.prepare(connection, shape_of(market))
     health = Health("test")
     async with Connection(server.url, "test", health) as connection:

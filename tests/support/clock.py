@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 
-class HandClock:
+class ManualClock:
     """Tells the time it was set to."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)) -> None:

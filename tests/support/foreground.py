@@ -55,21 +55,21 @@ class Up:
     """A running foreground, in a session of its own, as a terminal would give it; what it says goes into a file."""
 
     def __init__(self, environ: dict[str, str], *, command: str = ONLY_NATS) -> None:
-        self._output = Path(environ["QS_STACK_DATA_DIR"]).with_suffix(".said")
+        self._output = Path(environ["QS_STACK_DATA_DIR"]).with_suffix(".output")
         with self._output.open("wb") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", command], cwd=ROOT, env=environ, stdout=file, stderr=file, start_new_session=True
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """What it has said so far."""
         return self._output.read_text()
 
-    async def says(self, what: str) -> None:
+    async def prints(self, what: str) -> None:
         """Wait until it has said `what`."""
-        await eventually(lambda: re.search(what, self.said) or self.process.poll() is not None, STACK_HANG)
-        assert re.search(what, self.said), self.said
+        await eventually(lambda: re.search(what, self.output) or self.process.poll() is not None, STACK_HANG)
+        assert re.search(what, self.output), self.output
 
     async def ends(self) -> int:
         """Wait until it has ended, and return its exit code."""

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from support.kill_at import Start, Told
+from support.kill_at import ProcessReport, Start
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Forks:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            told = msgspec.json.decode(line, type=Told)
-            if told.code is None:
-                self._begun.put_nowait(told.pid)
+            report = msgspec.json.decode(line, type=ProcessReport)
+            if report.code is None:
+                self._begun.put_nowait(report.pid)
             else:
-                self._end(told.pid).set_result(told.code)
+                self._end(report.pid).set_result(report.code)

@@ -61,7 +61,7 @@ class Start(msgspec.Struct, frozen=True):
     point: Point | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class ProcessReport(msgspec.Struct, frozen=True):
     """What is told of a process: it began, without a code, or it ended; a signal's code is negative."""
 
     pid: int
@@ -169,8 +169,8 @@ def _fork(start: Start) -> int:
         os._exit(code)
 
 
-def _tell(told: Told) -> None:
-    os.write(1, msgspec.json.encode(told) + b"\n")
+def _send(report: ProcessReport) -> None:
+    os.write(1, msgspec.json.encode(report) + b"\n")
 
 
 def main() -> None:
@@ -186,7 +186,7 @@ def main() -> None:
             if not pid:
                 return
             running.discard(pid)
-            _tell(Told(pid, os.waitstatus_to_exitcode(status)))
+            _send(ProcessReport(pid, os.waitstatus_to_exitcode(status)))
 
     for service in SERVICES:
         for part in ("service", "api"):
@@ -199,7 +199,7 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         pid = _fork(start)
         running.add(pid)
-        _tell(Told(pid))
+        _send(ProcessReport(pid))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for pid in running:

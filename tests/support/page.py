@@ -23,7 +23,7 @@ from jet.switch_log import KEY, STREAM
 from process.clock import Clock, utc_now
 from process.health import Health
 from process.settings import Stack
-from support.access import shown
+from support.access import auth_headers
 from support.broker import Broker, free_port, store
 from support.builders import fill, position_update, quote_activated, recorded_fill
 from support.http import plain_client
@@ -212,7 +212,7 @@ class PageProcess:
         async with plain_client() as client:
 
             async def reads() -> bool:
-                answer = await client.get(f"{self.url}/health", headers=shown(Role.READER))
+                answer = await client.get(f"{self.url}/health", headers=auth_headers(Role.READER))
                 waiting = answer.json()["waiting_for"]
                 return not {part["name"] for part in waiting} - {"exposure"}
 

@@ -18,7 +18,7 @@ from process.health import Health
 from stack import keys
 from stack.programs import programs
 from stack.settings import StackSettings, read
-from support.broker import Patient, free_port, shape_of
+from support.broker import PatientConnection, free_port, shape_of
 
 SYMBOL = """
 [symbols.AAA]
@@ -49,7 +49,7 @@ class Server:
 
     def connection(self, user: str, health: Health | None = None) -> Connection:
         """Of a service, whose health it tells, or with patience of a test's own."""
-        kind = Patient if health is None else Connection
+        kind = PatientConnection if health is None else Connection
         return kind(self.url, user, health or Health(user), self.seed(user))
 
     @asynccontextmanager
@@ -98,7 +98,7 @@ async def _prepare(server: Server) -> None:
         await topology.prepare(operator, shape_of(server.settings.market))
 
 
-async def asked(client: Client) -> None:
+async def processed(client: Client) -> None:
     """Wait until the server has taken what was sent, and complained of it if it does: flush alone overtakes it."""
     await client._flush_pending(force_flush=True)
     await client.flush()

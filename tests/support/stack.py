@@ -23,7 +23,7 @@ from process import tls
 from process.health import Health
 from stack.isolated_env import environment
 from stack.settings import DEFAULT_PORTS, read
-from support.broker import Patient
+from support.broker import PatientConnection
 from support.waiting import STACK_HANG, eventually
 from wire import subjects
 from wire.orders import RecordedFill
@@ -63,8 +63,8 @@ class Stack:
         waiting = dict(self.ports)
         with httpx.Client(timeout=10, verify=self.tls or False) as http:
             while waiting:
-                assert self._process.poll() is None, self.told()
-                assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.told()}"
+                assert self._process.poll() is None, self.output()
+                assert time.monotonic() < deadline, f"not ready: {sorted(waiting)}\n{self.output()}"
                 for name in list(waiting):
                     with contextlib.suppress(httpx.HTTPError):
                         if http.get(self.url(name, "/health")).status_code == 200:
@@ -82,7 +82,7 @@ class Stack:
             self._process.kill()
             raise
 
-    def told(self) -> str:
+    def output(self) -> str:
         """What the foreground printed."""
         return (self.folder / "up.log").read_text()
 
@@ -126,7 +126,7 @@ class Stack:
     def connection(self, user: str = "auditor") -> Connection:
         """A connection to its broker, to be entered, as one of the broker's users. Of several servers, those that are
         killed or elected just now do not answer: then ask again."""
-        kind = Patient if len(self.settings.nats_servers) == 1 else Connection
+        kind = PatientConnection if len(self.settings.nats_servers) == 1 else Connection
         return kind(self.nats_url, "test", Health("test"), self.settings.stack.nats_seed(user), self.tls)
 
     def url(self, service: str, path: str = "") -> str:

@@ -23,7 +23,7 @@ def quiet_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     stack.start()
     yield stack
-    assert stack.stop() == 0, stack.told()
+    assert stack.stop() == 0, stack.output()
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def busy_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     stack.start()
     yield stack
-    assert stack.stop() == 0, stack.told()
+    assert stack.stop() == 0, stack.output()
 
 
 @pytest.fixture

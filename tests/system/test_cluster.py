@@ -37,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     own.start()
     yield own
-    assert own.stop() == 0, own.told()
+    assert own.stop() == 0, own.output()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_all_servers_hold_the_same_while_they_run_and_when_they_are_down(d
     running = audited(desk.stack)
     assert {verdict["status"] for verdict in running.values()} == {"proved"}, running
     assert "as each counts them" in running["copy"]["checked"]
-    assert desk.stack.stop() == 0, desk.stack.told()
+    assert desk.stack.stop() == 0, desk.stack.output()
     down = audited(desk.stack, "--store", str(desk.stack.folder / "data"))
     copies = down.pop("copy")
     assert "refuted" not in {verdict["status"] for verdict in down.values()}, down

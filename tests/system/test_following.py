@@ -36,7 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Ite
     own.environ["OTEL_BSP_SCHEDULE_DELAY"] = "100"
     own.start()
     yield own
-    assert own.stop() == 0, own.told()
+    assert own.stop() == 0, own.output()
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     )
     own.start()
     yield own
-    assert own.stop() == 0, own.told()
+    assert own.stop() == 0, own.output()
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     own = Stack(folder, ["AAA", "BBB"], MARKET_QUOTE_TTL=3, MARKET_GRACE=0.5, LOADGEN_RATE=10)
     own.start()
     yield own
-    assert own.stop() == 0, own.told()
+    assert own.stop() == 0, own.output()
 
 
 @pytest.mark.parametrize("victim", ["exchange", "ledger", "exposure", "maker", "ui", "nats"])

@@ -121,7 +121,7 @@ async def test_a_system_is_proved_while_it_trades_and_when_it_is_down(busy_desk:
     running = audit(stack, "--json", "--history", history)
     quotes = await eventually(lambda: busy_desk.get("exchange", "/quotes"), STACK_HANG)
     explained = audit(stack, "explain", quotes[0]["quote_id"])
-    assert stack.stop() == 0, stack.told()
+    assert stack.stop() == 0, stack.output()
     assert running.returncode == 0, running.stdout + running.stderr
     report = json.loads(running.stdout)
     assert {verdict["status"] for verdict in report["verdicts"]} == {"proved"}

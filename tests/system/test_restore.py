@@ -46,7 +46,7 @@ async def test_after_the_market_log_alone_was_restored_all_symbols_are_quoted(tm
                 command(stack, "stack", "symbol", "AAA", f"quote_size={size}")
             before = (await quoted(Desk(stack, http), {"AAA"}, first + 3))["AAA"]
     finally:
-        assert stack.stop() == 0, stack.told()
+        assert stack.stop() == 0, stack.output()
 
     streams = streams_in(stack.settings.data)
     for folder in streams.iterdir():
@@ -62,4 +62,4 @@ async def test_after_the_market_log_alone_was_restored_all_symbols_are_quoted(tm
             assert set(after) == symbols
             command(stack, "audit")
     finally:
-        assert stack.stop() == 0, stack.told()
+        assert stack.stop() == 0, stack.output()

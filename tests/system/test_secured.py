@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 
 from jet.connection import Connection
 from process.health import Health
-from support.access import give, shown, tokens_in
+from support.access import auth_headers, token_folder, write_tokens
 from support.stack import Desk, Stack
 from support.waiting import STACK_HANG, eventually
 from web.roles import Role
@@ -34,14 +34,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         folder,
         ["AAPL"],
         LOADGEN_RATE=1,
-        STACK_TOKENS=tokens_in(folder / "tokens"),
+        STACK_TOKENS=token_folder(folder / "tokens"),
         STACK_TLS_CERTIFICATE=folder / "server.pem",
         STACK_TLS_KEY=folder / "server.key",
         STACK_TLS_CA=folder / "client.pem",
     )
     stack.start()
     yield stack
-    assert stack.stop() == 0, stack.told()
+    assert stack.stop() == 0, stack.output()
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def command(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
 async def test_an_order_takes_a_traders_token_and_trust_in_the_certificate(
     stack: Stack, http: httpx.AsyncClient
 ) -> None:
-    http.headers = httpx.Headers(shown(Role.TRADER))
+    http.headers = httpx.Headers(auth_headers(Role.TRADER))
     result = await eventually(lambda: filled(Desk(stack, http)), STACK_HANG)
     assert result["fills"]
     http.headers = httpx.Headers()
@@ -77,11 +77,11 @@ async def filled(desk: Desk) -> Any:
 
 async def test_a_stream_is_for_readers_over_tls(stack: Stack) -> None:
     url = stack.url("ledger", "/positions/stream").replace("https://", "wss://")
-    async with connect(url, ssl=stack.tls, additional_headers=shown(Role.READER)) as socket:
+    async with connect(url, ssl=stack.tls, additional_headers=auth_headers(Role.READER)) as socket:
         assert json.loads(await socket.recv())[0]["symbol"] == "AAPL"
     for role in (None, Role.TRADER):
         with pytest.raises(InvalidStatus) as refused:
-            await connect(url, ssl=stack.tls, additional_headers=shown(role) if role else {})
+            await connect(url, ssl=stack.tls, additional_headers=auth_headers(role) if role else {})
         assert refused.value.response.status_code == 403
 
 
@@ -123,7 +123,7 @@ async def test_a_token_is_changed_while_everything_runs(stack: Stack, http: http
 
     await eventually(lambda: pauses(new))
     assert await pauses(old)
-    give(folder, Role.OPERATOR, new)
+    write_tokens(folder, Role.OPERATOR, new)
     await eventually(lambda: refused(pauses, old))
     logs = "".join(path.read_text() for path in stack.settings.logs.glob("*.log"))
     assert "tokens read again" in logs

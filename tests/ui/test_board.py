@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from support.builders import NOW, fill, instrument, market, position_update, quote_activated, recorded_fill
-from support.clock import HandClock
+from support.clock import ManualClock
 from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, PROFITS, Board, Marked, Row
 from wire.instruments import Listing
 from wire.positions import PositionUpdate
@@ -205,13 +205,13 @@ class TestFills:
 
 
 class TestHistory:
-    def test_points_that_come_quickly_replace_the_last_one(self, board: Board, clock: HandClock) -> None:
+    def test_points_that_come_quickly_replace_the_last_one(self, board: Board, clock: ManualClock) -> None:
         for version, (net, pause) in enumerate([(1, 0.0), (2, 0.6), (3, 0.1), (4, 0.1), (5, 0.6)], start=1):
             board.apply_position(position_update(net_quantity=net, position_version=version), clock.advance(pause))
 
         assert board.history()["AAA"] == [1, 4, 5]
 
-    def test_only_the_newest_points_are_kept(self, board: Board, clock: HandClock) -> None:
+    def test_only_the_newest_points_are_kept(self, board: Board, clock: ManualClock) -> None:
         for version in range(1, HISTORY_POINTS + 11):
             board.apply_position(position_update(net_quantity=version, position_version=version), clock.advance(1))
 
@@ -238,7 +238,7 @@ class TestSources:
         board.set_source("positions", NOW, stale="gone")
         assert board.complete
 
-    def test_a_source_tells_since_when_it_is_stale(self, current: Board, clock: HandClock) -> None:
+    def test_a_source_tells_since_when_it_is_stale(self, current: Board, clock: ManualClock) -> None:
         lost = clock.advance(5)
         current.set_source("market", lost, stale="shard 1")
         current.set_source("market", clock.advance(5), stale="shard 1, 2")
@@ -265,10 +265,10 @@ class TestSources:
 class TestLedgerBehind:
     """Positions of a ledger that stopped are no longer the truth, though their stream is whole."""
 
-    def behind(self, board: Board, clock: HandClock) -> bool:
+    def behind(self, board: Board, clock: ManualClock) -> bool:
         return not board.status(clock()).positions.current
 
-    def test_a_fill_that_stays_unapplied_makes_positions_stale(self, current: Board, clock: HandClock) -> None:
+    def test_a_fill_that_stays_unapplied_makes_positions_stale(self, current: Board, clock: ManualClock) -> None:
         current.apply_fills("AAA", 1, [recorded_fill(number=1), recorded_fill(number=2)])
         since = clock()
         assert not self.behind(current, clock)
@@ -279,7 +279,7 @@ class TestLedgerBehind:
         assert (positions.current, positions.since) == (False, since)
         assert "2 recorded fills" in positions.detail
 
-    def test_a_ledger_that_keeps_up_under_steady_fills_is_current(self, current: Board, clock: HandClock) -> None:
+    def test_a_ledger_that_keeps_up_under_steady_fills_is_current(self, current: Board, clock: ManualClock) -> None:
         """It is always a fill behind, but never the same one."""
         for number in range(1, 20):
             current.apply_fills("AAA", number, [recorded_fill(number=number)])
@@ -288,7 +288,7 @@ class TestLedgerBehind:
             current.apply_position(position_update(position_version=number - 1), clock())
             assert not self.behind(current, clock)
 
-    def test_catching_up_makes_positions_current_again(self, current: Board, clock: HandClock) -> None:
+    def test_catching_up_makes_positions_current_again(self, current: Board, clock: ManualClock) -> None:
         current.apply_fills("AAA", 1, [recorded_fill()])
         current.status(clock())
         clock.advance(10)
@@ -355,7 +355,7 @@ class TestMoney:
         assert row_of(current).money is None
 
     def test_the_profit_of_all_is_what_their_rows_show_at_the_time_and_none_while_they_are_not_current(
-        self, current: Board, clock: HandClock
+        self, current: Board, clock: ManualClock
     ) -> None:
         current.apply_position(self.BOUGHT, NOW)
         current.apply_position(replace(self.BOUGHT, symbol="BBB", net_quantity=0, realized=Decimal("1.25")), NOW)
@@ -369,7 +369,7 @@ class TestMoney:
         current.set_source("market", clock(), stale="not heard of")
         assert current.take_profit(clock()) is None
 
-    def test_of_a_symbol_whose_profit_changes_the_recent_ones_are_kept(self, current: Board, clock: HandClock) -> None:
+    def test_the_recent_profits_of_a_symbol_are_kept(self, current: Board, clock: ManualClock) -> None:
         for version in range(1, 200):
             realized = Decimal(version).scaleb(-1)
             update = replace(self.BOUGHT, net_quantity=0, position_version=version, realized=realized, cash=realized)

@@ -14,7 +14,7 @@ import maker.api
 import ui.api
 from process.health import Health
 from process.settings import Stack
-from support.access import give, shown, token_of, tokens_in
+from support.access import auth_headers, token_folder, token_of, write_tokens
 from support.http import http_client
 from web.access import COOKIE, Access
 from web.app import create_app
@@ -132,7 +132,7 @@ MAY = {
 
 @pytest.fixture
 def guarded(tmp_path: Any) -> Access:
-    return Access(Tokens(tokens_in(tmp_path / "tokens")))
+    return Access(Tokens(token_folder(tmp_path / "tokens")))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -153,13 +153,13 @@ async def test_each_route_is_for_its_roles_and_for_nobody_without_a_token(servic
                 answer = await client.request(method, path, headers=[(b"authorization", wrong.encode("latin-1"))])
                 assert answer.status_code == 401
             for role in Role:
-                status = (await client.request(method, path, headers=shown(role))).status_code
+                status = (await client.request(method, path, headers=auth_headers(role))).status_code
                 assert (status not in (401, 403)) == (role in may), f"{role} {method} {path}: {status}"
 
 
 def test_a_token_with_a_rate_is_told_when_to_ask_again_and_no_other_one_is(tmp_path: Path) -> None:
-    folder = tokens_in(tmp_path / "rated")
-    give(folder, Role.TRADER, f"{token_of(Role.TRADER)} name=alice rate=2")
+    folder = token_folder(tmp_path / "rated")
+    write_tokens(folder, Role.TRADER, f"{token_of(Role.TRADER)} name=alice rate=2")
     access = Access(Tokens(folder))
 
     def asks(role: Role, *, changes: bool = True) -> Refused | None:
@@ -182,7 +182,7 @@ async def test_without_a_token_health_tells_whether_and_not_what(guarded: Access
     app = create_app(title="t", description="", health=Health("t", "nats"), access=guarded, routes=[])
     async with http_client(app) as client:
         bare = await client.get("/health")
-        told = await client.get("/health", headers=shown(Role.READER))
+        told = await client.get("/health", headers=auth_headers(Role.READER))
     assert (bare.status_code, bare.json()["ready"], bare.json()["waiting_for"]) == (503, False, [])
     assert told.json()["waiting_for"] == [{"name": "nats", "reason": "starting"}]
 

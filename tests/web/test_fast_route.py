@@ -14,7 +14,7 @@ from litestar.params import JSONBody
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from process.health import Health
-from support.access import give, shown, tokens_in
+from support.access import auth_headers, token_folder, write_tokens
 from support.http import plain_client, served
 from support.waiting import HANG, eventually, passes, reaches
 from web.access import OPEN, Access, asked_by
@@ -141,19 +141,19 @@ async def test_both_ways_answer_alike(client: httpx.AsyncClient, body: object) -
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        (shown(Role.TRADER), 200),
+        (auth_headers(Role.TRADER), 200),
         ({}, 401),
         ({"Authorization": "Bearer x"}, 401),
-        (shown(Role.MAKER), 403),
-        (shown(Role.TRADER) | {"Origin": "http://evil.example"}, 403),
-        (shown(Role.TRADER) | {"Host": "evil.example"}, 421),
-        (shown(Role.TRADER) | {"Content-Type": "text/plain"}, 415),
+        (auth_headers(Role.MAKER), 403),
+        (auth_headers(Role.TRADER) | {"Origin": "http://evil.example"}, 403),
+        (auth_headers(Role.TRADER) | {"Host": "evil.example"}, 421),
+        (auth_headers(Role.TRADER) | {"Content-Type": "text/plain"}, 415),
     ],
 )
 async def test_both_ways_admit_alike(desk: Desk, tmp_path: Path, headers: dict[str, str], status: int) -> None:
     """Who is not admitted gets the same answer on both, and nothing was taken."""
     async with (
-        serving(desk, Access(Tokens(tokens_in(tmp_path / "tokens")))) as port,
+        serving(desk, Access(Tokens(token_folder(tmp_path / "tokens")))) as port,
         plain_client(f"http://127.0.0.1:{port}") as client,
     ):
         long, direct = [
@@ -263,9 +263,9 @@ async def test_requests_that_are_read_at_once_have_a_span_each_in_the_trace_of_t
 
 
 async def test_whose_token_came_is_told_on_both_ways(desk: Desk, tmp_path: Path) -> None:
-    folder = tokens_in(tmp_path / "tokens")
+    folder = token_folder(tmp_path / "tokens")
     one, other = "a" * 40, "b" * 40
-    give(folder, Role.TRADER, f"{one} name=one", f"{other} name=other")
+    write_tokens(folder, Role.TRADER, f"{one} name=one", f"{other} name=other")
     access = Access(Tokens(folder))
     async with serving(desk, access) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
         for path in ("/direct", "/long"):

@@ -13,7 +13,7 @@ from litestar import get, post
 from litestar.params import JSONBody
 
 from process.health import Health
-from support.access import shown, tokens_in
+from support.access import auth_headers, token_folder
 from support.http import served
 from support.waiting import HANG, eventually
 from web import connection_limits
@@ -209,15 +209,15 @@ def in_chunks(path: str, head: str, trailers: str) -> bytes:
 class TestTrailers:
     @pytest.fixture
     async def access(self, tmp_path: Path) -> Access:
-        return Access(Tokens(tokens_in(tmp_path / "tokens")))
+        return Access(Tokens(token_folder(tmp_path / "tokens")))
 
     @pytest.mark.parametrize("path", ROUTES)
     @pytest.mark.parametrize(
         ("head", "trailers", "status"),
         [
             ("Host: localhost\r\n", {}, 401),
-            ("Host: localhost\r\n", shown(Role.TRADER), 401),
-            ("Host: evil.example\r\n", {"Host": "localhost"} | shown(Role.TRADER), 421),
+            ("Host: localhost\r\n", auth_headers(Role.TRADER), 401),
+            ("Host: evil.example\r\n", {"Host": "localhost"} | auth_headers(Role.TRADER), 421),
             ("Host: localhost\r\nOrigin: http://evil.example\r\n", {"Origin": "http://localhost"}, 403),
         ],
     )
@@ -229,7 +229,7 @@ class TestTrailers:
         assert running.desk.taken == []
 
     async def test_they_do_no_harm(self, running: Running) -> None:
-        head = f"Host: localhost\r\nAuthorization: {shown(Role.TRADER)['Authorization']}\r\n"
+        head = f"Host: localhost\r\nAuthorization: {auth_headers(Role.TRADER)['Authorization']}\r\n"
         for path in ROUTES:
             assert statuses(await running.told(in_chunks(path, head, "Host: evil.example\r\nX: y\r\n"))) == [200]
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import Gauge
 
-from support.access import shown, tokens_in
+from support.access import auth_headers, token_folder
 from support.waiting import finishes, passes
 from web import streaming, tokens
 from web.access import Access
@@ -39,12 +39,12 @@ async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.Monke
 async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(streaming, "CHECK_AGAIN", 0.05)
     monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
-    folder = tokens_in(tmp_path / "tokens")
+    folder = token_folder(tmp_path / "tokens")
     closed: list[int] = []
 
     class Socket:
         app = SimpleNamespace(state=SimpleNamespace(access=Access(tokens.Tokens(folder))))
-        scope = MappingProxyType({"headers": [(b"authorization", shown(Role.READER)["Authorization"].encode())]})
+        scope = MappingProxyType({"headers": [(b"authorization", auth_headers(Role.READER)["Authorization"].encode())]})
 
         async def close(self, code: int, _: str) -> None:
             closed.append(code)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from support.access import give, token_of, tokens_in
-from support.clock import HandClock
+from support.access import token_folder, token_of, write_tokens
+from support.clock import ManualClock
 from web import tokens
 from web.access import Access
 from web.roles import NOBODY, Role
@@ -23,11 +23,11 @@ def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tokens_in(tmp_path / "tokens")
+    return token_folder(tmp_path / "tokens")
 
 
 def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
-    give(folder, Role.TRADER, token_of(Role.TRADER), token_of(Role.READER))
+    write_tokens(folder, Role.TRADER, token_of(Role.TRADER), token_of(Role.READER))
     known = Tokens(folder)
     assert known.roles(token_of(Role.TRADER).encode()) == {Role.TRADER}
     assert known.roles(token_of(Role.READER).encode()) == {Role.TRADER, Role.READER}
@@ -37,9 +37,9 @@ def test_a_token_has_the_roles_of_all_files_it_is_in(folder: Path) -> None:
 def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
     """First both are valid, then the new one only."""
     known, old = Tokens(folder), token_of(Role.TRADER)
-    give(folder, Role.TRADER, NEW, old)
+    write_tokens(folder, Role.TRADER, NEW, old)
     assert known.roles(NEW.encode()) == known.roles(old.encode()) == {Role.TRADER}
-    give(folder, Role.TRADER, NEW)
+    write_tokens(folder, Role.TRADER, NEW)
     assert (known.roles(NEW.encode()), known.roles(old.encode())) == ({Role.TRADER}, NOBODY)
     (folder / Role.TRADER).unlink()
     assert known.roles(NEW.encode()) == NOBODY
@@ -48,7 +48,7 @@ def test_a_token_is_changed_while_the_service_runs(folder: Path) -> None:
 @pytest.mark.parametrize(("content", "mode"), [("short", 0o600), (NEW, 0o640), (NEW, 0o604), ("ä" * 40, 0o600)])
 def test_a_file_that_makes_no_sense_is_refused_and_its_content_not_told(folder: Path, content: str, mode: int) -> None:
     known = Tokens(folder)
-    give(folder, Role.MAKER, content, mode=mode)
+    write_tokens(folder, Role.MAKER, content, mode=mode)
     with pytest.raises(TokensError) as refused:
         Tokens(folder)
     assert str(folder / Role.MAKER) in str(refused.value)
@@ -64,7 +64,7 @@ def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
             Tokens(folder)
 
 
-def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: HandClock) -> None:
+def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: ManualClock) -> None:
     known, token = Tokens(folder), token_of(Role.READER)
     known.clock = clock
     session = known.session(token.encode())
@@ -79,14 +79,14 @@ def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path,
     for forged in (f"{int(until) + 1}.{seal}", f"{until}.{seal[::-1]}", until, "", "x.y", "9" * 5000, f"{until}.ä"):
         assert not known.reads(forged), forged
     assert not known.reads(known.session(token_of(Role.TRADER).encode()))
-    give(folder, Role.READER, NEW)
+    write_tokens(folder, Role.READER, NEW)
     assert not known.reads(session)
 
 
 def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
     token = TokenFile(folder / Role.TRADER)
     assert token() == token_of(Role.TRADER)
-    give(folder, Role.TRADER, NEW, token_of(Role.TRADER))
+    write_tokens(folder, Role.TRADER, NEW, token_of(Role.TRADER))
     assert token() == NEW
     (folder / Role.TRADER).unlink()
     assert token() == NEW
@@ -96,19 +96,19 @@ def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -
 
 def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
     soon = (datetime.now(UTC) + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
-    give(folder, Role.TRADER, f"{NEW} name=alice@desk-1 expires={soon}", token_of(Role.TRADER))
+    write_tokens(folder, Role.TRADER, f"{NEW} name=alice@desk-1 expires={soon}", token_of(Role.TRADER))
     known = Tokens(folder)
     assert known.bearer(NEW.encode()).name == "alice@desk-1"
     assert known.bearer(token_of(Role.TRADER).encode()).name == "trader"
     assert known.roles(NEW.encode()) == {Role.TRADER}
     assert TokenFile(folder / Role.TRADER)() == NEW
-    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    write_tokens(folder, Role.READER, f"{NEW} expires=2026-01-01")
     assert known.roles(NEW.encode()) == NOBODY, "in whichever file it says so"
 
 
-def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: HandClock) -> None:
+def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: ManualClock) -> None:
     access = Access(Tokens(folder))
-    give(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
+    write_tokens(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
     access.goes_by(clock)
     shows = {b"authorization": b"Bearer " + NEW.encode()}
     assert access.held(shows) == {Role.TRADER}
@@ -117,17 +117,17 @@ def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clo
 
 
 def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
-    give(folder, Role.READER, NEW)
+    write_tokens(folder, Role.READER, NEW)
     known = Tokens(folder)
     session = known.session(NEW.encode())
     assert known.reads(session)
-    give(folder, Role.READER, f"{NEW} expires=2026-01-01")
+    write_tokens(folder, Role.READER, f"{NEW} expires=2026-01-01")
     assert not known.reads(session)
 
 
 @pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])
 def test_a_line_that_says_what_makes_no_sense_is_refused(folder: Path, said: str) -> None:
-    give(folder, Role.MAKER, f"{NEW} {said}")
+    write_tokens(folder, Role.MAKER, f"{NEW} {said}")
     with pytest.raises(TokensError, match="line 1"):
         Tokens(folder)
 

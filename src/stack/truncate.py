@@ -23,7 +23,7 @@ _LENGTH = 0x7FFFFFFF
 INDEX = "index.db"
 
 
-def cut(streams: Path, names: Sequence[str], away: Path) -> list[str]:
+def truncate(streams: Path, names: Sequence[str], away: Path) -> list[str]:
     """Have the streams of a server that is down end before their first gap. Returns what was done, for people."""
     lines = []
     for name in names:

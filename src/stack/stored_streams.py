@@ -5,7 +5,7 @@ import msgspec
 from wire.fields import DECODE_ERRORS
 
 
-class Held(msgspec.Struct, frozen=True, order=True):
+class StoredStream(msgspec.Struct, frozen=True, order=True):
     """How much a server holds of a stream: what is stored is `messages` of `bytes` in all."""
 
     last_seq: int
@@ -19,7 +19,7 @@ class Held(msgspec.Struct, frozen=True, order=True):
 
 class _Stream(msgspec.Struct):
     name: str
-    state: Held
+    state: StoredStream
 
 
 class _Account(msgspec.Struct):
@@ -30,7 +30,7 @@ class _JetStream(msgspec.Struct):
     accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
 
 
-def held(page: bytes) -> dict[str, Held]:
+def stored_streams(page: bytes) -> dict[str, StoredStream]:
     """What it holds, by stream; nothing if the page cannot be read."""
     try:
         accounts = msgspec.json.decode(page, type=_JetStream).accounts

@@ -22,7 +22,7 @@ class Unreachable(Exception):  # noqa: N818 # says what is so
 
 
 @asynccontextmanager
-async def reached(settings: StackSettings, command: str, user: str, health: Health) -> AsyncIterator[Connection]:
+async def connect(settings: StackSettings, command: str, user: str, health: Health) -> AsyncIterator[Connection]:
     """A connection with a user's key, which is closed at the end.
 
     Raises:

@@ -11,15 +11,15 @@ from process.settings import tables
 from process.shipped import COMMAND
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
-from stack.cut import cut
 from stack.instances import LEDGER_DATABASE
 from stack.lag import Lag
-from stack.lock import held, is_up, lock_file
+from stack.lock import hold_lock, is_up, lock_file
 from stack.observe import Observer
 from stack.phases import Condition, all_fine
 from stack.programs import planned
 from stack.settings import StackSettings, streams_in
 from stack.table import restarts, status_table, summary
+from stack.truncate import truncate
 from wire.subjects import POSITIONS_STREAM, market_stream
 
 DOWN_MARGIN = 10.0
@@ -56,8 +56,8 @@ async def _asked_to_stop(control: Control) -> bool:
 
 async def status(settings: StackSettings) -> int:
     """Print how every process is. Returns 0 if all are ready, else 1."""
-    conditions = await _look(settings)
-    print(_report(settings, conditions, await _behind(settings)))
+    conditions = await _observe(settings)
+    print(_report(settings, conditions, await _lags(settings)))
     return 0 if conditions and all_fine(conditions) else 1
 
 
@@ -65,11 +65,11 @@ async def wait(settings: StackSettings, timeout: float) -> int:
     """Wait until every process is ready. Returns 0 then; 1, with the table, if `timeout` seconds did not suffice."""
     deadline = time.monotonic() + timeout
     while True:
-        conditions = await _look(settings)
+        conditions = await _observe(settings)
         if conditions and all_fine(conditions):
             return 0
         if time.monotonic() > deadline:
-            print(_report(settings, conditions, await _behind(settings)))
+            print(_report(settings, conditions, await _lags(settings)))
             return 1
         await asyncio.sleep(0.2)
 
@@ -95,7 +95,7 @@ def repair(settings: StackSettings, *, log: bool = False) -> int:
 
     That is every ledger's database, and with a single NATS server the stream of published positions: a ledger that is
     built anew would not publish over positions that the log does not lead to. With `log`, the market log of that server
-    is made to end before its damage: see `stack.cut`.
+    is made to end before its damage: see `stack.truncate`.
     """
     if log and not streams_in(settings.data).is_dir():
         print(
@@ -105,7 +105,7 @@ def repair(settings: StackSettings, *, log: bool = False) -> int:
     if not lock_file(settings).exists():
         print(f"{settings.data} is no data folder of a stack: nothing is moved")
         return 1
-    with held(settings):
+    with hold_lock(settings):
         database = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
         beside = sorted(database.parent.glob(f"{database.stem}*{database.suffix}*"))
         found = [path for path in beside if path.is_file() and not path.name.endswith(".lock")]
@@ -120,7 +120,7 @@ def repair(settings: StackSettings, *, log: bool = False) -> int:
             print(f"{path} is moved to {away}")
         if log:
             shards = [market_stream(shard) for shard in range(settings.market.shards)]
-            print("\n".join(cut(streams_in(settings.data), shards, settings.data / name)))
+            print("\n".join(truncate(streams_in(settings.data), shards, settings.data / name)))
     print(f"`{COMMAND} up` makes them anew from the market log; then `{COMMAND} audit`")
     return 0
 
@@ -133,19 +133,19 @@ def _agreed(question: str) -> bool:
         return False
 
 
-async def _look(settings: StackSettings) -> list[Condition]:
+async def _observe(settings: StackSettings) -> list[Condition]:
     """How every process is; nothing if there is no stack."""
     async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
         try:
-            return await observer.look()
+            return await observer.observe()
         except NotRunning:
             return []
 
 
-async def _behind(settings: StackSettings) -> dict[str, Lag]:
+async def _lags(settings: StackSettings) -> dict[str, Lag]:
     """How far behind every service is that tells."""
     async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
-        return await observer.behind()
+        return await observer.lags()
 
 
 def _report(settings: StackSettings, conditions: list[Condition], behind: Mapping[str, Lag]) -> str:

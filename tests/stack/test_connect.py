@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from process.settings import Stack
 from stack import clear, instruments, losses, watch
+from stack.connect import Unreachable
 from stack.ports import free_port
-from stack.reaching import Unreachable
 from stack.settings import StackSettings
 
 COMMANDS: dict[str, Callable[[StackSettings], Awaitable[Any]]] = {
@@ -25,7 +25,7 @@ COMMANDS: dict[str, Callable[[StackSettings], Awaitable[Any]]] = {
 async def test_a_server_that_does_not_answer_is_named_without_its_password(
     settings: StackSettings, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stack.reaching.TIMEOUT", 0.2)
+    monkeypatch.setattr("stack.connect.TIMEOUT", 0.2)
     port = free_port()
     elsewhere: Stack = replace(settings.stack, nats_url=f"nats://somebody:secret@127.0.0.1:{port}")
     with pytest.raises(Unreachable, match=f"no NATS server answers at nats://127.0.0.1:{port}") as caught:

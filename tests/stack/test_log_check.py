@@ -7,10 +7,10 @@ import pytest
 
 from jet import api
 from ledger import checksums
-from stack import applied, prepare
-from stack.cut import cut
+from stack import log_check, prepare
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read
+from stack.truncate import truncate
 from support.broker import Broker, damage, shape_of, store
 from support.waiting import HANG
 from wire import subjects
@@ -81,7 +81,7 @@ async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_
     async with own_broker.connect() as connection:
         with pytest.raises(api.ApiError, match="stream not found"):
             await api.stream_info(connection, FIRST)
-        assert await prepare.described_anew(connection, settings, shape_of(own_broker.market)) == [
+        assert await prepare.restore_descriptions(connection, settings, shape_of(own_broker.market)) == [
             f"stream {FIRST}: its description was damaged, and is made anew; its messages are kept"
         ]
         assert (await api.stream_info(connection, FIRST)).state.messages == 3
@@ -90,12 +90,12 @@ async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_
     async with own_broker.connect() as connection:
         info = await api.stream_info(connection, FIRST)
         assert (info.state.messages, info.config["deny_purge"]) == (3, True)
-        assert await prepare.described_anew(connection, settings, shape_of(own_broker.market)) == []
+        assert await prepare.restore_descriptions(connection, settings, shape_of(own_broker.market)) == []
 
 
 async def gaps(broker: Broker) -> str:
     async with broker.connect() as connection:
-        return await applied.gaps(connection, broker.market.shards)
+        return await log_check.find_gap(connection, broker.market.shards)
 
 
 async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_broker: Broker, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_
     assert f"missing before the end of {FIRST}" in await gaps(own_broker)
 
     server.stop()
-    (told,) = cut(messages.parent.parent, [FIRST], tmp_path / "away")
+    (told,) = truncate(messages.parent.parent, [FIRST], tmp_path / "away")
     assert "which follow a gap" in told
     assert len(list((tmp_path / "away" / FIRST / "msgs").glob("*.blk"))) == 3, "it is kept"
     server.start()
@@ -124,8 +124,8 @@ async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_
 
 def test_what_a_damaged_row_says_was_applied_is_not_looked_for(environ: dict[str, str]) -> None:
     database = has_applied(read(environ), "ledger.sqlite", 7)
-    assert applied.applied(database) == {0: 7}
+    assert log_check.applied_sequences(database) == {0: 7}
     with sqlite3.connect(database) as connection:
         connection.execute("UPDATE applied SET sequence = 71")
     connection.close()
-    assert applied.applied(database) == {}
+    assert log_check.applied_sequences(database) == {}

@@ -24,7 +24,7 @@ PATIENCE = 10
 """Looks, a second apart, at a replicated log: one of its servers that leads no more may name an end of the past."""
 
 
-def applied(database: Path) -> dict[int, int]:
+def applied_sequences(database: Path) -> dict[int, int]:
     """The sequence that a ledger has applied, by shard. Nothing if its database is not there, or cannot be read, and
     no row that is not as it was written: then the ledger itself says so.
     """
@@ -41,13 +41,13 @@ def applied(database: Path) -> dict[int, int]:
         return {}
 
 
-def databases(settings: StackSettings) -> list[Path]:
+def ledger_databases(settings: StackSettings) -> list[Path]:
     """The databases of all ledgers that have run."""
     first = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
     return sorted(first.parent.glob(f"{first.stem}*{first.suffix}"))
 
 
-async def lost(connection: Connection, settings: StackSettings) -> str:
+async def missing_applied(connection: Connection, settings: StackSettings) -> str:
     """What the market log has lost of what a ledger has applied, and where it says what to do; empty if nothing.
 
     Raises:
@@ -57,13 +57,13 @@ async def lost(connection: Connection, settings: StackSettings) -> str:
     looks = PATIENCE if settings.market.replicas > 1 else 1
     for look in range(looks):
         await asyncio.sleep(1.0 if look else 0.0)
-        problem = await _lost(connection, settings)
+        problem = await _missing_applied(connection, settings)
         if not problem:
             break
     return problem
 
 
-async def gaps(connection: Connection, shards: int) -> str:
+async def find_gap(connection: Connection, shards: int) -> str:
     """What is missing within the market log, and where it says what to do; empty if nothing. Nothing is ever deleted
     there, so that is what a server could not read of its store.
 
@@ -72,12 +72,12 @@ async def gaps(connection: Connection, shards: int) -> str:
         ApiError: it refuses to tell.
     """
     for stream in map(subjects.market_stream, range(shards)):
-        if problem := gap(stream, (await api.stream_info(connection, stream)).state):
+        if problem := describe_gap(stream, (await api.stream_info(connection, stream)).state):
             return problem
     return ""
 
 
-def gap(stream: str, state: api.StreamState) -> str:
+def describe_gap(stream: str, state: api.StreamState) -> str:
     """What is missing within a shard of the market log; empty if nothing."""
     count = state.last_seq - state.messages
     if count <= 0:
@@ -86,9 +86,9 @@ def gap(stream: str, state: api.StreamState) -> str:
     return f"{missing} missing before the end of {stream}: its store is damaged; {DAMAGED}"
 
 
-async def _lost(connection: Connection, settings: StackSettings) -> str:
-    for database in databases(settings):
-        for shard, sequence in applied(database).items():
+async def _missing_applied(connection: Connection, settings: StackSettings) -> str:
+    for database in ledger_databases(settings):
+        for shard, sequence in applied_sequences(database).items():
             stream = subjects.market_stream(shard)
             end = await _end(connection, stream)
             if end < sequence:
