@@ -19,7 +19,7 @@ from wire import ids, subjects
 from wire.orders import RecordedFill
 from wire.positions import PositionUpdate
 from wire.quotes import QuoteActivated
-from wire.units import NOTHING
+from wire.units import ZERO
 
 IN_FLIGHT = 128
 """Messages under way at once."""
@@ -146,7 +146,7 @@ def quote_subject(stage: Stage, symbol: str) -> str:
     return subjects.quotes(subjects.shard_of(symbol, stage.settings.market.shards), symbol)
 
 
-def quote(symbol: str, version: int = 0, higher: Decimal = NOTHING) -> bytes:
+def quote(symbol: str, version: int = 0, higher: Decimal = ZERO) -> bytes:
     """A quote of LOTS on each side, made from a position version now, for an hour; its prices may be `higher`."""
     at = datetime.now(UTC)
     quote_id = ids.quote_id(symbol, ids.QuoteVersion(version, 0, 1))

@@ -184,7 +184,7 @@ def writes(symbol: str, shards: int, live: str = NAME) -> list[tuple[str, bytes,
     ended = {"Nats-Marker-Reason": "MaxAge"}
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, live)
     return [
-        *((subject, b"{}", None) for subject in [*targets(symbol, shards), *requests, subjects.MAKERS]),
+        *((subject, b"{}", None) for subject in [*targets(symbol, shards), *requests, subjects.MAKER_PRESENCE]),
         (key, b"", ended),
         (key, b"", {"KV-Operation": "DEL"}),
         (key, b"", {"Nats-Rollup": "sub"}),

@@ -195,7 +195,7 @@ class Books:
                 return None
             if fault is None:
                 verified = self._verified.get(lane.market.symbol, 0)
-                if not begins and verified < message.sequence and lane.market.skips(fills):
+                if not begins and verified < message.sequence and lane.market.skips_number(fills):
                     return lane.market
                 fault = lane.market.fold_fills(message.sequence, fills, begins=begins)
                 if fault is None and remember:

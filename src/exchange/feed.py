@@ -20,10 +20,10 @@ from jet.connection import Connection
 from jet.journal import Appended, Compare
 from jet.listings import STREAM, Listings
 from wire import subjects
-from wire.definitions import Definitions, referred
+from wire.definitions import Definitions, updated_references
 from wire.errors import Refusal, Refused
 from wire.instruments import Listing
-from wire.references import AHEAD, REFERENCES, TOO_OLD, FeedPrice, PutReferences, ReferencesTaken, milliseconds
+from wire.references import MAX_AGE, MAX_AHEAD, REFERENCES, FeedPrice, PutReferences, ReferencesTaken, milliseconds
 from wire.units import FieldError, check_plain, check_price, check_tick, with_decimals_of
 
 EVERY = 0.1
@@ -46,10 +46,10 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
         Refused: INVALID_FIELD or UNKNOWN_SYMBOL; it names the field of the first that may not, and says of all why.
     """
     age = (now - asked.time).total_seconds()
-    if age > TOO_OLD.total_seconds():
-        detail = f"`time` is {age:.3f} s ago, and prices that are older than {TOO_OLD.total_seconds():g} s are too old"
+    if age > MAX_AGE.total_seconds():
+        detail = f"`time` is {age:.3f} s ago, and prices that are older than {MAX_AGE.total_seconds():g} s are too old"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
-    if age < -AHEAD.total_seconds():
+    if age < -MAX_AHEAD.total_seconds():
         detail = f"`time` is {-age:.3f} s in the future, by the broker's clock"
         raise Refused(Refusal.INVALID_FIELD, detail, field="time")
     at = milliseconds(asked.time)
@@ -88,7 +88,7 @@ def check_room(prices: Prices, waiting: Prices, known: Definitions) -> None:
     if prices.keys() <= known.references.keys():
         return
     try:
-        referred(known, {**waiting, **prices})
+        updated_references(known, {**waiting, **prices})
     except FieldError as error:
         raise Refused(Refusal.INVALID_FIELD, f"{error}: nothing was taken", field=error.field) from error
 
@@ -192,7 +192,7 @@ class Feed:
                 while True:
                     await self._listings.confirm()
                     known = self._listings.definitions
-                    value = referred(known, wanted)
+                    value = updated_references(known, wanted)
                     if value is None:
                         return known.head
                     outcome = await journal.append(

@@ -109,7 +109,7 @@ class StoredMessage(msgspec.Struct):
         pattern = query.get("next_by_subj") or query.get("last_by_subj")
         if pattern is None:
             return bool(self.seq == query["seq"])
-        return self.seq >= query.get("seq", 0) and subjects.fits(self.subject, pattern)
+        return self.seq >= query.get("seq", 0) and subjects.matches(self.subject, pattern)
 
 
 class _StoredReply(msgspec.Struct):

@@ -54,7 +54,7 @@ async def read(connection: Connection) -> Definitions:
             for message in await bootstrap.everything():
                 fold(found, message)
             if not found.head:  # what holds nothing need not begin with 1
-                found.pass_over(bootstrap.reached)
+                found.skip_to(bootstrap.reached)
     except TimeoutError as error:
         why = f": {bootstrap.damage}" if bootstrap.damage else ""
         raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s{why}") from error

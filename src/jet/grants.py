@@ -124,13 +124,13 @@ def grants(shards: int) -> list[Grant]:
             "maker",
             publish=[
                 subjects.bucket_key(subjects.SWITCHES_BUCKET, "*"),
-                subjects.MAKERS,
+                subjects.MAKER_PRESENCE,
                 *_follow(*market, subjects.POSITIONS_STREAM, SWITCHES, INSTRUMENTS),
                 *_look_up(*market, SWITCHES),
                 *[Rpc.RESERVE, Rpc.RELEASE, Rpc.PUT_QUOTE, Rpc.WITHDRAW_QUOTE],
                 *_answer("ui", "observer"),
             ],
-            subscribe=[subjects.MAKERS, *_found("maker")],
+            subscribe=[subjects.MAKER_PRESENCE, *_found("maker")],
         ),
         _grant(
             "operator",
@@ -219,7 +219,7 @@ _PASSING = (
     "fills.>",
     subjects.POSITIONS,
     subjects.DECISIONS,
-    subjects.MAKERS,
+    subjects.MAKER_PRESENCE,
     "$KV.>",
     "$JS.EVENT.>",
 )

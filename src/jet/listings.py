@@ -180,7 +180,7 @@ class Listings:
 def fold(definitions: Definitions, message: Message) -> str | None:
     """Fold a message of the bucket. Returns why it is quarantined, None if it counts or was folded before."""
     if not journal.is_append(message.headers):
-        definitions.pass_over(message.sequence)
+        definitions.skip_to(message.sequence)
         return "nobody of ours appended it"
     return definitions.apply(message.sequence, message.subject.removeprefix(_PREFIX), message.data)
 

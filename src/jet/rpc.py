@@ -32,10 +32,10 @@ from jet.grants import ACROSS, INBOXES, OUTSIDE
 from jet.packs import Part
 from jet.single_flight import Answer, Flight, SingleFlight
 from jet.unexpected import unexpected
-from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
 from wire.fields import DECODE_ERRORS
 from wire.processes import ProcessReport
+from wire.strict_decoder import StrictDecoder
 
 T = TypeVar("T")
 
@@ -348,8 +348,8 @@ def _headers(subject: str, request: bytes, answer: Answer) -> dict[str, str]:
 
 
 @cache
-def _entry(kind: type[msgspec.Struct]) -> Entry[msgspec.Struct]:
-    return Entry(kind)
+def _entry(kind: type[msgspec.Struct]) -> StrictDecoder[msgspec.Struct]:
+    return StrictDecoder(kind)
 
 
 async def _handle(handler: Handler, data: bytes) -> msgspec.Struct:

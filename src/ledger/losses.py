@@ -16,7 +16,7 @@ from ledger.positions import Account
 from wire.instruments import Listing
 from wire.losses import Latch, Latches, Scope, loss_of, mark_of
 from wire.switches import LossPaused
-from wire.units import EXACT, NOTHING, ONE, shown_money
+from wire.units import EXACT, ONE, ZERO, shown_money
 
 
 class Pause(NamedTuple):
@@ -39,7 +39,7 @@ class Losses:
         self._listings: dict[str, Listing] = {}
         self._limited: set[str] = set()
         self._lost: dict[str, Decimal] = {}
-        self._total = NOTHING
+        self._total = ZERO
         self._moved: set[str] = set()
         self._doubtful: set[str] = set()
 
@@ -73,8 +73,8 @@ class Losses:
         """
         for symbol in self._moved:
             account = accounts.get(symbol)
-            lost = self._loss(account) if account is not None else NOTHING
-            self._total = EXACT.add(self._total, EXACT.subtract(lost, self._lost.get(symbol, NOTHING)))
+            lost = self._loss(account) if account is not None else ZERO
+            self._total = EXACT.add(self._total, EXACT.subtract(lost, self._lost.get(symbol, ZERO)))
             self._lost[symbol] = lost
         due = sorted((self._moved | self._doubtful) & self._limited)
         self._moved.clear()

@@ -12,7 +12,7 @@ from decimal import Decimal, localcontext
 from typing import NamedTuple, Protocol
 
 from wire.fields import Side
-from wire.units import EXACT, MONEY_STEP, NOTHING, ONE, ROUNDING
+from wire.units import EXACT, MONEY_STEP, ONE, ROUNDING, ZERO
 
 
 class Filled(Protocol):
@@ -40,9 +40,9 @@ class Money(NamedTuple):
         volume: lots of all fills.
     """
 
-    cash: Decimal = NOTHING
-    open_cost: Decimal = NOTHING
-    fees: Decimal = NOTHING
+    cash: Decimal = ZERO
+    open_cost: Decimal = ZERO
+    fees: Decimal = ZERO
     volume: int = 0
 
     @property
@@ -72,7 +72,7 @@ def after(net: int, money: Money, fills: Iterable[Filled]) -> tuple[int, Money]:
             value = unit * signed
             cash -= value
             volume += quantity
-            if fill.fee is not NOTHING:
+            if fill.fee is not ZERO:
                 cash -= fill.fee
                 fees += fill.fee
             if net * signed >= 0:

@@ -15,7 +15,7 @@ from wire.instruments import Instrument
 from wire.market import SymbolMarket
 from wire.orders import Fill, RecordedFill, ReportedFill
 from wire.quotes import QuoteActivated, QuoteEvent
-from wire.units import NOTHING, ONE
+from wire.units import ONE, ZERO
 
 
 def market_after(account: Account, event: QuoteEvent | None, event_sequence: int) -> SymbolMarket:
@@ -60,9 +60,9 @@ def record(
     if instrument is not None:
         multiplier, fee = instrument.multiplier, instrument.fee(fill.quantity, fill.price)
     else:
-        multiplier, fee = market.last_fill.multiplier if market.last_fill is not None else ONE, NOTHING
+        multiplier, fee = market.last_fill.multiplier if market.last_fill is not None else ONE, ZERO
     if fill.fee is not None:
-        fee = fill.fee or NOTHING
+        fee = fill.fee or ZERO
     return RecordedFill(
         fill_id=fill.fill_id,
         order_id=fill.order_id,

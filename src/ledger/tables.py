@@ -9,7 +9,7 @@ from ledger.checksums import FILL_COLUMNS
 from ledger.money import Money
 from ledger.positions import Account
 from wire.orders import RecordedFill
-from wire.units import NOTHING, ONE
+from wire.units import ONE, ZERO
 
 SCHEMA_VERSION = 3
 """Kept in the file as `user_version`. With any earlier one, the ledger moves the file away and makes a new one."""
@@ -138,7 +138,7 @@ def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
         str(fill.limit_price),
         fill.origin,
         "1" if fill.multiplier is ONE else str(fill.multiplier),
-        "0" if fill.fee is NOTHING else str(fill.fee),
+        "0" if fill.fee is ZERO else str(fill.fee),
         shard,
         sequence,
     )
@@ -162,7 +162,7 @@ def recorded_fill(row: Any) -> RecordedFill:
         limit_price=Decimal(row[12]),
         origin=row[13],
         multiplier=ONE if row[14] == "1" else Decimal(row[14]),
-        fee=NOTHING if row[15] == "0" else Decimal(row[15]),
+        fee=ZERO if row[15] == "0" else Decimal(row[15]),
     )
 
 

@@ -103,7 +103,7 @@ class Maker:
         self._lost: Mapping[Scope, LossPaused] = {}
         self._state = SwitchState.STARTING
         self._sharing = Sharing(())
-        self._presence = Presence(connection, subjects.MAKERS, self._is_able, self._share)
+        self._presence = Presence(connection, subjects.MAKER_PRESENCE, self._is_able, self._share)
         self._relist(market.listings)
 
     async def run(self) -> None:
@@ -207,7 +207,7 @@ class Maker:
         """What is paused for its loss, or how well that is known, may be other: have everything as that wants it."""
         latches = self._losses.latches
         for symbol, quoter in self._quoters.items():
-            quoter.lose(latches.why(symbol))
+            quoter.lose(latches.pause_of(symbol))
         before, self._lost = self._lost, latches.paused
         for scope in before.keys() | self._lost.keys():
             if before.get(scope) != self._lost.get(scope):
@@ -283,7 +283,7 @@ class Maker:
             self._moved,
             rpc_timeout=self._settings.rpc_timeout,
         )
-        quoter.lose(self._losses.latches.why(symbol))
+        quoter.lose(self._losses.latches.pause_of(symbol))
         if self._stopping:
             quoter.stop()
         if self._group is not None:

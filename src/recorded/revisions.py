@@ -79,7 +79,7 @@ class Revisions:
         self._messages += 1
         try:
             if key == REFERENCES:
-                self._add_table(sequence, references.read(sequence, value))
+                self._add_table(sequence, references.decode(sequence, value))
                 return
             found = definition(key, value)
         except ValueError:

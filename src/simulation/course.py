@@ -151,7 +151,7 @@ class Course:
         now = self.system.broker.clock()
         shown_bid = shown_ask = 0
         for name, book in self.monitor.symbols.items():
-            if self.monitor.losses.latches.why(name) is not None:
+            if self.monitor.losses.latches.pause_of(name) is not None:
                 if book.live(now):
                     return f"{name} is quoted, and paused for its loss"
                 continue
@@ -295,7 +295,7 @@ class Course:
         book = self.monitor.symbols[name]
         if book.event is None or not book.live(self.system.broker.clock()) or not self._has_room(name):
             return ""
-        if self.monitor.losses.latches.why(name) is not None:
+        if self.monitor.losses.latches.pause_of(name) is not None:
             return ""
         newest = self.monitor.revision(name)
         return "" if book.event.revision == newest else f"{name} is quoted by {book.event.revision}, not by {newest}"

@@ -303,7 +303,7 @@ MUTATIONS = [
         "what is closed leaves its cost behind",
         "ledger/money.py",
         "ROUNDING.quantize(ROUNDING.divide(cost * quantity, abs(net)), MONEY_STEP)",
-        "NOTHING",
+        "ZERO",
     ),
     Mutation(
         "a fee is what it would be without a multiplier",

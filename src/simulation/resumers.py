@@ -6,7 +6,7 @@ from simulation.party import Party
 from wire import subjects
 from wire.losses import Scope
 from wire.switches import LossResumed
-from wire.units import NOTHING
+from wire.units import ZERO
 
 STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 
@@ -31,7 +31,7 @@ class Resumers:
             return
         self._written += 1
         token = f"operator-{self._written}"
-        value = LossResumed(at=broker.clock(), acknowledged=max(latch.paused.loss, NOTHING))
+        value = LossResumed(at=broker.clock(), acknowledged=max(latch.paused.loss, ZERO))
         headers = {
             "Nats-Msg-Id": token,
             "Nats-Expected-Stream": STREAM,

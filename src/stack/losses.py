@@ -24,7 +24,7 @@ from wire.errors import Refused
 from wire.losses import Latches, Scope, loss_of, mark_of, pause_text
 from wire.positions import PositionUpdate
 from wire.switches import LossPaused, LossResumed
-from wire.units import EXACT, NOTHING, ONE, shown_money
+from wire.units import EXACT, ONE, ZERO, shown_money
 
 DEADLINE = 5.0
 """Seconds that each resume may take, and the reading before them."""
@@ -83,7 +83,7 @@ async def _resume(reading: Connection, writing: Connection, known: _Known, scope
     """Resume one; what is known afterwards is returned."""
     while (why := known.latches.of(scope).paused) is not None:
         loss = _loss(known, scope, why)
-        value = LossResumed(at=utc_now(), acknowledged=max(loss, NOTHING))
+        value = LossResumed(at=utc_now(), acknowledged=max(loss, ZERO))
         outcome = await loss_log.append(writing, scope, value, known.latches.of(scope).head)
         if isinstance(outcome, Appended):
             subject = subjects.loss_key(scope, paused=False)
@@ -101,9 +101,9 @@ def _loss(known: _Known, scope: Scope, why: LossPaused) -> Decimal:
     lost = [_lost(position, known.definitions) for position in found]
     if not lost or None in lost:
         return why.loss
-    total = NOTHING
+    total = ZERO
     for each in lost:
-        total = EXACT.add(total, each or NOTHING)
+        total = EXACT.add(total, each or ZERO)
     return shown_money(total)
 
 

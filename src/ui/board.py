@@ -33,7 +33,7 @@ from wire.orders import RecordedFill
 from wire.positions import PositionUpdate
 from wire.quotes import QuoteActivated, QuoteEvent, QuoteWithdrawn
 from wire.reservations import LimitUsage
-from wire.units import EXACT, NOTHING, ONE, shown_money
+from wire.units import EXACT, ONE, ZERO, shown_money
 
 HISTORY_POINTS = 60
 """Net quantities kept per symbol for its sparkline."""
@@ -303,7 +303,7 @@ class _Symbol:
         return ShownMoney(
             average_price=position.average_price,
             realized=position.realized,
-            fees=position.fees or NOTHING,
+            fees=position.fees or ZERO,
             volume=position.volume or 0,
             at_quote=None if mid is None else _marked(position, mid),
             at_reference=None if reference is None else _marked(position, reference),
@@ -441,7 +441,7 @@ class Board:
         if not (self.complete and status.positions.current and status.market.current):
             return None
         with localcontext(EXACT):
-            total = NOTHING
+            total = ZERO
             for held in self._symbols.values():
                 profit = held.profit(now)
                 if profit is not None:
@@ -487,13 +487,13 @@ class Board:
 def _flat(symbol: str) -> PositionUpdate:
     """A position before any fill."""
     return PositionUpdate(
-        symbol=symbol, net_quantity=0, position_version=0, cash=NOTHING, realized=NOTHING, fees=NOTHING, volume=0
+        symbol=symbol, net_quantity=0, position_version=0, cash=ZERO, realized=ZERO, fees=ZERO, volume=0
     )
 
 
 def _marked(position: PositionUpdate, mark: Decimal) -> Marked:
     """Profit of a position that tells its money."""
-    cash, realized = position.cash or NOTHING, position.realized or NOTHING
+    cash, realized = position.cash or ZERO, position.realized or ZERO
     with localcontext(EXACT):
         total = cash + position.net_quantity * mark * (ONE if position.multiplier is None else position.multiplier)
         return Marked(mark=mark, unrealized=shown_money(total - realized), total=shown_money(total))

@@ -71,7 +71,7 @@ def unquoted(makers: Sequence[ProcessReport], losses: Latches) -> Unquoted:
 
 
 def _words(symbol: str, reason: str, losses: Latches) -> str:
-    why = losses.why(symbol)
+    why = losses.pause_of(symbol)
     if reason != "loss_paused" or why is None:
         return WORDS.get(reason, reason)
     lost = "lost" if losses.of(symbol).paused else "all lost"

@@ -24,8 +24,8 @@ from web import openapi
 from web.access import OPEN, Access
 from web.http1 import MAX_BODY
 from web.roles import READ, anyone
-from wire.entry import Entry
 from wire.errors import Problem, Refusal, Refused
+from wire.strict_decoder import StrictDecoder
 from wire.units import FieldError
 
 INTERNAL_ERROR = Problem(type="about:blank", title="Internal error", status=500)
@@ -61,12 +61,12 @@ class StrictRequest(Request[Any, Any, Any]):
 
 
 @cache
-def _decoder(kind: Any) -> Entry[Any]:
+def _decoder(kind: Any) -> StrictDecoder[Any]:
     """Making a decoder takes longer than using it."""
-    return Entry(kind)
+    return StrictDecoder(kind)
 
 
-def decode(body: bytes | bytearray, decoder: Entry[T]) -> T:
+def decode(body: bytes | bytearray, decoder: StrictDecoder[T]) -> T:
     """Decode JSON strictly.
 
     Raises:

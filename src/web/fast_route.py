@@ -16,7 +16,7 @@ import msgspec
 
 from web.app import decode
 from web.roles import NOBODY, Roles
-from wire.entry import Entry
+from wire.strict_decoder import StrictDecoder
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -32,7 +32,7 @@ class FastRoute(Generic[T]):
     ) -> None:
         self.path = path.encode("ascii")
         self.roles = roles
-        self._entry = Entry(kind)
+        self._entry = StrictDecoder(kind)
         self._answer = answer
 
     def ask(self, body: bytearray) -> "asyncio.Future[Any]":

@@ -100,8 +100,8 @@ class Definitions:
         self.head = 0
         self.terms: Terms | None = None
         self.references: Mapping[str, Reference] = {}
-        self._referred: Collection[str] = ()
-        self._agreed = 0
+        self._changed_references: Collection[str] = ()
+        self._terms_revision = 0
         self._defined: dict[str, Defined] = {}
 
     def apply(self, sequence: int, key: str, value: bytes) -> str | None:
@@ -111,15 +111,15 @@ class Definitions:
         self.head = sequence
         try:
             if key == REFERENCES:
-                table = references.read(sequence, value)
-                self._referred = references.moved(self.references, table)
+                table = references.decode(sequence, value)
+                self._changed_references = references.changed(self.references, table)
                 self.references = table
                 return None
             found = definition(key, value)
         except ValueError as error:
             return str(error)
         if isinstance(found, Terms):
-            self.terms, self._agreed = found, sequence
+            self.terms, self._terms_revision = found, sequence
         else:
             self._defined[symbol_of(key)] = Defined(found, sequence)
         return None
@@ -128,9 +128,9 @@ class Definitions:
         """The symbols that the last definition of a key may have changed."""
         if key == TERMS:
             return self.symbols
-        return self._referred if key == REFERENCES else [key.partition(".")[2]]
+        return self._changed_references if key == REFERENCES else [key.partition(".")[2]]
 
-    def pass_over(self, sequence: int) -> None:
+    def skip_to(self, sequence: int) -> None:
         """No definition that is not folded is at this sequence, or before it."""
         self.head = max(self.head, sequence)
 
@@ -145,12 +145,12 @@ class Definitions:
         if defined is None or self.terms is None:
             return None
         reference = in_force(self.references.get(symbol), defined.instrument)
-        return listing_of(defined.instrument, self.terms, max(defined.revision, self._agreed), reference)
+        return listing_of(defined.instrument, self.terms, max(defined.revision, self._terms_revision), reference)
 
     @property
     def defined_last(self) -> int:
         """The newest revision of the terms, or of an instrument's own definition."""
-        return max(self._agreed, *(defined.revision for defined in self._defined.values()), 0)
+        return max(self._terms_revision, *(defined.revision for defined in self._defined.values()), 0)
 
     def defined_at(self, symbol: str) -> int:
         """The revision of the instrument's own definition, whatever the terms are; 0 if nothing defines it."""
@@ -286,10 +286,10 @@ def _without(known: Definitions, symbols: Collection[str], given: Collection[str
     table = {symbol: reference for symbol, reference in known.references.items() if symbol not in symbols}
     text = ", ".join(f"{symbol} {known.references[symbol].price}" for symbol in gone)
     differs = {"of the feed": (text, "-")} if gone else {}
-    return Change(REFERENCES, references.written(table, known.references), differs)
+    return Change(REFERENCES, references.encode(table, known.references), differs)
 
 
-def referred(known: Definitions, wanted: Mapping[str, FeedPrice]) -> bytes | None:
+def updated_references(known: Definitions, wanted: Mapping[str, FeedPrice]) -> bytes | None:
     """The table of references as it is to be stored after a feed has told these: the newest counts. None:
     it is so already. What counts no more, and delisted symbols, are left out, and so is what was told beside a price
     that somebody has replaced since.
@@ -311,7 +311,7 @@ def referred(known: Definitions, wanted: Mapping[str, FeedPrice]) -> bytes | Non
         else:
             revision = before.revision if before is not None and given.price == before.price else 0
             after[symbol] = Reference(given.price, base, given.time, revision)
-    return None if after == known.references else references.written(after, known.references)
+    return None if after == known.references else references.encode(after, known.references)
 
 
 def _change(key: str, before: msgspec.Struct | None, after: msgspec.Struct) -> Change:

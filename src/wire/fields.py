@@ -34,7 +34,7 @@ Id = Annotated[
     ),
 ]
 Lots = Annotated[int, Meta(ge=1, le=1_000_000, description="A positive whole number of lots.", examples=[5])]
-LotsOrNone = Annotated[int, Meta(ge=0, le=1_000_000, description="A whole number of lots, or 0.", examples=[5])]
+LotsOrZero = Annotated[int, Meta(ge=0, le=1_000_000, description="A whole number of lots, or 0.", examples=[5])]
 Version = Annotated[
     int, Meta(ge=0, le=2**53, description="A position version: the number of the last fill applied.", examples=[12])
 ]

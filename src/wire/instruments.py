@@ -11,8 +11,8 @@ from msgspec.structs import force_setattr
 
 from wire.units import (
     EXACT,
-    NOTHING,
     ONE,
+    ZERO,
     FieldError,
     check_max_loss,
     check_multiplier,
@@ -94,7 +94,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_position: int | None = None
     max_loss: Decimal | None = None
     multiplier: Decimal = ONE
-    fee_rate: Decimal = NOTHING
+    fee_rate: Decimal = ZERO
     reference_band: Decimal = BAND
     reference_ttl: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     state: InstrumentState = "trading"
@@ -134,9 +134,9 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def fee(self, quantity: int, price: Decimal) -> Decimal:
         """What a fill costs, in money: its quantity × price × multiplier × `fee_rate`, rounded as money is."""
         if not self.fee_rate:
-            return NOTHING
+            return ZERO
         value = EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)
-        return rounded_money(EXACT.multiply(value, self.fee_rate)) or NOTHING
+        return rounded_money(EXACT.multiply(value, self.fee_rate)) or ZERO
 
 
 def _check_size(field: str, value: Decimal) -> None:

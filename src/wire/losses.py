@@ -23,7 +23,7 @@ from wire import subjects
 from wire.fields import DECODE_ERRORS
 from wire.instruments import Listing
 from wire.switches import LossPaused, LossResumed
-from wire.units import EXACT, NOTHING
+from wire.units import EXACT, ZERO
 
 Scope = str | None
 """What may be paused: a symbol, or (None) all of them together."""
@@ -43,7 +43,7 @@ def mark_of(listing: Listing | None, last_price: Decimal | None) -> Decimal:
     fill."""
     if listing is not None:
         return listing.reference_price
-    return last_price if last_price is not None else NOTHING
+    return last_price if last_price is not None else ZERO
 
 
 def loss_of(net_quantity: int, cash: Decimal, multiplier: Decimal, mark: Decimal) -> Decimal:
@@ -63,7 +63,7 @@ class Latch(NamedTuple):
 
     head: int = 0
     paused: LossPaused | None = None
-    acknowledged: Decimal = NOTHING
+    acknowledged: Decimal = ZERO
 
 
 class Latches:
@@ -81,7 +81,7 @@ class Latches:
         """What is paused, and why."""
         return {scope: latch.paused for scope, latch in self._known.items() if latch.paused is not None}
 
-    def why(self, symbol: str) -> LossPaused | None:
+    def pause_of(self, symbol: str) -> LossPaused | None:
         """Why a symbol is paused, be it with all others; None if it is not."""
         return self.of(symbol).paused or self.of(None).paused
 

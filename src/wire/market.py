@@ -73,7 +73,7 @@ class SymbolMarket(msgspec.Struct):
         known = self.last_fill.number if self.last_fill is not None else None if begins else 0
         fault = judge(self.symbol, fills, known)
         if fault is None:
-            self._take(sequence, fills)
+            self._fold_last(sequence, fills)
         return fault
 
     def apply_own(self, sequence: int, fills: list[RecordedFill]) -> None:
@@ -90,16 +90,16 @@ class SymbolMarket(msgspec.Struct):
                 f"at {self.head}"
             )
         self.head = sequence
-        self._take(sequence, fills)
+        self._fold_last(sequence, fills)
 
-    def _take(self, sequence: int, fills: list[RecordedFill]) -> None:
+    def _fold_last(self, sequence: int, fills: list[RecordedFill]) -> None:
         last = fills[-1]
         self.last_fill = last
         self.filled = sequence
         self.remaining_bid = last.remaining_bid_quantity
         self.remaining_ask = last.remaining_ask_quantity
 
-    def skips(self, fills: list[RecordedFill]) -> bool:
+    def skips_number(self, fills: list[RecordedFill]) -> bool:
         """Whether fills begin beyond the next number: they are quarantined, or else something before them was
         missed."""
         return bool(fills and fills[0].number > self.fill_number + 1)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from wire.fields import Fee, Id, Lots, LotsOrNone, Message, Multiplier, Price, Side, Symbol, Time
-from wire.units import NOTHING, ONE, check_fee, check_multiplier, check_price, check_time
+from wire.fields import Fee, Id, Lots, LotsOrZero, Message, Multiplier, Price, Side, Symbol, Time
+from wire.units import ONE, ZERO, check_fee, check_multiplier, check_price, check_time
 
 OrderStatus = Literal["filled", "partially_filled", "rejected"]
 RejectReason = Literal["no_active_quote", "quote_expired", "not_marketable", "quote_exhausted"]
@@ -72,25 +72,25 @@ class RecordedFill(Fill, frozen=True, kw_only=True, omit_defaults=True):
         origin: `exchange` for an execution here, `reported` for a fill recorded through `POST /fills`.
         asker: a digest of who sent the order, or reported the fill; null if no token says, or it was not kept.
         multiplier: the instrument's, when it executed: what one lot at a price of 1 comes to.
-        fee: what the makers paid for it, in money. (A default is left out only if it is `ONE` or `NOTHING` itself.)
+        fee: what the makers paid for it, in money. (A default is left out only if it is `ONE` or `ZERO` itself.)
     """
 
     number: Annotated[int, Meta(ge=1)]
-    remaining_bid_quantity: LotsOrNone
-    remaining_ask_quantity: LotsOrNone
+    remaining_bid_quantity: LotsOrZero
+    remaining_ask_quantity: LotsOrZero
     order_quantity: Lots
     limit_price: Price
     origin: Literal["exchange", "reported"] = "exchange"
     asker: str | None = None
     multiplier: Multiplier = ONE
-    fee: Fee = NOTHING
+    fee: Fee = ZERO
 
     def __post_init__(self) -> None:
         Fill.__post_init__(self)
         check_price("limit_price", self.limit_price)
         if self.multiplier is not ONE:
             check_multiplier("multiplier", self.multiplier)
-        if self.fee is not NOTHING:
+        if self.fee is not ZERO:
             check_fee("fee", self.fee)
 
     @property
@@ -127,7 +127,7 @@ class OrderResult(Message, frozen=True, kw_only=True):
     order_id: Id
     symbol: Symbol
     status: OrderStatus
-    filled_quantity: LotsOrNone
-    leaves_quantity: LotsOrNone
+    filled_quantity: LotsOrZero
+    leaves_quantity: LotsOrZero
     fills: list[Fill]
     reason: RejectReason | None = None

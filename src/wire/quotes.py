@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from wire.fields import Attempt, Id, LotsOrNone, Message, Price, Revision, Symbol, Time, Version, Versioned
+from wire.fields import Attempt, Id, LotsOrZero, Message, Price, Revision, Symbol, Time, Version, Versioned
 from wire.ids import QuoteVersion
 from wire.units import FieldError, check_price, check_time
 
@@ -23,9 +23,9 @@ class QuoteRequest(Message, frozen=True, kw_only=True):
     revision: Revision | None = None
     attempt: Attempt
     bid_price: Price
-    bid_quantity: LotsOrNone
+    bid_quantity: LotsOrZero
     ask_price: Price
-    ask_quantity: LotsOrNone
+    ask_quantity: LotsOrZero
 
     @property
     def version(self) -> QuoteVersion:
@@ -51,11 +51,11 @@ class Quote(Message, Versioned, frozen=True, kw_only=True):
     revision: Revision = 0
     attempt: Attempt
     bid_price: Price
-    bid_quantity: LotsOrNone
+    bid_quantity: LotsOrZero
     ask_price: Price
-    ask_quantity: LotsOrNone
-    remaining_bid_quantity: LotsOrNone
-    remaining_ask_quantity: LotsOrNone
+    ask_quantity: LotsOrZero
+    remaining_bid_quantity: LotsOrZero
+    remaining_ask_quantity: LotsOrZero
     activated_at: Time
     expires_at: Time
 
@@ -73,9 +73,9 @@ class QuoteActivated(Message, Versioned, frozen=True, kw_only=True, tag="activat
     revision: Revision = 0
     attempt: Attempt
     bid_price: Price
-    bid_quantity: LotsOrNone
+    bid_quantity: LotsOrZero
     ask_price: Price
-    ask_quantity: LotsOrNone
+    ask_quantity: LotsOrZero
     activated_at: Time
     expires_at: Time
     asker: str | None = None

@@ -30,13 +30,13 @@ MOST_BYTES = 80 * 1024
 LARGEST = MOST_BYTES * 5 // 4
 """The largest table: what is in it already may become longer, as where 99.99 becomes 100.00."""
 
-_LONGEST_REVISION = 10
+_REVISION_DIGITS = 10
 """Digits as which each revision counts where a symbol is added."""
 
-TOO_OLD = timedelta(seconds=10)
+MAX_AGE = timedelta(seconds=10)
 """A price that is older when it arrives is none to quote around."""
 
-AHEAD = timedelta(seconds=1)
+MAX_AHEAD = timedelta(seconds=1)
 """How far a feed's clock may be ahead."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -108,7 +108,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _table = msgspec.json.Decoder(Table)
 
 
-def read(sequence: int, value: bytes) -> dict[str, Reference]:
+def decode(sequence: int, value: bytes) -> dict[str, Reference]:
     """The table in a message that is stored at that sequence.
 
     Raises:
@@ -126,7 +126,7 @@ def read(sequence: int, value: bytes) -> dict[str, Reference]:
     return found
 
 
-def written(references: Mapping[str, Reference], before: Collection[str] = ()) -> bytes:
+def encode(references: Mapping[str, Reference], before: Collection[str] = ()) -> bytes:
     """The table, as it is stored after one that has these symbols.
 
     Only a symbol that is added may find no room: what is in the table already is not refused because there is more of
@@ -138,7 +138,7 @@ def written(references: Mapping[str, Reference], before: Collection[str] = ()) -
     value = msgspec.json.encode(Table(dict(references)))
     size, most = len(value), LARGEST
     if not references.keys() <= set(before):
-        size += sum(_LONGEST_REVISION - len(str(reference.revision)) for reference in references.values())
+        size += sum(_REVISION_DIGITS - len(str(reference.revision)) for reference in references.values())
         most = MOST_BYTES
     if size > most:
         raise FieldError("prices", f"would be {len(references)} in all, which is more than the table has room for")
@@ -160,6 +160,6 @@ def nearest(price: Decimal, tick: Decimal) -> Decimal:
     return (max(Decimal(1), (price / tick).to_integral_value(ROUND_HALF_EVEN)) * tick).quantize(tick)
 
 
-def moved(before: Mapping[str, Reference], after: Mapping[str, Reference]) -> Collection[str]:
+def changed(before: Mapping[str, Reference], after: Mapping[str, Reference]) -> Collection[str]:
     """The symbols whose reference, or its time, is another than before."""
     return [symbol for symbol in before.keys() | after.keys() if before.get(symbol) != after.get(symbol)]

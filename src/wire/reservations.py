@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from wire.fields import Attempt, Id, Lots, LotsOrNone, Message, Revision, Symbol, Time, Version, Versioned
+from wire.fields import Attempt, Id, Lots, LotsOrZero, Message, Revision, Symbol, Time, Version, Versioned
 from wire.ids import QuoteVersion
 from wire.units import FieldError, check_time
 
@@ -19,8 +19,8 @@ class ReservationRequest(Message, frozen=True, kw_only=True):
 
     quote_id: Id
     symbol: Symbol
-    bid_quantity: LotsOrNone
-    ask_quantity: LotsOrNone
+    bid_quantity: LotsOrZero
+    ask_quantity: LotsOrZero
 
     def __post_init__(self) -> None:
         if not self.bid_quantity and not self.ask_quantity:
@@ -33,8 +33,8 @@ class Reservation(Message, frozen=True, kw_only=True):
     reservation_id: Id
     quote_id: Id
     symbol: Symbol
-    reserved_bid_quantity: LotsOrNone
-    reserved_ask_quantity: LotsOrNone
+    reserved_bid_quantity: LotsOrZero
+    reserved_ask_quantity: LotsOrZero
     state: ReservationState
     granted_at: Time
     activated_at: Time | None
@@ -67,10 +67,10 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
 
     outcome: Literal["granted", "reduced"]
     reason: BindingLimit | None = None
-    asked_bid_quantity: LotsOrNone
-    asked_ask_quantity: LotsOrNone
-    granted_bid_quantity: LotsOrNone
-    granted_ask_quantity: LotsOrNone
+    asked_bid_quantity: LotsOrZero
+    asked_ask_quantity: LotsOrZero
+    granted_bid_quantity: LotsOrZero
+    granted_ask_quantity: LotsOrZero
     position_version: Version | None = None
     revision: Revision = 0
     attempt: Attempt | None = None
@@ -121,8 +121,8 @@ class Activate(Message, Versioned, frozen=True, kw_only=True):
     position_version: Version
     revision: Revision = 0
     attempt: Attempt
-    bid_quantity: LotsOrNone
-    ask_quantity: LotsOrNone
+    bid_quantity: LotsOrZero
+    ask_quantity: LotsOrZero
     activation: Id
 
 
@@ -146,8 +146,8 @@ class ReleaseReservation(Message, frozen=True, kw_only=True):
 class SideUsage(Message, frozen=True, kw_only=True):
     """Lots of one side's limit in use and free."""
 
-    used: LotsOrNone
-    free: LotsOrNone
+    used: LotsOrZero
+    free: LotsOrZero
 
 
 class LimitUsage(Message, frozen=True, kw_only=True):

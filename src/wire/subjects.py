@@ -13,7 +13,7 @@ INSTRUMENTS_BUCKET = "instruments"
 
 POSITIONS = "positions.*"
 DECISIONS = "exposure.decisions"
-MAKERS = "presence.maker"
+MAKER_PRESENCE = "presence.maker"
 """Where makers say that they are there. It is kept nowhere."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -94,7 +94,7 @@ def is_name(token: str) -> bool:
     return _NAME.fullmatch(token) is not None
 
 
-def fits(subject: str, pattern: str) -> bool:
+def matches(subject: str, pattern: str) -> bool:
     """Whether a subject is one of a pattern: `*` stands for any one part of it, and a last `>` for all that follow."""
     parts, wanted = subject.split("."), pattern.split(".")
     if wanted[-1] == ">":

@@ -1,7 +1,7 @@
 """The values of the bucket `switches`: the kill switch, and the symbols that are paused for a loss."""
 
 from wire.fields import Message, Money, Revision, Time, Version
-from wire.units import NOTHING, FieldError, check_amount
+from wire.units import ZERO, FieldError, check_amount
 
 
 class QuotingSwitch(Message, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class LossPaused(Message, frozen=True, kw_only=True):
     at: Time
     loss: Money
     max_loss: Money
-    acknowledged: Money = NOTHING
+    acknowledged: Money = ZERO
     position_version: Version | None = None
     mark: Money | None = None
     revision: Revision | None = None

@@ -25,7 +25,7 @@ MAX_FEE = Decimal(10**21)
 MAX_LOSS = MAX_FEE
 """The largest limit of a loss."""
 
-ONE, NOTHING = Decimal(1), Decimal(0)
+ONE, ZERO = Decimal(1), Decimal(0)
 """The multiplier of most instruments, and most fees: what a fill has that names none."""
 
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[Inexact, InvalidOperation])
@@ -148,7 +148,7 @@ def rounded_money(amount: Decimal) -> Decimal:
 def shown_money(amount: Decimal) -> Decimal:
     """Money as it stands in messages: without zeros at its end, so that the same amount is written alike everywhere."""
     if not amount:
-        return NOTHING
+        return ZERO
     short = EXACT.normalize(amount)
     return short if _places(short) >= 0 else EXACT.quantize(short, ONE)
 

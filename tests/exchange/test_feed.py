@@ -24,7 +24,7 @@ from support.http import http_client
 from support.waiting import eventually
 from web.app import create_app
 from wire import references
-from wire.definitions import TERMS, Definitions, Terms, key_of, referred
+from wire.definitions import TERMS, Definitions, Terms, key_of, updated_references
 from wire.errors import Refusal, Refused
 from wire.instruments import ListedInstrument
 from wire.references import REFERENCES, FeedPrice, PutReferences, ReferencesTaken
@@ -43,7 +43,9 @@ def known() -> Definitions:
     found.apply(1, TERMS, msgspec.json.encode(terms))
     for symbol, each in LISTED.items():
         found.apply(found.head + 1, key_of(symbol), msgspec.json.encode(each))
-    table = referred(found, {"AAA": FeedPrice(Decimal("101.00"), int((NOW.timestamp() - 1) * 1000), Decimal("100.00"))})
+    table = updated_references(
+        found, {"AAA": FeedPrice(Decimal("101.00"), int((NOW.timestamp() - 1) * 1000), Decimal("100.00"))}
+    )
     assert table is not None
     assert found.apply(found.head + 1, REFERENCES, table) is None
     return found

@@ -412,8 +412,8 @@ async def test_a_maker_that_is_there_and_does_not_quote_is_waited_for_a_while(
         while True:
             for number in range(8):
                 word = msgspec.json.encode(InstancePresence(instance=f"idle-{number}"))
-                await broker.connection.publish(subjects.MAKERS, word)
-            await broker.connection.publish(subjects.MAKERS, b"what cannot be read changes nothing")
+                await broker.connection.publish(subjects.MAKER_PRESENCE, word)
+            await broker.connection.publish(subjects.MAKER_PRESENCE, b"what cannot be read changes nothing")
             await asyncio.sleep(0.1)
 
     pretending = asyncio.create_task(pretend())

@@ -55,7 +55,7 @@ def test_what_was_written_last_counts(
     assert latches.of(scope) == latch
     assert dict(latches.paused) == ({scope: latch.paused} if latch.paused else {})
     assert latches.of("other") == Latch()
-    assert latches.why("other") == (latch.paused if scope is None else None)
+    assert latches.pause_of("other") == (latch.paused if scope is None else None)
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b'{"at":"2026-01-05T09:30:00Z","acknowledged":"-1"}'])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from recorded.revisions import Revisions
 from support.builders import NOW, instrument
 from wire import definitions, references
-from wire.definitions import TERMS, Definitions, Terms, changes, key_of, referred
-from wire.entry import Entry
+from wire.definitions import TERMS, Definitions, Terms, changes, key_of, updated_references
 from wire.instruments import Instrument, Listing
-from wire.references import REFERENCES, FeedPrice, PutReferences, Reference, written
+from wire.references import REFERENCES, FeedPrice, PutReferences, Reference, encode
+from wire.strict_decoder import StrictDecoder
 from wire.units import FieldError
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -51,7 +51,7 @@ class Bucket:
         """Whether there was something to store."""
         base = {symbol: self.listing(symbol).instrument.reference_price for symbol in prices}
         told = {symbol: FeedPrice(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
-        value = referred(self.known, told)
+        value = updated_references(self.known, told)
         if value is not None:
             self.store(REFERENCES, value)
         return value is not None
@@ -122,13 +122,13 @@ def test_a_price_that_was_told_beside_one_that_somebody_has_replaced_since_does_
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     late = {symbol: FeedPrice(Decimal("101.00"), 1000, Decimal("100.00")) for symbol in ("AAA", "BBB")}
     bucket.define("AAA", instrument(reference_price=Decimal("200.00")))
-    value = referred(bucket.known, late)
+    value = updated_references(bucket.known, late)
     assert value is not None
     bucket.store(REFERENCES, value)
     assert str(bucket.listing("AAA").reference_price) == "200.00"
     assert str(bucket.listing("BBB").reference_price) == "101.00"
     bucket.refer(3000, AAA="201.00")
-    assert referred(bucket.known, late) is None
+    assert updated_references(bucket.known, late) is None
     assert str(bucket.listing("AAA").reference_price) == "201.00", "what the feed said since stays"
 
 
@@ -153,12 +153,12 @@ def test_delisted_symbols_take_no_room() -> None:
 
 def test_a_table_that_is_too_large_is_refused() -> None:
     with pytest.raises(FieldError) as caught:
-        written({f"SYMBOL{number:05}": Reference(Decimal(100), Decimal(100), 2**40, 2**30) for number in range(2000)})
+        encode({f"SYMBOL{number:05}": Reference(Decimal(100), Decimal(100), 2**40, 2**30) for number in range(2000)})
     assert caught.value.field == "prices"
     a_thousand = {
         f"SYM{number:04}": Reference(Decimal("1234.56"), Decimal("1234.50"), 2**40, 2**30) for number in range(1000)
     }
-    assert len(written(a_thousand)) < references.MOST_BYTES
+    assert len(encode(a_thousand)) < references.MOST_BYTES
 
 
 def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() -> None:
@@ -175,7 +175,7 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
 
     def has_room(count: int) -> bool:
         try:
-            referred(known, told(count, "99.99", 2**40))
+            updated_references(known, told(count, "99.99", 2**40))
         except FieldError:
             return False
         return True
@@ -183,14 +183,14 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
     full = bisect.bisect_left(range(len(symbols)), True, key=lambda count: not has_room(count + 1))
     assert 1000 < full < len(symbols)
     for time, price in enumerate(("99.99", "100.99", "1000.99"), 2**40):
-        value = referred(known, told(full, price, time))
+        value = updated_references(known, told(full, price, time))
         assert value is not None
         assert known.apply(10**9 + time, REFERENCES, value) is None
-        one = referred(known, told(1, "98.00", time))
+        one = updated_references(known, told(1, "98.00", time))
         assert one is not None
         assert len(one) <= references.LARGEST
         with pytest.raises(FieldError, match="room"):
-            referred(known, told(full + 1, price, time))
+            updated_references(known, told(full + 1, price, time))
         assert changes(known, None, {symbols[0]: instrument(quote_size=7, reference_band=Decimal(10))})
         assert changes(known, None, {symbols[0]: instrument(state="delisted")})
 
@@ -290,7 +290,7 @@ def test_revisions_are_forgotten_though_a_table_is_dropped_while_all_are_read_or
 
 def _stored(known: Definitions, sequence: int) -> bytes:
     """The table as it was written at that sequence."""
-    return written(
+    return encode(
         {
             symbol: msgspec.structs.replace(each, revision=0 if each.revision == sequence else each.revision)
             for symbol, each in known.references.items()
@@ -319,13 +319,13 @@ def _stored(known: Definitions, sequence: int) -> bytes:
 )
 def test_what_cannot_be_read_is_refused_and_named(body: str, field: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
-        Entry(PutReferences).decode(body.encode())
+        StrictDecoder(PutReferences).decode(body.encode())
     assert field in str(caught.value)
 
 
 def test_what_can_be_read_is() -> None:
     body = b'{"time":"2026-11-23T05:49:24.477259Z","prices":{"AAA":"231.52","BTC-USD":68250.5}}'
-    found = Entry(PutReferences).decode(body)
+    found = StrictDecoder(PutReferences).decode(body)
     assert {symbol: str(price) for symbol, price in found.prices.items()} == {"AAA": "231.52", "BTC-USD": "68250.5"}
 
 

@@ -28,7 +28,7 @@ _NUMBER = r"(?:[1-9][0-9]*|0(?!\.0{6}[0-9]))(?:\.[0-9]+)?"
 _is_plain = re.compile(rf'"{_NUMBER}"|{_NUMBER}'.encode()).fullmatch
 
 
-class Entry(Generic[T]):
+class StrictDecoder(Generic[T]):
     """Decodes messages of one kind as they enter."""
 
     def __init__(self, kind: type[T]) -> None:

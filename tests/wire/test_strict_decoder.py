@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from wire.entry import Entry
 from wire.orders import Fill, Order
 from wire.quotes import PutQuote, QuoteRequest, WithdrawQuote
+from wire.strict_decoder import StrictDecoder
 from wire.units import FieldError
 
 ORDER = '{"order_id":"o1","symbol":"AAPL","side":"buy","quantity":5,"limit_price":%s}'
@@ -49,7 +49,7 @@ MESSAGES: list[tuple[Any, str, str]] = [
 def refused(kind: Any, text: str) -> str:
     """The field that a message is refused for."""
     with pytest.raises(msgspec.ValidationError) as error:
-        Entry(kind).decode(text.encode())
+        StrictDecoder(kind).decode(text.encode())
     cause = error.value.__cause__
     return cause.field if isinstance(cause, FieldError) else str(error.value)
 
@@ -57,7 +57,7 @@ def refused(kind: Any, text: str) -> str:
 @pytest.mark.parametrize(("kind", "text", "field"), MESSAGES)
 @pytest.mark.parametrize("price", PLAIN)
 def test_a_plain_price_is_taken_exactly_and_written_as_it_was(kind: Any, text: str, field: str, price: str) -> None:
-    taken = Entry(kind).decode((text % price).encode())
+    taken = StrictDecoder(kind).decode((text % price).encode())
     assert f'"{field}":"{price.strip(chr(34))}"'.encode() in msgspec.json.encode(taken)
 
 
@@ -74,7 +74,7 @@ def test_what_is_no_price_is_refused(kind: Any, text: str, field: str, price: st
 
 
 def test_a_side_that_is_not_quoted_has_a_plain_zero() -> None:
-    assert Entry(QuoteRequest).decode((QUOTE % ('"0"', 0)).encode()).bid_price == 0
+    assert StrictDecoder(QuoteRequest).decode((QUOTE % ('"0"', 0)).encode()).bid_price == 0
     assert refused(QuoteRequest, QUOTE % ('"0E+3"', 0)) == "bid_price"
 
 
@@ -97,14 +97,14 @@ def test_a_side_that_is_not_quoted_has_a_plain_zero() -> None:
 )
 def test_a_key_is_there_once(kind: Any, text: str, field: str | None) -> None:
     if field is None:
-        assert Entry(kind).decode(text.encode()) == msgspec.json.decode(text, type=kind)
+        assert StrictDecoder(kind).decode(text.encode()) == msgspec.json.decode(text, type=kind)
     else:
         assert refused(kind, text) == field
 
 
 def test_other_kinds_are_decoded_as_ever() -> None:
-    assert Entry(Any).decode(b'{"a": [1, {}]}') == {"a": [1, {}]}
-    assert Entry(list[int]).decode(b"[1]") == [1]
+    assert StrictDecoder(Any).decode(b'{"a": [1, {}]}') == {"a": [1, {}]}
+    assert StrictDecoder(list[int]).decode(b"[1]") == [1]
     for body in (b"", b"{", b"\xff", b"[" * 100_000):
         with pytest.raises((msgspec.DecodeError, UnicodeDecodeError, RecursionError)):
-            Entry(Order).decode(body)
+            StrictDecoder(Order).decode(body)
