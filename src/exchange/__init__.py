@@ -1,11 +1,13 @@
 """The exchange: the authority on which quote is active and which orders execute.
 
 In: orders (HTTP), quotes and withdrawals (HTTP and requests over the broker), the market log.
-Out: fills and quote events appended to the market log, the `quotes` bucket as a projection of it.
+Out: fills and quote events, appended to the market log; the `quotes` bucket, a projection of that log.
 
-An order goes `api` → `lane` (queued on its symbol) → `book` (decides) → `jet.journal` (appends) → its reply. One lane a
-symbol commits one append at a time; orders that arrive meanwhile share the next one. Several exchanges may run at once:
-each decides on what it has folded, and an append on a moved head is refused and decided again.
+An order goes through `api` → `lane` (queues it on its symbol) → `book` (decides) → `jet.journal` (appends), and its
+answer returns the same way. Each symbol has one lane, which commits one append at a time; orders that arrive meanwhile
+share the next one. Several exchanges may run at once: each decides on what it has folded. An append is refused if the
+head has moved, and its commands are then decided again.
 
-It also takes definitions of what is traded, and reference prices from feeds (`feed`), for the bucket `instruments`.
+The exchange also accepts instrument definitions and, from feeds, reference prices (`feed`), and stores both in the
+bucket `instruments`.
 """

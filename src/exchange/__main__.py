@@ -1,6 +1,6 @@
 """Assemble and run the exchange."""
 
-from exchange.api import direct, routes
+from exchange.api import fast_route, routes
 from exchange.service import Exchange, ExchangeSettings
 from jet.connection import Connection
 from process import logs, tls, tracing
@@ -13,7 +13,7 @@ from web.serve import run, serve
 
 
 async def main() -> None:
-    """Run until told to stop."""
+    """Run until stopped."""
     settings = load(ExchangeSettings, "exchange")
     logs.configure("exchange", settings.stack.log_level)
     tracing.configure("exchange", settings.stack.traces)
@@ -31,7 +31,7 @@ async def main() -> None:
         routes=routes(exchange),
         before=exchange.observe,
     )
-    await serve(app, settings, exchange.run, exchange.stop, direct(exchange), access)
+    await serve(app, settings, exchange.run, exchange.stop, fast_route(exchange), access)
 
 
 if __name__ == "__main__":

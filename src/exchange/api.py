@@ -42,13 +42,13 @@ _ORDERS = "/orders"
 _TRADING = frozenset({Role.TRADER})
 
 
-def direct(exchange: Exchange) -> FastRoute[Order]:
-    """The busiest route, to be answered ahead of the app."""
+def fast_route(exchange: Exchange) -> FastRoute[Order]:
+    """Return the busiest route, `POST /orders`, which the server handles without the app."""
     return FastRoute(_ORDERS, Order, lambda order: exchange.order(order, asked_by()), _TRADING)
 
 
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
-    """Orders and quotes."""
+    """Return the handlers for orders, quotes, instruments and reference prices."""
 
     @post(
         _ORDERS,
@@ -65,8 +65,8 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @put(
         "/quotes/{symbol:str}",
         summary="Make a quote active",
-        description="Replaces the symbol's quote if it is newer, by position version and attempt, and its reservation "
-        "is active and covers it. The same quote again gets the same answer.",
+        description="Replaces the symbol's quote if the new one has a newer position version, revision or attempt, and "
+        "its reservation is active and covers it. The same quote sent again gets the same answer.",
         tags=["quotes"],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, *_NOT_NOW, *_WRITES),
         opt=only(Role.MAKER),
@@ -104,8 +104,8 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         status_code=200,
         summary="Withdraw a symbol's quote",
         description=(
-            "Answers the quote as it was. `quote_id` names the one that is meant; without it, the one that is active"
-            " when this is decided first."
+            "Returns the quote as it was. With `quote_id`, withdraws only that quote; without it, whichever quote is"
+            " active when the exchange first decides on the request."
         ),
         tags=["quotes"],
         responses=problems(Refusal.INVALID_FIELD, *_NO_QUOTE, Refusal.STALE_QUOTE, *_WRITES),
@@ -117,8 +117,8 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
 
     @get(
         "/instruments",
-        summary="What is traded",
-        description=f"Every instrument as it stands, and by which revision; delisted ones too. {TOLD}",
+        summary="Every instrument",
+        description=f"Each in its current state, with its revision, including delisted ones. {TOLD}",
         tags=["instruments"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
         opt=only(*READ, Role.TRADER),
@@ -130,7 +130,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @get(
         "/instruments/{symbol:str}",
         summary="An instrument",
-        description="As it stands. Its `ETag` names the revision of its own definition, for `If-Match`.",
+        description="Its current state. The `ETag` is the revision of the instrument's own definition, for `If-Match`.",
         tags=["instruments"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
         opt=only(*READ, Role.TRADER),
@@ -141,8 +141,9 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @put(
         "/instruments/{symbol:str}",
         summary="Define an instrument",
-        description="It is so from now on: its quote is replaced, or withdrawn if the state says so. Defining the same "
-        "once more changes nothing. With `If-Match`, it is defined only if its own definition is of that revision.",
+        description="Takes effect at once: the symbol's quote is replaced, or withdrawn if the state requires it. "
+        "Sending the same definition again changes nothing. With `If-Match`, the instrument is defined only if its own "
+        "definition still has that revision.",
         tags=["instruments"],
         responses=problems(*_BODY, Refusal.REVISION_CHANGED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),
@@ -155,10 +156,10 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
 
     @put(
         "/references",
-        summary="Tell reference prices",
-        description="What many symbols are worth, by a feed, at one time. All are taken, or none if one cannot be: too"
-        " old, from the future, off the tick, or too far from the price in force. Of each symbol the newest counts."
-        " Answered when it is on disk.",
+        summary="Send reference prices",
+        description="A feed sends the prices of many symbols at one time. All are accepted, or none if one is too old,"
+        " from the future, off the tick, or too far from the price in force. For each symbol the newest price counts."
+        " The response is sent once they are on disk.",
         tags=["instruments"],
         responses=problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.FEED, Role.OPERATOR),
@@ -184,7 +185,7 @@ def _tagged(instrument: ListedInstrument, revision: int) -> Response[ListedInstr
 
 
 def _revision(if_match: str | None) -> int | None:
-    """The revision that an `If-Match` names.
+    """Return the revision that an `If-Match` header names; None without one.
 
     Raises:
         Refused: INVALID_FIELD.

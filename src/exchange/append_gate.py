@@ -1,21 +1,21 @@
-"""Appends of one shard go through a gate, one at a time.
+"""A gate that lets the appends to one shard through one at a time.
 
-A stream syncs one append after the other. An append that would only wait in the broker waits here instead, where the
-orders that arrive meanwhile still join it: fewer syncs and fuller messages, at the same latency.
+A stream syncs one append after the other. So an append that would only wait in the broker waits here instead, where
+orders that arrive meanwhile can still join it: this takes fewer syncs and fills messages better, at the same latency.
 
-A permit is released by itself after `PATIENCE`: an append whose outcome stays unknown holds up its own symbol and no
-other.
+A permit is released automatically after `PATIENCE`, so an append whose outcome stays unknown delays its own symbol and
+no other.
 """
 
 import asyncio
 from collections import deque
 
 PATIENCE = 0.05
-"""Seconds a permit may be held before others go on beside it: far more than a sync, far less than a client waits."""
+"""Seconds a permit may be held before the next one is granted: far more than a sync, far less than clients wait."""
 
 
 class Permit:
-    """A place in the queue, and permission to append once it is `granted`, until `release`."""
+    """A place in the queue. Once `granted`, its holder may append, until it is released."""
 
     __slots__ = ("_changed", "_gate", "_timer", "granted")
 
@@ -26,24 +26,24 @@ class Permit:
         self._changed: asyncio.Future[None] | None = None
 
     async def changed(self) -> None:
-        """Return once it is granted, or at the next `wake`."""
+        """Wait until the permit is granted or `wake` is called."""
         if not self.granted:
             self._changed = asyncio.get_running_loop().create_future()
             await self._changed
 
     def wake(self) -> None:
-        """Have whoever waits for it look around."""
+        """Wake the task that waits in `changed`."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 
     def grant(self) -> None:
-        """Let its holder append."""
+        """Grant the permit, and release it automatically after `PATIENCE`."""
         self.granted = True
         self._timer = asyncio.get_running_loop().call_later(PATIENCE, self.release)
         self.wake()
 
     def release(self) -> None:
-        """Have the next one granted. Releasing again is harmless."""
+        """Release the permit, so that the next one is granted. A second call does nothing."""
         if self._gate is not None:
             gate, self._gate = self._gate, None
             if self._timer is not None:
@@ -52,13 +52,13 @@ class Permit:
 
 
 class AppendGate:
-    """The gate of one shard. Permits are granted in the order in which they were asked for."""
+    """The gate of one shard. Permits are granted in the order in which they were requested."""
 
     def __init__(self) -> None:
         self._queue: deque[Permit] = deque()
 
     def enter(self) -> Permit:
-        """Ask for a permit. Whoever has asked must release it, whether it was granted or not."""
+        """Request a permit. The caller must release it, whether or not it was granted."""
         permit = Permit(self)
         self._queue.append(permit)
         if len(self._queue) == 1:
@@ -66,7 +66,7 @@ class AppendGate:
         return permit
 
     def leave(self, permit: Permit) -> None:
-        """A permit was released."""
+        """Remove a released permit, and grant the next one."""
         self._queue.remove(permit)
         if self._queue and not self._queue[0].granted:
             self._queue[0].grant()

@@ -1,9 +1,9 @@
-"""One symbol's book: decides what executes and which quote is active. Pure.
+"""One symbol's book: decides which orders execute and which quote is active. Pure.
 
 Ordering rules:
-- Orders of a batch are matched in the order given, each against what the ones before it left.
-- An order id that has executed is answered with its first fill, whatever has happened since.
-- A quote is newer if its version is greater, and its revision is not less. Only a newer one replaces the latest.
+- Orders of a batch are matched in the given order, each against the quantity that earlier ones left.
+- An order whose id has executed gets its first fill as the answer, whatever has happened since.
+- A quote is newer if its version is greater and its revision is not lower. Only a newer quote replaces the latest.
 """
 
 import itertools
@@ -27,21 +27,21 @@ from wire.reservations import Reservation
 from wire.units import FieldError, check_tick, with_decimals_of
 
 
-class Executed(Protocol):
-    """What is known of order ids; see `order_dedup`."""
+class ExecutedOrders(Protocol):
+    """Looks up order ids that have executed; see `order_dedup`."""
 
     def get(self, order_id: str, /) -> RecordedFill | Pending | None:
-        """The fill of an id; PENDING while it is not known yet whether it executes."""
+        """Return the fill of an id; PENDING while an append that may execute it is in flight; None if it is unknown."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch of orders comes to: an answer for each, and the fills to append before any answer is given.
+    """The result of matching a batch of orders. The fills must be appended before any answer is given.
 
     Attributes:
         answers: one for each order, in order.
-        fills: what executes; empty if nothing does.
-        rejected: whether some answer is a rejection, which is true only if the book was current.
+        fills: the fills of the orders that execute; may be empty.
+        rejected: True if at least one answer is a rejection, which may only be given if the book was current.
     """
 
     answers: list[OrderResult | Refused] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Batch:
 
 
 def checked_order(order: Order, instrument: Instrument) -> Order:
-    """The order with its price as the log writes it, unless it could never be right.
+    """Return the order with its price written as in the log: with the decimals of the tick.
 
     Raises:
         Refused: INVALID_FIELD: the limit is off the tick.
@@ -60,7 +60,7 @@ def checked_order(order: Order, instrument: Instrument) -> Order:
 
 
 def checked_quote(request: QuoteRequest, instrument: Instrument) -> QuoteRequest:
-    """The quote with its prices as the log writes them, unless it could never be right.
+    """Return the quote with its prices written as in the log: with the decimals of the tick.
 
     Raises:
         Refused: INVALID_FIELD: a price is off the tick.
@@ -72,9 +72,11 @@ def checked_quote(request: QuoteRequest, instrument: Instrument) -> QuoteRequest
     )
 
 
-def of_revision(market: SymbolMarket, request: QuoteRequest, revision: int) -> QuoteRequest:
-    """The quote with the revision that it is of: what it names, or else what is in force. Asked for again it is of the
-    one that was in force at first."""
+def with_revision(market: SymbolMarket, request: QuoteRequest, revision: int) -> QuoteRequest:
+    """Return the quote with its revision: the one it names, or else `revision`, which is in force.
+
+    A quote that names none and is already the latest keeps the revision that it was activated with.
+    """
     if request.revision is not None:
         return request
     latest = market.event
@@ -94,23 +96,24 @@ def _on_tick(name: str, price: Decimal, tick: Decimal) -> Decimal:
 def match(
     market: SymbolMarket,
     orders: Sequence[Order],
-    dedup: Executed,
+    dedup: ExecutedOrders,
     now: datetime,
     instrument: Instrument,
     askers: Iterable[str | None] = itertools.repeat(None),
-    impossible: Mapping[Order, Refused] = {},
+    invalid: Mapping[Order, Refused] = {},
 ) -> Batch:
     """Match orders against the active quote.
 
     Args:
-        market: the symbol's fold; it is not changed: fold the fills once they are appended.
-        orders: of this symbol.
-        dedup: fills by order id, of all symbols, for as long as ids are remembered. One that is pending is another
-            symbol's: a symbol decides nothing while an append of its own is under way.
+        market: the symbol's fold. It is not changed: fold the fills once they are appended.
+        orders: orders of this symbol.
+        dedup: fills by order id, of all symbols, for as long as ids are remembered. An id that is pending belongs to
+            another symbol: a symbol decides nothing while an append of its own is in flight.
         now: UTC; becomes `created_at` of the fills.
-        instrument: what the fills cost.
-        askers: of each order, what is kept of who sent it.
-        impossible: orders that make no sense by the instrument as it stands, and why. They may have executed before.
+        instrument: determines multiplier and fee of the fills.
+        askers: for each order, the digest of who sent it.
+        invalid: orders that the current instrument does not allow, with the refusal. They are refused unless they
+            executed earlier.
     """
     batch = Batch()
     executed: dict[str, RecordedFill] = {}
@@ -123,10 +126,10 @@ def match(
             batch.answers.append(_pending(order))
             continue
         if known is not None:
-            batch.answers.append(_answer_again(order, known))
+            batch.answers.append(_first_answer(order, known))
             continue
-        if impossible and order in impossible:
-            batch.answers.append(impossible[order])
+        if invalid and order in invalid:
+            batch.answers.append(invalid[order])
             batch.rejected = True
             continue
         if quote is None:
@@ -169,8 +172,8 @@ def match(
     return batch
 
 
-def executes(market: SymbolMarket, now: datetime) -> bool:
-    """Whether anything is left that an order could execute on."""
+def can_execute(market: SymbolMarket, now: datetime) -> bool:
+    """True if the active quote has quantity left for an order to execute against."""
     return bool(market.remaining_bid or market.remaining_ask) and market.status_at(now) == "active"
 
 
@@ -202,7 +205,7 @@ def _rejected(order: Order, reason: RejectReason) -> OrderResult:
     )
 
 
-def _answer_again(order: Order, known: RecordedFill) -> OrderResult | Refused:
+def _first_answer(order: Order, known: RecordedFill) -> OrderResult | Refused:
     sent = (order.symbol, order.side, order.quantity, order.limit_price)
     if sent != (known.symbol, known.side, known.order_quantity, known.limit_price):
         return Refused(Refusal.ORDER_ID_REUSED, f"order {order.order_id} executed as fill {known.fill_id}")
@@ -214,9 +217,9 @@ def _pending(order: Order) -> Refused:
 
 
 def accepted_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
-    """The quote itself if the symbol's latest one is exactly this, so that asking again gets the same answer.
+    """Return the quote if it is already the symbol's latest, so that a request sent again gets the same answer.
 
-    None means that the request is newer than anything before, and may be made active.
+    None means that the request is newer than every quote before it, and may become active.
 
     Raises:
         Refused: STALE_QUOTE or QUOTE_ID_REUSED.
@@ -230,8 +233,8 @@ def accepted_quote(market: SymbolMarket, request: QuoteRequest) -> Quote | None:
         return market.quote()
     raise Refused(
         Refusal.STALE_QUOTE,
-        f"quote {latest.quote_id} was made from {_spelled(market.version)}; this one is from "
-        f"{_spelled(request.version)}",
+        f"quote {latest.quote_id} was made from {_described(market.version)}; this one is from "
+        f"{_described(request.version)}",
     )
 
 
@@ -239,16 +242,16 @@ def _is_newer(version: QuoteVersion, latest: QuoteVersion) -> bool:
     return version > latest and version.revision >= latest.revision
 
 
-def _spelled(version: QuoteVersion) -> str:
+def _described(version: QuoteVersion) -> str:
     revision = f", revision {version.revision}" if version.revision else ""
     return f"position version {version.position_version}{revision}, attempt {version.attempt}"
 
 
 def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
-    """Check that a quote's position can be known: its version is the number of a fill, and that one has happened.
+    """Check that a quote's position exists: its version is the number of a fill, which must have happened.
 
     Raises:
-        Refused: POSITION_UNKNOWN. Active, such a quote would stand in the way of every true one for long.
+        Refused: POSITION_UNKNOWN. Such a quote, once active, would count as newer than valid ones for a long time.
     """
     if request.position_version > market.fill_number:
         raise Refused(
@@ -260,11 +263,10 @@ def check_position(market: SymbolMarket, request: QuoteRequest) -> None:
 
 
 def check_listing(listing: Listing, request: QuoteRequest) -> None:
-    """Check that a quote follows from the instrument as it stands: that it names the revision in force, and that one
-    is to be quoted.
+    """Check that a quote was made from the instrument's revision in force, and that the instrument may be quoted.
 
     Raises:
-        Refused: STALE_QUOTE: it is made from an older one; REVISION_UNKNOWN; NOT_QUOTED.
+        Refused: STALE_QUOTE: the quote is made from an older revision; REVISION_UNKNOWN; NOT_QUOTED.
     """
     revision = request.version.revision
     if revision < listing.revision:
@@ -284,12 +286,12 @@ def check_listing(listing: Listing, request: QuoteRequest) -> None:
 
 
 def check_attempt(market: SymbolMarket, request: QuoteRequest) -> None:
-    """Check that a newer quote leaves room for the next ones: its attempt is not far beyond the latest.
+    """Check that a quote's attempt is not far beyond the latest, so that there is room for later attempts.
 
-    Once this holds it holds for good: the latest attempt at a position version and revision only grows.
+    A quote that passes once always passes: the latest attempt at a position version and revision only grows.
 
     Raises:
-        Refused: ATTEMPT_TOO_FAR. Active, a quote of the last attempt there is would be the last of its version.
+        Refused: ATTEMPT_TOO_FAR. A quote with the greatest possible attempt could not be replaced at its version.
     """
     wanted, latest = request.version, market.version
     attempt = latest.attempt if wanted[:2] == latest[:2] else 0
@@ -309,10 +311,10 @@ def _same(request: QuoteRequest, event: QuoteActivated) -> bool:
 def activate(
     symbol: str, request: QuoteRequest, reservation: Reservation, now: datetime, asker: str | None = None
 ) -> QuoteActivated:
-    """The event that makes a quote active, as `asker` wishes. It expires with its reservation, never later.
+    """Return the event that makes a quote active, as requested by `asker`. The quote expires with its reservation.
 
     Raises:
-        Refused: RESERVATION_NOT_ACTIVE: the reservation has run out meanwhile.
+        Refused: RESERVATION_NOT_ACTIVE: the reservation has expired meanwhile.
     """
     if now >= reservation.expires_at:
         raise Refused(Refusal.RESERVATION_NOT_ACTIVE, f"reservation {reservation.reservation_id} has expired")
@@ -334,14 +336,14 @@ def activate(
 
 
 def quote_of(event: QuoteActivated) -> Quote:
-    """The quote as it became active: nothing of it is filled."""
+    """Return the quote as it became active, before any fill."""
     market = SymbolMarket(event.symbol)
     market.apply_quote(1, event)
     return active_quote(market, event.activated_at)
 
 
 def active_quote(market: SymbolMarket, now: datetime) -> Quote:
-    """The active quote, which may be filled away.
+    """Return the active quote. It may have no quantity left.
 
     Raises:
         Refused: NEVER_QUOTED, QUOTE_EXPIRED or QUOTE_WITHDRAWN.
@@ -363,7 +365,7 @@ def active_quote(market: SymbolMarket, now: datetime) -> Quote:
 
 
 def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime, asker: str | None = None) -> QuoteWithdrawn:
-    """The event that withdraws the active quote, as `asker` wishes; with `quote_id`, only if it is that one.
+    """Return the event that withdraws the active quote, as requested by `asker`; with `quote_id`, only that quote.
 
     Raises:
         Refused: as `active_quote`; STALE_QUOTE if another quote is active.
@@ -375,11 +377,11 @@ def withdraw(market: SymbolMarket, quote_id: str | None, now: datetime, asker: s
 
 
 def expiry(market: SymbolMarket, now: datetime) -> QuoteWithdrawn | None:
-    """The event that ends a quote which has expired; None if the latest has not, or its end is in the log.
+    """Return the event that records the latest quote's expiry; None if it has not expired, or its end is in the log.
 
-    Only time lets two exchanges decide differently on the same head: one may have filled an order on a quote that the
-    other finds expired, and be about to append the fill. So nobody is told for good that a quote has expired before
-    this event is in the log, on which that append loses its compare.
+    Only the time can make two exchanges decide differently on the same head: one may have filled an order on a quote
+    that the other finds expired, and be about to append the fill. So an order is finally rejected because of expiry
+    only after this event is in the log. It moves the head, so the other exchange's append loses its compare.
     """
     if market.status_at(now) == "expired" and isinstance(market.event, QuoteActivated):
         return _end(market.event, now, "expired")

@@ -1,8 +1,8 @@
-"""Following the market log into the books: one task for each shard.
+"""Folds the market log into the books, with one task for each shard.
 
-Fills that skip a number are quarantined, as every reader of the log does (`wire.market`), if the log itself skips it.
-If the log has what comes before them, this exchange has missed it: its book is wrong, and the process ends before
-another order is decided on it. Started anew, it folds the log anew, so this cannot come again and again.
+Fills whose numbers leave a gap are quarantined, as every reader of the log does (`wire.market`), if the log itself has
+the gap. If the log contains the fills before them, this exchange has missed those and its book is wrong: the process
+ends before it decides another order. After its restart it reads the log anew, so this does not repeat.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ from wire.orders import RecordedFill
 from wire.quotes import QuoteEvent
 
 WALK_BACK = 1_000
-"""Messages by which the log is read further back at start, doubled each time, until they span the id window."""
+"""Messages that a start reads further back, doubled each time, until those that it has read span the id window."""
 
-ASK_AGAIN = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+RETRY_PAUSE = 0.2
+"""Seconds until a request that the broker did not answer is sent again."""
 
 log = structlog.get_logger()
 
@@ -47,9 +47,9 @@ class MissedFills(Exception):  # noqa: N818 # names what happened
 
 
 class Books:
-    """Keeps the book of each lane, and the order ids of late, as the market log has them.
+    """Keeps the book of each lane, and the recent order ids, in step with the market log.
 
-    Health has a part `market` for as long as a shard is behind.
+    The health part `market` waits while a shard lags.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Books:
         bucket: QuotesBucket,
         published: Published,
     ) -> None:
-        """`published`: the positions that a ledger has published, by which a book knows where its log's end is."""
+        """`published`: the positions that a ledger has published, by which the bootstrap judges the last fills."""
         self._lanes = lanes
         self._shards = shards
         self._connection = connection
@@ -84,40 +84,42 @@ class Books:
         }
 
     @property
-    def whole(self) -> bool:
-        """Whether every shard has been read to its end once."""
+    def complete(self) -> bool:
+        """True once every shard has been read to its end."""
         return len(self._replayed) == self._shards
 
     async def confirm(self, shards: Iterable[int]) -> None:
-        """Return once the books of these shards are what the log said when this was called.
+        """Wait until the books of these shards contain everything that was in the log when this was called.
 
         Raises:
-            Refused: UNAVAILABLE: that cannot be known.
+            Refused: UNAVAILABLE: the broker does not answer, or the fold does not catch up in time.
         """
         await confirm([self._heads[shard] for shard in shards])
 
     async def follow(self, shard: int) -> None:
-        """Rebuild the shard's books from the last message of each subject that can be used, and its recent order ids by
-        reading the log over the id window; then follow, until cancelled.
+        """Rebuild the shard's books, then follow the log until cancelled.
+
+        The books begin with the last usable message of each subject. The recent order ids are read from the log, over
+        the id window.
 
         Raises:
-            MissedFills: the log holds what was not given to us.
+            MissedFills: the log holds fills that were not delivered.
         """
         stream = subjects.market_stream(shard)
         filters = _filters(shard)
-        snapshot = MarketBootstrap(self._connection, shard, self._shards, self._published, name="exchange-snapshot")
-        self._bootstraps[shard] = snapshot
+        bootstrap = MarketBootstrap(self._connection, shard, self._shards, self._published, name="exchange-snapshot")
+        self._bootstraps[shard] = bootstrap
         newest: Message | None = None
-        async for batch in snapshot.batches():
+        async for batch in bootstrap.batches():
             for message in batch:
                 await self._take(message, replayed=False, remember=False)
                 newest = message
-            if snapshot.current:
+            if bootstrap.current:
                 break
         if newest is not None:
             await self._remember(shard, newest)
         self._dedup.replayed(shard, time.monotonic())
-        tail = Tail(self._connection, stream, filters, FromSequence(snapshot.sequence + 1), name="exchange")
+        tail = Tail(self._connection, stream, filters, FromSequence(bootstrap.sequence + 1), name="exchange")
         async for batch in tail.batches():
             for message in batch:
                 self._dedup.advance(shard, message.time)
@@ -132,10 +134,11 @@ class Books:
             await self._moved.wait()
 
     async def _remember(self, shard: int, newest: Message) -> None:
-        """Read the order ids of the id window before a message, and of that one.
+        """Read the order ids of the id window that ends with the message `newest`.
 
-        The window is reckoned by the log alone: from when that message was stored, and further back until what was read
-        spans it whatever the broker's clock did. The log may have stood still since; then these are more than needed.
+        The window is measured by the log's timestamps alone: it begins one window before that message was stored, and
+        is extended backwards until it is long enough even if the broker's clock was set meanwhile. If nothing was
+        appended for a while, this reads more than needed.
         """
         stream = subjects.market_stream(shard)
         start: FromTime | FromSequence = FromTime(newest.time - self._dedup.window)
@@ -162,7 +165,7 @@ class Books:
         """Fold a message into its lane.
 
         Raises:
-            MissedFills: something before it was not folded.
+            MissedFills: fills before it were not folded.
         """
         skipping = self._fold(message, replayed=replayed, remember=remember)
         if skipping is not None:
@@ -170,9 +173,10 @@ class Books:
             self._fold(message, replayed=replayed, remember=remember)
 
     def _fold(self, message: Message, *, replayed: bool, remember: bool) -> SymbolMarket | None:
-        """Fold a message into its lane; of one that the snapshot has covered (`replayed`), only the order ids.
+        """Fold a message into its lane. Of a message that the bootstrap covers (`replayed`), fold only the order ids.
 
-        Fills that skip a number are not folded before it is known that nothing was missed: their market is returned.
+        Return the market of fills that skip a number, without folding them: the caller must first check that no fills
+        were missed.
         """
         symbol = subjects.last_token(message.subject)
         if not subjects.in_home_shard(message.subject, self._shards):
@@ -186,7 +190,7 @@ class Books:
         if message.subject.startswith("fills."):
             shard = subjects.shard_of(lane.market.symbol, self._shards)
             begins = shard in self._bootstraps and self._bootstraps[shard].begins(message)
-            # A book begins with one fill, and of 10,000 symbols' last messages the others would take seconds to read.
+            # A book begins with a single fill: decoding all fills of 10,000 last messages would take seconds.
             only_last = begins and not replayed and not remember and lane.market.last_fill is None
             read = fill_validation.read_last if only_last else fill_validation.read
             fills, fault = read(message.subject, message.data, self._shards)
@@ -221,7 +225,7 @@ class Books:
                     self._quarantine(message, "the quote is of another symbol")
 
     def _remember_replayed(self, market: SymbolMarket, fills: list[RecordedFill], message: Message) -> None:
-        """Remember the order ids of a message that the snapshot has covered, if it counts."""
+        """Remember the order ids of a message that the bootstrap covers, if its fills count."""
         replay = self._replays.get(market.symbol)
         if replay is None:
             replay = self._replays[market.symbol] = Replay(market.symbol, market.fill_number, market.filled)
@@ -229,7 +233,7 @@ class Books:
             self._dedup.commit(subjects.shard_of(market.symbol, self._shards), counted)
 
     def _end_piece(self, shard: int) -> None:
-        """A piece of the log before the snapshot is read: what is read next is before it."""
+        """Finish a piece of the log. The next piece to be read lies before it."""
         for symbol, replay in self._replays.items():
             if subjects.shard_of(symbol, self._shards) == shard:
                 for counted in replay.finish():
@@ -237,7 +241,7 @@ class Books:
                 self._replays[symbol] = replay.piece_before()
 
     def _quarantine(self, message: Message, reason: str) -> None:
-        """Count and tell of a message that is not used; once, though what the snapshot has is read again."""
+        """Count and log a message that is not used, only once even if it is read again at the start."""
         stream = subjects.stream_of(message.subject)
         known = self._quarantined.get(stream)
         if known is not None:
@@ -248,12 +252,12 @@ class Books:
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=reason)
 
     async def _check_missed_nothing(self, market: SymbolMarket, beyond: Message) -> None:
-        """Check that the log holds no fills that go on where the book ends, before `beyond`, which does not.
+        """Check that the log holds no fills between the book's last fill and `beyond` that follow on that last fill.
 
-        Until this is known `beyond` is not folded, so nothing can be appended on the book.
+        `beyond` is folded only after this check, so no append on the outdated book can succeed meanwhile.
 
         Raises:
-            MissedFills: it does.
+            MissedFills: there are such fills.
         """
         stream = subjects.market_stream(subjects.shard_of(market.symbol, self._shards))
         sequence = max(market.filled, self._verified.get(market.symbol, 0))
@@ -262,10 +266,10 @@ class Books:
                 query = {"seq": sequence + 1, "next_by_subj": beyond.subject}
                 found = await api.read_message(self._connection, stream, query)
             except Refused as refused:
-                log.warning("cannot tell whether fills were missed", symbol=market.symbol, reason=refused.detail)
+                log.warning("cannot check whether fills were missed", symbol=market.symbol, reason=refused.detail)
                 found = None
-            if found is None:  # not even `beyond`: whoever answered leads no more
-                await asyncio.sleep(ASK_AGAIN)
+            if found is None:  # not even `beyond`: the server that replied is no longer the leader
+                await asyncio.sleep(RETRY_PAUSE)
                 continue
             if found.seq >= beyond.sequence:
                 self._verified[market.symbol] = beyond.sequence
@@ -279,7 +283,7 @@ class Books:
                 )
 
     def _report_health(self, shard: int, *, current: bool) -> None:
-        """Keep the health part `market` in step with the shards."""
+        """Set the health part `market` according to the shards."""
         name = f"shard {shard}"
         if not current:
             self._stale[name] = "behind the market log"
@@ -289,10 +293,10 @@ class Books:
             self._replayed.add(shard)
             self._quarantined.pop(subjects.market_stream(shard), None)
         if self._stale.pop(name, None) is not None:
-            # The broker may have started anew, without what it had not synced of the bucket.
+            # The broker may have restarted, and lost writes to the bucket that it had not synced.
             for lane in self._lanes:
                 if subjects.shard_of(lane.market.symbol, self._shards) == shard:
-                    self._bucket.look_again(lane.market)
+                    self._bucket.resync(lane.market)
             if not self._stale:
                 self._health.fine("market")
 

@@ -1,28 +1,28 @@
-"""When orders are refused early, so that those that are taken keep their latency. Pure: times are arguments.
+"""Load shedding: decides when to refuse orders early, so that accepted orders keep their latency. Pure.
 
-An order waits from when it was read until the commit that decides it begins. A commit takes all that wait, up to 500,
-so how long the oldest of them has waited tells how long a round takes: reading, deciding, appending.
+An order waits from the moment it is read until the commit that decides it begins. A commit takes up to 500 waiting
+orders, so the wait of the oldest shows how long one round of reading, deciding and appending takes.
 
-- One long wait is no overload: the broker may have been slow once, and what gathered meanwhile is taken in one commit.
-- Waits longer than `TARGET`, commit after commit, for `INTERVAL`, are: more arrives than is decided. From then on an
-  order that finds another one waiting for longer than `TARGET` is refused.
-- `INTERVAL` without such a wait ends it.
+- A single long wait is no overload: the broker may have been slow once, and one commit clears the queue.
+- If every commit for `INTERVAL` finds a wait longer than `TARGET`, more orders arrive than are decided: an overload.
+  From then on, an order is refused if another has already waited for longer than `TARGET`.
+- The overload ends after `INTERVAL` without such a wait.
 
-Only orders are refused so: quotes and withdrawals are few, and an overload is when they matter most.
+Only orders are shed: quotes and withdrawals are few, and matter most during an overload.
 """
 
 TARGET = 0.1
 """Seconds the oldest order may wait for its commit to begin."""
 
 INTERVAL = 0.5
-"""Seconds of longer waits that are an overload."""
+"""Seconds of such waits that make an overload."""
 
 
 class CoDel:
-    """How one symbol's queue does.
+    """Detects the overload of one symbol's queue (named after the CoDel algorithm). Times are monotonic seconds.
 
     Attributes:
-        overloaded: more arrives than is decided.
+        overloaded: True while more orders arrive than are decided.
     """
 
     __slots__ = ("_last", "_last_long", "_long_since", "overloaded")
@@ -34,9 +34,9 @@ class CoDel:
         self._last = 0.0
 
     def observe(self, waited: float, now: float) -> None:
-        """A commit begins at `now`; the oldest of its orders has waited for so many seconds."""
-        if now - waited - self._last > INTERVAL:  # nobody waited meanwhile
-            self._over()
+        """Note that a commit begins at `now`, and that the oldest of its orders has waited for `waited` seconds."""
+        if now - waited - self._last > INTERVAL:  # no order waited in between
+            self._end()
         self._last = now
         if waited > TARGET:
             self._last_long = now
@@ -45,12 +45,12 @@ class CoDel:
             elif now - self._long_since >= INTERVAL:
                 self.overloaded = True
         elif not self.overloaded or now - self._last_long >= INTERVAL:
-            self._over()
+            self._end()
 
-    def _over(self) -> None:
+    def _end(self) -> None:
         self.overloaded = False
         self._long_since = None
 
     def should_shed(self, waited: float) -> bool:
-        """Whether to refuse an order while the oldest that waits has waited for so many seconds."""
+        """Return True if a new order must be refused. `waited`: seconds that the oldest waiting order has waited."""
         return self.overloaded and waited > TARGET

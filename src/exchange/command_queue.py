@@ -1,12 +1,12 @@
-"""Commands that wait on one symbol, each until its answer or its deadline: quotes, withdrawals, and orders after them.
+"""The queue of one symbol's commands, each of which waits until it is answered or its deadline passes.
 
-Quotes and withdrawals go first, since what orders execute on, or do not find any more, depends on them; each of the two
-kinds in the order they came.
+Changes, which are quotes and withdrawals, are taken before orders, because they determine what orders execute against.
+Each of the two kinds is taken in the order of arrival.
 
-An order is decided within `DEADLINE` of its arrival, or never: whoever waits for longer may rely on that, send it again
-elsewhere, and take the answer to that for the truth.
+An order is decided within `DEADLINE` of its arrival, or never. So a client that has waited for longer may send the
+order to another exchange, and treat that one's answer as final.
 
-Everyone waits equally long, so the oldest is the first whose time is up: one timer a symbol looks at that one.
+The deadline is the same for every command, so the oldest command's passes first, and one timer per symbol is enough.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from exchange.codel import CoDel
 from wire.errors import Refusal, Refused
 
 DEADLINE = 5.0
-"""Seconds a command may wait for its outcome before its client is told to ask again."""
+"""Seconds a command may wait for its outcome before it is refused, and its client has to send it again."""
 
-MAX_WAITING = 5_000
-"""Commands that may wait on one symbol; more are refused as overload."""
+MAX_ORDERS = 5_000
+"""Orders that may wait on one symbol; more are refused as overload."""
 
-MOST_CHANGES = 500
-"""Quotes and withdrawals that may wait on one symbol, whatever orders do."""
+MAX_CHANGES = 500
+"""Quotes and withdrawals that may wait on one symbol, however many orders wait."""
 
 C = TypeVar("C")
 A = TypeVar("A")
@@ -34,13 +34,14 @@ A = TypeVar("A")
 
 @dataclass(slots=True, eq=False)
 class QueuedCommand(Generic[C, A]):
-    """A command and its answer to be.
+    """A command and the future of its answer.
 
     Attributes:
-        until: when its time is up, by the monotonic clock.
-        committing: an append that holds its decision may be in the log.
-        asker: what is kept of who sent it.
-        impossible: why it makes no sense, unless it was carried out before.
+        until: its deadline, in seconds of the monotonic clock.
+        committing: True if an append with its decision may be in the log.
+        asker: the digest of who sent it.
+        invalid: the refusal of an order that the current instrument does not allow; it applies unless the order
+            executed earlier.
     """
 
     command: C
@@ -48,15 +49,15 @@ class QueuedCommand(Generic[C, A]):
     until: float
     committing: bool = False
     asker: str | None = None
-    impossible: Refused | None = None
+    invalid: Refused | None = None
 
     @property
     def wanted(self) -> bool:
-        """Whether its client may still wait. The time is looked at too: a process that was paused has late timers."""
+        """True while its client may still be waiting. Checks the time too, because timers are late after a pause."""
         return not self.answer.done() and time.monotonic() < self.until
 
     def check_wanted(self) -> None:
-        """Refuse to go on with a command whose client was told that nothing was done.
+        """Stop the processing of a command whose client was already told that nothing was done.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -66,7 +67,7 @@ class QueuedCommand(Generic[C, A]):
 
 
 class CommandQueue(Generic[C, A]):
-    """The commands that wait on one symbol. `on_refused` is called for each that is refused once it waits."""
+    """The queue of one symbol. `on_refused` is called for each queued command that is refused."""
 
     def __init__(self, symbol: str, on_refused: Callable[[C, Refused], None]) -> None:
         self._symbol = symbol
@@ -79,21 +80,22 @@ class CommandQueue(Generic[C, A]):
         self._codel = CoDel()
 
     def submit(
-        self, command: C, *, change: bool = False, asker: str | None = None, impossible: Refused | None = None
+        self, command: C, *, change: bool = False, asker: str | None = None, invalid: Refused | None = None
     ) -> "asyncio.Future[A]":
-        """Have an order decided, or a `change` of the quote. The answer may be a refusal: by the decision; UNAVAILABLE:
-        not decided in time, and never will be; OUTCOME_UNKNOWN: decided, and its append is not known to have landed in
-        time.
+        """Queue an order, or a `change` of the quote, and return the future of its answer.
+
+        The future may raise Refused: with the refusal that was decided; UNAVAILABLE: it was not decided in time and
+        never will be; OUTCOME_UNKNOWN: it was decided, but its append was not confirmed in time.
 
         Raises:
             Refused: OVERLOADED.
         """
-        queue, most = (self._changes, MOST_CHANGES) if change else (self._orders, MAX_WAITING)
+        queue, most = (self._changes, MAX_CHANGES) if change else (self._orders, MAX_ORDERS)
         if len(queue) >= most:
             raise Refused(Refusal.OVERLOADED, f"{len(queue)} commands wait on {self._symbol}")
         loop = asyncio.get_running_loop()
         queued: QueuedCommand[C, A] = QueuedCommand(
-            command, loop.create_future(), time.monotonic() + DEADLINE, False, asker, impossible
+            command, loop.create_future(), time.monotonic() + DEADLINE, False, asker, invalid
         )
         queue.append(queued)
         self._unanswered[queued] = None
@@ -103,7 +105,7 @@ class CommandQueue(Generic[C, A]):
         return queued.answer
 
     def check_overload(self) -> None:
-        """Refuse what would wait for too long.
+        """Refuse a new order during an overload.
 
         Raises:
             Refused: OVERLOADED.
@@ -112,7 +114,7 @@ class CommandQueue(Generic[C, A]):
             raise Refused(Refusal.OVERLOADED, f"more orders arrive for {self._symbol} than are decided")
 
     def observe_wait(self) -> None:
-        """Note how long the oldest has waited, as those that wait are about to be decided."""
+        """Note the wait of the oldest order. Call this before taking orders for a commit."""
         if self._orders:
             now = time.monotonic()
             self._codel.observe(self._waited(now), now)
@@ -121,56 +123,56 @@ class CommandQueue(Generic[C, A]):
         return now - self._orders[0].until + DEADLINE
 
     def reply(self, queued: QueuedCommand[C, A], answer: A) -> None:
-        """Answer a client, if it has not been answered."""
+        """Answer a command, unless it has been answered."""
         self._unanswered.pop(queued, None)
         if not queued.answer.done():
             queued.answer.set_result(answer)
 
     def refuse(self, queued: QueuedCommand[C, A], refused: Refused) -> None:
-        """Refuse, if the client has not been answered."""
+        """Refuse a command, unless it has been answered."""
         self._unanswered.pop(queued, None)
         if not queued.answer.done():
             queued.answer.set_exception(refused)
             self._on_refused(queued.command, refused)
 
     def __len__(self) -> int:
-        """How many wait to be decided. It may have become none by their time being up."""
+        """Return how many commands wait for a decision. Commands also leave when their deadline passes."""
         return len(self._orders) + len(self._changes)
 
     @property
     def change_waits(self) -> bool:
-        """Whether a quote or a withdrawal waits."""
+        """True if a quote or a withdrawal waits."""
         return bool(self._changes)
 
     @property
     def order_waits(self) -> bool:
-        """Whether an order waits."""
+        """True if an order waits."""
         return bool(self._orders)
 
     async def arrived(self) -> None:
-        """Return once a command waits to be decided."""
+        """Wait until a command waits for a decision."""
         while not len(self):
             self._arrived.clear()
             await self._arrived.wait()
 
     def take_change(self) -> QueuedCommand[C, A]:
-        """Take the next quote or withdrawal out, to decide it; one must wait."""
+        """Remove and return the next quote or withdrawal. One must be waiting."""
         return self._changes.popleft()
 
     def take_order(self) -> QueuedCommand[C, A]:
-        """Take the next order out, to decide it; one must wait."""
+        """Remove and return the next order. One must be waiting."""
         return self._orders.popleft()
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every command has its answer, or for so long; then refuse those that have none."""
+        """Wait up to `seconds` until every command is answered, then refuse the rest."""
         if self._unanswered:
             await asyncio.wait([queued.answer for queued in self._unanswered], timeout=seconds)
         for queued in list(self._unanswered):
             refusal = Refusal.OUTCOME_UNKNOWN if queued.committing else Refusal.UNAVAILABLE
-            self.refuse(queued, Refused(refusal, "this exchange stops"))
+            self.refuse(queued, Refused(refusal, "this exchange is stopping"))
 
     def _expire(self) -> None:
-        """Refuse those whose time is up, and look again when the next one's is."""
+        """Refuse the commands whose deadline has passed, and set the timer for the next deadline."""
         self._timer = None
         now = time.monotonic()
         for queued in list(self._unanswered):
@@ -181,7 +183,7 @@ class CommandQueue(Generic[C, A]):
                 self.refuse(queued, Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet"))
             else:
                 self.refuse(queued, Refused(Refusal.UNAVAILABLE, "not decided in time, and nothing was done"))
-        # Those are the oldest: what was refused takes no place, however long what is before it is under way.
+        # The refused commands are the oldest. Remove them, so that they take no place while an append is in flight.
         for queue in (self._changes, self._orders):
             while queue and queue[0].answer.done():
                 queue.popleft()

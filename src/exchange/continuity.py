@@ -1,17 +1,18 @@
-"""Whether the market log still holds the fills that a ledger has published a position after.
+"""Checks that the market log still holds every fill behind a published position.
 
-A log that has lost its end while everything was down would have its fills' numbers and ids given out again. An exchange
-keeps nothing of its own; but a position is published only after its fills were in the log, so a fold that does not come
-to that version is of a log that lost some, or is behind. Either way nothing may be decided on it.
+If a log lost its newest messages while everything was down, the exchange would assign the numbers and ids of the lost
+fills again. The exchange stores nothing else, but a position is published only after its fills were in the log. So if
+the fold does not reach the version of a published position, the log has lost messages or the fold lags. In either case
+the exchange must decide nothing on it.
 """
 
 PART = "log"
 
-REMEDY = 'see "The market log has lost messages" in docs/operations.md'
+HELP = 'see "The market log has lost messages" in docs/operations.md'
 
 
 def lost(symbol: str, folded: int, version: int) -> str:
-    """What the log has lost of a symbol, and where it says what to do; empty if nothing."""
+    """Return a text on what the log of a symbol has lost and where to find help; empty if it has lost nothing."""
     if folded >= version:
         return ""
-    return f"the log of {symbol} ends at fill {folded:,}, and its position at {version:,} was published; {REMEDY}"
+    return f"the log of {symbol} ends at fill {folded:,}, but its position at {version:,} was published; {HELP}"

@@ -1,11 +1,11 @@
-"""Reference prices from feeds: checked, gathered, and written to the bucket `instruments`, all changes in one message.
+"""Reference prices from feeds: checks and gathers them, and writes them to the bucket `instruments` in one message.
 
-What arrives while a message is on its way, or within `EVERY` of the last one, waits for the next: of each symbol the
-newest price, by its source's time. So feeds may send as often as they like, and are answered when their prices, or
-newer ones, are on disk.
+Prices that arrive while a message is in flight, or within `MIN_INTERVAL` of the last one, wait for the next. For each
+symbol only the newest waits, by the time of its source. So feeds may send as often as they like, and are answered when
+their prices, or newer ones, are on disk.
 
-The message holds the whole table, and is appended only if the bucket has not moved since it was read. So any number of
-exchanges may do this beside each other and beside those who define instruments.
+The message holds the whole table, and is appended only if the bucket has not changed since it was read. So several
+exchanges, and operators who define instruments, may write to the bucket at the same time.
 """
 
 import asyncio
@@ -26,24 +26,25 @@ from wire.instruments import Listing
 from wire.references import MAX_AGE, MAX_AHEAD, REFERENCES, FeedPrice, PutReferences, ReferencesTaken, milliseconds
 from wire.units import FieldError, check_plain, check_price, check_tick, with_decimals_of
 
-EVERY = 0.1
-"""Seconds between two messages, at least."""
+MIN_INTERVAL = 0.1
+"""Seconds between the starts of two writes, at least."""
 
 DEADLINE = 5.0
-"""Seconds after which it is not known whether a message is stored."""
+"""Seconds to wait until a message is stored. After that, its outcome is reported as unknown."""
 
-MOST_NAMED = 20
-"""Symbols that are named at most in a refusal."""
+MAX_NAMED = 20
+"""Symbols that a refusal names, at most."""
 
 Prices = Mapping[str, FeedPrice]
 """By symbol."""
 
 
 def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
-    """The prices as they may be written, if all of them may.
+    """Return the prices in the form in which they are stored.
 
     Raises:
-        Refused: INVALID_FIELD or UNKNOWN_SYMBOL; it names the field of the first that may not, and says of all why.
+        Refused: INVALID_FIELD or UNKNOWN_SYMBOL: at least one price is not acceptable. The refusal names the first such
+            field, and its detail gives the reasons for all, or for the first `MAX_NAMED`.
     """
     age = (now - asked.time).total_seconds()
     if age > MAX_AGE.total_seconds():
@@ -71,16 +72,15 @@ def checked(asked: PutReferences, known: Definitions, now: datetime) -> Prices:
             found[symbol] = FeedPrice(with_decimals_of(instrument.tick, price), at, instrument.reference_price)
     if wrong or unknown:
         refused = [*wrong, *unknown]
-        errors = "; ".join(str(error) for error in refused[:MOST_NAMED])
-        more = f"; and {len(refused) - MOST_NAMED} more" if len(refused) > MOST_NAMED else ""
+        errors = "; ".join(str(error) for error in refused[:MAX_NAMED])
+        more = f"; and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
         refusal = Refusal.INVALID_FIELD if wrong else Refusal.UNKNOWN_SYMBOL
         raise Refused(refusal, f"{errors}{more}: nothing was taken", field=refused[0].field)
     return found
 
 
 def check_room(prices: Prices, waiting: Prices, known: Definitions) -> None:
-    """Check that the table has room for these prices beside those that wait to be written: what finds none is refused
-    by itself, and not together with what waits.
+    """Check that the table has room for these prices and those that wait, so that only these are refused if not.
 
     Raises:
         Refused: INVALID_FIELD.
@@ -97,7 +97,7 @@ def _check(symbol: str, price: Decimal, listing: Listing, time: datetime, age: f
     """Check one price.
 
     Raises:
-        FieldError: it makes no sense, or comes too late.
+        FieldError: the price is not acceptable, or too old.
     """
     field, instrument, before = f"prices.{symbol}", listing.instrument, listing.reference_price
     check_price(field, price)
@@ -114,10 +114,10 @@ def _check(symbol: str, price: Decimal, listing: Listing, time: datetime, age: f
 
 
 class Feed:
-    """The gathering. `run` it until cancelled."""
+    """Gathers prices and writes them. `run` must run as a task."""
 
     def __init__(self, connection: Connection, listings: Listings) -> None:
-        """`listings` are followed by whoever made them."""
+        """The caller must keep `listings` running."""
         self._connection = connection
         self._listings = listings
         self._wanted: dict[str, FeedPrice] = {}
@@ -127,10 +127,10 @@ class Feed:
         self._arrived = asyncio.Event()
 
     async def put(self, asked: PutReferences, now: datetime, by: str) -> ReferencesTaken:
-        """Have these be the reference prices, as `by` wishes. Asking again does no harm.
+        """Store these reference prices, as requested by `by`. A repeated request does no harm.
 
         Raises:
-            Refused: as of `checked`, and nothing is changed; UNAVAILABLE; OUTCOME_UNKNOWN.
+            Refused: as in `checked` and `check_room`, and nothing is changed; UNAVAILABLE; OUTCOME_UNKNOWN.
         """
         try:
             await self._listings.confirm()
@@ -148,7 +148,7 @@ class Feed:
         return ReferencesTaken(symbols=len(prices), revision=revision)
 
     def _gather(self, prices: Prices, by: str) -> "asyncio.Future[int]":
-        """Have them be in the next message. Returns what tells its sequence."""
+        """Add the prices to the next message, and return the future of the sequence at which they are stored."""
         for symbol, newer in prices.items():
             waiting = self._wanted.get(symbol)
             if waiting is None or newer.base != waiting.base or newer.time >= waiting.time:
@@ -161,7 +161,7 @@ class Feed:
         return self._stored
 
     async def run(self) -> None:
-        """Write what arrives, until cancelled."""
+        """Write the gathered prices, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
@@ -179,10 +179,10 @@ class Feed:
                 if stored is not None:
                     stored.set_result(revision)
             self._writing = {}
-            await asyncio.sleep(max(0.0, began + EVERY - loop.time()))
+            await asyncio.sleep(max(0.0, began + MIN_INTERVAL - loop.time()))
 
     async def _write(self, wanted: Prices, by: str) -> int:
-        """Store the table with these prices. Returns a sequence as of which the bucket has them.
+        """Store the table with these prices, and return a sequence of the bucket that includes them.
 
         Raises:
             Refused: INVALID_FIELD: there is no room; UNAVAILABLE; OUTCOME_UNKNOWN.
@@ -214,6 +214,6 @@ class Feed:
 
 
 def _retrieved(future: "asyncio.Future[int]") -> None:
-    """Whoever asked may have gone."""
+    """Retrieve the exception, because nobody may wait for the future any more."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""One symbol's lane: commands queue, one commit at a time decides and appends them, then they are answered.
+"""One symbol's lane: queues the commands, decides and appends them in one commit at a time, and answers them.
 
-Group commit: while an append is in flight, arriving orders queue; the next commit matches all of them and appends one
-message. A command whose client has given up is dropped before it is decided, never after.
+Group commit: while an append is in flight, arriving orders queue. The next commit matches all of them and appends one
+message. A command whose client has given up is dropped before it is decided, never afterwards.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ from wire.orders import Order, OrderResult
 from wire.quotes import Quote, QuoteEvent, QuoteRequest
 
 MAX_BATCH = 500
-"""Orders one commit takes: their fills stay well below the broker's payload limit."""
+"""Orders in one commit, at most: their fills stay well below the broker's payload limit."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Withdraw:
-    """Withdraw a quote. `quote_id` None: the one that is active when this is first decided, and it is named then."""
+    """Withdraw a quote. `quote_id` None means the quote that is active at the first decision, which then sets it."""
 
     quote_id: str | None
     span: tracing.AnySpan
@@ -54,9 +54,9 @@ class Lane:
     """The shell around one symbol's book.
 
     Attributes:
-        log: the symbol's log.
-        market: the fold of it.
-        listing: the instrument; None while nothing defines it here.
+        log: the symbol's market log.
+        market: the fold of that log.
+        listing: the instrument; None while no definition of it is known here.
     """
 
     def __init__(
@@ -89,31 +89,33 @@ class Lane:
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def order(self, order: Order, asker: str | None = None) -> "asyncio.Future[OrderResult]":
-        """Execute an order of `asker`'s, or find out what became of it. The answer may be a refusal: its id was used
-        with other content, or the outcome is not known in time.
+        """Queue an order sent by `asker`, and return the future of its answer.
+
+        An order that has executed gets its first answer. The future raises Refused if the order id was used with other
+        content, or the outcome is not known in time.
 
         Raises:
-            Refused: too much is waiting already.
+            Refused: OVERLOADED: too many orders wait.
         """
         self._queue.check_overload()
-        impossible: Refused | None = None
+        invalid: Refused | None = None
         try:
             order = book.checked_order(order, self._listed.instrument)
-        except Refused as refused:  # unless it executed before, when the tick was another
-            impossible = refused
-        answer = cast("asyncio.Future[OrderResult]", self._queue.submit(order, asker=asker, impossible=impossible))
+        except Refused as refused:  # it may have executed earlier, when the tick was different
+            invalid = refused
+        answer = cast("asyncio.Future[OrderResult]", self._queue.submit(order, asker=asker, invalid=invalid))
         if tracing.tracer is not None:
             self._spans.begin(order, answer)
         return answer
 
     async def put_quote(self, request: QuoteRequest, asker: str | None) -> Quote:
-        """Make a quote active: have its reservation activated, then append the event.
+        """Make a quote active: activate its reservation at exposure, then append the event.
 
         Raises:
-            Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
-                known in time.
+            Refused: the quote is stale, its reservation does not cover it, the asker has requested a newer one, or the
+                outcome is not known in time.
         """
-        request = book.of_revision(self.market, request, self._listed.revision)
+        request = book.with_revision(self.market, request, self._listed.revision)
         try:
             async with asyncio.timeout(DEADLINE):
                 accepted = await self._accepted(request)
@@ -124,14 +126,14 @@ class Lane:
         return await self._pending_quotes.put(book.checked_quote(request, self._listed.instrument), asker)
 
     def is_behind(self, revision: int) -> bool:
-        """Whether that revision of the instrument is newer than what is known here."""
+        """Return True if that revision of the instrument is newer than the one known here."""
         return revision > self._listed.revision
 
     @property
     def _listed(self) -> Listing:
-        """The instrument. Whoever commands has seen that there is one, and none is taken away."""
+        """The instrument. Commands reach a lane only once it is listed, and it stays listed."""
         if self.listing is None:
-            raise AssertionError(f"{self._symbol} takes no command: nothing defines it")
+            raise AssertionError(f"{self._symbol} takes no commands: it is not defined")
         return self.listing
 
     def _submit_change(self, command: "PendingQuote | _Withdraw") -> "asyncio.Future[Quote]":
@@ -141,7 +143,9 @@ class Lane:
         return cast("asyncio.Future[Quote]", answer)
 
     async def _accepted(self, request: QuoteRequest) -> Quote | None:
-        """The quote if it is the latest one; None if it may become so. Only the log's head refuses its attempt."""
+        """Return the quote if it is already the latest; None if it may become the latest. An attempt is refused as too
+        far only on a fold that is at the log's head.
+        """
         while True:
             accepted = book.accepted_quote(self.market, request)
             if accepted is not None and not await self.log.catch_up():
@@ -158,22 +162,21 @@ class Lane:
                 return None
 
     async def withdraw(self, quote_id: str | None = None, asker: str | None = None) -> Quote:
-        """Withdraw the active quote, as `asker` wishes; with `quote_id`, only if it is that one. Answers the quote as
-        it was.
+        """Withdraw the active quote, as requested by `asker`; with `quote_id`, only that quote. Return it as it was.
 
         Raises:
-            Refused: no quote is active, another one is, or the outcome is not known in time.
+            Refused: no quote is active, another quote is active, or the outcome is not known in time.
         """
         return await self._submit_change(_Withdraw(quote_id, tracing.current(), asker))
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every command has its answer, or for so long; then refuse those that have none."""
+        """Wait up to `seconds` until every command is answered, then refuse the rest."""
         await self._queue.settle(seconds)
 
     # --- commits ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Commit what arrives, until cancelled."""
+        """Commit the commands that arrive, until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._pending_quotes.run_in(group)
             while True:
@@ -181,14 +184,16 @@ class Lane:
                 await self._commit_next()
 
     async def _commit_next(self) -> None:
-        """Commit a quote or a withdrawal, if one waits, and then the orders that wait: what they come to depends on it.
-        Orders wait for a permit, and are overtaken while they do, unless nothing is left that they could execute on.
+        """Commit a waiting quote or withdrawal, if any, and then the waiting orders, whose outcome depends on it.
+
+        Orders need a permit, unless there is no quantity left for them to execute against. Quotes and withdrawals that
+        arrive while they wait for it are committed first.
         """
         if self._queue.change_waits:
             await self._commit_change()
         if not self._queue.order_waits:
             return
-        if not book.executes(self.market, self._clock()):
+        if not book.can_execute(self.market, self._clock()):
             await self._commit_orders(self._take_orders(), None)
             return
         permit = self._permit = self._gate.enter()
@@ -228,8 +233,8 @@ class Lane:
             now = self._clock()
             askers = [queued.asker for queued in batch]
             instrument = self._listed.instrument
-            impossible = {order: each.impossible for order, each in zip(orders, batch, strict=True) if each.impossible}
-            decided = book.match(self.market, orders, self._dedup, now, instrument, askers, impossible)
+            invalid = {order: each.invalid for order, each in zip(orders, batch, strict=True) if each.invalid}
+            decided = book.match(self.market, orders, self._dedup, now, instrument, askers, invalid)
             if decided.fills:
                 self._dedup.begin(decided.fills)
                 for queued in batch:
@@ -257,7 +262,7 @@ class Lane:
                 metrics.FILLS.inc(len(decided.fills))
                 metrics.FILLED_LOTS.inc(sum(fill.quantity for fill in decided.fills))
             elif decided.rejected:
-                # A rejection, too, is the truth only on the log's head: the order may have executed elsewhere.
+                # A rejection is valid only at the log's head, too: the order may have executed on another exchange.
                 if permit is not None:
                     permit.release()
                 try:
@@ -290,7 +295,7 @@ class Lane:
 
     async def _commit_quote(self, queued: _Queued, pending: PendingQuote) -> Quote:
         if pending.reservation is None:
-            raise AssertionError("what is to be committed was activated")
+            raise AssertionError("a quote is committed only with its reservation activated")
         while True:
             accepted = book.accepted_quote(self.market, pending.request)
             if accepted is not None:
@@ -304,7 +309,9 @@ class Lane:
                 if await self.log.catch_up():
                     continue
                 raise
-            event = book.activate(self._symbol, pending.request, pending.reservation, self._clock(), pending.kept_asker)
+            event = book.activate(
+                self._symbol, pending.request, pending.reservation, self._clock(), pending.asker_digest
+            )
             queued.committing = True
             if await self._append_event(event, pending.span):
                 break
@@ -332,7 +339,7 @@ class Lane:
                 if not await self._is_final():
                     continue
                 raise
-            wanted.quote_id = event.quote_id  # a newer one, that came first to the log, is not meant
+            wanted.quote_id = event.quote_id  # a newer quote that is appended before this one is not withdrawn
             quote = book.active_quote(self.market, now)
             queued.committing = True
             if await self._append_event(event, wanted.span):
@@ -343,11 +350,13 @@ class Lane:
         return quote
 
     async def _is_final(self) -> bool:
-        """Whether what was just refused on this book is refused for good: it was decided on the log's head, and nothing
-        that was decided on the same head can land any more and contradict it. If not, decide again.
+        """Return True if a refusal that was just decided on this book is final; if not, decide again.
+
+        It is final if it was decided at the log's head, and no append that was decided on the same head can still land
+        and contradict it.
 
         Raises:
-            Refused: UNAVAILABLE: the broker is away, or does not let us write.
+            Refused: UNAVAILABLE: the broker is away, or does not accept the append.
         """
         if await self.log.catch_up():
             return False
@@ -362,7 +371,7 @@ class Lane:
 
     async def _append_event(self, event: QuoteEvent, span: tracing.AnySpan) -> bool:
         """Append a quote event and fold it. False if the head had moved: decide again."""
-        # By its version, which no other event of the symbol has: an outsider's quote id may come again.
+        # From the version, which is unique in the symbol: a client may use its own quote id more than once.
         msg_id = f"{ids.quote_id(self._symbol, event.version)}-{event.__struct_config__.tag}"
         with tracing.span("append", span, subject=self._quotes, msg_id=msg_id):
             sequence = await self.log.append(self._quotes, msgspec.json.encode(event), msg_id, tracing.inject())
@@ -374,7 +383,7 @@ class Lane:
 
 
 def _log_orders(decided: book.Batch) -> None:
-    """Name every order. At `debug` only: there may be thousands a second."""
+    """Log every order, at `debug` only: there may be thousands per second."""
     for fill in decided.fills:
         log.debug(
             "filled",
@@ -390,7 +399,7 @@ def _log_orders(decided: book.Batch) -> None:
 
 
 def count_refused(command: _Command, refused: Refused) -> None:
-    """Count an order that is refused, and name it at `debug`."""
+    """Count a refused order, and log it at `debug`."""
     if isinstance(command, Order):
         metrics.ORDERS.labels(refused.refusal.slug).inc()
         log.debug("refused", order_id=command.order_id, symbol=command.symbol, reason=refused.refusal.slug)

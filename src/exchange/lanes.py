@@ -1,7 +1,7 @@
-"""The lanes of all symbols: of those that are defined, and of those that the market log names.
+"""The lanes of all symbols that are defined or appear in the market log.
 
-What the log names may be defined by a revision that is not known here yet: its book is kept from its first message on,
-and it takes no command before it is listed.
+A symbol may appear in the log before its definition is known here. Its book is kept from its first message on, but its
+lane accepts no command until the symbol is listed.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from wire.instruments import Listing
 
 
 class Lanes:
-    """One lane for each symbol, opened when the symbol is first named."""
+    """One lane for each symbol, created when the symbol first appears."""
 
     def __init__(self, make: Callable[[str], Lane]) -> None:
         self._make = make
@@ -23,12 +23,12 @@ class Lanes:
         return iter(list(self._lanes.values()))
 
     def listed(self, symbol: str) -> Lane | None:
-        """The lane of a symbol that is defined; None if it is not."""
+        """Return the lane of a symbol; None if the symbol is not defined."""
         lane = self._lanes.get(symbol)
         return lane if lane is not None and lane.listing is not None else None
 
     def of(self, symbol: str) -> Lane:
-        """The lane of a symbol, whether it is defined or not."""
+        """Return the lane of a symbol, defined or not. Create it if it is new."""
         lane = self._lanes.get(symbol)
         if lane is None:
             lane = self._lanes[symbol] = self._make(symbol)
@@ -37,12 +37,12 @@ class Lanes:
         return lane
 
     def relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on."""
+        """Set the listings of these symbols."""
         for symbol, listing in listings.items():
             self.of(symbol).listing = listing
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
-        """Have every lane run, those that are opened later too."""
+        """Run every lane as a task of this group, including those created later."""
         self._group = group
         for lane in self:
             group.create_task(lane.run())

@@ -1,4 +1,4 @@
-"""What the exchange counts."""
+"""The exchange's metrics."""
 
 import collections
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from wire.orders import OrderResult
 ORDERS = Counter("exchange_orders", "Orders answered, by outcome, reject reason or refusal.", ["outcome"])
 FILLS = Counter("exchange_fills", "Fills appended to the market log.")
 FILLED_LOTS = Counter("exchange_filled_lots", "Lots filled.")
-REFERENCES = Counter("exchange_references", "Reference prices that feeds sent, by what became of them.", ["outcome"])
-TABLES = Counter("exchange_reference_tables", "Messages appended with reference prices.")
+REFERENCES = Counter("exchange_references", "Reference prices that feeds sent, by outcome.", ["outcome"])
+TABLES = Counter("exchange_reference_tables", "Messages with reference prices that were appended.")
 QUOTES = Counter("exchange_quotes", "Requests for quotes, by outcome.", ["outcome"])
 CONFLICTS = Counter("exchange_append_conflicts", "Appends refused because the symbol's head had moved.")
-UNKNOWN = Counter("exchange_append_resends", "Appends sent again because their outcome was not known.")
+UNKNOWN = Counter("exchange_append_resends", "Appends sent again because their outcome was unknown.")
 APPEND_SECONDS = Histogram(
     "exchange_append_seconds",
     "From the decision until its append was acknowledged, in seconds.",
@@ -35,15 +35,15 @@ REMEMBERED_BYTES_LIMIT.set(MAX_BYTES)
 
 
 def answered() -> dict[str, int]:
-    """Orders answered since this process started, by outcome, reject reason or refusal."""
+    """Return the number of orders answered since this process started, by outcome, reject reason or refusal."""
     samples = (sample for metric in ORDERS.collect() for sample in metric.samples)
     return {sample.labels["outcome"]: int(sample.value) for sample in samples if sample.name.endswith("_total")}
 
 
 def count(answers: Sequence[OrderResult | Refused]) -> None:
-    """Count one commit's orders: once for all of them, because counting costs as much as matching does.
+    """Count the orders of one commit, all at once, because counting each would cost as much as matching it.
 
-    Those that are refused are counted where they are.
+    Refused orders are not counted here, but by `count_refused` in `lane`.
     """
     BATCH_ORDERS.observe(len(answers))
     decided = [answer.reason or answer.status for answer in answers if not isinstance(answer, Refused)]

@@ -1,20 +1,21 @@
-"""Order ids that have executed lately, or are about to, over all symbols. Pure: times are arguments.
+"""Remembers the order ids that have executed recently, or are about to, for all symbols. Pure: times are arguments.
 
-This memory guards a promise: no id executes twice within the window. So nothing is forgotten early, whatever any clock
-does. An id is forgotten once the window has passed by both of two measures, neither of which is a clock that is set:
+This memory keeps a promise: no order id executes twice within the window. So no id may be forgotten early, even if a
+clock is set. An id is forgotten only when the window has passed by both of two measures:
 
-- the time of the log: the broker's timestamps of the messages of the id's shard, which are the same for every reader.
-  Each shard goes by its own, because their leaders may be on different machines. A step back does not count, and
-  between two messages no more than `LEAP`, so a timestamp far ahead forgets nothing.
-- the seconds that this process has counted on a clock that only goes on.
+- The log time, from the broker's timestamps of the messages in the id's shard, which are the same for every reader.
+  Each shard has its own, because the shards' leaders may be on different machines. Between two messages the log time
+  advances by at most `MAX_STEP` and never goes back, so a timestamp far ahead makes no id expire.
+- The monotonic clock of this process.
 
-What is read at start is aged by the log alone. `lacks` says whether more of it has to be read: a gap in the log may be
-silence or a leap, so what was read must span the window with every gap counted as above.
+Ids that are read at the start are aged by the log time alone. `needs_more` is true while more of the log must be read:
+a gap in the log may be silence or a clock that was set, so what was read must span the window by the log time above.
 
-What was recorded within a second is one generation and forgotten as one. Of a fill that is kept which its answer needs:
-what the fills of one message share is kept once, the rest packed. An id of 15 characters was measured to take 155 to
-175 bytes in messages of 32 fills and 180 to 215 in messages of 8. 2,400,000 ids, as 20,000 orders a second for 120 s
-are, take 370 to 510 MB. Beyond `MAX_BYTES` nothing more is to be executed (`full`) until something may be forgotten.
+Ids recorded within a second form one generation and are forgotten together. A fill is stored in the form that its
+answer needs: what the fills of one message have in common is stored once, and the rest is packed. An id of 15
+characters takes 155 to 175 bytes in messages of 32 fills, and 180 to 215 bytes in messages of 8 (measured). The
+2,400,000 ids of 20,000 orders per second over 120 s take 370 to 510 MB. Beyond `MAX_BYTES` (`full`), no further order
+may execute until ids can be forgotten.
 """
 
 from collections import deque
@@ -31,24 +32,24 @@ import msgspec
 from wire.fields import Side
 from wire.orders import RecordedFill
 
-LEAP = 5.0
-"""Seconds of a log's time that may pass at most from one message to the next."""
+MAX_STEP = 5.0
+"""Seconds by which the log time advances from one message to the next, at most."""
 
 GENERATION = 1.0
-"""Seconds of fills that are forgotten together."""
+"""Seconds of fills that form one generation and are forgotten together."""
 
 MAX_BYTES = 768 * 1024 * 1024
-"""Bytes that remembered ids may take, as counted here, before orders are refused."""
+"""Bytes of remembered ids, as estimated here, at which orders are refused."""
 
 ID_BYTES = 108
-"""Bytes of an id beside its characters and its share of `kept`: a string, two references and a place in a table."""
+"""Bytes per id besides its characters and its part of `packed`: a string, two references and a dictionary entry."""
 
 BLOCK_BYTES = 400
-"""Bytes of what the fills of one message share."""
+"""Bytes of the values that the fills of one message have in common."""
 
 
 class Pending(Enum):
-    """What is known of an id whose append is under way: whether it executes is not known yet."""
+    """The state of an id whose append is in flight: it may execute or not."""
 
     PENDING = "pending"
 
@@ -56,8 +57,8 @@ class Pending(Enum):
 PENDING: Final = Pending.PENDING
 
 
-class _Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What the fills of one message do not share."""
+class _Packed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The values of one fill that differ within a message."""
 
     fill_id: str
     side: Side
@@ -73,50 +74,50 @@ class _Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 _shared = attrgetter("symbol", "quote_id", "created_at")
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[_Kept]).decode
+_unpack = msgspec.msgpack.Decoder(list[_Packed]).decode
 
 
 class _Block(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """Fills of one message."""
+    """The fills of one message that belong to one symbol and quote."""
 
     symbol: str
     quote_id: str
     created_at: datetime
     order_ids: tuple[str, ...]
-    kept: bytes
+    packed: bytes
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, with its places in the table."""
+        """The bytes it takes, including its dictionary entries."""
         own = ID_BYTES * len(self.order_ids) + sum(map(len, self.order_ids))
-        return BLOCK_BYTES + len(self.kept) + own
+        return BLOCK_BYTES + len(self.packed) + own
 
     def fill(self, order_id: str) -> RecordedFill:
-        """The first fill of one of its orders."""
-        kept = _unpack(self.kept)[self.order_ids.index(order_id)]
+        """Return the first fill of an order in this block."""
+        values = _unpack(self.packed)[self.order_ids.index(order_id)]
         return RecordedFill(
-            fill_id=kept.fill_id,
+            fill_id=values.fill_id,
             order_id=order_id,
             symbol=self.symbol,
-            side=kept.side,
-            quantity=kept.quantity,
-            price=kept.price,
+            side=values.side,
+            quantity=values.quantity,
+            price=values.price,
             quote_id=self.quote_id,
             created_at=self.created_at,
-            number=kept.number,
-            remaining_bid_quantity=kept.remaining_bid_quantity,
-            remaining_ask_quantity=kept.remaining_ask_quantity,
-            order_quantity=kept.order_quantity,
-            limit_price=kept.limit_price,
-            origin="reported" if kept.reported else "exchange",
+            number=values.number,
+            remaining_bid_quantity=values.remaining_bid_quantity,
+            remaining_ask_quantity=values.remaining_ask_quantity,
+            order_quantity=values.order_quantity,
+            limit_price=values.limit_price,
+            origin="reported" if values.reported else "exchange",
         )
 
 
 def _blocks(fills: Iterable[RecordedFill]) -> Iterator[_Block]:
     for (symbol, quote_id, created_at), run in groupby(fills, _shared):
         together = list(run)
-        kept = [
-            _Kept(
+        packed = [
+            _Packed(
                 fill.fill_id,
                 fill.side,
                 fill.quantity,
@@ -130,27 +131,32 @@ def _blocks(fills: Iterable[RecordedFill]) -> Iterator[_Block]:
             )
             for fill in together
         ]
-        yield _Block(symbol, quote_id, created_at, tuple([fill.order_id for fill in together]), _pack(kept))
+        yield _Block(symbol, quote_id, created_at, tuple([fill.order_id for fill in together]), _pack(packed))
 
 
 class _Generation:
-    """What was remembered within a second; `logged` and `counted` are both measures when it ended."""
+    """The ids remembered within a second. `log_time` and `monotonic` are the two measures when it ended."""
 
-    __slots__ = ("blocks", "counted", "logged")
+    __slots__ = ("blocks", "log_time", "monotonic")
 
-    def __init__(self, logged: float, counted: float, blocks: list[_Block]) -> None:
-        self.logged = logged
-        self.counted = counted
+    def __init__(self, log_time: float, monotonic: float, blocks: list[_Block]) -> None:
+        self.log_time = log_time
+        self.monotonic = monotonic
         self.blocks = blocks
 
 
 class _Shard:
-    """One shard's memory. `logged` is how many seconds its log has come, `span` how many of them were read in all."""
+    """One shard's memory.
 
-    __slots__ = ("current", "further_back", "last", "logged", "past", "replayed", "rotated", "span")
+    Attributes:
+        log_time: seconds by which the log time has advanced.
+        span: the same, including what was read further back.
+    """
+
+    __slots__ = ("current", "further_back", "last", "log_time", "past", "replayed", "rotated", "span")
 
     def __init__(self) -> None:
-        self.logged = 0.0
+        self.log_time = 0.0
         self.span = 0.0
         self.last: datetime | None = None
         self.current: list[_Block] = []
@@ -160,28 +166,28 @@ class _Shard:
         self.replayed = False
 
     def advance(self, stored_at: datetime) -> None:
-        gap = 0.0 if self.last is None else min(max(0.0, (stored_at - self.last).total_seconds()), LEAP)
+        gap = 0.0 if self.last is None else min(max(0.0, (stored_at - self.last).total_seconds()), MAX_STEP)
         self.last = stored_at
         self.span += gap
         if not self.further_back:
-            self.logged += gap
+            self.log_time += gap
 
-    def rotate(self, counted: float) -> None:
+    def rotate(self, monotonic: float) -> None:
         """Begin a new generation."""
-        self.rotated = self.logged
+        self.rotated = self.log_time
         if self.current:
-            self.past.append(_Generation(self.logged, counted, self.current))
+            self.past.append(_Generation(self.log_time, monotonic, self.current))
             self.current = []
 
 
 class OrderDedup:
-    """Fills by order id, remembered for `window` after they were recorded.
+    """Remembers fills by order id for `window` after they were recorded.
 
-    Not after they were created: a fill that waited for its append is as new to its client as any.
+    The time of recording counts, not that of the fill's creation: a fill may have waited long for its append.
 
     Attributes:
         window: how long ids are remembered.
-        size: bytes that what is remembered takes.
+        size: the bytes that the remembered ids take, estimated.
     """
 
     def __init__(self, window: timedelta, shards: int = 1) -> None:
@@ -190,39 +196,39 @@ class OrderDedup:
         self._seconds = window.total_seconds()
         self._known: dict[str, _Block | Pending] = {}
         self._shards = [_Shard() for _ in range(shards)]
-        self._counted = 0.0
+        self._ticked = 0.0
 
     def __len__(self) -> int:
-        """How many ids are remembered, or taken."""
+        """Return how many ids are remembered or pending."""
         return len(self._known)
 
     def __contains__(self, order_id: object) -> bool:
-        """Whether an id is remembered, or taken."""
+        """Return True if an id is remembered or pending."""
         return order_id in self._known
 
     @property
     def full(self) -> bool:
-        """Whether no more can be remembered: what executes now might have to be forgotten early."""
+        """True if the memory is full: no more orders may execute, as their ids could not be remembered."""
         return self.size >= MAX_BYTES
 
     def get(self, order_id: str) -> RecordedFill | Pending | None:
-        """The fill of an id; PENDING while an append is under way that may execute it."""
+        """Return the fill of an id; PENDING while an append that may execute it is in flight; None if it is unknown."""
         known = self._known.get(order_id)
         return known.fill(order_id) if isinstance(known, _Block) else known
 
     def begin(self, fills: Iterable[RecordedFill]) -> None:
-        """These are about to be appended: their ids are taken until it is known whether they were."""
+        """Mark the ids of fills that are about to be appended as pending, until `commit` or `abort`."""
         for fill in fills:
             self._known[fill.order_id] = PENDING
 
     def abort(self, fills: Iterable[RecordedFill]) -> None:
-        """These were not appended: their ids are free again, unless another exchange has executed them meanwhile."""
+        """Free the ids of fills that were not appended, except those that another exchange has executed meanwhile."""
         for fill in fills:
             if self._known.get(fill.order_id) is PENDING:
                 del self._known[fill.order_id]
 
     def commit(self, shard: int, fills: Iterable[RecordedFill]) -> None:
-        """Remember fills that are in a shard's log. A first fill of an order id stays its fill."""
+        """Remember fills that are in a shard's log. If an order id has a fill already, that one stays."""
         known = self._known
         for block in _blocks(fills):
             fresh = False
@@ -237,43 +243,52 @@ class OrderDedup:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def advance(self, shard: int, stored_at: datetime) -> None:
-        """The next message of a shard's log was stored at this time, by the broker's clock. Before its fills."""
+        """Advance a shard's log time to the broker's timestamp of its next message. Call this before its `commit`."""
         memory = self._shards[shard]
         memory.advance(stored_at)
-        if not memory.replayed and memory.logged - memory.rotated >= GENERATION:
+        if not memory.replayed and memory.log_time - memory.rotated >= GENERATION:
             memory.rotate(0.0)
 
     def needs_more(self, shard: int) -> bool:
-        """Whether what was read of a shard's log spans no more than the window."""
+        """Return True while the messages read from a shard's log do not span more than the window."""
         return self._shards[shard].span <= self._seconds
 
     def further_back(self, shard: int) -> None:
-        """The messages that follow are from before those that were read. They count as if they were the newest."""
+        """Note that the next messages are older than those read so far. Their ids count as if they were the newest."""
         self._shards[shard].further_back = True
         self._shards[shard].last = None
 
-    def replayed(self, shard: int, counted: float) -> None:
-        """What was recorded before is read, and what follows is new; `counted` seconds are on the clock that only goes
-        on."""
+    def replayed(self, shard: int, monotonic: float) -> None:
+        """Note that all older messages of a shard are read, and that the following ones are new.
+
+        `monotonic`: now, in seconds of the monotonic clock.
+        """
         memory = self._shards[shard]
         memory.rotate(0.0)
         for past in memory.past:
-            past.counted = counted - (memory.logged - past.logged)
+            past.monotonic = monotonic - (memory.log_time - past.log_time)
         memory.last = None
         memory.further_back = False
         memory.replayed = True
 
-    def tick(self, counted: float) -> None:
-        """Forget what may be forgotten; to be called more than once a second."""
-        if counted - self._counted < GENERATION:
+    def tick(self, monotonic: float) -> None:
+        """Forget the ids that are old enough. Call this more than once per second.
+
+        `monotonic`: now, in seconds of the monotonic clock.
+        """
+        if monotonic - self._ticked < GENERATION:
             return
-        self._counted = counted
+        self._ticked = monotonic
         for memory in self._shards:
             if not memory.replayed:
                 continue
-            memory.rotate(counted)
+            memory.rotate(monotonic)
             past = memory.past
-            while past and memory.logged - past[0].logged > self._seconds and counted - past[0].counted > self._seconds:
+            while (
+                past
+                and memory.log_time - past[0].log_time > self._seconds
+                and monotonic - past[0].monotonic > self._seconds
+            ):
                 self._forget(past.popleft().blocks)
 
     def _forget(self, blocks: Iterable[_Block]) -> None:

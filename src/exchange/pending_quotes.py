@@ -1,11 +1,12 @@
-"""Quotes that are being made active: one pending quote for each request, however often and by whomever it is sent.
+"""Quotes that are being made active: one pending quote per request, however often and by whomever it is sent.
 
-A pending quote has an activation token, which says at exposure that this exchange alone is at it, so that what comes to
-nothing can be deactivated. It goes on while somebody waits for it, and is over once its commit is: perhaps long after
-its callers were told that the outcome is not known. Copies that arrive meanwhile join it, and later ones begin another.
-Of one asker's pending quotes only the newest goes on: it ends earlier ones whose commit has not begun.
+A pending quote has an activation token. It shows exposure whether only one pending quote has activated the reservation,
+which may then be deactivated if the quote does not become active. A pending quote continues while a caller waits for
+it, and ends with its commit: perhaps long after its callers were answered that the outcome is unknown. Copies of the
+request that arrive meanwhile join it; later copies begin another one. Of an asker's pending quotes only the newest
+continues: it ends earlier ones whose commit has not begun.
 
-A token is used by one pending quote only: a late request to deactivate must not end what another one has activated.
+Each pending quote has its own token, so a late request to deactivate never undoes the activation of another one.
 """
 
 import asyncio
@@ -28,35 +29,36 @@ DEADLINE = 5.0
 """Seconds a caller waits for its answer."""
 
 ACTIVATE_TIMEOUT = 2.0
-"""Seconds until exposure is asked again, by another call with the same token."""
+"""Seconds until an unanswered activation is sent again, with the same token."""
 
 DEACTIVATE_TRIES = 5
-"""Times that exposure is asked to undo an activation; after that the reservation's TTL does."""
+"""Attempts to deactivate a reservation. If all fail, it expires by itself."""
 
 PAUSE = 0.2
-"""Seconds between two calls."""
+"""Seconds between two calls to exposure."""
 
 log = structlog.get_logger()
 
 
 class Stage(Enum):
-    """How far a quote has come."""
+    """The stage of a pending quote, in the words of the refusal that reports it."""
 
-    ACTIVATING = "exposure is asked to activate the reservation"
-    COMMITTING = "it waits for its commit, or is being committed"
-    DONE = "its quote is active, or is not and will not be"
+    ACTIVATING = "waiting for exposure to activate the reservation"
+    COMMITTING = "the quote waits for its commit, or is being committed"
+    DONE = "the quote is active, or will not become active"
 
 
 @dataclass(slots=True, eq=False)
 class PendingQuote:
-    """One of them.
+    """A quote request that is being made active.
 
     Attributes:
-        activation: its token.
-        reservation: as it was activated.
-        waiters: how many wait for the answer; a quote that nobody waits for is not committed.
-        begun: its commit has begun. One whose time is up before that has none.
-        committed: set once its commit is over, however it ended.
+        asker: who sent it: a token or a broker connection.
+        activation: its activation token.
+        reservation: the reservation, once it is activated.
+        waiters: the number of callers that wait for the answer. Without any, the quote is not committed.
+        begun: True once its commit has begun. If its deadline passes before, it is never committed.
+        committed: set when its commit has ended, whatever the result.
     """
 
     request: QuoteRequest
@@ -71,12 +73,12 @@ class PendingQuote:
     committed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def kept_asker(self) -> str | None:
-        """What is kept of who asked."""
+    def asker_digest(self) -> str | None:
+        """The digest of the asker, which is stored in the log."""
         return ids.asker(self.asker) if self.asker is not None else None
 
     def check_wanted(self) -> None:
-        """Refuse to go on with what was superseded, or what nobody waits for any more.
+        """Stop if the quote was superseded, or no caller waits for it any more.
 
         Raises:
             Refused: SUPERSEDED; UNAVAILABLE.
@@ -84,17 +86,17 @@ class PendingQuote:
         if self.answer.done():
             self.answer.result()
         if not self.waiters:
-            raise Refused(Refusal.UNAVAILABLE, "whoever asked has given up")
+            raise Refused(Refusal.UNAVAILABLE, "the client has given up")
 
     def refuse(self, refused: Refused) -> None:
-        """Answer with a refusal, unless it was answered."""
+        """Refuse, unless it has been answered."""
         if not self.answer.done():
             self.answer.set_exception(refused)
-            self.answer.exception()  # nobody may wait for it
+            self.answer.exception()  # mark it as retrieved: there may be no waiter
 
 
 class PendingQuotes:
-    """Those of one symbol. `submit` queues one whose reservation is active to be committed, and returns its answer."""
+    """The pending quotes of one symbol. `submit` queues one with an activated reservation for its commit."""
 
     def __init__(
         self, symbol: str, connection: Connection, submit: "Callable[[PendingQuote], asyncio.Future[Quote]]"
@@ -107,18 +109,18 @@ class PendingQuotes:
         self._group: asyncio.TaskGroup | None = None
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
-        """Have them made in this group from now on."""
+        """Run pending quotes as tasks of this group."""
         self._group = group
 
     async def put(self, request: QuoteRequest, asker: str | None) -> Quote:
-        """Make a quote active, or join who does.
+        """Make a quote active, or join the pending quote of the same request.
 
         Raises:
-            Refused: it is stale, its reservation does not carry it, the asker wants a newer one, or the outcome is not
-                known in time.
+            Refused: the quote is stale, its reservation does not cover it, the asker has requested a newer one, or the
+                outcome is not known in time.
         """
         if self._group is None:
-            await asyncio.sleep(0)  # a symbol that was defined just now: its lane begins in this turn of the loop
+            await asyncio.sleep(0)  # the symbol has just been defined: its lane starts in this pass of the event loop
         pending = self._pending.get(request)
         if pending is None:
             pending = PendingQuote(request, asker, tracing.current())
@@ -135,15 +137,15 @@ class PendingQuotes:
         return pending.answer.result()
 
     def deactivate(self, pending: PendingQuote) -> None:
-        """Report to exposure in the background that what was activated will not be used."""
+        """Deactivate the reservation at exposure, in the background: its quote will not become active."""
         if self._group is not None:
             self._group.create_task(self._deactivate(pending))
 
     def _supersede(self, pending: PendingQuote) -> None:
-        """Have its asker's pending quote before go on no further, unless its commit has begun.
+        """End the asker's previous pending quote, unless its commit has begun.
 
         Raises:
-            Refused: SUPERSEDED: that one is for a newer quote.
+            Refused: SUPERSEDED: the previous one is for a newer quote.
         """
         before = self._newest.get(pending.asker)
         if pending.asker is not None and before is not None:
@@ -170,7 +172,7 @@ class PendingQuotes:
         except RuntimeError:
             running.close()
             self._finish(pending)
-            pending.refuse(Refused(Refusal.UNAVAILABLE, "this exchange stops"))
+            pending.refuse(Refused(Refusal.UNAVAILABLE, "this exchange is stopping"))
 
     async def _run(self, pending: PendingQuote) -> None:
         try:
@@ -196,12 +198,12 @@ class PendingQuotes:
             await pending.committed.wait()
         finally:
             self._finish(pending)
-            pending.refuse(Refused(Refusal.OUTCOME_UNKNOWN, "this exchange stops"))
+            pending.refuse(Refused(Refusal.OUTCOME_UNKNOWN, "this exchange is stopping"))
 
     async def _activate(self, pending: PendingQuote) -> Reservation:
-        """Have the reservation activated, by one token until the outcome is known or nobody waits for it."""
+        """Activate the reservation. Send the request again until the outcome is known or no caller waits for it."""
         request = pending.request
-        ask = Activate(
+        activate = Activate(
             reservation_id=request.reservation_id,
             quote_id=request.quote_id,
             symbol=self._symbol,
@@ -217,7 +219,7 @@ class PendingQuotes:
                 return await rpc.call(
                     self._connection,
                     subjects.Rpc.ACTIVATE,
-                    ask,
+                    activate,
                     Reservation,
                     timeout=ACTIVATE_TIMEOUT,
                     headers=tracing.inject(),
@@ -225,16 +227,16 @@ class PendingQuotes:
             except Refused as refused:
                 if refused.refusal is not Refusal.OUTCOME_UNKNOWN or not pending.waiters:
                     raise
-                log.warning("activation not answered, asking again", quote_id=request.quote_id, reason=refused.detail)
+                log.warning("activation not answered, resending", quote_id=request.quote_id, reason=refused.detail)
             await asyncio.sleep(PAUSE)
 
     async def _deactivate(self, pending: PendingQuote) -> None:
-        ask = Deactivate(reservation_id=pending.request.reservation_id, activation=pending.activation)
+        deactivate = Deactivate(reservation_id=pending.request.reservation_id, activation=pending.activation)
         for _ in range(DEACTIVATE_TRIES):
             try:
-                await rpc.call(self._connection, subjects.Rpc.DEACTIVATE, ask, Reservation)
+                await rpc.call(self._connection, subjects.Rpc.DEACTIVATE, deactivate, Reservation)
             except Refused as refused:
-                log.info("not deactivated", reservation_id=ask.reservation_id, refusal=str(refused))
+                log.info("not deactivated", reservation_id=deactivate.reservation_id, refusal=str(refused))
                 if not refused.refusal.retryable:
                     return
                 await asyncio.sleep(PAUSE)

@@ -1,14 +1,15 @@
 """The `quotes` bucket: each symbol's active quote, with a TTL, for watchers. A projection: the market log decides.
 
-Every exchange projects each quote event that it folds, whoever appended it, so that one which dies leaves nothing old
-behind. What keeps an old quote from being written over a newer event, whoever writes when:
+Every exchange projects every quote event that it folds, including those of other exchanges, so that one that dies
+leaves no old quote in the bucket. The following keeps an exchange from overwriting a newer event with an older quote:
 
-- Whoever wrote the key last, and nobody since, has an event that is newer than what the key holds: the write compares
-  the key's revision, and any other writer has changed that.
-- Otherwise the key is read first, then where the symbol's quote events end. Only a fold that has that end writes, and
-  the write compares the revision that was read. A marker of expiry names no event, and changes the revision too.
-- Whoever took long to write looks again, as if nothing had been written: it may have been paused for so long that a
-  newer quote has come and gone, key and marker.
+- An exchange that wrote the key last only compares the key's revision, because its next event is newer than what it
+  wrote. Every write by another exchange changes the revision.
+- Otherwise it first reads the key, and then the sequence of the symbol's last quote event. It writes only if its fold
+  has reached that sequence, and compares the revision that it read. The marker that an expired key leaves names no
+  event, but changes the revision too.
+- After a write that took long, the exchange starts again, as if it had not written. It may have been paused for so long
+  that a newer quote was written and expired, and its marker as well.
 """
 
 import asyncio
@@ -29,41 +30,41 @@ from wire.quotes import QuoteActivated
 from wire.units import whole_seconds_up
 
 _SEQUENCE = "Quotestream-Market-Sequence"
-_GONE_TTL = 1
-"""Seconds the marker of a withdrawn quote stays."""
+_MARKER_TTL = 1
+"""Seconds that the marker of a withdrawn quote stays."""
 
-LONG = 0.5
-"""Seconds after which a write counts as long: less than the shortest TTL, after which a key may be as it was before."""
+LONG_WRITE = 0.5
+"""Seconds after which a write counts as long. Less than the shortest TTL, after which a key may be as it was before."""
 
 PAUSE = 0.5
-"""Seconds until a quote is projected again that could not be."""
+"""Seconds after a failed write until the next one."""
 
 log = structlog.get_logger()
 
 
 class QuotesBucket:
-    """Brings each symbol's key in step with its market log, conflated, off the path of commands."""
+    """Updates each symbol's key from its market log. Changes are conflated, and written off the path of commands."""
 
     def __init__(self, connection: Connection, clock: Clock, shards: int) -> None:
         self._connection = connection
         self._clock = clock
         self._shards = shards
         self._changed: dict[str, SymbolMarket] = {}
-        self._written: dict[str, tuple[int, int]] = {}  # the key's revision and the event, of what was written last
+        self._written: dict[str, tuple[int, int]] = {}  # last write: the key's revision, the event's sequence
         self._arrived = asyncio.Event()
 
     def changed(self, market: SymbolMarket) -> None:
-        """A symbol's latest quote event is another one now. `market` is the fold itself, which goes on."""
+        """Note that a symbol has a new latest quote event. `market` is the live fold, not a copy."""
         self._changed[market.symbol] = market
         self._arrived.set()
 
-    def look_again(self, market: SymbolMarket) -> None:
-        """The broker may have lost what was written."""
+    def resync(self, market: SymbolMarket) -> None:
+        """Project a symbol again: the broker may have lost what was written."""
         self._written.pop(market.symbol, None)
         self.changed(market)
 
     async def run(self) -> None:
-        """Project what changes, until cancelled."""
+        """Project changes, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
@@ -74,7 +75,7 @@ class QuotesBucket:
                 try:
                     await self._project(market)
                 except Refused as error:
-                    # The broker is away, or does not take it. It goes again, after all others.
+                    # The broker is away, or refuses the write. Try again, after all others.
                     log.warning("quote not projected yet", symbol=symbol, reason=str(error))
                     self._changed.setdefault(symbol, market)
                     self._arrived.set()
@@ -87,7 +88,11 @@ class QuotesBucket:
         if shown and shown == market.quoted:
             self._written[market.symbol] = revision, shown
             return
-        if shown and await self._write(market, market.quoted, revision, live=True) and time.monotonic() - began < LONG:
+        if (
+            shown
+            and await self._write(market, market.quoted, revision, live=True)
+            and time.monotonic() - began < LONG_WRITE
+        ):
             return
         stream = subjects.bucket_stream(subjects.QUOTES_BUCKET)
         key = subjects.bucket_key(subjects.QUOTES_BUCKET, market.symbol)
@@ -98,30 +103,31 @@ class QuotesBucket:
             last = await journal.last_message(self._connection, stream, key)
             end = await journal.last_sequence(self._connection, subjects.market_stream(shard), events)
             if end > market.head:
-                return  # the fold is behind: it tells when it has that event
-            event = market.quoted  # not the end: what is there may be no event
+                return  # the fold lags: it calls `changed` when it has that event
+            event = market.quoted  # not `end`: the message there may be invalid
             if market.event is None or (last is not None and journal.number_in(last, _SEQUENCE) >= event):
                 return
             written = await self._write(
                 market, event, last.seq if last else 0, live=last is not None and bool(last.payload)
             )
-            if written and time.monotonic() - began < LONG:
+            if written and time.monotonic() - began < LONG_WRITE:
                 return
 
     async def _write(self, market: SymbolMarket, end: int, revision: int, *, live: bool) -> bool:
-        """Write the latest event, which is at `end`, over a key of that revision, which is a quote if it is `live`.
-        Whether the key is in step then.
+        """Write the latest event, which is at `end`, if the key still has that revision. `live`: the key shows a quote.
+
+        Return True if the key is up to date.
         """
         event = market.event
         if event is None:
-            raise AssertionError("what is written was quoted")
+            raise AssertionError("only a symbol that was quoted is written")
         headers = {_SEQUENCE: str(end)}
         lifetime = event.expires_at - self._clock() if isinstance(event, QuoteActivated) else None
         if shown := lifetime is not None and lifetime.total_seconds() > 0:
             payload, ttl = msgspec.json.encode(event), whole_seconds_up(lifetime)
         elif live:
             headers["KV-Operation"] = "DEL"
-            payload, ttl = b"", _GONE_TTL
+            payload, ttl = b"", _MARKER_TTL
         else:
             return True
         outcome = await journal.append(

@@ -1,8 +1,8 @@
-"""Which fills of the last while count, for an exchange that starts: their order ids are to be remembered. Pure.
+"""Decides which recent fills count when an exchange starts, so that it remembers their order ids. Pure.
 
-An exchange begins with the last message of each subject and then reads the log before it, piece by piece. There the
-number of a symbol is not known yet, so a message counts by what follows it: another one goes on from it, or it is the
-last of the piece that can count.
+An exchange begins with the last message of each subject, and then reads the log before it backwards, in pieces. At the
+beginning of a piece, the number that a symbol's fills had reached is not known. So whether a message counts shows in
+what follows: another message continues its numbers, or it is the last message of the piece that can count.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ Fills = Sequence[RecordedFill]
 
 
 class Replay:
-    """One symbol's messages in a piece of the log.
+    """One symbol's messages of fills in one piece of the log.
 
     Args:
-        symbol: whose.
-        number: of the last fill of the piece that counts, and of the last before it if none in the piece does.
-        filled: stream sequence of the message with that fill; None where it is not known.
+        symbol: the symbol.
+        number: the number of the last fill in the piece that counts; if none counts, of the last one before the piece.
+        filled: the stream sequence of the message with that fill; None if it is not known.
     """
 
     def __init__(self, symbol: str, number: int, filled: int | None = None) -> None:
@@ -31,7 +31,7 @@ class Replay:
         self._first: int | None = None
 
     def feed(self, sequence: int, fills: Fills) -> list[Fills]:
-        """The next message. Returns what is known to count by it and was not before, in order."""
+        """Take the next message. Return the messages that it proves to count, in order, each only once."""
         if judge(self._symbol, fills, self._at) is not None or fills[-1].number > self._number:
             return []
         before = [held for held in self._held if held[-1].number + 1 == fills[0].number][-1:]
@@ -41,13 +41,13 @@ class Replay:
         return self._count([*before, fills])
 
     def finish(self) -> list[Fills]:
-        """The piece is over. Returns what counts, though nothing in it follows."""
+        """End the piece. Return the message that counts although no other follows it in the piece."""
         if self._at is not None:
             return []
         return self._count([held for held in self._held if held[-1].number == self._number][:1])
 
     def piece_before(self) -> "Replay":
-        """For the piece of the log that ends where this one begins."""
+        """Return the replay for the piece of the log that ends where this one begins."""
         return Replay(self._symbol, self._number if self._first is None else self._first - 1)
 
     def _count(self, counts: list[Fills]) -> list[Fills]:

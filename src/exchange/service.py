@@ -1,4 +1,4 @@
-"""The exchange's shell: what clients ask, on one lane per symbol, whose books `exchange.books` keeps."""
+"""The exchange's shell: passes requests to one lane per symbol, whose books `exchange.books` keeps up to date."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from exchange.lane import Lane, count_refused
 from exchange.lanes import Lanes
 from exchange.order_dedup import OrderDedup
 from exchange.projection import QuotesBucket
-from exchange.stall_detector import EVERY, PASSES, StallDetector
+from exchange.stall_detector import PASSES, TICK_INTERVAL, StallDetector
 from jet import rpc
 from jet.bootstrap import Published
 from jet.clocks import BrokerTime
@@ -37,13 +37,13 @@ from wire.references import PutReferences, ReferencesTaken
 from wire.units import FieldError
 
 REMEMBERED_LONGER = timedelta(seconds=10)
-"""How much longer than the id window ids are remembered: an order that was sent within it may be decided later."""
+"""How much longer than the id window ids are remembered: an order sent within the window may be decided after it."""
 
-LOOK_AGAIN = 0.02
-"""Seconds between two looks whether the books have come to the published positions."""
+CONTINUITY_INTERVAL = 0.02
+"""Seconds between two checks of whether the books have reached the published positions."""
 
 STOP_PATIENCE = 1.0
-"""Seconds that commands under way get when the exchange stops."""
+"""Seconds that waiting commands have to finish when the exchange stops."""
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ class ExchangeSettings(ServiceSettings, frozen=True, kw_only=True):
 
 
 class Exchange:
-    """Orders, quotes and withdrawals, each on its symbol's lane."""
+    """Takes orders, quotes and withdrawals on their symbols' lanes, instrument definitions and reference prices."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Exchange:
         clock: Clock,
         stall_detector: StallDetector | None = None,
     ) -> None:
-        """`stall_detector` notices that the process was paused; by the machine's own clock, if it is not given."""
+        """`stall_detector` detects pauses of the process; by default, it uses the machine's uptime."""
         self._market = market
         self._connection = connection
         self._health = health
@@ -86,15 +86,15 @@ class Exchange:
         self._feed = Feed(connection, self._listings)
         self._published = Published(connection, name="exchange-positions")
         self._books = Books(self._lanes, market.shards, connection, health, self._dedup, self._bucket, self._published)
-        self._lost = "the log is not compared with the published positions yet"
+        self._lost = "the log has not been compared with the published positions yet"
         health.waits(continuity.PART, self._lost)
         self._stopping = False
         self._stall_detector = stall_detector or StallDetector(uptime)
 
-    # --- what clients ask -------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------------------------
 
     def order(self, order: Order, asker: str | None = None) -> "asyncio.Future[OrderResult]":
-        """`POST /orders`. `asker` is what is kept of who sent it."""
+        """Handle `POST /orders`. `asker` is the digest of who sent it."""
         try:
             if self._stall_detector.stalled:
                 detail = "this exchange stood still, and the order may be old: nothing was done"
@@ -105,7 +105,7 @@ class Exchange:
             self._check_ready()
             self.clock.check()
             if self._dedup.full and order.order_id not in self._dedup:
-                detail = f"no more than the {len(self._dedup)} order ids of late can be remembered: nothing was done"
+                detail = f"{len(self._dedup)} order ids are remembered, and there is no room for more: nothing was done"
                 raise Refused(Refusal.OVERLOADED, detail)
             return lane.order(order, asker)
         except Refused as refused:
@@ -113,41 +113,41 @@ class Exchange:
             raise
 
     async def _order_of_unlisted(self, order: Order, asker: str | None) -> OrderResult:
-        """Of a symbol that is not known here, and may have been defined a moment ago."""
+        """Handle an order for a symbol that is not known here, but may have been defined a moment ago."""
         try:
-            await self._known(order.symbol)
+            await self._lane_of(order.symbol)
         except Refused as refused:
             count_refused(order, refused)
             raise
         return await self.order(order, asker)
 
     async def put_quote(self, symbol: str, request: QuoteRequest, asker: str | None = None) -> Quote:
-        """`PUT /quotes/{symbol}`. Of the quotes that an asker wants for a symbol only the newest goes on."""
-        lane = await self._known(symbol)
+        """Handle `PUT /quotes/{symbol}`. A newer quote of the same asker supersedes those that are still pending."""
+        lane = await self._lane_of(symbol)
         self.clock.check()
         if request.revision is not None and lane.is_behind(request.revision):
             await self._listings.confirm()
         return await lane.put_quote(request, asker)
 
     async def withdraw(self, symbol: str, quote_id: str | None = None, asker: str | None = None) -> Quote:
-        """`DELETE /quotes/{symbol}`. `asker` is whose token came with it, or a connection's inboxes."""
-        lane = await self._known(symbol)
+        """Handle `DELETE /quotes/{symbol}`. `asker` is the token or the connection that sent it."""
+        lane = await self._lane_of(symbol)
         return await lane.withdraw(quote_id, ids.asker(asker) if asker is not None else None)
 
     async def instruments(self) -> list[ListedInstrument]:
-        """`GET /instruments`: everything that is traded, or was.
+        """Return every instrument, including delisted ones, for `GET /instruments`.
 
         Raises:
-            Refused: UNAVAILABLE: what is defined cannot be known.
+            Refused: UNAVAILABLE: the newest definitions cannot be read.
         """
         await self._listings.confirm()
         return [listed(symbol, listing) for symbol, listing in self._listings.known.items()]
 
     async def instrument(self, symbol: str) -> tuple[ListedInstrument, int]:
-        """`GET /instruments/{symbol}`: an instrument as it stands, and the revision of its own definition.
+        """Return an instrument and the revision of its own definition, for `GET /instruments/{symbol}`.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: what is defined cannot be known.
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: the newest definitions cannot be read.
         """
         await self._listings.confirm()
         listing = self._listings.known.get(symbol)
@@ -158,18 +158,19 @@ class Exchange:
     async def define(
         self, symbol: str, instrument: Instrument, by: str, expected: int | None = None
     ) -> tuple[ListedInstrument, int]:
-        """`PUT /instruments/{symbol}`: have an instrument be so from now on, as `by` wishes, if its own definition is
-        of the revision that is expected, or says the same already. Without one: whatever it is.
+        """Define an instrument, as requested by `by`, for `PUT /instruments/{symbol}`.
+
+        With `expected`, only if the current definition has that revision, or has the same content already.
 
         Raises:
-            Refused: INVALID_FIELD: it does not go together with what is defined; REVISION_CHANGED; UNAVAILABLE;
+            Refused: INVALID_FIELD: it is inconsistent with the other definitions; REVISION_CHANGED; UNAVAILABLE;
                 OUTCOME_UNKNOWN.
         """
 
         def decide(known: Definitions) -> list[Change]:
             revision, listing = known.defined_at(symbol), known.listing(symbol)
             if expected not in (None, revision) and (listing is None or listing.instrument != instrument):
-                detail = f"{symbol} was expected to be of revision {expected}, and is of {revision}"
+                detail = f"{symbol} has revision {revision}, not {expected} as expected"
                 raise Refused(Refusal.REVISION_CHANGED, detail)
             return changes(known, None, {symbol: instrument})
 
@@ -183,41 +184,48 @@ class Exchange:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
         try:
             await self._listings.confirm()
-        except Refused as behind:
-            raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known here to be defined: {behind.detail}") from behind
+        except Refused as lagging:
+            detail = f"the definition cannot be read back: {lagging.detail}"
+            raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from lagging
         for change in done:
             log.info("defined", key=change.key, by=by, **{name: after for name, (_, after) in change.differs.items()})
         return listed(symbol, self._listings.known[symbol]), self._listings.definitions.defined_at(symbol)
 
     async def refer(self, asked: PutReferences, by: str) -> ReferencesTaken:
-        """`PUT /references`: have these be the reference prices from now on, as `by` wishes.
+        """Store reference prices, as requested by `by`, for `PUT /references`.
 
         Raises:
             Refused: INVALID_FIELD or UNKNOWN_SYMBOL, and nothing is changed; UNAVAILABLE; OUTCOME_UNKNOWN.
         """
         if self._stopping:
-            raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
+            raise Refused(Refusal.UNAVAILABLE, "this exchange is stopping")
         self.clock.check()
         return await self._feed.put(asked, self.clock(), by)
 
     async def confirm(self, symbol: str | None = None) -> None:
-        """Before a read of a symbol, or of all: return once every book is what the log said when this was called.
+        """Wait until the book of a symbol, or of all, has everything that was in the log when this was called.
+
+        Every read calls this first.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: that cannot be known.
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE: the broker does not answer, or a book does not catch up in time.
         """
         self._check_ready()
         if symbol is not None:
-            await self._known(symbol)
+            await self._lane_of(symbol)
         shards = self._market.shards
         await self._books.confirm(range(shards) if symbol is None else [subjects.shard_of(symbol, shards)])
 
     def quote(self, symbol: str) -> Quote:
-        """`GET /quotes/{symbol}`, as far as is known here."""
+        """Return a symbol's active quote for `GET /quotes/{symbol}`, according to the book. Call `confirm` first.
+
+        Raises:
+            Refused: UNKNOWN_SYMBOL; UNAVAILABLE; as `book.active_quote`.
+        """
         return book.active_quote(self._lane(symbol).market, self.clock())
 
     def quotes(self) -> list[Quote]:
-        """`GET /quotes`: every active quote, as far as is known here."""
+        """Return every active quote for `GET /quotes`, according to the books. Call `confirm` first."""
         self._check_ready()
         now = self.clock()
         active = (lane.market.quote() for lane in self._lanes if lane.market.status_at(now) == "active")
@@ -230,8 +238,8 @@ class Exchange:
         self._check_ready()
         return lane
 
-    async def _known(self, symbol: str) -> Lane:
-        """The lane of a symbol, also if another instance was told of it a moment ago.
+    async def _lane_of(self, symbol: str) -> Lane:
+        """Return the lane of a symbol, even if another instance defined it only a moment ago.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; UNAVAILABLE.
@@ -242,12 +250,12 @@ class Exchange:
         return self._lane(symbol)
 
     def _check_ready(self) -> None:
-        """Books that are not whole decide nothing. Merely stale ones may: the compare refuses what is wrong."""
+        """Refuse while any book is incomplete. A book that merely lags may decide: the compare prevents errors."""
         if self._stopping:
-            raise Refused(Refusal.UNAVAILABLE, "this exchange stops")
+            raise Refused(Refusal.UNAVAILABLE, "this exchange is stopping")
         if self._listings.differs:
             raise Refused(Refusal.UNAVAILABLE, f"started with other terms than are defined: {self._listings.differs}")
-        if not self._books.whole:
+        if not self._books.complete:
             raise Refused(Refusal.UNAVAILABLE, "the market log is still being read")
         if self._lost:
             raise Refused(Refusal.UNAVAILABLE, self._lost)
@@ -255,14 +263,14 @@ class Exchange:
             raise Refused(Refusal.UNAVAILABLE, "the broker is away")
 
     def observe(self) -> None:
-        """Set the gauges that are read off the books."""
+        """Set the gauges that depend on the books and the remembered order ids."""
         now = self.clock()
         metrics.REMEMBERED.set(len(self._dedup))
         metrics.REMEMBERED_BYTES.set(self._dedup.size)
         metrics.ACTIVE_QUOTES.set(sum(lane.market.status_at(now) == "active" for lane in self._lanes))
 
-    def _report(self, behind: int) -> ProcessReport:
-        return replace(self._health.process(behind), orders=metrics.answered())
+    def _report(self, lag: int) -> ProcessReport:
+        return replace(self._health.process(lag), orders=metrics.answered())
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -286,7 +294,7 @@ class Exchange:
             )
 
     async def stop(self) -> None:
-        """Take no more commands, and let those under way have their answers. Whatever is decided is in the log."""
+        """Refuse new commands, and wait until those under way are answered. What was decided is in the log."""
         self._stopping = True
         await asyncio.gather(*(lane.settle(STOP_PATIENCE) for lane in self._lanes))
 
@@ -312,14 +320,14 @@ class Exchange:
                     passes = 0 if self._stall_detector.tick() else passes + 1
                 self._stall_detector.caught_up()
             self._dedup.tick(time.monotonic())
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(TICK_INTERVAL)
 
     async def _check_continuity(self) -> None:
-        """See once, before anything is decided, that the log holds every fill that a position was published after."""
+        """Check once, before anything is decided, that the log holds every fill behind a published position."""
         positions = await self._published.positions()
         versions = {symbol: position.position_version for symbol, position in positions.items()}
         while self._lost:
-            if self._books.whole:
+            if self._books.complete:
                 folded = {lane.market.symbol: lane.market.fill_number for lane in self._lanes}
                 found = [continuity.lost(symbol, number, versions.get(symbol, 0)) for symbol, number in folded.items()]
                 lost = next(filter(None, found), "")
@@ -327,5 +335,5 @@ class Exchange:
                     log.error("the log does not contain what was published", reason=lost)
                     self._health.waits(continuity.PART, lost)
                 self._lost = lost
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(CONTINUITY_INTERVAL)
         self._health.fine(continuity.PART)

@@ -1,4 +1,4 @@
-"""The spans of orders that wait, while tracing is on: from when an order is taken until its answer."""
+"""Trace spans of orders, from acceptance to answer, while tracing is on."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class OrderSpans:
-    """Of one symbol, by order id. One that is sent again while it waits has a span for each time."""
+    """The spans of one symbol's waiting orders, by order id. An order that is resent has one for each time."""
 
     def __init__(self) -> None:
         self._spans: dict[str, Span] = {}
 
     def begin(self, order: Order, answer: "asyncio.Future[OrderResult]") -> None:
-        """An order was taken; `answer` ends its span."""
+        """Begin the span of an accepted order; `answer` ends it."""
         about = {"order_id": order.order_id, "symbol": order.symbol, "side": order.side}
         span = tracing.begin("order", None, about)
         self._spans.setdefault(order.order_id, span)
         answer.add_done_callback(partial(self._end, order.order_id, span))
 
     def of(self, fills: Sequence[RecordedFill]) -> "list[Span]":
-        """The spans of the orders that these fills execute."""
+        """Return the spans of the orders that these fills execute."""
         return [self._spans[fill.order_id] for fill in fills if fill.order_id in self._spans]
 
     def _end(self, order_id: str, span: "Span", answer: "asyncio.Future[OrderResult]") -> None:

@@ -1,27 +1,27 @@
-"""Noticing that the whole process stood still: it was paused, or the machine was.
+"""Detects that the process stood still, because it or the whole machine was paused. Pure: the clock is an argument.
 
-What arrived meanwhile waited in the kernel, and looks new when it is read. Its sender may have given up long ago, asked
-another exchange and been told "rejected": executing it now would contradict that. Pure: the clock is an argument.
+Requests that arrived meanwhile waited in the kernel, and look new when they are read. A sender may have given up long
+ago, and have received "rejected" from another exchange: to execute its order now would contradict that.
 """
 
 from collections.abc import Callable
 
-EVERY = 0.1
+TICK_INTERVAL = 0.1
 """Seconds between two ticks."""
 
 STALL = 1.0
-"""Seconds without a tick that are a stall, and no mere delay."""
+"""Seconds without a tick that count as a stall, rather than a mere delay."""
 
 PASSES = 2_500
-"""Passes of the event loop after which all is read that waited when it went on. A pass reads every connection, but
-takes only one new connection, of which 2,048 may wait; and some more passes lead from a request to its order."""
+"""Passes of the event loop after a stall until everything that had waited is read. A pass reads every connection but
+accepts only one new connection, of which 2,048 may wait. A few more passes lead from a request to its order."""
 
 
 class StallDetector:
-    """Detects whether what is read now may be old.
+    """Detects whether the requests that are read now may be old.
 
     Args:
-        clock: seconds on a clock that goes on while the process stands still, and while the machine sleeps.
+        clock: returns seconds of a clock that continues while the process is paused and while the machine sleeps.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -30,7 +30,7 @@ class StallDetector:
         self._stalled = False
 
     def tick(self) -> bool:
-        """To be called every `EVERY` seconds. True if there was a stall since the last tick."""
+        """Call this every `TICK_INTERVAL` seconds. Return True if there was a stall since the last call."""
         before, self._ticked = self._ticked, self._clock()
         noticed = self._ticked - before > STALL
         self._stalled = self._stalled or noticed
@@ -38,9 +38,9 @@ class StallDetector:
 
     @property
     def stalled(self) -> bool:
-        """Whether there was a stall after which not all is read yet. Requests may be read before the next tick."""
+        """True from a stall until `caught_up`. Checks the clock too, as requests may be read before the next tick."""
         return self._stalled or self._clock() - self._ticked > STALL
 
     def caught_up(self) -> None:
-        """All is read that waited."""
+        """Note that everything that had waited is read."""
         self._stalled = False

@@ -1,7 +1,7 @@
 """One symbol's market log, as an exchange follows and writes it.
 
-A decision is the truth only on the log's head: an append says so by its compare, and whoever refuses without one asks
-`catch_up` first.
+A decision is valid only if it was made at the log's head. An append ensures this by its compare; a refusal, which
+appends nothing, needs a call of `catch_up` first.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 _Stored = tuple[int, str, Mapping[str, str] | None, bytes]
-"""A message of the log as its hash is taken: sequence, subject, headers, payload."""
+"""The parts of a message that its hash covers: sequence, subject, headers, payload."""
 
-DOUBT = 1.0
-"""Seconds without the head that an append was lost to, after which the broker is asked whether there is such a one."""
+HEAD_PATIENCE = 1.0
+"""Seconds to wait for a head that a conflict named, before the broker is asked whether the log has it."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -41,7 +41,7 @@ class SymbolLog:
     """The log and its fold.
 
     Attributes:
-        market: the fold. Whoever follows the log folds into it and then calls `folded`.
+        market: the fold. The follower of the log updates it, and then calls `folded`.
     """
 
     def __init__(self, symbol: str, shard: int, connection: Connection) -> None:
@@ -54,7 +54,7 @@ class SymbolLog:
         self._last: _Stored | None = None
 
     def folded(self, message: Message) -> None:
-        """The fold has moved to a message, or is beyond it: whoever waits for it looks again."""
+        """Note that the fold includes a message, and wake those that wait for the fold."""
         self._note((message.sequence, message.subject, message.headers, message.data))
         self._moved.set()
 
@@ -63,7 +63,7 @@ class SymbolLog:
             self._last = stored
 
     def _chained(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Headers, with the hash of the message at the fold's head."""
+        """Return the headers, plus the hash of the message at the fold's head."""
         if not self.market.head:
             return {**headers, chain.HEADER: chain.FIRST}
         if self._last is None or self._last[0] != self.market.head:
@@ -77,10 +77,10 @@ class SymbolLog:
             await self._moved.wait()
 
     async def _current(self) -> bool:
-        """Whether the fold has the symbol's newest message; if not, wait until it has.
+        """Wait until the fold has the symbol's newest message.
 
-        False if the broker is away, or if the answer came from a server that was paused and leads no more: it does not
-        know what we had folded before we asked.
+        Return False if the broker is away, or if the reply names an older head than the fold's: then it came from a
+        server that was paused and is no longer the leader.
         """
         known = self.market.head
         try:
@@ -93,7 +93,7 @@ class SymbolLog:
         return True
 
     async def catch_up(self) -> bool:
-        """Whether the fold was behind the log, and has caught up now: a refusal is the truth only on the log's head.
+        """Wait until the fold is at the log's head. Return True if it lagged: then a refusal must be decided again.
 
         Raises:
             Refused: UNAVAILABLE: the broker is away.
@@ -106,10 +106,10 @@ class SymbolLog:
     async def append(
         self, subject: str, payload: bytes, msg_id: str, headers: Mapping[str, str] = _NO_HEADERS
     ) -> int | None:
-        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
+        """Append after the fold's head. Return the sequence, or None if the head had moved and the fold has caught up.
 
         Raises:
-            Refused: UNAVAILABLE: the broker does not let us write, and nothing was written.
+            Refused: UNAVAILABLE: the broker refuses the append, and nothing was written.
         """
         started = time.perf_counter()
         outcome = await journal.append(
@@ -132,10 +132,10 @@ class SymbolLog:
         return None
 
     async def _caught_up_with(self, head: int) -> None:
-        """Wait until the fold has reached what an append was said to be lost to, unless the log does not hold it."""
+        """Wait until the fold has reached the head that a conflict named. Give up if the log does not have it."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DOUBT):
+                async with asyncio.timeout(HEAD_PATIENCE):
                     await self._caught_up(head)
                 return
             with contextlib.suppress(Refused):  # the broker is away
@@ -144,7 +144,7 @@ class SymbolLog:
                     return
 
     async def append_traced(self, subject: str, payload: bytes, msg_id: str, spans: "list[Span]") -> int | None:
-        """As `_append`, told in the trace of everything that it is for. Only while tracing is on."""
+        """Append as `append` does, within the traces of all its orders. Call this only while tracing is on."""
         with tracing.batch("append", spans, subject=subject, msg_id=msg_id):
             return await self.append(subject, payload, msg_id, tracing.inject())
 

@@ -416,7 +416,7 @@ MUTATIONS = [
     Mutation(
         "order ids age by the machine's clock",
         "exchange/order_dedup.py",
-        "memory.logged - past[0].logged > self._seconds and ",
+        "                and memory.log_time - past[0].log_time > self._seconds\n",
         "",
         (
             (

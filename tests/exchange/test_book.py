@@ -215,9 +215,9 @@ def test_a_quote_is_newer_by_position_revision_and_attempt_and_never_by_an_older
 def test_a_quote_that_names_no_revision_is_of_the_one_in_force_and_stays_of_it() -> None:
     market = quoted_market(quote_id="by-hand", revision=57)
     asked = quote_request(quote_id="by-hand", revision=None)
-    assert book.of_revision(SymbolMarket("AAA"), asked, 58).revision == 58
-    assert book.of_revision(market, asked, 58).revision == 57
-    assert book.of_revision(market, quote_request(revision=50), 58).revision == 50
+    assert book.with_revision(SymbolMarket("AAA"), asked, 58).revision == 58
+    assert book.with_revision(market, asked, 58).revision == 57
+    assert book.with_revision(market, quote_request(revision=50), 58).revision == 50
 
 
 def test_a_position_version_is_the_number_of_a_fill_that_has_happened() -> None:

@@ -107,7 +107,7 @@ async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_win
     exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gap is no proof of time: the broker's clock may have leapt. Here no gap counts at all."""
-    monkeypatch.setattr(order_dedup, "LEAP", 0.0)
+    monkeypatch.setattr(order_dedup, "MAX_STEP", 0.0)
     monkeypatch.setattr(books, "WALK_BACK", 2)
     exposure.lifetime = 1000.0
     await quoted(exchange)

@@ -14,7 +14,7 @@ from wire.errors import Refusal, Refused
 def line(monkeypatch: pytest.MonkeyPatch) -> CommandQueue[str, str]:
     """One whose commands have all the time there is."""
     monkeypatch.setattr(command_queue, "DEADLINE", HANG)
-    monkeypatch.setattr(command_queue, "MAX_WAITING", 3)
+    monkeypatch.setattr(command_queue, "MAX_ORDERS", 3)
     return CommandQueue("AAA", lambda *_: None)
 
 
@@ -136,6 +136,6 @@ async def test_settling_waits_for_answers_and_refuses_the_rest(line: CommandQueu
     await line.settle(0.05)
     assert await answered == "done"
     for answer, refusal in ((committing, Refusal.OUTCOME_UNKNOWN), (waiting_still, Refusal.UNAVAILABLE)):
-        with pytest.raises(Refused, match="stops") as caught:
+        with pytest.raises(Refused, match="is stopping") as caught:
             await answer
         assert caught.value.refusal is refusal

@@ -40,7 +40,7 @@ async def test_an_exchange_whose_log_ends_before_a_published_position_decides_no
     task = asyncio.create_task(exchange.run())
     try:
         await eventually(lambda: "The market log has lost messages" in waits_for(health))
-        assert waits_for(health).startswith("the log of AAA ends at fill 2, and its position at 3 was published")
+        assert waits_for(health).startswith("the log of AAA ends at fill 2, but its position at 3 was published")
         for symbol in ("AAA", "BBB"):
             with pytest.raises(Refused) as refused:
                 await exchange.order(order(symbol=symbol))

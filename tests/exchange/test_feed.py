@@ -102,7 +102,7 @@ def test_a_refusal_of_very_many_names_some() -> None:
     many = PutReferences(time=NOW, prices={f"S{number}": Decimal(1) for number in range(1000)})
     with pytest.raises(Refused) as caught:
         checked(many, known(), NOW)
-    assert caught.value.detail.count("prices.") == feed.MOST_NAMED
+    assert caught.value.detail.count("prices.") == feed.MAX_NAMED
     assert "and 980 more" in caught.value.detail
     with pytest.raises(Refused) as caught:
         checked(PutReferences(time=NOW, prices={"\n" * 9999: Decimal(1)}), known(), NOW)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import order_dedup as module
-from exchange.order_dedup import GENERATION, LEAP, PENDING, OrderDedup
+from exchange.order_dedup import GENERATION, MAX_STEP, PENDING, OrderDedup
 from support.builders import NOW, recorded_fill
 
 WINDOW = 120.0
@@ -231,6 +231,6 @@ def test_when_full_it_says_so_until_something_is_forgotten(monkeypatch: pytest.M
         dedup.commit(0, [recorded_fill(number=number)])
     dedup.commit(0, [recorded_fill(number=4)])
     assert dedup.full
-    pass_time(dedup, range(1, int(WINDOW + LEAP + GENERATION)))
+    pass_time(dedup, range(1, int(WINDOW + MAX_STEP + GENERATION)))
     assert not dedup.full
     assert dedup.size == 0

@@ -165,7 +165,7 @@ async def test_a_write_that_took_long_is_looked_at_again(
     broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A newer quote came and went meanwhile, key and marker: so the key's revision is what it was."""
-    monkeypatch.setattr(projection, "LONG", 0.0)
+    monkeypatch.setattr(projection, "LONG_WRITE", 0.0)
     quote = activated()
     await log.append(quote)
     old = log.fold(1)

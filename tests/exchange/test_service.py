@@ -334,7 +334,7 @@ async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> No
             Refusal.OUTCOME_UNKNOWN,
             Refusal.UNAVAILABLE,
         ]
-        with pytest.raises(Refused, match="stops"):
+        with pytest.raises(Refused, match="is stopping"):
             await exchange.order(order())
         own_broker.server.signal(signal.SIGCONT)
     serving.cancel()
