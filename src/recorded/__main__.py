@@ -1,4 +1,4 @@
-"""One quote's story as JSON: what the page asks for. `./qs explain` tells the same in words."""
+"""Print one quote's story as JSON, for the page. `./qs explain` prints it as text."""
 
 import sys
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ import uvloop
 
 from process import logs, tls
 from process.settings import ServiceSettings, SettingsError, load
-from recorded.command import CANNOT, TOLD, UNKNOWN_QUOTE
+from recorded.command import CANNOT, PRINTED, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote, explain
 from recorded.reading import CannotRead, connected
 from recorded.story import Story
 
 
 class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """What all services agree on, and where things are."""
+    """The settings that all services share; those of the page, which starts this, are ignored."""
 
     port: int = 0
 
@@ -29,7 +29,7 @@ async def _story(quote_id: str) -> Story:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the story; the result is the exit code."""
+    """Print the story, and return the exit code."""
     logs.configure("auditor", "critical")
     try:
         story = uvloop.run(_story(*arguments))
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return CANNOT
     print(msgspec.json.encode(story).decode())
-    return TOLD
+    return PRINTED
 
 
 if __name__ == "__main__":

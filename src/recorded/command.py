@@ -1,9 +1,9 @@
-"""How another program asks for one quote's story, which `__main__` prints as JSON."""
+"""How another program gets one quote's story: the command, which is `__main__`, and its exit codes."""
 
 import sys
 
 COMMAND = (sys.executable, "-m", "recorded")
-"""What is run, with the quote's id behind it: everything else it knows from the settings."""
+"""The command, to which the quote's id is appended. It reads everything else from the settings."""
 
-TOLD, UNKNOWN_QUOTE, CANNOT = 0, 1, 2
-"""Exit codes."""
+PRINTED, UNKNOWN_QUOTE, CANNOT = 0, 1, 2
+"""Exit codes: the story was printed; no such quote is known; the logs cannot be read."""

@@ -14,7 +14,7 @@ from web.serve import run, serve
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = load(UiSettings, "ui")
     logs.configure("ui", settings.stack.log_level)
     access = Access.of(settings.stack)

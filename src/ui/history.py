@@ -1,8 +1,8 @@
-"""What one symbol showed and executed lately, folded from its market log, for its chart. Pure.
+"""The recent quotes and fills of one symbol, folded from its market log, for its chart. Pure.
 
 Rules:
-- A span is a time in which the same was shown: one quote, with the sides that have something left. It ends when the
-  next begins, with its quote, or when that expires.
+- A span is a time in which the prices shown were the same: those of one quote, on the sides with a remaining quantity.
+  It ends when the next span begins, or when its quote ends or expires.
 - Times are those of the events, in milliseconds since the epoch.
 """
 
@@ -18,7 +18,7 @@ from wire.quotes import QuoteActivated, QuoteEvent
 
 
 class Span(msgspec.Struct, array_like=True):
-    """What was shown for a time; None for a side that was not. `ends` may be yet to come: when the quote expires."""
+    """The prices shown for a time; None for a side not shown. `ends` may be in the future: the quote's expiry."""
 
     begins: int
     ends: int
@@ -39,7 +39,7 @@ class Execution(msgspec.Struct, frozen=True, array_like=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """A symbol's spans and fills, in the order of the log, and since when they are all there are."""
+    """A symbol's spans and fills, in the order of the log; `since` that time they are complete."""
 
     symbol: str
     since: int
@@ -47,8 +47,8 @@ class History(msgspec.Struct, frozen=True):
     fills: list[Execution]
 
 
-class Past:
-    """The fold of one symbol's log, from anywhere in it."""
+class HistoryBuilder:
+    """The fold of one symbol's log. It may begin anywhere in the log."""
 
     def __init__(self, symbol: str) -> None:
         self._market = SymbolMarket(symbol)
@@ -61,7 +61,7 @@ class Past:
             self._show(event.activated_at if isinstance(event, QuoteActivated) else event.withdrawn_at)
 
     def apply_fills(self, sequence: int, fills: list[RecordedFill]) -> None:
-        """Fold the fills of one message. Those that do not count are left out."""
+        """Fold the fills of one message. Invalid ones are left out."""
         if self._market.apply_fills(sequence, fills):
             self._fills += [
                 Execution(_ms(fill.created_at), fill.side, fill.quantity, fill.price, fill.number, fill.quote_id)
@@ -70,11 +70,11 @@ class Past:
             self._show(fills[-1].created_at)
 
     def history(self, since: datetime) -> History:
-        """All that was folded, which is all there is since a time."""
+        """Return everything folded, which is complete since the given time."""
         return History(self._market.symbol, _ms(since), self._spans, self._fills)
 
     def _show(self, at: datetime) -> None:
-        """The fold has changed: what is shown may be something else from now on."""
+        """End the last span and begin another, if the prices shown are different from now on."""
         quote, begins = self._market.quote(), _ms(at)
         shown: tuple[Decimal | None, Decimal | None, str] = (None, None, "")
         if quote is not None:

@@ -1,7 +1,7 @@
-"""Signing in to the page, where tokens are on: a browser cannot send a token with a websocket, but a cookie it does.
+"""Signing in to the page, if tokens are on: a browser cannot send a token with a websocket, but it sends cookies.
 
-The page's form posts the token once, and gets a cookie that no script can read and no other site can have sent. It
-holds no token: a seal that only the token can check, good for `SESSION` seconds and for reading.
+The page's form posts the token once and receives a cookie, which no script can read and no other site can send. The
+cookie contains its expiry and a MAC made with the token, but not the token. It permits reading for `SESSION` seconds.
 """
 
 from typing import Annotated, Any
@@ -20,13 +20,13 @@ from wire.errors import Refusal, Refused
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the form sends."""
+    """The form's content."""
 
     token: Annotated[str, Meta(max_length=200)]
 
 
 def login(access: Access) -> list[ControllerRouterHandler]:
-    """The handler of the form; none while tokens are off."""
+    """Return the handler of the form; none if tokens are off."""
     tokens = access.tokens
     if tokens is None:
         return []

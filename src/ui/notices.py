@@ -1,6 +1,6 @@
-"""What somebody beside the system tells of it, to be shown with it: what was broken on purpose, and what was proved.
+"""The progress of a run that breaks the system on purpose, for the page: the faults so far, and what was proved.
 
-`chaos` writes it to a file, which `noticeboard` reads: nobody who only reads the page can.
+`chaos` writes it to a file, which `notices_file` reads. Nothing that a reader of the page can reach writes it.
 """
 
 from datetime import datetime
@@ -12,11 +12,11 @@ Step = Literal["trading", "healing", "auditing", "done"]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was broken.
+    """One fault that was injected.
 
     Attributes:
-        target: which process.
-        what: what was done to it.
+        target: the process it was injected into.
+        what: what was done to that process.
         began: when.
         ready_after: seconds from the fault's end until the process was ready; None while it is not.
         ready_at: when that was.
@@ -32,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one invariant: `proved`, `refuted`, or not to be checked."""
+    """The audit's verdict on one invariant: its `status` is `proved`, `refuted` or `not checkable`."""
 
     code: str
     status: str
@@ -40,14 +40,14 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Notices(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that breaks things on purpose, as far as it has come.
+    """The progress of one run.
 
     Attributes:
-        step: what goes on.
+        step: the step it is in.
         faults: in the order in which they began.
         clean: whether nothing was lost or refuted; None before that is known.
-        verdict: the same for a person.
-        proofs: of each invariant; empty before the audit.
+        verdict: the same as a sentence.
+        proofs: one for each invariant; empty before the audit.
     """
 
     step: Step

@@ -1,13 +1,13 @@
-"""Which processes there are, as they answer when all are asked together: ready or not, how far behind, since when.
+"""The processes of the system, from their reports: ready or not, how far they lag, since when they run.
 
-Pure: answers and the time come in, rows go out. Everybody is asked again and again; each time is a round.
+Pure: reports and the time come in, rows go out. All processes are asked together, repeatedly; each time is a round.
 
 Rules:
-- A process that leaves `MISSED` rounds in a row unanswered is gone, and is forgotten `REMEMBERED` later. It may be
-  there all the same, paused or cut off.
-- One that answers under the name of another that does not, or that was forgotten, is that one, started again.
-- A service of which nobody was heard after as many rounds is shown as missing.
-- What is kept is bounded, whoever answers: `MOST` processes, and the counts of as many that were forgotten.
+- A process that misses `MISSED_ROUNDS` rounds in a row is gone. It may be paused or cut off, rather than ended. It is
+  forgotten `FORGET_AFTER` its last report.
+- A new process with the name of one that misses rounds, or was forgotten, counts as a restart of that process.
+- A service is shown as missing if none of its processes has answered after `MISSED_ROUNDS` rounds.
+- Memory is bounded, whoever answers: `MAX_PROCESSES` processes, and the restart counts of as many forgotten ones.
 """
 
 from collections.abc import Iterable
@@ -19,17 +19,17 @@ import msgspec
 
 from wire.processes import ProcessReport
 
-MISSED = 2
-"""Rounds without an answer after which a process is gone."""
+MISSED_ROUNDS = 2
+"""Consecutive rounds without an answer after which a process is gone."""
 
-REMEMBERED = timedelta(minutes=1)
-"""For how long one that is gone is shown."""
+FORGET_AFTER = timedelta(minutes=1)
+"""A process that is gone is shown until its last report is this old."""
 
-MOST = 64
-"""Processes that are known at once, at most."""
+MAX_PROCESSES = 64
+"""Further processes are ignored."""
 
-MOST_PARTS = 8
-"""Parts at most of which it is told that a process waits for them."""
+MAX_PARTS = 8
+"""Parts shown that a process waits for; further ones are left out."""
 
 ProcessState = Literal["ready", "waiting", "gone", "missing"]
 
@@ -38,13 +38,13 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     """One process of the system.
 
     Attributes:
-        service: what it runs.
-        name: which instance of it, such as `maker-2`; the service's name if none was heard.
-        state: `waiting`: it says what for. `gone`: it does not answer any more. `missing`: none of its service does.
-        since: when it started; of one that is gone, when it was heard last.
-        waiting_for: parts that it waits for, and why.
-        behind: messages that it has yet to be given.
-        quarantined: messages that it could not use since it started.
+        service: the service that it runs.
+        name: the instance, such as `maker-2`; the service's name if none has answered.
+        state: `waiting`: it is not ready. `gone`: it no longer answers. `missing`: no process of its service answers.
+        since: when it started; if it is gone, when it last answered; if missing, since when the page has looked for it.
+        waiting_for: the parts that it waits for, with the reasons.
+        behind: messages that it has not received yet.
+        quarantined: messages that it has quarantined since it started.
         restarts: how often it was seen to start again.
     """
 
@@ -60,44 +60,42 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Known:
-    """What was heard of one process."""
+    """The last report of one process. `missed` counts the rounds since, of which the present one is -1."""
 
     service: str
     report: ProcessReport
     started: datetime
-    heard: datetime
+    last_heard: datetime
     is_new: bool = True
     missed: int = 0
     restarts: int = 0
 
 
 class Processes:
-    """Everybody who answers, or did a while ago.
+    """The processes that answer, or did until a while ago.
 
     Attributes:
-        rounds: how often everybody was asked.
+        rounds: how many rounds have ended.
     """
 
     def __init__(self, services: Iterable[str], now: datetime) -> None:
         self.rounds = 0
         self._services = list(services)
         self._known: dict[str, _Known] = {}
-        self._forgotten: dict[
-            tuple[str, str], tuple[str, int]
-        ] = {}  # which instance, and how often it had started again
+        self._forgotten: dict[tuple[str, str], tuple[str, int]] = {}  # by service and name: instance id and restarts
         self._since = now
 
     def observe(self, service: str, instance: str, report: ProcessReport, now: datetime) -> None:
-        """An instance has answered in this round. Its id is new whenever it starts."""
+        """Take an instance's report in this round. An instance has a new id at each start."""
         known = self._known.get(instance)
         if known is not None:
-            known.report, known.heard, known.missed = report, now, -1
-        elif len(self._known) < MOST:
+            known.report, known.last_heard, known.missed = report, now, -1
+        elif len(self._known) < MAX_PROCESSES:
             started = now - timedelta(seconds=report.uptime)
             self._known[instance] = _Known(service, report, started, now, missed=-1)
 
     def end_round(self, now: datetime) -> None:
-        """Whoever has not answered by now has missed this round."""
+        """End the round: processes that have not answered by now have missed it."""
         self.rounds += 1
         for known in self._known.values():
             known.missed += 1
@@ -105,35 +103,37 @@ class Processes:
             newer.is_new = False
             newer.restarts = self._replace(instance, newer)
         for instance, known in list(self._known.items()):
-            if known.missed >= MISSED and now - known.heard > REMEMBERED:
+            if known.missed >= MISSED_ROUNDS and now - known.last_heard > FORGET_AFTER:
                 self._forget(instance)
 
     def shown(self) -> list[Process]:
-        """All of them, by service and name."""
+        """Return all of them, ordered by service and name."""
         shown = [_shown(known) for known in self._known.values()]
-        if self.rounds >= MISSED:
-            heard = {process.service for process in shown}
+        if self.rounds >= MISSED_ROUNDS:
+            known_services = {process.service for process in shown}
             shown += [
                 Process(service=service, name=service, state="missing", since=self._since)
                 for service in self._services
-                if service not in heard
+                if service not in known_services
             ]
         return sorted(shown, key=lambda process: (process.service, process.name, process.since))
 
     def answering(self, service: str) -> list[ProcessReport]:
-        """What the processes of a service say that are not gone."""
-        return [known.report for known in self._known.values() if known.service == service and known.missed < MISSED]
+        """Return the reports of a service's processes that are not gone."""
+        return [
+            known.report for known in self._known.values() if known.service == service and known.missed < MISSED_ROUNDS
+        ]
 
     def _forget(self, instance: str) -> None:
         known = self._known.pop(instance)
         place = (known.service, known.report.process)
         self._forgotten.pop(place, None)
         self._forgotten[place] = (instance, known.restarts)
-        if len(self._forgotten) > MOST:
+        if len(self._forgotten) > MAX_PROCESSES:
             del self._forgotten[next(iter(self._forgotten))]
 
     def _replace(self, newer_instance: str, newer: _Known) -> int:
-        """Forget the process that a new one has taken the place of. Returns how often that place was taken."""
+        """Forget the process that a new one replaces, and return how often that name has been restarted."""
         place = (newer.service, newer.report.process)
         for instance, known in self._known.items():
             is_same = (known.service, known.report.process) == place
@@ -146,16 +146,16 @@ class Processes:
 
 def _shown(known: _Known) -> Process:
     report = known.report
-    if known.missed >= MISSED:
+    if known.missed >= MISSED_ROUNDS:
         return Process(
-            service=known.service, name=report.process, state="gone", since=known.heard, restarts=known.restarts
+            service=known.service, name=report.process, state="gone", since=known.last_heard, restarts=known.restarts
         )
     return Process(
         service=known.service,
         name=report.process,
         state="ready" if report.ready else "waiting",
         since=known.started,
-        waiting_for=dict(list(report.waiting_for.items())[:MOST_PARTS]),
+        waiting_for=dict(list(report.waiting_for.items())[:MAX_PARTS]),
         behind=report.behind,
         quarantined=report.quarantined,
         restarts=known.restarts,

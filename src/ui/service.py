@@ -1,12 +1,11 @@
-"""Follows positions, market log and exposure usage, and gives every reader frames of whole rows.
+"""Follows positions, the market log and exposure usage, and sends every reader frames of complete rows.
 
 Ordering rules:
-- A reader's snapshot is taken in the same step as its subscription begins, so that no change falls between them.
-- Readers judge by the times of frames whether a quote is active. These, and the times since when something is so, are
-  the broker's time (`jet.clocks`), however wrong our machine's clock is.
-- Rows are encoded and offered at most once in `FRAME_INTERVAL`, whatever the market does in between; a reader that
-  takes longer than that for a frame gets the newest of each row when it is ready again, and as many of the newest fills
-  of each symbol as are kept.
+- A reader's snapshot is taken in the same step in which its subscription begins, so that no change falls between them.
+- Readers compare the times of frames with those of quotes, to see which quotes are active. All times in frames are the
+  broker's (`jet.clocks`), however wrong this machine's clock is.
+- Rows are encoded and published at most once per `FRAME_INTERVAL`, however often they change. A reader that takes
+  longer than that for a frame then gets the newest version of each row, and the newest `FILLS_KEPT` fills per symbol.
 """
 
 import asyncio
@@ -33,11 +32,12 @@ from jet.tail import Message
 from process.clock import Clock, uptime
 from process.health import Health
 from process.settings import Port, ServiceSettings
-from ui.board import FILLS_KEPT, Board, Frame, FrameType, Source, SourceName, Status
+from ui.board import FILLS_KEPT, Board
 from ui.explain import Explainer
+from ui.frames import Frame, FrameType, Source, SourceName, Status
 from ui.history_reader import HistoryReader
-from ui.noticeboard import NoticeBoard
 from ui.notices import Notices
+from ui.notices_file import NoticesFile
 from ui.processes import Process
 from ui.trend import Point, Trend
 from ui.unquoted import Unquoted
@@ -51,22 +51,25 @@ from wire.quotes import QuoteEvent
 from wire.reservations import LimitUsage, UsageRequest
 
 PARTS = ("nats", "positions", "market", "exposure", CLOCK)
-"""What the page waits for. It shows what it has meanwhile, and what of it is not current."""
+"""The parts that the page waits for. Meanwhile it shows what it has, and marks what is not current."""
 
 FRAME_INTERVAL = 0.05
-"""Seconds between frames to one reader, at least."""
+"""Minimum seconds between two frames to a reader."""
 
 POINTS_KEPT = 16
-"""Newest points of the charts that a reader gets who is slow: more than seconds in which it is given up."""
+"""The newest points of the charts are kept for slow readers: more than the seconds after which one is disconnected."""
 
 HEARTBEAT = 1.0
-"""Seconds after which a reader gets a frame although nothing changed."""
+"""Seconds after which a reader gets a frame even if nothing has changed."""
 
 NOTICES_INTERVAL = 0.25
-"""Seconds between two looks at the file of notices."""
+"""Seconds between two checks of the file of notices."""
 
 USAGE_INTERVAL = 0.5
+"""Seconds between a reply about exposure usage and the next request."""
+
 USAGE_TIMEOUT = 1.0
+"""Seconds after which exposure usage is unknown."""
 
 CLIENTS = Gauge("ui_websocket_clients", "Readers connected to the stream.")
 FRAMES = Counter("ui_frames_sent", "Frames sent to readers.")
@@ -80,7 +83,7 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     """Settings of the page.
 
     Attributes:
-        notices: the file in which `./qs demo` and `./qs chaos` tell the page of what they do; empty for none.
+        notices: the file through which `./qs demo` and `./qs chaos` report their progress to the page; empty for none.
     """
 
     port: Port = 8000
@@ -89,24 +92,24 @@ class UiSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of a frame, encoded once for all readers, and where in the frame it belongs."""
+    """A part of a frame. `kind` is the field of the frame to which it belongs."""
 
     kind: Literal["row", "fill", "processes", "unquoted", "answered", "notices", "point"]
     json: msgspec.Raw | list[Process] | Unquoted | dict[str, float] | Notices | Point
 
 
 class UiService:
-    """The fold of everything the page shows, and its readers; `explainer` and `recall` tell what it does not hold."""
+    """Follows everything that the page shows, and makes its frames. `explainer` and `history_reader` read logs anew."""
 
     def __init__(self, settings: UiSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self.board = Board(settings.market.listings, clock())
         self.trend = Trend()
-        self._notices = NoticeBoard(Path(settings.notices)) if settings.notices else None
+        self._notices_file = NoticesFile(Path(settings.notices)) if settings.notices else None
         self.explainer = Explainer()
         self._connection = connection
         self._health = health
         self.clock = BrokerTime(connection, clock, uptime, health, settings.market.grace)
-        self.recall = HistoryReader(connection, settings.market.shards, self.clock)
+        self.history_reader = HistoryReader(connection, settings.market.shards, self.clock)
         self.watch = Watch(connection, health, self.clock, self._publish_watched)
         self._listings = Listings(
             connection, health, settings.market.listings, self.board.relist, name="instruments", follow=Reader
@@ -123,9 +126,9 @@ class UiService:
         """Follow everything until cancelled.
 
         Raises:
-            ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
+            ExceptionGroup: the connection closed for good, or a stream lost messages that had been read.
         """
-        # The page's user reads from outside of the services' account, where it may make no consumer.
+        # The page's broker user is outside of the services' account, and may not create consumers: so `Reader`.
         positions = Bootstrap(
             self._connection,
             subjects.POSITIONS_STREAM,
@@ -149,20 +152,20 @@ class UiService:
             group.create_task(self._follow_positions(positions))
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
-            group.create_task(self._watch_usage())
+            group.create_task(self._poll_usage())
             group.create_task(self.watch.call_roll())
             group.create_task(self.watch.follow_switch())
             group.create_task(self.watch.follow_losses())
-            group.create_task(self.watch.ask_for_servers())
+            group.create_task(self.watch.poll_servers())
             group.create_task(self._publish(positions, market))
-            if self._notices is not None:
-                group.create_task(self._read_notices(self._notices))
+            if self._notices_file is not None:
+                group.create_task(self._poll_notices(self._notices_file))
 
     async def stop(self) -> None:
-        """Nothing to put in order: the page only reads."""
+        """Do nothing: the page only reads."""
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
-        """Frames for one reader, endless: a snapshot as soon as there is a whole one, then updates and heartbeats."""
+        """Yield frames for one reader, without end: first heartbeats, then a snapshot, then updates and heartbeats."""
         while not self._complete.is_set():
             yield self._frame("heartbeat")
             with suppress(TimeoutError):
@@ -179,25 +182,25 @@ class UiService:
 
     def _frame(self, kind: FrameType, parts: Iterable[_Part] = ()) -> bytes:
         FRAMES.inc()
-        whole = kind == "snapshot"
-        sorted_out: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None]}
-        sorted_out |= {"unquoted": [None], "answered": [None], "notices": [None]}
+        is_snapshot = kind == "snapshot"
+        by_kind: dict[str, list[Any]] = {"row": [], "fill": [], "point": [], "processes": [None]}
+        by_kind |= {"unquoted": [None], "answered": [None], "notices": [None]}
         for part in parts:
-            sorted_out[part.kind].append(part.json)
+            by_kind[part.kind].append(part.json)
         frame = Frame(
             type=kind,
             time=self.clock(),
             status=self._status,
-            rows=sorted_out["row"],
-            fills=sorted_out["fill"],
-            history=self.board.history() if whole else {},
-            profits=self.board.profits() if whole else {},
-            processes=sorted_out["processes"][-1],
-            unquoted=sorted_out["unquoted"][-1],
-            answered=sorted_out["answered"][-1],
-            notices=sorted_out["notices"][-1],
-            trend=self.trend.series() if whole else (),
-            points=sorted_out["point"],
+            rows=by_kind["row"],
+            fills=by_kind["fill"],
+            history=self.board.history() if is_snapshot else {},
+            profits=self.board.profits() if is_snapshot else {},
+            processes=by_kind["processes"][-1],
+            unquoted=by_kind["unquoted"][-1],
+            answered=by_kind["answered"][-1],
+            notices=by_kind["notices"][-1],
+            trend=self.trend.series() if is_snapshot else (),
+            points=by_kind["point"],
         )
         return self._encoder.encode(frame)
 
@@ -222,9 +225,9 @@ class UiService:
                     if event and event.symbol == symbol:
                         self.board.apply_quote(message.sequence, event)
                 else:
-                    self._take_fills(symbol, message, begins=tail.begins(message))
+                    self._apply_fills(symbol, message, begins=tail.begins(message))
 
-    def _take_fills(self, symbol: str, message: Message, *, begins: bool) -> None:
+    def _apply_fills(self, symbol: str, message: Message, *, begins: bool) -> None:
         fills, fault = fill_validation.read(message.subject, message.data, len(self._shards))
         if fault is None:
             fault = self.board.apply_fills(symbol, message.sequence, fills, begins=begins)
@@ -232,7 +235,7 @@ class UiService:
             self._quarantine(message, subjects.stream_of(message.subject), str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
-        """The message's content. What cannot be read is counted, logged and None: it must not hide the rest."""
+        """Decode the message. Quarantine it and return None if it is not valid, so that it does not hide others."""
         try:
             return decoder.decode(message.data)
         except DECODE_ERRORS as error:
@@ -243,7 +246,7 @@ class UiService:
         self._health.quarantined(stream)
         log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
-    async def _watch_usage(self) -> None:
+    async def _poll_usage(self) -> None:
         while True:
             try:
                 exposure = await rpc.call(
@@ -261,46 +264,46 @@ class UiService:
         while True:
             now = self.clock()
             silent = [str(shard) for shard, tail in zip(self._shards, market, strict=True) if not tail.current]
-            self.board.set_source("positions", now, stale="" if positions.current else "the stream is not heard of")
-            self.board.set_source("market", now, stale=f"not heard of: shard {', '.join(silent)}" if silent else "")
+            self.board.set_source("positions", now, stale="" if positions.current else "the stream is not received")
+            self.board.set_source("market", now, stale=f"not received: shard {', '.join(silent)}" if silent else "")
             for row in self.board.take_changed():
                 self._parts.publish(row.symbol, _Part("row", msgspec.Raw(self._encoder.encode(row))))
             for fill in self.board.take_fills():
-                # Each takes the place of the one FILLS_KEPT before it. No symbol has a space in it.
-                place = f"{fill.symbol} {fill.number % FILLS_KEPT}"
-                self._parts.publish(place, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
+                # Each replaces the one FILLS_KEPT before it. No symbol contains a space.
+                key = f"{fill.symbol} {fill.number % FILLS_KEPT}"
+                self._parts.publish(key, _Part("fill", msgspec.Raw(self._encoder.encode(fill))))
             self._report_status(replace(self.board.status(now), switch=self.watch.switch))
             if self.board.complete:
-                self._remember(now)
+                self._add_point(now)
                 self._complete.set()
             await asyncio.sleep(FRAME_INTERVAL)
 
-    def _remember(self, now: datetime) -> None:
+    def _add_point(self, now: datetime) -> None:
         """Add a point to the charts, if one is due."""
-        if self.trend.due(now.timestamp()):
+        if self.trend.is_due(now.timestamp()):
             usage = self._status.usage
             used = (None, None) if usage is None else (usage.bid, usage.ask)
-            point = self.trend.take(now.timestamp(), self.board.take_profit(now), *used)
+            point = self.trend.add(now.timestamp(), self.board.take_profit(now), *used)
             self._parts.publish(f" point {point.at % POINTS_KEPT}", _Part("point", point))
 
-    async def _read_notices(self, board: NoticeBoard) -> None:
+    async def _poll_notices(self, file: NoticesFile) -> None:
         while True:
-            if board.look() and board.notices is not None:
-                self._parts.publish(" notices", _Part("notices", board.notices))
+            if file.poll() and file.notices is not None:
+                self._parts.publish(" notices", _Part("notices", file.notices))
             await asyncio.sleep(NOTICES_INTERVAL)
 
     def _publish_watched(self) -> None:
-        """Have frames say what the watch knows, if that has changed."""
+        """Publish what the watch knows, if it has changed."""
         for part in (
             _Part("processes", self.watch.processes),
             _Part("unquoted", self.watch.unquoted),
             _Part("answered", self.watch.answered),
         ):
-            if self._parts.rows.get(f" {part.kind}") != part:  # no symbol has a space in it
+            if self._parts.rows.get(f" {part.kind}") != part:  # no symbol contains a space
                 self._parts.publish(f" {part.kind}", part)
 
     def _report_status(self, status: Status) -> None:
-        """Set the status that frames carry, and give health and the log what changed of it."""
+        """Set the status that frames contain, and report it to health; log changes."""
         sources: dict[SourceName, tuple[Source, Source]] = {
             "positions": (self._status.positions, status.positions),
             "market": (self._status.market, status.market),

@@ -1,11 +1,11 @@
-"""Total profit and the exposure in use over time, for charts. Pure: the time and what is so then come in.
+"""Total profit and the exposure in use over time, for charts. Pure: times and values come in.
 
 Rules:
-- There is one point per second for `FINE_KEPT` seconds, and one per `COARSE` seconds for `COARSE_KEPT` of those. That
-  bounds what is kept.
-- Several points that become one are told by the last profit, and by the most lots in use on each side.
-- What is not known at a time is None in its point. A time without a point is one at which nobody kept any.
-- A clock that is set back begins anew from there: the points after it go.
+- The finer series has one point per second for the last `FINE_KEPT` seconds; the coarser one has one point per `COARSE`
+  seconds, and keeps `COARSE_KEPT` of them.
+- A coarse point has the last known profit of its seconds, and the most lots in use on each side.
+- A value that is not known is None. A time without a point is one at which the service kept none.
+- If the clock is set back, the points after the new time are dropped.
 """
 
 from collections import deque
@@ -25,13 +25,13 @@ COARSE_KEPT = 1920
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
-    """How it stood in one second, or at the end of several.
+    """The values of one second, or of the several seconds of a coarse point.
 
     Attributes:
-        at: where the point's time begins, in seconds since the epoch.
+        at: the beginning of the point's time, in seconds since the epoch.
         profit: of all symbols, at their marks, rounded to cents; None while positions or quotes were not current.
-        bid: lots in use of the limit to buy; None while that was not known.
-        ask: likewise to sell.
+        bid: lots of the bid limit in use; None while that was not known.
+        ask: likewise of the ask limit.
     """
 
     at: int
@@ -54,19 +54,19 @@ class Trend:
         self._fine: deque[Point] = deque(maxlen=FINE_KEPT)
         self._coarse: deque[Point] = deque(maxlen=COARSE_KEPT)
 
-    def due(self, now: float) -> bool:
-        """Whether the second of `now`, in seconds since the epoch, has no point yet."""
+    def is_due(self, now: float) -> bool:
+        """True if the second of `now`, in seconds since the epoch, has no point yet."""
         return not self._fine or self._fine[-1].at != int(now)
 
-    def take(self, now: float, profit: Decimal | None, bid: int | None, ask: int | None) -> Point:
-        """Add the point of the second of `now`, and return it. One that is there already is replaced."""
+    def add(self, now: float, profit: Decimal | None, bid: int | None, ask: int | None) -> Point:
+        """Add the point of the second of `now`, replacing any that it already has, and return the point."""
         point = Point(int(now), None if profit is None else round(float(profit), 2), bid, ask)
         _put(self._fine, point)
         _put(self._coarse, msgspec.structs.replace(point, at=point.at - point.at % COARSE), merge=True)
         return point
 
     def series(self) -> list[Series]:
-        """Both, the finer first."""
+        """Return both series, the finer one first."""
         return [Series(1, list(self._fine)), Series(COARSE, list(self._coarse))]
 
 

@@ -1,4 +1,4 @@
-"""Why a symbol is not quoted, in words, from what makers say. Pure."""
+"""Why symbols are not quoted, in words, from the makers' reports. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ import msgspec
 from wire.losses import Latches
 from wire.processes import ProcessReport
 
-WORDS: Mapping[str, str] = {
+REASON_TEXTS: Mapping[str, str] = {
     "waiting_for_feeds": "makers still read the log",
     "waiting_for_position": "position behind its fills",
     "waiting_for_instrument": "reads a new definition",
@@ -33,22 +33,21 @@ WORDS: Mapping[str, str] = {
     "not-quoted": "instrument not quoted",
     "superseded": "newer quote on its way",
 }
-"""What a maker's state, or what was refused to it, means to a reader, in the room of a cell. What is not here is shown
-as it is."""
+"""A maker's state, or the refusal that it received, in words that fit in a cell. Any other is shown as it is."""
 
 NO_MAKER = "no maker answers"
 NOT_NAMED = "see GET /status"
 
 _TRYING = ("proposing", "backing_off", "standing_by")
-"""What one maker says while another may know more."""
+"""Reasons that give way to another maker's reason."""
 
 
 class Unquoted(msgspec.Struct, frozen=True, kw_only=True):
-    """Why symbols have no active quote. It may be older than the row that has one.
+    """Why symbols have no active quote. If a row has one, the row is newer and right.
 
     Attributes:
-        symbols: in words, by symbol.
-        others: why those are not quoted that are not named; empty if that is not known.
+        symbols: the reason in words, by symbol.
+        others: why symbols that are not named are not quoted; empty if that is not known.
     """
 
     symbols: dict[str, str]
@@ -56,7 +55,7 @@ class Unquoted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def unquoted(makers: Sequence[ProcessReport], losses: Latches) -> Unquoted:
-    """What the makers that answer say, and since when and at which loss a symbol is paused for it."""
+    """Merge the reports of the makers that answer. `losses` has the details of symbols paused for a loss."""
     if not makers:
         return Unquoted(symbols={}, others=NO_MAKER)
     reasons: dict[str, str] = {}
@@ -66,13 +65,13 @@ def unquoted(makers: Sequence[ProcessReport], losses: Latches) -> Unquoted:
                 if reasons.get(symbol, "standing_by") in _TRYING:
                     reasons[symbol] = reason
     more = any(maker.more_unquoted for maker in makers)
-    words = {symbol: _words(symbol, reason, losses) for symbol, reason in sorted(reasons.items())}
-    return Unquoted(symbols=words, others=NOT_NAMED if more else "")
+    texts = {symbol: _text(symbol, reason, losses) for symbol, reason in sorted(reasons.items())}
+    return Unquoted(symbols=texts, others=NOT_NAMED if more else "")
 
 
-def _words(symbol: str, reason: str, losses: Latches) -> str:
+def _text(symbol: str, reason: str, losses: Latches) -> str:
     why = losses.pause_of(symbol)
     if reason != "loss_paused" or why is None:
-        return WORDS.get(reason, reason)
+        return REASON_TEXTS.get(reason, reason)
     lost = "lost" if losses.of(symbol).paused else "all lost"
     return f"{lost} {float(why.loss):.4g} at {why.at:%H:%M}"

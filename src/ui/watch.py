@@ -1,8 +1,8 @@
-"""Watches what the logs of the market do not tell: which processes there are, why symbols are not quoted, the kill
-switch, and what is paused for its loss.
+"""Watches what the market's logs do not contain: the processes, why symbols are not quoted, the kill switch, and which
+symbols are paused for a loss.
 
-Processes answer when they are asked (`jet.rollcall`), this one is heard without. Of the NATS servers, the one that
-leads the first shard of the market log tells. The last two are followed in their bucket.
+All processes are asked for reports (`jet.rollcall`), except this one, which adds its own. The leader of the first shard
+of the market log reports on the NATS servers. The kill switch and the pauses for a loss are followed in their bucket.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from jet.switch_log import KEY, STREAM, change_of, is_change
 from jet.tail import behind
 from process.clock import Clock
 from process.health import Health
-from ui.board import KillSwitch
+from ui.frames import KillSwitch
 from ui.order_rates import OrderRates
 from ui.processes import Process, Processes
 from ui.unquoted import Unquoted, unquoted
@@ -29,55 +29,55 @@ from wire.processes import ProcessReport
 
 NATS = "nats"
 SERVICES = ("exchange", "exposure", "ledger", "maker", NATS, "ui")
-"""Of each of which at least one process should be there."""
+"""At least one process of each should be running."""
 
-SERVERS_EVERY = 1.0
-"""Seconds between two questions after the NATS servers, and for an answer: more often than processes are asked."""
+SERVERS_INTERVAL = 1.0
+"""Seconds between two requests about the NATS servers, and until each times out. Processes are asked less often."""
 
 
 class Watch:
-    """What is known of processes and the switch.
+    """The state of the processes, the kill switch and the pauses.
 
     Attributes:
-        switch: the kill switch; None before its bucket was read.
+        switch: None before its bucket has been read.
     """
 
     def __init__(self, connection: Connection, health: Health, clock: Clock, changed: Callable[[], None]) -> None:
-        """`changed` is called when `processes`, `unquoted` or `answered` may be others."""
+        """`changed` is called when `processes`, `unquoted` or `answered` may have changed."""
         self.switch: KillSwitch | None = None
         self._connection = connection
         self._health = health
         self._clock = clock
         self._changed = changed
-        self._own = secrets.token_hex(11)
+        self._instance = secrets.token_hex(11)
         self._processes: Processes | None = None
         self._answered = OrderRates()
         self._losses = LossLog(connection, changed, name="losses", follow=Reader)
-        self._calls = RollCall(connection, self._on_report, self._ended)
+        self._calls = RollCall(connection, self._on_report, self._on_round_ended)
 
     async def call_roll(self) -> None:
-        """Ask all processes, until cancelled."""
+        """Ask all processes for reports, again and again, until cancelled."""
         self._processes = Processes(SERVICES, self._clock())
-        self._on_own_report(self._clock())
+        self._report_self(self._clock())
         await self._calls.run()
 
-    async def ask_for_servers(self) -> None:
-        """Ask how the NATS servers are, until cancelled."""
+    async def poll_servers(self) -> None:
+        """Request the state of the NATS servers, again and again, until cancelled."""
         while True:
             try:
-                info = await api.stream_info(self._connection, subjects.market_stream(0), timeout=SERVERS_EVERY)
+                info = await api.stream_info(self._connection, subjects.market_stream(0), timeout=SERVERS_INTERVAL)
             except api.NO_REPLY:
-                pass  # nobody leads it, or we are cut off: they are gone, then, as far as can be known
+                pass  # the stream has no leader, or this process is cut off: the servers will count as gone
             else:
                 for report in servers(info):
                     self._on_report(NATS, report.process, report)
-            await asyncio.sleep(SERVERS_EVERY)
+            await asyncio.sleep(SERVERS_INTERVAL)
 
     async def follow_switch(self) -> None:
-        """Follow the switch, until cancelled.
+        """Follow the kill switch until cancelled.
 
         Raises:
-            TailBroken: its bucket lost what was read of it.
+            TailBroken: its bucket lost messages that had been read.
         """
         bootstrap = Bootstrap(self._connection, STREAM, [KEY], is_change, name="switch", follow=Reader)
         async for batch in bootstrap.batches():
@@ -91,26 +91,26 @@ class Watch:
                 self.switch = KillSwitch(current=bootstrap.current, paused=paused, at=at, by=by)
 
     async def follow_losses(self) -> None:
-        """Follow what is paused for its loss, until cancelled.
+        """Follow the pauses for a loss until cancelled.
 
         Raises:
-            TailBroken: its bucket lost what was read of it.
+            TailBroken: its bucket lost messages that had been read.
         """
         await self._losses.run()
 
     @property
     def processes(self) -> list[Process]:
-        """Those that answer, those that do not any more, and services of which none does."""
+        """The processes that answer, those that no longer do, and the services of which none does."""
         return self._processes.shown() if self._processes is not None else []
 
     @property
     def answered(self) -> dict[str, float]:
-        """Orders per second by outcome, as exchanges count them."""
+        """Orders per second by outcome, as the exchanges count them."""
         return self._answered.rates(self._clock())
 
     @property
     def unquoted(self) -> Unquoted:
-        """Why symbols are not quoted, as makers say."""
+        """Why symbols are not quoted, as the makers report."""
         if self._processes is None or not self._processes.rounds:
             return Unquoted(symbols={})
         return unquoted(self._processes.answering("maker"), self._losses.latches)
@@ -121,20 +121,20 @@ class Watch:
         if report.orders:
             self._answered.observe(instance, report.orders, self._clock())
 
-    def _ended(self) -> None:
+    def _on_round_ended(self) -> None:
         now = self._clock()
         if self._processes is not None:
-            self._on_own_report(now)
+            self._report_self(now)
             self._processes.end_round(now)
             self._changed()
 
-    def _on_own_report(self, now: datetime) -> None:
+    def _report_self(self, now: datetime) -> None:
         if self._processes is not None:
-            self._processes.observe("ui", self._own, self._health.process(behind()), now)
+            self._processes.observe("ui", self._instance, self._health.process(behind()), now)
 
 
 def servers(info: api.StreamInfo) -> list[ProcessReport]:
-    """What the leader of a stream says of the servers that hold it, itself included. When they started, nobody says."""
+    """Make reports of the servers that hold a stream, as its leader describes them. When they started is not known."""
     group = info.cluster
     if group is None:
         return []

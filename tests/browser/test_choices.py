@@ -16,7 +16,7 @@ from support.browser import OpenPage, click_row, settled
 from support.builders import instrument
 from support.page import Feed, reading
 from support.waiting import eventually
-from ui.unquoted import WORDS
+from ui.unquoted import REASON_TEXTS
 
 COUNT_TONES = """
 window.tones = 0;
@@ -107,7 +107,7 @@ CUT = """() => [...document.querySelectorAll('#blotter td:not(.trend), #blotter 
   .map((node) => `${node.className}: ${node.textContent}`)"""
 
 
-LONGEST = max((*WORDS, "no_price"), key=lambda reason: len(WORDS[reason]))
+LONGEST = max((*REASON_TEXTS, "no_price"), key=lambda reason: len(REASON_TEXTS[reason]))
 
 
 @pytest.mark.parametrize("width", [1440, 1000, 700, 390])
@@ -128,7 +128,7 @@ async def test_nothing_is_cut_off_however_wide_the_window(
         open_page(service.url, viewport={"width": width, "height": 844}) as page,
     ):
         await expect(row(page, "AAA").locator(".state")).to_have_text("active")
-        await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS[LONGEST])
+        await expect(row(page, "BBB").locator(".state")).to_have_text(REASON_TEXTS[LONGEST])
         await expect(row(page, "CCC").locator(".state")).to_have_text("filled away")
         assert await page.evaluate("document.documentElement.scrollWidth") == width
         assert await page.evaluate(CUT) == []

@@ -11,7 +11,7 @@ from support.broker import Broker
 from support.browser import OpenPage, click_row
 from support.definitions import redefine, seed
 from support.page import Feed, reading
-from ui.unquoted import NO_MAKER, WORDS
+from ui.unquoted import NO_MAKER, REASON_TEXTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -37,7 +37,7 @@ async def test_processes_the_switch_and_reasons_are_told_in_words(
         async with feed.process("maker", "maker-2", unquoted={"no_price": ["BBB"]}, **waiting):
             await expect(chip.filter(has_text="maker-2")).to_contain_text("waits for market · 1,234 behind")
             await expect(chip.filter(has_text="does not answer").filter(has_text="maker")).to_have_count(0)
-            await expect(row(page, "BBB").locator(".state")).to_have_text(WORDS["no_price"])
+            await expect(row(page, "BBB").locator(".state")).to_have_text(REASON_TEXTS["no_price"])
         await expect(chip.filter(has_text="maker-2")).to_contain_text("no answer for")
         await expect(row(page, "BBB").locator(".state")).to_have_text(NO_MAKER)
 
@@ -96,7 +96,7 @@ async def test_what_an_instrument_may_do_is_told_in_its_row_and_what_is_over_com
         await expect(cell).to_have_text("close only: asks only")
         await feed.withdraw("AAA")
         await expect(cell).to_have_text("close only: not quoted")
-        await expect(detail).to_have_text(f"withdrawn: close only: {WORDS['no_price']}")
+        await expect(detail).to_have_text(f"withdrawn: close only: {REASON_TEXTS['no_price']}")
         await feed.position("AAA", 0, 2)
         await expect(cell).to_have_text("close only: no position")
         await redefine(broker.connection, "AAA", state="paused")

@@ -10,8 +10,8 @@ from chaos.recovery import Recoveries
 from chaos.schedule import Fault
 from support.builders import NOW
 from support.chaos import report
-from ui.noticeboard import NoticeBoard
 from ui.notices import Notices
+from ui.notices_file import NoticesFile
 
 
 def recoveries() -> Recoveries:
@@ -36,30 +36,30 @@ def test_a_fault_is_told_as_it_strikes_and_then_when_all_was_well_again() -> Non
 
 def test_what_a_run_writes_is_what_the_page_reads(tmp_path: Path) -> None:
     path, run = tmp_path / "notices.json", recoveries()
-    board, notifier = NoticeBoard(path), Notifier(path)
-    assert not board.look()
+    file, notifier = NoticesFile(path), Notifier(path)
+    assert not file.poll()
     notifier.progress("trading", run.all)
-    assert board.look()
-    assert not board.look()
+    assert file.poll()
+    assert not file.poll()
     notifier.progress("trading", run.all)
-    assert not board.look()
+    assert not file.poll()
     notifier.end(report(), run.all)
-    assert board.look()
-    told = board.notices
-    assert told is not None
-    assert (told.step, told.clean, [fault.target for fault in told.faults]) == ("done", True, ["exchange"])
-    assert told.verdict.startswith("10 fills, each in the log once")
+    assert file.poll()
+    notices = file.notices
+    assert notices is not None
+    assert (notices.step, notices.clean, [fault.target for fault in notices.faults]) == ("done", True, ["exchange"])
+    assert notices.verdict.startswith("10 fills, each in the log once")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"step":"dancing","faults":[]}'])
 def test_what_cannot_be_read_changes_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notices.json"
-    board = NoticeBoard(path)
+    file = NoticesFile(path)
     Notifier(path).write(Notices(step="healing", faults=[]))
-    assert board.look()
+    assert file.poll()
     path.write_bytes(content + b" ")
-    assert not board.look()
-    assert board.notices == Notices(step="healing", faults=[])
+    assert not file.poll()
+    assert file.notices == Notices(step="healing", faults=[])
 
 
 def test_a_folder_that_is_gone_holds_nobody_up(tmp_path: Path) -> None:

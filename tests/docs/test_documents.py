@@ -21,7 +21,7 @@ import maker.api
 import maker.status
 import process.health
 import ui.api
-import ui.board
+import ui.frames
 import ui.history
 import ui.notices
 import ui.processes
@@ -83,7 +83,7 @@ SPECIFIED = {
         wire.errors.Problem,
         *structs_of(process.health),
         *structs_of(maker.status),
-        *structs_of(ui.board),
+        *structs_of(ui.frames),
         *structs_of(ui.history),
         *structs_of(ui.notices),
         *structs_of(ui.processes),
@@ -144,7 +144,7 @@ def test_an_example_is_what_it_is_labelled_with_and_leaves_nothing_out(label: st
     decoded = msgspec.json.decode(text, type=kind)
     assert json.loads(msgspec.json.encode(decoded)) == json.loads(text)
     for row in getattr(decoded, "rows", ()):
-        msgspec.json.decode(row, type=ui.board.Row)
+        msgspec.json.decode(row, type=ui.frames.Row)
 
 
 def test_every_json_block_is_labelled() -> None:

@@ -1,4 +1,4 @@
-"""What the page asks for: one quote's story as JSON."""
+"""The command that the page runs: it prints one quote's story as JSON."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 
 from process.settings import SettingsError
 from recorded import __main__ as command
-from recorded.command import CANNOT, TOLD, UNKNOWN_QUOTE
+from recorded.command import CANNOT, PRINTED, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote
 from recorded.reading import CannotRead
 from recorded.story import Story
@@ -16,13 +16,13 @@ from recorded.story import Story
 @pytest.mark.parametrize(
     ("found", "code"),
     [
-        (Story(quote_id="AAA-v1-a1"), TOLD),
+        (Story(quote_id="AAA-v1-a1"), PRINTED),
         (UnknownQuote("no quote AAA-v1-a1"), UNKNOWN_QUOTE),
         (CannotRead("there is no stream"), CANNOT),
         (SettingsError("no such setting"), CANNOT),
     ],
 )
-def test_the_story_or_why_there_is_none(
+def test_it_prints_the_story_or_why_there_is_none(
     found: Story | Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def story(quote_id: str) -> Story:
@@ -40,10 +40,10 @@ def test_the_story_or_why_there_is_none(
         assert (printed.out, printed.err) == ("", f"{found}\n")
 
 
-def test_settings_of_other_services_are_no_concern_of_its(
+def test_it_ignores_the_settings_of_the_page_that_runs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has the environment of the page, whose settings are not its own; nobody listens where the broker should be."""
+    """It inherits the environment of the page. No broker is running."""
     monkeypatch.setenv("QS_UI_NOTICES", "notices")
     monkeypatch.setenv("QS_UI_PORT", "8000")
     monkeypatch.setenv("QS_STACK_DATA_DIR", str(tmp_path))

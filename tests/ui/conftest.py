@@ -10,12 +10,12 @@ from support.page import Feed, Page, served
 
 @pytest.fixture
 def feed(broker: Broker) -> Feed:
-    """Writes what the page reads."""
+    """Writes to the logs that the page reads."""
     return Feed(broker)
 
 
 @pytest.fixture
 async def page(broker: Broker) -> AsyncIterator[Page]:
-    """The service, served."""
+    """The running service."""
     async with served(broker) as page:
         yield page

@@ -21,12 +21,12 @@ from support.waiting import eventually
     ],
 )
 async def test_files_come_with_their_type_and_strict_headers(page: Page, path: str, media_type: str) -> None:
-    answer = await page.client.get(path)
+    response = await page.client.get(path)
 
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith(media_type)
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    policy = answer.headers["content-security-policy"]
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith(media_type)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'")
     assert "unsafe" not in policy
 
@@ -59,14 +59,14 @@ async def test_our_own_page_may_read_the_stream(page: Page) -> None:
         assert await socket.recv()
 
 
-async def test_a_reader_that_speaks_is_disconnected(page: Page) -> None:
+async def test_a_reader_that_sends_something_is_disconnected(page: Page) -> None:
     async with connect(page.stream_url) as socket:
         await socket.send("hello")
         with pytest.raises(ConnectionClosed):
             await _all_frames(socket)
 
 
-async def test_readers_are_counted_and_forgotten(page: Page) -> None:
+async def test_the_number_of_connected_readers_is_a_metric(page: Page) -> None:
     async def clients() -> float:
         metrics = (await page.client.get("/metrics")).text
         (line,) = [line for line in metrics.splitlines() if line.startswith("ui_websocket_clients ")]

@@ -1,4 +1,4 @@
-"""The board: what the page shows, folded from messages."""
+"""The board: the content of the page, folded from messages."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from support.builders import NOW, fill, instrument, market, position_update, quote_activated, recorded_fill
 from support.clock import ManualClock
-from ui.board import BEHIND_AFTER, FILLS_KEPT, HISTORY_POINTS, PROFITS, Board, Marked, Row
+from ui.board import FILLS_KEPT, LAG_TOLERANCE, Board
+from ui.frames import Marked, Row
+from ui.symbol_state import HISTORY_POINTS, PROFIT_POINTS
 from wire.instruments import Listing
 from wire.positions import PositionUpdate
 from wire.quotes import QuoteEvent, QuoteWithdrawn
@@ -24,7 +26,7 @@ def board() -> Board:
 
 @pytest.fixture
 def current(board: Board) -> Board:
-    """A board whose sources have all been heard of."""
+    """A board whose sources are all current."""
     for name in ("positions", "market", "exposure"):
         board.set_source(name, NOW)
     board.take_changed()
@@ -56,7 +58,7 @@ class TestPositions:
         assert rows["AAA"].position_version == 0
         assert rows["AAA"].last_fill is None
 
-    def test_a_position_shows_with_the_fill_that_led_to_it(self, board: Board) -> None:
+    def test_a_position_is_shown_with_its_last_fill(self, board: Board) -> None:
         led = fill(side="sell", quantity=5, price=Decimal("99.90"))
         board.apply_position(
             position_update(
@@ -71,7 +73,7 @@ class TestPositions:
         assert (row.last_fill.side, row.last_fill.quantity, row.last_fill.price) == ("sell", 5, Decimal("99.90"))
 
     @pytest.mark.parametrize("version", [1, 2])
-    def test_a_position_that_is_not_newer_is_left_out(self, board: Board, version: int) -> None:
+    def test_a_position_that_is_not_newer_is_ignored(self, board: Board, version: int) -> None:
         board.apply_position(position_update(net_quantity=7, position_version=2), NOW)
         board.take_changed()
 
@@ -93,13 +95,13 @@ class TestPositions:
 
 
 class TestInstruments:
-    def test_a_row_tells_the_state_of_its_instrument_and_its_largest_position(self, current: Board) -> None:
+    def test_a_row_has_the_state_of_its_instrument_and_its_largest_position(self, current: Board) -> None:
         listing = Listing(instrument(state="close_only", max_position=30), 50, gross=20)
         current.relist({"AAA": listing, "NEW": Listing(instrument(), 50)})
         rows = {row.symbol: (row.instrument, row.largest) for row in current.take_changed()}
         assert rows == {"AAA": ("close_only", 20), "NEW": ("trading", None)}
 
-    def test_profit_is_told_at_the_reference_price_that_an_instrument_was_given_last(self, current: Board) -> None:
+    def test_profit_is_shown_at_the_instruments_latest_reference_price(self, current: Board) -> None:
         current.relist({"AAA": Listing(instrument(reference_price=Decimal("101.00")), 50)})
         money = row_of(current).money
         assert money is not None
@@ -113,7 +115,7 @@ class TestInstruments:
 
 
 class TestQuotes:
-    def test_a_symbol_never_quoted_says_so(self, board: Board) -> None:
+    def test_a_symbol_that_was_never_quoted_has_that_state(self, board: Board) -> None:
         row = row_of(board)
         assert (row.quote_state, row.quote) == ("never", None)
 
@@ -159,7 +161,7 @@ class TestQuotes:
         assert quote is not None
         assert (quote.bid_remaining, quote.ask_remaining) == (10, 10)
 
-    def test_messages_folded_before_change_nothing(self, board: Board) -> None:
+    def test_messages_that_were_folded_before_change_nothing(self, board: Board) -> None:
         board.apply_quote(5, quote_activated())
         board.take_changed()
 
@@ -169,7 +171,7 @@ class TestQuotes:
         assert board.take_changed() == []
 
     @pytest.mark.parametrize(("quote_id", "derived"), [("AAA-v3-a2", True), ("AAA-v3-a1", False), ("by-hand-1", False)])
-    def test_a_quote_whose_id_makers_would_give_it_is_told_from_others(
+    def test_a_quote_is_derived_if_its_id_is_the_one_that_makers_give_it(
         self, board: Board, quote_id: str, derived: bool
     ) -> None:
         board.apply_quote(1, quote_activated(quote_id=quote_id, position_version=3, attempt=2))
@@ -190,7 +192,7 @@ class TestFills:
         ]
         assert board.take_fills() == []
 
-    def test_one_that_was_folded_before_is_left_out(self, board: Board) -> None:
+    def test_a_fill_that_was_folded_before_is_ignored(self, board: Board) -> None:
         board.apply_fills("AAA", 1, [recorded_fill()])
         board.take_fills()
 
@@ -198,7 +200,7 @@ class TestFills:
 
         assert board.take_fills() == []
 
-    def test_of_one_message_no_more_are_taken_than_are_kept(self, board: Board) -> None:
+    def test_a_message_with_many_fills_yields_only_the_newest(self, board: Board) -> None:
         board.apply_fills("AAA", 1, [recorded_fill(number=number) for number in range(1, 2 * FILLS_KEPT + 1)])
 
         assert [fill.number for fill in board.take_fills()] == list(range(FILLS_KEPT + 1, 2 * FILLS_KEPT + 1))
@@ -231,14 +233,14 @@ class TestSources:
         assert not board.complete
 
     def test_the_board_is_complete_once_positions_and_market_were_current(self, board: Board) -> None:
-        """Before that, a row might show flat what is only not read yet. What was read stays readable when stale."""
+        """Before that, a position that is not read yet would look flat. A stale source does not undo it."""
         board.set_source("positions", NOW)
         assert not board.complete
         board.set_source("market", NOW)
         board.set_source("positions", NOW, stale="gone")
         assert board.complete
 
-    def test_a_source_tells_since_when_it_is_stale(self, current: Board, clock: ManualClock) -> None:
+    def test_a_source_shows_since_when_it_is_stale(self, current: Board, clock: ManualClock) -> None:
         lost = clock.advance(5)
         current.set_source("market", lost, stale="shard 1")
         current.set_source("market", clock.advance(5), stale="shard 1, 2")
@@ -262,45 +264,45 @@ class TestSources:
         assert current.status(NOW).exposure.detail == "nobody answers"
 
 
-class TestLedgerBehind:
-    """Positions of a ledger that stopped are no longer the truth, though their stream is whole."""
+class TestLedgerLag:
+    """The positions of a ledger that has stopped are wrong, although their stream is complete."""
 
-    def behind(self, board: Board, clock: ManualClock) -> bool:
+    def lags(self, board: Board, clock: ManualClock) -> bool:
         return not board.status(clock()).positions.current
 
     def test_a_fill_that_stays_unapplied_makes_positions_stale(self, current: Board, clock: ManualClock) -> None:
         current.apply_fills("AAA", 1, [recorded_fill(number=1), recorded_fill(number=2)])
         since = clock()
-        assert not self.behind(current, clock)
+        assert not self.lags(current, clock)
 
-        clock.advance(BEHIND_AFTER.total_seconds() + 0.1)
+        clock.advance(LAG_TOLERANCE.total_seconds() + 0.1)
 
         positions = current.status(clock()).positions
         assert (positions.current, positions.since) == (False, since)
         assert "2 recorded fills" in positions.detail
 
     def test_a_ledger_that_keeps_up_under_steady_fills_is_current(self, current: Board, clock: ManualClock) -> None:
-        """It is always a fill behind, but never the same one."""
+        """It always lags by a fill, but never by the same one."""
         for number in range(1, 20):
             current.apply_fills("AAA", number, [recorded_fill(number=number)])
-            assert not self.behind(current, clock)
+            assert not self.lags(current, clock)
             clock.advance(0.5)
             current.apply_position(position_update(position_version=number - 1), clock())
-            assert not self.behind(current, clock)
+            assert not self.lags(current, clock)
 
     def test_catching_up_makes_positions_current_again(self, current: Board, clock: ManualClock) -> None:
         current.apply_fills("AAA", 1, [recorded_fill()])
         current.status(clock())
         clock.advance(10)
-        assert self.behind(current, clock)
+        assert self.lags(current, clock)
 
         current.apply_position(position_update(net_quantity=-1, position_version=1), clock())
 
-        assert not self.behind(current, clock)
+        assert not self.lags(current, clock)
 
 
 class TestMoney:
-    """AAA has a reference price of 100.00, and its quote a mid of 100.00 ± what a test says."""
+    """The reference price of AAA is 100.00, and so is the mid of its quote, unless a test changes them."""
 
     BOUGHT = position_update(
         net_quantity=4,
@@ -313,7 +315,7 @@ class TestMoney:
         multiplier=Decimal(1),
     )
 
-    def test_profit_is_told_at_the_mid_of_the_quote_and_at_the_reference_price(self, current: Board) -> None:
+    def test_profit_is_shown_at_the_mid_of_the_quote_and_at_the_reference_price(self, current: Board) -> None:
         current.apply_position(self.BOUGHT, NOW)
         current.apply_quote(1, quote_activated(bid_price=Decimal("101.00"), ask_price=Decimal("101.01")))
         money = row_of(current).money
@@ -322,7 +324,7 @@ class TestMoney:
         assert money.at_reference == Marked(mark=Decimal(100), unrealized=Decimal(4), total=Decimal("3.5"))
         assert (money.average_price, money.fees, money.volume) == (Decimal(99), Decimal("0.5"), 4)
 
-    def test_the_multiplier_of_the_last_fill_counts(self, current: Board) -> None:
+    def test_profit_uses_the_multiplier_of_the_last_fill(self, current: Board) -> None:
         current.apply_position(
             replace(self.BOUGHT, cash=Decimal(-3960), realized=Decimal(0), multiplier=Decimal(10)), NOW
         )
@@ -331,7 +333,7 @@ class TestMoney:
         assert money.at_reference == Marked(mark=Decimal(100), unrealized=Decimal(40), total=Decimal(40))
 
     @pytest.mark.parametrize("end", [withdrawn(), quote_activated(bid_quantity=0, bid_price=Decimal(0))])
-    def test_a_quote_that_ended_or_has_one_side_only_is_no_mark(self, current: Board, end: QuoteEvent) -> None:
+    def test_a_withdrawn_quote_or_one_with_one_side_gives_no_mark(self, current: Board, end: QuoteEvent) -> None:
         current.apply_position(self.BOUGHT, NOW)
         current.apply_quote(1, quote_activated())
         current.apply_quote(2, end)
@@ -340,13 +342,11 @@ class TestMoney:
         assert money.at_quote is None
         assert money.at_reference is not None
 
-    def test_an_update_of_before_money_was_kept_shows_none(self, current: Board) -> None:
+    def test_an_old_update_without_money_shows_none(self, current: Board) -> None:
         current.apply_position(position_update(net_quantity=4, position_version=1), NOW)
         assert row_of(current).money is None
 
-    def test_what_never_traded_has_no_profit_and_what_the_ledger_has_yet_to_apply_an_unknown_one(
-        self, current: Board
-    ) -> None:
+    def test_profit_is_zero_before_the_first_fill_and_unknown_until_the_ledger_applies_it(self, current: Board) -> None:
         current.apply_quote(1, quote_activated())
         money = row_of(current).money
         assert money is not None
@@ -354,22 +354,22 @@ class TestMoney:
         current.apply_fills("AAA", 2, [recorded_fill()])
         assert row_of(current).money is None
 
-    def test_the_profit_of_all_is_what_their_rows_show_at_the_time_and_none_while_they_are_not_current(
+    def test_the_total_profit_is_the_sum_of_the_rows_and_unknown_while_they_are_not_current(
         self, current: Board, clock: ManualClock
     ) -> None:
         current.apply_position(self.BOUGHT, NOW)
         current.apply_position(replace(self.BOUGHT, symbol="BBB", net_quantity=0, realized=Decimal("1.25")), NOW)
         current.apply_quote(1, quote_activated(bid_price=Decimal("101.00"), ask_price=Decimal("101.01")))
         assert current.take_profit(NOW) == 0  # no row was taken
-        flat = Decimal("-396.5")  # what BBB comes to: its cash
+        flat = Decimal("-396.5")  # BBB's profit: its cash
         current.take_changed()
         assert current.take_profit(NOW) == Decimal("7.52") + flat
         clock.advance(31)
         assert current.take_profit(clock()) == Decimal("3.5") + flat
-        current.set_source("market", clock(), stale="not heard of")
+        current.set_source("market", clock(), stale="not received")
         assert current.take_profit(clock()) is None
 
-    def test_the_recent_profits_of_a_symbol_are_kept(self, current: Board, clock: ManualClock) -> None:
+    def test_recent_profits_are_kept_if_they_change(self, current: Board, clock: ManualClock) -> None:
         for version in range(1, 200):
             realized = Decimal(version).scaleb(-1)
             update = replace(self.BOUGHT, net_quantity=0, position_version=version, realized=realized, cash=realized)
@@ -379,27 +379,27 @@ class TestMoney:
                 current.take_profit(clock())
             clock.advance(5)
         kept = current.profits()
-        assert kept.keys() == {"AAA"}  # the other's has not changed
-        assert len(kept["AAA"]) == PROFITS
+        assert kept.keys() == {"AAA"}  # that of BBB has not changed
+        assert len(kept["AAA"]) == PROFIT_POINTS
         assert kept["AAA"][-1] == 19.9
         apart = {round(after - before, 2) for before, after in pairwise(kept["AAA"][:-1])}
         assert apart == {0.2}  # what it gained in 10 seconds
 
-    def test_no_update_that_is_read_has_more_digits_than_are_reckoned_with(self, current: Board) -> None:
-        """The longest there are, of each."""
+    def test_money_is_exact_for_the_longest_valid_update(self, current: Board) -> None:
+        """Every field has the most digits that are valid."""
         long = "9" * 50 + "." + "9" * 50
         price = Decimal("999999999." + "9" * 15)
-        told = (
+        update = (
             f'{{"symbol":"AAA","net_quantity":{2**53},"position_version":1,"cash":"-{long}","average_price":"{long}",'
             f'"realized":"{long}","fees":"{long}","volume":{2**53},"multiplier":"999999.999999"}}'
         )
-        current.apply_position(msgspec.json.decode(told, type=PositionUpdate), NOW)
+        current.apply_position(msgspec.json.decode(update, type=PositionUpdate), NOW)
         current.apply_quote(1, quote_activated(bid_price=Decimal("0.000001"), ask_price=price))
         assert row_of(current).money is not None
-        told = '{"symbol":"AAA","net_quantity":1,"position_version":1,"multiplier":"'
+        update = '{"symbol":"AAA","net_quantity":1,"position_version":1,"multiplier":"'
         for multiplier in ("0", "-1", "9" * 50 + "." + "9" * 50, "0.0000001"):
             with pytest.raises(msgspec.ValidationError, match="multiplier"):
-                msgspec.json.decode(f'{told}{multiplier}"}}', type=PositionUpdate)
+                msgspec.json.decode(f'{update}{multiplier}"}}', type=PositionUpdate)
 
     def test_a_symbol_that_is_not_configured_has_no_reference_price(self, current: Board) -> None:
         current.apply_position(replace(self.BOUGHT, symbol="GONE"), NOW)

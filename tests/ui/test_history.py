@@ -1,4 +1,4 @@
-"""A symbol's past: when what was shown, and what was executed."""
+"""A symbol's recent history: its quotes over time, and its fills."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from support.builders import NOW, quote_activated, recorded_fill
-from ui.history import Execution, Past, Span
+from ui.history import Execution, HistoryBuilder, Span
 from wire.orders import RecordedFill
 from wire.quotes import QuoteEvent, QuoteWithdrawn
 
@@ -31,7 +31,7 @@ def withdrawn(at: float) -> QuoteEvent:
 
 
 def filled(at: float, bid: int, ask: int, number: int = 1) -> list[RecordedFill]:
-    """A fill that leaves so much."""
+    """A fill after which these quantities remain."""
     left = {"remaining_bid_quantity": bid, "remaining_ask_quantity": ask}
     return [recorded_fill(number=number, created_at=NOW + timedelta(seconds=at), **left)]
 
@@ -61,27 +61,27 @@ def shown(begins: float, ends: float, bid: Decimal | None = BID, ask: Decimal | 
         "filled",
         "one side",
         "filled away",
-        "begun late",
-        "clocks differ",
+        "fills before the first quote",
+        "activated before the last began",
     ],
 )
-def test_what_was_shown_ends_with_its_quote_or_with_what_is_left_of_a_side(
+def test_a_span_ends_with_its_quote_or_when_a_side_is_filled(
     log: list[QuoteEvent | list[RecordedFill]], spans: list[Span]
 ) -> None:
-    past = Past("AAA")
+    builder = HistoryBuilder("AAA")
     for sequence, entry in enumerate(log, start=1):
         if isinstance(entry, list):
-            past.apply_fills(sequence, entry)
+            builder.apply_fills(sequence, entry)
         else:
-            past.apply_quote(sequence, entry)
-    assert past.history(NOW).spans == spans
+            builder.apply_quote(sequence, entry)
+    assert builder.history(NOW).spans == spans
 
 
-def test_fills_that_count_are_told_from_anywhere_in_the_log() -> None:
-    past = Past("AAA")
+def test_valid_fills_are_kept_wherever_in_the_log_the_fold_begins() -> None:
+    builder = HistoryBuilder("AAA")
     for sequence, number in enumerate((7, 8, 8, 12), start=1):
-        past.apply_fills(sequence, filled(sequence, 1, 1, number))
-    history = past.history(NOW)
+        builder.apply_fills(sequence, filled(sequence, 1, 1, number))
+    history = builder.history(NOW)
     assert (history.symbol, history.since) == ("AAA", START)
     assert history.fills == [
         Execution(START + 1000 * at, "buy", 1, ASK, number, "AAA-v0-a1") for at, number in ((1, 7), (2, 8))

@@ -1,4 +1,4 @@
-"""What a symbol showed and executed lately, read from a real log."""
+"""A symbol's recent history, read from a real log."""
 
 import asyncio
 from collections import Counter
@@ -15,10 +15,10 @@ from wire import subjects
 from wire.errors import Refusal, Refused
 
 
-async def asked(page: Page, symbol: str = "AAA") -> Any:
-    answer = await page.client.get(f"/history/{symbol}")
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+async def read_history(page: Page, symbol: str = "AAA") -> Any:
+    response = await page.client.get(f"/history/{symbol}")
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 @pytest.fixture
@@ -27,10 +27,8 @@ async def page(page: Page) -> Page:
     return page
 
 
-async def test_a_symbols_past_is_all_that_its_log_says_of_the_last_minutes(
-    page: Page, broker: Broker, feed: Feed
-) -> None:
-    assert (await asked(page))["spans"] == []
+async def test_a_history_is_complete_for_the_last_minutes_of_the_log(page: Page, broker: Broker, feed: Feed) -> None:
+    assert (await read_history(page))["spans"] == []
     await feed.quote("AAA")
     await feed.fills("AAA", 2, remaining_bid_quantity=10, remaining_ask_quantity=0)
     await feed.quote("BBB")
@@ -39,36 +37,34 @@ async def test_a_symbols_past_is_all_that_its_log_says_of_the_last_minutes(
         await feed.put(subjects.market_stream(shard), subject, b"nonsense")
     await feed.quote("AAA", position_version=2)
 
-    told = await asked(page)
-    assert [[*span[2:]] for span in told["spans"]] == [
+    history = await read_history(page)
+    assert [[*span[2:]] for span in history["spans"]] == [
         ["99.90", "100.10", "AAA-v0-a1"],
         ["99.90", None, "AAA-v0-a1"],
         ["99.90", "100.10", "AAA-v2-a1"],
     ]
-    assert [fill[4] for fill in told["fills"]] == [1, 2]
-    assert timedelta(milliseconds=told["spans"][0][0] - told["since"]) > history_reader.BACK / 2
+    assert [fill[4] for fill in history["fills"]] == [1, 2]
+    assert timedelta(milliseconds=history["spans"][0][0] - history["since"]) > history_reader.LOOKBACK / 2
 
 
-async def test_of_a_busy_symbol_the_newest_is_told_and_since_when_that_is(
+async def test_the_history_of_a_busy_symbol_begins_later(
     page: Page, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1, 9):
         await feed.fills("AAA", number)
-    monkeypatch.setattr(history_reader, "MOST", 3)
-    told = await asked(page)
-    assert len(told["fills"]) <= 3
+    monkeypatch.setattr(history_reader, "MAX_MESSAGES", 3)
+    history = await read_history(page)
+    assert len(history["fills"]) <= 3
     monkeypatch.undo()
-    assert [fill[4] for fill in (await asked(page))["fills"]] == list(range(1, 9))
+    assert [fill[4] for fill in (await read_history(page))["fills"]] == list(range(1, 9))
 
 
 @pytest.mark.parametrize(("symbol", "status"), [("NEVER", 200), ("no symbol", 400), ("a.b", 400), ("*", 400)])
-async def test_whatever_is_asked_for_nothing_but_a_symbol_gets_to_the_broker(
-    page: Page, symbol: str, status: int
-) -> None:
+async def test_only_a_symbol_ever_reaches_the_broker(page: Page, symbol: str, status: int) -> None:
     assert (await page.client.get(f"/history/{symbol}")).status_code == status
 
 
-async def test_what_cannot_be_read_now_is_refused_and_so_is_too_much_at_once(
+async def test_too_many_requests_and_a_broker_that_is_too_slow_are_refused(
     page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_reader, "TIMEOUT", 0.05)
@@ -78,8 +74,9 @@ async def test_what_cannot_be_read_now_is_refused_and_so_is_too_much_at_once(
         await held.wait()
 
     monkeypatch.setattr(history_reader, "newest", never)
-    answers = await asyncio.gather(
-        *(page.service.recall.history("AAA") for _ in range(history_reader.WAITING + 1)), return_exceptions=True
+    responses = await asyncio.gather(
+        *(page.service.history_reader.history("AAA") for _ in range(history_reader.MAX_PENDING + 1)),
+        return_exceptions=True,
     )
-    refusals = [answer.refusal for answer in answers if isinstance(answer, Refused)]
-    assert Counter(refusals) == {Refusal.UNAVAILABLE: history_reader.WAITING, Refusal.OVERLOADED: 1}
+    refusals = [response.refusal for response in responses if isinstance(response, Refused)]
+    assert Counter(refusals) == {Refusal.UNAVAILABLE: history_reader.MAX_PENDING, Refusal.OVERLOADED: 1}

@@ -1,4 +1,4 @@
-"""Which processes are there, as they answer round by round."""
+"""The state of processes, as they answer round by round."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.builders import NOW
-from ui.processes import MISSED, MOST, REMEMBERED, Process, Processes
+from ui.processes import FORGET_AFTER, MAX_PROCESSES, MISSED_ROUNDS, Process, Processes
 from wire.processes import ProcessReport
 
 SERVICES = ("exchange", "maker")
@@ -24,9 +24,9 @@ class Rounds:
         self.processes = Processes(SERVICES, NOW)
 
     def round(self, **answers: ProcessReport) -> list[Process]:
-        """Each answers under its id; all are makers."""
-        for instance, said in answers.items():
-            self.processes.observe("maker", instance, said, self.now)
+        """End a round with these answers of makers, by instance id."""
+        for instance, answer in answers.items():
+            self.processes.observe("maker", instance, answer, self.now)
         self.processes.end_round(self.now)
         self.now += timedelta(seconds=2)
         return [process for process in self.processes.shown() if process.state != "missing"]
@@ -36,7 +36,7 @@ def brief(processes: list[Process]) -> list[tuple[str, str, int]]:
     return [(process.name, process.state, process.restarts) for process in processes]
 
 
-def test_what_a_process_says_is_shown_with_when_it_started() -> None:
+def test_a_report_is_shown_with_the_time_of_the_start() -> None:
     waiting = report(ready=False, waiting_for={"market": "MARKET-0 not current"}, behind=7, quarantined=1)
     (shown,) = Rounds().round(one=waiting)
     assert shown == Process(
@@ -50,34 +50,34 @@ def test_what_a_process_says_is_shown_with_when_it_started() -> None:
     )
 
 
-def test_while_nothing_changes_what_is_shown_is_the_same() -> None:
+def test_a_later_report_without_changes_shows_the_same() -> None:
     rounds = Rounds()
     assert rounds.round(one=report(uptime=60.0)) == rounds.round(one=report(uptime=62.0))
 
 
-def test_one_that_stops_answering_is_gone_and_forgotten_later() -> None:
+def test_a_process_that_stops_answering_is_gone_and_forgotten_later() -> None:
     rounds = Rounds()
     rounds.round(one=report())
-    heard = rounds.now - timedelta(seconds=2)
-    for _ in range(MISSED - 1):
+    last_heard = rounds.now - timedelta(seconds=2)
+    for _ in range(MISSED_ROUNDS - 1):
         assert brief(rounds.round()) == [("maker", "ready", 0)]
     (gone,) = rounds.round()
-    assert (gone.state, gone.since) == ("gone", heard)
-    while rounds.now - heard <= REMEMBERED:
+    assert (gone.state, gone.since) == ("gone", last_heard)
+    while rounds.now - last_heard <= FORGET_AFTER:
         assert brief(rounds.round()) == [("maker", "gone", 0)]
     assert rounds.round() == []
 
 
-def test_one_that_answers_again_is_there_again() -> None:
+def test_a_process_that_is_gone_and_answers_again_is_ready_again() -> None:
     rounds = Rounds()
     rounds.round(one=report())
-    for _ in range(MISSED):
+    for _ in range(MISSED_ROUNDS):
         rounds.round()
     assert brief(rounds.round(one=report())) == [("maker", "ready", 0)]
 
 
-@pytest.mark.parametrize("silent", [0, MISSED])
-def test_a_new_one_in_the_place_of_one_that_is_silent_is_that_one_started_again(silent: int) -> None:
+@pytest.mark.parametrize("silent", [0, MISSED_ROUNDS])
+def test_a_new_instance_with_the_name_of_a_silent_one_is_a_restart(silent: int) -> None:
     rounds = Rounds()
     rounds.round(one=report(), other=report("maker-2"))
     for _ in range(silent):
@@ -90,8 +90,8 @@ def test_a_new_one_in_the_place_of_one_that_is_silent_is_that_one_started_again(
 
 
 @pytest.mark.parametrize(("instance", "restarts"), [("two", 2), ("one", 1)])
-def test_one_that_comes_back_after_it_was_forgotten_keeps_its_count(instance: str, restarts: int) -> None:
-    """Under another id it was started again; under its own it was only not heard."""
+def test_a_forgotten_process_that_comes_back_keeps_its_restart_count(instance: str, restarts: int) -> None:
+    """With another id it was started again; with its own, it was only silent."""
     rounds = Rounds()
     rounds.round(zero=report())
     rounds.round(one=report(uptime=0.1))
@@ -100,43 +100,43 @@ def test_one_that_comes_back_after_it_was_forgotten_keeps_its_count(instance: st
     assert brief(rounds.round(**{instance: report()})) == [("maker", "ready", restarts)]
 
 
-def test_no_more_counts_are_kept_than_there_is_room_for() -> None:
+def test_the_restart_counts_that_are_kept_are_bounded() -> None:
     rounds = Rounds()
     for batch in range(2):
-        rounds.round(**{f"n{number}": report(f"n{batch}-{number}") for number in range(MOST)})
+        rounds.round(**{f"n{number}": report(f"n{batch}-{number}") for number in range(MAX_PROCESSES)})
         while rounds.round():
             pass
     first, last = rounds.round(one=report("n0-0"), two=report("n1-0"))
     assert (first.restarts, last.restarts) == (0, 1)
 
 
-def test_two_of_one_name_are_two() -> None:
+def test_two_instances_with_the_same_name_are_both_shown() -> None:
     rounds = Rounds()
     for _ in range(3):
         assert brief(rounds.round(one=report(), two=report())) == [("maker", "ready", 0)] * 2
 
 
-def test_a_service_of_which_nobody_answers_is_missing() -> None:
+def test_a_service_is_missing_if_no_process_of_it_answers() -> None:
     rounds = Rounds()
     rounds.round(one=report())
     assert "missing" not in {process.state for process in rounds.processes.shown()}
-    for _ in range(MISSED):
+    for _ in range(MISSED_ROUNDS):
         rounds.round(one=report())
     missing = [process for process in rounds.processes.shown() if process.state == "missing"]
     assert missing == [Process(service="exchange", name="exchange", state="missing", since=NOW)]
 
 
-def test_no_more_are_known_than_there_is_room_for() -> None:
+def test_the_number_of_known_processes_is_bounded() -> None:
     rounds = Rounds()
-    shown = rounds.round(**{f"n{number}": report(f"n{number}") for number in range(2 * MOST)})
-    assert len(shown) == MOST
+    shown = rounds.round(**{f"n{number}": report(f"n{number}") for number in range(2 * MAX_PROCESSES)})
+    assert len(shown) == MAX_PROCESSES
 
 
-def test_only_those_that_are_not_gone_are_asked_why_symbols_are_not_quoted() -> None:
+def test_only_reports_of_processes_that_are_not_gone_are_used() -> None:
     rounds = Rounds()
-    said = report(unquoted={"no_price": ["AAA"]})
-    rounds.round(one=said)
-    assert rounds.processes.answering("maker") == [said]
-    for _ in range(MISSED):
+    last = report(unquoted={"no_price": ["AAA"]})
+    rounds.round(one=last)
+    assert rounds.processes.answering("maker") == [last]
+    for _ in range(MISSED_ROUNDS):
         rounds.round()
     assert rounds.processes.answering("maker") == []

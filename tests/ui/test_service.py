@@ -1,4 +1,4 @@
-"""The service: what a reader of the stream is told, on a real broker."""
+"""The service: the frames that a reader receives, on a real broker."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +16,7 @@ from support.broker import Broker
 from support.definitions import redefine, seed
 from support.page import Feed, Page, served
 from support.waiting import HANG, eventually
-from ui.unquoted import WORDS
+from ui.unquoted import REASON_TEXTS
 from wire import subjects
 
 pytestmark = pytest.mark.long
@@ -25,7 +25,7 @@ Frame = dict[str, Any]
 
 
 class Reader:
-    """A reader that keeps the table a page would show."""
+    """A reader that keeps the rows that a page would show."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -33,7 +33,7 @@ class Reader:
         self.frame: Frame = {}
 
     async def next(self) -> Frame:
-        """The next frame, taken into the table."""
+        """Receive a frame, and take its rows."""
         self.frame = msgspec.json.decode(await self.socket.recv())
         if self.frame["type"] == "snapshot":
             self.rows = {}
@@ -41,13 +41,13 @@ class Reader:
         return self.frame
 
     async def until(self, ask: Callable[[], bool]) -> None:
-        """Read on until it is so."""
+        """Receive frames until the condition holds."""
         async with asyncio.timeout(HANG):
             while not ask():
                 await self.next()
 
     async def snapshot(self) -> Frame:
-        """Read on to the snapshot."""
+        """Receive frames until the snapshot."""
         await self.until(lambda: self.frame.get("type") == "snapshot")
         return self.frame
 
@@ -58,7 +58,7 @@ async def reading(page: Page) -> AsyncIterator[Reader]:
         yield Reader(socket)
 
 
-async def test_the_first_rows_a_reader_gets_are_all_rows_as_they_stand(broker: Broker, feed: Feed) -> None:
+async def test_a_reader_first_gets_every_row(broker: Broker, feed: Feed) -> None:
     await feed.position("AAA", -7, 12, side="buy", quantity=3, price=Decimal("100.10"))
     await feed.quote("AAA", position_version=12, bid_quantity=8)
     await feed.fills("AAA", 12, remaining_bid_quantity=8, remaining_ask_quantity=4)
@@ -77,7 +77,7 @@ async def test_the_first_rows_a_reader_gets_are_all_rows_as_they_stand(broker: B
     assert reader.rows["BBB"]["quote_state"] == "never"
 
 
-async def test_changes_arrive_live_as_whole_rows(page: Page, feed: Feed) -> None:
+async def test_changes_arrive_live_as_complete_rows(page: Page, feed: Feed) -> None:
     async with reading(page) as reader:
         await reader.snapshot()
 
@@ -101,8 +101,8 @@ async def test_a_reader_gets_the_last_fills_of_each_symbol_and_then_every_new_on
         await reader.until(lambda: reader.rows.get("BBB", {}).get("fills_recorded") == 1)
     async with reading(page) as reader:
         snapshot = await reader.snapshot()
-        told = sorted((fill["symbol"], fill["number"]) for fill in snapshot["fills"])
-        assert told == [*(("AAA", number) for number in range(3, 13)), ("BBB", 1)]
+        numbers = sorted((fill["symbol"], fill["number"]) for fill in snapshot["fills"])
+        assert numbers == [*(("AAA", number) for number in range(3, 13)), ("BBB", 1)]
 
         await feed.fills("BBB", 2, side="sell", quantity=3)
         await reader.until(lambda: reader.rows["BBB"]["fills_recorded"] == 2)
@@ -111,10 +111,10 @@ async def test_a_reader_gets_the_last_fills_of_each_symbol_and_then_every_new_on
         assert fill["quote_id"] == "BBB-v0-a1"
 
 
-async def test_many_changes_come_conflated_and_end_with_the_newest(
+async def test_many_changes_are_conflated_and_end_with_the_newest(
     page: Page, feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.service.FRAME_INTERVAL", 0.5)  # in which a slow machine, too, stores several
+    monkeypatch.setattr("ui.service.FRAME_INTERVAL", 0.5)  # long enough for a slow machine to store several
     async with reading(page) as reader:
         await reader.snapshot()
         versions: list[int] = []
@@ -128,7 +128,7 @@ async def test_many_changes_come_conflated_and_end_with_the_newest(
     assert reader.rows["AAA"]["net_quantity"] == 200
 
 
-async def test_a_reader_goes_on_hearing_although_nothing_happens(page: Page) -> None:
+async def test_a_reader_gets_heartbeats_while_nothing_changes(page: Page) -> None:
     async with reading(page) as reader:
         await reader.snapshot()
         await reader.until(lambda: reader.frame["type"] == "heartbeat")
@@ -136,35 +136,35 @@ async def test_a_reader_goes_on_hearing_although_nothing_happens(page: Page) -> 
         assert reader.frame["processes"] is None
 
 
-async def test_profit_over_time_is_told_whole_at_first_and_then_point_by_point(page: Page, feed: Feed) -> None:
+async def test_profit_over_time_is_complete_at_first_and_then_comes_point_by_point(page: Page, feed: Feed) -> None:
     def profits(points: list[list[Any]]) -> set[float]:
         return {point[1] for point in points}
 
     async with reading(page) as reader:
         first = await reader.snapshot()
-        told = list(first["trend"][0]["points"])
+        points = list(first["trend"][0]["points"])
         await feed.position("AAA", 0, 1, realized="7.25")
 
         def has_come() -> bool:
-            told.extend(point for point in reader.frame["points"] if point[0] > (told[-1][0] if told else 0))
-            return 7.25 in profits(told)
+            points.extend(point for point in reader.frame["points"] if point[0] > (points[-1][0] if points else 0))
+            return 7.25 in profits(points)
 
         await reader.until(has_come)
     async with reading(page) as later:
         fine, coarse = (await later.snapshot())["trend"]
-    assert fine["points"][: len(told)] == told
+    assert fine["points"][: len(points)] == points
     assert (fine["step"], coarse["step"]) == (1, 15)
     assert {0.0, 7.25} <= profits(fine["points"])
 
 
-async def test_processes_are_told_as_they_answer_and_again_only_when_they_change(page: Page, feed: Feed) -> None:
+async def test_processes_are_sent_when_they_answer_and_again_only_when_they_change(page: Page, feed: Feed) -> None:
     def state_of(frame: Frame, name: str) -> str | None:
         return next((process["state"] for process in frame["processes"] or () if process["name"] == name), None)
 
     async with reading(page) as reader:
         await reader.snapshot()
         async with feed.process("maker", "maker-2", unquoted={"no_price": ["AAA"]}):
-            reason = {"symbols": {"AAA": WORDS["no_price"]}, "others": ""}
+            reason = {"symbols": {"AAA": REASON_TEXTS["no_price"]}, "others": ""}
             await reader.until(lambda: reader.frame["unquoted"] == reason)
             async with reading(page) as later:
                 snapshot = await later.snapshot()
@@ -186,7 +186,7 @@ async def test_a_change_of_an_instrument_changes_its_row(broker: Broker, page: P
         assert reader.rows["BBB"]["largest"] == 7
 
 
-async def test_orders_a_second_are_told_by_what_became_of_them(page: Page, feed: Feed) -> None:
+async def test_orders_per_second_are_sent_by_outcome(page: Page, feed: Feed) -> None:
     orders = {"filled": 100, "not_marketable": 10}
     async with reading(page) as reader, feed.process("exchange", "exchange", orders=orders):
         await reader.until(lambda: reader.frame.get("processes") is not None)
@@ -197,7 +197,7 @@ async def test_orders_a_second_are_told_by_what_became_of_them(page: Page, feed:
         assert answered["filled"] > answered["no_active_quote"] > 0
 
 
-async def test_the_kill_switch_is_told_with_who_turned_it_and_when(page: Page, feed: Feed) -> None:
+async def test_the_kill_switch_is_sent_with_who_set_it_and_when(page: Page, feed: Feed) -> None:
     def shown(reader: Reader) -> Frame:
         return reader.frame.get("status", {}).get("switch") or {}
 
@@ -207,11 +207,11 @@ async def test_the_kill_switch_is_told_with_who_turned_it_and_when(page: Page, f
         await feed.put(STREAM, KEY, b"no turn")
         at = await feed.turn(paused=True, by="desk")
         await reader.until(lambda: bool(shown(reader)["paused"]))
-        told = shown(reader)
-        assert (told["by"], datetime.fromisoformat(told["at"])) == ("desk", at)
+        switch = shown(reader)
+        assert (switch["by"], datetime.fromisoformat(switch["at"])) == ("desk", at)
 
 
-async def test_usage_is_told_while_the_exposure_service_answers(page: Page, feed: Feed) -> None:
+async def test_usage_is_sent_while_the_exposure_service_answers(page: Page, feed: Feed) -> None:
     async with reading(page) as reader:
         await reader.snapshot()
         assert reader.frame["status"]["usage"] is None
@@ -245,7 +245,7 @@ async def test_sources_are_stale_while_the_broker_is_away_and_current_again_afte
         await reader.until(lambda: reader.rows["AAA"]["net_quantity"] == 3)
 
 
-async def test_what_cannot_be_read_is_left_out_and_hides_nothing(page: Page, feed: Feed) -> None:
+async def test_an_invalid_message_is_skipped_and_hides_nothing(page: Page, feed: Feed) -> None:
     async with reading(page) as reader:
         await reader.snapshot()
         await feed.put(subjects.POSITIONS_STREAM, subjects.position("AAA"), b'{"symbol": "AAA"}')
@@ -256,7 +256,7 @@ async def test_what_cannot_be_read_is_left_out_and_hides_nothing(page: Page, fee
 
 
 async def test_a_reader_gets_no_rows_before_the_service_has_read_them(broker: Broker) -> None:
-    """A row that is only not read yet would pass for flat. Here one shard of the market log is missing."""
+    """A row that is not read yet would look flat. Here one shard of the market log is missing."""
     broker.market = msgspec.structs.replace(broker.market, shards=3)
     async with served(broker) as page, reading(page) as reader:
         for _ in range(2):
@@ -272,7 +272,7 @@ async def test_the_page_is_ready_without_any_position(page: Page, feed: Feed) ->
         await eventually(lambda: page.health.ready)
 
 
-async def test_what_cannot_be_read_at_the_end_of_a_subject_hides_nothing_before_it(broker: Broker, feed: Feed) -> None:
+async def test_an_invalid_last_message_of_a_subject_does_not_hide_the_one_before_it(broker: Broker, feed: Feed) -> None:
     await feed.position("AAA", -7, 12)
     await feed.quote("AAA", position_version=12)
     await feed.fills("AAA", 12, remaining_bid_quantity=8, remaining_ask_quantity=4)

@@ -1,4 +1,4 @@
-"""Profit and exposure over time: what is kept, for how long, and what several points come to."""
+"""Profit and exposure over time: which points are kept, for how long, and how they are merged."""
 
 from decimal import Decimal
 
@@ -20,19 +20,19 @@ def coarse(trend: Trend) -> list[Point]:
 
 def test_each_second_has_one_point() -> None:
     trend = Trend()
-    assert trend.due(START + 0.2)
-    point = trend.take(START + 0.2, Decimal("1.005"), 60, 40)
+    assert trend.is_due(START + 0.2)
+    point = trend.add(START + 0.2, Decimal("1.005"), 60, 40)
     assert point == Point(START, 1.0, 60, 40)
-    assert not trend.due(START + 0.9)
-    assert trend.due(START + 1.0)
-    trend.take(START + 1.1, Decimal(2), 61, 40)
+    assert not trend.is_due(START + 0.9)
+    assert trend.is_due(START + 1.0)
+    trend.add(START + 1.1, Decimal(2), 61, 40)
     assert [each.at for each in fine(trend)] == [START, START + 1]
 
 
-def test_what_is_kept_is_bounded_and_the_longer_series_goes_further_back() -> None:
+def test_memory_is_bounded_and_the_coarser_series_goes_further_back() -> None:
     trend = Trend()
     for second in range(COARSE * COARSE_KEPT + 100):
-        trend.take(START + second, Decimal(second), 0, 0)
+        trend.add(START + second, Decimal(second), 0, 0)
     assert len(fine(trend)) == FINE_KEPT
     assert len(coarse(trend)) == COARSE_KEPT
     assert fine(trend)[-1].profit == coarse(trend)[-1].profit == COARSE * COARSE_KEPT + 99
@@ -47,28 +47,28 @@ def test_what_is_kept_is_bounded_and_the_longer_series_goes_further_back() -> No
         ([(None, None, None)], (None, None, None)),
     ],
 )
-def test_a_longer_step_is_told_by_its_last_profit_and_its_most_exposure(
+def test_a_coarse_point_has_its_last_known_profit_and_its_most_exposure(
     points: list[tuple[Decimal | None, int | None, int | None]], merged: tuple[float | None, int | None, int | None]
 ) -> None:
     trend = Trend()
     for second, point in enumerate(points):
-        trend.take(START + second, *point)
+        trend.add(START + second, *point)
     (found,) = coarse(trend)
     assert (found.profit, found.bid, found.ask) == merged
 
 
-def test_a_time_at_which_nobody_looked_has_no_point() -> None:
+def test_a_time_without_an_added_point_has_none() -> None:
     trend = Trend()
-    trend.take(START, Decimal(1), 1, 1)
-    trend.take(START + 600, Decimal(2), 1, 1)
+    trend.add(START, Decimal(1), 1, 1)
+    trend.add(START + 600, Decimal(2), 1, 1)
     assert [each.at for each in fine(trend)] == [START, START + 600]
 
 
-def test_a_clock_that_is_set_back_begins_anew_from_there() -> None:
+def test_points_after_the_new_time_are_dropped_if_the_clock_is_set_back() -> None:
     trend = Trend()
     for second in (0, 1, 2, 40):
-        trend.take(START + second, Decimal(second), 1, 1)
-    assert trend.due(START + 1)
-    trend.take(START + 1, Decimal(9), 1, 1)
+        trend.add(START + second, Decimal(second), 1, 1)
+    assert trend.is_due(START + 1)
+    trend.add(START + 1, Decimal(9), 1, 1)
     assert [(each.at - START, each.profit) for each in fine(trend)] == [(0, 0.0), (1, 9.0)]
     assert [each.at for each in coarse(trend)] == [START]

@@ -1,4 +1,4 @@
-"""What the leader of a stream says of the servers."""
+"""The NATS servers, as the leader of a stream reports them."""
 
 import pytest
 
@@ -26,6 +26,6 @@ def test_a_server_alone_is_the_leader() -> None:
         (Peer("nats-2", active=12_000_000_000, lag=3), {"leader": "not heard for 12 s, or behind"}, 3),
     ],
 )
-def test_another_is_as_the_leader_sees_it(peer: Peer, waits: dict[str, str], behind: int) -> None:
+def test_other_servers_are_shown_as_the_leader_sees_them(peer: Peer, waits: dict[str, str], behind: int) -> None:
     _, other = servers(info(Group(leader="nats-1", replicas=[peer])))
     assert (other.process, other.ready, other.waiting_for, other.behind) == ("nats-2", not waits, waits, behind)

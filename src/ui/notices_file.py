@@ -1,4 +1,4 @@
-"""The file in which somebody beside the system tells of it, whole each time."""
+"""The file through which a run that breaks the system on purpose reports its progress; it is replaced whole."""
 
 from pathlib import Path
 
@@ -8,31 +8,31 @@ import structlog
 from ui.notices import Notices
 from wire.fields import DECODE_ERRORS
 
-LARGEST = 256 * 1024
-"""Bytes of the file that are read, at most."""
+MAX_BYTES = 256 * 1024
+"""Only this much of the file is read."""
 
 log = structlog.get_logger()
 
 
-class NoticeBoard:
-    """The file. Until it is there, and while it cannot be read, there is nothing new."""
+class NoticesFile:
+    """The file, and the notices last read from it; None before any were."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._decoder = msgspec.json.Decoder(Notices)
         self.notices: Notices | None = None
 
-    def look(self) -> bool:
-        """Read it, if it is another than before. Whether it said something new."""
+    def poll(self) -> bool:
+        """Read the file if it was replaced. True if `notices` is new; False also if the file is missing or invalid."""
         try:
             found = self._path.stat()
-            seen = (found.st_mtime_ns, found.st_ino)
-            if seen == self._seen:
+            version = (found.st_mtime_ns, found.st_ino)
+            if version == self._version:
                 return False
-            self._seen = seen
+            self._version = version
             with self._path.open("rb") as file:
-                self.notices = self._decoder.decode(file.read(LARGEST))
+                self.notices = self._decoder.decode(file.read(MAX_BYTES))
         except FileNotFoundError:
             return False
         except (OSError, *DECODE_ERRORS) as error:
