@@ -21,7 +21,7 @@ from exchange.replay import Replay
 from jet import api
 from jet.bootstrap import MarketBootstrap, Published
 from jet.connection import Connection
-from jet.heads import confirm, head_of
+from jet.read_barrier import barrier_of, wait_for_all
 from jet.tail import FromSequence, FromTime, Message, Tail
 from process.health import Health
 from wire import fill_validation, subjects
@@ -78,8 +78,8 @@ class Books:
         self._quarantined: dict[str, set[int]] = {subjects.market_stream(shard): set() for shard in range(shards)}
         self._reached = dict.fromkeys(range(shards), 0)
         self._moved = asyncio.Event()
-        self._heads = {
-            shard: head_of(connection, subjects.market_stream(shard), partial(self._reach, shard))
+        self._barriers = {
+            shard: barrier_of(connection, subjects.market_stream(shard), partial(self._reach, shard))
             for shard in range(shards)
         }
 
@@ -94,7 +94,7 @@ class Books:
         Raises:
             Refused: UNAVAILABLE: the broker does not answer, or the fold does not catch up in time.
         """
-        await confirm([self._heads[shard] for shard in shards])
+        await wait_for_all([self._barriers[shard] for shard in shards])
 
     async def follow(self, shard: int) -> None:
         """Rebuild the shard's books, then follow the log until cancelled.

@@ -20,7 +20,7 @@ from jet import rpc
 from jet.bootstrap import Published
 from jet.clocks import BrokerTime
 from jet.connection import Connection
-from jet.defining import define
+from jet.definition_log import define
 from jet.listings import Listings
 from process import tracing
 from process.clock import Clock, uptime

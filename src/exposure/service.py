@@ -23,8 +23,8 @@ from jet import api, journal, rpc
 from jet.bootstrap import MarketBootstrap
 from jet.clocks import BrokerTime
 from jet.connection import Connection
-from jet.heads import PATIENCE, confirm, head_of
 from jet.listings import Listings
+from jet.read_barrier import FOLD_TIMEOUT, barrier_of, wait_for_all
 from jet.tail import FromSequence, Message, Tail
 from process import tracing
 from process.clock import Clock, uptime
@@ -112,10 +112,10 @@ class ExposureService:
             for shard in range(market.shards)
         }
         self._unseen = set(self._tails)
-        self._heads = [
-            head_of(connection, STREAM, self._reach),
+        self._barriers = [
+            barrier_of(connection, STREAM, self._reach),
             *(
-                head_of(connection, subjects.market_stream(shard), partial(self._reach_market, shard))
+                barrier_of(connection, subjects.market_stream(shard), partial(self._reach_market, shard))
                 for shard in self._tails
             ),
         ]
@@ -234,15 +234,15 @@ class ExposureService:
             Refused: UNAVAILABLE: that cannot be known.
         """
         self._check()
-        await confirm(self._heads)
+        await wait_for_all(self._barriers)
 
     async def _reach(self, head: int) -> None:
         while self.limits.usage.head < head:
-            await self._committer.folded.wait(PATIENCE)
+            await self._committer.folded.wait(FOLD_TIMEOUT)
 
     async def _reach_market(self, shard: int, head: int) -> None:
         while self._tails[shard].reached < head:
-            await self._market_folded.wait(PATIENCE)
+            await self._market_folded.wait(FOLD_TIMEOUT)
 
     def measure(self) -> None:
         """Set the gauges."""
@@ -356,7 +356,7 @@ class ExposureService:
 
     def _fold(self, message: Message) -> None:
         if not journal.is_append(message.headers):
-            self._quarantine(STREAM, message, "nobody of ours appended it")
+            self._quarantine(STREAM, message, "none of our writers appended it")
             self.limits.usage.skip_to(message.sequence)
         elif (records := self._decoded(self._records, message, STREAM)) is None:
             self.limits.usage.fold_unreadable(message.sequence, message.time)

@@ -156,7 +156,7 @@ class Bootstrap:
                 self._opened = True
                 yield sorted([*bootstrap, *earlier], key=lambda message: message.sequence)
 
-    async def everything(self) -> list[Message]:
+    async def read_all(self) -> list[Message]:
         """What a fold begins with, and all that comes until the end of the stream is reached. It waits for as long as
         the broker is away, and follows no further."""
         found: list[Message] = []
@@ -218,7 +218,7 @@ class Published:
         found: dict[str, PositionUpdate] = {}
         stream, filters = subjects.POSITIONS_STREAM, [subjects.POSITIONS]
         bootstrap = Bootstrap(self._connection, stream, filters, is_position, name=self._name, follow=self._follow)
-        for message in filter(is_position, await bootstrap.everything()):
+        for message in filter(is_position, await bootstrap.read_all()):
             found[subjects.last_token(message.subject)] = _positions.decode(message.data)
         return found
 

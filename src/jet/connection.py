@@ -31,7 +31,7 @@ from prometheus_client import Counter
 from jet.grants import INBOXES, inbox
 from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
 from jet.requests import Requests
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 
 FIRST_PAUSE = 0.1
 """Seconds between a link that was lost and the first try to make another. Doubled at each try, up to `LONGEST_PAUSE`;
@@ -333,7 +333,7 @@ class Connection:
 
     def _on_violation(self, operation: str, subject: str) -> None:
         if operation == "publish" and subject.startswith(_INBOX):
-            unexpected("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
+            count_unexpected("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
             return
         reason = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()

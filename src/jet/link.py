@@ -37,7 +37,7 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from jet.frames import VERSION, Frames, headers_of
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 
 STEP_TIMEOUT = 1.5
 """Seconds each step of connecting may take: TCP, the server's INFO, TLS, and the PONG that says it knows us."""
@@ -186,7 +186,7 @@ class _Client(Client):
             elif sid in self._subs:
                 deliver(Msg(self, _text(subject), _text(reply), data, _headers(headers) if headers else None))
         except Exception as error:
-            unexpected("listener")
+            count_unexpected("listener")
             log.exception("a message's listener failed", subject=_text(subject), exc_info=error)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
@@ -198,13 +198,13 @@ def _text(subject: bytes) -> str:
     try:
         return subject.decode()
     except UnicodeDecodeError:
-        unexpected("subject")
+        count_unexpected("subject")
         return subject.decode(errors="replace")  # on which nothing of ours is
 
 
 def _headers(raw: bytes) -> dict[str, str] | None:
     if not raw.startswith(VERSION):
-        unexpected("headers")
+        count_unexpected("headers")
     return headers_of(raw) or None
 
 

@@ -1,6 +1,7 @@
-"""Which symbols are paused for their loss, followed in the bucket `switches`, and how that is written.
+"""Follows and writes the part of the bucket `switches` that pauses symbols for their losses, and resumes them.
 
-What is no message of ours, or cannot be read, is quarantined, and what stood before it stands (`wire.losses`).
+A message that none of our writers appended, or that cannot be read, is quarantined, and the state before it stays
+valid (`wire.losses`).
 """
 
 import secrets
@@ -24,7 +25,7 @@ class LossLog:
 
     Attributes:
         latches: the fold.
-        current: all of it was read, and the broker heard of lately.
+        current: the end of the bucket was reached, and the broker has been heard from lately.
     """
 
     def __init__(
@@ -36,19 +37,26 @@ class LossLog:
         name: str,
         follow: Follow = Tail,
     ) -> None:
-        """`changed` is called whenever `latches` or `current` may be others, `quarantine` with each message that is
-        none of a loss: its stream, itself, and why."""
+        """Start with no latches; `run` follows the bucket.
+
+        Args:
+            connection: to the broker.
+            changed: called whenever `latches` or `current` may have changed.
+            quarantine: called with each message that is quarantined: its stream, the message, and the reason.
+            name: of the follower.
+            follow: the kind of follower.
+        """
         self.latches = Latches()
         self.current = False
         self._changed = changed
         self._quarantine = quarantine
-        self._bootstrap = Bootstrap(connection, STREAM, [KEYS], is_of_a_loss, name=name, follow=follow)
+        self._bootstrap = Bootstrap(connection, STREAM, [KEYS], is_loss_message, name=name, follow=follow)
 
     async def run(self) -> None:
         """Follow until cancelled.
 
         Raises:
-            TailBroken: the bucket lost what was read of it.
+            TailBroken: the bucket lost messages that had been read.
         """
         async for batch in self._bootstrap.batches():
             for message in batch:
@@ -61,9 +69,9 @@ class LossLog:
 
 
 async def read(connection: Connection) -> Latches:
-    """All of it, read anew. It takes as long as the broker is away."""
+    """Read all latches from the bucket. Waits while the broker is away."""
     found = Latches()
-    for message in await Bootstrap(connection, STREAM, [KEYS], is_of_a_loss, name="losses").everything():
+    for message in await Bootstrap(connection, STREAM, [KEYS], is_loss_message, name="losses").read_all():
         _fold(found, message)
     return found
 
@@ -71,10 +79,10 @@ async def read(connection: Connection) -> Latches:
 async def append(
     connection: Connection, scope: Scope, value: LossPaused | LossResumed, head: int, by: str = ""
 ) -> Appended | Conflict:
-    """Write that it is paused, or resumed, if nothing came after `head`. It waits for as long as the broker is away.
+    """Pause or resume a scope, unless something was appended to it after `head`. Waits while the broker is away.
 
     Raises:
-        Refused: UNAVAILABLE: the broker does not let us, and nothing was written.
+        Refused: UNAVAILABLE: the broker forbids it, and nothing was written.
     """
     return await journal.append(
         connection,
@@ -87,8 +95,8 @@ async def append(
     )
 
 
-def is_of_a_loss(message: Message) -> bool:
-    """Whether a message pauses something for its loss, or resumes it."""
+def is_loss_message(message: Message) -> bool:
+    """True if a message pauses something for its loss, or resumes it."""
     return _fold(Latches(), message) is None
 
 

@@ -1,10 +1,10 @@
-"""Which instances of a service are there: each says so a few times a second, on a subject that all of them hear.
+"""Which instances of a service are present: each announces itself several times per second to all the others.
 
-Nothing is stored, and nobody decides. An instance that is paused, cut off or slow seems gone and is there all the same,
-and one that has just started knows nobody yet: so what follows from it may be a matter of speed, never of correctness.
+Nothing is stored, and no single instance decides who is present. An instance that is paused, cut off or slow seems gone
+but still exists, and one that has just started knows no others yet. So presence may affect speed, never correctness.
 
-An instance is gone when it says so, or when it was not heard for `MISSED` beats of ours. They are counted, not timed: a
-process that stood still takes nobody for gone.
+An instance is gone when it announces that it leaves, or when it has not announced itself for `MISSED` of our own
+heartbeats. Heartbeats are counted and no clock is read, so a process that was paused does not take others for gone.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ from nats.aio.msg import Msg
 
 from jet import api
 from jet.connection import Connection
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 from wire.fields import DECODE_ERRORS
 from wire.processes import InstancePresence
 
-EVERY = 0.2
-"""Seconds between two beats."""
+INTERVAL = 0.2
+"""Seconds between two heartbeats."""
 
 MISSED = 3
-"""Beats of ours without a word of another instance, after which it counts as gone."""
+"""Heartbeats of ours without one of another instance, after which that instance counts as gone."""
 
-MOST = 64
-"""Instances that are known at once, at most: far more than a service has."""
+MAX_INSTANCES = 64
+"""The most other instances that are known at once: far more than a service has."""
 
 _decoder = msgspec.json.Decoder(InstancePresence)
 
@@ -37,55 +37,55 @@ log = structlog.get_logger()
 
 
 class Members:
-    """Who is there, as far as is known. Pure.
+    """The instances that are present, as far as is known. Pure.
 
     Attributes:
-        own: the name of this instance, which is always there.
+        own: the name of this instance, which is always present.
     """
 
     def __init__(self, own: str) -> None:
         self.own = own
-        self._silent: dict[str, int] = {}
+        self._missed: dict[str, int] = {}
 
     @property
     def names(self) -> frozenset[str]:
-        """Everyone who is there."""
-        return frozenset((self.own, *self._silent))
+        """All instances that are present."""
+        return frozenset((self.own, *self._missed))
 
     def observe(self, announcement: InstancePresence) -> bool:
-        """Somebody says that it is there, or leaves. Returns whether `names` are others now."""
+        """Take another instance's announcement that it is present, or leaves. Return whether `names` changed."""
         name = announcement.instance
         if name == self.own:
             return False
         if announcement.leaves:
-            return self._silent.pop(name, None) is not None
-        is_new = name not in self._silent
-        if is_new and len(self._silent) >= MOST:
+            return self._missed.pop(name, None) is not None
+        is_new = name not in self._missed
+        if is_new and len(self._missed) >= MAX_INSTANCES:
             return False
-        self._silent[name] = 0
+        self._missed[name] = 0
         return is_new
 
-    def beat(self) -> bool:
-        """A beat of ours has passed. Returns whether `names` are others now."""
-        gone = [name for name, silent in self._silent.items() if silent >= MISSED]
+    def tick(self) -> bool:
+        """Count one heartbeat of ours. Return whether `names` changed."""
+        gone = [name for name, missed in self._missed.items() if missed >= MISSED]
         for name in gone:
-            del self._silent[name]
-        for name in self._silent:
-            self._silent[name] += 1
+            del self._missed[name]
+        for name in self._missed:
+            self._missed[name] += 1
         return bool(gone)
 
 
 class Presence:
-    """Says that this instance is there, while it is able to work, and hears of the others.
+    """Announces this instance while it is able to work, and follows the announcements of the others.
 
     Attributes:
-        members: who is there.
+        members: the instances that are present.
     """
 
     def __init__(
         self, connection: Connection, subject: str, able: Callable[[], bool], changed: Callable[[], None]
     ) -> None:
-        """`changed` is called whenever `members.names` may be others."""
+        """`changed` is called whenever `members.names` changes."""
         self.members = Members(secrets.token_hex(8))
         self._connection = connection
         self._subject = subject
@@ -94,20 +94,20 @@ class Presence:
         self._left = False
 
     async def run(self) -> None:
-        """Say and hear, until cancelled."""
+        """Announce and follow until cancelled."""
         subscription = await self._connection.subscribe(self._subject, self._on_announcement)
         try:
             while True:
                 if self._able() and not self._left:
                     await self._announce()
-                await asyncio.sleep(EVERY)
-                if self.members.beat():
+                await asyncio.sleep(INTERVAL)
+                if self.members.tick():
                     self._changed()
         finally:
             await subscription.unsubscribe()
 
     async def leave(self) -> None:
-        """Tell the others that this instance works no more, so that they need not find out."""
+        """Announce that this instance no longer works, so that the others need not wait for missed heartbeats."""
         self._left = True
         await self._announce(leaves=True)
 
@@ -115,15 +115,15 @@ class Presence:
         announcement = InstancePresence(instance=self.members.own, leaves=leaves)
         try:
             await self._connection.publish(self._subject, msgspec.json.encode(announcement))
-        except (nats_errors.Error, *api.NOT_SENT) as error:  # there is no link: nobody hears us, and so it is
+        except (nats_errors.Error, *api.NOT_SENT) as error:  # not connected: the others rightly take us for gone
             log.debug("presence not announced", reason=repr(error))
 
     def _on_announcement(self, message: Msg) -> None:
         try:
             announcement = _decoder.decode(message.data)
         except DECODE_ERRORS as error:
-            unexpected("presence")
-            log.warning("presence that cannot be read", subject=message.subject, reason=str(error))
+            count_unexpected("presence")
+            log.warning("presence cannot be decoded", subject=message.subject, reason=str(error))
             return
         if self.members.observe(announcement):
             self._changed()

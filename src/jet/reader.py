@@ -32,7 +32,7 @@ from jet.consumer import BATCH
 from jet.missing_subjects import is_asked_for, is_withheld, not_given_out
 from jet.stream_integrity import StreamEnd, is_gapless, keeps_everything, missing
 from jet.tail import LAG, FromSequence, FromTime, Message, Start
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 
 IDLE = 0.5
 """Seconds between two questions while nothing is heard."""
@@ -119,7 +119,7 @@ class Answers:
             self._arrived.append(message)
             self._wake.set()
         else:
-            unexpected("answer")
+            count_unexpected("answer")
 
 
 def _message(answer: Msg, headers: dict[str, str]) -> Message | None:

@@ -22,7 +22,7 @@ from prometheus_client import Counter
 from jet import packs
 from jet.packs import Part
 from jet.retry_budget import RetryBudget, pauses
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 
 RESENDS = Counter("quotestream_request_resends", "Requests to services that got no answer in time.", ["outcome"])
 
@@ -163,20 +163,20 @@ class Requests:
         if pending is not None:
             pending.take(message)
         else:
-            unexpected("answer")
+            count_unexpected("answer")
 
     def _answered_together(self, message: Msg) -> None:
         try:
             parts = packs.unpacked(message.data)
         except ValueError:
-            unexpected("answer")
+            count_unexpected("answer")
             return
         for part in parts:
             pending = self.pending.get(part.place)
             if pending is not None:
                 pending.take(replace(message, data=bytes(part.data), headers=part.headers))
             else:
-                unexpected("answer")
+                count_unexpected("answer")
 
     def _gather(self, subject: str, part: Part) -> None:
         """Have a request sent, with those that are made in the same turn of the loop."""

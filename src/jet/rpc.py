@@ -31,7 +31,7 @@ from jet.discovery import QUEUE, Endpoint, Instance
 from jet.grants import ACROSS, INBOXES, OUTSIDE
 from jet.packs import Part
 from jet.single_flight import Answer, Flight, SingleFlight
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 from wire.errors import Problem, Refusal, Refused
 from wire.fields import DECODE_ERRORS
 from wire.processes import ProcessReport
@@ -126,13 +126,13 @@ class _Awaited(Generic[T]):
         headers = message.headers or {}
         try:
             if headers.get(ANSWERS) != self._name:
-                unexpected("unasked")
+                count_unexpected("unasked")
             elif ERROR_CODE_HEADER in headers:
                 self.answer = Refused.from_problem(msgspec.json.decode(message.data, type=Problem))
             else:
                 self.answer = msgspec.json.decode(message.data, type=self._reply)
         except (*DECODE_ERRORS, KeyError):  # as of an instance of another version
-            unexpected("unasked")
+            count_unexpected("unasked")
         return self.answer is not None
 
 
@@ -248,7 +248,7 @@ class _Server:
             return
         if not message.reply.startswith(_INBOXES):
             # The broker does not check where an answer is asked for, and we may write where the caller may not.
-            unexpected("reply")
+            count_unexpected("reply")
             log.warning("not answered: no inbox", subject=handler.subject, reply=message.reply)
             return
         if not message.headers or packs.HEADER not in message.headers:
@@ -261,7 +261,7 @@ class _Server:
         except ValueError:
             parts = []
         if not parts:
-            unexpected("pack")
+            count_unexpected("pack")
             return
         endpoint.num_requests += len(parts) - 1
         inbox = message.reply.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""The log of the kill switch as everybody reads it: a key of the bucket `switches`, and which of its messages count."""
+"""The log of the kill switch, for all its readers: a key of the bucket `switches`, and which of its messages count."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ _decoder = msgspec.json.Decoder(QuotingSwitch)
 
 @dataclass(frozen=True, slots=True)
 class SwitchChange:
-    """A change of the switch, as it was written at a sequence: when, and by whom, as far as is known."""
+    """A change of the switch, appended at `sequence`. `by` is empty if it is not known who asked for it."""
 
     sequence: int
     paused: bool
@@ -28,7 +28,7 @@ class SwitchChange:
 
 
 def change_of(message: Message) -> SwitchChange | None:
-    """The change that a message is; None if it is none, or was not appended by somebody of ours."""
+    """Decode a change of the switch; None if the message is not one, or none of our writers appended it."""
     if not journal.is_append(message.headers):
         return None
     try:
@@ -39,5 +39,5 @@ def change_of(message: Message) -> SwitchChange | None:
 
 
 def is_change(message: Message) -> bool:
-    """Whether a message is a change of the switch."""
+    """True if a message is a change of the switch."""
     return change_of(message) is not None

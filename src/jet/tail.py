@@ -38,7 +38,7 @@ from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
 from jet.missing_subjects import MissingSubjects
 from jet.stream_integrity import StreamEnd, TailBroken, is_gapless, keeps_everything, missing, withheld
-from jet.unexpected import unexpected
+from jet.unexpected_messages import count_unexpected
 from wire.units import from_nanoseconds
 
 CHECK = 5.0
@@ -388,7 +388,7 @@ class Tail:
                 sequence, order, stamp, pending = consumer.numbers(delivered.reply)
                 stored = from_nanoseconds(stamp)
             except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
-                unexpected("delivery")
+                count_unexpected("delivery")
                 log.warning("tail received a message that is no delivery", stream=self._stream, tail=self._name)
                 return batch, False
             if order != consumer.delivered + 1:

@@ -20,8 +20,8 @@ from prometheus_client import Counter, Gauge
 from jet import api, rpc, stream_usage
 from jet.clocks import BrokerTime
 from jet.connection import Connection
-from jet.heads import confirm, head_of
 from jet.listings import Listings
+from jet.read_barrier import barrier_of, wait_for_all
 from jet.tail import FromSequence, Tail
 from ledger import continuity
 from ledger.applier import Applier
@@ -121,8 +121,8 @@ class Ledger:
         )
         self._guard = Guard(connection, health, self._listings, self._applier, self.clock)
         health.notes(self._guard.notices)
-        self._heads = {
-            shard: head_of(
+        self._barriers = {
+            shard: barrier_of(
                 connection,
                 subjects.market_stream(shard),
                 partial(self._applier.reached, shard),
@@ -269,8 +269,8 @@ class Ledger:
         self.snapshot()
         if symbol is not None and symbol not in self.updates.rows:
             await self._listings.knows(symbol)
-        shards = self._heads if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
-        await confirm([self._heads[shard] for shard in shards])
+        shards = self._barriers if symbol is None else [subjects.shard_of(symbol, self._market.shards)]
+        await wait_for_all([self._barriers[shard] for shard in shards])
 
     async def report(self, fill: ReportedFill, asker: str | None = None) -> tuple[Position, bool]:
         """Record a fill executed elsewhere; `asker` is what is kept of who reports it. Returns the position

@@ -11,7 +11,7 @@ from typing import Any
 
 from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
-from jet import defining, topology
+from jet import definition_log, topology
 from jet.connection import Connection
 from jet.grants import grants
 from ledger.service import PARTS, Ledger, LedgerSettings
@@ -246,7 +246,7 @@ class System:
                 market.shards, market.replicas, market.max_bytes, market.id_window, market.reservation_life
             )
             await topology.prepare(connection, shape)
-            await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
+            await definition_log.define(connection, lambda known: changes(known, market.terms, market.symbols))
 
         self.run_program("prepare", make, "operator", 30.0)
         for instance in self.instances.values():

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from jet import defining
+from jet import definition_log
 from jet.connection import Connection
 from process.health import Health
 from process.settings import Market, SettingsError
@@ -24,7 +24,7 @@ async def diff(settings: StackSettings) -> int:
     """Print what the settings would change. Returns the exit code: 0 if nothing, 1 if something."""
 
     async def compare(connection: Connection) -> int:
-        known = await defining.read(connection)
+        known = await definition_log.read(connection)
         wanted = changes(known, settings.market.terms, settings.market.symbols)
         _print_changes(wanted)
         if wanted:
@@ -50,11 +50,13 @@ async def apply(settings: StackSettings, revision: int | None = None) -> int:
         return changes(known, market.terms, market.symbols)
 
     async def change(connection: Connection) -> int:
-        known = await defining.read(connection)
+        known = await definition_log.read(connection)
         if revision is not None and revision > known.defined_last:
             raise FieldError("revision", f"is {known.defined_last}, and was never {revision}; see `market diff`")
         _print_changes(wanted(known))
-        done = await defining.define(connection, wanted, since=known.defined_last if revision is None else revision)
+        done = await definition_log.define(
+            connection, wanted, since=known.defined_last if revision is None else revision
+        )
         return _done(done)
 
     return await _with_broker(settings, change)
@@ -88,9 +90,9 @@ def _instrument(fields: dict[str, object]) -> Instrument:
         raise SettingsError(f"symbol: {error}") from error
 
 
-async def _define(settings: StackSettings, decide: defining.Decide) -> int:
+async def _define(settings: StackSettings, decide: definition_log.Decide) -> int:
     async def change(connection: Connection) -> int:
-        done = await defining.define(connection, decide)
+        done = await definition_log.define(connection, decide)
         _print_changes(done)
         return _done(done)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from jet import defining, loss_log
+from jet import definition_log, loss_log
 from jet.bootstrap import Published
 from jet.connection import Connection
 from jet.journal import Appended
@@ -76,7 +76,7 @@ def _name(scope: Scope) -> str:
 async def _read(connection: Connection) -> _Known:
     latches = await loss_log.read(connection)
     positions = await Published(connection, name="resume-positions").positions()
-    return _Known(latches, await defining.read(connection), positions)
+    return _Known(latches, await definition_log.read(connection), positions)
 
 
 async def _resume(reading: Connection, writing: Connection, known: _Known, scope: Scope) -> _Known:

@@ -5,7 +5,7 @@ import sys
 
 from msgspec.structs import replace
 
-from jet import defining
+from jet import definition_log
 from jet.api import NO_REPLY, STREAM_NOT_FOUND, ApiError, stream_info
 from jet.connection import Connection
 from jet.topology import Shape, TopologyRefused, describe, prepare
@@ -98,11 +98,11 @@ async def set_times(connection: Connection, market: Market) -> list[str]:
         TopologyRefused: services run, which work by the times that are defined.
         Refused: UNAVAILABLE or OUTCOME_UNKNOWN.
     """
-    known = await defining.read(connection)
+    known = await definition_log.read(connection)
     differs = differing_times(market.terms, known.terms) if known.terms is not None else []
     if not differs:
         return []
-    if running := await defining.followers(connection):
+    if running := await definition_log.followers(connection):
         raise TopologyRefused(
             f"{'; '.join(differs)}, as is defined, and {', '.join(running)} runs: stop every service, and start again"
         )
@@ -111,7 +111,7 @@ async def set_times(connection: Connection, market: Market) -> list[str]:
     def change(known: Definitions) -> list[Change]:
         return changes(known, replace(known.terms, **times) if known.terms is not None else None, {}, stopped=True)
 
-    await defining.define(connection, change)
+    await definition_log.define(connection, change)
     return [f"defined: {each}" for each in differs]
 
 
@@ -122,9 +122,9 @@ async def define_market(connection: Connection, market: Market) -> list[str]:
         TopologyRefused: what is defined is for another number of shards.
         Refused: UNAVAILABLE or OUTCOME_UNKNOWN: it is not, or not wholly; starting again goes on.
     """
-    known = await defining.read(connection)
+    known = await definition_log.read(connection)
     if known.terms is None:
-        done = await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
+        done = await definition_log.define(connection, lambda known: changes(known, market.terms, market.symbols))
         return [f"defined: {len(done)} keys of the bucket instruments"]
     if known.terms.shards != market.shards:
         raise TopologyRefused(f"the market was defined for {known.terms.shards} shards, which is fixed")

@@ -153,7 +153,7 @@ class UiService:
             for shard, tail in zip(self._shards, market, strict=True):
                 group.create_task(self._follow_market(shard, tail))
             group.create_task(self._poll_usage())
-            group.create_task(self.watch.call_roll())
+            group.create_task(self.watch.poll_processes())
             group.create_task(self.watch.follow_switch())
             group.create_task(self.watch.follow_losses())
             group.create_task(self.watch.poll_servers())

@@ -1,7 +1,7 @@
 """Watches what the market's logs do not contain: the processes, why symbols are not quoted, the kill switch, and which
 symbols are paused for a loss.
 
-All processes are asked for reports (`jet.rollcall`), except this one, which adds its own. The leader of the first shard
+All processes are asked for reports (`jet.process_poller`), except this one, which adds its own. The leader of the first shard
 of the market log reports on the NATS servers. The kill switch and the pauses for a loss are followed in their bucket.
 """
 
@@ -14,8 +14,8 @@ from jet import api
 from jet.bootstrap import Bootstrap
 from jet.connection import Connection
 from jet.loss_log import LossLog
+from jet.process_poller import ProcessPoller
 from jet.reader import Reader
-from jet.rollcall import RollCall
 from jet.switch_log import KEY, STREAM, change_of, is_change
 from jet.tail import behind
 from process.clock import Clock
@@ -53,13 +53,13 @@ class Watch:
         self._processes: Processes | None = None
         self._answered = OrderRates()
         self._losses = LossLog(connection, changed, name="losses", follow=Reader)
-        self._calls = RollCall(connection, self._on_report, self._on_round_ended)
+        self._poller = ProcessPoller(connection, self._on_report, self._on_round_ended)
 
-    async def call_roll(self) -> None:
+    async def poll_processes(self) -> None:
         """Ask all processes for reports, again and again, until cancelled."""
         self._processes = Processes(SERVICES, self._clock())
         self._report_self(self._clock())
-        await self._calls.run()
+        await self._poller.run()
 
     async def poll_servers(self) -> None:
         """Request the state of the NATS servers, again and again, until cancelled."""

@@ -97,7 +97,7 @@ class Latches:
             return None
         self._known[scope] = latch._replace(head=sequence)
         if not counts:
-            return "nobody of ours appended it"
+            return "none of our writers appended it"
         try:
             if paused:
                 self._known[scope] = latch._replace(head=sequence, paused=_paused.decode(value))

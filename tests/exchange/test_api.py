@@ -9,7 +9,7 @@ import pytest
 
 from exchange.api import routes
 from exchange.service import Exchange
-from jet import api, heads
+from jet import api, read_barrier
 from jet.tail import Message
 from process.health import Health
 from support.broker import Broker
@@ -221,7 +221,7 @@ async def test_the_openapi_document_names_every_route(client: httpx.AsyncClient)
 async def test_an_exchange_that_is_behind_answers_no_read_before_it_has_caught_up(
     exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(heads, "PATIENCE", 0.2)
+    monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", 0.2)
     await quoted(exchange)
     behind = await start_exchange()
     goes_on = asyncio.Event()
@@ -237,7 +237,7 @@ async def test_an_exchange_that_is_behind_answers_no_read_before_it_has_caught_u
     async with http_client(app) as http:
         told = await http.get(path)
         assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
-        monkeypatch.setattr(heads, "PATIENCE", HANG)
+        monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", HANG)
         goes_on.set()
         told = await http.get(path)
     if path == "/quotes":

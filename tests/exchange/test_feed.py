@@ -14,7 +14,7 @@ from exchange import feed
 from exchange.api import routes
 from exchange.feed import checked
 from exchange.service import Exchange
-from jet import defining
+from jet import definition_log
 from process.health import Health
 from support.broker import Broker
 from support.builders import NOW, instrument, quote_request
@@ -140,7 +140,7 @@ async def listed(client: httpx.AsyncClient) -> dict[str, ListedInstrument]:
 
 async def tables(broker: Broker) -> int:
     """How many messages the bucket has held."""
-    return (await defining.read(broker.connection)).head
+    return (await definition_log.read(broker.connection)).head
 
 
 async def test_prices_are_told_stored_and_in_force(client: httpx.AsyncClient, exchange: Exchange) -> None:
@@ -204,7 +204,7 @@ async def test_what_comes_at_once_is_stored_in_few_messages_and_the_newest_stand
 
     await asyncio.gather(*(tell(number) for number in range(100)))
     assert await tables(broker) - before <= 10
-    found = (await defining.read(broker.connection)).listings()
+    found = (await definition_log.read(broker.connection)).listings()
     assert {symbol: str(listing.reference_price) for symbol, listing in found.items()} == {
         "AAA": "100.99",
         "BBB": "100.99",
@@ -246,7 +246,7 @@ async def test_two_exchanges_and_an_operator_write_beside_each_other_and_nothing
             await redefine(broker.connection, "AAA", quote_size=size)
 
     await asyncio.gather(tell(exchange, "AAA"), tell(other, "BBB"), define())
-    found = (await defining.read(broker.connection)).listings()
+    found = (await definition_log.read(broker.connection)).listings()
     assert {symbol: int(listing.reference_price) for symbol, listing in found.items()} == {"AAA": 105, "BBB": 105}
     assert found["AAA"].instrument.quote_size == 5
 
@@ -273,6 +273,6 @@ async def test_while_the_broker_is_away_nothing_is_said_to_be_stored_and_afterwa
             return True
 
         await eventually(taken)
-        listing = (await defining.read(own_broker.connection)).listing("AAA")
+        listing = (await definition_log.read(own_broker.connection)).listing("AAA")
         assert listing is not None
         assert listing.reference_price == Decimal(101)

@@ -11,8 +11,8 @@ import pytest
 
 from exchange.api import routes
 from exchange.service import Exchange
-from jet import defining, journal
-from jet.listings import LOOK_EVERY
+from jet import definition_log, journal
+from jet.listings import LOOK_UP_INTERVAL
 from process.health import Health
 from support.broker import Broker
 from support.builders import instrument, order, quote_request
@@ -242,7 +242,7 @@ async def test_an_unknown_instrument_has_no_tag_and_none_matches_it(client: http
 
 async def define(broker: Broker, symbol: str) -> None:
     """As another exchange is told."""
-    await defining.define(broker.connection, lambda known: changes(known, None, {symbol: instrument()}))
+    await definition_log.define(broker.connection, lambda known: changes(known, None, {symbol: instrument()}))
 
 
 async def test_a_symbol_that_was_defined_a_moment_ago_is_known(exchange: Exchange, broker: Broker) -> None:
@@ -278,7 +278,7 @@ async def test_a_flood_of_unknown_symbols_is_no_flood_of_questions(
         )
         assert {answer.refusal for answer in answers if isinstance(answer, Refused)} == {Refusal.UNKNOWN_SYMBOL}
         assert len(answers) == 200
-    assert asked <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_EVERY
+    assert asked <= 2 + (asyncio.get_running_loop().time() - began) / LOOK_UP_INTERVAL
 
 
 @pytest.mark.parametrize("name", ["quote_ttl", "grace", "id_window"])
@@ -286,7 +286,7 @@ async def test_an_exchange_that_was_started_with_other_times_decides_nothing(
     exchange: Exchange, broker: Broker, name: str
 ) -> None:
     terms = msgspec.structs.replace(broker.market.terms, **{name: 7.0})
-    await defining.define(broker.connection, lambda known: changes(known, terms, {}, stopped=True))
+    await definition_log.define(broker.connection, lambda known: changes(known, terms, {}, stopped=True))
     await eventually(lambda: exchange._listings.differs)
     for asked in (exchange.confirm(), exchange.put_quote("AAA", quote_request(revision=1))):
         with pytest.raises(Refused, match=f"{name} is .*, and not 7") as caught:
@@ -295,6 +295,6 @@ async def test_an_exchange_that_was_started_with_other_times_decides_nothing(
     assert "terms" in {waiting.name for waiting in exchange._health.report().waiting_for}
 
     again = broker.market.terms
-    await defining.define(broker.connection, lambda known: changes(known, again, {}, stopped=True))
+    await definition_log.define(broker.connection, lambda known: changes(known, again, {}, stopped=True))
     await eventually(lambda: not exchange._listings.differs)
     await exchange.confirm()

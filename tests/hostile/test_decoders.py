@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from exposure.usage import Usage
 from jet import api, rpc
 from jet.consumer import Consumer
-from jet.rollcall import RollCall
+from jet.process_poller import ProcessPoller
 from jet.tail import LastPerSubject, Tail
 from ledger.positions import Books, fold, read
 from maker.pricing import prices
@@ -173,8 +173,8 @@ def _stats(payload: bytes) -> None:
         processes.observe(service, instance, report, NOW)
 
     connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
-    calls = RollCall(connection, hear, lambda: None)
-    calls._on_answer(Msg(None, "", "", payload, None))  # type: ignore[arg-type] # it is not answered
+    poller = ProcessPoller(connection, hear, lambda: None)
+    poller._on_reply(Msg(None, "", "", payload, None))  # type: ignore[arg-type] # it is not answered
     processes.end_round(NOW)
     msgspec.json.encode([processes.shown(), unquoted(heard, Latches())])
 

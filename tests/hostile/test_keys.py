@@ -30,7 +30,7 @@ from jet.grants import OUTSIDE, grants, inbox
 from jet.journal import Appended, Compare
 from jet.reader import Reader
 from jet.tail import FromSequence, Tail
-from jet.unexpected import UNEXPECTED
+from jet.unexpected_messages import UNEXPECTED
 from maker.killswitch import SwitchState
 from maker.switch import Switch
 from process.clock import utc_now

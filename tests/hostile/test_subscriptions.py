@@ -20,7 +20,7 @@ from exchange.service import Exchange
 from exposure.service import ExposureService, ExposureSettings
 from jet.api import INVALID_REPLY
 from jet.connection import Connection
-from jet.unexpected import UNEXPECTED
+from jet.unexpected_messages import UNEXPECTED
 from ledger.service import PARTS, Ledger, LedgerSettings
 from maker.service import Maker, MakerSettings
 from process.clock import utc_now

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from jet import frames
 from jet.connection import Connection
 from jet.frames import Frames, headers_of
-from jet.unexpected import UNEXPECTED
+from jet.unexpected_messages import UNEXPECTED
 from process.health import Health
 from support.broker import NatsServer, flushed, stop_and_clear
 from support.raw import ODD_HEADERS, ODD_SUBJECTS, Raw, frame

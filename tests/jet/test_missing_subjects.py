@@ -131,7 +131,7 @@ async def test_an_exchange_does_not_begin_without_a_symbols_last_fills(own_broke
     await written(own_broker, MARKET, "AABC")
     await damaged(own_broker, MARKET, [2])
     bootstrap = MarketBootstrap(own_broker.connection, 0, 1, name="test")
-    beginning = asyncio.create_task(bootstrap.everything())
+    beginning = asyncio.create_task(bootstrap.read_all())
     await eventually(lambda: beginning.done() or bootstrap.damage)
     assert not beginning.done()
     assert bootstrap.damage == told(own_broker, MARKET)

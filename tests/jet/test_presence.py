@@ -1,4 +1,4 @@
-"""Which instances are there."""
+"""Which instances are present."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,57 +8,57 @@ import msgspec
 import pytest
 
 from jet.connection import Connection
-from jet.presence import MISSED, MOST, Members, Presence
+from jet.presence import MAX_INSTANCES, MISSED, Members, Presence
 from process.health import Health
 from support.broker import Broker
 from support.waiting import eventually
 from wire.processes import InstancePresence
 
 
-def there(name: str) -> InstancePresence:
+def present_as(name: str) -> InstancePresence:
     return InstancePresence(instance=name)
 
 
-def test_an_instance_is_there_until_it_is_not_heard_for_some_beats() -> None:
+def test_an_instance_is_present_until_it_misses_some_heartbeats() -> None:
     members = Members("me")
-    assert members.observe(there("other"))
-    assert not members.observe(there("other")), "nothing new"
+    assert members.observe(present_as("other"))
+    assert not members.observe(present_as("other")), "nothing new"
     for _ in range(MISSED):
-        assert not members.beat()
+        assert not members.tick()
     assert members.names == {"me", "other"}
-    assert members.beat()
+    assert members.tick()
     assert members.names == {"me"}
 
 
-def test_an_instance_that_is_heard_in_time_stays() -> None:
+def test_an_instance_that_announces_itself_in_time_stays() -> None:
     members = Members("me")
     for _ in range(5 * MISSED):
-        members.observe(there("other"))
-        assert not members.beat()
+        members.observe(present_as("other"))
+        assert not members.tick()
     assert members.names == {"me", "other"}
 
 
 def test_an_instance_that_leaves_is_gone_at_once() -> None:
     members = Members("me")
     leaving = InstancePresence(instance="other", leaves=True)
-    assert not members.observe(leaving), "it was never there"
-    members.observe(there("other"))
+    assert not members.observe(leaving), "it was never present"
+    members.observe(present_as("other"))
     assert members.observe(leaving)
     assert members.names == {"me"}
 
 
-def test_an_instance_hears_itself_and_stays_whatever_is_said_in_its_name() -> None:
+def test_announcements_in_its_own_name_change_nothing() -> None:
     members = Members("me")
-    assert not members.observe(there("me"))
+    assert not members.observe(present_as("me"))
     assert not members.observe(InstancePresence(instance="me", leaves=True))
     assert members.names == {"me"}
 
 
-def test_no_more_than_so_many_are_known() -> None:
+def test_the_number_of_known_instances_is_bounded() -> None:
     members = Members("me")
-    for number in range(2 * MOST):
-        members.observe(there(f"other-{number}"))
-    assert len(members.names) == MOST + 1
+    for number in range(2 * MAX_INSTANCES):
+        members.observe(present_as(f"other-{number}"))
+    assert len(members.names) == MAX_INSTANCES + 1
 
 
 SUBJECT = "presence.test"
@@ -74,7 +74,7 @@ async def present(broker: Broker, *, able: bool = True) -> AsyncIterator[Presenc
         await asyncio.wait([task])
 
 
-async def test_instances_hear_of_each_other_and_of_who_dies_or_leaves(broker: Broker) -> None:
+async def test_instances_notice_each_other_and_who_dies_or_leaves(broker: Broker) -> None:
     async with present(broker) as one, present(broker) as two:
         async with present(broker) as three:
             everyone = {each.members.own for each in (one, two, three)}
@@ -84,14 +84,14 @@ async def test_instances_hear_of_each_other_and_of_who_dies_or_leaves(broker: Br
         await eventually(lambda: one.members.names == {one.members.own})
 
 
-async def test_an_instance_that_is_not_able_is_not_there_and_hears_who_is(broker: Broker) -> None:
+async def test_an_instance_that_is_not_able_to_work_is_not_present_but_sees_the_others(broker: Broker) -> None:
     async with present(broker, able=False) as idle, present(broker) as one:
         await eventually(lambda: one.members.own in idle.members.names)
         assert one.members.names == {one.members.own}
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", msgspec.json.encode({"instance": 7})])
-async def test_what_cannot_be_read_changes_nothing(broker: Broker, data: bytes) -> None:
+async def test_an_announcement_that_cannot_be_decoded_changes_nothing(broker: Broker, data: bytes) -> None:
     async with present(broker) as one:
         await broker.connection.publish(SUBJECT, data)
         async with present(broker) as two:

@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from jet import packs, retry_budget, rpc
 from jet.connection import Connection
-from jet.unexpected import UNEXPECTED
+from jet.unexpected_messages import UNEXPECTED
 from support.broker import Broker, flushed
 from support.builders import reservation_request
 from support.waiting import HANG, eventually, reaches

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
-from jet import heads
+from jet import read_barrier
 from ledger.api import DESCRIPTION, READERS, routes
 from ledger.reading import PIECE
 from ledger.service import Ledger
@@ -403,13 +403,13 @@ async def test_a_ledger_that_is_behind_answers_no_read_before_it_has_caught_up(
         await goes_on.wait()
         return await commit(*deliveries)
 
-    monkeypatch.setattr(heads, "PATIENCE", 0.2)
+    monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", 0.2)
     monkeypatch.setattr(running.ledger._applier, "_commit", held)
     await market_log.fills(recorded_fill(number=1))
     for path in ("/positions", "/positions/AAA"):
         told = await client.get(path)
         assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
-    monkeypatch.setattr(heads, "PATIENCE", HANG)
+    monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", HANG)
     goes_on.set()
     assert (await client.get("/positions/AAA")).json()["position_version"] == 1
     await market_log.fills(recorded_fill(number=2))

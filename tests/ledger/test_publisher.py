@@ -140,7 +140,7 @@ async def test_a_position_that_the_broker_does_not_give_out_is_published_over(
     bootstrap = Bootstrap(
         own_broker.connection, subjects.POSITIONS_STREAM, [subjects.POSITIONS], is_position, name="test"
     )
-    reading = asyncio.create_task(bootstrap.everything())
+    reading = asyncio.create_task(bootstrap.read_all())
     await eventually(lambda: bootstrap.damage)
     publishers.start(own_broker).offer(position_update(position_version=5))
     assert [message.sequence for message in await finishes(reading)] == [2]

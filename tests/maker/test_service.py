@@ -11,7 +11,7 @@ import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from jet import api, defining, journal
+from jet import api, definition_log, journal
 from jet.listings import STREAM
 from maker import metrics
 from support.broker import Broker
@@ -281,7 +281,7 @@ async def test_a_symbol_is_quoted_once_it_is_defined_and_withdrawn_once_it_is_no
     await seed(place.broker.connection, place.market)
     await place.open()
     running = await quoting(place)
-    await defining.define(place.broker.connection, lambda known: changes(known, None, {"NEW": instrument()}))
+    await definition_log.define(place.broker.connection, lambda known: changes(known, None, {"NEW": instrument()}))
     await eventually(lambda: "NEW" in running.maker._quoters and running.on("NEW").state == "quoting")
     await redefine(place.broker.connection, "NEW", state="delisted")
     await eventually(lambda: running.on("NEW").state == "delisted")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jet import defining, journal
+from jet import definition_log, journal
 from jet.connection import Connection
 from jet.listings import Listings
 from process.health import Health
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 async def defined(operator: Connection) -> Instrument:
-    listing = (await defining.read(operator)).listing("AAA")
+    listing = (await definition_log.read(operator)).listing("AAA")
     assert listing is not None
     return listing.instrument
 
@@ -75,7 +75,7 @@ async def test_what_is_defined_while_the_settings_are_applied_is_not_overwritten
     async with server.connection("operator") as operator:
         await instruments.apply(settings)
         await redefine(operator, "AAA", quote_size=7)
-        revision = (await defining.read(operator)).defined_last
+        revision = (await definition_log.read(operator)).defined_last
 
         async def after_somebody(connection: Connection, stream: str, subject: str, *more: Any, **named: Any) -> Any:
             appended.append(subject)
@@ -92,10 +92,10 @@ async def test_what_is_defined_while_the_settings_are_applied_is_not_overwritten
         assert "what all share: limit 100 → 77\nAAA: quote_size 7 → 10\n" in told.out
         now = revision + (1 if nothing else 2)
         assert f"`revision` is {now}: something was defined since {revision if nothing else now - 1}" in told.err
-        assert ("market was defined, and what was to follow was not" in told.err) is not nothing
+        assert ("market was defined, and the rest was not" in told.err) is not nothing
         assert "keys defined" not in told.out
         assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
-        terms = (await defining.read(operator)).terms
+        terms = (await definition_log.read(operator)).terms
         assert terms is not None
         assert terms.limit == (100 if nothing else 77)
 
@@ -116,13 +116,13 @@ async def test_the_prices_of_a_feed_do_not_keep_the_settings_from_being_applied(
             appended.append(subject)
             if len(appended) <= 2:
                 table = subjects.bucket_key(subjects.INSTRUMENTS_BUCKET, REFERENCES)
-                head = (await defining.read(operator)).head
+                head = (await definition_log.read(operator)).head
                 await append(operator, stream, table, b"{}", msg_id=f"feed-{head}", compare=journal.Compare(head))
             return await append(connection, stream, subject, *more, **named)
 
         monkeypatch.setattr(journal, "append", after_the_feed)
         assert await instruments.apply(other) == 0
-        known = await defining.read(operator)
+        known = await definition_log.read(operator)
         assert known.terms is not None
         assert known.terms.limit == 78
         assert (await defined(operator)).quote_size == 10
@@ -157,7 +157,7 @@ async def test_times_change_only_while_nothing_runs(server: Server, capsys: pyte
     async with server.connection("operator") as operator:
 
         async def nobody() -> bool:
-            return not await defining.followers(operator)
+            return not await definition_log.followers(operator)
 
         await eventually(nobody)
     for each in (*(other for _, _, other in others), settings):

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jet import api, defining, topology
+from jet import api, definition_log, topology
 from stack import prepare, revisions
 from stack.programs import REFUSED
 from stack.settings import StackSettings, read
@@ -68,7 +68,7 @@ async def test_what_is_defined_anew_is_newer_than_every_revision_that_a_quote_na
     capsys.readouterr()
     assert await prepare.run(settings) == 0
     assert f"stream KV_instruments created, and begins with {named + 1}\n" in capsys.readouterr().out
-    known = await defining.read(own_broker.connection)
+    known = await definition_log.read(own_broker.connection)
     listing = known.listing("AAA")
     assert listing is not None
     assert listing.instrument == settings.market.symbols["AAA"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from jet import defining
+from jet import definition_log
 from jet.connection import Connection
 from process.settings import Market
 from wire.definitions import Definitions, changes
@@ -12,7 +12,7 @@ from wire.definitions import Definitions, changes
 
 async def seed(connection: Connection, market: Market) -> None:
     """Define the market, as the stack does when nothing is defined."""
-    await defining.define(connection, lambda known: changes(known, market.terms, market.symbols))
+    await definition_log.define(connection, lambda known: changes(known, market.terms, market.symbols))
 
 
 async def redefine(connection: Connection, symbol: str, **different: Any) -> int:
@@ -23,7 +23,7 @@ async def redefine(connection: Connection, symbol: str, **different: Any) -> int
         assert listing is not None
         return changes(known, None, {symbol: replace(listing.instrument, **different)})
 
-    await defining.define(connection, change)
-    listing = (await defining.read(connection)).listing(symbol)
+    await definition_log.define(connection, change)
+    listing = (await definition_log.read(connection)).listing(symbol)
     assert listing is not None
     return listing.revision

@@ -1,9 +1,9 @@
-"""Defining what is traded: the one way to write to the bucket `instruments`.
+"""Writes and reads the definitions of what is traded: the only writer of the bucket `instruments`.
 
-A change is decided on all that is defined, and each of its messages is appended only if nothing was defined since. So
-two changes at once never come to something that neither would have been allowed.
+A change is decided on everything that is defined, and each of its messages is appended only if nothing was defined
+since. So two concurrent changes never combine into a result that neither alone would have been allowed.
 
-The terms come last where there were none: until then nothing is listed, and whoever was interrupted begins anew.
+If there are no terms yet, they are written last: until then nothing is listed, so an interrupted writer starts again.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from wire.definitions import TERMS, Change, Definitions
 from wire.errors import Refusal, Refused
 from wire.units import FieldError
 
-DEADLINE = 5.0
-"""Seconds that a change may take for each of its messages."""
+APPEND_TIMEOUT = 5.0
+"""Seconds that a change may take per message."""
 
-READ = 30.0
-"""Seconds in which all definitions must be read."""
+READ_TIMEOUT = 30.0
+"""Seconds to read all definitions."""
 
 Decide = Callable[[Definitions], Sequence[Change]]
-"""What is to be written, given all that is defined; pure, as it may be asked again. Raises FieldError or Refused:
-nothing is written then."""
+"""Returns the changes to write, given all definitions. Pure, because it may be called again. If it raises FieldError or
+Refused, nothing is written."""
 
 
 class _Outdated(Exception):  # noqa: N818 # names what happened
-    """Something was defined since. `ours` is the sequence of what we have written last, 0 if nothing."""
+    """Something else was defined meanwhile. `ours` is the sequence of our last message, 0 if there is none."""
 
     def __init__(self, ours: int) -> None:
         super().__init__()
@@ -42,44 +42,46 @@ class _Outdated(Exception):  # noqa: N818 # names what happened
 
 
 async def read(connection: Connection) -> Definitions:
-    """All that is defined.
+    """Return all definitions.
 
     Raises:
-        Refused: UNAVAILABLE: the broker does not tell in time.
+        Refused: UNAVAILABLE: the broker does not answer in time.
     """
     found = Definitions()
     bootstrap = Bootstrap(connection, STREAM, [KEYS], is_definition, name="instruments")
     try:
-        async with asyncio.timeout(READ):
-            for message in await bootstrap.everything():
+        async with asyncio.timeout(READ_TIMEOUT):
+            for message in await bootstrap.read_all():
                 fold(found, message)
-            if not found.head:  # what holds nothing need not begin with 1
+            if not found.head:  # the first sequence of an empty stream need not be 1
                 found.skip_to(bootstrap.reached)
     except TimeoutError as error:
         why = f": {bootstrap.damage}" if bootstrap.damage else ""
-        raise Refused(Refusal.UNAVAILABLE, f"the definitions could not be read within {READ:g} s{why}") from error
+        raise Refused(
+            Refusal.UNAVAILABLE, f"the definitions could not be read within {READ_TIMEOUT:g} s{why}"
+        ) from error
     return found
 
 
 async def followers(connection: Connection) -> list[str]:
-    """Which services follow the definitions, by the names of their consumers. One that has ended is named for up to
-    10 s.
+    """Return the names of the services that follow the definitions, by their consumers. A service that has ended is
+    listed for up to 10 s more.
 
     Raises:
-        ApiError, TimeoutError: the broker does not tell.
+        ApiError, TimeoutError: the broker does not answer.
     """
     names = (await api.request(connection, f"CONSUMER.NAMES.{STREAM}", None, _Names)).consumers or []
-    return sorted({name.partition(_FOLLOWS)[0] for name in names if _FOLLOWS in name})
+    return sorted({name.partition(_CONSUMER_INFIX)[0] for name in names if _CONSUMER_INFIX in name})
 
 
 class _Names(msgspec.Struct):
-    """An answer to a question after consumers."""
+    """The reply to a request for the names of consumers."""
 
     consumers: list[str] | None = None
 
 
-_FOLLOWS = "-instruments-"
-"""What is in the name of a service's consumer, after the name of the service."""
+_CONSUMER_INFIX = "-instruments-"
+"""Follows the name of the service in the name of its consumer."""
 
 
 async def define(
@@ -89,16 +91,20 @@ async def define(
     by: str = "",
     since: int | None = None,
 ) -> list[Change]:
-    """Have what `decide` makes of what is defined be written, as `by` wishes. Returns what was changed.
+    """Write the changes that `decide` returns. Return the changes that were written.
 
-    `known` tells all that is defined when it is asked; without it, it is read. With `since`, nothing is written over
-    what others have defined after that revision; prices of a feed are none of that.
+    Args:
+        connection: to the broker.
+        decide: returns the changes, given all definitions.
+        known: returns all definitions as they are now; without it, they are read from the bucket.
+        by: a digest that stands in the log for whoever asked for the change.
+        since: a revision; write nothing if others have defined something after it. A feed's prices do not count.
 
     Raises:
-        FieldError, Refused: as of `decide`; nothing was written.
+        FieldError, Refused: raised by `decide`; nothing was written.
         FieldError: of `revision`: something was defined after `since`; nothing was written.
-        Refused: UNAVAILABLE: the broker does not let us, or is away, and nothing was written; OUTCOME_UNKNOWN:
-            something may be written. Asking again does no harm.
+        Refused: UNAVAILABLE: the broker forbids it or is away, and nothing was written; OUTCOME_UNKNOWN: something may
+            have been written. Calling again does no harm.
     """
     done: list[Change] = []
     try:
@@ -119,25 +125,23 @@ async def define(
         if not done:
             raise
         written = ", ".join(change.key for change in done)
-        raise Refused(
-            Refusal.OUTCOME_UNKNOWN, f"{written} was defined, and what was to follow was not: {error}"
-        ) from error
+        raise Refused(Refusal.OUTCOME_UNKNOWN, f"{written} was defined, and the rest was not: {error}") from error
 
 
 async def _write(
     connection: Connection, known: Definitions, wanted: Sequence[Change], by: str, done: list[Change]
 ) -> None:
-    """Append changes that were decided on what is known, adding to `done` each that has landed.
+    """Append changes that were decided on the `known` definitions. Add each that was appended to `done`.
 
     Raises:
-        _Outdated: something else was defined meanwhile: what was to be written is to be decided anew.
+        _Outdated: something else was defined meanwhile, so the changes must be decided again.
         Refused: UNAVAILABLE; OUTCOME_UNKNOWN.
     """
     head, ours = known.head, 0
     reasons: list[str] = []
     for change in sorted(wanted, key=lambda each: (each.key == TERMS) == (known.terms is None)):
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(APPEND_TIMEOUT):
                 outcome = await journal.append(
                     connection,
                     STREAM,
