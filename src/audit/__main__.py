@@ -28,8 +28,8 @@ from audit.run import sealed as make_seal
 from jet.connection import Connection
 from jet.link import named
 from process import logs, tls
+from process.installation import COMMAND
 from process.settings import SettingsError, tables
-from process.shipped import COMMAND
 from recorded import reading, story_text
 from recorded.explain import UnknownQuote
 from recorded.explain import explain as find_story
@@ -134,7 +134,7 @@ def put_seal(key: Path, /, *, seals: Path | None = None, store: Store = None) ->
 
 
 async def _seal(settings: StackSettings, store: Path | None) -> Seal:
-    asking = tls.asking(settings.stack)
+    asking = tls.client_context(settings.stack)
     async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
         return await make_seal(connection)
 
@@ -155,7 +155,7 @@ async def _audit(
     databases: Sequence[Path] | None,
     seals: Sequence[Seal] | None,
 ) -> Report:
-    asking = tls.asking(settings.stack)
+    asking = tls.client_context(settings.stack)
     async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
         sources = Sources(
             where=where.name,
@@ -174,7 +174,7 @@ async def _audit(
 
 
 async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
-    asking = tls.asking(settings.stack)
+    asking = tls.client_context(settings.stack)
     async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 

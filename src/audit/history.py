@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from audit.findings import Findings
-from loadgen.answers import Unknown, classify
-from loadgen.client import DOUBT
+from loadgen.client import IN_DOUBT
 from loadgen.history import AnswerLine, Line, SentLine, Torn
+from loadgen.outcomes import Unknown, classify
 from recorded.replay import Place
 from wire.orders import Fill, OrderResult, RecordedFill
 
@@ -182,7 +182,7 @@ class Claims:
         if attempts and attempts[0][0] > len(answers):
             return False
         rejected = max(at for kind, at in answers if kind == "rejected")
-        return all(at + DOUBT <= rejected for kind, at in answers if kind == "unknown")
+        return all(at + IN_DOUBT <= rejected for kind, at in answers if kind == "unknown")
 
     def _write(
         self, told: list[tuple[object, ...]], answers: list[tuple[object, ...]], sent: list[tuple[object, ...]]
@@ -227,4 +227,4 @@ def _kind(line: AnswerLine, result: OrderResult | None) -> str:
     if line.outcome == "undelivered":
         return "nothing"
     answer = classify(line.status, bytes(line.body), None, line.order_id) if line.status else None
-    return "nothing" if isinstance(answer, Unknown) and not answer.doubtful else "unknown"
+    return "nothing" if isinstance(answer, Unknown) and not answer.in_doubt else "unknown"

@@ -18,8 +18,8 @@ _COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "no tar
 def page(rows: Sequence[Row]) -> dict[str, str]:
     """The files of the page, by name."""
     files = {"overview.svg": overview(rows)}
-    files |= {f"{row.name}.svg": svg.shares(_points(row)) for row in rows if _points(row)}
-    files |= {f"{row.name}.svg": svg.over_load(_curves(row), "orders/s offered") for row in rows if _curves(row)}
+    files |= {f"{row.name}.svg": svg.distribution(_points(row)) for row in rows if _points(row)}
+    files |= {f"{row.name}.svg": svg.by_load(_curves(row), "orders/s offered") for row in rows if _curves(row)}
     return {"README.md": document(rows), **files}
 
 

@@ -21,14 +21,14 @@ from chaos.run import Options, PrintProgress, Run
 from chaos.schedule import KINDS, UNASKED, Kind
 from chaos.system import NotStarted
 from process import logs
-from process.settings import MOST_INSTANCES, SettingsError
-from process.shipped import COMMAND
+from process.installation import COMMAND
+from process.settings import MAX_INSTANCES, SettingsError
 
 CLEAN = 0
 REFUTED = 1
 COULD_NOT_RUN = 2
 
-INSTANCES = Number(gte=1, lte=MOST_INSTANCES)
+INSTANCES = Number(gte=1, lte=MAX_INSTANCES)
 
 HELP = """Break a whole Quotestream on purpose, and prove that nothing was lost.
 

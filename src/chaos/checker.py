@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class ClientOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One order and what its client was told. `outcome` is a name as in `loadgen.answers`."""
+    """One order and what its client was told. `outcome` is a name as in `loadgen.outcomes`."""
 
     order: Order
     outcome: str

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from chaos.checker import ClientOutcome
-from loadgen.answers import Known, classify, outcome
 from loadgen.history import AnswerLine, Line, SentLine, Torn
+from loadgen.outcomes import Known, classify, order_outcome
 from wire.orders import Order
 
 
@@ -34,4 +34,4 @@ def _client_outcome(order: Order, line: AnswerLine | None, *, maybe_executed: bo
     answer = classify(line.status, bytes(line.body), None, order.order_id)
     if not isinstance(answer, Known):
         return ClientOutcome(order=order, outcome="unknown")
-    return ClientOutcome(order=order, outcome=outcome(answer, 1).name, result=answer.result)
+    return ClientOutcome(order=order, outcome=order_outcome(answer, 1).name, result=answer.result)

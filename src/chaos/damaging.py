@@ -17,7 +17,7 @@ from chaos.cluster import Cluster
 from chaos.schedule import Fault
 from chaos.system import System
 from jet.stream_integrity import REMEDY
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from stack.control import Control, NotRunning
 from stack.observe import Observer
 from stack.phases import all_fine

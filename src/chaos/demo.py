@@ -19,7 +19,7 @@ from chaos.run import Options, print_line
 from chaos.schedule import Fault
 from chaos.system import System
 from loadgen.tally import Tally
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from wire.positions import Position
 from wire.quotes import Quote
 from wire.reservations import Exposure

@@ -13,8 +13,8 @@ from desk import estimates, fills, reconcile, showing, table
 from desk.backtest import Moment
 from desk.fills import Chosen, NoLedger
 from desk.table import BadFile
+from process.installation import COMMAND
 from process.settings import SettingsError, tables
-from process.shipped import COMMAND
 from stack.instances import LEDGER_DATABASE
 from stack.settings import read
 

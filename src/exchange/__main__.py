@@ -19,10 +19,10 @@ async def main() -> None:
     tracing.configure("exchange", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("exchange", "nats", "market")
-    seed, asking = settings.stack.nats_seed("exchange"), tls.asking(settings.stack)
+    seed, asking = settings.stack.nats_seed("exchange"), tls.client_context(settings.stack)
     connection = Connection(settings.stack.url, "exchange", health, seed, asking)
     exchange = Exchange(settings.market, connection, health, utc_now)
-    access.goes_by(exchange.clock)
+    access.use_clock(exchange.clock)
     app = create_app(
         title="Quotestream exchange",
         description="Executes orders against the one active quote of a symbol, and decides which quote that is.",

@@ -8,10 +8,10 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody
 from litestar.types import ControllerRouterHandler
 
 from exchange.service import Exchange
-from web.access import ASKER, asked_by
+from web.access import ASKER, current_asker
 from web.app import check_path, problems
 from web.fast_route import FastRoute
-from web.paging import TOLD, page
+from web.paging import PAGING, page
 from web.roles import READ, Role, only
 from wire.errors import Refusal, Refused
 from wire.fields import Id, Symbol
@@ -44,7 +44,7 @@ _TRADING = frozenset({Role.TRADER})
 
 def fast_route(exchange: Exchange) -> FastRoute[Order]:
     """Return the busiest route, `POST /orders`, which the server handles without the app."""
-    return FastRoute(_ORDERS, Order, lambda order: exchange.order(order, asked_by()), _TRADING)
+    return FastRoute(_ORDERS, Order, lambda order: exchange.order(order, current_asker()), _TRADING)
 
 
 def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
@@ -60,7 +60,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
         opt=only(*_TRADING),
     )
     async def post_order(data: JSONBody[Order]) -> OrderResult:
-        return await exchange.order(data, asked_by())
+        return await exchange.order(data, current_asker())
 
     @put(
         "/quotes/{symbol:str}",
@@ -89,7 +89,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @get(
         "/quotes",
         summary="Every active quote",
-        description=TOLD,
+        description=PAGING,
         tags=["quotes"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
         opt=only(*READ, Role.TRADER),
@@ -118,7 +118,7 @@ def routes(exchange: Exchange) -> list[ControllerRouterHandler]:
     @get(
         "/instruments",
         summary="Every instrument",
-        description=f"Each in its current state, with its revision, including delisted ones. {TOLD}",
+        description=f"Each in its current state, with its revision, including delisted ones. {PAGING}",
         tags=["instruments"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
         opt=only(*READ, Role.TRADER),

@@ -290,7 +290,7 @@ class Exchange:
             for shard in range(self._market.shards):
                 group.create_task(self._books.follow(shard))
             group.create_task(
-                rpc.serve(self._connection, "exchange", self._handlers(), tracing.answering, self._report)
+                rpc.serve(self._connection, "exchange", self._handlers(), tracing.request_span, self._report)
             )
 
     async def stop(self) -> None:

@@ -20,10 +20,10 @@ async def main() -> None:
     tracing.configure("exposure", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("exposure", "nats", "reservations", "market")
-    seed, asking = settings.stack.nats_seed("exposure"), tls.asking(settings.stack)
+    seed, asking = settings.stack.nats_seed("exposure"), tls.client_context(settings.stack)
     connection = Connection(settings.stack.url, "exposure", health, seed, asking)
     service = ExposureService(settings, connection, health, utc_now)
-    access.goes_by(service.clock)
+    access.use_clock(service.clock)
     app = create_app(
         title="exposure",
         description=exposure.__doc__ or "",

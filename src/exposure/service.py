@@ -141,7 +141,7 @@ class ExposureService:
             group.create_task(self._expire())
             group.create_task(self._bucket.run())
             group.create_task(
-                rpc.serve(self._connection, "exposure", self._handlers(), tracing.answering, self._health.process)
+                rpc.serve(self._connection, "exposure", self._handlers(), tracing.request_span, self._health.process)
             )
 
     def _relist(self, _: Mapping[str, Listing]) -> None:

@@ -53,7 +53,7 @@ log = structlog.get_logger()
 class Noted(HealthPart, Protocol):
     """Where it is told, too, what a person should know though nothing waits for it."""
 
-    def notes(self, notices: Callable[[], Mapping[str, str]]) -> None: ...
+    def add_notices(self, notices: Callable[[], Mapping[str, str]]) -> None: ...
 
 
 class _ServerTime(msgspec.Struct):
@@ -149,7 +149,7 @@ class BrokerTime:
         self._compared = asyncio.Event()
         self._wrong = False
         health.waits(PART, self._doubt())
-        health.notes(self._notices)
+        health.add_notices(self._notices)
 
     def __call__(self) -> datetime:
         return self._clock() if self._estimate.compared is None else self._estimate.time(self._steady())

@@ -19,10 +19,10 @@ async def main() -> None:
     tracing.configure("ledger", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("ledger", *PARTS)
-    seed, asking = settings.stack.nats_seed("ledger"), tls.asking(settings.stack)
+    seed, asking = settings.stack.nats_seed("ledger"), tls.client_context(settings.stack)
     connection = Connection(settings.stack.url, "ledger", health, seed, asking)
     service = Ledger(settings, connection, health, utc_now)
-    access.goes_by(service.clock)
+    access.use_clock(service.clock)
     app = create_app(
         title="Quotestream ledger",
         description=DESCRIPTION,

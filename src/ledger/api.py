@@ -15,9 +15,9 @@ from prometheus_client import Gauge
 from ledger.reading import Place
 from ledger.service import Ledger
 from web import streaming
-from web.access import asked_by
+from web.access import current_asker
 from web.app import check_path, problems
-from web.paging import PAGE, TOLD, link, page
+from web.paging import PAGE_SIZE, PAGING, link, page
 from web.roles import Role, only
 from wire.errors import Refusal, Refused
 from wire.fields import Symbol, Time, Version
@@ -64,14 +64,14 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         opt=only(Role.EXCHANGE),
     )
     async def post_fill(data: JSONBody[ReportedFill]) -> Response[Position]:
-        position, new = await ledger.report(data, asked_by())
+        position, new = await ledger.report(data, current_asker())
         return Response(position, status_code=201 if new else 200)
 
     @get(
         "/fills",
         summary="Recorded fills",
         description=(
-            f"By symbol and number, at most {PAGE:,}. If there are more, the header `Link` names the next page "
+            f"By symbol and number, at most {PAGE_SIZE:,}. If there are more, the header `Link` names the next page "
             '(`rel="next"`). With `symbol`, only its fills, and `after` is the number of a fill; without, `after` is '
             "`SYMBOL:NUMBER`."
         ),
@@ -84,8 +84,8 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         known = None if symbol is None else check_path(symbol, Symbol, "symbol")
         place = _place(known, after)
         await ledger.confirm(known)
-        fills = await ledger.fills(known, place, PAGE + 1)
-        shown = fills[:PAGE]
+        fills = await ledger.fills(known, place, PAGE_SIZE + 1)
+        shown = fills[:PAGE_SIZE]
         if len(fills) == len(shown):
             return Response(shown)
         last = shown[-1]
@@ -96,7 +96,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     @get(
         "/positions",
         summary="Every position",
-        description=f"{TOLD} With `as_of`, as the fills that were executed until that time make them.",
+        description=f"{PAGING} With `as_of`, as the fills that were executed until that time make them.",
         tags=["positions"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
     )

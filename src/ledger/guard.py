@@ -24,7 +24,7 @@ from ledger.applier import Applier
 from ledger.losses import Losses, Pause
 from process.clock import Clock
 from process.health import Health
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from wire import subjects
 from wire.errors import Refused
 from wire.instruments import Listing

@@ -120,7 +120,7 @@ class Ledger:
             agreed=self._market.terms,
         )
         self._guard = Guard(connection, health, self._listings, self._applier, self.clock)
-        health.notes(self._guard.notices)
+        health.add_notices(self._guard.notices)
         self._barriers = {
             shard: barrier_of(
                 connection,
@@ -132,7 +132,7 @@ class Ledger:
         }
         self._open = False
         self._damaged: dict[str, str] = {}
-        health.notes(lambda: self._damaged)
+        health.add_notices(lambda: self._damaged)
         self._unproved = dict.fromkeys(range(self._market.shards), "starting")
         self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
 

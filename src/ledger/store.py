@@ -48,7 +48,7 @@ from ledger.tables import (
     row_of,
 )
 from process import durable
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from wire.orders import RecordedFill
 
 WAL_BYTES = 16 * 1024 * 1024
@@ -121,7 +121,7 @@ class Store:
                 durable.make_folder(self.path.parent)
             exits.enter_context(_Lock(self.path))
             for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
-                durable.keep_private(self.path.with_name(name))
+                durable.make_private(self.path.with_name(name))
             # SQLite would make it readable for others, and the files beside it as it is itself.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             with damage_reported(self.path):

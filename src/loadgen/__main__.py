@@ -30,8 +30,8 @@ from loadgen.report import Report, figures, summarize, table
 from loadgen.service import LoadGenerator
 from loadgen.settings import LoadgenSettings, load_settings
 from process import logs, tls
+from process.installation import COMMAND
 from process.settings import SettingsError
-from process.shipped import COMMAND
 from web.tokens import TokenFile, TokensError
 from wire.instruments import Instrument
 
@@ -142,7 +142,7 @@ def command_line(settings: LoadgenSettings) -> App:
                 record = files.enter_context(History(Path(history))) if history else None
             except OSError as error:
                 raise BadOptionsError(f"--history: {history}: {error.strerror}") from error
-            report = uvloop.run(_run(plan, record, _token(token_file), tls.asking(settings.stack)))
+            report = uvloop.run(_run(plan, record, _token(token_file), tls.client_context(settings.stack)))
         if report is None:
             return FAILED
         if json is not None:

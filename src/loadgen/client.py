@@ -11,9 +11,9 @@ from typing import Self
 
 import msgspec
 
-from loadgen.answers import Answer, Known, Outcome, Undelivered, Unknown, classify, outcome
 from loadgen.history import History
 from loadgen.http import Client, NotConnected, addresses
+from loadgen.outcomes import AttemptResult, Known, Outcome, Undelivered, Unknown, classify, order_outcome
 from wire.orders import Order
 
 ATTEMPT_TIMEOUT = 2.0
@@ -22,7 +22,7 @@ ATTEMPT_TIMEOUT = 2.0
 PATIENCE = 30.0
 """Seconds from an order's first attempt after which it is not sent again."""
 
-DOUBT = 6.0
+IN_DOUBT = 6.0
 """Seconds after an attempt without an answer during which it may still execute: an exchange decides an order within
 5 s of its arrival or never, and within 1 s it notices that it was paused."""
 
@@ -112,19 +112,19 @@ class Exchange:
             if isinstance(answer, Known):
                 self.trouble = ""
                 if not answer.rejected or now >= doubt_ends:
-                    return outcome(answer, attempt)
+                    return order_outcome(answer, attempt)
                 pause = doubt_ends - now
             else:
-                self.trouble = answer.why
+                self.trouble = answer.reason
                 pause = _pause(answer, attempt)
                 if isinstance(answer, Unknown):
                     delivered = True
-                    doubt_ends = now + DOUBT if answer.doubtful else doubt_ends
+                    doubt_ends = now + IN_DOUBT if answer.in_doubt else doubt_ends
             if time.monotonic() + pause >= give_up or await self._stopped_within(pause):
                 break
         return Outcome("unknown" if delivered else "undelivered", 0, attempt)
 
-    async def _post(self, body: bytes, order_id: str) -> Answer:
+    async def _post(self, body: bytes, order_id: str) -> AttemptResult:
         """One attempt. Never raises for trouble on the way."""
         try:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple, Self
 import msgspec
 from msgspec.structs import replace
 
-from loadgen.answers import Answer, Known, Undelivered, Unknown
+from loadgen.outcomes import AttemptResult, Known, Undelivered, Unknown
 from loadgen.plan import Plan
 from process.clock import Clock, utc_now
 from wire.orders import Order
@@ -108,7 +108,7 @@ class History:
         """An attempt begins."""
         self._write(SentLine(at=self._clock(), attempt=attempt, order=order))
 
-    def answered(self, order_id: str, attempt: int, answer: Answer) -> None:
+    def answered(self, order_id: str, attempt: int, answer: AttemptResult) -> None:
         """An attempt ended."""
         line = AnswerLine(at=self._clock(), order_id=order_id, attempt=attempt, outcome="known")
         match answer:

@@ -42,7 +42,10 @@ def page(report: Report) -> str:
         parts += ["<h2>Answers a second</h2>", _rates(report.timeline)]
     if report.latency_shares_ms:
         parts += ["<h2>Latency over the run</h2>", _over_time(report.timeline)]
-        parts += ["<h2>Share of orders answered within</h2>", svg.shares({"all orders": report.latency_shares_ms})]
+        parts += [
+            "<h2>Share of orders answered within</h2>",
+            svg.distribution({"all orders": report.latency_shares_ms}),
+        ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

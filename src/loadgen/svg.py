@@ -38,7 +38,7 @@ def line(x1: float, y1: float, x2: float, y2: float, kind: str = "grid") -> str:
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def shares(curves: Mapping[str, Sequence[float]]) -> str:
+def distribution(curves: Mapping[str, Sequence[float]]) -> str:
     """Which share of all took at most how long, on a logarithmic scale of milliseconds.
 
     Each curve is its values in ascending order, each standing for the same share of all.
@@ -63,7 +63,7 @@ def shares(curves: Mapping[str, Sequence[float]]) -> str:
     return svg(_HEIGHT, [*parts, *_legend(list(curves))])
 
 
-def over_load(curves: Mapping[str, Sequence[tuple[float, float]]], load: str) -> str:
+def by_load(curves: Mapping[str, Sequence[tuple[float, float]]], load: str) -> str:
     """What came of each load, both on logarithmic scales; `load` names what is offered. Each curve is (load, value)."""
     across = _decades([offered for points in curves.values() for offered, _ in points])
     up = _decades([value for points in curves.values() for _, value in points])

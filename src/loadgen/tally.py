@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hdrh.histogram import HdrHistogram
 
-from loadgen.answers import UNANSWERED, Outcome
+from loadgen.outcomes import UNANSWERED, Outcome
 from loadgen.timeline import Timeline
 
 _LONGEST = 600_000_000  # microseconds; longer durations count as this

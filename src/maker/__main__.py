@@ -19,10 +19,10 @@ async def main() -> None:
     tracing.configure("maker", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("maker", "nats", "positions", "market", "switch")
-    seed, asking = settings.stack.nats_seed("maker"), tls.asking(settings.stack)
+    seed, asking = settings.stack.nats_seed("maker"), tls.client_context(settings.stack)
     connection = Connection(settings.stack.url, "maker", health, seed, asking)
     maker = Maker(settings, connection, health, utc_now)
-    access.goes_by(maker.clock)
+    access.use_clock(maker.clock)
     app = create_app(
         title="Quotestream maker",
         description="Keeps one quote active on every symbol, priced from the newest committed position.",

@@ -10,7 +10,7 @@ from maker.status import MakerStatus
 from web.access import ASKER
 from web.app import problems
 from web.openapi import Samples
-from web.paging import TOLD, page
+from web.paging import PAGING, page
 from web.roles import Role, only
 from wire.errors import Refusal
 
@@ -35,7 +35,7 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
     @get(
         "/status",
         summary="What the maker does about each symbol",
-        description=TOLD,
+        description=PAGING,
         tags=["maker"],
         responses=problems(Refusal.INVALID_FIELD),
     )

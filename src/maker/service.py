@@ -82,7 +82,7 @@ class Maker:
         self._settings = settings
         self._connection = connection
         self._health = health
-        health.notes(self._notices)
+        health.add_notices(self._notices)
         market = settings.market
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
         self._moves = asyncio.Event()

@@ -68,7 +68,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def keep_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Make a file, or a folder with everything in it, its owner's alone. Symbolic links are not followed.
 
     Raises:
@@ -77,14 +77,14 @@ def keep_private(path: Path) -> None:
     if path.is_symlink():
         return
     if path.is_dir():
-        _keep(path, FOLDER)
+        _set_mode(path, FOLDER)
         for inside in path.iterdir():
-            keep_private(inside)
+            make_private(inside)
     elif path.is_file():
-        _keep(path, FILE)
+        _set_mode(path, FILE)
 
 
-def _keep(path: Path, mode: int) -> None:
+def _set_mode(path: Path, mode: int) -> None:
     try:
         if path.stat().st_mode & 0o777 != mode:
             path.chmod(mode)

@@ -14,7 +14,7 @@ QUARANTINED = Counter(
     "quotestream_messages_quarantined", "Messages that could not be used, and were quarantined.", ["stream"]
 )
 
-MOST_SAID = 200
+MAX_REASON = 200
 """Characters of a reason at most, where it is told to other processes."""
 
 
@@ -54,7 +54,7 @@ class Health:
         self._began = uptime()
         self._notices: list[Callable[[], Mapping[str, str]]] = []
 
-    def notes(self, notices: Callable[[], Mapping[str, str]]) -> None:
+    def add_notices(self, notices: Callable[[], Mapping[str, str]]) -> None:
         """Have a report ask this, too, for its notices: what each is about, and why."""
         self._notices.append(notices)
 
@@ -82,7 +82,7 @@ class Health:
             process=self._process,
             uptime=round(uptime() - self._began, 3),
             ready=self.ready,
-            waiting_for={name: reason[:MOST_SAID] for name, reason in sorted(self._waiting.items())},
+            waiting_for={name: reason[:MAX_REASON] for name, reason in sorted(self._waiting.items())},
             behind=behind,
             quarantined=self._quarantined,
         )

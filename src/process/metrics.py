@@ -11,7 +11,7 @@ READY = Gauge("quotestream_ready", "1 while the service is ready and waits for n
 WAITING_FOR = Gauge("quotestream_waiting_for", "1 for each part that the service waits for now.", ["part"])
 
 
-def measure(health: Health) -> None:
+def update(health: Health) -> None:
     """Set the gauges to a service's present account."""
     waiting = health.report().waiting_for
     READY.set(not waiting)

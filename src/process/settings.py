@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from process.shipped import COMMAND, shipped
+from process.installation import COMMAND, bundled_file
 from wire.definitions import Terms, listing_of
 from wire.fields import Symbol
 from wire.instruments import Instrument, Listing
@@ -30,7 +30,7 @@ KEYS = "keys"
 _TABLES = ("market", "symbols", "stack", *SERVICES)
 _FILE_VARIABLE = "QS_MARKET_FILE"
 
-MOST_INSTANCES = 9
+MAX_INSTANCES = 9
 """Instances of one service, at most."""
 
 PORT_STEP = 10
@@ -38,7 +38,7 @@ PORT_STEP = 10
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Count = Annotated[int, Meta(ge=1, le=MOST_INSTANCES)]
+Count = Annotated[int, Meta(ge=1, le=MAX_INSTANCES)]
 
 
 class SettingsError(Exception):
@@ -216,7 +216,7 @@ def tables(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]
     Raises:
         SettingsError: the file cannot be read, or a table or variable is unknown.
     """
-    path = Path(environ.get(_FILE_VARIABLE) or shipped(Path(), Path("market.toml")))
+    path = Path(environ.get(_FILE_VARIABLE) or bundled_file(Path(), Path("market.toml")))
     try:
         found: dict[str, Any] = tomllib.loads(path.read_text())
     except OSError as error:
@@ -258,7 +258,7 @@ def load(kind: type[S], service: str, environ: Mapping[str, str] = os.environ) -
         raise SettingsError(f"settings of {service}: {error}") from error
 
 
-def listed(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """The parts of a setting that are separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 

@@ -4,11 +4,11 @@ import ssl
 
 from process.settings import SettingsError, Stack
 
-OLDEST = ssl.TLSVersion.TLSv1_2
+MIN_VERSION = ssl.TLSVersion.TLSv1_2
 """The oldest protocol that is spoken. Debian's Python has no bound of its own, and leaves it to OpenSSL's settings."""
 
 
-def serving(stack: Stack) -> ssl.SSLContext | None:
+def server_context(stack: Stack) -> ssl.SSLContext | None:
     """What services serve HTTPS with; None if they serve HTTP.
 
     Raises:
@@ -17,12 +17,12 @@ def serving(stack: Stack) -> ssl.SSLContext | None:
     if not stack.tls_certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = OLDEST
-    _show(context, stack)
+    context.minimum_version = MIN_VERSION
+    _load_certificate(context, stack)
     return context
 
 
-def asking(stack: Stack) -> ssl.SSLContext | None:
+def client_context(stack: Stack) -> ssl.SSLContext | None:
     """What our own clients ask services and NATS servers with, if these use TLS; None if none of it is configured.
 
     A certificate of our own is shown to servers that ask for one, as the NATS servers of the stack do.
@@ -35,20 +35,20 @@ def asking(stack: Stack) -> ssl.SSLContext | None:
     try:
         context = ssl.create_default_context(cafile=stack.tls_ca or None)
     except OSError as error:
-        raise SettingsError(f"QS_STACK_TLS_CA: {stack.tls_ca}: {_why(error)}") from error
-    context.minimum_version = OLDEST
+        raise SettingsError(f"QS_STACK_TLS_CA: {stack.tls_ca}: {_reason(error)}") from error
+    context.minimum_version = MIN_VERSION
     if stack.tls_certificate:
-        _show(context, stack)
+        _load_certificate(context, stack)
     return context
 
 
-def _show(context: ssl.SSLContext, stack: Stack) -> None:
+def _load_certificate(context: ssl.SSLContext, stack: Stack) -> None:
     try:
         context.load_cert_chain(stack.tls_certificate, stack.tls_key)
     except OSError as error:
         files = f"{stack.tls_certificate}, {stack.tls_key}"
-        raise SettingsError(f"QS_STACK_TLS_CERTIFICATE, QS_STACK_TLS_KEY: {files}: {_why(error)}") from error
+        raise SettingsError(f"QS_STACK_TLS_CERTIFICATE, QS_STACK_TLS_KEY: {files}: {_reason(error)}") from error
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or str(error)

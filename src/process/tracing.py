@@ -28,7 +28,7 @@ EXPORT_TIMEOUT = 1.0
 AnySpan: TypeAlias = "Span | None"
 """A span, or none: while tracing is off there are none."""
 
-LONGEST = 100
+MAX_PATH = 100
 """Characters of a request's path that are told: strangers may ask for anything."""
 
 tracer: "Tracer | None" = None
@@ -67,7 +67,7 @@ def configure(service: str, url: str) -> None:
 def begin(
     name: str,
     parent: AnySpan = None,
-    about: Mapping[str, Attribute] = MappingProxyType({}),
+    attributes: Mapping[str, Attribute] = MappingProxyType({}),
     *,
     began: float | None = None,
     links: Sequence["Span"] = (),
@@ -77,7 +77,7 @@ def begin(
     Args:
         name: what is done, of few values.
         parent: the span it follows from; None for the current one, and for a new trace if there is none.
-        about: ids and figures that it speaks of.
+        attributes: ids and figures that it speaks of.
         began: when, by `time.perf_counter`, if not now.
         links: other spans that it follows from.
     """
@@ -87,7 +87,7 @@ def begin(
     return tracer.start_span(
         name,
         None if parent is None else trace.set_span_in_context(parent),
-        attributes=dict(about),
+        attributes=dict(attributes),
         links=[trace.Link(span.get_span_context()) for span in links],
         start_time=None if began is None else time.time_ns() - int((time.perf_counter() - began) * 1e9),
         record_exception=False,
@@ -103,13 +103,13 @@ def within(span: AnySpan, *, ends: bool = False) -> AbstractContextManager[AnySp
     return trace.use_span(span, end_on_exit=ends, record_exception=False)
 
 
-def span(name: str, parent: AnySpan, **about: Attribute) -> AbstractContextManager[AnySpan]:
+def span(name: str, parent: AnySpan, **attributes: Attribute) -> AbstractContextManager[AnySpan]:
     """A span around a block, which is the current one there. See `begin`; none if it follows from nothing."""
-    return _OFF if tracer is None or parent is None else within(begin(name, parent, about), ends=True)
+    return _OFF if tracer is None or parent is None else within(begin(name, parent, attributes), ends=True)
 
 
 @contextmanager
-def batch(name: str, parents: Sequence["Span"], **about: Attribute) -> Iterator[None]:
+def batch(name: str, parents: Sequence["Span"], **attributes: Attribute) -> Iterator[None]:
     """A span around a block in which something is done for several at once. Only while tracing is on.
 
     It follows from the first of them and is linked to the others. Each of those gets a span of its own of the same
@@ -119,8 +119,8 @@ def batch(name: str, parents: Sequence["Span"], **about: Attribute) -> Iterator[
         yield
         return
     first, *others = parents
-    shared = begin(name, first, about, links=others)
-    own = [begin(name, other, about, links=[shared]) for other in others]
+    shared = begin(name, first, attributes, links=others)
+    own = [begin(name, other, attributes, links=[shared]) for other in others]
     with within(shared, ends=True):
         try:
             yield
@@ -169,19 +169,19 @@ def root() -> AnySpan:
     return trace.INVALID_SPAN
 
 
-def answering(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[AnySpan]:
+def request_span(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[AnySpan]:
     """A span around the answer to a request over NATS, if the request is part of a trace."""
     return span(subject, extract(headers))
 
 
-def http(method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Span":
+def http_span(method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Span":
     """Begin the span of an HTTP request. Only while tracing is on."""
     fields = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
-    about = {"http.request.method": method, "url.path": path[:LONGEST]}
-    return begin(f"{method} /{path[:LONGEST].strip('/').partition('/')[0]}", extract(fields) or root(), about)
+    attributes = {"http.request.method": method, "url.path": path[:MAX_PATH]}
+    return begin(f"{method} /{path[:MAX_PATH].strip('/').partition('/')[0]}", extract(fields) or root(), attributes)
 
 
-def traced(app: Callable[..., Any]) -> Callable[..., Any]:
+def trace_requests(app: Callable[..., Any]) -> Callable[..., Any]:
     """An ASGI app with a span around each request that may change something; `app` itself while tracing is off."""
     if tracer is None:
         return app
@@ -190,7 +190,7 @@ def traced(app: Callable[..., Any]) -> Callable[..., Any]:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await app(scope, receive, send)
             return
-        with within(http(scope["method"], scope["path"], scope["headers"]), ends=True):
+        with within(http_span(scope["method"], scope["path"], scope["headers"]), ends=True):
             await app(scope, receive, send)
 
     return around

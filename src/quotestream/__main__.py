@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
-from process.shipped import COMMAND
+from process.installation import COMMAND
 
 UNKNOWN = 2
 """The exit code where there is no such recipe."""

@@ -24,7 +24,7 @@ class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_field
 async def _story(quote_id: str) -> Story:
     settings = load(_Settings, "auditor")
     stack = settings.stack
-    async with connected(stack.url, stack.nats_seed("auditor"), tls.asking(stack)) as connection:
+    async with connected(stack.url, stack.nats_seed("auditor"), tls.client_context(stack)) as connection:
         return await explain(connection, settings.market, Path(stack.data_dir, "logs"), quote_id)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from cyclopts import App
 
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from simulation.bench import bench as measure
 from simulation.leases import table
 from simulation.mutations import MUTATIONS, PATIENCE, find

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from loadgen.answers import Answer, Known, Undelivered, Unknown, classify
 from loadgen.client import ATTEMPT_TIMEOUT, Exchange
 from loadgen.flow import orders
 from loadgen.history import History
 from loadgen.http import NotConnected
+from loadgen.outcomes import AttemptResult, Known, Undelivered, Unknown, classify
 from simulation.loop import Handle
 from simulation.party import PATIENCE, Party
 from wire.errors import Refused
@@ -46,7 +46,7 @@ class Sender(Exchange):
         self._party = party
         self._targets = itertools.cycle(instance.name for instance in party.system.of("exchange"))
 
-    async def _post(self, body: bytes, order_id: str) -> Answer:
+    async def _post(self, body: bytes, order_id: str) -> AttemptResult:
         order = msgspec.json.decode(body, type=Order)
         party = self._party
         self.sent[order_id] = party.world.now
@@ -141,7 +141,7 @@ class Traders:
         target = self._party.one_of("exchange")
         self._sender.sent[order.order_id] = self._party.world.now
         self._history.sent(order, 1)
-        answer: Answer
+        answer: AttemptResult
         try:
             async with asyncio.timeout(PATIENCE):
                 response = await self._party.system.web.ask(self._party.process, target, self.ordering(order))
@@ -151,7 +151,7 @@ class Traders:
         except OSError as error:
             answer = Unknown(repr(error))
         self._history.answered(order.order_id, 1, answer)
-        is_sure = isinstance(answer, Undelivered) or (isinstance(answer, Unknown) and not answer.doubtful)
+        is_sure = isinstance(answer, Undelivered) or (isinstance(answer, Unknown) and not answer.in_doubt)
         if is_sure or (isinstance(answer, Known) and (answer.rejected or answer.result is None)):
             self._party.monitor.never.add(order.order_id)
             if order.order_id in self._party.monitor.executed:

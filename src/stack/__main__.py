@@ -10,8 +10,8 @@ from typing import Annotated
 import cyclopts
 
 from process import logs as logging
+from process.installation import COMMAND
 from process.settings import SettingsError
-from process.shipped import COMMAND
 from stack import clear, commands, instruments, losses, supervise
 from stack import keys as making
 from stack import prepare as preparing

@@ -11,7 +11,7 @@ import msgspec
 from jet import api, journal
 from jet.connection import Connection
 from process.health import Health
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from stack.connect import connect
 from stack.settings import StackSettings
 from wire import losses, subjects

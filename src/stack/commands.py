@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from process import durable
+from process.installation import COMMAND
 from process.settings import tables
-from process.shipped import COMMAND
 from stack.config import stop_deadline
 from stack.control import Control, NotRunning
 from stack.instances import LEDGER_DATABASE

@@ -29,7 +29,7 @@ async def connect(settings: StackSettings, command: str, user: str, health: Heal
         Unreachable: no server answers in time.
     """
     url = nats_url(settings) if is_up(settings) else settings.stack.url
-    connection = Connection(url, command, health, keys.seed_of(settings, user), tls.asking(settings.stack))
+    connection = Connection(url, command, health, keys.seed_of(settings, user), tls.client_context(settings.stack))
     try:
         async with asyncio.timeout(TIMEOUT):
             await connection.__aenter__()

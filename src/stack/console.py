@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from stack.phases import Condition, Phase, all_fine
 
 PATIENCE = {Phase.STARTING: math.inf, Phase.SILENT: 3.0, Phase.WAITING: 3.0}

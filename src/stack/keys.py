@@ -20,8 +20,8 @@ import nkeys
 
 from jet.grants import OUTSIDE, SERVICES_ACCOUNT, Export, Grant, exports, grants, imports
 from process import durable
+from process.installation import COMMAND, bundled_file
 from process.settings import SettingsError
-from process.shipped import COMMAND, shipped
 from stack.settings import CLUSTER_CONFIG, NATS_CONFIG, NatsServer, StackSettings, has_one_account
 
 SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
@@ -177,7 +177,7 @@ def _tls(settings: StackSettings) -> str:
 
 def _relative(settings: StackSettings, config: Path) -> str:
     """Where a file that comes with us is, for an `include`: from the folder of keys, in quotes without escapes."""
-    path = os.path.relpath(shipped(settings.folder, config), settings.keys)
+    path = os.path.relpath(bundled_file(settings.folder, config), settings.keys)
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from process import durable
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from stack.settings import StackSettings
 
 _PATIENCE = 0.5

@@ -14,7 +14,7 @@ from jet.connection import Connection
 from jet.journal import Appended
 from process.clock import utc_now
 from process.health import Health
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from stack.connect import connect
 from stack.instruments import REFUSED
 from stack.settings import StackSettings

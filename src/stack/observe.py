@@ -39,7 +39,7 @@ class Observer:
         self._logs = settings.logs
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
-            connector=aiohttp.TCPConnector(ssl=tls.asking(settings.stack) or True),
+            connector=aiohttp.TCPConnector(ssl=tls.client_context(settings.stack) or True),
         )
 
     async def __aenter__(self) -> Self:

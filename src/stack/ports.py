@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from process.settings import MOST_INSTANCES, PORT_STEP
+from process.settings import MAX_INSTANCES, PORT_STEP
 from stack.settings import Listening
 
 _LISTENING = "0A"
@@ -138,7 +138,7 @@ def free_port(*offsets: int) -> int:
 
 def free_ports(count: int) -> list[int]:
     """Such ports, each with room for further instances or the servers of a cluster."""
-    room = [1, 2, *(PORT_STEP * number for number in range(1, MOST_INSTANCES))]
+    room = [1, 2, *(PORT_STEP * number for number in range(1, MAX_INSTANCES))]
     return [free_port(*room) for _ in range(count)]
 
 

@@ -37,7 +37,7 @@ async def run(settings: StackSettings) -> int:
         duplicate_window=market.id_window,
         reservation_life=market.reservation_life,
     )
-    seed, asking = keys.seed_of(settings, "operator"), tls.asking(settings.stack)
+    seed, asking = keys.seed_of(settings, "operator"), tls.client_context(settings.stack)
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
             done = await restore_descriptions(connection, settings, shape)

@@ -99,7 +99,7 @@ async def _of_all_shards(settings: StackSettings, ask: Callable[[Connection, int
     Raises:
         Unreadable, Refused: as `first_sequence`.
     """
-    seed, asking = keys.seed_of(settings, "auditor"), tls.asking(settings.stack)
+    seed, asking = keys.seed_of(settings, "auditor"), tls.client_context(settings.stack)
     try:
         async with (
             asyncio.timeout(READ),

@@ -35,5 +35,5 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
     for service, kind in SETTINGS.items():
         stack = load(kind, service, environ).stack
     Access.of(stack)
-    tls.serving(stack)
-    tls.asking(stack)
+    tls.server_context(stack)
+    tls.client_context(stack)

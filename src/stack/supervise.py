@@ -19,8 +19,8 @@ from pathlib import Path
 from jet.link import named
 from process import durable
 from process.clock import utc_now
+from process.installation import COMMAND, bundled_file
 from process.settings import KEYS, SettingsError
-from process.shipped import COMMAND, shipped
 from stack import keys, ports, process_tree, record
 from stack.config import UNREADABLE, stop_deadline, supervisord_conf
 from stack.console import Console
@@ -106,7 +106,7 @@ def _make_folders(settings: StackSettings) -> None:
         durable.make_folder(settings.logs)
         for name in OURS:
             for found in settings.data.glob(name):
-                durable.keep_private(found)
+                durable.make_private(found)
         if settings.socket.parent != settings.data:
             _make_own(settings.socket.parent)
     except OSError as error:
@@ -135,7 +135,7 @@ def _check(settings: StackSettings) -> None:
     for unreadable in UNREADABLE:
         if unreadable in str(settings.data) or unreadable in str(settings.folder):
             raise SettingsError(f"supervisord cannot read a path with {unreadable!r} in it, as {settings.data} has")
-    if settings.nats_servers and not shipped(settings.folder, NATS_CONFIG).is_file():
+    if settings.nats_servers and not bundled_file(settings.folder, NATS_CONFIG).is_file():
         raise SettingsError(f"{NATS_CONFIG}: No such file; run from the project's folder")
     if not settings.nats_servers:
         keys.check(settings)

@@ -19,10 +19,10 @@ async def main() -> None:
     logs.configure("ui", settings.stack.log_level)
     access = Access.of(settings.stack)
     health = Health("ui", *PARTS)
-    seed, asking = settings.stack.nats_seed("ui"), tls.asking(settings.stack)
+    seed, asking = settings.stack.nats_seed("ui"), tls.client_context(settings.stack)
     connection = Connection(settings.stack.url, "ui", health, seed, asking)
     service = UiService(settings, connection, health, utc_now)
-    access.goes_by(service.clock)
+    access.use_clock(service.clock)
     app = create_app(
         title="Quotestream page",
         description=DESCRIPTION,

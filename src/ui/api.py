@@ -65,7 +65,7 @@ def pages(access: Access = OPEN) -> list[ControllerRouterHandler]:
 def _page(index: bytes, login: bytes, access: Access) -> ControllerRouterHandler:
     @get("/", include_in_schema=False, media_type="text/html", sync_to_thread=False, opt=anyone())
     def get_page(request: Request[Any, Any, Any]) -> Response[bytes]:
-        if access.held(dict(request.scope["headers"])) & READ:
+        if access.roles_of(dict(request.scope["headers"])) & READ:
             return _respond(request, index, "text/html")
         return Response(login, status_code=401, headers=_HEADERS | _NO_STORE, media_type="text/html")
 

@@ -8,7 +8,7 @@ import asyncio
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from recorded import command as recorded
 from wire.errors import Refusal, Refused
 

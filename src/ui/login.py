@@ -1,7 +1,7 @@
 """Signing in to the page, if tokens are on: a browser cannot send a token with a websocket, but it sends cookies.
 
 The page's form posts the token once and receives a cookie, which no script can read and no other site can send. The
-cookie contains its expiry and a MAC made with the token, but not the token. It permits reading for `SESSION` seconds.
+cookie contains its expiry and a MAC made with the token, but not the token. It permits reading for `SESSION_LIFETIME` seconds.
 """
 
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from web.access import COOKIE, Access
 from web.roles import READ, anyone
-from web.tokens import SESSION
+from web.tokens import SESSION_LIFETIME
 from wire.errors import Refusal, Refused
 
 
@@ -38,8 +38,8 @@ def login(access: Access) -> list[ControllerRouterHandler]:
             raise Refused(Refusal.UNAUTHENTICATED, "the token is not valid, or not for reading")
         cookie = Cookie(
             COOKIE,
-            value=tokens.session(token),
-            max_age=SESSION,
+            value=tokens.new_session(token),
+            max_age=SESSION_LIFETIME,
             httponly=True,
             samesite="strict",
             secure=request.scope["scheme"] == "https",

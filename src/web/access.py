@@ -27,7 +27,7 @@ from litestar.handlers import BaseRouteHandler
 from prometheus_client import Counter
 
 from process.clock import Clock
-from process.settings import SettingsError, Stack, listed
+from process.settings import SettingsError, Stack, split_list
 from web.roles import ANYONE, NOBODY, READ, Role, Roles
 from web.tokens import STRANGER, Bearer, Tokens, TokensError
 from wire import ids
@@ -35,10 +35,10 @@ from wire.errors import Refusal, Refused
 
 COOKIE = "quotestream-reader"
 _COOKIE = COOKIE.encode()
-_MOST_SESSIONS = 8
+_MAX_SESSIONS = 8
 """How many cookies of that name are looked at: each costs a digest."""
 
-ALL = Bearer(ANYONE, "")
+UNRESTRICTED = Bearer(ANYONE, "")
 PAGE = Bearer(frozenset({Role.READER}), "page")
 
 ASKER: ContextVar[str] = ContextVar("asker", default="")
@@ -47,7 +47,7 @@ ASKER: ContextVar[str] = ContextVar("asker", default="")
 DENIED = Counter("quotestream_http_denied", "Requests that were not admitted, by reason.", ["reason"])
 
 
-def asked_by() -> str | None:
+def current_asker() -> str | None:
     """What is kept of whose token came with the request that is handled; None if there was none."""
     name = ASKER.get()
     return ids.asker(f"token {name}") if name else None
@@ -56,7 +56,7 @@ def asked_by() -> str | None:
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _JSON = b"application/json"
 _FORMS = (b"application/x-www-form-urlencoded", b"multipart/form-data", b"text/plain")
-_OURSELVES = frozenset({b"same-origin", b"none"})
+_OWN_SITE = frozenset({b"same-origin", b"none"})
 _POLICY_VIOLATION = 1008
 
 
@@ -73,7 +73,7 @@ class Access:
         self.tokens = tokens
         self._hosts = frozenset({"localhost", *(host.lower() for host in hosts)})
         self._origins = frozenset(origin.encode() for origin in origins)
-        self._known = lru_cache(maxsize=256)(self._is_known)
+        self._is_host = lru_cache(maxsize=256)(self._is_own_host)
 
     @classmethod
     def of(cls, stack: Stack) -> Self:
@@ -86,9 +86,9 @@ class Access:
             tokens = Tokens(Path(stack.tokens)) if stack.tokens else None
         except TokensError as error:
             raise SettingsError(f"QS_STACK_TOKENS: {error}") from error
-        return cls(tokens, [stack.host, *listed(stack.hosts)], listed(stack.origins))
+        return cls(tokens, [stack.host, *split_list(stack.hosts)], split_list(stack.origins))
 
-    def goes_by(self, clock: Clock) -> None:
+    def use_clock(self, clock: Clock) -> None:
         """Have tokens end by the clock that the service decides by, whatever is done to its machine's."""
         if self.tokens is not None:
             self.tokens.clock = clock
@@ -108,13 +108,13 @@ class Access:
             Refused: it may not ask; nothing of it was read but its headers.
         """
         host = headers.get(b"host")
-        if host is not None and not self._known(host):
+        if host is not None and not self._is_host(host):
             raise Refused(Refusal.FOREIGN_HOST, "use an address, or add the host to QS_STACK_HOSTS")
         origin = headers.get(b"origin")
         if origin is not None:
-            if not self._is_ours(origin, host):
+            if not self._is_own_origin(origin, host):
                 raise Refused(Refusal.CROSS_SITE, "the request comes from a page of another origin")
-        elif changes and headers.get(b"sec-fetch-site", b"none") not in _OURSELVES:
+        elif changes and headers.get(b"sec-fetch-site", b"none") not in _OWN_SITE:
             raise Refused(Refusal.CROSS_SITE, "the request comes from a page of another site")
         kind = headers.get(b"content-type", _JSON)
         if kind != _JSON and changes and kind.lower().startswith(_FORMS):
@@ -130,21 +130,21 @@ class Access:
                     Refusal.TOO_OFTEN, "the token's rate is used up for now", retry_after=bearer.rate.retry_after()
                 )
             return bearer
-        return ALL
+        return UNRESTRICTED
 
-    def held(self, headers: Mapping[bytes, bytes]) -> Roles:
+    def roles_of(self, headers: Mapping[bytes, bytes]) -> Roles:
         """The roles of what a request shows: its token, or a page's session. All of them if tokens are off."""
         return self.bearer(headers).roles
 
     def bearer(self, headers: Mapping[bytes, bytes]) -> Bearer:
-        """Who shows its token, or a page's session, with a request; `ALL` if tokens are off."""
+        """Who shows its token, or a page's session, with a request; `UNRESTRICTED` if tokens are off."""
         if self.tokens is None:
-            return ALL
+            return UNRESTRICTED
         authorization = headers.get(b"authorization")
         if authorization is not None:
             return self.tokens.bearer(authorization[7:]) if authorization[:7].lower() == b"bearer " else STRANGER
         cookie = headers.get(b"cookie")
-        if cookie is not None and any(self.tokens.reads(session) for session in _sessions(cookie)):
+        if cookie is not None and any(self.tokens.is_valid_session(session) for session in _sessions(cookie)):
             return PAGE
         return STRANGER
 
@@ -168,11 +168,11 @@ class Access:
                 raise WebSocketException(detail=refused.refusal.title, code=_POLICY_VIOLATION) from refused
             raise
 
-    def _is_known(self, host: bytes) -> bool:
+    def _is_own_host(self, host: bytes) -> bool:
         name = _name(host)
         return name in self._hosts or _is_address(name)
 
-    def _is_ours(self, origin: bytes, host: bytes | None) -> bool:
+    def _is_own_origin(self, origin: bytes, host: bytes | None) -> bool:
         if origin in self._origins:
             return True
         return host is not None and origin in (b"http://" + host, b"https://" + host)
@@ -208,4 +208,4 @@ def _sessions(cookie: bytes) -> list[str]:
         name, _, value = part.partition(b"=")
         if name.strip() == _COOKIE:
             found.append(value.strip().strip(b'"').decode("latin-1"))
-    return found[:_MOST_SESSIONS]
+    return found[:_MAX_SESSIONS]

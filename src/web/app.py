@@ -198,13 +198,13 @@ def create_app(
     )
     async def get_health(request: Request[Any, Any, Any]) -> Response[HealthReport]:
         report = health.report()
-        if not access.held(dict(request.scope["headers"])) & READ:
+        if not access.roles_of(dict(request.scope["headers"])) & READ:
             report = msgspec.structs.replace(report, waiting_for=[], notices=[])
         return Response(report, status_code=200 if report.ready else 503)
 
     @get("/metrics", summary="Metrics for Prometheus", tags=["service"], media_type="text/plain")
     async def get_metrics() -> Response[bytes]:
-        metrics.measure(health)
+        metrics.update(health)
         if before is not None:
             before()
         return Response(generate_latest(REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})

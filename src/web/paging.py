@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
-PAGE = 1_000
+PAGE_SIZE = 1_000
 """Symbols that an answer has at most: up to 420 KB."""
 
-TOLD = (
-    f"At most {PAGE:,} symbols, by name. If there are more, the header `Link` names the next page "
+PAGING = (
+    f"At most {PAGE_SIZE:,} symbols, by name. If there are more, the header `Link` names the next page "
     '(`rel="next"`); `after` is what that link has, or any symbol.'
 )
 """What the routes say about it."""
@@ -25,7 +25,7 @@ R = TypeVar("R", bound=_Row)
 def page(path: str, rows: Iterable[R], after: str | None = None) -> tuple[list[R], Mapping[str, str]]:
     """The rows of the symbols that come after one, by name, and the headers of the answer to a GET of `path`."""
     rest = sorted((row for row in rows if after is None or row.symbol > after), key=lambda row: row.symbol)
-    shown = rest[:PAGE]
+    shown = rest[:PAGE_SIZE]
     return shown, {} if len(rest) == len(shown) else link(path, shown[-1].symbol)
 
 

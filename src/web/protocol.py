@@ -88,7 +88,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._machine.receive(data)
         self._account()
-        if self._server.held > connection_limits.MAX_HELD:
+        if self._server.held > connection_limits.MAX_BUFFERED:
             self._refuse("memory", Refused(Refusal.OVERLOADED, "too much is being read already"))
         else:
             self._advance()
@@ -131,7 +131,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            for _ in range(connection_limits.TURNS):
+            for _ in range(connection_limits.REQUESTS_PER_TURN):
                 if self._writable is not None or self._transport.is_closing():
                     break
                 event = self._machine.next()
@@ -172,7 +172,7 @@ class HttpProtocol(asyncio.Protocol):
         assert direct is not None  # noqa: S101 # the caller has looked
         span = None
         if tracing.tracer is not None:
-            span = tracing.http("POST", direct.path.decode(), request.headers)
+            span = tracing.http_span("POST", direct.path.decode(), request.headers)
         try:
             with tracing.within(span):
                 answer = direct.ask(request.body)
@@ -303,7 +303,7 @@ class HttpProtocol(asyncio.Protocol):
         """Close those that have kept us waiting for the longest. False if none does."""
         waiting = [other for other in self._server.connections if other is not self and other.may_go]
         waiting.sort(key=lambda other: other.waiting_since)
-        for other in waiting[: max(1, int(connection_limits.MAX_CONNECTIONS * connection_limits.ROOM))]:
+        for other in waiting[: max(1, int(connection_limits.MAX_CONNECTIONS * connection_limits.EVICTED_SHARE))]:
             other.give_up("crowded-out")
         return bool(waiting)
 
@@ -317,14 +317,14 @@ class HttpProtocol(asyncio.Protocol):
             return
         waited = now - self.waiting_since
         if self._lingers:
-            if waited > connection_limits.LINGER:
+            if waited > connection_limits.LINGER_TIMEOUT:
                 self._transport.abort()
         elif machine.answering:
             return
         elif machine.begun and not machine.partial and self._writable is None:
-            if waited > connection_limits.KEEP_ALIVE:
+            if waited > connection_limits.KEEP_ALIVE_TIMEOUT:
                 self._transport.close()
-        elif waited > connection_limits.ARRIVAL:
+        elif waited > connection_limits.ARRIVAL_TIMEOUT:
             self.give_up("slow")
 
     def give_up(self, reason: str) -> None:

@@ -24,10 +24,10 @@ from web.server import Server
 STOP_DEADLINE = 4.5
 """Seconds a service may take to stop; then the process ends anyway."""
 
-CANCEL_AGAIN = 0.3
+CANCEL_INTERVAL = 0.3
 """Seconds after which loops that have not ended are cancelled again."""
 
-LAST_ANSWERS = 1.0
+DRAIN_TIMEOUT = 1.0
 """Seconds in which requests that were begun are still answered while the service stops."""
 
 PEER_TIMEOUT = 10.0
@@ -96,10 +96,10 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
 
-    context = tls.serving(settings.stack)
+    context = tls.server_context(settings.stack)
     if context is None and not is_loopback(settings.stack.host):
         log.warning("orders, answers and tokens are sent unencrypted: QS_STACK_TLS_CERTIFICATE turns TLS on")
-    server = Server(tracing.traced(app), direct, access)
+    server = Server(tracing.trace_requests(app), direct, access)
     async with asyncio.TaskGroup() as group:
         http = group.create_task(_serve_http(app, server, settings, context), name="http")
         loops = group.create_task(_never_ends(service), name="service")
@@ -110,19 +110,19 @@ async def serve(
         http.cancel()
         while not loops.done():  # Python 3.11's `wait_for` loses a cancellation that comes together with its result
             loops.cancel()
-            await asyncio.wait([loops], timeout=CANCEL_AGAIN)
+            await asyncio.wait([loops], timeout=CANCEL_INTERVAL)
         await asyncio.wait([http])
     log.info("stopped")
 
 
 async def _serve_http(app: Litestar, server: Server, settings: ServiceSettings, context: ssl.SSLContext | None) -> None:
-    connection_limits.allow_files()
+    connection_limits.raise_file_limit()
     with listen(settings.stack.host, settings.port) as listener:
         async with app.lifespan():
             try:
                 await server.serve(listener, context)
             finally:
-                await server.stop(LAST_ANSWERS)
+                await server.stop(DRAIN_TIMEOUT)
 
 
 def listen(host: str, port: int) -> socket.socket:

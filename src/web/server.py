@@ -64,13 +64,13 @@ class Server:
             sock=listener,
             backlog=BACKLOG,
             ssl=tls,
-            ssl_handshake_timeout=None if tls is None else connection_limits.ARRIVAL,
+            ssl_handshake_timeout=None if tls is None else connection_limits.ARRIVAL_TIMEOUT,
             start_serving=False,  # so that it is closed although it is cancelled while it starts
         )
         try:
             await accepting.start_serving()
             while True:
-                await asyncio.sleep(connection_limits.LOOK)
+                await asyncio.sleep(connection_limits.CHECK_INTERVAL)
                 self._look(loop.time())
         finally:
             accepting.close()
@@ -106,9 +106,9 @@ class Server:
         connection_limits.CONNECTIONS.set(len(every))
         connection_limits.BUFFERED.set(self.held)
         self._most = max(self._most, self.held)
-        if self._most - self.held > connection_limits.RETURNED:
+        if self._most - self.held > connection_limits.TRIM_THRESHOLD:
             self._most = self.held
-            connection_limits.return_memory()
+            connection_limits.trim_memory()
         for connection in every:
             connection.look(now)
 

@@ -16,7 +16,7 @@ from wire.errors import Refused
 SEND_TIMEOUT = 5.0
 """Seconds a reader may take to make room for the next frame before it is given up."""
 
-CHECK_AGAIN = 2.0
+CHECK_INTERVAL = 2.0
 """Seconds after which a reader's token is checked again: what is withdrawn ends the streams that it opened."""
 
 
@@ -60,8 +60,8 @@ async def _lost_its_token(socket: WebSocket[Any, Any, Any]) -> None:
     """Wait until what the reader showed is not valid any more, and close the socket then."""
     access: Access = socket.app.state.access
     headers = dict(socket.scope["headers"])
-    while access.held(headers) & READ:  # noqa: ASYNC110 # nothing tells that a time is over
-        await asyncio.sleep(CHECK_AGAIN)
+    while access.roles_of(headers) & READ:  # noqa: ASYNC110 # nothing tells that a time is over
+        await asyncio.sleep(CHECK_INTERVAL)
     await socket.close(1008, "the token is not valid any more")
 
 

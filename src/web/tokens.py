@@ -23,13 +23,13 @@ from pathlib import Path
 import structlog
 
 from process.clock import Clock, utc_now
-from process.shipped import COMMAND
+from process.installation import COMMAND
 from web.roles import NOBODY, READ, Role, Roles
 
-LOOK_AGAIN = 1.0
+RELOAD_INTERVAL = 1.0
 """Seconds after which the folder is looked at again, when somebody asks."""
 
-SESSION = 12 * 3600
+SESSION_LIFETIME = 12 * 3600
 """Seconds for which a page that was shown a token is not asked for it again."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
@@ -44,24 +44,24 @@ log = structlog.get_logger()
 class Rate:
     """How many requests of one token are taken: so many a second, and as many at once."""
 
-    def __init__(self, a_second: float) -> None:
-        self._a_second = a_second
-        self._most = max(1.0, a_second)
-        self._left = self._most
-        self._at = 0.0
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._burst = max(1.0, per_second)
+        self._available = self._burst
+        self._updated_at = 0.0
 
     def take(self, now: float) -> bool:
         """Whether one more may come at `now`, in seconds on a clock that only goes on; it is counted."""
-        self._left = min(self._most, self._left + (now - self._at) * self._a_second)
-        self._at = now
-        if self._left < 1:
+        self._available = min(self._burst, self._available + (now - self._updated_at) * self._per_second)
+        self._updated_at = now
+        if self._available < 1:
             return False
-        self._left -= 1
+        self._available -= 1
         return True
 
     def retry_after(self) -> int:
         """Whole seconds, at least one, after which one more may come if none does before."""
-        return max(1, math.ceil((1 - self._left) / self._a_second))
+        return max(1, math.ceil((1 - self._available) / self._per_second))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Tokens:
         self.clock: Clock = utc_now
         self._folder = folder
         self._stamp = _stamp(folder)
-        self._looked = time.monotonic()
-        self._take(_read(folder))
+        self._checked_at = time.monotonic()
+        self._replace(_read(folder))
 
     def roles(self, token: bytes) -> Roles:
         """The roles of a token: none if nobody knows it."""
@@ -123,20 +123,20 @@ class Tokens:
 
     def bearer(self, token: bytes) -> Bearer:
         """Who shows a token: `STRANGER` if nobody knows it, or it has expired."""
-        self._look()
+        self._reload()
         found = self._bearers.get(sha256(token).digest(), STRANGER)
         if found.expires is not None and self.clock() >= found.expires:
             return STRANGER
         return found
 
-    def session(self, token: bytes) -> str:
-        """What stands for a token in a page's cookie until `SESSION` has passed: a seal that the token can check."""
-        until = int(self.clock().timestamp()) + SESSION
+    def new_session(self, token: bytes) -> str:
+        """Return the value of a page's cookie: a seal that only the token can check, valid for `SESSION_LIFETIME`."""
+        until = int(self.clock().timestamp()) + SESSION_LIFETIME
         return f"{until}.{_seal(token, until)}"
 
-    def reads(self, session: str) -> bool:
+    def is_valid_session(self, session: str) -> bool:
         """Whether a session was made from a token that may read, is not over, and the token still valid."""
-        self._look()
+        self._reload()
         until, _, seal = session.partition(".")
         if not (until.isascii() and until.isdigit() and len(until) < 16 and seal.isascii()):
             return False
@@ -146,23 +146,23 @@ class Tokens:
             hmac.compare_digest(_seal(token, int(until)), seal) and self.roles(token) & READ for token in self._readers
         )
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         now = time.monotonic()
-        if now - self._looked < LOOK_AGAIN:
+        if now - self._checked_at < RELOAD_INTERVAL:
             return
-        self._looked = now
+        self._checked_at = now
         stamp = _stamp(self._folder)
         if stamp == self._stamp:
             return
         self._stamp = stamp
         try:
-            self._take(_read(self._folder))
+            self._replace(_read(self._folder))
         except TokensError as error:
             log.error("tokens cannot be read, the previous ones stay valid", error=str(error))  # noqa: TRY400 # it says all
         else:
             log.info("tokens read again")
 
-    def _take(self, found: dict[bytes, Bearer]) -> None:
+    def _replace(self, found: dict[bytes, Bearer]) -> None:
         self._bearers = {sha256(token).digest(): bearer for token, bearer in found.items()}
         self._readers = [token for token, bearer in found.items() if bearer.roles & READ]
 
@@ -177,7 +177,7 @@ class TokenFile:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._changed = -1
-        self._looked = -LOOK_AGAIN
+        self._checked_at = -RELOAD_INTERVAL
         self._token = ""
         if not lines(file):
             raise TokensError(f"{file}: no token in it")
@@ -185,8 +185,8 @@ class TokenFile:
     def __call__(self) -> str:
         """The token. One that cannot be read again stays as it was."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_AGAIN:
-            self._looked = now
+        if now - self._checked_at >= RELOAD_INTERVAL:
+            self._checked_at = now
             with suppress(OSError, TokensError):
                 changed = self._file.stat().st_mtime_ns
                 if changed != self._changed:

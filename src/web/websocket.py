@@ -21,7 +21,7 @@ from web.http1 import MAX_BODY, Request
 if TYPE_CHECKING:
     from web.server import Server
 
-PING = 20.0
+PING_INTERVAL = 20.0
 """Seconds without a word after which a reader is asked whether it is there; as many later it is given up."""
 
 _GOING_AWAY = 1012
@@ -194,9 +194,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """See whether the reader is there, at a look every `LOOK`."""
-        if (self._closed is not None and now - self._closed > connection_limits.LINGER) or now - self._heard > 2 * PING:
+        if (
+            self._closed is not None and now - self._closed > connection_limits.LINGER_TIMEOUT
+        ) or now - self._heard > 2 * PING_INTERVAL:
             self._transport.abort()
-        elif self._socket.state is State.OPEN and now - max(self._heard, self._pinged) > PING:
+        elif self._socket.state is State.OPEN and now - max(self._heard, self._pinged) > PING_INTERVAL:
             self._pinged = now
             self._socket.send_ping(b"")
             self._flush()

@@ -13,7 +13,7 @@ from audit.findings import Status, Verdict
 from audit.history import Claims
 from audit.ledgerfile import LedgerFile
 from audit.recording import Recorded
-from loadgen.client import DOUBT
+from loadgen.client import IN_DOUBT
 from loadgen.history import AnswerLine, Line, SentLine, Torn
 from support.audit import Script, busy, place_of, text_of
 from support.builders import NOW, order
@@ -257,10 +257,10 @@ def test_a_rejection_is_final_once_earlier_attempts_are_in_doubt_no_more() -> No
     script, fill = traded()
     first = [sent(order_of(fill)), answer(fill.order_id), sent(order_of(fill), 2)]
     rejection = rejected(order_of(fill))
-    soon = with_history(script, [*first, answer(fill.order_id, rejection, after=DOUBT - 1, attempt=2)])
+    soon = with_history(script, [*first, answer(fill.order_id, rejection, after=IN_DOUBT - 1, attempt=2)])
     assert soon.status is Status.PROVED
     assert "1 orders that were told rejected have executed by an earlier attempt" in soon.remarks[-1]
-    late = with_history(script, [*first, answer(fill.order_id, rejection, after=DOUBT + 1, attempt=2)])
+    late = with_history(script, [*first, answer(fill.order_id, rejection, after=IN_DOUBT + 1, attempt=2)])
     assert "AAA-f1 executes order order-1, which its client was told is rejected" in text_of(late)
 
 

@@ -15,8 +15,8 @@ from audit.findings import Status
 from audit.report import Report
 from audit.run import Sources, audit
 from jet import journal
-from loadgen.answers import Known
 from loadgen.history import History
+from loadgen.outcomes import Known
 from process.clock import utc_now
 from recorded.reading import CannotRead
 from stack.record import Epoch

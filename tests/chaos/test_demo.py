@@ -17,7 +17,7 @@ from audit.findings import Status, Verdict
 from chaos import demo
 from chaos.recovery import Figures
 from chaos.report import TargetRecovery
-from loadgen.answers import Outcome
+from loadgen.outcomes import Outcome
 from loadgen.tally import Tally
 from support.chaos import report
 from support.waiting import STACK_HANG, finishes

@@ -29,7 +29,7 @@ from support.ledger import Log, Running, Start, ledgers, new_ledger
 from support.waiting import HANG, eventually, finishes, reaches
 from web import streaming
 from web.app import create_app
-from web.paging import PAGE
+from web.paging import PAGE_SIZE
 
 FILL = {
     "fill_id": "venue-1",
@@ -201,15 +201,15 @@ async def test_fills_are_listed_by_symbol_and_number(client: httpx.AsyncClient) 
 async def test_more_fills_than_a_page_holds_are_listed_page_by_page(
     client: httpx.AsyncClient, running: Running, market_log: Log, path: str
 ) -> None:
-    await market_log.fills(*(recorded_fill(number=number) for number in range(1, 2 * PAGE + 2)))
-    await reaches(running.version, 2 * PAGE + 1)
+    await market_log.fills(*(recorded_fill(number=number) for number in range(1, 2 * PAGE_SIZE + 2)))
+    await reaches(running.version, 2 * PAGE_SIZE + 1)
     found: list[tuple[str, int]] = []
     following: str | None = path
     while following is not None:
         response = await client.get(following)
         found += seen(response)
         following = response.links["next"]["url"] if response.links else None
-    assert found == [("AAA", number) for number in range(1, 2 * PAGE + 2)]
+    assert found == [("AAA", number) for number in range(1, 2 * PAGE_SIZE + 2)]
 
 
 @pytest.mark.usefixtures("recorded")

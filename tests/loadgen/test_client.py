@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from loadgen import client
-from loadgen.answers import Outcome
 from loadgen.client import Exchange
+from loadgen.outcomes import Outcome
 from support.builders import order
 from support.waiting import eventually, finishes
 from wire.errors import Refusal, Refused
@@ -156,7 +156,7 @@ async def test_a_rejection_is_no_outcome_while_an_earlier_attempt_may_still_exec
 ) -> None:
     """The first attempt is on its way for longer than its client waits, and executes after the second was rejected."""
     monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
-    monkeypatch.setattr(client, "DOUBT", 0.5)
+    monkeypatch.setattr(client, "IN_DOUBT", 0.5)
     exchange.then(exchange.stalled(0.4), exchange.rejected("not_marketable"))
     async with at(exchange.url) as client_:
         outcome = await client_.submit(order())
@@ -168,7 +168,7 @@ async def test_a_rejection_is_the_outcome_once_no_earlier_attempt_can_execute(
     exchange: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ATTEMPT_TIMEOUT", 0.2)
-    monkeypatch.setattr(client, "DOUBT", 0.5)
+    monkeypatch.setattr(client, "IN_DOUBT", 0.5)
     reject = exchange.rejected("not_marketable")
     exchange.then(exchange.stalled(0.4), *[reject] * 1000)
     async with at(exchange.url) as client_:

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadgen.answers import Known, Undelivered, Unknown
 from loadgen.history import AnswerLine, History, RunLine, SentLine, Torn, read
+from loadgen.outcomes import Known, Undelivered, Unknown
 from loadgen.plan import Plan
 from support.builders import instrument, order
 from support.clock import ManualClock

@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from loadgen.answers import Outcome
+from loadgen.outcomes import Outcome
 from loadgen.page import page
 from loadgen.plan import Plan
 from loadgen.report import summarize

@@ -10,8 +10,8 @@ import structlog
 from rich.console import Console
 
 from loadgen import progress
-from loadgen.answers import Outcome
 from loadgen.client import Exchange
+from loadgen.outcomes import Outcome
 from loadgen.plan import Plan
 from loadgen.progress import Progress
 from loadgen.tally import Tally

@@ -5,7 +5,7 @@ import io
 import msgspec
 from rich.console import Console
 
-from loadgen.answers import Outcome
+from loadgen.outcomes import Outcome
 from loadgen.plan import Plan
 from loadgen.report import Delay, Report, judge, summarize, table
 from loadgen.tally import Tally

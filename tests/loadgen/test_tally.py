@@ -1,6 +1,6 @@
 """Counting."""
 
-from loadgen.answers import Outcome
+from loadgen.outcomes import Outcome
 from loadgen.tally import Durations, Tally
 
 

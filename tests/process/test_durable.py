@@ -79,7 +79,7 @@ def test_what_others_may_read_is_made_private_and_links_are_not_followed(tmp_pat
     (data / "inside" / "file").touch(0o644)
     elsewhere.touch(0o644)
     (data / "link").symlink_to(elsewhere)
-    durable.keep_private(data)
+    durable.make_private(data)
     assert [mode(path) for path in (data, data / "inside", data / "inside" / "file")] == [0o700, 0o700, 0o600]
     assert mode(elsewhere) == 0o644
 

@@ -14,13 +14,13 @@ def _waiting_for() -> dict[str, float]:
 
 def test_ready_follows_health_and_only_what_is_waited_for_now_is_told() -> None:
     health = Health("test", "nats", "market")
-    metrics.measure(health)
+    metrics.update(health)
     assert REGISTRY.get_sample_value("quotestream_ready") == 0
     assert _waiting_for() == {"nats": 1, "market": 1}
     health.fine("nats")
-    metrics.measure(health)
+    metrics.update(health)
     assert _waiting_for() == {"market": 1}
     health.fine("market")
-    metrics.measure(health)
+    metrics.update(health)
     assert REGISTRY.get_sample_value("quotestream_ready") == 1
     assert _waiting_for() == {}

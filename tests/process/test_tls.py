@@ -24,12 +24,12 @@ def stack(tmp_path: Path) -> Stack:
 
 
 def test_without_a_certificate_there_is_no_tls() -> None:
-    assert tls.serving(Stack()) is None
-    assert tls.asking(Stack()) is None
+    assert tls.server_context(Stack()) is None
+    assert tls.client_context(Stack()) is None
 
 
 def test_what_others_show_is_checked_and_old_protocols_are_not_spoken(stack: Stack) -> None:
-    asking, serving = tls.asking(stack), tls.serving(stack)
+    asking, serving = tls.client_context(stack), tls.server_context(stack)
     assert asking is not None
     assert serving is not None
     assert (asking.verify_mode, asking.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -45,4 +45,4 @@ def test_a_file_that_cannot_be_used_is_named(stack: Stack, name: str, content: s
     if content is not None:
         file.write_text(content)
     with pytest.raises(SettingsError, match=rf"QS_STACK_TLS_{name.upper()}.*{file}"):
-        tls.asking(stack)
+        tls.client_context(stack)

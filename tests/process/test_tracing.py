@@ -20,7 +20,7 @@ def ended(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
 def test_what_a_message_carries_is_gone_on_from(spans: InMemorySpanExporter) -> None:
     with tracing.span("sends", tracing.extract(CLIENT)):
         sent = tracing.inject()
-    with tracing.answering("answers", sent):
+    with tracing.request_span("answers", sent):
         assert tracing.inject() not in (sent, {})
     assert tracing.inject() == {}
     found = ended(spans)
@@ -36,14 +36,14 @@ def test_what_a_message_carries_is_gone_on_from(spans: InMemorySpanExporter) -> 
     "headers", [None, {}, {"Nats-Msg-Id": "1"}, {"traceparent": ""}, {"traceparent": "00-1-2-3\r\nx: y"}]
 )
 def test_what_names_no_trace_begins_none(spans: InMemorySpanExporter, headers: dict[str, str] | None) -> None:
-    with tracing.answering("answers", headers):
+    with tracing.request_span("answers", headers):
         assert tracing.inject() == {}
     assert spans.get_finished_spans() == ()
 
 
 def test_a_trace_that_its_client_does_not_record_is_handed_on_and_not_recorded(spans: InMemorySpanExporter) -> None:
     unsampled = {"traceparent": CLIENT["traceparent"].removesuffix("01") + "00"}
-    with tracing.answering("answers", unsampled):
+    with tracing.request_span("answers", unsampled):
         assert tracing.inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
         assert tracing.inject()["traceparent"].endswith("-00")
     assert spans.get_finished_spans() == ()
@@ -70,8 +70,8 @@ def test_the_span_of_a_request_that_names_no_trace_does_not_join_that_of_the_one
 ) -> None:
     """Requests on one connection are read one within the other's answer."""
     asked = ("POST", "/orders", [(b"host", b"x")])
-    with tracing.within(tracing.http(*asked), ends=True):
-        tracing.http(*asked).end()
+    with tracing.within(tracing.http_span(*asked), ends=True):
+        tracing.http_span(*asked).end()
     one, other = spans.get_finished_spans()
     assert (one.parent, other.parent) == (None, None)
     assert one.context.trace_id != other.context.trace_id
@@ -81,7 +81,7 @@ async def test_requests_that_only_read_have_no_span(spans: InMemorySpanExporter)
     async def app(scope: object, receive: object, send: object) -> None:
         return
 
-    traced = tracing.traced(app)
+    traced = tracing.trace_requests(app)
     for method in ("GET", "PUT"):
         await traced({"type": "http", "method": method, "path": "/quotes/AAA", "headers": []}, None, None)
     await traced({"type": "websocket", "path": "/positions/stream", "headers": []}, None, None)
@@ -92,7 +92,7 @@ async def test_requests_that_only_read_have_no_span(spans: InMemorySpanExporter)
     ("path", "name"), [("/", "POST /"), ("*", "POST /*"), ("//" + "x" * 5000, f"POST /{'x' * 98}")]
 )
 def test_whatever_a_stranger_asks_for_has_a_short_name(spans: InMemorySpanExporter, path: str, name: str) -> None:
-    tracing.http("POST", path, [(b"traceparent", b"\xff")]).end()
+    tracing.http_span("POST", path, [(b"traceparent", b"\xff")]).end()
     assert list(ended(spans)) == [name]
 
 
@@ -103,10 +103,10 @@ import sys
 import exchange.service, exposure.service, ledger.service, maker.service, web.serve
 from process import tracing
 tracing.configure("exchange", "")
-with tracing.span("a", tracing.root()), tracing.answering("b", {"traceparent": "%s"}):
+with tracing.span("a", tracing.root()), tracing.request_span("b", {"traceparent": "%s"}):
     assert tracing.inject() == {} and tracing.current() is None
 async def app(scope, receive, send): ...
-assert tracing.traced(app) is app
+assert tracing.trace_requests(app) is app
 found = [name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "google", "requests")]
 assert found == [], found
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from process.shipped import shipped
+from process.installation import bundled_file
 from quotestream.__main__ import RECIPES, UNKNOWN, main
 from stack.programs import nats_server
 from support.needs import UV, needs, uv
@@ -42,13 +42,13 @@ def test_a_recipe_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_folders_own_files_come_before_those_of_the_wheel(tmp_path: Path) -> None:
-    carried, name = tmp_path / "wheel", Path("market.toml")
-    assert shipped(tmp_path, name, carried) == tmp_path / name
-    carried.mkdir()
-    (carried / name).touch()
-    assert shipped(tmp_path, name, carried) == carried / name
+    bundled, name = tmp_path / "wheel", Path("market.toml")
+    assert bundled_file(tmp_path, name, bundled) == tmp_path / name
+    bundled.mkdir()
+    (bundled / name).touch()
+    assert bundled_file(tmp_path, name, bundled) == bundled / name
     (tmp_path / name).touch()
-    assert shipped(tmp_path, name, carried) == tmp_path / name
+    assert bundled_file(tmp_path, name, bundled) == tmp_path / name
 
 
 @needs(UV)

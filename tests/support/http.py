@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 from support.waiting import HANG
 from web.access import OPEN, Access
 from web.fast_route import FastRoute
-from web.serve import LAST_ANSWERS, listen
+from web.serve import DRAIN_TIMEOUT, listen
 from web.server import Server
 
 
@@ -44,6 +44,6 @@ async def served(
         try:
             yield server, listening
         finally:
-            await server.stop(LAST_ANSWERS)
+            await server.stop(DRAIN_TIMEOUT)
             serving.cancel()
             await asyncio.wait([serving])

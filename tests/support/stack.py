@@ -49,7 +49,7 @@ class Stack:
         self.ports = self.settings.ports
         self.nats_port = self.settings.stack.nats_port
         self.nats_url = self.settings.stack.url
-        self.tls = tls.asking(self.settings.stack)
+        self.tls = tls.client_context(self.settings.stack)
         self.attempts: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 

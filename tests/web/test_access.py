@@ -240,8 +240,8 @@ async def test_nothing_else_is_told_a_page_of_another_site() -> None:
 def test_our_cookie_is_found_among_those_of_others(guarded: Access, others: str, order: str) -> None:
     tokens = guarded.tokens
     assert tokens is not None
-    session = tokens.session(token_of(Role.READER).encode())
+    session = tokens.new_session(token_of(Role.READER).encode())
     shows = order.format(f"{COOKIE}={session}", others).encode("utf-8")
-    assert guarded.held({b"cookie": shows}) == {Role.READER}
-    assert guarded.held({b"cookie": shows.replace(session.encode(), session[::-1].encode())}) == set()
-    assert guarded.held({b"cookie": shows.replace(COOKIE.encode(), b"x" + COOKIE.encode())}) == set()
+    assert guarded.roles_of({b"cookie": shows}) == {Role.READER}
+    assert guarded.roles_of({b"cookie": shows.replace(session.encode(), session[::-1].encode())}) == set()
+    assert guarded.roles_of({b"cookie": shows.replace(COOKIE.encode(), b"x" + COOKIE.encode())}) == set()

@@ -25,8 +25,8 @@ Connect = Callable[[], Awaitable[Streams]]
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     """A real server with few connections, and all the time there is for requests to arrive."""
-    monkeypatch.setattr(connection_limits, "ARRIVAL", HANG)
-    monkeypatch.setattr(connection_limits, "LOOK", 0.05)
+    monkeypatch.setattr(connection_limits, "ARRIVAL_TIMEOUT", HANG)
+    monkeypatch.setattr(connection_limits, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", MOST)
     app = create_app(title="t", description="", health=Health("t"), routes=[])
     async with http_served(app) as (_, port):
@@ -114,7 +114,7 @@ async def drip(writer: asyncio.StreamWriter, piece: bytes) -> None:
 async def test_who_does_not_get_on_with_its_request_is_closed(
     connect: Connect, served: None, monkeypatch: pytest.MonkeyPatch, begun: bytes, piece: bytes
 ) -> None:
-    monkeypatch.setattr(connection_limits, "ARRIVAL", 0.4)
+    monkeypatch.setattr(connection_limits, "ARRIVAL_TIMEOUT", 0.4)
     before = closed("slow")
     slow = [await connect() for _ in range(10)]
     for _, writer in slow:

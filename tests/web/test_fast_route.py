@@ -17,7 +17,7 @@ from process.health import Health
 from support.access import auth_headers, token_folder, write_tokens
 from support.http import plain_client, served
 from support.waiting import HANG, eventually, passes, reaches
-from web.access import OPEN, Access, asked_by
+from web.access import OPEN, Access, current_asker
 from web.app import create_app
 from web.fast_route import FastRoute
 from web.http1 import MAX_BODY
@@ -41,7 +41,7 @@ class Desk:
 
     def take(self, order: Order) -> "asyncio.Future[Order]":
         self.taken += 1
-        self.askers.append(asked_by())
+        self.askers.append(current_asker())
         answer: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
         match order.order_id:
             case "refuse-at-once":

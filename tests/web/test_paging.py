@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from web.paging import PAGE, page
+from web.paging import PAGE_SIZE, page
 from wire.positions import Position
 
 
@@ -14,20 +14,20 @@ def positions(count: int) -> list[Position]:
     return [Position(symbol=f"S{number:05d}", net_quantity=0, position_version=0) for number in reversed(range(count))]
 
 
-@pytest.mark.parametrize("count", [0, 1, PAGE - 1, PAGE])
+@pytest.mark.parametrize("count", [0, 1, PAGE_SIZE - 1, PAGE_SIZE])
 def test_what_fits_is_one_page(count: int) -> None:
     rows, headers = page("/positions", positions(count))
     assert rows == positions(count)[::-1]
     assert not headers
 
 
-@pytest.mark.parametrize("count", [PAGE + 1, 10 * PAGE])
+@pytest.mark.parametrize("count", [PAGE_SIZE + 1, 10 * PAGE_SIZE])
 def test_the_pages_together_are_all_by_name_and_each_once(count: int) -> None:
     told: list[Position] = []
     after: str | None = None
     while True:
         rows, headers = page("/positions", positions(count), after)
-        assert len(rows) <= PAGE
+        assert len(rows) <= PAGE_SIZE
         told += rows
         if not headers:
             break
@@ -40,7 +40,7 @@ def test_the_pages_together_are_all_by_name_and_each_once(count: int) -> None:
 
 
 def test_symbols_that_come_and_go_between_two_pages_do_not_move_the_others() -> None:
-    first, _ = page("/positions", positions(PAGE + 10))
-    later = [row for row in positions(PAGE + 10) if row.symbol != first[-1].symbol]
+    first, _ = page("/positions", positions(PAGE_SIZE + 10))
+    later = [row for row in positions(PAGE_SIZE + 10) if row.symbol != first[-1].symbol]
     rest, _ = page("/positions", later, first[-1].symbol)
-    assert [row.symbol for row in rest] == [f"S{number:05d}" for number in range(PAGE, PAGE + 10)]
+    assert [row.symbol for row in rest] == [f"S{number:05d}" for number in range(PAGE_SIZE, PAGE_SIZE + 10)]

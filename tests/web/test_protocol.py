@@ -280,7 +280,7 @@ async def test_what_all_connections_keep_is_bounded_and_comes_back(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that would exceed it gets the answers that are due, and is told to come again."""
-    monkeypatch.setattr(connection_limits, "MAX_HELD", 1024 * 1024)
+    monkeypatch.setattr(connection_limits, "MAX_BUFFERED", 1024 * 1024)
     streams = [await running.connect() for _ in range(60)]
     for number, (_, writer) in enumerate(streams):
         writer.write(order(f"hold-{number}"))

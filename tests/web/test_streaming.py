@@ -37,8 +37,8 @@ async def test_a_reader_that_makes_no_room_is_given_up(monkeypatch: pytest.Monke
 
 
 async def test_a_stream_ends_when_its_token_is_withdrawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(streaming, "CHECK_AGAIN", 0.05)
-    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(streaming, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(tokens, "RELOAD_INTERVAL", 0.0)
     folder = token_folder(tmp_path / "tokens")
     closed: list[int] = []
 

@@ -11,14 +11,14 @@ from support.clock import ManualClock
 from web import tokens
 from web.access import Access
 from web.roles import NOBODY, Role
-from web.tokens import SESSION, Rate, TokenFile, Tokens, TokensError
+from web.tokens import SESSION_LIFETIME, Rate, TokenFile, Tokens, TokensError
 
 NEW = "a-new-token-of-forty-characters-or-more"
 
 
 @pytest.fixture(autouse=True)
 def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "LOOK_AGAIN", 0.0)
+    monkeypatch.setattr(tokens, "RELOAD_INTERVAL", 0.0)
 
 
 @pytest.fixture
@@ -67,20 +67,20 @@ def test_a_folder_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
 def test_a_session_is_good_for_a_time_and_for_as_long_as_its_token(folder: Path, clock: ManualClock) -> None:
     known, token = Tokens(folder), token_of(Role.READER)
     known.clock = clock
-    session = known.session(token.encode())
+    session = known.new_session(token.encode())
     assert token not in session
-    clock.advance(SESSION - 1)
-    assert known.reads(session)
+    clock.advance(SESSION_LIFETIME - 1)
+    assert known.is_valid_session(session)
     clock.advance(1)
-    assert not known.reads(session)
-    clock.advance(-SESSION)
-    assert known.reads(session)
+    assert not known.is_valid_session(session)
+    clock.advance(-SESSION_LIFETIME)
+    assert known.is_valid_session(session)
     until, _, seal = session.partition(".")
     for forged in (f"{int(until) + 1}.{seal}", f"{until}.{seal[::-1]}", until, "", "x.y", "9" * 5000, f"{until}.ä"):
-        assert not known.reads(forged), forged
-    assert not known.reads(known.session(token_of(Role.TRADER).encode()))
+        assert not known.is_valid_session(forged), forged
+    assert not known.is_valid_session(known.new_session(token_of(Role.TRADER).encode()))
     write_tokens(folder, Role.READER, NEW)
-    assert not known.reads(session)
+    assert not known.is_valid_session(session)
 
 
 def test_a_client_sends_the_first_token_of_its_file_as_it_is_now(folder: Path) -> None:
@@ -109,20 +109,20 @@ def test_a_line_says_whose_a_token_is_and_when_it_ends(folder: Path) -> None:
 def test_a_token_ends_by_the_clock_that_the_service_decides_by(folder: Path, clock: ManualClock) -> None:
     access = Access(Tokens(folder))
     write_tokens(folder, Role.TRADER, f"{NEW} expires={(clock() + timedelta(seconds=60)).isoformat()}")
-    access.goes_by(clock)
+    access.use_clock(clock)
     shows = {b"authorization": b"Bearer " + NEW.encode()}
-    assert access.held(shows) == {Role.TRADER}
+    assert access.roles_of(shows) == {Role.TRADER}
     clock.advance(60)
-    assert access.held(shows) == NOBODY
+    assert access.roles_of(shows) == NOBODY
 
 
 def test_a_pages_session_ends_with_its_token(folder: Path) -> None:
     write_tokens(folder, Role.READER, NEW)
     known = Tokens(folder)
-    session = known.session(NEW.encode())
-    assert known.reads(session)
+    session = known.new_session(NEW.encode())
+    assert known.is_valid_session(session)
     write_tokens(folder, Role.READER, f"{NEW} expires=2026-01-01")
-    assert not known.reads(session)
+    assert not known.is_valid_session(session)
 
 
 @pytest.mark.parametrize("said", ["name=", "name=a,b", "expires=soon", "rate=fast", "rate=0", "rate=-1", "rate=nan"])

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from loadgen.answers import Known, Outcome, Unknown, classify, outcome
+from loadgen.outcomes import Known, Outcome, Unknown, classify, order_outcome
 from wire.errors import Refusal, Refused
 from wire.orders import OrderResult
 
@@ -25,7 +25,7 @@ def problem(refusal: Refusal) -> bytes:
 def test_an_order_result_is_known() -> None:
     answer = classify(200, msgspec.json.encode(REJECTED), None, "o-1")
     assert isinstance(answer, Known)
-    assert outcome(answer, 1) == Outcome("rejected.not_marketable", 0, 1)
+    assert order_outcome(answer, 1) == Outcome("rejected.not_marketable", 0, 1)
 
 
 def test_a_partial_fill_counts_what_executed() -> None:
@@ -34,7 +34,7 @@ def test_a_partial_fill_counts_what_executed() -> None:
     )
     answer = classify(200, msgspec.json.encode(partial), None, "o-1")
     assert isinstance(answer, Known)
-    assert outcome(answer, 3) == Outcome("partially_filled", 2, 3)
+    assert order_outcome(answer, 3) == Outcome("partially_filled", 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_partial_fill_counts_what_executed() -> None:
 def test_a_refusal_is_final_and_named_by_its_problem(status: int, body: bytes, name: str) -> None:
     answer = classify(status, body, None, "o-1")
     assert isinstance(answer, Known)
-    assert outcome(answer, 1) == Outcome(name, 0, 1)
+    assert order_outcome(answer, 1) == Outcome(name, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -44,23 +44,23 @@ class Unknown(msgspec.Struct, frozen=True):
         status: the HTTP status, where there was a response.
         body: the response's body.
         retry_after: seconds the exchange asked to wait.
-        doubtful: this very attempt may still execute. Not so if the exchange said that it did nothing.
+        in_doubt: this very attempt may still execute. Not so if the exchange said that it did nothing.
     """
 
-    why: str
+    reason: str
     status: int | None = None
     body: bytes = b""
     retry_after: float | None = None
-    doubtful: bool = True
+    in_doubt: bool = True
 
 
 class Undelivered(msgspec.Struct, frozen=True):
     """The order never left."""
 
-    why: str
+    reason: str
 
 
-Answer = Known | Unknown | Undelivered
+AttemptResult = Known | Unknown | Undelivered
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct, frozen=True):
     attempts: int
 
 
-def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -> Answer:
+def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -> AttemptResult:
     """What an HTTP response says of the order `order_id`."""
     if status == 200:
         try:
@@ -89,12 +89,12 @@ def classify(status: int, body: bytes, retry_after: str | None, order_id: str) -
         return Known(status, body, result)
     if status >= 500:
         problem = _problem(status, body)
-        doubtful = problem not in _NOTHING_DONE
-        return Unknown(f"answered {status}: {problem}", status, body, _seconds(retry_after), doubtful)
+        in_doubt = problem not in _NOTHING_DONE
+        return Unknown(f"answered {status}: {problem}", status, body, _seconds(retry_after), in_doubt)
     return Known(status, body, None)
 
 
-def outcome(answer: Known, attempts: int) -> Outcome:
+def order_outcome(answer: Known, attempts: int) -> Outcome:
     """What became of an order whose last attempt ended with `answer`."""
     result = answer.result
     if result is None:
