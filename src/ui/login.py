@@ -1,7 +1,8 @@
 """Signing in to the page, if tokens are on: a browser cannot send a token with a websocket, but it sends cookies.
 
 The page's form posts the token once and receives a cookie, which no script can read and no other site can send. The
-cookie contains its expiry and a MAC made with the token, but not the token. It permits reading for `SESSION_LIFETIME` seconds.
+cookie contains its expiry and a MAC made with the token, but not the token. It permits reading for `SESSION_LIFETIME`
+seconds.
 """
 
 from typing import Annotated, Any
