@@ -16,7 +16,7 @@ from jet.connection import Connection
 from maker.service import Maker, MakerSettings
 from process.clock import utc_now
 from process.health import Health
-from process.settings import Stack
+from process.settings import Market, Stack
 from support.broker import Broker
 from support.builders import market, order, quote_request, reservation_request
 from support.waiting import HANG, eventually
@@ -43,16 +43,16 @@ class Skewed:
 class Trio:
     """Exposure, an exchange and a maker, each with a clock and a health of its own."""
 
-    def __init__(self, broker: Broker, exposure: float, exchange: float, maker: float) -> None:
+    def __init__(self, broker: Broker, traded: Market, exposure: float, exchange: float, maker: float) -> None:
         self.clocks = {"exposure": Skewed(exposure), "exchange": Skewed(exchange), "maker": Skewed(maker)}
         self.health = {name: Health(name, "market") for name in self.clocks}
 
         def parts(name: str) -> tuple[Connection, Health, Skewed]:
             return Connection(broker.url, name, self.health[name]), self.health[name], self.clocks[name]
 
-        self.exposure = ExposureService(ExposureSettings(market=MARKET, stack=Stack()), *parts("exposure"))
-        self.exchange = Exchange(MARKET, *parts("exchange"))
-        self.maker = Maker(MakerSettings(market=MARKET, stack=Stack()), *parts("maker"))
+        self.exposure = ExposureService(ExposureSettings(market=traded, stack=Stack()), *parts("exposure"))
+        self.exchange = Exchange(traded, *parts("exchange"))
+        self.maker = Maker(MakerSettings(market=traded, stack=Stack()), *parts("maker"))
 
     def told(self, service: str) -> str:
         """What it says of its clock."""
@@ -64,11 +64,11 @@ class Trio:
 
 
 @asynccontextmanager
-async def running(broker: Broker, **skews: float) -> AsyncIterator[Trio]:
-    for symbol in MARKET.symbols:
+async def running(broker: Broker, traded: Market = MARKET, **skews: float) -> AsyncIterator[Trio]:
+    for symbol in traded.symbols:
         flat = PositionUpdate(symbol=symbol, net_quantity=0, position_version=0)
         await broker.connection.request(subjects.position(symbol), msgspec.json.encode(flat), timeout=HANG)
-    trio = Trio(broker, **skews)
+    trio = Trio(broker, traded, **skews)
     tasks = [asyncio.create_task(service.run()) for service in (trio.exposure, trio.exchange, trio.maker)]
     yield trio
     for task in tasks:
@@ -130,8 +130,9 @@ async def executed(trio: Trio) -> datetime | None:
 async def test_nothing_is_decided_while_the_brokers_time_is_not_known(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here every comparison is too old at once."""
-    async with running(broker, exposure=0.0, exchange=0.0, maker=0.0) as trio:
+    """Here every comparison is too old at once, and no quote is due for a refresh, which would be an attempt that was
+    begun before."""
+    async with running(broker, market(quote_ttl=60.0), exposure=0.0, exchange=0.0, maker=0.0) as trio:
         await eventually(trio.quoting)
         with monkeypatch.context() as patched:
             patched.setattr(clocks, "OLD", -1.0)
