@@ -1,4 +1,4 @@
-"""How far an audit is, on a terminal, while it goes on."""
+"""The progress of an audit, on a terminal."""
 
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -11,13 +11,13 @@ from recorded.replay import Replay
 
 
 class Display(AbstractContextManager["Display"]):
-    """A progress bar while entered; nothing where the console is no terminal."""
+    """A progress bar while entered. Shows nothing if the console is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -35,12 +35,12 @@ class Display(AbstractContextManager["Display"]):
     ) -> None:
         self._progress.stop()
 
-    def watch(self, doing: str, replay: Replay | None, messages: int) -> None:
-        """Show what is being done, and how far the replay is of how many messages."""
+    def watch(self, activity: str, replay: Replay | None, messages: int) -> None:
+        """Show what the audit is doing, and how many of `messages` are replayed."""
         if replay is None:
-            self._progress.update(self._task, description=doing)
+            self._progress.update(self._task, description=activity)
             return
         status = f"{replay.messages:,} of {messages:,} messages, {replay.fill_count:,} fills"
         self._progress.update(
-            self._task, description=doing, completed=replay.messages, total=max(1, messages), status=status
+            self._task, description=activity, completed=replay.messages, total=max(1, messages), status=status
         )
