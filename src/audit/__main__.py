@@ -30,11 +30,11 @@ from jet.link import named
 from process import logs, tls
 from process.installation import COMMAND
 from process.settings import SettingsError, tables
-from recorded import reading, story_text
+from recorded import market_log, story_text, streams
 from recorded.explain import UnknownQuote
 from recorded.explain import explain as find_story
-from recorded.reading import CannotRead
 from recorded.story import Story
+from recorded.streams import CannotRead
 from stack import keys, record
 from stack.instances import LEDGER_DATABASE
 from stack.programs import planned
@@ -135,7 +135,7 @@ def put_seal(key: Path, /, *, seals: Path | None = None, store: Store = None) ->
 
 async def _seal(settings: StackSettings, store: Path | None) -> Seal:
     asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
         return await make_seal(connection)
 
 
@@ -156,7 +156,7 @@ async def _audit(
     seals: Sequence[Seal] | None,
 ) -> Report:
     asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
         sources = Sources(
             where=where.name,
             market=settings.market,
@@ -175,7 +175,7 @@ async def _audit(
 
 async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
     asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, reading.connected(where.url, where.seed, asking) as connection:
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 
 
@@ -186,7 +186,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
     servers = {program.name: program for program in ours}
 
     async def running(connection: Connection) -> Verdict | None:
-        if not await reading.is_replicated(connection):
+        if not await market_log.is_replicated(connection):
             return None
         if settings.stack.nats_url or len(servers) < 2:
             return replica_diff.not_checkable("only the servers of a stack can be asked, not others")

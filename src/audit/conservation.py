@@ -55,7 +55,7 @@ class Tally(Listener):
         for book in replay.books.values():
             if isinstance(book.event, QuoteActivated) and replay.now is not None:
                 filled = not (book.remaining_bid or book.remaining_ask)
-                quotes["filled away" if filled else "active" if book.is_left(replay.now) else "expired"] += 1
+                quotes["filled away" if filled else "active" if book.is_active(replay.now) else "expired"] += 1
         bought, sold = self._lots["buy"], self._lots["sell"]
         return Totals(
             symbols=len(replay.books),

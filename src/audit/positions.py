@@ -18,7 +18,7 @@ from audit.check import Check
 from audit.findings import Findings, Verdict
 from audit.ledgerfile import LedgerFile
 from jet.connection import Connection
-from recorded import reading
+from recorded import streams
 from recorded.replay import Book, Fault, Place, Replay
 from wire import subjects
 from wire.orders import RecordedFill
@@ -33,8 +33,8 @@ async def read_publications(connection: Connection) -> "Publications":
     """
     found = Publications()
     decoder = msgspec.json.Decoder(PositionUpdate)
-    last = await reading.end(connection, subjects.POSITIONS_STREAM)
-    async for message in reading.everything(connection, subjects.POSITIONS_STREAM, last):
+    last = await streams.last_sequence(connection, subjects.POSITIONS_STREAM)
+    async for message in streams.messages(connection, subjects.POSITIONS_STREAM, last):
         try:
             found.add(message.subject, message.sequence, message.time, decoder.decode(message.data))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -19,7 +19,7 @@ import aiohttp
 
 from audit.findings import Findings, Status, Verdict
 from jet.tail import Message
-from recorded import reading
+from recorded import streams
 from stack.stored_streams import StoredStream, stored_streams
 
 PATIENCE = 10.0
@@ -112,24 +112,22 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str], written
     remarks = [f"there is no store of {server}" for server in sorted(missing)]
     compared = 0
     async with AsyncExitStack() as exits:
-        connections = {
-            server: await exits.enter_async_context(reading.connected(url)) for server, url in copies.items()
-        }
-        ends = {server: await reading.ends(connection) for server, connection in connections.items()}
-        streams = sorted({stream for own in ends.values() for stream in own})
-        for stream in streams:
+        connections = {server: await exits.enter_async_context(streams.connect(url)) for server, url in copies.items()}
+        ends = {server: await streams.last_sequences(connection) for server, connection in connections.items()}
+        names = sorted({stream for own in ends.values() for stream in own})
+        for stream in names:
             own_ends = {server: ends[server].get(stream, 0) for server in copies}
             async with AsyncExitStack() as readers:
                 messages = {
                     server: await readers.enter_async_context(
-                        aclosing(reading.everything(connections[server], stream, end))
+                        aclosing(streams.messages(connections[server], stream, end))
                     )
                     for server, end in own_ends.items()
                 }
                 compared += await compare(stream, messages, own_ends, written, found)
             if len(set(own_ends.values())) > 1:
                 remarks.append(f"{stream}: {_behind(own_ends)}")
-    text = f"{compared:,} messages of {len(streams)} streams on {_list(copies)}, read in full, byte for byte"
+    text = f"{compared:,} messages of {len(names)} streams on {_list(copies)}, read in full, byte for byte"
     return _verdict(found, remarks, text)
 
 

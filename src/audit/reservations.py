@@ -113,7 +113,7 @@ class Reserved(Check):
         event, at = book.event, book.event_at
         if at is None or now is None or not isinstance(event, QuoteActivated):
             return False
-        if at.time >= self._reservations.read_from or not book.is_left(now):
+        if at.time >= self._reservations.read_from or not book.is_active(now):
             return False
         record = self._reservations.records.get(event.reservation_id)
         if record is None or record.state != "active":

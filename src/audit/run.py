@@ -29,12 +29,13 @@ from audit.reservations import Reserved
 from jet.connection import Connection
 from loadgen.history import read as read_history
 from process.settings import Market
-from recorded import evidence, reading
+from recorded import market_log, service_logs, streams
+from recorded.market_log import MarketLog
 from recorded.proposer import Proposer
-from recorded.reading import CannotRead, MarketLog
 from recorded.replay import Replay
 from recorded.reservations import Grant, Reservations
 from recorded.revisions import Revisions
+from recorded.streams import CannotRead
 from stack.record import Epoch
 from wire import subjects
 
@@ -77,12 +78,12 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
         claims = exits.enter_context(_claims(sources.histories, watch)) if sources.histories else None
         ledgers = [exits.enter_context(_opened(path)) for path in sources.databases]
         watch("reading reservations and positions", None, 0)
-        shards = await reading.shard_count(connection)
-        reservations = await reading.reservations(connection)
+        shards = await market_log.shard_count(connection)
+        reservations = await streams.reservations(connection)
         publications = await read_publications(connection)
-        granted = evidence.grants(sources.logs)
-        horizon = await reading.horizon(connection, shards, _applied(ledgers))
-        revisions = await reading.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
+        granted = service_logs.grants(sources.logs)
+        horizon = await market_log.horizon(connection, shards, _applied(ledgers))
+        revisions = await streams.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
 
         completeness, tally = Completeness(), Tally()
         checks = _checks(
@@ -164,7 +165,7 @@ def _checks(
 
 
 def _check_ends(
-    completeness: Completeness, log: MarketLog, horizon: reading.Horizon, ledgers: Sequence[LedgerFile]
+    completeness: Completeness, log: MarketLog, horizon: market_log.Horizon, ledgers: Sequence[LedgerFile]
 ) -> None:
     for stream, last in log.ended.items():
         completeness.ended(stream, last)
@@ -216,12 +217,12 @@ async def sealed(connection: Connection) -> Seal:
     Raises:
         CannotRead: it cannot be read, or contradicts itself.
     """
-    shards = await reading.shard_count(connection)
-    until = await reading.horizon(connection, shards)
+    shards = await market_log.shard_count(connection)
+    until = await market_log.horizon(connection, shards)
     found = Findings()
     chains = [Chain(subjects.market_stream(shard), (), found) for shard in range(shards)]
     for shard, chain in enumerate(chains):
-        async for message in reading.everything(connection, subjects.market_stream(shard), until.last[shard]):
+        async for message in streams.messages(connection, subjects.market_stream(shard), until.last[shard]):
             chain.take(message)
     if found.count:
         first = found.kept[0]

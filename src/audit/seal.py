@@ -14,7 +14,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from audit.chained import Seal
 from process import durable
-from recorded.reading import CannotRead
+from recorded.streams import CannotRead
 
 SEALS = "seals.jsonl"
 """The file's name in the data folder."""

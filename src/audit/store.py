@@ -25,8 +25,8 @@ import msgspec
 
 from jet import api
 from jet.grants import SERVICES_ACCOUNT
-from recorded import reading
-from recorded.reading import CannotRead
+from recorded import streams
+from recorded.streams import CannotRead
 from stack import process_tree
 from stack.damage import REMEDY
 from stack.lock import AlreadyUp, hold_lock
@@ -103,14 +103,14 @@ async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
     A server alone refuses streams that are held several times. So it is made to declare them itself, held once, and
     then it is given the files with their messages.
     """
-    streams = sorted(streams_in(folder).glob("*/meta.inf"))
-    async with _server(scratch, scratch) as url, reading.connected(url) as connection:
-        for meta in streams:
+    metas = sorted(streams_in(folder).glob("*/meta.inf"))
+    async with _server(scratch, scratch) as url, streams.connect(url) as connection:
+        for meta in metas:
             try:
                 await api.request(connection, f"STREAM.CREATE.{meta.parent.name}", _held_once(meta), dict, timeout=5.0)
             except (msgspec.DecodeError, api.ApiError) as error:
                 raise CannotRead(f"the stream in {meta.parent} cannot be read: {error}") from error
-    for meta in streams:
+    for meta in metas:
         ours = streams_in(scratch) / meta.parent.name / "msgs"
         await asyncio.to_thread(shutil.rmtree, ours)
         await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
@@ -139,8 +139,8 @@ async def _fullest(copies: Mapping[str, str]) -> str:
     """
     ends: dict[str, dict[str, int]] = {}
     for url in copies.values():
-        async with reading.connected(url) as connection:
-            ends[url] = await reading.ends(connection)
+        async with streams.connect(url) as connection:
+            ends[url] = await streams.last_sequences(connection)
     for url, own in ends.items():
         if all(own.get(stream, 0) >= end for other in ends.values() for stream, end in other.items()):
             return url

@@ -11,8 +11,8 @@ from process import logs, tls
 from process.settings import ServiceSettings, SettingsError, load
 from recorded.command import CANNOT, PRINTED, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote, explain
-from recorded.reading import CannotRead, connected
 from recorded.story import Story
+from recorded.streams import CannotRead, connect
 
 
 class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
@@ -24,7 +24,7 @@ class _Settings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_field
 async def _story(quote_id: str) -> Story:
     settings = load(_Settings, "auditor")
     stack = settings.stack
-    async with connected(stack.url, stack.nats_seed("auditor"), tls.client_context(stack)) as connection:
+    async with connect(stack.url, stack.nats_seed("auditor"), tls.client_context(stack)) as connection:
         return await explain(connection, settings.market, Path(stack.data_dir, "logs"), quote_id)
 
 

@@ -1,4 +1,4 @@
-"""Finding everything there is about one quote."""
+"""Finds everything that is recorded about one quote."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,37 +7,38 @@ import msgspec
 
 from jet.connection import Connection
 from process.settings import Market
-from recorded import evidence, reading
+from recorded import market_log, service_logs, streams
+from recorded.market_log import Horizon
 from recorded.proposer import Proposer
-from recorded.reading import Horizon
 from recorded.replay import Replay
 from recorded.story import Story, StoryBuilder
 from wire import ids, subjects
 from wire.reservations import ReservationRecord
 
 
-class UnknownQuote(Exception):  # noqa: N818 # names what is so
-    """Nothing is known of a quote of that id."""
+class UnknownQuote(Exception):  # noqa: N818 # states what is wrong
+    """No quote with that id is known."""
 
 
 async def explain(connection: Connection, market: Market, logs: Path, quote_id: str) -> Story:
-    """The quote's story.
+    """Return the quote's story.
 
     Raises:
-        UnknownQuote: neither the market log, nor exposure's log, nor the log files know of it.
-        CannotRead: there is no market log, or the broker is silent.
+        UnknownQuote: it is in neither the market log, nor exposure's log, nor the log files.
+        CannotRead: there is no market log, or the broker does not answer.
     """
-    shards = await reading.shard_count(connection)
-    horizon = await reading.horizon(connection, shards)
+    shards = await market_log.shard_count(connection)
+    horizon = await market_log.horizon(connection, shards)
     found = await _find(connection, horizon, quote_id)
-    proposer = Proposer(market.listings, await reading.revisions(connection))  # after the horizon: the log names them
+    # After the horizon, because the log refers to them.
+    proposer = Proposer(market.listings, await streams.revisions(connection))
     story = Story(quote_id=quote_id)
     if found is not None:
         shard, symbol = found
         builder = StoryBuilder(quote_id, proposer)
         replay = Replay([builder], shards)
-        kinds = [subjects.quotes(shard, symbol), subjects.fills(shard, symbol)]
-        async for batch in reading.of_symbol(connection, shard, kinds, horizon):
+        filters = [subjects.quotes(shard, symbol), subjects.fills(shard, symbol)]
+        async for batch in market_log.shard_batches(connection, shard, filters, horizon):
             for place, payload in batch:
                 replay.feed(place, payload)
         story = builder.story(replay.books.get(symbol), horizon.time)
@@ -45,7 +46,7 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
     story = msgspec.structs.replace(
         story,
         reservation=await _reservation(connection, reservation_id),
-        logs=evidence.about(logs, quote_id, reservation_id),
+        logs=service_logs.mentioning(logs, quote_id, reservation_id),
     )
     if story.activated is None and story.reservation is None and not story.logs:
         raise UnknownQuote(
@@ -55,18 +56,18 @@ async def explain(connection: Connection, market: Market, logs: Path, quote_id: 
 
 
 async def _find(connection: Connection, horizon: Horizon, quote_id: str) -> tuple[int, str] | None:
-    """The shard and symbol of a quote that was active; None if none was."""
-    needle = f'"{quote_id}"'.encode()
-    for shard, kind in _places(horizon, quote_id):
-        async for batch in reading.of_symbol(connection, shard, [kind], horizon):
+    """Return the shard and symbol of the quote; None if it was never active."""
+    pattern = f'"{quote_id}"'.encode()
+    for shard, subject in _places(horizon, quote_id):
+        async for batch in market_log.shard_batches(connection, shard, [subject], horizon):
             for place, payload in batch:
-                if needle in payload:
+                if pattern in payload:
                     return shard, subjects.last_token(place.subject)
     return None
 
 
 def _places(horizon: Horizon, quote_id: str) -> Iterator[tuple[int, str]]:
-    """Where to look: first where a maker's id points to, then everywhere."""
+    """Yield the shards and subjects to search: first the one that a maker's id names, then all."""
     symbol, version, _ = quote_id.rpartition("-v")
     if version:
         shard = subjects.shard_of(symbol, len(horizon.last))
@@ -76,4 +77,4 @@ def _places(horizon: Horizon, quote_id: str) -> Iterator[tuple[int, str]]:
 
 
 async def _reservation(connection: Connection, reservation_id: str) -> ReservationRecord | None:
-    return (await reading.reservations(connection)).records.get(reservation_id)
+    return (await streams.reservations(connection)).records.get(reservation_id)

@@ -1,4 +1,4 @@
-"""Proposals, made once more as makers make them: from a position and the revision of the instrument. Pure."""
+"""Makes proposals again as makers make them: from a position and the revision of the instrument. Pure."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,13 +16,13 @@ class Proposer:
     """Makes proposals as makers do."""
 
     def __init__(self, before: Mapping[str, Listing], revisions: Revisions) -> None:
-        """`before`: what was quoted by revision 0, before anything was defined."""
+        """`before`: the listings of revision 0, which was quoted before anything was defined."""
         self._before = before
         self._revisions = revisions
         self._cached = lru_cache(maxsize=65_536)(self._propose)
 
     def propose(self, symbol: str, version: QuoteVersion, net: int) -> PutQuote | None:
-        """The proposal for a position; None if there is none, or the instrument never had that revision."""
+        """Return the proposal for a position; None if it has no quote, or the instrument never had that revision."""
         listing = self._listing(symbol, version.revision)
         if listing is None:
             return None
@@ -33,11 +33,11 @@ class Proposer:
         return self._revisions.listing(symbol, revision) if revision else self._before.get(symbol)
 
     def has_forgotten(self, event: QuoteActivated) -> bool:
-        """Whether what the quote was made from is kept no more."""
+        """True if the revision from which the quote was made is no longer kept."""
         return self._revisions.is_forgotten(event.symbol, event.revision)
 
     def difference(self, event: QuoteActivated, net: int) -> str | None:
-        """In what a quote differs from the proposal for its position; None if in nothing. It may be smaller."""
+        """Describe how a quote differs from the proposal for its position; None if it does not. It may be smaller."""
         proposal = self._cached(event.symbol, event.revision, net)
         if proposal is None:
             return "the settings lead to no quote"
@@ -52,11 +52,11 @@ class Proposer:
         return None
 
     def _propose(self, symbol: str, revision: int, net: int) -> PutQuote | None:
-        """Prices and quantities depend on nothing else."""
+        """Make a proposal from all that prices and quantities depend on."""
         return self.propose(symbol, QuoteVersion(0, revision, 1), net)
 
 
 def is_derived(event: QuoteActivated) -> bool:
-    """Whether the quote's ids are those a maker gives it."""
+    """True if the quote's ids are those that a maker gives it."""
     quote_id = ids.quote_id(event.symbol, event.version)
     return event.quote_id == quote_id and event.reservation_id == ids.reservation_id(quote_id)

@@ -1,14 +1,15 @@
-"""The market log, replayed: every message read, judged and handed to whoever listens. Pure.
+"""Replays the market log: decodes and validates every message, and passes it to the listeners. Pure.
 
-Which messages count is decided as the services decide it (see `docs/protocol.md`), message by message:
+Each message is accepted or quarantined by the rules of the services (see `docs/protocol.md`):
 
-    a quote event                                      becomes the symbol's latest
-    fills whose numbers go on, one by one, whose ids
-    are theirs, and which are of one quote and origin  are applied
-    fills of which any is otherwise, or none at all    are quarantined, whole
-    what cannot be read, or is on another's subject    is quarantined
+    a quote event                                        becomes the symbol's latest
+    a message of fills with consecutive numbers, valid
+    ids, and the same quote and origin                   is applied
+    any other message of fills                           is quarantined as a whole
+    a message that cannot be decoded, or is on the
+    subject of another symbol or shard                   is quarantined
 
-Listeners see a message before it is applied to its book, and share the books: they must not change them.
+Listeners receive a message before it is applied to its book. They share the books, and must not change them.
 """
 
 import re
@@ -24,17 +25,17 @@ from wire.orders import RecordedFill
 from wire.quotes import QuoteActivated, QuoteEvent
 
 REMEMBERED_QUOTES = 16
-"""Ended quotes of a symbol that are remembered, to say of a late fill what became of its quote."""
+"""Ended quotes remembered per symbol, to explain a late fill."""
 
 REMEMBERED_VERSIONS = 4096
-"""Positions of a symbol that are remembered, back from its last fill."""
+"""Positions remembered per symbol, back from its last fill."""
 
 _decode_event: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 _decode_fills = msgspec.json.Decoder(list[RecordedFill])
 
 
 class Place(NamedTuple):
-    """A message of the market log. `time` is when the broker stored it."""
+    """The place of a message in the market log. `time` is when the broker stored it."""
 
     shard: int
     stream: str
@@ -47,9 +48,9 @@ class Book:
     """One symbol, as far as it was replayed.
 
     Attributes:
-        event: the latest quote event, and `event_at` where it is.
-        remaining_bid: what is left of the latest quote's bid; `remaining_ask` of its ask.
-        number: of the last fill applied, which is the position version.
+        event: the latest quote event, and `event_at` its place.
+        remaining_bid: the remaining quantity of the latest quote's bid; `remaining_ask` that of its ask.
+        number: the number of the last fill applied, which is the position version.
         net: the signed sum of the fills applied: a buy lowers it.
         ended: how the last quotes before the latest one ended, by quote id, with the sequence that ended each.
     """
@@ -80,12 +81,12 @@ class Book:
         self._nets = array("q", [0])
 
     def net_at(self, version: int) -> int | None:
-        """The position at a version; None if it is not reached yet, or too far back to be remembered."""
+        """Return the net quantity at a version; None if the version is not reached yet, or too far back."""
         back = self.number - version
         return self._nets[-1 - back] if 0 <= back < len(self._nets) else None
 
     def apply_quote(self, at: Place, event: QuoteEvent) -> None:
-        """The event becomes the latest."""
+        """Make the event the latest."""
         before = self.event
         if isinstance(before, QuoteActivated):
             how = f"replaced by {event.quote_id}" if isinstance(event, QuoteActivated) else event.reason
@@ -98,7 +99,7 @@ class Book:
         self.remaining_ask = event.ask_quantity if isinstance(event, QuoteActivated) else 0
 
     def apply_fills(self, fills: Sequence[RecordedFill]) -> None:
-        """The fills are applied. What they say is left is taken as it is: `executions` says whether it is true."""
+        """Apply the fills. Their remaining quantities are taken over unchecked: the audit checks them separately."""
         nets = self._nets
         net = self.net
         for fill in fills:
@@ -113,8 +114,8 @@ class Book:
         self.remaining_bid = last.remaining_bid_quantity
         self.remaining_ask = last.remaining_ask_quantity
 
-    def is_left(self, now: datetime) -> bool:
-        """Whether something of the latest quote is left that may execute at `now`."""
+    def is_active(self, now: datetime) -> bool:
+        """True if the latest quote may execute at `now`: it has not expired, and a quantity remains."""
         return (
             isinstance(self.event, QuoteActivated)
             and now < self.event.expires_at
@@ -130,27 +131,27 @@ class Fault(NamedTuple):
 
 
 class Listener:
-    """A fold over the market log. What is not overridden is not of interest."""
+    """A fold over the market log. It overrides the methods for the messages that it needs."""
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
-        """A quote event; `book` is as it was before it."""
+        """Receive a quote event. `book` is in the state before it."""
 
     def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
-        """Fills that are applied; `book` is as it was before them."""
+        """Receive valid fills. `book` is in the state before them."""
 
     def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
-        """A message that is not applied, with the fills that could be read of it, if any."""
+        """Receive a message that is not applied, with its fills if it could be decoded."""
 
 
 class Replay:
-    """Feeds listeners.
+    """Feeds messages to listeners.
 
     Attributes:
         books: by symbol.
-        messages: how many were fed.
-        fill_count: how many fills were applied.
-        quote_count: how many quotes were activated.
-        now: when the last message was stored, and once all were fed, as of when; None before.
+        messages: the number of messages fed.
+        fill_count: the number of fills applied.
+        quote_count: the number of quotes activated.
+        now: the time at which the last message was stored; after the last one, the horizon; None before the first.
     """
 
     def __init__(self, listeners: Sequence[Listener], shards: int) -> None:
@@ -167,7 +168,7 @@ class Replay:
         ]
 
     def feed(self, at: Place, payload: bytes) -> None:
-        """The next message in the order of time, within each stream in the order of the stream."""
+        """Replay the next message. Messages come in order of time, and within each stream in the stream's order."""
         self.messages += 1
         self.now = at.time
         symbol = subjects.last_token(at.subject)
@@ -177,8 +178,8 @@ class Replay:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._quarantined(at, [], Fault("unreadable", f"cannot be read: {error}"))
             return
-        spell = subjects.fills if is_fills else subjects.quotes
-        home = spell(subjects.shard_of(symbol, self._shards), symbol)
+        subject_of = subjects.fills if is_fills else subjects.quotes
+        home = subject_of(subjects.shard_of(symbol, self._shards), symbol)
         if at.subject != home:
             fills = decoded if isinstance(decoded, list) else []
             self._quarantined(at, fills, Fault("misplaced", f"is misplaced: it belongs on {home}"))
@@ -189,8 +190,8 @@ class Replay:
         else:
             book = self._book(symbol)
             self.quote_count += isinstance(decoded, QuoteActivated)
-            for look in self._on_quote:
-                look(at, decoded, book)
+            for listen in self._on_quote:
+                listen(at, decoded, book)
             book.apply_quote(at, decoded)
 
     def _feed_fills(self, at: Place, symbol: str, fills: list[RecordedFill]) -> None:
@@ -200,13 +201,13 @@ class Replay:
             self._quarantined(at, fills, fault)
             return
         self.fill_count += len(fills)
-        for look in self._on_fills:
-            look(at, fills, book)
+        for listen in self._on_fills:
+            listen(at, fills, book)
         book.apply_fills(fills)
 
     def _quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
-        for look in self._on_quarantined:
-            look(at, fills, fault)
+        for listen in self._on_quarantined:
+            listen(at, fills, fault)
 
     def _book(self, symbol: str) -> Book:
         book = self.books.get(symbol)
@@ -216,7 +217,7 @@ class Replay:
 
 
 def _fault(book: Book, symbol: str, fills: Sequence[RecordedFill]) -> Fault | None:
-    """Why fills are quarantined; None if they go on where the book ends."""
+    """Return why fills are quarantined; None if they are valid and continue the book."""
     if not fills:
         return Fault("unreadable", "holds no fills")
     number = book.number
@@ -232,7 +233,7 @@ def _fault(book: Book, symbol: str, fills: Sequence[RecordedFill]) -> Fault | No
 
 
 def _contradiction(symbol: str, fills: Sequence[RecordedFill]) -> Fault | None:
-    """What one commit of one writer cannot have written."""
+    """Return why no single commit of one writer can have written these fills; None if one can."""
     of_exchange = re.compile(rf"{re.escape(symbol)}-f[0-9]+")
     for fill in fills:
         if fill.origin == "exchange" and fill.fill_id != f"{symbol}-f{fill.number}":

@@ -1,4 +1,4 @@
-"""What exposure granted, as its log and the services' logs have it. Pure."""
+"""What exposure granted, according to its log and to the services' log files. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,17 +8,17 @@ from wire.reservations import ReservationRecord
 
 
 class Grant(NamedTuple):
-    """What exposure says it granted."""
+    """The quantities granted on each side, in lots."""
 
     bid: int
     ask: int
 
 
 class Reservations(NamedTuple):
-    """Exposure's log as it was found.
+    """Exposure's log as it was read.
 
     Attributes:
-        records: the newest of each reservation, by its id.
+        records: the newest record of each reservation, by its id.
         read_from: the broker's time when reading began.
     """
 

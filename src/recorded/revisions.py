@@ -1,7 +1,7 @@
-"""Every definition that the bucket keeps: what each quote was made from, and which limit was in force when.
+"""The definitions kept in the bucket `instruments`: what each quote was made from, and which limit was in force when.
 
-A table of reference prices names the revision of each, so the first one that is kept says what was in force before it,
-too, from that revision on.
+A table of reference prices contains the revision of each price. So the first table that is kept also shows which prices
+were in force before it, from those revisions on.
 """
 
 from array import array
@@ -16,13 +16,13 @@ from wire.instruments import Instrument, Listing
 from wire.references import REFERENCES, Reference
 
 
-class _Agreed(NamedTuple):
+class _TermsRevision(NamedTuple):
     sequence: int
     time: datetime
     terms: Terms
 
 
-class _Defined(NamedTuple):
+class _InstrumentRevision(NamedTuple):
     sequence: int
     instrument: Instrument
 
@@ -32,10 +32,10 @@ class _Price(NamedTuple):
     base: Decimal
 
 
-class _Referred:
-    """What a feed said of a symbol: from each of these sequences on, one price beside one base, or none.
+class _ReferenceHistory:
+    """A symbol's reference prices by the feed: from each of these sequences on, one price with its base, or none.
 
-    There may be very many, of few prices.
+    There may be very many changes between few prices, so equal prices are stored once.
     """
 
     def __init__(self) -> None:
@@ -55,22 +55,22 @@ class _Referred:
 
 
 class Revisions:
-    """Feed it the bucket `instruments`, from its first message on. What is no definition is passed over."""
+    """The fold of the bucket `instruments`, from its first message on. Messages that are no definitions are skipped."""
 
     def __init__(self) -> None:
-        self._agreed: list[_Agreed] = []
-        self._defined: dict[str, list[_Defined]] = {}
-        self._referred: dict[str, _Referred] = {}
+        self._terms: list[_TermsRevision] = []
+        self._instruments: dict[str, list[_InstrumentRevision]] = {}
+        self._references: dict[str, _ReferenceHistory] = {}
         self._table: dict[str, Reference] = {}
         self._first = 0
         self._messages = 0
         self._tables = 0
-        self._missing = 0  # messages between the first that is kept, and the first table that is
+        self._missing = 0  # deleted messages between the first message and the first table
         self._first_table = 0
         self._known_from: dict[str, int] = {}
 
     def add(self, sequence: int, time: datetime, key: str, value: bytes) -> None:
-        """The next message of the bucket, stored at that time."""
+        """Fold the next message of the bucket, stored at `time`."""
         self._first = self._first or sequence
         if key == REFERENCES:
             if not self._tables:
@@ -85,9 +85,9 @@ class Revisions:
         except ValueError:
             return
         if isinstance(found, Terms):
-            self._agreed.append(_Agreed(sequence, time, found))
+            self._terms.append(_TermsRevision(sequence, time, found))
         else:
-            self._defined.setdefault(symbol_of(key), []).append(_Defined(sequence, found))
+            self._instruments.setdefault(symbol_of(key), []).append(_InstrumentRevision(sequence, found))
 
     def _add_table(self, sequence: int, table: dict[str, Reference]) -> None:
         if not self._first_table:
@@ -97,50 +97,52 @@ class Revisions:
             before, after = self._table.get(symbol), table.get(symbol)
             if before is None or after is None or before.revision != after.revision:
                 since = self._known_from[symbol] if sequence == self._first_table else sequence
-                self._referred.setdefault(symbol, _Referred()).add(since, after)
+                self._references.setdefault(symbol, _ReferenceHistory()).add(since, after)
         self._table = table
 
     def is_before(self, revision: int) -> bool:
-        """Whether a revision is older than everything that the bucket keeps: it may be of a bucket before this one."""
+        """True if a revision is older than the whole bucket: it may be from an earlier bucket, which was lost."""
         return 0 < revision < self._first
 
     def is_forgotten(self, symbol: str, revision: int) -> bool:
-        """Whether the bucket, or one before it, may have kept that revision once, and this one does not."""
+        """True if that revision may have existed, but is no longer in the bucket."""
         if self.is_before(revision):
             return True
-        own = self._defined.get(symbol, [])
-        # Some may be dropped while all are read, so fewer may be found than are kept.
+        own = self._instruments.get(symbol, [])
+        # The broker may drop some during the reading, so fewer may be found than are kept.
         if self._tables + self._missing >= KEPT and revision < self._known_from.get(symbol, self._first_table):
             return True
-        return any(len(kept) >= KEPT and revision < kept[0].sequence for kept in (own, self._agreed))
+        return any(len(kept) >= KEPT and revision < kept[0].sequence for kept in (own, self._terms))
 
     def listing(self, symbol: str, revision: int) -> Listing | None:
-        """The instrument as it stood by that revision; None if it never had that one."""
-        terms = next((each for each in reversed(self._agreed) if each.sequence <= revision), None)
-        own = next((each for each in reversed(self._defined.get(symbol, [])) if each.sequence <= revision), None)
+        """Return the symbol's listing at that revision; None if it never had that revision."""
+        terms = next((each for each in reversed(self._terms) if each.sequence <= revision), None)
+        own = next((each for each in reversed(self._instruments.get(symbol, [])) if each.sequence <= revision), None)
         if terms is None or own is None:
             return None
-        referred = self._referred.get(symbol)
+        referred = self._references.get(symbol)
         reference = in_force(referred.at(revision), own.instrument) if referred is not None else None
         listing = listing_of(own.instrument, terms.terms, max(terms.sequence, own.sequence), reference)
         return listing if listing.revision == revision else None
 
     @property
     def limits(self) -> int:
-        """How many different limits there were."""
-        return len({agreed.terms.limit for agreed in self._agreed})
+        """The number of different limits."""
+        return len({each.terms.limit for each in self._terms})
 
     def limit(self, time: datetime) -> int | None:
-        """The most that may be active at that time: the limit in force, or one before it by which a reservation that
-        may live on was granted. None while none was in force."""
+        """Return the most lots that may be active at that time; None before any limit was in force.
+
+        This is the limit in force, or an earlier larger one under which a reservation was granted that may still live.
+        """
         most: int | None = None
         until: datetime | None = None  # when the terms were replaced
-        for agreed in reversed(self._agreed):
-            if agreed.time > time:
+        for each in reversed(self._terms):
+            if each.time > time:
                 continue
-            life = timedelta(seconds=agreed.terms.quote_ttl + agreed.terms.grace)
+            life = timedelta(seconds=each.terms.quote_ttl + each.terms.grace)
             if until is not None and until + life < time:
                 break
-            most = max(most or 0, agreed.terms.limit)
-            until = agreed.time
+            most = max(most or 0, each.terms.limit)
+            until = each.time
         return most

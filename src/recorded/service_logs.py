@@ -1,4 +1,4 @@
-"""What the services' logs say: JSON lines in the data folder, of every instance, as far back as they are kept."""
+"""Searches the services' log files: JSON lines in the data folder, of every instance, as far back as they are kept."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -9,13 +9,13 @@ import msgspec
 
 from recorded.reservations import Grant
 
-_SPEAK_OF_QUOTES = ("exposure", "maker", "exchange")
+_SERVICES = ("exposure", "maker", "exchange")
 
-_COMMON = ("event", "level", "time", "service", "instance", "symbol")
+_COMMON_FIELDS = ("event", "level", "time", "service", "instance", "symbol")
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a service's log. `fields` are those that it does not share with every other."""
+    """One line of a service's log. `fields` are those that not every line has."""
 
     time: datetime
     process: str
@@ -34,7 +34,7 @@ _decode_granted = msgspec.json.Decoder(_Granted).decode
 
 
 def grants(folder: Path) -> dict[str, Grant]:
-    """What exposure logged as granted, by quote id; the most of it, if the id was granted more than once."""
+    """Return the grants that exposure logged, by quote id; the largest, if an id was granted more than once."""
     found: dict[str, Grant] = {}
     for _, line in _lines(folder, "exposure", (b'"event":"granted"', b'"event":"reduced"')):
         try:
@@ -46,30 +46,30 @@ def grants(folder: Path) -> dict[str, Grant]:
     return found
 
 
-def about(folder: Path, *names: str) -> list[LogLine]:
-    """Everything logged about a quote or a reservation, in the order of time."""
-    hints = [f'"{name}"'.encode() for name in names]
+def mentioning(folder: Path, *ids: str) -> list[LogLine]:
+    """Return all log lines that mention one of the ids of a quote or reservation, in order of time."""
+    patterns = [f'"{each}"'.encode() for each in ids]
     found = []
-    for service in _SPEAK_OF_QUOTES:
-        for process, line in _lines(folder, service, hints):
+    for service in _SERVICES:
+        for process, line in _lines(folder, service, patterns):
             try:
-                said = msgspec.json.decode(line, type=dict[str, Any])
-                time = datetime.fromisoformat(said["time"])
+                entry = msgspec.json.decode(line, type=dict[str, Any])
+                time = datetime.fromisoformat(entry["time"])
             except (msgspec.DecodeError, UnicodeDecodeError, KeyError, ValueError):
                 continue
             fields = {
                 name: value
-                for name, value in said.items()
-                if name not in _COMMON and value is not None and not (name.endswith("_id") and value in names)
+                for name, value in entry.items()
+                if name not in _COMMON_FIELDS and value is not None and not (name.endswith("_id") and value in ids)
             }
-            found.append(LogLine(time=time, process=process, event=str(said.get("event", "")), fields=fields))
+            found.append(LogLine(time=time, process=process, event=str(entry.get("event", "")), fields=fields))
     return sorted(found, key=lambda line: line.time)
 
 
-def _lines(folder: Path, service: str, hints: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
-    """Lines of a service's logs that hold one of the hints, each with the name of its process."""
+def _lines(folder: Path, service: str, patterns: Sequence[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Yield the lines of a service's logs that contain one of the patterns, each with the name of its process."""
     for path in sorted(folder.glob(f"{service}*.log*")):
         with path.open("rb") as file:
             for line in file:
-                if any(hint in line for hint in hints):
+                if any(pattern in line for pattern in patterns):
                     yield path.name.partition(".")[0], line

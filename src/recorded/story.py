@@ -1,6 +1,7 @@
 """One quote's story, from the position it was made from to its end. Pure.
 
-A teller listens to the messages of the quote's symbol in stream order. If several quotes had the id, it tells the last.
+The builder receives the messages of the quote's symbol in stream order. If several quotes had the id, the story is that
+of the last one.
 """
 
 from collections import deque
@@ -10,16 +11,16 @@ from typing import Literal
 
 import msgspec
 
-from recorded.evidence import LogLine
 from recorded.proposer import Proposer, is_derived
 from recorded.replay import REMEMBERED_VERSIONS, Book, Listener, Place
+from recorded.service_logs import LogLine
 from wire.orders import Fill, RecordedFill
 from wire.quotes import QuoteActivated, QuoteEvent, QuoteRequest, QuoteWithdrawn
 from wire.reservations import ReservationRecord
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the market log."""
+    """The place of a message in the market log."""
 
     stream: str
     sequence: int
@@ -27,7 +28,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
-    """The position a quote was made from. `net_quantity` is None if the log does not tell any more, or not yet."""
+    """The position a quote was made from. `net_quantity` is None if it is too far back, or not in the log yet."""
 
     position_version: int
     net_quantity: int | None
@@ -35,11 +36,11 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
-    """The proposal, made again from the position and the settings of now.
+    """The proposal, made again from the position and the definition of the instrument.
 
     Attributes:
-        proposal: what a maker proposes; None if nothing, or the position is not known.
-        difference: in what the quote is not that, byte for byte; empty if in nothing.
+        proposal: what a maker proposes; None if it proposes nothing, or the position is not known.
+        difference: how the quote differs from it; empty if it does not, byte for byte.
     """
 
     proposal: QuoteRequest | None
@@ -47,7 +48,7 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
-    """A fill of the quote, what it left, and what is kept of who asked for it."""
+    """A fill of the quote, the remaining quantities after it, and the digest of its asker."""
 
     where: Where
     fill: Fill
@@ -58,8 +59,12 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How a quote ended, or that it has not. `by` is the quote that replaced it, `asker` what is kept of who withdrew
-    it."""
+    """How a quote ended, or that it has not ended.
+
+    Attributes:
+        by: the id of the quote that replaced it; else empty.
+        asker: the digest of who withdrew it, if known.
+    """
 
     how: Literal["replaced", "withdrawn", "expired", "filled away", "still active"]
     at: datetime
@@ -69,17 +74,17 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known of a quote.
+    """Everything that is known about a quote.
 
     Attributes:
         quote_id: its id.
-        activated: the event that made it active, and `active_from` where it is; None if it never was.
+        activated: the event that made it active, and `active_from` its place; None if it was never active.
         basis: the position it was made from.
-        recomputed: the proposal it should be.
-        reservation: as exposure's log has it; None if it is no longer kept.
-        fills: of the quote, in order.
+        recomputed: the proposal that it should equal.
+        reservation: its record in exposure's log; None if it is no longer kept.
+        fills: the quote's fills, in order.
         end: how it ended.
-        logs: what services logged about it.
+        logs: the log lines of the services that mention it.
     """
 
     quote_id: str
@@ -94,7 +99,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoryBuilder(Listener):
-    """Listens for one quote."""
+    """Builds the story of one quote from the messages of its symbol."""
 
     def __init__(self, quote_id: str, proposer: Proposer) -> None:
         self._quote_id = quote_id
@@ -131,7 +136,7 @@ class StoryBuilder(Listener):
             self._update(fills=[*self._story.fills, *own])
 
     def story(self, book: Book | None, now: datetime) -> Story:
-        """All that was heard of it until `now`."""
+        """Return the story until `now`. `book` is the symbol's, after the last message."""
         activated = self._story.activated
         if self._is_latest and book is not None and activated is not None:
             self._update(end=self._end_before(book, now) or End(how="still active", at=activated.expires_at))
@@ -141,7 +146,7 @@ class StoryBuilder(Listener):
         self._story = msgspec.structs.replace(self._story, **changes)
 
     def _end_before(self, book: Book, now: datetime) -> End | None:
-        """How the latest quote ended by itself, if it did before `now`."""
+        """Return how the quote was filled away or expired before `now`; None if it was not."""
         activated = self._story.activated
         if not (book.remaining_bid or book.remaining_ask) and self._last_fill_at is not None:
             return End(how="filled away", at=self._last_fill_at.stored_at, where=self._last_fill_at)
@@ -156,7 +161,7 @@ class StoryBuilder(Listener):
 
     def _recompute(self, event: QuoteActivated, net: int | None) -> Recomputed:
         if net is None:
-            return Recomputed(proposal=None, difference="the log does not tell that position")
+            return Recomputed(proposal=None, difference="that position is not in the log")
         proposed = self._proposer.propose(event.symbol, event.version, net)
         difference = self._proposer.difference(event, net) or ""
         if not is_derived(event):

@@ -1,4 +1,4 @@
-"""A quote's story as text, for people."""
+"""A quote's story as text."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +10,7 @@ _LABEL = 12
 
 
 def text(story: Story) -> str:
-    """The story, a line for each thing that happened."""
+    """Return the story as text, with one line for each event."""
     return "\n".join(_lines(story))
 
 

@@ -11,8 +11,8 @@ from audit import run, seal
 from audit.chained import Chain, Seal, verdict
 from audit.findings import Findings, Status, Verdict
 from jet.tail import Message
-from recorded import reading
-from recorded.reading import CannotRead
+from recorded import streams
+from recorded.streams import CannotRead
 from support.broker import Broker, store
 from support.builders import NOW, order, reported_fill
 from support.exchange import ExposureStandIn, quoted, running
@@ -183,7 +183,7 @@ async def test_all_who_append_chain_what_they_append(broker: Broker, tmp_path: P
     for shard in range(broker.market.shards):
         stream = subjects.market_stream(shard)
         one_shard = Chain(stream, [made], found)
-        async for message in reading.everything(broker.connection, stream, made.shards[stream][0]):
+        async for message in streams.messages(broker.connection, stream, made.shards[stream][0]):
             one_shard.take(message)
             messages += 1
         one_shard.ended()

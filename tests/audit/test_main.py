@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from audit.__main__ import CANNOT, main
-from recorded import reading
+from recorded import streams
 from stack.isolated_env import SYMBOL
 from support.audit import SYMBOLS, Script
 from support.broker import NatsServer, clean_broker, free_port
@@ -85,7 +85,7 @@ async def test_what_was_sealed_is_held_against_the_seal(folder: Path, nats_serve
 def test_without_a_server_it_cannot_be_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reading, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(streams, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setenv("NATS_URL", f"nats://127.0.0.1:{free_port()}")
     assert main([]) == CANNOT
     assert "audit: no NATS server answers at" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from jet import journal
 from loadgen.history import History
 from loadgen.outcomes import Known
 from process.clock import utc_now
-from recorded.reading import CannotRead
+from recorded.streams import CannotRead
 from stack.record import Epoch
 from support.audit import LIMIT, SYMBOLS, Script
 from support.broker import Broker

@@ -18,8 +18,9 @@ from audit.findings import Status
 from audit.store import serving
 from jet import journal
 from process.health import Health
-from recorded import reading
-from recorded.reading import CannotRead, MarketLog
+from recorded import market_log, streams
+from recorded.market_log import MarketLog
+from recorded.streams import CannotRead
 from stack.lock import hold_lock, is_up
 from stack.settings import StackSettings, read
 from support.audit import SHARDS, busy
@@ -59,8 +60,8 @@ async def test_what_a_server_stored_is_read_by_one_of_our_own_which_ends_afterwa
         assert url.startswith("nats://127.0.0.1:")
         assert stored.copies == {}
         assert is_up(settings)
-        async with reading.connected(url) as connection:
-            log = MarketLog(connection, await reading.horizon(connection, SHARDS))
+        async with streams.connect(url) as connection:
+            log = MarketLog(connection, await market_log.horizon(connection, SHARDS))
             found = [payload async for batch in log.batches() for _, payload in batch]
     assert found == [payload for _, payload in script.messages]
     assert not listens(url)

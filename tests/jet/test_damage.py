@@ -25,8 +25,9 @@ from jet.journal import Appended, Compare
 from jet.tail import FromSequence, LastPerSubject, Message, Start, Tail
 from ledger.positions import Books, fold, read
 from process.health import Health
-from recorded import reading
-from recorded.reading import CannotRead, MarketLog
+from recorded import market_log
+from recorded.market_log import MarketLog
+from recorded.streams import CannotRead
 from stack import log_check
 from stack.damage import damage_in
 from stack.truncate import truncate
@@ -174,7 +175,7 @@ async def audited(connection: Connection, shards: list[Shard]) -> dict[str, list
 async def _audited(connection: Connection, shards: list[Shard]) -> dict[str, list[str]]:
     whole, broken = Completeness(), Findings()
     chains = {shard.number: Chain(shard.stream, (), broken) for shard in shards}
-    until = await reading.horizon(connection, SHARDS)
+    until = await market_log.horizon(connection, SHARDS)
     looked_at = {shard.number for shard in shards}
     until = replace(until, last={number: last if number in looked_at else 0 for number, last in until.last.items()})
     log = MarketLog(connection, until, {number: chain.take for number, chain in chains.items()})

@@ -20,7 +20,7 @@ from ledger.service import Ledger
 from ledger.store import Store
 from process.health import Health
 from process.settings import Market
-from recorded import reading
+from recorded import streams
 from support.broker import Broker, NatsServer, shape_of
 from support.builders import market, order
 from support.exchange import ExposureStandIn, quoted, running
@@ -109,8 +109,8 @@ class System:
         decoder = msgspec.json.Decoder(list[RecordedFill])
         for shard in range(self.market.shards):
             stream = subjects.market_stream(shard)
-            last = (await reading.ends(connection))[stream]
-            async for message in reading.everything(connection, stream, last):
+            last = (await streams.last_sequences(connection))[stream]
+            async for message in streams.messages(connection, stream, last):
                 if message.subject.startswith("fills."):
                     for fill in decoder.decode(message.data):
                         assert fill.fill_id not in found

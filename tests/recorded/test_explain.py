@@ -19,7 +19,7 @@ MARKET = market(symbols=SYMBOLS, limit=LIMIT)
 
 
 async def story(broker: Broker, quote_id: str, logs: Path = Path("nowhere")) -> Story:
-    """What is found of a quote."""
+    """Find the story of a quote."""
     return await explain(broker.connection, MARKET, logs, quote_id)
 
 
@@ -58,39 +58,39 @@ async def test_a_makers_quote_is_found_with_its_fills_and_its_reservation(broker
     fill = script.trade("XXX")
     await store(script)
     await keep(broker, record("XXX-v1-a1", "XXX-v1-a1-r"))
-    told = await story(broker, "XXX-v1-a1")
-    assert [execution.fill for execution in told.fills] == [fill.fill]
-    assert told.basis is not None
-    assert told.basis.net_quantity == -1
-    assert told.reservation is not None
-    assert told.reservation.reserved_bid_quantity == 5
+    found = await story(broker, "XXX-v1-a1")
+    assert [execution.fill for execution in found.fills] == [fill.fill]
+    assert found.basis is not None
+    assert found.basis.net_quantity == -1
+    assert found.reservation is not None
+    assert found.reservation.reserved_bid_quantity == 5
 
 
 @pytest.mark.parametrize("quote_id", ["by-hand", "by-hand-v2-a3", "AAA-v7-a1"])
-async def test_any_id_is_found_wherever_it_is(broker: Broker, store: Store, quote_id: str) -> None:
+async def test_any_id_is_found_in_any_shard(broker: Broker, store: Store, quote_id: str) -> None:
     script = Script()
     script.quote("AAA")
     script.quote("XXX", quote_id=quote_id, reservation_id="some-r")
     await store(script)
     await keep(broker, record(quote_id, "some-r"))
-    told = await story(broker, quote_id)
-    assert told.activated is not None
-    assert told.activated.symbol == "XXX"
-    assert told.reservation is not None
+    found = await story(broker, quote_id)
+    assert found.activated is not None
+    assert found.activated.symbol == "XXX"
+    assert found.reservation is not None
 
 
-async def test_a_quote_that_never_became_active_is_told_from_its_reservation(broker: Broker) -> None:
+async def test_a_quote_that_never_became_active_is_found_by_its_reservation(broker: Broker) -> None:
     await keep(broker, record("XXX-v0-a1", "XXX-v0-a1-r"))
-    told = await story(broker, "XXX-v0-a1")
-    assert told.activated is None
-    assert told.reservation is not None
+    found = await story(broker, "XXX-v0-a1")
+    assert found.activated is None
+    assert found.reservation is not None
 
 
-async def test_a_quote_that_never_became_active_is_told_from_the_logs(broker: Broker, tmp_path: Path) -> None:
+async def test_a_quote_that_never_became_active_is_found_in_the_log_files(broker: Broker, tmp_path: Path) -> None:
     line = '{"quote_id":"XXX-v0-a1","reason":"bid_limit","event":"rejected","time":"2026-01-05T09:30:00Z"}\n'
     (tmp_path / "exposure.log").write_text(line)
-    told = await story(broker, "XXX-v0-a1", tmp_path)
-    assert [(logged.event, logged.fields) for logged in told.logs] == [("rejected", {"reason": "bid_limit"})]
+    found = await story(broker, "XXX-v0-a1", tmp_path)
+    assert [(logged.event, logged.fields) for logged in found.logs] == [("rejected", {"reason": "bid_limit"})]
 
 
 async def test_an_unknown_quote_is_refused(broker: Broker, store: Store, tmp_path: Path) -> None:

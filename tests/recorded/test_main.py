@@ -9,8 +9,8 @@ from process.settings import SettingsError
 from recorded import __main__ as command
 from recorded.command import CANNOT, PRINTED, UNKNOWN_QUOTE
 from recorded.explain import UnknownQuote
-from recorded.reading import CannotRead
 from recorded.story import Story
+from recorded.streams import CannotRead
 
 
 @pytest.mark.parametrize(

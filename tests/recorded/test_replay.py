@@ -1,4 +1,4 @@
-"""The motor: which messages count, and what a book remembers."""
+"""The replay: which messages are applied, and what a book remembers."""
 
 import msgspec
 
@@ -9,7 +9,7 @@ from wire.orders import RecordedFill
 from wire.quotes import QuoteActivated, QuoteEvent
 
 
-def test_books_come_to_what_the_services_fold() -> None:
+def test_books_agree_with_the_fold_of_the_services() -> None:
     script = busy()
     script.append(script.last_fill["AAA"])
     replay = script.replay()

@@ -1,13 +1,13 @@
-"""One quote's story, and how it is told."""
+"""One quote's story, as data and as text."""
 
 from typing import Any
 
 import msgspec
 import pytest
 
-from recorded.evidence import LogLine
 from recorded.proposer import Proposer
 from recorded.revisions import Revisions
+from recorded.service_logs import LogLine
 from recorded.story import Story, StoryBuilder
 from recorded.story_text import text
 from support.audit import LIFETIME, Script, listings
@@ -22,7 +22,7 @@ def story(script: Script, quote_id: str) -> Story:
     return builder.story(replay.books.get("AAA"), script.end)
 
 
-def test_from_the_position_to_the_replacement() -> None:
+def test_a_story_leads_from_the_position_to_the_replacement() -> None:
     script = Script()
     script.quote()
     first = script.trade("AAA", "buy", 4)
@@ -30,21 +30,21 @@ def test_from_the_position_to_the_replacement() -> None:
     second = script.trade("AAA", "sell", 3)
     third = script.trade("AAA", "buy", 2)
     script.quote()
-    told = story(script, "AAA-v1-a1")
-    assert told.activated == quote
-    assert told.active_from is not None
-    assert (told.active_from.stream, told.active_from.sequence) == ("MARKET-1", 3)
-    assert told.basis is not None
-    assert (told.basis.position_version, told.basis.net_quantity, told.basis.last_fill) == (1, -4, first.fill)
-    assert told.recomputed is not None
-    assert told.recomputed.proposal is not None
-    assert told.recomputed.proposal.bid_price == quote.bid_price
-    assert told.recomputed.difference == ""
-    assert [execution.fill for execution in told.fills] == [second.fill, third.fill]
-    assert (told.fills[-1].remaining_bid_quantity, told.fills[-1].remaining_ask_quantity) == (7, 8)
-    assert told.end is not None
-    assert (told.end.how, told.end.by) == ("replaced", "AAA-v3-a1")
-    lines = text(told)
+    found = story(script, "AAA-v1-a1")
+    assert found.activated == quote
+    assert found.active_from is not None
+    assert (found.active_from.stream, found.active_from.sequence) == ("MARKET-1", 3)
+    assert found.basis is not None
+    assert (found.basis.position_version, found.basis.net_quantity, found.basis.last_fill) == (1, -4, first.fill)
+    assert found.recomputed is not None
+    assert found.recomputed.proposal is not None
+    assert found.recomputed.proposal.bid_price == quote.bid_price
+    assert found.recomputed.difference == ""
+    assert [execution.fill for execution in found.fills] == [second.fill, third.fill]
+    assert (found.fills[-1].remaining_bid_quantity, found.fills[-1].remaining_ask_quantity) == (7, 8)
+    assert found.end is not None
+    assert (found.end.how, found.end.by) == ("replaced", "AAA-v3-a1")
+    lines = text(found)
     assert "version 1: -4 lots net, after AAA-f1, a buy of 4 at" in lines
     assert "recomputed from the settings: the quote's prices are the same, byte for byte" in lines
     assert f"10 × {quote.bid_price} / {quote.ask_price} × 10 from 2026-01-05 09:30:00.002000" in lines
@@ -54,12 +54,12 @@ def test_from_the_position_to_the_replacement() -> None:
 
 def ended(script: Script) -> tuple[str, str]:
     """How AAA-v0-a1 ended, as data and as text."""
-    told = story(script, "AAA-v0-a1")
-    assert told.end is not None
-    return told.end.how, next(line for line in text(told).splitlines() if line.startswith("  end"))
+    found = story(script, "AAA-v0-a1")
+    assert found.end is not None
+    return found.end.how, next(line for line in text(found).splitlines() if line.startswith("  end"))
 
 
-def test_a_withdrawal() -> None:
+def test_a_quote_can_end_by_withdrawal() -> None:
     script = Script()
     script.quote()
     script.withdraw()
@@ -70,7 +70,7 @@ def test_a_withdrawal() -> None:
 
 
 @pytest.mark.parametrize("replaced_later", [False, True])
-def test_an_expiry(replaced_later: bool) -> None:
+def test_a_quote_can_end_by_expiry(replaced_later: bool) -> None:
     script = Script()
     script.quote()
     script.wait(LIFETIME.total_seconds() + 3)
@@ -80,7 +80,7 @@ def test_an_expiry(replaced_later: bool) -> None:
 
 
 @pytest.mark.parametrize("replaced_later", [False, True])
-def test_filled_away(replaced_later: bool) -> None:
+def test_a_quote_can_be_filled_away(replaced_later: bool) -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 10)
@@ -93,7 +93,7 @@ def test_filled_away(replaced_later: bool) -> None:
     )
 
 
-def test_still_active() -> None:
+def test_a_quote_can_be_still_active() -> None:
     script = Script()
     script.quote()
     assert ended(script) == (
@@ -102,27 +102,27 @@ def test_still_active() -> None:
     )
 
 
-def test_a_quote_that_is_not_what_the_settings_lead_to() -> None:
+def test_the_difference_of_a_quote_from_its_proposal_is_shown() -> None:
     script = Script()
     event = script.quote()
     script.quote(bid_price=event.bid_price / 2, quote_id="by-hand")
-    told = story(script, "by-hand")
-    assert told.recomputed is not None
-    assert told.recomputed.difference.startswith("its ids are not a maker's; its bid is ")
-    assert told.recomputed.difference in text(told)
+    found = story(script, "by-hand")
+    assert found.recomputed is not None
+    assert found.recomputed.difference.startswith("its ids are not a maker's; its bid is ")
+    assert found.recomputed.difference in text(found)
 
 
-def test_of_two_quotes_under_one_id_the_last_is_told() -> None:
+def test_the_story_is_that_of_the_last_quote_with_the_id() -> None:
     script = Script()
     script.quote(quote_id="by-hand", attempt=1)
     script.trade()
     second = script.quote(quote_id="by-hand", position_version=1, attempt=2)
-    told = story(script, "by-hand")
-    assert told.activated == second
-    assert told.fills == []
+    found = story(script, "by-hand")
+    assert found.activated == second
+    assert found.fills == []
 
 
-def test_a_reservation_and_logs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_has_the_reservation_and_the_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {
         "reservation_id": "AAA-v0-a1-r",
         "quote_id": "AAA-v0-a1",
@@ -141,20 +141,20 @@ def test_a_reservation_and_logs_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
         "granted_ask_quantity": 10,
     }
     line = LogLine(time=NOW, process="maker", event="not published", fields={"reason": "paused"})
-    told = text(Story(quote_id="AAA-v0-a1", reservation=ReservationRecord(**values), logs=[line]))
-    assert "reduced by the bid limit: 4/10 of 10/10 asked (bid/ask), 2026-01-05 09:30:00" in told
-    assert "AAA-v0-a1-r is active and holds 4/10; expires 2026-01-05 09:30:30" in told
-    assert "never: the market log has no such quote" in told
-    assert "2026-01-05 09:30:00.000000 maker: not published reason=paused" in told
+    found = text(Story(quote_id="AAA-v0-a1", reservation=ReservationRecord(**values), logs=[line]))
+    assert "reduced by the bid limit: 4/10 of 10/10 asked (bid/ask), 2026-01-05 09:30:00" in found
+    assert "AAA-v0-a1-r is active and holds 4/10; expires 2026-01-05 09:30:30" in found
+    assert "never: the market log has no such quote" in found
+    assert "2026-01-05 09:30:00.000000 maker: not published reason=paused" in found
 
 
-def test_what_is_no_longer_kept_is_said_to_be_so() -> None:
+def test_the_text_says_if_a_grant_is_no_longer_kept() -> None:
     assert "grant       no longer kept" in text(Story(quote_id="AAA-v0-a1"))
 
 
-def test_a_story_is_json_as_well() -> None:
+def test_a_story_can_be_written_and_read_as_json() -> None:
     script = Script()
     script.quote()
     script.trade()
-    told = story(script, "AAA-v0-a1")
-    assert msgspec.json.decode(msgspec.json.encode(told), type=Story) == told
+    found = story(script, "AAA-v0-a1")
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Story) == found

@@ -16,7 +16,7 @@ from audit.store import serving
 from jet import journal, topology
 from jet.connection import Connection
 from process.health import Health
-from recorded import reading
+from recorded import streams
 from stack import keys
 from stack.damage import lacking
 from stack.settings import streams_in
@@ -125,8 +125,8 @@ async def test_a_damaged_server_has_everything_again_from_the_others(cluster: Na
     count = BEFORE + MEANWHILE
     async with serving(cluster.settings) as stored:
         for name, url in stored.copies.items():
-            async with reading.connected(url) as connection:
+            async with streams.connect(url) as connection:
                 for shard in range(SHARDS):
                     stream = subjects.market_stream(shard)
-                    found = [message.data async for message in reading.everything(connection, stream, count)]
+                    found = [message.data async for message in streams.messages(connection, stream, count)]
                     assert found == [body(shard, number) for number in range(count)], (name, stream, done)
