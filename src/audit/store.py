@@ -28,7 +28,7 @@ from jet.grants import SERVICES_ACCOUNT
 from recorded import streams
 from recorded.streams import CannotRead
 from stack import process_tree
-from stack.damage import REMEDY
+from stack.damage import REPAIR_HINT
 from stack.lock import AlreadyUp, hold_lock
 from stack.programs import nats_command
 from stack.settings import STORE, StackSettings, is_earlier, streams_in
@@ -195,11 +195,13 @@ async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.returncode is not None:
-            raise CannotRead(f"the NATS server ended, and its store may be damaged: {_log_tail(scratch)}; {REMEDY}")
+            raise CannotRead(
+                f"the NATS server ended, and its store may be damaged: {_log_tail(scratch)}; {REPAIR_HINT}"
+            )
         if address := _written(scratch / f"nats-server_{process.pid}.ports"):
             return address
         await asyncio.sleep(0.02)
-    raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_log_tail(scratch)}; {REMEDY}")
+    raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_log_tail(scratch)}; {REPAIR_HINT}")
 
 
 def _written(ports: Path) -> str:

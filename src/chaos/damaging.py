@@ -16,7 +16,7 @@ from pathlib import Path
 from chaos.cluster import Cluster
 from chaos.schedule import Fault
 from chaos.system import System
-from jet.stream_integrity import REMEDY
+from jet.stream_integrity import REPAIR_HINT
 from process.installation import COMMAND
 from stack.control import Control, NotRunning
 from stack.observe import Observer
@@ -31,7 +31,7 @@ POLL = 0.5
 STEADY = 5.0
 """Seconds for which something must be told: a server that starts says what it is at, for a moment."""
 
-_SAYS_WHAT_TO_DO = (f"{COMMAND} repair", REMEDY)
+_SAYS_WHAT_TO_DO = (f"{COMMAND} repair", REPAIR_HINT)
 
 
 def place(sizes: Sequence[int], amount: float) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jet import api
 from jet.connection import Connection
-from jet.stream_integrity import REMEDY, TailBroken
+from jet.stream_integrity import REPAIR_HINT, TailBroken
 from wire import subjects
 
 
@@ -79,4 +79,4 @@ async def is_withheld(connection: Connection, stream: str, subject: str, *, time
 
 def not_given_out(stream: str, subject: str) -> str:
     """What to tell of a subject whose last message is not given out."""
-    return f"the last message of {subject} is not given out: the store of {stream} is damaged; {REMEDY}"
+    return f"the last message of {subject} is not given out: the store of {stream} is damaged; {REPAIR_HINT}"

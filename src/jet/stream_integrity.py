@@ -14,7 +14,7 @@ PATIENCE = 5.0
 """Seconds that a replicated stream may seem to end before what was read. One that leads no more learns it sooner."""
 
 
-REMEDY = 'see "A damaged store" in docs/operations.md'
+REPAIR_HINT = 'see "A damaged store" in docs/operations.md'
 
 
 class TailBroken(Exception):  # noqa: N818 # names what happened
@@ -67,7 +67,7 @@ def missing(stream: str, first: int, after: int) -> str:
     """What to tell of a sequence that is not given out, where the one after it is."""
     count = after - first
     text = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
-    return f"{text} not given out: the store of {stream} is damaged; {REMEDY}"
+    return f"{text} not given out: the store of {stream} is damaged; {REPAIR_HINT}"
 
 
 def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
@@ -87,4 +87,4 @@ def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: i
     if looked_at.consumer_seq != delivered or looked_at.stream_seq < info.state.last_seq:
         return None
     text = "a message is" if pending == 1 else f"{pending:,} messages are"
-    return f"{text} not given out: the store of {stream} is damaged; {REMEDY}"
+    return f"{text} not given out: the store of {stream} is damaged; {REPAIR_HINT}"

@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 
 from jet import api
 from jet.connection import Connection
-from jet.stream_integrity import REMEDY
+from jet.stream_integrity import REPAIR_HINT
 from wire import subjects
 
 EVERY = 15.0
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 def lost(stream: str, state: api.StreamState) -> str:
     """What of a stream its server could not read when it started, and where it says what to do; empty if nothing."""
     count = lost_bytes(state)
-    return f"the server could not read {count:,} bytes of {stream} when it started; {REMEDY}" if count else ""
+    return f"the server could not read {count:,} bytes of {stream} when it started; {REPAIR_HINT}" if count else ""
 
 
 def lost_bytes(state: api.StreamState) -> int:

@@ -14,7 +14,7 @@ from wire.orders import RecordedFill
 
 _decoder = msgspec.json.Decoder(list[RecordedFill])
 
-REMEDY = 'see "The market log has lost messages" in docs/operations.md'
+REPAIR_HINT = 'see "The market log has lost messages" in docs/operations.md'
 
 
 async def lost(connection: Connection, shard: int, applied: int, last: Account | None) -> str:
@@ -32,13 +32,13 @@ async def lost(connection: Connection, shard: int, applied: int, last: Account |
     stream = subjects.market_stream(shard)
     end = (await api.stream_info(connection, stream)).state.last_seq
     if end < applied:
-        return f"{stream} ends at {end:,}, and this ledger has applied it up to {applied:,}; {REMEDY}"
+        return f"{stream} ends at {end:,}, and this ledger has applied it up to {applied:,}; {REPAIR_HINT}"
     if last is None or last.last_fill is None:
         return ""
     found = await api.get_message(connection, stream, {"seq": last.sequence})
     known = (last.last_fill.number, last.last_fill.fill)
     if found is None or known not in [(each.number, each.fill) for each in _fills(found.payload)]:
-        return f"{stream} does not hold {last.last_fill.fill_id} at {last.sequence:,}, as it did before; {REMEDY}"
+        return f"{stream} does not hold {last.last_fill.fill_id} at {last.sequence:,}, as it did before; {REPAIR_HINT}"
     return ""
 
 

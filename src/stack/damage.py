@@ -10,7 +10,7 @@ the others only what it lacks after them.
 
 import re
 
-from jet.stream_integrity import REMEDY as REMEDY
+from jet.stream_integrity import REPAIR_HINT as REPAIR_HINT
 from stack.stored_streams import stored_streams
 from wire.subjects import MARKET_STREAM
 
@@ -39,7 +39,7 @@ def lacking(page: bytes) -> str:
         count = state.last_seq - state.messages
         if stream.startswith(f"{MARKET_STREAM}-") and count > 0:
             missing = "a message" if count == 1 else f"{count:,} messages"
-            return f"{stream} lacks {missing} here: the store is damaged; {REMEDY}"
+            return f"{stream} lacks {missing} here: the store is damaged; {REPAIR_HINT}"
     return ""
 
 
@@ -53,12 +53,12 @@ def damage_in(log: str) -> str:
     for run in (last, before):
         stream, why = _unfinished(run), next((reason for end, reason in _ENDS.items() if end in run), "")
         if stream and why:
-            return f"{stream} cannot be restored, its store is damaged: {why}; {REMEDY}"
+            return f"{stream} cannot be restored, its store is damaged: {why}; {REPAIR_HINT}"
         refusals = [logged or printed for logged, printed in _REFUSES.findall(run)]
         if found := [refusal for refusal in refusals if _OF_STORES.search(refusal)]:
-            return f"{found[-1].strip()}; {REMEDY}"
+            return f"{found[-1].strip()}; {REPAIR_HINT}"
     if stream := _unfinished(last):
-        return f"{stream} is being restored, which does not end if its store is damaged; {REMEDY}"
+        return f"{stream} is being restored, which does not end if its store is damaged; {REPAIR_HINT}"
     return ""
 
 

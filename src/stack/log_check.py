@@ -11,14 +11,14 @@ from pathlib import Path
 
 from jet import api
 from jet.connection import Connection
-from jet.stream_integrity import REMEDY as DAMAGED
+from jet.stream_integrity import REPAIR_HINT as DAMAGE_HINT
 from ledger import checksums
 from process.settings import tables
 from stack.instances import LEDGER_DATABASE
 from stack.settings import StackSettings
 from wire import subjects
 
-REMEDY = 'see "The market log has lost messages" in docs/operations.md'
+REPAIR_HINT = 'see "The market log has lost messages" in docs/operations.md'
 
 PATIENCE = 10
 """Looks, a second apart, at a replicated log: one of its servers that leads no more may name an end of the past."""
@@ -83,7 +83,7 @@ def describe_gap(stream: str, state: api.StreamState) -> str:
     if count <= 0:
         return ""
     missing = "a message is" if count == 1 else f"{count:,} messages are"
-    return f"{missing} missing before the end of {stream}: its store is damaged; {DAMAGED}"
+    return f"{missing} missing before the end of {stream}: its store is damaged; {DAMAGE_HINT}"
 
 
 async def _missing_applied(connection: Connection, settings: StackSettings) -> str:
@@ -92,7 +92,7 @@ async def _missing_applied(connection: Connection, settings: StackSettings) -> s
             stream = subjects.market_stream(shard)
             end = await _end(connection, stream)
             if end < sequence:
-                return f"{stream} ends at message {end:,}, and {database} has applied {sequence:,}; {REMEDY}"
+                return f"{stream} ends at message {end:,}, and {database} has applied {sequence:,}; {REPAIR_HINT}"
     return ""
 
 

@@ -40,7 +40,7 @@ AT_ONCE = 64
 PATIENCE = 10
 """Looks, a second apart, at a replicated bucket: one of its servers that leads no more may name an end of the past."""
 
-REMEDY = 'see "An older bucket instruments" in docs/operations.md'
+REPAIR_HINT = 'see "An older bucket instruments" in docs/operations.md'
 
 _events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
@@ -90,7 +90,8 @@ async def older_bucket(connection: Connection, settings: StackSettings) -> str:
         end = (await api.stream_info(connection, STREAM)).state.last_seq
         if named <= end:
             return ""
-    return f"the bucket instruments ends with revision {end:,}, and a quote of the market log names {named:,}; {REMEDY}"
+    fault = f"the bucket instruments ends with revision {end:,}, and a quote of the market log names {named:,}"
+    return f"{fault}; {REPAIR_HINT}"
 
 
 async def _of_all_shards(settings: StackSettings, ask: Callable[[Connection, int], Awaitable[int]]) -> int:

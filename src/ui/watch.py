@@ -1,8 +1,9 @@
 """Watches what the market's logs do not contain: the processes, why symbols are not quoted, the kill switch, and which
 symbols are paused for a loss.
 
-All processes are asked for reports (`jet.process_poller`), except this one, which adds its own. The leader of the first shard
-of the market log reports on the NATS servers. The kill switch and the pauses for a loss are followed in their bucket.
+All processes are polled for reports (`jet.process_poller`), except this one, which adds its own. The leader of the
+first shard of the market log reports on the NATS servers. The kill switch and the pauses for a loss are followed in
+their bucket.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ import pytest
 
 from chaos import damaging
 from chaos.schedule import HARMS, schedule
-from jet.stream_integrity import REMEDY
+from jet.stream_integrity import REPAIR_HINT
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_ledgers_are_damaged_and_servers_only_of_a_cluster() -> None:
 
 def test_only_what_says_what_to_do_counts_as_told() -> None:
     assert damaging._remedied(["ledger: store: it is damaged: `./qs repair`, while"]) is not None
-    assert damaging._remedied([f"nats-2: MARKET-0 lacks a message here; {REMEDY}"]) is not None
+    assert damaging._remedied([f"nats-2: MARKET-0 lacks a message here; {REPAIR_HINT}"]) is not None
     assert damaging._remedied(["ledger: it does not answer", ""]) is None

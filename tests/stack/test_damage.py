@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stack.damage import REMEDY, damage_in, lacking
+from stack.damage import REPAIR_HINT, damage_in, lacking
 
 START = "[1] 2026/11/27 08:36:47 [INF] Starting nats-server\n"
 RESTORES = "[1] 2026/11/27 08:36:47 [INF]   Starting restore for stream '$G > {}'\n"
@@ -35,16 +35,16 @@ def test_a_stream_is_named_that_a_server_ran_out_of_memory_over(log: str, stream
         assert told == ""
     else:
         assert told.startswith(f"{stream} cannot be restored, its store is damaged")
-        assert REMEDY in told
+        assert REPAIR_HINT in told
 
 
 def test_a_stream_that_is_being_restored_for_long_is_named() -> None:
     """The log is looked at only while the server is not ready."""
-    assert damage_in(BEFORE) == f"MARKET-1 is being restored, which does not end if its store is damaged; {REMEDY}"
+    assert damage_in(BEFORE) == f"MARKET-1 is being restored, which does not end if its store is damaged; {REPAIR_HINT}"
 
 
 def test_a_server_that_refuses_to_start_over_its_store_says_where_to_look() -> None:
-    assert damage_in(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REMEDY}"
+    assert damage_in(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REPAIR_HINT}"
     assert damage_in(START + "[1] 2026/11/27 08:36:47 [FTL] Can't listen on port 4222\n") == ""
 
 
