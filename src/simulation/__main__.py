@@ -53,25 +53,25 @@ def simulate(
     seed
         The first seed; without `--seeds`, the only one.
     minutes
-        How long faults are injected in each run, in virtual minutes; by default drawn from the seed.
+        How long faults are injected in each run, in virtual minutes. By default the seed decides.
     seconds
         Start no further seed after this many real seconds.
     faults
-        The faults that may occur, separated by commas; empty for none. All of them by default.
+        The kinds of faults that may occur, separated by commas; an empty text for none. All of them by default.
     plan
-        Run a plan from a file that a failed run has saved, instead of a seed.
+        Run the plan in this file, which a failed run has saved, instead of a seed.
     twice
         Run each seed twice, and fail if the two traces differ in a byte.
     smaller
-        Shrink a failed run before it is reported.
+        Shrink a failed run before reporting it.
     trace
         Write every event of the last run to this file.
     mutations
-        Mutation testing: sabotage copies of the code, one after the other, and list which are found by some seed.
+        Mutation testing: sabotage copies of the code, one after the other, and list which ones a seed has found.
     bench
-        Measure the speed of the simulation, by the time of one core.
+        Measure the speed of the simulation, in processor time of one core.
     reach
-        List the lines of the services that no run has reached. This takes several times as long.
+        List the lines of the services that no run has reached. Runs then take several times as long.
     leases
         Simulate a limit divided among several exposure logs (docs/capacity.md), and show how much of it can be used.
     """
@@ -102,7 +102,7 @@ def simulate(
             outcome = _once(one, twice=twice, everything=trace is not None)
         if trace is not None:
             trace.write_text("\n".join(outcome.trace))
-        _count(totals, outcome)
+        _add(totals, outcome)
         if outcome.wrong:
             _print_outcome(outcome, smaller=smaller)
             sys.exit(1)
@@ -150,7 +150,7 @@ def _difference(first: list[str], second: list[str]) -> str:
     return f"{len(first)} and {len(second)} lines"
 
 
-def _count(totals: dict[str, float], outcome: Outcome) -> None:
+def _add(totals: dict[str, float], outcome: Outcome) -> None:
     totals["seeds"] += 1
     totals["virtual seconds"] += outcome.seconds
     totals["faults"] += sum(count for name, count in outcome.counts.items() if name.startswith("fault "))
@@ -175,7 +175,7 @@ def _print_outcome(outcome: Outcome, *, smaller: bool) -> None:
 
 
 def main() -> None:
-    """Run the command, in an interpreter that orders sets of strings alike each time."""
+    """Run the command, in an interpreter that iterates over sets of strings in the same order each time."""
     if os.environ.get(_HASH_SEED) != "0":
         os.execve(  # noqa: S606 # this very program
             sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]], {**os.environ, _HASH_SEED: "0"}

@@ -1,6 +1,6 @@
 """The JetStream API of the simulated broker: streams, stored messages, consumers.
 
-It answers beside what is published: perhaps before what was sent earlier is stored.
+It replies independently of publishing: a reply may come before a message that was sent earlier is stored.
 """
 
 import base64
@@ -24,31 +24,31 @@ from simulation.stream import (
     encode_headers,
     is_exact,
 )
-from simulation.times import nanoseconds, text
+from simulation.timestamps import isoformat, nanoseconds
 
 if TYPE_CHECKING:
     from simulation.broker import Broker
 
 API = "$JS.API."
 _READS = ("STREAM.INFO.", "STREAM.MSG.GET.")
-"""What one who leads no more goes on answering."""
+"""The requests to which a deposed leader still replies."""
 
 
 class Api:
-    """Answers for a broker."""
+    """Handles a broker's API requests."""
 
     def __init__(self, broker: "Broker") -> None:
         self._broker = broker
 
-    def ask(self, subject: str, reply: str, data: bytes, server: int) -> None:
+    def handle(self, subject: str, reply: str, data: bytes, server: int) -> None:
         kind, _, rest = subject.partition(".")
         if kind == "CONSUMER" and rest.startswith("MSG.NEXT."):
             self._next(rest.removeprefix("MSG.NEXT."), reply, data, server)
             return
         answering = self._broker.cluster.answers(server, self._broker.world.now)
-        if answering is None or (answering == self._broker.cluster.alone and not subject.startswith(_READS)):
+        if answering is None or (answering == self._broker.cluster.isolated and not subject.startswith(_READS)):
             return
-        streams = self._broker.cluster.views if answering == self._broker.cluster.alone else self._broker.streams
+        streams = self._broker.cluster.views if answering == self._broker.cluster.isolated else self._broker.streams
         body: dict[str, Any] = msgspec.json.decode(data) if data else {}
         answer: dict[str, Any] | Problem
         match subject.split("."):
@@ -92,8 +92,8 @@ class Api:
             return NO_STREAM
         counts = stream.counts(pattern) if pattern is not None else {}
         return {
-            "config": stream.told_config,
-            "created": text(stream.created),
+            "config": stream.config_json,
+            "created": isoformat(stream.created),
             "state": {
                 "messages": len(stream),
                 "bytes": stream.bytes,
@@ -107,12 +107,12 @@ class Api:
                 "leader": f"server-{answering}",
                 "replicas": [
                     {"active": silence}
-                    for silence in self._broker.cluster.silences(
+                    for silence in self._broker.cluster.silent_for(
                         answering, self._broker.world.now, self._broker.world.network.random()
                     )
                 ],
             },
-            "ts": text(self._broker.now()),
+            "ts": isoformat(self._broker.now()),
         }
 
     def _find(self, stream: Stream, query: Mapping[str, Any]) -> Stored | Problem | None:
@@ -120,8 +120,8 @@ class Api:
             case {"last_by_subj": pattern}:
                 return stream.get(stream.last_on(pattern))
             case {"next_by_subj": pattern, **rest}:
-                fitting = stream.fitting((pattern,)) if is_exact(pattern) else stream.filter((pattern,))
-                return stream.next(int(rest.get("seq", 1)), fitting)
+                matching = stream.matching((pattern,)) if is_exact(pattern) else stream.filter((pattern,))
+                return stream.next(int(rest.get("seq", 1)), matching)
             case {"seq": seq} if seq > 0:
                 return stream.get(seq)
         return BAD_REQUEST
@@ -138,21 +138,21 @@ class Api:
         message = {
             "subject": found.subject,
             "seq": found.seq,
-            "time": text(found.time),
+            "time": isoformat(found.time),
             "data": base64.b64encode(found.data).decode(),
             "hdrs": base64.b64encode(encode_headers(found.headers)).decode(),
         }
         return {"message": message}
 
     def _get_direct(self, name: str, subject: str, query: dict[str, Any], reply: str, server: int) -> None:
-        """One stored message as a message of its own; or the last ones of several subjects."""
+        """Send one stored message, or the last ones of several subjects, each as a message."""
         stream = self._broker.streams.get(name)
         if stream is None:
             self._broker.route(reply, "", b"", {"Status": "503"}, server)
             return
         if "multi_last" in query:
-            fitting = stream.fitting(query["multi_last"])
-            last = sorted(stream.last_of[own] for own in fitting)
+            matching = stream.matching(query["multi_last"])
+            last = sorted(stream.last_of[own] for own in matching)
             for left, seq in zip(range(len(last) - 1, -1, -1), last, strict=True):
                 self._send_direct(stream, stream.get(seq), reply, {"Nats-Num-Pending": str(left)}, server)
             ended = {"Status": "204", "Description": "EOB", "Nats-Num-Pending": "0"} if last else None
@@ -209,11 +209,11 @@ class Api:
             since = 1
             if "opt_start_time" in config:
                 since = stream.since(nanoseconds(datetime.fromisoformat(config["opt_start_time"])))
-            near = [number for number in range(self._broker.cluster.servers) if number != self._broker.cluster.alone]
+            near = [number for number in range(self._broker.cluster.servers) if number != self._broker.cluster.isolated]
             server = near[int(self._broker.world.network.random() * len(near))] if len(near) > 1 else near[0]
             consumer = Consumer(stream, consumer_name, config, self._broker.world.now, since, server)
             consumers[consumer_name] = consumer
-            self._broker.after(consumer.inactive, self._look, consumer, self._broker.life)
+            self._broker.after(consumer.inactive, self._expire_consumer, consumer, self._broker.life)
         return consumer.info()
 
     def _delete_consumer(self, name: str, consumer_name: str) -> dict[str, Any] | Problem:
@@ -231,7 +231,7 @@ class Api:
                 reply, "", b"", {"Status": "503", "Nats-Subject": f"{API}CONSUMER.MSG.NEXT.{place}"}, server
             )
             return
-        if not self._broker.cluster.together(server, consumer.server):
+        if not self._broker.cluster.connected(server, consumer.server):
             return
         body = msgspec.json.decode(data)
         heartbeat = body.get("idle_heartbeat", 0) / 1e9
@@ -245,7 +245,7 @@ class Api:
     def _tick(self, consumer: Consumer) -> None:
         view = (
             self._broker.cluster.views.get(consumer.stream.name)
-            if consumer.server == self._broker.cluster.alone
+            if consumer.server == self._broker.cluster.isolated
             else None
         )
         self._broker.origin = consumer.server
@@ -254,34 +254,34 @@ class Api:
         if again is not None:
             self._broker.after(max(0.0, again - self._broker.world.now), self._tick, consumer)
 
-    def _look(self, consumer: Consumer, life: int) -> None:
-        """Forget a consumer that nobody asks any more: whoever did has gone, or subscribes to its inbox no more."""
+    def _expire_consumer(self, consumer: Consumer, life: int) -> None:
+        """Delete a consumer that is inactive: its client has gone, or no longer subscribes to its inbox."""
         consumers = self._broker.consumers.get(consumer.stream.name, {})
         if consumers.get(consumer.name) is not consumer or life != self._broker.life:
             return
-        idle = self._broker.world.now - consumer.asked_at
-        if consumer.waiting and any(consumer.reached_by(self._broker.exact)):
+        idle = self._broker.world.now - consumer.requested_at
+        if consumer.waiting and any(consumer.listeners(self._broker.exact)):
             idle = 0.0
         if idle >= consumer.inactive:
             del consumers[consumer.name]
             consumer.close(self._broker.send_to)
         else:
-            self._broker.after(consumer.inactive - idle + 0.001, self._look, consumer, life)
+            self._broker.after(consumer.inactive - idle + 0.001, self._expire_consumer, consumer, life)
 
 
 def copied(stream: str, found: Stored) -> dict[str, str]:
-    """The headers of a stored message that is got directly."""
+    """Return the headers with which a direct get returns a stored message."""
     return {
         **(found.headers or {}),
         "Nats-Stream": stream,
         "Nats-Subject": found.subject,
         "Nats-Sequence": str(found.seq),
-        "Nats-Time-Stamp": text(found.time),
+        "Nats-Time-Stamp": isoformat(found.time),
     }
 
 
 def _completed(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """A stream's configuration with what the broker adds."""
+    """Return a stream's configuration with the broker's defaults."""
     return {
         "name": name,
         "retention": "limits",

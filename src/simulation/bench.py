@@ -1,4 +1,4 @@
-"""How fast the simulation is: virtual seconds, faults and seeds for each second of one core."""
+"""Measures the simulation's speed: virtual seconds, faults and seeds per second of one core."""
 
 import time
 
@@ -6,18 +6,18 @@ from simulation.plan import KINDS, draw
 from simulation.run import Outcome, run
 
 STORMY_SEEDS = (2, 7, 9, 13, 51)
-"""Some in which something goes wrong several times a second."""
+"""Some seeds with several faults per second."""
 
 
 def _timed(outcomes: list[Outcome], began: float) -> tuple[float, float]:
-    """Virtual seconds and faults for each second of processor time since `began`."""
+    """Return virtual seconds and faults per second of processor time since `began`."""
     took = time.process_time() - began
     faults = sum(count for one in outcomes for name, count in one.counts.items() if name.startswith("fault "))
     return sum(one.seconds for one in outcomes) / took, faults / took
 
 
 def bench() -> list[str]:
-    """Measure, and tell in lines. Processor time counts, so that a busy machine does not matter much."""
+    """Measure, and return the results as lines. They use processor time, so a busy machine matters little."""
     usual = {
         "exchanges": 2,
         "exposures": 2,
@@ -35,21 +35,21 @@ def bench() -> list[str]:
     }
     lines = []
     for name, rate, kinds in (
-        ("quiet: an order in 50 s", 0.02, ()),
-        ("default mix: an order in 2 s, two of each service, 3 symbols", 0.5, ()),
+        ("quiet: an order every 50 s", 0.02, ()),
+        ("default mix: an order every 2 s, two of each service, 3 symbols", 0.5, ()),
         ("the same with faults of all kinds", 0.5, KINDS),
     ):
         began = time.process_time()
         outcome = run(draw(8, minutes=5, kinds=kinds, order_rate=rate, **usual))
         virtual, _ = _timed([outcome], began)
-        lines.append(f"{virtual:8,.0f} virtual seconds a second  {name}")
+        lines.append(f"{virtual:8,.0f} virtual seconds per second  {name}")
     began = time.process_time()
     wild = [run(draw(seed)) for seed in STORMY_SEEDS]
     virtual, faults = _timed(wild, began)
-    lines.append(f"{faults:8,.0f} faults a second           stormy seeds ({virtual:,.0f} virtual seconds a second)")
+    lines.append(f"{faults:8,.0f} faults per second         stormy seeds ({virtual:,.0f} virtual seconds per second)")
     began = time.process_time()
     drawn = [run(draw(seed)) for seed in range(100, 110)]
     virtual, faults = _timed(drawn, began)
     hour = 3600 * len(drawn) / (time.process_time() - began)
-    lines.append(f"{hour:8,.0f} seeds an hour             ten seeds as drawn ({virtual:,.0f} virtual seconds a second)")
+    lines.append(f"{hour:8,.0f} seeds per hour            ten drawn seeds ({virtual:,.0f} virtual seconds per second)")
     return lines

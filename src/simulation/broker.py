@@ -21,7 +21,7 @@ from simulation.consumer import Consumer
 from simulation.network import Latency
 from simulation.sessions import Headers, Routing, Session, Subscription
 from simulation.stream import Ack, Problem, Stored, Stream, matches
-from simulation.times import nanoseconds
+from simulation.timestamps import nanoseconds
 from simulation.world import Clock, Process, World
 
 MAX_PAYLOAD = 1024 * 1024
@@ -88,7 +88,7 @@ class Broker:
         self.route = self._routing.route
         self._free_at: dict[str, float] = {}
         self._in_flight: dict[str, dict[str, float]] = {}
-        self._under_way: dict[str, deque[tuple[float, str, bytes, Headers]]] = {}
+        self._storing: dict[str, deque[tuple[float, str, bytes, Headers]]] = {}
         self.stream_of: dict[str, str | None] = {}
         self._backlog: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.life = 0
@@ -140,11 +140,11 @@ class Broker:
         for stream in self.streams.values():
             if stream.unsynced:
                 stream.rewind(self.now() - int(unsynced * 1e9))
-                for tell in self.on_rewind:
-                    tell(stream)
+                for notify in self.on_rewind:
+                    notify(stream)
         self.up = self.paused = False
         self.life += 1
-        self._under_way.clear()
+        self._storing.clear()
         self._backlog.clear()
         self.consumers.clear()
         self._free_at.clear()
@@ -153,7 +153,7 @@ class Broker:
 
     def _keep_some(self, share: float) -> None:
         """Store some of what is under way, as a disk may that was written to and not synced, and tell nobody."""
-        for name, waiting in self._under_way.items():
+        for name, waiting in self._storing.items():
             for ready, subject, data, headers in waiting:
                 if ready <= self.world.now or self.disk.full:
                     continue
@@ -219,20 +219,20 @@ class Broker:
             self.route(reply, "", *session.forged.pop(), session.server)
         if subject.startswith(API):
             what = (subject[len(API) :], reply, data, session.server)
-            self.after(self.latency.draw(self.world.network), self._api.ask, *what)
+            self.after(self.latency.draw(self.world.network), self._api.handle, *what)
             return
-        heard = self.route(subject, reply, data, headers, session.server)
+        delivered = self.route(subject, reply, data, headers, session.server)
         stream = self._stream_for(subject)
         if stream is not None:
             answering = self.cluster.answers(session.server, self.world.now)
-            if answering == self.cluster.alone is not None:
+            if answering == self.cluster.isolated is not None:
                 self._propose(self.cluster.views[stream.name], subject, reply, headers)
             elif answering is not None:
                 self._queue(stream, subject, reply, data, headers)
-        elif not heard and reply:
+        elif not delivered and reply:
             self.route(reply, "", b"", {"Status": "503", "Nats-Subject": subject}, session.server)
 
-    def stray(self, subject: str, data: bytes, headers: Headers) -> None:
+    def publish_as_broker(self, subject: str, data: bytes, headers: Headers) -> None:
         """An answer goes to a subject of the asker's choice: the broker asks nobody whether it may."""
         self.route(subject, "", data, headers, self.cluster.leader)
         stream = self._stream_for(subject)
@@ -241,10 +241,10 @@ class Broker:
 
     def _propose(self, view: Stream, subject: str, reply: str, headers: Headers) -> None:
         """One who leads no more is asked to store something: it refuses what it can, and the rest goes nowhere."""
-        moved = view.moved(subject, headers) if headers else None
-        if moved is not None and reply and self.cluster.alone is not None:
+        moved = view.wrong_sequence(subject, headers) if headers else None
+        if moved is not None and reply and self.cluster.isolated is not None:
             refused = Problem(400, 10071, f"wrong last sequence: {moved}")
-            self.route(reply, "", _answer(view, refused), None, self.cluster.alone)
+            self.route(reply, "", _answer(view, refused), None, self.cluster.isolated)
 
     # --- a cluster --------------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Broker:
         cluster = self.cluster
         successor = (server + 1 + int(self.world.network.random() * (cluster.servers - 1))) % cluster.servers
         cluster.cut(server, self.streams, self.world.now, election, successor)
-        self.world.trace.add("broker", "cut off", f"server {server}{', which led' if cluster.led else ''}")
+        self.world.trace.add("broker", "cut off", f"server {server}{', which led' if cluster.isolated_led else ''}")
 
     def heal_server(self) -> None:
         """Let it hear the others again: it learns what it missed."""
@@ -265,7 +265,7 @@ class Broker:
     def change_leader(self, election: float) -> None:
         """Have another server lead, after a while in which nobody does."""
         cluster = self.cluster
-        if cluster.servers > 1 and cluster.alone is None:
+        if cluster.servers > 1 and cluster.isolated is None:
             others = [number for number in range(cluster.servers) if number != cluster.leader]
             cluster.elect(self.world.now + election, self.world.network.choice(others))
             self.world.trace.add("broker", "elects", f"server {cluster.leader} in {election:.3f} s")
@@ -291,7 +291,7 @@ class Broker:
 
     def _stream_for(self, subject: str) -> Stream | None:
         if subject not in self.stream_of:
-            name = next((name for name, stream in self.streams.items() if stream.takes(subject)), None)
+            name = next((name for name, stream in self.streams.items() if stream.accepts(subject)), None)
             if name is None and subject.startswith("_INBOX."):
                 return None
             self.stream_of[subject] = name
@@ -316,10 +316,10 @@ class Broker:
                 self.route(reply, "", _answer(stream, refused), None, self.cluster.leader)
                 return
             flights[compared] = ready
-        under_way = self._under_way.setdefault(stream.name, deque())
-        while under_way and under_way[0][0] < self.world.now:
-            under_way.popleft()
-        under_way.append((ready, subject, data, headers))
+        storing = self._storing.setdefault(stream.name, deque())
+        while storing and storing[0][0] < self.world.now:
+            storing.popleft()
+        storing.append((ready, subject, data, headers))
         self.world.at(ready, self._due, self.life, self._store, (stream, subject, reply, data, headers, term))
 
     def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers, term: int) -> None:
@@ -354,8 +354,8 @@ class Broker:
         for message in stored:
             self.world.trace.add("broker", "stored", stream.name, message.seq, message.subject)
             self._schedule(stream, message)
-            for tell in self.on_store:
-                tell(stream, message)
+            for notify in self.on_store:
+                notify(stream, message)
             if consumers:
                 for consumer in consumers.values():
                     consumer.stored(message)
@@ -366,14 +366,14 @@ class Broker:
 
     def pump(self, consumer: Consumer) -> None:
         """Have a consumer deliver what its server has."""
-        if consumer.server != self.cluster.alone:
+        if consumer.server != self.cluster.isolated:
             self.origin = consumer.server
             consumer.pump(self.world.now, self.send_to)
 
     def send_to(self, inbox: str, subject: str, data: bytes, headers: Headers, reply: str) -> None:
         """Send to an inbox a message that bears a subject of its own, from the server `_from`."""
         for subscription in self.exact.get(inbox, ()):
-            if self.cluster.together(self.origin, subscription.session.server):
+            if self.cluster.connected(self.origin, subscription.session.server):
                 subscription.session.send(subscription.sid, subject, reply, data, headers)
 
     def _schedule(self, stream: Stream, message: Stored) -> None:

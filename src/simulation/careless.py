@@ -1,4 +1,4 @@
-"""Those who do what the protocol forbids. They must be refused; that it changes nothing either is for the oracles."""
+"""Clients that do what the protocol forbids. All of it must be refused; the oracles check that it changes nothing."""
 
 import itertools
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from simulation.party import PATIENCE, Party
+from simulation.client_process import PATIENCE, ClientProcess
 from simulation.readers import active_quote
 from wire.ids import reservation_id
 from wire.orders import Fill, Order
@@ -15,57 +15,57 @@ from wire.quotes import ATTEMPTS_AHEAD, Quote, QuoteRequest
 from wire.reservations import ReservationAnswer, ReservationRequest
 
 CARELESS = "token careless"
-"""Who asks, as services tell askers apart."""
+"""The name by which services know this asker."""
 
 FAR = 1000
-"""Further than anything gets within a run: fills, revisions, attempts."""
+"""More fills, revisions or attempts than any run makes."""
 
 REMEMBERED = 5.0
-"""Seconds since an order executed within which its id is remembered for as long as an answer takes, whatever the id
-window."""
+"""An order id is reused only this many seconds after its execution: it then stays remembered until the answer, however
+short the id window is."""
 
 
 class Careless:
-    """All who are careless: one asker.
+    """All careless clients, which are one asker.
 
     Attributes:
-        refused: how often something was that must be.
+        refused: how many forbidden requests were refused.
     """
 
-    def __init__(self, party: Party, filled: Callable[[], tuple[Order, float] | None]) -> None:
-        """`filled` is the order that was last known to have executed, and since when."""
+    def __init__(self, host: ClientProcess, filled: Callable[[], tuple[Order, float] | None]) -> None:
+        """`filled` returns the order that last became known to have executed, and when."""
         self.refused = 0
-        self._party = party
+        self._host = host
         self._filled = filled
         self._numbers = itertools.count(1)
 
     async def work(self) -> None:
-        """Ask for what is forbidden, until the process ends."""
-        symbols = list(self._party.system.market.symbols)
+        """Send forbidden requests until the process ends."""
+        symbols = list(self._host.system.market.symbols)
         offences = (self._reuse_order_id, self._order, self._quote, self._reserve, self._disturb)
-        async for _ in self._party.every(self._party.system.plan.careless_rate):
-            offence = self._party.random.choice(offences)
-            self._party.begin(offence(self._party.random.choice(symbols)))
+        async for _ in self._host.every(self._host.system.plan.careless_rate):
+            offence = self._host.random.choice(offences)
+            self._host.begin(offence(self._host.random.choice(symbols)))
 
     async def _forbidden(self, service: str, what: str, route: Callable[[Any], Awaitable[Any]]) -> None:
-        """Ask for what must be refused."""
-        target = self._party.one_of(service)
-        response = await self._party.ask(target, route, PATIENCE)
+        """Send a request that must be refused."""
+        target = self._host.one_of(service)
+        response = await self._host.request(target, route, PATIENCE)
         if response is None:
             return
         if response.status == 200:
-            self._party.wrong.append(f"{target} does not refuse {what}: {response.body!r}")
+            self._host.wrong.append(f"{target} does not refuse {what}: {response.body!r}")
         self.refused += 1
 
     # --- orders -------------------------------------------------------------------------------------------------------
 
     async def _reuse_order_id(self, _: str) -> None:
-        """Send another order under the id of one that executed. Not for another symbol: that may execute."""
+        """Send another order under the id of one that executed. It is for the same symbol: otherwise it may execute."""
         found = self._filled()
-        if found is None or self._party.world.now - found[1] > REMEMBERED:
+        if found is None or self._host.world.now - found[1] > REMEMBERED:
             return
         order = found[0]
-        other = self._party.random.choice(
+        other = self._host.random.choice(
             (
                 msgspec.structs.replace(order, quantity=order.quantity + 1),
                 msgspec.structs.replace(order, side="sell" if order.side == "buy" else "buy"),
@@ -75,13 +75,13 @@ class Careless:
         await self._forbidden("exchange", f"{other}, whose id {order} has used", lambda exchange: exchange.order(other))
 
     async def _order(self, symbol: str) -> None:
-        """Order what is not traded, or at a price that there is not."""
-        chance = self._party.random
+        """Send an order for an unknown symbol, or at a price that is no multiple of the tick."""
+        rng = self._host.random
         order = Order(
             order_id=f"careless-{next(self._numbers)}",
-            symbol="NOSUCH" if chance.random() < 0.5 else symbol,
-            side="buy" if chance.random() < 0.5 else "sell",
-            quantity=chance.randint(1, 10),
+            symbol="NOSUCH" if rng.random() < 0.5 else symbol,
+            side="buy" if rng.random() < 0.5 else "sell",
+            quantity=rng.randint(1, 10),
             limit_price=Decimal("100.000001"),
         )
         await self._forbidden("exchange", str(order), lambda exchange: exchange.order(order))
@@ -89,9 +89,10 @@ class Careless:
     # --- quotes -------------------------------------------------------------------------------------------------------
 
     async def _quote(self, symbol: str) -> None:
-        """Quote more than was granted, or from what there is not, or other prices under the id of the active quote."""
-        chance = self._party.random
-        latest = await active_quote(self._party, symbol)
+        """Put a quote of more than was granted, or of fills, revisions or attempts that do not exist, or another one
+        under the id of the active quote."""
+        rng = self._host.random
+        latest = await active_quote(self._host, symbol)
         granted = await self._granted(symbol)
         if latest is None or granted is None or not (latest.bid_price and latest.ask_price):
             return
@@ -106,7 +107,7 @@ class Careless:
             ask_price=latest.ask_price,
             ask_quantity=granted.reserved_ask_quantity,
         )
-        changes: dict[str, Any] = chance.choice(
+        changes: dict[str, Any] = rng.choice(
             (
                 {"position_version": latest.position_version + FAR},
                 {"revision": latest.revision + FAR},
@@ -128,7 +129,7 @@ class Careless:
         )
 
     async def _granted(self, symbol: str) -> Any:
-        """A reservation of a few lots."""
+        """Reserve a few lots, and return the reservation; None if it was not granted."""
         wanted = ReservationRequest(
             quote_id=f"careless-{next(self._numbers)}", symbol=symbol, bid_quantity=2, ask_quantity=2
         )
@@ -138,34 +139,35 @@ class Careless:
     # --- exposure -----------------------------------------------------------------------------------------------------
 
     async def _ask_to_reserve(self, wanted: ReservationRequest) -> ReservationAnswer | None:
-        response = await self._party.ask(self._party.one_of("exposure"), _reserving(wanted), PATIENCE)
+        response = await self._host.request(self._host.one_of("exposure"), _reserving(wanted), PATIENCE)
         if response is None or response.status != 200:
             return None
         return msgspec.json.decode(response.body, type=ReservationAnswer)
 
     async def _reserve(self, symbol: str) -> None:
-        """Reserve other quantities under an id that was granted, and for what is not traded."""
+        """Reserve other quantities under a granted id, and for an unknown symbol."""
         granted = await self._granted(symbol)
         if granted is None:
             return
         more = ReservationRequest(quote_id=granted.quote_id, symbol=symbol, bid_quantity=3, ask_quantity=3)
         again = await self._ask_to_reserve(more)
-        # Its time may have been over meanwhile: then it is another grant.
+        # The first grant may have expired in between: then this is another grant.
         if again is not None and again.reservation is not None and again.reservation.granted_at == granted.granted_at:
-            self._party.wrong.append(f"{more} is not refused after {granted}: {again}")
+            self._host.wrong.append(f"{more} is not refused after {granted}: {again}")
         unknown = msgspec.structs.replace(more, symbol="NOSUCH", quote_id=f"careless-{next(self._numbers)}")
         await self._forbidden("exposure", str(unknown), _reserving(unknown))
 
     async def _disturb(self, symbol: str) -> None:
-        """Release what an active quote needs, and apply fills to it that never were, or are another quote's."""
-        latest = await active_quote(self._party, symbol)
+        """Release the reservation of an active quote, and apply fills to it that never happened or that belong to
+        another quote."""
+        latest = await active_quote(self._host, symbol)
         if latest is None:
             return
-        target = self._party.one_of("exposure")
-        fill = self._never(latest)
-        if self._party.random.random() < 0.5:
-            await self._party.ask(target, lambda exposure: exposure.release(latest.reservation_id), PATIENCE)
-        await self._party.ask(target, lambda exposure: exposure.apply_fill(latest.reservation_id, fill), PATIENCE)
+        target = self._host.one_of("exposure")
+        fill = self._invented_fill(latest)
+        if self._host.random.random() < 0.5:
+            await self._host.request(target, lambda exposure: exposure.release(latest.reservation_id), PATIENCE)
+        await self._host.request(target, lambda exposure: exposure.apply_fill(latest.reservation_id, fill), PATIENCE)
         another = msgspec.structs.replace(fill, quote_id=f"not-{latest.quote_id}")
         await self._forbidden(
             "exposure",
@@ -175,8 +177,8 @@ class Careless:
         unknown = reservation_id(f"careless-{next(self._numbers)}")
         await self._forbidden("exposure", f"release of {unknown}", lambda exposure: exposure.release(unknown))
 
-    def _never(self, quote: Quote) -> Fill:
-        """A fill that no exchange has made."""
+    def _invented_fill(self, quote: Quote) -> Fill:
+        """Return a fill that no exchange has made."""
         return Fill(
             fill_id=f"{quote.symbol}-{10**9}",
             order_id="careless",
@@ -185,12 +187,12 @@ class Careless:
             quantity=max(1, quote.ask_quantity),
             price=quote.ask_price,
             quote_id=quote.quote_id,
-            created_at=self._party.process.clock(),
+            created_at=self._host.process.clock(),
         )
 
 
 def _reserving(wanted: ReservationRequest) -> Callable[[Any], Awaitable[ReservationAnswer]]:
-    """What `POST /reservations` calls."""
+    """Return what `POST /reservations` calls."""
 
     async def route(exposure: Any) -> ReservationAnswer:
         return (await exposure.reserve(wanted, CARELESS)).answer  # type: ignore[no-any-return] # exposure's answer

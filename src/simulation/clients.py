@@ -1,16 +1,16 @@
-"""Those who use the system: they order, report fills, quote by hand, pause, resume and read."""
+"""All clients of the system: they send orders, report fills, quote by hand, pause, resume and read."""
 
 import asyncio
 from pathlib import Path
 
 from simulation.bookers import Bookers
 from simulation.careless import Careless
+from simulation.client_process import ClientProcess
 from simulation.definers import Definers, Feeds
 from simulation.forgers import Forgers
 from simulation.hoarders import Hoarders
 from simulation.operators import Operators
 from simulation.oracles import Monitor
-from simulation.party import Party
 from simulation.quoters import Quoters
 from simulation.readers import Readers
 from simulation.resumers import Resumers
@@ -19,13 +19,16 @@ from simulation.traders import Traders
 from simulation.world import Process
 
 
-class Clients(Party):
-    """All of them.
+class Clients(ClientProcess):
+    """All clients, in one process.
 
     Attributes:
-        history: the file of what was ordered and answered.
-        traders: those who order; `operators` turn the switch, `bookers` report fills, `definers` define,
-            `careless` ask for what is forbidden.
+        history: the file of orders and answers.
+        traders: send orders.
+        operators: set the kill switch.
+        bookers: report fills.
+        definers: change instruments.
+        careless: send forbidden requests.
     """
 
     def __init__(self, system: System, folder: Path, monitor: Monitor) -> None:
@@ -44,7 +47,7 @@ class Clients(Party):
         self._resumers = Resumers(self)
 
     def start(self) -> None:
-        """Begin."""
+        """Start all clients whose rate is above 0."""
         plan = self.system.plan
         rates = (
             (self.traders, plan.order_rate),

@@ -33,8 +33,8 @@ class Consumer:
         stream: what it reads.
         pending: messages that it has yet to deliver.
         delivered: messages delivered.
-        asked_at: when somebody last asked, by the world's time.
-        heard_at: when it last sent something.
+        requested_at: when somebody last asked, by the world's time.
+        sent_at: when it last sent something.
         config: as it was asked for.
         inactive: seconds after which it is forgotten when nobody asks.
         ticking: `tick` will be called.
@@ -49,11 +49,11 @@ class Consumer:
         self.config = config
         self.inactive = config.get("inactive_threshold", 5_000_000_000) / 1e9
         patterns = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
-        self.fitting = stream.filter(tuple(patterns))
+        self.matching = stream.filter(tuple(patterns))
         self.delivered = 0
         self.ticking = False
         self.server = server
-        self.asked_at = self.heard_at = now
+        self.requested_at = self.sent_at = now
         self.last_seq = 0
         self._first: deque[int] = deque()
         self._next = 1
@@ -64,12 +64,12 @@ class Consumer:
             case "by_start_time":
                 self._next = since
             case "last_per_subject":
-                self._first.extend(sorted(stream.last_of[subject] for subject in self.fitting))
+                self._first.extend(sorted(stream.last_of[subject] for subject in self.matching))
                 self._next = stream.last_seq + 1
             case "new":
                 self._next = stream.last_seq + 1
             case "last":
-                self._next = max((stream.last_of[subject] for subject in self.fitting), default=1)
+                self._next = max((stream.last_of[subject] for subject in self.matching), default=1)
         self.last_seq = self._next - 1 if not self._first else self._first[0] - 1
         self.pending = self._count()
 
@@ -79,24 +79,24 @@ class Consumer:
         return bool(self._pulls)
 
     def _count(self) -> int:
-        fitting = self.fitting
-        rest = sum(1 for kept in self.stream.all() if kept.seq >= self._next and kept.subject in fitting)
+        matching = self.matching
+        rest = sum(1 for kept in self.stream.all() if kept.seq >= self._next and kept.subject in matching)
         return len(self._first) + rest
 
     def pull(self, inbox: str, batch: int, expires: float, heartbeat: float, now: float) -> None:
         """Somebody asks for messages."""
-        self.asked_at = now
+        self.requested_at = now
         self._pulls.append(_Pull(inbox, batch, now + expires, heartbeat))
-        self.heard_at = now
+        self.sent_at = now
 
     def stored(self, message: Stored) -> None:
         """A message was stored in the stream."""
-        if message.seq >= self._next and message.subject in self.fitting:
+        if message.seq >= self._next and message.subject in self.matching:
             self.pending += 1
 
     def gone(self, message: Stored) -> None:
         """A message is no longer in the stream."""
-        if message.subject in self.fitting and (message.seq >= self._next or message.seq in self._first):
+        if message.subject in self.matching and (message.seq >= self._next or message.seq in self._first):
             self.pending = max(0, self.pending - 1)
 
     def pump(self, now: float, send: Send, until: int | None = None) -> None:
@@ -112,7 +112,7 @@ class Consumer:
             reply = (
                 f"$JS.ACK.{self.stream.name}.{self.name}.1.{message.seq}.{self.delivered}.{message.time}.{self.pending}"
             )
-            self.heard_at = now
+            self.sent_at = now
             pull.left -= 1
             if not pull.left:
                 self._pulls.popleft()
@@ -126,7 +126,7 @@ class Consumer:
             self._first.popleft()
             if found is not None:
                 return found
-        found = self.stream.next(self._next, self.fitting, until)
+        found = self.stream.next(self._next, self.matching, until)
         if found is not None:
             self._next = found.seq + 1
         return found
@@ -148,8 +148,8 @@ class Consumer:
         if not self._pulls:
             return None
         pull = self._pulls[0]
-        if pull.heartbeat and now >= self.heard_at + pull.heartbeat - 1e-9:
-            self.heard_at = now
+        if pull.heartbeat and now >= self.sent_at + pull.heartbeat - 1e-9:
+            self.sent_at = now
             # What was looked at and did not match counts as looked at.
             looked = end if not self.pending else self.last_seq
             headers = {
@@ -161,7 +161,7 @@ class Consumer:
             for inbox in dict.fromkeys(own.inbox for own in self._pulls):
                 send(inbox, inbox, b"", headers, "")
         first = min([own.until for own in self._pulls]) if len(self._pulls) > 1 else pull.until
-        return min(first, self.heard_at + pull.heartbeat) if pull.heartbeat else first
+        return min(first, self.sent_at + pull.heartbeat) if pull.heartbeat else first
 
     def close(self, send: Send) -> None:
         """It is deleted: whoever asks is told."""
@@ -180,6 +180,6 @@ class Consumer:
             "num_waiting": len(self._pulls),
         }
 
-    def reached_by(self, inboxes: Mapping[str, object]) -> list[bool]:
+    def listeners(self, inboxes: Mapping[str, object]) -> list[bool]:
         """Of each request, whether anybody listens for its answer."""
         return [bool(inboxes.get(pull.inbox)) for pull in self._pulls]

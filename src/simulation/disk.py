@@ -35,24 +35,24 @@ class LedgerDisk:
     def __init__(self) -> None:
         self.latency = DISK
         self.full = False
-        self.safe: dict[Path, bytes] | None = None
+        self.synced: dict[Path, bytes] | None = None
 
-    def writes(self, connection: sqlite3.Connection, path: Path) -> None:
+    def before_statement(self, connection: sqlite3.Connection, path: Path) -> None:
         """A statement is about to be executed; what it commits will be synced, or not."""
         [(level,)] = connection.execute("PRAGMA synchronous").fetchall()
         if level >= SYNCED:
-            self.safe = None
-        elif self.safe is None:
-            self.safe = {file: file.read_bytes() for file in _files(path)}
+            self.synced = None
+        elif self.synced is None:
+            self.synced = {file: file.read_bytes() for file in _files(path)}
 
-    def cut(self) -> None:
+    def cut_power(self) -> None:
         """The power goes: what was not synced is gone."""
-        for path in self.safe or ():
+        for path in self.synced or ():
             for file in _files(path):
                 file.unlink()
-        for path, data in (self.safe or {}).items():
+        for path, data in (self.synced or {}).items():
             path.write_bytes(data)
-        self.safe = None
+        self.synced = None
 
 
 def _files(path: Path) -> list[Path]:
@@ -78,16 +78,16 @@ class Database(aiosqlite.Connection):
         return self
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        chance = self._process.world.network
-        await asyncio.sleep(self._disk.latency.draw(chance))
+        rng = self._process.world.network
+        await asyncio.sleep(self._disk.latency.draw(rng))
         if self._disk.full:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
             raise error
         if self._connection is not None:
-            self._disk.writes(self._connection, self._path)
+            self._disk.before_statement(self._connection, self._path)
         result = fn(*args, **kwargs)
-        await asyncio.sleep(self._disk.latency.draw(chance))
+        await asyncio.sleep(self._disk.latency.draw(rng))
         return result
 
     async def close(self) -> None:

@@ -19,7 +19,7 @@ class Nemesis:
     def __init__(self, system: System) -> None:
         self.done: dict[str, int] = {}
         self._system = system
-        self._over = False
+        self._ended = False
         self._undo: dict[int, Callable[[], None]] = {}
 
     def schedule(self, faults: list[Fault], start: float) -> None:
@@ -29,7 +29,7 @@ class Nemesis:
 
     def end(self) -> None:
         """No more faults, and everything is right again."""
-        self._over = True
+        self._ended = True
         for undo in list(self._undo.values()):
             undo()
         self._undo.clear()
@@ -43,7 +43,7 @@ class Nemesis:
                 instance.process.resume()
 
     def _begin(self, fault: Fault) -> None:
-        if self._over:
+        if self._ended:
             return
         undo = self._do(fault)
         self.done[fault.kind] = self.done.get(fault.kind, 0) + 1
@@ -76,7 +76,7 @@ class Nemesis:
             case "broker-tail":
                 if not broker.up:
                     return None
-                broker.crash(keeps=system.chance.random(), unsynced=system.chance.choice((0.0, 0.05, 5.0, 50.0)))
+                broker.crash(keeps=system.rng.random(), unsynced=system.rng.choice((0.0, 0.05, 5.0, 50.0)))
                 return self._start_broker
             case "broker-pause":
                 if broker.paused or not broker.up:
@@ -94,16 +94,16 @@ class Nemesis:
             case "lost-ack":
                 broker.lose_acks += int(fault.amount)
             case "server-cut":
-                if broker.cluster.alone is not None:
+                if broker.cluster.isolated is not None:
                     return None
-                broker.cut_server(int(3 * fault.amount), system.chance.uniform(4.0, 6.0))
+                broker.cut_server(int(3 * fault.amount), system.rng.uniform(4.0, 6.0))
                 return broker.heal_server
             case "election":
                 broker.change_leader(min(fault.seconds, 5.0))
             case "late":
                 broker.delay_next += int(fault.amount)
                 broker.delay = fault.seconds
-                broker.delay_only = system.chance.choice(("", "fills.", "quotes.", "exposure.decisions"))
+                broker.delay_only = system.rng.choice(("", "fills.", "quotes.", "exposure.decisions"))
         return None
 
     def _start_broker(self) -> None:
@@ -125,11 +125,11 @@ class Nemesis:
                 instance.kill()
             case "power":
                 instance.kill()
-                system.disk_of(instance.name).cut()
+                system.disk_of(instance.name).cut_power()
             case "fuse":
-                self._light(fault, instance, instance.kill)
+                self._light_fuse(fault, instance, instance.kill)
             case "freeze":
-                self._light(fault, instance, partial(self._freeze, instance, fault))
+                self._light_fuse(fault, instance, partial(self._freeze, instance, fault))
             case "lost":
                 for session in instance.sessions():
                     session.lose = int(fault.amount)
@@ -170,7 +170,7 @@ class Nemesis:
                 return partial(instance.clock.set, 0.0)
         return None
 
-    def _light(self, fault: Fault, instance: Instance, end: Callable[[], None]) -> None:
+    def _light_fuse(self, fault: Fault, instance: Instance, end: Callable[[], None]) -> None:
         """Have a process end, or stand still, at one of its next messages: before that is sent, or right afterwards."""
         if instance.client is not None and instance.process is not None:
             instance.client.fuse = abs(int(fault.amount))
@@ -180,7 +180,7 @@ class Nemesis:
 
     def _freeze(self, instance: Instance, fault: Fault) -> None:
         process = instance.process
-        if process is not None and not process.paused and not self._over:
+        if process is not None and not process.paused and not self._ended:
             process.pause()
             self._system.world.after(fault.seconds, process.resume)
 

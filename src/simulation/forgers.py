@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from simulation.api import copied
-from simulation.party import Party
+from simulation.client_process import ClientProcess
 from simulation.sessions import Headers
 from simulation.stream import Stored
 from wire import subjects
@@ -47,20 +47,20 @@ _WRONG: list[tuple[bytes, Headers]] = [
 class Forgers:
     """All of them: one attacker."""
 
-    def __init__(self, party: Party) -> None:
-        self._party = party
-        self._broker = party.system.broker
-        self._draw = random.Random(f"{party.system.plan.seed}/forger")
+    def __init__(self, host: ClientProcess) -> None:
+        self._host = host
+        self._broker = host.system.broker
+        self._draw = random.Random(f"{host.system.plan.seed}/forger")
 
     async def work(self) -> None:
         """Forge, until the process ends."""
         ways: list[Callable[[], None]] = [self._answer, self._copy, self._marker, self._deliver, self._answer_first]
-        async for _ in self._party.every(self._party.system.plan.forge_rate):
+        async for _ in self._host.every(self._host.system.plan.forge_rate):
             if self._broker.up:
                 self._draw.choice(ways)()
 
     def _answer(self) -> None:
-        self._stray(self._target(), *self._draw.choice(_ANSWERS))
+        self._publish(self._target(), *self._draw.choice(_ANSWERS))
 
     def _copy(self) -> None:
         """A stored message, as it is got or pulled, in a place that is its own or another's."""
@@ -69,13 +69,13 @@ class Forgers:
             stream, message = found
             headers = copied(stream, message) if self._draw.random() < 0.5 else message.headers
             target = message.subject if self._draw.random() < 0.5 else self._target()
-            self._stray(target, message.data, headers)
+            self._publish(target, message.data, headers)
 
     def _marker(self) -> None:
         """The end of an old reservation, as that of one that is held."""
         ended: Headers = {"Nats-Marker-Reason": "MaxAge", "Nats-Stream": _RESERVATIONS}
         target = self._held() if self._draw.random() < 0.7 else subjects.DECISIONS
-        self._stray(target, b"", ended)
+        self._publish(target, b"", ended)
 
     def _deliver(self) -> None:
         """Something odd, to where a process listens."""
@@ -100,19 +100,19 @@ class Forgers:
             self._note("answers", session.process.name)
             session.forged += [self._draw.choice(_WRONG) for _ in range(self._draw.randint(1, 3))]
 
-    def _stray(self, subject: str, data: bytes, headers: Headers) -> None:
+    def _publish(self, subject: str, data: bytes, headers: Headers) -> None:
         self._note("sends", subject)
-        self._broker.do(self._broker.stray, subject, data, headers)
+        self._broker.do(self._broker.publish_as_broker, subject, data, headers)
 
     def _route(self, *what: Any) -> None:
         self._broker.route(*what)
 
     def _note(self, what: str, where: str) -> None:
-        self._party.world.trace.add("forger", what, where)
+        self._host.world.trace.add("forger", what, where)
 
     def _target(self) -> str:
         """A subject of some stream."""
-        market = self._party.system.market
+        market = self._host.system.market
         symbol = self._draw.choice(list(market.symbols))
         shard = subjects.shard_of(symbol, market.shards)
         return self._draw.choice(

@@ -168,7 +168,7 @@ class _Holder:
     held_then: int = 0
     wanting: set[int] = field(default_factory=set)
     quotes: dict[int, float] = field(default_factory=dict)
-    stands_still: bool = False
+    stalled: bool = False
 
     def held(self, now: float, grace: float) -> int:
         """Lots of the quotes that have not been over for the grace by this holder's clock: others' may be slower."""
@@ -201,8 +201,8 @@ class _Simulation:
                 world.at(0.0, self._turn, holder, symbol)
                 world.at(self.random.random(), self._quote, holder, symbol)
             if self.case.faults:
-                world.after(self.random.expovariate(1 / 20), self._stand_still, holder)
-        world.at(LEASE, self._look)
+                world.after(self.random.expovariate(1 / 20), self._stall, holder)
+        world.at(LEASE, self._sample)
         world.run(self.case.seconds)
         world.leave()
         self.outcome.used = self._seen / self._potential if self._potential else 0.0
@@ -222,7 +222,7 @@ class _Simulation:
     def _quote(self, holder: _Holder, symbol: int) -> None:
         """About once a second a symbol's quote is replaced, or made, or is no longer wanted and withdrawn."""
         self.world.after(self.random.expovariate(1.0), self._quote, holder, symbol)
-        if holder.stands_still:
+        if holder.stalled:
             return
         now = self._time(holder.clock)
         held = holder.held(now, self.case.rules.grace)
@@ -243,7 +243,7 @@ class _Simulation:
     def _renew(self, holder: _Holder) -> None:
         self.world.after(RENEW, self._renew, holder)
         cut = self.case.cut is not None and holder.index == 0 and self.world.now >= self.case.cut
-        if holder.stands_still or cut:
+        if holder.stalled or cut:
             return
         holder.asked += 1
         wants = SIZE * len(holder.wanting)
@@ -269,16 +269,16 @@ class _Simulation:
             late = self.random.random() < 0.05 if self.case.faults else False
             self.world.after(self.random.expovariate(1 / (3.0 if late else 0.002)), arrive, *args)
 
-    def _stand_still(self, holder: _Holder) -> None:
+    def _stall(self, holder: _Holder) -> None:
         """A holder does nothing for a while, though what it granted is still shown."""
-        holder.stands_still = True
+        holder.stalled = True
         lasts = self.random.expovariate(1 / 4)
 
         def go_on() -> None:
-            holder.stands_still = False
+            holder.stalled = False
 
         self.world.after(lasts, go_on)
-        self.world.after(lasts + self.random.expovariate(1 / 20), self._stand_still, holder)
+        self.world.after(lasts + self.random.expovariate(1 / 20), self._stall, holder)
 
     def _clock(self) -> Clock:
         return Clock(self.world, self.random.uniform(-SKEW, SKEW) if self.case.faults else 0.0)
@@ -297,8 +297,8 @@ class _Simulation:
         self.outcome.most = max(self.outcome.most, shown)
         return shown
 
-    def _look(self) -> None:
-        self.world.after(0.1, self._look)
+    def _sample(self) -> None:
+        self.world.after(0.1, self._sample)
         wanted = SIZE * sum(len(holder.wanting) for holder in self.holders)
         self._potential += min(self.case.limit, wanted)
         self._seen += min(self._measure(), wanted)

@@ -139,4 +139,4 @@ class SimLoop(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """What nobody caught: in a simulation that is a fault."""
-        self.process.complain(context)
+        self.process.report_uncaught(context)

@@ -24,11 +24,11 @@ class Latency:
     slow: float = 0.0
     slow_share: float = 0.0
 
-    def draw(self, chance: Random) -> float:
+    def draw(self, rng: Random) -> float:
         """Of one message."""
-        seconds = self.least - self.spread * log(1.0 - chance.random())
-        if self.slow_share and chance.random() < self.slow_share:
-            seconds += self.slow * chance.random()
+        seconds = self.least - self.spread * log(1.0 - rng.random())
+        if self.slow_share and rng.random() < self.slow_share:
+            seconds += self.slow * rng.random()
         return seconds
 
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from simulation.party import PATIENCE, Party
+from simulation.client_process import PATIENCE, ClientProcess
 
 CHANGES_MIND = 0.5
 """The share of operators who, not told that their pause stands, have another maker resume at once."""
 
 
-class Turned(msgspec.Struct):
+class SwitchRequest(msgspec.Struct):
     """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not;
     `notified_at` when there was any answer."""
 
@@ -28,51 +28,53 @@ class Operators:
         turns: pauses and resumes, in the order they were asked for.
     """
 
-    def __init__(self, party: Party) -> None:
-        self.turns: list[Turned] = []
-        self._party = party
-        party.monitor.on_switch = self._switched
+    def __init__(self, host: ClientProcess) -> None:
+        self.requests: list[SwitchRequest] = []
+        self._host = host
+        host.monitor.on_switch = self._switched
 
     async def work(self) -> None:
         """Turn it now and then, until the process ends."""
-        async for _ in self._party.every(self._party.system.plan.switch_rate):
-            maker = self._party.one_of("maker")
-            self._party.begin(self._work(maker, paused=self._party.random.random() < 0.5))
+        async for _ in self._host.every(self._host.system.plan.switch_rate):
+            maker = self._host.one_of("maker")
+            self._host.begin(self._work(maker, paused=self._host.random.random() < 0.5))
 
     async def _work(self, maker: str, *, paused: bool) -> None:
-        acknowledged = await self.turn(maker, paused=paused)
-        if paused and not acknowledged and self._party.random.random() < CHANGES_MIND:
-            await self.turn(self._party.one_of("maker"), paused=False)
+        acknowledged = await self.switch(maker, paused=paused)
+        if paused and not acknowledged and self._host.random.random() < CHANGES_MIND:
+            await self.switch(self._host.one_of("maker"), paused=False)
 
-    async def turn(self, maker: str, *, paused: bool) -> bool:
+    async def switch(self, maker: str, *, paused: bool) -> bool:
         """Pause or resume. Whether it was acknowledged."""
 
         async def route(service: Any) -> Any:
             return await (service.pause() if paused else service.resume())
 
-        turned = Turned(paused, maker, self._party.world.now)
-        self.turns.append(turned)
-        self._party.world.trace.add("client", "asks", f"{maker} to {'pause' if paused else 'resume'}")
-        response = await self._party.ask(maker, route, PATIENCE)
+        request = SwitchRequest(paused, maker, self._host.world.now)
+        self.requests.append(request)
+        self._host.world.trace.add("client", "asks", f"{maker} to {'pause' if paused else 'resume'}")
+        response = await self._host.request(maker, route, PATIENCE)
         acknowledged = response is not None and response.status == 200
         if response is not None:
-            turned.notified_at = self._party.world.now
+            request.notified_at = self._host.world.now
         if acknowledged:
-            turned.answered = self._party.world.now
-        self._party.world.trace.add(
+            request.answered = self._host.world.now
+        self._host.world.trace.add(
             "client", "is told", f"{response.status if response else 'nothing'} to {'pause' if paused else 'resume'}"
         )
         return acknowledged
 
     def _switched(self, paused: bool) -> None:  # as the log has it
         """The switch was written: a pause that somebody was told of may not come after a resume of later on."""
-        resumes = [turn for turn in self.turns if not turn.paused and turn.answered is not None]
+        resumes = [request for request in self.requests if not request.paused and request.answered is not None]
         if not paused or not resumes:
             return
         last = resumes[-1]
         may = [
-            turn for turn in self.turns if turn.paused and (turn.notified_at is None or turn.notified_at >= last.asked)
+            request
+            for request in self.requests
+            if request.paused and (request.notified_at is None or request.notified_at >= last.asked)
         ]
         if not may:
-            now, resumed = self._party.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"
-            self._party.wrong.append(f"a pause is written at {now:.3f}, and nobody has asked for one since {resumed}")
+            now, resumed = self._host.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"
+            self._host.wrong.append(f"a pause is written at {now:.3f}, and nobody has asked for one since {resumed}")

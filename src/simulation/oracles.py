@@ -18,8 +18,8 @@ from jet import journal
 from jet.switch_log import KEY
 from recorded.proposer import Proposer, is_derived
 from recorded.revisions import Revisions
-from simulation.backing import Backing
-from simulation.losers import Losses
+from simulation.loss_oracle import LossOracle
+from simulation.reservation_oracle import ReservationOracle
 from simulation.stream import Stored, Stream
 from simulation.world import EPOCH, World
 from wire import subjects
@@ -64,7 +64,7 @@ class State(NamedTuple):
         return self.bid > 0 and order.limit_price <= self.bid_price
 
 
-LOOKS_AGAIN = 30.0
+REPROJECTED_WITHIN = 30.0
 """Seconds within which those who project have looked at everything again after the broker has lost some of it."""
 
 
@@ -135,9 +135,9 @@ class Monitor:
         self.sent: dict[str, float] = {}
         self.on_fill: Callable[[str], None] = lambda _: None
         self.on_switch: Callable[[bool], None] = lambda _: None
-        self.backing = Backing(self.symbols, limit, lifetime, grace, self._violation)
+        self.reservations = ReservationOracle(self.symbols, limit, lifetime, grace, self._violation)
         self._definitions = Definitions()
-        self.losses = Losses(self.symbols, self._definitions, self._violation)
+        self.losses = LossOracle(self.symbols, self._definitions, self._violation)
         self._revisions = Revisions()
         self._proposer = Proposer({}, self._revisions)
         self._grace = grace
@@ -179,7 +179,7 @@ class Monitor:
                 self._fill(symbol, _fills.decode(message.data))
             self.symbols[symbol].offers()
         elif message.subject == subjects.DECISIONS:
-            self.backing.decided(message.data, now)
+            self.reservations.appended(message.data, now)
         elif stream.name == subjects.POSITIONS_STREAM:
             self._publication(_position.decode(message.data))
         elif stream.name == QUOTES:
@@ -218,7 +218,7 @@ class Monitor:
             self._check_limit(event.quote_id, now)
             if is_derived(event):
                 self.losses.shown(symbol, event.quote_id, self._world.now)
-            self.backing.shown(event, now)
+            self.reservations.shown(event, now)
 
     def _check_limit(self, quote_id: str, now: datetime) -> None:
         shown = [book for book in self.symbols.values() if book.live(now)]
@@ -305,7 +305,7 @@ class Monitor:
         at everything again."""
         if stream.name == QUOTES:
             self._projected.clear()
-            self._goes_back_until = self._world.now + LOOKS_AGAIN
+            self._goes_back_until = self._world.now + REPROJECTED_WITHIN
 
     def unprojected(self, bucket: Stream) -> str:
         """Which symbol's newest event the bucket of quotes does not show; empty if it shows all that are active."""

@@ -77,37 +77,37 @@ CROWDED = 0.35
 SLUGGISH = 0.25
 """The share of them in which all that goes wrong outlasts what others wait."""
 
-TURNED = 0.1
+SWITCHING = 0.1
 """The share of them in which besides the kill switch is turned often."""
 
 STORMY = 0.15
 """The share of them in which something goes wrong several times a second."""
 
-DEFINED = 0.25
+REDEFINING = 0.25
 """The share of the short seeds in which instruments change."""
 
-REFERRED = 0.2
+FEEDING = 0.2
 """The share of the short seeds in which feeds tell reference prices."""
 
-LOSING = 0.2
+LOSS_LIMITED = 0.2
 """The share of the short seeds in which losses are limited."""
 
-HOARDED = 0.15
+HOARDING = 0.15
 """The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
 
 CARELESS = 0.15
 """The share of short seeds in which somebody asks for what the protocol forbids."""
 
-FORGED = 0.15
+FORGING = 0.15
 """The share of short seeds in which somebody who may not write has answers of the broker go astray."""
 
 OUTAGES = 0.3
 """The share of sluggish seeds in which all makers stand still for long, again and again."""
 
-ALL = 0.15
+WHOLE_SERVICE = 0.15
 """The share of some faults that every process of a service has."""
 
-OUTLASTS = 0.15
+LONG_FAULTS = 0.15
 """The share of faults that outlast what others wait: answers, quotes, orders."""
 
 
@@ -253,155 +253,155 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
         kinds: what may go wrong.
         fixed: what is not drawn, by its name in `Plan`.
     """
-    chance = random.Random(f"{seed}/plan")
-    is_long = chance.random() < LONG
-    seconds = _log_uniform(chance, 600.0, 7200.0) if is_long else _log_uniform(chance, 20.0, 180.0)
+    rng = random.Random(f"{seed}/plan")
+    is_long = rng.random() < LONG
+    seconds = _log_uniform(rng, 600.0, 7200.0) if is_long else _log_uniform(rng, 20.0, 180.0)
     if minutes:
         seconds = 60 * minutes
-    exchanges, exposures, makers, ledgers = (chance.choice((1, 2, 2, 2, 3)) for _ in range(4))
-    symbols = chance.choice((1, 2, 3, 3, 4))
-    quote_ttl = chance.choice((3.0, 6.0, 10.0, 30.0))
-    grace = chance.choice((1.0, 2.0, 2.0))
+    exchanges, exposures, makers, ledgers = (rng.choice((1, 2, 2, 2, 3)) for _ in range(4))
+    symbols = rng.choice((1, 2, 3, 3, 4))
+    quote_ttl = rng.choice((3.0, 6.0, 10.0, 30.0))
+    grace = rng.choice((1.0, 2.0, 2.0))
     drawn: dict[str, Any] = {
         "exchanges": exchanges,
         "exposures": exposures,
         "makers": makers,
         "ledgers": ledgers,
-        "shards": chance.choice((1, 2, 2, 3)),
-        "replicas": chance.choice((1, 1, 3)),
+        "shards": rng.choice((1, 2, 2, 3)),
+        "replicas": rng.choice((1, 1, 3)),
         "symbols": symbols,
-        "limit": chance.choice((10, 12 * symbols - 4, 12 * symbols, 100)),
+        "limit": rng.choice((10, 12 * symbols - 4, 12 * symbols, 100)),
         "quote_ttl": quote_ttl,
         "grace": grace,
-        "id_window": chance.choice((20.0, 60.0, 120.0)),
-        "order_rate": _log_uniform(chance, 0.3, 6.0),
-        "booking_rate": chance.choice((0.0, 0.05, 0.3)),
-        "switch_rate": chance.choice((0.0, 0.0, 0.05, 0.3)),
-        "read_rate": chance.choice((0.0, 0.5)),
-        "hand_rate": chance.choice((0.0, 0.1, 1.0)),
-        "least": chance.choice((0.00005, 0.0002, 0.002)),
-        "spread": _log_uniform(chance, 0.0001, 0.01),
-        "sync": _log_uniform(chance, 0.0002, 0.01),
-        "heartbeat": chance.choice((0.5, 1.25, 1.25)),
+        "id_window": rng.choice((20.0, 60.0, 120.0)),
+        "order_rate": _log_uniform(rng, 0.3, 6.0),
+        "booking_rate": rng.choice((0.0, 0.05, 0.3)),
+        "switch_rate": rng.choice((0.0, 0.0, 0.05, 0.3)),
+        "read_rate": rng.choice((0.0, 0.5)),
+        "hand_rate": rng.choice((0.0, 0.1, 1.0)),
+        "least": rng.choice((0.00005, 0.0002, 0.002)),
+        "spread": _log_uniform(rng, 0.0001, 0.01),
+        "sync": _log_uniform(rng, 0.0002, 0.01),
+        "heartbeat": rng.choice((0.5, 1.25, 1.25)),
         "sluggish": False,
-        "busy": chance.choice((0.0, 0.02, 0.2)),
-        "busy_for": _log_uniform(chance, 0.0002, 0.02),
+        "busy": rng.choice((0.0, 0.02, 0.2)),
+        "busy_for": _log_uniform(rng, 0.0002, 0.02),
     }
     rate = None
     if is_long:
-        drawn |= _quiet(chance)
+        drawn |= _quiet(rng)
     else:
-        mood = chance.random()
+        mood = rng.random()
         if mood < CROWDED:
-            drawn |= _crowded(chance, symbols)
+            drawn |= _crowded(rng, symbols)
         elif mood < CROWDED + SLUGGISH:
-            drawn |= _sluggish(chance)
+            drawn |= _sluggish(rng)
             kinds = [kind for kind in kinds if kind in LASTING]
-        elif mood < CROWDED + SLUGGISH + TURNED:
-            drawn |= {"sluggish": True, "makers": chance.choice((2, 3)), "switch_rate": 0.5, "order_rate": 0.5}
+        elif mood < CROWDED + SLUGGISH + SWITCHING:
+            drawn |= {"sluggish": True, "makers": rng.choice((2, 3)), "switch_rate": 0.5, "order_rate": 0.5}
             kinds = [kind for kind in kinds if kind in LASTING]
-        elif mood < CROWDED + SLUGGISH + TURNED + STORMY:
-            drawn |= {"order_rate": _log_uniform(chance, 0.2, 2.0), "hand_rate": 0.1, "busy": 0.0}
-            rate = chance.uniform(2.0, 6.0)
+        elif mood < CROWDED + SLUGGISH + SWITCHING + STORMY:
+            drawn |= {"order_rate": _log_uniform(rng, 0.2, 2.0), "hand_rate": 0.1, "busy": 0.0}
+            rate = rng.uniform(2.0, 6.0)
     hoards = random.Random(f"{seed}/hoard")
-    if not is_long and hoards.random() < HOARDED:
+    if not is_long and hoards.random() < HOARDING:
         drawn["hoard_rate"] = _log_uniform(hoards, 1.0, 100.0)
     offends = random.Random(f"{seed}/careless")
     if not is_long and offends.random() < CARELESS:
         drawn["careless_rate"] = _log_uniform(offends, 0.2, 5.0)
     forges = random.Random(f"{seed}/forge")
-    if not is_long and forges.random() < FORGED:
+    if not is_long and forges.random() < FORGING:
         drawn["forge_rate"] = _log_uniform(forges, 0.5, 20.0)
     defines = random.Random(f"{seed}/define")
-    if not is_long and defines.random() < DEFINED:
+    if not is_long and defines.random() < REDEFINING:
         drawn["define_rate"] = _log_uniform(defines, 0.05, 5.0)
     refers = random.Random(f"{seed}/refer")
-    if not is_long and refers.random() < REFERRED:
+    if not is_long and refers.random() < FEEDING:
         drawn["refer_rate"] = _log_uniform(refers, 0.1, 15.0)
     loses = random.Random(f"{seed}/losses")
-    if not is_long and loses.random() < LOSING:
+    if not is_long and loses.random() < LOSS_LIMITED:
         drawn |= {"max_loss": round(_log_uniform(loses, 1, 100)), "resume_rate": _log_uniform(loses, 0.02, 1.0)}
         # A price that moves makes a loss without any fill.
         drawn["refer_rate"] = drawn.get("refer_rate") or _log_uniform(loses, 0.05, 2.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
-    return msgspec.structs.replace(plan, faults=_faults(chance, plan, kinds, rate))
+    return msgspec.structs.replace(plan, faults=_faults(rng, plan, kinds, rate))
 
 
-def _quiet(chance: random.Random) -> dict[str, Any]:
+def _quiet(rng: random.Random) -> dict[str, Any]:
     """What is different where little happens for long: lifetimes and windows end, and end again."""
     return {
-        "order_rate": _log_uniform(chance, 0.005, 0.1),
-        "booking_rate": chance.choice((0.0, 0.002)),
-        "switch_rate": chance.choice((0.0, 0.002)),
-        "read_rate": chance.choice((0.0, 0.01)),
-        "hand_rate": chance.choice((0.0, 0.005)),
-        "quote_ttl": chance.choice((10.0, 30.0, 120.0)),
+        "order_rate": _log_uniform(rng, 0.005, 0.1),
+        "booking_rate": rng.choice((0.0, 0.002)),
+        "switch_rate": rng.choice((0.0, 0.002)),
+        "read_rate": rng.choice((0.0, 0.01)),
+        "hand_rate": rng.choice((0.0, 0.005)),
+        "quote_ttl": rng.choice((10.0, 30.0, 120.0)),
         "heartbeat": 1.25,
         "busy": 0.0,
     }
 
 
-def _crowded(chance: random.Random, symbols: int) -> dict[str, Any]:
+def _crowded(rng: random.Random, symbols: int) -> dict[str, Any]:
     """What is different where much is wanted at once, of little, and who is told of it is told late."""
     return {
-        "limit": chance.choice((10, 10, 6 * symbols)),
-        "quote_ttl": chance.choice((3.0, 6.0)),
+        "limit": rng.choice((10, 10, 6 * symbols)),
+        "quote_ttl": rng.choice((3.0, 6.0)),
         "id_window": 20.0,
-        "order_rate": _log_uniform(chance, 2.0, 12.0),
-        "hand_rate": chance.choice((0.3, 1.0, 3.0)),
-        "switch_rate": chance.choice((0.0, 0.1)),
-        "booking_rate": chance.choice((0.05, 0.5)),
+        "order_rate": _log_uniform(rng, 2.0, 12.0),
+        "hand_rate": rng.choice((0.3, 1.0, 3.0)),
+        "switch_rate": rng.choice((0.0, 0.1)),
+        "booking_rate": rng.choice((0.05, 0.5)),
         "read_rate": 0.5,
-        "spread": _log_uniform(chance, 0.002, 0.04),
+        "spread": _log_uniform(rng, 0.002, 0.04),
     }
 
 
-def _sluggish(chance: random.Random) -> dict[str, Any]:
+def _sluggish(rng: random.Random) -> dict[str, Any]:
     """What is different where orders and quotes are decided long after they came, or seldom replaced."""
     return {
         "sluggish": True,
         "exchanges": 2,
         "makers": 1,
-        "symbols": chance.choice((1, 2)),
+        "symbols": rng.choice((1, 2)),
         "quote_ttl": 3.0,
-        "order_rate": _log_uniform(chance, 2.0, 10.0),
-        "hand_rate": chance.choice((0.0, 1.0)),
+        "order_rate": _log_uniform(rng, 2.0, 10.0),
+        "hand_rate": rng.choice((0.0, 1.0)),
         "booking_rate": 0.0,
     }
 
 
-def _faults(chance: random.Random, plan: Plan, kinds: Collection[str], rate: float | None) -> list[Fault]:
+def _faults(rng: random.Random, plan: Plan, kinds: Collection[str], rate: float | None) -> list[Fault]:
     """What goes wrong, `rate` times a second, which is drawn if it is None."""
     possible = [kind for kind in KINDS if kind in kinds and (plan.replicas > 1 or kind not in ON_CLUSTER)]
     if not possible:
         return []
-    some = chance.sample(possible, chance.randint(1, len(possible)))
-    weights = [_log_uniform(chance, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
+    some = rng.sample(possible, rng.randint(1, len(possible)))
+    weights = [_log_uniform(rng, 0.1, 1.0) * (0.25 if kind in ON_BROKER else 1.0) for kind in some]
     if plan.sluggish:
-        rate = chance.uniform(0.2, 0.7)
+        rate = rng.uniform(0.2, 0.7)
     elif rate is None:
-        rate = _log_uniform(chance, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(chance, 0.002, 0.05)
-    longest = _log_uniform(chance, 0.5, 15.0)
+        rate = _log_uniform(rng, 0.02, 10.0) if plan.seconds < 600 else _log_uniform(rng, 0.002, 0.05)
+    longest = _log_uniform(rng, 0.5, 15.0)
     names = [name for name, _, _ in plan.instances()]
-    if plan.sluggish and plan.makers == 1 and chance.random() < OUTAGES and {"pause", "freeze"} <= set(kinds):
-        return _outages(chance, plan)
+    if plan.sluggish and plan.makers == 1 and rng.random() < OUTAGES and {"pause", "freeze"} <= set(kinds):
+        return _outages(rng, plan)
     faults: list[Fault] = []
     at = 3.0
     while True:
-        at += chance.expovariate(rate)
+        at += rng.expovariate(rate)
         if at >= plan.seconds:
             return faults
-        kind = chance.choices(some, weights)[0]
-        target = "" if kind in ON_BROKER else chance.choice(names)
+        kind = rng.choices(some, weights)[0]
+        target = "" if kind in ON_BROKER else rng.choice(names)
         if kind in ON_LEDGER:
-            target = f"ledger-{chance.randrange(plan.ledgers)}"
+            target = f"ledger-{rng.randrange(plan.ledgers)}"
         if kind.startswith("web"):
-            target = chance.choice([name for name in names if not name.startswith("exposure")])
-        if kind in ON_ALL and chance.random() < ALL:
+            target = rng.choice([name for name in names if not name.startswith("exposure")])
+        if kind in ON_ALL and rng.random() < WHOLE_SERVICE:
             target = target.partition("-")[0]
-        seconds = _log_uniform(chance, 0.01, longest)
-        if chance.random() < (1.0 if plan.sluggish else OUTLASTS):
-            seconds = chance.uniform(3.0, 12.0)
+        seconds = _log_uniform(rng, 0.01, longest)
+        if rng.random() < (1.0 if plan.sluggish else LONG_FAULTS):
+            seconds = rng.uniform(3.0, 12.0)
         faults.append(
             Fault(
                 number=len(faults),
@@ -409,51 +409,51 @@ def _faults(chance: random.Random, plan: Plan, kinds: Collection[str], rate: flo
                 kind=kind,
                 target=target,
                 seconds=seconds,
-                amount=_amount(chance, kind, plan.grace),
-                on=chance.choice(AT_MESSAGES[target.partition("-")[0]]) if kind in ("fuse", "freeze") else "",
+                amount=_amount(rng, kind, plan.grace),
+                on=rng.choice(AT_MESSAGES[target.partition("-")[0]]) if kind in ("fuse", "freeze") else "",
             )
         )
 
 
-def _outages(chance: random.Random, plan: Plan) -> list[Fault]:
+def _outages(rng: random.Random, plan: Plan) -> list[Fault]:
     """Makers quote nothing for long, and meanwhile exchanges stand still that were about to say something."""
     faults: list[Fault] = []
-    at = chance.uniform(4.0, 8.0)
+    at = rng.uniform(4.0, 8.0)
     while at < plan.seconds:
         faults.append(Fault(number=len(faults), at=at, kind="pause", target="maker", seconds=18.0))
-        for number in chance.sample(range(plan.exchanges), chance.randint(1, plan.exchanges)):
-            kind = chance.choice(AT_MESSAGES["exchange"])
+        for number in rng.sample(range(plan.exchanges), rng.randint(1, plan.exchanges)):
+            kind = rng.choice(AT_MESSAGES["exchange"])
             faults.append(
                 Fault(
                     number=len(faults),
-                    at=at + chance.uniform(0.0, 2.5),
+                    at=at + rng.uniform(0.0, 2.5),
                     kind="freeze",
                     target=f"exchange-{number}",
-                    seconds=chance.uniform(3.5, 14.0),
-                    amount=chance.choice((-1, -1, 1)) * chance.randint(1, 1 if kind else 4),
+                    seconds=rng.uniform(3.5, 14.0),
+                    amount=rng.choice((-1, -1, 1)) * rng.randint(1, 1 if kind else 4),
                     on=kind,
                 )
             )
-        at += chance.uniform(25.0, 40.0)
+        at += rng.uniform(25.0, 40.0)
     return faults
 
 
-def _amount(chance: random.Random, kind: str, grace: float) -> float:
+def _amount(rng: random.Random, kind: str, grace: float) -> float:
     match kind:
         case "fuse" | "freeze":
-            return chance.choice((1, -1)) * chance.randint(1, 12)
+            return rng.choice((1, -1)) * rng.randint(1, 12)
         case "lost-ack" | "late" | "lost":
-            return chance.randint(1, 4)
+            return rng.randint(1, 4)
         case "broker-slow" | "disk-slow":
-            return _log_uniform(chance, 2.0, 200.0)
+            return _log_uniform(rng, 2.0, 200.0)
         case "clock-step":
-            size = chance.choice((0.4 * grace, 2 * grace, _log_uniform(chance, 1.0, 400.0)))
-            return chance.choice((1, -1)) * size
+            size = rng.choice((0.4 * grace, 2 * grace, _log_uniform(rng, 1.0, 400.0)))
+            return rng.choice((1, -1)) * size
         case "clock-drift":
-            return chance.choice((1, -1)) * _log_uniform(chance, 1e-5, 0.05)
+            return rng.choice((1, -1)) * _log_uniform(rng, 1e-5, 0.05)
         case _:
-            return chance.random()
+            return rng.random()
 
 
-def _log_uniform(chance: random.Random, least: float, most: float) -> float:
-    return math.exp(chance.uniform(math.log(least), math.log(most)))
+def _log_uniform(rng: random.Random, least: float, most: float) -> float:
+    return math.exp(rng.uniform(math.log(least), math.log(most)))

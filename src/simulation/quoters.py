@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from simulation import leftovers
-from simulation.party import PATIENCE, Party
+from simulation import in_flight
+from simulation.client_process import PATIENCE, ClientProcess
 from simulation.readers import active_quote
 from wire.errors import Refused
 from wire.quotes import Quote, QuoteRequest
@@ -24,43 +24,43 @@ HAND = "token hand"
 class Quoters:
     """All who quote by hand."""
 
-    def __init__(self, party: Party) -> None:
-        self._party = party
+    def __init__(self, host: ClientProcess) -> None:
+        self._host = host
 
     async def work(self) -> None:
         """Quote now and then, until the process ends."""
-        symbols = list(self._party.system.market.symbols)
+        symbols = list(self._host.system.market.symbols)
         numbers = itertools.count(1)
-        async for _ in self._party.every(self._party.system.plan.hand_rate):
-            symbol = self._party.random.choice(symbols)
-            if self._party.random.random() < WITHDRAWN:
-                self._party.begin(self._withdraw(symbol))
-            self._party.begin(self._put(symbol, f"hand-{next(numbers)}"))
+        async for _ in self._host.every(self._host.system.plan.hand_rate):
+            symbol = self._host.random.choice(symbols)
+            if self._host.random.random() < WITHDRAWN:
+                self._host.begin(self._withdraw(symbol))
+            self._host.begin(self._put(symbol, f"hand-{next(numbers)}"))
 
     async def _withdraw(self, symbol: str) -> None:
         """Withdraw whatever is active, without a name: what is meant is what the exchange decides it on first."""
         meant: list[str] = []
 
         async def route(exchange: Any) -> Quote:
-            if leftovers.is_idle(exchange, symbol):
+            if in_flight.is_idle(exchange, symbol):
                 with suppress(Refused):
                     meant.append(exchange.quote(symbol).quote_id)
             return await exchange.withdraw(symbol)  # type: ignore[no-any-return] # an exchange's answer
 
-        target = self._party.one_of("exchange")
-        response = await self._party.ask(target, route, PATIENCE)
+        target = self._host.one_of("exchange")
+        response = await self._host.request(target, route, PATIENCE)
         if response is not None and response.status == 200 and meant:
             withdrawn = msgspec.json.decode(response.body, type=Quote).quote_id
             if withdrawn != meant[0]:
-                self._party.wrong.append(f"{target} was to withdraw {meant[0]}, and has withdrawn {withdrawn}")
+                self._host.wrong.append(f"{target} was to withdraw {meant[0]}, and has withdrawn {withdrawn}")
 
     async def _put(self, symbol: str, quote_id: str) -> None:
         """Reserve up to the whole limit, as no maker does, and publish what was granted."""
-        chance, plan = self._party.random, self._party.system.plan
-        latest = await active_quote(self._party, symbol)
+        rng, plan = self._host.random, self._host.system.plan
+        latest = await active_quote(self._host, symbol)
         if latest is None:
             return
-        bid, ask = chance.randint(0, plan.limit), chance.randint(1, plan.limit)
+        bid, ask = rng.randint(0, plan.limit), rng.randint(1, plan.limit)
         wanted = ReservationRequest(quote_id=quote_id, symbol=symbol, bid_quantity=bid, ask_quantity=ask)
 
         async def reserve(exposure: Any) -> ReservationAnswer:
@@ -68,7 +68,7 @@ class Quoters:
 
         answers = [
             msgspec.json.decode(response.body, type=ReservationAnswer)
-            for response in await self._party.race("exposure", reserve)
+            for response in await self._host.race("exposure", reserve)
             if response is not None and response.status == 200
         ]
         grants = [answer.reservation for answer in answers if answer.reservation is not None]
@@ -76,8 +76,8 @@ class Quoters:
             return
         first, granted = (of(grants, key=lambda each: each.granted_at) for of in (min, max))
         if first.granted_at != granted.granted_at < first.expires_at:
-            self._party.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
-        reference = self._party.system.market.symbols[symbol].reference_price
+            self._host.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
+        reference = self._host.system.market.symbols[symbol].reference_price
         request = QuoteRequest(
             quote_id=quote_id,
             reservation_id=granted.reservation_id,
@@ -93,10 +93,10 @@ class Quoters:
         async def put(exchange: Any) -> Quote:
             return await exchange.put_quote(symbol, request, HAND)  # type: ignore[no-any-return] # an exchange's answer
 
-        responses = await self._party.race("exchange", put)
+        responses = await self._host.race("exchange", put)
         if not any(response is not None and response.status == 200 for response in responses):
 
             async def release(exposure: Any) -> Any:
                 return await exposure.release(granted.reservation_id)
 
-            await self._party.ask(self._party.one_of("exposure"), release, 3.0)
+            await self._host.request(self._host.one_of("exposure"), release, 3.0)

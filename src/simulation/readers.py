@@ -4,68 +4,68 @@ from typing import Any
 
 import msgspec
 
-from simulation.party import Party
+from simulation.client_process import ClientProcess
 from wire.ids import NEVER
 from wire.positions import Position
 from wire.quotes import Quote
 
 
-async def active_quote(party: Party, symbol: str) -> Quote | None:
+async def active_quote(host: ClientProcess, symbol: str) -> Quote | None:
     """The active quote of a symbol, as some exchange tells; None if none is, or nobody tells."""
 
     async def route(exchange: Any) -> Quote:
         await exchange.confirm(symbol)
         return exchange.quote(symbol)  # type: ignore[no-any-return] # an exchange's answer
 
-    asked, target = party.world.now, party.one_of("exchange")
-    book = party.monitor.symbols[symbol]
+    asked, target = host.world.now, host.one_of("exchange")
+    book = host.monitor.symbols[symbol]
     latest = book.event.version if book.event is not None else NEVER
-    response = await party.ask(target, route, 2.0)
+    response = await host.request(target, route, 2.0)
     if response is None or response.status != 200:
         return None
     quote = msgspec.json.decode(response.body, type=Quote)
     version = quote.version
     if version < latest:
-        party.wrong.append(f"{target} told of quote {version} of {symbol}, asked at {asked:.3f}, after {latest}")
+        host.wrong.append(f"{target} told of quote {version} of {symbol}, asked at {asked:.3f}, after {latest}")
     return quote
 
 
 class Readers:
     """All who read."""
 
-    def __init__(self, party: Party) -> None:
-        self._party = party
+    def __init__(self, host: ClientProcess) -> None:
+        self._host = host
         self._versions: dict[tuple[str, str], int] = {}
 
     async def work(self) -> None:
         """Read now and then, until the process ends."""
-        async for _ in self._party.every(self._party.system.plan.read_rate):
-            self._party.begin(self._read_positions())
-            self._party.begin(self._read_exposure())
+        async for _ in self._host.every(self._host.system.plan.read_rate):
+            self._host.begin(self._read_positions())
+            self._host.begin(self._read_exposure())
 
     async def _read_positions(self) -> None:
         async def route(ledger: Any) -> list[Position]:
             await ledger.confirm()
             return [update.position for update in ledger.snapshot()]
 
-        ledger = self._party.one_of("ledger")
-        asked = self._party.world.now
+        ledger = self._host.one_of("ledger")
+        asked = self._host.world.now
         before = dict(self._versions)
-        recorded = {name: book.number for name, book in self._party.monitor.symbols.items()}
-        response = await self._party.ask(ledger, route, 2.0)
+        recorded = {name: book.number for name, book in self._host.monitor.symbols.items()}
+        response = await self._host.request(ledger, route, 2.0)
         if response is None or response.status != 200:
             return
         for position in msgspec.json.decode(response.body, type=list[Position]):
             known = before.get((ledger, position.symbol), 0)
             if position.position_version < known:
-                self._party.wrong.append(
+                self._host.wrong.append(
                     f"{ledger} told of position {position.position_version} of {position.symbol} at {asked:.3f}, "
                     f"and of {known} before"
                 )
             if position.position_version < recorded[position.symbol]:
                 shown = f"{ledger} told of position {position.position_version} of {position.symbol}"
                 held = f"when the log held {recorded[position.symbol]}"
-                self._party.wrong.append(f"{shown}, asked at {asked:.3f}, {held}")
+                self._host.wrong.append(f"{shown}, asked at {asked:.3f}, {held}")
             key = (ledger, position.symbol)
             self._versions[key] = max(self._versions.get(key, 0), position.position_version)
 
@@ -74,11 +74,11 @@ class Readers:
             await exposure.confirm()
             return exposure.exposure()
 
-        exposure = self._party.one_of("exposure")
-        response = await self._party.ask(exposure, route, 2.0)
+        exposure = self._host.one_of("exposure")
+        response = await self._host.request(exposure, route, 2.0)
         if response is None or response.status != 200:
             return
         shown = msgspec.json.decode(response.body)
-        limit = self._party.system.market.limit
+        limit = self._host.system.market.limit
         if max(shown["bid"]["used"], shown["ask"]["used"]) > limit:
-            self._party.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {shown}")
+            self._host.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {shown}")

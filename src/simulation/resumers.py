@@ -2,7 +2,7 @@
 
 import msgspec
 
-from simulation.party import Party
+from simulation.client_process import ClientProcess
 from wire import subjects
 from wire.losses import Scope
 from wire.switches import LossResumed
@@ -14,19 +14,19 @@ STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 class Resumers:
     """One operator, who writes what `./qs resume` does."""
 
-    def __init__(self, party: Party) -> None:
-        self._party = party
+    def __init__(self, host: ClientProcess) -> None:
+        self._host = host
         self._written = 0
 
     async def work(self) -> None:
         """Take note now and then, until the process ends."""
-        async for _ in self._party.every(self._party.system.plan.resume_rate):
-            for scope in list(self._party.monitor.losses.latches.paused):
-                if self._party.random.random() < 0.5:
+        async for _ in self._host.every(self._host.system.plan.resume_rate):
+            for scope in list(self._host.monitor.losses.latches.paused):
+                if self._host.random.random() < 0.5:
                     self._resume(scope)
 
     def _resume(self, scope: Scope) -> None:
-        latch, broker = self._party.monitor.losses.latches.of(scope), self._party.system.broker
+        latch, broker = self._host.monitor.losses.latches.of(scope), self._host.system.broker
         if latch.paused is None or not broker.up:
             return
         self._written += 1
@@ -39,5 +39,5 @@ class Resumers:
             "Nats-Expected-Last-Subject-Sequence-Subject": subjects.loss_head(scope),
             "Quotestream-Append": token,
         }
-        self._party.world.trace.add("client", "resumes", scope or "all")
-        broker.do(broker.stray, subjects.loss_key(scope, paused=False), msgspec.json.encode(value), headers)
+        self._host.world.trace.add("client", "resumes", scope or "all")
+        broker.do(broker.publish_as_broker, subjects.loss_key(scope, paused=False), msgspec.json.encode(value), headers)

@@ -14,11 +14,11 @@ from typing import Any
 
 import msgspec
 
-from simulation.course import Course, Found
 from simulation.disk import disks
 from simulation.plan import Plan
+from simulation.scenario import Scenario, ViolationFound
 from simulation.stdlib import replaced
-from simulation.trace import Trace, listen
+from simulation.trace import Trace, capture_logs
 from simulation.world import Stalled, World
 
 
@@ -75,8 +75,8 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
 
 def _run(plan: Plan, trace: Trace) -> Outcome:
     with _scratch() as folder:
-        one = Course(plan, trace, folder)
-        world = one.world
+        scenario = Scenario(plan, trace, folder)
+        world = scenario.world
 
         def finalize(generator: Any) -> None:
             process = world.current
@@ -84,40 +84,40 @@ def _run(plan: Plan, trace: Trace) -> Outcome:
                 process.loop.call_soon(process.loop.create_task, generator.aclose())
 
         sys.set_asyncgen_hooks(firstiter=None, finalizer=finalize)
-        listen(trace, one.on_log)
+        capture_logs(trace, scenario.on_log)
         try:
-            with replaced(world, plan.heartbeat), disks(world, one.system.disk_of):
+            with replaced(world, plan.heartbeat), disks(world, scenario.system.disk_of):
                 try:
-                    one.go()
-                except Found:
-                    one.wrong += one.monitor.wrong + one.clients.wrong + world.uncaught
+                    scenario.go()
+                except ViolationFound:
+                    scenario.wrong += scenario.monitor.wrong + scenario.clients.wrong + world.uncaught
                 except Stalled as stalled:
-                    one.wrong.append(str(stalled))
+                    scenario.wrong.append(str(stalled))
         finally:
             world.leave()
-            one.system.over = True
+            scenario.system.ended = True
             sys.unraisablehook = lambda _: None
-            for instance in one.system.instances.values():
+            for instance in scenario.system.instances.values():
                 if instance.process is not None:
                     instance.process.end()
-            one.clients.process.end()
+            scenario.clients.process.end()
             outcome = Outcome(
                 plan=plan,
-                wrong=list(dict.fromkeys(one.wrong)),
+                wrong=list(dict.fromkeys(scenario.wrong)),
                 seconds=world.now,
                 took=0.0,
-                counts=one.counts(),
-                trace=trace.lines() if one.wrong or trace.everything else [],
+                counts=scenario.counts(),
+                trace=trace.lines() if scenario.wrong or trace.everything else [],
             )
-            _bury(world)
-            listen(trace)
+            _clear_ended(world)
+            capture_logs(trace)
             trace.world = None
     return outcome
 
 
-def _bury(world: World) -> None:
+def _clear_ended(world: World) -> None:
     """Let go of what was cut off in the middle, with nobody listening to its complaints."""
-    for process in world.graveyard:
+    for process in world.ended_processes:
         process.on_end.clear()
         process.loop.call_exception_handler = lambda _: None  # type: ignore[method-assign,assignment] # nobody listens
-    world.graveyard.clear()
+    world.ended_processes.clear()

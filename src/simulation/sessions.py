@@ -117,13 +117,13 @@ class Routing:
         if not found:
             return False
         queues: dict[str, list[Subscription]] = {}
-        heard = False
-        alone = self._cluster.alone
+        delivered = False
+        isolated = self._cluster.isolated
         for subscription in found:
             session = subscription.session
-            if alone is not None and not self._cluster.together(origin, session.server):
+            if isolated is not None and not self._cluster.connected(origin, session.server):
                 continue
-            heard = True
+            delivered = True
             if subscription.queue:
                 queues.setdefault(subscription.queue, []).append(subscription)
             else:
@@ -131,4 +131,4 @@ class Routing:
         for members in queues.values():
             chosen = members[self._network.randrange(len(members))]
             chosen.session.send(chosen.sid, subject, reply, data, headers)
-        return heard
+        return delivered

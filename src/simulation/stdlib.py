@@ -21,7 +21,7 @@ _CHANCE = ("random", "uniform", "randrange", "randint", "choice", "shuffle", "sa
 def replaced(world: World, heartbeat: float) -> Iterator[None]:
     """Have the standard library tell the world's time and chance, and `heartbeat` be a tail's, within the block."""
 
-    def chance() -> random.Random:
+    def rng() -> random.Random:
         return world.current.random if world.current is not None else world.order
 
     def now() -> float:
@@ -31,14 +31,14 @@ def replaced(world: World, heartbeat: float) -> Iterator[None]:
         return world.current.clock.steady if world.current is not None else world.now
 
     def token_bytes(count: int | None = None) -> bytes:
-        return chance().randbytes(32 if count is None else count)
+        return rng().randbytes(32 if count is None else count)
 
     def token_hex(count: int | None = None) -> str:
         return token_bytes(count).hex()
 
     def drawn(name: str) -> Any:
         def draw(*what: Any, **more: Any) -> Any:
-            return getattr(chance(), name)(*what, **more)
+            return getattr(rng(), name)(*what, **more)
 
         return draw
 

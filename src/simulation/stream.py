@@ -112,7 +112,7 @@ class Stream:
     """A stream.
 
     Attributes:
-        config: as it was declared, with what the broker adds; `told_config` as JSON.
+        config: as it was declared, with what the broker adds; `config_json` as JSON.
         name: of the stream.
         created: in nanoseconds since the epoch.
         last_seq: of the newest message there ever was.
@@ -139,7 +139,7 @@ class Stream:
     def configure(self, config: dict[str, Any]) -> None:
         """Have it be so from now on."""
         self.config = config
-        self.told_config = msgspec.Raw(msgspec.json.encode(config))  # once: it is told often
+        self.config_json = msgspec.Raw(msgspec.json.encode(config))  # once: it is told often
 
     @property
     def unsynced(self) -> bool:
@@ -163,7 +163,7 @@ class Stream:
         """Of the oldest message that is left; one beyond the newest ever if none is."""
         return next(iter(self._messages), self.last_seq + 1 if self.last_seq else 0)
 
-    def takes(self, subject: str) -> bool:
+    def accepts(self, subject: str) -> bool:
         """Whether a subject belongs to the stream."""
         return any(matches(pattern, subject) for pattern in self.config["subjects"])
 
@@ -185,7 +185,7 @@ class Stream:
                 lifetime = seconds(text)
                 if lifetime is None:
                     return BAD_LIFETIME, []
-            moved = self.moved(subject, headers)
+            moved = self.wrong_sequence(subject, headers)
             if moved is not None:
                 return Problem(400, 10071, f"wrong last sequence: {moved}"), []
             msg_id = headers.get("Nats-Msg-Id")
@@ -201,7 +201,7 @@ class Stream:
             self._ids[msg_id] = (stored.seq, now)
         return Ack(stored.seq), [stored]
 
-    def moved(self, subject: str, headers: Mapping[str, str]) -> int | None:
+    def wrong_sequence(self, subject: str, headers: Mapping[str, str]) -> int | None:
         """The last sequence, where it is not the one that a message expects."""
         expected = headers.get("Nats-Expected-Last-Sequence")
         if expected is not None and int(expected) != self.last_seq:
@@ -309,7 +309,7 @@ class Stream:
             self._seqs_of.setdefault(message.subject, deque()).append(seq)
         for known in self._filters.values():
             known.subjects.clear()
-            known.subjects.update(self.fitting(known.patterns))
+            known.subjects.update(self.matching(known.patterns))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -317,11 +317,11 @@ class Stream:
         """The subjects that match one of the patterns: kept up to date, not to be changed."""
         found = self._filters.get(patterns)
         if found is None:
-            fitting = self.fitting(patterns)
-            found = self._filters[patterns] = _Filter(patterns, fitting)
+            matching = self.matching(patterns)
+            found = self._filters[patterns] = _Filter(patterns, matching)
         return found.subjects
 
-    def fitting(self, patterns: Collection[str]) -> set[str]:
+    def matching(self, patterns: Collection[str]) -> set[str]:
         """The subjects that match one of the patterns now."""
         if all(map(is_exact, patterns)):
             return {own for own in patterns if own in self.last_of}
@@ -329,7 +329,7 @@ class Stream:
 
     def counts(self, pattern: str) -> dict[str, int]:
         """How many messages there are on each subject that matches a pattern."""
-        return {subject: len(self._seqs_of[subject]) for subject in sorted(self.fitting((pattern,)))}
+        return {subject: len(self._seqs_of[subject]) for subject in sorted(self.matching((pattern,)))}
 
     def last_on(self, pattern: str) -> int:
         """The last sequence on a pattern, 0 if there is none."""
@@ -341,12 +341,12 @@ class Stream:
         """A message, if it is there."""
         return self._messages.get(seq)
 
-    def next(self, seq: int, fitting: set[str], until: int | None = None) -> Stored | None:
+    def next(self, seq: int, matching: set[str], until: int | None = None) -> Stored | None:
         """The first message from a sequence on whose subject is one of these; only up to `until`."""
         messages, order = self._messages, self._order
         for index in range(bisect_left(order, seq), len(order)):
             found = messages.get(order[index])
-            if found is not None and found.subject in fitting:
+            if found is not None and found.subject in matching:
                 return found if until is None or found.seq <= until else None
         return None
 

@@ -68,7 +68,7 @@ class Instance:
 
     def start(self) -> None:
         """Start a process, unless one runs."""
-        if self.process is not None or self.system.over:
+        if self.process is not None or self.system.ended:
             return
         self.incarnations += 1
         self.started = self.system.world.now
@@ -119,7 +119,7 @@ class Instance:
         if not self.stopping:
             self.failures.append((self.system.world.now, why))
         self.system.world.trace.add(self.name, "ended", why)
-        self.system.later_start(self)
+        self.system.schedule_start(self)
         del process
 
     def kill(self) -> None:
@@ -127,7 +127,7 @@ class Instance:
         if self.process is not None:
             self.system.world.trace.add(self.name, "killed")
             self.process.end()
-            self.system.later_start(self)
+            self.system.schedule_start(self)
 
     def stop(self) -> None:
         """Stop the process in order; it is started again."""
@@ -182,7 +182,7 @@ class System:
         self.market: Market = plan.market
         self.folder = folder
         self.stack = Stack(data_dir=folder)
-        self.over = False
+        self.ended = False
         self.unreachable: set[str] = set()
         latency = Latency(plan.least, plan.spread)
         self.broker = Broker(world, latency, grants(plan.shards), plan.replicas)
@@ -190,7 +190,7 @@ class System:
         self.disks: dict[str, LedgerDisk] = {}
         self.instances = {name: Instance(self, name, kind, number) for name, kind, number in plan.instances()}
         self.web = Web(world, Latency(plan.least, plan.spread), self._serving)
-        self.chance = random.Random(f"{plan.seed}/supervisor")
+        self.rng = random.Random(f"{plan.seed}/supervisor")
 
     def _serving(self, name: str) -> tuple[Process, Any] | None:
         instance = self.instances[name]
@@ -250,11 +250,11 @@ class System:
 
         self.run_program("prepare", make, "operator", 30.0)
         for instance in self.instances.values():
-            self.world.after(self.chance.random() / 2, instance.start)
+            self.world.after(self.rng.random() / 2, instance.start)
 
-    def later_start(self, instance: Instance) -> None:
+    def schedule_start(self, instance: Instance) -> None:
         """Have an instance started again, as supervisord does."""
-        self.world.after(self.chance.uniform(0.1, 0.8), instance.start)
+        self.world.after(self.rng.uniform(0.1, 0.8), instance.start)
 
     # --- faults of the network ----------------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class System:
                 session.up.hold()
             if down:
                 session.down.hold()
-            self.world.after(self.chance.uniform(*STALE), self._stale, session)
+            self.world.after(self.rng.uniform(*STALE), self._stale, session)
 
     def heal(self, instance: Instance) -> None:
         """Let everything through again."""
@@ -285,4 +285,4 @@ class System:
         """Have the broker stand still; clients give it up after a while."""
         self.broker.pause()
         for session in self.broker.sessions:
-            self.world.after(self.chance.uniform(*STALE), self._stale, session)
+            self.world.after(self.rng.uniform(*STALE), self._stale, session)

@@ -90,7 +90,7 @@ class Logger:
     exception = critical = error
 
 
-def listen(trace: Trace, on_event: Any = None) -> None:
+def capture_logs(trace: Trace, on_event: Any = None) -> None:
     """Have everything that is logged from now on go into a trace; `on_event` is told who, what and fields."""
     Logger.trace, Logger.on_event = trace, on_event
     structlog.configure(processors=[], wrapper_class=Logger, cache_logger_on_first_use=False)  # type: ignore[arg-type] # all that is used

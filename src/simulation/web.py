@@ -39,7 +39,7 @@ class Web:
     def _after(self, call: Callable[..., None], *what: Any) -> None:
         self._world.after(self._latency.draw(self._world.network), call, *what)
 
-    async def ask(self, client: Process, target: str, route: Route) -> Response:
+    async def request(self, client: Process, target: str, route: Route) -> Response:
         """Ask a service. It takes as long as nothing is heard: bound it.
 
         Raises:
@@ -92,7 +92,7 @@ class Web:
                 again = None if refused.retry_after is None else str(refused.retry_after)
                 back(Response(refused.refusal.status, msgspec.json.encode(refused.problem), again))
             except Exception as error:  # noqa: BLE001 # as the app does: 500, and it is told
-                process.complain({"message": f"a route failed: {route}", "exception": error})
+                process.report_uncaught({"message": f"a route failed: {route}", "exception": error})
                 back(Response(500, b"{}", None))
             else:
                 back(Response(200, msgspec.json.encode(result), None))

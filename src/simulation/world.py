@@ -90,7 +90,7 @@ class Process:
         self.loop = SimLoop(self)  # type: ignore[abstract] # nothing here asks for what it lacks
         self.alive = True
         self.paused = False
-        self.stands = False
+        self.halted = False
         self.queued = False
         self.main: asyncio.Task[None] | None = None
         self.on_end: list[Callable[[], None]] = []
@@ -115,7 +115,7 @@ class Process:
     def _timer(self, handle: Handle) -> None:
         if handle.dropped:
             return
-        if self.stands:
+        if self.halted:
             self.soon(handle, timer=True)
         else:
             self.loop.ready.append(handle)
@@ -133,14 +133,14 @@ class Process:
 
     def pause(self) -> None:
         """Stand still, as by SIGSTOP."""
-        self.paused = self.stands = True
+        self.paused = self.halted = True
         self.queued = True  # so that nobody queues it
 
     def resume(self) -> None:
         """Go on. What became ready meanwhile is noticed in one of the orders in which an event loop may look."""
         if not self.paused or not self.alive:
             return
-        self.paused = self.stands = False
+        self.paused = self.halted = False
         self.queued = False
         order = self.world.order.randrange(3)
         if order:
@@ -155,9 +155,9 @@ class Process:
         if not self.alive:
             return
         self.alive = False
-        self.stands = True
+        self.halted = True
         self.queued = True  # so that nobody queues it
-        self.world.graveyard.append(self)
+        self.world.ended_processes.append(self)
         for task in asyncio.all_tasks(self.loop):
             coroutine = task.get_coro()
             if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
@@ -167,7 +167,7 @@ class Process:
         for call in self.on_end:
             call()
 
-    def complain(self, context: dict[str, Any]) -> None:
+    def report_uncaught(self, context: dict[str, Any]) -> None:
         """What nobody caught."""
         if self.alive:
             error = context.get("exception")
@@ -183,10 +183,10 @@ class World:
         events: what happens when: time, number, call and arguments, as a heap. `numbers` is where numbers come from.
         seed: where all randomness comes from.
         current: the process whose turn it is.
-        order: chance for who comes next; `network` for the network and `faults` for what goes wrong.
+        order: rng for who comes next; `network` for the network and `faults` for what goes wrong.
         uncaught: exceptions that nobody caught, for people.
         steps: turns of processes so far.
-        graveyard: processes that ended; kept so that nothing of them is collected, and thus run, in between.
+        ended_processes: processes that ended; kept so that nothing of them is collected, and thus run, in between.
     """
 
     def __init__(self, seed: int | str, trace: Trace) -> None:
@@ -198,7 +198,7 @@ class World:
         self.network = random.Random(f"{seed}/network")
         self.faults = random.Random(f"{seed}/faults")
         self.uncaught: list[str] = []
-        self.graveyard: list[Process] = []
+        self.ended_processes: list[Process] = []
         self.steps = 0
         self.busy = 0.0
         self.busy_for = 0.0
@@ -227,7 +227,7 @@ class World:
         """Have `run` end between this instant and the next."""
         self._stopped = True
 
-    def _unbusy(self, process: Process) -> None:
+    def _end_busy(self, process: Process) -> None:
         if process.alive and not process.paused:
             process.queued = False
             if process.loop.ready:
@@ -239,16 +239,16 @@ class World:
         Raises:
             Stalled: processes go round in circles.
         """
-        runnable, events, chance, turn = self._runnable, self.events, self.order.random, self._turn
+        runnable, events, rng, turn = self._runnable, self.events, self.order.random, self._turn
         while True:
             self._still = 0
             while runnable:
                 process = runnable.pop()
                 if runnable:
-                    index = int(chance() * (len(runnable) + 1))
+                    index = int(rng() * (len(runnable) + 1))
                     if index < len(runnable):
                         process, runnable[index] = runnable[index], process
-                if not process.stands:
+                if not process.halted:
                     turn(process)
                 if self._still > STEPS:
                     raise Stalled(f"{self._still} turns at {self.now:.6f} s, the last of {process.name}")
@@ -288,8 +288,8 @@ class World:
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001 # as an event loop does: it is told, and life goes on
-                    process.complain({"message": f"exception in {handle.callback!r}", "exception": error})
-                if process.stands:
+                    process.report_uncaught({"message": f"exception in {handle.callback!r}", "exception": error})
+                if process.halted:
                     self.current = None
                     return
             if not ready or runnable or process.paused or self.busy or self._still > STEPS:
@@ -298,7 +298,7 @@ class World:
         if process.paused:
             return
         if self.busy and self.order.random() < self.busy:
-            self.after(self.order.expovariate(1 / self.busy_for), self._unbusy, process)
+            self.after(self.order.expovariate(1 / self.busy_for), self._end_busy, process)
             return
         process.queued = False
         if ready:

@@ -29,9 +29,9 @@ def test_a_power_cut_takes_away_what_sqlite_was_not_told_to_sync(tmp_path: Path)
         database = sqlite3.connect(path, isolation_level=None)
         database.execute("CREATE TABLE numbers (number)")
         database.execute(f"PRAGMA synchronous = {level}")
-        disk.writes(database, path)
+        disk.before_statement(database, path)
         database.execute("INSERT INTO numbers VALUES (1)")
         database.close()
-        disk.cut()
+        disk.cut_power()
         with sqlite3.connect(path) as again:
             assert again.execute("SELECT number FROM numbers").fetchall() == left

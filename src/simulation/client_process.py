@@ -1,4 +1,4 @@
-"""What all clients share: one process they are in, asking a service, and what they were told that cannot be."""
+"""The process that all simulated clients share: it sends their requests and collects the violations that they see."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,19 +10,20 @@ from simulation.system import System
 from simulation.world import Clock, Process
 
 PATIENCE = 12.0
-"""Seconds that one waits for an answer who does not ask again."""
+"""Seconds that a client waits for an answer if it does not retry."""
 
 RACE = 0.4
 """The share of requests that are sent to two instances at nearly the same time."""
 
 
-class Party:
+class ClientProcess:
     """The clients' process.
 
     Attributes:
-        system: whom they ask. `monitor` sees what the broker stores.
-        wrong: what a client was told that cannot be.
-        running: they ask for new things.
+        system: the services that they send requests to.
+        monitor: the oracles, which see everything that the broker stores.
+        wrong: answers that violate an invariant.
+        running: False once clients begin nothing new.
     """
 
     def __init__(self, system: System, monitor: Monitor) -> None:
@@ -37,15 +38,15 @@ class Party:
 
     @property
     def idle(self) -> bool:
-        """Whether everything that was asked has its end."""
+        """True if no client's work is unfinished."""
         return not self._busy
 
     def stop(self) -> None:
-        """Ask for nothing new."""
+        """Begin nothing new."""
         self.running = False
 
     def begin(self, work: Any) -> None:
-        """Have something done that ends by itself."""
+        """Start a coroutine that ends by itself."""
         task = self.process.loop.create_task(work)
         self._busy.add(task)
         task.add_done_callback(self._done)
@@ -56,32 +57,32 @@ class Party:
             self.wrong.append(f"a client failed: {task.exception()!r}")
 
     async def every(self, rate: float) -> AsyncIterator[None]:
-        """So many times a second, at random, until it is stopped."""
+        """Yield at random times, `rate` times per second on average, except after `stop`."""
         while True:
             await asyncio.sleep(self.random.expovariate(rate))
             if self.running:
                 yield
 
     def one_of(self, service: str) -> str:
-        """The name of some instance of a service."""
+        """Return the name of a random instance of a service."""
         return self.random.choice(self.system.of(service)).name
 
-    async def ask(self, target: str, route: Any, seconds: float) -> Response | None:
-        """Ask once. None without an answer."""
+    async def request(self, target: str, route: Any, seconds: float) -> Response | None:
+        """Send a request once. Return None if no answer comes within so many seconds."""
         try:
             async with asyncio.timeout(seconds):
-                return await self.system.web.ask(self.process, target, route)
+                return await self.system.web.request(self.process, target, route)
         except OSError:
             return None
 
     async def race(self, service: str, route: Any) -> list[Response | None]:
-        """Ask an instance of a service; or two, which may be the same, at nearly the same time."""
-        chance = self.random
-        names = [self.one_of(service) for _ in range(2 if chance.random() < RACE else 1)]
+        """Send a request to one instance of a service, or to two at nearly the same time, which may be the same one."""
+        rng = self.random
+        names = [self.one_of(service) for _ in range(2 if rng.random() < RACE else 1)]
 
-        async def ask(name: str, after: float) -> Response | None:
+        async def send(name: str, after: float) -> Response | None:
             await asyncio.sleep(after)
-            return await self.ask(name, route, 3.0)
+            return await self.request(name, route, 3.0)
 
-        delays = [0.0, chance.choice((0.0, 0.01 * chance.random(), chance.random()))]
-        return await asyncio.gather(*(ask(name, delay) for name, delay in zip(names, delays, strict=False)))
+        delays = [0.0, rng.choice((0.0, 0.01 * rng.random(), rng.random()))]
+        return await asyncio.gather(*(send(name, delay) for name, delay in zip(names, delays, strict=False)))

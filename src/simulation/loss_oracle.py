@@ -1,4 +1,4 @@
-"""What must be so of losses: what is paused for its loss has lost that, is not quoted, and is not forgotten."""
+"""Checks the pauses for losses: what is paused has really lost as much, is not quoted, and no due pause is missing."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -11,16 +11,17 @@ from wire.definitions import Definitions
 from wire.losses import Latches, Scope
 from wire.switches import LossPaused
 
-OBEYED = 20.0
-"""Seconds after which no maker quotes what is paused for its loss: a server of a cluster may be so far behind before
-that is noticed. Mostly it takes milliseconds."""
+UNQUOTED_WITHIN = 20.0
+"""Seconds after which no maker quotes what is paused for its loss. It mostly takes milliseconds, but a server of a
+cluster may lag by as much before that is noticed."""
 
 
-class Losses:
-    """The monitor's part.
+class LossOracle:
+    """The part of the monitor that checks losses.
 
     Attributes:
-        latches: what is paused; `pauses` is how often something was.
+        latches: what is paused.
+        pauses: how often anything was paused.
     """
 
     def __init__(self, symbols: Mapping[str, Any], definitions: Definitions, violation: Callable[[str], None]) -> None:
@@ -32,7 +33,7 @@ class Losses:
         self._since: dict[Scope, float] = {}
 
     def stored(self, message: Stored, now: float) -> None:
-        """Something was stored under a key of a loss."""
+        """Fold and check a message that was stored under a key of a loss."""
         before = dict(self.latches.paused)
         why = self.latches.apply(message.seq, message.subject, message.data, counts=journal.is_append(message.headers))
         if why is not None:
@@ -44,26 +45,26 @@ class Losses:
                 self._check(scope, pause)
 
     def _check(self, scope: Scope, pause: LossPaused) -> None:
-        """Whether it has lost that: of a symbol whose newest position it was."""
+        """Check that the loss is large enough; and that it is exact if it is of a symbol's newest position."""
         if pause.loss - pause.acknowledged < pause.max_loss:
-            self._violation(f"{scope} is paused for a loss of {pause.loss}, of {pause.max_loss} that it may lose")
+            self._violation(f"{scope} is paused for a loss of {pause.loss}, but may lose {pause.max_loss}")
         if scope is None or pause.mark is None:
             return
         book = self._symbols[scope]
         lost = -(book.money.cash * UNIT + book.net * Fraction(pause.mark) * Fraction(book.multiplier))
         if pause.position_version == book.number and Fraction(pause.loss) != lost:
-            self._violation(f"{scope} is paused for a loss of {pause.loss}, and has lost {float(lost)}")
+            self._violation(f"{scope} is paused for a loss of {pause.loss}, but has lost {float(lost)}")
 
     def shown(self, symbol: str, quote_id: str, now: float) -> None:
-        """A maker's quote became active."""
+        """Check a maker's quote that became active."""
         for scope in (symbol, None):
-            if self.latches.of(scope).paused is not None and now > self._since[scope] + OBEYED:
+            if self.latches.of(scope).paused is not None and now > self._since[scope] + UNQUOTED_WITHIN:
                 self._violation(
-                    f"{quote_id} becomes active, and {scope or 'everything'} is paused since {self._since[scope]:.3f}"
+                    f"{quote_id} becomes active, but {scope or 'everything'} is paused since {self._since[scope]:.3f}"
                 )
 
     def unpaused(self) -> str:
-        """What has lost as much as it may and is not paused for it; empty if nothing."""
+        """Return what has lost as much as it may but is not paused for it; empty if there is nothing."""
         lost = {symbol: self._lost(symbol) for symbol in self._symbols}
         limits: dict[Scope, Any] = {
             symbol: listing.instrument.max_loss for symbol, listing in self._definitions.listings().items()
@@ -73,7 +74,7 @@ class Losses:
             latch = self.latches.of(scope)
             loss = sum(lost.values()) if scope is None else lost[scope]
             if most is not None and latch.paused is None and loss - Fraction(latch.acknowledged) >= most:
-                return f"{scope or 'everything'} has lost {float(loss)}, and is not paused for it"
+                return f"{scope or 'everything'} has lost {float(loss)}, but is not paused for it"
         return ""
 
     def _lost(self, symbol: str) -> Fraction:

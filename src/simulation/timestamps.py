@@ -1,4 +1,4 @@
-"""Times as the broker tells them."""
+"""Times in the broker's formats."""
 
 from datetime import datetime, timedelta
 
@@ -7,10 +7,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def nanoseconds(time: datetime) -> int:
-    """Since the epoch."""
+    """Return a time in nanoseconds since the epoch."""
     return (time - _EPOCH) // _MICROSECOND * 1000
 
 
-def text(nanoseconds: int) -> str:
-    """A time in nanoseconds since the epoch, as JSON has it."""
+def isoformat(nanoseconds: int) -> str:
+    """Return a time in nanoseconds since the epoch as text, as in the broker's JSON."""
     return (_EPOCH + timedelta(microseconds=nanoseconds // 1000)).isoformat().replace("+00:00", "Z")

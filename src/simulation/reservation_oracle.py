@@ -1,6 +1,6 @@
-"""What backs the quotes: a fold of exposure's log of its own, held against what the market log shows.
+"""Checks that reservations back the quotes: its own fold of exposure's log, compared with the market log.
 
-None of this uses the folds that exposure decides by.
+It shares no code with the folds by which exposure decides.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,10 +15,10 @@ from wire.reservations import ReservationRecord
 _records = msgspec.json.Decoder(list[ReservationRecord])
 
 _KEPT = 4
-"""Lifetimes of a reservation for which its records are kept here."""
+"""For how many of its lifetimes a reservation's record is kept here after it has expired."""
 
 _UNUSED = timedelta(seconds=1)
-"""How long a reservation lives that no quote uses, as it is set."""
+"""The lifetime of a reservation that no quote uses: the default of `grant_ttl`."""
 
 _NEVER_CHANGES = (
     "quote_id",
@@ -33,21 +33,21 @@ _NEVER_CHANGES = (
 
 
 class Book(Protocol):
-    """A symbol as its market log has it."""
+    """A symbol's state according to its market log."""
 
     event: QuoteEvent | None
     bid: int
     ask: int
 
     def live(self, now: datetime) -> bool:
-        """Whether orders can execute on the latest quote."""
+        """True if orders can execute on the latest quote."""
 
 
-class Backing:
-    """Records of reservations, by id. `violation` is called with what must not be.
+class ReservationOracle:
+    """Folds records of reservations by id, and calls `violation` with a description of each violation.
 
     Attributes:
-        lone: whether one exchange has run alone, and all the time, since a time.
+        runs_alone: whether only one exchange has run since a time, without a restart.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class Backing:
         self._limit = limit
         self._lifetime = timedelta(seconds=lifetime)
         self._grace = timedelta(seconds=grace)
-        self.lone: Callable[[datetime], bool] = lambda _: False
+        self.runs_alone: Callable[[datetime], bool] = lambda _: False
         self._violation = violation
-        self._records: dict[str, ReservationRecord] = {}  # the one that was decided on last is the last
+        self._records: dict[str, ReservationRecord] = {}  # ordered by their last decisions
         self._holding: dict[str, ReservationRecord] = {}
-        self._anew: set[str] = set()  # granted more than once, so that what was meant for one grant may reach another
+        self._regranted: set[str] = set()  # granted more than once: a request meant for one grant may reach another
 
-    def decided(self, data: bytes, now: datetime) -> None:
-        """A message of exposure's log was stored."""
+    def appended(self, data: bytes, now: datetime) -> None:
+        """Check a message that was appended to exposure's log."""
         for record in _records.decode(data):
             known = self._records.get(record.reservation_id)
             if known is None or record.granted_at != known.granted_at:
                 self._check_grant(known, record, now)
                 if known is not None:
-                    self._anew.add(record.reservation_id)
+                    self._regranted.add(record.reservation_id)
             else:
                 self._check_change(known, record, now)
             self._records.pop(record.reservation_id, None)
@@ -78,19 +78,19 @@ class Backing:
         while self._records and self._is_old(next(iter(self._records.values())), now):
             oldest = next(iter(self._records))
             del self._records[oldest]
-            self._anew.discard(oldest)
-        self._check_held(now)
+            self._regranted.discard(oldest)
+        self._check_limit(now)
 
     def _check_grant(self, before: ReservationRecord | None, after: ReservationRecord, now: datetime) -> None:
-        """An id is granted, again only once its time is over: by the log, or for what no quote uses by the clock of who
-        grants, which may be wrong by half the grace."""
+        """Check that an id is granted again only after its first grant has expired: by the log, or, if no quote uses
+        it, by the clock of the granting instance, which may be wrong by half the grace."""
         if before is not None and before.activated_at is None:
             if not before.expires_at <= after.granted_at <= now + self._grace / 2:
                 self._violation(
-                    f"{after.reservation_id}, until {before.expires_at}, is granted anew at {after.granted_at}"
+                    f"{after.reservation_id}, until {before.expires_at}, is granted again at {after.granted_at}"
                 )
         elif before is not None and now <= before.expires_at + self._grace:
-            self._violation(f"{after.reservation_id} is granted anew, while it backs a quote")
+            self._violation(f"{after.reservation_id} is granted again while it backs a quote")
         if after.activated_at is not None or after.expires_at > after.granted_at + _UNUSED:
             self._violation(f"{after.reservation_id} is granted until {after.expires_at}, before any quote uses it")
 
@@ -117,31 +117,34 @@ class Backing:
         if after.reserved_ask_quantity > before.reserved_ask_quantity:
             self._violation(f"{name} holds more asks than before")
         is_shared = before.activation is not None and after.activation is None
-        if is_shared and after.state == "active" and name not in self._anew and self.lone(after.granted_at):
-            self._violation(f"{name} is activated twice by one exchange, and cannot be deactivated any more")
+        if is_shared and after.state == "active" and name not in self._regranted and self.runs_alone(after.granted_at):
+            self._violation(f"{name} is activated twice by one exchange, and can no longer be deactivated")
         book = self._books[after.symbol]
         event = book.event
         if after.state != "active" and event is not None and event.reservation_id == name and book.live(now):
-            self._violation(f"{name} ends as {after.state}, and {event.quote_id} is shown")
+            self._violation(f"{name} ends as {after.state} while {event.quote_id} is shown")
 
-    def _check_held(self, now: datetime) -> None:
-        """What is held is within the limit: of each symbol the largest, by what its market log says by now."""
+    def _check_limit(self, now: datetime) -> None:
+        """Check that all reservations together are within the limit.
+
+        Of each symbol the largest reservation counts, given the symbol's market log so far.
+        """
         bids: dict[str, int] = {}
         asks: dict[str, int] = {}
         for record in list(self._holding.values()):
             bid, ask = self._held(record, now)
-            if not bid and not ask:  # and never will again
+            if not bid and not ask:  # it will never hold anything again
                 del self._holding[record.reservation_id]
             bids[record.symbol] = max(bids.get(record.symbol, 0), bid)
             asks[record.symbol] = max(asks.get(record.symbol, 0), ask)
         if max(sum(bids.values()), sum(asks.values())) > self._limit:
             self._violation(
-                f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, and {self._limit} are allowed"
+                f"{sum(bids.values())}/{sum(asks.values())} lots are reserved, but {self._limit} are allowed"
             )
 
     def _held(self, record: ReservationRecord, now: datetime) -> tuple[int, int]:
-        longer = timedelta(0) if record.activated_at is None else self._grace
-        if record.state != "active" or now > record.expires_at + longer:
+        grace = timedelta(0) if record.activated_at is None else self._grace
+        if record.state != "active" or now > record.expires_at + grace:
             return 0, 0
         book = self._books[record.symbol]
         event = book.event
@@ -157,20 +160,21 @@ class Backing:
         return reserved
 
     def shown(self, event: QuoteActivated, now: datetime) -> None:
-        """A quote was made active: its reservation must have been activated for it, and carry it.
+        """Check a quote that became active: its reservation must have been activated for it, and cover it.
 
-        One that has expired on its way shows nothing: by then its reservation may be forgotten, or its id granted anew.
+        A quote that expired before it was stored shows nothing: by then its reservation may be forgotten, or its id
+        granted again.
         """
         record = self._records.get(event.reservation_id)
         if event.expires_at <= now and (record is None or record.granted_at > event.activated_at):
             return
         if record is None:
-            self._violation(f"{event.quote_id} is shown, and nothing is reserved for it")
+            self._violation(f"{event.quote_id} is shown, but nothing is reserved for it")
             return
         version = event.version
         if record.state != "active" or record.version != version:
             state = f"{record.state} for {record.version}"
-            self._violation(f"{event.quote_id} {version} is shown, and its reservation is {state}")
+            self._violation(f"{event.quote_id} {version} is shown, but its reservation is {state}")
         if event.bid_quantity > record.reserved_bid_quantity or event.ask_quantity > record.reserved_ask_quantity:
             self._violation(f"{event.quote_id} shows more than is reserved for it")
         if event.expires_at > record.expires_at:

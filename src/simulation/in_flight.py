@@ -1,6 +1,6 @@
-"""What services still keep although everyone has an answer: nothing grows without bound.
+"""What services have in flight, to find what they still keep after everyone was answered.
 
-This looks into the services, where nothing they tell would show it.
+This reads private attributes of the services, because nothing that they publish shows it.
 """
 # ruff: noqa: SLF001 # as above
 
@@ -12,7 +12,7 @@ from exchange.order_dedup import PENDING
 
 
 def of(kind: str, service: Any) -> Iterator[str]:
-    """What a service keeps for something that is under way, in words: none of it for long."""
+    """Describe everything that a service keeps for work in flight. It must keep none of it for long."""
     if kind == "exchange":
         yield from _of_exchange(service)
     elif kind == "ledger":
@@ -36,6 +36,6 @@ def _of_ledger(ledger: Any) -> Iterator[str]:
 
 
 def is_idle(exchange: Any, symbol: str) -> bool:
-    """Whether an exchange has nothing else to do: what comes next on a symbol is decided before anything is folded."""
+    """True if an exchange is idle, so that the next command for a symbol is decided before anything else is folded."""
     queue = exchange._lanes.of(symbol)._queue
-    return bool(queue._arrived._waiters) and not asyncio.get_running_loop().ready  # type: ignore[attr-defined] # it is ours
+    return bool(queue._arrived._waiters) and not asyncio.get_running_loop().ready  # type: ignore[attr-defined] # it is a SimLoop
