@@ -122,14 +122,14 @@ def _try_mutations(seconds: float) -> int:
     missed = 0
     for number, mutation in enumerate(MUTATIONS, 1):
         try:
-            found = find(mutation, 1, seconds)
+            result = find(mutation, 1, seconds)
         except ValueError as error:
             missed += 1
             print(f"{number:3} does not apply: {error}", flush=True)
             continue
-        missed += not found.what
-        summary = f"seed {found.seed}: {found.what[:100]}" if found.what else "MISSED"
-        print(f"{number:3} {mutation.name:<70} {found.seconds:6.1f} s  {summary}", flush=True)
+        missed += not result.violation
+        summary = f"seed {result.seed}: {result.violation[:100]}" if result.violation else "MISSED"
+        print(f"{number:3} {mutation.name:<70} {result.seconds:6.1f} s  {summary}", flush=True)
     print(f"{len(MUTATIONS) - missed} of {len(MUTATIONS)} are found")
     return int(missed > 0)
 

@@ -1,8 +1,8 @@
-"""A simulated NATS server with JetStream: exactly what we use of one.
+"""A simulated NATS server with JetStream: exactly the part of it that we use.
 
-What arrives on a connection is handled in order. A message goes to everyone who subscribes to its subject, one of each
-queue group; a message of a stream also waits its turn to be stored, one after another in each stream, each synced. The
-JetStream API answers beside that: it may answer before what was sent earlier is stored.
+Messages of a connection are handled in order. Each goes to every subscriber of its subject, or to one of each queue
+group. A message for a stream also waits in the stream's queue until it is stored and synced. The JetStream API replies
+independently of that queue: perhaps before a message that was sent earlier is stored.
 
 Nothing here is asynchronous: everything happens at instants of the world.
 """
@@ -29,11 +29,11 @@ MAX_PAYLOAD = 1024 * 1024
 
 @dataclass(slots=True)
 class Disk:
-    """How the broker's disk is.
+    """The state of the broker's disk.
 
     Attributes:
-        sync: seconds that storing a message takes.
-        full: nothing can be stored, and nobody is told.
+        sync: how long it takes to store a message.
+        full: nothing is stored, and no error is reported.
     """
 
     sync: Latency = field(default_factory=lambda: Latency(0.0002, 0.0003))
@@ -41,26 +41,30 @@ class Disk:
 
 
 LONGEST_WRITE = 10.0
-"""Seconds after which a message is stored, at most, however slow the disk is and however many wait: a disk that is fast
-again is soon done with what has gathered."""
+"""The most seconds until a message is stored, however slow the disk is and however many wait: once a disk is fast
+again, its backlog is soon stored."""
 
 
 class Broker:
-    """The server.
+    """The server, or a cluster of servers.
 
     Attributes:
-        up: it runs. `paused`: it stands still.
+        up: it runs.
+        paused: it is stopped, as by SIGSTOP.
         streams: by name.
-        cluster: the servers that it consists of.
-        on_store: told of every message that is stored, with its stream; `on_rewind` of a stream that lost some.
-        lose_acks: of how many more messages that are stored nobody is told.
+        cluster: its servers.
+        on_store: called with each stored message and its stream.
+        on_rewind: called with each stream that lost messages in a crash.
+        lose_acks: how many more stored messages are not acknowledged.
         consumers: by stream and name.
-        exact: who subscribes to one subject only, by that. `route` has everyone get a message.
-        stream_of: which stream takes a subject, as far as somebody asked.
-        life: which of the broker's lives it is, counted.
-        origin: the server that a consumer sends from now.
-        delay_next: how many more messages, on subjects that begin with `delay_only`, reach the disk late, by `delay`
-            seconds.
+        exact: subscriptions without wildcards, by subject.
+        route: sends a message to its subscribers.
+        stream_of: the stream that stores a subject, as a cache.
+        life: how often it has crashed.
+        origin: the server that the present consumer sends from.
+        delay_next: how many more messages reach the disk late.
+        delay: by how many seconds they are late.
+        delay_only: the prefix of the subjects that this applies to.
     """
 
     def __init__(self, world: World, latency: Latency, grants: list[Grant] | None = None, servers: int = 1) -> None:
@@ -98,18 +102,18 @@ class Broker:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def now(self) -> int:
-        """The broker's time in nanoseconds since the epoch."""
+        """Return the broker's time in nanoseconds since the epoch."""
         return nanoseconds(self.clock())
 
     def do(self, call: Callable[..., None], *what: Any) -> None:
-        """Do something, once the broker runs."""
+        """Call something now, or once the broker is resumed."""
         if self.paused:
             self._backlog.append((call, what))
         else:
             call(*what)
 
     def after(self, seconds: float, call: Callable[..., None], *what: Any) -> None:
-        """Do something later, unless the broker ends before."""
+        """Call something later, unless the broker has crashed by then."""
         self.world.after(seconds, self._due, self.life, call, what)
 
     def _due(self, life: int, call: Callable[..., None], what: tuple[Any, ...]) -> None:
@@ -121,20 +125,23 @@ class Broker:
             call(*what)
 
     def pause(self) -> None:
-        """Stand still, as by SIGSTOP. What arrives meanwhile is handled afterwards, whoever has gone by then."""
+        """Stop, as by SIGSTOP. Messages that arrive meanwhile are handled afterwards, even if their sender has gone."""
         self.paused = True
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue, as by SIGCONT."""
         self.paused = False
         while self._backlog and not self.paused:
             call, what = self._backlog.popleft()
             call(*what)
 
     def crash(self, keeps: float | None = None, unsynced: float = 0.0) -> None:
-        """End at once: connections are gone, and what is stored is not, but in streams that are not synced what was
-        stored in the last so many seconds. Of what waits to be stored each stream keeps what came first, about the
-        share `keeps`, or nothing."""
+        """End at once. All connections are lost, and stored messages are kept.
+
+        Args:
+            keeps: the share of messages in flight that each stream still stores, the oldest first; None for nothing.
+            unsynced: streams that are not synced lose what they stored in this many last seconds.
+        """
         if keeps is not None:
             self._keep_some(keeps)
         for stream in self.streams.values():
@@ -152,7 +159,7 @@ class Broker:
             self.close(session)
 
     def _keep_some(self, share: float) -> None:
-        """Store some of what is under way, as a disk may that was written to and not synced, and tell nobody."""
+        """Store some messages in flight without acknowledging them, as if they were written but not yet synced."""
         for name, waiting in self._storing.items():
             for ready, subject, data, headers in waiting:
                 if ready <= self.world.now or self.disk.full:
@@ -163,7 +170,7 @@ class Broker:
                 self._announce(self.streams[name], self.streams[name].publish(subject, data, headers, self.now())[1])
 
     def start(self) -> None:
-        """Start on what is stored."""
+        """Start with the stored messages."""
         self.up = True
         for stream in self.streams.values():
             stream.restore()
@@ -171,14 +178,14 @@ class Broker:
                 self._schedule(stream, kept)
 
     def accept(self, client: Any, process: Process, user: str | None) -> Session:
-        """A client has connected."""
+        """Open a client's connection, to a random server."""
         server = self.world.network.randrange(self.cluster.servers) if self.cluster.servers > 1 else 0
         session = Session(self, client, process, user, self.latency, server)
         self.sessions.append(session)
         return session
 
     def close(self, session: Session, *, notified: bool = True) -> None:
-        """End a connection; the client is told, unless it is the one who did."""
+        """End a connection. The client notices, unless it closed the connection itself."""
         if not session.open:
             return
         session.open = False
@@ -193,26 +200,26 @@ class Broker:
     # --- what clients do ---------------------------------------------------------------------------------------------
 
     def subscribe(self, session: Session, sid: int, subject: str, queue: str) -> None:
-        """A client wants what comes on a subject."""
+        """Subscribe a client to a subject, if it may."""
         if session.open and self._may(session, "subscribe", subject):
             self._routing.add(Subscription(session, sid, subject, queue))
 
     def unsubscribe(self, session: Session, sid: int) -> None:
-        """A client wants it no more."""
+        """End a client's subscription."""
         subscription = session.subscriptions.get(sid)
         if subscription is not None:
             self._routing.drop(subscription)
 
     def ping(self, session: Session) -> None:
-        """A client wants to be sure that all before was heard."""
+        """Reply with a PONG, which shows the client that everything it sent before has arrived."""
         session.send(0, "", "", b"", None)
 
     def leave(self, session: Session) -> None:
-        """A client has closed its connection."""
+        """Close a connection that the client has closed."""
         self.close(session, notified=False)
 
     def publish(self, session: Session, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        """A client publishes."""
+        """Handle a message that a client publishes."""
         if not self._may(session, "publish", subject):
             return
         if session.forged and reply:
@@ -233,14 +240,14 @@ class Broker:
             self.route(reply, "", b"", {"Status": "503", "Nats-Subject": subject}, session.server)
 
     def publish_as_broker(self, subject: str, data: bytes, headers: Headers) -> None:
-        """An answer goes to a subject of the asker's choice: the broker asks nobody whether it may."""
+        """Send a reply of the broker to a subject that a client chose. The broker checks no permission for it."""
         self.route(subject, "", data, headers, self.cluster.leader)
         stream = self._stream_for(subject)
         if stream is not None and self.cluster.answers(self.cluster.leader, self.world.now) is not None:
             self._queue(stream, subject, "", data, headers)
 
     def _propose(self, view: Stream, subject: str, reply: str, headers: Headers) -> None:
-        """One who leads no more is asked to store something: it refuses what it can, and the rest goes nowhere."""
+        """Have a deposed leader handle a message for a stream: it refuses a wrong sequence, and drops all else."""
         moved = view.wrong_sequence(subject, headers) if headers else None
         if moved is not None and reply and self.cluster.isolated is not None:
             refused = Problem(400, 10071, f"wrong last sequence: {moved}")
@@ -256,14 +263,14 @@ class Broker:
         self.world.trace.add("broker", "cut off", f"server {server}{', which led' if cluster.isolated_led else ''}")
 
     def heal_server(self) -> None:
-        """Let it hear the others again: it learns what it missed."""
+        """Reconnect the server that is cut off. It catches up."""
         self.cluster.heal()
         for consumers in self.consumers.values():
             for consumer in list(consumers.values()):
                 self.pump(consumer)
 
     def change_leader(self, election: float) -> None:
-        """Have another server lead, after a while in which nobody does."""
+        """Make another server the leader after `election` seconds without one."""
         cluster = self.cluster
         if cluster.servers > 1 and cluster.isolated is None:
             others = [number for number in range(cluster.servers) if number != cluster.leader]
@@ -299,7 +306,7 @@ class Broker:
         return self.streams[name] if name is not None else None
 
     def _queue(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        """Have a message stored after all that wait before it."""
+        """Queue a message to be stored after all that wait before it."""
         ready = max(self.world.now, self._free_at.get(stream.name, 0.0)) + self.disk.sync.draw(self.world.network)
         ready = min(ready, self.world.now + LONGEST_WRITE)
         self._free_at[stream.name] = ready
@@ -325,7 +332,7 @@ class Broker:
     def _store(self, stream: Stream, subject: str, reply: str, data: bytes, headers: Headers, term: int) -> None:
         if self.disk.full or stream.name not in self.streams:
             return
-        is_old = term != self.cluster.term  # who took it leads no more
+        is_old = term != self.cluster.term  # its leader has been deposed
         if is_old and self.world.network.random() < 0.5:
             self.world.trace.add("broker", "forgets", subject)
             return
@@ -344,7 +351,7 @@ class Broker:
         self._announce(stream, stored)
 
     def _announce(self, stream: Stream, stored: list[Stored]) -> None:
-        """Have consumers and whoever else follows know of what a stream holds."""
+        """Notify the stream's consumers and followers of stored and removed messages."""
         consumers = self.consumers.get(stream.name)
         for gone in stream.removed:
             if consumers:
@@ -365,13 +372,13 @@ class Broker:
                         self.after(self.latency.draw(self.world.network), self.pump, consumer)
 
     def pump(self, consumer: Consumer) -> None:
-        """Have a consumer deliver what its server has."""
+        """Let a consumer deliver what its server has, unless that server is cut off."""
         if consumer.server != self.cluster.isolated:
             self.origin = consumer.server
             consumer.pump(self.world.now, self.send_to)
 
     def send_to(self, inbox: str, subject: str, data: bytes, headers: Headers, reply: str) -> None:
-        """Send to an inbox a message that bears a subject of its own, from the server `_from`."""
+        """Send a message to an inbox from the server `origin`, keeping the message's own subject."""
         for subscription in self.exact.get(inbox, ()):
             if self.cluster.connected(self.origin, subscription.session.server):
                 subscription.session.send(subscription.sid, subject, reply, data, headers)

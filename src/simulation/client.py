@@ -1,7 +1,7 @@
-"""What `jet.connection` holds instead of nats-py's client: the same calls, to the simulated broker.
+"""A replacement for nats-py's client in `jet.connection`: the same calls, to the simulated broker.
 
-It opens links as `jet.link` does: an attempt at a server that says nothing is given up after a while, a link to one is
-lost when its PONGs stay away, and publishing while there is none raises.
+It opens links as `jet.link` does: an attempt times out if the server does not reply, a link is lost if no PONG comes,
+and publishing without a link raises.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from simulation.world import Process
 
 
 class SimSubscription:
-    """A subscription of the client's."""
+    """A subscription of the client."""
 
     def __init__(self, client: "SimClient", sid: int, subject: str, queue: str, callback: Any) -> None:
         self._id = sid
@@ -30,12 +30,12 @@ class SimSubscription:
         self.callback = callback
 
     async def unsubscribe(self, limit: int = 0) -> None:
-        """Have nothing more of it delivered."""
+        """End the subscription."""
         del limit
         self._client.forget(self._id)
 
     async def drain(self) -> None:
-        """As `unsubscribe`."""
+        """End the subscription, as `unsubscribe` does."""
         self._client.forget(self._id)
 
 
@@ -47,18 +47,18 @@ class SimLink:
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def subscribe(self, subject: str, queue: str, deliver: Callable[[Msg], None]) -> SimSubscription:
-        """Have every message of a subject handed over as it is read."""
+        """Subscribe, and pass each message to `deliver` as soon as it is read."""
         subscription = await self.client.subscribe(subject, queue)
         self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # as nats-py calls it
         return subscription
 
     async def until_lost(self, on_silence: Callable[[float], None]) -> str:
-        """Wait until the link is lost."""
+        """Wait until the link is lost, and return why."""
         del on_silence
         return await self.ended
 
     async def close(self, *, is_lost: bool) -> None:
-        """End it."""
+        """Close the connection."""
         del is_lost
         self.client.leave()
 
@@ -67,10 +67,12 @@ class SimClient:
     """The client of one process, over all its links.
 
     Attributes:
-        at_once: by subscription, what takes its messages as they are read; `jet.connection` fills it.
-        published: messages so far.
-        fuse: at how many more messages, on subjects that begin with `fuse_on`, `on_fuse` is called, 0 for never;
-            `sends_last`: the last of them is sent before.
+        at_once: by subscription, the function that takes its messages as they are read; `jet.connection` fills it.
+        published: how many messages were published.
+        fuse: `on_fuse` is called at this many messages from now, counting those that match `fuse_on`; 0 for never.
+        fuse_on: the prefix of the subjects that count.
+        sends_last: the last of those messages is sent before `on_fuse` is called.
+        on_fuse: by default, ends the process.
     """
 
     def __init__(self, process: Process, broker: Broker, user: str | None, reaches: Callable[[], bool]) -> None:
@@ -98,16 +100,16 @@ class SimClient:
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, as far as the client knows."""
+        """True if there is a connection, as far as the client knows."""
         return self.session is not None
 
     # --- connecting ---------------------------------------------------------------------------------------------------
 
     async def open_link(self, server: str, inbox: str, options: Options) -> SimLink:
-        """Connect, once.
+        """Try once to connect.
 
         Raises:
-            NoLink: nobody answered.
+            NoLink: no server replied.
         """
         broker, world = self._broker, self._process.world
         del inbox
@@ -128,14 +130,14 @@ class SimClient:
         return self._link
 
     def broke(self, session: Session) -> None:
-        """The connection ended, by the broker or the network."""
+        """Handle the end of the connection by the broker or the network."""
         self._process.soon(Handle(self._lost, (session,), None))
 
     def stale(self, session: Session) -> None:
-        """Nothing was heard for too long: the client gives the connection up, and the broker may not know."""
+        """Give up a connection that was silent for too long. The broker may not notice."""
         if self.session is session and self._process.alive:
             session.down.cut()
-            session.up.send(self._broker.leave)  # the broker hears of it when it hears anything again
+            session.up.send(self._broker.leave)  # arrives once the network works again
             self._process.soon(Handle(self._lost, (session,), None))
 
     def _lost(self, session: Session) -> None:
@@ -157,7 +159,7 @@ class SimClient:
             session.up.send(self._broker.leave)
 
     def _died(self) -> None:
-        """The process was killed: its machine closes the connection, after what was sent."""
+        """Close the connection of a killed process, after what it has sent."""
         self.is_closed = True
         self.leave()
 
@@ -182,17 +184,17 @@ class SimClient:
 
     async def _burn(self) -> None:
         self.on_fuse()
-        await asyncio.sleep(0)  # a process that has ended does not go on, and one that stands still only later
+        await asyncio.sleep(0)  # a process that has ended stops here, and a paused one until it is resumed
 
     def _burns_out(self) -> bool:
-        """Whether this is the message that the process dies at: before it is sent, or right after."""
+        """Count a message. True if it is the one at which `on_fuse` is due."""
         self.fuse -= 1
         return not self.fuse
 
     async def subscribe(
         self, subject: str, queue: str = "", cb: Callable[[Msg], Awaitable[None]] | None = None
     ) -> SimSubscription:
-        """Have what comes on a subject delivered."""
+        """Subscribe to a subject."""
         if self.is_closed:
             raise nats_errors.ConnectionClosedError
         self._sid += 1
@@ -205,7 +207,7 @@ class SimClient:
         session.up.send(self._broker.subscribe, subscription._id, subscription.subject, subscription.queue)  # noqa: SLF001 # as nats-py calls it
 
     def forget(self, sid: int) -> None:
-        """Have nothing more delivered of a subscription."""
+        """End a subscription."""
         if self.is_closed:
             raise nats_errors.ConnectionClosedError
         self.at_once.pop(sid, None)
@@ -213,7 +215,7 @@ class SimClient:
             self.session.up.send(self._broker.unsubscribe, sid)
 
     async def flush(self, timeout: float = 10) -> None:
-        """Wait until the broker has heard everything so far."""
+        """Wait until the broker has received everything that was sent."""
         session = self.session
         if session is None:
             raise nats_errors.ConnectionClosedError
@@ -223,10 +225,10 @@ class SimClient:
         async with asyncio.timeout(timeout):
             await pong
 
-    # --- being told -------------------------------------------------------------------------------------------------
+    # --- receiving --------------------------------------------------------------------------------------------------
 
     def arrived(self, session: Session, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        """A message reached the process; it reads all that has, in one go."""
+        """Take a message that reached the process, which reads all that have arrived in one go."""
         if self.session is not session:
             return
         self._arrived.append((sid, subject, reply, data, headers))
@@ -246,7 +248,7 @@ class SimClient:
             subscription = self._subscriptions.get(sid)
             if subscription is None:
                 continue
-            message = Msg(self, subject, reply, data, headers)  # type: ignore[arg-type] # it answers through us
+            message = Msg(self, subject, reply, data, headers)  # type: ignore[arg-type] # it replies through us
             deliver = self.at_once.get(sid)
             if deliver is not None:
                 deliver(message)
@@ -254,14 +256,14 @@ class SimClient:
                 self._process.loop.create_task(subscription.callback(message))
 
     def refused(self, session: Session, why: str) -> None:
-        """The broker does not let us do something."""
+        """Report that the broker refused an operation for lack of permission."""
         if self.session is session:
             self._process.soon(Handle(self._refused, (f"nats: {why}".lower(),), None))
 
     def _refused(self, why: str) -> None:
         if self._on_error is not None:
-            self._process.loop.create_task(self._told(self._on_error, nats_errors.Error(why)))
+            self._process.loop.create_task(self._call_on_error(self._on_error, nats_errors.Error(why)))
 
     @staticmethod
-    async def _told(on_error: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
+    async def _call_on_error(on_error: Callable[[Exception], Awaitable[None]], error: Exception) -> None:
         await on_error(error)

@@ -1,7 +1,7 @@
-"""One pull consumer that acknowledges nothing, as the broker keeps it. Pure but for what it sends.
+"""One pull consumer without acknowledgements, as the broker keeps it. Pure except for what it sends.
 
-It delivers what is asked for, in order; tells that it is alive while it has nothing to deliver; ends a request whose
-time is over; and is forgotten when nobody asks any more.
+It delivers messages in order as pull requests ask for them, sends heartbeats while it has none to deliver, ends
+expired requests, and is deleted when nobody pulls any more.
 """
 
 from collections import deque
@@ -12,12 +12,12 @@ from typing import Any
 from simulation.stream import Stored, Stream
 
 Send = Callable[[str, str, bytes, Mapping[str, str] | None, str], None]
-"""Sends to an inbox: inbox, subject, payload, headers, reply subject."""
+"""Sends a message; the arguments are inbox, subject, payload, headers and reply subject."""
 
 
 @dataclass(slots=True)
 class _Pull:
-    """A request for messages: how many it still may get, until when, in seconds of the world."""
+    """A pull request: how many more messages it asks for, and until when, in seconds of the world."""
 
     inbox: str
     left: int
@@ -29,16 +29,16 @@ class Consumer:
     """A consumer.
 
     Attributes:
-        name: of the consumer.
-        stream: what it reads.
-        pending: messages that it has yet to deliver.
-        delivered: messages delivered.
-        requested_at: when somebody last asked, by the world's time.
-        sent_at: when it last sent something.
-        config: as it was asked for.
-        inactive: seconds after which it is forgotten when nobody asks.
-        ticking: `tick` will be called.
-        server: whose copy of the stream it reads.
+        name: its name.
+        stream: the stream that it reads.
+        pending: how many messages it has yet to deliver.
+        delivered: how many messages it has delivered.
+        requested_at: when it last received a pull request, in seconds of the world.
+        sent_at: when it last sent something, likewise.
+        config: its configuration, as requested.
+        inactive: seconds without a pull request after which it is deleted.
+        ticking: a call of `tick` is scheduled.
+        server: the server whose copy of the stream it reads.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Consumer:
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody asks for more."""
+        """True if a pull request is open."""
         return bool(self._pulls)
 
     def _count(self) -> int:
@@ -84,23 +84,23 @@ class Consumer:
         return len(self._first) + rest
 
     def pull(self, inbox: str, batch: int, expires: float, heartbeat: float, now: float) -> None:
-        """Somebody asks for messages."""
+        """Add a pull request."""
         self.requested_at = now
         self._pulls.append(_Pull(inbox, batch, now + expires, heartbeat))
         self.sent_at = now
 
     def stored(self, message: Stored) -> None:
-        """A message was stored in the stream."""
+        """Count a message that was stored in the stream."""
         if message.seq >= self._next and message.subject in self.matching:
             self.pending += 1
 
     def gone(self, message: Stored) -> None:
-        """A message is no longer in the stream."""
+        """Discount a message that was removed from the stream."""
         if message.subject in self.matching and (message.seq >= self._next or message.seq in self._first):
             self.pending = max(0, self.pending - 1)
 
     def pump(self, now: float, send: Send, until: int | None = None) -> None:
-        """Deliver what there is, up to the sequence `until`, as long as somebody asks."""
+        """Deliver what there is, up to the sequence `until`, as long as a pull request is open."""
         while self._pulls:
             pull = self._pulls[0]
             message = self._take(until)
@@ -132,9 +132,9 @@ class Consumer:
         return found
 
     def tick(self, now: float, send: Send, end: int) -> float | None:
-        """Tell of life and of requests whose time is over. When to look again; None if there is no need.
+        """End expired requests, and send a heartbeat if one is due. Return when to call this again; None for never.
 
-        `end` is where the copy that it reads ends.
+        `end` is the last sequence of the copy that it reads.
         """
         while self._pulls and self._pulls[0].until <= now:
             pull = self._pulls.popleft()
@@ -150,13 +150,13 @@ class Consumer:
         pull = self._pulls[0]
         if pull.heartbeat and now >= self.sent_at + pull.heartbeat - 1e-9:
             self.sent_at = now
-            # What was looked at and did not match counts as looked at.
-            looked = end if not self.pending else self.last_seq
+            # Messages that were read but do not match count as read.
+            read = end if not self.pending else self.last_seq
             headers = {
                 "Status": "100",
                 "Description": "Idle Heartbeat",
                 "Nats-Last-Consumer": str(self.delivered),
-                "Nats-Last-Stream": str(max(self.last_seq, looked) if self.delivered or looked else 0),
+                "Nats-Last-Stream": str(max(self.last_seq, read) if self.delivered or read else 0),
             }
             for inbox in dict.fromkeys(own.inbox for own in self._pulls):
                 send(inbox, inbox, b"", headers, "")
@@ -164,13 +164,13 @@ class Consumer:
         return min(first, self.sent_at + pull.heartbeat) if pull.heartbeat else first
 
     def close(self, send: Send) -> None:
-        """It is deleted: whoever asks is told."""
+        """End all open requests, because the consumer is deleted."""
         for pull in self._pulls:
             send(pull.inbox, pull.inbox, b"", {"Status": "409", "Description": "Consumer Deleted"}, "")
         self._pulls.clear()
 
     def info(self) -> dict[str, Any]:
-        """As the API tells of it."""
+        """Return the consumer's info as the API sends it."""
         return {
             "stream_name": self.stream.name,
             "name": self.name,
@@ -181,5 +181,5 @@ class Consumer:
         }
 
     def listeners(self, inboxes: Mapping[str, object]) -> list[bool]:
-        """Of each request, whether anybody listens for its answer."""
+        """Return, for each open request, whether anyone subscribes to its inbox."""
         return [bool(inboxes.get(pull.inbox)) for pull in self._pulls]

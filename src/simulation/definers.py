@@ -1,4 +1,4 @@
-"""Those who change instruments while everything runs, and feeds that tell their reference prices."""
+"""Clients that change instruments while everything runs, and feeds that send reference prices."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -11,18 +11,18 @@ from wire.references import PutReferences
 
 
 class Definers:
-    """All who define: one asker."""
+    """All clients that change instruments, which are one asker."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
 
     async def work(self) -> None:
-        """Move a reference price or a size now and then, until the process ends."""
+        """Change instruments until the process ends."""
         async for _ in self._host.every(self._host.system.plan.define_rate):
             self._host.begin(self.define(self._host.random.choice(list(self._host.system.market.symbols))))
 
     async def define(self, symbol: str) -> None:
-        """Have an instrument be priced, and sized, otherwise."""
+        """Change an instrument's reference price and quote size."""
         rng, instrument = self._host.random, self._host.system.market.symbols[symbol]
         moved = instrument.reference_price + rng.randint(-20, 20) * instrument.tick
         wanted = replace(instrument, reference_price=moved, quote_size=rng.randint(1, instrument.quote_size))
@@ -35,18 +35,18 @@ class Definers:
 
 
 class Feeds:
-    """Some who tell the reference prices of some symbols at once, and do not agree on the time."""
+    """Feeds that send reference prices of several symbols at once, and do not agree on the time."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
 
     async def work(self) -> None:
-        """Move prices now and then, until the process ends."""
+        """Send prices until the process ends."""
         async for _ in self._host.every(self._host.system.plan.refer_rate):
             self._host.begin(self.send_prices())
 
     async def send_prices(self) -> None:
-        """Tell prices, of now or a moment ago."""
+        """Send prices that are current, or up to 2 s old."""
         rng, symbols = self._host.random, self._host.system.market.symbols
         named = rng.sample(list(symbols), rng.randint(1, len(symbols)))
         time = self._host.system.broker.clock() - timedelta(seconds=rng.choice((0.0, 0.0, rng.uniform(0, 2))))

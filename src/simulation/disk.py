@@ -1,7 +1,7 @@
-"""The disk of a simulated process: the real SQLite, inline, taking virtual time, and failing when it is told to.
+"""The disk of a simulated process: the real SQLite, called inline, which takes virtual time and can be made to fail.
 
-A statement takes effect at one instant, between two waits. A process that is killed in the first has written nothing,
-and in the second it has committed without knowing. A power cut takes away what SQLite was not told to sync.
+A statement takes effect at one instant, between two waits. A process that is killed during the first wait has written
+nothing; during the second, it has committed without knowing. A power cut loses what SQLite was not set to sync.
 """
 
 import asyncio
@@ -20,16 +20,17 @@ from simulation.world import Process, World
 DISK = Latency(0.0002, 0.0004)
 """How long a statement usually takes."""
 
-
 SYNCED = 2
-"""`PRAGMA synchronous` from which on a commit that has returned is synced: FULL."""
+"""The lowest `PRAGMA synchronous` (FULL) with which a commit is synced before it returns."""
 
 
 class LedgerDisk:
-    """How a disk is: how long a statement takes, whether it fails, and what of it would survive a power cut.
+    """The state of a disk.
 
     Attributes:
-        safe: the files of a database as they were when it was synced last, by path; None if all that is written is.
+        latency: how long half of a statement takes.
+        full: every statement fails.
+        synced: the files of a database as a power cut would leave them, by path; None if all of it is synced.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class LedgerDisk:
         self.synced: dict[Path, bytes] | None = None
 
     def before_statement(self, connection: sqlite3.Connection, path: Path) -> None:
-        """A statement is about to be executed; what it commits will be synced, or not."""
+        """Note whether the next statement, if it commits, will be synced."""
         [(level,)] = connection.execute("PRAGMA synchronous").fetchall()
         if level >= SYNCED:
             self.synced = None
@@ -46,7 +47,7 @@ class LedgerDisk:
             self.synced = {file: file.read_bytes() for file in _files(path)}
 
     def cut_power(self) -> None:
-        """The power goes: what was not synced is gone."""
+        """Cut the power: lose what was not synced."""
         for path in self.synced or ():
             for file in _files(path):
                 file.unlink()
@@ -91,11 +92,11 @@ class Database(aiosqlite.Connection):
         return result
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the database."""
         self._forget()
 
     def stop(self) -> None:
-        """Nothing runs that could be stopped."""
+        """Do nothing: there is no thread to stop."""
 
     def _forget(self) -> None:
         if self._connection is not None:
@@ -105,7 +106,7 @@ class Database(aiosqlite.Connection):
 
 @contextmanager
 def disks(world: World, disk_of: Callable[[str], LedgerDisk]) -> Iterator[None]:
-    """Have databases be on the disk of the process that opens them, by its name, within the block."""
+    """Within the block, put each database on the disk of the process that opens it."""
 
     def connect(path: str | Path, **options: Any) -> Database:
         if world.current is None:

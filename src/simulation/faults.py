@@ -1,4 +1,4 @@
-"""Making what the plan says go wrong, and making it right again."""
+"""Injects the plan's faults, and undoes them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,10 +10,10 @@ from simulation.system import Instance, System
 
 
 class Nemesis:
-    """Carries faults out.
+    """Injects faults.
 
     Attributes:
-        done: how many began, by kind.
+        done: how many were injected, by kind.
     """
 
     def __init__(self, system: System) -> None:
@@ -23,12 +23,12 @@ class Nemesis:
         self._undo: dict[int, Callable[[], None]] = {}
 
     def schedule(self, faults: list[Fault], start: float) -> None:
-        """Have faults happen, from a time of the world on."""
+        """Schedule faults, whose times count from `start`, in seconds of the world."""
         for fault in faults:
             self._system.world.at(start + fault.at, self._begin, fault)
 
     def end(self) -> None:
-        """No more faults, and everything is right again."""
+        """Inject no more faults, and undo all that last."""
         self._ended = True
         for undo in list(self._undo.values()):
             undo()
@@ -59,7 +59,7 @@ class Nemesis:
             self._system.world.trace.add("FAULT", "over", fault)
 
     def _do(self, fault: Fault) -> Callable[[], None] | None:
-        """Do it. What makes it right again, if anything has to."""
+        """Inject a fault. Return what undoes it, if anything does."""
         system = self._system
         if fault.target in system.instances:
             return self._do_to(fault, system.instances[fault.target])
@@ -111,7 +111,7 @@ class Nemesis:
             self._system.broker.start()
 
     def _make_room(self) -> None:
-        """There is room again, which helps once the broker has been started anew."""
+        """Free the disk. The broker can write again only after a restart."""
         broker = self._system.broker
         broker.disk.full = False
         if broker.up:
@@ -171,7 +171,7 @@ class Nemesis:
         return None
 
     def _light_fuse(self, fault: Fault, instance: Instance, end: Callable[[], None]) -> None:
-        """Have a process end, or stand still, at one of its next messages: before that is sent, or right afterwards."""
+        """Have a process end or pause at one of its next messages: right before or after that message is sent."""
         if instance.client is not None and instance.process is not None:
             instance.client.fuse = abs(int(fault.amount))
             instance.client.fuse_on = fault.on

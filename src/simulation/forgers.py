@@ -1,11 +1,10 @@
-"""Somebody with a key of the services' account that may write nothing, such as the auditor's, who does harm as far as
-the broker lets answers go where the asker says.
+"""An attacker with a key of the services' account that may write nothing, such as the auditor's. It does the harm that
+is possible because the broker sends replies to whatever subject a request names.
 
-- Answers of the broker, and copies of stored messages, are sent to a subject of a stream, where they are stored: as the
+- Replies of the broker, and copies of stored messages, are sent to a subject of a stream, where they are stored: as the
   newest message of a symbol, of a reservation that is held, of the kill switch, or of exposure's log.
-- What no service makes is delivered to whatever a process subscribes to.
-- And if places could be guessed: a wrong acknowledgement, or something unreadable, reaches a process before the true
-  answer does.
+- Messages that no service would send are delivered to the subscriptions of a process.
+- As if inboxes could be guessed, a wrong acknowledgement or an unreadable reply reaches a process before the true one.
 """
 
 import random
@@ -29,7 +28,7 @@ _ANSWERS: list[tuple[bytes, Headers]] = [
     (b"\xff\xfe", None),
     (b"{", {"Nats-Marker-Reason": "MaxAge"}),
 ]
-"""What the broker answers, and what cannot be read."""
+"""Replies of the broker, and messages that cannot be decoded."""
 
 _WRONG: list[tuple[bytes, Headers]] = [
     (b'{"stream":"NONE","seq":7}', None),
@@ -41,11 +40,11 @@ _WRONG: list[tuple[bytes, Headers]] = [
     (b"\xff\xfe", None),
     (b"", None),
 ]
-"""Answers to something else than was asked."""
+"""Replies that do not belong to the request."""
 
 
 class Forgers:
-    """All of them: one attacker."""
+    """All forgers, which are one attacker."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
@@ -53,7 +52,7 @@ class Forgers:
         self._draw = random.Random(f"{host.system.plan.seed}/forger")
 
     async def work(self) -> None:
-        """Forge, until the process ends."""
+        """Forge messages until the process ends."""
         ways: list[Callable[[], None]] = [self._answer, self._copy, self._marker, self._deliver, self._answer_first]
         async for _ in self._host.every(self._host.system.plan.forge_rate):
             if self._broker.up:
@@ -63,7 +62,7 @@ class Forgers:
         self._publish(self._target(), *self._draw.choice(_ANSWERS))
 
     def _copy(self) -> None:
-        """A stored message, as it is got or pulled, in a place that is its own or another's."""
+        """Send a stored message, as a get or a pull returns it, to its own or another subject."""
         found = self._stored(self._draw.choice(list(self._broker.streams)))
         if found is not None:
             stream, message = found
@@ -72,13 +71,13 @@ class Forgers:
             self._publish(target, message.data, headers)
 
     def _marker(self) -> None:
-        """The end of an old reservation, as that of one that is held."""
+        """Send the marker of an expired reservation to the subject of one that is held."""
         ended: Headers = {"Nats-Marker-Reason": "MaxAge", "Nats-Stream": _RESERVATIONS}
         target = self._held() if self._draw.random() < 0.7 else subjects.DECISIONS
         self._publish(target, b"", ended)
 
     def _deliver(self) -> None:
-        """Something odd, to where a process listens."""
+        """Send a malformed message to a subscription of a process."""
         sessions = [each for each in self._broker.sessions if each.subscriptions]
         if not sessions:
             return
@@ -94,7 +93,7 @@ class Forgers:
         self._broker.do(self._route, subject, reply, data, headers, session.server)
 
     def _answer_first(self) -> None:
-        """Wrong answers to what a process asks next."""
+        """Have wrong replies reach a process before the replies to its next requests."""
         if self._broker.sessions:
             session = self._draw.choice(self._broker.sessions)
             self._note("answers", session.process.name)
@@ -111,7 +110,7 @@ class Forgers:
         self._host.world.trace.add("forger", what, where)
 
     def _target(self) -> str:
-        """A subject of some stream."""
+        """Return a random subject of some stream."""
         market = self._host.system.market
         symbol = self._draw.choice(list(market.symbols))
         shard = subjects.shard_of(symbol, market.shards)
@@ -130,12 +129,12 @@ class Forgers:
         )
 
     def _held(self) -> str:
-        """The key of a reservation that is there."""
+        """Return the key of a reservation that is stored."""
         found = self._stored(_RESERVATIONS)
         return found[1].subject if found else subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "none")
 
     def _stored(self, name: str) -> tuple[str, Stored] | None:
-        """A message of a stream, one of the last hundred."""
+        """Return one of the last hundred messages of a stream, with the stream's name."""
         stream = self._broker.streams[name]
         message = stream.get(max(1, stream.last_seq - self._draw.randrange(100)))
         return (name, message) if message is not None else None

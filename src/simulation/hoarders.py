@@ -1,4 +1,4 @@
-"""Those who reserve all there is, again and again, and never quote."""
+"""Clients that keep reserving the whole limit and never quote."""
 
 import itertools
 from typing import Any
@@ -8,13 +8,13 @@ from wire.reservations import ReservationAnswer, ReservationRequest
 
 
 class Hoarders:
-    """All who hoard: one asker."""
+    """All hoarders, which are one asker."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
 
     async def work(self) -> None:
-        """Reserve the whole limit, until the process ends."""
+        """Reserve the whole limit again and again until the process ends."""
         plan, symbols = self._host.system.plan, list(self._host.system.market.symbols)
         numbers = itertools.count(1)
         async for _ in self._host.every(plan.hoard_rate):

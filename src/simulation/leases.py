@@ -1,19 +1,21 @@
-"""The limit, lent to several exposure logs, in virtual time: whether it holds at every instant, and what lending costs.
+"""A simulation of the limit lent to several exposure logs: does it hold at every instant, and what does lending cost?
 
-Nothing of this runs in the system, which has one exposure log. It is the design for when one is not enough
-(docs/capacity.md), simulated: a *lender* has the whole limit, *holders* divide the symbols, and each grants what its
-lease lets it. One side of the limit is simulated; the other one is the same again.
+Nothing of this runs in the system, which has one exposure log. It simulates the design for when one is not enough
+(docs/capacity.md): a *lender* has the whole limit, *holders* divide the symbols, and each grants what its lease allows.
+Only one side of the limit is simulated; the other one works alike.
 
 The protocol:
-- A holder asks once a `RENEW`, and says what it wants, which term it goes by, and how much it had granted when it began
-  to. The lender answers with the next term: an amount, and until when. It is written, and counted, before it is sent.
-- A holder grants no more in sum than the amount of the newest term it knows, and no quote that outlives that term. Its
-  quotes count until they have been over for `GRACE`. A smaller amount ends no quote: it only lets no other symbol be
-  quoted until enough have ended.
-- The lender counts for each holder the largest of the terms that may be in force: those that have not been over for
-  `GRACE`, but not those before the one that the holder says it goes by; and at least what it had granted then.
-- No message is waited for: one that is lost, late or doubled leaves the lender counting too much, never too little.
-- Clocks differ by less than `GRACE`, which covers two of them: the lender's, and that of whoever lets a quote expire.
+- Every `RENEW` seconds a holder sends the lender its demand, the term that it follows, and how much it had granted when
+  it adopted that term. The lender replies with the next term: an amount and an end. It records the term before it sends
+  it, and counts it from then on.
+- A holder's grants never exceed the amount of the newest term that it knows, and no quote outlives that term. A quote
+  counts until `GRACE` after its end. A smaller amount ends no quote: no further symbol is quoted until enough have
+  ended.
+- For each holder, the lender counts the largest term that may be in force: terms count until `GRACE` after their end,
+  except those before the term that the holder follows. It counts at least what the holder had granted when it adopted
+  that term.
+- Nobody waits for a message: if one is lost, late or duplicated, the lender counts too much, never too little.
+- `GRACE` covers the error of two clocks: the lender's, and that of the process that lets a quote expire.
 """
 
 import random
@@ -24,32 +26,32 @@ from simulation.trace import Trace
 from simulation.world import Clock, World
 
 LEASE = 5.0
-"""Seconds for which a term is lent."""
+"""Seconds that a term lasts."""
 
 RENEW = 0.5
-"""Seconds between two questions of a holder."""
+"""Seconds between two requests of a holder."""
 
 GRACE = 2.0
-"""Seconds after its end for which a term is counted."""
+"""Seconds for which a term still counts after its end."""
 
 SKEW = 0.9
-"""Seconds by which a clock may be wrong, at most: less than half of the grace."""
+"""The most seconds by which a clock is wrong: less than half of the grace."""
 
 TTL = 30.0
-"""Seconds that a quote lives, if its term lets it."""
+"""Seconds that a quote lives, unless its term ends earlier."""
 
 SIZE = 10
-"""Lots of a quote."""
+"""Lots per quote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the parties keep to. Each is broken in turn to see that the check finds it.
+    """The rules of the protocol. Tests break each in turn, to see that the check finds it.
 
     Attributes:
-        grace: seconds after its end for which the lender counts a term.
-        within: whether quotes end with the term they were granted in.
-        remembers: whether the lender counts earlier terms that may still be in force.
+        grace: seconds for which the lender counts a term after its end.
+        within: quotes end with the term in which they were granted.
+        remembers: the lender counts earlier terms that may still be in force.
     """
 
     grace: float = GRACE
@@ -59,11 +61,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One simulation: who takes part, what they want, and what goes wrong.
+    """The parameters of one simulation.
 
     Attributes:
-        demand: what all symbols together want on the average, as a multiple of the limit.
-        faults: whether messages are lost, late and doubled, clocks differ, and parties stand still.
+        holders: how many exposure logs there are.
+        demand: the average demand of all symbols together, as a multiple of the limit.
+        faults: messages are lost, late and duplicated, clocks differ, and holders stall.
         cut: seconds after which one holder is cut off from the lender for good; None for never.
     """
 
@@ -80,12 +83,12 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it.
+    """The result of a simulation.
 
     Attributes:
-        most: lots shown at once, at most.
-        used: the share of what could have been shown that was, on the average.
-        grants: quotes that were granted.
+        most: the most lots shown at once.
+        used: the average share of the possible exposure that was shown, from 0 to 1.
+        grants: how many quotes were granted.
     """
 
     most: int = 0
@@ -102,7 +105,7 @@ class _Term:
 
 @dataclass(slots=True)
 class _Account:
-    """What the lender knows of a holder, all of it in its log."""
+    """The lender's knowledge of a holder, all of which is in its log."""
 
     terms: list[_Term] = field(default_factory=lambda: [_Term(0, 0, 0.0)])
     asked: int = 0
@@ -117,8 +120,8 @@ class _Lender:
         self._clock = clock
         self._accounts = [_Account() for _ in range(case.holders)]
 
-    def ask(self, holder: int, number: int, adopted: int, held: int, wants: int) -> _Term | None:
-        """Lend to a holder. None for a question that is not newer than another one."""
+    def lend(self, holder: int, number: int, adopted: int, held: int, wants: int) -> _Term | None:
+        """Lend to a holder. Return the term; None for a request that is not newer than an earlier one."""
         account, rules = self._accounts[holder], self._case.rules
         if number <= account.asked:
             return None
@@ -136,7 +139,7 @@ class _Lender:
         return term
 
     def _counted(self, account: _Account, now: float) -> int:
-        """The most that a holder may show now."""
+        """Return the most lots that a holder may show now."""
         alive = [term for term in account.terms if now <= term.until + self._case.rules.grace]
         if not alive:
             return 0
@@ -144,21 +147,21 @@ class _Lender:
         return max(*(term.amount for term in terms), account.held if self._case.rules.remembers else 0)
 
     def _portion(self, account: _Account) -> int:
-        """What a holder may have of the limit if all want more than there is: as much as any other one, and more if
-        others want less."""
+        """Return a holder's fair portion of the limit: what it wants, but no more than an equal share of what those who
+        want less leave over."""
         left, others = self._case.limit, sorted(each.wants for each in self._accounts)
         for place, wants in enumerate(others):
             share = left // (len(others) - place)
             if wants >= share:
                 return min(account.wants, share)
             left -= wants
-        # All have what they want: what is over is lent in equal parts, for what comes next.
+        # All have what they want: the rest is lent in equal parts, for future demand.
         return account.wants + left // len(others)
 
 
 @dataclass(slots=True)
 class _Holder:
-    """One exposure log: its symbols, of which some want to be quoted, and what it has granted."""
+    """One exposure log: its symbols, which of them are to be quoted, and the quotes that it has granted."""
 
     index: int
     symbols: list[int]
@@ -171,7 +174,7 @@ class _Holder:
     stalled: bool = False
 
     def held(self, now: float, grace: float) -> int:
-        """Lots of the quotes that have not been over for the grace by this holder's clock: others' may be slower."""
+        """Return the lots of all quotes until the grace after their end, because other clocks may be slow."""
         for symbol in [symbol for symbol, ends in self.quotes.items() if ends + grace < now]:
             del self.quotes[symbol]
         return SIZE * len(self.quotes)
@@ -183,7 +186,7 @@ class _Simulation:
         self.world = World(case.seed, Trace())
         self.random = random.Random(f"leases/{case.seed}")
         self.outcome = Outcome()
-        self._shown: dict[int, float] = {}  # each symbol's quote, and when the last clock will have it end
+        self._shown: dict[int, float] = {}  # by symbol, when its quote ends by the slowest clock
         self._potential = self._seen = 0.0
         lending = self._clock()
         self.lender = _Lender(case, lambda: self._time(lending))
@@ -193,7 +196,7 @@ class _Simulation:
         ]
 
     def run(self) -> Outcome:
-        """All of it."""
+        """Run the simulation."""
         world = self.world
         for holder in self.holders:
             world.at(self.random.random() * RENEW, self._renew, holder)
@@ -211,7 +214,7 @@ class _Simulation:
     # --- the holders ----------------------------------------------------------------------------------------------
 
     def _turn(self, holder: _Holder, symbol: int) -> None:
-        """A symbol wants to be quoted from now on, or not any more."""
+        """Decide whether a symbol is to be quoted from now on."""
         wanted = min(0.95, self.case.demand * self.case.limit / (SIZE * self.case.symbols))
         if self.random.random() < wanted:
             holder.wanting.add(symbol)
@@ -220,7 +223,7 @@ class _Simulation:
         self.world.after(self.random.expovariate(1 / 10), self._turn, holder, symbol)
 
     def _quote(self, holder: _Holder, symbol: int) -> None:
-        """About once a second a symbol's quote is replaced, or made, or is no longer wanted and withdrawn."""
+        """Make, replace or withdraw a symbol's quote, about once per second."""
         self.world.after(self.random.expovariate(1.0), self._quote, holder, symbol)
         if holder.stalled:
             return
@@ -247,37 +250,37 @@ class _Simulation:
             return
         holder.asked += 1
         wants = SIZE * len(holder.wanting)
-        question = (holder.asked, holder.term.number, holder.held_then, wants)
-        self._send(self._asked, holder, question)
+        request = (holder.asked, holder.term.number, holder.held_then, wants)
+        self._send(self._on_request, holder, request)
 
-    def _asked(self, holder: _Holder, question: tuple[int, int, int, int]) -> None:
-        term = self.lender.ask(holder.index, *question)
+    def _on_request(self, holder: _Holder, request: tuple[int, int, int, int]) -> None:
+        term = self.lender.lend(holder.index, *request)
         if term is not None:
-            self._send(self._answered, holder, term)
+            self._send(self._on_term, holder, term)
 
-    def _answered(self, holder: _Holder, term: _Term) -> None:
+    def _on_term(self, holder: _Holder, term: _Term) -> None:
         if term.number > holder.term.number:
             holder.term = term
             holder.held_then = holder.held(self._time(holder.clock), self.case.rules.grace)
 
-    # --- what goes wrong ------------------------------------------------------------------------------------------
+    # --- faults ---------------------------------------------------------------------------------------------------
 
     def _send(self, arrive: Callable[..., object], *args: object) -> None:
-        """A message: it may be lost, late, or come twice."""
+        """Send a message, which may be lost, late or duplicated."""
         copies = self.random.choice((0, 1, 1, 1, 1, 1, 1, 1, 1, 2)) if self.case.faults else 1
         for _ in range(copies):
             late = self.random.random() < 0.05 if self.case.faults else False
             self.world.after(self.random.expovariate(1 / (3.0 if late else 0.002)), arrive, *args)
 
     def _stall(self, holder: _Holder) -> None:
-        """A holder does nothing for a while, though what it granted is still shown."""
+        """Have a holder do nothing for a while. Its quotes are still shown."""
         holder.stalled = True
         lasts = self.random.expovariate(1 / 4)
 
-        def go_on() -> None:
+        def resume() -> None:
             holder.stalled = False
 
-        self.world.after(lasts, go_on)
+        self.world.after(lasts, resume)
         self.world.after(lasts + self.random.expovariate(1 / 20), self._stall, holder)
 
     def _clock(self) -> Clock:
@@ -286,10 +289,10 @@ class _Simulation:
     def _time(self, clock: Clock) -> float:
         return self.world.now + clock.skew
 
-    # --- what is looked at ----------------------------------------------------------------------------------------
+    # --- measuring ------------------------------------------------------------------------------------------------
 
     def _measure(self) -> int:
-        """Lots that are shown now, by whichever clock has a quote end last."""
+        """Return the lots that are shown now, by the slowest clock."""
         now = self.world.now
         for symbol in [symbol for symbol, ends in self._shown.items() if ends < now]:
             del self._shown[symbol]
@@ -310,7 +313,7 @@ def simulate(case: Case) -> Outcome:
 
 
 def table(seed: int = 1) -> list[str]:
-    """The usable share of the limit against the number of leases, as lines of a Markdown table."""
+    """Return the usable share of the limit by the number of leases, as lines of a Markdown table."""
     lines = [
         "| leases | demand 0.8 × the limit | demand 1.2 × | 1.2 ×, with faults | 1.2 ×, one holder cut off |",
         "| ---: | ---: | ---: | ---: | ---: |",

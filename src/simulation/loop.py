@@ -1,10 +1,10 @@
-"""The event loop of one simulated process: its callbacks in the order asyncio promises, its time the world's.
+"""The event loop of one simulated process: callbacks run in the order that asyncio promises, in the world's time.
 
-Each process has a loop of its own, so that a process can be paused or lost with everything that waits in it. A loop
-runs nothing by itself: the world says which process is next, and what happens when nobody has anything to do.
+Each process has its own loop, so that it can be paused or killed with everything that waits in it. A loop runs nothing
+by itself: the world decides which process is next, and what happens when no process has anything to do.
 
-Within a process callbacks run first in, first out, as asyncio documents. What the seed orders is who comes next, and in
-which order things that became ready together are noticed.
+Within a process, callbacks run first in, first out, as asyncio documents. The seed decides which process is next, and
+in which order events that became ready together are noticed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Handle:
-    """A callback that waits to be run. `when` is its time, for a timer."""
+    """A callback that is to be run. For a timer, `when_due` is its time."""
 
     __slots__ = ("args", "callback", "context", "dropped", "when_due")
 
@@ -38,21 +38,21 @@ class Handle:
         self.dropped = False
 
     def cancel(self) -> None:
-        """Have it not run."""
+        """Do not run the callback."""
         self.dropped = True
         self.args = ()
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
+        """True if it was cancelled."""
         return self.dropped
 
     def when(self) -> float:
-        """When it is due."""
+        """Return when it is due."""
         return self.when_due
 
 
 class SimTask(asyncio.Task[Any]):
-    """A task whose place in a set does not depend on its address."""
+    """A task with a hash that does not depend on its address, so that sets of tasks have the same order in each run."""
 
     def __init__(self, coro: Any, loop: "SimLoop", name: str | None, context: contextvars.Context | None) -> None:
         self.number = next(loop.numbers)
@@ -63,12 +63,12 @@ class SimTask(asyncio.Task[Any]):
 
 
 class SimLoop(asyncio.AbstractEventLoop):
-    """One process's loop.
+    """The event loop of one process.
 
     Attributes:
-        process: whose it is.
-        ready: what waits to be run.
-        numbers: of its tasks.
+        process: the process.
+        ready: the callbacks to be run next.
+        numbers: where the numbers of its tasks come from.
     """
 
     def __init__(self, process: "Process") -> None:
@@ -79,13 +79,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timer = process.timer  # bound once: there are many
 
     def time(self) -> float:
-        """The world's time: it goes on while the process is paused."""
+        """Return the world's time, which also passes while the process is paused."""
         return self._world.now
 
     def call_soon(  # type: ignore[override] # simpler
         self, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
-        """Have a callback run."""
+        """Run a callback soon."""
         handle = Handle(callback, args, context)
         self.ready.append(handle)
         process = self.process
@@ -96,7 +96,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_later(  # type: ignore[override] # simpler
         self, delay: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
-        """Have a callback run after so many seconds."""
+        """Run a callback after `delay` seconds."""
         world = self._world
         when = world.now + delay
         handle = Handle(callback, args, context, when)
@@ -106,13 +106,13 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override] # simpler
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> Any:
-        """Have a callback run at a time of the loop."""
+        """Run a callback at a time of the loop."""
         handle = Handle(callback, args, context, when)
         self._world.at(when, self._timer, handle)
         return handle
 
     def create_future(self) -> Any:
-        """A future."""
+        """Return a new future."""
         return asyncio.Future(loop=self)
 
     def create_task(
@@ -122,21 +122,21 @@ class SimLoop(asyncio.AbstractEventLoop):
         name: str | None = None,
         context: contextvars.Context | None = None,
     ) -> Any:
-        """A task."""
+        """Return a new task."""
         return SimTask(coro, self, name, context)
 
     def get_debug(self) -> bool:
-        """Never."""
+        """Return False: debug mode is never on."""
         return False
 
     def is_running(self) -> bool:
-        """Whether it is its turn."""
+        """True while the process has its turn."""
         return self._world.current is self.process
 
     def is_closed(self) -> bool:
-        """Whether the process has ended."""
+        """True if the process has ended."""
         return not self.process.alive
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """What nobody caught: in a simulation that is a fault."""
+        """Report an uncaught exception, which fails the run."""
         self.process.report_uncaught(context)

@@ -1,6 +1,6 @@
-"""Small sabotages of the code, each of which some seed must find: how it is known that the simulation sees anything.
+"""Mutation testing: small sabotages of the code, each of which some seed must find.
 
-Each is applied to a copy of the source, and seeds are run on that until one is wrong or the time is over.
+Each is applied to a copy of the source. Seeds run on that copy until one fails or the time is up.
 """
 
 import os
@@ -16,11 +16,11 @@ from typing import NamedTuple
 SOURCE = Path(__file__).parents[1]
 
 PATIENCE = 600.0
-"""Real seconds a mutation may take to be found."""
+"""Real seconds within which a mutation must be found."""
 
 
 class Mutation(NamedTuple):
-    """What is changed: in `file`, the one place that is `old` becomes `new`; and so for each of `more`."""
+    """A change of the code: in `file`, the only occurrence of `old` becomes `new`; likewise for each of `more`."""
 
     name: str
     file: str
@@ -44,7 +44,7 @@ MUTATIONS = [
         "pass",
     ),
     Mutation(
-        "the head is never told",
+        "the head is always reported as 0",
         "jet/journal.py",
         "    return found.seq if found else 0\n",
         "    return 0\n",
@@ -56,14 +56,14 @@ MUTATIONS = [
         "if False:",
     ),
     Mutation(
-        "a follower that starts anew leaves one message out",
+        "a restarted tail skips one message",
         "jet/tail.py",
         '"opt_start_seq": self.sequence + 1}',
         '"opt_start_seq": self.sequence + 2}',
     ),
     Mutation("silence is not noticed", "jet/tail.py", "            if consumer.silent:", "            if False:"),
     Mutation(
-        "a follower calls itself current before it is",
+        "a tail reports itself current too early",
         "jet/tail.py",
         "        if self._is_at_end and not self._missing.subjects:",
         "        if True:",
@@ -83,7 +83,7 @@ MUTATIONS = [
     ),
     # --- exchange
     Mutation(
-        "a fill is told before it is appended",
+        "a fill is answered before it is appended",
         "exchange/lane.py",
         "                payload = msgspec.json.encode(decided.fills)\n",
         "                payload = msgspec.json.encode(decided.fills)\n"
@@ -92,19 +92,19 @@ MUTATIONS = [
         "                        self._queue.reply(early, answer)\n",
     ),
     Mutation(
-        "a rejection is told without asking for the head",
+        "a rejection is answered without confirming the head",
         "exchange/lane.py",
         "                    if not await self._is_final():\n                        continue\n                except",
         "                    pass\n                except",
     ),
     Mutation(
-        "a rejection is told although the head had moved",
+        "a rejection is answered although the head has moved",
         "exchange/symbol_log.py",
         "        return self.market.head != head\n",
         "        return False\n",
     ),
     Mutation(
-        "a rejection for expiry is told before that is in the log",
+        "a rejection for expiry is answered before the expiry is in the log",
         "exchange/lane.py",
         "        ended = book.expiry(self.market, self._clock())\n",
         "        ended = None\n",
@@ -116,7 +116,7 @@ MUTATIONS = [
         "                self._dedup.abort(decided.fills)\n",
     ),
     Mutation(
-        "an exchange does not read the order ids of before its start",
+        "an exchange does not read the order ids from before its start",
         "exchange/books.py",
         "            await self._remember(shard, newest)\n",
         "            pass\n",
@@ -134,19 +134,19 @@ MUTATIONS = [
         "known = executed.get(order.order_id)",
     ),
     Mutation(
-        "an append that lost keeps its order ids taken",
+        "an append that lost its compare keeps its order ids taken",
         "exchange/lane.py",
         "                if sequence is None:\n                    self._dedup.abort(decided.fills)\n",
         "                if sequence is None:\n",
     ),
     Mutation(
-        "more is executed than is left",
+        "more is executed than remains",
         "exchange/book.py",
         "quantity = min(order.quantity, remaining[order.side])",
         "quantity = order.quantity",
     ),
     Mutation(
-        "a limit is not looked at",
+        "a limit price is not checked",
         "exchange/book.py",
         "        if not _crosses(order, price):",
         "        if False:",
@@ -164,50 +164,50 @@ MUTATIONS = [
         "        expires_at=reservation.expires_at + 2 * (reservation.expires_at - reservation.granted_at),\n",
     ),
     Mutation(
-        "a command is decided after its client was told that nothing was done",
+        "a command is decided after its client was answered that nothing was done",
         "exchange/command_queue.py",
         "return not self.answer.done() and time.monotonic() < self.until",
         "return True",
     ),
     Mutation(
-        "an append under way is told as if nothing had been done",
+        "an append in flight is answered as if nothing had been done",
         "exchange/command_queue.py",
         'Refused(Refusal.OUTCOME_UNKNOWN, "the market log has not answered yet")',
         'Refused(Refusal.UNAVAILABLE, "the market log has not answered yet")',
     ),
     Mutation(
-        "an exchange that stood still takes old orders",
+        "an exchange that was paused executes old orders",
         "exchange/service.py",
         "            if self._stall_detector.stalled:",
         "            if False:",
     ),
     Mutation(
-        "a quote is projected over whatever was projected meanwhile",
+        "a quote is projected without a compare",
         "exchange/projection.py",
         "compare=Compare(revision, key)",
         'compare=Compare(0, "$KV.quotes.none")',
     ),
     # --- exposure
     Mutation(
-        "a grant is not held against the limit",
+        "a grant is not compared with the limit",
         "exposure/limits.py",
         "        bid = min(request.bid_quantity, max(0, self._limit - others.bid))\n",
         "        bid = request.bid_quantity\n",
     ),
     Mutation(
-        "the least of a symbol's reservations counts",
+        "the smallest of a symbol's reservations counts",
         "exposure/usage.py",
         "        bid, ask = max(bid, lots.bid), max(ask, lots.ask)\n",
         "        bid, ask = min(bid or lots.bid, lots.bid), min(ask or lots.ask, lots.ask)\n",
     ),
     Mutation(
-        "a grant is appended whatever was granted before",
+        "a grant is appended without a compare",
         "exposure/commit.py",
         "compare=journal.Compare(self._limits.usage.head)",
         'compare=journal.Compare(0, "$KV.reservations.none")',
     ),
     Mutation(
-        "a grant is answered and not written",
+        "a grant is answered but not written",
         "exposure/commit.py",
         "            for write in decision.writes:\n",
         '            for write in (each for each in decision.writes if each.event != "granted"):\n',
@@ -225,7 +225,7 @@ MUTATIONS = [
         "    if version <= market.version:",
     ),
     Mutation(
-        "what was filled of a quote stays held",
+        "the filled part of a quote stays reserved",
         "exposure/holding.py",
         "return Lots(min(reserved.bid, market.remaining_bid), min(reserved.ask, market.remaining_ask))",
         "return reserved",
@@ -243,13 +243,13 @@ MUTATIONS = [
         "expires_at=now + self._lifetime,",
     ),
     Mutation(
-        "a reservation that no quote uses is granted anew before its time is over",
+        "a reservation that no quote uses is granted again before it expires",
         "exposure/limits.py",
         "and now >= known.expires_at)",
         "and now >= known.granted_at)",
     ),
     Mutation(
-        "asked again, a reservation is granted anew",
+        "a resent reservation is granted again",
         "exposure/limits.py",
         "            return Decision(self._first_answer(known, request))\n",
         "            pass\n",
@@ -273,20 +273,20 @@ MUTATIONS = [
         "request.activation",
     ),
     Mutation(
-        "what backs a quote may be released",
+        "a reservation that backs a quote may be released",
         "exposure/limits.py",
         "        if record.activated_at is not None:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
         "        if False:\n            raise Refused(Refusal.RESERVATION_ACTIVATED",
     ),
     Mutation(
-        "what nobody used never expires",
+        "an unused reservation never expires",
         "exposure/usage.py",
         "        while self._deadlines and self._deadlines[0][0] < self.time:",
         "        while False:",
     ),
     # --- ledger
     Mutation(
-        "a position is shown before it is committed",
+        "a position is published before it is committed",
         "ledger/applier.py",
         "            try:\n                await self._store.commit(changes, self._clock())\n",
         "            try:\n"
@@ -300,13 +300,13 @@ MUTATIONS = [
         "signed = quantity",
     ),
     Mutation(
-        "what is closed leaves its cost behind",
+        "a closed position keeps its cost",
         "ledger/money.py",
         "ROUNDING.quantize(ROUNDING.divide(cost * quantity, abs(net)), MONEY_STEP)",
         "ZERO",
     ),
     Mutation(
-        "a fee is what it would be without a multiplier",
+        "a fee ignores the multiplier",
         "wire/instruments.py",
         "EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)",
         "EXACT.multiply(price, quantity)",
@@ -318,20 +318,20 @@ MUTATIONS = [
         "        if False:",
     ),
     Mutation(
-        "what was committed and not published is not published at the next start",
+        "a position that was committed but not published is not published at the next start",
         "ledger/service.py",
         "            self._on_commit([account.update for account in books.accounts.values()])\n",
         "            for account in books.accounts.values():\n"
         "                self.updates.publish(account.symbol, account.update)\n",
     ),
     Mutation(
-        "an update that came meanwhile is forgotten",
+        "an update that arrives during a publish is lost",
         "ledger/publisher.py",
         "if done and self._newest[symbol] is offer:",
         "if done:",
     ),
     Mutation(
-        "a restarted ledger leaves one message out",
+        "a restarted ledger skips one message",
         "ledger/service.py",
         "self._applier.books.applied.get(shard, 0) + 1",
         "self._applier.books.applied.get(shard, -1) + 2",
@@ -357,20 +357,20 @@ MUTATIONS = [
         "    attempt = 1\n",
     ),
     Mutation(
-        "a maker names a revision and prices by the one before",
+        "a maker names a revision but prices by the one before",
         "maker/quoter.py",
         "        self.listing = listing\n        self.view.relist(listing)",
         "        self.listing = type(listing)(self.listing.instrument, 9, listing.revision)\n"
         "        self.view.relist(listing)",
     ),
     Mutation(
-        "a feed's price moves and its revision does not",
+        "a feed's price moves but the revision does not",
         "wire/definitions.py",
         "revision = before.revision if before is not None and given.price == before.price else 0",
         "revision = before.revision if before is not None else 0",
     ),
     Mutation(
-        "a maker leaves a quote of an older revision",
+        "a maker does not replace a quote of an older revision",
         "maker/plan.py",
         "    same = basis(version) == made_from\n",
         "    same = version.position_version == position.position_version\n",
@@ -382,12 +382,12 @@ MUTATIONS = [
         "    if view.lost is not None and not view.current:\n        return Withdraw",
     ),
     Mutation(
-        "a ledger judges no loss that a new reference price makes",
+        "a ledger ignores losses that new reference prices cause",
         "ledger/losses.py",
         "        self._moved.update(listings)\n",
         "",
     ),
-    # --- what was wrong once, and is mended
+    # --- faults that were real once, and are fixed
     Mutation(
         "a resume is lost on a maker whose own pause is not in the log yet",
         "maker/killswitch.py",
@@ -408,7 +408,7 @@ MUTATIONS = [
         ),
     ),
     Mutation(
-        "a withdrawal without a name means whatever is active when it gets through",
+        "a withdrawal without a quote id withdraws whatever is active when it is decided",
         "exchange/lane.py",
         "            wanted.quote_id = event.quote_id",
         "            pass",
@@ -433,13 +433,13 @@ MUTATIONS = [
     ),
     # --- what must be refused
     Mutation(
-        "an order is answered by its id alone",
+        "a resent order is compared by its id alone",
         "exchange/book.py",
         "if sent != (known.symbol, known.side, known.order_quantity, known.limit_price):",
         "if False:",
     ),
     Mutation(
-        "a quote may be of fills that nobody has made",
+        "a quote may be of a position that no fill has led to",
         "exchange/book.py",
         "if request.position_version > market.fill_number:",
         "if False:",
@@ -451,7 +451,7 @@ MUTATIONS = [
         "if False:",
     ),
     Mutation(
-        "a reservation may be asked for again with other quantities",
+        "a reservation may be requested again with other quantities",
         "exposure/limits.py",
         "if first != (request.symbol, request.bid_quantity, request.ask_quantity):",
         "if False:",
@@ -466,31 +466,31 @@ MUTATIONS = [
 """The sabotages."""
 
 
-class Found(NamedTuple):
-    """What became of a mutation: `seed` and `what` are empty if no seed was wrong."""
+class Result(NamedTuple):
+    """The result for one mutation: `seed` and `violation` are empty if no seed failed."""
 
     mutation: Mutation
     seed: str
-    what: str
+    violation: str
     seconds: float
 
 
 def apply(mutation: Mutation, source: Path) -> None:
-    """Change a copy of the source.
+    """Apply a mutation to a copy of the source.
 
     Raises:
-        ValueError: what is to be changed is not there, or not once.
+        ValueError: the text to replace does not occur exactly once.
     """
     for file, old, new in ((mutation.file, mutation.old, mutation.new), *mutation.more):
         path = source / file
         text = path.read_text()
         if text.count(old) != 1:
-            raise ValueError(f"{mutation.name}: {file} has it {text.count(old)} times: {old!r}")
+            raise ValueError(f"{mutation.name}: {file} contains this {text.count(old)} times: {old!r}")
         path.write_text(text.replace(old, new))
 
 
-def find(mutation: Mutation, first: int, seconds: float, faults: Collection[str] | None = None) -> Found:
-    """Run seeds on the changed code until one is wrong, or for so many real seconds."""
+def find(mutation: Mutation, first: int, seconds: float, faults: Collection[str] | None = None) -> Result:
+    """Run seeds on the changed code until one fails, or for so many real seconds."""
     began = time.monotonic()
     shm = Path("/dev/shm")  # noqa: S108 # memory, where there is some
     with tempfile.TemporaryDirectory(prefix="quotestream-mutation-", dir=shm if shm.is_dir() else None) as folder:
@@ -509,4 +509,4 @@ def find(mutation: Mutation, first: int, seconds: float, faults: Collection[str]
     if done.returncode and not wrong:
         raise RuntimeError(f"{mutation.name}: {done.stderr[-2000:]}")
     seed = next((line.split()[1].rstrip(":") for line in done.stdout.splitlines() if line.startswith("seed ")), "")
-    return Found(mutation, seed if wrong else "", wrong[0].removeprefix("WRONG: ") if wrong else "", took)
+    return Result(mutation, seed if wrong else "", wrong[0].removeprefix("WRONG: ") if wrong else "", took)

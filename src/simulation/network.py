@@ -1,7 +1,7 @@
-"""One direction of a connection: what is sent arrives in the order it was sent, late, or never if the connection ends.
+"""One direction of a connection: messages arrive late and in order, or never if the connection ends.
 
-As with TCP nothing is lost or changes its order within a connection; what is lost is lost with the connection. While a
-direction is held up, as by a partition or a peer that reads nothing, what is sent waits and arrives afterwards.
+As with TCP, a message is lost only together with its connection. While a direction is held, as by a partition or a peer
+that does not read, messages wait and arrive afterwards.
 """
 
 from collections import deque
@@ -17,7 +17,14 @@ from simulation.world import World
 
 @dataclass(slots=True)
 class Latency:
-    """How long messages take: `least` seconds, `spread` more on average, and now and then `slow` more."""
+    """How long messages take, in seconds.
+
+    Attributes:
+        least: the minimum.
+        spread: the average of what is added to it.
+        slow: the most that is added to some messages besides.
+        slow_share: the share of those messages.
+    """
 
     least: float = 0.0001
     spread: float = 0.0002
@@ -25,7 +32,7 @@ class Latency:
     slow_share: float = 0.0
 
     def draw(self, rng: Random) -> float:
-        """Of one message."""
+        """Return the latency of one message."""
         seconds = self.least - self.spread * log(1.0 - rng.random())
         if self.slow_share and rng.random() < self.slow_share:
             seconds += self.slow * rng.random()
@@ -33,10 +40,10 @@ class Latency:
 
 
 class Channel:
-    """One direction.
+    """One direction of a connection.
 
     Attributes:
-        held: nothing arrives for now.
+        held: messages wait, and none arrives.
     """
 
     def __init__(self, world: World, latency: Latency, deliver: Callable[..., None]) -> None:
@@ -51,7 +58,7 @@ class Channel:
         self._chance = world.network
 
     def send(self, *what: Any) -> None:
-        """Have something arrive."""
+        """Send a message: `deliver` is called with it when it arrives."""
         world, latency = self._world, self._latency
         when = world.now + latency.draw(self._chance)
         if when <= self._last:
@@ -68,16 +75,16 @@ class Channel:
             self._deliver(*what)
 
     def hold(self) -> None:
-        """Let nothing arrive for now."""
+        """Let no message arrive until `release`."""
         self.held = True
 
     def release(self) -> None:
-        """Let everything arrive again, first what waited."""
+        """Let messages arrive again, beginning with those that have waited."""
         self.held = False
         while self._waiting and not self.held:
             self._deliver(*self._waiting.popleft())
 
     def cut(self) -> None:
-        """Lose what is under way."""
+        """Lose all messages in flight."""
         self._epoch += 1
         self._waiting.clear()

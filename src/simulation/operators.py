@@ -1,4 +1,4 @@
-"""Those who pause and resume, and what must be so of the log's switch."""
+"""Operators that pause and resume the makers, and a check of the switch in the log."""
 
 from typing import Any
 
@@ -7,25 +7,30 @@ import msgspec
 from simulation.client_process import PATIENCE, ClientProcess
 
 CHANGES_MIND = 0.5
-"""The share of operators who, not told that their pause stands, have another maker resume at once."""
+"""The share of operators who, if their pause is not acknowledged, ask another maker to resume at once."""
 
 
 class SwitchRequest(msgspec.Struct):
-    """A pause or a resume, as its operator saw it: `answered` is when it was acknowledged, None if it was not;
-    `notified_at` when there was any answer."""
+    """A pause or resume, as its operator saw it. Times are seconds of the world.
+
+    Attributes:
+        asked: when it was sent.
+        acknowledged_at: when it was acknowledged; None if it was not.
+        answered_at: when any answer came; None if none has.
+    """
 
     paused: bool
     maker: str
     asked: float
-    answered: float | None = None
-    notified_at: float | None = None
+    acknowledged_at: float | None = None
+    answered_at: float | None = None
 
 
 class Operators:
-    """All who turn the switch.
+    """All operators.
 
     Attributes:
-        turns: pauses and resumes, in the order they were asked for.
+        requests: their pauses and resumes, in the order in which they were sent.
     """
 
     def __init__(self, host: ClientProcess) -> None:
@@ -34,7 +39,7 @@ class Operators:
         host.monitor.on_switch = self._switched
 
     async def work(self) -> None:
-        """Turn it now and then, until the process ends."""
+        """Set the kill switch at random times until the process ends."""
         async for _ in self._host.every(self._host.system.plan.switch_rate):
             maker = self._host.one_of("maker")
             self._host.begin(self._work(maker, paused=self._host.random.random() < 0.5))
@@ -45,7 +50,7 @@ class Operators:
             await self.switch(self._host.one_of("maker"), paused=False)
 
     async def switch(self, maker: str, *, paused: bool) -> bool:
-        """Pause or resume. Whether it was acknowledged."""
+        """Pause or resume a maker. True if it was acknowledged."""
 
         async def route(service: Any) -> Any:
             return await (service.pause() if paused else service.resume())
@@ -56,24 +61,24 @@ class Operators:
         response = await self._host.request(maker, route, PATIENCE)
         acknowledged = response is not None and response.status == 200
         if response is not None:
-            request.notified_at = self._host.world.now
+            request.answered_at = self._host.world.now
         if acknowledged:
-            request.answered = self._host.world.now
+            request.acknowledged_at = self._host.world.now
         self._host.world.trace.add(
             "client", "is told", f"{response.status if response else 'nothing'} to {'pause' if paused else 'resume'}"
         )
         return acknowledged
 
-    def _switched(self, paused: bool) -> None:  # as the log has it
-        """The switch was written: a pause that somebody was told of may not come after a resume of later on."""
-        resumes = [request for request in self.requests if not request.paused and request.answered is not None]
+    def _switched(self, paused: bool) -> None:
+        """Check the switch when it is written to the log: no answered pause may follow a resume that was sent later."""
+        resumes = [request for request in self.requests if not request.paused and request.acknowledged_at is not None]
         if not paused or not resumes:
             return
         last = resumes[-1]
         may = [
             request
             for request in self.requests
-            if request.paused and (request.notified_at is None or request.notified_at >= last.asked)
+            if request.paused and (request.answered_at is None or request.answered_at >= last.asked)
         ]
         if not may:
             now, resumed = self._host.world.now, f"a resume was asked for at {last.asked:.3f} and acknowledged"

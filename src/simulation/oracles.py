@@ -1,6 +1,6 @@
-"""What must be so at every step: folds of their own over what the broker stores, as it stores it.
+"""What must hold at every message that the broker stores: checks with their own folds of everything stored.
 
-None of this uses the folds that the services decide by.
+They share no code with the folds by which the services decide.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,12 +44,12 @@ INSTRUMENTS = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 SEQUENCE = "Quotestream-Market-Sequence"
 
 DECIDED_WITHIN = 6.5
-"""Seconds after an order was last sent within which it is decided, or never: 5 s that it may wait, 1 s within which an
-exchange notices that it stood still, and some for the way."""
+"""An order is decided within this many seconds after it was last sent, or never: it may wait for 5 s, an exchange
+notices within 1 s that it was paused, and the message takes some time."""
 
 
 class State(NamedTuple):
-    """What a symbol's log offered from one of its messages to the next: lots, at prices."""
+    """What a symbol's log offered between two of its messages: remaining lots, and prices."""
 
     bid: int
     ask: int
@@ -57,27 +57,33 @@ class State(NamedTuple):
     ask_price: Decimal
 
     def executes(self, order: Order) -> bool:
-        """Whether an order finds something. A quote that has expired may have been found before: only the log ends it
-        for good."""
+        """True if an order finds something to execute on.
+
+        A quote counts even after its time of expiry, because only an event in the log ends it for good.
+        """
         if order.side == "buy":
             return self.ask > 0 and order.limit_price >= self.ask_price
         return self.bid > 0 and order.limit_price <= self.bid_price
 
 
 REPROJECTED_WITHIN = 30.0
-"""Seconds within which those who project have looked at everything again after the broker has lost some of it."""
+"""Seconds within which the bucket of quotes is written anew after the broker has lost some of it."""
 
 
 @dataclass(slots=True)
 class Symbol:
-    """One symbol as its log has it.
+    """One symbol's state according to its log.
 
     Attributes:
-        event: the latest quote event, and `event_seq` where it is.
-        bid: what is left of the latest quote; `ask` as well.
-        number: of the last fill, `net` the position it leads to, and `money` what all fills come to.
+        event: the latest quote event.
+        event_seq: its sequence in the stream.
+        bid: the remaining bid quantity of the latest quote.
+        ask: its remaining ask quantity.
+        number: the number of the last fill.
+        net: the position after that fill.
+        money: the cash and profit after that fill.
         multiplier: of the last fill.
-        states: what was offered, one after another.
+        states: what the log offered, after each of its messages.
     """
 
     event: QuoteEvent | None = None
@@ -90,33 +96,36 @@ class Symbol:
     multiplier: Decimal = ONE
     states: list[State] = field(default_factory=lambda: [State(0, 0, Decimal(0), Decimal(0))])
 
-    def offers(self) -> None:
-        """Note what is offered from here on."""
+    def record_state(self) -> None:
+        """Record what the log offers after its latest message."""
         if isinstance(self.event, QuoteActivated):
             self.states.append(State(self.bid, self.ask, self.event.bid_price, self.event.ask_price))
         else:
             self.states.append(self.states[0])
 
     def live(self, now: datetime) -> bool:
-        """Whether orders can execute on the latest quote."""
+        """True if orders can execute on the latest quote."""
         return isinstance(self.event, QuoteActivated) and now < self.event.expires_at and bool(self.bid or self.ask)
 
 
 class Monitor:
-    """Watches everything that is stored.
+    """Checks everything that the broker stores.
 
     Attributes:
-        wrong: what must not be.
+        wrong: the violations found so far.
         symbols: by name.
         most: the most lots of one side that were shown at once.
         booked: ids of reported fills in the log.
-        fills: executions so far; `quotes` activations.
+        fills: how many executions there were.
+        quotes: how many activations there were.
         executed: ids of orders that executed.
-        never: ids of orders whose client was told that they did not execute, and that are not sent again.
-        sent: when each order was last sent, by its id.
-        backing: what backs the quotes; `losses` what is paused for its loss.
+        never: ids of orders that must not execute: their client relies on an answer that they did not.
+        sent: when each order was last sent, by its id, in seconds of the world.
+        reservations: the checks of reservations.
+        losses: the checks of pauses for losses.
         foreign: messages that no service has written, by stream and sequence.
-        on_fill: told of each order that executes, by its id; `on_switch` of each pause and resume in the log.
+        on_fill: called with the id of each order that executes.
+        on_switch: called with each pause (True) and resume (False) in the log.
     """
 
     def __init__(
@@ -155,12 +164,12 @@ class Monitor:
         self._world.stop()
 
     def revision(self, symbol: str) -> int:
-        """The newest revision of an instrument."""
+        """Return the newest revision of an instrument; 0 if it is not defined."""
         listing = self._definitions.listing(symbol)
         return listing.revision if listing is not None else 0
 
     def stored(self, stream: Stream, message: Stored) -> None:
-        """A message was stored. What the broker answered somebody, and was stored, is nothing of ours."""
+        """Check a stored message. A stored reply of the broker is not checked, only counted as foreign."""
         if not journal.is_written(message.headers):
             self.foreign.add((stream.name, message.seq))
             return
@@ -177,7 +186,7 @@ class Monitor:
                 self._quote(symbol, message.seq, _event.decode(message.data), now)
             else:
                 self._fill(symbol, _fills.decode(message.data))
-            self.symbols[symbol].offers()
+            self.symbols[symbol].record_state()
         elif message.subject == subjects.DECISIONS:
             self.reservations.appended(message.data, now)
         elif stream.name == subjects.POSITIONS_STREAM:
@@ -207,11 +216,11 @@ class Monitor:
                 self._violation(f"{event.quote_id} is made from a position that no fill has led to, of {book.number}")
             is_proposal = event.position_version == book.number and is_derived(event)
             if is_proposal and (difference := self._proposer.difference(event, book.net)):
-                self._violation(f"{event.quote_id} is not what every maker proposes: {difference}")
+                self._violation(f"{event.quote_id} is not the quote that every maker proposes: {difference}")
             book.bid, book.ask = event.bid_quantity, event.ask_quantity
         else:
             if version != before:
-                self._violation(f"{event.quote_id} is withdrawn, and {before} is the latest")
+                self._violation(f"{event.quote_id} is withdrawn, but {before} is the latest")
             book.bid = book.ask = 0
         book.event, book.event_seq = event, seq
         if isinstance(event, QuoteActivated):
@@ -225,7 +234,7 @@ class Monitor:
         bid, ask = sum(book.bid for book in shown), sum(book.ask for book in shown)
         self.most = max(self.most, bid, ask)
         if max(bid, ask) > self._limit:
-            self._violation(f"with {quote_id}, {bid}/{ask} lots are shown, and {self._limit} are allowed")
+            self._violation(f"with {quote_id}, {bid}/{ask} lots are shown, but {self._limit} are allowed")
 
     def _fill(self, symbol: str, fills: list[RecordedFill]) -> None:
         book = self.symbols[symbol]
@@ -253,32 +262,32 @@ class Monitor:
                 if min(book.bid, book.ask) < 0:
                     self._violation(f"{fill.fill_id} takes more than {fill.quote_id} has left")
                 if fill.origin == "exchange" and fill.created_at >= quote.expires_at:
-                    self._violation(f"{fill.fill_id} executes on {fill.quote_id} when that has expired")
+                    self._violation(f"{fill.fill_id} executes on {fill.quote_id} after it has expired")
             elif fill.origin == "exchange":
                 self._violation(f"{fill.fill_id} executes on {fill.quote_id}, which is not the latest quote")
             if (fill.remaining_bid_quantity, fill.remaining_ask_quantity) != (book.bid, book.ask):
                 left = f"{fill.remaining_bid_quantity}/{fill.remaining_ask_quantity}"
-                self._violation(f"{fill.fill_id} says that {left} are left, and {book.bid}/{book.ask} are")
+                self._violation(f"{fill.fill_id} states that {left} lots remain, not {book.bid}/{book.ask}")
 
     def _check_order(self, fill: RecordedFill) -> None:
-        """An order executes once, in time, and not after its client was told that it did not."""
+        """Check that an order executes once, in time, and not after its client was answered that it did not."""
         if fill.order_id in self.executed:
             self._violation(f"{fill.order_id} executes again, as {fill.fill_id}")
         if fill.order_id in self.never:
-            self._violation(f"{fill.order_id} executes as {fill.fill_id}, and its client was told that it did not")
+            self._violation(f"{fill.order_id} executes as {fill.fill_id}, but its client was answered that it did not")
         sent = self.sent.get(fill.order_id)
         decided = (fill.created_at - EPOCH).total_seconds()
         if sent is not None and decided > sent + DECIDED_WITHIN + self._grace / 2:
-            self._violation(f"{fill.order_id} was last sent at {sent:.3f}, and is decided at {decided:.3f}")
+            self._violation(f"{fill.order_id} was last sent at {sent:.3f}, but is decided at {decided:.3f}")
         self.executed.add(fill.order_id)
         self.on_fill(fill.order_id)
 
     def _check_cost(self, fill: RecordedFill) -> None:
-        """An execution costs what its symbol's settings say."""
-        of = self._instruments[fill.symbol]
-        value = fill.quantity * Fraction(fill.price) * Fraction(of.multiplier)
-        fee = round(value * Fraction(of.fee_rate), MONEY_PLACES)
-        if (fill.multiplier, Fraction(fill.fee)) != (of.multiplier, fee):
+        """Check that the multiplier and fee of an execution follow from the symbol's settings."""
+        instrument = self._instruments[fill.symbol]
+        value = fill.quantity * Fraction(fill.price) * Fraction(instrument.multiplier)
+        fee = round(value * Fraction(instrument.fee_rate), MONEY_PLACES)
+        if (fill.multiplier, Fraction(fill.fee)) != (instrument.multiplier, fee):
             self._violation(
                 f"{fill.fill_id} has a multiplier of {fill.multiplier}, and costs {fill.fee}, not {float(fee)}"
             )
@@ -301,32 +310,31 @@ class Monitor:
         self._published[update.symbol] = max(known, update.position_version)
 
     def rewound(self, stream: Stream) -> None:
-        """A stream that is not synced has lost what it held. A projection may go back, for as long as it takes to look
-        at everything again."""
+        """Handle the loss of messages in a stream that is not synced: for a while, the projection may go back."""
         if stream.name == QUOTES:
             self._projected.clear()
             self._goes_back_until = self._world.now + REPROJECTED_WITHIN
 
     def unprojected(self, bucket: Stream) -> str:
-        """Which symbol's newest event the bucket of quotes does not show; empty if it shows all that are active."""
+        """Name an active quote that the bucket of quotes does not show; empty if it shows all of them."""
         now = datetime.fromtimestamp(self._world.now + EPOCH.timestamp(), tz=_UTC)
         for name, book in self.symbols.items():
             if book.live(now):
                 found = bucket.get(bucket.last_on(subjects.bucket_key(subjects.QUOTES_BUCKET, name)))
                 shown = int(found.headers[SEQUENCE]) if found and found.headers and SEQUENCE in found.headers else 0
                 if shown != book.event_seq:
-                    return f"the bucket shows event {shown} of {name}, and {book.event_seq} is the latest"
+                    return f"the bucket shows event {shown} of {name}, but {book.event_seq} is the latest"
         return ""
 
     def unpublished(self) -> str:
-        """Which symbol's newest position is not published; empty if none is left."""
+        """Name a symbol whose newest position is not published; empty if there is none."""
         for name, book in self.symbols.items():
             if self._published.get(name, 0) != book.number:
-                return f"position {self._published.get(name, 0)} of {name} is published, and it is at {book.number}"
+                return f"position {self._published.get(name, 0)} of {name} is published, not {book.number}"
         return ""
 
     def _projection(self, message: Stored) -> None:
-        """The projection of quotes never goes back."""
+        """Check that the projection of quotes does not go back."""
         if not message.headers or SEQUENCE not in message.headers:
             return
         symbol, seq = subjects.last_token(message.subject), int(message.headers[SEQUENCE])

@@ -1,6 +1,6 @@
-"""What a seed says: which system runs, how busy it is, and what goes wrong when. Pure.
+"""The plan that a seed determines: the size of the system, how busy it is, and which faults come when. Pure.
 
-Everything is drawn before the run begins, so that a failing run can be made smaller by leaving faults out.
+Everything is drawn before the run begins, so that a failing run can be shrunk by leaving out faults.
 """
 
 import math
@@ -16,33 +16,33 @@ from wire.instruments import Instrument
 
 KINDS = (
     "kill",  # a process ends at once
-    "power",  # a process ends at once, and what its disk had not synced is gone
-    "fuse",  # a process ends at one of its next messages to the broker, perhaps of a kind, before or after it is sent
-    "pause",  # a process stands still
-    "freeze",  # a process stands still from one of its next messages on, likewise
-    "restart",  # a process is stopped in order, and started
-    "cut",  # a process and the broker do not hear each other
-    "mute",  # the broker does not hear a process
-    "deaf",  # a process does not hear the broker
-    "reset",  # a process's connection to the broker breaks
-    "broker-kill",  # the broker ends at once, and is started again; what it had not written of some streams is gone
-    "broker-tail",  # likewise; it keeps some of what it was about to store, and loses what it had stored unsynced
-    "broker-pause",  # the broker stands still
-    "broker-full",  # the broker's disk takes nothing, and says nothing, until it is started again
+    "power",  # a process ends at once, and loses what its disk had not synced
+    "fuse",  # a process ends right before or after one of its next messages to the broker
+    "pause",  # a process is paused
+    "freeze",  # a process is paused right before or after one of its next messages to the broker
+    "restart",  # a process is stopped in order, and started again
+    "cut",  # no message passes between a process and the broker, in either direction
+    "mute",  # no message of a process reaches the broker
+    "deaf",  # no message of the broker reaches a process
+    "reset",  # a process's connection to the broker ends
+    "broker-kill",  # the broker ends at once, and is started again; unsynced streams lose their last 10 ms
+    "broker-tail",  # likewise; but it stores some messages in flight, and unsynced streams may lose up to 50 s
+    "broker-pause",  # the broker is paused
+    "broker-full",  # the broker stores nothing and reports no error, until it is restarted
     "broker-slow",  # the broker's disk is slow
-    "lost-ack",  # the broker stores some messages and does not say so
-    "server-cut",  # a server of three is cut off from the others, and may not know that it leads no more
-    "election",  # another server of three leads, after a while in which nobody does
-    "lost",  # some messages of the broker do not reach a process, as between servers
+    "lost-ack",  # the broker stores some messages without acknowledging them
+    "server-cut",  # one of three servers is cut off from the others; if it was the leader, it does not know its end
+    "election",  # another of three servers becomes the leader, after a time without one
+    "lost",  # some messages of the broker do not reach a process, as if lost between servers
     "late",  # some messages reach the broker's disk much later than they were sent
-    "web-cut",  # no client reaches a process
-    "web-deaf",  # what a process answers to clients is lost
-    "disk-full",  # a ledger's disk takes nothing
+    "web-cut",  # no request of a client reaches a process
+    "web-deaf",  # a process's answers to clients are lost
+    "disk-full",  # a ledger's disk is full
     "disk-slow",  # a ledger's disk is slow
     "clock-step",  # a machine's clock is wrong for a while
-    "clock-drift",  # a machine's clock runs too fast or too slow
+    "clock-drift",  # a machine's clock runs too fast or too slow for a while
 )
-"""What may go wrong."""
+"""The kinds of faults."""
 
 ON_BROKER = (
     "broker-kill",
@@ -64,64 +64,64 @@ AT_MESSAGES = {
     "ledger": ("", "positions.", "fills."),
     "maker": ("", "rpc.", "$KV."),
 }
-"""At which of a service's messages a process may end or stand still: on subjects that begin so."""
+"""By service, the prefixes of subjects at whose messages its processes may end or pause."""
 ON_ALL = ("kill", "pause", "freeze", "cut", "mute", "deaf", "restart")
-
+"""The faults that may hit all processes of a service at once."""
 
 LONG = 0.1
-"""The share of seeds in which little happens for a long time."""
+"""The share of seeds that are long: little happens for a long time."""
 
 CROWDED = 0.35
-"""The share of the others in which much is wanted at once, of little."""
+"""The share of short seeds with much demand for a small limit."""
 
 SLUGGISH = 0.25
-"""The share of them in which all that goes wrong outlasts what others wait."""
+"""The share of short seeds whose faults outlast the timeouts of others."""
 
 SWITCHING = 0.1
-"""The share of them in which besides the kill switch is turned often."""
+"""The share of short seeds that are sluggish and in which the kill switch is often set."""
 
 STORMY = 0.15
-"""The share of them in which something goes wrong several times a second."""
+"""The share of short seeds with several faults per second."""
 
 REDEFINING = 0.25
-"""The share of the short seeds in which instruments change."""
+"""The share of short seeds in which instruments change."""
 
 FEEDING = 0.2
-"""The share of the short seeds in which feeds tell reference prices."""
+"""The share of short seeds in which feeds send reference prices."""
 
 LOSS_LIMITED = 0.2
-"""The share of the short seeds in which losses are limited."""
+"""The share of short seeds in which losses are limited."""
 
 HOARDING = 0.15
-"""The share of short seeds in which somebody reserves the whole limit all the time, and never quotes."""
+"""The share of short seeds in which a client keeps reserving the whole limit and never quotes."""
 
 CARELESS = 0.15
-"""The share of short seeds in which somebody asks for what the protocol forbids."""
+"""The share of short seeds in which a client does what the protocol forbids."""
 
 FORGING = 0.15
-"""The share of short seeds in which somebody who may not write has answers of the broker go astray."""
+"""The share of short seeds in which an attacker without write permission misdirects the broker's replies."""
 
 OUTAGES = 0.3
-"""The share of sluggish seeds in which all makers stand still for long, again and again."""
+"""The share of sluggish seeds in which all makers are paused for long, again and again."""
 
 WHOLE_SERVICE = 0.15
-"""The share of some faults that every process of a service has."""
+"""The share of the faults in `ON_ALL` that hit every process of a service."""
 
 LONG_FAULTS = 0.15
-"""The share of faults that outlast what others wait: answers, quotes, orders."""
+"""The share of faults that outlast the timeouts of others."""
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes:
-        number: of the fault in its plan.
-        at: when, in seconds of the run.
-        kind: which.
-        target: to which process, or to all of which service; empty for the broker.
-        seconds: for how long.
-        amount: how much: messages, seconds of skew, or a factor.
-        on: messages on subjects that begin so.
+        number: its number in the plan.
+        at: when it begins, in seconds after the start of the faults.
+        kind: one of `KINDS`.
+        target: the process that it hits, or the service all of whose processes it hits; empty for the broker.
+        seconds: how long it lasts.
+        amount: how much, depending on the kind: messages, seconds of skew, or a factor.
+        on: of `fuse` and `freeze`, the prefix of the subjects of the messages that count.
     """
 
     number: int
@@ -139,26 +139,31 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run.
+    """The parameters of one run. All rates are per second.
 
     Attributes:
-        seconds: for how long things go wrong.
-        exchanges: how many; likewise the others.
-        order_rate: orders a second; likewise `booking_rate`, `switch_rate` for pauses and
-            resumes, and `hand_rate` for quotes by hand, which ask for more than a maker does.
-        least: seconds a message takes at least; `spread` what it takes more, on average.
-        sync: seconds a sync of the broker takes, on average.
-        heartbeat: seconds between heartbeats of the broker to those who follow a stream.
-        sluggish: what goes wrong outlasts what others wait.
-        hoard_rate: reservations of the whole limit a second that no quote comes of.
-        careless_rate: requests a second that the protocol forbids.
-        forge_rate: what somebody who may not write has the broker send astray, a second.
-        define_rate: changes of an instrument a second.
-        refer_rate: times a second that a feed tells reference prices.
-        resume_rate: resumes after a loss a second.
-        max_loss: what a symbol may lose, in money, and all together twice that; 0: anything.
-        busy: the share of turns after which a process is busy, and `busy_for` how long, on average.
-        faults: in the order of time.
+        seconds: for how long faults are injected.
+        exchanges: how many exchanges there are; likewise `exposures`, `makers` and `ledgers`.
+        order_rate: orders.
+        booking_rate: reports of fills that were executed elsewhere.
+        switch_rate: pauses and resumes.
+        read_rate: reads of positions and of exposure.
+        hand_rate: quotes by hand, which reserve more than a maker does.
+        least: the least seconds that a message takes.
+        spread: what a message takes in addition, in seconds, on average.
+        sync: seconds that a sync of the broker takes, on average.
+        heartbeat: seconds between two heartbeats of the broker to the followers of a stream.
+        sluggish: faults outlast the timeouts of others.
+        hoard_rate: reservations of the whole limit that are never used.
+        careless_rate: requests that the protocol forbids.
+        forge_rate: messages that an attacker without write permission misdirects.
+        define_rate: changes of an instrument.
+        refer_rate: messages of feeds with reference prices.
+        resume_rate: looks at what is paused for a loss, half of which is then resumed.
+        max_loss: the loss, in money, at which a symbol is paused; twice that for all symbols together; 0 for no limit.
+        busy: the share of turns after which a process is busy.
+        busy_for: how many seconds it is then busy, on average.
+        faults: ordered by time.
     """
 
     seed: int
@@ -197,7 +202,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def market(self) -> Market:
-        """The settings that all services agree on."""
+        """Return the settings that all services share."""
         return Market(
             limit=self.limit,
             quote_ttl=self.quote_ttl,
@@ -211,7 +216,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def instances(self) -> list[tuple[str, str, int]]:
-        """Every process of the system: its name, its service, and its number among those."""
+        """Return the name, service, and number within the service, of every process."""
         counts = {
             "exposure": self.exposures,
             "exchange": self.exchanges,
@@ -223,7 +228,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
     def only(self, numbers: Collection[int]) -> "Plan":
-        """The same with these faults only."""
+        """Return the same plan with only these faults."""
         return msgspec.structs.replace(self, faults=[fault for fault in self.faults if fault.number in numbers])
 
 
@@ -245,13 +250,13 @@ def _instrument(number: int, max_loss: int) -> Instrument:
 
 
 def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KINDS, **fixed: Any) -> Plan:
-    """The plan of a seed.
+    """Draw the plan of a seed.
 
     Args:
-        seed: of everything.
-        minutes: for how long things go wrong; drawn if it is None.
-        kinds: what may go wrong.
-        fixed: what is not drawn, by its name in `Plan`.
+        seed: determines everything else.
+        minutes: for how long faults are injected; drawn if it is None.
+        kinds: the kinds of faults that may occur.
+        fixed: values that replace what was drawn, by their names in `Plan`.
     """
     rng = random.Random(f"{seed}/plan")
     is_long = rng.random() < LONG
@@ -321,14 +326,14 @@ def draw(seed: int, *, minutes: float | None = None, kinds: Collection[str] = KI
     loses = random.Random(f"{seed}/losses")
     if not is_long and loses.random() < LOSS_LIMITED:
         drawn |= {"max_loss": round(_log_uniform(loses, 1, 100)), "resume_rate": _log_uniform(loses, 0.02, 1.0)}
-        # A price that moves makes a loss without any fill.
+        # A moving reference price causes losses without any fill.
         drawn["refer_rate"] = drawn.get("refer_rate") or _log_uniform(loses, 0.05, 2.0)
     plan = Plan(seed=seed, seconds=seconds, faults=[], **{**drawn, **fixed})
     return msgspec.structs.replace(plan, faults=_faults(rng, plan, kinds, rate))
 
 
 def _quiet(rng: random.Random) -> dict[str, Any]:
-    """What is different where little happens for long: lifetimes and windows end, and end again."""
+    """Draw what is special about long seeds, in which lifetimes and windows end many times while little happens."""
     return {
         "order_rate": _log_uniform(rng, 0.005, 0.1),
         "booking_rate": rng.choice((0.0, 0.002)),
@@ -342,7 +347,7 @@ def _quiet(rng: random.Random) -> dict[str, Any]:
 
 
 def _crowded(rng: random.Random, symbols: int) -> dict[str, Any]:
-    """What is different where much is wanted at once, of little, and who is told of it is told late."""
+    """Draw what is special about crowded seeds: much demand for a small limit, and slow messages."""
     return {
         "limit": rng.choice((10, 10, 6 * symbols)),
         "quote_ttl": rng.choice((3.0, 6.0)),
@@ -357,7 +362,7 @@ def _crowded(rng: random.Random, symbols: int) -> dict[str, Any]:
 
 
 def _sluggish(rng: random.Random) -> dict[str, Any]:
-    """What is different where orders and quotes are decided long after they came, or seldom replaced."""
+    """Draw what is special about sluggish seeds: orders and quotes are decided late, and quotes seldom replaced."""
     return {
         "sluggish": True,
         "exchanges": 2,
@@ -371,7 +376,7 @@ def _sluggish(rng: random.Random) -> dict[str, Any]:
 
 
 def _faults(rng: random.Random, plan: Plan, kinds: Collection[str], rate: float | None) -> list[Fault]:
-    """What goes wrong, `rate` times a second, which is drawn if it is None."""
+    """Draw the faults, of which there are `rate` per second on average; if that is None, it is drawn, too."""
     possible = [kind for kind in KINDS if kind in kinds and (plan.replicas > 1 or kind not in ON_CLUSTER)]
     if not possible:
         return []
@@ -416,7 +421,7 @@ def _faults(rng: random.Random, plan: Plan, kinds: Collection[str], rate: float 
 
 
 def _outages(rng: random.Random, plan: Plan) -> list[Fault]:
-    """Makers quote nothing for long, and meanwhile exchanges stand still that were about to say something."""
+    """Draw long pauses of all makers, during which exchanges pause just before or after they send a message."""
     faults: list[Fault] = []
     at = rng.uniform(4.0, 8.0)
     while at < plan.seconds:

@@ -1,4 +1,4 @@
-"""Those who quote by hand, as no maker does, and withdraw whatever is active."""
+"""Clients that quote by hand, unlike any maker, and withdraw whatever quote is active."""
 
 import itertools
 from contextlib import suppress
@@ -14,21 +14,20 @@ from wire.quotes import Quote, QuoteRequest
 from wire.reservations import ReservationAnswer, ReservationRequest
 
 WITHDRAWN = 0.3
-"""The share of quotes by hand beside which whatever is active is withdrawn."""
-
+"""The share of quotes by hand at which the active quote is withdrawn at the same time."""
 
 HAND = "token hand"
-"""Who quotes by hand, as services tell askers apart."""
+"""The name by which services know this asker."""
 
 
 class Quoters:
-    """All who quote by hand."""
+    """All clients that quote by hand, which are one asker."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
 
     async def work(self) -> None:
-        """Quote now and then, until the process ends."""
+        """Quote and withdraw until the process ends."""
         symbols = list(self._host.system.market.symbols)
         numbers = itertools.count(1)
         async for _ in self._host.every(self._host.system.plan.hand_rate):
@@ -38,24 +37,24 @@ class Quoters:
             self._host.begin(self._put(symbol, f"hand-{next(numbers)}"))
 
     async def _withdraw(self, symbol: str) -> None:
-        """Withdraw whatever is active, without a name: what is meant is what the exchange decides it on first."""
-        meant: list[str] = []
+        """Withdraw without a quote id: that means the quote that was active when the withdrawal arrived."""
+        active: list[str] = []
 
         async def route(exchange: Any) -> Quote:
             if in_flight.is_idle(exchange, symbol):
                 with suppress(Refused):
-                    meant.append(exchange.quote(symbol).quote_id)
+                    active.append(exchange.quote(symbol).quote_id)
             return await exchange.withdraw(symbol)  # type: ignore[no-any-return] # an exchange's answer
 
         target = self._host.one_of("exchange")
         response = await self._host.request(target, route, PATIENCE)
-        if response is not None and response.status == 200 and meant:
+        if response is not None and response.status == 200 and active:
             withdrawn = msgspec.json.decode(response.body, type=Quote).quote_id
-            if withdrawn != meant[0]:
-                self._host.wrong.append(f"{target} was to withdraw {meant[0]}, and has withdrawn {withdrawn}")
+            if withdrawn != active[0]:
+                self._host.wrong.append(f"{target} was to withdraw {active[0]}, but has withdrawn {withdrawn}")
 
     async def _put(self, symbol: str, quote_id: str) -> None:
-        """Reserve up to the whole limit, as no maker does, and publish what was granted."""
+        """Reserve up to the whole limit, which no maker does, and put a quote of what was granted."""
         rng, plan = self._host.random, self._host.system.plan
         latest = await active_quote(self._host, symbol)
         if latest is None:
@@ -76,7 +75,7 @@ class Quoters:
             return
         first, granted = (of(grants, key=lambda each: each.granted_at) for of in (min, max))
         if first.granted_at != granted.granted_at < first.expires_at:
-            self._host.wrong.append(f"{quote_id} was asked for twice, and granted twice: {answers}")
+            self._host.wrong.append(f"{quote_id} was requested twice, and granted twice: {answers}")
         reference = self._host.system.market.symbols[symbol].reference_price
         request = QuoteRequest(
             quote_id=quote_id,

@@ -1,7 +1,7 @@
-"""Which lines of the services no run has reached.
+"""Line coverage: which lines of the services no run has reached.
 
-Only what is in functions counts: the rest runs when a module is read. A function that was reached whole is not looked
-at again, so this costs least where runs reach much.
+Only lines in functions count, because the others run at import. A function whose lines were all reached is not traced
+again, so this costs least where runs reach much.
 """
 
 import sys
@@ -15,11 +15,11 @@ from typing import Any
 SOURCE = Path(__file__).parents[1]
 PACKAGES = ("exchange", "exposure", "jet", "ledger", "maker", "wire")
 OUTSIDE = ("__main__.py", "api.py", "repair.py")
-"""What a simulation does not run: programs, HTTP, and tools of the operator. `jet/api.py` is none of these."""
+"""Modules that a simulation does not run: programs, HTTP routes, operators' tools. `jet/api.py` is none of these."""
 
 
 class Reach:
-    """What was reached so far: by file and by function, which lines were not."""
+    """Records which lines were not reached so far, by file and function."""
 
     def __init__(self) -> None:
         self._left: dict[tuple[str, int, str], set[int]] = {}
@@ -33,7 +33,7 @@ class Reach:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Note what is reached within the block."""
+        """Record what is reached within the block."""
         sys.settrace(self._called)
         try:
             yield
@@ -56,7 +56,7 @@ class Reach:
         return line
 
     def report(self) -> Iterator[str]:
-        """What was not reached, by file, and how much that is."""
+        """Yield a summary, and then each line that was not reached, by file."""
         missed = sum(map(len, self._left.values()))
         yield f"{self._all - missed} of {self._all} lines of functions are reached"
         by_file: dict[str, set[int]] = {}
@@ -71,6 +71,6 @@ class Reach:
 def _functions(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            if constant.co_flags & 0x2:  # a function, and no body of a class
+            if constant.co_flags & 0x2:  # a function, not the body of a class
                 yield constant
             yield from _functions(constant)

@@ -1,4 +1,4 @@
-"""Those who read what services tell: it is no older than their question."""
+"""Clients that read, and check that what they read is no older than their request."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from wire.quotes import Quote
 
 
 async def active_quote(host: ClientProcess, symbol: str) -> Quote | None:
-    """The active quote of a symbol, as some exchange tells; None if none is, or nobody tells."""
+    """Return a symbol's active quote from some exchange; None if there is none, or no answer."""
 
     async def route(exchange: Any) -> Quote:
         await exchange.confirm(symbol)
@@ -26,19 +26,19 @@ async def active_quote(host: ClientProcess, symbol: str) -> Quote | None:
     quote = msgspec.json.decode(response.body, type=Quote)
     version = quote.version
     if version < latest:
-        host.wrong.append(f"{target} told of quote {version} of {symbol}, asked at {asked:.3f}, after {latest}")
+        host.wrong.append(f"{target}, asked at {asked:.3f}, returned quote {version} of {symbol} after {latest}")
     return quote
 
 
 class Readers:
-    """All who read."""
+    """All clients that read."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
         self._versions: dict[tuple[str, str], int] = {}
 
     async def work(self) -> None:
-        """Read now and then, until the process ends."""
+        """Read until the process ends."""
         async for _ in self._host.every(self._host.system.plan.read_rate):
             self._host.begin(self._read_positions())
             self._host.begin(self._read_exposure())
@@ -59,13 +59,12 @@ class Readers:
             known = before.get((ledger, position.symbol), 0)
             if position.position_version < known:
                 self._host.wrong.append(
-                    f"{ledger} told of position {position.position_version} of {position.symbol} at {asked:.3f}, "
-                    f"and of {known} before"
+                    f"{ledger}, asked at {asked:.3f}, returned position {position.position_version} of "
+                    f"{position.symbol}, and {known} before"
                 )
             if position.position_version < recorded[position.symbol]:
-                shown = f"{ledger} told of position {position.position_version} of {position.symbol}"
-                held = f"when the log held {recorded[position.symbol]}"
-                self._host.wrong.append(f"{shown}, asked at {asked:.3f}, {held}")
+                shown = f"{ledger}, asked at {asked:.3f}, returned position {position.position_version}"
+                self._host.wrong.append(f"{shown} of {position.symbol}, but the log held {recorded[position.symbol]}")
             key = (ledger, position.symbol)
             self._versions[key] = max(self._versions.get(key, 0), position.position_version)
 
@@ -81,4 +80,4 @@ class Readers:
         shown = msgspec.json.decode(response.body)
         limit = self._host.system.market.limit
         if max(shown["bid"]["used"], shown["ask"]["used"]) > limit:
-            self._host.wrong.append(f"{exposure} told that more than the limit of {limit} is used: {shown}")
+            self._host.wrong.append(f"{exposure} returned that more than the limit of {limit} is used: {shown}")

@@ -1,4 +1,4 @@
-"""Those who take note of losses."""
+"""Operators that acknowledge losses, and so resume what is paused for them."""
 
 import msgspec
 
@@ -12,14 +12,14 @@ STREAM = subjects.bucket_stream(subjects.SWITCHES_BUCKET)
 
 
 class Resumers:
-    """One operator, who writes what `./qs resume` does."""
+    """One operator, who writes the same messages as `./qs resume`."""
 
     def __init__(self, host: ClientProcess) -> None:
         self._host = host
         self._written = 0
 
     async def work(self) -> None:
-        """Take note now and then, until the process ends."""
+        """Resume what is paused, at random times, until the process ends."""
         async for _ in self._host.every(self._host.system.plan.resume_rate):
             for scope in list(self._host.monitor.losses.latches.paused):
                 if self._host.random.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Running a plan."""
+"""Runs a plan."""
 
 import gc
 import logging
@@ -23,14 +23,15 @@ from simulation.world import Stalled, World
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        plan: which run.
-        wrong: what must not be; empty if all is well.
-        seconds: of virtual time; `took` of real time.
-        counts: what happened, how often.
-        trace: the last events.
+        plan: what was run.
+        wrong: the violations; empty if there are none.
+        seconds: how long it took, in virtual time.
+        took: how many seconds it took in real time.
+        counts: how often each kind of event happened.
+        trace: the last events of a failed run, or all events.
     """
 
     plan: Plan
@@ -52,11 +53,11 @@ def _scratch() -> Iterator[Path]:
 
 
 def run(plan: Plan, trace: Trace | None = None) -> Outcome:
-    """Run a plan."""
+    """Run a plan. What happens is added to `trace`."""
     began = time.perf_counter()
     hooks, unraisable = sys.get_asyncgen_hooks(), sys.unraisablehook
     gc.disable()
-    gc.freeze()  # what was there before need not be looked through afterwards
+    gc.freeze()  # what existed before need not be scanned afterwards
     logging.disable(logging.CRITICAL)
     try:
         outcome = _run(plan, trace or Trace())
@@ -64,7 +65,7 @@ def run(plan: Plan, trace: Trace | None = None) -> Outcome:
         sys.set_asyncgen_hooks(*hooks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine whose process was killed is never awaited
-            gc.unfreeze()  # what finalizers of the run before have kept alive is found this time
+            gc.unfreeze()  # collects also what finalizers of the run before kept alive
             gc.collect()
         gc.enable()
         sys.unraisablehook = unraisable
@@ -116,8 +117,8 @@ def _run(plan: Plan, trace: Trace) -> Outcome:
 
 
 def _clear_ended(world: World) -> None:
-    """Let go of what was cut off in the middle, with nobody listening to its complaints."""
+    """Release the processes that were ended midway, and ignore what their tasks report as they are collected."""
     for process in world.ended_processes:
         process.on_end.clear()
-        process.loop.call_exception_handler = lambda _: None  # type: ignore[method-assign,assignment] # nobody listens
+        process.loop.call_exception_handler = lambda _: None  # type: ignore[method-assign,assignment] # ignores all reports
     world.ended_processes.clear()

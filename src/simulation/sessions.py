@@ -1,4 +1,4 @@
-"""Connections as the simulated broker has them, and who gets a message that is published on a subject."""
+"""Connections of the simulated broker, and the routing of published messages to subscribers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Headers = Mapping[str, str] | None
 
 @dataclass(slots=True)
 class Subscription:
-    """What a connection subscribed to."""
+    """A subscription of a connection."""
 
     session: "Session"
     sid: int
@@ -31,13 +31,15 @@ class Session:
     """One connection, as the broker has it.
 
     Attributes:
-        client: told of what arrives: `arrived(sid, subject, reply, data, headers)` and `broke(session)`.
-        user: who it is; None for someone whom nobody asks.
-        up: to the broker; `down` to the client.
+        client: is called with messages, `arrived(session, sid, subject, reply, data, headers)`, and when the connection
+            ends, `broke(session)`.
+        user: the user that it is authenticated as; None for one who may do anything.
+        up: the channel to the broker.
+        down: the channel to the client.
         open: the broker has not closed it.
-        server: which of the servers it is to.
+        server: the server that it is connected to.
         lose: how many more messages do not reach the client.
-        forged: what answers the client's next requests before anybody else does.
+        forged: wrong replies to the client's next requests, each sent before the true one.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Session:
             operation(self, *what)
 
     def send(self, sid: int, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        """Have the client get a message."""
+        """Send the client a message."""
         if self.lose and sid:
             self.lose -= 1
             self.broker.world.trace.add("broker", "loses", f"a message to {self.process.name} on {subject}")
@@ -73,10 +75,10 @@ class Session:
 
 
 class Routing:
-    """Who subscribes to what.
+    """All subscriptions, by subject.
 
     Attributes:
-        exact: who subscribes to one subject only, by that.
+        exact: subscriptions without wildcards, by subject.
     """
 
     def __init__(self, cluster: Cluster, network: Random) -> None:
@@ -87,11 +89,11 @@ class Routing:
         self._others: list[Subscription] = []
 
     def add(self, subscription: Subscription) -> None:
-        """Somebody subscribes."""
+        """Add a subscription."""
         subscription.session.subscriptions[subscription.sid] = subscription
-        self._home(subscription.subject).append(subscription)
+        self._group(subscription.subject).append(subscription)
 
-    def _home(self, subject: str) -> list[Subscription]:
+    def _group(self, subject: str) -> list[Subscription]:
         if "*" not in subject and not subject.endswith(">"):
             return self.exact.setdefault(subject, [])
         parent, _, last = subject.rpartition(".")
@@ -100,15 +102,16 @@ class Routing:
         return self._others
 
     def drop(self, subscription: Subscription) -> None:
-        """Somebody does no more."""
+        """Remove a subscription."""
         del subscription.session.subscriptions[subscription.sid]
-        home = self._home(subscription.subject)
-        home.remove(subscription)
-        if not home:
+        group = self._group(subscription.subject)
+        group.remove(subscription)
+        if not group:
             self.exact.pop(subscription.subject, None)
 
     def route(self, subject: str, reply: str, data: bytes, headers: Headers, origin: int) -> bool:
-        """Have everyone who subscribes, and whose server hears `origin`, get a message. Whether anyone does."""
+        """Send a message to all subscribers whose servers are connected to the server `origin`. True if there are
+        any."""
         found: list[Subscription] | tuple[()] = self.exact.get(subject, ())
         if under := self._under.get(subject.rpartition(".")[0]):
             found = [*found, *under] if found else under

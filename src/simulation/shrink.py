@@ -1,5 +1,5 @@
-"""Making a failing run smaller: fewer faults, a shorter time, fewer processes, as long as it still fails. Pure but for
-running."""
+"""Shrinks a failing run: fewer faults, a shorter time, fewer processes, as long as it still fails. Pure except for the
+runs."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from simulation.run import Outcome, run
 
 
 def shrink(outcome: Outcome, runs: int = 150) -> Outcome:
-    """The smallest failing run that was found within so many runs, beginning with a failing one."""
+    """Return the smallest failing run found within `runs` runs, starting from a failing one."""
     left = runs
     best = outcome
 

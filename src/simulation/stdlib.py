@@ -1,6 +1,6 @@
-"""The standard library's time and chance, as the process whose turn it is has them.
+"""Replaces the standard library's time and randomness with those of the simulated process that has its turn.
 
-Nothing in the services has to know of it: they ask `time.monotonic`, `random` and `secrets` as ever.
+The services need not know: they call `time.monotonic`, `random` and `secrets` as usual.
 """
 
 import random
@@ -19,7 +19,7 @@ _CHANCE = ("random", "uniform", "randrange", "randint", "choice", "shuffle", "sa
 
 @contextmanager
 def replaced(world: World, heartbeat: float) -> Iterator[None]:
-    """Have the standard library tell the world's time and chance, and `heartbeat` be a tail's, within the block."""
+    """Within the block, replace time and randomness, and set the heartbeat of tails to `heartbeat` seconds."""
 
     def rng() -> random.Random:
         return world.current.random if world.current is not None else world.order

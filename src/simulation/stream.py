@@ -1,12 +1,12 @@
-"""One JetStream stream as the broker keeps it: messages, sequences, compares, ids, lifetimes, limits. Pure.
+"""One JetStream stream as the broker keeps it: messages, sequences, compares, ids, TTLs, limits. Pure.
 
-It behaves as a nats-server 2.15 alone does, which `tests/simulation/test_contract.py` holds it to:
+It behaves as a single nats-server 2.15 does, which `tests/simulation/test_contract.py` checks:
 
-- A compare is judged before an id: an identical message that had landed answers "wrong last sequence", and one whose
-  compare still holds is acknowledged as a duplicate.
-- A message with a lifetime goes when that is over. If it was its subject's last, and was no such marker itself, a
-  marker takes its place, which has a sequence like any message.
-- A stream that refuses when it is full says so before anything is stored; one that does not drops its oldest.
+- A compare is checked before an id: a resent message that had been stored is refused with "wrong last sequence", and
+  one whose compare still holds is acknowledged as a duplicate.
+- A message is removed when its TTL ends. If it was its subject's last and was not itself a marker, a marker takes its
+  place, which has a sequence like any message.
+- A full stream refuses messages before anything is stored, or drops its oldest ones, as configured.
 """
 
 from bisect import bisect_left
@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 UNSYNCED = 60_000_000_000
-"""Nanoseconds for which what an unsynced stream stored may be lost."""
+"""Nanoseconds within which a stored message of an unsynced stream may still be lost."""
 
 _RECORD = 30
-"""Bytes that a stored message takes beside subject and payload; headers take four more and their own."""
+"""Bytes that a stored message takes besides its subject and payload. Headers take four more, besides their own size."""
 
 MARKER_REASON = "Nats-Marker-Reason"
 
 
 class Stored(NamedTuple):
-    """A stored message. `time` in nanoseconds since the epoch; `expires` likewise, None for never."""
+    """A stored message. `time` and `expires` are in nanoseconds since the epoch; `expires` is None for never."""
 
     seq: int
     subject: str
@@ -40,7 +40,7 @@ class Stored(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """An error as the JetStream API tells it."""
+    """An error as the JetStream API reports it."""
 
     code: int
     err_code: int
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """A publish was taken."""
+    """An acknowledgement of a published message."""
 
     seq: int
     duplicate: bool = False
@@ -68,7 +68,7 @@ NO_CLUSTER = Problem(500, 10074, "replicas > 1 not supported in non-clustered mo
 
 @lru_cache(maxsize=4096)
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """What tells whether a subject matches a pattern: `*` is one token, `>` in the end one or more."""
+    """Return a function that is true for subjects that match a pattern: `*` is one token, a last `>` one or more."""
     if is_exact(pattern):
         return pattern.__eq__
     head, _, last = pattern.rpartition(".")
@@ -91,18 +91,18 @@ def _fits(pattern: list[str], subject: str) -> bool:
 
 
 def is_exact(pattern: str) -> bool:
-    """Whether a pattern matches one subject only."""
+    """True if a pattern has no wildcard."""
     return "*" not in pattern and not pattern.endswith(">")
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject matches a pattern."""
+    """True if a subject matches a pattern."""
     return matcher(pattern)(subject)
 
 
 @dataclass(slots=True)
 class _Filter:
-    """A filter, and the subjects that match it."""
+    """A filter, and the stored subjects that match it."""
 
     patterns: tuple[str, ...]
     subjects: set[str]
@@ -112,13 +112,14 @@ class Stream:
     """A stream.
 
     Attributes:
-        config: as it was declared, with what the broker adds; `config_json` as JSON.
-        name: of the stream.
+        config: as it was declared, with the broker's defaults.
+        config_json: the same, encoded.
+        name: the stream's name.
         created: in nanoseconds since the epoch.
-        last_seq: of the newest message there ever was.
-        bytes: what is stored takes.
+        last_seq: the sequence of the newest message that was ever stored.
+        bytes: the size of all stored messages.
         last_of: the last sequence of each subject.
-        removed: what went away, until whoever follows has taken note.
+        removed: removed messages of which consumers are not yet notified.
     """
 
     def __init__(self, config: dict[str, Any], created: int) -> None:
@@ -132,25 +133,25 @@ class Stream:
         self._messages: dict[int, Stored] = {}
         self._order: list[int] = []
         self._seqs_of: dict[str, deque[int]] = {}
-        self._gone: deque[tuple[int, Stored]] = deque()  # what an unsynced stream no longer holds, and since when
+        self._gone: deque[tuple[int, Stored]] = deque()  # removed from an unsynced stream, with when
         self._ids: dict[str, tuple[int, int]] = {}
         self._filters: dict[tuple[str, ...], _Filter] = {}
 
     def configure(self, config: dict[str, Any]) -> None:
-        """Have it be so from now on."""
+        """Change the configuration."""
         self.config = config
-        self.config_json = msgspec.Raw(msgspec.json.encode(config))  # once: it is told often
+        self.config_json = msgspec.Raw(msgspec.json.encode(config))  # encoded once, sent often
 
     @property
     def unsynced(self) -> bool:
-        """Whether it acknowledges what a crash may take away."""
+        """True if it acknowledges messages that a crash may lose."""
         return self.config.get("persist_mode") == "async"
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def copy(self) -> "Stream":
-        """Another one that holds the same."""
+        """Return a copy that holds the same messages."""
         other = Stream(self.config, self.created)
         other.last_seq, other.bytes = self.last_seq, self.bytes
         other.last_of = dict(self.last_of)
@@ -160,11 +161,11 @@ class Stream:
 
     @property
     def first_seq(self) -> int:
-        """Of the oldest message that is left; one beyond the newest ever if none is."""
+        """The sequence of the oldest stored message; without any, one more than the newest ever."""
         return next(iter(self._messages), self.last_seq + 1 if self.last_seq else 0)
 
     def accepts(self, subject: str) -> bool:
-        """Whether a subject belongs to the stream."""
+        """True if the stream stores a subject."""
         return any(matches(pattern, subject) for pattern in self.config["subjects"])
 
     # --- storing ----------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ class Stream:
     def publish(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None, now: int
     ) -> tuple[Ack | Problem, list[Stored]]:
-        """Take a message, if all that it asks for is so. What was stored, besides, for those who follow."""
+        """Store a message if all that its headers expect holds. Return the reply, and the messages that were stored."""
         lifetime = None
         msg_id = None
         if headers:
@@ -202,7 +203,7 @@ class Stream:
         return Ack(stored.seq), [stored]
 
     def wrong_sequence(self, subject: str, headers: Mapping[str, str]) -> int | None:
-        """The last sequence, where it is not the one that a message expects."""
+        """Return the actual last sequence if it is not the one that a message expects, else None."""
         expected = headers.get("Nats-Expected-Last-Sequence")
         if expected is not None and int(expected) != self.last_seq:
             return self.last_seq
@@ -215,7 +216,7 @@ class Stream:
         return None
 
     def _known(self, msg_id: str, now: int) -> int | None:
-        """The sequence of the message with that id, while ids of its age are remembered."""
+        """Return the sequence of the message with an id; None if there is none within the duplicate window."""
         found = self._ids.get(msg_id)
         if found is None or now - found[1] > self.config["duplicate_window"]:
             return None
@@ -280,7 +281,7 @@ class Stream:
             self._order = [kept for kept in self._order if kept in self._messages]
 
     def expire(self, seq: int, now: int) -> list[Stored]:
-        """A message's lifetime is over: take it away, and leave a marker where one is due. What was stored."""
+        """Remove a message whose TTL has ended, and store a marker if one is due. Return what was stored."""
         gone = self._messages.get(seq)
         if gone is None:
             return []
@@ -294,7 +295,7 @@ class Stream:
         return [self._store(gone.subject, b"", headers, now, now + lifetime, size)]
 
     def rewind(self, time: int) -> None:
-        """Be what it was at a time, as one that was not synced may be after a crash: sequences are given again."""
+        """Return to the state at a time, as an unsynced stream may after a crash. Sequences are then reused."""
         kept = {seq: message for seq, message in self._messages.items() if message.time <= time}
         back = {message.seq: message for since, message in self._gone if since > time and message.time <= time}
         self.last_seq = max((*kept, *(message.seq for _, message in self._gone if message.time <= time)), default=0)
@@ -314,7 +315,7 @@ class Stream:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def filter(self, patterns: tuple[str, ...]) -> set[str]:
-        """The subjects that match one of the patterns: kept up to date, not to be changed."""
+        """Return the subjects that match one of the patterns. The set is kept up to date; do not change it."""
         found = self._filters.get(patterns)
         if found is None:
             matching = self.matching(patterns)
@@ -322,27 +323,27 @@ class Stream:
         return found.subjects
 
     def matching(self, patterns: Collection[str]) -> set[str]:
-        """The subjects that match one of the patterns now."""
+        """Return the subjects that match one of the patterns now."""
         if all(map(is_exact, patterns)):
             return {own for own in patterns if own in self.last_of}
         return {own for own in self.last_of if any(matcher(pattern)(own) for pattern in patterns)}
 
     def counts(self, pattern: str) -> dict[str, int]:
-        """How many messages there are on each subject that matches a pattern."""
+        """Return the number of messages on each subject that matches a pattern."""
         return {subject: len(self._seqs_of[subject]) for subject in sorted(self.matching((pattern,)))}
 
     def last_on(self, pattern: str) -> int:
-        """The last sequence on a pattern, 0 if there is none."""
+        """Return the last sequence on a pattern; 0 if there is none."""
         if is_exact(pattern):
             return self.last_of.get(pattern, 0)
         return max((self.last_of[subject] for subject in self.filter((pattern,))), default=0)
 
     def get(self, seq: int) -> Stored | None:
-        """A message, if it is there."""
+        """Return a message; None if it is not stored."""
         return self._messages.get(seq)
 
     def next(self, seq: int, matching: set[str], until: int | None = None) -> Stored | None:
-        """The first message from a sequence on whose subject is one of these; only up to `until`."""
+        """Return the first message, from `seq` to `until`, whose subject is one of `matching`; None without any."""
         messages, order = self._messages, self._order
         for index in range(bisect_left(order, seq), len(order)):
             found = messages.get(order[index])
@@ -351,15 +352,15 @@ class Stream:
         return None
 
     def since(self, time: int) -> int:
-        """The sequence of the first message stored at a time or later; one beyond the last if there is none."""
+        """Return the sequence of the first message stored at a time or later; without any, one more than the last."""
         return next((kept.seq for kept in self.all() if kept.time >= time), self.last_seq + 1)
 
     def all(self) -> Iterator[Stored]:
-        """Every message, in order."""
+        """Return all messages, in order."""
         return iter(list(self._messages.values()))
 
     def restore(self) -> None:
-        """Start anew from what is stored: the ids that are known are those of messages that are left."""
+        """Restart with the stored messages: only their ids are remembered."""
         self._ids = {
             kept.headers["Nats-Msg-Id"]: (kept.seq, kept.time)
             for kept in self.all()
@@ -369,7 +370,7 @@ class Stream:
 
 @lru_cache(maxsize=4096)
 def seconds(text: str) -> int | None:
-    """A lifetime as `Nats-TTL` tells it, in whole seconds; 0 for never, None for nonsense."""
+    """Return the value of a `Nats-TTL` in whole seconds; 0 for never, None if it is not valid."""
     if text == "never":
         return 0
     for unit, factor in (("h", 3600), ("m", 60), ("s", 1), ("", 1)):
@@ -380,7 +381,7 @@ def seconds(text: str) -> int | None:
 
 
 def encode_headers(headers: Mapping[str, str] | None) -> bytes:
-    """Headers as they go over the wire."""
+    """Return headers in the form in which they are sent."""
     if headers is None:
         return b""
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]

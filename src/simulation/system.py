@@ -1,6 +1,6 @@
-"""The whole system: a broker, and every process of every service, started again when one ends.
+"""The whole system: a broker, and all processes of all services. A process that ends is restarted.
 
-Each instance is assembled as the service's own `__main__` does it, without HTTP: clients call what the routes call.
+Each instance is assembled as in the service's own `__main__`, but without HTTP: clients call what the routes call.
 """
 
 import asyncio
@@ -30,25 +30,31 @@ from simulation.world import Clock, Process, World
 from wire.definitions import changes
 
 STOP_DEADLINE = 4.5
-"""Seconds a process may take to stop in order; then it is ended."""
+"""Seconds a process may take to stop in order; then it is killed."""
 
 STALE = (2.0, 3.1)
-"""Seconds after which a client gives a silent broker up: it pings every second, and two may be unanswered."""
+"""Seconds, from and to, after which a client gives up a silent broker: it pings every second, and tolerates two
+unanswered pings."""
 
 Service = Exchange | ExposureService | Ledger | Maker
 
 
 class Instance:
-    """One instance of a service: its processes, one after another.
+    """One instance of a service, which is a series of processes.
 
     Attributes:
         name: such as `maker-1`.
-        kind: the service, which is also its user's name on the broker.
-        clock: its machine's.
-        process: the present one; None while it is down.
-        service: what runs in it; `client` is its connection's.
-        started: when the present process was.
-        failures: when a process ended by itself, and why.
+        kind: the service, which is also its user on the broker.
+        number: its number among the instances of the service, from 0.
+        clock: its machine's clock.
+        process: the present process; None while it is down.
+        service: the object that runs in the process.
+        health: the process's health.
+        client: the process's NATS client.
+        incarnations: how many processes there were.
+        started: when the present process was started, in seconds of the world.
+        stopping: the present process is being stopped in order.
+        failures: when and why processes ended by themselves.
     """
 
     def __init__(self, system: "System", name: str, kind: str, number: int) -> None:
@@ -87,7 +93,7 @@ class Instance:
         return self.name not in self.system.unreachable
 
     async def _main(self) -> None:
-        assert self.client is not None  # noqa: S101 # for the type checker: it was just made
+        assert self.client is not None  # noqa: S101 # for the type checker: `start` has made it
         connection = Connection("nats://simulated", self.kind, self.health, client=self.client)
         self.service = self._make(connection)
         await self.service.run()
@@ -114,7 +120,7 @@ class Instance:
         self.process = None
 
     def _ended(self, process: Process, error: BaseException | None) -> None:
-        """A process ended by itself."""
+        """Handle the end of a process that ended by itself."""
         why = _reasons(error)
         if not self.stopping:
             self.failures.append((self.system.world.now, why))
@@ -123,14 +129,14 @@ class Instance:
         del process
 
     def kill(self) -> None:
-        """End the process at once; it is started again soon."""
+        """Kill the process; it is restarted soon."""
         if self.process is not None:
             self.system.world.trace.add(self.name, "killed")
             self.process.end()
             self.system.schedule_start(self)
 
     def stop(self) -> None:
-        """Stop the process in order; it is started again."""
+        """Stop the process in order; it is restarted soon."""
         process = self.process
         if process is None or self.stopping or process.main is None:
             return
@@ -155,25 +161,26 @@ class Instance:
             self.kill()
 
     def sessions(self) -> list[Session]:
-        """Its connections to the broker, those included that it has given up and the broker has not."""
+        """Return its connections to the broker, including those that it has given up but the broker has not."""
         return [session for session in self.system.broker.sessions if session.process.name == self.name]
 
 
 def _reasons(error: BaseException | None) -> str:
-    """Why, with every member of a group."""
+    """Describe an exception, including all members of a group."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_reasons(member) for member in error.exceptions)
     return repr(error)
 
 
 class System:
-    """Broker and processes.
+    """The broker and all instances.
 
     Attributes:
+        folder: contains the databases.
+        ended: nothing is restarted any more.
         unreachable: names of processes that cannot connect to the broker.
-        over: nothing is started any more.
         sync: how long the broker's disk usually takes.
-        folder: where databases are.
+        rng: decides when processes are restarted, and what some faults do.
     """
 
     def __init__(self, world: World, plan: Plan, folder: Path) -> None:
@@ -199,20 +206,20 @@ class System:
         return instance.process, instance.service
 
     def disk_of(self, name: str) -> LedgerDisk:
-        """The disk of a process."""
+        """Return the disk of a process."""
         return self.disks.setdefault(name, LedgerDisk())
 
     def of(self, kind: str) -> list[Instance]:
-        """The instances of a service."""
+        """Return the instances of a service."""
         return [instance for instance in self.instances.values() if instance.kind == kind]
 
     def run_program(
         self, name: str, main: Callable[[Connection], Coroutine[Any, Any, None]], user: str, seconds: float
     ) -> None:
-        """Run something else on a connection of its own, until it is done.
+        """Run a program in a process with its own connection, until it returns.
 
         Raises:
-            TimeoutError: it is not.
+            TimeoutError: it has not returned after so many seconds.
         """
         process = Process(self.world, name, Clock(self.world), 1)
         client = SimClient(process, self.broker, user, lambda: True)
@@ -238,7 +245,7 @@ class System:
             raise ended[0]
 
     def prepare(self) -> None:
-        """Have the streams made, and start everything."""
+        """Create the streams, and start all instances."""
         market = self.market
 
         async def make(connection: Connection) -> None:
@@ -253,13 +260,13 @@ class System:
             self.world.after(self.rng.random() / 2, instance.start)
 
     def schedule_start(self, instance: Instance) -> None:
-        """Have an instance started again, as supervisord does."""
+        """Restart an instance after a short time, as supervisord does."""
         self.world.after(self.rng.uniform(0.1, 0.8), instance.start)
 
     # --- faults of the network ----------------------------------------------------------------------------------------
 
     def cut(self, instance: Instance, *, up: bool, down: bool) -> None:
-        """Let nothing through between a process and the broker, in one direction or both."""
+        """Hold all messages between a process and the broker, in one direction or both."""
         self.unreachable.add(instance.name)
         for session in instance.sessions():
             if up:
@@ -269,20 +276,20 @@ class System:
             self.world.after(self.rng.uniform(*STALE), self._stale, session)
 
     def heal(self, instance: Instance) -> None:
-        """Let everything through again."""
+        """Deliver all messages again."""
         self.unreachable.discard(instance.name)
         for session in instance.sessions():
             session.down.release()
             session.up.release()
 
     def _stale(self, session: Session) -> None:
-        """The client notices that nothing answers, if that is still so."""
+        """Have the client give up its connection, if that is still silent."""
         if session.up.held or session.down.held or (self.broker.paused and session.open):
             client: SimClient = session.client
             client.stale(session)
 
     def pause_broker(self) -> None:
-        """Have the broker stand still; clients give it up after a while."""
+        """Pause the broker. Clients give up their connections after a while."""
         self.broker.pause()
         for session in self.broker.sessions:
             self.world.after(self.rng.uniform(*STALE), self._stale, session)

@@ -1,4 +1,4 @@
-"""What happened, by time and process: the last events for a person, or all of them to compare two runs."""
+"""The events of a run, by time and process: the last ones for people, or all of them to compare two runs."""
 
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from simulation.world import World
 
 KEPT = 6000
-"""Events kept unless all are."""
+"""How many of the last events are kept, unless all are."""
 
 _INFO = 20
 
 
 class Trace:
-    """Collects events. `everything`: keep them all, and what is logged at `debug`, too."""
+    """Collects events. With `everything`, it keeps all of them, and includes log lines at level `debug`."""
 
     def __init__(self, *, everything: bool = False) -> None:
         self.world: World | None = None
@@ -23,11 +23,11 @@ class Trace:
         self._events: deque[tuple[float, str, str, tuple[Any, ...]]] = deque(maxlen=None if everything else KEPT)
 
     def add(self, who: str, what: str, *details: Any) -> None:
-        """Something happened, now. Details are made text when somebody reads them, so they must not change."""
+        """Add an event that happens now. Details become text only when the trace is read, so they must not change."""
         self._events.append((self.world.now if self.world else 0.0, who, what, details))
 
     def lines(self, last: int | None = None) -> list[str]:
-        """The events as lines; only so many of the last ones."""
+        """Return the events as lines; with `last`, only so many of the last ones."""
         events = list(self._events)[-last if last else 0 :]
         return [
             f"{when:12.6f}  {who:<11} {what:<9} {' '.join(map(_text, details))}".rstrip()
@@ -42,7 +42,7 @@ def _text(detail: Any) -> str:
 
 
 class Logger:
-    """Has what services log go into the trace. structlog makes one for each use."""
+    """Adds what services log to the trace. structlog makes a logger for each use."""
 
     trace: Trace | None = None
     on_event: Any = None
@@ -52,11 +52,11 @@ class Logger:
         self._context: dict[str, Any] = dict(context or {})
 
     def bind(self, **more: Any) -> "Logger":
-        """A logger that says this, too."""
+        """Return a logger that adds these fields to each event."""
         return Logger(None, None, {**self._context, **more}) if more else self
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether what is said at a level is kept."""
+        """True if events of a level are kept."""
         return level >= _INFO or (self.trace is not None and self.trace.everything)
 
     def _log(self, level: str, event: str, fields: dict[str, Any]) -> None:
@@ -71,26 +71,26 @@ class Logger:
             Logger.on_event(who, event, logged)
 
     def debug(self, event: str, **fields: Any) -> None:
-        """Kept only by a trace of everything."""
+        """Log an event that only a trace of everything keeps."""
         if Logger.trace is not None and Logger.trace.everything:
             self._log("debug", event, fields)
 
     def info(self, event: str, **fields: Any) -> None:
-        """Kept."""
+        """Log an event."""
         self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Kept."""
+        """Log an event."""
         self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Kept."""
+        """Log an event."""
         self._log("error", event, fields)
 
     exception = critical = error
 
 
 def capture_logs(trace: Trace, on_event: Any = None) -> None:
-    """Have everything that is logged from now on go into a trace; `on_event` is told who, what and fields."""
+    """Add everything that is logged from now on to a trace; `on_event` is called with process, event and fields."""
     Logger.trace, Logger.on_event = trace, on_event
     structlog.configure(processors=[], wrapper_class=Logger, cache_logger_on_first_use=False)  # type: ignore[arg-type] # all that is used

@@ -1,5 +1,5 @@
-"""Those who order: as the protocol says, what has no answer is sent again, identical. The load generator's own code
-decides when. Some send once only, and some ask again elsewhere, or much later."""
+"""Clients that send orders. As the protocol asks, they resend the identical order until it is answered; the load
+generator's own code decides when. Some send an order only once; some resend it to another exchange, or much later."""
 
 import asyncio
 import itertools
@@ -22,23 +22,23 @@ from wire.errors import Refused
 from wire.orders import Order, OrderResult
 
 STALL = 2.0
-"""Seconds after which an order that was not read yet is too old: its exchange had stood still."""
+"""An exchange must refuse an order that it reads more than this many seconds after it was sent: it was paused."""
 
 ONCE = 0.25
-"""The share of orders that are sent once only."""
+"""The share of orders that are sent only once."""
 
 CHECK_DISK = 0.1
-"""The share of executions after which it is looked what ledgers have on their disks."""
+"""The share of executions after which the ledgers' databases are checked."""
 
 RESEND = 0.25
-"""The share of executed orders that are sent again much later."""
+"""The share of executed orders that are resent much later."""
 
 RESEND_ELSEWHERE = 0.6
-"""The share of executions of which another exchange is asked at once."""
+"""The share of executed orders that are resent to another exchange at once."""
 
 
 class Sender(Exchange):
-    """The load generator's client, over the simulated web."""
+    """The load generator's client, which sends through the simulated network."""
 
     def __init__(self, host: ClientProcess, history: History) -> None:
         super().__init__("http://127.0.0.1:1", 1, asyncio.Event(), history)
@@ -61,8 +61,11 @@ class Sender(Exchange):
 
 
 def ordering(order: Order, host: ClientProcess) -> Any:
-    """What `POST /orders` calls. One that an exchange reads long after it was sent is refused: it had stood still. And
-    one that is rejected finds nothing in some state that the log was in meanwhile, whatever else is under way."""
+    """Return what `POST /orders` calls, with two checks.
+
+    An order that an exchange reads long after it was sent, because the exchange was paused, must be refused. And if an
+    order is rejected, then in some state of the log since it was sent it found nothing to execute on.
+    """
     world, sent = host.world, host.world.now
     states = host.monitor.symbols[order.symbol].states
     since = len(states) - 1
@@ -76,19 +79,19 @@ def ordering(order: Order, host: ClientProcess) -> Any:
             )
         if result.status == "rejected" and all(state.executes(order) for state in islice(states, since, None)):
             text = f"{order.order_id}, sent at {sent:.3f}, is rejected ({result.reason}) at {world.now:.3f}"
-            host.wrong.append(f"{text}, and by the log it may execute all the time")
+            host.wrong.append(f"{text}, but by the log it could execute all the time")
         return result
 
     return route
 
 
 class Traders:
-    """All who order.
+    """All clients that send orders.
 
     Attributes:
-        unresolved: orders whose outcome nobody told in time, with when they were first sent.
-        outcomes: how many orders had which outcome.
-        filled: the order that was last answered to have executed, and since when.
+        unresolved: orders without a known outcome, with the time at which they were first sent.
+        outcomes: how many orders had each outcome.
+        filled: the last order that was answered as executed, and when; None without any.
     """
 
     def __init__(self, host: ClientProcess, history: Path) -> None:
@@ -103,11 +106,11 @@ class Traders:
         host.monitor.on_fill = self._executed
 
     def close(self) -> None:
-        """Write the history out."""
+        """Close the file of the history."""
         self._history.__exit__(None, None, None)
 
     async def work(self) -> None:
-        """Order, until the process ends."""
+        """Send orders until the process ends."""
         plan, market = self._host.system.plan, self._host.system.market
         flow = orders("o", market.symbols, max_quantity=16, aggressiveness=0.8, seed=plan.seed)
         async for _ in self._host.every(plan.order_rate):
@@ -116,11 +119,11 @@ class Traders:
             self._host.begin(self._order_once(order) if once else self.order(order))
 
     def ordering(self, order: Order) -> Any:
-        """What `POST /orders` calls."""
+        """Return what `POST /orders` calls."""
         return ordering(order, self._host)
 
     async def order(self, order: Order) -> str:
-        """Send an order until its outcome is known, or patience ends."""
+        """Send an order until its outcome is known, or the load generator gives up. Return the outcome's name."""
         began = self._host.world.now
         self._waiting[order.order_id] = order
         outcome = await self._sender.submit(order)
@@ -136,8 +139,10 @@ class Traders:
         return outcome.name
 
     async def _order_once(self, order: Order) -> None:
-        """Send an order once, and wait for longer than an exchange does. Who was told that nothing was done may rely on
-        that."""
+        """Send an order once, and wait for longer than an exchange takes to decide.
+
+        A client that is answered that nothing was done may rely on it.
+        """
         target = self._host.one_of("exchange")
         self._sender.sent[order.order_id] = self._host.world.now
         self._history.sent(order, 1)
@@ -155,10 +160,12 @@ class Traders:
         if is_sure or (isinstance(answer, Known) and (answer.rejected or answer.result is None)):
             self._host.monitor.never.add(order.order_id)
             if order.order_id in self._host.monitor.executed:
-                self._host.wrong.append(f"{order.order_id} has executed, and {target} told that it did not: {answer}")
+                self._host.wrong.append(
+                    f"{order.order_id} has executed, but {target} answers that it has not: {answer}"
+                )
 
     def _executed(self, order_id: str) -> None:
-        """An order is in the log by now. Whoever asks another exchange from now on must be told so."""
+        """Handle the execution of an order: from now on, every exchange must answer that it has executed."""
         if self._host.random.random() < CHECK_DISK:
             self._host.world.after(0.05 * self._host.random.random(), self._check_disk)
         order = self._waiting.get(order_id)
@@ -168,7 +175,7 @@ class Traders:
         self._host.world.after(0.0, self._resend_elsewhere, order, self._host.random.choice(exchanges).name)
 
     def _check_disk(self) -> None:
-        """What a ledger tells is on its disk."""
+        """Check that each ledger has on disk what it reports."""
         for instance in self._host.system.of("ledger"):
             path = self._host.system.folder / f"{instance.name}.sqlite"
             if instance.process is None or instance.service is None or not path.exists():
@@ -183,13 +190,13 @@ class Traders:
             for symbol, version in shown.items():
                 if version > kept.get(symbol, 0):
                     self._host.wrong.append(
-                        f"{instance.name} tells of position {version} of {symbol}, and keeps {kept}"
+                        f"{instance.name} reports position {version} of {symbol}, but its disk has {kept}"
                     )
 
     def _resend_elsewhere(self, order: Order, target: str) -> None:
-        self._host.process.soon(Handle(self._host.begin, (self._answered_elsewhere(order, target),), None))
+        self._host.process.soon(Handle(self._host.begin, (self._check_elsewhere(order, target),), None))
 
-    async def _answered_elsewhere(self, order: Order, target: str) -> None:
+    async def _check_elsewhere(self, order: Order, target: str) -> None:
         asked = self._host.world.now
         self._sender.sent[order.order_id] = asked
         response = await self._host.request(target, self.ordering(order), PATIENCE)
@@ -198,14 +205,14 @@ class Traders:
         result = msgspec.json.decode(response.body, type=OrderResult) if response.status == 200 else None
         if result is None or not result.filled_quantity:
             text = f"{result.status} ({result.reason})" if result else str(response.status)
-            self._host.wrong.append(f"{order.order_id} had executed, and {target}, asked at {asked:.3f}, told {text}")
+            self._host.wrong.append(f"{order.order_id} had executed, but {target} answers at {asked:.3f}: {text}")
 
     def _send_again(self, order: Order, filled: int, at: float) -> None:
         if self._host.running:
-            self._host.process.soon(Handle(self._host.begin, (self._again(order, filled, at),), None))
+            self._host.process.soon(Handle(self._host.begin, (self._check_resend(order, filled, at),), None))
 
-    async def _again(self, order: Order, filled: int, at: float) -> None:
-        """Send an order again that was filled: the answer must be the same while its id is remembered."""
+    async def _check_resend(self, order: Order, filled: int, at: float) -> None:
+        """Resend a filled order: the answer must be the same while its id is remembered."""
         target = self._host.one_of("exchange")
         response = await self._host.request(target, self.ordering(order), ATTEMPT_TIMEOUT)
         if response is None or response.status != 200:
@@ -213,6 +220,6 @@ class Traders:
         result = msgspec.json.decode(response.body, type=OrderResult)
         if result.filled_quantity != filled:
             self._host.wrong.append(
-                f"{order.order_id} was filled with {filled} lots at {at:.3f}, and sent again to {target} it is told "
-                f"{result.status} ({result.reason}) with {result.filled_quantity} at {self._host.world.now:.3f}"
+                f"{order.order_id} was filled with {filled} lots at {at:.3f}, but {target} answers a resend at "
+                f"{self._host.world.now:.3f}: {result.status} ({result.reason}) with {result.filled_quantity}"
             )

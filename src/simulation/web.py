@@ -1,8 +1,8 @@
-"""Requests of clients to services: what HTTP does for them, without HTTP.
+"""Requests of clients to services, in place of HTTP.
 
-A client calls what a route calls. The request travels, the service answers in its own process, the answer travels back.
-A process that is not there refuses the connection; one that dies meanwhile drops it; one that stands still, or that is
-cut off, says nothing.
+A client calls what a route calls. The request travels, the service answers in its own process, and the answer travels
+back. If the process is down, the connection is refused; if it ends before it answers, the connection is dropped; if it
+is paused or cut off, no answer comes.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from simulation.world import Process, World
 from wire.errors import Refused
 
 Route = Callable[[Any], Awaitable[Any]]
-"""Calls a service as a route does, and returns what the route answers with."""
+"""Calls a service as a route does, and returns the body of the route's response."""
 
 
 class Web:
     """The network between clients and services.
 
     Attributes:
-        cut: names of processes that no client reaches; what is asked of them meanwhile is never heard.
-        deaf: names of processes whose answers do not arrive.
+        cut: names of processes that no client reaches; requests to them are lost.
+        deaf: names of processes whose answers are lost.
     """
 
     def __init__(self, world: World, latency: Latency, serving: Callable[[str], tuple[Process, Any] | None]) -> None:
@@ -40,11 +40,11 @@ class Web:
         self._world.after(self._latency.draw(self._world.network), call, *what)
 
     async def request(self, client: Process, target: str, route: Route) -> Response:
-        """Ask a service. It takes as long as nothing is heard: bound it.
+        """Send a request to a service. Blocks until an answer comes; use a timeout.
 
         Raises:
-            NotConnected: it is not there.
-            Dropped: it went away before it answered.
+            NotConnected: its process is down.
+            Dropped: its process ended before it answered.
         """
         answer: asyncio.Future[Response] = client.loop.create_future()
         self._after(self._arrive, client, target, route, answer)
@@ -91,7 +91,7 @@ class Web:
             except Refused as refused:
                 again = None if refused.retry_after is None else str(refused.retry_after)
                 back(Response(refused.refusal.status, msgspec.json.encode(refused.problem), again))
-            except Exception as error:  # noqa: BLE001 # as the app does: 500, and it is told
+            except Exception as error:  # noqa: BLE001 # as the app does: status 500, and it is logged
                 process.report_uncaught({"message": f"a route failed: {route}", "exception": error})
                 back(Response(500, b"{}", None))
             else:

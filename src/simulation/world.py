@@ -1,11 +1,11 @@
 """Virtual time, and the processes that share it: one seed, one order of events.
 
-Time moves only when no process has anything to do, to the next event in the queue. Events are timers of processes,
-messages that arrive, and faults. An event runs at one instant; what it makes ready runs before time goes on, unless the
-seed says that the process is busy for a while.
+Time moves only when no process has anything to do, and then to the next event in the queue. Events are timers of
+processes, arriving messages, and faults. An event runs at one instant. Callbacks that it makes ready run before time
+moves on, unless the seed makes the process busy for a while.
 
-All randomness comes from the seed, in streams of its own for each purpose, so that a fault that is left out when a
-failure is shrunk does not change what the network does.
+All randomness comes from the seed, with a generator for each purpose. So leaving out a fault, when a failure is shrunk,
+does not change what the network does.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from simulation.loop import Handle, SimLoop
 from simulation.trace import Trace
 
 EPOCH = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
-"""When a simulation begins, by a clock that is right."""
+"""The time at which a simulation begins, by a correct clock."""
 
 
 class Stalled(Exception):  # noqa: N818 # names what happened
-    """The simulation goes round in circles: more steps at one instant than anything could need."""
+    """The simulation is in an endless loop: it made more steps at one instant than anything could need."""
 
 
 STEPS = 2_000_000
-"""Turns of processes at one instant after which they are believed to go round in circles."""
+"""Turns of processes at one instant after which the simulation counts as stalled."""
 
 
 class Clock:
-    """A machine's clocks: how they differ from the right time. `skew` in seconds, `drift` in seconds a second.
+    """A machine's two clocks, as differences from the true time: `skew` in seconds, `drift` in seconds per second.
 
-    Both are driven by one oscillator. The one that tells the time can be set; the steady one only ever goes on.
+    One oscillator drives both. The clock of the time of day can be set; the steady one only moves forward.
     """
 
     def __init__(self, world: "World", skew: float = 0.0) -> None:
@@ -48,36 +48,39 @@ class Clock:
 
     @property
     def skew(self) -> float:
-        """By how many seconds it is ahead."""
+        """By how many seconds the clock of the time of day is ahead."""
         return self._skew + self._drift * (self._world.now - self._since)
 
     @property
     def steady(self) -> float:
-        """Seconds on the clock that is never set."""
+        """Seconds on the steady clock, which is never set."""
         return self._world.now + self._gained + self._drift * (self._world.now - self._since)
 
     def set(self, skew: float, drift: float = 0.0) -> None:
-        """Step it so that it is ahead by `skew`, and let it drift from there."""
+        """Step the clock so that it is `skew` seconds ahead, and let both clocks drift from now on."""
         self._gained = self.steady - self._world.now
         self._skew, self._drift, self._since = skew, drift, self._world.now
 
     def __call__(self) -> datetime:
-        """The time it tells."""
+        """Return the time of day by this clock."""
         return EPOCH + timedelta(seconds=self._world.now + self.skew)
 
 
 class Process:
-    """One run of a program: from its start until it ends, is killed, or the simulation is over.
+    """One run of a program, from its start until it ends or is killed, or the simulation ends.
 
     Attributes:
-        name: of the program's instance; several processes bear it, one after another.
+        name: the instance's name, which all its processes share.
+        incarnation: the number of this process of the instance.
         loop: its event loop.
-        clock: its machine's.
-        random: where its randomness comes from.
+        clock: its machine's clock.
+        random: the generator of its randomness.
         alive: it has not ended.
-        paused: it stands still. `stands`: it does, or has ended.
-        queued: it is among those whose turn it may be, or it must not be.
-        main: its task; the process ends with it.
+        paused: it is stopped, as by SIGSTOP.
+        halted: it is paused or has ended.
+        queued: it is in the queue of runnable processes, or must not enter it.
+        main: its main task; the process ends with it.
+        on_end: called when it ends.
     """
 
     def __init__(self, world: "World", name: str, clock: Clock, incarnation: int) -> None:
@@ -97,7 +100,7 @@ class Process:
         self._backlog: list[tuple[bool, Handle]] = []
 
     def start(self, main: Coroutine[Any, Any, None], ended: "Callable[[Process, BaseException | None], None]") -> None:
-        """Run a program; `ended` is told when it ends by itself, and of what."""
+        """Run a program. If it ends by itself, `ended` is called with the exception that ended it."""
 
         def done(task: "asyncio.Task[None]") -> None:
             if not self.alive:
@@ -123,7 +126,7 @@ class Process:
                 self.world.wake(self)
 
     def soon(self, handle: Handle, *, timer: bool = False) -> None:
-        """Something from outside, or a timer, makes a callback ready."""
+        """Make a callback ready, because of a timer or of something outside."""
         if self.paused:
             self._backlog.append((timer, handle))
         elif self.alive:
@@ -132,12 +135,12 @@ class Process:
                 self.world.wake(self)
 
     def pause(self) -> None:
-        """Stand still, as by SIGSTOP."""
+        """Stop, as by SIGSTOP."""
         self.paused = self.halted = True
-        self.queued = True  # so that nobody queues it
+        self.queued = True  # so that it is not queued
 
     def resume(self) -> None:
-        """Go on. What became ready meanwhile is noticed in one of the orders in which an event loop may look."""
+        """Continue, as by SIGCONT. Callbacks that became ready meanwhile run in an order that an event loop may use."""
         if not self.paused or not self.alive:
             return
         self.paused = self.halted = False
@@ -151,24 +154,24 @@ class Process:
             self.world.wake(self)
 
     def end(self) -> None:
-        """End at once, as by SIGKILL: nothing of it runs any more, and what it sends from now on goes nowhere."""
+        """End at once, as by SIGKILL: none of its code runs any more."""
         if not self.alive:
             return
         self.alive = False
         self.halted = True
-        self.queued = True  # so that nobody queues it
+        self.queued = True  # so that it is not queued
         self.world.ended_processes.append(self)
         for task in asyncio.all_tasks(self.loop):
             coroutine = task.get_coro()
             if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                coroutine.close()  # else Python warns that nobody awaited it
+                coroutine.close()  # otherwise Python warns that it was never awaited
         self.loop.ready.clear()
         self._backlog.clear()
         for call in self.on_end:
             call()
 
     def report_uncaught(self, context: dict[str, Any]) -> None:
-        """What nobody caught."""
+        """Report an uncaught exception."""
         if self.alive:
             error = context.get("exception")
             self.world.uncaught.append(f"{self.name}: {context.get('message')}: {error!r}")
@@ -176,17 +179,21 @@ class Process:
 
 
 class World:
-    """Time, order and chance.
+    """Virtual time, the order of events, and randomness.
 
     Attributes:
         now: seconds since the beginning.
-        events: what happens when: time, number, call and arguments, as a heap. `numbers` is where numbers come from.
-        seed: where all randomness comes from.
-        current: the process whose turn it is.
-        order: rng for who comes next; `network` for the network and `faults` for what goes wrong.
-        uncaught: exceptions that nobody caught, for people.
-        steps: turns of processes so far.
-        ended_processes: processes that ended; kept so that nothing of them is collected, and thus run, in between.
+        events: future events, as a heap: time, number, function and arguments.
+        numbers: where the numbers of events come from.
+        seed: the source of all randomness.
+        current: the process that has its turn.
+        order: the random generator that decides which process is next.
+        network: the random generator of the network.
+        uncaught: uncaught exceptions, as text.
+        steps: how many turns processes have had.
+        busy: the share of turns after which a process is busy.
+        busy_for: how many seconds it is then busy, on average.
+        ended_processes: kept so that Python does not collect their tasks, which would run code, during the simulation.
     """
 
     def __init__(self, seed: int | str, trace: Trace) -> None:
@@ -196,7 +203,6 @@ class World:
         self.current: Process | None = None
         self.order = random.Random(f"{seed}/order")
         self.network = random.Random(f"{seed}/network")
-        self.faults = random.Random(f"{seed}/faults")
         self.uncaught: list[str] = []
         self.ended_processes: list[Process] = []
         self.steps = 0
@@ -211,20 +217,20 @@ class World:
         trace.world = self
 
     def at(self, when: float, call: Callable[..., object], *args: Any) -> None:
-        """Have something happen at a time."""
+        """Call something at a time."""
         heappush(self.events, (when, next(self.numbers), call, args))
 
     def after(self, seconds: float, call: Callable[..., object], *args: Any) -> None:
-        """Have something happen after so many seconds."""
+        """Call something after so many seconds."""
         heappush(self.events, (self.now + seconds, next(self.numbers), call, args))
 
     def wake(self, process: Process) -> None:
-        """A process has something to do."""
+        """Queue a process that has something to do."""
         process.queued = True
         self._runnable.append(process)
 
     def stop(self) -> None:
-        """Have `run` end between this instant and the next."""
+        """Have `run` return at the end of this instant."""
         self._stopped = True
 
     def _end_busy(self, process: Process) -> None:
@@ -234,10 +240,10 @@ class World:
                 self.wake(process)
 
     def run(self, until: float) -> None:
-        """Go on until a time, or until `stop` is called.
+        """Run until a time, or until `stop` is called.
 
         Raises:
-            Stalled: processes go round in circles.
+            Stalled: processes are in an endless loop.
         """
         runnable, events, rng, turn = self._runnable, self.events, self.order.random, self._turn
         while True:
@@ -264,8 +270,8 @@ class World:
             call(*args)
 
     def _turn(self, process: Process) -> None:
-        """Let a process run what is ready, and what that makes ready, until there is nothing more or another one's turn
-        may have come."""
+        """Let a process run its ready callbacks, and those that they make ready, until there are none or another
+        process may have its turn."""
         ready, runnable = process.loop.ready, self._runnable
         popleft = ready.popleft
         self.current = process
@@ -287,7 +293,7 @@ class World:
                         context.run(handle.callback, *handle.args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
-                except BaseException as error:  # noqa: BLE001 # as an event loop does: it is told, and life goes on
+                except BaseException as error:  # noqa: BLE001 # as in an event loop: it is reported, and the loop goes on
                     process.report_uncaught({"message": f"exception in {handle.callback!r}", "exception": error})
                 if process.halted:
                     self.current = None
@@ -305,6 +311,6 @@ class World:
             self.wake(process)
 
     def leave(self) -> None:
-        """No process of this world runs any more."""
+        """Unset the running event loop: no process of this world runs any more."""
         self.current = self._running = None
         _set_running_loop(None)

@@ -1,6 +1,6 @@
-"""What we use of JetStream, asked of the simulated broker and of a real nats-server: both must answer alike.
+"""The part of JetStream that we use, tested on the simulated broker and on a real nats-server: both must behave alike.
 
-Each scenario is a coroutine on a connection to a broker with the declared streams, all empty.
+Each scenario is a coroutine that gets a connection to a broker with the declared streams, all empty.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ Run = Callable[[Scenario], None]
 
 @pytest.fixture(params=["simulated", "real"])
 def on_a_broker(request: pytest.FixtureRequest) -> Run:
-    """Runs a scenario."""
+    """Returns a function that runs a scenario on a broker."""
     if request.param == "simulated":
         return lambda scenario: Simulated().with_streams(market(), scenario)
     server: NatsServer = request.getfixturevalue("nats_server")
@@ -55,10 +55,10 @@ def key(name: str) -> str:
 
 
 async def ask(connection: Connection, subject: str, payload: bytes = b"", **headers: str) -> dict[str, Any]:
-    """What the broker answers to a message; keywords are headers, with `_` for `-`."""
+    """Send a message and return the broker's reply; keywords are headers, with `_` for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = await connection.request(subject, payload, timeout=HANG, headers=named or None)
-    return json.loads(answer.data)  # type: ignore[no-any-return] # the API's answers are objects
+    return json.loads(answer.data)  # type: ignore[no-any-return] # the API's replies are objects
 
 
 async def error_of(connection: Connection, subject: str, payload: bytes = b"", **headers: str) -> tuple[int, int, str]:
@@ -67,7 +67,7 @@ async def error_of(connection: Connection, subject: str, payload: bytes = b"", *
 
 
 async def drained(connection: Connection, start: Start, stream: str = STREAM, *filters: str) -> list[Message]:
-    """Everything that a tail yields until it is current."""
+    """Return everything that a tail yields until it is current."""
     tail = Tail(connection, stream, filters or [">"], start, name="test")
     seen: list[Message] = []
     async with asyncio.timeout(30):
@@ -75,7 +75,7 @@ async def drained(connection: Connection, start: Start, stream: str = STREAM, *f
             seen += batch
             if tail.current:
                 return seen
-    raise AssertionError("it never ends")
+    raise AssertionError("the tail ended")
 
 
 # --- publishing ------------------------------------------------------------------------------------------------------
@@ -93,9 +93,9 @@ def test_a_publish_is_acknowledged_with_its_sequence(on_a_broker: Run) -> None:
 WRONG = (400, 10071, "wrong last sequence: 2")
 COMPARES: list[tuple[str, dict[str, str], tuple[int, int, str] | None]] = [
     ("the head of a filter", {"Last_Subject_Sequence": "2", "Last_Subject_Sequence_Subject": HEAD}, None),
-    ("a head of the past", {"Last_Subject_Sequence": "1", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
-    ("a head of the future", {"Last_Subject_Sequence": "9", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
-    ("no head, and there is one", {"Last_Subject_Sequence": "0", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
+    ("an older head", {"Last_Subject_Sequence": "1", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
+    ("a head that does not exist yet", {"Last_Subject_Sequence": "9", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
+    ("no head, although there is one", {"Last_Subject_Sequence": "0", "Last_Subject_Sequence_Subject": HEAD}, WRONG),
     ("another symbol's head", {"Last_Subject_Sequence": "0", "Last_Subject_Sequence_Subject": "*.0.BBB"}, None),
     ("the subject's own head", {"Last_Subject_Sequence": "1"}, None),
     ("the subject's own head, wrong", {"Last_Subject_Sequence": "2"}, (400, 10071, "wrong last sequence: 1")),
@@ -107,7 +107,7 @@ COMPARES: list[tuple[str, dict[str, str], tuple[int, int, str] | None]] = [
 
 
 @pytest.mark.parametrize(("name", "expected", "error"), COMPARES, ids=[row[0] for row in COMPARES])
-def test_what_is_expected_is_compared(
+def test_each_compare_is_checked(
     on_a_broker: Run, name: str, expected: dict[str, str], error: tuple[int, int, str] | None
 ) -> None:
     async def scenario(connection: Connection) -> None:
@@ -123,7 +123,7 @@ def test_what_is_expected_is_compared(
     on_a_broker(scenario)
 
 
-def test_an_id_that_is_known_is_a_duplicate_if_the_compare_holds(on_a_broker: Run) -> None:
+def test_a_known_message_id_is_a_duplicate_if_the_compare_holds(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         compare = {
             "Nats_Msg_Id": "a",
@@ -138,22 +138,22 @@ def test_an_id_that_is_known_is_a_duplicate_if_the_compare_holds(on_a_broker: Ru
     on_a_broker(scenario)
 
 
-LIFETIMES = [("1", True), ("90", True), ("1m", True), ("never", True), ("0", False), ("0.5", False), ("1.7", False)]
+TTLS = [("1", True), ("90", True), ("1m", True), ("never", True), ("0", False), ("0.5", False), ("1.7", False)]
 
 
-@pytest.mark.parametrize(("lifetime", "taken"), [*LIFETIMES, ("abc", False)])
-def test_which_lifetimes_are_taken(on_a_broker: Run, lifetime: str, *, taken: bool) -> None:
+@pytest.mark.parametrize(("ttl", "accepted"), [*TTLS, ("abc", False)])
+def test_only_valid_ttls_are_accepted(on_a_broker: Run, ttl: str, *, accepted: bool) -> None:
     async def scenario(connection: Connection) -> None:
-        if taken:
-            assert (await ask(connection, key("k"), b"v", Nats_TTL=lifetime))["seq"] == 1
+        if accepted:
+            assert (await ask(connection, key("k"), b"v", Nats_TTL=ttl))["seq"] == 1
         else:
-            error = await error_of(connection, key("k"), b"v", Nats_TTL=lifetime)
+            error = await error_of(connection, key("k"), b"v", Nats_TTL=ttl)
             assert error == (400, 10165, "invalid per-message TTL")
 
     on_a_broker(scenario)
 
 
-def test_a_stream_without_lifetimes_refuses_them(on_a_broker: Run) -> None:
+def test_a_stream_without_ttls_refuses_them(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         error = await error_of(connection, FILLS, b"v", Nats_TTL="1")
         assert error == (400, 10166, "per-message TTL is disabled")
@@ -161,7 +161,7 @@ def test_a_stream_without_lifetimes_refuses_them(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_a_key_whose_time_is_over_leaves_a_marker_that_moves_the_head(on_a_broker: Run) -> None:
+def test_an_expired_key_leaves_a_marker_that_moves_the_head(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, key("long"), b"v", Nats_TTL="600")
         await ask(connection, key("short"), b"v", Nats_TTL="1")
@@ -194,7 +194,7 @@ async def _two(markers: Callable[[], Awaitable[list[api.StoredMessage]]]) -> lis
     return found if len(found) == 2 else []
 
 
-def test_a_bucket_keeps_the_last_of_each_key(on_a_broker: Run) -> None:
+def test_a_bucket_keeps_the_last_message_of_each_key(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         for value in (b"1", b"2", b"3"):
             await ask(connection, key("k"), value)
@@ -205,7 +205,7 @@ def test_a_bucket_keeps_the_last_of_each_key(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_a_full_stream_refuses_and_a_larger_one_takes_more(on_a_broker: Run) -> None:
+def test_a_full_stream_refuses_messages_until_it_is_made_larger(on_a_broker: Run) -> None:
     config: dict[str, Any] = {"name": "T", "subjects": ["t.*"], "storage": "file", "max_bytes": 1000, "discard": "new"}
 
     async def scenario(connection: Connection) -> None:
@@ -221,7 +221,7 @@ def test_a_full_stream_refuses_and_a_larger_one_takes_more(on_a_broker: Run) -> 
     on_a_broker(scenario)
 
 
-def test_a_payload_that_is_too_large_never_leaves(on_a_broker: Run) -> None:
+def test_a_payload_that_is_too_large_is_not_sent(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         assert (await ask(connection, FILLS, b"x" * 1024 * 1024))["seq"] == 1
         with pytest.raises(nats_errors.MaxPayloadError):
@@ -285,14 +285,16 @@ ERRORS: list[tuple[str, bytes, tuple[int, int, str]]] = [
 
 
 @pytest.mark.parametrize(("subject", "body", "error"), ERRORS, ids=[row[0] for row in ERRORS])
-def test_what_the_api_refuses(on_a_broker: Run, subject: str, body: bytes, error: tuple[int, int, str]) -> None:
+def test_the_api_refuses_wrong_requests(
+    on_a_broker: Run, subject: str, body: bytes, error: tuple[int, int, str]
+) -> None:
     async def scenario(connection: Connection) -> None:
         assert await error_of(connection, f"$JS.API.{subject}", body) == error
 
     on_a_broker(scenario)
 
 
-def test_declaring_again_changes_nothing_and_a_change_is_applied(on_a_broker: Run) -> None:
+def test_declaring_streams_again_applies_only_changes(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         assert await topology.prepare(connection, shape_of(market())) == []
         changed = await topology.prepare(connection, shape_of(market(max_bytes=1 << 27)))
@@ -309,20 +311,20 @@ def test_a_stream_may_begin_beyond_the_first_sequence(on_a_broker: Run) -> None:
         await topology.prepare(connection, shape_of(market()), first_sequence=4712)
         state = (await api.stream_info(connection, STREAM)).state
         assert (state.messages, state.first_seq, state.last_seq) == (0, 4712, 4711)
-        told = await ask(connection, FILLS, b"x", Nats_Expected_Last_Sequence="0")
-        assert told["error"]["description"] == "wrong last sequence: 4711"
+        refused = await ask(connection, FILLS, b"x", Nats_Expected_Last_Sequence="0")
+        assert refused["error"]["description"] == "wrong last sequence: 4711"
         assert (await ask(connection, FILLS, b"x", Nats_Expected_Last_Sequence="4711"))["seq"] == 4712
         assert await topology.prepare(connection, shape_of(market())) == []
 
     on_a_broker(scenario)
 
 
-def test_an_info_tells_the_brokers_time_and_what_is_stored(on_a_broker: Run) -> None:
+def test_an_info_contains_the_brokers_time_and_state(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"x")
-        told = await ask(connection, f"$JS.API.STREAM.INFO.{STREAM}")
-        assert datetime.fromisoformat(told["ts"]).tzinfo is not None
-        assert {name: told["state"][name] for name in ("messages", "first_seq", "last_seq")} == {
+        reply = await ask(connection, f"$JS.API.STREAM.INFO.{STREAM}")
+        assert datetime.fromisoformat(reply["ts"]).tzinfo is not None
+        assert {name: reply["state"][name] for name in ("messages", "first_seq", "last_seq")} == {
             "messages": 1,
             "first_seq": 1,
             "last_seq": 1,
@@ -334,7 +336,7 @@ def test_an_info_tells_the_brokers_time_and_what_is_stored(on_a_broker: Run) -> 
     on_a_broker(scenario)
 
 
-def test_an_info_tells_every_subject_that_is_asked_for(on_a_broker: Run) -> None:
+def test_an_info_lists_every_requested_subject(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         for subject in (FILLS, QUOTES, FILLS, subjects.fills(0, "BBB")):
             await ask(connection, subject, b"x")
@@ -347,7 +349,7 @@ def test_an_info_tells_every_subject_that_is_asked_for(on_a_broker: Run) -> None
     on_a_broker(scenario)
 
 
-def test_direct_get_answers_with_the_message_itself(on_a_broker: Run) -> None:
+def test_direct_get_returns_the_message_itself(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"1", Nats_Msg_Id="1")
         for subject, body in ((f"{STREAM}.{FILLS}", b""), (STREAM, b'{"seq":1}')):
@@ -368,7 +370,7 @@ def test_direct_get_answers_with_the_message_itself(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_direct_get_answers_with_the_last_of_several_subjects(on_a_broker: Run) -> None:
+def test_direct_get_returns_the_last_messages_of_several_subjects(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         for subject, payload in ((FILLS, b"1"), (QUOTES, b"2"), (FILLS, b"3")):
             await ask(connection, subject, payload)
@@ -398,7 +400,7 @@ STARTS: list[tuple[Start, list[int]]] = [
 
 
 @pytest.mark.parametrize(("start", "sequences"), STARTS, ids=str)
-def test_a_tail_starts_where_it_is_told(on_a_broker: Run, start: Start, sequences: list[int]) -> None:
+def test_a_tail_starts_where_its_start_says(on_a_broker: Run, start: Start, sequences: list[int]) -> None:
     async def scenario(connection: Connection) -> None:
         for subject in (FILLS, QUOTES, FILLS, subjects.fills(0, "BBB")):
             await ask(connection, subject, b"x")
@@ -407,7 +409,7 @@ def test_a_tail_starts_where_it_is_told(on_a_broker: Run, start: Start, sequence
     on_a_broker(scenario)
 
 
-def test_a_tail_sees_what_matches_its_filters(on_a_broker: Run) -> None:
+def test_a_tail_yields_messages_that_match_its_filters(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         for subject in (FILLS, QUOTES, FILLS, subjects.fills(0, "BBB")):
             await ask(connection, subject, b"x")
@@ -420,7 +422,7 @@ def test_a_tail_sees_what_matches_its_filters(on_a_broker: Run) -> None:
 
 
 class Puller:
-    """A consumer of the broker's, asked by hand."""
+    """Creates a consumer on the broker and pulls from it by hand."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -429,7 +431,7 @@ class Puller:
 
     async def create(self, **config: Any) -> dict[str, Any]:
         await self.connection.subscribe(self.inbox, self.got.append)
-        told: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "name": "c",
             "ack_policy": "none",
             "mem_storage": True,
@@ -438,7 +440,7 @@ class Puller:
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": 1,
         }
-        body = {"stream_name": STREAM, "config": told | config, "action": "create"}
+        body = {"stream_name": STREAM, "config": defaults | config, "action": "create"}
         return await ask(self.connection, f"$JS.API.CONSUMER.CREATE.{STREAM}.c", msgspec.json.encode(body))
 
     async def pull(self, batch: int, seconds: float, name: str = "c") -> None:
@@ -447,15 +449,15 @@ class Puller:
         await self.connection.client.publish(subject, msgspec.json.encode(body), reply=self.inbox)
 
     def statuses(self, status: str) -> list[dict[str, str]]:
-        told = [one.headers for one in self.got if not one.reply and one.headers]
-        return [dict(headers) for headers in told if headers["Status"] == status]
+        found = [one.headers for one in self.got if not one.reply and one.headers]
+        return [dict(headers) for headers in found if headers["Status"] == status]
 
     @property
     def delivered(self) -> list[Msg]:
         return [one for one in self.got if one.reply]
 
 
-def test_a_delivery_says_where_it_is_from_and_how_many_are_left(on_a_broker: Run) -> None:
+def test_a_delivery_names_its_sequence_and_how_many_messages_are_pending(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         for number, subject in enumerate((FILLS, QUOTES, FILLS, FILLS)):
             await ask(connection, subject, b"x", Nats_Msg_Id=str(number))
@@ -474,7 +476,7 @@ def test_a_delivery_says_where_it_is_from_and_how_many_are_left(on_a_broker: Run
     on_a_broker(scenario)
 
 
-def test_while_it_has_nothing_a_consumer_tells_that_it_lives(on_a_broker: Run) -> None:
+def test_an_idle_consumer_sends_heartbeats(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"x")
         await ask(connection, QUOTES, b"does not match")
@@ -487,7 +489,7 @@ def test_while_it_has_nothing_a_consumer_tells_that_it_lives(on_a_broker: Run) -
     on_a_broker(scenario)
 
 
-def test_a_request_whose_time_is_over_is_told_what_it_did_not_get(on_a_broker: Run) -> None:
+def test_an_expired_pull_request_ends_with_the_number_of_undelivered_messages(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, FILLS, b"x")
         puller = Puller(connection)
@@ -499,7 +501,7 @@ def test_a_request_whose_time_is_over_is_told_what_it_did_not_get(on_a_broker: R
     on_a_broker(scenario)
 
 
-def test_a_consumer_that_is_gone_says_so(on_a_broker: Run) -> None:
+def test_pull_requests_to_a_missing_or_deleted_consumer_end(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         puller = Puller(connection)
         await puller.create()
@@ -512,7 +514,7 @@ def test_a_consumer_that_is_gone_says_so(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_a_key_that_goes_before_it_is_delivered_is_pending_no_more(on_a_broker: Run) -> None:
+def test_a_key_that_expires_before_it_is_delivered_is_no_longer_pending(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         await ask(connection, key("short"), b"v", Nats_TTL="1")
         await ask(connection, key("k"), b"1")
@@ -534,7 +536,7 @@ class _Number(msgspec.Struct):
     number: int
 
 
-def test_one_of_several_instances_answers_a_request(on_a_broker: Run) -> None:
+def test_one_of_several_instances_replies_to_a_request(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         async def twice(asked: _Number) -> _Number:
             if not asked.number:
@@ -568,7 +570,7 @@ def test_one_of_several_instances_answers_a_request(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_nobody_there_is_told_at_once(on_a_broker: Run) -> None:
+def test_a_request_without_responders_fails_at_once(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         with pytest.raises(nats_errors.NoRespondersError):
             await connection.request("nobody.listens", b"", timeout=60)
@@ -576,7 +578,7 @@ def test_nobody_there_is_told_at_once(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_what_is_unsubscribed_is_delivered_no_more(on_a_broker: Run) -> None:
+def test_nothing_is_delivered_after_unsubscribe(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         got: list[Msg] = []
         subscription = await connection.subscribe("somewhere", got.append)
@@ -590,7 +592,7 @@ def test_what_is_unsubscribed_is_delivered_no_more(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_appending_with_a_compare(on_a_broker: Run) -> None:
+def test_one_of_several_appends_with_the_same_compare_lands(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         async def append(payload: bytes, sequence: int, msg_id: str) -> Appended | Conflict:
             compare = Compare(sequence, HEAD)
@@ -606,18 +608,18 @@ def test_appending_with_a_compare(on_a_broker: Run) -> None:
     on_a_broker(scenario)
 
 
-def test_headers_are_written_as_nats_does() -> None:
+def test_headers_are_encoded_as_nats_does() -> None:
     assert encode_headers({"A": "1", "B": "x y"}) == b"NATS/1.0\r\nA: 1\r\nB: x y\r\n\r\n"
 
 
-def test_a_consumer_is_told_of_as_it_was_made(on_a_broker: Run) -> None:
+def test_a_consumers_info_contains_its_configuration(on_a_broker: Run) -> None:
     async def scenario(connection: Connection) -> None:
         config = {"name": "one", "ack_policy": "none", "filter_subjects": [FILLS], "deliver_policy": "all"}
         body = json.dumps({"stream_name": STREAM, "config": config, "action": "create"}).encode()
         made = await ask(connection, f"$JS.API.CONSUMER.CREATE.{STREAM}.one", body)
-        told = await ask(connection, f"$JS.API.CONSUMER.INFO.{STREAM}.one")
-        assert told["config"] == made["config"]
-        assert config.items() <= told["config"].items()
+        info = await ask(connection, f"$JS.API.CONSUMER.INFO.{STREAM}.one")
+        assert info["config"] == made["config"]
+        assert config.items() <= info["config"].items()
         assert (await error_of(connection, f"$JS.API.CONSUMER.INFO.{STREAM}.none"))[1] == api.CONSUMER_NOT_FOUND
 
     on_a_broker(scenario)

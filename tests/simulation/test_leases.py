@@ -1,4 +1,4 @@
-"""The limit, lent to several exposure logs."""
+"""The simulation of the limit lent to several exposure logs."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def test_the_limit_holds_at_every_instant_whatever_goes_wrong(holders: int, cut:
 
 @pytest.mark.parametrize("rules", [Rules(grace=0.0), Rules(within=False), Rules(remembers=False)])
 def test_each_rule_is_needed(rules: Rules) -> None:
-    """Without it some seed shows more than the limit."""
+    """Without each rule, some seed shows more than the limit."""
     assert any(simulate(case(seed, 8, cut=10.0, rules=rules)).most > LIMIT for seed in range(100))
 
 
 def test_lending_costs_little_of_the_limit() -> None:
-    """Where nothing goes wrong. What a holder that is cut off had goes to the others when its term is over."""
+    """Without faults. If a holder is cut off, its part goes to the others when its term ends."""
     assert 0.9 < simulate(case(1, 8, faults=False)).used <= 1.0
     assert 0.8 < simulate(case(1, 8, faults=False, cut=10.0)).used <= 1.0
 

@@ -1,4 +1,4 @@
-"""What a crash takes away: of a stream that is not synced, and of a disk."""
+"""What a crash loses: in an unsynced stream, and on a disk."""
 
 import sqlite3
 from pathlib import Path
@@ -9,7 +9,7 @@ from simulation.stream import Ack, Stream
 CONFIG = {"name": "KV_b", "subjects": ["$KV.b.>"], "duplicate_window": 0, "max_msgs_per_subject": 1}
 
 
-def test_a_stream_that_is_not_synced_is_what_it_was_and_gives_sequences_again() -> None:
+def test_an_unsynced_stream_returns_to_an_older_state_and_reuses_sequences() -> None:
     stream = Stream({**CONFIG, "persist_mode": "async"}, 0)
     for time, (key, data) in enumerate([("x", b"1"), ("y", b"2"), ("x", b"3"), ("z", b"4")], 1):
         stream.publish(f"$KV.b.{key}", data, None, time)
@@ -22,7 +22,7 @@ def test_a_stream_that_is_not_synced_is_what_it_was_and_gives_sequences_again() 
     assert stream.publish("$KV.b.z", b"5", None, 5)[0] == Ack(3)
 
 
-def test_a_power_cut_takes_away_what_sqlite_was_not_told_to_sync(tmp_path: Path) -> None:
+def test_a_power_cut_loses_what_sqlite_was_not_set_to_sync(tmp_path: Path) -> None:
     for level, left in (("FULL", [(1,)]), ("OFF", [])):
         path = tmp_path / f"{level}.sqlite"
         disk = LedgerDisk()

@@ -1,4 +1,4 @@
-"""The sabotages that the simulation is to find can be applied to the code as it is."""
+"""Each sabotage that the simulation must find can be applied to the present code."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from simulation.mutations import MUTATIONS, SOURCE, Mutation, apply
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mutation_can_be_applied(mutation: Mutation, tmp_path: Path) -> None:
-    """Where the code has moved on, so must they."""
+    """If the code changes, the mutations that quote it must change, too."""
     files = {mutation.file, *(file for file, _, _ in mutation.more)}
     for file in files:
         target = tmp_path / file
@@ -21,5 +21,5 @@ def test_a_mutation_can_be_applied(mutation: Mutation, tmp_path: Path) -> None:
         compile((tmp_path / file).read_text(), file, "exec")
 
 
-def test_their_names_differ() -> None:
+def test_the_names_of_mutations_differ() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS)
