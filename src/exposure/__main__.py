@@ -14,7 +14,7 @@ from web.serve import run, serve
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Run until stopped."""
     settings = load(ExposureSettings, "exposure")
     logs.configure("exposure", settings.stack.log_level)
     tracing.configure("exposure", settings.stack.traces)

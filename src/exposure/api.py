@@ -1,4 +1,4 @@
-"""HTTP routes."""
+"""The exposure service's HTTP routes."""
 
 from litestar import Response, get, post
 from litestar.openapi.datastructures import ResponseSpec
@@ -21,17 +21,17 @@ _WRITES = (Refusal.OVERLOADED, Refusal.UNAVAILABLE, Refusal.OUTCOME_UNKNOWN)
 
 
 def routes(service: ExposureService) -> list[ControllerRouterHandler]:
-    """Handlers of reservations and usage."""
+    """Return the handlers for reservations and usage."""
 
     @post(
         "/reservations",
-        summary="Hold exposure for one quote",
-        description="Each side gets what was asked, or what is free if that is less. The same `quote_id` with the same "
-        "quantities is answered as the first time. Status 201 when something new was reserved. "
-        "A quote must use it before its `expires_at`, and before who reserved it does so again for the symbol.",
+        summary="Reserve exposure for one quote",
+        description="Each side gets the requested quantity, or what is free if that is less. A request with the same "
+        "`quote_id` and quantities gets the first answer again. Status 201 means that a reservation was created. "
+        "A quote must use it before its `expires_at`, and before the same client makes a new one for the symbol.",
         tags=["exposure"],
         responses={
-            200: ResponseSpec(ReservationAnswer, description="Reserved when first asked; or rejected"),
+            200: ResponseSpec(ReservationAnswer, description="Reserved by an earlier request, or rejected"),
             **problems(*_BODY, Refusal.UNKNOWN_SYMBOL, Refusal.QUOTE_ID_REUSED, Refusal.SUPERSEDED, *_WRITES),
         },
         opt=only(Role.MAKER),
@@ -42,7 +42,7 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
 
     @get(
         "/reservations/{reservation_id:str}",
-        summary="A reservation, with what it holds now",
+        summary="A reservation and the lots it holds now",
         tags=["exposure"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.UNAVAILABLE),
     )
@@ -55,7 +55,8 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
         "/reservations/{reservation_id:str}/release",
         status_code=200,
         summary="Release a reservation that backs no quote",
-        description="One that ended already is answered as it is; an activated one is refused: withdraw its quote.",
+        description="A reservation that has ended is returned unchanged. One that is activated cannot be released: "
+        "withdraw its quote.",
         tags=["exposure"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.NOT_FOUND, Refusal.RESERVATION_ACTIVATED, *_WRITES),
         opt=only(Role.MAKER),
@@ -66,8 +67,8 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     @post(
         "/reservations/{reservation_id:str}/apply-fill",
         status_code=200,
-        summary="Take a fill into account, once",
-        description="Fills in the market log are taken into account by themselves.",
+        summary="Apply a fill to a reservation, once",
+        description="Fills in the market log are applied automatically.",
         tags=["exposure"],
         responses=problems(*_BODY, Refusal.NOT_FOUND, Refusal.FILL_CONTRADICTS, Refusal.FILL_NOT_RECORDED, *_WRITES),
         opt=only(Role.EXCHANGE),
@@ -78,8 +79,8 @@ def routes(service: ExposureService) -> list[ControllerRouterHandler]:
     @get(
         "/exposure",
         summary="The global limit, its usage and the live reservations",
-        description=f"At most {PAGE} reservations, in the order they were granted. If there are more, the header "
-        '`Link` names the next page (`rel="next"`); `after` is what that link has.',
+        description=f"At most {PAGE} reservations, in the order of their grants. If there are more, the header "
+        '`Link` names the next page (`rel="next"`), including its `after`.',
         tags=["exposure"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
     )

@@ -1,20 +1,20 @@
-"""The one writer of an instance: while one append is in flight, decisions gather; the next append carries them all.
+"""The only writer of an instance: while one append is in flight, requests gather; the next append carries them all.
 
-A batch is decided one after the other, each on what the ones before it came to, and appended as one message: what costs
-is the append, so a hundred decisions cost little more than one. Then all of it is folded and answered.
+The requests of a batch are decided in turn, each on the results of those before it, and appended as one message. The
+append is what takes time, so a hundred decisions take little longer than one. Then they are folded and answered.
 
-What goes first: whatever frees capacity, then activations, which end what has begun, and then reservations, those
-of symbols that use the least before others. Of the reservations that one asker wants for a symbol only the newest
-waits, as it says what its maker wants now; earlier ones are answered `superseded` at once. So what waits is bounded by
-symbols and askers, and its age by a commit.
+Requests that free capacity are decided first, then activations, which complete quotes under way, and then reservations,
+beginning with the symbols that use least. For each asker and symbol only the newest request to reserve waits, because
+it is what its maker needs now; earlier ones are answered `superseded` at once. So the number of waiting requests is
+bounded by the number of symbols and askers, and each waits for little more than one commit.
 
-A lost compare means that another instance wrote first: wait until the fold has reached the head that the broker named,
-and decide the whole batch again. Answers and refusals of a batch that is written are sure by the compare. Those of one
-that writes nothing are given only on a fold that reaches the head which the broker names after the requests came:
-another instance may have granted a moment ago what is asked about here.
+A lost compare means that another instance wrote first. The whole batch is decided again once the fold has reached the
+head that the broker named. If a batch writes something, the compare proves that its answers and refusals are current.
+If it writes nothing, they are sent only after the broker was asked for the head, and the fold has reached it: another
+instance may just have granted the reservation in question.
 
-A message without a record moves nothing but the log's time, by which reservations expire (see `usage`). One is appended
-when a reservation is due to expire and nothing else is to be written.
+A message without records only advances the log's time, by which reservations expire (see `usage`). One is appended when
+a reservation is due to expire and there is nothing else to write.
 """
 
 import asyncio
@@ -43,22 +43,22 @@ from wire.errors import Refusal, Refused
 from wire.reservations import ReservationRecord
 
 MAX_WAITING = 10_000
-"""Decisions that may wait at once."""
+"""Requests that may wait for their decision; more are refused as overload."""
 
 MAX_BATCH = 250
-"""Decisions of one batch, at most: of the records that a maker's quotes lead to, far less than a message may hold."""
+"""Decisions in one batch, at most. Their records normally take far less than a message may hold."""
 
 MAX_BYTES = 400_000
-"""Bytes of records after which a batch takes no more decisions. One record is at most a tenth of it."""
+"""Bytes of records after which a batch takes no more decisions. One record takes at most a tenth of that."""
 
 DEADLINE = 5.0
 """Seconds a caller waits for its decision."""
 
-CATCH_UP = 5.0
-"""Seconds to wait for the fold to reach the head that a lost compare named."""
+CATCH_UP_TIMEOUT = 5.0
+"""Seconds to wait for the fold to reach a head that the broker named."""
 
-HEAD_UNKNOWN = 0.05
-"""Seconds to let the fold move on when the broker did not name the head."""
+HEAD_UNKNOWN_PAUSE = 0.05
+"""Seconds to wait for the fold to advance if the broker did not name the head."""
 
 STREAM = subjects.EXPOSURE_STREAM
 
@@ -79,18 +79,18 @@ log = structlog.get_logger()
 
 
 class Notifier:
-    """Notifies everyone who waits for a fold to move on."""
+    """Wakes all tasks that wait for a fold to advance."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def notify(self) -> None:
-        """It moved."""
+        """Wake the waiting tasks: the fold has advanced."""
         self._next.set()
         self._next = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for the next move. False if none came in time."""
+        """Wait for the next `notify`. Return False if none came within `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._next.wait()
@@ -99,7 +99,7 @@ class Notifier:
 
 
 class Priority(IntEnum):
-    """What is decided first."""
+    """The order in which requests are decided."""
 
     RELEASE = 0
     ACTIVATE = 1
@@ -107,7 +107,7 @@ class Priority(IntEnum):
 
 
 class Claim(NamedTuple):
-    """What an asker claims for a symbol. Requests are conflated: only the newest claim is decided."""
+    """Identifies an asker's request to reserve for a symbol, so that only the newest one is decided."""
 
     symbol: str
     quote_id: str
@@ -116,7 +116,7 @@ class Claim(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Job(Generic[A]):
-    """`written`: whether an append that holds its decision may be in the log."""
+    """A waiting request. `written`: True if an append with its decision may be in the log."""
 
     decide: Decide[A]
     reply: asyncio.Future[Decision[A]]
@@ -130,11 +130,11 @@ class Committer:
     """Decides and appends, one batch at a time.
 
     Attributes:
-        folded: to be notified whenever messages of the log were folded.
+        folded: the follower of the log must call its `notify` after each fold.
     """
 
     def __init__(self, connection: Connection, limits: Limits, clock: Clock, check: Callable[[], None]) -> None:
-        """`check` raises Refused while nothing must be decided."""
+        """`check` raises Refused while nothing may be decided."""
         self.folded = Notifier()
         self._connection = connection
         self._limits = limits
@@ -151,12 +151,14 @@ class Committer:
     async def decide(
         self, decide: Decide[A], priority: Priority = Priority.RELEASE, claim: Claim | None = None
     ) -> Decision[A]:
-        """Have it decided and, if that takes a write, written. An earlier claim of the asker for the symbol that still
-        waits is not decided any more.
+        """Decide a request, and append the records that its decision writes, if any.
+
+        With a `claim`, a waiting request of the same asker for the same symbol is refused as superseded.
 
         Raises:
-            Refused: by the decision; SUPERSEDED: a newer one came; UNAVAILABLE: nothing was decided; OVERLOADED;
-                OUTCOME_UNKNOWN: it is decided, and not known in time to be written; the commit goes on.
+            Refused: as decided; SUPERSEDED: a newer request came; UNAVAILABLE: it was not decided, and never will be;
+                OVERLOADED; OUTCOME_UNKNOWN: it is decided, but was not confirmed to be written in time; the commit
+                continues.
         """
         self._check()
         if self._closing:
@@ -165,7 +167,7 @@ class Committer:
             raise Refused(Refusal.OVERLOADED, f"{MAX_WAITING} decisions are waiting")
         reply: asyncio.Future[Decision[A]] = asyncio.get_running_loop().create_future()
         job = _Job(decide, reply, priority, claim, tracing.current())
-        self._waiting[self._place(job)] = job
+        self._waiting[self._slot(job)] = job
         self._replies.add(reply)
         reply.add_done_callback(self._replies.discard)
         self._arrived.set()
@@ -177,33 +179,33 @@ class Committer:
                 raise Refused(Refusal.OUTCOME_UNKNOWN, f"not known within {DEADLINE:g} s") from error
             raise Refused(Refusal.UNAVAILABLE, f"not decided within {DEADLINE:g} s; nothing was done") from error
 
-    def _place(self, job: _Job[Any]) -> object:
-        """Where a job waits. An asker has one place for each symbol, which is its newest claim's.
+    def _slot(self, job: _Job[Any]) -> object:
+        """Return the key under which a job waits. An asker has one slot per symbol, for its newest claim.
 
         Raises:
-            Refused: SUPERSEDED: the claim that waits there is newer.
+            Refused: SUPERSEDED: the claim that waits in the slot is newer.
         """
         claim = job.claim
         if claim is None:
             return job
-        place = (claim.symbol, claim.asker)
-        before = self._waiting.get(place)
+        slot = (claim.symbol, claim.asker)
+        before = self._waiting.get(slot)
         if before is None or before.claim is None or before.reply.done():
-            return place
+            return slot
         if before.claim.quote_id == claim.quote_id:  # a copy
             return job
         if ids.is_older(claim.quote_id, before.claim.quote_id, claim.symbol):
             raise _superseded(claim, before.claim)
         _refuse(before, _superseded(before.claim, claim))
-        return place
+        return slot
 
-    def move_time(self) -> None:
-        """Have the log's time moved on when nothing else is to be written."""
+    def advance_time(self) -> None:
+        """Append a message without records, unless another append comes first, to advance the log's time."""
         self._time_is_due = True
         self._arrived.set()
 
     async def settle(self, seconds: float) -> None:
-        """Take no more requests, and wait until every decision asked for is known, or for so long."""
+        """Refuse new requests, and wait up to `seconds` until those under way are answered."""
         self._closing = True
         if self._replies:
             await asyncio.wait(self._replies, timeout=seconds)
@@ -223,7 +225,7 @@ class Committer:
                 await self._arrived.wait()
 
     def _take(self) -> list[_Job[Any]]:
-        """The next that are to be decided, in their order."""
+        """Remove and return the next batch of jobs, in the order in which they are decided."""
         usage = self._limits.usage
 
         def before(waiting: tuple[object, _Job[Any]]) -> tuple[int, int]:
@@ -231,12 +233,12 @@ class Committer:
             return (job.priority, max(usage.used(job.claim.symbol)) if job.claim is not None else 0)
 
         batch = heapq.nsmallest(MAX_BATCH, self._waiting.items(), key=before)
-        for place, _ in batch:
-            del self._waiting[place]
+        for slot, _ in batch:
+            del self._waiting[slot]
         return [job for _, job in batch]
 
     async def _commit(self, batch: list[_Job[Any]]) -> None:
-        """Decide until all of it is in the log, or sure without. Whoever has gone before is left out."""
+        """Decide the jobs until all are answered. Leave out jobs that are answered already."""
         while jobs := [job for job in batch if not job.reply.done()]:
             try:
                 await self._attempt(jobs)
@@ -246,11 +248,12 @@ class Committer:
                 return
 
     async def _attempt(self, jobs: list[_Job[Any]]) -> None:
-        """Decide each that has room in one message, append what that comes to, and answer. If another writer came
-        first, nobody is answered, and the fold has caught up with it.
+        """Decide the jobs that fit into one message, append their records, and answer the jobs.
+
+        If another writer came first, no job is answered, and the fold has caught up on return.
 
         Raises:
-            Refused: nothing can be decided, or nothing was written.
+            Refused: nothing may be decided now, or nothing was written.
         """
         self._check()
         usage = self._limits.usage
@@ -280,7 +283,7 @@ class Committer:
                     job.reply.set_result(outcome)
 
     def _decide(self, jobs: list[_Job[Any]], draft: Draft) -> list[tuple[_Job[Any], Decision[Any] | Refused]]:
-        """Decide one after the other, as many as have room in one message."""
+        """Decide the jobs in turn, as many as fit into one message."""
         limits, now = self._limits.on(draft), self._clock()
         outcomes: list[tuple[_Job[Any], Decision[Any] | Refused]] = []
         size = 0
@@ -293,17 +296,17 @@ class Committer:
                 outcomes.append((job, refused))
                 continue
             for write in decision.writes:
-                draft.draft(write.record)
+                draft.add(write.record)
                 size += len(msgspec.json.encode(write.record))
                 job.written = True
             outcomes.append((job, decision))
         return outcomes
 
     async def _append(self, records: Sequence[ReservationRecord]) -> int | None:
-        """Append on the fold's head: the sequence, or None when the head had moved and the fold has followed it.
+        """Append after the fold's head. Return the sequence, or None if the head had moved and the fold has caught up.
 
         Raises:
-            Refused: UNAVAILABLE: nothing was written, or the fold does not follow.
+            Refused: UNAVAILABLE: nothing was written, or the fold does not catch up.
         """
         with APPEND_SECONDS.time():
             outcome = await journal.append(
@@ -322,18 +325,22 @@ class Committer:
         if outcome.head:
             await self._catch_up(outcome.head)
         else:
-            await self.folded.wait(HEAD_UNKNOWN)
+            await self.folded.wait(HEAD_UNKNOWN_PAUSE)
         return None
 
     async def _catch_up(self, head: int) -> None:
-        """Wait until the fold has reached `head`."""
+        """Wait until the fold has reached `head`.
+
+        Raises:
+            Refused: UNAVAILABLE: it takes longer than `CATCH_UP_TIMEOUT`.
+        """
         usage = self._limits.usage
         try:
-            async with asyncio.timeout(CATCH_UP):
+            async with asyncio.timeout(CATCH_UP_TIMEOUT):
                 while usage.head < head:
-                    await self.folded.wait(CATCH_UP)
+                    await self.folded.wait(CATCH_UP_TIMEOUT)
         except TimeoutError as error:
-            detail = f"the log is at {head}, this instance still at {usage.head}"
+            detail = f"the log is at {head}, but this instance is still at {usage.head}"
             raise Refused(Refusal.UNAVAILABLE, detail) from error
 
 

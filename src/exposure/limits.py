@@ -1,22 +1,22 @@
-"""The global limit: decisions on what may be reserved, activated, deactivated and released.
+"""The global limit: decides what may be reserved, activated, deactivated and released. Pure.
 
-Why stale views cannot break the limit:
-- Decisions that write are appended only if the log's last sequence is where the fold ends. So a grant is decided on
-  every grant, activation and release before it; a stale view of the log loses the compare.
-- What a record holds only shrinks as the market log goes on (see `holding`). So a stale view of the market only counts
-  too much.
-- A record counts for longer than its quote can be active: its time is over only after the quote's.
+A stale view cannot break the limit:
+- Records are appended only if the last sequence of the log is where the fold ends. So a grant takes into account every
+  grant, activation and release before it; a decision on a stale view of the log loses the compare.
+- The lots that a record holds only shrink as the market log advances (see `reservation_state`). So a stale view of the
+  market only counts too many.
+- A record counts for longer than its quote can be active: it expires only after the quote.
 
-Why nobody can hoard it:
-- A reservation that no exchange has activated lives for a moment. Activation gives it the life of a quote.
-- Each symbol has a share: the limit, divided by the number of symbols. A request within it that finds too little free
-  revokes what other symbols hold beyond theirs for no quote yet. That is safe at any time: activating one that was
-  revoked is decided on the same log.
-- A new request for a symbol supersedes what the same asker held for an earlier quote of it that is not activated.
+No client can hoard the limit:
+- A reservation that no exchange has activated expires after a moment. Activation gives it the lifetime of a quote.
+- Each symbol has a share: the limit, divided by the number of symbols. If too little is free for a request within its
+  symbol's share, unactivated reservations by which other symbols exceed their shares are revoked. This is always safe,
+  because the activation of a revoked reservation would be decided on the same log.
+- A new request for a symbol supersedes the same asker's unactivated reservations for earlier quotes of it.
 
-A decision is a pure function of fold, request and time: an answer, and the record to write first, if any. Deciding
-changes nothing; folding the written record does. Answers without a write change nothing and may be stale. Several
-decisions are made one after the other on a draft of the fold, and written together.
+A decision is a pure function of fold, request and time. It consists of an answer and the records to write before it, if
+any. Deciding changes no state: folding the written records does. An answer without a write may be stale. Several
+requests are decided in turn on a draft of the fold, and their records are written together.
 """
 
 from collections.abc import Collection
@@ -26,8 +26,8 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from exposure.holding import Lots, held, is_quoted
-from exposure.usage import Draft, Usage, is_unused, largest
+from exposure.reservation_state import Lots, held_lots, is_quoted
+from exposure.usage import Draft, Usage, is_unactivated, largest
 from wire import ids
 from wire.definitions import fair_share
 from wire.errors import Refusal, Refused
@@ -46,23 +46,23 @@ from wire.reservations import (
 )
 
 MAX_ID = 100
-"""Characters an id may have; a reservation's is longer than its quote's."""
+"""Characters that an id may have. A reservation's id is longer than its quote's."""
 
-GRANT_LIFE = timedelta(seconds=1)
-"""How long a reservation lives that no exchange activates, unless it is set."""
+GRANT_TTL = timedelta(seconds=1)
+"""The default lifetime of a reservation that no exchange activates."""
 
 MAX_REVOKED = 100
-"""Reservations that are revoked for one request, about: all of their records must fit into one message."""
+"""About how many reservations may be revoked for one request: all their records must fit into one message."""
 
 MAX_APPLIED_FILLS = 1000
-"""Fills that may be applied by request to one reservation: its record must fit into one message."""
+"""Fills that requests may apply to one reservation: its record must fit into one message."""
 
 A = TypeVar("A")
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A record to append, and its event, in a word for the log."""
+    """A record to append, and the name of its event for the log line."""
 
     record: ReservationRecord
     event: str
@@ -70,7 +70,12 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[A]):
-    """An answer, to be given once `write` and what ends by it, if any, is in the log."""
+    """An answer, to be sent only once all `writes` are in the log.
+
+    Attributes:
+        write: the record of the reservation that was requested, if it changes.
+        ends: the records of other reservations that this decision ends.
+    """
 
     answer: A
     write: Write | None = None
@@ -78,15 +83,15 @@ class Decision(Generic[A]):
 
     @property
     def writes(self) -> tuple[Write, ...]:
-        """All there is to write. What ends comes first."""
+        """All records to write, in order: the reservations that end come first."""
         return self.ends if self.write is None else (*self.ends, self.write)
 
 
 class Limits:
-    """Decides on `usage`.
+    """Decides requests.
 
     Attributes:
-        usage: the fold that decisions are made on.
+        usage: the fold on which requests are decided.
     """
 
     def __init__(
@@ -97,19 +102,19 @@ class Limits:
         symbols: Collection[str],
         usage: Usage | None = None,
         *,
-        grant_life: timedelta = GRANT_LIFE,
+        grant_ttl: timedelta = GRANT_TTL,
         share: int | None = None,
     ) -> None:
-        """Limits of a market.
+        """Create the limits of a market.
 
         Args:
-            limit: lots, on each side.
-            lifetime: of a quote, and of the reservation that is activated for it.
+            limit: lots on each side.
+            lifetime: how long a quote lives, and the reservation that is activated for it.
             grace: how much longer an activated reservation counts.
-            symbols: what is traded.
-            usage: the fold to decide on; an empty one if there is none yet.
-            grant_life: how long a reservation counts that no exchange activates.
-            share: of each symbol; an equal one of all symbols if it is not given.
+            symbols: the traded symbols.
+            usage: the fold to decide on; by default, an empty one.
+            grant_ttl: how long a reservation counts that no exchange activates; at most `lifetime`.
+            share: the lots of each symbol's share; by default, all symbols have equal shares.
         """
         self.usage = usage or Usage(lifetime, grace)
         self._limit = limit
@@ -117,35 +122,38 @@ class Limits:
         self._grace = grace
         self._symbols = frozenset(symbols)
         self._share = share or fair_share(limit, max(1, len(self._symbols)))
-        self._grant_life = min(grant_life, lifetime)
+        self._grant_ttl = min(grant_ttl, lifetime)
 
     def relist(self, limit: int, shares: int, symbols: Collection[str]) -> None:
-        """From now on this is the limit, divided into so many shares, and these are traded. What is held already counts
-        on: after a lower limit nothing more is granted until enough of it has ended."""
+        """Set the limit, the number of shares into which it is divided, and the traded symbols.
+
+        Existing reservations still count: after the limit is lowered, nothing is granted until enough of them have
+        ended.
+        """
         self._limit = limit
         self._symbols = frozenset(symbols)
         self._share = fair_share(limit, shares)
 
     def on(self, draft: Draft) -> "Limits":
-        """The same limits, which decide on a draft."""
+        """Return the same limits, which decide on a draft."""
         return Limits(
             self._limit,
             self._lifetime,
             self._grace,
             self._symbols,
             draft,
-            grant_life=self._grant_life,
+            grant_ttl=self._grant_ttl,
             share=self._share,
         )
 
     def exposure(self) -> Exposure:
-        """The limit, its usage, and the live reservations in the order they were granted."""
+        """Return the limit, its usage, and the live reservations in the order in which they were granted."""
         sums = self.sums()
         live = sorted(self.usage.live, key=lambda view: (view.granted_at, view.reservation_id))
         return Exposure(limit=sums.limit, bid=sums.bid, ask=sums.ask, reservations=live)
 
     def sums(self) -> LimitUsage:
-        """The limit and its usage, and how many reservations are live."""
+        """Return the limit, its usage, and the number of live reservations."""
         used = self.usage.total
         return LimitUsage(
             limit=self._limit,
@@ -157,16 +165,16 @@ class Limits:
     def reserve(
         self, request: ReservationRequest, now: datetime, asker: str | None = None
     ) -> Decision[ReservationAnswer]:
-        """Hold exposure for one quote.
+        """Reserve exposure for one quote.
 
-        Each side gets what was asked, or what other symbols leave free if that is less; nothing on either side is a
-        rejection, which leaves no trace. Asking again with the same `quote_id` returns the first answer, until the
-        reservation's time is over. What the same asker holds for the symbol is superseded by it, unless an exchange has
-        activated that.
+        Each side gets the requested quantity, or what other symbols leave free if that is less. If both sides get
+        nothing, the request is rejected, and nothing is recorded. A request with the same `quote_id` returns the first
+        answer, until the reservation expires. A grant supersedes the same asker's unactivated reservations for the
+        symbol.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; QUOTE_ID_REUSED: it was granted for something else; INVALID_FIELD: it is too long;
-                SUPERSEDED: the asker holds one for a newer quote.
+            Refused: UNKNOWN_SYMBOL; QUOTE_ID_REUSED: the quote id was used with another symbol or quantities;
+                INVALID_FIELD: the quote id is too long; SUPERSEDED: the asker has a reservation for a newer quote.
         """
         if request.symbol not in self._symbols:
             raise Refused(Refusal.UNKNOWN_SYMBOL, request.symbol, field="symbol")
@@ -193,7 +201,7 @@ class Limits:
             state="active",
             granted_at=now,
             activated_at=None,
-            expires_at=now + self._grant_life,
+            expires_at=now + self._grant_ttl,
             outcome="reduced" if reason else "granted",
             reason=reason,
             asked_bid_quantity=request.bid_quantity,
@@ -206,13 +214,14 @@ class Limits:
         return Decision(answer, Write(record, record.outcome), (*superseded, *revoked))
 
     def activate(self, request: Activate, now: datetime) -> Decision[Reservation]:
-        """Let a quote become active. What its reservation holds counts until the market log says otherwise.
+        """Activate a reservation, so that its quote may become active. It then counts until the market log ends it.
 
-        A second activation, under another token, means that two exchanges are at it: then neither can know whether the
-        other's quote event is on its way, and none may deactivate the reservation any more.
+        A second activation with another token means that two exchanges are making the quote active. Neither can know
+        whether the other's quote event is in flight, so neither may deactivate the reservation any more.
 
         Raises:
-            Refused: RESERVATION_NOT_ACTIVE; MORE_THAN_RESERVED; QUOTE_ID_REUSED: it was activated for another version.
+            Refused: RESERVATION_NOT_ACTIVE; MORE_THAN_RESERVED; QUOTE_ID_REUSED: the reservation was activated for
+                another version.
         """
         record = self.usage.record(request.reservation_id)
         if record is None or (record.quote_id, record.symbol) != (request.quote_id, request.symbol):
@@ -247,7 +256,7 @@ class Limits:
         return Decision(activated.reservation, write)
 
     def deactivate(self, request: Deactivate) -> Decision[Reservation]:
-        """Undo an activation, if it is the only one and its quote is not the latest; else change nothing.
+        """Undo an activation if it is the only one and its quote is not the latest; otherwise change nothing.
 
         Raises:
             Refused: NOT_FOUND.
@@ -261,10 +270,10 @@ class Limits:
         return self._end(record, "deactivated")
 
     def release(self, reservation_id: str) -> Decision[Reservation]:
-        """Release a reservation that no exchange has activated; one that ended already stays as it is.
+        """Release a reservation that no exchange has activated. One that has ended stays as it is.
 
         Raises:
-            Refused: NOT_FOUND; RESERVATION_ACTIVATED: only its quote's end, or time, frees it.
+            Refused: NOT_FOUND; RESERVATION_ACTIVATED: it is freed only by the end of its quote, or by its expiry.
         """
         view = self.usage.reservation(reservation_id)
         record = self.usage.record(reservation_id)
@@ -275,12 +284,13 @@ class Limits:
         return self._end(record, "released")
 
     def apply_fill(self, reservation_id: str, fill: Fill) -> Decision[Reservation]:
-        """Take a fill into account, once.
+        """Apply a fill to a reservation, once.
 
-        Before activation the reservation shrinks by it. After, the market log is the truth, and the fill must be in it.
+        Before activation, this shrinks the reservation. After activation it changes nothing, because the market log
+        determines the remaining lots, and must contain the fill.
 
         Raises:
-            Refused: NOT_FOUND; FILL_CONTRADICTS; FILL_NOT_RECORDED: not yet, or never.
+            Refused: NOT_FOUND; FILL_CONTRADICTS; FILL_NOT_RECORDED: the market log does not contain the fill (yet).
         """
         view = self.usage.reservation(reservation_id)
         if (fill.quote_id, fill.symbol) != (view.quote_id, view.symbol):
@@ -326,10 +336,16 @@ class Limits:
             raise Refused(Refusal.FILL_NOT_RECORDED, f"{fill.fill_id} on quote {fill.quote_id}")
 
     def _superseded(self, request: ReservationRequest, asker: str | None) -> list[Write]:
-        """What the asker holds for an earlier quote of the symbol, and does not need any more."""
+        """Return the writes that end the asker's unactivated reservations for earlier quotes of the symbol.
+
+        Raises:
+            Refused: SUPERSEDED: the asker has one for a newer quote.
+        """
         ends = []
-        for record in self.usage.holding(request.symbol):
-            if asker is None or record.asker != asker or not is_unused(record) or record.quote_id == request.quote_id:
+        for record in self.usage.holders(request.symbol):
+            if asker is None or record.asker != asker or not is_unactivated(record):
+                continue
+            if record.quote_id == request.quote_id:
                 continue
             if ids.is_older(request.quote_id, record.quote_id, request.symbol):
                 raise Refused(Refusal.SUPERSEDED, f"{record.quote_id} is newer than {request.quote_id}")
@@ -337,24 +353,27 @@ class Limits:
         return ends
 
     def _revoked(self, request: ReservationRequest) -> tuple[list[Write], Lots]:
-        """What other symbols hold beyond their share for no quote yet, as far as this one needs it for its own share;
-        and what the others use then."""
+        """Return the writes that revoke other symbols' unactivated reservations, and the lots the others use then.
+
+        Only symbols that hold more than their share lose reservations, and only as many as this symbol needs for its
+        own share.
+        """
         usage, symbol = self.usage, request.symbol
-        others = usage.beside(symbol)
+        others = usage.used_by_others(symbol)
         bid = self._limit - min(request.bid_quantity, self._share)
         ask = self._limit - min(request.ask_quantity, self._share)
         if others.bid <= bid and others.ask <= ask:
             return [], others
         beyond: dict[str, list[ReservationRecord]] = {}
-        for record in usage.unused():
-            if record.symbol != symbol and max(held(record, usage.market(record.symbol))) > self._share:
+        for record in usage.unactivated():
+            if record.symbol != symbol and max(held_lots(record, usage.market(record.symbol))) > self._share:
                 beyond.setdefault(record.symbol, []).append(record)
         ends: list[Write] = []
         for other, records in beyond.items():
             if (others.bid <= bid and others.ask <= ask) or len(ends) >= MAX_REVOKED:
                 break
             used, market = usage.used(other), usage.market(other)
-            left = largest(held(record, market) for record in usage.holding(other) if record not in records)
+            left = largest(held_lots(record, market) for record in usage.holders(other) if record not in records)
             if (others.bid > bid and used.bid > left.bid) or (others.ask > ask and used.ask > left.ask):
                 others = Lots(others.bid - used.bid + left.bid, others.ask - used.ask + left.ask)
                 ends += [_ended(record, "revoked") for record in records]
@@ -374,13 +393,13 @@ def _not_active(detail: str) -> Refused:
     return Refused(Refusal.RESERVATION_NOT_ACTIVE, detail)
 
 
-def _check_reserved(field: str, asked: int, reserved: int) -> None:
-    if asked > reserved:
-        raise Refused(Refusal.MORE_THAN_RESERVED, f"{asked} asked, {reserved} reserved", field=field)
+def _check_reserved(field: str, requested: int, reserved: int) -> None:
+    if requested > reserved:
+        raise Refused(Refusal.MORE_THAN_RESERVED, f"{requested} requested, {reserved} reserved", field=field)
 
 
 def _binding(*, bid: bool, ask: bool) -> BindingLimit | None:
-    """The limit that bound, by the sides that got less than they asked for."""
+    """Return which limit bound: that of the sides that got less than requested."""
     if bid and ask:
         return "bid_and_ask_limit"
     if bid:

@@ -1,4 +1,4 @@
-"""A page of the live reservations: there may be thousands, and an answer is bounded. Pure."""
+"""Pages of the live reservations: there may be thousands, and a response is bounded. Pure."""
 
 from datetime import datetime
 
@@ -8,21 +8,21 @@ from wire.errors import Refusal, Refused
 from wire.reservations import Exposure, Reservation
 
 PAGE = 1_000
-"""Reservations that an answer has at most: 350 KB."""
+"""Reservations in a response, at most; they take 350 KB."""
 
 
 def page(exposure: Exposure, after: str | None) -> tuple[Exposure, str | None]:
-    """The reservations that come after a place, in the order they were granted, and the place after which the next
-    page begins; None if there is none.
+    """Return the page that begins after a position, and the position after which the next page begins, None at the end.
 
-    A place stays one when its reservation has ended: so reservations that live all the while are told once.
+    The reservations are in the order in which they were granted. A position remains valid after its reservation has
+    ended, so a reservation that lives during the whole query is returned exactly once.
 
     Raises:
-        Refused: INVALID_FIELD: no page has told that place.
+        Refused: INVALID_FIELD: `after` is not a position that a page has returned.
     """
     rest = exposure.reservations
     if after is not None:
-        beyond = _place(after)
+        beyond = _position(after)
         rest = [reservation for reservation in rest if _key(reservation) > beyond]
     shown = rest[:PAGE]
     following = f"{shown[-1].granted_at.isoformat()},{shown[-1].reservation_id}" if len(rest) > PAGE else None
@@ -33,7 +33,7 @@ def _key(reservation: Reservation) -> tuple[datetime, str]:
     return reservation.granted_at, reservation.reservation_id
 
 
-def _place(text: str) -> tuple[datetime, str]:
+def _position(text: str) -> tuple[datetime, str]:
     granted_at, _, reservation_id = text.partition(",")
     try:
         at = datetime.fromisoformat(granted_at)

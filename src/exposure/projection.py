@@ -1,8 +1,8 @@
-"""The bucket `reservations`: what is reserved, for watchers, one key each with a TTL. A projection of exposure's log.
+"""The `reservations` bucket: one key with a TTL for each reservation, for watchers. A projection of exposure's log.
 
-Each instance projects every change, conflated and off the path of decisions: what is granted, activated and replaced
-within a moment is written once. A key carries the sequence of the log that it was made from, and is only ever replaced
-by a later one. It goes away by its TTL if nobody is left to say how its reservation ended.
+Every instance projects all changes. They are conflated and written off the path of decisions, so a reservation that
+changes several times in a moment is written once. A key carries the log sequence from which it was made, and is
+replaced only by a later one. It disappears by its TTL if no instance is left to project the reservation's end.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from wire.errors import Refused
 from wire.units import whole_seconds_up
 
 ENDED_TTL = 1
-"""Seconds a key stays to say that its reservation has ended."""
+"""Seconds that a key shows an ended reservation."""
 
-AT_ONCE = 64
-"""Keys that are written at the same time."""
+MAX_PARALLEL = 64
+"""Keys that are written at the same time, at most."""
 
-TIMEOUT = 2.0
-"""Seconds until a key that is not known to be written is written again later."""
+WRITE_TIMEOUT = 2.0
+"""Seconds to wait for one write to be confirmed. After that, it is tried again later."""
 
-AGAIN = 0.5
-"""Seconds until what the broker did not take is written again."""
+RETRY_PAUSE = 0.5
+"""Seconds after failed writes until they are tried again."""
 
 _SEQUENCE = "Quotestream-Exposure-Sequence"
 _STREAM = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
@@ -53,17 +53,17 @@ class ReservationsBucket:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """The fold has moved."""
+        """Project the changes of the fold."""
         self._woken.set()
 
-    def look_again(self) -> None:
-        """The broker may have started anew, without what it had not synced: project everything that is live."""
+    def resync(self) -> None:
+        """Project all live reservations again: the broker may have lost writes that were not synced."""
         self._revisions.clear()
         self._usage.changed.update(dict.fromkeys(view.reservation_id for view in self._usage.live))
         self.wake()
 
     async def run(self) -> None:
-        """Project what changes, until cancelled."""
+        """Project changes, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._woken.wait()
@@ -72,20 +72,20 @@ class ReservationsBucket:
             self._waiting.update(self._usage.changed)
             self._usage.changed.clear()
             while self._waiting:
-                some = [reservation_id for reservation_id, _ in zip(self._waiting, range(AT_ONCE), strict=False)]
+                some = [reservation_id for reservation_id, _ in zip(self._waiting, range(MAX_PARALLEL), strict=False)]
                 for reservation_id in some:
                     del self._waiting[reservation_id]
                 failed = [each for each in await asyncio.gather(*map(self._project, some)) if each is not None]
                 if failed:
                     log.info("reservations not projected yet", reservations=len(failed))
                     self._waiting.update(dict.fromkeys(failed))
-                    await asyncio.sleep(AGAIN)
+                    await asyncio.sleep(RETRY_PAUSE)
             await asyncio.sleep(pause_after(loop.time() - began))
 
     async def _project(self, reservation_id: str) -> str | None:
-        """Write one. Returns its id if it is not known to be written."""
+        """Write one reservation. Return its id if the write was not confirmed."""
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(WRITE_TIMEOUT):
                 await self._write(reservation_id)
         except (Refused, TimeoutError):
             self._revisions.pop(reservation_id, None)
@@ -96,11 +96,11 @@ class ReservationsBucket:
         key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
         while True:
             record, sequence = self._usage.record(reservation_id), self._usage.head
-            if record is None:  # expired: so has its key, or will
+            if record is None:  # expired, so its TTL removes the key
                 self._revisions.pop(reservation_id, None)
                 return
             view = self._usage.view(record)
-            as_it_is = replace(
+            current = replace(
                 record,
                 state=view.state,
                 reserved_bid_quantity=view.reserved_bid_quantity,
@@ -108,7 +108,7 @@ class ReservationsBucket:
             )
             ended = view.state != "active"
             if ended and record.activated_at is None and reservation_id not in self._revisions:
-                return  # it came and went within a moment; a key that another instance wrote ends by its TTL
+                return  # it ended before it was written; a key that another instance wrote ends by its TTL
             left = record.expires_at + self._grace - self._clock()
             if left <= timedelta(0):
                 return
@@ -116,7 +116,7 @@ class ReservationsBucket:
                 self._connection,
                 _STREAM,
                 key,
-                msgspec.json.encode(as_it_is),
+                msgspec.json.encode(current),
                 msg_id=f"{reservation_id}-{sequence}-{view.state}",
                 compare=Compare(self._revisions.get(reservation_id, 0), key),
                 ttl=ENDED_TTL if ended else whole_seconds_up(left),

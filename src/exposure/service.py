@@ -1,9 +1,9 @@
-"""The shell: follows exposure's log and the market log, has requests decided, and lets reservations expire.
+"""Exposure's shell: follows exposure's log and the market log, serves requests, and lets reservations expire.
 
 Ordering rules:
-- Nothing is decided before every log was read to its end once, nor while the tail of exposure's log is not current.
-- Nothing is decided while the broker's time is not known, by which times are written and judged (`jet.clocks`).
-- A market log that is heard of no more only makes usage count too much, so deciding goes on without it.
+- Nothing is decided before every log has been read to its end once, nor while the tail of exposure's log lags.
+- Nothing is decided while the broker's time is unknown, because all times are the broker's (`jet.clocks`).
+- While messages of the market log are missing, usage is only overestimated, so decisions continue.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from exposure.commit import STREAM, Claim, Committer, Decide, Notifier, Priority
-from exposure.limits import GRANT_LIFE, Decision, Limits
+from exposure.limits import GRANT_TTL, Decision, Limits
 from exposure.projection import ReservationsBucket
 from jet import api, journal, rpc
 from jet.bootstrap import MarketBootstrap
@@ -51,16 +51,16 @@ from wire.reservations import (
 from wire.subjects import Rpc
 
 EXPIRY_INTERVAL = 0.25
-"""Seconds between two looks at whether a reservation is due to expire."""
+"""Seconds between two checks of whether a reservation is due to expire."""
 
 FILL_PATIENCE = 1.0
-"""Seconds to wait for a reported fill to show up in the market log."""
+"""Seconds to wait until a fill in a request appears in the market log."""
 
-ASK_AGAIN = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+RETRY_PAUSE = 0.2
+"""Seconds until a request that the broker did not answer is sent again."""
 
 STOP_PATIENCE = 2.0
-"""Seconds that decisions under way get when the service stops."""
+"""Seconds that requests under way have to finish when the service stops."""
 
 RESERVATIONS = Counter("exposure_reservations", "Reservation requests that were decided", ["outcome"])
 EXPIRED = Counter("exposure_reservations_expired", "Live reservations that expired")
@@ -78,15 +78,15 @@ class ExposureSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknow
     """Settings of the exposure service.
 
     Attributes:
-        grant_ttl: seconds a reservation lives that no quote activates; a quote's lifetime at most.
+        grant_ttl: seconds that a reservation lives if no exchange activates it; at most a quote's lifetime.
     """
 
     port: Port = 8003
-    grant_ttl: Seconds = GRANT_LIFE.total_seconds()
+    grant_ttl: Seconds = GRANT_TTL.total_seconds()
 
 
 class ExposureService:
-    """One instance. What it knows is folded from the logs; any number may run."""
+    """One instance. All of its state is folded from the logs, so any number of instances may run."""
 
     def __init__(self, settings: ExposureSettings, connection: Connection, health: Health, clock: Clock) -> None:
         market = settings.market
@@ -95,7 +95,7 @@ class ExposureService:
             market.quote_lifetime,
             timedelta(seconds=market.grace),
             market.symbols,
-            grant_life=timedelta(seconds=settings.grant_ttl),
+            grant_ttl=timedelta(seconds=settings.grant_ttl),
         )
         self._connection = connection
         self._health = health
@@ -103,7 +103,7 @@ class ExposureService:
         self._listings = Listings(
             connection, health, market.listings, self._relist, name="exposure-instruments", agreed=market.terms
         )
-        self._committer = Committer(connection, self.limits, self.clock, self._check_decides)
+        self._committer = Committer(connection, self.limits, self.clock, self._check_can_decide)
         self._market_folded = Notifier()
         self._decisions = Tail(connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="exposure-decisions")
         self._bucket = ReservationsBucket(connection, self.limits.usage, self.clock, market.grace)
@@ -111,7 +111,7 @@ class ExposureService:
             shard: MarketBootstrap(connection, shard, market.shards, name=f"exposure-market-{shard}")
             for shard in range(market.shards)
         }
-        self._unseen = set(self._tails)
+        self._unread = set(self._tails)
         self._barriers = [
             barrier_of(connection, STREAM, self._reach),
             *(
@@ -123,10 +123,10 @@ class ExposureService:
         self._quotes = msgspec.json.Decoder(QuoteEvent)
 
     async def run(self) -> None:
-        """Follow, decide and answer until cancelled.
+        """Follow the logs and serve requests, until cancelled.
 
         Raises:
-            ExceptionGroup: the connection closed for good, or a stream lost what was read of it.
+            ExceptionGroup: the connection closed for good, or a stream lost messages that were read from it.
         """
         async with self._connection, asyncio.TaskGroup() as group:
             group.create_task(self._connection.failed())
@@ -145,21 +145,21 @@ class ExposureService:
             )
 
     def _relist(self, _: Mapping[str, Listing]) -> None:
-        """The instruments, or the terms that they share, are others from now on."""
+        """Apply changed instruments and terms."""
         definitions = self._listings.definitions
         if definitions.terms is not None:
             self.limits.relist(definitions.terms.limit, definitions.terms.shares, definitions.symbols)
 
     async def stop(self) -> None:
-        """Take no more requests, and let what is under way be known."""
+        """Refuse new requests, and wait until those under way are answered."""
         await self._committer.settle(STOP_PATIENCE)
 
     # --- requests -------------------------------------------------------------------------------------------------
 
     async def reserve(self, request: ReservationRequest, asker: str | None = None) -> Decision[ReservationAnswer]:
-        """Hold exposure for one quote; see `Limits.reserve`.
+        """Reserve exposure for one quote; see `Limits.reserve`.
 
-        `asker` is who asks: the name of a token, or a connection's inboxes. Its digest is kept, since readers see it.
+        `asker` is the token or the connection that sent the request. Only its digest is stored, because readers see it.
         """
         digest = ids.asker(asker) if asker is not None else None
         await self._listings.knows(request.symbol)
@@ -183,7 +183,7 @@ class ExposureService:
         return decision
 
     async def activate(self, request: Activate) -> Reservation:
-        """Let a quote become active; see `Limits.activate`."""
+        """Activate a reservation; see `Limits.activate`."""
         return await self._decide(lambda limits, now: limits.activate(request, now), Priority.ACTIVATE)
 
     async def deactivate(self, request: Deactivate) -> Reservation:
@@ -191,11 +191,11 @@ class ExposureService:
         return await self._decide(lambda limits, _: limits.deactivate(request))
 
     async def release(self, reservation_id: str) -> Reservation:
-        """Release what was never activated; see `Limits.release`."""
+        """Release a reservation that was never activated; see `Limits.release`."""
         return await self._decide(lambda limits, _: limits.release(reservation_id))
 
     async def apply_fill(self, reservation_id: str, fill: Fill) -> Reservation:
-        """Take a fill into account once; see `Limits.apply_fill`. One not recorded yet is waited for, a moment."""
+        """Apply a fill once; see `Limits.apply_fill`. Wait up to `FILL_PATIENCE` until it is in the market log."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + FILL_PATIENCE
         while True:
@@ -208,17 +208,17 @@ class ExposureService:
             await self._market_folded.wait(left)
 
     def reservation(self, reservation_id: str) -> Reservation:
-        """A reservation as it is now; see `Usage.reservation`."""
+        """Return a reservation in its current state; see `Usage.reservation`. Call `confirm` first."""
         self._check()
         return self.limits.usage.reservation(reservation_id)
 
     def exposure(self) -> Exposure:
-        """The limit, its usage, and what is live, as far as is known here."""
+        """Return the limit, its usage, and the live reservations, according to the fold. Call `confirm` first."""
         self._check()
         return self.limits.exposure()
 
     async def usage(self) -> LimitUsage:
-        """The limit and its usage, in sums.
+        """Return the limit and the sums of its usage.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -228,10 +228,10 @@ class ExposureService:
         return self.limits.sums()
 
     async def confirm(self) -> None:
-        """Before a read: return once what is known is what the logs said when this was called.
+        """Wait until the fold has everything that was in the logs when this was called. Every read calls this first.
 
         Raises:
-            Refused: UNAVAILABLE: that cannot be known.
+            Refused: UNAVAILABLE: the broker does not answer, or the fold does not catch up in time.
         """
         self._check()
         await wait_for_all(self._barriers)
@@ -256,8 +256,8 @@ class ExposureService:
     async def _decide(self, decide: Decide[T], priority: Priority = Priority.RELEASE) -> T:
         return (await self._committer.decide(decide, priority)).answer
 
-    def _check_decides(self) -> None:
-        """Whether anything may be decided now.
+    def _check_can_decide(self) -> None:
+        """Refuse while nothing may be decided.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -266,19 +266,19 @@ class ExposureService:
         self.clock.check()
 
     def _check(self) -> None:
-        """Whether what is known is current.
+        """Refuse while the fold is incomplete or lags.
 
         Raises:
             Refused: UNAVAILABLE.
         """
         if not self._listings.current:
-            raise Refused(Refusal.UNAVAILABLE, "the instruments are not read to their end")
+            raise Refused(Refusal.UNAVAILABLE, "the instruments have not been read to their end")
         if self._listings.differs:
             raise Refused(Refusal.UNAVAILABLE, f"started with other terms than are defined: {self._listings.differs}")
-        if self._unseen:
+        if self._unread:
             raise Refused(Refusal.UNAVAILABLE, "the market log has not been read to its end yet")
         if not self._decisions.current:
-            raise Refused(Refusal.UNAVAILABLE, "exposure's log is not read to its end")
+            raise Refused(Refusal.UNAVAILABLE, "exposure's log has not been read to its end")
         if self._unreadable:
             raise Refused(Refusal.UNAVAILABLE, self._unreadable)
 
@@ -304,7 +304,7 @@ class ExposureService:
 
     @property
     def _unreadable(self) -> str | None:
-        """Why nothing may be decided, while a message that cannot be read may hold something."""
+        """The reason why nothing may be decided, while a message that cannot be read may have granted reservations."""
         until = self.limits.usage.unreadable_until
         if self.clock() >= until:
             return None
@@ -314,27 +314,27 @@ class ExposureService:
         was_current = False
         info = await self._log_info()
         if info.state.lost:
-            log.error("exposure's log was damaged: nothing is decided for a while", lost=info.state.lost)
-            self.limits.usage.doubt(self.clock())
+            log.error("exposure's log was damaged, so nothing is decided for a while", lost=info.state.lost)
+            self.limits.usage.assume_lost(self.clock())
         async for batch in self._decisions.batches():
             for message in batch:
-                await self._pass_over(message.sequence - 1)
+                await self._skip_gap(message.sequence - 1)
                 self._fold(message)
             if self._decisions.current and not was_current:
-                self._bucket.look_again()
+                self._bucket.resync()
             was_current = self._decisions.current
-            await self._pass_over(self._decisions.reached)
+            await self._skip_gap(self._decisions.reached)
             self._committer.folded.notify()
             self._bucket.wake()
             if not self._decisions.current:
-                self._health.waits("reservations", "exposure's log is not read to its end")
+                self._health.waits("reservations", "exposure's log has not been read to its end")
             elif unreadable := self._unreadable:
                 self._health.waits("reservations", unreadable)
             else:
                 self._health.fine("reservations")
 
-    async def _pass_over(self, sequence: int) -> None:
-        """Nothing was delivered after the head up to `sequence`. Unless it was forgotten for its age, it is damaged."""
+    async def _skip_gap(self, sequence: int) -> None:
+        """Skip messages up to `sequence` that were not delivered: they were removed for their age, or are damaged."""
         usage = self.limits.usage
         if sequence <= usage.head:
             return
@@ -346,23 +346,23 @@ class ExposureService:
         usage.skip_to(sequence)
 
     async def _log_info(self) -> api.StreamInfo:
-        """What the broker reports of exposure's log; it is asked until it answers."""
+        """Return the broker's details of exposure's log. Ask until it answers."""
         while True:
             try:
                 return await api.stream_details(self._connection, STREAM)
             except api.NO_REPLY as error:
-                log.info("no answer about exposure's log, asking again", error=repr(error))
-            await asyncio.sleep(ASK_AGAIN)
+                log.info("no details of exposure's log yet, asking again", error=repr(error))
+            await asyncio.sleep(RETRY_PAUSE)
 
     def _fold(self, message: Message) -> None:
         if not journal.is_append(message.headers):
-            self._quarantine(STREAM, message, "none of our writers appended it")
+            self._quarantine(STREAM, message, "it was not appended by an exposure service")
             self.limits.usage.skip_to(message.sequence)
         elif (records := self._decoded(self._records, message, STREAM)) is None:
             self.limits.usage.fold_unreadable(message.sequence, message.time)
         else:
             self.limits.usage.fold(message.sequence, records)
-        for expired in self.limits.usage.pass_time(message.time):
+        for expired in self.limits.usage.advance_time(message.time):
             EXPIRED.inc()
             log.info("expired", quote_id=expired.quote_id, reservation_id=expired.reservation_id, seq=message.sequence)
 
@@ -380,11 +380,11 @@ class ExposureService:
                 else:
                     self._fold_fills(shard, symbol, message)
             if tail.current:
-                self._unseen.discard(shard)
+                self._unread.discard(shard)
             self._market_folded.notify()
-            silent = [str(number) for number, other in self._tails.items() if not other.current]
-            if silent:
-                self._health.waits("market", f"not read to the end: shard {', '.join(silent)}")
+            lagging = [str(number) for number, other in self._tails.items() if not other.current]
+            if lagging:
+                self._health.waits("market", f"not read to the end: shard {', '.join(lagging)}")
             else:
                 self._health.fine("market")
 
@@ -397,7 +397,7 @@ class ExposureService:
             self._quarantine(subjects.market_stream(shard), message, str(fault))
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], message: Message, stream: str) -> T | None:
-        """The message's content; None, counted and logged, for what cannot be read."""
+        """Return the message's content. Quarantine a message that cannot be read, and return None."""
         try:
             return decoder.decode(message.data)
         except DECODE_ERRORS as error:
@@ -409,9 +409,9 @@ class ExposureService:
         log.warning("message quarantined", subject=message.subject, seq=message.sequence, error=why)
 
     async def _expire(self) -> None:
-        """Move the log's time on when a reservation is due to expire: the broker's clock says whether it does."""
+        """Advance the log's time when a reservation is due to expire by the broker's clock."""
         while True:
             await asyncio.sleep(EXPIRY_INTERVAL)
             due = self.limits.usage.next_expiry()
             if due is not None and self.clock() > due:
-                self._committer.move_time()
+                self._committer.advance_time()

@@ -214,19 +214,19 @@ MUTATIONS = [
     ),
     Mutation(
         "a reservation counts only once it is activated",
-        "exposure/holding.py",
-        'if record.state != "active" or ending(record, market):',
-        'if record.state != "active" or record.activated_at is None or ending(record, market):',
+        "exposure/reservation_state.py",
+        'if record.state != "active" or end_reason(record, market):',
+        'if record.state != "active" or record.activated_at is None or end_reason(record, market):',
     ),
     Mutation(
         "a reservation ends with its own quote",
-        "exposure/holding.py",
+        "exposure/reservation_state.py",
         "    if version < market.version:",
         "    if version <= market.version:",
     ),
     Mutation(
         "the filled part of a quote stays reserved",
-        "exposure/holding.py",
+        "exposure/reservation_state.py",
         "return Lots(min(reserved.bid, market.remaining_bid), min(reserved.ask, market.remaining_ask))",
         "return reserved",
     ),
@@ -239,7 +239,7 @@ MUTATIONS = [
     Mutation(
         "a reservation that no quote uses lives as long as a quote",
         "exposure/limits.py",
-        "expires_at=now + self._grant_life,",
+        "expires_at=now + self._grant_ttl,",
         "expires_at=now + self._lifetime,",
     ),
     Mutation(
@@ -447,7 +447,7 @@ MUTATIONS = [
     Mutation(
         "a quote may be more than is reserved",
         "exposure/limits.py",
-        "if asked > reserved:",
+        "if requested > reserved:",
         "if False:",
     ),
     Mutation(

@@ -97,7 +97,7 @@ async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: 
 async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "CATCH_UP", 0.3)
+    monkeypatch.setattr(commit, "CATCH_UP_TIMEOUT", 0.3)
     await written_by_another(broker)
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
@@ -283,7 +283,7 @@ async def test_a_batch_larger_than_a_message_goes_in_several(
 
 
 async def test_time_moves_by_a_message_of_its_own_when_nothing_else_is_written(broker: Broker, writer: Writer) -> None:
-    writer.committer.move_time()
+    writer.committer.advance_time()
 
     async def moved() -> bool:
         return (await api.stream_info(broker.connection, STREAM)).state.last_seq == 1

@@ -111,7 +111,7 @@ class Exposed(RuleBasedStateMachine):
             instance.log_read = sequence
             time, records = self.log.messages[sequence - 1]
             instance.limits.usage.fold(sequence, records)
-            instance.limits.usage.pass_time(time)
+            instance.limits.usage.advance_time(time)
 
     @rule()
     def move_time(self) -> None:
@@ -137,7 +137,7 @@ class Exposed(RuleBasedStateMachine):
         for sequence, (time, records) in enumerate(self.log.messages, 1):
             if time > self.now - KEPT:  # the broker has removed what is older
                 usage.fold(sequence, records)
-                usage.pass_time(time)
+                usage.advance_time(time)
         instance.log_read = len(self.log)
         usage.skip_to(instance.log_read)
         for symbol, log in self.market.items():
@@ -352,7 +352,7 @@ class Exposed(RuleBasedStateMachine):
             except Refused:
                 continue
             for write in decision.writes:
-                draft.draft(write.record)
+                draft.add(write.record)
             if decision.write is not None:
                 decided[quote_id] = decision.answer
             # One that has not heard of a quote's end counts it, beside what others have granted since.

@@ -20,7 +20,7 @@ def test_symbols_add_up(scene: Scene) -> None:
     scene.reserve("AAA", bid=10, ask=3)
     scene.reserve("BBB", bid=5, ask=6)
     assert scene.used == (15, 9)
-    assert scene.limits.usage.beside("AAA") == (5, 6)
+    assert scene.limits.usage.used_by_others("AAA") == (5, 6)
 
 
 def test_a_message_folded_before_is_skipped(scene: Scene) -> None:
@@ -49,13 +49,13 @@ def test_a_reservation_expires_when_the_logs_time_has_passed_its_end_and_the_gra
 
 def test_a_message_folded_before_still_tells_the_time(scene: Scene) -> None:
     scene.reserve()
-    assert scene.limits.usage.pass_time(NOW + LIFETIME + GRACE + GRACE)
+    assert scene.limits.usage.advance_time(NOW + LIFETIME + GRACE + GRACE)
     assert scene.used == (0, 0)
 
 
 def test_time_never_goes_back(scene: Scene) -> None:
     scene.later()
-    scene.limits.usage.pass_time(NOW)
+    scene.limits.usage.advance_time(NOW)
     scene.now = NOW
     scene.reserve()
     assert scene.used == (0, 0)
@@ -130,9 +130,9 @@ def test_a_draft_counts_what_is_decided_and_leaves_the_fold_as_it_is(scene: Scen
     request = reservation_request("BBB", bid_quantity=5, ask_quantity=6)
     decision = scene.limits.on(draft).reserve(request, scene.now)
     assert decision.write is not None
-    draft.draft(decision.write.record)
+    draft.add(decision.write.record)
     assert draft.total == (15, 9)
-    assert draft.beside("AAA") == (5, 6)
+    assert draft.used_by_others("AAA") == (5, 6)
     assert draft.records == [decision.write.record]
     assert scene.used == (10, 3)
     assert scene.limits.usage.record(decision.write.record.reservation_id) is None
@@ -144,11 +144,11 @@ def test_a_draft_counts_the_larger_of_a_symbols_reservations(scene: Scene) -> No
     limits = scene.limits.on(draft)
     second = limits.reserve(reservation_request(quote_id="q2", bid_quantity=4, ask_quantity=8), scene.now).write
     assert second is not None
-    draft.draft(second.record)
+    draft.add(second.record)
     assert draft.total == (10, 8)
     released = limits.release(second.record.reservation_id).write
     assert released is not None
-    draft.draft(released.record)
+    draft.add(released.record)
     assert draft.total == (10, 3)
     assert draft.records == [released.record]
 

@@ -146,7 +146,7 @@ def _record(payload: bytes) -> None:
     usage = Usage(30 * SECOND, 2 * SECOND)
     usage.fold(1, [record])
     usage.view(record)
-    usage.pass_time(record.expires_at + 60 * SECOND)
+    usage.advance_time(record.expires_at + 60 * SECOND)
     assert usage.total == (0, 0)
     msgspec.json.encode(record)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from exchange.service import Exchange
-from exposure.limits import GRANT_LIFE
+from exposure.limits import GRANT_TTL
 from exposure.service import ExposureService, ExposureSettings
 from jet import clocks
 from jet.connection import Connection
@@ -112,7 +112,7 @@ async def test_a_clock_that_is_set_while_its_service_runs_changes_no_decision(
             reservation = answer.answer.reservation
             assert reservation is not None
             assert before - SLACK < reservation.granted_at < utc_now() + SLACK
-            assert reservation.expires_at == reservation.granted_at + GRANT_LIFE
+            assert reservation.expires_at == reservation.granted_at + GRANT_TTL
             await trio.exposure.release(reservation.reservation_id)
             sent = await eventually(lambda: executed(trio))
             assert before - SLACK < sent < utc_now() + SLACK

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from exposure.limits import GRANT_LIFE, Decision, Limits
+from exposure.limits import GRANT_TTL, Decision, Limits
 from exposure.service import ExposureService, ExposureSettings
 from jet import api, journal
 from jet.connection import Connection
@@ -25,7 +25,7 @@ from wire.reservations import Activate, Deactivate, Reservation, ReservationAnsw
 
 LIFETIME = timedelta(seconds=30)
 GRACE = timedelta(seconds=2)
-GRANTED = GRANT_LIFE
+GRANTED = GRANT_TTL
 A = TypeVar("A")
 
 
@@ -107,7 +107,7 @@ class Scene:
         if decision.writes:
             self.head += 1
             self.limits.usage.fold(self.head, [write.record for write in decision.writes])
-            self.limits.usage.pass_time(self.now)
+            self.limits.usage.advance_time(self.now)
         return decision.answer
 
     def reserve(
@@ -194,7 +194,7 @@ class Scene:
         self.now += by
         self.head += 1
         self.limits.usage.fold(self.head, [])
-        return self.limits.usage.pass_time(self.now)
+        return self.limits.usage.advance_time(self.now)
 
     def state(self, symbol: str = "AAA", attempt: int = 1) -> Reservation:
         """The reservation as it is now."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 from msgspec.structs import replace
 
-from exposure.holding import NOTHING, ending, held
+from exposure.reservation_state import NO_LOTS, end_reason, held_lots
 from support.builders import NOW, quote_activated, recorded_fill
 from wire.market import SymbolMarket
 from wire.quotes import QuoteWithdrawn
@@ -70,21 +70,21 @@ def market_with(version: int | None, attempt: int = 1, **changes: Any) -> Symbol
 def test_a_reservation_holds(
     record: ReservationRecord, market: SymbolMarket, holds: tuple[int, int], end: str | None
 ) -> None:
-    assert held(record, market) == holds
-    assert ending(record, market) == end
+    assert held_lots(record, market) == holds
+    assert end_reason(record, market) == end
 
 
 def test_fills_of_its_quote_shrink_what_it_holds() -> None:
     market = market_with(3, 2)
     market.apply_fills(2, [recorded_fill(remaining_bid_quantity=9, remaining_ask_quantity=2)])
-    assert held(ACTIVATED, market) == (9, 2)
+    assert held_lots(ACTIVATED, market) == (9, 2)
 
 
 def test_a_quote_filled_away_holds_nothing() -> None:
     market = market_with(3, 2)
     market.apply_fills(2, [recorded_fill(remaining_bid_quantity=0, remaining_ask_quantity=0)])
-    assert held(ACTIVATED, market) == NOTHING
-    assert ending(ACTIVATED, market) == "filled"
+    assert held_lots(ACTIVATED, market) == NO_LOTS
+    assert end_reason(ACTIVATED, market) == "filled"
 
 
 @pytest.mark.parametrize("reason", ["withdrawn", "expired"])
@@ -102,5 +102,5 @@ def test_a_quote_whose_end_is_in_the_log_holds_nothing(reason: Literal["withdraw
             reason=reason,
         ),
     )
-    assert held(ACTIVATED, market) == NOTHING
-    assert ending(ACTIVATED, market) == reason
+    assert held_lots(ACTIVATED, market) == NO_LOTS
+    assert end_reason(ACTIVATED, market) == reason
