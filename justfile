@@ -210,7 +210,7 @@ site:
 # Write docs/licences.md again: the licences of everything that uv installs here
 [group("develop")]
 licences:
-    @{ printf '# Licences\n\nOf everything that is installed, for tests too. `./qs licences` makes this page.\n\n'; \
+    @{ printf '# Licences\n\nThis page lists the licence of everything that is installed, including what only the tests need. `./qs licences`\ngenerates it.\n\n'; \
         uv run pip-licenses --format=markdown --ignore-packages quotestream; } > docs/licences.md
 
 # Sign the hashes of the market log with your own key: `just seal KEY`, then `just audit --sealed KEY.pub`
