@@ -9,10 +9,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, CycloptsError, Parameter, Token
 
-from desk import estimates, fills, reconcile, showing, table
+from desk import backtest_report, estimates, fill_files, fills, reconcile
 from desk.backtest import Moment
-from desk.fills import Chosen, NoLedger
-from desk.table import BadFile
+from desk.fill_files import BadFile
+from desk.fills import NoLedger, Selection
 from process.installation import COMMAND
 from process.settings import SettingsError, tables
 from stack.instances import LEDGER_DATABASE
@@ -22,12 +22,12 @@ SAME = 0
 DIFFERS = 1
 CANNOT = 2
 
-MOST_HOURS = 100
-MOST_PATHS = 100_000
+MAX_HOURS = 100
+MAX_PATHS = 100_000
 
 app = App(
     name=COMMAND,
-    help="Export the ledger's fills to a file, compare them with somebody else's, and try the strategy by itself.",
+    help="Export the ledger's fills to a file, compare them with another party's file, and backtest the strategy.",
     version_flags=[],
     result_action="return_value",
 )
@@ -36,7 +36,7 @@ _Symbol = Annotated[str | None, Parameter(help="Only the fills of this symbol.")
 _Since = Annotated[datetime | None, Parameter(help="Only fills executed at this time (UTC) or later.")]
 _Until = Annotated[datetime | None, Parameter(help="Only fills executed before this time (UTC).")]
 _Database = Annotated[
-    Path | None, Parameter(help="A ledger's database. [default: that of the first ledger, in the data folder]")
+    Path | None, Parameter(help="A ledger's database. [default: the first ledger's, in the data folder]")
 ]
 
 
@@ -50,7 +50,7 @@ def export(
     until: _Until = None,
     database: _Database = None,
 ) -> int:
-    """Write the recorded fills to a file, by symbol and number: CSV, or Parquet if its name ends in .parquet.
+    """Write the recorded fills to a CSV or Parquet file, by symbol and number.
 
     The stack may be up or down. An existing file is replaced once the new one is complete.
 
@@ -59,9 +59,9 @@ def export(
     Parameters
     ----------
     file
-        The file: it ends in .csv or .parquet.
+        The file. Its name ends in .csv or .parquet.
     """
-    count = table.write(file, fills.read(database or _ledgers_database(), _chosen(symbol, since, until)))
+    count = fill_files.write(file, fills.read(database or _default_database(), _selection(symbol, since, until)))
     print(f"{count:,} fills written to {file}")
     return SAME
 
@@ -76,24 +76,24 @@ def compare(
     until: _Until = None,
     database: _Database = None,
 ) -> int:
-    """Compare the recorded fills with somebody else's file, and print those that differ.
+    """Compare the recorded fills with another party's file, and print the differences.
 
-    missing: the file has it, the ledger does not. extra: the ledger has it, the file does not. different: both have it,
-    with different content. repeated: the file has it more than once. Fills are matched by symbol and id. The columns
-    side, quantity, price, order_id, quote_id, created_at and fee are compared as far as the file has them. The options
-    select fills on both sides; those about time need the column created_at.
+    missing: the fill is only in the file. extra: the fill is only in the ledger. different: both have it, with
+    different content. repeated: the file has it more than once. Fills are matched by symbol and id. The columns side,
+    quantity, price, order_id, quote_id, created_at and fee are compared if the file has them. The options select fills
+    on both sides; those about time need the column created_at.
 
-    Exit code: 0 if all are the same; 1 if not; 2 if the file, or the ledger's database, cannot be read.
+    Exit code: 0 if all fills are the same; 1 if not; 2 if the file or the ledger's database cannot be read.
 
     Parameters
     ----------
     file
         CSV with a header, or Parquet if its name ends in .parquet. It has at least the columns symbol, fill_id, side,
-        quantity and price; `export` writes such a file.
+        quantity and price. `export` writes such a file.
     """
-    chosen = _chosen(symbol, since, until)
-    ours = fills.read(database or _ledgers_database(), chosen)
-    theirs = ((where, row) for where, row in table.read(file) if chosen.takes(row))
+    selection = _selection(symbol, since, until)
+    ours = fills.read(database or _default_database(), selection)
+    theirs = ((where, row) for where, row in fill_files.read(file) if selection.matches(row))
     found: dict[str, int] = {}
     for difference in reconcile.compare(ours, theirs):
         print(difference)
@@ -105,63 +105,63 @@ def compare(
     return DIFFERS
 
 
-def _whole(_: object, tokens: Sequence[Token]) -> int:
-    """A whole number. By default, 5.5 is one too, after rounding."""
+def _to_int(_: object, tokens: Sequence[Token]) -> int:
+    """Convert an option to a whole number. The library's own converter would round 5.5."""
     try:
         return int(tokens[0].value)
     except ValueError:
-        raise ValueError("it is no whole number.") from None
+        raise ValueError("it is not a whole number.") from None
 
 
 def _check_hours(_: object, hours: float) -> None:
-    if not 0 < hours <= MOST_HOURS:
-        raise ValueError(f"must be above 0, and at most {MOST_HOURS}.")
+    if not 0 < hours <= MAX_HOURS:
+        raise ValueError(f"must be above 0, and at most {MAX_HOURS}.")
 
 
 def _check_paths(_: object, paths: int) -> None:
-    if not estimates.FEWEST_PATHS <= paths <= MOST_PATHS:
-        raise ValueError(f"must be from {estimates.FEWEST_PATHS} to {MOST_PATHS}.")
+    if not estimates.MIN_PATHS <= paths <= MAX_PATHS:
+        raise ValueError(f"must be from {estimates.MIN_PATHS} to {MAX_PATHS}.")
 
 
 def _check_file(_: object, file: Path | None) -> None:
-    """Refuse what cannot be written before a long computation rather than after it."""
+    """Refuse a file that cannot be written, before the long computation rather than after it."""
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ValueError("is no file in a folder that exists.")
+        raise ValueError("must be a file in an existing folder.")
 
 
 @app.command
 def backtest(
     *,
     hours: Annotated[float, Parameter(validator=_check_hours)] = 8.0,
-    paths: Annotated[int, Parameter(converter=_whole, validator=_check_paths)] = 20,
-    seed: Annotated[int, Parameter(converter=_whole)] = 1,
+    paths: Annotated[int, Parameter(converter=_to_int, validator=_check_paths)] = 20,
+    seed: Annotated[int, Parameter(converter=_to_int)] = 1,
     symbol: str | None = None,
     json: Annotated[Path | None, Parameter(validator=_check_file)] = None,
     svg: Annotated[Path | None, Parameter(validator=_check_file)] = None,
 ) -> int:
-    """Simulate the makers' strategy by itself, in a market that behaves as its model says, beside one without skew.
+    """Simulate the makers' strategy in a market that follows its model, and compare it with makers without skew.
 
-    Prints, for each symbol of the market file, what a path comes to on average, with 95 % confidence bounds: profit,
-    its standard deviation, how much of it was captured from the spread, and the inventory that was held. Three makers
-    with a fixed spread see the same orders: one limited to hold as much inventory as the skewed one on average, one
-    limited to earn as much, and one without a limit. It needs no running stack.
+    Prints, for each symbol of the market file, the averages over all paths with 95 % confidence bounds: the profit, its
+    standard deviation, how much of it was captured from the spread, and the inventory. Three makers with a fixed spread
+    see the same orders: one limited to hold as much inventory as the skewed one on average, one limited to earn as
+    much, and one without a limit. No stack needs to run.
 
-    Exit code: 0, whatever comes of it; 2 if an option or the market file is wrong, or a file cannot be written.
+    Exit code: 0, whatever the figures are; 2 if an option or the market file is wrong, or a file cannot be written.
 
     Parameters
     ----------
     hours
-        How long each path is.
+        The length of each path.
     paths
-        How many independent paths: four times as many halve the bounds.
+        The number of independent paths. Four times as many halve the bounds.
     seed
-        What the random numbers are drawn from: the same options give the same figures.
+        The seed of the random numbers. The same options give the same figures.
     symbol
-        Only this symbol.
+        Simulate only this symbol.
     json
-        Write all figures to this file, too.
+        Also write all figures to this file.
     svg
-        Draw them, and one path, to this file.
+        Also plot the figures and one path to this file.
     """
     symbols = read().market.symbols
     if symbol is not None and symbol not in symbols:
@@ -176,32 +176,32 @@ def backtest(
     for name in symbols if symbol is None else [symbol]:
         drawn = None if results or svg is None else track
         results.append(estimates.backtest(name, symbols[name], hours=hours, paths=paths, seed=seed, track=drawn))
-        print(f"\n{showing.table(results[-1])}", flush=True)
+        print(f"\n{backtest_report.table(results[-1])}", flush=True)
     if json is not None:
         document = {"hours": hours, "paths": paths, "seed": seed, "symbols": results}
         json.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     if svg is not None:
-        svg.write_text(showing.plot(results, track, hours))
+        svg.write_text(backtest_report.plot(results, track, hours))
     return SAME
 
 
-def _chosen(symbol: str | None, since: datetime | None, until: datetime | None) -> Chosen:
-    return Chosen(symbol, _in_utc(since), _in_utc(until))
+def _selection(symbol: str | None, since: datetime | None, until: datetime | None) -> Selection:
+    return Selection(symbol, _in_utc(since), _in_utc(until))
 
 
 def _in_utc(time: datetime | None) -> datetime | None:
     return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
 
 
-def _ledgers_database() -> Path:
+def _default_database() -> Path:
     return read().data / Path(tables().get("ledger", {}).get("database", LEDGER_DATABASE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the result is the exit code."""
+    """Run the command line, and return the exit code."""
     try:
         return int(app(arguments, exit_on_error=False) or SAME)
-    except CycloptsError:  # it has told why
+    except CycloptsError:  # the library has printed the reason
         return CANNOT
     except (SettingsError, NoLedger, BadFile) as error:
         print(error, file=sys.stderr)

@@ -1,18 +1,18 @@
-"""The makers' strategy alone, in a market that behaves as its model says. Pure: a seeded source of chance is passed in.
+"""Simulates the makers' strategy in a market that follows its model. Pure: the random generator is an argument.
 
 The assumptions are those of the model (docs/protocol.md, "Pricing"):
 
-- The mid is a Brownian motion that begins at the reference price: it moves by σ·√t in t seconds.
-- Orders come to each side as a Poisson process, are for one lot, and reach prices up to some distance from the mid, or
-  beyond it: A·exp(−k·δ) a second reach a quote that is δ away. What reaches a quote fills it.
-- A maker's reference price is the mid, to the nearest tick. Quotes follow it, and the inventory, at once.
+- The mid is a Brownian motion that starts at the reference price, with a standard deviation of σ·√t after t seconds.
+- On each side, orders for one lot arrive as a Poisson process: A·exp(−k·δ) per second reach a quote at a distance δ
+  from the mid, which may be negative. An order that reaches a quote fills it.
+- A maker's reference price is the mid, rounded to the nearest tick. Quotes follow it and the inventory immediately.
 
-All makers are in the same market: they see the same mid and the same orders, none takes an order from another, and so
-the difference between two of them is theirs.
+All makers see the same mid and the same orders, and none takes an order from another. So two makers differ only by
+their quotes.
 
-Between two orders nothing depends on the mid but by how much of a tick it is off the reference price. So time goes from
-order to order: the next comes after an exponential time, at the highest rate that this leaves possible, and one that
-then reaches no quote never was (thinning). Nothing is approximated by steps of time.
+Between two orders, only the distance of the mid from the reference price matters, which is at most half a tick. So the
+simulation steps from order to order: the next one arrives after an exponential time at the highest rate that is
+possible, and is discarded if it then reaches no quote (thinning). There is no time step, so no discretization error.
 """
 
 import math
@@ -25,16 +25,16 @@ from typing import NamedTuple
 from maker.pricing import prices
 from wire.instruments import Instrument
 
-MOST_LOTS = 1000
-"""The largest limit, and the largest inventory, that is looked at."""
+MAX_LOTS = 1000
+"""The largest limit, and the largest inventory in the expectations, in lots."""
 
 _NEGLIGIBLE = 1e-12
 _LARGEST_EXPONENT = 700.0
-"""exp of more is no float."""
+"""exp of a larger number overflows."""
 
 
 class Offsets(NamedTuple):
-    """How far below and above the reference price bid and ask are, in units of price; infinite: not quoted."""
+    """How far the bid is below the reference price, and the ask above it, in units of price; infinite if not quoted."""
 
     bid: float
     ask: float
@@ -42,7 +42,7 @@ class Offsets(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """A way to quote: where bid and ask are at an inventory, in lots."""
+    """A quoting strategy: the offsets of bid and ask by inventory, in lots."""
 
     name: str
     offsets: Callable[[int], Offsets]
@@ -50,18 +50,17 @@ class Maker:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one maker on one path.
+    """The result of one maker on one path.
 
     Attributes:
-        cash: money, after fees.
-        inventory: lots, at the end.
+        cash: in money, after fees.
+        inventory: in lots, at the end.
         mid: the price at the end.
-        profit: cash, and the inventory at the mid; money.
-        captured: what the profit would be had the mid stood still: of each fill the distance between its price and
-            the mid, minus fees; money.
+        profit: cash plus the inventory valued at the mid, in money.
+        captured: the distances of all fills from the mid, minus fees, in money: the profit if the mid did not move.
         fills: lots bought and sold.
-        mean_inventory: the average over time of the inventory's absolute value, in lots.
-        largest_inventory: the largest absolute value, in lots.
+        mean_inventory: the time average of the absolute inventory, in lots.
+        largest_inventory: the largest absolute inventory, in lots.
     """
 
     cash: float
@@ -75,7 +74,7 @@ class Outcome:
 
 
 class Moment(NamedTuple):
-    """A time in seconds, the mid then, and each maker's inventory from then on."""
+    """A time in seconds, the mid at that time, and each maker's inventory from then on."""
 
     time: float
     mid: float
@@ -83,7 +82,7 @@ class Moment(NamedTuple):
 
 
 def skewed(instrument: Instrument) -> Maker:
-    """The makers of Quotestream: both prices move with the inventory."""
+    """Return the strategy of Quotestream's makers: both prices move with the inventory."""
     most = instrument.max_position
 
     @cache
@@ -94,7 +93,7 @@ def skewed(instrument: Instrument) -> Maker:
 
 
 def fixed(instrument: Instrument, limit: int | None = None) -> Maker:
-    """A maker that always quotes the prices of a flat inventory, but no side that would lead beyond `limit` lots."""
+    """Return a maker that always quotes the prices of a flat inventory, but no side that would exceed `limit` lots."""
     flat = _offsets(instrument, 0)
     most = min((lots for lots in (limit, instrument.max_position) if lots is not None), default=None)
 
@@ -106,25 +105,25 @@ def fixed(instrument: Instrument, limit: int | None = None) -> Maker:
 
 
 class Expected(NamedTuple):
-    """What a maker comes to in the long run: its mean absolute inventory, in lots, and what it captures of the spread,
-    in units of price per second."""
+    """The long-run averages of a maker: its absolute inventory in lots, and what it captures of the spread, in units of
+    price per second."""
 
     inventory: float
     captured: float
 
 
 def expected(instrument: Instrument, maker: Maker) -> Expected:
-    """What the model expects of a maker, not counting what a mid between two ticks changes.
+    """Return the model's expectation for a maker. It ignores that the mid may lie between two ticks.
 
-    The inventory goes up and down by one, so in the long run p(q+1)/p(q) is the rate of buying at q by that of selling
-    at q+1: exp(−k·(δ_bid(q) − δ_ask(q+1))). A maker that does not lean against its inventory goes on for ever; it is
-    counted up to `MOST_LOTS`.
+    The inventory changes by one lot at a time. So in the stationary distribution, p(q+1)/p(q) is the rate of buying at
+    q divided by the rate of selling at q+1: exp(−k·(δ_bid(q) − δ_ask(q+1))). A maker without skew has no stationary
+    distribution; it is cut off at `MAX_LOTS`.
     """
     a, k = float(instrument.a), float(instrument.k)
     total, inventory, captured = 1.0, 0.0, _gain(a, k, maker.offsets(0))
     for direction in (1, -1):
         share = 1.0
-        for lots in range(1, MOST_LOTS + 1):
+        for lots in range(1, MAX_LOTS + 1):
             near, far = maker.offsets(direction * (lots - 1)), maker.offsets(direction * lots)
             there, back = (near.bid, far.ask) if direction > 0 else (near.ask, far.bid)
             if math.isinf(there) or math.isinf(back):
@@ -139,19 +138,20 @@ def expected(instrument: Instrument, maker: Maker) -> Expected:
 
 
 def limit_for_inventory(instrument: Instrument) -> int:
-    """The smallest limit with which a maker without skew is expected to hold as much as the skewed one."""
+    """Return the smallest limit with which a maker without skew is expected to hold as much as the skewed one."""
     ours = expected(instrument, skewed(instrument)).inventory
-    # Every inventory within the limit L is as likely as any other.
-    return next((lots for lots in range(1, MOST_LOTS) if lots * (lots + 1) / (2 * lots + 1) >= ours), MOST_LOTS)
+    # Without skew, all inventories within the limit L are equally likely.
+    return next((lots for lots in range(1, MAX_LOTS) if lots * (lots + 1) / (2 * lots + 1) >= ours), MAX_LOTS)
 
 
 def limit_for_profit(instrument: Instrument) -> int:
-    """The largest limit with which a maker without skew is expected to earn no more than the skewed one; at least 1."""
+    """Return the largest limit, at least 1, with which a maker without skew is expected to earn no more than the skewed
+    one."""
     ours = expected(instrument, skewed(instrument)).captured
     always = _gain(float(instrument.a), float(instrument.k), _offsets(instrument, 0))
-    # At either end of 2L + 1 inventories, one of the two sides is not quoted.
+    # Of the 2L + 1 inventories, the two at the ends quote only one side.
     return next(
-        (lots for lots in range(1, MOST_LOTS) if always * 2 * (lots + 1) / (2 * (lots + 1) + 1) > ours), MOST_LOTS
+        (lots for lots in range(1, MAX_LOTS) if always * 2 * (lots + 1) / (2 * (lots + 1) + 1) > ours), MAX_LOTS
     )
 
 
@@ -166,14 +166,14 @@ def _exp(power: float) -> float:
 def run(
     instrument: Instrument, makers: Sequence[Maker], seconds: float, random: Random, track: list[Moment] | None = None
 ) -> list[Outcome]:
-    """One path of the market for so many seconds, and what came of each maker in it.
+    """Simulate one path of the market, and return each maker's outcome.
 
     Args:
         instrument: what is traded.
-        makers: who quotes; all begin with nothing.
-        seconds: how long.
-        random: all chance is drawn from it.
-        track: is given the beginning, each moment at which an order filled a quote, and the end.
+        makers: all start flat and without cash.
+        seconds: the length of the path.
+        random: the source of all random numbers.
+        track: if given, the start, each moment at which an order fills a quote, and the end are appended to it.
     """
     a, k, sigma, tick = (float(value) for value in (instrument.a, instrument.k, instrument.sigma, instrument.tick))
     start, half_tick = float(instrument.reference_price), float(instrument.tick) / 2
@@ -184,7 +184,7 @@ def run(
     changed = True
     while True:
         if changed:
-            # Where the mid is nearest to a quote, it is half a tick off the reference price.
+            # The mid is at most half a tick from the reference price, so this is the nearest that a quote can be.
             nearest_bid = min([book.quote.bid for book in books]) - half_tick
             nearest_ask = min([book.quote.ask for book in books]) - half_tick
             bid_rate = a * _exp(-k * nearest_bid)
@@ -242,7 +242,7 @@ class _Book:
         self.quote = maker.offsets(0)
 
     def fill(self, lots: int, time: float, price: float, distance: float) -> None:
-        """The maker buys a lot (1) or sells one (-1) at a price that is so far on its side of the mid."""
+        """Buy a lot (1) or sell one (-1) at a price that is `distance` better than the mid for the maker."""
         fee = abs(price) * self._multiplier * self._fee_rate
         self._cash -= lots * price * self._multiplier + fee
         self._captured += distance * self._multiplier - fee
@@ -254,7 +254,7 @@ class _Book:
         self.quote = self._offsets(self.inventory)
 
     def outcome(self, seconds: float, mid: float) -> Outcome:
-        """What came of it by the end."""
+        """Return the result at the end of the path."""
         return Outcome(
             cash=self._cash,
             inventory=self.inventory,
@@ -268,7 +268,7 @@ class _Book:
 
 
 def _exponential(random: Random, rate: float) -> float:
-    """A time until the next of what happens so often; infinite if it never does."""
+    """Draw an exponential waiting time; infinite if the rate is 0."""
     return -math.log(1.0 - random.random()) / rate if rate > 0 else math.inf
 
 
@@ -281,7 +281,7 @@ def _offsets(instrument: Instrument, inventory: int) -> Offsets:
 
 
 def _within(most: int | None, inventory: int, offsets: Offsets) -> Offsets:
-    """The offsets, without a side that would lead beyond so many lots."""
+    """Return the offsets, without a side that would exceed `most` lots."""
     if most is None:
         return offsets
     return Offsets(offsets.bid if inventory < most else math.inf, offsets.ask if inventory > -most else math.inf)

@@ -1,7 +1,7 @@
-"""What many independent paths of a backtest come to: means with 95 % confidence bounds, and of differences too. Pure.
+"""Estimates from many independent backtest paths: means and differences, with 95 % confidence bounds. Pure.
 
-Makers of one path are in the same market, so a difference is estimated from the differences path by path: what chance
-did to both cancels out.
+The makers of a path see the same market. So the difference between two makers is estimated from the differences on each
+path: the randomness that they share cancels out.
 """
 
 import math
@@ -14,15 +14,15 @@ import msgspec
 from desk.backtest import Maker, Moment, Outcome, fixed, limit_for_inventory, limit_for_profit, run, skewed
 from wire.instruments import Instrument
 
-FEWEST_PATHS = 5
-"""Fewer do not tell how far a mean may be off."""
+MIN_PATHS = 5
+"""Fewer paths do not show how far the mean may be off."""
 
 _HOUR = 3600.0
 _NORMAL = statistics.NormalDist().inv_cdf(0.975)
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A mean; with 95 % confidence, that of endlessly many paths is within `margin` of it."""
+    """A mean with its margin of error: half the width of the 95 % confidence interval."""
 
     mean: float
     margin: float
@@ -39,18 +39,18 @@ class Estimate(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one maker.
+    """The figures of one maker.
 
     Attributes:
-        maker: how it quotes.
-        profit: money by the end of a path: cash, and the inventory at the mid.
-        deviation: the standard deviation of that profit.
-        captured: the part of it that comes from the distance of fills from the mid, minus fees. The other part comes
-            from holding an inventory while the mid moves, and is zero on average: so this estimates the expected profit
-            as well, and more closely.
-        per_lot: captured per fill of a lot.
-        fills: how many on a path.
-        inventory: the average over time of the absolute inventory, in lots.
+        maker: its name.
+        profit: cash plus the inventory valued at the mid, at the end of a path, in money.
+        deviation: the standard deviation of the profit.
+        captured: the distances of fills from the mid, minus fees, in money. The rest of the profit comes from holding
+            inventory while the mid moves, and is zero on average. So this estimates the expected profit, too, and with
+            a smaller margin.
+        per_lot: captured per lot filled.
+        fills: lots filled on a path.
+        inventory: the time average of the absolute inventory, in lots.
         largest: the largest absolute inventory on any path, in lots.
     """
 
@@ -65,7 +65,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """By how much more the skewed maker has of something than another."""
+    """The figures of the skewed maker minus those of another maker."""
 
     other: str
     profit: Estimate
@@ -74,7 +74,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One symbol's backtest. The first of `makers` is the skewed one, and `differences` are from each of the others."""
+    """One symbol's backtest. The first of `makers` is the skewed one; `differences` compare it with each other one."""
 
     symbol: str
     makers: list[Figures]
@@ -84,15 +84,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def backtest(
     symbol: str, instrument: Instrument, *, hours: float, paths: int, seed: int, track: list[Moment] | None = None
 ) -> Result:
-    """So many independent paths of the skewed maker, beside `candidates` that do not skew.
+    """Simulate independent paths of all `candidates`.
 
     Args:
-        symbol: the instrument's. Paths of different symbols are independent.
+        symbol: the instrument's symbol. Paths of different symbols are independent.
         instrument: what is traded.
-        hours: how long each path is.
-        paths: how many, at least `FEWEST_PATHS`.
-        seed: what chance is drawn from. The same gives the same paths, and more paths begin with the same.
-        track: is given the moments of the first path.
+        hours: the length of each path.
+        paths: the number of paths, at least `MIN_PATHS`.
+        seed: the same seed gives the same paths, and more paths start with the same ones.
+        track: if given, the moments of the first path are appended to it.
     """
     makers = candidates(instrument)
     outcomes = [
@@ -110,10 +110,10 @@ def backtest(
 
 
 def candidates(instrument: Instrument) -> list[Maker]:
-    """The makers that are compared: the skewed one, and three that do not skew.
+    """Return the makers to compare: the skewed one, and three without skew.
 
-    The first of these is limited so that it holds as much as the skewed one, and the second so that it earns as much,
-    in expectation, as far as whole lots allow. The third has no limit.
+    As far as whole lots allow, the first of the three is limited so that its expected inventory is that of the skewed
+    one, and the second so that its expected earnings are. The third has no limit.
     """
     return [
         skewed(instrument),
@@ -124,14 +124,15 @@ def candidates(instrument: Instrument) -> list[Maker]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent values, at least `FEWEST_PATHS`."""
+    """Return the estimated mean of at least `MIN_PATHS` independent values."""
     return Estimate(
         statistics.fmean(values), _student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     )
 
 
 def _student(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t: its expansion about the normal one, 0.3 % too low at 4 degrees."""
+    """Return the 97.5 % quantile of Student's t, by its expansion about the normal quantile: 0.3 % too low at 4 degrees
+    of freedom, closer at more."""
     z = _NORMAL
     return (
         z

@@ -1,7 +1,6 @@
-"""How the fills of a ledger and those of somebody else's file differ. Pure.
+"""Compares the fills of a ledger with those of another party's file. Pure.
 
-Fills are the same if they have the symbol and id in common. What of the file's columns a fill has as well must be the
-same then.
+Fills are matched by symbol and id. Matching fills must agree in every column of the file that a fill has, too.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,13 +14,13 @@ Row = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Difference:
-    """One fill that is not the same on both sides.
+    """One fill that differs between the ledger and the file.
 
     Attributes:
-        kind: `missing`: the file has it, the ledger does not. `extra`: the ledger has it, the file does not.
-            `different`: both have it, with other content. `repeated`: the file has it more than once.
-        where: the place in the file; empty for what is not in it.
-        details: each field that differs, as "quantity is 3 in the ledger, 4 in the file".
+        kind: `missing`: only the file has it. `extra`: only the ledger has it. `different`: both have it, with other
+            content. `repeated`: the file has it more than once.
+        where: the place in the file; empty if the fill is not in the file.
+        details: for each field that differs, a text such as "quantity is 3 in the ledger, 4 in the file".
     """
 
     kind: str
@@ -36,7 +35,8 @@ class Difference:
 
 
 def compare(ours: Iterable[NumberedFill], theirs: Iterable[tuple[str, Row]]) -> Iterator[Difference]:
-    """Everything that differs: what is repeated in the file, then by symbol and number, then what is missing."""
+    """Yield all differences: first the repeated fills, then extra and different ones by symbol and number, then the
+    missing ones."""
     rows: dict[tuple[str, str], tuple[str, Row]] = {}
     for where, row in theirs:
         key = (row["symbol"], row["fill_id"])

@@ -13,7 +13,7 @@ from web.serve import run, serve
 
 
 async def main() -> None:
-    """Serve until told to stop."""
+    """Run the ledger until it is stopped."""
     settings = load(LedgerSettings, "ledger")
     logs.configure("ledger", settings.stack.log_level)
     tracing.configure("ledger", settings.stack.traces)

@@ -12,7 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.types import ControllerRouterHandler
 from prometheus_client import Gauge
 
-from ledger.reading import Place
+from ledger.queries import FillCursor
 from ledger.service import Ledger
 from web import streaming
 from web.access import current_asker
@@ -29,24 +29,24 @@ DESCRIPTION = """
 The authority on positions. Only committed positions are shown.
 
 The websocket `/positions/stream` sends text frames, each a JSON array of position updates: a position with `last_fill`,
-the fill that led to it. The first frame holds the position of every symbol; each one after it holds those that changed
-since, only the newest of each symbol, so a slow reader misses versions but never the latest. A reader has nothing to
-say: whatever it sends ends the connection. So does making no room for a frame within 5 seconds.
+the fill that led to it. The first frame holds the position of every symbol. Each later frame holds the positions that
+have changed since, only the newest of each symbol: a slow reader misses versions, but never the latest. The connection
+is closed if the reader sends anything, or does not accept a frame within 5 seconds.
 """
 
 READERS = Gauge("ledger_stream_readers", "Readers connected to the stream")
 
 
 def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
-    """The handlers."""
+    """Return the route handlers."""
 
     @post(
         "/fills",
         summary="Record a fill executed elsewhere",
         description=(
-            "201: recorded; 200: recorded before, with the same content. Answered once the fill is committed, with the "
-            "position that has it applied. A fill that names the symbol's latest quote takes from that quote; one that "
-            "names any other moves the position only."
+            "201: recorded; 200: recorded before, with the same content. The response is sent once the fill is "
+            "committed, and is the position after it. A fill that names the symbol's latest quote reduces what is left "
+            "of that quote; a fill that names any other quote changes the position only."
         ),
         tags=["fills"],
         responses={
@@ -71,9 +71,9 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         "/fills",
         summary="Recorded fills",
         description=(
-            f"By symbol and number, at most {PAGE_SIZE:,}. If there are more, the header `Link` names the next page "
-            '(`rel="next"`). With `symbol`, only its fills, and `after` is the number of a fill; without, `after` is '
-            "`SYMBOL:NUMBER`."
+            f"At most {PAGE_SIZE:,} fills, sorted by symbol and number. If there are more, the header `Link` names the "
+            'next page (`rel="next"`). With `symbol`, the response holds only its fills, and `after` is the number of '
+            "a fill; without, `after` is `SYMBOL:NUMBER`."
         ),
         tags=["fills"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
@@ -82,9 +82,9 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         symbol: FromQuery[str | None] = None, after: FromQuery[str | None] = None
     ) -> Response[list[NumberedFill]]:
         known = None if symbol is None else check_path(symbol, Symbol, "symbol")
-        place = _place(known, after)
+        cursor = _cursor(known, after)
         await ledger.confirm(known)
-        fills = await ledger.fills(known, place, PAGE_SIZE + 1)
+        fills = await ledger.fills(known, cursor, PAGE_SIZE + 1)
         shown = fills[:PAGE_SIZE]
         if len(fills) == len(shown):
             return Response(shown)
@@ -96,7 +96,7 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     @get(
         "/positions",
         summary="Every position",
-        description=f"{PAGING} With `as_of`, as the fills that were executed until that time make them.",
+        description=f"{PAGING} With `as_of`: the positions that result from the fills executed until that time.",
         tags=["positions"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNAVAILABLE),
     )
@@ -116,17 +116,17 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
         "/positions/{symbol:str}",
         summary="One position",
         description=(
-            "With `as_of`: as it was at that version, which is a number, or as the fills that were executed until that "
-            "time make it."
+            "With `as_of`: the position at that version, if it is a number, or the position that results from the "
+            "fills executed until that time."
         ),
         tags=["positions"],
         responses=problems(Refusal.INVALID_FIELD, Refusal.UNKNOWN_SYMBOL, Refusal.UNAVAILABLE),
     )
     async def get_position(symbol: FromPath[str], as_of: FromQuery[str | None] = None) -> Position:
         known = check_path(symbol, Symbol, "symbol")
-        asked = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of)
+        at = None if as_of is None else _number(as_of, "as_of") if as_of.isdecimal() else _time(as_of)
         await ledger.confirm(known)
-        return ledger.position(known) if asked is None else await ledger.position_as_of(known, asked)
+        return ledger.position(known) if at is None else await ledger.position_as_of(known, at)
 
     @websocket("/positions/stream")
     async def stream(socket: WebSocket[Any, Any, Any]) -> None:
@@ -135,18 +135,18 @@ def routes(ledger: Ledger) -> list[ControllerRouterHandler]:
     return [post_fill, get_fills, get_positions, get_position, stream]
 
 
-def _place(symbol: str | None, after: str | None) -> Place:
-    """Where a page of fills begins.
+def _cursor(symbol: str | None, after: str | None) -> FillCursor:
+    """Return the cursor after which a page of fills begins.
 
     Raises:
         Refused: INVALID_FIELD, naming `after`.
     """
     if after is None:
-        return Place(symbol or "", 0)
+        return FillCursor(symbol or "", 0)
     if symbol is not None:
-        return Place(symbol, _number(after, "after"))
-    beyond, _, number = after.partition(":")
-    return Place(check_path(beyond, Symbol, "after"), _number(number, "after"))
+        return FillCursor(symbol, _number(after, "after"))
+    last_symbol, _, number = after.partition(":")
+    return FillCursor(check_path(last_symbol, Symbol, "after"), _number(number, "after"))
 
 
 def _number(text: str, field: str) -> int:
@@ -161,13 +161,13 @@ def _time(text: str) -> datetime:
         time = msgspec.convert(text, Time)
         check_time("as_of", time)
     except (msgspec.ValidationError, FieldError) as error:
-        detail = "is no time, as 2026-01-05T09:30:00Z is one, and no version of a position"
+        detail = "is neither a time, such as 2026-01-05T09:30:00Z, nor a version of a position"
         raise Refused(Refusal.INVALID_FIELD, detail, field="as_of") from error
     return time
 
 
 async def _frames(ledger: Ledger) -> AsyncGenerator[bytes, None]:
-    """All positions, then those that change."""
+    """Yield all positions, then those that change."""
     with ledger.updates.subscribe() as changes:
         rows = ledger.snapshot()
         while True:

@@ -1,9 +1,9 @@
-"""Takes the fills of all shards, and commits everything that waits in one transaction.
+"""Applies the fills of all shards: everything that is queued is committed in one transaction.
 
 Ordering rules:
 - The messages of one shard are applied in stream order.
-- Nothing is shown, published or waited for before the transaction that holds it has returned.
-- A shard is current once everything that its tail had yielded by then is committed.
+- Nothing is shown, published or reported as reached before the transaction that contains it has been committed.
+- A shard is current once its tail is current and everything that the tail has yielded is committed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from jet.tail import Message
-from ledger.gaps import OF_NUMBERS, Gaps, StuckPositions
+from ledger.gaps import NUMBERING_FAULTS, Gaps, StuckPositions
 from ledger.positions import Books, Changes, Delivery, fold, read
 from ledger.store import Store
 from process import tracing
@@ -27,20 +27,20 @@ from wire import fill_validation, subjects
 from wire.positions import PositionUpdate
 
 PIECE_BYTES = 256 * 1024
-"""Payload decoded in one go: a few milliseconds of work, so that the event loop stays responsive while catching up."""
+"""Bytes of payload decoded at a time: a few milliseconds of work, so that the event loop stays responsive."""
 
 TRANSACTION_BYTES = 1024 * 1024
-"""Payload after which a transaction takes no more."""
+"""Bytes of payload after which no more pieces are added to a transaction."""
 
-WAITING_PIECES = 16
-"""Pieces that may wait; then the tails do."""
+MAX_QUEUED_PIECES = 16
+"""Pieces that may be queued; beyond that, `feed` blocks."""
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 APPLIED = Counter("ledger_fills_applied", "Fills applied to positions")
 DUPLICATES = Counter("ledger_fills_duplicate", "Fills that were recorded already, and ignored")
 QUARANTINED = Counter("ledger_messages_quarantined", "Messages quarantined: neither applied nor dropped", ["reason"])
-STUCK = Gauge("ledger_positions_stuck", "Symbols whose fills are quarantined one after the other")
+STUCK = Gauge("ledger_positions_stuck", "Symbols whose position is stuck: one message after another is quarantined")
 RECEIVED_SEQUENCE = Gauge("ledger_received_sequence", "Last stream sequence received", ["shard"])
 APPLIED_SEQUENCE = Gauge("ledger_applied_sequence", "Last stream sequence committed", ["shard"])
 APPLY_SECONDS = Histogram("ledger_apply_seconds", "Time to decode, fold and commit one batch", buckets=_BUCKETS)
@@ -55,7 +55,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Some messages of one shard, and whether its tail was current after the last of them."""
+    """Some messages of one shard. `current`: its tail was current after the last of them."""
 
     shard: int
     messages: Sequence[Message]
@@ -64,11 +64,11 @@ class _Piece:
 
 
 class Applier:
-    """The one writer of the store.
+    """The only writer of the store.
 
     Attributes:
-        books: what is committed.
-        spans: of the last transaction, the span of each symbol's newest message that is part of a trace.
+        books: the committed positions.
+        spans: by symbol, the span of its newest traced message in the last transaction.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Applier:
     ) -> None:
         """`on_commit` is called after each transaction, with the newest update of each symbol that changed.
 
-        Without `gaps`, numbers that are skipped are taken for skipped by the log.
+        Without `gaps`, the applier assumes that the log itself skips a skipped number.
         """
         self.books = Books()
         self.spans: dict[str, tracing.AnySpan] = {}
@@ -93,53 +93,54 @@ class Applier:
         self._on_commit = on_commit
         self._gaps = gaps
         self._stuck = StuckPositions()
-        self._waiting: asyncio.Queue[_Piece] = asyncio.Queue(WAITING_PIECES)
-        self._behind = set(range(shards))
+        self._queue: asyncio.Queue[_Piece] = asyncio.Queue(MAX_QUEUED_PIECES)
+        self._lagging = set(range(shards))
         self._caught_up = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._progress = asyncio.Event()
 
     async def load(self) -> None:
-        """Start from what the store holds."""
+        """Load the books and the stuck positions from the store."""
         self.books = await self._store.load()
-        for symbol, payload in await self._store.quarantined_since(OF_NUMBERS):
+        for symbol, payload in await self._store.quarantined_since(NUMBERING_FAULTS):
             fills, _ = fill_validation.read("", payload, self._shards)
             if fills:
-                self._stuck.quarantined(symbol, fills, "since before this start")
+                self._stuck.add_quarantined(symbol, fills, "since before this start")
         self._report_stuck()
 
     async def feed(self, shard: int, messages: Sequence[Message], current: bool) -> None:
-        """Hand over what a shard's tail yielded; it takes as long as too much is waiting."""
+        """Queue the messages that a shard's tail yielded. Blocks while the queue is full."""
         if messages:
             RECEIVED_SEQUENCE.labels(str(shard)).set(messages[-1].sequence)
         for piece in _pieces(shard, messages, current):
-            await self._waiting.put(piece)
+            await self._queue.put(piece)
 
     async def reached(self, shard: int, sequence: int) -> None:
-        """Wait until a shard is applied up to a stream sequence, that one included."""
+        """Wait until a shard is applied up to and including a stream sequence."""
         while self.books.applied.get(shard, 0) < sequence:
-            await self._moved.wait()
+            await self._progress.wait()
 
     async def caught_up(self) -> None:
-        """Wait until every shard is applied to its end, as far as is known here."""
+        """Wait until every shard is applied to its end, as far as this ledger knows."""
         await self._caught_up.wait()
 
     async def run(self) -> None:
-        """Apply until cancelled.
+        """Apply what is queued, until cancelled.
 
         Raises:
             sqlite3.Error: the disk or the file fails.
+            StoreUnusable: the database is damaged.
             MissedFills: the log has fills that were not delivered.
         """
         while True:
-            pieces = [await self._waiting.get()]
+            pieces = [await self._queue.get()]
             size = pieces[0].size
-            while size < TRANSACTION_BYTES and not self._waiting.empty():
-                pieces.append(self._waiting.get_nowait())
+            while size < TRANSACTION_BYTES and not self._queue.empty():
+                pieces.append(self._queue.get_nowait())
                 size += pieces[-1].size
-            if any(piece.messages for piece in pieces):  # not by their size: a message may be empty
+            if any(piece.messages for piece in pieces):  # not `piece.size`: a message may be empty
                 await self._apply(pieces)
             for piece in pieces:
-                self._note(piece)
+                self._update_readiness(piece)
 
     async def _apply(self, pieces: Sequence[_Piece]) -> None:
         began = time.perf_counter()
@@ -150,17 +151,17 @@ class Applier:
         changes = await self._commit(deliveries)
         if tracing.tracer is not None:
             self._trace(pieces, began)
-        self._account_for(changes)
+        self._record_outcome(changes)
         self.books.take(changes)
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()
         self._on_commit([account.update for account in changes.accounts.values()])
         APPLY_SECONDS.observe(time.perf_counter() - began)
         newest = max(piece.messages[-1].time for piece in pieces if piece.messages)
         LAG_SECONDS.observe(max(0.0, (self._clock() - newest).total_seconds()))
 
     def _trace(self, pieces: Sequence[_Piece], began: float) -> None:
-        """Tell of a transaction in the trace of each of its messages."""
+        """Add a span for the transaction to the trace of each of its messages."""
         self.spans = {}
         for piece in pieces:
             for message in piece.messages:
@@ -172,10 +173,10 @@ class Applier:
                     self.spans[subjects.last_token(message.subject)] = span
 
     async def _commit(self, deliveries: Sequence[Delivery]) -> Changes:
-        """Commit what deliveries change.
+        """Commit the changes that deliveries make, and return them.
 
-        Fills whose numbers go on are new, and the file itself refuses an id that is not: so what is recorded is looked
-        up only where something is quarantined or refused.
+        A fill with the next number is new, and the database refuses a number that it holds. So recorded fills are
+        looked up only if something is quarantined or refused.
         """
         changes = fold(self.books, {}, deliveries)
         if changes.quarantined and self._gaps is not None:
@@ -192,13 +193,13 @@ class Applier:
         await self._store.commit(changes, self._clock())
         return changes
 
-    def _account_for(self, changes: Changes) -> None:
-        """Tell logs and metrics."""
+    def _record_outcome(self, changes: Changes) -> None:
+        """Update logs, metrics and the stuck positions."""
         APPLIED.inc(len(changes.fills))
         DUPLICATES.inc(changes.duplicates)
         for shard, sequence in changes.applied.items():
             APPLIED_SEQUENCE.labels(str(shard)).set(sequence)
-        self._stuck.take(changes.accounts, changes.quarantined)
+        self._stuck.update(changes.accounts, changes.quarantined)
         self._report_stuck()
         for delivery, fault in changes.quarantined:
             QUARANTINED.labels(fault.reason).inc()
@@ -223,21 +224,21 @@ class Applier:
                 )
 
     def _report_stuck(self) -> None:
-        """Tell health whose position stands still."""
-        STUCK.set(len(self._stuck.why))
-        if self._stuck.why:
+        """Report the stuck positions to health."""
+        STUCK.set(len(self._stuck.reasons))
+        if self._stuck.reasons:
             self._health.waits("positions", str(self._stuck))
         else:
             self._health.fine("positions")
 
-    def _note(self, piece: _Piece) -> None:
-        """Keep account of which shards are current."""
+    def _update_readiness(self, piece: _Piece) -> None:
+        """Record whether the piece's shard is current, and report the lagging ones to health."""
         if piece.current:
-            self._behind.discard(piece.shard)
+            self._lagging.discard(piece.shard)
         else:
-            self._behind.add(piece.shard)
-        if self._behind:
-            streams = ", ".join(subjects.market_stream(shard) for shard in sorted(self._behind))
+            self._lagging.add(piece.shard)
+        if self._lagging:
+            streams = ", ".join(subjects.market_stream(shard) for shard in sorted(self._lagging))
             self._health.waits("fills", f"catching up with {streams}")
             self._caught_up.clear()
         else:
@@ -246,7 +247,7 @@ class Applier:
 
 
 def _pieces(shard: int, messages: Sequence[Message], current: bool) -> Iterator[_Piece]:
-    """Cut a batch into pieces of about `PIECE_BYTES`. Only the last can be current; an empty batch is one piece."""
+    """Cut a batch into pieces of about `PIECE_BYTES`. Only the last one can be current; an empty batch is one piece."""
     start = size = 0
     for index, message in enumerate(messages):
         size += len(message.data)

@@ -1,11 +1,12 @@
-"""The sums by which a ledger's database shows that it is as it was written: SQLite keeps none of its pages.
+"""Checksums over a ledger's database, because SQLite has none of its pages.
 
-Each row of `positions`, `applied` and `quarantine` has a CRC-32 of its other columns, and a position one of all fills
-of its symbol besides, one after the other. So every byte that counts for something is under a sum, or under SQLite's
-own check of its structure. They tell of damage, and not of somebody who computes them anew: the market log is for that.
+Each row of `positions`, `applied` and `quarantine` has a CRC-32 of its other columns. A row of `positions` also has the
+CRC-32 of all fills of its symbol, in order of their numbers. So every byte that matters is covered by a checksum or by
+SQLite's own check of the file's structure. Checksums reveal damage, but not tampering by somebody who recomputes them:
+compare with the market log for that.
 
-Fills are never changed, so they are checked piece by piece while others are added: up to the position version that a
-look at `positions` has told, with its sum.
+Fills are never changed. So they are checked in chunks while others are added: up to the version that `positions` had
+when the check began, against the checksum that it had then.
 """
 
 import asyncio
@@ -17,17 +18,17 @@ from typing import Any, TypeVar
 import aiosqlite
 import msgspec
 
-PIECE = 500
-"""Fills checked in one go: two milliseconds of work."""
+CHUNK = 500
+"""Fills checked at a time: two milliseconds of work."""
 
-SUMMED = {
+CHECKSUMMED = {
     "positions": (
         "symbol, net_quantity, position_version, last_fill_id, updated_at, cash, open_cost, fees, volume, fills_sum"
     ),
     "applied": "shard, sequence",
     "quarantine": "shard, sequence, symbol, reason, detail, payload, seen_at",
 }
-"""The columns of each table whose rows have a sum, as it is taken of them."""
+"""By table, the columns that the checksum of a row covers, in that order."""
 
 FILL_COLUMNS = (
     "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, "
@@ -35,7 +36,7 @@ FILL_COLUMNS = (
     "shard, sequence"
 )
 
-_FILLS = f"SELECT {FILL_COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants
+_FILLS = f"SELECT {FILL_COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT {CHUNK}"  # noqa: S608 # constants
 _POSITIONS = "SELECT symbol, position_version, fills_sum FROM positions"
 
 T = TypeVar("T")
@@ -44,24 +45,27 @@ _encoder = msgspec.json.Encoder()
 
 
 def of_rows(rows: Iterable[tuple[Any, ...]], before: int = 0) -> int:
-    """The sum of rows that follow others whose sum is `before`. How they are split into calls does not matter."""
+    """Return the checksum of rows that follow others whose checksum is `before`.
+
+    Splitting the rows over several calls gives the same checksum.
+    """
     return zlib.crc32(_encoder.encode_lines(rows), before)
 
 
-def with_sum(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row and its sum."""
+def with_checksum(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a row with its checksum appended."""
     return (*row, of_rows((row,)))
 
 
-async def damage(database: aiosqlite.Connection, pause: float = 0.0) -> str:
-    """What in a file whose structure is sound is not as it was written; empty if all is.
+async def find_damage(database: aiosqlite.Connection, pause: float = 0.0) -> str:
+    """Return the first damage found in a file whose structure is sound; empty if there is none.
 
-    `pause` seconds are waited between two pieces.
+    Sleeps for `pause` seconds after each chunk.
 
     Raises:
-        sqlite3.Error: it is damaged such that SQLite does not read it.
+        sqlite3.Error: SQLite cannot read the damaged file.
     """
-    for table, columns in SUMMED.items():
+    for table, columns in CHECKSUMMED.items():
         if found := await run(database, _rows, table, columns):
             return found
     positions = await run(database, _all, _POSITIONS)
@@ -79,20 +83,20 @@ async def damage(database: aiosqlite.Connection, pause: float = 0.0) -> str:
     return ""
 
 
-def differs(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
-    """What in a schema, as statements by name, is not as it should be; empty if nothing is."""
+def schema_difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
+    """Return how a schema (statements by name) differs from the expected one; empty if it does not."""
     wrong = sorted(name for name, statement in expected.items() if found.get(name) != statement)
     return f"its schema is not as it was written: {', '.join(wrong)}" if wrong else ""
 
 
-def structure(database: sqlite3.Connection) -> str:
-    """What in a file is not as SQLite makes it; empty if all is."""
+def check_structure(database: sqlite3.Connection) -> str:
+    """Return the first error of SQLite's own integrity check; empty if there is none."""
     [(found,), *_] = database.execute("PRAGMA integrity_check(1)").fetchall()
     return "" if found == "ok" else " ".join(found.split())
 
 
 async def run(database: aiosqlite.Connection, do: Callable[..., T], *arguments: Any) -> T:
-    """What a function of the bare connection returns, in one trip to the connection's thread."""
+    """Call a function with the bare connection, in one trip to the connection's thread, and return its result."""
     found: T = await database._execute(do, database._conn, *arguments)  # type: ignore[no-untyped-call] # noqa: SLF001 # its public methods take a trip for each statement
     return found
 
@@ -102,7 +106,7 @@ def _all(database: sqlite3.Connection, query: str, *values: Any) -> list[Any]:
 
 
 def _rows(database: sqlite3.Connection, table: str, columns: str) -> str:
-    """The first row of a table that has another sum than its own."""
+    """Return the first row of a table whose checksum is wrong; empty if there is none."""
     for row in database.execute(f"SELECT {columns}, sum FROM {table}"):  # noqa: S608 # constants
         if of_rows((row[:-1],)) != row[-1]:
             name = " ".join(f"{column} {value}" for column, value in zip(columns.split(", "), row[:2], strict=False))

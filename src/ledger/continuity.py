@@ -1,7 +1,7 @@
-"""Whether the market log still holds what a ledger has applied of it: part of it may have been lost while it was down.
+"""Checks that the market log still holds what a ledger has applied: part of it may have been lost meanwhile.
 
-A log that has lost its end gives the numbers of its messages out again. So the end must not be before what was applied,
-and the message of the last fill applied must still be the one with that fill.
+A log that has lost its end assigns the same sequences again. So its end must not be before the applied sequence, and
+the message of the last applied fill must still contain that fill.
 """
 
 import msgspec
@@ -17,17 +17,17 @@ _decoder = msgspec.json.Decoder(list[RecordedFill])
 REPAIR_HINT = 'see "The market log has lost messages" in docs/operations.md'
 
 
-async def lost(connection: Connection, shard: int, applied: int, last: Account | None) -> str:
-    """What the log has lost of what was applied, and where it says what to do; empty if it holds it.
+async def find_loss(connection: Connection, shard: int, applied: int, last: Account | None) -> str:
+    """Return which applied messages the log has lost, and where the repair is described; empty if it holds them all.
 
     Args:
         connection: to the broker.
         shard: of the log.
-        applied: the sequence applied last.
-        last: the account whose last fill is the newest of the shard; None if none has any.
+        applied: the last applied sequence.
+        last: the account with the newest fill of the shard (`newest_account`); None if there are no fills.
 
     Raises:
-        ApiError, nats.errors.Error, TimeoutError: the broker does not tell.
+        ApiError, nats.errors.Error, TimeoutError: the broker does not answer.
     """
     stream = subjects.market_stream(shard)
     end = (await api.stream_info(connection, stream)).state.last_seq
@@ -42,8 +42,8 @@ async def lost(connection: Connection, shard: int, applied: int, last: Account |
     return ""
 
 
-def newest(accounts: list[Account], shard: int, shards: int) -> Account | None:
-    """The account of a shard whose last fill came last; None if there is none."""
+def newest_account(accounts: list[Account], shard: int, shards: int) -> Account | None:
+    """Return the account with the newest fill of a shard; None if the shard has no fills."""
     own = [each for each in accounts if each.sequence and subjects.shard_of(each.symbol, shards) == shard]
     return max(own, key=lambda account: account.sequence, default=None)
 

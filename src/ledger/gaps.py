@@ -1,10 +1,10 @@
-"""Fills that are quarantined for their numbers: whether the log itself has the gap, and whose position stands still.
+"""Fills that are quarantined for their numbers: is the gap in the log itself, and is the position stuck?
 
 Ordering rules:
-- Before a gap is quarantined for good, the log is read from the last fill that counts on: a consumer that skipped is
-  not a log that skipped.
-- A position stands still once two messages in a row go on from each other and were both quarantined for their numbers:
-  somebody numbers fills in another way than everybody else counts them. It moves again with the next fill that counts.
+- Before a message is quarantined for a skipped number, the log is read from the last fill that counts: a consumer may
+  have skipped messages that the log holds.
+- A position is stuck once two messages in a row follow on each other's numbers, but both were quarantined for theirs:
+  somebody numbers fills differently. The next fill that counts ends this.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from wire.errors import Refused
 from wire.fill_validation import Fault, Reason
 from wire.orders import RecordedFill
 
-ASK_AGAIN = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+RETRY_DELAY = 0.2
+"""Seconds before a request that the broker did not answer is repeated."""
 
-OF_NUMBERS = (Reason.SKIPPED_NUMBER, Reason.REPEATED_NUMBER, Reason.CONTRADICTS)
+NUMBERING_FAULTS = (Reason.SKIPPED_NUMBER, Reason.REPEATED_NUMBER, Reason.CONTRADICTS)
 
 log = structlog.get_logger()
 
 
 class MissedFills(Exception):  # noqa: N818 # names what happened
-    """The market log holds fills that were not delivered here: what follows them must not be quarantined."""
+    """The market log holds fills that were not delivered to this ledger: the fills after them are valid."""
 
 
 @dataclass(slots=True)
 class _Read:
-    """How far a symbol's log was read: up to a sequence, and the number of the last fill that counts there."""
+    """How far a symbol's log was read: up to a sequence, and up to the number of the last fill that counts."""
 
     sequence: int
     number: int
 
 
 class Gaps:
-    """Reads the log where fills skip a number."""
+    """Reads the log where delivered fills skip a number."""
 
     def __init__(self, connection: Connection, shards: int) -> None:
         self._connection = connection
@@ -50,10 +50,10 @@ class Gaps:
         self._read: dict[str, _Read] = {}
 
     async def check(self, books: Books, deliveries: Iterable[Delivery], changes: Changes) -> None:
-        """Check that every number which the changes of some deliveries find skipped is skipped by the log.
+        """Check that the log itself skips every number for which `changes` quarantines one of the deliveries.
 
         Raises:
-            MissedFills: it is not.
+            MissedFills: the log holds the skipped fills.
         """
         for delivery, fault in changes.quarantined:
             if fault.reason is Reason.SKIPPED_NUMBER:
@@ -66,7 +66,7 @@ class Gaps:
                     )
 
     async def _number_in_log(self, account: Account, beyond: Delivery) -> int:
-        """The number of the last fill that counts in the log before a delivery."""
+        """Return the number of the last fill that counts in the log before a delivery."""
         read = self._read.get(account.symbol)
         if read is None or read.sequence < account.sequence:
             read = self._read[account.symbol] = _Read(account.sequence, account.version)
@@ -78,8 +78,8 @@ class Gaps:
             except Refused as refused:
                 log.warning("cannot tell whether fills were missed", symbol=account.symbol, reason=refused.detail)
                 found = None
-            if found is None:  # not even the delivery: whoever answered leads no more
-                await asyncio.sleep(ASK_AGAIN)
+            if found is None:  # not even the delivery: the answer came from a deposed leader
+                await asyncio.sleep(RETRY_DELAY)
                 continue
             if found.seq >= beyond.sequence:
                 return read.number
@@ -90,7 +90,7 @@ class Gaps:
 
 
 def _number_before(account: Account, deliveries: Iterable[Delivery], beyond: Delivery) -> int:
-    """The number of the last fill that counts among what was delivered before a delivery."""
+    """Return the number of the last fill that counts and was delivered before a delivery."""
     number = account.version
     for delivery in deliveries:
         if delivery.symbol != account.symbol or delivery.fault or delivery.sequence <= account.sequence:
@@ -104,32 +104,32 @@ def _number_before(account: Account, deliveries: Iterable[Delivery], beyond: Del
 
 @dataclass(slots=True)
 class StuckPositions:
-    """Whose position stands still, and why.
+    """The positions that are stuck.
 
     Attributes:
-        why: by symbol, for a person.
+        reasons: why, by symbol, as text for people.
     """
 
-    why: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     _quarantined: dict[str, int] = field(default_factory=dict)
 
-    def take(self, accounts: Mapping[str, Account], quarantined: Iterable[tuple[Delivery, Fault]]) -> None:
-        """Take what a batch changed: the accounts that moved, and what was quarantined, in order."""
+    def update(self, accounts: Mapping[str, Account], quarantined: Iterable[tuple[Delivery, Fault]]) -> None:
+        """Apply a batch's changes: the accounts that changed, and the quarantined deliveries in order."""
         for symbol in accounts:
-            self.why.pop(symbol, None)
+            self.reasons.pop(symbol, None)
             self._quarantined.pop(symbol, None)
         for delivery, fault in quarantined:
             account = accounts.get(delivery.symbol)
-            if fault.reason in OF_NUMBERS and (account is None or delivery.sequence > account.sequence):
-                self.quarantined(delivery.symbol, delivery.fills, str(fault))
+            if fault.reason in NUMBERING_FAULTS and (account is None or delivery.sequence > account.sequence):
+                self.add_quarantined(delivery.symbol, delivery.fills, str(fault))
 
-    def quarantined(self, symbol: str, fills: list[RecordedFill], why: str) -> None:
-        """Fills were quarantined for their numbers, and none has counted since."""
+    def add_quarantined(self, symbol: str, fills: list[RecordedFill], why: str) -> None:
+        """Record that fills were quarantined for their numbers, and that no later fill has counted."""
         if self._quarantined.get(symbol) == fills[0].number - 1:
-            self.why.setdefault(symbol, why)
+            self.reasons.setdefault(symbol, why)
         self._quarantined[symbol] = fills[-1].number
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{symbol} does not move: its fills are quarantined ({why})" for symbol, why in sorted(self.why.items())
+            f"{symbol} does not move: its fills are quarantined ({why})" for symbol, why in sorted(self.reasons.items())
         )

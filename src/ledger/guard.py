@@ -1,10 +1,12 @@
-"""Pauses what has lost as much as it may, by the bucket `switches`, which every maker obeys.
+"""Pauses symbols, or all symbols together, whose loss has reached its limit.
+
+A pause is written to the bucket `switches`, which every maker obeys.
 
 Ordering rules:
-- What is judged is committed, and at the end of the log, as far as is known here: what a position was worth on the way
-  there, at the prices of today, says nothing.
-- What is to be written is decided on the newest that is known of the bucket, and appended only if that is the newest.
-  If it is not, it is judged anew once the newest is known.
+- Only committed positions at the end of the log are judged. While the ledger catches up, it would value past positions
+  at today's prices, which means nothing.
+- A pause is decided on the newest known message of its scope, and appended only if that is still the newest. Otherwise
+  the loss is judged again once the newest message is known.
 """
 
 import asyncio
@@ -30,63 +32,63 @@ from wire.errors import Refused
 from wire.instruments import Listing
 from wire.losses import pause_text
 
-TRY_AGAIN = 1.0
-"""Seconds until a pause is written again that the broker does not take."""
+RETRY_DELAY = 1.0
+"""Seconds before a pause that the broker did not accept is judged again."""
 
-PAUSED = Gauge("ledger_loss_paused", "Symbols that are paused for their loss", ["symbol"])
-ALL_PAUSED = Gauge("ledger_loss_paused_all", "Whether all symbols are paused for the loss of all together")
+PAUSED = Gauge("ledger_loss_paused", "1 for each symbol that is paused for its loss", ["symbol"])
+ALL_PAUSED = Gauge("ledger_loss_paused_all", "1 if all symbols are paused for their total loss, else 0")
 
 log = structlog.get_logger()
 
 
 class Guard:
-    """The one who pauses."""
+    """Watches losses, and pauses."""
 
     def __init__(
         self, connection: Connection, health: Health, listings: Listings, applier: Applier, clock: Clock
     ) -> None:
-        """Of a ledger, which runs `listings` and `applier`."""
+        """The caller runs `listings` and `applier`."""
         self._connection = connection
         self._health = health
-        self._log = LossLog(connection, self._latched, self._quarantine, name="ledger-losses")
+        self._log = LossLog(connection, self._pauses_changed, self._quarantine, name="ledger-losses")
         self._listings = listings
         self._applier = applier
         self._clock = clock
         self._losses = Losses()
         self._woken = asyncio.Event()
 
-    def committed(self, symbol: str) -> None:
-        """The position of a symbol is another."""
-        self._losses.moved(symbol)
+    def position_changed(self, symbol: str) -> None:
+        """Schedule a check: the position of a symbol has changed."""
+        self._losses.position_changed(symbol)
         self._woken.set()
 
     def relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on, and what all share may be other."""
+        """Take over new listings, and schedule a check."""
         self._losses.relist(listings)
         self._woken.set()
 
     async def run(self) -> None:
-        """Judge whatever moves, until cancelled."""
+        """Judge every change, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._log.run(), name="losses")
-            group.create_task(self._judge(), name="judge")
+            group.create_task(self._judge_changes(), name="judge")
 
-    def _latched(self) -> None:
-        """What is paused, or how well that is known, may be other."""
-        self._losses.again()
+    def _pauses_changed(self) -> None:
+        """Schedule a check: the pauses, or whether they are known, may have changed."""
+        self._losses.recheck()
         self._woken.set()
 
     def _quarantine(self, stream: str, message: Message, why: str) -> None:
         self._health.quarantined(stream)
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=why)
 
-    async def _judge(self) -> None:
+    async def _judge_changes(self) -> None:
         while True:
             await self._woken.wait()
             await self._applier.caught_up()
             self._woken.clear()
             terms = self._listings.definitions.terms
-            self._losses.most = terms.max_loss if terms is not None else None
+            self._losses.max_total_loss = terms.max_loss if terms is not None else None
             if not self._losses.are_limited or not self._listings.current or not self._log.current:
                 continue
             for pause in self._losses.judge(self._applier.books.accounts, self._log.latches, self._clock()):
@@ -97,22 +99,22 @@ class Guard:
         try:
             outcome = await loss_log.append(self._connection, scope, why, pause.head)
         except Refused as refused:
-            log.error("paused for no loss: the broker does not take it", symbol=scope, reason=refused.detail)  # noqa: TRY400 # it says all
-            await asyncio.sleep(TRY_AGAIN)
-            self._latched()
+            log.error("a pause for a loss was not accepted", symbol=scope, reason=refused.detail)  # noqa: TRY400 # the reason suffices
+            await asyncio.sleep(RETRY_DELAY)
+            self._pauses_changed()
             return
         if isinstance(outcome, Appended):
             self._log.latches.apply(outcome.sequence, subjects.loss_key(scope, paused=True), msgspec.json.encode(why))
             log.error("paused for its loss", symbol=scope or "all together", **msgspec.to_builtins(why))
 
     def notices(self) -> Mapping[str, str]:
-        """What is paused for its loss, for people."""
+        """Return why each symbol, or all of them, is paused for a loss, as text for people."""
         return {
             scope or "all symbols": pause_text(scope, why, COMMAND) for scope, why in self._log.latches.paused.items()
         }
 
     def measure(self) -> None:
-        """Set the gauges that are read off state."""
+        """Set the gauges that show state."""
         PAUSED.clear()
         paused = self._log.latches.paused
         ALL_PAUSED.set(None in paused)

@@ -1,10 +1,10 @@
-"""What each symbol and all of them together have lost, and which have lost as much as they may. Pure.
+"""Computes the loss of each symbol and of all together, and decides which have reached their limit. Pure.
 
-A position is valued at the reference price of its instrument (`wire.losses.mark_of`). The mid of the active quote would
-not do: it leans with the position itself, and a quote ends.
+A position is marked at the reference price of its instrument (`wire.losses.mark_of`). The mid of the active quote
+would not do: it is skewed by the position itself, and a quote expires.
 
-What a symbol has lost is computed anew when it was traded or defined anew, and the sum of all follows from the
-difference: so judging a commit takes as long as it has symbols.
+A symbol's loss is computed again after a fill or a new definition, and the total is adjusted by the difference. So the
+time to judge a commit depends only on how many symbols it changes.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from wire.units import EXACT, ONE, ZERO, shown_money
 
 
 class Pause(NamedTuple):
-    """What is to be paused, why, and where the message that says so is to be appended."""
+    """A pause to be appended: its scope, its reason, and the head on which to append it."""
 
     scope: Scope
     why: LossPaused
@@ -28,60 +28,60 @@ class Pause(NamedTuple):
 
 
 class Losses:
-    """The losses, and what may be lost.
+    """The current losses and their limits.
 
     Attributes:
-        most: what all symbols together may lose; None: no such limit.
+        max_total_loss: the limit for all symbols together; None if there is none.
     """
 
     def __init__(self) -> None:
-        self.most: Decimal | None = None
+        self.max_total_loss: Decimal | None = None
         self._listings: dict[str, Listing] = {}
         self._limited: set[str] = set()
         self._lost: dict[str, Decimal] = {}
         self._total = ZERO
-        self._moved: set[str] = set()
-        self._doubtful: set[str] = set()
+        self._changed: set[str] = set()
+        self._recheck: set[str] = set()
 
     @property
     def are_limited(self) -> bool:
-        """Whether anything limits a loss."""
-        return self.most is not None or bool(self._limited)
+        """True if any loss limit is set."""
+        return self.max_total_loss is not None or bool(self._limited)
 
     def relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on."""
+        """Take over the new listings of some symbols."""
         self._listings.update(listings)
-        self._moved.update(listings)
+        self._changed.update(listings)
         for symbol, listing in listings.items():
             if listing.instrument.max_loss is None:
                 self._limited.discard(symbol)
             else:
                 self._limited.add(symbol)
 
-    def moved(self, symbol: str) -> None:
-        """The position of a symbol is another."""
-        self._moved.add(symbol)
+    def position_changed(self, symbol: str) -> None:
+        """Have `judge` compute this symbol's loss again: its position has changed."""
+        self._changed.add(symbol)
 
-    def again(self) -> None:
-        """What is paused may be other than it was: all are to be judged once more."""
-        self._doubtful.update(self._limited)
+    def recheck(self) -> None:
+        """Have `judge` consider every symbol that has a limit: the pauses may have changed."""
+        self._recheck.update(self._limited)
 
     def judge(self, accounts: Mapping[str, Account], latches: Latches, now: datetime) -> list[Pause]:
-        """What has lost as much as it may since it was resumed last, and is not paused for it.
+        """Return the pauses that are due: the loss since the last resume has reached its limit, and no pause is active.
 
-        Of the symbols, those that were traded or defined since the last time, or are to be judged once more.
+        Considers the total, and the symbols that have changed since the last call or that `recheck` has marked.
         """
-        for symbol in self._moved:
+        for symbol in self._changed:
             account = accounts.get(symbol)
             lost = self._loss(account) if account is not None else ZERO
             self._total = EXACT.add(self._total, EXACT.subtract(lost, self._lost.get(symbol, ZERO)))
             self._lost[symbol] = lost
-        due = sorted((self._moved | self._doubtful) & self._limited)
-        self._moved.clear()
-        self._doubtful.clear()
+        due = sorted((self._changed | self._recheck) & self._limited)
+        self._changed.clear()
+        self._recheck.clear()
         found = [self._judge_symbol(symbol, accounts.get(symbol), latches.of(symbol), now) for symbol in due]
-        if self.most is not None:
-            found.append(_pause(None, self._total, self.most, latches.of(None), at=now))
+        if self.max_total_loss is not None:
+            found.append(_pause(None, self._total, self.max_total_loss, latches.of(None), at=now))
         return [pause for pause in found if pause is not None]
 
     def _judge_symbol(self, symbol: str, account: Account | None, latch: Latch, now: datetime) -> Pause | None:
@@ -110,7 +110,7 @@ class Losses:
 
 
 def _pause(scope: Scope, loss: Decimal, most: Decimal, latch: Latch, **details: Any) -> Pause | None:
-    """The pause that a loss leads to; None if it leads to none, or there is one already."""
+    """Return the pause for a loss; None if the loss is below its limit, or is paused for already."""
     if latch.paused is not None or EXACT.subtract(loss, latch.acknowledged) < most:
         return None
     why = LossPaused(loss=shown_money(loss), max_loss=most, acknowledged=latch.acknowledged, **details)

@@ -1,10 +1,9 @@
-"""What a symbol's fills come to in money, by average cost: pure, and exact.
+"""A symbol's cash, cost and profit, by average cost. Pure, and exact.
 
-A fill of `q` lots at a price comes to `q × price × multiplier`. Bought by the makers (a `sell` order) it is paid, sold
-(a `buy` order) it is received; its fee is paid either way. Everything is added up without rounding, but for one thing:
-when a part of an open quantity is closed, the cost that leaves with it is rounded (see `after`). What was rounded off
-stays in the cost of the rest, so that nothing is lost: `realized + unrealized` is `cash + net × mark × multiplier`
-exactly, at any mark.
+The value of a fill of `q` lots is `q × price × multiplier`. The makers pay it when they buy (a `sell` order) and
+receive it when they sell (a `buy` order); they pay the fee either way. All sums are exact. Only one value is rounded:
+the cost that is removed when a part of the open quantity is closed (see `after`). The rounding error stays in the cost
+of the rest, so nothing is lost: `realized + unrealized` equals `cash + net × mark × multiplier` exactly, at any mark.
 """
 
 from collections.abc import Iterable
@@ -15,8 +14,8 @@ from wire.fields import Side
 from wire.units import EXACT, MONEY_STEP, ONE, ROUNDING, ZERO
 
 
-class Filled(Protocol):
-    """What of a fill counts: a recorded one, or one that is read from the database."""
+class FillTerms(Protocol):
+    """The fields that matter here, of a recorded fill or one that was read from the database."""
 
     @property
     def side(self) -> Side: ...
@@ -31,13 +30,13 @@ class Filled(Protocol):
 
 
 class Money(NamedTuple):
-    """What the fills of a symbol have come to.
+    """The money side of a symbol's position.
 
     Attributes:
-        cash: what was received, less what was paid and the fees.
-        open_cost: what was paid for the open quantity; below 0 for a short one: it was received.
-        fees: what all fills cost.
-        volume: lots of all fills.
+        cash: the values received, minus those paid, minus fees.
+        open_cost: the value paid for the open quantity; negative for a short position, where it was received.
+        fees: the fees of all fills.
+        volume: the lots of all fills.
     """
 
     cash: Decimal = ZERO
@@ -47,7 +46,7 @@ class Money(NamedTuple):
 
     @property
     def realized(self) -> Decimal:
-        """Profit of what is closed, less all fees."""
+        """The profit of the closed quantity, minus all fees."""
         return EXACT.add(self.cash, self.open_cost)
 
 
@@ -55,12 +54,12 @@ FLAT = Money()
 """Before any fill."""
 
 
-def after(net: int, money: Money, fills: Iterable[Filled]) -> tuple[int, Money]:
-    """The net quantity and the money after further fills.
+def after(net: int, money: Money, fills: Iterable[FillTerms]) -> tuple[int, Money]:
+    """Return the net quantity and the money after further fills.
 
-    A fill that goes the way of the position adds its value to `open_cost`. One against it closes lots: all of them take
-    all of the cost, `n` of `net` take `open_cost × n ÷ net`, rounded to `MONEY_PLACES`, half to even. What a fill has
-    beyond the open quantity opens a position the other way, at its price.
+    A fill that increases the position adds its value to `open_cost`. A fill that reduces it closes lots: closing all
+    removes the whole cost, and closing `n` of `net` lots removes `open_cost × n ÷ net`, rounded half to even to
+    `MONEY_PLACES`. If a fill exceeds the open quantity, the rest opens a position on the other side, at its price.
     """
     cash, cost, fees, volume = money
     with localcontext(EXACT):
@@ -86,7 +85,7 @@ def after(net: int, money: Money, fills: Iterable[Filled]) -> tuple[int, Money]:
 
 
 def average_price(net: int, open_cost: Decimal, multiplier: Decimal) -> Decimal | None:
-    """At which price the open quantity was opened, rounded as money is; None if it is flat."""
+    """Return the average price at which the open quantity was opened, rounded like money; None if it is flat."""
     if not net:
         return None
     return ROUNDING.quantize(ROUNDING.divide(open_cost, ROUNDING.multiply(multiplier, net)), MONEY_STEP)

@@ -1,13 +1,14 @@
-"""Fills in, positions out: the ledger's whole arithmetic, without I/O.
+"""Folds fills into positions: all of the ledger's arithmetic. Pure.
 
-A message of the market log is one decision of one writer, so it is taken whole or quarantined whole. Which fills count
-is the same for every reader of the log (`wire.fill_validation`), and follows from the symbol's own messages alone:
-shards arrive in no particular order to each other, and every ledger must still come to the same position.
+A message of the market log is one decision of one writer, so it is applied whole or quarantined whole. Which fills
+count is the same for every reader of the log (`wire.fill_validation`), and depends only on the symbol's own messages:
+the order between shards differs from ledger to ledger, and all must compute the same position.
 
-Of what does not count, the ledger tells two kinds apart: a message whose fills are all recorded already, each with the
-same content and number, is ignored as a duplicate; one that names a recorded fill with other content contradicts.
+Two kinds of messages that do not count are treated specially. If all fills of a message are recorded already, with the
+same content and number, it is ignored as a duplicate. If one of them is recorded with other content, the message is
+quarantined as a contradiction.
 
-What is quarantined is kept, and moves the applied sequence like any other message: it never blocks.
+A quarantined message is stored, and advances the applied sequence like any other: it never blocks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,7 @@ Verdict = Literal["apply", "ignore"] | Fault
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message of the market log: its fills, or what is wrong with it at first sight."""
+    """One message of the market log: its fills, and the fault that is visible in the message itself, if any."""
 
     shard: int
     sequence: int
@@ -42,9 +43,9 @@ class Account:
 
     Attributes:
         net_quantity: the makers' inventory in lots; a `buy` fill lowers it.
-        last_fill: the fill applied last, None before any.
-        sequence: stream sequence of the message with that fill, 0 before any.
-        money: what its fills come to.
+        last_fill: the last applied fill; None before the first.
+        sequence: the stream sequence of the message with that fill; 0 before the first.
+        money: its cash, cost, fees and volume.
     """
 
     symbol: str
@@ -60,14 +61,14 @@ class Account:
 
     @property
     def update(self) -> PositionUpdate:
-        """The position as it is published. The same version is the identical update on every ledger."""
+        """The position as it is published. For the same version, every ledger publishes the identical update."""
         last = self.last_fill
         fields = position_fields(self.symbol, self.net_quantity, last, self.money)
         return PositionUpdate(**fields, last_fill=last.fill if last is not None else None)
 
 
 def position_fields(symbol: str, net: int, last: RecordedFill | NumberedFill | None, money: Money) -> dict[str, Any]:
-    """The fields of a `Position`, after its last fill; before any if that is None."""
+    """Return the fields of a `Position` after its last fill, or of a position without fills if `last` is None."""
     fields: dict[str, Any] = {"symbol": symbol, "net_quantity": net, "position_version": 0}
     if last is not None:
         fields |= {"position_version": last.number, "last_fill_id": last.fill_id, "updated_at": last.created_at}
@@ -85,19 +86,19 @@ def position_fields(symbol: str, net: int, last: RecordedFill | NumberedFill | N
 
 @dataclass(slots=True)
 class Books:
-    """Everything committed: accounts by symbol, and the stream sequence applied of each shard."""
+    """The committed state: accounts by symbol, and the applied stream sequence of each shard."""
 
     accounts: dict[str, Account] = field(default_factory=dict)
     applied: dict[int, int] = field(default_factory=dict)
 
     def take(self, changes: "Changes") -> None:
-        """Take over changes that are committed."""
+        """Apply changes that have been committed."""
         self.accounts.update(changes.accounts)
         self.applied.update(changes.applied)
 
 
 class FillKey(NamedTuple):
-    """What names a fill. Ids are compared within their symbol: see the module for why."""
+    """The key of a fill. Fill ids are compared within their symbol, because the order between shards is arbitrary."""
 
     symbol: str
     fill_id: str
@@ -105,14 +106,14 @@ class FillKey(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch of deliveries changes; nothing is changed before it is committed.
+    """The changes that a batch of deliveries makes to the books, to be committed together.
 
     Attributes:
-        fills: each new fill with the delivery it came in, in the order they are applied.
-        accounts: the new state of each account that changed.
-        quarantined: each delivery that is quarantined, and why.
-        applied: the new applied sequence of each shard that moved.
-        duplicates: how many fills were recorded already.
+        fills: each new fill with its delivery, in the order in which they are applied.
+        accounts: the new state of each account that changes.
+        quarantined: each quarantined delivery with its fault.
+        applied: the new applied sequence of each shard that advances.
+        duplicates: the number of fills that were recorded already.
     """
 
     fills: list[tuple[RecordedFill, Delivery]] = field(default_factory=list)
@@ -123,19 +124,19 @@ class Changes:
 
 
 def read(shard: int, shards: int, subject: str, sequence: int, payload: bytes) -> Delivery:
-    """Read one message of shard `shard` of `shards`. What cannot be read is a delivery with a fault, not an error."""
+    """Decode one message of shard `shard` of `shards`. If it cannot be decoded, the delivery has a fault."""
     fills, fault = fill_validation.read(subject, payload, shards)
     return Delivery(shard, sequence, subjects.last_token(subject), payload, fills, fault)
 
 
 def fold(books: Books, recorded: Mapping[FillKey, RecordedFill], deliveries: Iterable[Delivery]) -> Changes:
-    """Apply deliveries, in order, to the books.
+    """Return the changes that deliveries make to the books.
 
-    Splitting the deliveries into batches differently, or delivering some again, leads to the same books.
+    Splitting the deliveries into other batches, or delivering some again, leads to the same books.
 
     Args:
-        books: what is committed.
-        recorded: those of the deliveries' fills that are recorded already.
+        books: the committed state.
+        recorded: the fills of these deliveries that are recorded already.
         deliveries: in stream order within each shard.
     """
     changes = Changes()

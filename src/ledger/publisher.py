@@ -1,10 +1,10 @@
-"""Publishes committed positions, the newest of each symbol, so that versions on a subject never go back.
+"""Publishes the newest committed position of each symbol, so that the versions on a subject never decrease.
 
 Ordering rules:
-- One symbol's updates are published one after another, each appended after the last update it knows of; symbols do not
-  wait for each other, and applying fills waits for none.
-- While an update is under way, newer ones of its symbol replace each other: only the newest is published next.
-- When the subject's last update is another ledger's, at our version or a later one, there is nothing to do.
+- The updates of a symbol are published one at a time, each by comparison with the last update known on its subject.
+  Symbols do not wait for each other, and applying fills waits for none of them.
+- While an update is being published, newer ones of its symbol replace each other: only the newest is published next.
+- If another ledger has published the same version or a later one, nothing is published.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from wire.errors import Refused
 from wire.positions import PositionUpdate
 
 AT_ONCE = 64
-"""Symbols published at once."""
+"""Symbols that are published concurrently."""
 
 RETRY_PAUSE = 0.2
-"""Seconds until the broker is asked again after it did not answer."""
+"""Seconds before a request that the broker refused or did not answer is repeated."""
 
 PUBLISHED = Counter("ledger_positions_published", "Position updates published by this ledger")
 PENDING = Gauge("ledger_positions_pending", "Symbols whose newest position is not published yet")
@@ -48,14 +48,14 @@ class _Head(NamedTuple):
 
 
 class _Offer(NamedTuple):
-    """What is to be published, and the span that it follows from."""
+    """An update to be published, and the span that caused it."""
 
     update: PositionUpdate
     span: tracing.AnySpan
 
 
 class Publisher:
-    """The way of committed positions to `positions.<symbol>`."""
+    """Publishes committed positions on `positions.<symbol>`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -66,9 +66,9 @@ class Publisher:
         self._heads: dict[str, _Head] = {}
 
     def offer(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
-        """Have a committed position published, unless a newer one of its symbol is offered first.
+        """Queue a committed position for publishing. A newer one of its symbol replaces it while it waits.
 
-        `span` is what led to it.
+        `span` is the span that caused it.
         """
         self._newest[update.symbol] = _Offer(update, span)
         if update.symbol not in self._busy:
@@ -77,14 +77,14 @@ class Publisher:
             PENDING.set(len(self._busy))
 
     async def run(self) -> None:
-        """Publish what is offered, until cancelled."""
+        """Publish offered positions until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 symbol = await self._queue.get()
                 group.create_task(self._publish_symbol(symbol), name=f"publish {symbol}")
 
     async def _publish_symbol(self, symbol: str) -> None:
-        """Publish one symbol's newest update until none newer has come."""
+        """Publish a symbol's newest update, until there is no newer one."""
         async with self._slots:
             while (offer := self._newest.get(symbol)) is not None:
                 version = offer.update.position_version
@@ -96,7 +96,7 @@ class Publisher:
             PENDING.set(len(self._busy))
 
     async def _publish(self, update: PositionUpdate) -> bool:
-        """Publish an update unless that version, or a later one, is published already. False to try again."""
+        """Publish an update, unless its version or a later one is published already. False if it must be retried."""
         began = time.perf_counter()
         symbol, version = update.symbol, update.position_version
         head = self._heads.get(symbol)
@@ -138,11 +138,12 @@ class Publisher:
         return True
 
     async def _read_head(self, symbol: str) -> _Head:
-        """The subject's last update, whoever published it. One that is none is published over,
-        from the version of the last one before it.
+        """Return the last update on the symbol's subject, whoever published it.
+
+        If the last message is no valid update, its sequence is returned with the version of the last valid one.
 
         Raises:
-            Refused: the broker did not tell.
+            Refused: the broker did not answer.
         """
         last = await journal.last_message(self._connection, subjects.POSITIONS_STREAM, subjects.position(symbol))
         if last is None:

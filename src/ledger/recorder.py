@@ -1,11 +1,11 @@
-"""Records fills executed elsewhere: `POST /fills` becomes an append to the market log like everyone else's.
+"""Records fills executed elsewhere: `POST /fills` becomes a compare-and-append to the market log.
 
 Ordering rules:
-- The head of the symbol's log is read before anything else about it: a quote event or fills that turn out to be beyond
-  that head mean that it moved, and all is read again.
-- Everything up to the head is applied here before the id is looked up; then the fill is appended on that same head.
-- Reports of one id, and reports of one symbol, are taken one after another.
-- The answer is given once the fill is applied and committed here.
+- The head of the symbol's log is read first. If a quote event or fills are then found beyond that head, it has moved,
+  and everything is read again.
+- This ledger applies everything up to the head before it looks up the fill's id. Then it appends on that same head.
+- Reports of the same id, or of the same symbol, are processed one at a time.
+- A report is answered once its fill is applied and committed by this ledger.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ from wire.quotes import QuoteActivated, QuoteEvent
 from wire.units import check_tick, with_decimals_of
 
 DEADLINE = 5.0
-"""Seconds a report may take."""
+"""Seconds within which a report is answered."""
 
 _quotes: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
@@ -49,7 +49,7 @@ class Recorder:
     """Appends reported fills to the market log, each once.
 
     Attributes:
-        instruments: what is traded, as far as it is known; whoever learns more changes it.
+        instruments: the known instruments by symbol; the caller keeps them up to date.
     """
 
     def __init__(self, connection: Connection, store: Store, applier: Applier, shards: int) -> None:
@@ -58,69 +58,69 @@ class Recorder:
         self._store = store
         self._applier = applier
         self._shards = shards
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, fill: ReportedFill, asker: str | None = None) -> bool:
-        """Record a fill that `asker` reports, and return once it is committed: True if it is new, False if it was
+        """Record a fill that `asker` reports, and return once it is committed. True if it is new, False if it was
         recorded before.
 
         Raises:
-            Refused: FILL_CONTRADICTS what is recorded or quoted; UNAVAILABLE if nothing could be decided in time, and
-                OUTCOME_UNKNOWN if it may be recorded yet.
+            Refused: FILL_CONTRADICTS: it contradicts what is recorded or quoted; UNAVAILABLE: nothing was decided in
+                time; OUTCOME_UNKNOWN: it may still be recorded.
         """
         deadline = asyncio.get_running_loop().time() + DEADLINE
-        async with AsyncExitStack() as turns:
-            async with _by(deadline, Refusal.UNAVAILABLE):
+        async with AsyncExitStack() as locks:
+            async with _before(deadline, Refusal.UNAVAILABLE):
                 for key in (("fill", fill.fill_id), ("symbol", fill.symbol)):
-                    await turns.enter_async_context(self._turns.setdefault(key, asyncio.Lock()))
+                    await locks.enter_async_context(self._locks.setdefault(key, asyncio.Lock()))
                 if await self._is_recorded(fill):
                     return False
             while True:
-                async with _by(deadline, Refusal.UNAVAILABLE):
-                    market, before = await self._caught_up(fill.symbol)
+                async with _before(deadline, Refusal.UNAVAILABLE):
+                    market, before = await self._read_market(fill.symbol)
                     if await self._is_recorded(fill):
                         return False
                 reporting.check_id(fill, self.instruments)
                 instrument = self.instruments.get(fill.symbol)
                 recorded = reporting.record(fill, market, instrument, asker)
-                async with _by(deadline, Refusal.OUTCOME_UNKNOWN):
+                async with _before(deadline, Refusal.OUTCOME_UNKNOWN):
                     if await self._append(fill, recorded, market.head, before):
                         return True
 
-    async def checked(self, fill: ReportedFill) -> ReportedFill:
-        """The fill with its price as the log writes it, unless it could not have been executed: it is judged by its
-        instrument as it was at the time.
+    async def validated(self, fill: ReportedFill) -> ReportedFill:
+        """Check a fill's symbol and price, and return it with the price written as in the log.
 
-        A symbol that was removed is known by its log, and no tick is known of it. A price off the tick is of another
-        time, if the log shows the quote that has it.
+        A symbol without an instrument is accepted if it has a log; its tick is not known. A price off the current tick
+        is accepted if the log contains the named quote with that price, because the tick may have changed since. It is
+        also accepted if the fill is recorded already.
 
         Raises:
-            FieldError: the price is off the tick, and no such quote had it.
-            Refused: UNKNOWN_SYMBOL: it is neither traded nor in the log; UNAVAILABLE.
+            FieldError: the price is off the tick, and none of this applies.
+            Refused: UNKNOWN_SYMBOL: the symbol is neither traded nor in the log; FILL_CONTRADICTS; UNAVAILABLE.
         """
         instrument = self.instruments.get(fill.symbol)
         if instrument is not None and not fill.price % instrument.tick:
             return replace(fill, price=with_decimals_of(instrument.tick, fill.price))
         shard = subjects.shard_of(fill.symbol, self._shards)
         stream, head = subjects.market_stream(shard), subjects.market_head(shard, fill.symbol)
-        async with _by(asyncio.get_running_loop().time() + DEADLINE, Refusal.UNAVAILABLE):
+        async with _before(asyncio.get_running_loop().time() + DEADLINE, Refusal.UNAVAILABLE):
             last = await journal.last_sequence(self._connection, stream, head)
             if instrument is None:
                 if not last:
                     raise Refused(Refusal.UNKNOWN_SYMBOL, fill.symbol)
                 return fill
             quotes = subjects.quotes(shard, fill.symbol)
-            shown = partial(_shows, fill)
-            shows = await last_usable(self._connection, stream, quotes, last + 1, shown)
-            if shows is None and not await self._is_recorded(fill):
+            is_named = partial(_is_named_quote, fill)
+            named = await last_usable(self._connection, stream, quotes, last + 1, is_named)
+            if named is None and not await self._is_recorded(fill):
                 check_tick("price", fill.price, instrument.tick)
             return fill
 
     async def _is_recorded(self, fill: ReportedFill) -> bool:
-        """Whether exactly this fill is recorded. One that names no fee is, whatever it was recorded to cost.
+        """True if exactly this fill is recorded. If it names no fee, any recorded fee matches.
 
         Raises:
-            Refused: FILL_CONTRADICTS, if its id is recorded with other content, for whichever symbol.
+            Refused: FILL_CONTRADICTS: its id is recorded with other content, for this symbol or another.
         """
         found = (await self._store.recorded([fill.fill_id])).values()
         if any(recorded.fill == fill.fill and fill.fee in (None, recorded.fee) for recorded in found):
@@ -129,9 +129,9 @@ class Recorder:
             raise Refused(Refusal.FILL_CONTRADICTS, f"{fill.fill_id} is recorded with other content")
         return False
 
-    async def _caught_up(self, symbol: str) -> tuple[SymbolMarket, str]:
-        """The symbol's market log as folded at its head, once that is applied here, and the hash of the message there.
-        Its `head` is what to append on.
+    async def _read_market(self, symbol: str) -> tuple[SymbolMarket, str]:
+        """Wait until the symbol's log is applied up to its head. Return its fold, whose `head` is the head to append
+        on, and the chain hash of the message there.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -152,9 +152,9 @@ class Recorder:
             return market, _hash(last)
 
     async def _read_head(self, shard: int, symbol: str) -> tuple[StoredMessage | None, StoredMessage | None, int]:
-        """The symbol's last message, its last quote event, and the sequence of its last fills.
+        """Return the symbol's last message, its last quote event, and the sequence of its last fills.
 
-        Either of the last two may be beyond the first, if something is appended meanwhile.
+        The second or the third may be beyond the first if something is appended meanwhile.
         """
         stream, fills = subjects.market_stream(shard), subjects.fills(shard, symbol)
         last = await journal.last_message(self._connection, stream, subjects.market_head(shard, symbol))
@@ -166,7 +166,7 @@ class Recorder:
         return last, last, await journal.last_sequence(self._connection, stream, fills)
 
     async def _last_event(self, quote: StoredMessage | None) -> Message | None:
-        """The last quote event that can be read, given the last message on its subject."""
+        """Return the last valid quote event, given the last message on its subject."""
         if quote is None:
             return None
         last = Message(quote.subject, quote.seq, quote.time, quote.payload)
@@ -177,10 +177,10 @@ class Recorder:
         return await last_usable(self._connection, stream, quote.subject, quote.seq, is_quote_event)
 
     async def _append(self, reported: ReportedFill, fill: RecordedFill, head: int, before: str) -> bool:
-        """Append on `head` and wait until it is committed here. False if the head had moved: nothing is appended then.
+        """Append on `head`, and wait until the fill is committed. False if the head had moved and nothing was appended.
 
         Raises:
-            Refused: FILL_CONTRADICTS, if what is recorded in the end is another fill.
+            Refused: FILL_CONTRADICTS: the fill was appended, but quarantined.
         """
         shard = subjects.shard_of(fill.symbol, self._shards)
         outcome = await journal.append(
@@ -188,7 +188,7 @@ class Recorder:
             subjects.market_stream(shard),
             subjects.fills(shard, fill.symbol),
             msgspec.json.encode([fill]),
-            msg_id=f"reported:{fill.symbol}:{fill.fill_id}",  # with colons: no id the exchange makes is like it
+            msg_id=f"reported:{fill.symbol}:{fill.fill_id}",  # has colons, unlike any id of the exchange
             compare=Compare(head, subjects.market_head(shard, fill.symbol)),
             headers={**tracing.inject(), chain.HEADER: before},
             on_unknown=lambda reason: log.warning("outcome of a report unknown", fill_id=fill.fill_id, reason=reason),
@@ -205,7 +205,8 @@ class Recorder:
 
 
 def _hash(last: StoredMessage | None) -> str:
-    """What the next message is chained to. Headers that are no text, which none of ours writes, count as none."""
+    """Return the hash to which the next message is chained. Headers that are not text count as none: no service
+    writes such headers."""
     if last is None:
         return chain.FIRST
     try:
@@ -215,8 +216,8 @@ def _hash(last: StoredMessage | None) -> str:
     return chain.link(last.seq, last.subject, headers, last.payload)
 
 
-def _shows(fill: ReportedFill, message: Message) -> bool:
-    """Whether a message is the activation of the quote that a fill names, with its price."""
+def _is_named_quote(fill: ReportedFill, message: Message) -> bool:
+    """True if a message activates the quote that a fill names, at the fill's price."""
     if not is_quote_event(message):
         return False
     event = _quotes.decode(message.data)
@@ -226,8 +227,8 @@ def _shows(fill: ReportedFill, message: Message) -> bool:
 
 
 @asynccontextmanager
-async def _by(deadline: float, refusal: Refusal) -> AsyncIterator[None]:
-    """Refuse with `refusal` what is not done by `deadline`, a time of the event loop."""
+async def _before(deadline: float, refusal: Refusal) -> AsyncIterator[None]:
+    """Raise `refusal` if the block has not ended by `deadline`, a time of the event loop."""
     try:
         async with asyncio.timeout_at(deadline):
             yield

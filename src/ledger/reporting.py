@@ -1,8 +1,8 @@
-"""Whether a fill executed elsewhere can be recorded, and how: the pure decision behind `POST /fills`.
+"""Decides how a fill executed elsewhere is recorded, or why it is refused: the core of `POST /fills`. Pure.
 
-A report that names the symbol's latest quote takes from what that quote has left, so it must be one that the quote
-could have executed. A report that names any other quote, or one whose expiry is in the log already, is a booking: it
-moves the position and no quote.
+A report that names the symbol's latest quote reduces that quote's remaining quantity, so the quote must have been able
+to execute it. A report that names any other quote, or a quote whose expiry is in the log already, is a booking: it
+changes the position and no quote.
 """
 
 from collections.abc import Container
@@ -19,7 +19,7 @@ from wire.units import ONE, ZERO
 
 
 def market_after(account: Account, event: QuoteEvent | None, event_sequence: int) -> SymbolMarket:
-    """The symbol's market log, folded from its last fill that counts and its latest quote event."""
+    """Return the fold of a symbol's market log, given its last fill that counts and its latest quote event."""
     market = SymbolMarket(account.symbol)
     last = [account.last_fill] if account.last_fill else []
     if event is not None and event_sequence < account.sequence:
@@ -31,7 +31,7 @@ def market_after(account: Account, event: QuoteEvent | None, event_sequence: int
 
 
 def check_id(fill: Fill, symbols: Container[str]) -> None:
-    """Refuse an id that only an execution on the exchange may have: it is not recorded, so it never happened.
+    """Refuse the id of an unrecorded fill if only the exchange assigns such ids: that execution never happened.
 
     Raises:
         Refused: FILL_CONTRADICTS.
@@ -46,17 +46,17 @@ def check_id(fill: Fill, symbols: Container[str]) -> None:
 def record(
     fill: ReportedFill, market: SymbolMarket, instrument: Instrument | None, asker: str | None = None
 ) -> RecordedFill:
-    """The fill as it goes into the market log, after everything `market` has folded. `asker` is kept of who reports it.
+    """Return the fill as it is appended to the market log, following everything that `market` has folded.
 
-    What it costs follows from its instrument, but for a fee that it names. Of a symbol that was removed, one lot comes
-    to what it did at the last fill, and no fee is known.
+    The multiplier is the instrument's, and so is the fee unless the fill names one. If the symbol has no instrument,
+    the multiplier is that of its last fill, and the fee is 0. `asker` is recorded as the reporter.
 
     Raises:
-        Refused: FILL_CONTRADICTS, if it names the latest quote and that quote could not have executed it.
+        Refused: FILL_CONTRADICTS: the fill names the latest quote, which could not have executed it.
     """
     remaining_bid, remaining_ask = market.remaining_bid, market.remaining_ask
-    if _takes(fill, market.event):
-        remaining_bid, remaining_ask = _take(fill, market)
+    if _takes_from_quote(fill, market.event):
+        remaining_bid, remaining_ask = _remaining_after(fill, market)
     if instrument is not None:
         multiplier, fee = instrument.multiplier, instrument.fee(fill.quantity, fill.price)
     else:
@@ -84,15 +84,15 @@ def record(
     )
 
 
-def _takes(fill: Fill, latest: QuoteEvent | None) -> bool:
-    """Whether a fill takes from the latest quote. Nothing is left of one whose expiry is in the log."""
+def _takes_from_quote(fill: Fill, latest: QuoteEvent | None) -> bool:
+    """True if a fill names the latest quote, and that quote's expiry is not in the log."""
     if latest is None or latest.quote_id != fill.quote_id:
         return False
     return isinstance(latest, QuoteActivated) or latest.reason == "withdrawn"
 
 
-def _take(fill: Fill, market: SymbolMarket) -> tuple[int, int]:
-    """What is left on the latest quote's bid and ask after the fill. A `buy` takes from the ask."""
+def _remaining_after(fill: Fill, market: SymbolMarket) -> tuple[int, int]:
+    """Return the remaining bid and ask quantity of the latest quote after the fill. A `buy` reduces the ask."""
     quote = market.event
     if not isinstance(quote, QuoteActivated):
         raise _contradicts(fill, "is withdrawn")

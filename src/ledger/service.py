@@ -1,7 +1,7 @@
-"""The ledger, assembled: shard tails → applier → store → publisher and readers.
+"""The ledger's shell: shard tails → applier → store → publisher and readers.
 
-It pushes committed positions as soon as its database is open, and is ready once it has caught up with every shard. What
-is read of it has every fill that was recorded before the question.
+It publishes committed positions as soon as its database is open, and is ready once it has caught up with every shard.
+A read includes every fill that was recorded before the request.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from ledger.gaps import Gaps
 from ledger.guard import Guard
 from ledger.positions import Account
 from ledger.publisher import Publisher
-from ledger.reading import Place, Reader
+from ledger.queries import FillCursor, Reader
 from ledger.recorder import Recorder
 from ledger.store import WAL_BYTES, Store, StoreInUse, StoreUnusable
 from process.clock import Clock, uptime
@@ -44,26 +44,24 @@ from wire.positions import Position, PositionUpdate
 from wire.units import FieldError
 
 PARTS = ("nats", "log", "fills", "store")
-"""What a ledger waits for, as its `Health` names it."""
+"""What a ledger waits for before it is ready, as named in its `Health`."""
 
-LOOK_AT_WAL = 5.0
-"""Seconds between two looks at the WAL. In that time without a commit the ledger counts as idle."""
+WAL_CHECK_INTERVAL = 5.0
+"""Seconds between checks of the WAL's size. A ledger that commits nothing in this time counts as idle."""
 
-CHECK_EVERY = 3600.0
-"""Seconds between two looks at everything in the database."""
+CHECK_INTERVAL = 3600.0
+"""Seconds between checks of the whole database."""
 
 CHECK_PAUSE = 0.02
-"""Seconds between two pieces of a look, a tenth of which a piece takes: nobody waits for it."""
+"""Seconds between the chunks of a check. A chunk takes a tenth of that, so a check delays nobody."""
 
-TRY_AGAIN = 1.0
-"""Seconds until a database that another ledger uses, or a log that has lost something, is looked at again."""
+RETRY_DELAY = 1.0
+"""Seconds before a database that another ledger uses, or a log that has lost messages, is checked again."""
 
 REPORTS = Counter("ledger_reports", "Reported fills, by answer", ["answer"])
 VERSION = Gauge("ledger_position_version", "Version of the committed position: the number of its last fill", ["symbol"])
-NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position, in lots: below 0 is short", ["symbol"])
-WAL_SIZE = Gauge(
-    "ledger_wal_bytes", "Size of the WAL of the ledger's database, which grows while somebody reads for long"
-)
+NET_QUANTITY = Gauge("ledger_net_quantity_lots", "Committed position in lots; negative is short", ["symbol"])
+WAL_SIZE = Gauge("ledger_wal_bytes", "Size of the WAL of the ledger's database; it grows during a long read")
 DISK_FREE = Gauge("ledger_disk_free_bytes", "Free bytes on the disk of the ledger's database")
 
 T = TypeVar("T")
@@ -75,7 +73,7 @@ class LedgerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
     """Settings of the ledger.
 
     Attributes:
-        database: the SQLite file, in `data_dir` unless it is an absolute path; every ledger needs one of its own.
+        database: the SQLite file, relative to `data_dir` unless absolute; each ledger needs its own.
     """
 
     port: Port = 8002
@@ -83,12 +81,17 @@ class LedgerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_
 
     @property
     def database_path(self) -> Path:
-        """Where the SQLite file is."""
+        """The path of the SQLite file."""
         return self.stack.data_dir / self.database
 
 
 class Ledger:
-    """The authority on positions. `updates` holds every committed position, one a symbol, and tells who listens."""
+    """The authority on positions.
+
+    Attributes:
+        updates: the committed position of every symbol; subscribers are notified of changes.
+        clock: the broker's time.
+    """
 
     def __init__(
         self,
@@ -96,9 +99,9 @@ class Ledger:
         connection: Connection,
         health: Health,
         clock: Clock,
-        check_every: float = CHECK_EVERY,
+        check_interval: float = CHECK_INTERVAL,
     ) -> None:
-        self._check_every = check_every
+        self._check_interval = check_interval
         self.updates: Fanout[PositionUpdate] = Fanout()
         self._market = settings.market
         self._folder = settings.database_path.parent
@@ -133,19 +136,19 @@ class Ledger:
         self._open = False
         self._damaged: dict[str, str] = {}
         health.add_notices(lambda: self._damaged)
-        self._unproved = dict.fromkeys(range(self._market.shards), "starting")
+        self._unverified = dict.fromkeys(range(self._market.shards), "starting")
         self._disk_failure: asyncio.Queue[sqlite3.Error | StoreUnusable] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Keep the books until cancelled. While the database cannot be used, the health says why, and nothing is done.
+        """Run until cancelled. While the database cannot be used, health reports the reason, and nothing else is done.
 
         Raises:
             sqlite3.Error, OSError: the database cannot be opened.
-            ExceptionGroup: the disk fails, the database was damaged, the connection closed for good, or the market log
-                lost what was applied.
+            ExceptionGroup: the disk failed, the database was damaged, the connection was closed for good, the market
+                log lost what was applied, or it has fills that were not delivered.
         """
         async with AsyncExitStack() as exits:
-            await self._opened(exits)
+            await self._open_store(exits)
             await exits.enter_async_context(self._reader)
             books = self._applier.books
             self._relist(self._market.listings)
@@ -158,20 +161,20 @@ class Ledger:
                 group.create_task(self.clock.run(), name="clock")
                 serving = rpc.serve(self._connection, "ledger", [], report=self._health.process)
                 group.create_task(serving, name="discovery")
-                group.create_task(self._disk_failed(), name="disk")
+                group.create_task(self._raise_disk_failure(), name="disk")
                 group.create_task(self._listings.run(), name="instruments")
                 group.create_task(self._guard.run(), name="guard")
                 group.create_task(self._applier.run(), name="applier")
                 group.create_task(self._publisher.run(), name="publisher")
-                group.create_task(self._keep_small(), name="wal")
-                group.create_task(self._check(), name="check")
+                group.create_task(self._truncate_idle_wal(), name="wal")
+                group.create_task(self._check_periodically(), name="check")
                 streams = subjects.streams(self._market.shards)
                 group.create_task(stream_usage.watch(self._connection, streams, self._damaged), name="stream usage")
                 for shard in range(self._market.shards):
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 
     def _relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on: each has a position, if a flat one."""
+        """Take over new listings. A symbol that has no fills gets a flat position."""
         for symbol, listing in listings.items():
             self._recorder.instruments[symbol] = listing.instrument
             if symbol not in self._applier.books.accounts:
@@ -179,10 +182,10 @@ class Ledger:
         self._guard.relist(listings)
 
     async def stop(self) -> None:
-        """Nothing has to be put in order: what is committed and not yet published is published at the next start."""
+        """Do nothing: positions that are committed but not yet published are published at the next start."""
 
     def measure(self) -> None:
-        """Set the gauges that are read off state."""
+        """Set the gauges that show state."""
         for symbol, update in self.updates.rows.items():
             VERSION.labels(symbol).set(update.position_version)
             NET_QUANTITY.labels(symbol).set(update.net_quantity)
@@ -191,7 +194,7 @@ class Ledger:
         DISK_FREE.set(shutil.disk_usage(self._folder).free)
 
     def snapshot(self) -> list[PositionUpdate]:
-        """Every committed position: all symbols of the market, and any other that has fills.
+        """Return every committed position: of all listed symbols, and of any other symbol that has fills.
 
         Raises:
             Refused: UNAVAILABLE, before the database is open.
@@ -201,7 +204,7 @@ class Ledger:
         return list(self.updates.rows.values())
 
     def position(self, symbol: str) -> Position:
-        """One committed position.
+        """Return one committed position.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; UNAVAILABLE, before the database is open.
@@ -213,16 +216,16 @@ class Ledger:
         return self.updates.rows[symbol].position
 
     def _check_listed(self) -> None:
-        """Whether it is known what is traded.
+        """Check that the instruments have been read.
 
         Raises:
-            Refused: UNAVAILABLE.
+            Refused: UNAVAILABLE: they have not.
         """
         if not self._listings.is_open:
-            raise Refused(Refusal.UNAVAILABLE, "the instruments are not read yet")
+            raise Refused(Refusal.UNAVAILABLE, "the instruments have not been read yet")
 
     async def position_as_of(self, symbol: str, as_of: int | datetime) -> Position:
-        """One position as it was at a version, or as the fills that were executed until a time make it.
+        """Return a symbol's position at a version, or after the fills executed until a time.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; INVALID_FIELD: there is no such version yet; UNAVAILABLE.
@@ -233,7 +236,7 @@ class Ledger:
         return await self._read(self._reader.position(symbol, as_of))
 
     async def positions_as_of(self, as_of: datetime) -> list[Position]:
-        """Every position as the fills that were executed until a time make it.
+        """Return every position after the fills executed until a time.
 
         Raises:
             Refused: UNAVAILABLE.
@@ -242,8 +245,8 @@ class Ledger:
         found = {position.symbol: position for position in await self._read(self._reader.positions(as_of))}
         return [found.get(symbol) or Account(symbol).update.position for symbol in symbols]
 
-    async def fills(self, symbol: str | None, after: Place, most: int) -> list[NumberedFill]:
-        """At most so many recorded fills that come after a place, of one symbol or of all, by symbol and number.
+    async def fills(self, symbol: str | None, after: FillCursor, most: int) -> list[NumberedFill]:
+        """Return at most `most` recorded fills after a cursor, of one symbol or of all, by symbol and number.
 
         Raises:
             Refused: UNKNOWN_SYMBOL; UNAVAILABLE.
@@ -261,10 +264,12 @@ class Ledger:
             raise Refused(Refusal.UNAVAILABLE, "the ledger's disk fails") from error
 
     async def confirm(self, symbol: str | None = None) -> None:
-        """Before a read of a symbol, or of all: return once every fill is applied that was recorded before this call.
+        """Wait until every fill that was recorded before this call is applied: of one symbol, or of all.
+
+        Reads call it first.
 
         Raises:
-            Refused: UNAVAILABLE: that cannot be known, or takes too long.
+            Refused: UNAVAILABLE: this cannot be confirmed, or takes too long.
         """
         self.snapshot()
         if symbol is not None and symbol not in self.updates.rows:
@@ -273,21 +278,22 @@ class Ledger:
         await wait_for_all([self._barriers[shard] for shard in shards])
 
     async def report(self, fill: ReportedFill, asker: str | None = None) -> tuple[Position, bool]:
-        """Record a fill executed elsewhere; `asker` is what is kept of who reports it. Returns the position
-        with it applied, and whether it is new.
+        """Record a fill executed elsewhere. Return the position after it, and True if the fill is new.
+
+        `asker` is the digest that is recorded as the reporter.
 
         Raises:
-            Refused: UNKNOWN_SYMBOL; INVALID_FIELD for a price that it never had; FILL_CONTRADICTS; UNAVAILABLE;
+            Refused: UNKNOWN_SYMBOL; INVALID_FIELD: the price is off the tick; FILL_CONTRADICTS; UNAVAILABLE;
                 OUTCOME_UNKNOWN.
         """
         if not self._open:
             raise Refused(Refusal.UNAVAILABLE, "the database is not open yet")
-        if self._unproved:
-            raise Refused(Refusal.UNAVAILABLE, next(iter(self._unproved.values())))
+        if self._unverified:
+            raise Refused(Refusal.UNAVAILABLE, next(iter(self._unverified.values())))
         self._check_listed()
         await self._listings.knows(fill.symbol)
         try:
-            new = await self._recorder.record(await self._recorder.checked(fill), asker)
+            new = await self._recorder.record(await self._recorder.validated(fill), asker)
         except FieldError as error:
             raise Refused(Refusal.INVALID_FIELD, str(error), field=error.field) from error
         except Refused as refused:
@@ -300,8 +306,9 @@ class Ledger:
         REPORTS.labels("recorded" if new else "seen before").inc()
         return self.position(fill.symbol), new
 
-    async def _opened(self, exits: AsyncExitStack) -> None:
-        """Open the database and load what it holds. A person must mend what is damaged; another ledger may end."""
+    async def _open_store(self, exits: AsyncExitStack) -> None:
+        """Open the database and load the books. While another ledger uses the database, retry; if it is damaged, wait
+        for ever: a person must repair it."""
         while True:
             try:
                 async with AsyncExitStack() as trial:
@@ -315,63 +322,63 @@ class Ledger:
                 log.critical("store unusable", reason=reason)
                 if not isinstance(error, StoreInUse):
                     await asyncio.Event().wait()
-            await asyncio.sleep(TRY_AGAIN)
+            await asyncio.sleep(RETRY_DELAY)
 
-    async def _keep_small(self) -> None:
-        """While no fills come, no commit cuts the WAL after somebody has read for long."""
+    async def _truncate_idle_wal(self) -> None:
+        """Truncate a large WAL while the ledger is idle: no commit does so then."""
         while True:
             applied = self._applier.books.applied.copy()
-            await asyncio.sleep(LOOK_AT_WAL)
+            await asyncio.sleep(WAL_CHECK_INTERVAL)
             if self._applier.books.applied == applied and self._store.wal_bytes > WAL_BYTES:
-                await self._store.shrink()
+                await self._store.truncate_wal()
 
-    async def _check(self) -> None:
-        """What was damaged since the start ends the process: the next start finds it, and shows nothing."""
+    async def _check_periodically(self) -> None:
+        """Check the whole database periodically. Damage ends the process, and the next start reports it."""
         while True:
-            await asyncio.sleep(self._check_every)
+            await asyncio.sleep(self._check_interval)
             await self._store.check(CHECK_PAUSE)
             log.info("store checked")
 
     async def _follow(self, shard: int) -> None:
-        """Feed the applier with one shard's fills, from the first that is not applied."""
-        await self._held(shard)
+        """Feed the applier with one shard's fills, from the first that is not applied yet."""
+        await self._await_intact_log(shard)
         start = FromSequence(self._applier.books.applied.get(shard, 0) + 1)
         stream, filters = subjects.market_stream(shard), [subjects.fills(shard, "*")]
         tail = Tail(self._connection, stream, filters, start, name="ledger")
         async for batch in tail.batches():
             await self._applier.feed(shard, batch, tail.current)
 
-    async def _held(self, shard: int) -> None:
-        """Wait until the log is seen to hold what was applied of a shard: a leader of the past may not know it all."""
+    async def _await_intact_log(self, shard: int) -> None:
+        """Wait until the log of a shard holds everything that was applied. A deposed leader may not know all of it."""
         books = self._applier.books
-        last = continuity.newest(list(books.accounts.values()), shard, self._market.shards)
+        last = continuity.newest_account(list(books.accounts.values()), shard, self._market.shards)
         while True:
             try:
-                reason = await continuity.lost(self._connection, shard, books.applied.get(shard, 0), last)
+                reason = await continuity.find_loss(self._connection, shard, books.applied.get(shard, 0), last)
             except api.NO_REPLY as error:
-                reason = f"{subjects.market_stream(shard)} is not told of yet: {error!r}"
+                reason = f"the broker has not described {subjects.market_stream(shard)} yet: {error!r}"
                 log.info("waiting for the log", shard=shard, reason=reason)
             else:
-                if reason and reason != self._unproved[shard]:
+                if reason and reason != self._unverified[shard]:
                     log.error("the log does not contain what was applied", shard=shard, reason=reason)
             if not reason:
                 break
-            self._unproved[shard] = reason
+            self._unverified[shard] = reason
             self._health.waits("log", reason)
-            await asyncio.sleep(TRY_AGAIN)
-        del self._unproved[shard]
-        if self._unproved:
-            self._health.waits("log", next(iter(self._unproved.values())))
+            await asyncio.sleep(RETRY_DELAY)
+        del self._unverified[shard]
+        if self._unverified:
+            self._health.waits("log", next(iter(self._unverified.values())))
         else:
             self._health.fine("log")
 
     def _on_commit(self, updates: list[PositionUpdate]) -> None:
-        """Show what is committed, and have it published."""
+        """Show committed positions, and queue them for publishing."""
         for update in updates:
             self.updates.publish(update.symbol, update)
             self._publisher.offer(update, self._applier.spans.get(update.symbol))
-            self._guard.committed(update.symbol)
+            self._guard.position_changed(update.symbol)
 
-    async def _disk_failed(self) -> None:
-        """Wait for a reader to find the disk failing; the applier finds it by itself."""
+    async def _raise_disk_failure(self) -> None:
+        """Raise the disk error that a reader has met. The applier raises its own."""
         raise await self._disk_failure.get()

@@ -1,13 +1,13 @@
-"""The ledger's database: one SQLite file, one connection, one transaction a batch.
+"""The ledger's database: one SQLite file, one connection, one transaction per batch.
 
-WAL with `synchronous=FULL`: a commit that returned has been synced. The WAL starts over once every page of it is in the
-file and nobody reads in it, so a reader that takes long lets it grow; afterwards it is cut to `WAL_BYTES` by the next
-commit, or by `shrink` if there is none.
+WAL with `synchronous=FULL`: a commit that has returned is synced. SQLite starts the WAL over once all of its pages are
+in the file and nobody reads from it, so the WAL grows during a long read. Afterwards the next commit cuts it to
+`WAL_BYTES`; `truncate_wal` does so if there is no commit.
 
-A lock beside the file keeps a second ledger out,
-which would otherwise fold on state it never saw change; readers (the audit, `sqlite3`) are welcome at any time.
+A lock file keeps a second ledger out, which would not see this one's commits. Others (the audit, `sqlite3`) may read at
+any time.
 
-What is read at the start is read under sums (`ledger.checksums`), and `check` looks at all of them again at any time.
+The start verifies the checksums of all content (`ledger.checksums`). `check` verifies them again at any time.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ from process.installation import COMMAND
 from wire.orders import RecordedFill
 
 WAL_BYTES = 16 * 1024 * 1024
-"""What is kept of the WAL, once it may start over. It starts over at half of that unless somebody reads."""
+"""Size to which the WAL is cut once it may start over. It starts over at half of that unless somebody reads."""
 
 _PRAGMAS = (
     "journal_mode = WAL",
@@ -61,10 +61,10 @@ _PRAGMAS = (
     f"journal_size_limit = {WAL_BYTES}",
 )
 
-_PATIENCE = 5000
-"""Milliseconds to wait for somebody else's lock on the file, which only another program could hold."""
+_BUSY_TIMEOUT = 5000
+"""Milliseconds to wait for a lock on the file that another program holds."""
 
-_NO_DAMAGE = frozenset(
+_NOT_DAMAGE = frozenset(
     (
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_CANTOPEN,
@@ -77,8 +77,8 @@ _NO_DAMAGE = frozenset(
         sqlite3.SQLITE_PERM,
     )
 )
-"""What SQLite says of the disk, or of who else uses the file. All else that it says of a file that was made here, such
-as that there is no such column, is said of bytes that have changed."""
+"""Errors that SQLite reports for the disk, or for other users of the file. Any other error in a file that a ledger has
+made, such as a missing column, means that bytes have changed."""
 
 REBUILD = (
     f"`{COMMAND} repair`, while the stack is down, moves it away, and the ledger builds a new one from the market log"
@@ -88,8 +88,8 @@ REBUILD = (
 log = structlog.get_logger()
 
 
-class StoreUnusable(Exception):  # noqa: N818 # names what is so
-    """The database cannot be used as it is; the message says why, and what to do about it."""
+class StoreUnusable(Exception):  # noqa: N818 # names a state
+    """The database cannot be used as it is; the message states why, and what to do."""
 
 
 class StoreInUse(StoreUnusable):
@@ -97,17 +97,17 @@ class StoreInUse(StoreUnusable):
 
 
 class Store:
-    """The database, open while the store is entered.
+    """The database. An asynchronous context manager, which opens and closes it.
 
-    Any `sqlite3.Error` or `StoreUnusable` out of a method means that nothing was committed. But for an `IntegrityError`
-    out of `commit` it means that the disk or the file fails, and the process should end.
+    A method that raises `sqlite3.Error` or `StoreUnusable` has committed nothing. Unless it is an `IntegrityError` of
+    `commit`, the disk or the file fails, and the process should end.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._exits = AsyncExitStack()
         self._database: aiosqlite.Connection | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Open or create the file.
@@ -122,17 +122,17 @@ class Store:
             exits.enter_context(_Lock(self.path))
             for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
                 durable.make_private(self.path.with_name(name))
-            # SQLite would make it readable for others, and the files beside it as it is itself.
+            # SQLite would create it readable for others. It gives the WAL and the index the file's own permissions.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
             with damage_reported(self.path):
-                await self._move_away()
+                await self._archive_old_schema()
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
             with damage_reported(self.path):
                 for pragma in _PRAGMAS:
                     await database.execute(f"PRAGMA {pragma}")
                 await self._check_schema(database)
             self._database = database
-            await self.shrink()
+            await self.truncate_wal()
             self._exits = exits.pop_all()
         return self
 
@@ -143,10 +143,10 @@ class Store:
         await self._exits.aclose()
 
     async def load(self) -> Books:
-        """Everything committed so far.
+        """Check the database, and return the committed books.
 
         Raises:
-            StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
+            StoreUnusable: it is damaged, or a position is not the sum of its fills.
         """
         await self.check()
         with damage_reported(self.path):
@@ -155,66 +155,66 @@ class Store:
             return Books({row[0]: account_of(row) for row in rows}, applied)
 
     async def check(self, pause: float = 0.0) -> None:
-        """Look at everything in the file, beside whoever uses it, `pause` seconds after every piece.
+        """Check everything in the file on a separate connection. Sleeps for `pause` seconds after each chunk.
 
         Raises:
-            StoreUnusable: it is damaged, or a position does not follow from the fills beside it.
+            StoreUnusable: it is damaged, or a position is not the sum of its fills.
         """
         async with aiosqlite.connect(self.path, isolation_level=None) as database:
             with damage_reported(self.path):
                 try:
-                    found = await checksums.run(database, checksums.structure)
+                    found = await checksums.run(database, checksums.check_structure)
                     found = (
                         found
-                        or await checksums.run(database, _contradiction)
-                        or await checksums.damage(database, pause)
+                        or await checksums.run(database, _find_contradiction)
+                        or await checksums.find_damage(database, pause)
                     )
                 finally:
-                    await database.interrupt()  # closing would wait for the statement under way
+                    await database.interrupt()  # closing would wait for the running statement
         if found:
             raise StoreUnusable(f"{self.path}: {found}: {REBUILD}")
 
     @property
     def wal_bytes(self) -> int:
-        """The size of the WAL."""
+        """The size of the WAL; 0 if there is none."""
         try:
             return self.path.with_name(f"{self.path.name}-wal").stat().st_size
         except FileNotFoundError:
             return 0
 
-    async def shrink(self) -> None:
-        """Empty the WAL, unless somebody reads in it. It takes as long as what is in it takes to write."""
+    async def truncate_wal(self) -> None:
+        """Write the WAL's content into the file and empty the WAL, unless somebody reads from it."""
         database = self._connection
-        async with self._turn:
+        async with self._lock:
             await database._execute(_checkpoint, database._conn)  # type: ignore[no-untyped-call] # noqa: SLF001 # as below
 
     async def recorded(self, fill_ids: Iterable[str]) -> dict[FillKey, RecordedFill]:
-        """Those of the fills that are recorded. An id recorded for several symbols is told for each, one recorded again
-        for the same symbol as it was recorded last."""
+        """Return the recorded fills with these ids. If a symbol has two with the same id, return the later one."""
         wanted = msgspec.json.encode(list(fill_ids)).decode()
-        async with self._turn:
+        async with self._lock:
             with damage_reported(self.path):
                 rows = await self._connection.execute_fetchall(SELECT_FILLS, (wanted,))
         fills = [recorded_fill(row) for row in rows]
         return {FillKey(fill.symbol, fill.fill_id): fill for fill in fills}
 
     async def quarantined_since(self, reasons: Iterable[str]) -> list[tuple[str, bytes]]:
-        """The symbol and payload of what was quarantined, for some reasons, after its symbol's last fill; in order."""
+        """Return the symbol and payload of each message that was quarantined for one of some reasons after its symbol's
+        last fill, in order."""
         rows = await self._connection.execute_fetchall(
             SELECT_QUARANTINED, (msgspec.json.encode(list(reasons)).decode(),)
         )
         return [(row[0], row[1]) for row in rows]
 
     async def commit(self, changes: Changes, seen_at: datetime) -> None:
-        """Write everything a batch changes in one transaction, and return once it is synced.
+        """Write all changes of a batch in one transaction, and return once it is synced.
 
         Raises:
-            sqlite3.IntegrityError: one of the fills is recorded already, by its number.
+            sqlite3.IntegrityError: the number of one of the fills is recorded already.
         """
         database = self._connection
-        async with self._turn:
+        async with self._lock:
             with damage_reported(self.path):
-                # One trip to the connection's thread for all statements, where its public methods take one for each.
+                # One trip to the connection's thread for all statements; the public methods need one for each.
                 await database._execute(_write, database._conn, changes, seen_at)  # type: ignore[no-untyped-call] # noqa: SLF001
 
     @property
@@ -223,10 +223,10 @@ class Store:
             raise StoreUnusable(f"{self.path} is not open")
         return self._database
 
-    async def _move_away(self) -> None:
-        """Move a file of an earlier schema away: what is in it follows from the market log, and is built from it anew.
+    async def _archive_old_schema(self) -> None:
+        """Move a file with an earlier schema into a folder. The database is then rebuilt from the market log.
 
-        Its connection, opened and closed, writes what is in the WAL into the file: so it is whole without the WAL.
+        Opening and closing a connection writes the WAL into the file, so that the file is complete without it.
         """
         async with aiosqlite.connect(self.path, isolation_level=None) as database:
             [(version,)] = await database.execute_fetchall("PRAGMA user_version")
@@ -257,26 +257,26 @@ class Store:
             ours.executescript(SCHEMA + INDEX)
             expected = dict(ours.execute(SELECT_SCHEMA))
         ours.close()
-        if wrong := checksums.differs(found, expected):
+        if wrong := checksums.schema_difference(found, expected):
             raise StoreUnusable(f"{self.path} is damaged ({wrong}): {REBUILD}")
 
 
 @contextmanager
 def damage_reported(path: Path) -> Iterator[None]:
-    """Say what to do about a file whose pages make no sense. A disk that fails is another matter.
+    """Turn errors that mean damage into `StoreUnusable`, which states the repair. Errors of the disk pass unchanged.
 
     Raises:
-        StoreUnusable: it is damaged.
+        StoreUnusable: the file is damaged.
     """
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise  # our own mistake
+        raise  # a bug in the ledger
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NO_DAMAGE:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NOT_DAMAGE:
             raise
         raise StoreUnusable(f"{path} is damaged ({error}): {REBUILD}") from error
-    except (ValueError, ArithmeticError) as error:  # a time or a price that is none
+    except (ValueError, ArithmeticError) as error:  # an invalid time or price
         raise StoreUnusable(f"{path} is damaged ({error!r}): {REBUILD}") from error
 
 
@@ -285,7 +285,7 @@ def _checkpoint(database: sqlite3.Connection) -> None:
     try:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
-        database.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
+        database.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT}")
 
 
 def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) -> None:
@@ -301,15 +301,15 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
                 position_row(account, checksums.of_rows(by_symbol[symbol], _sum_before(database, symbol)))
                 for symbol, account in changes.accounts.items()
             )
-            database.executemany(UPSERT_POSITION, map(checksums.with_sum, positions))
+            database.executemany(UPSERT_POSITION, map(checksums.with_checksum, positions))
         if changes.quarantined:
             seen = seen_at.isoformat()
             poison = (
                 (at.shard, at.sequence, at.symbol, fault.reason, fault.detail, at.payload, seen)
                 for at, fault in changes.quarantined
             )
-            database.executemany(INSERT_QUARANTINE, map(checksums.with_sum, poison))
-        database.executemany(UPSERT_APPLIED, map(checksums.with_sum, changes.applied.items()))
+            database.executemany(INSERT_QUARANTINE, map(checksums.with_checksum, poison))
+        database.executemany(UPSERT_APPLIED, map(checksums.with_checksum, changes.applied.items()))
         database.execute("COMMIT")
     except BaseException:
         database.rollback()
@@ -317,38 +317,38 @@ def _write(database: sqlite3.Connection, changes: Changes, seen_at: datetime) ->
 
 
 def _sum_before(database: sqlite3.Connection, symbol: str) -> int:
-    """The sum of the fills of a symbol that are there already."""
+    """Return the checksum of the symbol's fills so far."""
     row = database.execute("SELECT fills_sum FROM positions WHERE symbol = ?", (symbol,)).fetchone()
     return row[0] if row else 0
 
 
-def _contradiction(database: sqlite3.Connection) -> str:
-    """What of the positions and the fills of one instant does not follow from the other; empty if all does."""
+def _find_contradiction(database: sqlite3.Connection) -> str:
+    """Return the first contradiction between positions and fills at one instant; empty if there is none."""
     database.execute("BEGIN")
     try:
-        positions = {symbol: has for symbol, *has in database.execute(SELECT_POSITIONS)}
-        led = {symbol: comes_to for symbol, *comes_to in database.execute(SUMS)}
+        positions = {symbol: columns for symbol, *columns in database.execute(SELECT_POSITIONS)}
+        sums = {symbol: columns for symbol, *columns in database.execute(SUMS)}
     finally:
         database.rollback()
-    for symbol in sorted({*positions, *led}):
-        version, net, is_there = positions.get(symbol, (0, 0, 0))
-        if not is_there:
-            return f"the fill that led to the position of {symbol} is missing"
-        fills, highest, comes_to = led[symbol]
-        if (fills, highest, comes_to) != (version, version, net):
-            led_to = f"its {fills} fills, up to number {highest}, come to {comes_to}"
-            return f"the position of {symbol} is {net} at version {version}, and {led_to}"
+    for symbol in sorted({*positions, *sums}):
+        version, net, has_last_fill = positions.get(symbol, (0, 0, 0))
+        if not has_last_fill:
+            return f"the last fill of the position of {symbol} is missing"
+        fills, highest, total = sums[symbol]
+        if (fills, highest, total) != (version, version, net):
+            of_fills = f"its {fills} fills, up to number {highest}, add up to {total}"
+            return f"the position of {symbol} is {net} at version {version}, but {of_fills}"
     return ""
 
 
 class _Lock:
-    """Held while a ledger uses the file; the system gives it back however the process ends."""
+    """Held while a ledger uses the file. The system releases it however the process ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         file = path.with_name(f"{path.name}.lock")
         self._file = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, durable.FILE), "w")
-        os.fchmod(self._file.fileno(), durable.FILE)  # who may open it may take it
+        os.fchmod(self._file.fileno(), durable.FILE)  # whoever can open the file can take the lock
 
     def __enter__(self) -> None:
         try:
@@ -356,7 +356,7 @@ class _Lock:
         except OSError as error:
             self._file.close()
             raise StoreInUse(
-                f"{self._path} is in use by another ledger: give each a file of its own, as in QS_LEDGER_DATABASE"
+                f"{self._path} is in use by another ledger: give each its own file with QS_LEDGER_DATABASE"
             ) from error
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""The tables of the ledger's database: their schema, what is said to SQLite, and what a row of them is. No I/O."""
+"""The tables of the ledger's database: schema, statements, and the conversion of rows. No I/O."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +12,8 @@ from wire.orders import RecordedFill
 from wire.units import ONE, ZERO
 
 SCHEMA_VERSION = 3
-"""Kept in the file as `user_version`. With any earlier one, the ledger moves the file away and makes a new one."""
+"""Stored in the file as `user_version`. If a file has an earlier version, the ledger moves it away and makes a new
+one."""
 
 Row = tuple[str | int, ...]
 
@@ -73,8 +74,8 @@ INDEX = """
 CREATE INDEX IF NOT EXISTS fills_of_id ON fills (fill_id);
 DROP INDEX IF EXISTS fills_by_id;
 """
-"""The id of a reported fill is its reporter's own, and which fills count is for the market log to say: so the file must
-not refuse one that comes again, as it did while it had the second of these."""
+"""Fill ids need not be unique: reporters choose those of reported fills, and the market log decides which fills count.
+So the unique index `fills_by_id` of earlier versions is dropped."""
 
 COLUMNS = FILL_COLUMNS.removesuffix(", shard, sequence")
 INSERT_FILL = f"INSERT INTO fills ({FILL_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 # constants
@@ -121,7 +122,7 @@ INSERT INTO quarantine (shard, sequence, symbol, reason, detail, payload, seen_a
 
 
 def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
-    """A fill as a row of `fills`, with the place of its message."""
+    """Return a fill as a row of `fills`, with the shard and sequence of its message."""
     return (
         fill.symbol,
         fill.number,
@@ -145,7 +146,7 @@ def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
 
 
 def recorded_fill(row: Any) -> RecordedFill:
-    """A fill, from a row that begins with `COLUMNS`."""
+    """Return the fill in a row that begins with `COLUMNS`."""
     return RecordedFill(
         symbol=row[0],
         number=row[1],
@@ -167,14 +168,15 @@ def recorded_fill(row: Any) -> RecordedFill:
 
 
 def account_of(row: Any) -> Account:
-    """A position, from a row of `SELECT_ACCOUNTS`."""
+    """Return the account in a row of `SELECT_ACCOUNTS`."""
     sequence, net, cash, open_cost, fees, volume = row[-6:]
     money = Money(Decimal(cash), Decimal(open_cost), Decimal(fees), volume)
     return Account(row[0], net, recorded_fill(row), sequence, money)
 
 
 def position_row(account: Account, fills_sum: int) -> Row:
-    """A position as a row of `positions`, but for the row's own sum; `fills_sum` is that of all its fills.
+    """Return a position as a row of `positions`, without the row's own checksum. `fills_sum` is the checksum of all its
+    fills.
 
     Raises:
         ValueError: it has no fill.
@@ -199,5 +201,5 @@ def position_row(account: Account, fills_sum: int) -> Row:
 
 @lru_cache(maxsize=256)
 def text_of(time: datetime) -> str:
-    """A time as text that sorts as the time does. The fills of one message have one in common, mostly."""
+    """Return a time as text that sorts chronologically. Cached: the fills of a message mostly share one time."""
     return time.astimezone(UTC).isoformat(timespec="microseconds")

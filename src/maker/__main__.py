@@ -1,4 +1,4 @@
-"""`python -m maker`: assemble the service and run it."""
+"""Assemble and run the maker."""
 
 from jet.connection import Connection
 from maker.api import SAMPLES, routes
@@ -13,7 +13,7 @@ from web.serve import run, serve
 
 
 async def main() -> None:
-    """Run the maker until it is told to stop."""
+    """Run the maker until it is stopped."""
     settings = load(MakerSettings, "maker")
     logs.configure("maker", settings.stack.log_level)
     tracing.configure("maker", settings.stack.traces)
@@ -29,7 +29,7 @@ async def main() -> None:
         health=health,
         access=access,
         routes=routes(maker),
-        before=maker.count,
+        before=maker.measure,
         samples=SAMPLES,
     )
     await serve(app, settings, maker.run, maker.stop)

@@ -1,4 +1,4 @@
-"""The maker's HTTP routes."""
+"""HTTP routes of the maker."""
 
 from litestar import Response, get, post
 from litestar.params import FromQuery
@@ -25,16 +25,16 @@ SAMPLES: Samples = {
 
 
 def routes(maker: Maker) -> list[ControllerRouterHandler]:
-    """The handlers of one maker."""
+    """Return the route handlers."""
 
     def first(status: MakerStatus, after: str | None = None) -> Response[MakerStatus]:
-        """A page of a status, and the link to the next one."""
+        """Return a page of a status, with the link to the next page."""
         symbols, headers = page("/status", status.symbols, after)
         return Response(replace(status, symbols=symbols), headers=headers)
 
     @get(
         "/status",
-        summary="What the maker does about each symbol",
+        summary="What the maker does for each symbol",
         description=PAGING,
         tags=["maker"],
         responses=problems(Refusal.INVALID_FIELD),
@@ -47,10 +47,10 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         status_code=200,
         summary="Kill switch: stop quoting and withdraw everything",
         description=(
-            "Withdraws the quote of every symbol, whoever made it, and answers when all of them are known to execute"
-            " no more. Every maker pauses, and stays so over restarts, until one is told to resume. 503: this maker has"
-            " stopped quoting and goes on bringing about the rest, which is not known yet of every quote, or of the"
-            " others: pause again to learn. A resume that is newer ends it."
+            "Withdraws the quote of every symbol, whoever made it, and responds when none of them can execute any more."
+            " All makers pause, and stay paused across restarts, until one of them receives a resume. 503: this maker"
+            " has stopped quoting, but it is not known yet that every quote is withdrawn and that the other makers have"
+            " paused. This maker keeps trying until a newer resume; pause again to find out."
         ),
         tags=["maker"],
         responses=problems(Refusal.OUTCOME_UNKNOWN),
@@ -63,7 +63,7 @@ def routes(maker: Maker) -> list[ControllerRouterHandler]:
         "/resume",
         status_code=200,
         summary="Quote again",
-        description="Every maker resumes, unless one is paused at the same time. 503: it is not known; resume again.",
+        description="All makers resume, unless one is paused at the same time. 503: outcome unknown; resume again.",
         tags=["maker"],
         responses=problems(Refusal.NEWER_PAUSE, Refusal.OUTCOME_UNKNOWN),
         opt=only(Role.OPERATOR),

@@ -1,7 +1,7 @@
-"""Cleaning up what one symbol's quoter has begun: what it reserved is released, and what it quoted is withdrawn.
+"""Cleans up after one symbol's quoter: releases reservations, and withdraws quotes.
 
-Releases are seen to in the background, however long each takes. Until what an attempt that was given up has reserved is
-known to be released, its quote may still become active. So nothing is known to have ended while `pending`.
+Releases run in the background, however long each takes. Until the reservation of an abandoned attempt has been
+released, its quote may still become active. So while a release is `pending`, no quote is known to have ended.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from maker.calls import Calls
+from maker.rpc_client import RpcClient
 from wire import ids
 from wire.errors import Refused
 from wire.quotes import Quote, WithdrawQuote
@@ -21,36 +21,37 @@ log = structlog.get_logger()
 
 
 class Cleanup:
-    """One symbol's. `run_in` a group before anything is to be released."""
+    """Releases and withdraws for one symbol. Call `run_in` before the first release."""
 
-    def __init__(self, symbol: str, calls: Calls, released: Callable[[], None]) -> None:
-        """`released` is called whenever `pending` may have ended."""
+    def __init__(self, symbol: str, calls: RpcClient, released: Callable[[], None]) -> None:
+        """`released` is called whenever a release has ended."""
         self._symbol = symbol
-        self._calls = calls
+        self._rpc = calls
         self._released = released
         self._group: asyncio.TaskGroup | None = None
         self._releases: set[asyncio.Task[None]] = set()
 
     def run_in(self, group: asyncio.TaskGroup) -> None:
-        """Have releases made in this group from now on."""
+        """Run releases in this task group from now on."""
         self._group = group
 
     @property
     def pending(self) -> bool:
-        """Whether something is being released."""
+        """True while a release is under way."""
         return bool(self._releases)
 
     async def settle(self, seconds: float) -> None:
-        """Wait until everything is released, or for so long."""
+        """Wait until everything is released, but at most for `seconds`."""
         if self._releases:
             await asyncio.wait(self._releases, timeout=seconds)
 
     def release(self, quote_id: str) -> None:
-        """Have a quote's reservation released."""
+        """Release a quote's reservation, in the background."""
         self._spawn_release(self._release(quote_id))
 
     def release_unneeded(self, answer: Awaitable[ReservationAnswer | None], request: ReservationRequest) -> None:
-        """Have released what was prefetched, unless it is known that nothing was reserved."""
+        """Release a prefetched reservation, in the background, once `answer` is known. Does nothing if the answer shows
+        that nothing was reserved."""
 
         async def release() -> None:
             found = await answer
@@ -60,10 +61,10 @@ class Cleanup:
         self._spawn_release(release())
 
     async def withdraw(self, quote_id: str) -> Quote | Refused:
-        """Ask the exchange once to withdraw that quote: the quote as it was, or why it was not withdrawn."""
+        """Send one request to withdraw a quote. Return the withdrawn quote, or the refusal."""
         request = WithdrawQuote(symbol=self._symbol, quote_id=quote_id)
         try:
-            quote = await self._calls.once(Rpc.WITHDRAW_QUOTE, request, Quote)
+            quote = await self._rpc.call(Rpc.WITHDRAW_QUOTE, request, Quote)
         except Refused as refused:
             log.info("not withdrawn", symbol=self._symbol, quote_id=quote_id, reason=refused.refusal.slug)
             return refused
@@ -79,7 +80,7 @@ class Cleanup:
 
     async def _release(self, quote_id: str) -> None:
         request = ReleaseReservation(reservation_id=ids.reservation_id(quote_id))
-        await self._calls.until_answered(Rpc.RELEASE, request, Reservation)
+        await self._rpc.call_until_answered(Rpc.RELEASE, request, Reservation)
 
     def _spawn_release(self, release: Coroutine[Any, Any, None]) -> None:
         if self._group is None:

@@ -1,19 +1,19 @@
-"""The kill switch as one maker sees it: what it does about it, and when a change of it has come about. Pure.
+"""The kill switch as one maker sees it: what the maker does, and when a change has taken effect. Pure.
 
-The theory. The log of the switch says how it stands for all makers: its newest value, by sequence. A maker that is told
-to pause holds at once, before the log says so; the hold ends when its pause is in the log, and from then on the log
-alone counts. What a maker does follows from these two facts, whatever came before and however often it is asked.
+The theory. The switch's log holds its state for all makers: the newest value, by sequence. A maker that receives a
+pause stops quoting at once, before the pause is in the log: it *holds*. The hold ends when the pause is in the log, and
+from then on the log alone counts. What a maker does depends on these two facts only, not on what happened before.
 
-    newest value in the log                 no hold      hold, waited for     hold, its caller was told 503
+    newest value in the log                 no hold      hold, caller waits   hold, caller got 503
     not read yet                            STARTING     HOLDING              HOLDING
     off                                     QUOTING      HOLDING              HOLDING
     on                                      PAUSED       HOLDING              HOLDING
     off, written since the hold began       -            HOLDING              QUOTING: a resume ended the hold
-    on, written since the hold began        -            HOLDING              PAUSED: another's pause stands
+    on, written since the hold began        -            HOLDING              PAUSED: another maker's pause is active
 
-Every change appends a message that compares the newest one, even if it says what stood before. So once a change is in
-the log, no copy of an earlier one, however late, can come after it. A pause that loses the compare tries again. A
-resume that loses it to a pause is beaten: that pause is newer than what it was to end.
+Every change is appended by comparison with the newest message, even if it repeats the current value. So once a change
+is in the log, no delayed copy of an earlier one can be appended after it. A pause that loses the comparison is tried
+again. A resume that loses it to a pause is refused: that pause is newer than the one it was meant to end.
 """
 
 from collections.abc import Mapping
@@ -22,33 +22,33 @@ from enum import Enum
 
 
 class SwitchState(Enum):
-    """What a maker does about the switch."""
+    """What a maker does because of the switch."""
 
     STARTING = "starting"
-    """The switch was not read yet: nothing is quoted, and what stands is left."""
+    """The switch has not been read yet: nothing is quoted, and active quotes are left alone."""
     QUOTING = "quoting"
     """The switch is off."""
     HOLDING = "holding"
-    """A pause that this maker was told of is not known to be in the log: it pauses as if it were."""
+    """This maker has received a pause that is not known to be in the log: it pauses as if it were."""
     PAUSED = "paused"
-    """The switch is on: nothing is quoted, and what makers quoted is withdrawn."""
+    """The switch is on: nothing is quoted, and the makers' quotes are withdrawn."""
 
     @property
     def pauses(self) -> bool:
-        """Whether nothing is to be quoted, and what makers quoted is to be withdrawn."""
+        """True if nothing may be quoted, and the makers' quotes must be withdrawn."""
         return self in (SwitchState.HOLDING, SwitchState.PAUSED)
 
 
 class Held(Enum):
-    """A maker's own pause, while it is not known to be in the log."""
+    """The state of a maker's own pause, while it is not known to be in the log."""
 
     NO = "none"
-    AWAITED = "whoever asked for it waits for its answer"
-    TIMED_OUT = "whoever asked for it was told that its outcome is not known"
+    AWAITED = "its caller waits for the response"
+    TIMED_OUT = "its caller was told that the outcome is unknown"
 
 
 class Log(Enum):
-    """The newest value in the log, seen from a hold."""
+    """The newest value in the log, relative to a hold."""
 
     UNREAD = "not read yet"
     OFF = "off"
@@ -72,12 +72,12 @@ TABLE: Mapping[tuple[Log, Held], tuple[SwitchState, Held]] = {
     (Log.OFF_SINCE, Held.TIMED_OUT): (SwitchState.QUOTING, Held.NO),
     (Log.ON_SINCE, Held.TIMED_OUT): (SwitchState.PAUSED, Held.NO),
 }
-"""What a maker does, and what becomes of its hold."""
+"""What a maker does, and the new state of its hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The switch as it was written at a sequence; 0 if it never was. `by`: by whom, as far as is known."""
+    """The switch's value at a sequence; 0 if it was never written. `by`: who wrote it; empty if unknown."""
 
     sequence: int
     paused: bool
@@ -86,13 +86,13 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A pause of this maker's that is not known to be in the log.
+    """A pause of this maker that is not known to be in the log.
 
     Attributes:
-        number: which of this maker's pauses, from 1.
-        base: the newest sequence known when it was asked for; None if the switch was not read yet.
-        held: whether somebody waits for it.
-        by: whose wish it is, as far as is known.
+        number: counts this maker's pauses, from 1.
+        base: the newest sequence known when the pause was requested; None if the switch had not been read.
+        held: whether its caller still waits.
+        by: who requested it; empty if unknown.
     """
 
     number: int
@@ -102,13 +102,13 @@ class Hold:
 
 
 class KillSwitch:
-    """One maker's view.
+    """One maker's view of the switch.
 
     Attributes:
-        value: the newest value known of the log; None before any.
+        value: the newest known value in the log; None before the first.
         hold: the maker's own pause, while it is not known to be in the log.
-        landed: the number of the newest of its pauses that is.
-        episode: grows with every pause, here or in the log: what was quoted before is to be withdrawn once for each.
+        landed: the number of the maker's newest pause that is in the log.
+        episode: grows with every pause, here or in the log. Each requires one withdrawal of all earlier quotes.
     """
 
     def __init__(self) -> None:
@@ -116,20 +116,20 @@ class KillSwitch:
         self.hold: Hold | None = None
         self.landed = 0
         self.episode = 0
-        self._asked = 0
+        self._pauses = 0
 
     @property
     def by(self) -> str:
-        """Whose wish the newest value known of the log was; empty if that is not known."""
+        """Who wrote the newest known value; empty if unknown."""
         return self.value.by if self.value is not None else ""
 
     @property
     def state(self) -> SwitchState:
         """What the maker does now."""
-        return self._look()[0]
+        return self._decide()[0]
 
     def read(self, value: Value) -> None:
-        """The log has this value. One that is not newer than what is known changes nothing."""
+        """Take over a value from the log. A value that is not newer than the known one changes nothing."""
         if self.value is not None and value.sequence <= self.value.sequence:
             return
         self.value = value
@@ -139,34 +139,34 @@ class KillSwitch:
             self.episode += 1
         self._settle()
 
-    def doubt(self, by: str) -> None:
-        """The log has lost what may have been its newest value: it counts as a pause until it is turned again."""
+    def assume_paused(self, by: str) -> None:
+        """Assume a pause until the next change, because the log may have lost its newest value."""
         self.value = Value(self.value.sequence if self.value else 0, paused=True, by=by)
         self.episode += 1
         self._settle()
 
     def pause(self, by: str = "") -> Hold:
-        """This maker is told to pause, as `by` wishes: it holds from now on."""
-        self._asked += 1
+        """Hold from now on: this maker has received a pause from `by`."""
+        self._pauses += 1
         self.episode += 1
-        self.hold = Hold(self._asked, self.value.sequence if self.value else None, by=by)
+        self.hold = Hold(self._pauses, self.value.sequence if self.value else None, by=by)
         return self.hold
 
     def timed_out(self, hold: Hold) -> None:
-        """Whoever asked for that pause waits no longer: from now on a resume that is newer than it ends it."""
+        """Record that the caller of a pause no longer waits: from now on a newer resume ends the hold."""
         if self.hold is not None and self.hold.number == hold.number:
             self.hold = replace(self.hold, held=Held.TIMED_OUT)
             self._settle()
 
-    def in_log(self, hold: Hold, sequence: int) -> None:
-        """That pause is in the log: the log alone counts now, unless another pause was asked for meanwhile."""
+    def pause_appended(self, hold: Hold, sequence: int) -> None:
+        """Record that a pause is in the log. Ends its hold, unless another pause was requested meanwhile."""
         self.landed = max(self.landed, hold.number)
         if self.hold is not None and self.hold.number == hold.number:
             self.hold = None
         if self.value is None or sequence > self.value.sequence:
             self.value = Value(sequence, paused=True, by=hold.by)
 
-    def _look(self) -> tuple[SwitchState, Held]:
+    def _decide(self) -> tuple[SwitchState, Held]:
         return TABLE[self._log(), self.hold.held if self.hold else Held.NO]
 
     def _log(self) -> Log:
@@ -178,10 +178,10 @@ class KillSwitch:
         return Log.OFF_SINCE if since else Log.OFF
 
     def _settle(self) -> None:
-        if self._look()[1] is Held.NO:
+        if self._decide()[1] is Held.NO:
             self.hold = None
 
 
 def resumed(newest: Value) -> bool:
-    """Whether a resume that lost its compare has come about all the same; else a newer pause has beaten it."""
+    """True if makers have resumed although this resume lost its comparison; False if it lost to a pause."""
     return not newest.paused

@@ -1,4 +1,4 @@
-"""What the maker counts and measures."""
+"""The maker's metrics."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -9,7 +9,7 @@ PREFETCHED = Counter(
     "Reservations requested before the position was committed.",
     ["outcome"],
 )
-RETRIES = Counter("maker_retries", "Requests sent again, and attempts to be made again.", ["reason"])
+RETRIES = Counter("maker_retries", "Requests sent again, and attempts that failed and are made again.", ["reason"])
 REQUOTE = Histogram(
     "maker_requote_seconds",
     "From the arrival of a position update until the quote made from it is active.",
@@ -17,11 +17,11 @@ REQUOTE = Histogram(
 )
 SYMBOLS = Gauge("maker_symbols", "Symbols that this maker should keep quoted.")
 PRIMARY = Gauge("maker_symbols_primary", "Symbols for which this maker is the first of those present.")
-MAKERS = Gauge("maker_makers_present", "Makers that are present as seen by this one, itself included.")
+MAKERS = Gauge("maker_makers_present", "Makers that this one knows to be present, itself included.")
 QUOTING = Gauge("maker_symbols_quoting", "Symbols that have a live quote, whoever made it.")
 NOT_QUOTED = Gauge("maker_symbol_not_quoted", "1 for a symbol without a live quote, by reason.", ["symbol", "reason"])
 PAUSED = Gauge(
     "maker_paused", "1 while the kill switch, or a pause not stored yet, requires this maker to be paused, else 0."
 )
-SWITCH = Gauge("maker_switch_paused", "1 if the newest value of the kill switch known here says paused, else 0.")
+SWITCH = Gauge("maker_switch_paused", "1 if the newest known value of the kill switch is paused, else 0.")
 SYMBOLS_PAUSED = Gauge("maker_symbols_paused", "Symbols that are paused: no maker's quote is active.")

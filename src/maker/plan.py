@@ -1,29 +1,30 @@
-"""What to do now about one symbol: a view of the world and our own memory in, one step out. Pure.
+"""Decides what to do now for one symbol: from a view of the world and this process's own memory, one step. Pure.
 
-The theory. A symbol is as it should be while its latest quote is live, was made from the newest position, and is not
-yet due for a refresh. Otherwise one proposal is due, and every maker comes to the same one: the newest position's
-version, the instrument's revision, and the attempt after the last one known to have been tried. These two are what a
-quote is made from.
+The theory. A symbol needs nothing while its latest quote is live, was made from the newest position and revision, and
+is not yet due for a refresh. Otherwise one proposal is due, the same for every maker: it has the newest position's
+version and the instrument's revision, which are its *basis*, and the attempt after the last one known to have been
+made.
 
 | latest quote event is made from | live                              | not live                    |
 | ------------------------------- | --------------------------------- | --------------------------- |
 | the newest of both              | attempt + 1 when a refresh is due | attempt + 1                 |
 | an older of either, or none     | attempt 1 replaces it             | attempt 1                   |
-| a newer of either               | wait for the feed of it           | wait for the feed of it     |
+| a newer of either               | wait for the position or revision | wait likewise               |
 
-What stands although nothing is to be quoted is withdrawn, for as long as it takes, by its id:
-- The kill switch pauses: once for each pause whatever is live, whoever made it; and at any time what makers made.
-- This process stops: what it made itself.
-- The newest position has no price: what was made from an older one, or by a maker.
-- The instrument is paused, or delisted, or has lost as much as it may: whatever is live, whoever made it.
-- The reference price is too old that a maker's quote was made from, or the newest one is: that quote.
-Where it is not known what is to be quoted, what stands is left until it expires (see docs/protocol.md).
+Quotes that are active although nothing may be quoted are withdrawn by their id, however often that must be tried:
+- The kill switch is on: once for each pause, the live quote, whoever made it; and at any time the makers' quotes.
+- This process stops: its own quotes.
+- The newest position has no price: a quote that was made from an older one, or by a maker.
+- The instrument is paused, delisted, or paused for its loss: the live quote, whoever made it.
+- The reference price of a maker's quote is too old, or the newest one is: that quote.
+While it is not known what may be quoted, active quotes are left until they expire (see docs/protocol.md).
 
-What holds a due proposal back:
-- A maker that was rejected, or failed, backs off. A newer position or revision ends that: the newest wins.
-- A spare waits until nobody else has done it. It counts from when something became due and the log then stood still.
-- Fills that no position update shows yet: a quote would be for an old version. This patience ends, so that a ledger
-  that is away does not silence the market: the newest position known is acted on then.
+A due proposal is delayed in three cases:
+- A maker that was rejected, or failed, backs off. A newer position or revision ends this.
+- A maker that is not the first for the symbol stands by: it leaves time for the others. The time starts when something
+  is due, and starts again with each quote event.
+- There are fills beyond the newest position update: a quote would be for an old version. This wait is bounded, so that
+  the market is quoted although the ledger is away: then from the newest known position.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,19 +42,19 @@ from wire.quotes import ATTEMPTS_AHEAD, Quote
 from wire.switches import LossPaused
 
 REFRESH_AT = 2 / 3
-"""The part of a quote's life after which it is replaced by the next attempt."""
+"""The fraction of a quote's lifetime after which the next attempt replaces it."""
 
-LEDGER_PATIENCE = timedelta(seconds=1)
-"""How long after a fill the position update it leads to is waited for."""
+LEDGER_TIMEOUT = timedelta(seconds=1)
+"""How long a maker waits, after a fill, for the position update."""
 
-REVISIONS = 100
-"""Revisions of which it is known at once how old their reference prices are."""
+MAX_REVISIONS = 100
+"""Revisions for which a view remembers until when their reference prices are fresh."""
 
 FIRST_DELAY = 0.1
-"""Seconds to back off after the first failure; doubled with each further one."""
+"""Seconds to back off after the first failure; each further failure doubles them."""
 
-LONGEST_DELAY = 5.0
-"""Seconds: the longest a maker backs off."""
+MAX_DELAY = 5.0
+"""The longest time in seconds that a maker backs off."""
 
 WaitState = Literal[
     "waiting_for_feeds",
@@ -74,15 +75,15 @@ WaitState = Literal[
 Trigger = Literal["first", "position", "revision", "refresh", "expired", "exhausted", "withdrawn"]
 
 Basis = tuple[int, int]
-"""What a quote is made from: the position's version, and the instrument's revision."""
+"""What a quote is made from: the position version and the instrument's revision."""
 
 _UNQUOTED: Mapping[InstrumentState, WaitState] = {"paused": "symbol_paused", "delisted": "delisted"}
-"""States of an instrument in which nothing is quoted."""
+"""States of an instrument in which nothing may be quoted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do before `until`, or, without it, before something changes."""
+    """Do nothing before `until`, or, if it is None, before something changes."""
 
     state: WaitState
     until: datetime | None = None
@@ -90,8 +91,8 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Propose:
-    """Quote this position by this revision of the instrument, as this attempt. `trigger` says what made it due,
-    `replaces` the latest quote's id."""
+    """Quote this position and revision, as this attempt. `trigger` is why it is due, `replaces` the latest quote's
+    id."""
 
     position: Position
     attempt: int
@@ -101,18 +102,18 @@ class Propose:
 
     @property
     def version(self) -> QuoteVersion:
-        """As the exchange orders quotes."""
+        """The version by which the exchange orders quotes."""
         return QuoteVersion(self.position.position_version, self.revision, self.attempt)
 
     @property
     def quote_id(self) -> str:
-        """The id of the quote proposed."""
+        """The id of the proposed quote."""
         return ids.quote_id(self.position.symbol, self.version)
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Have it known that this quote executes no more; it may not be live, and another may be: the exchange knows."""
+    """Have the exchange withdraw this quote, or confirm that it is not active. Another quote may be active instead."""
 
     quote_id: str
 
@@ -122,63 +123,63 @@ Step = Wait | Propose | Withdraw
 
 @dataclass(slots=True)
 class View:
-    """What is known of a symbol from outside.
+    """What the maker knows of a symbol from outside.
 
     Attributes:
         market: the fold of its market log.
-        position: the newest position update, None before any.
-        revision: of the instrument that is quoted.
-        state: of that instrument.
-        fresh: until when quotes may stand that are made from a revision, for the newest ones; without end, if it is
-            not here.
-        current: whether all feeds and the switch have caught up and are heard of, and the broker's time is known.
-        heard: whether the market log has caught up and is heard of.
-        paused: whether the kill switch keeps anything from being quoted.
-        episode: which pause it is: for each, what stood before is withdrawn once, whoever made it.
-        lost: why nothing is quoted because of what was lost; None if it may be.
-        stopping: whether this process stops.
-        priced: whether any side of the newest position has a price.
-        filled_at: when the newest fill was seen here, None before any.
+        position: the newest position update; None before the first.
+        revision: the revision of its instrument.
+        state: the state of its instrument.
+        fresh_until: until when the reference prices of the latest revisions are fresh enough to be quoted; a revision
+            that is missing has no such limit.
+        current: True if all feeds and the switch are current, and the broker's time is known.
+        market_current: True if the market log is current.
+        paused: True if the kill switch forbids quoting.
+        episode: counts pauses; for each, earlier quotes are withdrawn once, whoever made them.
+        loss_pause: why the symbol is paused for a loss; None if it is not.
+        stopping: True if this process stops.
+        priced: True if at least one side of the newest position has a price.
+        filled_at: when this process received the newest fill; None before the first.
     """
 
     market: SymbolMarket
     position: Position | None = None
     revision: int = 0
     state: InstrumentState = "trading"
-    fresh: dict[int, datetime] = field(default_factory=dict)
+    fresh_until: dict[int, datetime] = field(default_factory=dict)
     current: bool = False
-    heard: bool = False
+    market_current: bool = False
     paused: bool = False
     episode: int = 0
-    lost: LossPaused | None = None
+    loss_pause: LossPaused | None = None
     stopping: bool = False
     priced: bool = True
     filled_at: datetime | None = None
 
-    def learn(self, position: Position) -> bool:
-        """A position was committed. False if one that is as new is known."""
+    def update_position(self, position: Position) -> bool:
+        """Take over a committed position. False if it is not newer than the known one."""
         if self.position is not None and position.position_version <= self.position.position_version:
             return False
         self.position = position
         return True
 
     def relist(self, listing: Listing) -> None:
-        """The instrument is listed so from now on."""
+        """Take over a new listing of the instrument."""
         self.revision, self.state = listing.revision, listing.instrument.state
         until = listing.fresh_until
         if until is None:
-            self.fresh.pop(listing.revision, None)
+            self.fresh_until.pop(listing.revision, None)
             return
-        if len(self.fresh) >= REVISIONS and listing.revision not in self.fresh:
+        if len(self.fresh_until) >= MAX_REVISIONS and listing.revision not in self.fresh_until:
             quoted = self.market.version.revision
-            self.fresh = {of: when for of, when in self.fresh.items() if of >= quoted}
-            if len(self.fresh) >= REVISIONS:  # all but the one that stands, and the newest
-                self.fresh = {of: when for of, when in self.fresh.items() if of == quoted}
-        self.fresh[listing.revision] = until
+            self.fresh_until = {of: when for of, when in self.fresh_until.items() if of >= quoted}
+            if len(self.fresh_until) >= MAX_REVISIONS:  # keep only the quoted revision, and add the newest
+                self.fresh_until = {of: when for of, when in self.fresh_until.items() if of == quoted}
+        self.fresh_until[listing.revision] = until
 
 
 class Due(NamedTuple):
-    """Since when something is due, with the latest quote event standing at `event`."""
+    """Since when something is due. `event`: the version of the latest quote event then."""
 
     event: QuoteVersion
     since: datetime
@@ -186,23 +187,23 @@ class Due(NamedTuple):
 
 @dataclass(slots=True)
 class Memory:
-    """What this process learned by itself. Losing it costs a few refused requests.
+    """What this process has learned from its own requests. Losing it costs a few refused requests.
 
     Attributes:
-        published: the exchange's newest answer to a quote of ours; it may be ahead of the market feed.
-        asked: ids of the quotes sent to the exchange that are not known to be refused, replaced or withdrawn.
-        ended: the id of the last quote that the exchange said it has withdrawn for us.
-        swept: the last pause for which it is known that nothing is active any more.
+        published: this process's newest quote, as the exchange replied; it may be ahead of the market feed.
+        sent: ids of the quotes sent to the exchange that are not known to be refused, replaced or withdrawn.
+        withdrawn_id: the id of the last quote that the exchange has withdrawn for this process.
+        swept: the last pause (`View.episode`) for which it is known that no earlier quote is active.
         dead: the newest version that can never become active.
-        failures: in a row, at `failed_basis`.
+        failures: the number of failures in a row at `failed_basis`.
         failed_basis: the position version and revision that failed.
-        not_before: when to try these again.
-        due: kept by `decide`.
+        not_before: when to try that basis again.
+        due: used by `decide`.
     """
 
     published: Quote | None = None
-    asked: set[str] = field(default_factory=set)
-    ended: str | None = None
+    sent: set[str] = field(default_factory=set)
+    withdrawn_id: str | None = None
     swept: int = 0
     dead: QuoteVersion = NEVER
     failures: int = 0
@@ -211,47 +212,48 @@ class Memory:
     due: Due | None = None
 
     def succeeded(self, quote: Quote) -> None:
-        """The exchange says that a quote of ours is active."""
+        """Record that the exchange has made a quote of this process active."""
         self.published = quote
-        self.asked = {quote.quote_id}
+        self.sent = {quote.quote_id}
         self.reset_backoff()
 
     def withdrawn(self, quote_id: str) -> None:
-        """That quote is known to execute no more, by the exchange's own word."""
-        self.ended = quote_id
-        self.asked.discard(quote_id)
+        """Record that the exchange has withdrawn a quote."""
+        self.withdrawn_id = quote_id
+        self.sent.discard(quote_id)
 
     def abandoned(self, version: QuoteVersion) -> None:
-        """This attempt can never become active: never try it again."""
+        """Record that an attempt can never become active, so that it is not tried again."""
         self.dead = max(self.dead, version)
 
     def failed(self, basis: Basis, now: datetime, jitter: float) -> datetime:
-        """An attempt at quoting these failed: back off. Returns until when. `jitter` is from 0 to 1."""
+        """Back off, because an attempt at this basis failed. Return until when. `jitter` is from 0 to 1."""
         self.failures = self.failures + 1 if basis == self.failed_basis else 1
         self.failed_basis = basis
         self.not_before = now + timedelta(seconds=delay(self.failures, jitter))
         return self.not_before
 
     def reset_backoff(self) -> None:
-        """Back off no more."""
+        """End the backing off."""
         self.failures = 0
         self.failed_basis = (-1, 0)
         self.not_before = None
 
 
 def basis(version: QuoteVersion) -> Basis:
-    """What the quote of this version is made from."""
+    """Return what the quote of this version is made from."""
     return version.position_version, version.revision
 
 
 def delay(failures: int, jitter: float) -> float:
-    """Seconds to wait after so many failures in a row: doubling up to a bound, of which jitter takes up to half."""
+    """Return the seconds to wait after some failures in a row: they double up to `MAX_DELAY`, and are reduced by up to
+    half as `jitter` goes from 1 to 0."""
     doubled = FIRST_DELAY * 2.0 ** min(failures - 1, 16)
-    return min(LONGEST_DELAY, doubled) * (0.5 + jitter / 2)
+    return min(MAX_DELAY, doubled) * (0.5 + jitter / 2)
 
 
 def decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> Step:
-    """The step to take now. `standby` is how long this maker leaves things to others first.
+    """Return the step to take now. `standby` is how long this maker waits for other makers first.
 
     Changes nothing but `memory.due`.
     """
@@ -279,20 +281,20 @@ def _decide(view: View, memory: Memory, now: datetime, standby: timedelta) -> St
 
 
 def due(view: View, memory: Memory, now: datetime) -> Step:
-    """What should be done about the symbol now, whoever does it."""
+    """Return the step that is due for the symbol now, ignoring backing off and standing by."""
     version, quote_id, quote = _latest(view, memory)
     live = quote is not None and _live(quote, now)
     if view.stopping:
-        return Withdraw(min(memory.asked)) if memory.asked else Wait("stopped")
+        return Withdraw(min(memory.sent)) if memory.sent else Wait("stopped")
     if view.paused:
         if memory.swept < view.episode:
             return Withdraw(
                 quote_id or ids.quote_id(view.market.symbol, QuoteVersion(0, 0, 1))
-            )  # never quoted: any name would do
-        if quote is not None and live and (quote.quote_id in memory.asked or _is_a_makers(quote)):
+            )  # never quoted: any id will do
+        if quote is not None and live and (quote.quote_id in memory.sent or _made_by_maker(quote)):
             return Withdraw(quote.quote_id)
         return Wait("paused")
-    if view.lost is not None:
+    if view.loss_pause is not None:
         return Withdraw(quote.quote_id) if quote is not None and live else Wait("loss_paused")
     if not view.current:
         return Wait("waiting_for_feeds")
@@ -300,7 +302,7 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
         return Withdraw(quote.quote_id) if quote is not None and live else Wait(_UNQUOTED[view.state])
     if version.revision <= view.revision:
         is_stale = stale(view, view.revision, now)
-        if quote is not None and live and _is_a_makers(quote) and (is_stale or stale(view, quote.revision, now)):
+        if quote is not None and live and _made_by_maker(quote) and (is_stale or stale(view, quote.revision, now)):
             return Withdraw(quote.quote_id)
         if is_stale:
             return Wait("no_reference")
@@ -312,31 +314,31 @@ def due(view: View, memory: Memory, now: datetime) -> Step:
     made_from = (position.position_version, view.revision)
     same = basis(version) == made_from
     if not view.priced:
-        if quote is not None and live and (not same or _is_a_makers(quote)):
+        if quote is not None and live and (not same or _made_by_maker(quote)):
             return Withdraw(quote.quote_id)
         is_closed = view.state == "close_only" and not position.net_quantity
         return Wait("closed" if is_closed else "no_price")
     if quote is not None and live and same and now < refresh_at(quote):
         return Wait("quoting", refresh_at(quote))
     if view.market.fill_number > position.position_version and view.filled_at is not None:
-        patient_until = view.filled_at + LEDGER_PATIENCE
-        if now < patient_until:
-            return Wait("waiting_for_position", patient_until)
-    trigger = _trigger(view, quote, live, now) if same else _moved(version, position)
+        timeout_at = view.filled_at + LEDGER_TIMEOUT
+        if now < timeout_at:
+            return Wait("waiting_for_position", timeout_at)
+    trigger = _trigger(view, quote, live, now) if same else _newer_basis(version, position)
     quoted = version.attempt if same else 0
     tried = max((of.attempt for of in (version, memory.dead) if basis(of) == made_from), default=0)
-    # Attempts that never became active count for nobody else: after very many of them it begins with the first again.
+    # Other makers do not know of attempts that never became active: after very many of them, begin again at the first.
     attempt = tried + 1 if tried < quoted + ATTEMPTS_AHEAD else quoted + 1
     return Propose(position, attempt, trigger, quote_id, view.revision)
 
 
-def superseded(view: View, step: Propose, now: datetime) -> str | None:
-    """Why there is no more point in an attempt that is under way at `now`, None while there is."""
+def obsolete_reason(view: View, step: Propose, now: datetime) -> str | None:
+    """Return why an attempt that is under way should be given up; None if it should go on."""
     if view.stopping:
         return "stopping"
     if view.paused:
         return "paused"
-    if view.lost is not None:
+    if view.loss_pause is not None:
         return "paused for its loss"
     if view.position is not None and view.position.position_version > step.position.position_version:
         return "the position moved on"
@@ -350,20 +352,20 @@ def superseded(view: View, step: Propose, now: datetime) -> str | None:
 
 
 def stale(view: View, revision: int, now: datetime) -> bool:
-    """Whether the reference price of that revision is too old to be quoted around."""
-    until = view.fresh.get(revision)
+    """True if the reference price of a revision is too old to be quoted."""
+    until = view.fresh_until.get(revision)
     return until is not None and now >= until
 
 
 def quote_stale_at(view: View, memory: Memory, now: datetime) -> datetime | None:
-    """When the reference price of the live quote becomes too old; None if it is, or never does."""
+    """Return when the reference price of the live quote becomes too old; None if it is already, or never does."""
     quote = live_quote(view, memory, now)
-    until = view.fresh.get(quote.revision) if quote is not None else None
+    until = view.fresh_until.get(quote.revision) if quote is not None else None
     return until if until is not None and until > now else None
 
 
 def known_position(view: View) -> Position | None:
-    """The newest position; flat at version 0 if the symbol never traded. None while it cannot be known."""
+    """Return the newest position: flat at version 0 if the symbol never traded, None if it is not known yet."""
     if view.position is not None:
         return view.position
     if view.market.fill_number:
@@ -372,12 +374,12 @@ def known_position(view: View) -> Position | None:
 
 
 def predicted_position(view: View, fills: Sequence[RecordedFill]) -> Position | None:
-    """The position that these fills lead to once they are committed, if it is the next one to be quoted."""
+    """Return the position after these fills, before the ledger commits it; None unless it is the next to be quoted."""
     position = view.position or _flat(view)
     if (
         not view.current
         or view.paused
-        or view.lost
+        or view.loss_pause
         or view.stopping
         or fills[0].number != position.position_version + 1
     ):
@@ -393,18 +395,18 @@ def predicted_position(view: View, fills: Sequence[RecordedFill]) -> Position | 
 
 
 def live_quote(view: View, memory: Memory, now: datetime) -> Quote | None:
-    """The symbol's quote, if orders can execute on it at `now`."""
+    """Return the symbol's quote if orders can execute against it at `now`; else None."""
     quote = _latest(view, memory).quote
     return quote if quote is not None and _live(quote, now) else None
 
 
 def refresh_at(quote: Quote) -> datetime:
-    """When the quote is due for a refresh."""
+    """Return when a quote is due for a refresh."""
     return quote.activated_at + REFRESH_AT * (quote.expires_at - quote.activated_at)
 
 
 class _Latest(NamedTuple):
-    """The latest quote event: its version, its id, and its quote unless it was withdrawn."""
+    """The latest quote event: its version, its quote id, and the quote itself unless it was withdrawn."""
 
     version: QuoteVersion
     quote_id: str | None
@@ -424,11 +426,11 @@ def _latest(view: View, memory: Memory) -> _Latest:
 
 
 def _unless_ended(quote: Quote | None, memory: Memory) -> Quote | None:
-    return quote if quote is not None and quote.quote_id != memory.ended else None
+    return quote if quote is not None and quote.quote_id != memory.withdrawn_id else None
 
 
-def _is_a_makers(quote: Quote) -> bool:
-    """Whether its id is the one that every maker derives; somebody who quotes by hand uses another."""
+def _made_by_maker(quote: Quote) -> bool:
+    """True if its id is the one that makers derive. Somebody who quotes by hand uses other ids."""
     return quote.quote_id == ids.quote_id(quote.symbol, quote.version)
 
 
@@ -436,8 +438,8 @@ def _live(quote: Quote, now: datetime) -> bool:
     return now < quote.expires_at and bool(quote.remaining_bid_quantity or quote.remaining_ask_quantity)
 
 
-def _moved(version: QuoteVersion, position: Position) -> Trigger:
-    """What is newer than what the latest quote was made from."""
+def _newer_basis(version: QuoteVersion, position: Position) -> Trigger:
+    """Return which part of the basis is newer than the latest quote's."""
     if version == NEVER:
         return "first"
     return "position" if version.position_version < position.position_version else "revision"

@@ -1,9 +1,8 @@
-"""Prefetching: while the ledger commits a fill, the exposure for the quote that follows is requested already.
+"""Prefetching: reserves exposure for the next quote while the ledger still commits the fill.
 
-A quote is made from a committed position, and published no sooner. But which position a fill leads to is known when the
-fill is, and reserving takes as long as committing does. Nothing depends on it: what is asked for is what would be asked
-for anyway, an answer counts only if the committed position comes to the identical request, and what was reserved for
-nothing is released.
+A quote is made from a committed position, and is not published before. But the position that follows from a fill is
+known as soon as the fill is, and reserving takes as long as committing. This is an optimization only: the answer is
+used if the committed position leads to the identical request, and otherwise the reservation is released.
 """
 
 import asyncio
@@ -13,32 +12,34 @@ from typing import Any
 from maker import metrics
 from wire.reservations import ReservationAnswer, ReservationRequest
 
-Ask = Callable[[ReservationRequest], Coroutine[Any, Any, ReservationAnswer | None]]
-"""Asks once; None: not answered, or refused."""
+Reserve = Callable[[ReservationRequest], Coroutine[Any, Any, ReservationAnswer | None]]
+"""Sends a reservation request once. Returns None if it was refused or not answered."""
 
 Release = Callable[[Awaitable[ReservationAnswer | None], ReservationRequest], None]
-"""Sees to it that nothing remains reserved, once it is known what became of the request."""
+"""Releases what a request has reserved, once its answer is known."""
 
 
 class Prefetch:
-    """The reservation that was prefetched, one at a time."""
+    """Holds at most one prefetched reservation."""
 
-    def __init__(self, ask: Ask, release: Release) -> None:
-        self._ask = ask
+    def __init__(self, reserve: Reserve, release: Release) -> None:
+        self._reserve = reserve
         self._release = release
         self._request: ReservationRequest | None = None
         self._answer: asyncio.Task[ReservationAnswer | None] | None = None
 
     def begin(self, group: asyncio.TaskGroup, request: ReservationRequest) -> None:
-        """Ask for a reservation that will be needed; one that was asked for before is released."""
+        """Request a reservation that will be needed, and release an earlier one. Does not repeat the identical
+        request."""
         if request == self._request:
             return
         self.drop()
         self._request = request
-        self._answer = group.create_task(self._ask(request))
+        self._answer = group.create_task(self._reserve(request))
 
     async def take(self, request: ReservationRequest) -> ReservationAnswer | None:
-        """What was granted to that very request; None if it was another one, or nothing was granted."""
+        """Return the answer to the identical request; None if nothing was granted, or another request was prefetched,
+        which is then released."""
         answer, held = self._answer, self._request
         if answer is None:
             return None
@@ -53,7 +54,7 @@ class Prefetch:
         return found
 
     def drop(self) -> None:
-        """It will not be needed."""
+        """Release the prefetched reservation: it is not needed."""
         if self._answer is not None and self._request is not None:
             metrics.PREFETCHED.labels("released").inc()
             self._release(self._answer, self._request)

@@ -1,17 +1,18 @@
-"""Guéant–Lehalle–Fernandez-Tapia's stationary quotes, in exact decimal arithmetic.
+"""Guéant–Lehalle–Fernandez-Tapia's stationary quotes, in reproducible decimal arithmetic.
 
-With q the inventory in lots, and γ, k, A, σ as `Instrument` gives them:
+With q the inventory in lots, and γ, k, A, σ the parameters of `Instrument`:
 
     c₁ = (1/γ)·ln(1 + γ/k)
     c₂ = √( σ²γ/(2kA) · (1 + γ/k)^(1 + k/γ) )
     δ_bid = c₁ + (2q + 1)·c₂/2        bid = reference − δ_bid, down to the tick
     δ_ask = c₁ − (2q − 1)·c₂/2        ask = reference + δ_ask, up to the tick
 
-c₁ is what order flow alone would make the half-spread, c₂ is by how much a lot of inventory shifts both prices. There
-is no time in it, so that the same inventory gives the same prices whenever, wherever, and however often it is asked.
-`min_spread` moves both prices apart by the same amount, as far as the model's own spread is smaller.
-Only +, −, ×, ÷, ln, exp and √ are used, which `decimal` rounds correctly at a fixed precision: the same digits
-come out on every platform. (Its `power` promises less, hence exp(y·ln x).)
+c₁ would be the half-spread if there were only order flow and no volatility; c₂ is how much one lot of inventory shifts
+both prices. Time does not enter, so the same inventory always gives the same prices. If the model's own spread is
+smaller than `min_spread`, both prices are moved apart by the same amount.
+
+Only +, −, ×, ÷, ln, exp and √ are used, which `decimal` rounds correctly at a fixed precision, so every platform
+computes the same digits. (`power` does not guarantee this, hence exp(y·ln x).)
 """
 
 from decimal import (
@@ -35,34 +36,34 @@ CONTEXT = Context(prec=50, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Di
 
 
 class Coefficients(NamedTuple):
-    """c₁ and c₂, in units of price."""
+    """The model's c₁ and c₂, in units of price."""
 
     c1: Decimal
     c2: Decimal
 
 
 class HalfSpreads(NamedTuple):
-    """How far below and above the reference price bid and ask are; negative when inventory pulls one across."""
+    """How far the bid is below the reference price, and the ask above it; negative if inventory moves one across."""
 
     bid: Decimal
     ask: Decimal
 
 
 class Prices(NamedTuple):
-    """Bid and ask on the tick. None: the model's price is no price (not above zero, or beyond the largest)."""
+    """Bid and ask on the tick. None if the model's price is not above 0, or is beyond the largest price."""
 
     bid: Decimal | None
     ask: Decimal | None
 
 
 def coefficients(instrument: Instrument) -> Coefficients:
-    """The two numbers the model boils down to, for one instrument."""
+    """Return the model's two coefficients for an instrument."""
     return modelled(instrument.gamma, instrument.k, instrument.a, instrument.sigma)
 
 
 @lru_cache(maxsize=65_536)
 def modelled(gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal) -> Coefficients:
-    """As `coefficients`: they do not depend on the reference price, which may move often."""
+    """Return the coefficients for these parameters. Cached: they do not depend on the reference price, which moves."""
     with localcontext(CONTEXT):
         log = (1 + gamma / k).ln()
         c1 = log / gamma
@@ -71,7 +72,7 @@ def modelled(gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal) -> Coeffici
 
 
 def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
-    """δ_bid and δ_ask at an inventory of `net_quantity` lots; together no less than the least spread."""
+    """Return δ_bid and δ_ask at an inventory of `net_quantity` lots. Their sum is at least the minimum spread."""
     c1, c2 = coefficients(instrument)
     with localcontext(CONTEXT):
         # The model's own spread is 2·c₁ + c₂ at every inventory.
@@ -80,9 +81,9 @@ def half_spreads(instrument: Instrument, net_quantity: int) -> HalfSpreads:
 
 
 def prices(instrument: Instrument, net_quantity: int, reference: Decimal | None = None) -> Prices:
-    """Bid and ask at an inventory of `net_quantity` lots; where both are prices, the bid is below the ask.
+    """Return bid and ask at an inventory of `net_quantity` lots. If neither is None, the bid is below the ask.
 
-    `reference`: the reference price in force, if not the instrument's own.
+    `reference`: the reference price in force; None for the instrument's own.
     """
     if reference is None:
         reference = instrument.reference_price
@@ -91,9 +92,9 @@ def prices(instrument: Instrument, net_quantity: int, reference: Decimal | None 
         with localcontext(CONTEXT):
             bid = floor_to_tick(reference - delta.bid, instrument.tick)
             ask = ceil_to_tick(reference + delta.ask, instrument.tick)
-            # Where rounding leaves nothing of the spread, one tick is the least it can be.
+            # The spread is at least one tick, even if rounding leaves none.
             ask = max(ask, bid + max(1, instrument.min_spread) * instrument.tick)
-    except DecimalException:  # too large, or too small, to be a price
+    except DecimalException:  # too large or too small to be a price
         return Prices(None, None)
     return Prices(_price(bid), _price(ask))
 

@@ -1,4 +1,4 @@
-"""What to ask for: a position and an attempt in, a quote out. The same on any node, byte for byte (I12)."""
+"""Makes a proposal: the quote for a position and an attempt, byte for byte the same on any machine (I12). Pure."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -17,10 +17,10 @@ _NO_PRICE = Decimal(0)
 
 
 def propose(listing: Listing, position: Position, attempt: int) -> PutQuote | None:
-    """The quote for a position, before anything is granted.
+    """Return the quote for a position, before anything is granted; None if there is nothing to quote on either side.
 
-    A side whose price is no price, or that could only lead beyond the largest position, has price and quantity 0; so
-    has one that would not reduce the position, where only that is wanted. None: both have, there is nothing to quote.
+    A side has price and quantity 0 if its price is None, if any fill would exceed the largest position, or if the
+    instrument is close-only and the side would not reduce the position.
     """
     bid, ask = prices(listing.instrument, position.net_quantity, listing.price)
     sizes = _sizes(listing, position.net_quantity)
@@ -53,7 +53,8 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(listing: Listing, net_quantity: int) -> _Sizes:
-    """What is wanted on each side: at most the share, and no more than leads to the largest position, or to none."""
+    """Return the wanted size of each side: at most the symbol's share, and never beyond the largest position, or beyond
+    a flat position if the instrument is close-only."""
     instrument = listing.instrument
     bid = min(instrument.bid_size or instrument.quote_size, listing.share)
     ask = min(instrument.ask_size or instrument.quote_size, listing.share)
@@ -66,7 +67,7 @@ def _sizes(listing: Listing, net_quantity: int) -> _Sizes:
 
 
 def reservation_request(proposal: PutQuote) -> ReservationRequest:
-    """Ask to hold exposure for the whole proposal."""
+    """Return the request that reserves exposure for the whole proposal."""
     return ReservationRequest(
         quote_id=proposal.quote.quote_id,
         symbol=proposal.symbol,
@@ -76,7 +77,7 @@ def reservation_request(proposal: PutQuote) -> ReservationRequest:
 
 
 def shrink(proposal: PutQuote, reservation: Reservation) -> PutQuote | None:
-    """The proposal, no larger than what was granted for it. None: nothing was, or no longer is."""
+    """Return the proposal, reduced to what was granted; None if nothing was, or the reservation has ended."""
     quote = proposal.quote
     bid = min(quote.bid_quantity, reservation.reserved_bid_quantity)
     ask = min(quote.ask_quantity, reservation.reserved_ask_quantity)

@@ -1,12 +1,12 @@
-"""One symbol's loop: decide, propose, reserve, shrink to the grant, publish; and withdraw what should not stand.
+"""One symbol's loop: decide, propose, reserve, shrink to the grant, publish; withdraw quotes that must not be active.
 
 Ordering rules:
-- One thing at a time: an attempt, or a withdrawal. So no attempt is under way when something is withdrawn.
-- A request that got no answer is sent again, identical, until it is answered or `plan.superseded` says why it has no
-  more point. What such an attempt reserved is released, which also keeps its quote from becoming active later.
-- Feeds and switches change `view` and call `wake`; only this room talks to other services.
-- What is wanted is a state, not a step: it is decided anew after every change, and what stands is compared with it.
-- An attempt needs a place in the window. What waits for one is decided anew when it has it.
+- One action at a time: an attempt or a withdrawal. So no attempt is under way during a withdrawal.
+- A request without a reply is sent again, identical, until it is answered or `plan.obsolete_reason` gives up the
+  attempt. Then the attempt's reservation is released, which also keeps its quote from becoming active later.
+- Feeds and switches change `view` and call `wake`. Only this module talks to other services.
+- The loop is level-triggered: after every change, the wanted state is decided again and compared with the actual one.
+- An attempt needs a place in the window. A symbol that waits for one decides again when it gets it.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ import structlog
 
 from jet.connection import Connection
 from maker import metrics, plan
-from maker.calls import Calls, jitter, rest
 from maker.cleanup import Cleanup
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.prefetch import Prefetch
 from maker.proposal import propose, reservation_request, shrink
+from maker.rpc_client import RpcClient, jitter, retry_delay
 from maker.status import LastRefusal, SymbolStatus, symbol_status
 from maker.window import Window
 from process import tracing
@@ -41,7 +41,7 @@ from wire.subjects import Rpc
 from wire.switches import LossPaused
 
 SETTLE = 1.0
-"""Seconds that releases get before the exchange is asked again."""
+"""Seconds to wait for releases before the loop decides again."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -51,8 +51,8 @@ class Quoter:
     """Keeps one symbol quoted.
 
     Attributes:
-        view: what is known of the symbol from outside; whoever changes it calls `wake`.
-        listing: the instrument that is quoted; `relist` changes it.
+        view: what the maker knows of the symbol from outside; call `wake` after changing it.
+        listing: the instrument that is quoted; changed by `relist`.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class Quoter:
         *,
         rpc_timeout: float,
     ) -> None:
-        """`window` has places for attempts; `ended` is called whenever `has_ended` or `has_stopped` may be true."""
+        """`window` limits concurrent attempts. `ended` is called after each decision: `has_withdrawn_all` or
+        `has_stopped` may have become true."""
         self.symbol = symbol = view.market.symbol
         self.view = view
         self.listing = listing
@@ -77,68 +78,68 @@ class Quoter:
         self._memory = Memory()
         self._step: Step = Wait("waiting_for_feeds")
         self._last_refusal: LastRefusal | None = None
-        self._arrived = 0.0  # when the newest position update did, in the loop's time
-        self._moved_by: tracing.AnySpan = None  # what published it
-        self._filled_by: tracing.AnySpan = None  # what appended the fills that were prefetched for
+        self._arrived_at = 0.0  # loop time at which the newest position update arrived
+        self._position_span: tracing.AnySpan = None  # the span that published it
+        self._fill_span: tracing.AnySpan = None  # the span that appended the fills of the prefetch
         self._woken = asyncio.Event()
-        self._busy = False
-        self._in_line = False  # for a place in the window
-        self._looked = False  # for prices of what is known
-        self._not_withdrawn = 0  # in a row
+        self._attempting = False
+        self._queued = False  # waiting for a place in the window
+        self._price_checked = False  # for the newest position and listing
+        self._failed_withdrawals = 0  # in a row
         self._group: asyncio.TaskGroup | None = None
-        self._calls = Calls(connection, rpc_timeout)
-        self._cleanup = Cleanup(symbol, self._calls, self.wake)
+        self._rpc = RpcClient(connection, rpc_timeout)
+        self._cleanup = Cleanup(symbol, self._rpc, self.wake)
         self._prefetch = Prefetch(self._prefetch_reservation, self._cleanup.release_unneeded)
         self.relist(listing)
 
     def relist(self, listing: Listing) -> None:
-        """The instrument, or its share of the limit, is another from now on."""
-        was = self.view.revision, self.view.state
+        """Take over a new listing: the instrument, or its share of the limit, has changed."""
+        before = self.view.revision, self.view.state
         self.listing = listing
         self.view.relist(listing)
-        is_another = was != (listing.revision, listing.instrument.state)
-        if is_another:
-            self._looked = False
-        # What waits for a place is decided anew when it has one: a price may move again, and again, before that.
-        is_told_anyway = self._in_line and was[1] == listing.instrument.state
-        if (is_another and not is_told_anyway) or (isinstance(self._step, Wait) and self._step.state == "no_reference"):
+        has_changed = before != (listing.revision, listing.instrument.state)
+        if has_changed:
+            self._price_checked = False
+        # A queued symbol decides again when it gets a place: until then the price may move many more times.
+        may_wait = self._queued and before[1] == listing.instrument.state
+        if (has_changed and not may_wait) or (isinstance(self._step, Wait) and self._step.state == "no_reference"):
             self.wake()
 
     def wake(self) -> None:
-        """The view changed: think again."""
+        """Have the loop decide again: the view has changed."""
         self._woken.set()
 
-    def moved(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
-        """A position update arrived, by `span`; one that is not newer is skipped."""
-        if self.view.learn(update.position):
-            self._arrived = asyncio.get_running_loop().time()
-            self._moved_by = span
-            self._looked = False
+    def on_position(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
+        """Take over a position update that `span` published. An update that is not newer changes nothing."""
+        if self.view.update_position(update.position):
+            self._arrived_at = asyncio.get_running_loop().time()
+            self._position_span = span
+            self._price_checked = False
             self.wake()
 
-    def filled(self, fills: Sequence[RecordedFill], span: tracing.AnySpan = None) -> None:
-        """Fills, appended by `span`, were folded into the view. The exposure for the quote that follows is asked for,
-        if that is ours to make and nothing else is under way."""
+    def on_fills(self, fills: Sequence[RecordedFill], span: tracing.AnySpan = None) -> None:
+        """Prefetch the next quote's reservation, after fills that `span` appended were folded into the view. Does
+        nothing if another maker comes first, an attempt is under way, or the window is full."""
         now = self._clock()
         self.view.filled_at = now
         position = plan.predicted_position(self.view, fills)
-        if position is None or self._standby or self._busy or self._group is None or self._window.is_full:
+        if position is None or self._standby or self._attempting or self._group is None or self._window.is_full:
             return
         if plan.stale(self.view, self.view.revision, now):
             return
         proposal = propose(self.listing, position, 1)
         if proposal is not None:
-            self._filled_by = span
+            self._fill_span = span
             self._prefetch.begin(self._group, reservation_request(proposal))
 
-    def lose(self, why: LossPaused | None) -> None:
-        """Quote nothing because of what was lost, or (None) do. Saying the same again changes nothing."""
-        if why != self.view.lost:
-            self.view.lost = why
+    def pause_for_loss(self, why: LossPaused | None) -> None:
+        """Stop quoting because of a loss; None to quote again. Repeating a call changes nothing."""
+        if why != self.view.loss_pause:
+            self.view.loss_pause = why
             self.wake()
 
-    def obey(self, *, paused: bool, episode: int) -> None:
-        """Do as the kill switch says. Saying the same again changes nothing."""
+    def apply_switch(self, *, paused: bool, episode: int) -> None:
+        """Take over the state of the kill switch. Repeating a call changes nothing."""
         if (paused, episode) == (self.view.paused, self.view.episode):
             return
         if not paused:
@@ -147,34 +148,34 @@ class Quoter:
         self.wake()
 
     def stand_by(self, delay: timedelta) -> None:
-        """Leave what is due to other makers first, for so long."""
+        """Wait for other makers for `delay` before doing what is due."""
         if delay != self._standby:
             self._standby = delay
             self.wake()
 
     @property
     def is_first(self) -> bool:
-        """Whether what is due is left to nobody first."""
+        """True if this maker is the first for the symbol."""
         return not self._standby
 
     def stop(self) -> None:
-        """Quote no more, and withdraw what is ours: the process stops."""
+        """Stop quoting, and withdraw this process's own quotes: the process stops."""
         self.view.stopping = True
         self.wake()
 
-    def has_ended(self, episode: int) -> bool:
-        """Whether it is known that nothing which stood before that pause executes any more."""
+    def has_withdrawn_all(self, episode: int) -> bool:
+        """True if it is known that no quote from before that pause can execute any more."""
         return self._memory.swept >= episode and not self._cleanup.pending
 
     @property
     def has_stopped(self) -> bool:
-        """Whether it is known that no quote of ours executes any more."""
+        """True if it is known that no quote of this process can execute any more."""
         return isinstance(self._step, Wait) and self._step.state == "stopped" and not self._cleanup.pending
 
     @property
     def is_quoted(self) -> bool:
-        """Whether the symbol is to be quoted, as far as its instrument says."""
-        if self.view.lost is not None:
+        """True if the symbol should be quoted, judging by its instrument and its loss."""
+        if self.view.loss_pause is not None:
             return False
         if self.view.state == "close_only":
             return self.view.position is not None and bool(self.view.position.net_quantity)
@@ -182,16 +183,16 @@ class Quoter:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing is quoted because of the kill switch, and nothing of a maker's stands."""
+        """True if the kill switch keeps the symbol from being quoted, and no maker's quote is active."""
         return isinstance(self._step, Wait) and self._step.state == "paused"
 
     @property
     def quoting(self) -> bool:
-        """Whether a quote of the symbol is live, whoever made it."""
+        """True if the symbol has a live quote, whoever made it."""
         return plan.live_quote(self.view, self._memory, self._clock()) is not None
 
     def status(self) -> SymbolStatus:
-        """What the maker does about the symbol now."""
+        """Return what the maker does for the symbol now."""
         return symbol_status(self.view, self._memory, self._step, self._last_refusal, self._clock())
 
     async def run(self) -> None:
@@ -200,10 +201,10 @@ class Quoter:
             self._cleanup.run_in(self._group)
             while True:
                 self._woken.clear()
-                if self.view.paused or self.view.lost or self.view.stopping:
+                if self.view.paused or self.view.loss_pause or self.view.stopping:
                     self._prefetch.drop()
-                if not self._looked:
-                    self._look_for_prices()
+                if not self._price_checked:
+                    self._check_price()
                 self._step = plan.decide(self.view, self._memory, self._clock(), self._standby)
                 self._ended()
                 match self._step:
@@ -216,39 +217,41 @@ class Quoter:
                         self._window.leave(self.symbol)
                         await self._sleep(until)
 
-    # --- what should not stand ----------------------------------------------------------------------------------------
+    # --- withdrawing --------------------------------------------------------------------------------------------------
 
     async def _withdraw(self, quote_id: str) -> None:
-        """Ask once that a quote be withdrawn, and note what is known then. Whether that will do is decided anew.
+        """Request a withdrawal once, and record the outcome. The loop then decides whether another is needed.
 
-        An exchange that is behind the log may say that there is nothing to withdraw, so our own view must agree.
+        An exchange that lags behind the log may reply that there is nothing to withdraw, so this maker's own view must
+        agree.
         """
         episode, pending = self.view.episode, self._cleanup.pending
         answer = await self._cleanup.withdraw(quote_id)
         if isinstance(answer, Quote):
             self._memory.withdrawn(quote_id)
-            over = nothing = True
+            ended = none_active = True
         else:
             live = plan.live_quote(self.view, self._memory, self._clock())
-            over = self.view.heard and not answer.refusal.retryable and (live is None or live.quote_id != quote_id)
-            nothing = over and live is None and answer.refusal is not Refusal.STALE_QUOTE
-        if over:
-            self._memory.asked.discard(quote_id)
-        if nothing and not pending and self.view.paused:
+            is_other = live is None or live.quote_id != quote_id
+            ended = self.view.market_current and not answer.refusal.retryable and is_other
+            none_active = ended and live is None and answer.refusal is not Refusal.STALE_QUOTE
+        if ended:
+            self._memory.sent.discard(quote_id)
+        if none_active and not pending and self.view.paused:
             self._memory.swept = max(self._memory.swept, episode)
-        if not over:
-            self._not_withdrawn += 1
-            await asyncio.sleep(rest(self._not_withdrawn))
-        elif nothing:
-            self._not_withdrawn = 0
-            # Until what an attempt has reserved is known to be released, its quote may still become active.
+        if not ended:
+            self._failed_withdrawals += 1
+            await asyncio.sleep(retry_delay(self._failed_withdrawals))
+        elif none_active:
+            self._failed_withdrawals = 0
+            # Until an attempt's reservation is known to be released, its quote may still become active.
             await self._cleanup.settle(SETTLE)
         else:
-            await asyncio.sleep(plan.FIRST_DELAY)  # another quote is active: the log will tell which
+            await asyncio.sleep(plan.FIRST_DELAY)  # another quote is active: wait for the log to show it
 
-    def _look_for_prices(self) -> None:
-        """Note whether the newest position has a price."""
-        self._looked = True
+    def _check_price(self) -> None:
+        """Record in the view whether the newest position has a price."""
+        self._price_checked = True
         position = self.view.position or Position(symbol=self.symbol, net_quantity=0, position_version=0)
         before, self.view.priced = self.view.priced, propose(self.listing, position, 1) is not None
         if not self.view.priced and self.is_quoted:
@@ -260,20 +263,20 @@ class Quoter:
     # --- one attempt --------------------------------------------------------------------------------------------------
 
     async def _propose(self, step: Propose) -> None:
-        """Make an attempt, if there is a place for it; else wait for one, and for whatever else may come first."""
+        """Make an attempt if the window has a place. Otherwise wait for a place or any other change."""
         now = self._clock()
         quote = plan.live_quote(self.view, self._memory, now)
         if not self._window.enter(self.symbol, self.wake, quote.expires_at if quote is not None else now):
-            self._in_line = True
+            self._queued = True
             await self._sleep(plan.quote_stale_at(self.view, self._memory, self._clock()))
-            self._in_line = False
+            self._queued = False
             return
-        # A refresh follows from no position: it is a trace of its own.
-        cause = self._moved_by if step.trigger == "position" else None
-        self._busy = True
+        # A refresh is not caused by a position update: it starts a new trace.
+        cause = self._position_span if step.trigger == "position" else None
+        self._attempting = True
         with tracing.span("attempt", cause or tracing.root(), quote_id=step.quote_id):
             is_active = await self._attempt(step)
-        self._busy = False
+        self._attempting = False
         if is_active:
             self._window.widen()
         elif self.view.revision > step.revision:
@@ -281,12 +284,12 @@ class Quoter:
         self._window.leave(self.symbol)
 
     async def _attempt(self, step: Propose) -> bool:
-        """Make an attempt. Whether its quote became active."""
+        """Make an attempt. True if its quote became active."""
         logger = log.bind(symbol=self.symbol, **step.version._asdict(), quote_id=step.quote_id)
         proposal = propose(self.listing, step.position, step.attempt)
         if proposal is None:
-            raise AssertionError("a position without a price is not proposed for")
-        arrived = self._arrived  # of this position: a newer one may arrive meanwhile
+            raise AssertionError("the position has no price")
+        arrived = self._arrived_at  # for this position: a newer one may arrive meanwhile
         try:
             granted = await self._reserve(step, proposal, logger)
             if granted is None or not await self._publish(step, granted, logger):
@@ -295,26 +298,26 @@ class Quoter:
                 metrics.REQUOTE.observe(asyncio.get_running_loop().time() - arrived)
             return True
         except Refused as refused:
-            # Whatever the reason, this attempt would be refused again: the next one is another attempt.
-            self._memory.asked.discard(step.quote_id)
+            # Whatever the reason, this attempt would be refused again, so the next one has another number.
+            self._memory.sent.discard(step.quote_id)
             self._abandon(step)
-            if refused.refusal is Refusal.STALE_QUOTE and (why := self._superseded(step)):
+            if refused.refusal is Refusal.STALE_QUOTE and (why := self._obsolete_reason(step)):
                 logger.info("refused", reason=why)
                 return False
             until = self._back_off(step, refused.refusal.slug)
             logger.warning("refused", reason=refused.refusal.slug, detail=refused.detail, again_at=until)
             return False
 
-    def _superseded(self, step: Propose) -> str | None:
-        """Why there is no more point in an attempt, None while there is."""
-        return plan.superseded(self.view, step, self._clock())
+    def _obsolete_reason(self, step: Propose) -> str | None:
+        """Return why an attempt should be given up; None if it should go on."""
+        return plan.obsolete_reason(self.view, step, self._clock())
 
     async def _reserve(self, step: Propose, proposal: PutQuote, logger: Any) -> PutQuote | None:
-        """Reserve, and shrink the proposal to what was granted. None: there is nothing to publish."""
+        """Reserve, and return the proposal reduced to the grant; None if there is nothing to publish."""
         request = reservation_request(proposal)
         answer = await self._prefetch.take(request)
         if answer is None or (answer.reservation is not None and self._clock() >= answer.reservation.expires_at):
-            answer = await self._ask(step, Rpc.RESERVE, request, ReservationAnswer, logger)
+            answer = await self._call_until_answered(step, Rpc.RESERVE, request, ReservationAnswer, logger)
         if answer is None:
             self._abandon(step)
             return None
@@ -325,7 +328,7 @@ class Quoter:
             return None
         granted = shrink(proposal, answer.reservation)
         if granted is None:
-            # The attempt was made before, by an earlier run of this maker or by another one.
+            # The attempt was made before, by an earlier run of this maker or by another maker.
             self._memory.abandoned(step.version)
             logger.info("reservation used up", state=answer.reservation.state, trigger=step.trigger)
             return None
@@ -340,13 +343,13 @@ class Quoter:
         return granted
 
     async def _publish(self, step: Propose, granted: PutQuote, logger: Any) -> bool:
-        """Publish what was granted. Whether it became active."""
-        if why := self._superseded(step):
+        """Publish the granted quote. True if it became active."""
+        if why := self._obsolete_reason(step):
             self._abandon(step)
             logger.info("not published", reason=why)
             return False
-        self._memory.asked.add(step.quote_id)
-        quote = await self._ask(step, Rpc.PUT_QUOTE, granted, Quote, logger) or self._recorded(step)
+        self._memory.sent.add(step.quote_id)
+        quote = await self._call_until_answered(step, Rpc.PUT_QUOTE, granted, Quote, logger) or self._quote_in_log(step)
         if quote is None:
             self._abandon(step)
             return False
@@ -362,67 +365,69 @@ class Quoter:
         )
         return True
 
-    def _recorded(self, step: Propose) -> Quote | None:
-        """The attempt's quote, if the market log says that it became active."""
+    def _quote_in_log(self, step: Propose) -> Quote | None:
+        """Return the attempt's quote if the market log shows that it became active; else None."""
         quote = self.view.market.quote()
         return quote if quote is not None and quote.quote_id == step.quote_id else None
 
-    async def _ask(self, step: Propose, subject: str, request: msgspec.Struct, reply: type[T], logger: Any) -> T | None:
-        """Send the identical request until it is answered. None: there is no more point in it.
+    async def _call_until_answered(
+        self, step: Propose, subject: str, request: msgspec.Struct, reply: type[T], logger: Any
+    ) -> T | None:
+        """Send the identical request again and again, and return the reply; None if the attempt is given up first.
 
         Raises:
-            Refused: for a reason that asking again does not change.
+            Refused: the refusal is final.
         """
         sent = 0
         while True:
             sent += 1
             try:
-                answer = await self._calls.once(subject, request, reply)
+                answer = await self._rpc.call(subject, request, reply)
             except Refused as refused:
                 if not refused.refusal.retryable:
                     raise
                 reason = refused.refusal.slug
                 if sent == 1:
-                    logger.warning("not answered, sending again", subject=subject, reason=reason, detail=refused.detail)
+                    logger.warning("not answered, retrying", subject=subject, reason=reason, detail=refused.detail)
             else:
                 if sent > 1:
                     logger.info("answered", subject=subject, sent=sent)
                 return answer
-            self._remember(step, reason)
-            await self._rest(step, rest(sent))
-            if why := self._superseded(step):
-                logger.warning("not answered, sending no more", subject=subject, sent=sent, reason=why)
+            self._note_refusal(step, reason)
+            await self._wait_before_retry(step, retry_delay(sent))
+            if why := self._obsolete_reason(step):
+                logger.warning("not answered, giving up", subject=subject, sent=sent, reason=why)
                 return None
             metrics.RETRIES.labels(reason).inc()
 
-    async def _rest(self, step: Propose, seconds: float) -> None:
-        """Wait before sending again; cut short when there is no more point in it."""
+    async def _wait_before_retry(self, step: Propose, seconds: float) -> None:
+        """Wait before a retry, or until the attempt should be given up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not self._superseded(step):
+                while not self._obsolete_reason(step):
                     self._woken.clear()
                     await self._woken.wait()
 
     def _back_off(self, step: Propose, reason: str) -> datetime:
         metrics.RETRIES.labels(reason).inc()
-        self._remember(step, reason)
+        self._note_refusal(step, reason)
         return self._memory.failed(plan.basis(step.version), self._clock(), jitter())
 
-    def _remember(self, step: Propose, reason: str) -> None:
+    def _note_refusal(self, step: Propose, reason: str) -> None:
         self._last_refusal = LastRefusal(at=self._clock(), quote_id=step.quote_id, reason=reason)
 
     # --- prefetching a reservation ------------------------------------------------------------------------------------
 
     async def _prefetch_reservation(self, request: ReservationRequest) -> ReservationAnswer | None:
         try:
-            with tracing.span("prefetch", self._filled_by or tracing.root(), quote_id=request.quote_id):
-                return await self._calls.once(Rpc.RESERVE, request, ReservationAnswer)
+            with tracing.span("prefetch", self._fill_span or tracing.root(), quote_id=request.quote_id):
+                return await self._rpc.call(Rpc.RESERVE, request, ReservationAnswer)
         except Refused as refused:
             log.info("reservation not prefetched", quote_id=request.quote_id, reason=refused.refusal.slug)
             return None
 
     def _abandon(self, step: Propose) -> None:
-        """Never try this attempt again, and release what it reserved, unless a quote came of it after all."""
+        """Never try this attempt again, and release its reservation unless its quote became active after all."""
         self._memory.abandoned(step.version)
         event = self.view.market.event
         if event is None or event.quote_id != step.quote_id:

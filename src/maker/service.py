@@ -1,11 +1,11 @@
-"""The maker's shell: two feeds into one view a symbol, one quoter a symbol, and what the kill switch does.
+"""The maker's shell: for each symbol one view, which two feeds update, and one quoter; and the kill switch.
 
-The makers that are there divide the symbols (`maker.sharing`): each leaves what is due in a symbol to those before it,
-for `standby_delay` each.
+The makers that are present divide the symbols (`maker.rendezvous`): for each symbol, a maker waits `standby_delay` for
+each maker ranked before it.
 
-Positions come from `POSITIONS`, from the last of each symbol on; the market log from each shard that a symbol lives in,
-from the last quote event and the last fills of each. A symbol is acted on only while both feeds and the switch are
-current and the broker's time is known.
+The maker follows `POSITIONS` from each symbol's last update, and every shard of the market log from each symbol's last
+quote event and last fills. It acts on a symbol only while both feeds and the switches are current and the broker's time
+is known.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from maker import metrics
 from maker.killswitch import SwitchState
 from maker.plan import View
 from maker.quoter import Quoter
-from maker.sharing import Sharing
+from maker.rendezvous import Rendezvous
 from maker.status import MakerStatus, not_quoted, notices, unquoted
 from maker.switch import Switch
 from maker.window import Window
@@ -51,10 +51,10 @@ from wire.quotes import QuoteEvent
 from wire.switches import LossPaused
 
 PAUSE_DEADLINE = 5.0
-"""Seconds a pause may take until the switch stands so and every withdrawal is known done."""
+"""Seconds within which a pause must be in the log and every withdrawal confirmed, or a resume be in the log."""
 
 STOP_DEADLINE = 2.0
-"""Seconds for withdrawing our own quotes when the process stops."""
+"""Seconds for withdrawing this process's own quotes when it stops."""
 
 log = structlog.get_logger()
 
@@ -66,8 +66,8 @@ class MakerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_f
     """The maker's settings.
 
     Attributes:
-        standby_delay: seconds that each maker before this one has for what is due in a symbol, while it is heard of.
-        rpc_timeout: seconds to wait for an answer before the identical request is sent again.
+        standby_delay: seconds that this maker waits for each maker that is present and ranked before it for a symbol.
+        rpc_timeout: seconds to wait for a reply before the identical request is sent again.
     """
 
     port: Port = 8004
@@ -76,7 +76,7 @@ class MakerSettings(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Maker:
-    """The service. `run` it until cancelled; `stop` it first."""
+    """The service. Call `stop` before cancelling `run`."""
 
     def __init__(self, settings: MakerSettings, connection: Connection, health: Health, clock: Clock) -> None:
         self._settings = settings
@@ -85,10 +85,10 @@ class Maker:
         health.add_notices(self._notices)
         market = settings.market
         self.clock = BrokerTime(connection, clock, uptime, health, market.grace, self._feeds_changed)
-        self._moves = asyncio.Event()
-        self._windows = [Window() for _ in range(market.shards)]  # a shard that is held up holds up no other
+        self._progress = asyncio.Event()
+        self._windows = [Window() for _ in range(market.shards)]  # one per shard: a slow shard delays no other
         self._quoters: dict[str, Quoter] = {}
-        self._unlisted: dict[str, View] = {}  # what is known of symbols that nothing defines here
+        self._unlisted: dict[str, View] = {}  # views of symbols that are not listed (yet)
         self._group: asyncio.TaskGroup | None = None
         self._stopping = False
         self._listings = Listings(
@@ -98,12 +98,12 @@ class Maker:
         self._published = Published(connection, name="maker-published")
         self._market_current = dict.fromkeys(range(market.shards), False)
         life = timedelta(seconds=market.reservation_life)
-        self._switch = Switch(connection, self.clock, self._settle, self._quarantine, life)
-        self._losses = LossLog(connection, self._latched, self._quarantine, name="maker-losses")
-        self._lost: Mapping[Scope, LossPaused] = {}
+        self._switch = Switch(connection, self.clock, self._apply_switch, self._quarantine, life)
+        self._losses = LossLog(connection, self._losses_changed, self._quarantine, name="maker-losses")
+        self._loss_pauses: Mapping[Scope, LossPaused] = {}
         self._state = SwitchState.STARTING
-        self._sharing = Sharing(())
-        self._presence = Presence(connection, subjects.MAKER_PRESENCE, self._is_able, self._share)
+        self._rendezvous = Rendezvous(())
+        self._presence = Presence(connection, subjects.MAKER_PRESENCE, self._is_able, self._rank_makers)
         self._relist(market.listings)
 
     async def run(self) -> None:
@@ -126,8 +126,8 @@ class Maker:
                 group.create_task(self._follow_market(shard))
 
     async def stop(self) -> None:
-        """Leave the symbols to the other makers, and withdraw the quotes that this process made, as far as that can be
-        known in time; the rest expire."""
+        """Leave the symbols to the other makers, and withdraw this process's quotes. Quotes that cannot be withdrawn
+        within `STOP_DEADLINE` expire."""
         self._stopping = True
         await self._presence.leave()
         for quoter in self._quoters.values():
@@ -142,28 +142,28 @@ class Maker:
     # --- the kill switch ----------------------------------------------------------------------------------------------
 
     async def pause(self, by: str = "") -> MakerStatus:
-        """Stop quoting, have every maker stop, and withdraw the quote of every symbol, whoever made it; `by` wishes it.
+        """Pause all makers, and withdraw the quote of every symbol, whoever made it. `by`: who requests it.
 
-        Pausing again is harmless. If a later resume has ended the pause meanwhile, the status says so.
+        Pausing again is harmless. If a later resume has ended the pause meanwhile, the status shows it.
 
         Raises:
-            Refused: OUTCOME_UNKNOWN: quoting has stopped here, and this maker goes on bringing about the rest. It
-                holds until its pause is in the log of the switch, or a newer resume is.
+            Refused: OUTCOME_UNKNOWN: this maker has stopped quoting, and keeps trying to complete the pause. It holds
+                until its pause, or a newer resume, is in the log of the switch.
         """
         hold = self._switch.pause(by)
         seen, episode = self._switch.seen, self._switch.seen.episode
         quoters = self._quoters.values()
 
-        def stands() -> bool:
-            over = not seen.state.pauses or all(quoter.has_ended(episode) for quoter in quoters)
-            return seen.landed >= hold.number and over and self._listings.is_open
+        def is_done() -> bool:
+            is_withdrawn = not seen.state.pauses or all(quoter.has_withdrawn_all(episode) for quoter in quoters)
+            return seen.landed >= hold.number and is_withdrawn and self._listings.is_open
 
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
-                await self._until(stands)
+                await self._until(is_done)
         except TimeoutError as error:
-            unknown = ", ".join(quoter.symbol for quoter in quoters if not quoter.has_ended(episode))
-            log.error("paused, and not known to be", landed=seen.landed >= hold.number, symbols=unknown)  # noqa: TRY400 # it says all
+            unknown = ", ".join(quoter.symbol for quoter in quoters if not quoter.has_withdrawn_all(episode))
+            log.error("pause not confirmed in time", landed=seen.landed >= hold.number, symbols=unknown)  # noqa: TRY400 # no trace needed
             missing = [f"quotes may still be active on {unknown}"] if unknown else []
             missing += ["other makers may not have paused"] if seen.landed < hold.number else []
             raise Refused(
@@ -174,76 +174,76 @@ class Maker:
         return self.status()
 
     async def resume(self, by: str = "") -> MakerStatus:
-        """Quote again, and have every maker do so; `by` wishes it. Resuming what is not paused is harmless.
+        """Have all makers quote again. `by`: who requests it. Resuming makers that are not paused is harmless.
 
         Raises:
-            Refused: NEWER_PAUSE: another pause came first, and stands; OUTCOME_UNKNOWN: the switch may still stand as
-                it did. Ask again.
+            Refused: NEWER_PAUSE: another pause came first, and is active; OUTCOME_UNKNOWN: the switch may not have
+                changed. Resume again.
         """
         try:
             async with asyncio.timeout(PAUSE_DEADLINE):
                 resumed = await self._switch.resume(by)
         except (Refused, TimeoutError) as error:
-            log.error("it is not known whether the switch was changed", error=str(error))  # noqa: TRY400 # it says all
+            log.error("resume not confirmed", error=str(error))  # noqa: TRY400 # no trace needed
             detail = "it is not known whether makers have resumed: resume again"
             raise Refused(Refusal.OUTCOME_UNKNOWN, detail) from error
         if not resumed:
             raise Refused(Refusal.NEWER_PAUSE, "makers were paused again before they could resume")
         return self.status()
 
-    def _settle(self) -> None:
-        """Have everything as the switch and what this maker holds want it. Doing so again changes nothing."""
+    def _apply_switch(self) -> None:
+        """Apply the state of the kill switch to all quoters. Repeating it changes nothing."""
         seen = self._switch.seen
         state = seen.state
         for quoter in self._quoters.values():
-            quoter.obey(paused=state.pauses, episode=seen.episode)
+            quoter.apply_switch(paused=state.pauses, episode=seen.episode)
         if state is not self._state:
-            log.warning("the kill switch", state=state.value, before=self._state.value, by=seen.by)
+            log.warning("kill switch changed", state=state.value, before=self._state.value, by=seen.by)
             self._state = state
         self._feeds_changed()
-        self._moved()
+        self._notify_progress()
 
-    def _latched(self) -> None:
-        """What is paused for its loss, or how well that is known, may be other: have everything as that wants it."""
+    def _losses_changed(self) -> None:
+        """Apply the pauses for losses to all quoters: the pauses, or whether they are known, may have changed."""
         latches = self._losses.latches
         for symbol, quoter in self._quoters.items():
-            quoter.lose(latches.pause_of(symbol))
-        before, self._lost = self._lost, latches.paused
-        for scope in before.keys() | self._lost.keys():
-            if before.get(scope) != self._lost.get(scope):
-                why = self._lost.get(scope)
+            quoter.pause_for_loss(latches.pause_of(symbol))
+        before, self._loss_pauses = self._loss_pauses, latches.paused
+        for scope in before.keys() | self._loss_pauses.keys():
+            if before.get(scope) != self._loss_pauses.get(scope):
+                why = self._loss_pauses.get(scope)
                 fields = msgspec.to_builtins(why) if why is not None else {}
                 log.warning("paused for its loss" if why else "resumed after its loss", symbol=scope or "all", **fields)
         self._feeds_changed()
 
-    def _moved(self) -> None:
-        """The switch or a quoter has moved on: whoever waits for them looks again."""
-        self._moves.set()
+    def _notify_progress(self) -> None:
+        """Wake those who wait for the switch or for a quoter."""
+        self._progress.set()
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
-            self._moves.clear()
-            await self._moves.wait()
+            self._progress.clear()
+            await self._progress.wait()
 
     def status(self) -> MakerStatus:
-        """What the maker does about each symbol now."""
+        """Return what the maker does for each symbol now."""
         seen, state = self._switch.seen, self._switch.seen.state
         symbols = [quoter.status() for quoter in self._quoters.values()]
         return MakerStatus(paused=state.pauses, switch=state.value, switched_by=seen.by, symbols=symbols)
 
     def _notices(self) -> dict[str, str]:
-        """Which symbols are not quoted that should be."""
+        """Return which symbols should be quoted but are not, and why."""
         if self._switch.seen.state.pauses:
             return {}
         return notices(quoter.status() for quoter in self._quoters.values())
 
-    def _report(self, behind: int) -> ProcessReport:
-        """What this process tells of itself, with the symbols that are not quoted."""
+    def _report(self, lagging: int) -> ProcessReport:
+        """Return this process's report, including the symbols that are not quoted."""
         named, more = unquoted(quoter.status() for quoter in self._quoters.values() if not quoter.quoting)
-        return replace(self._health.process(behind), unquoted=named, more_unquoted=more)
+        return replace(self._health.process(lagging), unquoted=named, more_unquoted=more)
 
-    def count(self) -> None:
-        """Set the gauges that are read off state."""
+    def measure(self) -> None:
+        """Set the gauges that show state."""
         metrics.SYMBOLS.set(sum(quoter.is_quoted for quoter in self._quoters.values()))
         metrics.PRIMARY.set(sum(quoter.is_first for quoter in self._quoters.values()))
         metrics.MAKERS.set(len(self._presence.members.names))
@@ -259,17 +259,17 @@ class Maker:
     # --- instruments --------------------------------------------------------------------------------------------------
 
     def _relist(self, listings: Mapping[str, Listing]) -> None:
-        """These symbols are listed so from now on; one that was not before is quoted, too."""
-        more = [symbol for symbol in listings if symbol not in self._quoters]
+        """Take over new listings. A newly listed symbol gets a quoter."""
+        added = [symbol for symbol in listings if symbol not in self._quoters]
         for symbol, listing in listings.items():
             if symbol in self._quoters:
                 self._quoters[symbol].relist(listing)
             else:
                 self._quoters[symbol] = self._open(symbol, listing)
-        if more:
-            self._sharing = Sharing(self._quoters)
-            self._share()
-            self._settle()
+        if added:
+            self._rendezvous = Rendezvous(self._quoters)
+            self._rank_makers()
+            self._apply_switch()
         else:
             self._feeds_changed()
 
@@ -280,10 +280,10 @@ class Maker:
             self._connection,
             self.clock,
             self._windows[subjects.shard_of(symbol, self._settings.market.shards)],
-            self._moved,
+            self._notify_progress,
             rpc_timeout=self._settings.rpc_timeout,
         )
-        quoter.lose(self._losses.latches.pause_of(symbol))
+        quoter.pause_for_loss(self._losses.latches.pause_of(symbol))
         if self._stopping:
             quoter.stop()
         if self._group is not None:
@@ -291,14 +291,14 @@ class Maker:
         return quoter
 
     def _view(self, symbol: str) -> View:
-        """What is known of a symbol."""
+        """Return the view of a symbol, listed or not."""
         quoter = self._quoters.get(symbol)
         return quoter.view if quoter is not None else self._unlisted.setdefault(symbol, View(SymbolMarket(symbol)))
 
     # --- other makers -------------------------------------------------------------------------------------------------
 
     def _is_able(self) -> bool:
-        """Whether this maker can quote what is due."""
+        """True if this maker can quote."""
         return (
             self._positions_current
             and all(self._market_current.values())
@@ -309,12 +309,12 @@ class Maker:
             and self._connection.connected
         )
 
-    def _share(self) -> None:
-        """Other makers are there than before: who comes before us in a symbol has the first go at it."""
+    def _rank_makers(self) -> None:
+        """Rank the makers that are present now, and set how long each quoter stands by."""
         members = self._presence.members
-        places = self._sharing.places(members.own, members.names)
+        ranks = self._rendezvous.ranks(members.own, members.names)
         for symbol, quoter in self._quoters.items():
-            quoter.stand_by(timedelta(seconds=places[symbol] * self._settings.standby_delay))
+            quoter.stand_by(timedelta(seconds=ranks[symbol] * self._settings.standby_delay))
         first = sum(quoter.is_first for quoter in self._quoters.values())
         log.info("makers share the symbols", makers=len(members.names), first=first)
 
@@ -348,11 +348,11 @@ class Maker:
         try:
             update = _positions.decode(message.data)
             if update.symbol != symbol:
-                self._quarantine(subjects.POSITIONS_STREAM, message, "it is of another symbol")
+                self._quarantine(subjects.POSITIONS_STREAM, message, "it names another symbol than its subject")
             elif quoter is not None:
-                quoter.moved(update, tracing.extract(message.headers))
+                quoter.on_position(update, tracing.extract(message.headers))
             elif subjects.is_name(symbol):
-                self._view(symbol).learn(update.position)
+                self._view(symbol).update_position(update.position)
         except DECODE_ERRORS as error:
             self._quarantine(subjects.POSITIONS_STREAM, message, str(error))
 
@@ -368,7 +368,9 @@ class Maker:
             if message.subject.startswith("quotes."):
                 event = _quote_events.decode(message.data)
                 if message.sequence > market.head and not market.apply_quote(message.sequence, event):
-                    self._quarantine(subjects.stream_of(message.subject), message, "it is of another symbol")
+                    self._quarantine(
+                        subjects.stream_of(message.subject), message, "it names another symbol than its subject"
+                    )
             else:
                 self._on_fills(market, quoter, message, begins=begins)
         except DECODE_ERRORS as error:
@@ -384,21 +386,21 @@ class Maker:
         if fault is not None:
             self._quarantine(subjects.stream_of(message.subject), message, str(fault))
         elif quoter is not None:
-            quoter.filled(fills, tracing.extract(message.headers))
+            quoter.on_fills(fills, tracing.extract(message.headers))
 
     def _quarantine(self, stream: str, message: Message, why: str) -> None:
         self._health.quarantined(stream)
         log.error("message quarantined", subject=message.subject, sequence=message.sequence, error=why)
 
     def _feeds_changed(self) -> None:
-        """Tell health and the quoters which feeds are current."""
-        behind = [subjects.market_stream(shard) for shard, current in self._market_current.items() if not current]
+        """Report to health and to the quoters which feeds are current."""
+        lagging = [subjects.market_stream(shard) for shard, current in self._market_current.items() if not current]
         if self._positions_current:
             self._health.fine("positions")
         else:
             self._health.waits("positions", f"{subjects.POSITIONS_STREAM} is not current")
-        if behind:
-            self._health.waits("market", f"{', '.join(behind)} not current")
+        if lagging:
+            self._health.waits("market", f"{', '.join(lagging)} not current")
         else:
             self._health.fine("market")
         if self._switch.seen.state is SwitchState.HOLDING:
@@ -410,8 +412,8 @@ class Maker:
         switches = self._switch.current and self._losses.current
         known = self._positions_current and switches and self._listings.current and self.clock.sure
         for symbol, quoter in self._quoters.items():
-            heard = self._market_current[subjects.shard_of(symbol, self._settings.market.shards)]
-            current = heard and known
-            if (quoter.view.heard, quoter.view.current) != (heard, current):
-                quoter.view.heard, quoter.view.current = heard, current
+            market_current = self._market_current[subjects.shard_of(symbol, self._settings.market.shards)]
+            current = market_current and known
+            if (quoter.view.market_current, quoter.view.current) != (market_current, current):
+                quoter.view.market_current, quoter.view.current = market_current, current
                 quoter.wake()

@@ -1,4 +1,4 @@
-"""What `GET /status` tells: per symbol, what the maker knows, what it does, and what it does next. Pure."""
+"""The content of `GET /status`: what the maker knows of each symbol, what it does now, and what it does next. Pure."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -12,7 +12,7 @@ from wire.switches import LossPaused
 
 
 class LastRefusal(msgspec.Struct, frozen=True, kw_only=True):
-    """What was last refused, rejected or not answered."""
+    """The last quote that was refused, rejected or not answered."""
 
     at: Time
     quote_id: Id
@@ -20,17 +20,17 @@ class LastRefusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One symbol.
+    """The status of one symbol.
 
     Attributes:
-        state: what the maker does about it.
-        position_version: of the newest position known; null while it is not known.
+        state: what the maker does now.
+        position_version: the version of the newest known position; null if none is known.
         net_quantity: the inventory of that position, in lots.
-        quote_id: the quote that is active, whoever made it; null if none is.
-        attempt: of the quote being proposed, or else of the active one.
-        last_refusal: the last since the process started.
-        next_action_at: when the maker acts if nothing changes before.
-        loss: why it is paused for its loss, or for that of all symbols together; null if it is not.
+        quote_id: the active quote, whoever made it; null if there is none.
+        attempt: the attempt of the quote that is being proposed, or else of the active one.
+        last_refusal: the last refusal since the process started.
+        next_action_at: when the maker acts next if nothing changes before.
+        loss: why the symbol is paused for its loss, or for the loss of all symbols together; null if it is not.
     """
 
     symbol: Symbol
@@ -44,54 +44,57 @@ class SymbolStatus(msgspec.Struct, frozen=True, kw_only=True):
     loss: LossPaused | None = None
 
 
-MOST_NAMED = 20
-"""Symbols that are named at most where it is told which are not quoted."""
+MAX_NAMED = 20
+"""The most symbols that are named in notices."""
 
 
 def not_quoted(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
-    """Why symbols that are to be quoted have no live quote: what was last refused, or else the state."""
+    """Return, for each symbol that should be quoted but has no live quote, the reason of the last refusal if the maker
+    is trying, or else its state."""
     return {
-        status.symbol: status.last_refusal.reason if status.state in _TRIES and status.last_refusal else status.state
+        status.symbol: status.last_refusal.reason
+        if status.state in _ATTEMPTING and status.last_refusal
+        else status.state
         for status in symbols
-        if status.quote_id is None and status.state not in _MEANT
+        if status.quote_id is None and status.state not in _EXPECTED
     }
 
 
 def notices(symbols: Iterable[SymbolStatus]) -> dict[str, str]:
-    """The same for people: of many only some are named."""
+    """Return `not_quoted` as text for people. At most `MAX_NAMED` symbols are named."""
     why = not_quoted(symbols)
-    reasons = {symbol: f"not quoted: {_SAID.get(reason, reason)}" for symbol, reason in list(why.items())[:MOST_NAMED]}
-    if len(why) > MOST_NAMED:
-        reasons["and"] = f"{len(why) - MOST_NAMED} more symbols are not quoted"
+    reasons = {symbol: f"not quoted: {_TEXTS.get(reason, reason)}" for symbol, reason in list(why.items())[:MAX_NAMED]}
+    if len(why) > MAX_NAMED:
+        reasons["and"] = f"{len(why) - MAX_NAMED} more symbols are not quoted"
     return reasons
 
 
-MOST_REPORTED = 200
-"""Symbols that are named at most in what a maker tells other processes."""
+MAX_REPORTED = 200
+"""The most symbols that are named in a report to other processes."""
 
 
 def unquoted(symbols: Iterable[SymbolStatus]) -> tuple[dict[str, list[str]], int]:
-    """The symbols without a live quote, by why, a pause and what the whole service waits for included; and how many
-    more there are than are named."""
+    """Return all symbols without a live quote, grouped by the reason, which may be a pause or a feed that is not
+    current; and how many more there are than named."""
     named: dict[str, list[str]] = {}
     found = 0
     for status in symbols:
         if status.quote_id is not None or status.state in ("quoting", "withdrawing"):
             continue
         found += 1
-        if found <= MOST_REPORTED:
-            tries = status.state in _TRIES and status.last_refusal
+        if found <= MAX_REPORTED:
+            tries = status.state in _ATTEMPTING and status.last_refusal
             named.setdefault(tries.reason if tries else status.state, []).append(status.symbol)
-    return named, max(0, found - MOST_REPORTED)
+    return named, max(0, found - MAX_REPORTED)
 
 
-_SAID = {"no_reference": "no fresh reference price"}
-"""States that are said in words."""
+_TEXTS = {"no_reference": "no fresh reference price"}
+"""Texts for states whose names are not plain."""
 
-_TRIES = ("proposing", "backing_off", "standing_by")
-"""In which a maker is about to quote."""
+_ATTEMPTING = ("proposing", "backing_off", "standing_by")
+"""States in which the maker is about to quote."""
 
-_MEANT = (
+_EXPECTED = (
     "waiting_for_feeds",
     "paused",
     "symbol_paused",
@@ -102,16 +105,17 @@ _MEANT = (
     "withdrawing",
     "quoting",
 )
-"""In which the service as a whole waits, nothing is to be quoted, or a quote was filled away a moment ago."""
+"""States in which a missing quote is no problem: the whole service waits, nothing should be quoted, or the quote was
+used up a moment ago."""
 
 
 class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `GET /status`, `POST /pause` and `POST /resume`.
+    """The response of `GET /status`, `POST /pause` and `POST /resume`.
 
     Attributes:
-        paused: whether nothing is to be quoted, by the switch or because this maker holds a pause.
-        switch: what this maker does about the kill switch; see `maker.killswitch.SwitchState`.
-        switched_by: whose token the newest change of the switch came with; empty if it is not known.
+        paused: true if nothing may be quoted, because of the switch or because this maker holds a pause.
+        switch: what this maker does because of the kill switch; see `maker.killswitch.SwitchState`.
+        switched_by: the token of the newest change of the switch; empty if it is not known.
     """
 
     paused: bool
@@ -123,7 +127,7 @@ class MakerStatus(msgspec.Struct, frozen=True, kw_only=True):
 def symbol_status(
     view: View, memory: Memory, step: Step, last_refusal: LastRefusal | None, now: datetime
 ) -> SymbolStatus:
-    """The status of one symbol at `now`."""
+    """Return the status of one symbol at `now`."""
     position = known_position(view)
     quote = live_quote(view, memory, now)
     attempt = quote.attempt if quote else None
@@ -145,5 +149,5 @@ def symbol_status(
         attempt=attempt,
         last_refusal=last_refusal,
         next_action_at=until,
-        loss=view.lost,
+        loss=view.loss_pause,
     )

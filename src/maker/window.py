@@ -1,18 +1,18 @@
-"""Attempts under way at once, over many symbols: so many and no more, and the others in turn.
+"""Limits the concurrent attempts over many symbols; the other symbols queue.
 
-First comes whose quote ends soonest; who has none counts as if it had ended when it came. So what ended stands behind
-nothing that came later, and a symbol that is in vain without a quote keeps no other from one.
+The queue is ordered by when each symbol's quote ends, the earliest first. A symbol without a quote counts as if its
+quote had ended when it was queued. So a symbol whose quote has ended is served before those that are queued later, and
+a symbol that never gets a quote keeps no other from getting one.
 
-So what is asked of exposure and of the exchange is never older than the few attempts before it, however many symbols
-are due. What waits here costs nothing, and is decided anew when its turn comes: on the newest position, or not at all.
+So requests to exposure and to the exchange are never older than the few attempts before them, however many symbols are
+due. Waiting costs nothing: a symbol decides again when its turn comes, on the newest position, and may then do nothing.
 
-Attempts at quoting a price that has moved again meanwhile come to nothing, and the more of them are made at once the
-longer each takes. So one that was overtaken by the next price takes a place away, and two that were not bring it back:
-about one in three is overtaken, however often all prices move. A few places remain in any case: a machine that is too
-busy makes attempts slow, too, and then fewer of them would only quote less.
+An attempt is wasted if its price moves meanwhile, and the more attempts run at once, the longer each takes. So an
+attempt that was overtaken by the next price reduces the window by one place, and two that were not restore it. This
+settles where about one in three is overtaken, however often prices move. A few places always remain: attempts are slow
+on a busy machine, too, and there a smaller window would only mean fewer quotes.
 
-An attempt gives its place up after `PATIENCE`, though it goes on: one that is not answered holds up its own symbol and
-no other.
+An attempt leaves the window after `ATTEMPT_TIMEOUT`, even if it continues: without a reply it delays no other symbol.
 """
 
 import asyncio
@@ -21,73 +21,74 @@ import itertools
 from collections.abc import Callable
 from datetime import datetime
 
-SIZE = 32
-"""Attempts at once. Their answers come together, since exposure decides them together, and well before they are sent
-again."""
+MAX_ATTEMPTS = 32
+"""The largest window. Exposure decides so many requests together and replies well before they would be resent."""
 
-WIDENED = 0.5
-"""Of a place, which an attempt brings back that comes to something."""
+WIDEN_STEP = 0.5
+"""The places by which a successful attempt widens the window."""
 
-FEWEST = 2
-"""Places that remain, however many attempts are overtaken."""
+MIN_SIZE = 2
+"""The smallest window, however many attempts are overtaken."""
 
-PATIENCE = 2.0
-"""Seconds after which an attempt counts no more."""
+ATTEMPT_TIMEOUT = 2.0
+"""Seconds after which an attempt no longer counts."""
 
 
 class Window:
-    """Places for attempts. A symbol that finds none stands in line, and is woken when one is its own."""
+    """The places for attempts, and the queue of symbols that wait for one."""
 
-    def __init__(self, size: int = SIZE) -> None:
-        self._most = size
+    def __init__(self, size: int = MAX_ATTEMPTS) -> None:
+        self._max_size = size
         self._size: float = size
-        self._inside: dict[str, asyncio.TimerHandle] = {}
-        self._line: dict[str, tuple[datetime, Callable[[], None]]] = {}
-        self._first: list[tuple[datetime, int, str]] = []  # a heap of the line, and of what stood in it
-        self._came = itertools.count()
+        self._admitted: dict[str, asyncio.TimerHandle] = {}
+        self._queue: dict[str, tuple[datetime, Callable[[], None]]] = {}
+        self._heap: list[tuple[datetime, int, str]] = []  # the queue as a heap, with entries that are outdated
+        self._arrivals = itertools.count()
 
     @property
     def is_full(self) -> bool:
-        """Whether an attempt that is due now would have to wait."""
-        return len(self._inside) >= self._size
+        """True if a new attempt would have to wait."""
+        return len(self._admitted) >= self._size
 
     def narrow(self) -> None:
-        """An attempt was overtaken by the next price."""
-        self._size = max(min(FEWEST, self._most), self._size - 1)
+        """Reduce the window: an attempt was overtaken by the next price."""
+        self._size = max(min(MIN_SIZE, self._max_size), self._size - 1)
 
     def widen(self) -> None:
-        """An attempt came to something."""
-        self._size = min(self._most, self._size + WIDENED)
+        """Widen the window: an attempt has succeeded."""
+        self._size = min(self._max_size, self._size + WIDEN_STEP)
 
     def enter(self, symbol: str, wake: Callable[[], None], until: datetime) -> bool:
-        """Whether the symbol has a place now. If not it is in line, and `wake` is called when it has one. It is quoted
-        `until` then, or is not since then."""
-        if symbol not in self._inside:
+        """Admit a symbol, or queue it. True if it has a place now; else `wake` is called when it gets one.
+
+        `until`: when its quote ends, or now if it has none.
+        """
+        if symbol not in self._admitted:
             if self.is_full:
-                before = self._line.get(symbol)
+                before = self._queue.get(symbol)
                 if before is None or until < before[0]:
-                    heapq.heappush(self._first, (until, next(self._came), symbol))
-                    self._line[symbol] = until, wake
+                    heapq.heappush(self._heap, (until, next(self._arrivals), symbol))
+                    self._queue[symbol] = until, wake
                 return False
             self._admit(symbol)
         return True
 
     def leave(self, symbol: str) -> None:
-        """Need no place, in line or inside. Doing so again changes nothing."""
-        self._line.pop(symbol, None)
-        if not self._line:
-            self._first.clear()
-        timer = self._inside.pop(symbol, None)
+        """Give up the symbol's place, or remove it from the queue. Repeating it changes nothing."""
+        self._queue.pop(symbol, None)
+        if not self._queue:
+            self._heap.clear()
+        timer = self._admitted.pop(symbol, None)
         if timer is None:
             return
         timer.cancel()
-        while self._line and not self.is_full:
-            until, _, first = heapq.heappop(self._first)
-            ends, wake = self._line.get(first, (None, None))
-            if wake is not None and ends == until:  # else it stands elsewhere in the line since, or nowhere
-                del self._line[first]
+        while self._queue and not self.is_full:
+            until, _, first = heapq.heappop(self._heap)
+            ends, wake = self._queue.get(first, (None, None))
+            if wake is not None and ends == until:  # else the entry is outdated
+                del self._queue[first]
                 self._admit(first)
                 wake()
 
     def _admit(self, symbol: str) -> None:
-        self._inside[symbol] = asyncio.get_running_loop().call_later(PATIENCE, self.leave, symbol)
+        self._admitted[symbol] = asyncio.get_running_loop().call_later(ATTEMPT_TIMEOUT, self.leave, symbol)

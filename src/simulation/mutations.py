@@ -378,13 +378,13 @@ MUTATIONS = [
     Mutation(
         "a maker quotes what is paused for its loss",
         "maker/plan.py",
-        "    if view.lost is not None:\n        return Withdraw",
-        "    if view.lost is not None and not view.current:\n        return Withdraw",
+        "    if view.loss_pause is not None:\n        return Withdraw",
+        "    if view.loss_pause is not None and not view.current:\n        return Withdraw",
     ),
     Mutation(
         "a ledger ignores losses that new reference prices cause",
         "ledger/losses.py",
-        "        self._moved.update(listings)\n",
+        "        self._changed.update(listings)\n",
         "",
     ),
     # --- faults that were real once, and are fixed

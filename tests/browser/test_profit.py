@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from desk import table
-from desk.fills import Chosen, read
+from desk import fill_files
+from desk.fills import Selection, read
 from process.clock import utc_now
 from support.broker import Broker
 from support.browser import OpenPage, click_row
@@ -81,7 +81,7 @@ async def test_the_profit_shown_is_the_sum_that_a_spreadsheet_makes_of_the_expor
         running = await start()
         for symbol, fills in FILLS.items():
             await reaches(lambda symbol=symbol: running.version(symbol), len(fills))
-        table.write(tmp_path / "fills.csv", read(tmp_path / "ledger.sqlite", Chosen()))
+        fill_files.write(tmp_path / "fills.csv", read(tmp_path / "ledger.sqlite", Selection()))
         async with (
             reading(broker) as service,
             open_page(service.url, permissions=["clipboard-read", "clipboard-write"]) as page,

@@ -43,7 +43,7 @@ def one(of: Instrument, maker: Maker, seconds: float, seed: int = 1) -> Outcome:
 @pytest.mark.parametrize(
     "changes", [{}, {"multiplier": Decimal(50), "fee_rate": Decimal("0.0001")}, {"max_position": 1}, {"min_spread": 30}]
 )
-def test_profit_is_the_cash_and_the_inventory_at_the_mid_and_comes_from_fills_and_from_holding(
+def test_profit_is_cash_plus_inventory_at_the_mid_and_also_captured_plus_holding_gains(
     changes: dict[str, Any],
 ) -> None:
     traded = instrument(**changes)
@@ -99,7 +99,7 @@ def test_the_mid_moves_as_far_as_volatility_says() -> None:
     assert abs(squares - 4000) < 4 * math.sqrt(2 * 4000)
 
 
-def test_where_nobody_quotes_nothing_is_filled() -> None:
+def test_without_quotes_nothing_is_filled() -> None:
     outcome = one(instrument(), at(math.inf, math.inf), HOUR)
     assert (outcome.fills, outcome.inventory, outcome.cash, outcome.profit) == (0, 0, 0, 0)
 
@@ -118,7 +118,7 @@ def test_the_skewed_maker_quotes_the_prices_of_the_model_and_the_fixed_one_those
     assert skewed(instrument(reference_price=Decimal("0.02"))).offsets(0).bid == math.inf  # it would be below zero
 
 
-def test_inventory_and_what_is_captured_come_out_as_the_model_expects() -> None:
+def test_mean_inventory_and_captured_profit_match_the_models_expectation() -> None:
     traded = instrument()
     hours = 8 * HOUR
     for maker in (skewed(traded), fixed(traded, 2), fixed(traded, 5)):
@@ -128,7 +128,7 @@ def test_inventory_and_what_is_captured_come_out_as_the_model_expects() -> None:
     assert expected(traded, fixed(traded, 5)).inventory == pytest.approx(30 / 11)
 
 
-def test_limits_are_the_nearest_that_hold_and_earn_as_much() -> None:
+def test_limits_are_the_nearest_whole_lots_that_hold_or_earn_as_much() -> None:
     traded = instrument()
     ours = expected(traded, skewed(traded))
     limit = limit_for_inventory(traded)

@@ -14,7 +14,7 @@ SHIPPED = read({"QS_MARKET_FILE": str(ROOT / "market.toml")}).market.symbols
 
 
 @pytest.mark.parametrize(("count", "quantile"), [(5, 2.7764), (6, 2.5706), (11, 2.2281), (31, 2.0423), (1001, 1.9623)])
-def test_bounds_are_students(count: int, quantile: float) -> None:
+def test_bounds_are_those_of_students_t(count: int, quantile: float) -> None:
     """Values of which the variance is 1 and the mean 3."""
     step = ((count - 1) / (2 * (count // 2))) ** 0.5
     values = [3 + step] * (count // 2) + [3 - step] * (count // 2) + [3.0] * (count % 2)
@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_figures_and_more_paths_begin_with_the_same
     assert tried(1, "BBB")[1] != tried(1)[1]
 
 
-def test_what_is_followed_changes_nothing() -> None:
+def test_tracking_a_path_changes_no_figure() -> None:
     assert backtest("AAA", instrument(), hours=0.1, paths=5, seed=1) == backtest(
         "AAA", instrument(), hours=0.1, paths=5, seed=1, track=[]
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from desk.fills import Chosen, NoLedger, read
+from desk.fills import NoLedger, Selection, read
 from ledger.positions import Books, Delivery, fold
 from ledger.store import Store
 from support.builders import NOW, recorded_fill
@@ -25,35 +25,35 @@ async def database(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("selection", "expected"),
     [
-        (Chosen(), ["AAA-f1", "AAA-f2", "AAA-f3", "BBB-f1"]),
-        (Chosen(symbol="BBB"), ["BBB-f1"]),
-        (Chosen(since=NOW + 2 * HOUR), ["AAA-f2", "AAA-f3"]),
-        (Chosen(until=NOW + 2 * HOUR), ["AAA-f1", "BBB-f1"]),
-        (Chosen("AAA", NOW, NOW + 2 * HOUR), ["AAA-f1"]),
-        (Chosen(symbol="CCC"), []),
+        (Selection(), ["AAA-f1", "AAA-f2", "AAA-f3", "BBB-f1"]),
+        (Selection(symbol="BBB"), ["BBB-f1"]),
+        (Selection(since=NOW + 2 * HOUR), ["AAA-f2", "AAA-f3"]),
+        (Selection(until=NOW + 2 * HOUR), ["AAA-f1", "BBB-f1"]),
+        (Selection("AAA", NOW, NOW + 2 * HOUR), ["AAA-f1"]),
+        (Selection(symbol="CCC"), []),
     ],
 )
-def test_the_fills_that_are_meant_are_read(database: Path, chosen: Chosen, expected: list[str]) -> None:
-    assert [fill.fill_id for fill in read(database, chosen)] == expected
+def test_the_selected_fills_are_read(database: Path, selection: Selection, expected: list[str]) -> None:
+    assert [fill.fill_id for fill in read(database, selection)] == expected
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [(None, "there is no ledger database"), (b"x" * 5000, "not a database"), (b"", "schema version 0")],
 )
-def test_what_is_no_ledger_is_told(tmp_path: Path, content: bytes | None, why: str) -> None:
+def test_a_file_that_is_not_a_ledger_is_reported(tmp_path: Path, content: bytes | None, why: str) -> None:
     path = tmp_path / "ledger.sqlite"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(NoLedger, match=why):
-        list(read(path, Chosen()))
+        list(read(path, Selection()))
 
 
-def test_a_damaged_row_is_told(database: Path) -> None:
+def test_a_damaged_row_is_reported(database: Path) -> None:
     bytes_of = database.read_bytes()
     assert b"100.10" in bytes_of
     database.write_bytes(bytes_of.replace(b"100.10", b"1x0.10"))
     with pytest.raises(NoLedger, match=r"damaged.*repair"):
-        list(read(database, Chosen()))
+        list(read(database, Selection()))

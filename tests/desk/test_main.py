@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from desk.__main__ import CANNOT, DIFFERS, MOST_HOURS, SAME, main
+from desk.__main__ import CANNOT, DIFFERS, MAX_HOURS, SAME, main
 from desk.estimates import Result
 from ledger.positions import Books, Delivery, fold
 from ledger.store import Store
@@ -31,14 +31,14 @@ async def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["fills.csv", "fills.parquet"])
-def test_what_was_exported_is_the_same(data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exported_file_reconciles(data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = str(data / name)
     assert main(["export", file]) == SAME
     assert main(["reconcile", file]) == SAME
     assert capsys.readouterr().out == f"3 fills written to {file}\nall fills are the same\n"
 
 
-def test_what_differs_is_printed_and_is_exit_code_1(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_differences_are_printed_and_the_exit_code_is_1(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = data / "broker.csv"
     file.write_text("fill_id,symbol,side,quantity,price\nAAA-f1,AAA,sell,1,100.10\nx,BBB,buy,1,5\n")
     assert main(["reconcile", str(file)]) == DIFFERS
@@ -51,7 +51,7 @@ def test_what_differs_is_printed_and_is_exit_code_1(data: Path, capsys: pytest.C
     ]
 
 
-def test_fills_are_chosen_by_symbol_and_time_on_both_sides(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fills_are_selected_by_symbol_and_time_on_both_sides(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, part = str(data / "whole.csv"), str(data / "part.csv")
     chosen = ["--symbol", "AAA", "--since", (NOW + timedelta(hours=1)).isoformat()]
     assert main(["export", whole]) == SAME
@@ -73,7 +73,7 @@ def test_fills_are_chosen_by_symbol_and_time_on_both_sides(data: Path, capsys: p
         (["export", "fills.csv", "--since", "yesterday"], ""),
     ],
 )
-def test_what_cannot_be_done_is_told_and_is_exit_code_2(
+def test_an_error_is_printed_and_the_exit_code_is_2(
     data: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -117,9 +117,7 @@ def test_a_backtest_prints_each_symbol_and_writes_the_same_figures_to_files(
         assert [one.other for one in result.differences] == [figures.maker for figures in result.makers[1:]]
 
 
-def test_a_backtest_is_of_one_symbol_if_it_is_named_and_the_same_each_time(
-    market: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_backtest_of_one_symbol_is_reproducible(market: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(*options: str) -> str:
         assert main(["backtest", "--symbol", "NVDA", "--hours", "0.1", "--paths", "5", *options]) == SAME
         return capsys.readouterr().out
@@ -139,7 +137,7 @@ def test_a_path_without_a_fill_is_shown_too(market: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("--hours", value) for value in ("0", "-1", "nan", "inf", "x", str(math.nextafter(MOST_HOURS, math.inf)))),
+        *(("--hours", value) for value in ("0", "-1", "nan", "inf", "x", str(math.nextafter(MAX_HOURS, math.inf)))),
         *(("--paths", value) for value in ("0", "-1", "4", "5.5", "x", "100001")),
         *(("--seed", value) for value in ("x", "1.5")),
         ("--symbol", "ZZZ"),

@@ -18,7 +18,7 @@ from websockets.typing import Origin
 
 from jet import read_barrier
 from ledger.api import DESCRIPTION, READERS, routes
-from ledger.reading import PIECE
+from ledger.queries import CHUNK
 from ledger.service import Ledger
 from process.health import Health
 from support.broker import Broker
@@ -113,7 +113,7 @@ async def test_a_fill_is_recorded_then_seen_before_then_contradicted(client: htt
         ({"surprise": 1}, "surprise"),
     ],
 )
-async def test_a_fill_that_makes_no_sense_is_refused_and_changes_nothing(
+async def test_an_invalid_fill_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, market_log: Log, change: dict[str, Any], field: str
 ) -> None:
     response = await client.post("/fills", json=FILL | change)
@@ -130,7 +130,9 @@ async def test_unknown_symbols_are_not_found(client: httpx.AsyncClient) -> None:
     assert (await client.get("/positions/C%20C")).status_code == 400
 
 
-async def test_before_the_database_is_open_it_says_when_to_ask_again(broker: Broker, tmp_path: Path) -> None:
+async def test_before_the_database_is_open_requests_are_answered_with_retry_after(
+    broker: Broker, tmp_path: Path
+) -> None:
     ledger, health = new_ledger(broker, tmp_path)
     app = create_app(title="ledger", description="", health=health, routes=routes(ledger))
     async with http_client(app) as client:
@@ -147,7 +149,9 @@ async def test_before_the_database_is_open_it_says_when_to_ask_again(broker: Bro
         assert closed.value.rcvd.code == 1013
 
 
-async def test_health_and_metrics_tell_how_it_is(client: httpx.AsyncClient, market_log: Log, running: Running) -> None:
+async def test_health_and_metrics_are_served_by_the_ledger(
+    client: httpx.AsyncClient, market_log: Log, running: Running
+) -> None:
     await market_log.raw(b"?")
     await market_log.fills(recorded_fill())
     await reaches(running.version, 1)
@@ -225,7 +229,7 @@ async def test_more_fills_than_a_page_holds_are_listed_page_by_page(
         ("2026-01-05T14:02:00%2B02:00", -5, 3, "500.5", 7),
     ],
 )
-async def test_a_position_is_told_as_it_was(
+async def test_a_past_position_can_be_read(
     client: httpx.AsyncClient, as_of: str, net: int, version: int, cash: str, volume: int
 ) -> None:
     position = (await client.get(f"/positions/AAA?as_of={as_of}")).json()
@@ -233,8 +237,8 @@ async def test_a_position_is_told_as_it_was(
     assert (position["cash"], position["volume"]) == (cash, volume)
 
 
-@pytest.mark.parametrize("every", [1, PIECE + 1])
-async def test_a_position_of_the_past_has_the_money_that_it_had(
+@pytest.mark.parametrize("every", [1, CHUNK + 1])
+async def test_a_past_position_has_the_money_of_its_time(
     client: httpx.AsyncClient, running: Running, market_log: Log, every: int
 ) -> None:
     """Read in pieces and folded, it is what was told when it was the newest."""
@@ -260,7 +264,7 @@ async def test_a_position_of_the_past_has_the_money_that_it_had(
 
 
 @pytest.mark.usefixtures("recorded")
-async def test_every_position_is_told_as_it_was(client: httpx.AsyncClient) -> None:
+async def test_all_past_positions_can_be_read(client: httpx.AsyncClient) -> None:
     positions = (await client.get("/positions?as_of=2026-01-05T12:00:30Z")).json()
     assert [(row["symbol"], row["net_quantity"]) for row in positions] == [("AAA", -2), ("BBB", 7)]
     positions = (await client.get("/positions?as_of=2026-01-05T00:00:00Z")).json()
@@ -289,7 +293,7 @@ async def test_every_position_is_told_as_it_was(client: httpx.AsyncClient) -> No
     ],
 )
 @pytest.mark.usefixtures("recorded")
-async def test_what_cannot_be_asked_for_is_refused_by_its_name(
+async def test_an_invalid_parameter_is_refused_by_name(
     client: httpx.AsyncClient, path: str, status: int, field: str | None
 ) -> None:
     response = await client.get(path)
@@ -321,7 +325,7 @@ async def frame(reader: ClientConnection) -> list[dict[str, Any]]:
     return rows
 
 
-async def test_the_stream_begins_with_every_position_and_goes_on_with_those_that_change(
+async def test_the_stream_starts_with_every_position_and_continues_with_changes(
     url: str, running: Running, market_log: Log
 ) -> None:
     await market_log.fills(recorded_fill("BBB"))
@@ -379,7 +383,7 @@ async def test_a_reader_that_makes_no_room_is_given_up(
         reader.transport.abort()
 
 
-async def test_prometheus_is_told_of_positions_and_of_the_room_on_the_disk(running: Running, market_log: Log) -> None:
+async def test_metrics_show_positions_and_free_disk_space(running: Running, market_log: Log) -> None:
     await market_log.fills(recorded_fill(side="buy", quantity=4))
     await reaches(running.version, 1)
     app = create_app(
@@ -393,7 +397,7 @@ async def test_prometheus_is_told_of_positions_and_of_the_room_on_the_disk(runni
     assert float(room) > 0
 
 
-async def test_a_ledger_that_is_behind_answers_no_read_before_it_has_caught_up(
+async def test_a_lagging_ledger_answers_reads_only_after_catching_up(
     client: httpx.AsyncClient, running: Running, market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on = asyncio.Event()

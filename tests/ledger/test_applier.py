@@ -65,7 +65,7 @@ async def running(applying: Applying) -> AsyncIterator[Applying]:
     await asyncio.wait([task])
 
 
-async def test_what_waits_is_one_transaction(applying: Applying) -> None:
+async def test_queued_messages_are_committed_in_one_transaction(applying: Applying) -> None:
     await applying.applier.feed(SHARD, messages(1, 3), False)
     await applying.applier.feed(SHARD, messages(4, 5), True)
     task = asyncio.create_task(applying.applier.run())
@@ -84,7 +84,7 @@ async def test_a_long_backlog_is_cut_into_transactions(running: Applying, monkey
     assert "fills" in {part.name for part in running.health.report().waiting_for}, "the other shard is not heard of"
 
 
-async def test_it_is_shown_only_after_the_commit(running: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_position_is_shown_only_after_the_commit(running: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = running.store.commit
     let_go = asyncio.Event()
     reached_commit = asyncio.Event()
@@ -103,7 +103,7 @@ async def test_it_is_shown_only_after_the_commit(running: Applying, monkeypatch:
     assert await running.versions_in_store() == 1
 
 
-async def test_it_is_caught_up_once_every_shard_is_and_all_of_it_is_committed(running: Applying) -> None:
+async def test_the_applier_is_caught_up_once_all_shards_are_current_and_committed(running: Applying) -> None:
     await running.applier.feed(1 - SHARD, [], True)
     await running.applier.feed(SHARD, messages(1, 2), False)
     await running.applier.reached(SHARD, 2)
@@ -115,7 +115,7 @@ async def test_it_is_caught_up_once_every_shard_is_and_all_of_it_is_committed(ru
     await eventually(lambda: not running.health.ready)
 
 
-async def test_it_starts_from_what_the_store_holds(running: Applying, clock: ManualClock) -> None:
+async def test_an_applier_starts_with_the_books_in_the_store(running: Applying, clock: ManualClock) -> None:
     await running.applier.feed(SHARD, messages(1, 2), True)
     await running.applier.reached(SHARD, 2)
     another = Applier(running.store, 2, running.health, clock, lambda _: None)
@@ -129,7 +129,7 @@ def message(sequence: int, **changes: object) -> Message:
     return Message(subjects.fills(SHARD, "AAA"), sequence, NOW, payload)
 
 
-async def test_what_is_recorded_is_told_from_what_contradicts_it(running: Applying) -> None:
+async def test_a_duplicate_is_distinguished_from_a_contradiction(running: Applying) -> None:
     """Neither can be told from the account alone: its last fill is a later one."""
     await running.applier.feed(SHARD, messages(1, 3), True)
     await running.applier.reached(SHARD, 3)
@@ -140,7 +140,7 @@ async def test_what_is_recorded_is_told_from_what_contradicts_it(running: Applyi
     assert await running.quarantined() == [(5, "contradicts")]
 
 
-async def test_an_id_that_comes_again_under_the_next_number_is_quarantined(running: Applying) -> None:
+async def test_an_id_that_is_repeated_under_the_next_number_is_quarantined(running: Applying) -> None:
     """Its number goes on, so only the file knows."""
     await running.applier.feed(SHARD, messages(1, 3), True)
     await running.applier.reached(SHARD, 3)

@@ -65,7 +65,7 @@ async def states(tmp_path: Path) -> tuple[dict[str, bytes], list[Content]]:
             books.take(changes)
             states.append(content(path))
             if len(states) == 2:
-                await store.shrink()
+                await store.truncate_wal()
         return files(path), states
 
 
@@ -80,7 +80,7 @@ async def opened(path: Path) -> str:
 
 
 @pytest.mark.parametrize("part", ["ledger.sqlite", "ledger.sqlite-wal"])
-async def test_a_flipped_byte_is_told_or_changes_nothing(
+async def test_a_flipped_byte_is_reported_or_changes_nothing(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], part: str
 ) -> None:
     """In the WAL it may take back the last commits, which the ledger then reads from the market log again."""
@@ -108,7 +108,7 @@ async def test_a_flipped_byte_is_told_or_changes_nothing(
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
-async def test_a_file_cut_at_its_end_is_told(
+async def test_a_truncated_file_is_reported(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], part: float
 ) -> None:
     whole, _ = states
@@ -127,7 +127,7 @@ async def test_a_file_cut_at_its_end_is_told(
         ("DROP INDEX fills_of_id; CREATE INDEX fills_of_id ON fills (order_id)", "schema is not as it was written"),
     ],
 )
-async def test_what_was_changed_is_named(
+async def test_an_altered_row_or_schema_is_named(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], doctoring: str, told: str
 ) -> None:
     path = write(tmp_path, states[0])
@@ -139,14 +139,14 @@ async def test_what_was_changed_is_named(
     assert "`./qs repair`" in said
 
 
-async def test_what_changes_while_it_is_in_use_is_told(
+async def test_damage_while_the_database_is_in_use_is_reported(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]]
 ) -> None:
     path = write(tmp_path, states[0])
     async with Store(path) as store:
         await store.load()
         await store.check(pause=0.001)
-        await store.shrink()
+        await store.truncate_wal()
         data = bytearray(path.read_bytes())
         place = data.index(b"100.10")
         data[place] ^= 1

@@ -43,7 +43,7 @@ async def test_fills_that_were_not_delivered_are_not_taken_for_a_gap_in_the_log(
         await gaps.check(books, arrived, fold(books, {}, arrived))
 
 
-async def test_a_gap_in_the_log_itself_is_one(broker: Broker, market_log: Log) -> None:
+async def test_a_gap_in_the_log_itself_is_accepted(broker: Broker, market_log: Log) -> None:
     gaps, books = Gaps(broker.connection, 2), Books()
     arrived = await delivered(market_log, 1, 7, 2, 9, 10, 3)
     for batch in (arrived[:3], arrived[3:5], arrived[5:]):
@@ -53,7 +53,9 @@ async def test_a_gap_in_the_log_itself_is_one(broker: Broker, market_log: Log) -
     assert books.accounts["AAA"].version == 3
 
 
-async def test_a_position_that_stands_still_is_not_ready_and_health_says_whose(start: Start, market_log: Log) -> None:
+async def test_a_stuck_position_makes_the_ledger_not_ready_and_is_named_by_health(
+    start: Start, market_log: Log
+) -> None:
     """As when an exchange numbers from 1 again. One message alone may be poison: the position goes on after it."""
     running = await start()
     for number in (1, 2, 3):
@@ -80,7 +82,7 @@ async def test_poison_alone_leaves_a_ledger_ready(start: Start, market_log: Log)
     assert running.health.ready
 
 
-async def test_a_report_takes_from_the_last_quote_that_can_be_read(start: Start, market_log: Log) -> None:
+async def test_a_report_reduces_the_last_valid_quote(start: Start, market_log: Log) -> None:
     running = await start()
     quote = quote_activated()
     await market_log.quote(quote)
@@ -94,7 +96,7 @@ def on(quote: QuoteActivated) -> Fill:
     return fill(quote_id=quote.quote_id, quantity=4, price=quote.ask_price, created_at=quote.activated_at)
 
 
-async def test_an_unreadable_position_does_not_let_versions_go_back(broker: Broker) -> None:
+async def test_after_an_unreadable_position_versions_do_not_decrease(broker: Broker) -> None:
     stream, subject = subjects.POSITIONS_STREAM, subjects.position("AAA")
     newer = msgspec.json.encode(position_update(position_version=9))
     await journal.put(broker.connection, stream, subject, newer)

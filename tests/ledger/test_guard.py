@@ -44,7 +44,7 @@ async def defined(broker: Broker) -> Connection:
     return broker.connection
 
 
-async def test_a_symbol_is_paused_once_for_its_loss_whatever_comes_then(
+async def test_a_symbol_is_paused_once_for_its_loss_and_stays_paused(
     defined: Connection, market_log: Log, start: Start
 ) -> None:
     running = await start()
@@ -63,7 +63,7 @@ async def test_a_symbol_is_paused_once_for_its_loss_whatever_comes_then(
     assert (await latch(defined)) == Latch(head, why)
 
 
-async def test_what_a_person_has_taken_note_of_may_be_lost_once_more(
+async def test_after_a_resume_the_limit_applies_to_the_loss_beyond_the_acknowledged_one(
     defined: Connection, market_log: Log, start: Start
 ) -> None:
     running = await start()
@@ -80,7 +80,7 @@ async def test_what_a_person_has_taken_note_of_may_be_lost_once_more(
     assert (await paused(defined)).loss == 21
 
 
-async def test_a_ledger_judges_what_it_has_caught_up_with_and_not_what_it_was_on_the_way(
+async def test_a_ledger_that_catches_up_does_not_judge_past_positions(
     defined: Connection, market_log: Log, start: Start
 ) -> None:
     """What was lost for a while before it started is history."""
@@ -91,7 +91,7 @@ async def test_a_ledger_judges_what_it_has_caught_up_with_and_not_what_it_was_on
     assert (await latch(defined)).paused is None
 
 
-async def test_two_ledgers_pause_once(defined: Connection, market_log: Log, start: Start) -> None:
+async def test_two_ledgers_write_one_pause(defined: Connection, market_log: Log, start: Start) -> None:
     first, second = await start(), await start("second.sqlite")
     await market_log.fills(bought())
     await paused(defined)

@@ -31,7 +31,7 @@ def listing(revision: int = 7, **changes: Any) -> Listing:
 
 def losses(most: str | None = None, **symbols: Listing) -> Losses:
     found = Losses()
-    found.most = None if most is None else Decimal(most)
+    found.max_total_loss = None if most is None else Decimal(most)
     found.relist(symbols)
     return found
 
@@ -49,7 +49,7 @@ def judged(found: Losses, known: Latches | None = None, *accounts: Account) -> l
 
 
 @pytest.mark.parametrize(("most", "paused"), [("10", True), ("9.999999999999", True), ("10.000000000001", False)])
-def test_a_symbol_is_paused_when_its_loss_reaches_what_it_may_lose(most: str, *, paused: bool) -> None:
+def test_a_symbol_is_paused_when_its_loss_reaches_its_limit(most: str, *, paused: bool) -> None:
     """Ten lots, bought at 101, are worth 100 each."""
     pauses = judged(losses(AAA=listing(max_loss=Decimal(most))), None, account())
     why = LossPaused(
@@ -64,7 +64,7 @@ def test_fees_and_the_multiplier_count(fill: dict[str, Any], loss: str) -> None:
     assert pause.why.loss == Decimal(loss)
 
 
-def test_a_reference_price_alone_may_reach_it() -> None:
+def test_a_reference_price_alone_may_cause_a_pause() -> None:
     found = losses(AAA=listing(max_loss=Decimal(20)))
     assert not judged(found, None, account())
     found.relist({"AAA": listing(8, max_loss=Decimal(20), reference_price=Decimal("99.00"))})
@@ -85,28 +85,28 @@ PAUSED = LossPaused(at=NOW, loss=Decimal(10), max_loss=Decimal(10))
         ((PAUSED, LossResumed(at=NOW, acknowledged=Decimal(0))), "101.00", 2),
     ],
 )
-def test_resuming_acknowledges_a_loss_and_as_much_may_be_lost_again(
+def test_a_resume_acknowledges_a_loss_and_the_limit_applies_beyond_it(
     messages: tuple[LossPaused | LossResumed, ...], price: str, head: int | None
 ) -> None:
     found = judged(losses(AAA=listing(max_loss=Decimal(10))), latches("AAA", *messages), account(price=Decimal(price)))
     assert [pause.head for pause in found] == ([] if head is None else [head])
 
 
-def test_all_together_lose_what_each_does_in_whatever_state_it_is() -> None:
+def test_the_total_loss_is_the_sum_over_all_symbols_in_any_state() -> None:
     """A profit counts, too, and what nothing defines is worth the price of its last fill."""
     found = losses("15", AAA=listing(), BBB=listing(state="delisted"), CCC=listing())
     accounts = [account("AAA"), account("BBB"), account("CCC", price=Decimal("99.00")), account("DDD", fee=Decimal(1))]
     for each in accounts:
-        found.moved(each.symbol)
+        found.position_changed(each.symbol)
     assert not judged(found, None, *accounts)
     accounts[2] = account("CCC", price=Decimal("99.60"))
-    found.moved("CCC")
+    found.position_changed("CCC")
     (pause,) = judged(found, None, *accounts)
     assert (pause.scope, pause.why) == (None, LossPaused(at=NOW, loss=Decimal(17), max_loss=Decimal(15)))
     assert not judged(found, latches(None, pause.why), *accounts)
 
 
-def test_nothing_is_limited_that_names_no_limit() -> None:
+def test_without_a_limit_nothing_is_paused() -> None:
     found = losses(AAA=listing())
     assert not found.are_limited
     assert not judged(found, None, account(price=Decimal(1_000_000)))
@@ -116,23 +116,23 @@ def test_nothing_is_limited_that_names_no_limit() -> None:
     assert not found.are_limited
 
 
-def test_what_is_resumed_is_judged_once_more() -> None:
+def test_a_resumed_symbol_is_judged_again() -> None:
     found, known = losses(AAA=listing(max_loss=Decimal(10))), latches("AAA", PAUSED)
     assert not judged(found, known, account())
     resumed = latches("AAA", PAUSED, LossResumed(at=NOW, acknowledged=Decimal(0)))
     assert not judged(found, resumed, account()), "nothing has moved"
-    found.again()
+    found.recheck()
     assert judged(found, resumed, account())
 
 
 @given(st.lists(st.tuples(st.sampled_from(["AAA", "BBB", "CCC"]), st.integers(90, 110)), max_size=20))
-def test_the_sum_is_kept_as_it_would_be_computed_anew(moves: list[tuple[str, int]]) -> None:
+def test_the_running_total_equals_one_computed_from_scratch(moves: list[tuple[str, int]]) -> None:
     kept, accounts = losses("1"), {}
     for symbol, price in moves:
         accounts[symbol] = account(symbol, price=Decimal(price))
-        kept.moved(symbol)
+        kept.position_changed(symbol)
         kept.judge(accounts, Latches(), NOW)
-    anew = losses("1")
+    fresh = losses("1")
     for symbol in accounts:
-        anew.moved(symbol)
-    assert kept.judge(accounts, Latches(), NOW) == anew.judge(accounts, Latches(), NOW)
+        fresh.position_changed(symbol)
+    assert kept.judge(accounts, Latches(), NOW) == fresh.judge(accounts, Latches(), NOW)

@@ -130,14 +130,14 @@ def in_fractions(fills: list[RecordedFill]) -> tuple[int, Fraction, Fraction, Fr
 
 
 @given(st.lists(fills(), max_size=30))
-def test_it_is_what_fractions_come_to(log: list[RecordedFill]) -> None:
+def test_money_equals_the_same_rules_in_exact_fractions(log: list[RecordedFill]) -> None:
     for own in by_symbol(log).values():
         net, money = after(0, FLAT, own)
         assert (net, *map(Fraction, money[:3]), money.volume) == in_fractions(own)
 
 
 @given(st.lists(fills(), max_size=30), st.integers(1, 10**12), st.sampled_from(MULTIPLIERS))
-def test_realized_and_unrealized_are_the_cash_and_what_the_position_is_worth(
+def test_realized_plus_unrealized_equals_cash_plus_the_value_of_the_position(
     log: list[RecordedFill], mark: int, multiplier: Decimal
 ) -> None:
     """I13, at any mark, whatever a lot comes to at it; and of a flat position all profit is realized."""
@@ -151,7 +151,7 @@ def test_realized_and_unrealized_are_the_cash_and_what_the_position_is_worth(
 
 
 @given(st.lists(fills(), max_size=30), st.data())
-def test_folded_in_pieces_and_read_again_it_is_the_same(log: list[RecordedFill], data: st.DataObject) -> None:
+def test_folding_in_pieces_and_reading_back_gives_the_same_money(log: list[RecordedFill], data: st.DataObject) -> None:
     """Whatever other symbols do in between, and however often what was committed was written as text and read."""
     kept: dict[str, tuple[int, Money]] = {}
     at = 0
@@ -165,7 +165,7 @@ def test_folded_in_pieces_and_read_again_it_is_the_same(log: list[RecordedFill],
 
 
 @given(st.lists(fills(), min_size=1, max_size=30))
-def test_the_cost_of_what_is_open_is_at_prices_that_were_paid(log: list[RecordedFill]) -> None:
+def test_the_average_price_lies_between_the_lowest_and_highest_fill_price(log: list[RecordedFill]) -> None:
     """Average cost lies between the least and the most that a lot was opened at, but for what is rounded."""
     for own in by_symbol(log).values():
         net, money = after(0, FLAT, own)

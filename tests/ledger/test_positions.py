@@ -114,7 +114,7 @@ def test_a_duplicate_within_one_batch_is_found() -> None:
         ([recorded_fill("BBB", 3)], Reason.MISPLACED),
     ],
 )
-def test_a_message_that_does_not_go_on_is_quarantined_whole(fills: list[RecordedFill], reason: Reason) -> None:
+def test_a_message_that_does_not_follow_is_quarantined_as_a_whole(fills: list[RecordedFill], reason: Reason) -> None:
     books, recorded = committed(message(1, recorded_fill(number=1), recorded_fill(number=2)))
     changes = fold(books, recorded, [message(2, *fills), message(3, recorded_fill(number=3))])
     assert reasons(changes) == [reason]
@@ -135,14 +135,14 @@ def test_a_message_that_does_not_go_on_is_quarantined_whole(fills: list[Recorded
         msgspec.json.encode(recorded_fill()),
     ],
 )
-def test_what_cannot_be_read_is_a_delivery_with_a_fault(payload: bytes) -> None:
+def test_an_undecodable_message_becomes_a_delivery_with_a_fault(payload: bytes) -> None:
     delivery = read(SHARD, SHARDS, subjects.fills(SHARD, "AAA"), 1, payload)
     assert delivery.fault is not None
     assert delivery.fault.reason is Reason.UNREADABLE
     assert delivery.payload == payload
 
 
-def test_fills_in_another_shard_than_their_symbols_are_misplaced() -> None:
+def test_fills_in_a_shard_that_is_not_their_symbols_are_misplaced() -> None:
     other = 1 - SHARD
     delivery = read(other, SHARDS, subjects.fills(other, "AAA"), 1, msgspec.json.encode([recorded_fill()]))
     assert delivery.fault is not None
@@ -221,7 +221,7 @@ def test_batching_and_redelivery_change_nothing(log: list[Delivery], data: st.Da
 
 
 @given(logs())
-def test_shards_may_come_in_any_order_to_each_other(log: list[Delivery]) -> None:
+def test_the_order_between_shards_does_not_matter(log: list[Delivery]) -> None:
     one, other = Ledger(), Ledger()
     one.deliver(log)
     other.deliver(sorted(log, key=lambda delivery: -delivery.shard))
@@ -239,7 +239,7 @@ def test_a_position_is_the_signed_sum_of_its_fills_and_its_version_counts_them(l
 
 
 @given(logs())
-def test_every_message_moves_the_applied_sequence(log: list[Delivery]) -> None:
+def test_every_message_advances_the_applied_sequence(log: list[Delivery]) -> None:
     ledger = Ledger()
     ledger.deliver(log)
     assert ledger.books.applied == {

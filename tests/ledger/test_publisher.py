@@ -48,13 +48,13 @@ async def publish_otherwise(broker: Broker, payload: bytes) -> None:
     await journal.put(broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), payload)
 
 
-async def test_an_update_is_published_as_it_is(publishers: Publishers, broker: Broker, market_log: Log) -> None:
+async def test_an_update_is_published_unchanged(publishers: Publishers, broker: Broker, market_log: Log) -> None:
     update = position_update(net_quantity=-3, position_version=3)
     publishers.start(broker).offer(update)
     assert await market_log.published_version(3) == update
 
 
-async def test_what_is_offered_meanwhile_is_conflated_to_the_newest(
+async def test_updates_offered_meanwhile_are_conflated_to_the_newest(
     publishers: Publishers, broker: Broker, market_log: Log
 ) -> None:
     publisher = publishers.start(broker)
@@ -64,7 +64,7 @@ async def test_what_is_offered_meanwhile_is_conflated_to_the_newest(
     assert await market_log.published_versions() == [100]
 
 
-async def test_a_version_that_another_ledger_published_is_left_out(
+async def test_a_version_that_another_ledger_published_is_skipped(
     publishers: Publishers, broker: Broker, market_log: Log
 ) -> None:
     publisher = publishers.start(broker)
@@ -91,7 +91,9 @@ async def test_two_publishers_of_one_symbol_take_turns_without_repeating(
     assert versions == sorted(set(versions))
 
 
-async def test_what_is_no_position_is_published_over(publishers: Publishers, broker: Broker, market_log: Log) -> None:
+async def test_an_invalid_message_on_a_positions_subject_is_followed_by_a_valid_one(
+    publishers: Publishers, broker: Broker, market_log: Log
+) -> None:
     await publish_otherwise(broker, b"?")
     publishers.start(broker).offer(position_update(position_version=1))
     assert (await market_log.published_version(1)).position_version == 1
@@ -114,7 +116,7 @@ async def test_a_paused_broker_gets_the_newest_once_it_is_back(
     assert len(versions) < 25, "what came meanwhile is conflated"
 
 
-async def test_a_position_that_the_broker_does_not_take_ends_nothing_and_is_published_once_it_does(
+async def test_a_position_that_the_broker_refuses_is_published_once_it_is_accepted(
     publishers: Publishers, broker: Broker, market_log: Log
 ) -> None:
     config = (await api.stream_info(broker.connection, subjects.POSITIONS_STREAM)).config
@@ -128,7 +130,7 @@ async def test_a_position_that_the_broker_does_not_take_ends_nothing_and_is_publ
     await market_log.published_version(1)
 
 
-async def test_a_position_that_the_broker_does_not_give_out_is_published_over(
+async def test_a_position_that_the_broker_cannot_read_is_published_again(
     publishers: Publishers, own_broker: Broker
 ) -> None:
     """A compare takes its subject for empty. Whoever follows is current again then."""

@@ -56,7 +56,7 @@ async def test_the_same_fill_again_is_answered_and_not_recorded_again(start: Sta
     assert await market_log.head() == head
 
 
-async def test_the_log_has_a_digest_of_who_reported_and_another_may_report_the_same_again(
+async def test_the_log_has_a_digest_of_the_reporter_and_another_one_may_report_the_same_fill(
     start: Start, market_log: Log
 ) -> None:
     running = await start()
@@ -70,7 +70,7 @@ async def test_the_log_has_a_digest_of_who_reported_and_another_may_report_the_s
     assert not (await again.ledger.report(told))[1]
 
 
-async def test_the_same_fill_at_once_is_recorded_once(start: Start, market_log: Log) -> None:
+async def test_concurrent_reports_of_a_fill_are_recorded_once(start: Start, market_log: Log) -> None:
     running = await start()
     told = fill()
     answers = await asyncio.gather(*(running.ledger.report(told) for _ in range(20)))
@@ -79,7 +79,7 @@ async def test_the_same_fill_at_once_is_recorded_once(start: Start, market_log: 
     assert (await market_log.last_fill()).number == 1
 
 
-async def test_the_same_fill_to_two_ledgers_at_once_is_recorded_once(start: Start, market_log: Log) -> None:
+async def test_concurrent_reports_of_a_fill_to_two_ledgers_are_recorded_once(start: Start, market_log: Log) -> None:
     ledgers = [(await start(name)).ledger for name in ("one.sqlite", "other.sqlite")]
     for _ in range(10):
         told = fill()
@@ -98,7 +98,9 @@ async def test_another_fill_under_a_recorded_id_is_refused(start: Start, market_
     assert await market_log.head() == head
 
 
-async def test_a_fill_of_the_exchange_is_known_and_one_it_never_made_refused(start: Start, market_log: Log) -> None:
+async def test_a_recorded_fill_of_the_exchange_is_known_and_an_unrecorded_one_is_refused(
+    start: Start, market_log: Log
+) -> None:
     running = await start()
     made = recorded_fill(number=1)
     await market_log.fills(made)
@@ -108,7 +110,7 @@ async def test_a_fill_of_the_exchange_is_known_and_one_it_never_made_refused(sta
     assert "reserved" in refused.detail
 
 
-async def test_what_it_takes_is_taken_from_the_latest_quote(start: Start, market_log: Log) -> None:
+async def test_a_reported_fill_reduces_the_latest_quote(start: Start, market_log: Log) -> None:
     running = await start()
     quote = quote_activated()
     await market_log.quote(quote)
@@ -121,7 +123,7 @@ async def test_what_it_takes_is_taken_from_the_latest_quote(start: Start, market
     assert "has 0 left" in refused.detail
 
 
-async def test_a_replaced_quote_is_booked_and_takes_nothing(start: Start, market_log: Log) -> None:
+async def test_a_fill_of_a_replaced_quote_is_booked_and_reduces_no_quote(start: Start, market_log: Log) -> None:
     running = await start()
     old, new = quote_activated(), quote_activated(attempt=2, ask_quantity=7)
     await market_log.quote(old)
@@ -130,7 +132,7 @@ async def test_a_replaced_quote_is_booked_and_takes_nothing(start: Start, market
     assert (await market_log.last_fill()).remaining_ask_quantity == 7
 
 
-async def test_what_is_quarantined_does_not_mislead_the_next_number(start: Start, market_log: Log) -> None:
+async def test_quarantined_messages_do_not_affect_the_next_number(start: Start, market_log: Log) -> None:
     running = await start()
     await market_log.fills(recorded_fill(number=1))
     await market_log.fills(recorded_fill(number=9))
@@ -157,7 +159,7 @@ async def test_a_price_is_recorded_with_the_decimals_of_its_tick(start: Start, m
     assert not new
 
 
-async def test_a_fill_is_judged_by_its_instrument_as_it_was(start: Start, market_log: Log) -> None:
+async def test_a_fill_is_judged_by_its_instrument_at_the_time(start: Start, market_log: Log) -> None:
     """The tick was finer when the quote was made, and GONE was traded: the log tells."""
     running = await start()
     old = quote_activated(ask_price=Decimal("100.105"))
@@ -200,7 +202,7 @@ async def test_a_fill_that_is_recorded_may_be_reported_again_after_the_tick_chan
     ("named", "recorded"),
     [(None, "0.150150"), (Decimal("0.2"), "0.2"), (Decimal(0), "0"), (Decimal("0.0"), "0")],
 )
-async def test_what_a_reported_fill_costs_is_what_it_names_or_its_instruments_rate(
+async def test_the_fee_of_a_reported_fill_is_the_one_it_names_or_its_instruments(
     start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch, named: Decimal | None, recorded: str
 ) -> None:
     """And then it is recorded, whatever the settings become."""
@@ -220,7 +222,9 @@ async def test_what_a_reported_fill_costs_is_what_it_names_or_its_instruments_ra
     assert (await refusal(running, replace(told, fee=Decimal("0.3")))).refusal is Refusal.FILL_CONTRADICTS
 
 
-async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: Start, market_log: Log) -> None:
+async def test_reports_are_recorded_beside_a_busy_writer_without_gaps_in_the_numbers(
+    start: Start, market_log: Log
+) -> None:
     """The other writer appends a few hundred times a second, as a busy exchange does, whenever it wins the compare."""
     running = await start()
     done = asyncio.Event()
@@ -245,7 +249,7 @@ async def test_it_gets_its_turn_beside_another_writer_and_numbers_go_on(start: S
     assert running.ledger.position("AAA").net_quantity == -(written + len(reported))
 
 
-async def test_without_the_broker_nothing_new_is_recorded_and_what_is_known_still_answered(
+async def test_without_the_broker_only_recorded_fills_are_answered(
     own_start: Start, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await own_start()
@@ -258,7 +262,7 @@ async def test_without_the_broker_nothing_new_is_recorded_and_what_is_known_stil
     assert (await running.ledger.report(told))[1] is False
 
 
-async def test_an_append_that_is_not_acknowledged_in_time_is_unknown_and_can_be_sent_again(
+async def test_a_report_whose_append_is_not_acknowledged_in_time_has_an_unknown_outcome_and_can_be_repeated(
     own_start: Start, own_broker: Broker, own_market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "DEADLINE", 0.5)

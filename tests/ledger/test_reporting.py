@@ -24,36 +24,36 @@ def executed(**changes: Any) -> Any:
     return fill(**(values | changes))
 
 
-def test_a_booking_moves_the_number_and_no_quote() -> None:
+def test_a_booking_advances_the_number_and_reduces_no_quote() -> None:
     recorded = record(fill(quote_id="elsewhere", price=Decimal("7.00"), quantity=500), MARKET, INSTRUMENT)
     assert (recorded.number, recorded.origin) == (1, "reported")
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (10, 10)
     assert (recorded.order_quantity, recorded.limit_price) == (500, Decimal("7.00"))
 
 
-def test_a_buy_of_the_latest_quote_takes_from_its_ask() -> None:
+def test_a_buy_reduces_the_latest_quotes_ask() -> None:
     recorded = record(executed(side="buy"), MARKET, INSTRUMENT)
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (10, 6)
 
 
-def test_a_sell_to_the_latest_quote_takes_from_its_bid() -> None:
+def test_a_sell_reduces_the_latest_quotes_bid() -> None:
     recorded = record(executed(side="sell", price=QUOTE.bid_price), MARKET, INSTRUMENT)
     assert (recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (6, 10)
 
 
-def test_it_goes_on_after_the_last_fill_and_takes_from_what_that_left() -> None:
+def test_a_report_follows_the_last_fill_and_reduces_what_that_left() -> None:
     last = recorded_fill(number=7, remaining_bid_quantity=2, remaining_ask_quantity=5)
     recorded = record(executed(), market_after(Account("AAA", -3, last, sequence=4), QUOTE, 1), INSTRUMENT)
     assert (recorded.number, recorded.remaining_bid_quantity, recorded.remaining_ask_quantity) == (8, 2, 1)
 
 
-def test_a_quote_after_the_last_fill_is_whole() -> None:
+def test_a_quote_after_the_last_fill_has_its_full_quantity() -> None:
     last = recorded_fill(number=7, remaining_bid_quantity=0, remaining_ask_quantity=0)
     market = market_after(Account("AAA", -3, last, sequence=4), QUOTE, 9)
     assert (market.remaining_bid, market.remaining_ask, market.fill_number) == (10, 10, 7)
 
 
-def test_without_any_quote_it_is_a_booking() -> None:
+def test_without_any_quote_a_report_is_a_booking() -> None:
     assert record(executed(), market_after(Account("AAA"), None, 0), INSTRUMENT).remaining_ask_quantity == 0
 
 
@@ -67,7 +67,7 @@ def test_without_any_quote_it_is_a_booking() -> None:
         ({"created_at": QUOTE.expires_at}, "was active from"),
     ],
 )
-def test_what_the_latest_quote_could_not_execute_contradicts(changes: dict[str, Any], fact: str) -> None:
+def test_a_fill_that_the_latest_quote_could_not_execute_is_refused(changes: dict[str, Any], fact: str) -> None:
     with pytest.raises(Refused, match=fact) as refused:
         record(executed(**changes), MARKET, INSTRUMENT)
     assert refused.value.refusal is Refusal.FILL_CONTRADICTS
@@ -86,7 +86,7 @@ def test_a_withdrawn_quote_executes_nothing() -> None:
         record(executed(), market_after(Account("AAA"), withdrawn, 2), INSTRUMENT)
 
 
-def test_what_a_quote_executed_before_its_expiry_came_into_the_log_is_booked() -> None:
+def test_a_fill_of_a_quote_whose_expiry_is_in_the_log_is_booked() -> None:
     expired = QuoteWithdrawn(
         symbol="AAA",
         quote_id=QUOTE.quote_id,
@@ -105,7 +105,7 @@ def test_the_last_instant_of_a_quote_is_before_it_expires() -> None:
     assert record(executed(created_at=created_at), MARKET, INSTRUMENT).remaining_ask_quantity == 6
 
 
-def test_times_go_into_the_log_as_utc() -> None:
+def test_times_are_logged_in_utc() -> None:
     told = executed(created_at=NOW.astimezone(timezone(timedelta(hours=9))))
     recorded = record(told, MARKET, INSTRUMENT)
     assert recorded.created_at.isoformat() == NOW.isoformat()

@@ -60,7 +60,7 @@ async def test_fills_become_a_position_that_is_shown_and_published(start: Start,
     assert running.ledger.position("AAA") == update.position
 
 
-async def test_every_symbol_is_shown_traded_or_not(start: Start, market_log: Log) -> None:
+async def test_every_symbol_is_shown_with_or_without_fills(start: Start, market_log: Log) -> None:
     running = await start()
     shown = [update.position for update in running.ledger.snapshot()]
     assert shown == [Account(symbol).update.position for symbol in ("AAA", "BBB")]
@@ -78,7 +78,7 @@ async def test_a_fill_in_two_messages_is_applied_once(start: Start, market_log: 
     assert rows(tmp_path / "ledger.sqlite", "SELECT count(*) FROM quarantine") == [(0,)]
 
 
-async def test_what_the_broker_delivers_again_is_applied_once(
+async def test_redelivered_fills_are_applied_once(
     start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tail that starts over from the first message each time, as a redelivering consumer would."""
@@ -94,7 +94,7 @@ async def test_what_the_broker_delivers_again_is_applied_once(
     assert again.ledger.position("AAA").net_quantity == -4
 
 
-async def test_a_restart_goes_on_after_what_was_applied(
+async def test_a_restart_continues_after_the_last_applied_message(
     start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[int] = []
@@ -115,7 +115,7 @@ async def test_a_restart_goes_on_after_what_was_applied(
     assert missed == applied + 1
 
 
-async def test_what_was_committed_and_not_published_is_published_at_the_next_start(
+async def test_a_committed_position_that_was_not_published_is_published_at_the_next_start(
     start: Start, market_log: Log, tmp_path: Path
 ) -> None:
     """The crash between commit and publish, as the database looks after it."""
@@ -167,7 +167,7 @@ async def test_two_ledgers_publish_versions_in_order(start: Start, market_log: L
     assert versions == sorted(set(versions)), "no version goes back or comes twice"
 
 
-async def test_a_ledger_that_comes_late_takes_no_position_back(start: Start, market_log: Log) -> None:
+async def test_a_ledger_that_starts_late_publishes_no_old_version(start: Start, market_log: Log) -> None:
     first = await start("one.sqlite")
     for number in range(1, 21):
         await market_log.fills(recorded_fill(number=number))
@@ -239,7 +239,7 @@ async def test_a_database_that_contradicts_itself_shows_and_decides_nothing(
 async def test_an_idle_ledger_cuts_its_wal(
     start: Start, market_log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "LOOK_AT_WAL", 0.05)
+    monkeypatch.setattr(service, "WAL_CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(service, "WAL_BYTES", 0)
     running = await start()
     await market_log.fills(recorded_fill(number=1))
@@ -281,7 +281,7 @@ async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, mon
 
 
 @pytest.mark.parametrize("regrown", [0, 1, 3])
-async def test_a_ledger_does_not_go_on_with_a_market_log_that_lost_what_was_applied(
+async def test_a_ledger_does_not_continue_on_a_market_log_that_lost_applied_messages(
     start: Start, broker: Broker, market_log: Log, regrown: int
 ) -> None:
     """Also if the log has given the same numbers out again meanwhile."""
@@ -303,11 +303,11 @@ async def test_a_ledger_does_not_go_on_with_a_market_log_that_lost_what_was_appl
     assert second.version() == 2
 
 
-async def test_what_is_damaged_while_it_runs_ends_it_and_the_next_start_says_what_to_do(
+async def test_damage_during_a_run_ends_the_ledger_and_the_next_start_states_the_repair(
     broker: Broker, start: Start, market_log: Log, tmp_path: Path
 ) -> None:
     await market_log.fills(recorded_fill(number=1))
-    ledger, health = new_ledger(broker, tmp_path, check_every=0.01)
+    ledger, health = new_ledger(broker, tmp_path, check_interval=0.01)
     running = asyncio.create_task(ledger.run())
     await eventually(lambda: health.ready)
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as file, file:

@@ -63,7 +63,7 @@ async def test_fills_are_found_by_id_with_all_their_content(path: Path) -> None:
     assert found == {FillKey("AAA", "x-1"): fills[0], FillKey("BBB", "x-1"): fills[1]}
 
 
-async def test_what_is_quarantined_is_kept_with_its_payload(path: Path) -> None:
+async def test_a_quarantined_message_is_stored_with_its_payload(path: Path) -> None:
     poison = Delivery(1, 4, "AAA", b"\xff?", [], Fault(Reason.UNREADABLE, "no JSON"))
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [poison]), NOW)
@@ -95,7 +95,7 @@ async def test_a_second_ledger_is_kept_out_of_the_file(path: Path) -> None:
         assert await store.load() == Books()
 
 
-async def test_the_database_and_its_lock_are_their_owners_alone(path: Path) -> None:
+async def test_only_the_owner_can_read_the_database_and_its_lock(path: Path) -> None:
     path.parent.mkdir(0o700)
     for name in (path.name, f"{path.name}.lock"):
         path.with_name(name).touch(0o644)
@@ -114,7 +114,7 @@ async def test_another_schema_version_is_refused_with_both_named(path: Path) -> 
         await Store(path).__aenter__()
 
 
-async def test_a_file_of_an_earlier_schema_is_moved_away_and_an_empty_one_made(path: Path) -> None:
+async def test_a_file_with_an_earlier_schema_is_moved_away_and_replaced_by_an_empty_one(path: Path) -> None:
     """The ledger reads the market log from its first message then."""
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
@@ -154,11 +154,11 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
     [
         (
             "UPDATE positions SET net_quantity = 51",
-            "of AAA is 51 at version 3, and its 3 fills, up to number 3, come to 44",
+            "of AAA is 51 at version 3, but its 3 fills, up to number 3, add up to 44",
         ),
-        ("UPDATE fills SET quantity = 13 WHERE number = 1", "is 44 at version 3, .* come to 51"),
-        ("UPDATE fills SET side = 'buy' WHERE number = 2", "come to 4"),
-        ("DELETE FROM fills WHERE number = 2", "its 2 fills, up to number 3, come to 24"),
+        ("UPDATE fills SET quantity = 13 WHERE number = 1", "is 44 at version 3, .* add up to 51"),
+        ("UPDATE fills SET side = 'buy' WHERE number = 2", "add up to 4"),
+        ("DELETE FROM fills WHERE number = 2", "its 2 fills, up to number 3, add up to 24"),
         ("DELETE FROM positions", "position of AAA is missing"),
         (
             (
@@ -169,7 +169,7 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
         ),
     ],
 )
-async def test_a_position_that_its_fills_do_not_come_to_is_refused(path: Path, doctoring: str, told: str) -> None:
+async def test_a_position_that_is_not_the_sum_of_its_fills_is_refused(path: Path, doctoring: str, told: str) -> None:
     fills = [recorded_fill(number=number, side="sell", quantity=lots) for number, lots in enumerate((6, 20, 18), 1)]
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, *fills)]), NOW)
@@ -190,7 +190,7 @@ def damage(path: Path, page: int) -> None:
 
 
 @pytest.mark.parametrize("page", range(1, 12))
-async def test_damage_is_told_with_what_to_do(path: Path, page: int) -> None:
+async def test_damage_is_reported_with_its_repair(path: Path, page: int) -> None:
     fills = [recorded_fill(number=number) for number in range(1, 200)]
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, *fills)]), NOW)
@@ -207,7 +207,7 @@ async def test_damage_is_told_with_what_to_do(path: Path, page: int) -> None:
         await use()
 
 
-async def test_the_wal_that_a_long_reader_left_large_is_cut(path: Path) -> None:
+async def test_a_wal_that_grew_during_a_long_read_is_truncated(path: Path) -> None:
     def large(sequence: int) -> Delivery:
         return Delivery(1, sequence, "AAA", b"x" * 1_000_000, [], Fault(Reason.UNREADABLE, "no JSON"))
 
@@ -221,12 +221,12 @@ async def test_the_wal_that_a_long_reader_left_large_is_cut(path: Path) -> None:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM applied").fetchall()
         await write(store, range(2, 25))
-        await store.shrink()
+        await store.truncate_wal()
         assert store.wal_bytes > WAL_BYTES, "what the reader reads is kept"
         reader.execute("COMMIT")
         await write(store, range(25, 28))
         assert store.wal_bytes <= WAL_BYTES, "cut by the next commits"
-        await store.shrink()
+        await store.truncate_wal()
         assert store.wal_bytes == 0
         await write(store, range(28, 29))
         assert 0 < store.wal_bytes < WAL_BYTES
@@ -243,6 +243,6 @@ def no_database(tmp_path: Path) -> Path:
     return path
 
 
-async def test_a_file_that_is_no_database_is_told(no_database: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_reported(no_database: Path) -> None:
     with pytest.raises(StoreUnusable, match=r"is damaged \(file is not a database\): `\./qs repair`"):
         await Store(no_database).__aenter__()

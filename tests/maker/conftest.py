@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from maker import calls
+from maker import rpc_client
 from support.broker import Broker
 from support.maker import Line, Marketplace, marketplace
 
@@ -20,5 +20,5 @@ async def place(broker: Broker) -> AsyncIterator[Marketplace]:
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
     """The line between makers and other services."""
     between = Line()
-    monkeypatch.setattr(calls, "rpc", between)
+    monkeypatch.setattr(rpc_client, "rpc", between)
     return between

@@ -21,7 +21,7 @@ from web.app import create_app
 
 
 def app_of(maker: Maker, health: Health) -> httpx.AsyncClient:
-    app = create_app(title="maker", description="", health=health, routes=routes(maker), before=maker.count)
+    app = create_app(title="maker", description="", health=health, routes=routes(maker), before=maker.measure)
     return http_client(app)
 
 
@@ -37,7 +37,7 @@ async def client(place: Marketplace) -> AsyncIterator[httpx.AsyncClient]:
         yield http
 
 
-async def test_status_tells_of_every_symbol(client: httpx.AsyncClient) -> None:
+async def test_status_contains_every_symbol(client: httpx.AsyncClient) -> None:
     body = (await client.get("/status")).json()
     assert body["paused"] is False
     assert [told["symbol"] for told in body["symbols"]] == ["AAA", "BBB"]
@@ -76,7 +76,7 @@ async def test_health_and_metrics_are_served(client: httpx.AsyncClient) -> None:
     assert "maker_symbols_quoting 2.0" in (await client.get("/metrics")).text
 
 
-async def test_without_a_broker_everything_is_answered_and_pausing_is_not_confirmed(
+async def test_without_a_broker_requests_are_answered_and_a_pause_is_not_confirmed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("maker.service.PAUSE_DEADLINE", 0.2)
@@ -100,7 +100,7 @@ async def test_without_a_broker_everything_is_answered_and_pausing_is_not_confir
             await asyncio.wait([running], timeout=0.3)
 
 
-async def test_prometheus_is_told_how_many_symbols_are_quoted_and_of_a_pause(client: httpx.AsyncClient) -> None:
+async def test_metrics_show_quoted_symbols_and_a_pause(client: httpx.AsyncClient) -> None:
     told = (await client.get("/metrics")).text.splitlines()
     assert {"maker_symbols 2.0", "maker_symbols_quoting 2.0", "maker_paused 0.0"} <= set(told)
     await client.post("/pause")

@@ -36,7 +36,7 @@ async def turned(broker: Broker, *, paused: bool) -> None:
 
 @pytest.mark.parametrize("killed", [False, True], ids=["with its index", "killed"])
 @pytest.mark.parametrize("before", [[], [False]], ids=["the only turn", "the last of two"])
-async def test_makers_pause_until_it_is_turned(own_broker: Broker, before: list[bool], killed: bool) -> None:
+async def test_makers_pause_until_the_switch_is_changed(own_broker: Broker, before: list[bool], killed: bool) -> None:
     for paused in [*before, True]:
         await turned(own_broker, paused=paused)
     own_broker.server.stop()

@@ -23,7 +23,7 @@ def told(before: Value | None, after: Value | None) -> KillSwitch:
     return one
 
 
-def test_the_table_is_whole_and_an_awaited_hold_is_ended_by_its_landing_alone() -> None:
+def test_the_table_is_complete_and_only_its_landing_ends_an_awaited_hold() -> None:
     since = {Log.OFF_SINCE, Log.ON_SINCE}
     assert set(TABLE) == {(of, held) for of in Log for held in Held} - {(of, Held.NO) for of in since}
     for (_, held), (state, left) in TABLE.items():
@@ -49,7 +49,7 @@ def test_without_a_hold_the_log_alone_counts(value: Value | None, state: SwitchS
 
 
 @pytest.mark.parametrize("value", [None, OFF, ON])
-def test_a_pause_holds_at_once_whatever_the_log_says_and_until_it_is_there(value: Value | None) -> None:
+def test_a_pause_holds_at_once_and_until_it_is_in_the_log(value: Value | None) -> None:
     one = KillSwitch()
     if value is not None:
         one.read(value)
@@ -57,18 +57,18 @@ def test_a_pause_holds_at_once_whatever_the_log_says_and_until_it_is_there(value
     assert one.state is SwitchState.HOLDING
     one.read(Value(4, paused=False))
     assert one.state is SwitchState.HOLDING
-    one.in_log(hold, 5)
+    one.pause_appended(hold, 5)
     assert (one.state, one.landed, one.value) == (SwitchState.PAUSED, 1, Value(5, paused=True))
     one.read(Value(6, paused=False))
     assert one.state is SwitchState.QUOTING
 
 
-def test_a_pause_whose_landing_is_heard_of_late_does_not_undo_what_came_after() -> None:
+def test_a_late_acknowledgement_of_a_pause_does_not_undo_a_newer_resume() -> None:
     """A resume is read before the answer to the pause before it."""
     one = KillSwitch()
     hold = one.pause()
     one.read(Value(2, paused=False))
-    one.in_log(hold, 1)
+    one.pause_appended(hold, 1)
     assert one.state is SwitchState.QUOTING
 
 
@@ -94,7 +94,7 @@ def test_a_pause_that_answered_503_holds_until_a_newer_value_is_in_the_log(
     assert (one.hold is not None) == (state is SwitchState.HOLDING)
 
 
-def test_a_resume_read_while_the_pause_was_awaited_ends_it_once_its_caller_was_told() -> None:
+def test_a_resume_read_during_an_awaited_pause_ends_it_once_the_caller_has_timed_out() -> None:
     one = KillSwitch()
     one.read(ON)
     hold = one.pause()
@@ -104,18 +104,18 @@ def test_a_resume_read_while_the_pause_was_awaited_ends_it_once_its_caller_was_t
     assert one.state is SwitchState.QUOTING
 
 
-def test_a_second_pause_is_not_satisfied_by_the_first_ones_landing() -> None:
+def test_the_first_pauses_landing_does_not_complete_the_second() -> None:
     """A resume may lie between them."""
     one = KillSwitch()
     first, second = one.pause(), one.pause()
-    one.in_log(first, 1)
+    one.pause_appended(first, 1)
     assert (one.state, one.landed) == (SwitchState.HOLDING, 1)
-    one.in_log(second, 3)
+    one.pause_appended(second, 3)
     assert (one.state, one.landed) == (SwitchState.PAUSED, 2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_every_pause_is_an_episode_and_reading_it_again_is_not(count: int) -> None:
+def test_every_pause_starts_an_episode_and_reading_it_again_does_not(count: int) -> None:
     one = KillSwitch()
     for sequence in range(1, count + 1):
         for _ in range(3):
@@ -244,7 +244,7 @@ class TwoMakers(RuleBasedStateMachine):
         maker.turn = None
         if turn.hold is not None:
             if turn.landed is not None:
-                maker.seen.in_log(turn.hold, turn.landed)
+                maker.seen.pause_appended(turn.hold, turn.landed)
                 self.done(maker, turn.hold)
             return  # else it tries again
         if turn.landed is not None:

@@ -24,7 +24,7 @@ async def write(place: Marketplace, scope: Scope, value: LossPaused | LossResume
 
 
 @pytest.mark.parametrize(("scope", "lost"), [("AAA", {"AAA"}), (None, {"AAA", "BBB"})])
-async def test_what_is_paused_for_its_loss_is_withdrawn_and_stays_so_over_restarts_until_it_is_resumed(
+async def test_a_loss_pause_withdraws_the_quote_and_outlives_restarts_until_a_resume(
     place: Marketplace, scope: Scope, lost: set[str]
 ) -> None:
     await place.open()
@@ -46,7 +46,7 @@ async def test_what_is_paused_for_its_loss_is_withdrawn_and_stays_so_over_restar
     assert again.on("AAA").loss is None
 
 
-async def test_what_a_symbol_is_paused_for_outlasts_the_pause_of_all(place: Marketplace) -> None:
+async def test_a_symbols_loss_pause_outlasts_the_pause_of_all_symbols(place: Marketplace) -> None:
     await place.open()
     await write(place, "AAA", WHY)
     await write(place, None, WHY)
@@ -59,10 +59,10 @@ async def test_what_a_symbol_is_paused_for_outlasts_the_pause_of_all(place: Mark
 
 @pytest.mark.parametrize("current", [True, False])
 @pytest.mark.parametrize("quote_id", ["AAA-v0-a1", "by-hand"])
-def test_whatever_is_live_is_withdrawn_whoever_made_it(quote_id: str, *, current: bool) -> None:
+def test_a_loss_pause_withdraws_the_live_quote_whoever_made_it(quote_id: str, *, current: bool) -> None:
     """Also while it is not known what would be quoted otherwise."""
     market = SymbolMarket("AAA")
     market.apply_quote(1, quote_activated(quote_id=quote_id))
-    view = View(market, current=current, heard=True, lost=WHY)
+    view = View(market, current=current, market_current=True, loss_pause=WHY)
     assert plan.due(view, Memory(), NOW) == Withdraw(quote_id)
-    assert plan.due(view, Memory(ended=quote_id), NOW) == Wait("loss_paused")
+    assert plan.due(view, Memory(withdrawn_id=quote_id), NOW) == Wait("loss_paused")

@@ -37,7 +37,7 @@ async def test_pausing_withdraws_everything_and_resuming_quotes_again(place: Mar
     await place.quoted("BBB", "BBB-v0-a2")
 
 
-async def test_pausing_twice_is_as_pausing_once(place: Marketplace) -> None:
+async def test_pausing_twice_has_the_effect_of_pausing_once(place: Marketplace) -> None:
     await place.open()
     running = await quoting(place)
     await running.maker.pause()
@@ -55,7 +55,7 @@ async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
     assert [place.quote(symbol) for symbol in ("AAA", "BBB")] == [None, None]
 
 
-async def test_one_pause_stops_every_maker_and_one_resume_has_all_go_on(place: Marketplace) -> None:
+async def test_one_pause_stops_all_makers_and_one_resume_resumes_all(place: Marketplace) -> None:
     await place.open()
     told, other = await quoting(place), await place.start_maker(standby_delay=0.2)
     await eventually(lambda: other.health.ready)
@@ -84,7 +84,7 @@ async def test_a_pause_outlives_the_maker(place: Marketplace) -> None:
     await place.quoted("AAA", "AAA-v0-a2")
 
 
-async def test_a_maker_that_died_while_it_paused_ends_the_quotes_when_it_is_back(place: Marketplace) -> None:
+async def test_a_maker_that_crashed_during_a_pause_withdraws_the_quotes_after_its_restart(place: Marketplace) -> None:
     await place.open()
     first = await quoting(place)
     await first.crash()
@@ -111,7 +111,7 @@ NO_TURNS = [
 
 @pytest.mark.parametrize(("payload", "headers"), NO_TURNS)
 @pytest.mark.parametrize("paused", [True, False])
-async def test_what_is_no_turn_of_the_switch_changes_nothing_also_not_for_who_starts(
+async def test_an_invalid_change_of_the_switch_has_no_effect_on_running_or_starting_makers(
     place: Marketplace, payload: bytes, headers: dict[str, str], *, paused: bool
 ) -> None:
     await place.open()
@@ -128,7 +128,7 @@ async def test_what_is_no_turn_of_the_switch_changes_nothing_also_not_for_who_st
     await both_stand([running, late], "quoting" if paused else "paused")
 
 
-async def test_a_switch_of_which_nothing_can_be_read_stops_trading_for_as_long_as_a_reservation_lives(
+async def test_a_switch_without_a_readable_value_stops_quoting_for_the_lifetime_of_a_reservation(
     place: Marketplace,
 ) -> None:
     await place.open(quote_ttl=1.0)
@@ -147,7 +147,7 @@ async def turn(place: Marketplace, value: bytes, headers: dict[str, str] | None 
     )
 
 
-async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
+async def test_a_pause_that_the_broker_refuses_holds_on_this_maker_and_is_reported(
     place: Marketplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.open()
@@ -169,7 +169,7 @@ async def test_a_pause_that_the_broker_does_not_take_holds_here_and_says_so(
     assert running.health.ready
 
 
-async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
+async def test_a_pause_that_cannot_be_confirmed_is_reported_and_still_holds(
     place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.open()
@@ -186,7 +186,7 @@ async def test_a_pause_that_cannot_be_confirmed_says_so_and_still_holds(
     assert (await running.maker.pause()).paused
 
 
-async def test_a_resume_told_to_another_maker_ends_a_pause_that_waits_for_an_exchange(
+async def test_a_resume_at_another_maker_ends_a_pause_that_waits_for_an_exchange(
     place: Marketplace, line: Line
 ) -> None:
     """The exchange hears nothing for a while: the withdrawals of the pause are answered after the resume."""
@@ -207,7 +207,7 @@ async def both_quote(both: Sequence[RunningMaker]) -> None:
         maker = running.maker
         await eventually(lambda maker=maker: {of.state for of in maker.status().symbols} == {"quoting"})  # type: ignore[misc] # binds
         assert (maker.status().paused, maker.status().switch) == (False, "quoting")
-        maker.count()
+        maker.measure()
         for name in ("maker_paused", "maker_switch_paused", "maker_symbols_paused"):
             assert REGISTRY.get_sample_value(name) == 0
 
@@ -219,7 +219,7 @@ async def both_stand(both: Sequence[RunningMaker], standing: str) -> None:
         await eventually(lambda maker=maker: maker.status().switch == standing)  # type: ignore[misc] # binds
 
 
-async def test_a_pause_that_answered_503_is_ended_by_a_resume_told_to_another_maker(
+async def test_a_pause_that_answered_503_is_ended_by_a_resume_at_another_maker(
     place: Marketplace, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await place.open()
@@ -235,7 +235,7 @@ async def test_a_pause_that_answered_503_is_ended_by_a_resume_told_to_another_ma
     await both_quote(both)
 
 
-async def test_a_pause_that_answered_503_goes_on_and_stands_for_all_once_the_broker_is_back(
+async def test_a_pause_that_answered_503_takes_effect_for_all_once_the_broker_is_back(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with marketplace(own_broker) as place:
@@ -254,7 +254,7 @@ async def test_a_pause_that_answered_503_goes_on_and_stands_for_all_once_the_bro
 
 
 @pytest.mark.parametrize("last", [True, False])
-async def test_pause_and_resume_in_one_batch_end_in_the_last(place: Marketplace, *, last: bool) -> None:
+async def test_the_last_of_several_changes_in_one_batch_counts(place: Marketplace, *, last: bool) -> None:
     await place.open()
     both = [await quoting(place), await quoting(place)]
     for paused in (not last, last, not last, last):
@@ -270,7 +270,7 @@ async def test_pause_and_resume_in_one_batch_end_in_the_last(place: Marketplace,
         await both_quote(both)
 
 
-async def test_a_resume_that_a_newer_pause_comes_before_is_refused_and_the_pause_stands(
+async def test_a_resume_that_is_overtaken_by_a_newer_pause_is_refused(
     place: Marketplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another maker is paused between the resume's look at the switch and its write."""
@@ -294,7 +294,7 @@ async def test_a_resume_that_a_newer_pause_comes_before_is_refused_and_the_pause
     await both_quote(both)
 
 
-async def test_a_quote_by_hand_is_let_be_while_makers_are_paused_and_a_makers_is_withdrawn(place: Marketplace) -> None:
+async def test_during_a_pause_a_quote_by_hand_is_left_alone_and_a_makers_is_withdrawn(place: Marketplace) -> None:
     await place.open()
     running = await quoting(place)
     await running.maker.pause()
@@ -332,7 +332,7 @@ async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: M
     await place.open()
     running = await quoting(place)
     await running.maker.pause()
-    running.maker._quoters["AAA"]._memory.asked.add("AAA-v0-a7")
+    running.maker._quoters["AAA"]._memory.sent.add("AAA-v0-a7")
     await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a7")
     await place.exchange.put_quote("AAA", quote_request(attempt=7))
     await eventually(lambda: isinstance(place.fold("AAA").event, QuoteWithdrawn))

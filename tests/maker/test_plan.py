@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from maker.plan import (
     FIRST_DELAY,
-    LEDGER_PATIENCE,
-    LONGEST_DELAY,
-    REVISIONS,
+    LEDGER_TIMEOUT,
+    MAX_DELAY,
+    MAX_REVISIONS,
     Memory,
     Propose,
     Step,
@@ -24,8 +24,8 @@ from maker.plan import (
     delay,
     due,
     live_quote,
+    obsolete_reason,
     predicted_position,
-    superseded,
 )
 from support.builders import NOW, instrument, quote_activated, recorded_fill
 from wire import ids
@@ -176,27 +176,27 @@ WAITS = {
     "a fill has just used up its quote": (
         filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1),
         1,
-        Wait("waiting_for_position", at(1) + LEDGER_PATIENCE),
+        Wait("waiting_for_position", at(1) + LEDGER_TIMEOUT),
     ),
 }
 
 
 @pytest.mark.parametrize("case", WAITS)
-def test_a_symbol_is_let_be_when(case: str) -> None:
+def test_nothing_is_done_when(case: str) -> None:
     of, seconds, expected = WAITS[case]
     assert step(of, seconds) == expected
 
 
-def test_patience_with_a_ledger_that_is_behind_ends() -> None:
+def test_the_wait_for_a_lagging_ledger_is_bounded() -> None:
     behind = filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1)
-    assert told(step(behind, 1 + LEDGER_PATIENCE.total_seconds()))[:3] == (5, 4, "exhausted")
+    assert told(step(behind, 1 + LEDGER_TIMEOUT.total_seconds()))[:3] == (5, 4, "exhausted")
 
 
-def test_the_exchanges_answer_counts_before_the_market_feed_tells_it() -> None:
+def test_the_exchanges_reply_counts_before_the_market_feed_shows_the_quote() -> None:
     assert step(view(0), memory=published(Memory(), 0, 1)) == Wait("quoting", at(20))
 
 
-def test_the_market_feed_counts_once_it_is_as_far() -> None:
+def test_the_market_feed_counts_once_it_has_caught_up() -> None:
     memory = published(Memory(), 0, 1)
     assert told(step(withdrawn(activated(view(0), 0, 1)), memory=memory))[1:3] == (2, "withdrawn")
 
@@ -204,7 +204,7 @@ def test_the_market_feed_counts_once_it_is_as_far() -> None:
 # --- what holds it back -------------------------------------------------------------------------------------------
 
 
-def test_a_dead_attempt_is_passed_over() -> None:
+def test_a_dead_attempt_is_skipped() -> None:
     memory = Memory()
     memory.abandoned(QuoteVersion(5, 0, 4))
     assert told(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
@@ -234,7 +234,7 @@ def test_a_newer_revision_ends_the_backing_off() -> None:
 
 
 @pytest.mark.parametrize("state", ["paused", "delisted"])
-def test_what_stands_of_an_instrument_that_is_not_quoted_is_withdrawn_whoever_made_it(state: str) -> None:
+def test_the_quote_of_a_paused_or_delisted_instrument_is_withdrawn_whoever_made_it(state: str) -> None:
     event = quote_activated(quote_id="by-hand", position_version=5)
     of = view(5, state=state)
     of.market.apply_quote(1, event)
@@ -252,25 +252,25 @@ def test_success_ends_the_backing_off() -> None:
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_delays_double_up_to_a_bound_and_jitter_takes_at_most_half(failures: int, jitter: float) -> None:
     whole = delay(failures, 1.0)
-    assert whole == min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 20))
+    assert whole == min(MAX_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 20))
     assert whole / 2 <= delay(failures, jitter) <= whole
 
 
-def test_a_spare_leaves_what_is_due_to_others_first() -> None:
+def test_a_spare_waits_for_the_first_maker() -> None:
     memory, stale = Memory(), activated(view(1), 0, 1)
     assert step(stale, 0, memory, standby=1) == Wait("standing_by", at(1))
     assert step(stale, 0.5, memory, standby=1) == Wait("standing_by", at(1))
     assert told(step(stale, 1, memory, standby=1))[:2] == (1, 1)
 
 
-def test_a_spare_finds_the_work_done() -> None:
+def test_a_spare_does_nothing_if_the_first_maker_has_quoted() -> None:
     memory, of = Memory(), activated(view(1), 0, 1)
     step(of, 0, memory, standby=1)
     activated(of, 1, 1, when=0.1)
     assert step(of, 1, memory, standby=1) == Wait("quoting", at(20.1))
 
 
-def test_a_spare_waits_anew_whenever_somebody_else_has_quoted() -> None:
+def test_a_spares_wait_starts_again_whenever_another_maker_has_quoted() -> None:
     """Positions that move faster than a spare waits do not make it act, as long as another maker follows them."""
     memory, of = Memory(), view(0)
     for version in range(50):
@@ -280,7 +280,7 @@ def test_a_spare_waits_anew_whenever_somebody_else_has_quoted() -> None:
         activated(of, version, 1, when=now)
 
 
-def test_a_spare_does_not_wait_anew_for_every_position_while_nobody_quotes() -> None:
+def test_a_spares_wait_does_not_start_again_for_a_position_while_nobody_quotes() -> None:
     memory, of = Memory(), activated(view(0), 0, 1)
     for version in range(1, 11):
         of.position = Position(symbol="AAA", net_quantity=0, position_version=version)
@@ -288,26 +288,26 @@ def test_a_spare_does_not_wait_anew_for_every_position_while_nobody_quotes() -> 
     assert told(step(of, 1.1, memory, standby=1))[:2] == (10, 1)
 
 
-def test_a_spare_waits_and_backs_off_whichever_is_longer() -> None:
+def test_a_spare_waits_for_the_longer_of_standing_by_and_backing_off() -> None:
     memory = Memory()
     step(view(0), 0, memory, standby=1)
     for _ in range(8):
         until = memory.failed((0, 0), at(0), jitter=1.0)
     assert step(view(0), 2, memory, standby=1) == Wait("backing_off", until)
-    assert told(step(view(0), LONGEST_DELAY, memory, standby=1))[:2] == (0, 1)
+    assert told(step(view(0), MAX_DELAY, memory, standby=1))[:2] == (0, 1)
 
 
 # --- paused -------------------------------------------------------------------------------------------------------
 
 
 def test_a_quote_of_ours_that_became_active_late_is_withdrawn() -> None:
-    memory = Memory(asked={"AAA-v0-a1"})
+    memory = Memory(sent={"AAA-v0-a1"})
     assert step(activated(view(0, paused=True), 0, 1), memory=memory) == Withdraw("AAA-v0-a1")
 
 
 def live(quote_id: str = "AAA-v0-a1", **changes: Any) -> View:
     """A live quote of version 0, attempt 1, with that id."""
-    of = view(0, heard=True, **changes)
+    of = view(0, market_current=True, **changes)
     of.market.apply_quote(1, quote_activated(quote_id=quote_id, activated_at=at(0), lifetime=30.0))
     return of
 
@@ -319,32 +319,32 @@ STATES: dict[str, tuple[View, Memory, Step]] = {
     "paused, by hand before": (live("by-hand", paused=True, episode=1), Memory(), Withdraw("by-hand")),
     "paused, by hand since": (live("by-hand", paused=True, episode=1), Memory(swept=1), Wait("paused")),
     "paused, by a maker since": (live(paused=True, episode=1), Memory(swept=1), Withdraw("AAA-v0-a1")),
-    "paused, by us since": (live("x", paused=True, episode=1), Memory(swept=1, asked={"x"}), Withdraw("x")),
+    "paused, by us since": (live("x", paused=True, episode=1), Memory(swept=1, sent={"x"}), Withdraw("x")),
     "paused again": (live("by-hand", paused=True, episode=2), Memory(swept=1), Withdraw("by-hand")),
-    "paused, and withdrawn": (live(paused=True, episode=1), Memory(swept=1, ended="AAA-v0-a1"), Wait("paused")),
+    "paused, and withdrawn": (live(paused=True, episode=1), Memory(swept=1, withdrawn_id="AAA-v0-a1"), Wait("paused")),
     "paused, without feeds": (live(paused=True, episode=1, current=False), Memory(), Withdraw("AAA-v0-a1")),
     "the switch not read": (live(current=False), Memory(), Wait("waiting_for_feeds")),
     # stopping
-    "stopping, ours": (live(stopping=True), Memory(asked={"AAA-v0-a1"}), Withdraw("AAA-v0-a1")),
+    "stopping, ours": (live(stopping=True), Memory(sent={"AAA-v0-a1"}), Withdraw("AAA-v0-a1")),
     "stopping, not ours": (live(stopping=True), Memory(), Wait("stopped")),
     "stopping, paused": (live(stopping=True, paused=True, episode=1), Memory(), Wait("stopped")),
     # no price
     "no price, of this position": (live(priced=False), Memory(), Withdraw("AAA-v0-a1")),
     "no price, by hand": (live("by-hand", priced=False), Memory(), Wait("no_price")),
     "no price, nothing stands": (view(0, priced=False), Memory(), Wait("no_price")),
-    "no price, withdrawn": (live(priced=False), Memory(ended="AAA-v0-a1"), Wait("no_price")),
+    "no price, withdrawn": (live(priced=False), Memory(withdrawn_id="AAA-v0-a1"), Wait("no_price")),
     "no price, without feeds": (live(priced=False, current=False), Memory(), Wait("waiting_for_feeds")),
 }
 
 
 @pytest.mark.parametrize("name", STATES)
-def test_what_stands_where_nothing_is_to_be_quoted(name: str) -> None:
+def test_which_active_quotes_are_withdrawn_while_nothing_may_be_quoted(name: str) -> None:
     of, memory, wanted = STATES[name]
     assert step(of, 1.0, memory) == wanted
 
 
 @pytest.mark.parametrize("quote_id", ["AAA-v0-a1", "by-hand"])
-def test_a_position_without_a_price_has_what_was_made_from_an_older_one_withdrawn(quote_id: str) -> None:
+def test_without_a_price_a_quote_of_an_older_position_is_withdrawn(quote_id: str) -> None:
     of = live(quote_id, priced=False)
     of.position = Position(symbol="AAA", net_quantity=20_000, position_version=1)
     assert step(of, 1.0) == Withdraw(quote_id)
@@ -377,17 +377,17 @@ def test_fills_lead_to_the_position_that_the_ledger_will_commit() -> None:
         pytest.param(view(5, paused=True), id="paused"),
     ],
 )
-def test_nothing_is_foreseen(of: View) -> None:
+def test_no_position_is_predicted(of: View) -> None:
     assert predicted_position(of, [recorded_fill(number=6)]) is None
 
 
-def test_an_attempt_goes_on_while_there_is_a_point_in_it() -> None:
-    assert superseded(view(5), propose(5, 1), NOW) is None
-    assert superseded(activated(view(5), 5, 1), propose(5, 2), NOW) is None
+def test_an_attempt_continues_until_it_is_obsolete() -> None:
+    assert obsolete_reason(view(5), propose(5, 1), NOW) is None
+    assert obsolete_reason(activated(view(5), 5, 1), propose(5, 2), NOW) is None
 
 
-def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
-    assert superseded(view(5, current=False), propose(5, 1), NOW) is None
+def test_an_attempt_is_not_given_up_because_feeds_are_not_current() -> None:
+    assert obsolete_reason(view(5, current=False), propose(5, 1), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_broker_trouble_alone_is_no_reason_to_give_up() -> None:
     ],
 )
 def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
-    assert superseded(of, propose(5, 2), NOW) == why
+    assert obsolete_reason(of, propose(5, 2), NOW) == why
 
 
 # --- how old reference prices are ---------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
 
 def fresh(of: View, **until: float) -> View:
     """By these revisions, `r50`, quotes may stand until then."""
-    of.fresh = {int(name[1:]): at(when) for name, when in until.items()}
+    of.fresh_until = {int(name[1:]): at(when) for name, when in until.items()}
     return of
 
 
@@ -455,19 +455,19 @@ def fresh(of: View, **until: float) -> View:
         ),
     ],
 )
-def test_what_is_quoted_around_an_old_reference_price_is_withdrawn(of: View, expected: Step) -> None:
+def test_a_quote_around_an_old_reference_price_is_withdrawn(of: View, expected: Step) -> None:
     assert step(of, 1.0) == expected
 
 
-def test_fresh_again_it_is_quoted_at_once() -> None:
+def test_a_fresh_reference_price_is_quoted_at_once() -> None:
     of = fresh(withdrawn(activated(view(5, revision=50), 5, 1, revision=50)), r50=1)
     assert step(of, 1.0) == Wait("no_reference")
     of.relist(Listing(instrument(reference_ttl=2.0), 10, 50, None, None, at(0.5)))
     assert told(step(of, 1.0)) == (5, 2, "withdrawn", "AAA-v5-r50-a1")
-    assert superseded(of, propose(5, 2, revision=50), at(2.5)) == "the reference price is too old"
+    assert obsolete_reason(of, propose(5, 2, revision=50), at(2.5)) == "the reference price is too old"
 
 
-def test_a_reference_price_without_a_feed_is_never_fresh_where_it_must_be() -> None:
+def test_with_a_reference_ttl_a_price_that_no_feed_has_sent_is_stale() -> None:
     of = view(5)
     of.relist(Listing(instrument(reference_ttl=2.0), 10, 50))
     assert step(of) == Wait("no_reference")
@@ -475,12 +475,12 @@ def test_a_reference_price_without_a_feed_is_never_fresh_where_it_must_be() -> N
     assert told(step(of)) == (5, 1, "first", None)
 
 
-def test_of_very_many_revisions_the_one_that_is_quoted_and_the_newest_are_remembered() -> None:
+def test_of_very_many_revisions_the_quoted_one_and_the_newest_are_remembered() -> None:
     of = activated(view(5), 5, 1, revision=50)
     for revision in range(50, 1000):
         of.relist(Listing(instrument(reference_ttl=2.0), 10, revision, None, None, at(revision)))
-    assert len(of.fresh) <= REVISIONS
-    assert (of.fresh[50], of.fresh[999]) == (at(52), at(1001))
+    assert len(of.fresh_until) <= MAX_REVISIONS
+    assert (of.fresh_until[50], of.fresh_until[999]) == (at(52), at(1001))
 
 
 # --- properties ---------------------------------------------------------------------------------------------------
@@ -497,7 +497,7 @@ def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
         paused=draw(st.booleans()),
         revision=draw(revisions),
         state=draw(st.sampled_from(["trading", "trading", "paused", "close_only", "delisted"])),
-        fresh=draw(st.dictionaries(revisions, st.floats(0, 90).map(at), max_size=2)),
+        fresh_until=draw(st.dictionaries(revisions, st.floats(0, 90).map(at), max_size=2)),
     )
     if draw(st.booleans()):
         lifetime = draw(st.sampled_from([0.5, 5.0, 30.0]))
@@ -535,7 +535,7 @@ def test_a_proposal_is_of_the_newest_position_and_newer_than_any_quote_or_dead_a
             assert chosen.version > memory.dead
         assert of.current
         assert not of.paused
-        assert superseded(of, chosen, now) is None
+        assert obsolete_reason(of, chosen, now) is None
 
 
 @given(situations())
@@ -548,13 +548,13 @@ def test_a_wait_ends_after_now_and_deciding_again_changes_nothing(situation: tup
 
 
 @given(situations(), st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=2, max_size=4))
-def test_makers_that_see_the_same_end_up_with_one_live_quote_and_rest(
+def test_makers_with_the_same_view_converge_on_one_live_quote(
     situation: tuple[View, Memory, datetime], standbys: list[float]
 ) -> None:
     """Each proposal becomes active as it would at an exchange: if it is newer than the latest. Nobody is in a hurry."""
     of, _, now = situation
     of.current, of.paused, of.state = True, False, "trading"
-    of.fresh = {}
+    of.fresh_until = {}
     of.revision = max(of.revision, of.market.version.revision)
     versions = [of.market.event.position_version if of.market.event else 0, of.market.fill_number]
     of.position = Position(symbol="AAA", net_quantity=0, position_version=max(versions))
@@ -584,7 +584,7 @@ def _activation(chosen: Propose, moment: datetime) -> QuoteActivated:
 
 
 @pytest.mark.parametrize("latest", [1, 1000, 2**31, 2**40])
-def test_whatever_attempt_was_quoted_the_next_one_is_proposed_and_may_be(latest: int) -> None:
+def test_the_attempt_after_any_latest_one_is_proposed_and_permitted(latest: int) -> None:
     """By hand, too: the exchange takes an attempt that is not far beyond the latest."""
     seen = withdrawn(activated(view(7), 7, latest))
     step = due(seen, Memory(), at(1))
@@ -596,7 +596,7 @@ def test_whatever_attempt_was_quoted_the_next_one_is_proposed_and_may_be(latest:
 
 
 @pytest.mark.parametrize("quoted", [0, 5])
-def test_after_very_many_attempts_that_came_to_nothing_it_begins_again_within_reach(quoted: int) -> None:
+def test_after_very_many_dead_attempts_the_number_starts_again_within_reach(quoted: int) -> None:
     seen = view(7) if not quoted else withdrawn(activated(view(7), 7, quoted))
     memory = Memory(dead=QuoteVersion(7, 0, quoted + ATTEMPTS_AHEAD - 1))
     assert getattr(due(seen, memory, at(1)), "attempt", 0) == quoted + ATTEMPTS_AHEAD

@@ -72,7 +72,7 @@ async def test_the_identical_request_is_answered_without_being_sent_again(
 
 
 @pytest.mark.parametrize("other", [request(2), request(1, lots=9)])
-async def test_for_another_request_it_is_released(
+async def test_a_prefetched_reservation_is_released_if_another_request_is_made(
     prefetch: Prefetch, exposure: Exposure, other: ReservationRequest
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -82,7 +82,7 @@ async def test_for_another_request_it_is_released(
 
 
 @pytest.mark.parametrize("answer", [None, ReservationAnswer(outcome="rejected", reservation=None, reason="bid_limit")])
-async def test_what_was_not_granted_is_asked_anew(answer: ReservationAnswer | None) -> None:
+async def test_a_prefetch_without_a_grant_is_not_used(answer: ReservationAnswer | None) -> None:
     exposure = Exposure(answer)
     prefetch = Prefetch(exposure.ask, exposure.release)
     async with asyncio.TaskGroup() as group:
@@ -91,7 +91,7 @@ async def test_what_was_not_granted_is_asked_anew(answer: ReservationAnswer | No
     assert exposure.released == []
 
 
-async def test_the_next_one_releases_the_last_one_and_the_same_one_does_not(
+async def test_another_prefetch_releases_the_last_one_and_the_identical_one_does_not(
     prefetch: Prefetch, exposure: Exposure
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -101,7 +101,7 @@ async def test_the_next_one_releases_the_last_one_and_the_same_one_does_not(
     assert exposure.released == [request(1)]
 
 
-async def test_what_is_dropped_is_released_once(prefetch: Prefetch, exposure: Exposure) -> None:
+async def test_a_dropped_prefetch_is_released_once(prefetch: Prefetch, exposure: Exposure) -> None:
     async with asyncio.TaskGroup() as group:
         prefetch.begin(group, request(1))
         prefetch.drop()

@@ -72,13 +72,13 @@ def test_the_callers_arithmetic_context_changes_nothing(ambient: decimal.Context
         assert [str(price) for price in (*coefficients(of), *prices(of, 7))] == expected
 
 
-def test_order_flow_alone_makes_a_spread_of_two_over_k_where_risk_aversion_vanishes() -> None:
+def test_the_half_spread_tends_to_one_over_k_as_risk_aversion_vanishes() -> None:
     """ln(1 + γ/k)/γ → 1/k: the precision left must not be eaten by γ/k's leading zeros."""
     c1, _ = coefficients(instrument(gamma=Decimal("1E-20"), k=Decimal(20)))
     assert c1.quantize(SIXTH) == Decimal("0.05")
 
 
-def test_without_volatility_inventory_moves_nothing() -> None:
+def test_without_volatility_inventory_does_not_move_prices() -> None:
     calm = instrument(sigma=Decimal(0))
     assert prices(calm, 500) == prices(calm, -500)
 
@@ -90,7 +90,7 @@ def test_a_spread_lost_to_rounding_is_still_a_tick() -> None:
 
 @pytest.mark.parametrize("net_quantity", [-7, 0, 3])
 @pytest.mark.parametrize("min_spread", [0, 1, 14, 15, 40, 41])
-def test_the_least_spread_moves_both_prices_apart_alike(min_spread: int, net_quantity: int) -> None:
+def test_the_minimum_spread_moves_both_prices_apart_equally(min_spread: int, net_quantity: int) -> None:
     of, wider = instrument(), instrument(min_spread=min_spread)
     model, found = half_spreads(of, net_quantity), half_spreads(wider, net_quantity)
     assert found.bid + found.ask >= min_spread * of.tick
@@ -117,7 +117,7 @@ def test_after_a_fill_the_new_ask_is_above_what_was_paid_as_long_as_the_shift_is
     assert (ask > bid) is is_above
 
 
-def test_a_price_not_above_zero_is_none() -> None:
+def test_a_price_that_is_not_above_zero_is_none() -> None:
     cheap = instrument(reference_price=Decimal("0.05"))
     bid, ask = prices(cheap, 0)
     assert bid is None
@@ -185,7 +185,7 @@ TINY = Decimal("1E-64")
     sigma=st.sampled_from([Decimal(0), TINY, Decimal("0.3"), HUGE]),
     net=st.sampled_from([0, 1, -(2**53), 2**53]),
 )
-def test_whatever_an_instrument_may_say_there_are_prices_or_none(
+def test_extreme_parameters_give_prices_or_none_but_no_error(
     gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal, net: int
 ) -> None:
     """A definition is read by every maker: none may end by it."""
@@ -195,7 +195,7 @@ def test_whatever_an_instrument_may_say_there_are_prices_or_none(
 
 @pytest.mark.parametrize("field", ["gamma", "k", "a", "sigma"])
 @pytest.mark.parametrize("value", ["1E+65", "1E-65", "1E+999999", "1E-999999", "1." + "1" * 24])
-def test_a_parameter_beyond_all_sizes_is_refused(field: str, value: str) -> None:
+def test_a_parameter_outside_the_permitted_range_is_refused(field: str, value: str) -> None:
     with pytest.raises(FieldError) as caught:
         instrument(**{field: Decimal(value)})
     assert caught.value.field == field

@@ -48,7 +48,7 @@ def reservation(bid: int, ask: int, state: ReservationState = "active") -> Reser
     )
 
 
-def test_a_proposal_is_these_bytes() -> None:
+def test_a_proposal_has_the_golden_bytes() -> None:
     assert msgspec.json.encode(propose(Listing(instrument(), 12, 57), position(3), 2)) == GOLDEN
 
 
@@ -78,7 +78,7 @@ def test_the_same_facts_give_the_same_bytes(net_quantity: int, version: int, att
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
 
 
-def test_ids_are_facts() -> None:
+def test_ids_derive_from_facts() -> None:
     quote = proposal().quote
     assert (quote.quote_id, quote.reservation_id) == ("AAA-v12-a1", "AAA-v12-a1-r")
 
@@ -94,13 +94,13 @@ def test_without_any_price_there_is_no_proposal() -> None:
 
 
 @pytest.mark.parametrize(("quote_size", "share", "quantity"), [(10, 12, 10), (20, 12, 12), (1, 1, 1)])
-def test_the_size_is_what_is_wanted_but_at_most_the_share(quote_size: int, share: int, quantity: int) -> None:
+def test_the_size_is_the_quote_size_but_at_most_the_share(quote_size: int, share: int, quantity: int) -> None:
     proposed = propose(Listing(instrument(quote_size=quote_size), share), position(), 1)
     assert proposed is not None
     assert (proposed.quote.bid_quantity, proposed.quote.ask_quantity) == (quantity, quantity)
 
 
-def test_each_side_may_have_a_size_of_its_own() -> None:
+def test_each_side_may_have_its_own_size() -> None:
     quote = proposal(bid_size=3, ask_size=20).quote
     assert (quote.bid_quantity, quote.ask_quantity) == (3, 12)
     quote = proposal(ask_size=4).quote

@@ -88,7 +88,7 @@ SCRIPTS: dict[str, tuple[list[Step], int | None, int]] = {
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-async def test_what_stands_after_requests_that_were_sent_again(place: Marketplace, name: str) -> None:
+async def test_the_active_quote_and_the_usage_after_repeated_requests(place: Marketplace, name: str) -> None:
     steps, active, used = SCRIPTS[name]
     await place.open()
     for subject, request in steps:

@@ -92,7 +92,7 @@ async def test_a_position_older_than_the_newest_changes_nothing(place: Marketpla
     assert running.on("AAA").position_version == 3
 
 
-async def test_a_quote_filled_away_is_replaced_when_the_ledger_knows(place: Marketplace) -> None:
+async def test_a_used_up_quote_is_replaced_once_the_ledger_has_committed(place: Marketplace) -> None:
     await place.open()
     running = await quoting(place)
     filled = [await place.exchange.order(order(side=side, quantity=10, limit_price=price)) for side, price in SWEEP]
@@ -105,7 +105,7 @@ async def test_a_quote_filled_away_is_replaced_when_the_ledger_knows(place: Mark
 SWEEP: list[tuple[str, Any]] = [("buy", order().limit_price), ("sell", order().limit_price / 4)]
 
 
-async def test_a_quote_is_refreshed_once_most_of_its_life_is_over(place: Marketplace) -> None:
+async def test_a_quote_is_refreshed_late_in_its_lifetime(place: Marketplace) -> None:
     """How soon after that depends on the machine; `test_plan` has when it is due."""
     await place.open(quote_ttl=1.0)
     await quoting(place)
@@ -115,7 +115,7 @@ async def test_a_quote_is_refreshed_once_most_of_its_life_is_over(place: Marketp
         assert new.activated_at - old.activated_at >= timedelta(seconds=0.6)
 
 
-async def test_a_withdrawn_quote_is_made_again(place: Marketplace) -> None:
+async def test_a_withdrawn_quote_is_replaced(place: Marketplace) -> None:
     await place.open()
     await quoting(place)
     await place.exchange.withdraw("AAA")
@@ -148,7 +148,7 @@ async def test_a_reduced_grant_shrinks_the_quote(place: Marketplace) -> None:
 
 
 @pytest.mark.parametrize("refusal", [Refusal.RESERVATION_NOT_ACTIVE, Refusal.MORE_THAN_RESERVED, Refusal.STALE_QUOTE])
-async def test_a_refused_quote_gives_its_reservation_back_and_is_tried_as_the_next_attempt(
+async def test_a_refused_quotes_reservation_is_released_and_the_next_attempt_made(
     place: Marketplace, line: Line, refusal: Refusal
 ) -> None:
     await place.open(quote_ttl=30.0)
@@ -159,7 +159,7 @@ async def test_a_refused_quote_gives_its_reservation_back_and_is_tried_as_the_ne
     assert msgspec.json.encode({"reservation_id": refused.quote.reservation_id}) in line.on(Rpc.RELEASE)
 
 
-async def test_a_reservation_that_ended_before_is_passed_over(place: Marketplace) -> None:
+async def test_an_ended_reservation_leads_to_the_next_attempt(place: Marketplace) -> None:
     """As after a crash between the grant and the quote, when somebody has given the grant back."""
     await place.open()
     await reserve(place, "AAA", 10, 10, quote_id="AAA-v0-a1")
@@ -171,7 +171,7 @@ async def test_a_reservation_that_ended_before_is_passed_over(place: Marketplace
 # --- answers lost -------------------------------------------------------------------------------------------------
 
 
-async def test_lost_answers_are_asked_for_again_with_the_identical_request(place: Marketplace, line: Line) -> None:
+async def test_an_unanswered_request_is_resent_unchanged(place: Marketplace, line: Line) -> None:
     await place.open()
     line.lose[Rpc.RESERVE] = 2
     line.drop[Rpc.PUT_QUOTE] = 2
@@ -184,7 +184,7 @@ async def test_lost_answers_are_asked_for_again_with_the_identical_request(place
     assert running.on("AAA").quote_id == "AAA-v0-a1"
 
 
-async def test_a_quote_whose_answer_is_lost_is_found_in_the_market_log(place: Marketplace, line: Line) -> None:
+async def test_a_quote_whose_reply_is_lost_is_found_in_the_market_log(place: Marketplace, line: Line) -> None:
     await place.open()
     line.lose[Rpc.PUT_QUOTE] = 1000
     running = await quoting(place)
@@ -193,7 +193,7 @@ async def test_a_quote_whose_answer_is_lost_is_found_in_the_market_log(place: Ma
     assert line.on(Rpc.RELEASE) == []
 
 
-async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: Marketplace, line: Line) -> None:
+async def test_a_new_position_between_grant_and_quote_starts_a_new_attempt(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
 
@@ -209,7 +209,7 @@ async def test_a_position_that_moves_between_grant_and_quote_starts_over(place: 
     assert not any(b"AAA-v1-a1" in body for body in line.on(Rpc.PUT_QUOTE))
 
 
-async def test_a_position_that_moves_while_nobody_answers_is_quoted_instead(place: Marketplace, line: Line) -> None:
+async def test_a_new_position_replaces_an_unanswered_attempt(place: Marketplace, line: Line) -> None:
     await place.open()
     await quoting(place)
     line.lose[Rpc.RESERVE] = 1000
@@ -221,7 +221,7 @@ async def test_a_position_that_moves_while_nobody_answers_is_quoted_instead(plac
     await place.quoted("AAA", "AAA-v2-a1")
 
 
-async def test_a_restarted_maker_goes_on_with_the_quotes_that_are_there(place: Marketplace, line: Line) -> None:
+async def test_a_restarted_maker_keeps_the_existing_quotes(place: Marketplace, line: Line) -> None:
     await place.open()
     await (await quoting(place)).crash()
     before = len(line.sent)
@@ -230,7 +230,7 @@ async def test_a_restarted_maker_goes_on_with_the_quotes_that_are_there(place: M
     assert len(line.sent) == before
 
 
-async def test_a_maker_starts_from_what_can_be_read(place: Marketplace, line: Line) -> None:
+async def test_a_maker_starts_from_the_last_valid_messages(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
     await place.move("AAA", 2, net_quantity=3)
@@ -247,7 +247,7 @@ async def test_a_maker_starts_from_what_can_be_read(place: Marketplace, line: Li
     assert len(line.sent) == before
 
 
-async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker) -> None:
+async def test_a_maker_survives_an_outage_of_the_broker(own_broker: Broker) -> None:
     async with marketplace(own_broker) as place:
         await place.open()
         running = await quoting(place)
@@ -264,7 +264,7 @@ async def test_a_broker_that_was_away_is_no_reason_to_restart(own_broker: Broker
 # --- instruments --------------------------------------------------------------------------------------------------
 
 
-async def test_a_definition_that_comes_with_the_end_of_an_outage_leaves_nobody_waiting(place: Marketplace) -> None:
+async def test_a_definition_made_during_an_outage_takes_effect_after_it(place: Marketplace) -> None:
     """The follower of the instruments begins anew, and what it is given first changes what it knew already."""
     await seed(place.broker.connection, place.market)
     await place.open()
@@ -277,7 +277,7 @@ async def test_a_definition_that_comes_with_the_end_of_an_outage_leaves_nobody_w
     await eventually(lambda: {running.on(symbol).state for symbol in ("AAA", "BBB")} == {"quoting"})
 
 
-async def test_a_symbol_is_quoted_once_it_is_defined_and_withdrawn_once_it_is_not(place: Marketplace) -> None:
+async def test_a_symbol_is_quoted_once_defined_and_withdrawn_once_delisted(place: Marketplace) -> None:
     await seed(place.broker.connection, place.market)
     await place.open()
     running = await quoting(place)
@@ -288,7 +288,7 @@ async def test_a_symbol_is_quoted_once_it_is_defined_and_withdrawn_once_it_is_no
     assert running.on("NEW").quote_id is None
     await redefine(place.broker.connection, "AAA", state="close_only")
     await eventually(lambda: running.on("AAA").state == "closed")
-    running.maker.count()
+    running.maker.measure()
     assert metrics.SYMBOLS._value.get() == 1, "only BBB is to be quoted"
 
 
@@ -356,7 +356,7 @@ async def test_two_makers_converge_on_the_same_quotes(place: Marketplace) -> Non
     assert place.fold("BBB").version == (0, 0, 1)
 
 
-async def test_two_makers_refresh_together(place: Marketplace) -> None:
+async def test_two_makers_refresh_without_repeating_or_skipping_attempts(place: Marketplace) -> None:
     """An attempt of the one is one of the other, too: none is made twice, none left out."""
     await place.open(quote_ttl=1.0)
     await quoting(place)
@@ -375,7 +375,7 @@ async def sharing(place: Marketplace, *, standby_delay: float) -> tuple[RunningM
     return (one, two) if one.is_first("AAA") else (two, one)
 
 
-async def test_two_makers_divide_the_symbols_and_each_asks_for_its_own_alone(place: Marketplace, line: Line) -> None:
+async def test_two_makers_divide_the_symbols_and_request_only_their_own(place: Marketplace, line: Line) -> None:
     await place.open()
     first, second = await sharing(place, standby_delay=LONG)
     for symbol in ("AAA", "BBB"):
@@ -391,7 +391,7 @@ async def test_two_makers_divide_the_symbols_and_each_asks_for_its_own_alone(pla
 
 
 @pytest.mark.parametrize("ends", ["crashes", "stops"])
-async def test_a_maker_that_is_gone_leaves_its_symbols_to_the_other(place: Marketplace, ends: str) -> None:
+async def test_when_a_maker_is_gone_the_other_takes_over_its_symbols(place: Marketplace, ends: str) -> None:
     """Which needs no patience: it is not heard of any more."""
     await place.open()
     first, second = await sharing(place, standby_delay=LONG)
@@ -401,9 +401,7 @@ async def test_a_maker_that_is_gone_leaves_its_symbols_to_the_other(place: Marke
     assert second.is_first("AAA")
 
 
-async def test_a_maker_that_is_there_and_does_not_quote_is_waited_for_a_while(
-    place: Marketplace, broker: Broker
-) -> None:
+async def test_a_present_maker_that_does_not_quote_is_replaced_after_a_wait(place: Marketplace, broker: Broker) -> None:
     await place.open()
     running = await quoting(place, standby_delay=0.3)
 
@@ -427,9 +425,7 @@ async def test_a_maker_that_is_there_and_does_not_quote_is_waited_for_a_while(
 # --- ahead of the position ----------------------------------------------------------------------------------------
 
 
-async def test_exposure_is_asked_for_while_the_ledger_commits_and_the_quote_waits_for_it(
-    place: Marketplace, line: Line
-) -> None:
+async def test_a_reservation_is_prefetched_while_the_ledger_commits(place: Marketplace, line: Line) -> None:
     await place.open()
     await quoting(place)
     await place.trade("AAA", 1)
@@ -440,9 +436,7 @@ async def test_exposure_is_asked_for_while_the_ledger_commits_and_the_quote_wait
     assert sum(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)) == 1
 
 
-async def test_a_fill_that_the_ledger_commits_with_the_next_one_leaves_nothing_reserved(
-    place: Marketplace, line: Line
-) -> None:
+async def test_a_prefetch_for_a_position_that_is_skipped_is_released(place: Marketplace, line: Line) -> None:
     await place.open()
     await quoting(place)
     for number in (1, 2):
@@ -467,7 +461,7 @@ async def test_a_pause_releases_what_was_prefetched(place: Marketplace, line: Li
     await eventually(nothing_is_held)
 
 
-async def test_exposure_that_was_not_granted_ahead_is_asked_for_again(place: Marketplace, line: Line) -> None:
+async def test_a_prefetch_without_a_reply_is_requested_again(place: Marketplace, line: Line) -> None:
     await place.open()
     await quoting(place)
     line.lose[Rpc.RESERVE] = 1
@@ -476,7 +470,7 @@ async def test_exposure_that_was_not_granted_ahead_is_asked_for_again(place: Mar
     await place.quoted("AAA", "AAA-v1-a1")
 
 
-async def test_only_the_first_maker_of_a_symbol_asks_ahead(place: Marketplace, line: Line) -> None:
+async def test_only_the_first_maker_of_a_symbol_prefetches(place: Marketplace, line: Line) -> None:
     await place.open()
     first, second = await sharing(place, standby_delay=LONG)
     await place.trade("AAA", 1)
@@ -495,7 +489,7 @@ async def held(place: Marketplace, *quote_ids: str) -> bool:
 # --- nothing to quote ---------------------------------------------------------------------------------------------
 
 
-async def test_a_booking_that_leaves_no_price_withdraws_the_quote_of_the_old_position(place: Marketplace) -> None:
+async def test_a_position_without_a_price_withdraws_the_old_positions_quote(place: Marketplace) -> None:
     await place.open()
     running = await quoting(place)
     await place.move("AAA", 1, net_quantity=20_000)
@@ -509,7 +503,7 @@ async def test_a_booking_that_leaves_no_price_withdraws_the_quote_of_the_old_pos
     await place.quoted("AAA", "AAA-v2-a1")
 
 
-async def test_a_withdrawal_for_want_of_a_price_is_tried_until_it_is_known(place: Marketplace, line: Line) -> None:
+async def test_a_withdrawal_without_a_price_is_retried_until_confirmed(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
     line.lose[Rpc.WITHDRAW_QUOTE] = 1
@@ -544,7 +538,7 @@ async def test_stopping_leaves_a_quote_that_replaced_ours(place: Marketplace) ->
     assert place.quote("AAA") is not None
 
 
-async def test_stopping_is_bounded_when_nobody_answers(place: Marketplace, line: Line) -> None:
+async def test_stopping_is_bounded_without_replies(place: Marketplace, line: Line) -> None:
     await place.open()
     running = await quoting(place)
     line.drop[Rpc.WITHDRAW_QUOTE] = 1_000_000
@@ -554,7 +548,7 @@ async def test_stopping_is_bounded_when_nobody_answers(place: Marketplace, line:
 # --- what is told -------------------------------------------------------------------------------------------------
 
 
-async def test_the_log_tells_an_attempts_story_by_its_ids(place: Marketplace) -> None:
+async def test_an_attempt_can_be_followed_in_the_log_by_its_ids(place: Marketplace) -> None:
     await place.open()
     with structlog.testing.capture_logs() as lines:
         await quoting(place)
@@ -576,5 +570,5 @@ def told_of(quote_id: str, lines: Sequence[MutableMapping[str, Any]]) -> list[Mu
 async def test_the_gauge_counts_symbols_with_a_live_quote(place: Marketplace) -> None:
     await place.open()
     running = await quoting(place)
-    running.maker.count()
+    running.maker.measure()
     assert REGISTRY.get_sample_value("maker_symbols_quoting") == 2

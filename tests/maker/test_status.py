@@ -7,8 +7,8 @@ import pytest
 
 from maker.plan import Memory, Propose, Step, View, Wait, Withdraw
 from maker.status import (
-    MOST_NAMED,
-    MOST_REPORTED,
+    MAX_NAMED,
+    MAX_REPORTED,
     LastRefusal,
     SymbolStatus,
     not_quoted,
@@ -28,14 +28,14 @@ def status(step: Step, seconds: float = 0.0) -> SymbolStatus:
     return symbol_status(view, Memory(), step, None, NOW + timedelta(seconds=seconds))
 
 
-def test_a_live_quote_is_told() -> None:
+def test_a_live_quote_is_in_the_status() -> None:
     told = status(Wait("quoting", NOW + timedelta(seconds=20)))
     assert (told.position_version, told.net_quantity) == (7, -3)
     assert (told.quote_id, told.attempt) == ("AAA-v7-a2", 2)
     assert (told.state, told.next_action_at) == ("quoting", NOW + timedelta(seconds=20))
 
 
-def test_an_expired_quote_is_not() -> None:
+def test_an_expired_quote_is_not_in_the_status() -> None:
     told = status(Wait("backing_off"), seconds=30)
     assert (told.state, told.quote_id, told.attempt) == ("backing_off", None, None)
 
@@ -47,7 +47,7 @@ def test_an_expired_quote_is_not() -> None:
         (Withdraw("AAA-v7-a2"), "withdrawing", 2),
     ],
 )
-def test_what_is_under_way_is_told(step: Step, state: str, attempt: int) -> None:
+def test_an_action_under_way_is_in_the_status(step: Step, state: str, attempt: int) -> None:
     told = status(step)
     assert (told.state, told.attempt, told.next_action_at) == (state, attempt, None)
 
@@ -72,7 +72,7 @@ def test_a_position_that_cannot_be_known_yet_is_null() -> None:
         (Wait("paused"), 30, None),
     ],
 )
-def test_a_symbol_that_is_not_quoted_is_told_with_its_reason(step: Step, seconds: float, why: str | None) -> None:
+def test_a_symbol_that_is_not_quoted_is_reported_with_its_reason(step: Step, seconds: float, why: str | None) -> None:
     """One that has a live quote is quoted, whatever is tried; one that is meant to have none is no news."""
     refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
     told = msgspec.structs.replace(status(step, seconds), last_refusal=refusal)
@@ -80,11 +80,11 @@ def test_a_symbol_that_is_not_quoted_is_told_with_its_reason(step: Step, seconds
     assert notices([told]) == ({"AAA": f"not quoted: {why}"} if why else {})
 
 
-def test_of_very_many_symbols_only_some_are_named() -> None:
+def test_notices_name_a_limited_number_of_symbols() -> None:
     one = status(Wait("waiting_for_position"), 30)
-    many = [msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MOST_NAMED + 7)]
+    many = [msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MAX_NAMED + 7)]
     told = notices(many)
-    assert len(told) == MOST_NAMED + 1
+    assert len(told) == MAX_NAMED + 1
     assert told["and"] == "7 more symbols are not quoted"
 
 
@@ -98,14 +98,14 @@ def test_of_very_many_symbols_only_some_are_named() -> None:
         (Wait("waiting_for_feeds"), 30, {"waiting_for_feeds": ["AAA"]}),
     ],
 )
-def test_other_processes_are_told_why_a_symbol_has_no_quote_meant_or_not(
+def test_every_symbol_without_a_quote_is_reported_to_other_processes_with_its_reason(
     step: Step, seconds: float, told: dict[str, list[str]]
 ) -> None:
     refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
     assert unquoted([msgspec.structs.replace(status(step, seconds), last_refusal=refusal)]) == (told, 0)
 
 
-def test_what_other_processes_are_told_of_is_bounded() -> None:
+def test_the_report_to_other_processes_names_a_limited_number_of_symbols() -> None:
     one = status(Wait("paused"), 30)
-    named, more = unquoted(msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MOST_REPORTED + 7))
-    assert (len(named["paused"]), more) == (MOST_REPORTED, 7)
+    named, more = unquoted(msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MAX_REPORTED + 7))
+    assert (len(named["paused"]), more) == (MAX_REPORTED, 7)

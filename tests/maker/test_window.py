@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from maker.window import FEWEST, Window
+from maker.window import MIN_SIZE, Window
 from support.builders import NOW
 from support.waiting import eventually
 
@@ -21,7 +21,7 @@ class Symbols:
         return [self.window.enter(symbol, lambda symbol=symbol: self.woken.append(symbol), until) for symbol in symbols]  # type: ignore[misc] # a default binds
 
 
-async def test_those_that_find_no_place_get_one_in_turn() -> None:
+async def test_symbols_without_a_place_get_one_in_turn() -> None:
     symbols = Symbols(2)
     assert symbols.enter(*"ABCD") == [True, True, False, False]
     assert symbols.enter("D", "C") == [False, False], "asking again keeps the place in the line"
@@ -32,7 +32,7 @@ async def test_those_that_find_no_place_get_one_in_turn() -> None:
     assert symbols.woken == ["C", "D"]
 
 
-async def test_whose_quote_ends_soonest_comes_first_and_what_ended_before_what_came_later() -> None:
+async def test_the_queue_is_ordered_by_when_quotes_end() -> None:
     symbols = Symbols(1)
     symbols.enter("A")
     symbols.enter("B", seconds=20)
@@ -45,12 +45,12 @@ async def test_whose_quote_ends_soonest_comes_first_and_what_ended_before_what_c
     assert symbols.woken == list("CBED")
 
 
-async def test_a_place_that_is_had_is_kept() -> None:
+async def test_a_symbol_keeps_its_place() -> None:
     symbols = Symbols(1)
     assert symbols.enter("A", "A", "B") == [True, True, False]
 
 
-async def test_who_needs_none_any_more_takes_none_from_others() -> None:
+async def test_a_symbol_that_leaves_the_queue_takes_no_place() -> None:
     symbols = Symbols(1)
     symbols.enter(*"ABC")
     symbols.window.leave("B")
@@ -61,20 +61,18 @@ async def test_who_needs_none_any_more_takes_none_from_others() -> None:
     assert symbols.enter("A", "B") == [True, False]
 
 
-async def test_an_attempt_that_is_not_answered_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maker.window.PATIENCE", 0.01)
+async def test_an_unanswered_attempt_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maker.window.ATTEMPT_TIMEOUT", 0.01)
     symbols = Symbols(1)
     symbols.enter(*"AB")
     await eventually(lambda: symbols.woken == ["B"])
 
 
-async def test_attempts_that_prices_overtake_take_places_away_and_those_that_come_to_something_bring_them_back() -> (
-    None
-):
-    symbols = Symbols(FEWEST + 2)
+async def test_overtaken_attempts_narrow_the_window_and_successful_ones_widen_it() -> None:
+    symbols = Symbols(MIN_SIZE + 2)
     for _ in range(99):
         symbols.window.narrow()
-    assert symbols.enter(*"ABC") == [True] * FEWEST + [False], "some are left, however many were overtaken"
+    assert symbols.enter(*"ABC") == [True] * MIN_SIZE + [False], "some are left, however many were overtaken"
     for _ in range(2):
         symbols.window.widen()
     symbols.window.leave("C")

@@ -28,7 +28,7 @@ def has_applied(settings: StackSettings, name: str, sequence: int) -> Path:
     database = settings.data / name
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE applied (shard INTEGER PRIMARY KEY, sequence INTEGER, sum INTEGER NOT NULL)")
-        connection.execute("INSERT INTO applied VALUES (?, ?, ?)", checksums.with_sum((0, sequence)))
+        connection.execute("INSERT INTO applied VALUES (?, ?, ?)", checksums.with_checksum((0, sequence)))
     connection.close()
     return database
 

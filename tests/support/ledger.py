@@ -12,7 +12,7 @@ from jet import journal
 from jet.connection import Connection
 from jet.journal import Appended, Compare, Conflict
 from jet.tail import FromSequence, Tail
-from ledger.service import CHECK_EVERY, PARTS, Ledger, LedgerSettings
+from ledger.service import CHECK_INTERVAL, PARTS, Ledger, LedgerSettings
 from process.clock import utc_now
 from process.health import Health
 from process.settings import Stack
@@ -55,7 +55,7 @@ class Start(Protocol):
 
 
 def new_ledger(
-    broker: Broker, folder: Path, database: str = "ledger.sqlite", check_every: float = CHECK_EVERY
+    broker: Broker, folder: Path, database: str = "ledger.sqlite", check_interval: float = CHECK_INTERVAL
 ) -> tuple[Ledger, Health]:
     """A ledger that does not run yet, and its health."""
     settings = LedgerSettings(
@@ -63,7 +63,7 @@ def new_ledger(
     )
     health = Health("ledger", *PARTS)
     connection = Connection(broker.url, "ledger", health)
-    return Ledger(settings, connection, health, utc_now, check_every), health
+    return Ledger(settings, connection, health, utc_now, check_interval), health
 
 
 @asynccontextmanager

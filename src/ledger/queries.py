@@ -1,4 +1,4 @@
-"""What the ledger's database holds, read on a connection of its own: whoever writes waits for no reader."""
+"""Queries of the ledger's database, on a separate connection: the writer never waits for a reader."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -21,31 +21,31 @@ from wire.orders import NumberedFill
 from wire.positions import Position
 
 COLUMNS = "symbol, number, fill_id, order_id, side, quantity, price, quote_id, created_at, origin, multiplier, fee"
-"""What is read of a fill."""
+"""The columns that are read of a fill."""
 
-PIECE = 500
-"""Fills read in one go to come to a position of the past: some milliseconds of work."""
+CHUNK = 500
+"""Fills read at a time to compute a past position: some milliseconds of work."""
 
 _FILLS = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) ORDER BY symbol, number LIMIT ?"  # noqa: S608 # constants
 _FILLS_OF_SYMBOL = f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? ORDER BY number LIMIT ?"  # noqa: S608 # constants
 _FILLS_BY_NUMBER = (
-    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND number <= ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants
+    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND number <= ? ORDER BY number LIMIT {CHUNK}"  # noqa: S608 # constants
 )
 _FILLS_BY_TIME = (
-    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND created_at <= ? ORDER BY number LIMIT {PIECE}"  # noqa: S608 # constants
+    f"SELECT {COLUMNS} FROM fills WHERE symbol = ? AND number > ? AND created_at <= ? ORDER BY number LIMIT {CHUNK}"  # noqa: S608 # constants
 )
-_ALL_BY_TIME = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) AND created_at <= ? ORDER BY symbol, number LIMIT {PIECE}"  # noqa: E501, S608 # constants
+_ALL_BY_TIME = f"SELECT {COLUMNS} FROM fills WHERE (symbol, number) > (?, ?) AND created_at <= ? ORDER BY symbol, number LIMIT {CHUNK}"  # noqa: E501, S608 # constants
 
 
-class Place(NamedTuple):
-    """Where a fill is in the order of all: by symbol, then by its number."""
+class FillCursor(NamedTuple):
+    """A place in the list of all fills, which is sorted by symbol and number."""
 
     symbol: str
     number: int
 
 
-class Past:
-    """A position that is folded from some of a symbol's fills, flat before any. They come by number."""
+class PastPosition:
+    """A symbol's position, folded from some of its fills in order of their numbers."""
 
     def __init__(self, symbol: str) -> None:
         self._symbol = symbol
@@ -54,12 +54,12 @@ class Past:
 
     @property
     def number(self) -> int:
-        """Of the last fill taken, 0 before any."""
+        """The number of the last fill; 0 before the first."""
         return self._last.number if self._last is not None else 0
 
     @property
     def position(self) -> Position:
-        """What the fills taken come to."""
+        """The position after the fills so far; flat before the first."""
         return Position(**position_fields(self._symbol, self._net, self._last, self._money))
 
     def take(self, fills: Sequence[NumberedFill]) -> None:
@@ -69,9 +69,9 @@ class Past:
 
 
 class Reader:
-    """Reads the database, which must be there. A context manager.
+    """Reads the database, which must exist. An asynchronous context manager.
 
-    Any `sqlite3.Error` or `StoreUnusable` out of a method means that the disk or the file fails.
+    If a method raises `sqlite3.Error` or `StoreUnusable`, the disk or the file fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,32 +89,32 @@ class Reader:
     ) -> None:
         await self._exits.aclose()
 
-    async def fills(self, symbol: str | None, after: Place, most: int) -> list[NumberedFill]:
-        """At most so many fills that come after a place, of one symbol or of all, in order."""
+    async def fills(self, symbol: str | None, after: FillCursor, most: int) -> list[NumberedFill]:
+        """Return at most `most` fills after a cursor, of one symbol or of all, by symbol and number."""
         if symbol is None:
             return await self._fills(_FILLS, after.symbol, after.number, most)
         return await self._fills(_FILLS_OF_SYMBOL, symbol, after.number, most)
 
     async def position(self, symbol: str, as_of: int | datetime) -> Position:
-        """A symbol's position as it was at a version, or as the fills until a time make it; flat before any.
+        """Return a symbol's position at a version, or after the fills executed until a time; flat without any.
 
-        A fill counts from when it was executed, also if it was reported later.
+        A fill that was reported later counts from the time of its execution, too.
         """
         query = _FILLS_BY_NUMBER if isinstance(as_of, int) else _FILLS_BY_TIME
         until = as_of if isinstance(as_of, int) else text_of(as_of)
-        past = Past(symbol)
+        past = PastPosition(symbol)
         while fills := await self._fills(query, symbol, past.number, until):
             past.take(fills)
         return past.position
 
     async def positions(self, as_of: datetime) -> list[Position]:
-        """The position of every symbol that had fills until a time."""
-        found: dict[str, Past] = {}
-        last, until = Place("", 0), text_of(as_of)
+        """Return the position of every symbol that has fills executed until a time."""
+        found: dict[str, PastPosition] = {}
+        last, until = FillCursor("", 0), text_of(as_of)
         while fills := await self._fills(_ALL_BY_TIME, last.symbol, last.number, until):
             for symbol, own in groupby(fills, attrgetter("symbol")):
-                found.setdefault(symbol, Past(symbol)).take(list(own))
-            last = Place(fills[-1].symbol, fills[-1].number)
+                found.setdefault(symbol, PastPosition(symbol)).take(list(own))
+            last = FillCursor(fills[-1].symbol, fills[-1].number)
         return [past.position for past in found.values()]
 
     async def _fills(self, query: str, *values: str | int) -> list[NumberedFill]:
@@ -124,13 +124,13 @@ class Reader:
 
     async def _all(self, query: str, *values: str | int) -> list[sqlite3.Row]:
         if self._database is None:
-            raise AssertionError("it is entered before it is asked")
+            raise AssertionError("the reader is not open")
         with damage_reported(self._path):
             return list(await self._database.execute_fetchall(query, values))
 
 
 def fill_of(row: Any) -> NumberedFill:
-    """A fill, from a row of `COLUMNS`."""
+    """Return the fill in a row of `COLUMNS`."""
     return NumberedFill(
         symbol=row[0],
         number=row[1],

@@ -1,6 +1,7 @@
-"""Fills as a file: CSV, or Parquet if its name ends so.
+"""Reads and writes files of fills: CSV, or Parquet if the name ends in .parquet.
 
-A file has a column for each field of a fill, in UTF-8, times in UTC, prices exact. Columns may come in any order.
+A file has a column for each field of a fill: text in UTF-8, times in UTC, exact prices. The columns of a file that is
+read may be in any order.
 """
 
 import csv
@@ -30,37 +31,37 @@ COLUMNS = (
     "multiplier",
     "fee",
 )
-"""What is written."""
+"""The columns of a written file."""
 
-NEEDED = ("symbol", "fill_id", "side", "quantity", "price")
-"""What a file of somebody else's must have."""
+REQUIRED = ("symbol", "fill_id", "side", "quantity", "price")
+"""The columns that another party's file must have."""
 
-COMPARED = (*NEEDED, "order_id", "quote_id", "created_at", "fee")
-"""What of such a file is compared, as far as it has it."""
+COMPARED = (*REQUIRED, "order_id", "quote_id", "created_at", "fee")
+"""The columns of such a file that are compared, if it has them."""
 
 PARQUET = ".parquet"
 _ROWS = 50_000
-"""Rows of a Parquet file that are written at a time."""
+"""Rows written to a Parquet file at a time."""
 
 _KINDS = {field.name: field.type for field in msgspec.structs.fields(Fill)}
 
 Row = dict[str, Any]
-"""Some fields of a fill, each of the type that a fill has it in."""
+"""Some fields of a fill, each with the type that it has in a fill."""
 
 
-class BadFile(Exception):  # noqa: N818 # names what is so
-    """A file cannot be written, or does not hold fills; the message names the line and the field."""
+class BadFile(Exception):  # noqa: N818 # names a state
+    """A file cannot be written, or does not contain fills; the message names the line and the field."""
 
 
 def write(path: Path, fills: Iterable[NumberedFill]) -> int:
-    """Write fills to a file, which is there as a whole or not at all. Returns how many they were.
+    """Write fills to a file, completely or not at all. Return their number.
 
     Raises:
-        BadFile: it is neither CSV nor Parquet, or what writes Parquet is not installed.
+        BadFile: the name ends neither in .csv nor in .parquet, or pyarrow is not installed.
     """
-    to = _writer(path)
+    write_rows = _writer(path)
     with _replacing(path) as file:
-        return to(file, fills)
+        return write_rows(file, fills)
 
 
 def _writer(path: Path) -> Callable[[IO[bytes], Iterable[NumberedFill]], int]:
@@ -69,12 +70,12 @@ def _writer(path: Path) -> Callable[[IO[bytes], Iterable[NumberedFill]], int]:
     if path.suffix == PARQUET:
         _pyarrow()
         return _write_parquet
-    raise BadFile(f"{path}: a file of fills ends in .csv or .parquet")
+    raise BadFile(f"{path}: the name of a file of fills ends in .csv or .parquet")
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file in the place of another one, once all of it is written."""
+    """Open a new file that replaces `path` once it is completely written."""
     beside = path.with_name(f".{path.name}.new")
     try:
         with beside.open("wb") as file:
@@ -87,7 +88,7 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 def _write_csv(file: IO[bytes], fills: Iterable[NumberedFill]) -> int:
     count = 0
     file.write(f"{','.join(COLUMNS)}\n".encode())
-    for fill in fills:  # no id, symbol or number has anything in it that would have to be quoted
+    for fill in fills:  # no value contains a character that CSV must quote
         values = (getattr(fill, name) for name in COLUMNS)
         line = ",".join(_text(value) for value in values)
         file.write(f"{line}\n".encode())
@@ -126,10 +127,10 @@ def _write_parquet(file: IO[bytes], fills: Iterable[NumberedFill]) -> int:
 
 
 def read(path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, each with where it is.
+    """Yield the rows of a file, each with its place in the file.
 
     Raises:
-        BadFile: it cannot be read, has no column that is needed, or a value in it is none of its field.
+        BadFile: the file cannot be read, lacks a needed column, or has an invalid value.
     """
     rows = _read_parquet(path) if path.suffix == PARQUET else _read_csv(path)
     for where, values in rows:
@@ -147,13 +148,13 @@ def _value(where: str, name: str, value: Any) -> Any:
             value = value.lower()
     try:
         if name in ("price", "fee"):
-            # An exponent is as good, in a file; and the decimals of a Parquet file all have the same number of digits.
+            # A file may use exponents, and all decimals of a Parquet column have the same number of places.
             taken = value.normalize() if isinstance(value, Decimal) else Decimal(value)
             check_price(name, taken) if name == "price" else check_fee(name, taken)
         else:
             taken = msgspec.convert(value, _KINDS[name], strict=not isinstance(value, str))
     except (msgspec.ValidationError, FieldError, ArithmeticError, TypeError) as error:
-        raise BadFile(f"{where}: `{name}` is {value!r}, and that is none: {error}") from error
+        raise BadFile(f"{where}: `{name}` is {value!r}, which is not valid: {error}") from error
     return taken
 
 
@@ -167,13 +168,13 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Row]]:
                 if not values:
                     continue
                 if len(values) != len(header):
-                    detail = f"{len(values)} values, where the header has {len(header)}"
+                    detail = f"{len(values)} values, but the header has {len(header)}"
                     raise BadFile(f"{path}, line {lines.line_num}: {detail}")
                 yield f"line {lines.line_num}", dict(zip(header, values, strict=True))
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise BadFile(f"{path} is no CSV file: {error}") from error
+        raise BadFile(f"{path} is not a CSV file: {error}") from error
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
@@ -189,13 +190,13 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
     except OSError as error:
         raise BadFile(f"{path}: {error.strerror or error}") from error
     except arrow.ArrowException as error:
-        raise BadFile(f"{path} is no Parquet file: {error}") from error
+        raise BadFile(f"{path} is not a Parquet file: {error}") from error
 
 
 def _check_header(path: Path, names: list[str]) -> None:
-    missing = [name for name in NEEDED if name not in names]
+    missing = [name for name in REQUIRED if name not in names]
     if missing:
-        raise BadFile(f"{path}: no column `{missing[0]}`; it must have {', '.join(NEEDED)}")
+        raise BadFile(f"{path}: no column `{missing[0]}`; it must have {', '.join(REQUIRED)}")
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise BadFile(f"{path}: two columns `{min(twice)}`")
@@ -203,8 +204,8 @@ def _check_header(path: Path, names: list[str]) -> None:
 
 def _pyarrow() -> tuple[Any, Any]:
     try:
-        import pyarrow  # an extra, and large: only who wants Parquet waits for it
+        import pyarrow  # an optional extra, and slow to import
         from pyarrow import parquet  # as above
     except ImportError as error:
-        raise BadFile("Parquet takes the extra `parquet`: pyarrow is not installed") from error
+        raise BadFile("Parquet needs the extra `parquet`: pyarrow is not installed") from error
     return pyarrow, parquet

@@ -1,4 +1,4 @@
-"""A backtest as a table for people, and as a plot. Pure."""
+"""Renders a backtest as a text table and as a plot. Pure."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ _HEADS = ("profit", "st. dev.", "captured", "per lot", "fills", "inventory", "la
 
 
 def table(result: Result) -> str:
-    """One symbol's figures, the differences below them, and what follows in words."""
+    """Return one symbol's figures and differences as a text table, followed by the verdicts."""
     rows: list[tuple[str, ...]] = [(result.symbol, *_HEADS)]
     rows += [_row(figures) for figures in result.makers]
     rows += [
@@ -30,7 +30,7 @@ def table(result: Result) -> str:
 
 
 def verdicts(result: Result) -> list[str]:
-    """What the differences tell, as far as their bounds allow."""
+    """Return a sentence for each difference. Differences within the bounds count as none."""
     return [
         f"beside {other.maker}, skewed holds {_compared(one.inventory, other.inventory, 'inventory')} "
         f"and captures {_compared(one.captured, other.captured)}"
@@ -60,12 +60,12 @@ def _row(figures: Figures) -> tuple[str, ...]:
 
 def _text(estimate: Estimate) -> str:
     places = _places(estimate.margin)
-    mean = round(estimate.mean, places) or 0.0  # never -0
+    mean = round(estimate.mean, places) or 0.0  # not -0
     return f"{mean:,.{places}f} ± {estimate.margin:,.{places}f}"
 
 
 def _places(value: float) -> int:
-    """Decimal places that show two digits of a value."""
+    """Return the number of decimal places that shows two significant digits of a value."""
     return max(0, 1 - math.floor(math.log10(value))) if value > 0 else 0
 
 
@@ -73,10 +73,10 @@ def _places(value: float) -> int:
 
 _NAMES = ("skewed", "fixed, limited to hold as much", "fixed, limited to earn as much", "fixed, no limit")
 _POINTS = 600
-"""How many points of a path are drawn."""
+"""The most points of a path that are drawn, approximately."""
 
 _CLOSE_LOOK = 1 / 48
-"""Which part of the path is drawn again, in detail."""
+"""The fraction of the path that is drawn again, in detail."""
 
 _TOP, _BOTTOM = 72.0, 250.0
 _WHOLE = (66.0, 470.0)
@@ -87,8 +87,9 @@ _COLUMNS = (("profit", 100.0, 340.0), ("captured", 370.0, 590.0), ("inventory", 
 
 
 def plot(results: Sequence[Result], track: Sequence[Moment], hours: float) -> str:
-    """The inventory over the first path of the first symbol; and every symbol's profit, what of it was captured, and
-    inventory, as multiples of the skewed maker's. Inventories are on a logarithmic scale."""
+    """Return an SVG with two parts: the inventories over the first path of the first symbol; and for every symbol the
+    profit, the captured profit and the inventory, as multiples of the skewed maker's. Inventories have a logarithmic
+    scale."""
     height = _FIRST_ROW + len(results) * (len(_NAMES) * _LINE + _GAP) + 8
     begins = [moment for moment in track if moment.time <= track[-1].time * _CLOSE_LOOK]
     return svg.svg(
@@ -161,7 +162,7 @@ def _multiples(results: Sequence[Result], bottom: float) -> list[str]:
 
 
 class _Axis(NamedTuple):
-    """Where a value is between the ends of an axis, as a share; and which values are marked."""
+    """An axis: `place` maps a value to a fraction of its length, `marks` are the values to be marked."""
 
     place: Callable[[float], float]
     marks: Sequence[float]
@@ -186,7 +187,7 @@ def _logarithmic(values: Sequence[float]) -> _Axis:
 
 
 def _of_ours(result: Result, figures: Figures, name: str) -> tuple[float, float, float]:
-    """Lower bound, mean and upper bound, as multiples of the skewed maker's mean."""
+    """Return lower bound, mean and upper bound as multiples of the skewed maker's mean."""
     estimate: Estimate = getattr(figures, name)
     ours: Estimate = getattr(result.makers[0], name)
     unit = abs(ours.mean) or 1.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from desk import table
-from desk.table import COLUMNS, BadFile
+from desk import fill_files
+from desk.fill_files import COLUMNS, BadFile
 from support.builders import numbered_fill as fill
 
 HEADER = "fill_id,symbol,side,quantity,price,created_at"
@@ -15,27 +15,27 @@ LINE = "f1,AAA,buy,3,100.10,2026-01-05T09:30:00Z"
 
 
 @pytest.mark.parametrize("name", ["fills.csv", "fills.parquet"])
-def test_what_is_written_is_read_again(tmp_path: Path, name: str) -> None:
+def test_a_written_file_reads_back_the_same(tmp_path: Path, name: str) -> None:
     fills = [
         fill(number, price=Decimal(f"0.{'0' * number}1"), fee=Decimal("0.000000139074"), multiplier=Decimal("0.01"))
         for number in (1, 7, 20)
     ]
-    assert table.write(tmp_path / name, fills) == 3
-    rows = [row for _, row in table.read(tmp_path / name)]
-    assert rows == [{name: getattr(one, name) for name in table.COMPARED} for one in fills]
+    assert fill_files.write(tmp_path / name, fills) == 3
+    rows = [row for _, row in fill_files.read(tmp_path / name)]
+    assert rows == [{name: getattr(one, name) for name in fill_files.COMPARED} for one in fills]
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_parquet_file_has_prices_as_decimals_and_times_as_times(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    table.write(tmp_path / "fills.parquet", [fill(1)])
+    fill_files.write(tmp_path / "fills.parquet", [fill(1)])
     [row] = parquet.read_table(tmp_path / "fills.parquet").to_pylist()
     assert tuple(row) == COLUMNS
     assert (row["price"], row["fee"], row["multiplier"]) == (Decimal("100.10"), Decimal(0), Decimal(1))
     assert isinstance(row["created_at"], datetime)
 
 
-def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "fills.csv"
     path.write_text("before")
 
@@ -44,7 +44,7 @@ def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> Non
         raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
-        table.write(path, failing())  # type: ignore[arg-type] # it is a generator
+        fill_files.write(path, failing())  # type: ignore[arg-type] # it is a generator
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -62,7 +62,7 @@ def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> Non
 def test_files_of_others_are_read(tmp_path: Path, text: str, expected: tuple[str, int, Decimal]) -> None:
     path = tmp_path / "broker.csv"
     path.write_text(text, encoding="utf-8", newline="")
-    [(_, row)] = table.read(path)
+    [(_, row)] = fill_files.read(path)
     assert (row["side"], row["quantity"], row["price"]) == expected
 
 
@@ -72,7 +72,7 @@ def test_files_of_others_are_read(tmp_path: Path, text: str, expected: tuple[str
         ("", "no column `symbol`"),
         ("fill_id,symbol,side,price\n", "no column `quantity`"),
         (f"{HEADER},price\n", "two columns `price`"),
-        (f"{HEADER}\n{LINE}\n{LINE},more\n", "line 3: 7 values, where the header has 6"),
+        (f"{HEADER}\n{LINE}\n{LINE},more\n", "line 3: 7 values, but the header has 6"),
         (f"{HEADER}\n{LINE.replace('buy', 'short')}\n", "line 2: `side` is 'short'"),
         (f"{HEADER}\n{LINE.replace(',3,', ',-3,')}\n", "line 2: `quantity` is '-3'"),
         (f"{HEADER}\n{LINE.replace(',3,', ',3.5,')}\n", "line 2: `quantity` is '3.5'"),
@@ -84,27 +84,27 @@ def test_files_of_others_are_read(tmp_path: Path, text: str, expected: tuple[str
         (f"{HEADER},fee\n{LINE},\n", "line 2: `fee` is ''"),
         (f"{HEADER}\n{LINE.replace('Z', '')}\n", "line 2: `created_at` is '2026-01-05T09:30:00'"),
         (f"{HEADER}\n{LINE.replace('f1', 'f 1')}\n", "line 2: `fill_id` is 'f 1'"),
-        (f'{HEADER}\n"{LINE}\n', "is no CSV file"),
+        (f'{HEADER}\n"{LINE}\n', "is not a CSV file"),
     ],
 )
-def test_what_makes_no_sense_is_told_by_its_line_and_field(tmp_path: Path, text: str, why: str) -> None:
+def test_an_invalid_value_is_reported_with_its_line_and_field(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "broker.csv"
     path.write_text(text)
     with pytest.raises(BadFile, match=why):
-        list(table.read(path))
+        list(fill_files.read(path))
 
 
 @pytest.mark.parametrize("name", ["broker.csv", "broker.parquet"])
-def test_what_is_no_such_file_is_told(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_missing_or_of_another_format_is_reported(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with pytest.raises(BadFile, match="No such file"):
-        list(table.read(path))
+        list(fill_files.read(path))
     path.write_bytes(b"\xff\xfe\x00PAR1")
-    with pytest.raises(BadFile, match=r"is no (CSV|Parquet) file"):
-        list(table.read(path))
+    with pytest.raises(BadFile, match=r"is not a (CSV|Parquet) file"):
+        list(fill_files.read(path))
 
 
-def test_a_file_of_another_kind_is_not_written(tmp_path: Path) -> None:
+def test_a_file_with_another_extension_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"ends in \.csv or \.parquet"):
-        table.write(tmp_path / "fills.xlsx", [])
+        fill_files.write(tmp_path / "fills.xlsx", [])
     assert list(tmp_path.iterdir()) == []
