@@ -1,5 +1,5 @@
-"""What crosses a boundary: messages, ids, subjects, units, refusals.
+"""Everything that crosses a boundary between processes: messages, ids, subjects, units, refusals.
 
-Pure: no I/O, no clock, no randomness, and nothing of ours is imported from here. `docs/protocol.md` is the same
-specification in prose.
+Pure: no I/O, no clock, no randomness, and no import of another package of the project. `docs/protocol.md` specifies the
+same in prose.
 """

@@ -1,15 +1,15 @@
-"""The chain of a symbol's market log: every message carries the hash of the message before it.
+"""The hash chain of a symbol's market log: every message carries the hash of the previous message.
 
-The one before is at the head which the append compares, so whoever appends has it. The hash covers where a message is,
-what it says and on what it was appended; so no message but a symbol's last can be changed, left out or moved without
-the next one telling. A message that its readers quarantine is hashed like any other.
+The previous message is the head that the append is compared with, so every writer knows it. The hash covers a message's
+place, its content and the head that it was appended to. So no message except a symbol's last can be changed, removed or
+moved without the next one revealing it. Quarantined messages are hashed like all others.
 """
 
 import hashlib
 from collections.abc import Mapping
 
 HEADER = "Quotestream-Chain"
-"""The hash of the message before, in hex; `FIRST` if there is none."""
+"""The header with the previous message's hash, in hex; `FIRST` if there is no previous message."""
 
 FIRST = "first"
 
@@ -18,7 +18,7 @@ COVERED = ("Nats-Msg-Id", "Nats-Expected-Last-Subject-Sequence", "Quotestream-Ap
 
 
 def link(sequence: int, subject: str, headers: Mapping[str, str] | None, payload: bytes) -> str:
-    """The hash of a stored message."""
+    """Return the hash of a stored message."""
     given = headers or {}
     covered = "\n".join([str(sequence), subject, *(given.get(name, "") for name in COVERED), "\n"])
     digest = hashlib.sha256(covered.encode("utf-8", "surrogateescape"))

@@ -1,13 +1,13 @@
-"""The market as its definitions make it: one for each instrument, and the terms that all of them share. Pure.
+"""The definitions of the market: one for each instrument, and the terms that all instruments share. Pure.
 
-Both are values of the bucket `instruments`, beside the table of reference prices that a feed has told
-(`wire.references`), and their revisions are the truth: what a service does about a symbol follows from the definitions
-up to some revision, and from nothing else.
+They are values of the bucket `instruments`, beside the table of reference prices from a feed (`wire.references`). They
+alone decide how a service treats a symbol: its behaviour follows from the definitions up to some revision, and from
+nothing else.
 
 Ordering rules:
-- Definitions are folded in stream order; one at or below `head` was folded already and is skipped.
-- A symbol's revision is that of its own definition, of the terms, or of its reference price by the feed, whichever is
-  newest: a quote follows from all of them.
+- Definitions are folded in stream order. One at or below `head` was folded before, and is skipped.
+- A quote depends on the symbol's own definition, on the terms and on the feed's reference price, so the revision of a
+  symbol is the newest of their three revisions.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,29 +28,29 @@ TERMS = "market"
 """The key of the terms."""
 
 SYMBOLS = "symbols"
-"""What the key of an instrument begins with, before its name."""
+"""The first part of an instrument's key; its symbol is the second."""
 
 KEPT = 10_000
-"""Revisions of each key that are kept: by them quotes are judged, and nothing else needs the older ones."""
+"""How many revisions of each key the bucket keeps. Quotes are checked against them; nothing needs older ones."""
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all instruments share.
+    """The settings that all instruments share.
 
     Attributes:
         limit: the global limit, in lots, on each side over all active quotes.
-        shares: into how many equal shares the limit is divided, at least the number of instruments that are quoted:
-            each of them may ask for one.
-        quote_ttl: how long a quote lives, in seconds.
+        shares: the number of equal shares into which the limit is divided; at least the number of instruments that are
+            not delisted. Each of them is entitled to one share.
+        quote_ttl: the lifetime of a quote, in seconds.
         grace: how much longer than its quote a reservation lives, in seconds.
         id_window: how long an order id is remembered, in seconds.
-        shards: into how many streams the market log is split; fixed when the streams are created.
-        max_gross: the most lots that the positions of all instruments hold together, long and short alike, as far as
-            quotes lead there. Each may hold an equal share of it. None: no such limit.
-        max_loss: when all instruments together have lost so much money, makers quote none of them until a person
-            resumes. None: no such limit.
+        shards: the number of streams of the market log; fixed when the streams are created.
+        max_gross: the largest sum of all positions, long and short alike, in lots, to which quotes may lead. Each
+            instrument may hold an equal share of it. None: no limit.
+        max_loss: the loss of all instruments together, in money, at which makers stop quoting all of them until a
+            person resumes. None: no limit.
     """
 
     limit: Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -67,11 +67,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 TIMES = ("quote_ttl", "grace", "id_window")
-"""Terms that may only change while nothing runs: what was decided by the old ones still counts by them."""
+"""Terms that may change only while nothing runs, because earlier decisions still depend on the old values."""
 
 
 def differing_times(one: Terms, other: Terms) -> list[str]:
-    """Which of the times differ, in words: as the one has it, and the other."""
+    """Describe each of `TIMES` in which two terms differ, with both values."""
     pairs = ((name, getattr(one, name), getattr(other, name)) for name in TIMES)
     return [f"{name} is {mine:g}, and not {others:g}" for name, mine, others in pairs if mine != others]
 
@@ -92,8 +92,8 @@ class Definitions:
 
     Attributes:
         head: the sequence of the last definition folded, 0 before any.
-        terms: what all share; None before any.
-        references: what the feed said last of each symbol, in force or not.
+        terms: the terms that all instruments share; None before any.
+        references: the feed's latest price of each symbol, whether it is in force or not.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Definitions:
         self._defined: dict[str, Defined] = {}
 
     def apply(self, sequence: int, key: str, value: bytes) -> str | None:
-        """Fold a definition. Returns why it is quarantined, None if it counts or was folded before."""
+        """Fold a definition. Return why it is quarantined; None if it counts, or was folded before."""
         if sequence <= self.head:
             return None
         self.head = sequence
@@ -125,22 +125,22 @@ class Definitions:
         return None
 
     def affected(self, key: str) -> Collection[str]:
-        """The symbols that the last definition of a key may have changed."""
+        """Return the symbols that the last message of a key may have changed."""
         if key == TERMS:
             return self.symbols
         return self._changed_references if key == REFERENCES else [key.partition(".")[2]]
 
     def skip_to(self, sequence: int) -> None:
-        """No definition that is not folded is at this sequence, or before it."""
+        """Move `head` to a sequence up to which every definition has been folded."""
         self.head = max(self.head, sequence)
 
     @property
     def symbols(self) -> list[str]:
-        """Every symbol that is defined, delisted ones included, in the order of their names."""
+        """All defined symbols, delisted ones included, in alphabetical order."""
         return sorted(self._defined)
 
     def listing(self, symbol: str) -> Listing | None:
-        """The instrument as it stands; None if nothing defines it, or there are no terms."""
+        """Return the current listing of a symbol; None if it is not defined, or there are no terms."""
         defined = self._defined.get(symbol)
         if defined is None or self.terms is None:
             return None
@@ -149,56 +149,59 @@ class Definitions:
 
     @property
     def defined_last(self) -> int:
-        """The newest revision of the terms, or of an instrument's own definition."""
+        """The newest revision of the terms and of all instruments' own definitions; 0 before any."""
         return max(self._terms_revision, *(defined.revision for defined in self._defined.values()), 0)
 
     def defined_at(self, symbol: str) -> int:
-        """The revision of the instrument's own definition, whatever the terms are; 0 if nothing defines it."""
+        """Return the revision of a symbol's own definition, regardless of the terms; 0 if it is not defined."""
         defined = self._defined.get(symbol)
         return defined.revision if defined is not None else 0
 
     def listings(self) -> dict[str, Listing]:
-        """Every instrument as it stands, by its symbol."""
+        """Return all current listings, by symbol."""
         found = {symbol: self.listing(symbol) for symbol in self.symbols}
         return {symbol: listing for symbol, listing in found.items() if listing is not None}
 
 
 def fair_share(limit: int, shares: int) -> int:
-    """The lots of one side of the limit that each of so many may ask for: at least one."""
+    """Return the lots of one side of the limit in each of `shares` equal shares: at least one."""
     return max(1, limit // shares)
 
 
 def in_force(reference: Reference | None, instrument: Instrument) -> Reference | None:
-    """The reference, if the definition still has the price that it was taken beside, and is quoted at some time."""
+    """Return the reference if the instrument still has the price that it was checked against, and is not delisted."""
     if reference is None or reference.base != instrument.reference_price or instrument.state == "delisted":
         return None
     return reference
 
 
 def listing_of(instrument: Instrument, terms: Terms, defined: int, reference: Reference | None = None) -> Listing:
-    """The instrument as it stands by these terms, both as of revision `defined`, and by a reference that is in force.
-    Shares are equal: so a quote follows from its own symbol alone."""
+    """Return an instrument's listing under the terms, with a reference price that is in force, if there is one.
+
+    `defined` is the newer revision of the instrument's definition and the terms. All shares are equal, so a quote
+    depends on no other symbol.
+    """
     gross = None if terms.max_gross is None else terms.max_gross // terms.shares
     share = fair_share(terms.limit, terms.shares)
     if reference is None:
         return Listing(instrument, share, defined, gross)
     price, tick = reference.price, instrument.tick
-    if price % tick or not price.same_quantum(tick):  # the tick is another than it was
+    if price % tick or not price.same_quantum(tick):  # the tick has changed since
         price = references.nearest(price, tick)
     at = references.time_of(reference.time)
     return Listing(instrument, share, max(defined, reference.revision), gross, price, at)
 
 
 def key_of(symbol: str) -> str:
-    """The key of a symbol's definition."""
+    """Return the key of a symbol's definition."""
     return f"{SYMBOLS}.{symbol}"
 
 
 def symbol_of(key: str) -> str:
-    """The symbol that a key is of.
+    """Return the symbol whose definition has this key.
 
     Raises:
-        ValueError: it is of none.
+        ValueError: it is not the key of a symbol's definition.
     """
     kind, _, symbol = key.partition(".")
     if kind != SYMBOLS or not subjects.is_name(symbol):
@@ -207,10 +210,10 @@ def symbol_of(key: str) -> str:
 
 
 def definition(key: str, value: bytes) -> Terms | Instrument:
-    """What a message of the bucket defines.
+    """Decode a definition.
 
     Raises:
-        ValueError: nothing.
+        ValueError: the key or the value is not that of a definition.
     """
     try:
         if key == TERMS:
@@ -222,7 +225,7 @@ def definition(key: str, value: bytes) -> Terms | Instrument:
 
 
 class Change(NamedTuple):
-    """A definition to write, in bytes, and what it changes, for people: field → (before, after), as text."""
+    """A definition to write. `differs` describes the change for people: field → (before, after), as text."""
 
     key: str
     value: bytes
@@ -232,12 +235,13 @@ class Change(NamedTuple):
 def changes(
     known: Definitions, terms: Terms | None, instruments: Mapping[str, Instrument], *, stopped: bool = False
 ) -> list[Change]:
-    """What must be written so that the terms and each of these instruments are as given; other instruments stay.
-    Without terms those that are known stay. There are more shares where more instruments need them. `stopped`: no
-    service runs, so that `TIMES` may change.
+    """Return what must be written to define these terms and instruments; other instruments stay as they are.
+
+    The number of shares is raised if there are more instruments. `terms` None keeps the known terms. `stopped`: no
+    service runs, so `TIMES` may change.
 
     Raises:
-        FieldError: they do not go together, or cannot follow on what is known.
+        FieldError: the terms and instruments contradict each other, or may not replace the known ones.
     """
     for symbol in instruments:
         if not subjects.is_name(symbol):
@@ -262,7 +266,7 @@ def changes(
         raise FieldError("max_gross", f"must be at least {terms.shares}, one lot for each share")
     replaced = {symbol for symbol in instruments if not _is_in_force(known, symbol)}
     ended = {symbol for symbol, instrument in instruments.items() if not _is_in_force(known, symbol, instrument)}
-    # What was replaced before, and is still there, is dropped first: by what follows it might count again.
+    # References that are no longer in force are removed first: the new definitions could put them in force again.
     found = [_without(known, replaced, replaced), _change(TERMS, known.terms, terms)]
     for symbol, instrument in instruments.items():
         listing = known.listing(symbol)
@@ -272,7 +276,7 @@ def changes(
 
 
 def _is_in_force(known: Definitions, symbol: str, instrument: Instrument | None = None) -> bool:
-    """Whether what the feed said of a symbol is in force, or would be if its definition were this instrument."""
+    """True if the feed's price of a symbol is in force, or would be if its definition were `instrument`."""
     listing = known.listing(symbol)
     if instrument is None and listing is not None:
         instrument = listing.instrument
@@ -280,8 +284,10 @@ def _is_in_force(known: Definitions, symbol: str, instrument: Instrument | None 
 
 
 def _without(known: Definitions, symbols: Collection[str], given: Collection[str]) -> Change:
-    """The table without what the feed said of these symbols: it counts no more, whatever is defined next. `given` are
-    those that this takes away."""
+    """Return the change that removes the feed's prices of these symbols. No later definition puts them in force again.
+
+    Its description names only those in `given`.
+    """
     gone = sorted(symbol for symbol in given if symbol in known.references)
     table = {symbol: reference for symbol, reference in known.references.items() if symbol not in symbols}
     text = ", ".join(f"{symbol} {known.references[symbol].price}" for symbol in gone)
@@ -290,12 +296,13 @@ def _without(known: Definitions, symbols: Collection[str], given: Collection[str
 
 
 def updated_references(known: Definitions, wanted: Mapping[str, FeedPrice]) -> bytes | None:
-    """The table of references as it is to be stored after a feed has told these: the newest counts. None:
-    it is so already. What counts no more, and delisted symbols, are left out, and so is what was told beside a price
-    that somebody has replaced since.
+    """Return the table of references to store after new prices from a feed; None if it would not change.
+
+    The newest price of a symbol counts. Prices that are not in force, those of delisted symbols, and new prices that
+    were checked against a definition replaced since are left out.
 
     Raises:
-        FieldError: it is too large.
+        FieldError: the table would be too large.
     """
     after: dict[str, Reference] = {}
     for symbol in dict.fromkeys([*known.references, *wanted]):

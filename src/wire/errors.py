@@ -1,4 +1,4 @@
-"""Every way a request can be refused, as one table, and the exception that carries a refusal with its facts."""
+"""All reasons for which a request may be refused, and the exception that carries a refusal with its facts."""
 
 from enum import Enum
 from typing import Self
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Refusal(Enum):
-    """Why a request was refused: (slug, HTTP status, title). From "your request is wrong" to "ask again"."""
+    """Why a request was refused: slug, HTTP status, title. Ordered from "the request is wrong" to "send it again"."""
 
     BAD_REQUEST = ("bad-request", 400, "The request cannot be read")
     INVALID_FIELD = ("invalid-field", 400, "A field has an invalid value")
@@ -49,15 +49,15 @@ class Refusal(Enum):
 
     @property
     def retryable(self) -> bool:
-        """Whether the identical request may well succeed later."""
+        """True if the identical request may succeed later."""
         return self.status in (429, 503)
 
     @classmethod
     def from_slug(cls, slug: str) -> Self:
-        """The refusal a problem's type names.
+        """Return the refusal with this slug.
 
         Raises:
-            KeyError: no refusal has that slug.
+            KeyError: no refusal has it.
         """
         return _BY_SLUG[slug]
 
@@ -66,7 +66,7 @@ _BY_SLUG = {refusal.slug: refusal for refusal in Refusal}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An RFC 9457 problem detail. `field` names the offending field, where there is one."""
+    """An RFC 9457 problem detail. `field` names the invalid field, if there is one."""
 
     type: str
     title: str
@@ -76,13 +76,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Refused(Exception):  # noqa: N818 # a refusal is an answer, not an error
-    """A request is refused and changed nothing.
+    """A request was refused, and changed nothing.
 
     Attributes:
-        refusal: which refusal.
-        detail: the facts, for a person.
-        field: the offending field, where there is one.
-        retry_after: whole seconds after which asking again makes sense; set for every retryable refusal.
+        refusal: the reason.
+        detail: the facts, for people.
+        field: the invalid field, if there is one.
+        retry_after: after how many whole seconds to send the request again; set for every retryable refusal.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Refused(Exception):  # noqa: N818 # a refusal is an answer, not an error
 
     @property
     def problem(self) -> Problem:
-        """The problem detail a client is told."""
+        """The problem detail to send to the client."""
         return Problem(
             type=f"urn:quotestream:{self.refusal.slug}",
             title=self.refusal.title,
@@ -107,7 +107,7 @@ class Refused(Exception):  # noqa: N818 # a refusal is an answer, not an error
 
     @classmethod
     def from_problem(cls, problem: Problem) -> Self:
-        """The refusal another service told us."""
+        """Return the refusal that a problem detail from another service describes."""
         return cls(
             Refusal.from_slug(problem.type.removeprefix("urn:quotestream:")), problem.detail, field=problem.field
         )

@@ -14,7 +14,7 @@ from msgspec import Meta
 from wire.ids import QuoteVersion
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Raised by decoding a message that is not of its type: whoever reads what others wrote expects each of them."""
+"""What decoding raises for a message that is not of its type. Readers of other programs' messages catch all of them."""
 
 # `$` alone would let a trailing newline through.
 Symbol = Annotated[
@@ -50,34 +50,41 @@ Revision = Annotated[
 Attempt = Annotated[
     int,
     Meta(
-        ge=1, le=2**53, description="Which attempt at quoting one position version and revision, from 1.", examples=[1]
+        ge=1,
+        le=2**53,
+        description="The number of a quote among those for one position version and revision, from 1.",
+        examples=[1],
     ),
 ]
-Count = Annotated[int, Meta(ge=0, le=2**53, description="How many of something there are.", examples=[0])]
+Count = Annotated[int, Meta(ge=0, le=2**53, description="A count.", examples=[0])]
 
 Price = Annotated[
     Decimal, Meta(description="A price: an exact decimal, as a string (a number is accepted).", examples=["100.05"])
 ]
 Money = Annotated[
-    Decimal, Meta(description="An amount of money: an exact decimal, as a string; below 0 is owed.", examples=["12.5"])
+    Decimal,
+    Meta(description="An amount of money: an exact decimal, as a string; negative if it is owed.", examples=["12.5"]),
 ]
 Multiplier = Annotated[
-    Decimal, Meta(description="What one lot at a price of 1 comes to, in money: an exact decimal.", examples=["1"])
+    Decimal, Meta(description="The value of one lot at a price of 1, in money: an exact decimal.", examples=["1"])
 ]
-Fee = Annotated[Decimal, Meta(description="What the makers pay for a fill: an exact decimal.", examples=["0.1391"])]
+Fee = Annotated[
+    Decimal,
+    Meta(description="The fee that the makers pay for a fill, in money: an exact decimal.", examples=["0.1391"]),
+]
 Time = Annotated[datetime, Meta(tz=True, description="UTC, RFC 3339, to the microsecond.")]
 Side = Literal["buy", "sell"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """What every message has in common. (`kw_only` is not inherited, and mypy wants `frozen` said: each has both.)
+    """The base of all messages. Each repeats `kw_only`, which is not inherited, and `frozen`, which mypy requires.
 
-    A message is a tree, so the garbage collector, which looks for cycles, need not know of it: there are many.
+    `gc=False`: a message is a tree, so the garbage collector, which searches for cycles, need not track it.
     """
 
 
 class Versioned:
-    """A message about a quote of some version."""
+    """A message that names the version of a quote."""
 
     __slots__ = ()
 
@@ -87,5 +94,5 @@ class Versioned:
 
     @property
     def version(self) -> QuoteVersion:
-        """What the quote was made from, and which attempt it is."""
+        """The version of the quote."""
         return QuoteVersion(self.position_version, self.revision, self.attempt)

@@ -1,6 +1,6 @@
-"""Which fills of the market log count: one verdict for every reader. Pure.
+"""The rule for which fills of the market log count. Every reader applies it. Pure.
 
-A message is one commit of one writer, so it counts whole or not at all. What is asked, in this order:
+A message is one commit of one writer, so either all of its fills count or none. The first row that applies decides:
 
 | the message                                                      | verdict         |
 | ---------------------------------------------------------------- | --------------- |
@@ -14,10 +14,10 @@ A message is one commit of one writer, so it counts whole or not at all. What is
 | names an id twice, or more than one quote or origin              | contradicts     |
 | otherwise                                                        | it counts       |
 
-An exchange's ids derive from the number, so that none can come twice. The id of a reported fill is its reporter's own:
-the ledger that records it has looked it up at the head that it appends on.
+The exchange derives ids from numbers, so that none can occur twice. The reporter of a fill chooses its id; before the
+ledger records it, it checks that the log has no such id up to the head that it appends to.
 
-What does not count is quarantined: it moves the head of its symbol's log, and nothing else.
+A message that does not count is quarantined: it moves the head of its symbol's log, and changes nothing else.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ class Reason(StrEnum):
 
 
 class Fault(NamedTuple):
-    """What is wrong with a message: the reason, and the facts for a person."""
+    """Why a message does not count: the reason, and the facts for people."""
 
     reason: Reason
     detail: str
@@ -57,19 +57,19 @@ class Fault(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The fills of a message, as far as they can be read, and what is wrong with it wherever the log stands."""
+    """The fills of a message, as far as they can be read, and any fault that does not depend on earlier messages."""
 
     fills: list[RecordedFill]
     fault: Fault | None = None
 
 
 def read(subject: str, payload: bytes, shards: int) -> Reading:
-    """Read a message of the fills of one symbol, in a market log of so many shards."""
+    """Read a message of fills from a market log with `shards` shards."""
     return _read(_decoder.decode, subject, payload, shards)
 
 
 def read_last(subject: str, payload: bytes, shards: int) -> Reading:
-    """As `read`, of a message that is known to count: its last fill alone, which is all that a fold begins with."""
+    """Read only the last fill of a message that is known to count. A fold needs no more to begin."""
     return _read(_last, subject, payload, shards)
 
 
@@ -90,12 +90,13 @@ def _read(decode: Callable[[bytes], list[RecordedFill]], subject: str, payload: 
 
 
 def judge(symbol: str, fills: Sequence[RecordedFill], number: int | None) -> Fault | None:
-    """Whether fills of a message that could be read count; None if they do.
+    """Return why the fills of a message do not count; None if they do.
 
     Args:
-        symbol: whose log they are in.
-        fills: of one message.
-        number: of the symbol's last fill that counts, 0 before any; None where it is not known, and a fold begins here.
+        symbol: the symbol whose log contains the message.
+        fills: the fills of the message.
+        number: the number of the symbol's last fill that counts, 0 before any; None if it is unknown because a fold
+            begins with this message.
     """
     if not fills:
         return _EMPTY
@@ -132,5 +133,5 @@ _EMPTY = Fault(Reason.UNREADABLE, "the message holds no fills")
 
 @lru_cache(maxsize=65_536)
 def _home(symbol: str, shards: int) -> str:
-    """The subject that a symbol's fills belong to."""
+    """Return the subject of a symbol's fills."""
     return subjects.fills(subjects.shard_of(symbol, shards), symbol)

@@ -1,4 +1,4 @@
-"""What is traded: one symbol's tick, size and pricing parameters, as `market.toml` gives them."""
+"""Instruments: the tick, sizes and pricing parameters of a symbol, as `market.toml` sets them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,32 +24,31 @@ from wire.units import (
 )
 
 MAX_LOTS = 1_000_000
-"""The largest size, and the largest position limit."""
+"""The largest size and the largest position limit, in lots."""
 
 MAX_SPREAD = 1_000_000
-"""The largest least spread, in ticks."""
+"""The largest `min_spread`, in ticks."""
 
 MAX_DIGITS = 24
-"""Digits that a parameter of pricing may have."""
+"""How many digits a pricing parameter may have."""
 
 MAX_POWER = 64
-"""The largest power of ten of its size, and of one divided by it."""
+"""A pricing parameter must be between 10 to the power of minus this and 10 to the power of this."""
 
 TICK_PLACES = 14
-"""Decimal places that a tick may have, so that the largest price on it has no more digits than a price may have."""
+"""How many decimal places a tick may have. More would give the largest price on it too many digits."""
 
 RATE_PLACES = 8
-"""Decimal places a fee's rate may have."""
-
+"""How many decimal places a `fee_rate` or `reference_band` may have."""
 
 BAND = Decimal("0.1")
-"""The `reference_band` of most instruments."""
+"""The default `reference_band`."""
 
 MAX_BAND = Decimal(100)
-"""The widest `reference_band`, as a part of the price."""
+"""The widest `reference_band`, as a fraction of the price."""
 
 NEVER_FRESH = datetime(1970, 1, 1, tzinfo=UTC)
-"""Until when a reference price is fresh that has no time."""
+"""The end of the freshness of a reference price without a time: it is always stale."""
 
 InstrumentState = Literal["trading", "paused", "close_only", "delisted"]
 
@@ -60,25 +59,25 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Attributes:
         tick: the price step; every price of the symbol is a whole multiple of it.
         reference_price: the mid price at a flat position.
-        quote_size: lots wanted on each side of a quote, before the symbol's fair share of the limit.
-        bid_size: lots wanted on the bid, if not `quote_size`.
-        ask_size: the same for the ask.
-        min_spread: ticks that ask and bid are apart, at least; one in any case.
-        max_position: lots that the makers hold or owe, at most: no side is quoted for more than would lead there. None:
-            no such limit.
-        max_loss: when the symbol has lost so much money, makers quote it no more until a person resumes it. None: no
-            such limit.
+        quote_size: the wanted size of each side of a quote, in lots, before the symbol's share of the limit applies.
+        bid_size: the wanted size of the bid, if it differs from `quote_size`.
+        ask_size: the wanted size of the ask, if it differs from `quote_size`.
+        min_spread: the smallest spread between bid and ask, in ticks; it is at least one in any case.
+        max_position: the largest position, long or short, in lots, to which quotes may lead. None: no limit.
+        max_loss: the loss, in money, at which makers stop quoting the symbol until a person resumes it. None: no limit.
         gamma: γ, risk aversion, > 0, per unit of price.
         k: k, how fast order flow thins with distance from the mid, > 0, per unit of price.
         a: A, the order arrival rate at the mid, > 0, per second.
         sigma: σ, volatility, ≥ 0, price units per square root of a second.
-        multiplier: what one lot at a price of 1 comes to, in money.
-        fee_rate: what the makers pay for each fill, of the money it comes to; 0 to 1.
-        reference_band: how far a feed's price may be from the one in force, as a part of it.
-        reference_ttl: seconds for which a feed's price is quoted around; then nothing is quoted, and nothing without a
-            feed. None: for good.
-        state: `trading`; `close_only`: only the side is quoted that reduces the position; `paused`: nothing is; or
-            `delisted`: nothing is, and it has no share of the limit. Fills are booked in every state.
+        multiplier: the value of one lot at a price of 1, in money.
+        fee_rate: the fee that the makers pay for each fill, as a fraction of its value; 0 to 1.
+        reference_band: how far a feed's price may be from the one in force, as a fraction of it.
+        reference_ttl: for how many seconds a feed's price may be used. After that, and without a feed, nothing is
+            quoted.
+            None: forever, and no feed is needed.
+        state: `trading`; `close_only`: only the side that reduces the position is quoted; `paused`: nothing is quoted;
+            or `delisted`: nothing is quoted, and the instrument has no share of the limit. Fills are recorded in every
+            state.
     """
 
     tick: Decimal
@@ -132,7 +131,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         check_places("reference_band", self.reference_band, RATE_PLACES)
 
     def fee(self, quantity: int, price: Decimal) -> Decimal:
-        """What a fill costs, in money: its quantity × price × multiplier × `fee_rate`, rounded as money is."""
+        """Return the fee of a fill, in money: quantity × price × multiplier × `fee_rate`, rounded as money is."""
         if not self.fee_rate:
             return ZERO
         value = EXACT.multiply(EXACT.multiply(price, quantity), self.multiplier)
@@ -140,7 +139,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def _check_size(field: str, value: Decimal) -> None:
-    """Refuse a parameter of pricing that no market has, and that arithmetic may not carry.
+    """Refuse a pricing parameter so large, small or long that calculating with it could fail.
 
     Raises:
         FieldError: naming `field`.
@@ -153,14 +152,14 @@ def _check_size(field: str, value: Decimal) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """An instrument as it stands in the market.
+    """An instrument with its share, its revision and its reference price.
 
     Attributes:
-        instrument: what it is, and how it is priced.
-        share: lots of each side of the limit that it may ask for.
-        revision: of all of it; greater after every change, 0 if nothing says.
-        gross: lots of the largest gross position that are its own; None: no such limit.
-        price: the reference price by the feed, on the tick; None while the definition's is in force.
+        instrument: its definition.
+        share: its share of each side of the limit, in lots.
+        revision: the revision of the listing; greater after every change, 0 if it is not from a stored definition.
+        gross: its share of the largest gross position, in lots; None: no limit.
+        price: the feed's reference price, on the tick; None while the definition's is in force.
         priced_at: the feed's time of that price.
     """
 
@@ -178,7 +177,7 @@ class Listing:
 
     @property
     def fresh_until(self) -> datetime | None:
-        """Until when quotes may be made from the reference price; None: for good."""
+        """Until when quotes may be made from the reference price; None: forever."""
         ttl = self.instrument.reference_ttl
         if ttl is None:
             return None
@@ -191,8 +190,11 @@ class Listing:
 
 
 class ListedInstrument(Instrument, frozen=True, kw_only=True):
-    """An instrument as the exchange reports it; see `Listing`. `reference` is the reference price in force, and
-    `reference_time` when its feed said so, if one did."""
+    """An instrument as the exchange reports it; see `Listing`.
+
+    `reference` is the reference price in force; `reference_time` is the feed's time of it, null if it is not from a
+    feed.
+    """
 
     symbol: str
     revision: int
@@ -202,7 +204,7 @@ class ListedInstrument(Instrument, frozen=True, kw_only=True):
 
 
 def listed(symbol: str, listing: Listing) -> ListedInstrument:
-    """The listing of a symbol, as it is reported."""
+    """Return the listing of a symbol in the form in which the exchange reports it."""
     fields = {name: getattr(listing.instrument, name) for name in Instrument.__struct_fields__}
     return ListedInstrument(
         symbol=symbol,

@@ -1,16 +1,17 @@
-"""What a loss comes to, and which symbols are paused for it, as the bucket `switches` has it. Pure.
+"""The calculation of losses, and the fold of the bucket `switches` into which symbols are paused for a loss. Pure.
 
-The theory. It is a latch. The ledger writes that a symbol, or all symbols together, have lost as much as they may; a
-person writes that this is taken note of. Whichever was written last counts, so a pause outlives every process, and a
-profit that comes back does not end it. Each of the two is a subject of its own, so that the broker can let only the
-ledger write the one, and only the operator the other; and each is appended with a compare on both, so that no copy of
-an earlier one, however late, can come after a later one.
+A pause is a latch. The ledger writes that a symbol, or all symbols together, have reached their largest loss. A person
+writes that they have acknowledged it. The last of these messages counts, so a pause outlives every process, and does
+not end when the profit recovers. The two kinds of message have separate subjects, so that the broker can permit one to
+the ledger only and the other to the operator only. Each append is compared with the head of both subjects, so a late
+copy of an earlier message cannot land after a later one.
 
-Resuming acknowledges a loss: from then on as much as `max_loss` may be lost beyond it.
+Resuming acknowledges a loss: after it, another `max_loss` may be lost.
 
 Ordering rules:
-- Messages are folded in stream order; of one symbol's, one at or below the newest was folded already and is skipped.
-- What cannot be read changes nothing but where the next message is appended.
+- Messages are folded in stream order. A message of a scope that is not newer than its last was folded before, and is
+  skipped.
+- A message that cannot be read changes only the head.
 """
 
 from collections.abc import Mapping
@@ -26,10 +27,10 @@ from wire.switches import LossPaused, LossResumed
 from wire.units import EXACT, ZERO
 
 Scope = str | None
-"""What may be paused: a symbol, or (None) all of them together."""
+"""What may be paused: a symbol, or (None) all symbols together."""
 
 KEYS = subjects.bucket_key(subjects.SWITCHES_BUCKET, "loss.>")
-"""Where all of it is written."""
+"""The subjects of all pauses and resumptions."""
 
 _PAUSED, _RESUMED = (subjects.loss_key(None, paused=paused) for paused in (True, False))
 
@@ -38,27 +39,29 @@ _resumed = msgspec.json.Decoder(LossResumed)
 
 
 def mark_of(listing: Listing | None, last_price: Decimal | None) -> Decimal:
-    """At what a position is valued: the reference price in force of its instrument, which is recorded, so that a loss
-    follows from fills and definitions, whoever computes it. Of a symbol that nothing defines: the price of its last
-    fill."""
+    """Return the price at which a position is valued.
+
+    It is the instrument's reference price in force. That price is recorded, so a loss follows from fills and
+    definitions, and everybody computes the same. A symbol without a definition is valued at the price of its last fill.
+    """
     if listing is not None:
         return listing.reference_price
     return last_price if last_price is not None else ZERO
 
 
 def loss_of(net_quantity: int, cash: Decimal, multiplier: Decimal, mark: Decimal) -> Decimal:
-    """What a position has lost at a mark: minus its realized and its unrealized profit, exactly."""
+    """Return the exact loss of a position at a mark: minus the sum of its realized and unrealized profit."""
     with localcontext(EXACT):
         return -(cash + net_quantity * mark * multiplier)
 
 
 class Latch(NamedTuple):
-    """How a scope stands.
+    """The state of a scope.
 
     Attributes:
         head: the sequence of its newest message, 0 before any.
         paused: why it is paused; None if it is not.
-        acknowledged: the loss from which on `max_loss` counts.
+        acknowledged: the loss that was acknowledged last; `max_loss` counts from there.
     """
 
     head: int = 0
@@ -67,27 +70,29 @@ class Latch(NamedTuple):
 
 
 class Latches:
-    """The fold."""
+    """The fold: the latch of each scope."""
 
     def __init__(self) -> None:
         self._known: dict[Scope, Latch] = {}
 
     def of(self, scope: Scope) -> Latch:
-        """How a symbol, or all of them together, stands."""
+        """Return the latch of a scope."""
         return self._known.get(scope, _NEVER)
 
     @property
     def paused(self) -> Mapping[Scope, LossPaused]:
-        """What is paused, and why."""
+        """The paused scopes, and why each is paused."""
         return {scope: latch.paused for scope, latch in self._known.items() if latch.paused is not None}
 
     def pause_of(self, symbol: str) -> LossPaused | None:
-        """Why a symbol is paused, be it with all others; None if it is not."""
+        """Return why a symbol is paused, by itself or together with all others; None if it is not."""
         return self.of(symbol).paused or self.of(None).paused
 
     def apply(self, sequence: int, subject: str, value: bytes, *, counts: bool = True) -> str | None:
-        """Fold a message; `counts`: somebody of ours appended it. Returns why it is quarantined, None if it counts, or
-        was folded before."""
+        """Fold a message. Return why it is quarantined; None if it counts, or was folded before.
+
+        `counts` False: no process of the system appended it, so it is quarantined.
+        """
         try:
             scope, paused = scope_of(subject)
         except ValueError as error:
@@ -112,10 +117,10 @@ _NEVER = Latch()
 
 
 def scope_of(subject: str) -> tuple[Scope, bool]:
-    """What a subject of the bucket is about, and whether it pauses that.
+    """Return the scope of a subject, and whether its messages pause it.
 
     Raises:
-        ValueError: it is about no loss.
+        ValueError: it is not the subject of a pause or a resumption.
     """
     for key, paused in ((_PAUSED, True), (_RESUMED, False)):
         if subject == key:
@@ -123,11 +128,11 @@ def scope_of(subject: str) -> tuple[Scope, bool]:
         symbol = subject.removeprefix(f"{key}.")
         if symbol != subject and subjects.is_name(symbol):
             return symbol, paused
-    raise ValueError(f"{subject} is the key of no loss")
+    raise ValueError(f"{subject} is not the key of a pause or resumption")
 
 
 def pause_text(scope: Scope, why: LossPaused, command: str) -> str:
-    """Why something is paused, for people, and by which recipe of `command` it is resumed."""
+    """Describe a pause for people, with the recipe of `command` that ends it."""
     beyond = f" beyond the {why.acknowledged} of when it was resumed last" if why.acknowledged else ""
     how = f"{command} resume {scope or '--total'}"
     return f"paused since {why.at:%Y-%m-%d %H:%M:%S} UTC: its loss of {why.loss} reached {why.max_loss}{beyond}; {how}"

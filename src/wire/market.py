@@ -1,11 +1,11 @@
-"""One symbol's market log, folded: its latest quote event, what is left of the quote, and its fill number.
+"""The fold of one symbol's market log: its latest quote event, the quote's remaining quantities, and its fill number.
 
 Ordering rules:
-- Messages of a symbol are folded in stream order; one at or below `head` was folded already and is skipped.
-- A quote event resets what is left; the remaining quantities a fill carries are those of the latest quote event before
-  it in the log, so the last quote event and the last fills message are together enough to rebuild the fold.
-- A fills message that does not count (`wire.fill_validation`) is quarantined: it moves `head` and nothing else. So is a
-  quote event of another symbol.
+- Messages of a symbol are folded in stream order. One at or below `head` was folded before, and is skipped.
+- A quote event resets the remaining quantities. A fill carries the remaining quantities of the latest quote event
+  before it in the log. So the last quote event and the last message of fills together are enough to rebuild the fold.
+- A message of fills that does not count (`wire.fill_validation`) is quarantined: it moves `head`, and changes nothing
+  else. So is a quote event of another symbol.
 """
 
 from datetime import datetime
@@ -22,8 +22,8 @@ QuoteStatus = Literal["never", "active", "expired", "withdrawn"]
 
 
 class SymbolMarket(msgspec.Struct):
-    """The fold. `head` is the stream sequence of the last message folded, `filled` that of the last fill,
-    `quoted` that of the latest quote event; 0 before."""
+    """The fold. `head`, `filled` and `quoted` are the stream sequences of the last message folded, the last message of
+    fills and the latest quote event; 0 before any."""
 
     symbol: str
     head: int = 0
@@ -41,11 +41,11 @@ class SymbolMarket(msgspec.Struct):
 
     @property
     def version(self) -> QuoteVersion:
-        """The version of the latest quote event; newer quotes are greater. `NEVER` before any."""
+        """The version of the latest quote event; `NEVER` before any. Newer quotes have greater versions."""
         return self.event.version if self.event else NEVER
 
     def apply_quote(self, sequence: int, event: QuoteEvent) -> bool:
-        """Fold a quote event. False if it was folded before, or is quarantined: it is of another symbol."""
+        """Fold a quote event. False if it was folded before, or is quarantined because it is of another symbol."""
         if sequence <= self.head:
             return False
         self.head = sequence
@@ -59,13 +59,13 @@ class SymbolMarket(msgspec.Struct):
         return True
 
     def apply_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> bool:
-        """As `fold_fills`. False if they were folded before, or are quarantined."""
+        """As `fold_fills`, but return False if the fills were folded before or are quarantined."""
         return sequence > self.head and self.fold_fills(sequence, fills, begins=begins) is None
 
     def fold_fills(self, sequence: int, fills: list[RecordedFill], *, begins: bool = True) -> Fault | None:
-        """Fold the fills of one message, if they were not before. Returns why they are quarantined, None if they count.
+        """Fold the fills of one message. Return why they are quarantined; None if they count, or were folded before.
 
-        `begins`: a fold that has seen no fills may begin here, whatever the number; else it begins with number 1.
+        `begins`: a fold without fills may begin with any number; otherwise it must begin with number 1.
         """
         if sequence <= self.head:
             return None
@@ -77,16 +77,16 @@ class SymbolMarket(msgspec.Struct):
         return fault
 
     def apply_own(self, sequence: int, fills: list[RecordedFill]) -> None:
-        """Fold fills that were decided on this fold and appended on its head, unless they were folded before.
+        """Fold fills that were decided on this fold and appended at its head, unless they were folded before.
 
         Raises:
-            AssertionError: they do not go on from it, so it is not what they were decided on.
+            AssertionError: their numbers do not follow on the fold's, so they were decided on another state.
         """
         if sequence <= self.head:
             return
         if fills[0].number != self.fill_number + 1:
             raise AssertionError(
-                f"{self.symbol}: fills from {fills[0].number} on at {sequence} do not go on from {self.fill_number} "
+                f"{self.symbol}: fills from {fills[0].number} on at {sequence} do not follow on {self.fill_number} "
                 f"at {self.head}"
             )
         self.head = sequence
@@ -100,12 +100,11 @@ class SymbolMarket(msgspec.Struct):
         self.remaining_ask = last.remaining_ask_quantity
 
     def skips_number(self, fills: list[RecordedFill]) -> bool:
-        """Whether fills begin beyond the next number: they are quarantined, or else something before them was
-        missed."""
+        """True if fills begin after the next number: either they are invalid, or earlier fills are missing."""
         return bool(fills and fills[0].number > self.fill_number + 1)
 
     def status_at(self, now: datetime) -> QuoteStatus:
-        """How the latest quote stands at `now`. An active one may be filled away: nothing remains of it then."""
+        """Return the status of the latest quote at `now`. A quote that is filled completely is still active."""
         if self.event is None:
             return "never"
         if not isinstance(self.event, QuoteActivated):
@@ -113,7 +112,7 @@ class SymbolMarket(msgspec.Struct):
         return "active" if now < self.event.expires_at else "expired"
 
     def quote(self) -> Quote | None:
-        """The latest quote with what is left of it, unless its end is in the log. Its own expiry is not looked at."""
+        """Return the latest quote, unless its end is in the log. Its expiry time is not checked."""
         event = self.event
         if not isinstance(event, QuoteActivated):
             return None

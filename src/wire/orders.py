@@ -1,6 +1,6 @@
 """Orders and their fills.
 
-A `buy` order executes against our ask, a `sell` order against our bid. A fill has the side of its order.
+A `buy` order executes against the makers' ask, a `sell` order against their bid. A fill has the side of its order.
 """
 
 from typing import Annotated, Literal
@@ -15,7 +15,7 @@ RejectReason = Literal["no_active_quote", "quote_expired", "not_marketable", "qu
 
 
 class Order(Message, frozen=True, kw_only=True):
-    """An immediate-or-cancel order. `limit_price` is the worst price the client accepts."""
+    """An immediate-or-cancel order. `limit_price` is the worst price that the client accepts."""
 
     order_id: Id
     symbol: Symbol
@@ -28,7 +28,7 @@ class Order(Message, frozen=True, kw_only=True):
 
 
 class Fill(Message, frozen=True, kw_only=True):
-    """An execution. `side` is the order's: a `buy` fill lowers the makers' position."""
+    """An execution. `side` is the side of the order: a `buy` fill lowers the makers' position."""
 
     fill_id: Id
     order_id: Id
@@ -45,7 +45,7 @@ class Fill(Message, frozen=True, kw_only=True):
 
 
 class ReportedFill(Fill, frozen=True, kw_only=True):
-    """A fill that was executed elsewhere. `fee` is what it cost; null: what the symbol's `fee_rate` makes of it."""
+    """A fill that was executed elsewhere. `fee` is in money; null: the fee follows from the symbol's `fee_rate`."""
 
     fee: Fee | None = None
 
@@ -56,23 +56,23 @@ class ReportedFill(Fill, frozen=True, kw_only=True):
 
     @property
     def fill(self) -> Fill:
-        """The fill alone."""
-        return _fill_alone(self)
+        """The fill without its fee."""
+        return _as_fill(self)
 
 
 class RecordedFill(Fill, frozen=True, kw_only=True, omit_defaults=True):
-    """A fill as the market log keeps it; one message's payload is an array of them. What has its default is left out.
+    """A fill as the market log stores it. A message's payload is an array of them; fields with defaults are omitted.
 
     Attributes:
-        number: its number within the symbol (1, 2, 3, …), which is the position version it leads to.
-        remaining_bid_quantity: what the symbol's latest quote has left on its bid after this fill.
+        number: its number within the symbol, from 1; it is also the position version to which it leads.
+        remaining_bid_quantity: the remaining quantity of the latest quote's bid after this fill.
         remaining_ask_quantity: the same for its ask.
-        order_quantity: the whole quantity of the order, so that a resent order gets its first answer.
-        limit_price: the order's limit.
-        origin: `exchange` for an execution here, `reported` for a fill recorded through `POST /fills`.
-        asker: a digest of who sent the order, or reported the fill; null if no token says, or it was not kept.
-        multiplier: the instrument's, when it executed: what one lot at a price of 1 comes to.
-        fee: what the makers paid for it, in money. (A default is left out only if it is `ONE` or `ZERO` itself.)
+        order_quantity: the whole quantity of the order, so that an order that is sent again gets the first answer.
+        limit_price: the limit price of the order.
+        origin: `exchange` for an execution by the exchange, `reported` for a fill recorded through `POST /fills`.
+        asker: a digest of the client that sent the order or reported the fill; null if it is not known.
+        multiplier: the instrument's multiplier at the execution. It is omitted only if it is the object `ONE`.
+        fee: the fee that the makers paid, in money. It is omitted only if it is the object `ZERO`.
     """
 
     number: Annotated[int, Meta(ge=1)]
@@ -95,11 +95,11 @@ class RecordedFill(Fill, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def fill(self) -> Fill:
-        """The fill alone, as clients see it."""
-        return _fill_alone(self)
+        """The fill as clients see it."""
+        return _as_fill(self)
 
 
-def _fill_alone(fill: Fill) -> Fill:
+def _as_fill(fill: Fill) -> Fill:
     return Fill(
         fill_id=fill.fill_id,
         order_id=fill.order_id,
@@ -113,7 +113,7 @@ def _fill_alone(fill: Fill) -> Fill:
 
 
 class NumberedFill(Fill, frozen=True, kw_only=True):
-    """A fill as `GET /fills` tells it: with its number, its origin and what it cost, as `RecordedFill` has them."""
+    """A fill as `GET /fills` returns it: with the number, origin, multiplier and fee of its `RecordedFill`."""
 
     number: Annotated[int, Meta(ge=1)]
     origin: Literal["exchange", "reported"]
@@ -122,7 +122,7 @@ class NumberedFill(Fill, frozen=True, kw_only=True):
 
 
 class OrderResult(Message, frozen=True, kw_only=True):
-    """What became of an order. `leaves_quantity` was cancelled; `reason` says why nothing executed."""
+    """The result of an order. `leaves_quantity` was cancelled; `reason` is why nothing executed."""
 
     order_id: Id
     symbol: Symbol

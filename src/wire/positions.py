@@ -1,4 +1,4 @@
-"""Positions, and the money in them."""
+"""Positions: quantities, cash and profit."""
 
 from typing import Annotated
 
@@ -10,19 +10,19 @@ from wire.units import ONE, check_amount, check_multiplier, check_time
 
 
 class Position(Message, frozen=True, kw_only=True):
-    """The makers' inventory in one symbol: `net_quantity` in lots, below 0 is short.
+    """The makers' inventory in one symbol: `net_quantity` in lots, negative if it is short.
 
-    Money is null in an update of before it was kept. What was paid for the open quantity is `realized - cash`, so at a
-    mark `unrealized` is `net_quantity × mark × multiplier - (realized - cash)`.
+    The fields of money are null in updates from before they existed. The cost of the open quantity is `realized -
+    cash`, so the unrealized profit at a mark is `net_quantity × mark × multiplier - (realized - cash)`.
 
     Attributes:
         updated_at: the `created_at` of the last fill applied.
-        cash: what was received, less what was paid and the fees.
-        average_price: at which the open quantity was opened, by average cost, rounded; null if it is flat.
-        realized: profit of what is closed, less all fees.
-        fees: what all fills cost.
-        volume: lots of all fills.
-        multiplier: of the last fill applied.
+        cash: the money received, minus the money paid and the fees.
+        average_price: the average cost of the open quantity per lot, rounded; null if the position is flat.
+        realized: the profit of what was closed, minus all fees.
+        fees: the fees of all fills.
+        volume: the lots of all fills.
+        multiplier: the multiplier of the last fill applied.
     """
 
     symbol: Symbol
@@ -46,13 +46,13 @@ class Position(Message, frozen=True, kw_only=True):
 
 
 class PositionUpdate(Position, frozen=True, kw_only=True):
-    """A committed position, as published and streamed. `last_fill` is the fill that led to it."""
+    """A committed position as it is published and streamed. `last_fill` is the last fill applied."""
 
     last_fill: Fill | None = None
 
     @property
     def position(self) -> Position:
-        """The position alone, as `GET /positions/{symbol}` answers."""
+        """The position as `GET /positions/{symbol}` returns it."""
         return Position(
             symbol=self.symbol,
             net_quantity=self.net_quantity,

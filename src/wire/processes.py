@@ -1,4 +1,4 @@
-"""What the processes of a system report about themselves to each other and to operators."""
+"""What processes report about themselves to each other and to operators."""
 
 from typing import Annotated
 
@@ -9,25 +9,25 @@ from wire.fields import Count, Id, Message, Symbol
 
 
 class InstancePresence(Message, frozen=True, kw_only=True):
-    """An instance says that it is there and able to work, or, with `leaves`, that it works no more."""
+    """An instance announces that it is present and able to work or, with `leaves`, that it has stopped."""
 
     instance: Id
     leaves: bool = False
 
 
 class ProcessReport(Message, frozen=True, kw_only=True):
-    """What one process says of itself: the `data` of its answer on `$SRV.STATS`.
+    """The state of one process: the `data` of its reply on `$SRV.STATS`.
 
     Attributes:
-        process: which instance of its service it is, such as `maker-2`.
+        process: the name of the instance, such as `maker-2`.
         uptime: seconds since it started.
-        ready: it can do its job, waiting for nothing.
-        waiting_for: what it waits for, and why.
-        behind: messages that are stored and that it has yet to be given, of all streams that it follows.
-        quarantined: messages that it could not use since it started.
-        unquoted: of a maker: symbols without a live quote, by why; its state, or what was refused to it last.
-        more_unquoted: symbols without a live quote that are not named.
-        orders: of an exchange: orders answered since it started, by outcome, reject reason or refusal.
+        ready: it waits for nothing, and can do its job.
+        waiting_for: the parts that it waits for, each with the reason.
+        behind: its lag: the number of stored messages that it has not received yet, in all streams that it follows.
+        quarantined: the number of messages that it quarantined since it started.
+        unquoted: for a maker: the symbols without a live quote, by reason: the maker's state, or the last refusal.
+        more_unquoted: the number of symbols without a live quote that `unquoted` does not name.
+        orders: for an exchange: the number of orders answered since it started, by outcome, reject reason or refusal.
     """
 
     process: Id

@@ -1,4 +1,4 @@
-"""Quotes: the request for one, the active quote, and the events that the market log keeps."""
+"""Quotes: requests, active quotes, and the quote events of the market log."""
 
 from typing import Literal
 
@@ -7,14 +7,15 @@ from wire.ids import QuoteVersion
 from wire.units import FieldError, check_price, check_time
 
 ATTEMPTS_AHEAD = 1_000
-"""By how much a quote's attempt may be beyond the latest one at its position version and revision, or beyond 0 where
-there is none yet: so there is always a next one. To use all attempts up takes 2⁵³ / 1,000 quotes of both."""
+"""How far a quote's attempt may be beyond the latest one for its position version and revision, or beyond 0 if there is
+none. So the attempts cannot be used up: that would take 2⁵³ / 1,000 quotes for the same position version and
+revision."""
 
 
 class QuoteRequest(Message, frozen=True, kw_only=True):
     """A maker's quote: bid and ask with their quantities. A one-sided quote has quantity 0 on the other side.
 
-    `revision`: of the instrument that it is priced from; null: of the one in force, whichever that is.
+    `revision` is the revision of the instrument that it was priced from; null: the current revision.
     """
 
     quote_id: Id
@@ -29,7 +30,7 @@ class QuoteRequest(Message, frozen=True, kw_only=True):
 
     @property
     def version(self) -> QuoteVersion:
-        """What it is made from, and which attempt it is; of revision 0 while it names none."""
+        """The version of the quote; its revision is 0 if the quote names none."""
         return QuoteVersion(self.position_version, self.revision or 0, self.attempt)
 
     def __post_init__(self) -> None:
@@ -42,7 +43,7 @@ class QuoteRequest(Message, frozen=True, kw_only=True):
 
 
 class Quote(Message, Versioned, frozen=True, kw_only=True):
-    """An active quote, with what is left of it."""
+    """An active quote, with its remaining quantities."""
 
     symbol: Symbol
     quote_id: Id
@@ -61,9 +62,9 @@ class Quote(Message, Versioned, frozen=True, kw_only=True):
 
 
 class QuoteActivated(Message, Versioned, frozen=True, kw_only=True, tag="activated", tag_field="type"):
-    """Quote event: this quote is the symbol's active one from now on, and any other is replaced.
+    """Quote event: this quote is now the symbol's active quote, and replaces any other.
 
-    `asker`: a digest of who made it active; null if that was not kept.
+    `asker` is a digest of the client that put the quote; null if it is not known.
     """
 
     symbol: Symbol
@@ -88,10 +89,10 @@ class QuoteActivated(Message, Versioned, frozen=True, kw_only=True, tag="activat
 
 
 class QuoteWithdrawn(Message, Versioned, frozen=True, kw_only=True, tag="withdrawn", tag_field="type"):
-    """Quote event: the named quote, which was the latest, executes no more.
+    """Quote event: the latest quote, which this event names, has ended.
 
-    `reason`: it was withdrawn, or it had expired and somebody was about to be told so for good. `asker`: a digest of
-    who withdrew it; null if nobody did, or that was not kept.
+    `reason`: it was withdrawn, or it expired and an order was about to be rejected for it. `asker` is a digest of the
+    client that withdrew it; null if none did, or it is not known.
     """
 
     symbol: Symbol
@@ -112,14 +113,14 @@ QuoteEvent = QuoteActivated | QuoteWithdrawn
 
 
 class PutQuote(Message, frozen=True, kw_only=True):
-    """Request to the exchange: `PUT /quotes/{symbol}` over the broker."""
+    """Request to the exchange over the broker; over HTTP it is `PUT /quotes/{symbol}`."""
 
     symbol: Symbol
     quote: QuoteRequest
 
 
 class WithdrawQuote(Message, frozen=True, kw_only=True):
-    """Request to the exchange to withdraw that quote of a symbol, if it is the active one."""
+    """Request to the exchange to withdraw a symbol's quote, if it is the active one."""
 
     symbol: Symbol
     quote_id: Id

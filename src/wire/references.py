@@ -1,12 +1,12 @@
-"""Reference prices from a feed: what is asked, and the table of them that the bucket `instruments` holds. Pure.
+"""Reference prices from a feed: the request that sets them, and their table in the bucket `instruments`. Pure.
 
-The bucket has all of them under one key, in one message: so one append carries as many changes as there are symbols,
-and the last message says everything. A symbol's reference price counts for as long as the definition of the symbol has
-the `reference_price` that the feed's price was taken beside (`Reference.base`): the price that somebody defines
-replaces what the feed said before, and is replaced by what the feed says next.
+The bucket holds the whole table under one key, in one message. So one append can change every symbol's price, and the
+last message is complete. A feed's price is in force while the symbol's definition has the `reference_price` that it was
+checked against (`Reference.base`). So a newly defined price replaces the feed's earlier prices, and the feed's next
+price replaces the defined one.
 
-A reference's revision is the sequence of the message in which its price was another one for the first time. In that
-message it is 0, as a message does not know its own sequence.
+A reference's revision is the sequence of the message in which its price last changed. In that message itself the
+revision is 0, because a message cannot contain its own sequence.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,19 +25,20 @@ REFERENCES = "references"
 """The key of the table."""
 
 MOST_BYTES = 80 * 1024
-"""The largest table that a symbol is added to. So many times as the bucket keeps it, it fills four fifths of it."""
+"""The largest table, in bytes, to which a symbol may be added. All kept revisions of such a table fill 4/5 of the
+bucket."""
 
 LARGEST = MOST_BYTES * 5 // 4
-"""The largest table: what is in it already may become longer, as where 99.99 becomes 100.00."""
+"""The largest table, in bytes. The entries of a full one may still grow, as when 99.99 becomes 100.00."""
 
 _REVISION_DIGITS = 10
-"""Digits as which each revision counts where a symbol is added."""
+"""How many digits are reserved for each revision when a symbol is added."""
 
 MAX_AGE = timedelta(seconds=10)
-"""A price that is older when it arrives is none to quote around."""
+"""The greatest age at which a feed's price is accepted."""
 
 MAX_AHEAD = timedelta(seconds=1)
-"""How far a feed's clock may be ahead."""
+"""How far in the future a feed's time may be, for differences between clocks."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -46,7 +47,7 @@ Milliseconds = Annotated[int, Meta(ge=0, le=2**45, description="Milliseconds sin
 
 
 class PutReferences(Message, frozen=True, kw_only=True):
-    """Body of `PUT /references`: what these symbols were worth at that time, by their source."""
+    """Body of `PUT /references`: the prices of symbols at a time, according to their feed."""
 
     time: Time
     prices: dict[str, Price]
@@ -57,21 +58,23 @@ class PutReferences(Message, frozen=True, kw_only=True):
 
 
 class ReferencesTaken(Message, frozen=True, kw_only=True):
-    """Answer of `PUT /references`: it is on disk. `revision` is the sequence of the message that holds the prices, or
-    newer ones; `symbols` is how many were named."""
+    """Response to `PUT /references`: the prices are on disk.
+
+    `revision` is the sequence of the message that holds them, or newer ones; `symbols` is how many were named.
+    """
 
     symbols: Count
     revision: Revision
 
 
 class Reference(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A symbol's reference price, as the table has it.
+    """A symbol's entry in the table.
 
     Attributes:
-        price: of the feed, on the tick that the symbol had.
-        base: the `reference_price` of the definition that it was taken beside.
-        time: of the feed, in milliseconds since 1970.
-        revision: when the price, or its base, became what it is; 0: by this very message.
+        price: the feed's price, on the tick that the symbol had then.
+        base: the defined `reference_price` against which it was checked.
+        time: the feed's time, in milliseconds since 1970.
+        revision: the sequence of the message that last changed the price or its base; 0 for the message itself.
     """
 
     price: Price
@@ -86,12 +89,12 @@ class Reference(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class FeedPrice(NamedTuple):
-    """What a feed said of a symbol.
+    """A new price of a symbol from a feed.
 
     Attributes:
-        price: on the tick.
-        time: of the feed, in milliseconds since 1970.
-        base: the `reference_price` of the definition that it was checked by.
+        price: the price, on the tick.
+        time: the feed's time, in milliseconds since 1970.
+        base: the defined `reference_price` against which it was checked.
     """
 
     price: Decimal
@@ -109,10 +112,10 @@ _table = msgspec.json.Decoder(Table)
 
 
 def decode(sequence: int, value: bytes) -> dict[str, Reference]:
-    """The table in a message that is stored at that sequence.
+    """Decode the table in a message stored at `sequence`.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the message is not a valid table.
     """
     try:
         found = _table.decode(value).references
@@ -122,18 +125,17 @@ def decode(sequence: int, value: bytes) -> dict[str, Reference]:
         if not reference.revision:
             force_setattr(reference, "revision", sequence)
         elif reference.revision > sequence:
-            raise ValueError(f"the reference price of {symbol} is of revision {reference.revision}, which is to come")
+            raise ValueError(f"the reference price of {symbol} is of the future revision {reference.revision}")
     return found
 
 
 def encode(references: Mapping[str, Reference], before: Collection[str] = ()) -> bytes:
-    """The table, as it is stored after one that has these symbols.
+    """Encode the table that is to follow one with the symbols in `before`.
 
-    Only a symbol that is added may find no room: what is in the table already is not refused because there is more of
-    it, and what is taken out of it never.
+    Only adding a symbol is refused for lack of room. Updates of existing symbols are not, and neither are removals.
 
     Raises:
-        FieldError: it is too large.
+        FieldError: the table is too large.
     """
     value = msgspec.json.encode(Table(dict(references)))
     size, most = len(value), LARGEST
@@ -146,20 +148,20 @@ def encode(references: Mapping[str, Reference], before: Collection[str] = ()) ->
 
 
 def milliseconds(when: datetime) -> int:
-    """A time as the table has it, down to the millisecond."""
+    """Return a time in milliseconds since 1970, rounded down."""
     return (when - _EPOCH) // _MILLISECOND
 
 
 def time_of(count: int) -> datetime:
-    """The time of so many milliseconds since 1970."""
+    """Return the time that is `count` milliseconds after the start of 1970."""
     return _EPOCH + count * _MILLISECOND
 
 
 def nearest(price: Decimal, tick: Decimal) -> Decimal:
-    """The multiple of `tick` that is nearest to a price, at least one, with the tick's decimals."""
+    """Return the multiple of `tick` nearest to a price, at least one tick, written with the tick's decimals."""
     return (max(Decimal(1), (price / tick).to_integral_value(ROUND_HALF_EVEN)) * tick).quantize(tick)
 
 
 def changed(before: Mapping[str, Reference], after: Mapping[str, Reference]) -> Collection[str]:
-    """The symbols whose reference, or its time, is another than before."""
+    """Return the symbols whose entry differs between two tables."""
     return [symbol for symbol in before.keys() | after.keys() if before.get(symbol) != after.get(symbol)]

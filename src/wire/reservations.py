@@ -1,4 +1,4 @@
-"""Reservations of exposure, and how much of the limit they use."""
+"""Reservations of exposure, and the usage of the limit."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ BindingLimit = Literal["bid_limit", "ask_limit", "bid_and_ask_limit"]
 
 
 class ReservationRequest(Message, frozen=True, kw_only=True):
-    """Ask to hold exposure for one quote. At least one side is asked for."""
+    """Request to reserve exposure for one quote, on at least one side."""
 
     quote_id: Id
     symbol: Symbol
@@ -28,7 +28,7 @@ class ReservationRequest(Message, frozen=True, kw_only=True):
 
 
 class Reservation(Message, frozen=True, kw_only=True):
-    """Exposure held for one quote. It counts from `granted_at`; `activated_at` is empty until its quote goes active."""
+    """Exposure reserved for one quote. It counts from `granted_at`; `activated_at` is null before the activation."""
 
     reservation_id: Id
     quote_id: Id
@@ -46,23 +46,23 @@ class Reservation(Message, frozen=True, kw_only=True):
 
 
 class ReservationRecord(Reservation, frozen=True, kw_only=True):
-    """A reservation as the bucket keeps it: what is still held, and what is needed to answer the same again.
+    """A reservation as the bucket stores it: what is still reserved, and what is needed to give the first answer again.
 
     Attributes:
         outcome: the first answer, `granted` or `reduced`.
         reason: the limit that reduced it.
-        asked_bid_quantity: what was asked for.
-        asked_ask_quantity: what was asked for.
-        granted_bid_quantity: what was granted; `reserved_bid_quantity` is what is left of it.
-        granted_ask_quantity: as above, for the ask.
-        position_version: of the quote it was activated for.
-        revision: of the quote it was activated for.
-        attempt: of the quote it was activated for.
-        activation: token of the only activation, whose holder may deactivate it; null once a second exchange has
-            activated it too.
-        applied_fills: ids of fills applied by request, each counted once.
-        asker: a digest of who asked for it; their next request for the symbol supersedes it; null in records of before
-            it was kept.
+        asked_bid_quantity: the requested quantity of the bid.
+        asked_ask_quantity: the requested quantity of the ask.
+        granted_bid_quantity: the granted quantity of the bid; `reserved_bid_quantity` is what is left of it.
+        granted_ask_quantity: the same for the ask.
+        position_version: the position version of the quote for which it was activated.
+        revision: the revision of that quote.
+        attempt: the attempt of that quote.
+        activation: the token of its only activation; the exchange that has it may deactivate the reservation. Null once
+            a second exchange has activated it too.
+        applied_fills: the ids of fills that were applied by request, so that each counts once.
+        asker: a digest of the client that requested it, whose next request for the symbol supersedes it; null in
+            records from before the field existed.
     """
 
     outcome: Literal["granted", "reduced"]
@@ -80,14 +80,14 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
 
     @property
     def version(self) -> QuoteVersion | None:
-        """Of the quote it was activated for; None before."""
+        """The version of the quote for which it was activated; None before its activation."""
         if self.position_version is None or self.attempt is None:
             return None
         return QuoteVersion(self.position_version, self.revision, self.attempt)
 
     @property
     def reservation(self) -> Reservation:
-        """The reservation alone, as clients see it."""
+        """The reservation as clients see it."""
         return Reservation(
             reservation_id=self.reservation_id,
             quote_id=self.quote_id,
@@ -102,7 +102,7 @@ class ReservationRecord(Reservation, frozen=True, kw_only=True):
 
 
 class ReservationAnswer(Message, frozen=True, kw_only=True):
-    """Granted, reduced or rejected. `reason` names the limit that reduced or rejected it."""
+    """The outcome of a request for a reservation. `reason` names the limit that reduced or rejected it."""
 
     outcome: ReservationOutcome
     reservation: Reservation | None = None
@@ -110,9 +110,9 @@ class ReservationAnswer(Message, frozen=True, kw_only=True):
 
 
 class Activate(Message, Versioned, frozen=True, kw_only=True):
-    """Request to exposure, by an exchange: the reservation of this quote, which it is about to make active.
+    """Request of an exchange to exposure: activate the reservation of a quote that the exchange is about to activate.
 
-    `activation` is a token of the asking exchange's own making; see `Deactivate`.
+    `activation` is a token that the exchange makes up for this request; see `Deactivate`.
     """
 
     reservation_id: Id
@@ -127,10 +127,10 @@ class Activate(Message, Versioned, frozen=True, kw_only=True):
 
 
 class Deactivate(Message, frozen=True, kw_only=True):
-    """Request to exposure, by an exchange: the quote will not become active after all.
+    """Request of an exchange to exposure: end a reservation whose quote will not become active after all.
 
-    Honoured only while `activation` is the reservation's only one: once another exchange has activated it too, for the
-    same quote, neither can know whether the other's quote event is on its way.
+    It is granted only if `activation` is the reservation's only activation. Once another exchange has activated it for
+    the same quote, neither can know if the other's quote event is still to be appended.
     """
 
     reservation_id: Id
@@ -138,20 +138,20 @@ class Deactivate(Message, frozen=True, kw_only=True):
 
 
 class ReleaseReservation(Message, frozen=True, kw_only=True):
-    """Request to exposure to release a reservation that no exchange has activated."""
+    """Request to exposure: release a reservation that no exchange has activated."""
 
     reservation_id: Id
 
 
 class SideUsage(Message, frozen=True, kw_only=True):
-    """Lots of one side's limit in use and free."""
+    """How many lots of one side's limit are used and free."""
 
     used: LotsOrZero
     free: LotsOrZero
 
 
 class LimitUsage(Message, frozen=True, kw_only=True):
-    """The global limit per side, its usage over all symbols, and how many reservations are live: sums, however many."""
+    """The global limit per side, its usage by all symbols, and the number of live reservations."""
 
     limit: Lots
     bid: SideUsage
@@ -160,7 +160,7 @@ class LimitUsage(Message, frozen=True, kw_only=True):
 
 
 class Exposure(Message, frozen=True, kw_only=True):
-    """The global limit per side, its usage over all symbols, and a page of the reservations that are live."""
+    """The global limit per side, its usage by all symbols, and one page of the live reservations."""
 
     limit: Lots
     bid: SideUsage
@@ -169,4 +169,4 @@ class Exposure(Message, frozen=True, kw_only=True):
 
 
 class UsageRequest(Message, frozen=True, kw_only=True):
-    """Request to exposure for the current `LimitUsage`."""
+    """Request to exposure: return the current `LimitUsage`."""

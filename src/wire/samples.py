@@ -1,4 +1,4 @@
-"""A sample of each message that HTTP carries, as JSON, for the OpenAPI pages: the first example in docs/protocol.md."""
+"""A sample of each HTTP message, as JSON, for the OpenAPI pages: the first example of it in docs/protocol.md."""
 
 from collections.abc import Mapping
 

@@ -1,13 +1,13 @@
-"""Messages as they enter from outside: read more strictly than those that are in a log already.
+"""Decoding of messages from outside. It is stricter than decoding what a log already contains.
 
-msgspec checks fields, types and ranges. Two things it does not see, because they are gone once a message is decoded:
+msgspec checks fields, types and ranges. It cannot check two things, because they are lost when a message is decoded:
 
-- **How a price or a fee was written.** Python's `Decimal` also reads blanks, `_`, digits of other scripts, signs and
-  exponents. What enters becomes part of logs and fills, which other programs read: it is written as digits with at most
-  one point, or refused.
-- **A key that is there twice.** Readers differ in which of the two they take, so there is no right one to take.
+- **How a price or a fee is written.** Python's `Decimal` also accepts blanks, `_`, digits of other scripts, signs and
+  exponents. But these values enter logs and fills, which other programs read. So they must be written as digits with at
+  most one point.
+- **Duplicate keys.** Parsers differ in which of two equal keys they use, so a message with duplicate keys is refused.
 
-Logs are read without this: what is recorded counts, however it is written.
+Logs are read without these checks: what is recorded counts, however it is written.
 """
 
 import json
@@ -23,27 +23,27 @@ from wire.units import FieldError
 T = TypeVar("T")
 
 _NUMBER = r"(?:[1-9][0-9]*|0(?!\.0{6}[0-9]))(?:\.[0-9]+)?"
-"""Digits and one point. What is smaller than 0.000001 `Decimal` would write with an exponent."""
+"""Digits with at most one point. `Decimal` would write anything below 0.000001 with an exponent."""
 
 _is_plain = re.compile(rf'"{_NUMBER}"|{_NUMBER}'.encode()).fullmatch
 
 
 class StrictDecoder(Generic[T]):
-    """Decodes messages of one kind as they enter."""
+    """Decodes messages of one type."""
 
     def __init__(self, kind: type[T]) -> None:
         self._decoder = msgspec.json.Decoder(kind)
         info = inspect.type_info(kind)
         prices = _prices(info)
         self._prices = msgspec.json.Decoder(prices) if prices is not None else None
-        self._fewest = _keys(info)
+        self._required_keys = _required_keys(info)
 
     def decode(self, body: bytes | bytearray) -> T:
         """Decode a message.
 
         Raises:
-            msgspec.ValidationError: it is not of this kind; its cause may be a FieldError that names the field.
-            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is no JSON.
+            msgspec.ValidationError: it is not of this type; its cause may be a FieldError that names the field.
+            msgspec.DecodeError, UnicodeDecodeError, RecursionError: it is not JSON.
         """
         try:
             message = self._decoder.decode(body)
@@ -53,15 +53,15 @@ class StrictDecoder(Generic[T]):
         try:
             if self._prices is not None:
                 _check_prices(self._prices.decode(body))
-            # Each key is followed by a colon, so that no key can be there twice if there are as few as there must be.
-            if body.count(b":") > self._fewest:
+            # A colon follows each key, so a message with no more colons than required keys has no duplicate key.
+            if body.count(b":") > self._required_keys:
                 json.loads(body, object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
         except FieldError as error:
             raise msgspec.ValidationError(str(error)) from error
         return message
 
     def _name_the_key(self, body: bytes | bytearray, error: msgspec.ValidationError) -> None:
-        """Of prices by key msgspec does not say which is wrong: raise what does."""
+        """Raise an error that names the wrong price of a dictionary, which msgspec does not name."""
         if self._prices is not None and "[...]" in str(error):
             try:
                 _check_prices(self._prices.decode(body))
@@ -70,7 +70,7 @@ class StrictDecoder(Generic[T]):
 
 
 def _prices(info: inspect.Type) -> Any:
-    """The same kind with nothing but its prices, as they are written; None if it has none."""
+    """Return a type that decodes only the prices of `info`, as they are written; None if it has no prices."""
     if isinstance(info, inspect.Metadata):
         return _prices(info.type)
     if isinstance(info, inspect.DecimalType):
@@ -97,7 +97,7 @@ def _check_prices(found: Any) -> None:
         elif not isinstance(written, Raw):
             if written is not UNSET:
                 _check_prices(written)
-        elif not _is_plain(written) and bytes(written) != b"null":  # which is read, where it may be none
+        elif not _is_plain(written) and bytes(written) != b"null":  # msgspec checks where null is allowed
             raise _not_plain(field)
 
 
@@ -105,18 +105,18 @@ def _not_plain(field: str) -> FieldError:
     return FieldError(field, "must be written as digits with at most one point, such as 100.05")
 
 
-def _keys(info: inspect.Type) -> int:
-    """How many keys a message of a kind has at least."""
+def _required_keys(info: inspect.Type) -> int:
+    """Return the smallest number of keys that a message of a type may have."""
     if isinstance(info, inspect.Metadata):
-        return _keys(info.type)
+        return _required_keys(info.type)
     if not isinstance(info, inspect.StructType):
         return 0
-    return sum(1 + _keys(field.type) for field in info.fields if field.required)
+    return sum(1 + _required_keys(field.type) for field in info.fields if field.required)
 
 
 def _check_keys(pairs: list[tuple[str, Any]]) -> None:
     seen = set()
     for key, _ in pairs:
         if key in seen:
-            raise FieldError(key, "is there twice")
+            raise FieldError(key, "occurs twice")
         seen.add(key)

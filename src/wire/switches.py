@@ -1,26 +1,26 @@
-"""The values of the bucket `switches`: the kill switch, and the symbols that are paused for a loss."""
+"""The values of the bucket `switches`: the kill switch, and pauses for a loss."""
 
 from wire.fields import Message, Money, Revision, Time, Version
 from wire.units import ZERO, FieldError, check_amount
 
 
 class QuotingSwitch(Message, frozen=True, kw_only=True):
-    """The kill switch, as the bucket `switches` holds it: whether makers quote, and since when it stands so."""
+    """The kill switch as the bucket `switches` stores it: whether makers are paused, and since when."""
 
     paused: bool
     at: Time
 
 
 class LossPaused(Message, frozen=True, kw_only=True):
-    """A symbol, or all of them together, have lost as much as they may: makers quote it no more until it is resumed.
+    """A symbol, or all symbols together, reached their largest loss. Makers do not quote them until they are resumed.
 
     Attributes:
-        loss: in money, below 0 for a profit.
-        max_loss: what it was to stay below, beyond `acknowledged`.
-        acknowledged: what was lost when it was resumed last; 0 if it never was.
-        position_version: of the position that has lost it; null for all symbols together.
-        mark: at which it was valued.
-        revision: of the instrument.
+        loss: the loss in money; negative for a profit.
+        max_loss: the limit of the loss beyond `acknowledged`.
+        acknowledged: the loss at the last resumption; 0 before any.
+        position_version: the version of the position with the loss; null for all symbols together.
+        mark: the price at which the position was valued; null for all symbols together.
+        revision: the revision of the instrument; null for all symbols together.
     """
 
     at: Time
@@ -37,8 +37,8 @@ class LossPaused(Message, frozen=True, kw_only=True):
 
 
 class LossResumed(Message, frozen=True, kw_only=True):
-    """A person has taken note of a loss, of `acknowledged` in money: makers quote again, until as much as `max_loss` is
-    lost beyond it."""
+    """A person acknowledged a loss of `acknowledged`, in money. Makers quote again until the loss exceeds it by
+    `max_loss`."""
 
     at: Time
     acknowledged: Money

@@ -1,49 +1,49 @@
-"""Prices, ticks and times: the units every message uses, and the checks that keep them honest."""
+"""The units of messages: prices, ticks, money and times, with their checks and conversions."""
 
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, Inexact, InvalidOperation
 
 MAX_PRICE = Decimal(1_000_000_000)
-"""Prices are at most this; anything larger is a typing error, not a price."""
+"""The largest price. Anything larger is a typing error, not a price."""
 
 MAX_PRICE_DIGITS = 24
-"""Significant digits a price may carry, so that a hostile exponent costs nothing."""
+"""How many digits a price may have, so that a malicious exponent costs nothing."""
 
 MONEY_PLACES = 12
-"""Decimal places to which money is rounded, half to even, in the few places where it is rounded at all."""
+"""How many decimal places rounded money has. It is rounded half to even, and only where division requires it."""
 
 MAX_MULTIPLIER = Decimal(1_000_000)
-"""What one lot comes to is at most its price times this."""
+"""The largest multiplier."""
 
 MULTIPLIER_PLACES = 6
-"""Decimal places a multiplier may have."""
+"""How many decimal places a multiplier may have."""
 
 MAX_FEE = Decimal(10**21)
-"""The largest fee: of the largest fill at the largest price, all of it."""
+"""The largest fee: the whole value of the largest fill at the largest price and multiplier."""
 
 MAX_LOSS = MAX_FEE
-"""The largest limit of a loss."""
+"""The largest loss that a limit may name."""
 
 ONE, ZERO = Decimal(1), Decimal(0)
-"""The multiplier of most instruments, and most fees: what a fill has that names none."""
+"""The defaults of a fill's multiplier and fee."""
 
 EXACT = Context(prec=120, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[Inexact, InvalidOperation])
-"""Money is reckoned in this. No sum of fills has as many digits; one that had would raise `Inexact`, not be rounded."""
+"""The context for calculations with money. No sum of fills has as many digits; rounding raises `Inexact`."""
 
 ROUNDING = Context(prec=120, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, traps=[InvalidOperation])
-"""As EXACT, for what is rounded on purpose."""
+"""As `EXACT`, for results that are rounded on purpose."""
 
-_MAX_AMOUNT = 50
+_MAX_AMOUNT_DIGITS = 50
 
 MONEY_STEP = Decimal((0, (1,), -MONEY_PLACES))
-"""The last of these places."""
+"""The smallest unit of rounded money."""
 
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 class FieldError(ValueError):
-    """A field has an invalid value. `field` is its name in the message, `detail` says what is wrong with it."""
+    """A field has an invalid value. `field` is its name in the message; `detail` describes the fault."""
 
     def __init__(self, field: str, detail: str) -> None:
         super().__init__(f"`{field}` {detail}")
@@ -52,14 +52,14 @@ class FieldError(ValueError):
 
 
 def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> None:
-    """Refuse what is no price: not finite, negative, zero (unless allowed), absurdly large or long.
+    """Refuse a price that is not finite, negative, zero (unless allowed), above `MAX_PRICE` or too long.
 
     Raises:
         FieldError: naming `field`.
     """
     text = str(price)
     if text.replace(".", "", 1).isdigit() and len(text) <= MAX_PRICE_DIGITS and price <= MAX_PRICE and price:
-        return  # what every price looks like: no sign, no exponent, few digits
+        return  # the common case: no sign, no exponent, few digits
     if not price.is_finite():
         raise FieldError(field, "is not a number")
     if price.is_signed() or (not price and not zero_allowed):
@@ -72,7 +72,7 @@ def check_price(field: str, price: Decimal, *, zero_allowed: bool = False) -> No
 
 
 def check_plain(field: str, price: Decimal) -> None:
-    """Refuse a price that is written with an exponent: what is quoted in its ticks would be, too.
+    """Refuse a price that is written with an exponent: prices derived from it would be, too.
 
     Raises:
         FieldError: naming `field`.
@@ -82,7 +82,7 @@ def check_plain(field: str, price: Decimal) -> None:
 
 
 def check_multiplier(field: str, multiplier: Decimal) -> None:
-    """Refuse what is no multiplier: not above zero, too large, or with too many decimal places.
+    """Refuse a multiplier that is not above zero, is too large, or has too many decimal places.
 
     Raises:
         FieldError: naming `field`.
@@ -93,7 +93,7 @@ def check_multiplier(field: str, multiplier: Decimal) -> None:
 
 
 def check_fee(field: str, fee: Decimal) -> None:
-    """Refuse what is no fee: negative, too large, or with too many decimal places.
+    """Refuse a fee that is negative, too large, or has too many decimal places.
 
     Raises:
         FieldError: naming `field`.
@@ -104,7 +104,7 @@ def check_fee(field: str, fee: Decimal) -> None:
 
 
 def check_max_loss(field: str, loss: Decimal | None) -> None:
-    """Refuse what is no limit of a loss: not above zero, too large, or with too many decimal places.
+    """Refuse a loss limit that is not above zero, is too large, or has too many decimal places.
 
     Raises:
         FieldError: naming `field`.
@@ -117,7 +117,7 @@ def check_max_loss(field: str, loss: Decimal | None) -> None:
 
 
 def check_amount(field: str, amount: Decimal | None) -> None:
-    """Refuse an amount of money so large or so long that reckoning with it would fail.
+    """Refuse an amount of money so large or so long that calculating with it would fail.
 
     Raises:
         FieldError: naming `field`.
@@ -126,8 +126,8 @@ def check_amount(field: str, amount: Decimal | None) -> None:
         return
     if not amount.is_finite():
         raise FieldError(field, "is not a number")
-    if amount and (amount.adjusted() > _MAX_AMOUNT or _places(amount) > _MAX_AMOUNT):
-        raise FieldError(field, f"has more than {_MAX_AMOUNT} digits before or after the point")
+    if amount and (amount.adjusted() > _MAX_AMOUNT_DIGITS or _places(amount) > _MAX_AMOUNT_DIGITS):
+        raise FieldError(field, f"has more than {_MAX_AMOUNT_DIGITS} digits before or after the point")
 
 
 def check_places(field: str, amount: Decimal, most: int) -> None:
@@ -141,12 +141,12 @@ def check_places(field: str, amount: Decimal, most: int) -> None:
 
 
 def rounded_money(amount: Decimal) -> Decimal:
-    """Money to `MONEY_PLACES`, half to even; what has no more places stays as it is."""
+    """Round money to `MONEY_PLACES`, half to even. An amount with no more places is returned unchanged."""
     return ROUNDING.quantize(amount, MONEY_STEP) if _places(amount) > MONEY_PLACES else amount
 
 
 def shown_money(amount: Decimal) -> Decimal:
-    """Money as it stands in messages: without zeros at its end, so that the same amount is written alike everywhere."""
+    """Return money as messages contain it: without trailing zeros, so that equal amounts are written alike."""
     if not amount:
         return ZERO
     short = EXACT.normalize(amount)
@@ -154,13 +154,13 @@ def shown_money(amount: Decimal) -> Decimal:
 
 
 def _places(amount: Decimal) -> int:
-    """Decimal places of a finite number, as it is written; below 0 for 1E+2."""
+    """Return the decimal places of a finite number as it is written; negative for 1E+2."""
     exponent = amount.as_tuple().exponent
     return -exponent if isinstance(exponent, int) else 0
 
 
 def check_time(field: str, when: datetime | None) -> None:
-    """Refuse a time so far away that reckoning with it would fail.
+    """Refuse a time so distant that calculating with it would fail.
 
     Raises:
         FieldError: naming `field`.
@@ -180,30 +180,32 @@ def check_tick(field: str, price: Decimal, tick: Decimal) -> None:
 
 
 def with_decimals_of(tick: Decimal, price: Decimal) -> Decimal:
-    """A multiple of `tick` as it stands in logs and answers: with the tick's decimals, so that 230, 230.0 and 230.00
-    are written alike. No price at all stays `0`."""
+    """Return a multiple of `tick` as logs and responses contain it: with the tick's decimals.
+
+    So 230, 230.0 and 230.00 are written alike. Zero, the price of a side that is not quoted, becomes `0`.
+    """
     if not price:
         return Decimal(0)
     return price if price.same_quantum(tick) else price.quantize(tick)
 
 
 def floor_to_tick(price: Decimal, tick: Decimal) -> Decimal:
-    """The largest multiple of `tick` that is not above `price`, written with the tick's decimals."""
+    """Return the largest multiple of `tick` not above `price`, written with the tick's decimals."""
     return ((price / tick).to_integral_value(ROUND_FLOOR) * tick).quantize(tick)
 
 
 def ceil_to_tick(price: Decimal, tick: Decimal) -> Decimal:
-    """The smallest multiple of `tick` that is not below `price`, written with the tick's decimals."""
+    """Return the smallest multiple of `tick` not below `price`, written with the tick's decimals."""
     return ((price / tick).to_integral_value(ROUND_CEILING) * tick).quantize(tick)
 
 
 def whole_seconds_up(duration: timedelta) -> int:
-    """A duration as a `Nats-TTL`: whole seconds, at least 1, rounded up, because the server cuts fractions off."""
+    """Return a duration as a `Nats-TTL`: whole seconds, rounded up because the server drops fractions, at least 1."""
     return max(1, math.ceil(duration.total_seconds()))
 
 
 def from_nanoseconds(nanoseconds: int) -> datetime:
-    """A broker timestamp (nanoseconds since the epoch) as UTC, to the microsecond."""
+    """Convert a broker timestamp (nanoseconds since the epoch) to UTC, rounded down to the microsecond."""
     return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).replace(
         microsecond=nanoseconds % 1_000_000_000 // 1000
     )

@@ -1,4 +1,4 @@
-"""Definitions: the market is what they fold to, and a change is checked as a whole."""
+"""Definitions: the fold of the market, and changes, which are checked as a whole."""
 
 from decimal import Decimal
 from typing import Any
@@ -21,18 +21,18 @@ def terms(**different: Any) -> Terms:
 
 
 def folded(*values: tuple[str, msgspec.Struct]) -> Definitions:
-    """These definitions, at sequences from 1 on."""
+    """Fold definitions, with sequences from 1."""
     definitions = Definitions()
     for sequence, (key, value) in enumerate(values, start=1):
         assert definitions.apply(sequence, key, msgspec.json.encode(value)) is None
     return definitions
 
 
-def test_nothing_is_listed_before_there_are_terms() -> None:
+def test_there_are_no_listings_without_terms() -> None:
     assert folded((key_of("AAA"), AAA)).listings() == {}
 
 
-def test_a_symbols_revision_is_of_its_own_definition_or_of_the_terms_whichever_is_newer() -> None:
+def test_a_symbols_revision_is_the_newer_of_its_definition_and_the_terms() -> None:
     known = folded((key_of("AAA"), AAA), (TERMS, terms()), (key_of("BBB"), BBB))
     assert known.listings() == {"AAA": Listing(AAA, 12, 2), "BBB": Listing(BBB, 12, 3)}
     known.apply(4, TERMS, msgspec.json.encode(terms(limit=200)))
@@ -51,7 +51,7 @@ def test_a_symbols_revision_is_of_its_own_definition_or_of_the_terms_whichever_i
         (TERMS, msgspec.json.encode(AAA)),
     ],
 )
-def test_what_is_no_definition_is_quarantined_and_the_one_before_stands(key: str, value: bytes) -> None:
+def test_an_invalid_definition_is_quarantined_and_the_previous_one_stays_in_force(key: str, value: bytes) -> None:
     known = folded((TERMS, terms()), (key_of("AAA"), AAA))
     assert known.apply(3, key, value)
     assert (known.head, known.listings()) == (3, {"AAA": Listing(AAA, 12, 2)})
@@ -62,14 +62,14 @@ def test_each_instrument_has_an_equal_share_of_the_gross_position() -> None:
     assert {symbol: listing.largest for symbol, listing in known.listings().items()} == {"AAA": 12, "BBB": 5}
 
 
-def test_what_was_folded_before_is_skipped() -> None:
+def test_a_message_that_was_folded_before_is_skipped() -> None:
     known = folded((TERMS, terms()), (key_of("AAA"), AAA))
     assert known.apply(2, key_of("AAA"), msgspec.json.encode(BBB)) is None
     assert known.listing("AAA") == Listing(AAA, 12, 2)
 
 
 @pytest.mark.parametrize(("limit", "symbols", "share"), [(100, 8, 12), (100, 1, 100), (100, 100, 1), (5, 8, 1)])
-def test_a_symbols_share_is_its_part_of_the_limit_but_at_least_a_lot(limit: int, symbols: int, share: int) -> None:
+def test_a_symbols_share_is_its_part_of_the_limit_but_at_least_one_lot(limit: int, symbols: int, share: int) -> None:
     assert fair_share(limit, symbols) == share
 
 
@@ -92,7 +92,7 @@ def test_only_what_differs_is_written() -> None:
         ({"max_gross": 7}, {}, "max_gross"),
     ],
 )
-def test_a_change_that_does_not_go_together_with_the_rest_is_refused(
+def test_a_change_that_contradicts_the_rest_is_refused(
     different: dict[str, Any], instruments: dict[str, Instrument], field: str
 ) -> None:
     known = folded((TERMS, terms()), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
@@ -102,7 +102,7 @@ def test_a_change_that_does_not_go_together_with_the_rest_is_refused(
 
 
 @pytest.mark.parametrize(("wanted", "shares"), [(1, 3), (3, 3), (8, 8)])
-def test_there_are_as_many_shares_as_instruments_that_are_not_delisted_at_least(wanted: int, shares: int) -> None:
+def test_there_is_at_least_one_share_for_each_instrument_that_is_not_delisted(wanted: int, shares: int) -> None:
     known = folded((TERMS, terms(shares=2)), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
     found = {change.key: change.value for change in changes(known, terms(shares=wanted), {"CCC": AAA})}
     assert msgspec.json.decode(found[TERMS], type=Terms).shares == shares
@@ -110,15 +110,14 @@ def test_there_are_as_many_shares_as_instruments_that_are_not_delisted_at_least(
     assert TERMS not in {change.key for change in changes(known, None, {"BBB": delisted, "CCC": AAA})}
 
 
-def test_terms_that_name_fewer_shares_than_there_are_instruments_differ_in_nothing_else() -> None:
-    """A file that does not name every instrument there is."""
+def test_terms_that_differ_only_in_too_few_shares_change_nothing() -> None:
+    """As with a settings file that does not name every defined instrument."""
     known = folded((TERMS, terms(shares=2)), (key_of("AAA"), AAA), (key_of("BBB"), BBB))
     assert changes(known, terms(shares=1), {"AAA": AAA}) == []
 
 
 @given(st.permutations(range(4)), st.integers(1, 1000))
-def test_changes_lead_to_what_was_wanted(order: list[int], limit: int) -> None:
-    """In whatever order they are folded, as long as each is once."""
+def test_folding_the_changes_in_any_order_gives_the_wanted_definitions(order: list[int], limit: int) -> None:
     wanted = {"AAA": AAA, "BBB": BBB, "CCC": instrument(quote_size=3)}
     found = changes(Definitions(), terms(limit=limit), wanted)
     known = Definitions()

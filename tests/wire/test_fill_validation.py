@@ -1,4 +1,4 @@
-"""Which fills count, as a table; every reader of the market log comes to the same, and so does the audit by its own."""
+"""The rule for which fills count: every reader of the market log agrees on it, and so does the audit's own check."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -60,7 +60,7 @@ def in_a_market(fills: list[RecordedFill]) -> int:
     market = SymbolMarket("AAA")
     for sequence, message in enumerate((BEFORE, fills), 1):
         market.fold_fills(sequence, message)
-    assert market.head == 2, "the head moves, whatever counts"
+    assert market.head == 2, "the head moves whether or not the fills count"
     return market.fill_number
 
 
@@ -101,48 +101,48 @@ def test_every_reader_counts_the_same_fills(case: str, reader: Callable[[list[Re
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_verdict_names_its_reason(case: str) -> None:
+def test_fills_that_do_not_count_have_a_reason(case: str) -> None:
     fills, reason = CASES[case]
     fault = fill_validation.judge("AAA", fills, 2)
     assert (fault.reason if fault else None) == reason
 
 
-def test_where_a_fold_begins_any_number_may_come_but_not_in_disorder() -> None:
+def test_a_fold_may_begin_with_any_number_but_numbers_must_be_consecutive() -> None:
     assert fill_validation.judge("AAA", [recorded_fill(number=7), recorded_fill(number=8)], None) is None
     assert fill_validation.judge("AAA", [recorded_fill(number=7), recorded_fill(number=9)], None) is not None
     assert fill_validation.judge("AAA", [recorded_fill(number=7)], 0) is not None
 
 
 @pytest.mark.parametrize("payload", [b"", b"nonsense", b"{}", b"null", b"[" * 60_000, b'["\xff"]'])
-def test_what_cannot_be_read_is_told_and_raises_nothing(payload: bytes) -> None:
+def test_an_unreadable_payload_is_a_fault_not_an_exception(payload: bytes) -> None:
     fault = fill_validation.read(SUBJECT, payload, SHARDS).fault
     assert fault is not None
     assert fault.reason is Reason.UNREADABLE
 
 
-def test_fills_in_another_shard_than_their_symbols_are_misplaced() -> None:
+def test_fills_outside_their_symbols_shard_are_misplaced() -> None:
     away = subjects.fills(1 - SHARD, "AAA")
     fault = fill_validation.read(away, msgspec.json.encode(BEFORE), SHARDS).fault
     assert fault is not None
     assert fault.reason is Reason.MISPLACED
 
 
-def test_ones_own_fills_that_do_not_go_on_end_the_process() -> None:
+def test_own_fills_that_do_not_follow_on_the_fold_raise() -> None:
     market = SymbolMarket("AAA")
     market.apply_own(1, BEFORE)
     market.apply_own(1, BEFORE)  # the log's follower was faster
-    with pytest.raises(AssertionError, match="do not go on"):
+    with pytest.raises(AssertionError, match="do not follow"):
         market.apply_own(2, [recorded_fill(number=4)])
 
 
 @pytest.mark.parametrize("payload", [b"?", b"[]", b"[1]", b'[{"fill_id": "AAA-f1"}]'])
-def test_of_what_cannot_be_read_the_last_fill_cannot_either(payload: bytes) -> None:
+def test_reading_the_last_fill_of_an_unreadable_payload_is_a_fault(payload: bytes) -> None:
     _, fault = fill_validation.read_last(SUBJECT, payload, SHARDS)
     assert fault is not None
     assert fault.reason is Reason.UNREADABLE
 
 
-def test_the_last_fill_alone_is_that_of_its_message() -> None:
+def test_read_last_returns_the_last_fill_of_a_message() -> None:
     fills = [recorded_fill(number=number) for number in (3, 4, 5)]
     payload = msgspec.json.encode(fills)
     assert fill_validation.read_last(SUBJECT, payload, SHARDS) == (fills[-1:], None)

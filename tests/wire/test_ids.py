@@ -1,4 +1,4 @@
-"""Ids derive from facts, and subjects from ids."""
+"""Ids are derived from facts, and subjects from ids."""
 
 import itertools
 
@@ -19,12 +19,12 @@ def test_different_facts_have_different_quote_ids(one: Facts, other: Facts) -> N
 
 
 @given(facts=FACTS)
-def test_a_quote_id_tells_its_version_back(facts: Facts) -> None:
+def test_a_quote_id_gives_back_its_version(facts: Facts) -> None:
     symbol, version = facts
     assert ids.quote_version(symbol, ids.quote_id(symbol, version)) == version
 
 
-def test_an_id_that_no_maker_derives_tells_no_version() -> None:
+def test_any_other_quote_id_has_no_version() -> None:
     for other in (
         "AAA-v1-r0-a1",
         "AAA-v01-a1",
@@ -38,7 +38,7 @@ def test_an_id_that_no_maker_derives_tells_no_version() -> None:
         assert ids.quote_version("AAA", other) is None
 
 
-def test_a_quote_is_older_by_its_position_then_by_its_revision_then_by_its_attempt() -> None:
+def test_quotes_are_ordered_by_position_version_then_revision_then_attempt() -> None:
     newest_last = ["AAA-v1-a9", "AAA-v1-r3-a8", "AAA-v1-r4-a1", "AAA-v1-r4-a2", "AAA-v2-r4-a1"]
     for older, newer in itertools.pairwise(newest_last):
         assert ids.is_older(older, newer, "AAA")
@@ -46,11 +46,11 @@ def test_a_quote_is_older_by_its_position_then_by_its_revision_then_by_its_attem
 
 
 @given(symbol=SYMBOLS, number=st.integers(1, 2**53))
-def test_a_fill_id_tells_its_number_back(symbol: str, number: int) -> None:
+def test_a_fill_id_gives_back_its_number(symbol: str, number: int) -> None:
     assert ids.fill_number(symbol, ids.fill_id(symbol, number)) == number
 
 
-def test_an_id_that_was_not_made_here_tells_no_number() -> None:
+def test_any_other_fill_id_has_no_number() -> None:
     assert ids.fill_number("AAA", "AAA-fx") is None
     assert ids.fill_number("AAA", "BBB-f1") is None
     assert ids.fill_number("AAA", "AAA-f") is None
@@ -63,7 +63,7 @@ def test_every_id_fits_an_id_field(facts: Facts) -> None:
 
 
 def test_a_symbols_shard_never_changes() -> None:
-    """Symbols would be looked for in the wrong stream: these values are part of the wire format."""
+    """These values are part of the wire format. With others, symbols would be searched for in the wrong stream."""
     shards = {symbol: subjects.shard_of(symbol, 4) for symbol in ("AAPL", "MSFT", "BTC-USD", "EURUSD")}
     assert shards == {"AAPL": 0, "MSFT": 3, "BTC-USD": 0, "EURUSD": 3}
 

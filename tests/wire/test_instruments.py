@@ -1,4 +1,4 @@
-"""A symbol's settings make sense or are refused by their field."""
+"""The parameters of an instrument are checked."""
 
 from decimal import Decimal
 
@@ -36,7 +36,7 @@ from wire.units import FieldError
         ({"sigma": Decimal(-1)}, "sigma"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(change: dict[str, object], field: str) -> None:
+def test_invalid_parameters_are_refused_by_their_field(change: dict[str, object], field: str) -> None:
     with pytest.raises(FieldError) as caught:
         instrument(**change)
     assert caught.value.field == field

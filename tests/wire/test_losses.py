@@ -1,4 +1,4 @@
-"""What a loss comes to, and what of the bucket `switches` pauses and resumes for it."""
+"""The calculation of losses, and the fold of pauses for a loss."""
 
 from decimal import Decimal
 
@@ -48,9 +48,7 @@ def folded(*messages: LossPaused | LossResumed, scope: Scope = "AAA") -> Latches
     ],
 )
 @pytest.mark.parametrize("scope", ["AAA", "paused", None])
-def test_what_was_written_last_counts(
-    messages: tuple[LossPaused | LossResumed, ...], latch: Latch, scope: Scope
-) -> None:
+def test_the_last_message_counts(messages: tuple[LossPaused | LossResumed, ...], latch: Latch, scope: Scope) -> None:
     latches = folded(*messages, scope=scope)
     assert latches.of(scope) == latch
     assert dict(latches.paused) == ({scope: latch.paused} if latch.paused else {})
@@ -61,23 +59,23 @@ def test_what_was_written_last_counts(
 @pytest.mark.parametrize("value", [b"", b"{}", b"\xff", b'{"at":"2026-01-05T09:30:00Z","acknowledged":"-1"}'])
 @pytest.mark.parametrize("before", [(PAUSED,), (PAUSED, RESUMED)])
 @pytest.mark.parametrize("paused", [True, False])
-def test_what_cannot_be_read_changes_nothing_but_the_head(
+def test_an_unreadable_message_changes_only_the_head(
     before: tuple[LossPaused | LossResumed, ...], value: bytes, *, paused: bool
 ) -> None:
     latches = folded(*before)
-    stood = latches.of("AAA")
+    before_it = latches.of("AAA")
     assert latches.apply(9, subjects.loss_key("AAA", paused=paused), value)
-    assert latches.of("AAA") == stood._replace(head=9)
+    assert latches.of("AAA") == before_it._replace(head=9)
 
 
-def test_what_nobody_of_ours_appended_changes_nothing_but_the_head() -> None:
+def test_a_message_that_no_process_of_the_system_appended_changes_only_the_head() -> None:
     latches = folded(PAUSED)
     key = subjects.loss_key("AAA", paused=False)
     assert latches.apply(2, key, msgspec.json.encode(RESUMED), counts=False)
     assert latches.of("AAA") == Latch(2, PAUSED)
 
 
-def test_what_was_folded_before_is_skipped() -> None:
+def test_a_message_that_was_folded_before_is_skipped() -> None:
     latches = folded(PAUSED, RESUMED)
     assert latches.apply(1, subjects.loss_key("AAA", paused=True), msgspec.json.encode(LATER)) is None
     assert latches.of("AAA").paused is None
@@ -86,11 +84,11 @@ def test_what_was_folded_before_is_skipped() -> None:
 @pytest.mark.parametrize(
     "subject", ["$KV.switches.quoting", "$KV.switches.loss.gone", "$KV.switches.loss.paused.a.b", "quotes.0.AAA"]
 )
-def test_other_subjects_are_about_no_loss(subject: str) -> None:
+def test_other_subjects_are_quarantined(subject: str) -> None:
     assert Latches().apply(1, subject, msgspec.json.encode(PAUSED))
 
 
-def test_people_are_told_since_when_why_and_how_to_resume() -> None:
+def test_the_text_for_people_says_since_when_why_and_how_to_resume() -> None:
     assert pause_text("AAA", LATER, "./qs") == (
         "paused since 2026-01-05 09:30:00 UTC: its loss of 2200 reached 1000 beyond the 1100 of when it was resumed "
         "last; ./qs resume AAA"

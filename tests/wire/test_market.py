@@ -24,7 +24,7 @@ def withdrawn(quote: QuoteActivated) -> QuoteWithdrawn:
     )
 
 
-def test_a_quote_stands_until_it_expires() -> None:
+def test_a_quote_is_active_until_it_expires() -> None:
     market = SymbolMarket("AAA")
     assert market.status_at(NOW) == "never"
     market.apply_quote(1, quote_activated(lifetime=2.0))
@@ -32,7 +32,7 @@ def test_a_quote_stands_until_it_expires() -> None:
     assert market.status_at(NOW + timedelta(seconds=2)) == "expired"
 
 
-def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
+def test_a_withdrawn_quote_is_no_longer_active_but_its_version_counts() -> None:
     market = SymbolMarket("AAA")
     quote = quote_activated(position_version=3, attempt=2)
     market.apply_quote(1, quote)
@@ -42,7 +42,7 @@ def test_a_withdrawn_quote_stands_no_more_but_its_version_does() -> None:
     assert market.version == (3, 0, 2)
 
 
-def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
+def test_a_quote_whose_expiry_is_in_the_log_has_expired_whatever_the_time() -> None:
     market = SymbolMarket("AAA")
     quote = quote_activated(position_version=3, attempt=2)
     market.apply_quote(1, quote)
@@ -52,14 +52,14 @@ def test_a_quote_whose_expiry_is_in_the_log_has_expired_at_any_time() -> None:
     assert (market.version, market.remaining_bid, market.remaining_ask) == ((3, 0, 2), 0, 0)
 
 
-def test_fills_take_the_remaining_quantities_they_carry() -> None:
+def test_fills_set_the_remaining_quantities_that_they_carry() -> None:
     market = SymbolMarket("AAA")
     market.apply_quote(1, quote_activated())
     market.apply_fills(2, [recorded_fill(number=1, remaining_ask_quantity=7)])
     assert (market.remaining_bid, market.remaining_ask, market.fill_number) == (10, 7, 1)
 
 
-def test_what_was_folded_before_is_skipped() -> None:
+def test_a_message_that_was_folded_before_is_skipped() -> None:
     market = SymbolMarket("AAA")
     market.apply_quote(5, quote_activated())
     assert not market.apply_quote(5, quote_activated(attempt=2))
@@ -68,11 +68,11 @@ def test_what_was_folded_before_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("numbers", [[3], [1], [2, 4], []])
-def test_fills_that_do_not_go_on_with_the_next_number_are_quarantined(numbers: list[int]) -> None:
+def test_fills_that_do_not_continue_with_the_next_number_are_quarantined(numbers: list[int]) -> None:
     market = SymbolMarket("AAA")
     market.apply_fills(1, [recorded_fill(number=1)])
-    aside = [recorded_fill(number=number, remaining_ask_quantity=1) for number in numbers]
-    assert not market.apply_fills(2, aside)
+    invalid = [recorded_fill(number=number, remaining_ask_quantity=1) for number in numbers]
+    assert not market.apply_fills(2, invalid)
     assert (market.head, market.fill_number, market.remaining_ask) == (2, 1, 9)
 
 

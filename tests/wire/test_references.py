@@ -1,4 +1,4 @@
-"""References: a table of prices beside definitions, of which each symbol's newest word is in force."""
+"""References: the table of a feed's prices, and which of them are in force."""
 
 import bisect
 from decimal import Decimal
@@ -23,7 +23,7 @@ TERMS_OF_ALL = Terms(limit=100, shares=4, quote_ttl=30, grace=2, id_window=120, 
 
 
 class Bucket:
-    """The bucket, as one fold has it and as the audit has it."""
+    """The bucket `instruments`, folded as services do and as the audit does."""
 
     def __init__(self, **instruments: Instrument) -> None:
         self.known = Definitions()
@@ -43,15 +43,15 @@ class Bucket:
             assert quoted == (before.instrument, before.share, before.gross, before.price)
 
     def define(self, symbol: str, wanted: Instrument, until: int | None = None) -> None:
-        """`until`: whoever defines is stopped after so many messages."""
+        """Write the changes; with `until`, only that many of them, as if interrupted."""
         for change in changes(self.known, None, {symbol: wanted})[:until]:
             self.store(change.key, change.value)
 
     def refer(self, time: int, **prices: str) -> bool:
-        """Whether there was something to store."""
+        """Store prices from a feed. False if there was nothing to store."""
         base = {symbol: self.listing(symbol).instrument.reference_price for symbol in prices}
-        told = {symbol: FeedPrice(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
-        value = updated_references(self.known, told)
+        given = {symbol: FeedPrice(Decimal(price), time, base[symbol]) for symbol, price in prices.items()}
+        value = updated_references(self.known, given)
         if value is not None:
             self.store(REFERENCES, value)
         return value is not None
@@ -62,7 +62,7 @@ class Bucket:
         return found
 
 
-def test_a_reference_is_a_new_revision_of_its_symbol_alone() -> None:
+def test_a_reference_makes_a_new_revision_of_its_symbol_only() -> None:
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     other = bucket.listing("BBB")
     assert bucket.refer(1000, AAA="101.00")
@@ -72,7 +72,7 @@ def test_a_reference_is_a_new_revision_of_its_symbol_alone() -> None:
     assert list(bucket.known.affected(REFERENCES)) == ["AAA"]
 
 
-def test_the_same_price_later_is_fresher_and_no_new_revision() -> None:
+def test_the_same_price_at_a_later_time_makes_no_new_revision() -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.00")
     before = bucket.listing()
@@ -83,23 +83,23 @@ def test_the_same_price_later_is_fresher_and_no_new_revision() -> None:
     assert not bucket.refer(2000, AAA="101.00"), "the same again is not written"
 
 
-def test_of_two_prices_the_newer_by_its_source_counts_whichever_comes_first() -> None:
+def test_the_price_with_the_later_feed_time_counts_whichever_arrives_first() -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(2000, AAA="101.00")
     assert not bucket.refer(1000, AAA="99.00")
     assert str(bucket.listing().reference_price) == "101.00"
 
 
-def test_what_somebody_defines_replaces_what_the_feed_said_and_is_replaced_by_what_it_says_next() -> None:
+def test_a_defined_price_replaces_the_feeds_earlier_prices_and_its_next_price_replaces_it() -> None:
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     bucket.refer(1000, AAA="101.00", BBB="101.00")
     bucket.define("AAA", instrument(quote_size=3))
-    assert str(bucket.listing().reference_price) == "101.00", "a size says nothing of a price"
+    assert str(bucket.listing().reference_price) == "101.00", "a change of size leaves the price alone"
     bucket.define("AAA", instrument(reference_price=Decimal("105.00")))
     assert (str(bucket.listing().reference_price), bucket.listing().priced_at) == ("105.00", None)
     assert str(bucket.listing("BBB").reference_price) == "101.00"
     bucket.define("AAA", instrument(reference_price=Decimal("100.00")))
-    assert str(bucket.listing().reference_price) == "100.00", "what was replaced does not come back"
+    assert str(bucket.listing().reference_price) == "100.00", "a replaced price does not come back"
     bucket.refer(500, AAA="100.50")
     assert str(bucket.listing().reference_price) == "100.50"
 
@@ -109,16 +109,16 @@ def test_what_somebody_defines_replaces_what_the_feed_said_and_is_replaced_by_wh
     [instrument(reference_price=Decimal("105.00")), instrument(state="delisted")],
     ids=["price", "delisted"],
 )
-def test_what_was_replaced_does_not_come_back_though_whoever_replaced_it_was_interrupted(meanwhile: Instrument) -> None:
+def test_a_replaced_reference_does_not_come_back_after_an_interrupted_change(meanwhile: Instrument) -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.00")
     bucket.define("AAA", meanwhile, until=1)
-    assert "AAA" in bucket.known.references, "it was interrupted before it took it away"
+    assert "AAA" in bucket.known.references, "the change was interrupted before it removed the reference"
     bucket.define("AAA", instrument())
     assert str(bucket.listing().reference_price) == "100.00"
 
 
-def test_a_price_that_was_told_beside_one_that_somebody_has_replaced_since_does_not_count() -> None:
+def test_a_price_checked_against_a_definition_replaced_since_does_not_count() -> None:
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     late = {symbol: FeedPrice(Decimal("101.00"), 1000, Decimal("100.00")) for symbol in ("AAA", "BBB")}
     bucket.define("AAA", instrument(reference_price=Decimal("200.00")))
@@ -129,10 +129,10 @@ def test_a_price_that_was_told_beside_one_that_somebody_has_replaced_since_does_
     assert str(bucket.listing("BBB").reference_price) == "101.00"
     bucket.refer(3000, AAA="201.00")
     assert updated_references(bucket.known, late) is None
-    assert str(bucket.listing("AAA").reference_price) == "201.00", "what the feed said since stays"
+    assert str(bucket.listing("AAA").reference_price) == "201.00", "the feed's later price stays"
 
 
-def test_after_a_change_of_tick_the_reference_is_the_nearest_price_on_it_until_the_next() -> None:
+def test_after_a_change_of_tick_the_reference_is_rounded_to_it_until_the_next_price() -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.03")
     bucket.define("AAA", instrument(tick=Decimal("0.05")))
@@ -143,7 +143,7 @@ def test_after_a_change_of_tick_the_reference_is_the_nearest_price_on_it_until_t
     assert str(bucket.listing().reference_price) == "101.001"
 
 
-def test_delisted_symbols_take_no_room() -> None:
+def test_delisted_symbols_are_left_out_of_the_table() -> None:
     bucket = Bucket(AAA=instrument(), BBB=instrument())
     bucket.refer(1000, AAA="101.00", BBB="101.00")
     bucket.define("AAA", instrument(state="delisted"))
@@ -161,8 +161,8 @@ def test_a_table_that_is_too_large_is_refused() -> None:
     assert len(encode(a_thousand)) < references.MOST_BYTES
 
 
-def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() -> None:
-    """In it revisions are 0 at first, and longer when it is written again; prices get longer, too."""
+def test_a_full_table_refuses_new_symbols_but_no_update() -> None:
+    """Although its entries grow: revisions are 0 at first, and have more digits in the next table; prices grow, too."""
     known = Definitions()
     known.apply(1, TERMS, msgspec.json.encode(msgspec.structs.replace(TERMS_OF_ALL, shares=3000)))
     symbols = [f"SYM{number:04}" for number in range(1999)]
@@ -170,12 +170,12 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
     for number, symbol in enumerate(symbols):
         known.apply(10**9 + number, key_of(symbol), defined)
 
-    def told(count: int, price: str, time: int) -> dict[str, FeedPrice]:
+    def prices_of(count: int, price: str, time: int) -> dict[str, FeedPrice]:
         return dict.fromkeys(symbols[:count], FeedPrice(Decimal(price), time, Decimal("100.00")))
 
     def has_room(count: int) -> bool:
         try:
-            updated_references(known, told(count, "99.99", 2**40))
+            updated_references(known, prices_of(count, "99.99", 2**40))
         except FieldError:
             return False
         return True
@@ -183,14 +183,14 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
     full = bisect.bisect_left(range(len(symbols)), True, key=lambda count: not has_room(count + 1))
     assert 1000 < full < len(symbols)
     for time, price in enumerate(("99.99", "100.99", "1000.99"), 2**40):
-        value = updated_references(known, told(full, price, time))
+        value = updated_references(known, prices_of(full, price, time))
         assert value is not None
         assert known.apply(10**9 + time, REFERENCES, value) is None
-        one = updated_references(known, told(1, "98.00", time))
+        one = updated_references(known, prices_of(1, "98.00", time))
         assert one is not None
         assert len(one) <= references.LARGEST
         with pytest.raises(FieldError, match="room"):
-            updated_references(known, told(full + 1, price, time))
+            updated_references(known, prices_of(full + 1, price, time))
         assert changes(known, None, {symbols[0]: instrument(quote_size=7, reference_band=Decimal(10))})
         assert changes(known, None, {symbols[0]: instrument(state="delisted")})
 
@@ -207,7 +207,7 @@ def test_a_full_table_refuses_more_symbols_and_nothing_of_those_that_it_has() ->
         b'{"references":{"AAA":["101.00","100.00",1000,99]}}',
     ],
 )
-def test_what_is_no_table_is_quarantined_and_the_one_before_stands(value: bytes) -> None:
+def test_an_invalid_table_is_quarantined_and_the_previous_one_stays_in_force(value: bytes) -> None:
     bucket = Bucket(AAA=instrument())
     bucket.refer(1000, AAA="101.00")
     before = bucket.listing()
@@ -225,11 +225,11 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=30))
-def test_every_revision_is_one_price_and_goes_up_and_the_audit_finds_each_again(taken: list[Any]) -> None:
-    """So I12 holds of them."""
+def test_revisions_grow_and_each_has_one_price_which_the_audit_finds(actions: list[Any]) -> None:
+    """Invariant I12 depends on this."""
     bucket = Bucket(**dict.fromkeys(SYMBOLS, instrument()))
     revisions = {symbol: bucket.listing(symbol).revision for symbol in SYMBOLS}
-    for kind, one, other in taken:
+    for kind, one, other in actions:
         if kind == "refer":
             bucket.refer(one, **other)
         else:
@@ -248,7 +248,7 @@ def test_every_revision_is_one_price_and_goes_up_and_the_audit_finds_each_again(
         assert (again.instrument, again.price, again.revision) == (listing.instrument, listing.price, revision)
 
 
-def test_revisions_before_the_first_table_that_is_kept_are_forgotten_unless_it_says_what_they_were(
+def test_revisions_before_the_first_kept_table_are_forgotten_unless_it_contains_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("recorded.revisions.KEPT", 2)
@@ -266,13 +266,13 @@ def test_revisions_before_the_first_table_that_is_kept_are_forgotten_unless_it_s
     kept.add(second + 1, NOW, REFERENCES, _stored(bucket.known, second + 1))
     assert kept.is_forgotten("AAA", first)
     assert not kept.is_forgotten("AAA", second)
-    assert not kept.is_forgotten("BBB", first), "its price is still the one of then"
+    assert not kept.is_forgotten("BBB", first), "its price has not changed since"
     found = kept.listing("BBB", first)
     assert found is not None
     assert str(found.reference_price) == "101.00"
 
 
-def test_revisions_are_forgotten_though_a_table_is_dropped_while_all_are_read_or_cannot_be_read(
+def test_revisions_are_forgotten_even_if_a_table_is_missing_or_unreadable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("recorded.revisions.KEPT", 4)
@@ -289,7 +289,7 @@ def test_revisions_are_forgotten_though_a_table_is_dropped_while_all_are_read_or
 
 
 def _stored(known: Definitions, sequence: int) -> bytes:
-    """The table as it was written at that sequence."""
+    """Return the table as it was stored at `sequence`."""
     return encode(
         {
             symbol: msgspec.structs.replace(each, revision=0 if each.revision == sequence else each.revision)
@@ -298,7 +298,7 @@ def _stored(known: Definitions, sequence: int) -> bytes:
     )
 
 
-# --- what is asked ------------------------------------------------------------------------------------------------
+# --- requests ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -317,18 +317,18 @@ def _stored(known: Definitions, sequence: int) -> bytes:
         ('{"prices":{"AAA":"1.00"}}', "time"),
     ],
 )
-def test_what_cannot_be_read_is_refused_and_named(body: str, field: str) -> None:
+def test_an_invalid_request_is_refused_by_its_field(body: str, field: str) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
         StrictDecoder(PutReferences).decode(body.encode())
     assert field in str(caught.value)
 
 
-def test_what_can_be_read_is() -> None:
+def test_a_valid_request_is_decoded() -> None:
     body = b'{"time":"2026-11-23T05:49:24.477259Z","prices":{"AAA":"231.52","BTC-USD":68250.5}}'
     found = StrictDecoder(PutReferences).decode(body)
     assert {symbol: str(price) for symbol, price in found.prices.items()} == {"AAA": "231.52", "BTC-USD": "68250.5"}
 
 
-def test_the_key_is_no_symbols() -> None:
+def test_the_key_of_the_table_is_not_that_of_a_symbol() -> None:
     with pytest.raises(ValueError, match="no symbol"):
         definitions.symbol_of(REFERENCES)

@@ -1,4 +1,4 @@
-"""What may enter: one way to write a price, and each key once."""
+"""Messages from outside: prices are written in one way, and keys are unique."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ MESSAGES: list[tuple[Any, str, str]] = [
 
 
 def refused(kind: Any, text: str) -> str:
-    """The field that a message is refused for."""
+    """Return the field for which a message is refused."""
     with pytest.raises(msgspec.ValidationError) as error:
         StrictDecoder(kind).decode(text.encode())
     cause = error.value.__cause__
@@ -56,24 +56,24 @@ def refused(kind: Any, text: str) -> str:
 
 @pytest.mark.parametrize(("kind", "text", "field"), MESSAGES)
 @pytest.mark.parametrize("price", PLAIN)
-def test_a_plain_price_is_taken_exactly_and_written_as_it_was(kind: Any, text: str, field: str, price: str) -> None:
+def test_a_plain_price_is_accepted_exactly_and_written_unchanged(kind: Any, text: str, field: str, price: str) -> None:
     taken = StrictDecoder(kind).decode((text % price).encode())
     assert f'"{field}":"{price.strip(chr(34))}"'.encode() in msgspec.json.encode(taken)
 
 
 @pytest.mark.parametrize(("kind", "text", "field"), MESSAGES)
 @pytest.mark.parametrize("price", ODD)
-def test_a_price_that_is_written_in_another_way_is_refused(kind: Any, text: str, field: str, price: str) -> None:
+def test_a_price_written_in_any_other_way_is_refused(kind: Any, text: str, field: str, price: str) -> None:
     assert field in refused(kind, text % price)
 
 
 @pytest.mark.parametrize(("kind", "text", "field"), MESSAGES)
 @pytest.mark.parametrize("price", NO_PRICE)
-def test_what_is_no_price_is_refused(kind: Any, text: str, field: str, price: str) -> None:
+def test_an_invalid_price_is_refused(kind: Any, text: str, field: str, price: str) -> None:
     assert field in refused(kind, text % price)
 
 
-def test_a_side_that_is_not_quoted_has_a_plain_zero() -> None:
+def test_the_price_of_a_side_that_is_not_quoted_is_a_plain_zero() -> None:
     assert StrictDecoder(QuoteRequest).decode((QUOTE % ('"0"', 0)).encode()).bid_price == 0
     assert refused(QuoteRequest, QUOTE % ('"0E+3"', 0)) == "bid_price"
 
@@ -95,14 +95,14 @@ def test_a_side_that_is_not_quoted_has_a_plain_zero() -> None:
         (WithdrawQuote, '{"symbol":"A","quote_id":"q","symbol":"B"}', "symbol"),
     ],
 )
-def test_a_key_is_there_once(kind: Any, text: str, field: str | None) -> None:
+def test_duplicate_keys_are_refused(kind: Any, text: str, field: str | None) -> None:
     if field is None:
         assert StrictDecoder(kind).decode(text.encode()) == msgspec.json.decode(text, type=kind)
     else:
         assert refused(kind, text) == field
 
 
-def test_other_kinds_are_decoded_as_ever() -> None:
+def test_types_without_prices_are_decoded_as_usual() -> None:
     assert StrictDecoder(Any).decode(b'{"a": [1, {}]}') == {"a": [1, {}]}
     assert StrictDecoder(list[int]).decode(b"[1]") == [1]
     for body in (b"", b"{", b"\xff", b"[" * 100_000):

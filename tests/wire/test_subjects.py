@@ -1,4 +1,4 @@
-"""Where a message belongs."""
+"""Subjects: the shard and the stream of a message."""
 
 import pytest
 
@@ -18,7 +18,7 @@ SHARD = subjects.shard_of("AAA", 4)
         ("AAA", False),
     ],
 )
-def test_a_symbols_messages_are_at_home_in_its_shard_only(subject: str, home: bool) -> None:
+def test_a_symbols_messages_belong_to_its_shard_only(subject: str, home: bool) -> None:
     assert subjects.in_home_shard(subject, 4) is home
 
 

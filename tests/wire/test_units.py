@@ -1,4 +1,4 @@
-"""Prices on ticks, TTLs in whole seconds, times to the microsecond."""
+"""Units: prices on ticks, TTLs in whole seconds, times to the microsecond."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,7 +34,7 @@ def test_rounding_to_the_tick_lands_on_it_and_less_than_a_tick_away(price: Decim
 @pytest.mark.parametrize(
     "price", ["0", "-1", "-0", "NaN", "sNaN", "Infinity", "-Infinity", "1000000001", "1e999999", "1e-999999", "1" * 25]
 )
-def test_what_is_no_price_is_refused_by_its_field(price: str) -> None:
+def test_an_invalid_price_is_refused_by_its_field(price: str) -> None:
     with pytest.raises(FieldError) as caught:
         check_price("limit_price", Decimal(price))
     assert caught.value.field == "limit_price"
