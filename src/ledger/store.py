@@ -123,7 +123,7 @@ class Store:
             for name in (self.path.name, f"{self.path.name}-wal", f"{self.path.name}-shm"):
                 durable.make_private(self.path.with_name(name))
             # SQLite would create it readable for others. It gives the WAL and the index the file's own permissions.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE_MODE))
             with damage_reported(self.path):
                 await self._archive_old_schema()
             database = await exits.enter_async_context(aiosqlite.connect(self.path, isolation_level=None))
@@ -239,7 +239,7 @@ class Store:
                 found.rename(folder / name)
         durable.sync_folder(folder)
         durable.sync_folder(self.path.parent)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE))
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, durable.FILE_MODE))
         log.warning("the database has an earlier schema, and is rebuilt", version=version, moved_to=str(folder))
 
     async def _check_schema(self, database: aiosqlite.Connection) -> None:
@@ -347,8 +347,8 @@ class _Lock:
     def __init__(self, path: Path) -> None:
         self._path = path
         file = path.with_name(f"{path.name}.lock")
-        self._file = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, durable.FILE), "w")
-        os.fchmod(self._file.fileno(), durable.FILE)  # whoever can open the file can take the lock
+        self._file = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT, durable.FILE_MODE), "w")
+        os.fchmod(self._file.fileno(), durable.FILE_MODE)  # whoever can open the file can take the lock
 
     def __enter__(self) -> None:
         try:

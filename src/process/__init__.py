@@ -1,1 +1,1 @@
-"""What every process needs: settings, logs, traces, metrics, health, the clock, TLS, files that outlive a power cut."""
+"""What every process needs: settings, logs, traces, metrics, health, clocks, TLS, files that survive a power cut."""

@@ -1,18 +1,18 @@
-"""Wall-clock time, asked for in shells only: cores get it as an argument."""
+"""Clocks. Only shells read them; cores receive the time as an argument."""
 
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
-"""Tells the time: UTC, to the microsecond. Tests turn one by hand."""
+"""Returns the time: UTC, to the microsecond. Tests use one that they set by hand."""
 
 
 def utc_now() -> datetime:
-    """The time now, UTC."""
+    """Return the current time, in UTC."""
     return datetime.now(UTC)
 
 
 def uptime() -> float:
-    """Seconds on a clock that only goes on, and does so while the machine sleeps: `time.monotonic` does not."""
+    """Return seconds on a monotonic clock that also counts while the machine sleeps, unlike `time.monotonic`."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""What a service waits for before it can do its job, and what it cannot do although it waits for nothing."""
+"""The health of a service: the parts it waits for before it can do its job, and notices for people."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,21 +15,21 @@ QUARANTINED = Counter(
 )
 
 MAX_REASON = 200
-"""Characters of a reason at most, where it is told to other processes."""
+"""The greatest length of a reason in a report to other processes, in characters."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """One thing a service waits for, and why."""
+    """A part that a service waits for, and why."""
 
     name: str
     reason: str
 
 
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of `GET /health`. `live`: the process works. `ready`: it can do its job, waiting for nothing.
+    """Response to `GET /health`. `live`: the process runs. `ready`: it waits for nothing, and can do its job.
 
-    `quarantined`: messages that it could not use since it started, each told in its log. `notices`: what a person
-    should know though the service is ready, such as a symbol that is not quoted, and why.
+    `quarantined`: the number of messages that it quarantined since it started; each is in its log. `notices`: what
+    people should know even if the service is ready, such as a symbol that is not quoted, and why.
     """
 
     service: str
@@ -41,9 +41,9 @@ class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health:
-    """A service's own account of what it waits for.
+    """The health of a service, as it reports it.
 
-    A service names every part it depends on at construction, so that it is not ready before each was heard of.
+    The constructor takes all parts that the service depends on. It is not ready until each of them is.
     """
 
     def __init__(self, service: str, *parts: str) -> None:
@@ -55,40 +55,40 @@ class Health:
         self._notices: list[Callable[[], Mapping[str, str]]] = []
 
     def add_notices(self, notices: Callable[[], Mapping[str, str]]) -> None:
-        """Have a report ask this, too, for its notices: what each is about, and why."""
+        """Add a source of notices for `report`: the subject of each, and its text."""
         self._notices.append(notices)
 
     def waits(self, part: str, reason: str) -> None:
-        """The service cannot do its whole job until `part` is fine again."""
+        """Record that the service cannot do its whole job until `part` is fine again."""
         self._waiting[part] = reason
 
     def fine(self, part: str) -> None:
-        """`part` is as it should be."""
+        """Record that the service no longer waits for `part`."""
         self._waiting.pop(part, None)
 
     def quarantined(self, stream: str) -> None:
-        """A message of `stream` could not be used, and what follows it goes on. Whoever calls this logs which."""
+        """Count a quarantined message of `stream`. The caller logs which message it is, and why."""
         self._quarantined += 1
         QUARANTINED.labels(stream).inc()
 
     @property
     def ready(self) -> bool:
-        """Whether the service waits for nothing."""
+        """True if the service waits for nothing."""
         return not self._waiting
 
-    def process(self, behind: int = 0) -> ProcessReport:
-        """The account as others of the system may ask for it, of a process that is `behind` by so many messages."""
+    def process(self, lag: int = 0) -> ProcessReport:
+        """Return the report for other processes; `lag` is how many messages this process has yet to receive."""
         return ProcessReport(
             process=self._process,
             uptime=round(uptime() - self._began, 3),
             ready=self.ready,
             waiting_for={name: reason[:MAX_REASON] for name, reason in sorted(self._waiting.items())},
-            behind=behind,
+            behind=lag,
             quarantined=self._quarantined,
         )
 
     def report(self) -> HealthReport:
-        """The account as `GET /health` gives it."""
+        """Return the response to `GET /health`."""
         waiting = [Waiting(name, reason) for name, reason in sorted(self._waiting.items())]
         return HealthReport(
             service=self.service,

@@ -1,7 +1,7 @@
-"""What comes with Quotestream beside its code: the market file, the configuration of NATS, and the command's name.
+"""How Quotestream is installed: the name of its command, and the files that it needs beside its code.
 
-A checkout has them in its own folder. A wheel carries copies, for any folder that has none: `force-include` in
-pyproject.toml.
+These are the market file and the NATS configuration. A checkout has them in its own folder. A wheel contains copies for
+folders without them: `force-include` in pyproject.toml.
 """
 
 from pathlib import Path
@@ -9,13 +9,13 @@ from pathlib import Path
 _BUNDLED = Path(__file__).parent / "bundled"
 
 COMMAND = "quotestream" if _BUNDLED.is_dir() else "./qs"
-"""How a person runs a recipe here, for messages that name one: installed from a wheel, or from a checkout."""
+"""The command that runs recipes, for messages to people: the installed one, or the one of a checkout."""
 
 
 def bundled_file(folder: Path, name: Path, bundled: Path = _BUNDLED) -> Path:
-    """Where a file is that comes with Quotestream: in the folder, or else in the wheel.
+    """Return the path of a bundled file: in the folder, or else in the wheel.
 
-    What is in neither is named as the folder's, which is where it belongs.
+    A file that is in neither belongs in the folder, so that path is returned.
     """
-    own, other = folder / name, bundled / name
-    return other if other.exists() and not own.exists() else own
+    own, copy = folder / name, bundled / name
+    return copy if copy.exists() and not own.exists() else own

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard output, with the service's name and the ids it speaks of."""
+"""Structured logs: one JSON object per line on standard output, with the service's name and the ids concerned."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 PROCESS_NAME = "SUPERVISOR_PROCESS_NAME"
-"""supervisord sets it: which of several instances of the service this process is."""
+"""The environment variable in which supervisord passes the name of this instance of the service."""
 
 
 def _encode(event: Any, **_: Any) -> str:
@@ -17,7 +17,7 @@ def _encode(event: Any, **_: Any) -> str:
 
 
 def configure(service: str, level: str = "info") -> None:
-    """Set up logging for this process: structlog and the standard library's loggers come out alike."""
+    """Set up logging for this process. structlog and the standard library's loggers write the same format."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -1,6 +1,6 @@
-"""What every service tells Prometheus of itself, beside its own metrics: whether it is ready, and what it waits for.
+"""The metrics that every service exports beside its own: whether it is ready, and what it waits for.
 
-When the process started is told already, as `process_start_time_seconds`: each restart changes it.
+The Prometheus client already exports when the process started, as `process_start_time_seconds`.
 """
 
 from prometheus_client import Gauge
@@ -12,7 +12,7 @@ WAITING_FOR = Gauge("quotestream_waiting_for", "1 for each part that the service
 
 
 def update(health: Health) -> None:
-    """Set the gauges to a service's present account."""
+    """Set the gauges from a service's current health."""
     waiting = health.report().waiting_for
     READY.set(not waiting)
     WAITING_FOR.clear()

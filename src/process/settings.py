@@ -1,8 +1,8 @@
-"""Settings: `market.toml`, overlaid by the environment, as one frozen struct a service.
+"""Settings: `market.toml`, overridden by the environment, as one frozen struct per service.
 
 A variable `QS_<TABLE>_<KEY>` sets `key` of `[table]`: `QS_EXCHANGE_PORT=9001`, `QS_MARKET_QUOTE_TTL=2`. `NATS_URL`
-names a server that runs already. `QS_MARKET_FILE` names another market file. Unknown tables, keys and variables are
-refused.
+names a NATS server that is already running. `QS_MARKET_FILE` names another market file. Unknown tables, keys and
+variables are refused.
 """
 
 import ipaddress
@@ -25,16 +25,16 @@ from wire.units import FieldError, check_max_loss
 
 SERVICES = ("exchange", "ledger", "exposure", "maker", "loadgen", "ui")
 KEYS = "keys"
-"""The folder in the data folder that has the secret keys of the NATS users."""
+"""The folder, within the data folder, of the NATS users' secret keys."""
 
 _TABLES = ("market", "symbols", "stack", *SERVICES)
 _FILE_VARIABLE = "QS_MARKET_FILE"
 
 MAX_INSTANCES = 9
-"""Instances of one service, at most."""
+"""The most instances of one service."""
 
 PORT_STEP = 10
-"""How much higher the port of each further instance is."""
+"""The distance between the ports of consecutive instances of a service."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -42,7 +42,7 @@ Count = Annotated[int, Meta(ge=1, le=MAX_INSTANCES)]
 
 
 class SettingsError(Exception):
-    """The settings make no sense; the message says which and why."""
+    """A setting is invalid; the message says which, and why."""
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,17 +50,17 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         limit: the global limit, in lots, on each side over all active quotes.
-        quote_ttl: how long a quote lives, in seconds.
-        grace: how much longer than its quote a reservation lives, in seconds: it covers what services' times differ by
-            and a commit in flight.
+        quote_ttl: the lifetime of a quote, in seconds.
+        grace: how much longer than its quote a reservation lives, in seconds. It covers the differences between
+            services' clocks, and a commit in flight.
         id_window: how long an order id is remembered, in seconds.
-        shards: into how many streams the market log is split; fixed when the streams are created.
-        replicas: copies of every stream and bucket.
-        max_bytes: the largest size of one shard of the market log, in bytes; it refuses appends when it is full.
-        max_gross: the most lots that the positions of all symbols hold together; none: no such limit.
-        max_loss: the money that all symbols together may lose before nothing is quoted any more until a person resumes;
-            none: no such limit.
-        symbols: what is traded.
+        shards: the number of streams of the market log; fixed when the streams are created.
+        replicas: the number of replicas of every stream and bucket.
+        max_bytes: the largest size of one shard of the market log, in bytes. A full shard refuses appends.
+        max_gross: the largest sum of all positions, long and short alike, in lots. None: no limit.
+        max_loss: the loss of all symbols together, in money, at which nothing is quoted until a person resumes. None:
+            no limit.
+        symbols: the instruments, by symbol.
     """
 
     limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 100
@@ -83,12 +83,12 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def listings(self) -> dict[str, Listing]:
-        """What is traded as long as nothing is defined in the bucket `instruments`: by revision 0."""
+        """The listings, with revision 0, that apply while the bucket `instruments` is empty."""
         return {symbol: listing_of(instrument, self.terms, 0) for symbol, instrument in self.symbols.items()}
 
     @property
     def terms(self) -> Terms:
-        """What all instruments share, as it is defined where nothing is yet."""
+        """The terms to define in an empty bucket."""
         return Terms(
             limit=self.limit,
             shares=len(self.symbols),
@@ -102,41 +102,43 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def quote_lifetime(self) -> timedelta:
-        """How long a quote lives."""
+        """The lifetime of a quote."""
         return timedelta(seconds=self.quote_ttl)
 
     @property
     def reservation_life(self) -> float:
-        """Seconds for which a reservation counts: the quote's lifetime and the grace."""
+        """How long a reservation counts, in seconds: the quote's lifetime plus the grace."""
         return self.quote_ttl + self.grace
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where things are.
+    """The settings of the deployment: addresses, files, and how many instances run.
 
     Attributes:
-        host: the address every service binds to.
+        host: the address that every service binds to.
         data_dir: the folder for everything that must survive a restart.
-        nats_servers: how many NATS servers the stack starts: 1, or a cluster of 3 that hold everything three times.
-        nats_port: the port of the NATS server the stack starts; the others of a cluster have the next ones.
-        nats_monitor_port: its monitoring port; as above.
-        nats_cluster_port: where the servers of a cluster reach the first of them; as above.
-        nats_url: a NATS server that runs already; none is started then. Several of a cluster are separated by commas.
-        nats_keys: the folder with the secret keys of the NATS users; `keys` in the data folder, where `up` makes them.
-            A server that runs already is asked without any, unless this is given.
-        exchanges: how many exchanges the stack runs.
-        exposures: how many exposure services.
-        makers: how many makers, which divide the symbols.
-        ledgers: how many ledgers, each with a database of its own.
+        nats_servers: how many NATS servers the stack starts: 1, or a cluster of 3, each with a copy of everything.
+        nats_port: the port of the first NATS server that the stack starts; the others use the following ports.
+        nats_monitor_port: the monitoring port of the first server; the others use the following ports.
+        nats_cluster_port: the cluster port of the first server; the others use the following ports.
+        nats_url: a NATS server that is already running; the stack then starts none. The servers of a cluster are
+            separated by commas.
+        nats_keys: the folder of the NATS users' secret keys. Default: `keys` in the data folder, where `up` creates
+            them, or no keys if `nats_url` is set.
+        exchanges: the number of exchanges.
+        exposures: the number of exposure services.
+        makers: the number of makers, which divide the symbols among themselves.
+        ledgers: the number of ledgers, each with its own database.
         log_level: debug, info, warning or error.
-        traces: the OTLP/HTTP collector that is told of every step of an order or quote; empty for none.
-        tokens: the folder of the tokens that HTTP clients must show; empty if nobody is asked for one, which only a
-            `host` on loopback may do.
-        hosts: names that the services go by, separated by commas, beside `localhost` and every address.
-        origins: other origins whose pages may ask the services, separated by commas.
-        tls_certificate: the certificates that services, and the NATS servers of the stack, show; empty for no TLS.
+        traces: the URL of the OTLP/HTTP collector for traces; empty for none.
+        tokens: the folder of the tokens with which HTTP clients authenticate. Empty: HTTP is unauthenticated, which is
+            permitted only if `host` is on loopback.
+        hosts: further host names of the services, separated by commas. `localhost` and IP addresses are always
+            accepted.
+        origins: further origins whose pages may send requests to the services, separated by commas.
+        tls_certificate: the certificate chain of the services and the stack's NATS servers; empty for no TLS.
         tls_key: the certificate's key.
-        tls_ca: what certificates of others are checked with; empty for what this machine trusts.
+        tls_ca: the CA file to verify certificates with; empty for the CAs that this machine trusts.
     """
 
     host: str = "127.0.0.1"
@@ -166,31 +168,31 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def url(self) -> str:
-        """The NATS servers to connect to, separated by commas. Those of the stack listen on loopback only."""
+        """The URLs of the NATS servers, separated by commas. The stack's own servers listen on loopback only."""
         ours = (f"{self.nats_scheme}://127.0.0.1:{self.nats_port + number}" for number in range(self.nats_servers))
         return self.nats_url or ",".join(ours)
 
     @property
     def nats_scheme(self) -> str:
-        """How the NATS servers of the stack are spoken to."""
+        """The URL scheme of the stack's NATS servers."""
         return "tls" if self.tls_certificate else "nats"
 
     @property
     def http_scheme(self) -> str:
-        """How the services are spoken to."""
+        """The URL scheme of the services."""
         return "https" if self.tls_certificate else "http"
 
     def nats_seed(self, user: str) -> Path | None:
-        """The file with the secret key of a NATS user; None to connect without one."""
+        """Return the file of a NATS user's secret key; None to connect without one."""
         if self.nats_keys is None and self.nats_url:
             return None
         return (self.nats_keys or self.data_dir / KEYS) / f"{user}.seed"
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One service's settings: its own table, with the market and the stack beside it.
+    """The settings of one service: its own table, the market and the stack.
 
-    A service subclasses this to give `port` its default and to add keys of its own.
+    A service subclasses this to give `port` a default and to add its own keys.
     """
 
     market: Market
@@ -203,7 +205,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise FieldError(
                 "host",
                 f"{host} can be reached by others, and HTTP would be unauthenticated: set QS_STACK_TOKENS to a folder "
-                f"of tokens, as `{COMMAND} tokens` makes one",
+                f"of tokens, which `{COMMAND} tokens` creates",
             )
 
 
@@ -211,7 +213,7 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 def tables(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]:
-    """The tables of the market file with the environment laid over them.
+    """Return the tables of the market file, overridden by the environment.
 
     Raises:
         SettingsError: the file cannot be read, or a table or variable is unknown.
@@ -241,10 +243,10 @@ def tables(environ: Mapping[str, str] = os.environ) -> dict[str, dict[str, Any]]
 
 
 def load(kind: type[S], service: str, environ: Mapping[str, str] = os.environ) -> S:
-    """The settings of one service.
+    """Return the settings of one service.
 
     Raises:
-        SettingsError: something is missing, unknown or makes no sense.
+        SettingsError: a setting is missing, unknown or invalid.
     """
     found = tables(environ)
     merged = {
@@ -259,12 +261,12 @@ def load(kind: type[S], service: str, environ: Mapping[str, str] = os.environ) -
 
 
 def split_list(text: str) -> list[str]:
-    """The parts of a setting that are separated by commas."""
+    """Split a setting whose parts are separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what is bound to `host`."""
+    """True if only this machine can reach what is bound to `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

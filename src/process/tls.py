@@ -1,15 +1,15 @@
-"""TLS by configuration: what a service shows, and how it checks what others show."""
+"""TLS contexts from the settings: for servers, and for clients."""
 
 import ssl
 
 from process.settings import SettingsError, Stack
 
 MIN_VERSION = ssl.TLSVersion.TLSv1_2
-"""The oldest protocol that is spoken. Debian's Python has no bound of its own, and leaves it to OpenSSL's settings."""
+"""The oldest permitted protocol. Debian's Python sets no minimum itself, and leaves it to OpenSSL's configuration."""
 
 
 def server_context(stack: Stack) -> ssl.SSLContext | None:
-    """What services serve HTTPS with; None if they serve HTTP.
+    """Return the context with which services serve HTTPS; None if they serve HTTP.
 
     Raises:
         SettingsError: the certificate or its key cannot be used.
@@ -23,9 +23,9 @@ def server_context(stack: Stack) -> ssl.SSLContext | None:
 
 
 def client_context(stack: Stack) -> ssl.SSLContext | None:
-    """What our own clients ask services and NATS servers with, if these use TLS; None if none of it is configured.
+    """Return the context for connections to services and NATS servers that use TLS; None if TLS is not configured.
 
-    A certificate of our own is shown to servers that ask for one, as the NATS servers of the stack do.
+    It sends our own certificate, if there is one, to servers that request one, as the stack's NATS servers do.
 
     Raises:
         SettingsError: the CA, the certificate or its key cannot be used.

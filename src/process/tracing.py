@@ -1,11 +1,11 @@
-"""Traces: what one order led to, across services, for an OpenTelemetry collector. Off unless a setting names one.
+"""Traces of orders and quotes across services, for an OpenTelemetry collector. Off unless a setting names one.
 
-A span is one step: its name, when it began and ended, and the span that it follows from. From process to process that
-travels as the header `traceparent` (W3C Trace Context) of an HTTP request, of a request over NATS and of a message in a
-log. Shells hand it on; cores do not know of it.
+A span is one step: its name, its begin and end, and its parent span. Between processes, the parent is passed on in the
+header `traceparent` (W3C Trace Context) of HTTP requests, of NATS requests and of messages in logs. Only shells know of
+tracing; cores do not.
 
-While tracing is off nothing of OpenTelemetry is imported. Where thousands of orders a second pass, `tracer` is looked
-at first; elsewhere these functions are called as they are, and do nothing.
+While tracing is off, OpenTelemetry is not imported. Code that handles thousands of orders per second checks `tracer`
+first; other code just calls these functions, which then do nothing.
 """
 
 import os
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 TRACEPARENT = "traceparent"
 
 EXPORT_TIMEOUT = 1.0
-"""Seconds the collector may take for a batch of spans: those that it does not take in time are lost."""
+"""Seconds that the collector may take to accept a batch of spans. Later ones are lost."""
 
 AnySpan: TypeAlias = "Span | None"
-"""A span, or none: while tracing is off there are none."""
+"""A span, or None, which is all there is while tracing is off."""
 
 MAX_PATH = 100
-"""Characters of a request's path that are told: strangers may ask for anything."""
+"""How many characters of a request's path a span contains, since strangers may request anything."""
 
 tracer: "Tracer | None" = None
-"""Makes spans; None while tracing is off."""
+"""Creates spans; None while tracing is off."""
 
 _OFF: AbstractContextManager[None] = nullcontext()
 
@@ -40,14 +40,14 @@ Attribute = str | int | float
 
 
 def configure(service: str, url: str) -> None:
-    """Have this process's spans sent to the OTLP/HTTP collector at `url`; empty for none.
+    """Send this process's spans to the OTLP/HTTP collector at `url`; do nothing if it is empty.
 
-    OpenTelemetry's own variables say the rest, such as which share of the traces is kept (`OTEL_TRACES_SAMPLER`).
+    OpenTelemetry's own variables configure the rest, such as the share of traces that is kept (`OTEL_TRACES_SAMPLER`).
 
     Raises:
         SettingsError: OpenTelemetry is not installed.
     """
-    global tracer  # noqa: PLW0603 # as with logs, there is one in a process
+    global tracer  # noqa: PLW0603 # like the loggers, it is global to the process
     if not url:
         return
     try:
@@ -72,18 +72,18 @@ def begin(
     began: float | None = None,
     links: Sequence["Span"] = (),
 ) -> "Span":
-    """Begin a span; whoever does ends it. Only while tracing is on.
+    """Begin a span, which the caller must end. Call it only while tracing is on.
 
     Args:
-        name: what is done, of few values.
-        parent: the span it follows from; None for the current one, and for a new trace if there is none.
-        attributes: ids and figures that it speaks of.
-        began: when, by `time.perf_counter`, if not now.
-        links: other spans that it follows from.
+        name: the step; one of few values.
+        parent: the parent span; None for the current span, or for a new trace if there is none.
+        attributes: the ids and figures concerned.
+        began: when the span began, on `time.perf_counter`, if not now.
+        links: further spans that it follows from.
     """
     from opentelemetry import trace
 
-    assert tracer is not None  # noqa: S101 # for the type checker: callers have looked
+    assert tracer is not None  # noqa: S101 # for the type checker: callers have checked
     return tracer.start_span(
         name,
         None if parent is None else trace.set_span_in_context(parent),
@@ -95,7 +95,7 @@ def begin(
 
 
 def within(span: AnySpan, *, ends: bool = False) -> AbstractContextManager[AnySpan]:
-    """Have a span be the current one, and, if it `ends`, end it then."""
+    """Make a span the current one within a block; with `ends`, end it with the block."""
     if span is None:
         return _OFF
     from opentelemetry import trace
@@ -104,16 +104,16 @@ def within(span: AnySpan, *, ends: bool = False) -> AbstractContextManager[AnySp
 
 
 def span(name: str, parent: AnySpan, **attributes: Attribute) -> AbstractContextManager[AnySpan]:
-    """A span around a block, which is the current one there. See `begin`; none if it follows from nothing."""
+    """Make a new span the current one within a block; see `begin`. Without a parent there is no span."""
     return _OFF if tracer is None or parent is None else within(begin(name, parent, attributes), ends=True)
 
 
 @contextmanager
 def batch(name: str, parents: Sequence["Span"], **attributes: Attribute) -> Iterator[None]:
-    """A span around a block in which something is done for several at once. Only while tracing is on.
+    """Make a span for one step that is taken for several parents at once. Call it only while tracing is on.
 
-    It follows from the first of them and is linked to the others. Each of those gets a span of its own of the same
-    name, linked to it. For none there is none.
+    The span is a child of the first parent, and is linked to the others. Each other parent gets a child span of the
+    same name, linked to the shared one. Without parents there is no span.
     """
     if not parents:
         yield
@@ -130,7 +130,7 @@ def batch(name: str, parents: Sequence["Span"], **attributes: Attribute) -> Iter
 
 
 def current() -> AnySpan:
-    """The current span; None if there is none."""
+    """Return the current span; None if there is none."""
     if tracer is None:
         return None
     from opentelemetry import trace
@@ -140,7 +140,7 @@ def current() -> AnySpan:
 
 
 def inject() -> dict[str, str]:
-    """The headers that have whoever gets a message go on from the current span; none if there is none."""
+    """Return the headers that make a message's receiver continue from the current span; empty if there is none."""
     if (span := current()) is None:
         return {}
     at = span.get_span_context()
@@ -148,7 +148,7 @@ def inject() -> dict[str, str]:
 
 
 def extract(headers: Mapping[str, str] | None) -> AnySpan:
-    """The span that a message's headers name, to go on from; None if they name none, and while tracing is off."""
+    """Return the span that a message's headers name, as a parent; None if they name none, or tracing is off."""
     if tracer is None or not headers or TRACEPARENT not in headers:
         return None
     from opentelemetry import trace
@@ -161,7 +161,7 @@ def extract(headers: Mapping[str, str] | None) -> AnySpan:
 
 
 def root() -> AnySpan:
-    """What begins a new trace, as a parent; None while tracing is off."""
+    """Return the parent that begins a new trace; None while tracing is off."""
     if tracer is None:
         return None
     from opentelemetry import trace
@@ -170,19 +170,19 @@ def root() -> AnySpan:
 
 
 def request_span(subject: str, headers: Mapping[str, str] | None) -> AbstractContextManager[AnySpan]:
-    """A span around the answer to a request over NATS, if the request is part of a trace."""
+    """Make a span for the handling of a NATS request, if the request is part of a trace."""
     return span(subject, extract(headers))
 
 
 def http_span(method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> "Span":
-    """Begin the span of an HTTP request. Only while tracing is on."""
+    """Begin the span of an HTTP request. Call it only while tracing is on."""
     fields = {key.decode("latin-1"): value.decode("latin-1") for key, value in headers}
     attributes = {"http.request.method": method, "url.path": path[:MAX_PATH]}
     return begin(f"{method} /{path[:MAX_PATH].strip('/').partition('/')[0]}", extract(fields) or root(), attributes)
 
 
 def trace_requests(app: Callable[..., Any]) -> Callable[..., Any]:
-    """An ASGI app with a span around each request that may change something; `app` itself while tracing is off."""
+    """Wrap an ASGI app: each request that may change something gets a span. While tracing is off, return `app`."""
     if tracer is None:
         return app
 

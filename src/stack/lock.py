@@ -34,8 +34,8 @@ def hold_lock(settings: StackSettings) -> Iterator[int]:
     Raises:
         AlreadyUp: someone else holds it.
     """
-    with os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.FILE), "a+") as lock:
-        os.fchmod(lock.fileno(), durable.FILE)  # who may open it may take it
+    with os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.FILE_MODE), "a+") as lock:
+        os.fchmod(lock.fileno(), durable.FILE_MODE)  # who may open it may take it
         deadline = time.monotonic() + _PATIENCE
         while not _locked(lock.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:

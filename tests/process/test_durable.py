@@ -16,10 +16,8 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_has_its_name_only_once_its_content_is_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A name that is there before the content may be all that a power cut leaves."""
+def test_a_file_is_renamed_only_after_its_content_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a power cut could leave the name without the content."""
     file = tmp_path / "a.seed"
     file.write_text("old")
     synced: list[tuple[Path, str]] = []
@@ -32,7 +30,7 @@ def test_a_file_has_its_name_only_once_its_content_is_on_the_disk(
     assert synced == [(tmp_path / "a.seed.part", "old"), (tmp_path, "new")]
 
 
-def test_a_file_is_its_owners_alone_whatever_was_there_before(tmp_path: Path) -> None:
+def test_a_file_is_private_whatever_mode_it_had_before(tmp_path: Path) -> None:
     file = tmp_path / "a.seed"
     file.touch(0o644)
     (tmp_path / "a.seed.part").touch(0o644)
@@ -41,7 +39,7 @@ def test_a_file_is_its_owners_alone_whatever_was_there_before(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["a.seed"]
 
 
-def test_what_cannot_be_written_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.seed"
     durable.write(file, "old")
 
@@ -55,17 +53,17 @@ def test_what_cannot_be_written_leaves_the_old_content(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(("there", "then"), [(None, b"new\n"), (b"old\n", b"old\nnew\n"), (b"to", b"to\nnew\n")])
-def test_a_line_is_added_on_a_line_of_its_own(tmp_path: Path, there: bytes | None, then: bytes) -> None:
+def test_an_appended_line_does_not_continue_a_torn_one(tmp_path: Path, there: bytes | None, then: bytes) -> None:
     file = tmp_path / "lines"
     if there is not None:
         file.write_bytes(there)
         file.chmod(0o600)
     durable.append(file, b"new")
     assert file.read_bytes() == then
-    assert file.stat().st_mode & 0o777 == durable.FILE
+    assert file.stat().st_mode & 0o777 == durable.FILE_MODE
 
 
-def test_a_folder_is_made_with_those_above_it_and_one_that_is_there_is_made_private(tmp_path: Path) -> None:
+def test_a_folder_is_created_with_its_parents_and_an_existing_one_is_made_private(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir(0o755)
     durable.make_folder(there)
@@ -73,7 +71,7 @@ def test_a_folder_is_made_with_those_above_it_and_one_that_is_there_is_made_priv
     assert [mode(path) for path in (there, tmp_path / "one", tmp_path / "one" / "two")] == [0o700] * 3
 
 
-def test_what_others_may_read_is_made_private_and_links_are_not_followed(tmp_path: Path) -> None:
+def test_files_and_folders_are_made_private_and_links_are_not_followed(tmp_path: Path) -> None:
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     (data / "inside").mkdir(0o755, parents=True)
     (data / "inside" / "file").touch(0o644)
@@ -85,9 +83,9 @@ def test_what_others_may_read_is_made_private_and_links_are_not_followed(tmp_pat
 
 
 @pytest.mark.parametrize("package", ["stack", "ledger", "process", "web"])
-def test_nothing_else_writes_files(package: str) -> None:
-    """`isolated_env.py` writes the market file of a stack that is thrown away."""
-    writes = re.compile(r"\.write_(?:text|bytes)\(|\.open\(\"[wax]|O_CREAT(?!\b.*durable\.FILE)")
+def test_other_modules_write_files_only_through_durable(package: str) -> None:
+    """Except `isolated_env.py`, which writes the market file of a temporary stack."""
+    writes = re.compile(r"\.write_(?:text|bytes)\(|\.open\(\"[wax]|O_CREAT(?!\b.*durable\.FILE_MODE)")
     found = {
         f"{path.name}: {line.strip()}"
         for path in (SOURCE / package).glob("*.py")

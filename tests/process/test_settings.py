@@ -1,4 +1,4 @@
-"""Settings: the market file, the environment over it, and nothing unknown."""
+"""Settings: the market file, overridden by the environment; unknown names are refused."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def environ(tmp_path: Path, text: str = SYMBOL, **more: str) -> dict[str, str]:
     return {"QS_MARKET_FILE": str(path), **more}
 
 
-def test_the_file_and_defaults(tmp_path: Path) -> None:
+def test_settings_come_from_the_file_and_have_defaults(tmp_path: Path) -> None:
     settings = load(Settings, "exchange", environ(tmp_path))
     assert (settings.port, settings.market.limit, settings.stack.host) == (8001, 100, "127.0.0.1")
     assert str(settings.market.symbols["AAA"].reference_price) == "100.05"
 
 
-def test_the_environment_is_laid_over_the_file(tmp_path: Path) -> None:
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     settings = load(
         Settings,
         "exchange",
@@ -57,7 +57,7 @@ def test_a_reservation_outlives_its_quote_by_the_grace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "variables", "told"),
+    ("text", "variables", "named"),
     [
         (SYMBOL + "[markt]\nlimit = 1\n", {}, "markt"),
         (SYMBOL + "[market]\nlimitt = 1\n", {}, "limitt"),
@@ -72,10 +72,10 @@ def test_a_reservation_outlives_its_quote_by_the_grace(tmp_path: Path) -> None:
         ("[market", {}, "market.toml"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_named(
-    tmp_path: Path, text: str, variables: dict[str, str], told: str
+def test_an_invalid_setting_is_refused_by_its_name(
+    tmp_path: Path, text: str, variables: dict[str, str], named: str
 ) -> None:
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=named):
         load(Settings, "exchange", environ(tmp_path, text, **variables))
 
 
@@ -85,19 +85,19 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_on_loopback_nobody_has_to_be_asked_for_a_token(tmp_path: Path, host: str) -> None:
+def test_on_loopback_tokens_are_optional(tmp_path: Path, host: str) -> None:
     assert load(Settings, "exchange", environ(tmp_path, QS_STACK_HOST=host)).stack.tokens == ""
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "desk.example"])  # noqa: S104 # read, not bound to
-def test_whoever_can_be_reached_by_others_has_tokens(tmp_path: Path, host: str) -> None:
+def test_any_other_address_requires_tokens(tmp_path: Path, host: str) -> None:
     given = environ(tmp_path, QS_STACK_HOST=host)
     with pytest.raises(SettingsError, match="set QS_STACK_TOKENS"):
         load(Settings, "exchange", given)
     assert load(Settings, "exchange", {**given, "QS_STACK_TOKENS": "tokens"}).stack.host == host
 
 
-def test_a_certificate_goes_with_its_key_and_turns_tls_on(tmp_path: Path) -> None:
+def test_a_certificate_requires_its_key_and_turns_tls_on(tmp_path: Path) -> None:
     given = environ(tmp_path, QS_STACK_TLS_CERTIFICATE="server.pem")
     with pytest.raises(SettingsError, match="tls_key"):
         load(Settings, "exchange", given)

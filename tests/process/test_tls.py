@@ -1,4 +1,4 @@
-"""TLS contexts: made from the settings, or refused in a line that names the variable."""
+"""TLS contexts: created from the settings, or refused with an error that names the variable."""
 
 import ssl
 from pathlib import Path
@@ -11,7 +11,7 @@ from process.settings import SettingsError, Stack
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Stack:
-    """With a certificate, its key and its CA."""
+    """The settings of a stack with a certificate, its key and its CA."""
     files = {name: str(tmp_path / name) for name in ("certificate", "key", "ca")}
     import trustme  # here, as it takes a quarter of a second in each process that runs any tests
 
@@ -28,13 +28,13 @@ def test_without_a_certificate_there_is_no_tls() -> None:
     assert tls.client_context(Stack()) is None
 
 
-def test_what_others_show_is_checked_and_old_protocols_are_not_spoken(stack: Stack) -> None:
-    asking, serving = tls.client_context(stack), tls.server_context(stack)
-    assert asking is not None
-    assert serving is not None
-    assert (asking.verify_mode, asking.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert len(asking.get_ca_certs()) == 1, "ours, and none that this machine trusts"
-    assert min(asking.minimum_version, serving.minimum_version) >= ssl.TLSVersion.TLSv1_2
+def test_certificates_are_verified_and_old_protocols_refused(stack: Stack) -> None:
+    client, server = tls.client_context(stack), tls.server_context(stack)
+    assert client is not None
+    assert server is not None
+    assert (client.verify_mode, client.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert len(client.get_ca_certs()) == 1, "ours, and none of those that this machine trusts"
+    assert min(client.minimum_version, server.minimum_version) >= ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize("name", ["certificate", "key", "ca"])

@@ -1,4 +1,4 @@
-"""Spans and what links them, as an exporter in memory sees them; and that there is nothing of it while it is off."""
+"""Spans and their links, as an exporter in memory receives them; and that nothing happens while tracing is off."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def ended(exporter: InMemorySpanExporter) -> dict[str, ReadableSpan]:
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
-def test_what_a_message_carries_is_gone_on_from(spans: InMemorySpanExporter) -> None:
+def test_a_trace_continues_from_the_headers_of_a_message(spans: InMemorySpanExporter) -> None:
     with tracing.span("sends", tracing.extract(CLIENT)):
         sent = tracing.inject()
     with tracing.request_span("answers", sent):
@@ -35,13 +35,15 @@ def test_what_a_message_carries_is_gone_on_from(spans: InMemorySpanExporter) -> 
 @pytest.mark.parametrize(
     "headers", [None, {}, {"Nats-Msg-Id": "1"}, {"traceparent": ""}, {"traceparent": "00-1-2-3\r\nx: y"}]
 )
-def test_what_names_no_trace_begins_none(spans: InMemorySpanExporter, headers: dict[str, str] | None) -> None:
+def test_a_message_without_a_valid_trace_has_no_span(
+    spans: InMemorySpanExporter, headers: dict[str, str] | None
+) -> None:
     with tracing.request_span("answers", headers):
         assert tracing.inject() == {}
     assert spans.get_finished_spans() == ()
 
 
-def test_a_trace_that_its_client_does_not_record_is_handed_on_and_not_recorded(spans: InMemorySpanExporter) -> None:
+def test_a_trace_that_is_not_sampled_is_passed_on_unrecorded(spans: InMemorySpanExporter) -> None:
     unsampled = {"traceparent": CLIENT["traceparent"].removesuffix("01") + "00"}
     with tracing.request_span("answers", unsampled):
         assert tracing.inject()["traceparent"].startswith("00-0af7651916cd43dd8448eb211c80319c-")
@@ -49,7 +51,7 @@ def test_a_trace_that_its_client_does_not_record_is_handed_on_and_not_recorded(s
     assert spans.get_finished_spans() == ()
 
 
-def test_what_is_done_for_several_goes_on_in_the_first_trace_and_is_linked_in_the_others(
+def test_a_batch_is_a_span_of_the_first_trace_linked_to_the_others(
     spans: InMemorySpanExporter,
 ) -> None:
     orders = [tracing.begin(f"order {number}", tracing.root()) for number in range(3)]
@@ -65,13 +67,13 @@ def test_what_is_done_for_several_goes_on_in_the_first_trace_and_is_linked_in_th
     assert [[link.context.span_id for link in span.links] for span in own] == [[shared.context.span_id]] * 2
 
 
-def test_the_span_of_a_request_that_names_no_trace_does_not_join_that_of_the_one_before(
+def test_a_request_without_a_trace_does_not_join_that_of_the_previous_request(
     spans: InMemorySpanExporter,
 ) -> None:
-    """Requests on one connection are read one within the other's answer."""
-    asked = ("POST", "/orders", [(b"host", b"x")])
-    with tracing.within(tracing.http_span(*asked), ends=True):
-        tracing.http_span(*asked).end()
+    """The next request on a connection may be read while the previous one is being answered."""
+    request = ("POST", "/orders", [(b"host", b"x")])
+    with tracing.within(tracing.http_span(*request), ends=True):
+        tracing.http_span(*request).end()
     one, other = spans.get_finished_spans()
     assert (one.parent, other.parent) == (None, None)
     assert one.context.trace_id != other.context.trace_id
@@ -91,13 +93,13 @@ async def test_requests_that_only_read_have_no_span(spans: InMemorySpanExporter)
 @pytest.mark.parametrize(
     ("path", "name"), [("/", "POST /"), ("*", "POST /*"), ("//" + "x" * 5000, f"POST /{'x' * 98}")]
 )
-def test_whatever_a_stranger_asks_for_has_a_short_name(spans: InMemorySpanExporter, path: str, name: str) -> None:
+def test_the_name_of_a_span_is_short_whatever_is_requested(spans: InMemorySpanExporter, path: str, name: str) -> None:
     tracing.http_span("POST", path, [(b"traceparent", b"\xff")]).end()
     assert list(ended(spans)) == [name]
 
 
-def test_while_it_is_off_nothing_of_opentelemetry_is_imported_and_nothing_is_sent() -> None:
-    """In a process of its own, with every service that can be traced."""
+def test_while_tracing_is_off_opentelemetry_is_not_imported() -> None:
+    """In a separate process that imports every traced service."""
     program = """
 import sys
 import exchange.service, exposure.service, ledger.service, maker.service, web.serve
@@ -114,7 +116,7 @@ assert found == [], found
     assert done.returncode == 0, done.stderr
 
 
-def test_without_opentelemetry_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace.export", None)
     with pytest.raises(SettingsError, match="uv sync --extra traces"):
         tracing.configure("exchange", "http://127.0.0.1:1")
