@@ -1,13 +1,14 @@
-"""The audit: proves or refutes the invariants from what was recorded, whether the system runs or not.
+"""The audit: proves or refutes the invariants from the recorded logs, whether the system is running or not.
 
-In: the market log, `POSITIONS` and exposure's log, read and never written; the ledger's database, read-only;
-optionally the load generator's history files, and the services' logs.
-Out: a verdict on each invariant, with the offending messages.
+Inputs: the market log, `POSITIONS` and exposure's log, read and never written; the ledgers' databases, read-only;
+optionally the load generator's history files, the seals, and the services' log files.
+Output: a verdict on each invariant, with the messages that refute it.
 
-A check (`quotes`, `limit`, `reservations`, `executions`, `recording`, `positions`, `proposals`, `completeness`) is a
-fold: it is fed every message of the market log in the order the broker stored them, over all shards, and gives its
-verdict in the end. `recorded` reads the logs and is the motor of these folds, `check` is what they have in common,
-`run` puts it all together. `store` serves what is down, `replica_diff` compares what the servers of a cluster hold.
+A check (`quotes`, `limit`, `reservations`, `executions`, `recording`, `positions`, `money`, `proposals`,
+`completeness`) is a fold: it receives every message of the market log, in the order in which the broker stored them
+over all shards, and returns its verdict at the end. `recorded` reads the logs and replays them, `check` is what all
+checks share, `run` puts everything together. `store` serves the data of a stopped stack, `replica_diff` compares the
+servers of a cluster, `hash_chain` verifies the hashes of the log, and `seal_file` keeps the signed ones.
 
-None of this uses the folds that the services decide by: a fault in one of those is to be found, not repeated.
+The audit uses none of the folds that the services decide with, because it would then repeat their faults.
 """

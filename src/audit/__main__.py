@@ -15,16 +15,15 @@ import uvloop
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
-from audit import replica_diff, seal
+from audit import replica_diff, seal_file
 from audit import store as stored
-from audit.chained import Seal
 from audit.findings import Verdict
-from audit.ledgerfile import LedgerUnreadable
+from audit.hash_chain import Seal
+from audit.ledger_database import LedgerUnreadable
 from audit.progress import Display
 from audit.report import Report, show
-from audit.run import Sources
+from audit.run import Sources, make_seal
 from audit.run import audit as run_audit
-from audit.run import sealed as make_seal
 from jet.connection import Connection
 from jet.link import named
 from process import logs, tls
@@ -47,10 +46,10 @@ CANNOT = 2
 
 HELP = """Prove or refute the invariants from the recorded logs, naming the messages that refute them.
 
-It reads the market log, the published positions, the reservations, and the ledger's database of a running system or,
-with --store, of a stopped one, and judges them by the settings that were in force, which `up` records in the data
-folder. Where it has not, market.toml is used, and what only its settings would refute is not checkable. Nothing is
-written.
+The audit reads the market log, the published positions, the reservations and the ledger's database of a running system
+or, with --store, of a stopped one. It checks them against the settings that were in force, which `up` records in the
+data folder. For times without such a record it uses market.toml; a contradiction of these settings is then reported as
+not checkable. Nothing is written.
 
 Exit code: 0 if nothing is refuted, 1 if something is, 2 if the audit cannot be carried out.
 """
@@ -84,7 +83,7 @@ def audit(
     json: Json = False,
 ) -> int:
     settings = _settings(store)
-    signed = seal.read(seals or settings.data / seal.SEALS, sealed) if sealed is not None else None
+    signed = seal_file.read(seals or settings.data / seal_file.SEALS, sealed) if sealed is not None else None
     report = uvloop.run(_audit(settings, store, history or [], database, signed))
     if json:
         _print_json(report)
@@ -125,22 +124,22 @@ def put_seal(key: Path, /, *, seals: Path | None = None, store: Store = None) ->
         The file of seals. [default: the one in the data folder]
     """
     settings = _settings(store)
-    signing = seal.signing_key(key)
+    signing = seal_file.signing_key(key)
     made = uvloop.run(_seal(settings, store))
-    seal.append(seals or settings.data / seal.SEALS, made, signing)
+    seal_file.append(seals or settings.data / seal_file.SEALS, made, signing)
     shards = ", ".join(f"{stream} up to {sequence:,}" for stream, (sequence, _) in made.shards.items())
     print(f"sealed {shards}")
     return OK
 
 
 async def _seal(settings: StackSettings, store: Path | None) -> Seal:
-    asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
+    context = tls.client_context(settings.stack)
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, context) as connection:
         return await make_seal(connection)
 
 
 class _Served(NamedTuple):
-    """Where the broker is and the key for it, what people call it, and what makes the verdict on a cluster's copies."""
+    """The broker's address, the key for it, its name for people, and the function that compares a cluster's copies."""
 
     url: str
     seed: Path | None
@@ -155,8 +154,8 @@ async def _audit(
     databases: Sequence[Path] | None,
     seals: Sequence[Seal] | None,
 ) -> Report:
-    asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
+    context = tls.client_context(settings.stack)
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, context) as connection:
         sources = Sources(
             where=where.name,
             market=settings.market,
@@ -174,22 +173,22 @@ async def _audit(
 
 
 async def _explain(settings: StackSettings, store: Path | None, quote_id: str) -> Story:
-    asking = tls.client_context(settings.stack)
-    async with _served(settings, store) as where, streams.connect(where.url, where.seed, asking) as connection:
+    context = tls.client_context(settings.stack)
+    async with _served(settings, store) as where, streams.connect(where.url, where.seed, context) as connection:
         return await find_story(connection, settings.market, settings.logs, quote_id)
 
 
 @asynccontextmanager
 async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator[_Served]:
-    """The running system's server, or ones of our own on a data folder."""
-    ours = (program for program in planned(settings) if program.keeps_store)
-    servers = {program.name: program for program in ours}
+    """Yield the server of the running system or, given a data folder, private servers on that folder."""
+    programs = (program for program in planned(settings) if program.keeps_store)
+    servers = {program.name: program for program in programs}
 
     async def running(connection: Connection) -> Verdict | None:
         if not await market_log.is_replicated(connection):
             return None
         if settings.stack.nats_url or len(servers) < 2:
-            return replica_diff.not_checkable("only the servers of a stack can be asked, not others")
+            return replica_diff.not_checkable("the copies of servers outside the stack cannot be read")
         return await replica_diff.of_running(
             {name: server.health.removesuffix("/healthz") for name, server in servers.items()}
         )
@@ -219,7 +218,7 @@ def _settings(folder: Path | None) -> StackSettings:
 
 
 def _databases(settings: StackSettings) -> list[Path]:
-    """The databases of the stack's ledgers, as far as they exist: of the first, and of `-2`, `-3` and so on."""
+    """Return the existing databases of the stack's ledgers: the first one, and those of `-2`, `-3` and so on."""
     first = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
     return [path for path in [first, *sorted(first.parent.glob(f"{first.stem}-[2-9]{first.suffix}"))] if path.is_file()]
 
@@ -234,27 +233,27 @@ def _failed(message: str, code: int) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the result is the exit code."""
+    """Run the command line, and return the exit code."""
     logs.configure("audit", "critical")
     try:
         return int(app(arguments, exit_on_error=False) or OK)
-    except CycloptsError:  # it has told why
+    except CycloptsError:  # it has printed the reason
         return CANNOT
     except (SettingsError, CannotRead, LedgerUnreadable) as error:
         return _failed(str(error), CANNOT)
     except KeyboardInterrupt:
         return CANNOT
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CANNOT
     except OSError as error:
         return _failed(f"{error.filename or 'a file or connection'}: {error.strerror or error}", CANNOT)
-    except Exception:  # noqa: BLE001 # an audit that fails has refuted nothing, as code 1 would say
+    except Exception:  # noqa: BLE001 # code 1 would mean that something is refuted
         traceback.print_exc()
         return CANNOT
 
 
 if __name__ == "__main__":
-    # Told to stop, it ends what it started, as it does on Ctrl-C.
+    # On SIGTERM, as on Ctrl-C, stop the servers that were started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

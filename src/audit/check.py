@@ -1,4 +1,4 @@
-"""A check of one invariant, as a fold over the market log, and the verdicts of all of them. Pure."""
+"""The base class of all checks: an invariant, checked by a fold over the market log. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,12 +8,12 @@ from recorded.replay import Listener, Replay
 
 
 class Check(Listener):
-    """One invariant as a fold over the market log.
+    """A fold over the market log that checks one invariant.
 
     Attributes:
-        code: the invariant's.
+        code: the invariant's code, such as `I1`.
         statement: the invariant, in a sentence.
-        found: what contradicts it.
+        found: the contradictions.
     """
 
     code = ""
@@ -23,11 +23,11 @@ class Check(Listener):
         self.found = Findings()
 
     def finish(self, replay: Replay) -> Verdict:
-        """The verdict, once everything was fed."""
+        """Return the verdict, after the last message."""
         raise NotImplementedError
 
     def verdict(self, checked: str, *remarks: str, checkable: bool = True) -> Verdict:
-        """Refuted if anything was found, else proved or not checkable. Empty remarks are left out."""
+        """Make a verdict: refuted if there are contradictions, else proved or not checkable. Skips empty remarks."""
         status = Status.REFUTED if self.found.count else Status.PROVED if checkable else Status.NOT_CHECKABLE
         return Verdict(
             code=self.code,
@@ -41,6 +41,6 @@ class Check(Listener):
 
 
 def verdicts(checks: Sequence[Listener], replay: Replay, now: datetime) -> list[Verdict]:
-    """The verdict of each listener that is a check; the log was fed as it stood at `now`."""
+    """Return the verdict of each check among the listeners. `now` is the horizon up to which the log was replayed."""
     replay.now = now
     return [check.finish(replay) for check in checks if isinstance(check, Check)]

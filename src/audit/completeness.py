@@ -1,4 +1,4 @@
-"""What the other checks rest on: that the log is all there and can be read."""
+"""Checks that the market log is complete and readable, on which all other checks depend."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from wire.orders import RecordedFill
 
 
 class Completeness(Check):
-    """Not an invariant of its own, but without it none is proved."""
+    """This is no invariant of its own, but without it none is proved."""
 
     code = "log"
     statement = "The market log is complete, and every message in it can be read where it belongs."
@@ -19,20 +19,20 @@ class Completeness(Check):
         self._last: dict[str, int] = {}
 
     def arrived(self, at: Place) -> None:
-        """A message is about to be replayed."""
+        """Check the sequence of the next message. Call it before the message is replayed."""
         expected = self._last.get(at.stream, 0) + 1
         if at.sequence != expected:
             self.found.elsewhere(at.stream, f"messages {expected} to {at.sequence - 1} are missing", sequence=expected)
         self._last[at.stream] = at.sequence
 
     def ended(self, stream: str, last: int) -> None:
-        """A stream was read up to its end."""
+        """Check that a stream that ends at `last` was read to its end."""
         read = self._last.get(stream, 0)
         if read < last:
             self.found.elsewhere(stream, f"messages {read + 1} to {last} are missing", sequence=read + 1)
 
     def applied(self, stream: str, last: int, applied: int, ledger: str) -> None:
-        """What the ledger has applied of a stream that ends at `last`."""
+        """Check that a stream that ends at `last` contains everything that a ledger has applied."""
         if applied > last:
             self.found.elsewhere(
                 stream, f"it ends at {last}, but {ledger} has applied it up to {applied}", sequence=last

@@ -1,4 +1,4 @@
-"""What the log adds up to."""
+"""Sums over the market log."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the whole log.
 
     Attributes:
-        symbols: that occur in it.
-        fills: applied; `reported` of them were executed elsewhere.
-        bought_lots: bought by clients; `sold_lots` sold by them.
-        net_quantity: the makers' positions, summed over all symbols: what clients sold less what they bought.
+        symbols: the number of symbols in it.
+        fills: the number of fills; `reported` of them were executed elsewhere.
+        bought_lots: lots bought by clients; `sold_lots` were sold by them.
+        net_quantity: the sum of all positions: the lots that clients sold, less those they bought.
         positions: the net quantity of each symbol.
-        quotes: activations, by what became of them.
+        quotes: the number of activated quotes, by outcome.
     """
 
     symbols: int
@@ -33,7 +33,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tally(Listener):
-    """Adds up. It judges nothing."""
+    """Adds up the totals. It checks nothing."""
 
     def __init__(self) -> None:
         self._lots = Counter[str]()
@@ -50,7 +50,7 @@ class Tally(Listener):
             self._reported += fill.origin == "reported"
 
     def totals(self, replay: Replay) -> Totals:
-        """The sums, once everything was fed."""
+        """Return the sums, after the last message."""
         quotes = self._quotes.copy()
         for book in replay.books.values():
             if isinstance(book.event, QuoteActivated) and replay.now is not None:
@@ -70,7 +70,7 @@ class Tally(Listener):
 
 
 def _outcome(book: Book, quote: QuoteActivated, at: Place, event: QuoteEvent) -> str:
-    """What became of the latest quote, which the next event ends."""
+    """Return the outcome of the latest quote, which `event` ends."""
     if not (book.remaining_bid or book.remaining_ask):
         return "filled away"
     if quote.expires_at <= at.time:

@@ -1,8 +1,9 @@
-"""Settings that changed: each message is judged by those in force when it was stored.
+"""Changes of the settings: each message is checked against the settings in force when it was stored.
 
-A check that depends on the settings is made once for each time in which the same ones were in force, and what it finds
-counts only there. What was granted under the settings before lives on for a while after a change, and of the time
-before the first record nothing is known: what is found then contradicts nothing, and the verdict is "not checkable".
+A check that depends on the settings is run once for each epoch, the time between two changes, and its findings count
+only within that epoch. For a while after a change, quotes may live on that were granted under the settings before. And
+before the first record, the settings are not known. Findings in such times refute nothing, and the verdict is then
+"not checkable".
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +22,12 @@ from wire.quotes import QuoteEvent
 
 END = datetime.max.replace(tzinfo=UTC)
 
-MOST = 16
-"""Times that are told apart, the newest; of those before nothing is said."""
+MAX_EPOCHS = 16
+"""The newest epochs, which are checked; nothing is proved or refuted about earlier ones."""
 
 
 class InForce(NamedTuple):
-    """Settings, the time in which they were, and the time from which on what is found counts: `until` if none does."""
+    """Settings in force from `since` to `until`. Findings count from `counts` on; not at all if that is `until`."""
 
     market: Market
     since: datetime
@@ -35,14 +36,14 @@ class InForce(NamedTuple):
 
 
 def always(market: Market) -> list[Epoch]:
-    """The record of a market whose settings never changed."""
+    """Return the record of a market whose settings never changed."""
     return [Epoch(since=ALWAYS, market=market)]
 
 
 def in_force(recorded: Sequence[Epoch], current: Market) -> list[InForce]:
-    """What was in force when, from `ALWAYS` on; `current` stands in where nothing is recorded."""
+    """Return all epochs from `ALWAYS` on. `current` is used where no settings are recorded."""
     known = [epoch for epoch in recorded if epoch.market is not None]
-    carry = max((_life(epoch.market or current) for epoch in known), default=_life(current))
+    carry = max((_lifetime(epoch.market or current) for epoch in known), default=_lifetime(current))
     found: list[InForce] = []
     if not recorded or recorded[0].since > ALWAYS:
         first = known[0].market if known and known[0].market else current
@@ -54,19 +55,21 @@ def in_force(recorded: Sequence[Epoch], current: Market) -> list[InForce]:
         if ALWAYS < counts < until:
             counts = min(until, counts + carry)
         found.append(InForce(epoch.market or current, epoch.since, counts, until))
-    if len(found) > MOST:
-        oldest = found[-MOST]
-        found[:-MOST] = [oldest._replace(since=ALWAYS, counts=oldest.since, until=oldest.since)]
+    if len(found) > MAX_EPOCHS:
+        oldest = found[-MAX_EPOCHS]
+        found[:-MAX_EPOCHS] = [oldest._replace(since=ALWAYS, counts=oldest.since, until=oldest.since)]
     return found
 
 
-def _life(market: Market) -> timedelta:
-    """How long what was granted under settings may live on."""
+def _lifetime(market: Market) -> timedelta:
+    """Return how long a grant under these settings may live."""
     return market.quote_lifetime + timedelta(seconds=market.grace)
 
 
 class _Counted(Findings):
-    """Findings of one time; what is found of other messages is another check's. `undecided`: those that count not."""
+    """The findings in one epoch; others are left to the checks of other epochs. `undecided` counts those that refute
+    nothing.
+    """
 
     def __init__(self, epoch: InForce) -> None:
         super().__init__()
@@ -81,9 +84,9 @@ class _Counted(Findings):
 
 
 class PerEpoch(Check):
-    """One check for each time in which the same settings were in force.
+    """Runs one check for each epoch.
 
-    `remembers` says that a check must see also what was before its time, as one does that adds up what is active.
+    `remembers`: each check also needs the messages before its epoch, for example to add up what is active.
     """
 
     def __init__(self, epochs: Sequence[InForce], make: Callable[[Market], Check], *, remembers: bool) -> None:
@@ -116,8 +119,8 @@ class PerEpoch(Check):
         remarks = [f"{self._when(number)}{remark}" for number, each in enumerate(verdicts) for remark in each.remarks]
         if undecided:
             remarks.append(
-                f"{undecided:,} messages would contradict the settings, but which were in force then is not recorded, "
-                "or they had just changed and what was granted before lived on"
+                f"{undecided:,} messages would contradict the settings, but those in force then are not recorded, "
+                "or they had just changed and earlier grants were still valid"
             )
         settled = not undecided and all(verdict.status is not Status.NOT_CHECKABLE for verdict in verdicts)
         contradictions = sum(verdict.contradictions for verdict in verdicts)
@@ -131,13 +134,13 @@ class PerEpoch(Check):
         )
 
     def _of(self, at: Place) -> list[Check]:
-        """The checks that a message is for."""
+        """Return the checks that need a message."""
         if self._remembers:
             return [check for _, check, _ in self._checks]
         return [check for epoch, check, _ in self._checks if epoch.since <= at.time < epoch.until]
 
     def _when(self, number: int) -> str:
-        """The time of a check, if there are several."""
+        """Return the epoch of a check as text; empty if there is only one."""
         if len(self._checks) == 1:
             return ""
         epoch = self._checks[number][0]

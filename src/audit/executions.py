@@ -1,13 +1,13 @@
-"""I4, I5 and I6: each execution against its quote and its order.
+"""I4, I5 and I6: each execution, compared with its quote and its order.
 
-Whether a quote was active before a fill, the order of the log says: the fill's exchange had read the activation, or
-its append would have lost. The fill's own time is the broker's as that exchange knew it, which may be half the
-grace behind, and the quote's `activated_at` is by another exchange. So a fill is too early only if its time is before
-`activated_at` and, by more than half the grace, before the broker stored the activation. Whether the quote had expired
-is what the fill's own exchange judged by the one time that it wrote down: there is nothing to allow for.
+The order of the log shows that a quote was active before a fill: the fill's exchange had read the activation, or its
+append would have failed. The fill's own time is the broker's as that exchange knew it, which may lag by half the grace,
+and the quote's `activated_at` may be by another exchange. So a fill is too early only if its time is before
+`activated_at`, and more than half the grace before the broker stored the activation. For the expiry no tolerance is
+needed: the fill's exchange compared it with the same time that it wrote into the fill.
 
-A fill of `origin` "reported" was executed elsewhere and is booked here. If it names the symbol's latest quote, it takes
-from that quote and is held against it; if it names any other, it moves the position and no quote.
+A fill of `origin` "reported" was executed elsewhere and is only recorded here. If it names the symbol's latest quote,
+it takes from that quote and is checked against it. If it names any other, it changes the position and no quote.
 """
 
 from collections import deque
@@ -32,7 +32,7 @@ class OnTheActiveQuote(Check):
     )
 
     def __init__(self, grace: timedelta) -> None:
-        """`grace` is what the times of two services may differ by, and each from the broker's by half of it."""
+        """`grace` is the largest difference of two services' times; each may differ from the broker's by half of it."""
         super().__init__()
         self._skew = grace / 2
         self._executions = 0
@@ -46,21 +46,23 @@ class OnTheActiveQuote(Check):
             if fill.origin == "exchange":
                 self._executions += 1
                 if quote is None or fill.quote_id != quote.quote_id:
-                    self._wrong(at, fill, _not_latest(fill, book))
+                    self._add_finding(at, fill, _not_latest(fill, book))
                 else:
-                    self._hold_against(at, fill, quote, book)
+                    self._check_against(at, fill, quote, book)
                     buys = fill.side == "buy"
                     if fill.price > fill.limit_price if buys else fill.price < fill.limit_price:
-                        self._wrong(at, fill, f"its limit {fill.limit_price} does not cross the price {fill.price}")
+                        self._add_finding(
+                            at, fill, f"its limit {fill.limit_price} does not cross the price {fill.price}"
+                        )
                 if fill.quantity > fill.order_quantity:
-                    self._wrong(at, fill, f"executes {fill.quantity} of an order of {fill.order_quantity}")
+                    self._add_finding(at, fill, f"executes {fill.quantity} of an order of {fill.order_quantity}")
             elif latest is None or fill.quote_id != latest.quote_id or _has_expired(latest):
                 self._booked += 1
             elif quote is None:
-                self._wrong(at, fill, f"was reported on {fill.quote_id}, which was withdrawn")
+                self._add_finding(at, fill, f"was reported on {fill.quote_id}, which was withdrawn")
             else:
                 self._taken += 1
-                self._hold_against(at, fill, quote, book)
+                self._check_against(at, fill, quote, book)
 
     def finish(self, replay: Replay) -> Verdict:
         reported = self._taken + self._booked
@@ -72,18 +74,18 @@ class OnTheActiveQuote(Check):
             else "",
         )
 
-    def _hold_against(self, at: Place, fill: RecordedFill, quote: QuoteActivated, book: Book) -> None:
+    def _check_against(self, at: Place, fill: RecordedFill, quote: QuoteActivated, book: Book) -> None:
         created = fill.created_at
         stored = quote.activated_at if book.event_at is None else book.event_at.time
         if created < min(quote.activated_at, stored - self._skew):
-            self._wrong(at, fill, f"executed at {_text(created)}, before {quote.quote_id} was active")
+            self._add_finding(at, fill, f"executed at {_iso(created)}, before {quote.quote_id} was active")
         elif created >= quote.expires_at:
-            self._wrong(at, fill, f"executed at {_text(created)}, when {quote.quote_id} had expired")
+            self._add_finding(at, fill, f"executed at {_iso(created)}, when {quote.quote_id} had expired")
         price = quote.ask_price if fill.side == "buy" else quote.bid_price
         if fill.price != price:
-            self._wrong(at, fill, f"executed a {fill.side} at {fill.price}, where {quote.quote_id} has {price}")
+            self._add_finding(at, fill, f"executed a {fill.side} at {fill.price}, where {quote.quote_id} has {price}")
 
-    def _wrong(self, at: Place, fill: RecordedFill, detail: str) -> None:
+    def _add_finding(self, at: Place, fill: RecordedFill, detail: str) -> None:
         self.found.at(at, f"{fill.fill_id}: {detail}", **_ids(fill))
 
 
@@ -95,7 +97,7 @@ class WithinQuantity(Check):
 
     def __init__(self) -> None:
         super().__init__()
-        self._taken: dict[str, tuple[int, int]] = {}  # by symbol: lots of the latest quote's bid and ask executed
+        self._taken: dict[str, tuple[int, int]] = {}  # by symbol: executed lots of the latest quote's bid and ask
         self._sides = 0
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
@@ -115,22 +117,22 @@ class WithinQuantity(Check):
                     ask -= fill.quantity
                     taken_ask += fill.quantity
                     if taken_ask > quote.ask_quantity:
-                        self._too_much(at, fill, taken_ask, "ask", quote.ask_quantity)
+                        self._add_excess(at, fill, taken_ask, "ask", quote.ask_quantity)
                 else:
                     bid -= fill.quantity
                     taken_bid += fill.quantity
                     if taken_bid > quote.bid_quantity:
-                        self._too_much(at, fill, taken_bid, "bid", quote.bid_quantity)
+                        self._add_excess(at, fill, taken_bid, "bid", quote.bid_quantity)
             left = (fill.remaining_bid_quantity, fill.remaining_ask_quantity)
             if left != (max(0, bid), max(0, ask)):
-                text = f"{left[0]}/{left[1]} as what is left (bid/ask), it is {max(0, bid)}/{max(0, ask)}"
-                self.found.at(at, f"{fill.fill_id} gives {text}", **_ids(fill))
+                text = f"{left[0]}/{left[1]} as remaining (bid/ask), but {max(0, bid)}/{max(0, ask)} remains"
+                self.found.at(at, f"{fill.fill_id} states {text}", **_ids(fill))
         self._taken[book.symbol] = (taken_bid, taken_ask)
 
     def finish(self, replay: Replay) -> Verdict:
         return self.verdict(f"{self._sides:,} sides of {replay.quote_count:,} quotes, {replay.fill_count:,} fills")
 
-    def _too_much(self, at: Place, fill: RecordedFill, taken: int, side: str, quantity: int) -> None:
+    def _add_excess(self, at: Place, fill: RecordedFill, taken: int, side: str, quantity: int) -> None:
         detail = f"with {fill.fill_id}, {taken} lots of {fill.quote_id}'s {side} have executed; it has {quantity}"
         self.found.at(at, detail, **_ids(fill))
 
@@ -142,7 +144,7 @@ class _Execution(NamedTuple):
 
 
 class OncePerOrder(Check):
-    """I6. Only the ids of one window are remembered."""
+    """I6. The check remembers only the ids of one window."""
 
     code = "I6"
 
@@ -155,15 +157,15 @@ class OncePerOrder(Check):
         self._executions = 0
 
     def fills(self, at: Place, fills: Sequence[RecordedFill], book: Book) -> None:
-        self._look(at, fills)
+        self._check(at, fills)
 
     def quarantined(self, at: Place, fills: Sequence[RecordedFill], fault: Fault) -> None:
-        self._look(at, fills)
+        self._check(at, fills)
 
     def finish(self, replay: Replay) -> Verdict:
         return self.verdict(f"{self._executions:,} executions")
 
-    def _look(self, at: Place, fills: Sequence[RecordedFill]) -> None:
+    def _check(self, at: Place, fills: Sequence[RecordedFill]) -> None:
         recent = self._recent
         for fill in fills:
             if fill.origin != "exchange":
@@ -172,13 +174,13 @@ class OncePerOrder(Check):
             before = recent.get(fill.order_id)
             if before is not None and (apart := abs(fill.created_at - before.created_at)) <= self._window:
                 text = f"{apart.total_seconds():g} s apart from {before.fill_id}"
-                detail = f"order {fill.order_id} executes once more, as {fill.fill_id}, {text}"
+                detail = f"order {fill.order_id} executes again, as {fill.fill_id}, {text}"
                 self.found.at(at, detail, **_ids(fill))
             else:
                 execution = recent[fill.order_id] = _Execution(fill.order_id, fill.created_at, fill.fill_id)
                 self._oldest.append(execution)
         if fills:
-            # The earlier of the two, so that a fast clock does not make us forget too soon.
+            # The earlier of the two, so that a fast clock does not lead to forgetting too soon.
             self._forget(min(at.time, fills[-1].created_at) - self._window)
 
     def _forget(self, before: datetime) -> None:
@@ -189,7 +191,7 @@ class OncePerOrder(Check):
 
 
 def _has_expired(latest: QuoteEvent) -> bool:
-    """Whether the expiry of the latest quote is in the log: a report on it moves the position only."""
+    """True if the expiry of the latest quote is in the log. A report on it then changes only the position."""
     return isinstance(latest, QuoteWithdrawn) and latest.reason == "expired"
 
 
@@ -209,5 +211,5 @@ def _ids(fill: RecordedFill) -> dict[str, str]:
     return {"fill_id": fill.fill_id, "quote_id": fill.quote_id, "order_id": fill.order_id}
 
 
-def _text(time: datetime) -> str:
+def _iso(time: datetime) -> str:
     return time.isoformat()

@@ -1,4 +1,4 @@
-"""What an audit says: what is wrong, and where, and a verdict on each invariant."""
+"""The results of an audit: the contradictions, with their places, and a verdict on each invariant."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,18 +8,18 @@ import msgspec
 from recorded.replay import Place
 
 KEPT = 20
-"""Findings that a verdict tells in full; more are only counted."""
+"""Findings that a verdict contains; further ones are only counted."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that contradicts an invariant.
 
     Attributes:
-        source: the stream, database or file that holds it.
-        sequence: its stream sequence, or its line in a file; 0 if it has none.
+        source: the stream, database or file that contains it.
+        sequence: its stream sequence, or its line in a file; 0 if it has neither.
         subject: its subject, if it is a message.
-        ids: whatever names it: `quote_id`, `fill_id`, `order_id`, …
-        detail: what is wrong, for a person.
+        ids: the ids that identify it: `quote_id`, `fill_id`, `order_id`, …
+        detail: a description for people.
     """
 
     source: str
@@ -30,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Status(StrEnum):
-    """What is known of an invariant."""
+    """The result of checking an invariant."""
 
     PROVED = "proved"
     REFUTED = "refuted"
@@ -38,16 +38,16 @@ class Status(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found out about one invariant.
+    """The verdict on one invariant.
 
     Attributes:
         code: I1, I2, …
         statement: the invariant, in a sentence.
         status: proved, for everything that `checked` names; refuted; or not checkable.
-        checked: what was looked at.
-        remarks: what the status does not cover, and why; what a reader should know beside it.
-        findings: the first of what contradicts it.
-        contradictions: how many there are in all.
+        checked: a description of the data that was checked.
+        remarks: what the status does not cover, and why, and other notes for a reader.
+        findings: the first contradictions.
+        contradictions: the number of all contradictions.
     """
 
     code: str
@@ -60,14 +60,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """Collects what contradicts one invariant."""
+    """Collects the contradictions of one invariant."""
 
     def __init__(self) -> None:
         self.kept: list[Finding] = []
         self.count = 0
 
     def at(self, place: Place, detail: str, **ids: str) -> None:
-        """A message of the market log is wrong."""
+        """Add a contradiction in a message of the market log."""
         self.count += 1
         if len(self.kept) < KEPT:
             self.kept.append(
@@ -77,7 +77,7 @@ class Findings:
     def elsewhere(
         self, source: str, detail: str, *, sequence: int = 0, subject: str = "", ids: Mapping[str, str] = {}
     ) -> None:
-        """Something else is wrong: a row, a line of a file, a message of another stream."""
+        """Add a contradiction elsewhere: in a row, a line of a file, or a message of another stream."""
         self.count += 1
         if len(self.kept) < KEPT:
             self.kept.append(Finding(source=source, sequence=sequence, subject=subject, ids=dict(ids), detail=detail))

@@ -1,23 +1,24 @@
-"""I2: what all active quotes show together, at every instant.
+"""I2: the sum of all active quotes, at every instant.
 
-Which limit? The one in force when the activation is stored; after it was lowered, for as long as a reservation lives
-that may have been granted before, the one before it.
+The limit is the one in force when an activation is stored. After the limit was lowered, the earlier limit still applies
+for the lifetime of a reservation that may have been granted under it.
 
-Which instant? Shards have no order between each other, so messages are ordered by the time the broker stored them: one
-clock on one server, and a message that another one led to is always stored later. On that clock a quote is active
+Instants are the times at which the broker stored the messages, because shards have no order between them. This is one
+clock on one server, and a message is always stored after the messages that led to it. By this clock a quote is active
 
-    from    when its activation is stored
-    until   when the symbol's next quote event is stored, or it is `expires_at`, whichever comes first
-    with    its quantities, less every fill from when that is stored
+    from    the time at which its activation is stored
+    until   the time at which the symbol's next quote event is stored, or `expires_at`, if that is earlier
+    with    its quantities, less every fill that is stored
 
-Only activations can break the limit, so the sums are compared after each.
+Only activations can exceed the limit, so the sums are compared after each of them.
 
-Tolerance: `expires_at` is judged by the exchange's time, and here by the broker's. If the exchange's is behind by s
-seconds, quotes execute until s seconds later than counted. So the same is counted once more with every quote active
-until `expires_at` plus the grace, which is how long exposure holds a quote's lots beyond its end: what keeps the limit
-even so keeps it for any two times that differ by no more than the grace.
+Tolerance: the exchange compares `expires_at` with its own time, this check with the broker's. If the exchange's clock
+lags by s seconds, quotes execute for s seconds longer than counted here. So a second sum counts every quote until
+`expires_at` plus the grace, which is how long exposure reserves a quote's lots beyond its expiry. If that sum keeps the
+limit, the limit holds for any two clocks that differ by no more than the grace.
 
-Known limit: on a cluster each shard's leader stamps by its own clock, so the order is only as good as those agree.
+Known limitation: in a cluster, the leader of each shard stamps messages by its own clock, so the order is only as good
+as those clocks agree.
 """
 
 import heapq
@@ -44,12 +45,12 @@ class _Active:
 
 
 class _Shown:
-    """What is active over all symbols, each quote until `extra` after it expires.
+    """The sums of the active quotes over all symbols, each active until `extra` after it expires.
 
     Attributes:
-        bid: lots, in all; `ask` as well.
-        most_bid: the largest `bid` there was; `most_ask` as well.
-        active: by symbol.
+        bid: the sum of all bids in lots; `ask` likewise.
+        most_bid: the largest `bid` so far; `most_ask` likewise.
+        active: the active quotes, by symbol.
     """
 
     def __init__(self, extra: timedelta) -> None:
@@ -61,21 +62,21 @@ class _Shown:
         self._begun = 0
 
     def advance(self, now: datetime) -> None:
-        """Let everything expire that does until `now`."""
+        """End all quotes that expire until `now`."""
         while self._ends and self._ends[0][0] <= now:
             _, _, symbol, active = heapq.heappop(self._ends)
             if self.active.get(symbol) is active:
                 self.end(symbol)
 
     def end(self, symbol: str) -> None:
-        """The symbol's quote is active no more."""
+        """End the symbol's quote, if it has one."""
         active = self.active.pop(symbol, None)
         if active is not None:
             self.bid -= active.bid
             self.ask -= active.ask
 
     def begin(self, event: QuoteActivated, now: datetime) -> None:
-        """A quote is active, unless it comes too late."""
+        """Begin a quote, unless it has expired already."""
         ends = event.expires_at + self._extra
         if ends <= now:
             return
@@ -88,7 +89,7 @@ class _Shown:
         self.most_ask = max(self.most_ask, self.ask)
 
     def take(self, symbol: str, quote_id: str, bid: int, ask: int) -> None:
-        """Lots of the symbol's quote execute."""
+        """Take executed lots from the symbol's quote."""
         active = self.active.get(symbol)
         if active is not None and active.quote_id == quote_id:
             bid, ask = min(bid, active.bid), min(ask, active.ask)
@@ -104,17 +105,17 @@ class WithinLimit(Check):
     code = "I2"
 
     def __init__(self, limit: int, grace: timedelta, revisions: Revisions) -> None:
-        """`limit`: while `revisions` tell of none."""
+        """`limit` is used for times of which `revisions` contain none."""
         super().__init__()
         self._revisions = revisions
-        self._unknown = 0  # activations beyond the limit, of a time of which the limit is not known
-        self._longer_over = 0  # lots by which what may have been active exceeded the limit, at most
+        self._unknown = 0  # activations beyond `limit` at times for which the limit is not known
+        self._longer_excess = 0  # lots by which the sum with tolerance exceeded the limit, at most
         now = revisions.limit(datetime.max.replace(tzinfo=UTC)) or limit
         self.statement = (
             f"At every instant, over all symbols, active quotes show at most {now} lots of bid and {now} of ask."
         )
         if revisions.limits > 1:
-            self.statement = f"{self.statement[:-1]}, or what the limit was then."
+            self.statement = f"{self.statement[:-1]}, or the limit in force then."
         self._limit = limit
         self._grace = grace
         self._shown = _Shown(timedelta(0))
@@ -130,7 +131,7 @@ class WithinLimit(Check):
         if not isinstance(event, QuoteActivated):
             return
         limit = self._revisions.limit(at.time) or self._limit
-        self._longer_over = max(self._longer_over, longer.bid - limit, longer.ask - limit)
+        self._longer_excess = max(self._longer_excess, longer.bid - limit, longer.ask - limit)
         if max(shown.bid, shown.ask) > limit and self._revisions.is_before(event.revision):
             self._unknown += 1
         elif max(shown.bid, shown.ask) > limit:
@@ -158,7 +159,7 @@ class WithinLimit(Check):
     def finish(self, replay: Replay) -> Verdict:
         shown, longer = self._shown, self._longer
         grace = f"{self._grace.total_seconds():g} s"
-        if self._longer_over > 0:
+        if self._longer_excess > 0:
             tolerance = (
                 f"holds only if exchange and broker have the same time: with quotes active until {grace} after they "
                 f"expire, up to {longer.most_bid} of bid and {longer.most_ask} of ask would have been active"

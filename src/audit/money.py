@@ -1,7 +1,7 @@
-"""I13: what the fills come to in money, in ledgers' tables and as published, against a fold of its own.
+"""I13: the money of positions, in ledgers' tables and as published, compared with a fold of the audit's own.
 
-That fold reckons in whole numbers of `UNIT`s, of which every price times a multiplier, and every fee, is a multiple. It
-follows the rule in docs/protocol.md ("Money"), and shares nothing with the ledger's.
+That fold calculates in whole numbers of `UNIT`s: every price times a multiplier, and every fee, is a multiple of it. It
+follows the rules in docs/protocol.md ("Money"), and shares no code with the ledger's fold.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from audit.check import Check
 from audit.findings import Verdict
-from audit.ledgerfile import Held, LedgerFile
+from audit.ledger_database import Held, LedgerDatabase
 from audit.positions import Publications, Reported, add_finding
 from recorded.replay import Book, Place, Replay
 from wire.orders import RecordedFill
@@ -20,11 +20,11 @@ from wire.units import MAX_PRICE_DIGITS, MONEY_PLACES, MULTIPLIER_PLACES
 _PLACES = MAX_PRICE_DIGITS + MULTIPLIER_PLACES
 _FEE = 10 ** (_PLACES - MONEY_PLACES)
 UNIT = Fraction(1, 10**_PLACES)
-"""The money that everything is a multiple of."""
+"""The amount that every amount of money is a multiple of."""
 
 
 class Account:
-    """One symbol's money, as far as it was folded: `cash`, `cost` (of what is open) and `fees` in units."""
+    """The fold of one symbol's money: `cash`, `cost` (of the open position) and `fees` are in units."""
 
     __slots__ = ("cash", "cost", "fees", "net", "volume")
 
@@ -47,11 +47,11 @@ class Account:
         else:
             self.cost = self.net * price
 
-    def wrong(self, reported: Reported, multiplier: Decimal) -> str:
-        """What of a position's money is not as it is here; empty if all is. `multiplier`: of the last fill."""
+    def differences(self, reported: Reported, multiplier: Decimal) -> str:
+        """Describe how reported money differs from this; empty if it does not. `multiplier` is the last fill's."""
         cash, cost = self.cash * UNIT, self.cost * UNIT
         average = round(cost / (self.net * Fraction(multiplier)), MONEY_PLACES) if self.net else None
-        return _differing(
+        return _differences(
             ("cash", reported.cash, cash),
             ("realized", reported.realized, cash + cost),
             ("average_price", reported.average_price, average),
@@ -60,9 +60,9 @@ class Account:
             ("multiplier", reported.multiplier, Fraction(multiplier)),
         )
 
-    def wrong_in_table(self, held: Held) -> str:
-        """The same of a row in a ledger's table."""
-        return _differing(
+    def table_differences(self, held: Held) -> str:
+        """Describe how a row in a ledger's table differs from this; empty if it does not."""
+        return _differences(
             ("cash", held.cash, self.cash * UNIT),
             ("open_cost", held.open_cost, self.cost * UNIT),
             ("fees", held.fees, self.fees * UNIT),
@@ -75,11 +75,11 @@ class ExactMoney(Check):
 
     code = "I13"
     statement = (
-        "A position's money follows exactly from its recorded fills, wherever it is told: realized and unrealized "
-        "profit are its cash and what it is worth at the mark."
+        "A position's money follows exactly from its recorded fills, wherever it is shown: realized plus unrealized "
+        "profit equals its cash plus its value at the mark."
     )
 
-    def __init__(self, publications: Publications, ledgers: Sequence[LedgerFile]) -> None:
+    def __init__(self, publications: Publications, ledgers: Sequence[LedgerDatabase]) -> None:
         super().__init__()
         self._ledgers = ledgers
         self._expected = publications.by_version()
@@ -99,7 +99,7 @@ class ExactMoney(Check):
                 update = expected.popleft()
                 if update.reported is None:
                     self._unreported += 1
-                elif wrong := account.wrong(update.reported, fill.multiplier):
+                elif wrong := account.differences(update.reported, fill.multiplier):
                     add_finding(self.found, symbol, update, f"is published with {wrong}")
                 else:
                     self._agreed += 1
@@ -109,38 +109,38 @@ class ExactMoney(Check):
     def _compare(self, symbol: str, number: int, account: Account) -> None:
         for ledger in self._ledgers:
             held = ledger.positions.get(symbol)
-            if held is not None and held.position_version == number and (wrong := account.wrong_in_table(held)):
+            if held is not None and held.position_version == number and (wrong := account.table_differences(held)):
                 self.found.elsewhere(ledger.name, f"the position of {symbol} has {wrong}", ids={"symbol": symbol})
 
     def finish(self, replay: Replay) -> Verdict:
         checked = [f"{replay.fill_count:,} fills, {self._agreed:,} published positions"]
         checked += [f"{len(ledger.positions):,} positions in {ledger.name}" for ledger in self._ledgers]
         unreported = (
-            f"{self._unreported:,} published positions of before money was kept tell none" if self._unreported else ""
+            f"{self._unreported:,} published positions are from before money was recorded" if self._unreported else ""
         )
         return self.verdict(", ".join(checked), unreported)
 
 
 class _Amount(Protocol):
-    """What is told of money: an exact number."""
+    """An exact number."""
 
     def as_integer_ratio(self) -> tuple[int, int]: ...
 
 
-def _differing(*amounts: tuple[str, _Amount | None, Fraction | None]) -> str:
+def _differences(*amounts: tuple[str, _Amount | None, Fraction | None]) -> str:
     found = []
-    for name, reported, is_so in amounts:
-        if _exactly(reported) != is_so:
-            found.append(f"{name} {reported}, where its fills come to {_text(is_so)}")
+    for name, reported, expected in amounts:
+        if _exact(reported) != expected:
+            found.append(f"{name} {reported}, but its fills give {_text(expected)}")
     return "; ".join(found)
 
 
-def _exactly(reported: _Amount | None) -> Fraction | None:
-    """The number that is told; one that is none is no other number either."""
+def _exact(reported: _Amount | None) -> Fraction | None:
+    """Convert an amount to a fraction. NaN and infinity become a number that equals no amount."""
     try:
         return None if reported is None else Fraction(*reported.as_integer_ratio())
     except (ValueError, OverflowError):
-        return Fraction(-1, 7)  # which no amount is
+        return Fraction(-1, 7)  # no amount has this value
 
 
 def _text(amount: Fraction | None) -> str:
@@ -148,12 +148,12 @@ def _text(amount: Fraction | None) -> str:
 
 
 def _whole(number: Decimal, places: int) -> int:
-    """A number in units of its last possible decimal place."""
+    """Return a number as an integer, in units of its last decimal place."""
     above, below = number.as_integer_ratio()
     return int(above * 10**places // below)
 
 
 def _rounded(above: int, below: int) -> int:
-    """A quotient in units, rounded to `MONEY_PLACES`, half to even."""
+    """Return a quotient in units, rounded to `MONEY_PLACES`, half to even."""
     step = 10 ** (_PLACES - MONEY_PLACES)
     return int(round(Fraction(above, below * step)) * step)

@@ -1,7 +1,7 @@
-"""I8 and I9: positions, in ledgers' tables and as published, against the fold of the log's fills.
+"""I8 and I9: positions, in ledgers' tables and as published, compared with the fold of the log's fills.
 
-`POSITIONS` keeps a symbol's last thousand updates. They are read first, then each is compared when the replay comes to
-its version.
+`POSITIONS` keeps the last thousand updates of each symbol. They are read first, and each is compared when the replay
+reaches its version.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from audit.check import Check
 from audit.findings import Findings, Verdict
-from audit.ledgerfile import LedgerFile
+from audit.ledger_database import LedgerDatabase
 from jet.connection import Connection
 from recorded import streams
 from recorded.replay import Book, Fault, Place, Replay
@@ -26,10 +26,10 @@ from wire.positions import PositionUpdate
 
 
 async def read_publications(connection: Connection) -> "Publications":
-    """What `POSITIONS` holds.
+    """Read the stream `POSITIONS`.
 
     Raises:
-        CannotRead: it is not there, or the broker is silent.
+        CannotRead: it does not exist, or the broker does not answer.
     """
     found = Publications()
     decoder = msgspec.json.Decoder(PositionUpdate)
@@ -43,7 +43,7 @@ async def read_publications(connection: Connection) -> "Publications":
 
 
 class Reported(NamedTuple):
-    """The money that an update of `POSITIONS` tells."""
+    """The money in an update of `POSITIONS`."""
 
     cash: Decimal | None
     average_price: Decimal | None
@@ -54,7 +54,7 @@ class Reported(NamedTuple):
 
     @classmethod
     def of(cls, update: PositionUpdate) -> "Reported":
-        """The money of an update."""
+        """Return the money of an update."""
         return cls(*(getattr(update, name) for name in cls._fields))
 
 
@@ -62,8 +62,10 @@ _UNREPORTED = Reported(None, None, None, None, None, None)
 
 
 class Published(NamedTuple):
-    """An update of `POSITIONS`, as much of it as is needed later. `content` is a hash of all but its money, which is
-    None where it tells none."""
+    """The parts of an update of `POSITIONS` that are compared later.
+
+    `content` is a hash of everything but the money. `reported` is None if the update has no money.
+    """
 
     sequence: int
     time: datetime
@@ -74,11 +76,12 @@ class Published(NamedTuple):
 
 
 class Publications:
-    """What `POSITIONS` holds, by symbol in stream order.
+    """The content of `POSITIONS`.
 
     Attributes:
-        count: updates.
-        unreadable: (sequence, subject, why) of messages that are no updates.
+        by_symbol: the updates of each symbol, in stream order.
+        count: the number of updates.
+        unreadable: (sequence, subject, reason) of each invalid message.
     """
 
     def __init__(self) -> None:
@@ -87,7 +90,7 @@ class Publications:
         self.unreadable: list[tuple[int, str, str]] = []
 
     def add(self, subject: str, sequence: int, time: datetime, update: PositionUpdate) -> None:
-        """Take the next message."""
+        """Add the next update."""
         symbol = subjects.last_token(subject)
         if update.symbol != symbol:
             self.unreadable.append((sequence, subject, f"is an update of {update.symbol}"))
@@ -100,7 +103,7 @@ class Publications:
         self.by_symbol.setdefault(symbol, []).append(published)
 
     def by_version(self) -> dict[str, deque[Published]]:
-        """The updates that fills lead to, by symbol, in the order of their versions."""
+        """Return the updates after at least one fill, by symbol, in the order of their versions."""
         return {symbol: _by_version(updates) for symbol, updates in self.by_symbol.items()}
 
 
@@ -110,10 +113,10 @@ class SignedSum(Check):
     code = "I8"
     statement = (
         "A position is the signed sum of its recorded fills and its version the number of the last one: it never goes "
-        "back, skips nothing, and is the same wherever it is told."
+        "back, skips nothing, and is the same wherever it is shown."
     )
 
-    def __init__(self, publications: Publications, ledgers: Sequence[LedgerFile]) -> None:
+    def __init__(self, publications: Publications, ledgers: Sequence[LedgerDatabase]) -> None:
         super().__init__()
         self._publications = publications
         self._tables = [_Table(ledger, self.found) for ledger in ledgers]
@@ -147,7 +150,7 @@ class SignedSum(Check):
             checked.append(f"{len(table.ledger.positions):,} positions in {table.ledger.name}")
         return self.verdict(
             ", ".join(checked),
-            "" if self._tables else "no table of positions is checked: there is no ledger's database",
+            "" if self._tables else "no table of positions is checked: there is no ledger database",
         )
 
     def _compare(self, symbol: str, update: Published, net: int, fill: RecordedFill) -> None:
@@ -172,13 +175,13 @@ class SignedSum(Check):
 class _Table:
     """One ledger's table of positions."""
 
-    def __init__(self, ledger: LedgerFile, found: Findings) -> None:
+    def __init__(self, ledger: LedgerDatabase, found: Findings) -> None:
         self.ledger = ledger
         self._found = found
-        self._applied: dict[str, tuple[int, int]] = {}  # by symbol: the version and net quantity it should have
+        self._applied: dict[str, tuple[int, int]] = {}  # by symbol: the version and net quantity that it should have
 
     def compare(self, at: Place, fills: Sequence[RecordedFill], net: int) -> None:
-        """These fills lead to a net quantity; the table may be at one of them."""
+        """Note the net quantity after these fills. If the table is at one of them, compare its last fill."""
         if at.sequence > self.ledger.applied.get(at.shard, 0):
             return
         symbol, first, last = fills[0].symbol, fills[0].number, fills[-1].number
@@ -189,26 +192,30 @@ class _Table:
         fill = fills[held.position_version - first]
         if (held.last_fill_id, held.updated_at) != (fill.fill_id, fill.created_at):
             has = f"{held.last_fill_id} of {held.updated_at.isoformat()}"
-            self._wrong(symbol, f"has {has} as its last fill, the log {fill.fill_id} of {fill.created_at.isoformat()}")
+            self._add_finding(
+                symbol, f"has {has} as its last fill, the log {fill.fill_id} of {fill.created_at.isoformat()}"
+            )
 
     def finish(self) -> None:
-        """Compare what it is with what it should be, and with its own fills."""
+        """Compare the positions with those of the log, and with the table's own fills."""
         sums = self.ledger.sums()
         for symbol in sorted({*self._applied, *self.ledger.positions, *sums}):
             version, net = self._applied.get(symbol, (0, 0))
             held = self.ledger.positions.get(symbol)
             if held is None:
-                self._wrong(symbol, f"is missing; what was applied of the log leads to {net} at version {version}")
+                self._add_finding(
+                    symbol, f"is missing; what was applied of the log leads to {net} at version {version}"
+                )
                 continue
             has = f"{held.net_quantity} at version {held.position_version}"
             if (held.net_quantity, held.position_version) != (net, version):
-                self._wrong(symbol, f"is {has}; what was applied of the log leads to {net} at version {version}")
+                self._add_finding(symbol, f"is {has}; what was applied of the log leads to {net} at version {version}")
             own = sums.get(symbol)
             if own is None or (own.net_quantity, own.highest) != (held.net_quantity, held.position_version):
                 leads = f"{own.net_quantity} at version {own.highest}" if own else "nothing"
-                self._wrong(symbol, f"is {has}; its own table of fills leads to {leads}")
+                self._add_finding(symbol, f"is {has}; its own table of fills leads to {leads}")
 
-    def _wrong(self, symbol: str, detail: str) -> None:
+    def _add_finding(self, symbol: str, detail: str) -> None:
         self._found.elsewhere(self.ledger.name, f"the position of {symbol} {detail}", ids={"symbol": symbol})
 
 
@@ -255,7 +262,7 @@ def _by_version(updates: Iterable[Published]) -> deque[Published]:
 
 
 def add_finding(found: Findings, symbol: str, update: Published, detail: str) -> None:
-    """Note what is wrong with a published position."""
+    """Add a contradiction in a published position."""
     found.elsewhere(
         subjects.POSITIONS_STREAM,
         f"position {update.version} of {symbol} {detail}",

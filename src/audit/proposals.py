@@ -1,11 +1,12 @@
-"""I12: each quote, made once more from its position and the definition of its instrument.
+"""I12: each quote, made again from its position and the definition of its instrument.
 
-Each quote names the revision of its instrument, and the bucket `instruments` keeps every one. A quote of revision 0 was
-made before anything was defined, from the settings.
+Each quote names the revision of its instrument, and the bucket `instruments` keeps every revision. A quote of revision
+0 was made from the settings, before any instrument was defined.
 
-Only a quote whose ids are a maker's own can be held against its position: others may quote what they like. A quote that
-the settings do not lead to was made under other settings, or is wrong, and the log does not say which. It is wrong for
-certain if an earlier one, of the same symbol and the same position, was just what the settings lead to.
+Only a quote with the ids of a maker is compared with its position: anybody else may quote whatever they like. If a
+quote of revision 0 differs from the proposal by the settings, it was made under other settings, or is wrong, and the
+log does not show which. It is certainly wrong if an earlier quote of the same symbol and position agreed with the
+settings.
 """
 
 from audit.check import Check
@@ -29,7 +30,7 @@ class SameProposal(Check):
         self._too_far_back = 0
         self._differing = 0
         self._difference = ""
-        self._seen: dict[tuple[str, int], set[int]] = {}  # positions that led to just the quote that was made
+        self._seen: dict[tuple[str, int], set[int]] = {}  # positions whose quote agreed
 
     def quote(self, at: Place, event: QuoteEvent, book: Book) -> None:
         if not isinstance(event, QuoteActivated):
@@ -57,7 +58,9 @@ class SameProposal(Check):
             detail = f"{event.quote_id}, from position {net}: {difference}, by the revision that it names"
             self.found.at(at, detail, quote_id=event.quote_id)
         elif net in seen:
-            detail = f"{event.quote_id}, from position {net}: {difference}, as an earlier quote of that position had it"
+            detail = (
+                f"{event.quote_id}, from position {net}: {difference}, and an earlier quote of that position agreed"
+            )
             self.found.at(at, detail, quote_id=event.quote_id)
         else:
             self._differing += 1

@@ -1,7 +1,7 @@
 """I1 and I10: the order of a symbol's quote events.
 
-An activation replaces whatever was active, in the same message: so a symbol has two active quotes only if an event
-speaks of a quote that is not the latest, or if one executes that was replaced.
+An activation replaces any active quote in the same message. So a symbol has two active quotes only if an event
+withdraws a quote that is not the latest, or if a replaced quote executes.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class OnlyNewer(Check):
         if version <= before or version.revision < before.revision:
             self.found.at(
                 at,
-                f"{event.quote_id} of {_spelled(version)} replaces {latest.quote_id} of {_spelled(before)}",
+                f"{event.quote_id} of {_text(version)} replaces {latest.quote_id} of {_text(before)}",
                 quote_id=event.quote_id,
             )
 
@@ -76,6 +76,6 @@ class OnlyNewer(Check):
         return self.verdict(f"{replay.quote_count:,} activations")
 
 
-def _spelled(version: QuoteVersion) -> str:
+def _text(version: QuoteVersion) -> str:
     revision = f", revision {version.revision}" if version.revision else ""
     return f"version {version.position_version}{revision}, attempt {version.attempt}"

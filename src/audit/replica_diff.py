@@ -1,10 +1,10 @@
-"""What each server of a cluster holds, compared.
+"""Compares the replicas of a cluster's servers.
 
-Of servers that run, how much each says that it holds of every stream: one cannot choose whose copy is read. Of what
-stopped servers stored, every message of every copy, byte for byte.
+Of running servers it compares the amounts that each reports for every stream, because a reader cannot choose the
+replica that it reads. Of stopped servers it compares every message of every replica, byte for byte.
 
-A server whose copy ends before the others' is behind: that is how a cluster works, and no contradiction. As it cannot
-be told how it goes on, the verdict then is "not checkable".
+A replica that ends before the others lags: this is normal in a cluster, and no contradiction. As its missing messages
+cannot be compared, the verdict is then "not checkable".
 """
 
 import asyncio
@@ -23,44 +23,46 @@ from recorded import streams
 from stack.stored_streams import StoredStream, stored_streams
 
 PATIENCE = 10.0
-"""Seconds within which running servers must be seen to hold the same."""
+"""Seconds within which running servers must report the same."""
 
 POLL = 0.1
+"""Seconds between two requests to a server."""
 
 ANSWER_TIMEOUT = 2.0
+"""Seconds after which a request to a server fails."""
 
 EXPIRY = timedelta(seconds=1)
-"""By how much servers may differ in when a message expires."""
+"""The largest difference between servers in the time at which a message expires."""
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([hms])")
 _UNITS = {"h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 
 
 @dataclass(slots=True)
-class Seen:
-    """What servers said, at several times, that they hold of a stream: by server. Streams go on, so they are compared
-    by what all of them held at some time, each at its own.
+class Reports:
+    """All reports of the servers about one stream, by server. A stream grows between the reports, so servers agree if
+    there is a state that each of them has reported at some time.
     """
 
     servers: frozenset[str]
     held: dict[str, set[StoredStream]] = field(default_factory=lambda: defaultdict(set))
 
     @property
-    def same(self) -> StoredStream | None:
-        """The latest that all were seen to hold; None if there is nothing of that sort."""
+    def agreed(self) -> StoredStream | None:
+        """The newest state that all servers have reported; None if there is none."""
         common = set.intersection(*(self.held[server] for server in self.servers))
         return max(common, default=None)
 
     def judge(self, stream: str, found: Findings) -> str:
-        """Add what contradicts to `found`. Returns why nothing can be said; empty if something can."""
-        if self.same is not None:
+        """Compare the servers, and add any contradiction to `found`. Return why they cannot be compared, or empty."""
+        if self.agreed is not None:
             return ""
         if silent := [server for server in sorted(self.servers) if not self.held[server]]:
-            return f"{stream}: {', '.join(silent)} did not tell"
+            return f"{stream}: {', '.join(silent)} did not report"
         common = set.intersection(*({held.last_seq for held in self.held[server]} for server in self.servers))
         if not common:
             ends = {server: max(self.held[server]).last_seq for server in sorted(self.servers)}
-            return f"{stream}: {_behind(ends)}"
+            return f"{stream}: {_lag(ends)}"
         end = max(common)
         text = [
             f"{server} holds {max(held for held in self.held[server] if held.last_seq == end)}"
@@ -71,9 +73,9 @@ class Seen:
 
 
 async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) -> Verdict:
-    """Compare what running servers say that they hold. `monitors` is where each tells of itself, by name."""
+    """Compare the reports of running servers. `monitors` are the addresses of their monitoring ports, by name."""
     servers = frozenset(monitors)
-    seen: dict[str, Seen] = defaultdict(lambda: Seen(servers))
+    seen: dict[str, Reports] = defaultdict(lambda: Reports(servers))
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_TIMEOUT)) as http:
@@ -82,18 +84,18 @@ async def of_running(monitors: Mapping[str, str], patience: float = PATIENCE) ->
             for server, answer in zip(monitors, answers, strict=True):
                 for stream, held in answer.items():
                     seen[stream].held[server].add(held)
-            if (seen and all(of.same for of in seen.values())) or loop.time() > give_up:
+            if (seen and all(of.agreed for of in seen.values())) or loop.time() > give_up:
                 break
             await asyncio.sleep(POLL)
     found = Findings()
     remarks = [seen[stream].judge(stream, found) for stream in sorted(seen)]
-    messages = sum(of.same.messages for of in seen.values() if of.same is not None)
-    text = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, as each counts them and their bytes"
-    return _verdict(found, remarks if seen else ["no server told anything"], text)
+    messages = sum(of.agreed.messages for of in seen.values() if of.agreed is not None)
+    text = f"{messages:,} messages of {len(seen)} streams on {_list(servers)}, by the counts that each reports"
+    return _verdict(found, remarks if seen else ["no server reported anything"], text)
 
 
 async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, StoredStream]:
-    """What a server says that it holds, by stream; nothing if it does not answer."""
+    """Request a server's report, by stream; empty if it does not answer."""
     try:
         async with http.get(f"{monitor}/jsz", params={"streams": "true"}) as response:
             return stored_streams(await response.read())
@@ -102,11 +104,15 @@ async def _held_by(http: aiohttp.ClientSession, monitor: str) -> dict[str, Store
 
 
 async def of_stores(copies: Mapping[str, str], missing: Collection[str], written: datetime) -> Verdict:
-    """Compare all that stopped servers stored. `copies` serve that, by the name of the server; of those `missing`
-    there is no store. Nothing was `written` later than that.
+    """Compare the stores of stopped servers.
+
+    Args:
+        copies: the addresses that serve copies of the stores, by the name of the server.
+        missing: the servers without a store.
+        written: when the stores were last written to.
 
     Raises:
-        CannotRead: a copy is silent.
+        CannotRead: a copy cannot be read.
     """
     found = Findings()
     remarks = [f"there is no store of {server}" for server in sorted(missing)]
@@ -126,7 +132,7 @@ async def of_stores(copies: Mapping[str, str], missing: Collection[str], written
                 }
                 compared += await compare(stream, messages, own_ends, written, found)
             if len(set(own_ends.values())) > 1:
-                remarks.append(f"{stream}: {_behind(own_ends)}")
+                remarks.append(f"{stream}: {_lag(own_ends)}")
     text = f"{compared:,} messages of {len(names)} streams on {_list(copies)}, read in full, byte for byte"
     return _verdict(found, remarks, text)
 
@@ -138,11 +144,11 @@ async def compare(
     written: datetime,
     found: Findings,
 ) -> int:
-    """Compare copies of one stream, each in order of sequence and up to its end. Returns how many messages there are.
+    """Compare copies of one stream, each in order of sequence and up to its end. Return the number of messages.
 
-    A copy that is behind may still hold what the others have replaced by something later, so what only a longer copy
-    lacks is no contradiction. Nor is what has expired on some and not on others when they were last `written`: each
-    server forgets by its own clock.
+    A copy that lags may still have a message that longer copies have replaced by a later one, so a message that only
+    longer copies lack is no contradiction. Neither is a message that had expired on some servers but not on others when
+    they were last `written`, because each server expires messages by its own clock.
     """
     heads = {server: await anext(messages, None) for server, messages in copies.items()}
     count = 0
@@ -170,12 +176,12 @@ async def compare(
 
 
 def not_checkable(why: str) -> Verdict:
-    """The verdict where nothing can be compared."""
+    """Return the verdict if nothing can be compared."""
     return _verdict(Findings(), [why], "nothing")
 
 
 def _ttl(message: Message) -> timedelta | None:
-    """For how long a message is kept, as its header says: in seconds, or as the server writes it, such as 1m0s."""
+    """Return a message's time to live by its header: in seconds, or as the server writes it, such as `1m0s`."""
     text = (message.headers or {}).get("Nats-TTL", "")
     if text.isdecimal():
         return timedelta(seconds=int(text))
@@ -184,12 +190,12 @@ def _ttl(message: Message) -> timedelta | None:
 
 
 def _differing(one: Message, other: Message) -> list[str]:
-    """In what two messages of one sequence differ."""
+    """Return the parts in which two messages with the same sequence differ."""
     parts = ("subject", "time", "headers", "data")
     return [part for part in parts if getattr(one, part) != getattr(other, part)]
 
 
-def _behind(ends: Mapping[str, int]) -> str:
+def _lag(ends: Mapping[str, int]) -> str:
     furthest = max(ends.values())
     late = [f"{server} ends at {end}" for server, end in ends.items() if end < furthest]
     return f"{', '.join(late)}, and the furthest at {furthest}"

@@ -15,17 +15,17 @@ _INDENT = " " * (5 + _WIDTH + 2)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
         audited: the broker.
         as_of: the instant, by the broker's clock, up to which the market log was read.
         streams: the last sequence of each stream of the market log.
-        ledgers: by database, the sequence it had applied of each stream.
-        histories: files of what clients were told.
-        remarks: what a reader should know of all of it.
+        ledgers: by database, the sequence of each stream that it had applied.
+        histories: the history files of the load generator.
+        remarks: notes on the whole report.
         verdicts: one for each invariant.
-        totals: what the log adds up to.
+        totals: sums over the log.
     """
 
     audited: str
@@ -39,12 +39,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def refuted(self) -> list[Verdict]:
-        """The verdicts that refute."""
+        """The verdicts on refuted invariants."""
         return [verdict for verdict in self.verdicts if verdict.status is Status.REFUTED]
 
 
 def show(report: Report, console: Console) -> None:
-    """Print it for people."""
+    """Print the report for people."""
     against = [*report.ledgers, *report.histories] or ["no ledger's database"]
     console.print(Text(f"{report.audited} as of {report.as_of:%Y-%m-%d %H:%M:%S.%f} UTC, with {', '.join(against)}"))
     for remark in report.remarks:
@@ -93,6 +93,6 @@ def _conclusion(report: Report) -> Text:
     if report.refuted:
         codes = ", ".join(verdict.code for verdict in report.refuted)
         return Text(f"refuted: {codes}", style="bold red")
-    open_ones = [verdict.code for verdict in report.verdicts if verdict.status is Status.NOT_CHECKABLE]
-    remark = f"; not checkable: {', '.join(open_ones)}" if open_ones else ""
+    unchecked = [verdict.code for verdict in report.verdicts if verdict.status is Status.NOT_CHECKABLE]
+    remark = f"; not checkable: {', '.join(unchecked)}" if unchecked else ""
     return Text(f"nothing is refuted{remark}", style="green")

@@ -1,11 +1,11 @@
-"""I3: what each active quote had reserved.
+"""I3: the reservation of each active quote.
 
-Exposure's log forgets what no longer counts, so history cannot be proved in full. What is checked:
+Exposure's log does not keep reservations that have ended, so the past cannot be proved completely. The checks are:
 
-- of every quote: that it does not outlive a reservation made when it became active
-- of every quote whose reservation is still in exposure's log, or whose grant exposure logged: that it is not for more
-- of every quote that was active all the while that log was read: that its reservation was there, active, and as large
-  as what is left of the quote
+- Every quote: it does not outlive a reservation that was granted when it became active.
+- Every quote whose reservation is still in exposure's log, or whose grant is in its log file: it is not larger.
+- Every quote that stayed active while exposure's log was read: its reservation is there, active, and at least as large
+  as the quote's remaining quantities.
 """
 
 from collections.abc import Mapping
@@ -35,15 +35,15 @@ class Reserved(Check):
         granted: Mapping[str, Grant],
         known_from: datetime = ALWAYS,
     ) -> None:
-        """What to hold quotes against.
+        """Take what quotes are compared with.
 
         Args:
             lifetime: of a reservation.
-            grace: more than exposure's time may be ahead of the broker's, which says when a quote became active. The
-                exchange's `activated_at` is not asked: it is that of a third.
-            reservations: what was found in exposure's log.
-            granted: what exposure logged, by quote id.
-            known_from: from when on the settings are known that say how long a reservation lives.
+            grace: more than exposure's time may be ahead of the broker's. A quote becomes active when the broker stores
+                it; the exchange's `activated_at` is not used, because it is by a third clock.
+            reservations: the content of exposure's log.
+            granted: the grants in exposure's log files, by quote id.
+            known_from: the time since which the settings with the lifetime of reservations are known.
         """
         super().__init__()
         self._longest = lifetime + grace
@@ -61,32 +61,32 @@ class Reserved(Check):
             return
         lives = event.expires_at - at.time
         if event.expires_at <= event.activated_at:
-            self._wrong(at, event, "became active when its reservation had run out")
+            self._add_finding(at, event, "became active when its reservation had expired")
         elif lives > self._longest and at.time < self._known_from:
             self._unjudged += 1
         elif lives > self._longest:
             most = f"with all tolerance a reservation lives {self._longest.total_seconds():g} s"
-            self._wrong(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
+            self._add_finding(at, event, f"expires {lives.total_seconds():g} s after it became active; {most}")
         record = self._reservations.records.get(event.reservation_id)
         if record is not None and record.version == event.version:
             self._with_record += 1
             self._compare(at, event, record)
         elif event.quote_id in self._granted:
             self._with_log += 1
-            self._not_more(at, event, self._granted[event.quote_id])
+            self._check_quantity(at, event, self._granted[event.quote_id])
         elif at.time >= self._reservations.read_from:
             self._too_new += 1
         else:
             self._unknown += 1
 
     def finish(self, replay: Replay) -> Verdict:
-        live = sum(self._backed(book, replay.now) for book in replay.books.values())
+        live = sum(self._check_backing(book, replay.now) for book in replay.books.values())
         checked = (
-            f"{self._with_record:,} quotes against reservations that are still kept, {live:,} of them active all the "
-            f"while; {self._with_log:,} against exposure's log"
+            f"{self._with_record:,} quotes against reservations that are still kept, {live:,} of them active "
+            f"throughout; {self._with_log:,} against exposure's log files"
         )
         gone = f"{self._unknown:,} of {replay.quote_count:,} quotes ended and their grants are not kept"
-        new = f"{self._too_new:,} quotes became active after the reservations were read: they are for another audit"
+        new = f"{self._too_new:,} quotes became active after the reservations were read, and are left to another audit"
         lived = f"{self._unjudged:,} quotes lived longer than these settings allow; those in force are not recorded"
         return self.verdict(
             checked,
@@ -98,18 +98,18 @@ class Reserved(Check):
 
     def _compare(self, at: Place, event: QuoteActivated, record: ReservationRecord) -> None:
         if (record.quote_id, record.symbol) != (event.quote_id, event.symbol):
-            self._wrong(at, event, f"{event.reservation_id} is {record.quote_id}'s, of {record.symbol}")
+            self._add_finding(at, event, f"{event.reservation_id} is {record.quote_id}'s, of {record.symbol}")
         if event.expires_at > record.expires_at:
-            self._wrong(at, event, f"outlives its reservation, which expires at {record.expires_at.isoformat()}")
-        self._not_more(at, event, Grant(record.granted_bid_quantity, record.granted_ask_quantity))
+            self._add_finding(at, event, f"outlives its reservation, which expires at {record.expires_at.isoformat()}")
+        self._check_quantity(at, event, Grant(record.granted_bid_quantity, record.granted_ask_quantity))
 
-    def _not_more(self, at: Place, event: QuoteActivated, grant: Grant) -> None:
+    def _check_quantity(self, at: Place, event: QuoteActivated, grant: Grant) -> None:
         if event.bid_quantity > grant.bid or event.ask_quantity > grant.ask:
             shows = f"{event.bid_quantity}/{event.ask_quantity}"
-            self._wrong(at, event, f"shows {shows} (bid/ask), granted were {grant.bid}/{grant.ask}")
+            self._add_finding(at, event, f"shows {shows} (bid/ask), but {grant.bid}/{grant.ask} was granted")
 
-    def _backed(self, book: Book, now: datetime | None) -> bool:
-        """Check what backs a quote that was active all the while. False if the symbol has none."""
+    def _check_backing(self, book: Book, now: datetime | None) -> bool:
+        """Check the reservation of a quote that stayed active during the reading. False if there is no such quote."""
         event, at = book.event, book.event_at
         if at is None or now is None or not isinstance(event, QuoteActivated):
             return False
@@ -118,13 +118,13 @@ class Reserved(Check):
         record = self._reservations.records.get(event.reservation_id)
         if record is None or record.state != "active":
             is_so = "is not in exposure's log" if record is None else f"is {record.state}"
-            self._wrong(at, event, f"is active, but {event.reservation_id} {is_so}")
+            self._add_finding(at, event, f"is active, but {event.reservation_id} {is_so}")
         elif record.reserved_bid_quantity < book.remaining_bid or record.reserved_ask_quantity < book.remaining_ask:
             left = f"{book.remaining_bid}/{book.remaining_ask}"
             held = f"{record.reserved_bid_quantity}/{record.reserved_ask_quantity}"
-            self._wrong(at, event, f"has {left} left (bid/ask), but only {held} is reserved")
+            self._add_finding(at, event, f"has {left} left (bid/ask), but only {held} is reserved")
         return True
 
-    def _wrong(self, at: Place, event: QuoteActivated, detail: str) -> None:
-        said = detail if detail.startswith(event.reservation_id) else f"{event.quote_id} {detail}"
-        self.found.at(at, said, quote_id=event.quote_id, reservation_id=event.reservation_id)
+    def _add_finding(self, at: Place, event: QuoteActivated, detail: str) -> None:
+        text = detail if detail.startswith(event.reservation_id) else f"{event.quote_id} {detail}"
+        self.found.at(at, text, quote_id=event.quote_id, reservation_id=event.reservation_id)

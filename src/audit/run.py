@@ -1,4 +1,4 @@
-"""One audit: open what there is, replay the market log, collect the verdicts."""
+"""Runs one audit: opens the sources, replays the market log, and collects the verdicts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import msgspec
 
-from audit import chained
-from audit.chained import Chain, Seal
+from audit import hash_chain
 from audit.check import Check, verdicts
+from audit.client_history import ClientHistory
 from audit.completeness import Completeness
 from audit.conservation import Tally
 from audit.epochs import END, InForce, PerEpoch, in_force
 from audit.executions import OncePerOrder, OnTheActiveQuote, WithinQuantity
 from audit.findings import Findings
-from audit.history import Claims
-from audit.ledgerfile import LedgerFile, LedgerUnreadable
+from audit.hash_chain import Chain, Seal
+from audit.ledger_database import LedgerDatabase, LedgerUnreadable
 from audit.limit import WithinLimit
 from audit.money import ExactMoney
 from audit.positions import AfterItsFills, Publications, SignedSum, read_publications
@@ -42,16 +42,16 @@ from wire import subjects
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is audited, besides the broker.
+    """The sources of an audit, besides the broker.
 
     Attributes:
-        where: the broker, for people.
-        market: the settings it is held against.
-        logs: the folder of the services' logs.
-        databases: those of the ledgers; every one must be there.
-        histories: of the load generator.
-        recorded: which settings were in force when.
-        seals: of the market log, if it is to be held against them.
+        where: the name of the broker, for people.
+        market: the present settings.
+        logs: the folder of the services' log files.
+        databases: the ledgers' databases; all must exist.
+        histories: the load generator's history files.
+        recorded: the record of the settings in force.
+        seals: the seals to compare the market log with; None for no comparison.
     """
 
     where: str
@@ -64,33 +64,33 @@ class Sources:
 
 
 Watch = Callable[[str, Replay | None, int], None]
-"""Told, now and then, what is being done, and how far the replay is of how many messages."""
+"""Called now and then with the present activity, the replay if it has begun, and the number of messages to replay."""
 
 
 async def audit(connection: Connection, sources: Sources, watch: Watch) -> Report:
     """Audit a system, running or not.
 
     Raises:
-        CannotRead: something that is needed is not there or cannot be read.
+        CannotRead: something that is needed is missing or cannot be read.
     """
     with ExitStack() as exits:
-        # In this order, so that the market log, which is last, holds all that the others speak of.
-        claims = exits.enter_context(_claims(sources.histories, watch)) if sources.histories else None
-        ledgers = [exits.enter_context(_opened(path)) for path in sources.databases]
+        # In this order, so that the market log, which is last, contains everything that the others refer to.
+        history = exits.enter_context(_history(sources.histories, watch)) if sources.histories else None
+        ledgers = [exits.enter_context(_open(path)) for path in sources.databases]
         watch("reading reservations and positions", None, 0)
         shards = await market_log.shard_count(connection)
         reservations = await streams.reservations(connection)
         publications = await read_publications(connection)
         granted = service_logs.grants(sources.logs)
         horizon = await market_log.horizon(connection, shards, _applied(ledgers))
-        revisions = await streams.revisions(connection)  # afterwards: the log speaks of them, and not they of the log
+        revisions = await streams.revisions(connection)  # after the horizon, because the log refers to them
 
         completeness, tally = Completeness(), Tally()
         checks = _checks(
             in_force(sources.recorded, sources.market),
             completeness,
             ledgers,
-            claims,
+            history,
             reservations,
             granted,
             publications,
@@ -114,10 +114,10 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
             audited=sources.where,
             as_of=horizon.time,
             streams={subjects.market_stream(shard): last for shard, last in horizon.last.items()},
-            ledgers={str(ledger.path): _named(ledger.applied) for ledger in ledgers},
+            ledgers={str(ledger.path): _by_stream(ledger.applied) for ledger in ledgers},
             histories=[str(path) for path in sources.histories],
-            remarks=[*horizon.lost, *_clock(log.went_back)],
-            verdicts=[*found, chained.verdict(list(chains.values()), sources.seals, broken)],
+            remarks=[*horizon.lost, *_clock_remarks(log.went_back)],
+            verdicts=[*found, hash_chain.verdict(list(chains.values()), sources.seals, broken)],
             totals=tally.totals(replay),
         )
 
@@ -125,16 +125,16 @@ async def audit(connection: Connection, sources: Sources, watch: Watch) -> Repor
 def _checks(
     epochs: Sequence[InForce],
     completeness: Completeness,
-    ledgers: Sequence[LedgerFile],
-    claims: Claims | None,
+    ledgers: Sequence[LedgerDatabase],
+    history: ClientHistory | None,
     reservations: Reservations,
     granted: dict[str, Grant],
     publications: Publications,
     revisions: Revisions,
 ) -> list[Check]:
-    """Every check, in the order of their verdicts.
+    """Return all checks, in the order of their verdicts.
 
-    What depends on the settings a little, as a tolerance, takes the most of them that were ever in force.
+    A check for which a setting is only a tolerance uses the most generous value that was ever in force.
     """
     lifetime = max(epoch.market.quote_lifetime for epoch in epochs)
     grace = timedelta(seconds=max(epoch.market.grace for epoch in epochs))
@@ -155,7 +155,7 @@ def _checks(
         OnTheActiveQuote(grace),
         WithinQuantity(),
         OncePerOrder(window),
-        Recorded(ledgers, claims),
+        Recorded(ledgers, history),
         SignedSum(publications, ledgers),
         AfterItsFills(publications),
         OnlyNewer(),
@@ -165,7 +165,7 @@ def _checks(
 
 
 def _check_ends(
-    completeness: Completeness, log: MarketLog, horizon: market_log.Horizon, ledgers: Sequence[LedgerFile]
+    completeness: Completeness, log: MarketLog, horizon: market_log.Horizon, ledgers: Sequence[LedgerDatabase]
 ) -> None:
     for stream, last in log.ended.items():
         completeness.ended(stream, last)
@@ -175,47 +175,47 @@ def _check_ends(
             completeness.applied(stream, last, ledger.applied.get(shard, 0), ledger.name)
 
 
-def _applied(ledgers: Sequence[LedgerFile]) -> dict[int, int]:
-    """The sequence of each shard that some ledger has applied."""
+def _applied(ledgers: Sequence[LedgerDatabase]) -> dict[int, int]:
+    """Return the last sequence of each shard that any ledger has applied."""
     shards = {shard for ledger in ledgers for shard in ledger.applied}
     return {shard: max(ledger.applied.get(shard, 0) for ledger in ledgers) for shard in shards}
 
 
-def _claims(histories: Sequence[Path], watch: Watch) -> Claims:
-    claims = Claims()
-    for path in histories:
+def _history(paths: Sequence[Path], watch: Watch) -> ClientHistory:
+    history = ClientHistory()
+    for path in paths:
         watch(f"reading {path}", None, 0)
         try:
-            claims.take(path.name, read_history(path))
+            history.add_file(path.name, read_history(path))
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CannotRead(f"the history {path} cannot be read: {error}") from error
-    return claims
+    return history
 
 
-def _opened(path: Path) -> LedgerFile:
+def _open(path: Path) -> LedgerDatabase:
     try:
-        return LedgerFile(path)
+        return LedgerDatabase(path)
     except LedgerUnreadable as error:
         raise CannotRead(str(error)) from error
 
 
-def _named(applied: Mapping[int, int]) -> dict[str, int]:
+def _by_stream(applied: Mapping[int, int]) -> dict[str, int]:
     return {subjects.market_stream(shard): sequence for shard, sequence in sorted(applied.items())}
 
 
-def _clock(went_back: timedelta) -> list[str]:
+def _clock_remarks(went_back: timedelta) -> list[str]:
     if not went_back:
         return []
     seconds = went_back.total_seconds()
-    uncertain = "what I2 and I9 say of messages of different streams around then is uncertain"
+    uncertain = "the verdicts on I2 and I9 are uncertain about messages of different streams around then"
     return [f"the broker's clock was set back by up to {seconds:g} s while the log was written: {uncertain}"]
 
 
-async def sealed(connection: Connection) -> Seal:
-    """A seal of the market log as it is now.
+async def make_seal(connection: Connection) -> Seal:
+    """Make a seal of the present market log.
 
     Raises:
-        CannotRead: it cannot be read, or contradicts itself.
+        CannotRead: the log cannot be read, or its hash chain is broken.
     """
     shards = await market_log.shard_count(connection)
     until = await market_log.horizon(connection, shards)

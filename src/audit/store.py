@@ -1,10 +1,11 @@
-"""Private NATS servers on the data folder of a stack that is down, for as long as the audit takes.
+"""Runs private NATS servers on the data folder of a stopped stack, for the duration of an audit.
 
-On loopback, on free ports, and with the stack's lock held, so that no stack starts on the folder meanwhile.
+They listen on free ports of the loopback interface. The stack's lock is held, so that no stack starts on the folder
+meanwhile.
 
-What a server alone stored is served as it is, and the server does what any server does with its data: keys whose time
-is over expire. Nothing else is written. What the servers of a cluster stored is served from copies in a temporary
-folder, one server each, and nothing expires there.
+The store of a single server is served in place, and the server treats it as usual: keys expire. Nothing else is
+written. The stores of a cluster are served from copies in a temporary folder, by one server each, and nothing expires
+there.
 """
 
 import asyncio
@@ -34,9 +35,10 @@ from stack.programs import nats_command
 from stack.settings import STORE, StackSettings, is_earlier, streams_in
 
 START_TIMEOUT = 60.0
-"""Seconds a server may take to recover what it stored."""
+"""Seconds that a server may take to recover its store."""
 
 STOP_TIMEOUT = 10.0
+"""Seconds after which a server that does not stop is killed."""
 
 _CONFIG = """
 listen: "127.0.0.1:-1"
@@ -50,17 +52,17 @@ _ACCOUNTS = f"""
 accounts {{ {SERVICES_ACCOUNT}: {{ jetstream: enabled, users: [{{ user: audit, password: audit }}] }} }}
 no_auth_user: audit
 """
-"""Whoever asks is of the account of the services, where what is stored belongs."""
+"""Every client belongs to the services' account, to which the stored streams belong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What is served.
+    """The servers that run on the data folder.
 
     Attributes:
         url: the server to audit.
-        copies: of a cluster, the address of what each of its servers stored, by the server's name.
-        written: when anything was written last, by this machine's clock.
+        copies: for a cluster, the address of the copy of each server's store, by that server's name.
+        written: when the stores were last written to, by this machine's clock.
     """
 
     url: str
@@ -70,21 +72,21 @@ class Stored:
 
 @asynccontextmanager
 async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
-    """Servers on the settings' data folder; they are stopped with the block.
+    """Run servers on the data folder of the settings, until the block ends.
 
     Raises:
-        CannotRead: a stack is up on it, it holds no streams, or a server does not start.
+        CannotRead: a stack is up on the folder, it contains no streams, or a server does not start.
     """
     folders = sorted(path.parent for path in settings.data.glob(f"*/{STORE}"))
-    is_alone = (settings.data / STORE).is_dir()
-    if not is_alone and not folders:
+    is_single = (settings.data / STORE).is_dir()
+    if not is_single and not folders:
         raise CannotRead(f"{settings.data} holds no streams of a NATS server")
     try:
         async with AsyncExitStack() as exits:
             exits.enter_context(hold_lock(settings))
-            written = _written_to([settings.data] if is_alone else folders)
+            written = _last_write([settings.data] if is_single else folders)
             scratch = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="quotestream-audit-")))
-            if is_alone:
+            if is_single:
                 url = await exits.enter_async_context(_server(settings.data, scratch))
                 yield Stored(url, {}, written)
                 return
@@ -98,44 +100,46 @@ async def serving(settings: StackSettings) -> AsyncIterator[Stored]:
 
 @asynccontextmanager
 async def _copy(folder: Path, scratch: Path) -> AsyncIterator[str]:
-    """A server on a copy of what a server of a cluster stored.
+    """Run a server on a copy of the store of a cluster's server.
 
-    A server alone refuses streams that are held several times. So it is made to declare them itself, held once, and
-    then it is given the files with their messages.
+    A single server refuses streams with several replicas. So it first creates the streams with one replica each, and is
+    then restarted on the files with their messages.
     """
     metas = sorted(streams_in(folder).glob("*/meta.inf"))
     async with _server(scratch, scratch) as url, streams.connect(url) as connection:
         for meta in metas:
             try:
-                await api.request(connection, f"STREAM.CREATE.{meta.parent.name}", _held_once(meta), dict, timeout=5.0)
+                await api.request(
+                    connection, f"STREAM.CREATE.{meta.parent.name}", _single_replica(meta), dict, timeout=5.0
+                )
             except (msgspec.DecodeError, api.ApiError) as error:
                 raise CannotRead(f"the stream in {meta.parent} cannot be read: {error}") from error
     for meta in metas:
-        ours = streams_in(scratch) / meta.parent.name / "msgs"
-        await asyncio.to_thread(shutil.rmtree, ours)
-        await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", ours)
+        target = streams_in(scratch) / meta.parent.name / "msgs"
+        await asyncio.to_thread(shutil.rmtree, target)
+        await asyncio.to_thread(shutil.copytree, meta.parent / "msgs", target)
     async with _server(scratch, scratch) as url:
         yield url
 
 
-def _written_to(folders: Sequence[Path]) -> datetime:
-    """When the last message was stored in one of the folders, or forgotten."""
+def _last_write(folders: Sequence[Path]) -> datetime:
+    """Return when the last message was stored in one of the folders, or deleted."""
     files = (path for folder in folders for path in streams_in(folder).glob("*/msgs/*"))
     return datetime.fromtimestamp(max((path.stat().st_mtime for path in files), default=0.0), UTC)
 
 
-def _held_once(meta: Path) -> dict[str, Any]:
-    """A stored stream's configuration, made one of a single copy in which nothing expires."""
+def _single_replica(meta: Path) -> dict[str, Any]:
+    """Return a stored stream's configuration, changed to one replica without expiry."""
     config = msgspec.json.decode(meta.read_bytes(), type=dict[str, Any])
-    ours = {key: value for key, value in config.items() if key not in ("Created", "subject_delete_marker_ttl")}
-    return {**ours, "num_replicas": 1, "max_age": 0, "allow_msg_ttl": False}
+    kept = {key: value for key, value in config.items() if key not in ("Created", "subject_delete_marker_ttl")}
+    return {**kept, "num_replicas": 1, "max_age": 0, "allow_msg_ttl": False}
 
 
 async def _fullest(copies: Mapping[str, str]) -> str:
-    """The address of one that holds all that any of them holds.
+    """Return the address of a copy that has everything that any other has.
 
     Raises:
-        CannotRead: none does.
+        CannotRead: there is no such copy.
     """
     ends: dict[str, dict[str, int]] = {}
     for url in copies.values():
@@ -152,10 +156,10 @@ async def _fullest(copies: Mapping[str, str]) -> str:
 @asynccontextmanager
 async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(
-        *nats_command(_configured(data, scratch)),
+        *nats_command(_write_config(data, scratch)),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        preexec_fn=_privately,  # `umask=` is what uvloop does not take
+        preexec_fn=_prepare,  # uvloop does not support `umask=`
     )
     try:
         yield await _address(process, scratch)
@@ -169,14 +173,14 @@ async def _server(data: Path, scratch: Path) -> AsyncIterator[str]:
             await process.wait()
 
 
-def _privately() -> None:
-    """What the server writes is for its owner, and it ends with us, however we end."""
+def _prepare() -> None:
+    """Make the server's files readable by their owner only, and end the server with this process."""
     os.umask(0o077)
     process_tree.die_with_parent()
 
 
-def _configured(data: Path, scratch: Path) -> Path:
-    """The configuration of a server on `data`, which has a folder `scratch` for the rest."""
+def _write_config(data: Path, scratch: Path) -> Path:
+    """Write the configuration of a server on `data`, with all its other files in `scratch`."""
     scratch.mkdir(exist_ok=True)
     config = scratch / "nats.conf"
     config.write_text(
@@ -191,27 +195,27 @@ def _configured(data: Path, scratch: Path) -> Path:
 
 
 async def _address(process: asyncio.subprocess.Process, scratch: Path) -> str:
-    """Where it listens, once it does."""
+    """Wait until the server listens, and return its address."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         if process.returncode is not None:
             raise CannotRead(
                 f"the NATS server ended, and its store may be damaged: {_log_tail(scratch)}; {REPAIR_HINT}"
             )
-        if address := _written(scratch / f"nats-server_{process.pid}.ports"):
+        if address := _read_ports(scratch / f"nats-server_{process.pid}.ports"):
             return address
         await asyncio.sleep(0.02)
     raise CannotRead(f"the NATS server did not start within {START_TIMEOUT:g} s: {_log_tail(scratch)}; {REPAIR_HINT}")
 
 
-def _written(ports: Path) -> str:
-    """What a server wrote down of where it listens: it does after it has recovered its streams."""
+def _read_ports(ports: Path) -> str:
+    """Return the address in a server's ports file, which it writes after it has recovered its streams; else empty."""
     if ports.is_file() and (text := ports.read_bytes()).endswith(b"}"):
         return msgspec.json.decode(text, type=dict[str, list[str]])["nats"][0]
     return ""
 
 
 def _log_tail(scratch: Path) -> str:
-    """What a server logged last."""
+    """Return the end of a server's log."""
     log = scratch / "nats.log"
     return log.read_text(errors="replace")[-500:].strip() if log.is_file() else ""

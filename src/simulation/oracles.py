@@ -305,7 +305,9 @@ class Monitor:
             self._violation(
                 f"position {update.position_version} of {update.symbol}: {update.net_quantity}, not {book.net}"
             )
-        if update.position_version == book.number and (wrong := book.money.wrong(Reported.of(update), book.multiplier)):
+        if update.position_version == book.number and (
+            wrong := book.money.differences(Reported.of(update), book.multiplier)
+        ):
             self._violation(f"position {update.position_version} of {update.symbol} is published with {wrong}")
         self._published[update.symbol] = max(known, update.position_version)
 

@@ -1,10 +1,10 @@
-"""What a log adds up to."""
+"""The sums over a log."""
 
 from audit.conservation import Tally
 from support.audit import Script, busy
 
 
-def test_lots_are_conserved_and_every_quote_has_its_fate() -> None:
+def test_lots_are_conserved_and_every_quote_has_an_outcome() -> None:
     script = busy()
     tally = Tally()
     replay = script.replay(tally)
@@ -16,7 +16,7 @@ def test_lots_are_conserved_and_every_quote_has_its_fate() -> None:
     assert totals.quotes == {"active": 2, "expired": 1, "filled away": 1, "replaced": 2, "withdrawn": 1}
 
 
-def test_the_last_quotes_count_as_they_stand_in_the_end() -> None:
+def test_the_last_quotes_count_by_their_state_at_the_end() -> None:
     script = Script()
     script.quote("AAA")
     script.trade("AAA", "buy", 10)

@@ -1,4 +1,4 @@
-"""Settings that changed: what was right under those in force is not refuted, and what was wrong is."""
+"""Changed settings: a message is refuted only by the settings in force when it was stored."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ def priced(reference: str) -> Market:
 
 
 def limit(script: Script, recorded: Sequence[Epoch], current: Market) -> Verdict:
-    """What is said of I2."""
+    """The verdict on I2."""
 
     def make(of: Market) -> Check:
         return WithinLimit(of.limit, timedelta(seconds=of.grace), Revisions())
@@ -45,7 +45,7 @@ def limit(script: Script, recorded: Sequence[Epoch], current: Market) -> Verdict
 
 
 def proposals(script: Script, recorded: Sequence[Epoch], current: Market) -> Verdict:
-    """What is said of I12."""
+    """The verdict on I12."""
 
     def make(of: Market) -> Check:
         return SameProposal(Proposer(of.listings, Revisions()))
@@ -54,7 +54,7 @@ def proposals(script: Script, recorded: Sequence[Epoch], current: Market) -> Ver
 
 
 def changed(*parts: Callable[[Script], None]) -> tuple[Script, list[datetime]]:
-    """A log with parts a minute apart, and when each begins."""
+    """A log of parts, and the time before each, with a minute before and after it."""
     script = Script()
     began = []
     for part in parts:
@@ -66,7 +66,7 @@ def changed(*parts: Callable[[Script], None]) -> tuple[Script, list[datetime]]:
 
 
 def show(lots: int) -> Callable[[Script], None]:
-    """A quote for so many lots on each side."""
+    """Show a quote for `lots` on each side."""
 
     def shown(script: Script) -> None:
         script.quote(bid_quantity=lots, ask_quantity=lots)
@@ -75,7 +75,7 @@ def show(lots: int) -> Callable[[Script], None]:
     return shown
 
 
-def test_a_limit_that_was_lowered_refutes_nothing_of_before_and_what_exceeds_it_after() -> None:
+def test_a_lowered_limit_refutes_only_later_quotes() -> None:
     script, (_, lowered) = changed(show(100), show(50))
     recorded = [Epoch(since=ALWAYS, market=small(100)), Epoch(since=lowered, market=small(50))]
     verdict = limit(script, recorded, small(50))
@@ -88,7 +88,7 @@ def test_a_limit_that_was_lowered_refutes_nothing_of_before_and_what_exceeds_it_
     assert limit(script, recorded, small(50)).contradictions == 1
 
 
-def test_what_was_granted_before_a_change_lives_on_for_as_long_as_it_may() -> None:
+def test_a_grant_from_before_a_change_may_live_to_its_end() -> None:
     for after, status in ((31.0, Status.NOT_CHECKABLE), (33.0, Status.REFUTED)):
         script = Script()
         lowered = script.now + timedelta(seconds=1)
@@ -99,7 +99,7 @@ def test_what_was_granted_before_a_change_lives_on_for_as_long_as_it_may() -> No
 
 
 @pytest.mark.parametrize("recorded", [[], [Epoch(since=Script().now + timedelta(hours=1), market=small(50))]])
-def test_without_a_record_of_that_time_it_is_not_checkable_and_says_why(recorded: list[Epoch]) -> None:
+def test_without_a_record_of_that_time_it_is_not_checkable_with_a_reason(recorded: list[Epoch]) -> None:
     script, _ = changed(show(100))
     verdict = limit(script, recorded, small(50))
     assert verdict.status is Status.NOT_CHECKABLE
@@ -107,7 +107,7 @@ def test_without_a_record_of_that_time_it_is_not_checkable_and_says_why(recorded
     assert limit(script, recorded, small(100)).status is (Status.NOT_CHECKABLE if recorded else Status.PROVED)
 
 
-def test_settings_of_another_version_decide_nothing() -> None:
+def test_settings_of_another_version_refute_nothing() -> None:
     script, (_, unknown) = changed(show(100), show(100))
     recorded = [Epoch(since=ALWAYS, market=small(100)), Epoch(since=unknown, market=None)]
     assert limit(script, recorded, small(50)).status is Status.NOT_CHECKABLE
@@ -135,7 +135,7 @@ def test_a_price_that_was_changed_and_changed_back_refutes_nothing() -> None:
     assert proposals(script, recorded[:1], markets[-1]).status is Status.REFUTED
 
 
-def test_only_the_newest_of_many_changes_are_told_apart() -> None:
+def test_only_the_newest_epochs_are_checked() -> None:
     script = Script()
     recorded = [Epoch(since=script.now + timedelta(hours=n), market=small(n + 1)) for n in range(100)]
     epochs = in_force(recorded, small(100))

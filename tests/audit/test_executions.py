@@ -33,7 +33,7 @@ def quoted_twice() -> Script:
     return script
 
 
-def test_a_fill_on_a_replaced_quote_is_told() -> None:
+def test_a_fill_on_a_replaced_quote_is_found() -> None:
     script = quoted_twice()
     script.trade(quote_id="AAA-v0-a1")
     verdict = script.verdict(OnTheActiveQuote(GRACE))
@@ -43,20 +43,20 @@ def test_a_fill_on_a_replaced_quote_is_told() -> None:
     assert "'order_id': 'order-1'" in text_of(verdict)
 
 
-def test_a_fill_on_a_withdrawn_quote_is_told() -> None:
+def test_a_fill_on_a_withdrawn_quote_is_found() -> None:
     script = quoted_twice()
     script.withdraw()
     script.trade(remaining_bid_quantity=0, remaining_ask_quantity=0)
     assert "AAA-f1: executed on AAA-v0-a2, which was withdrawn" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
-def test_a_fill_on_a_quote_nobody_knows_is_told() -> None:
+def test_a_fill_on_an_unknown_quote_is_found() -> None:
     script = quoted_twice()
     script.trade(quote_id="made-up")
     assert "executed on made-up, but the latest quote is AAA-v0-a2" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
-def test_a_fill_of_a_symbol_never_quoted_is_told() -> None:
+def test_a_fill_of_a_symbol_that_was_never_quoted_is_found() -> None:
     script = Script()
     script.quote()
     script.messages.clear()
@@ -76,10 +76,8 @@ def test_a_fill_at_the_very_expiry_is_told_and_one_before_is_fine() -> None:
 
 @pytest.mark.parametrize("activated", [-0.5, 0.0, 0.02, 1.0])
 @pytest.mark.parametrize(("created", "refuted"), [(0.0, 0), (-0.02, 0), (-1.0, 0), (-1.001, 1), (-3600.0, 1)])
-def test_a_fill_is_told_that_is_earlier_than_two_clocks_within_half_the_grace_explain(
-    activated: float, created: float, refuted: int
-) -> None:
-    """In seconds from when the broker stored the activation, each by the clock of another exchange."""
+def test_a_fill_is_too_early_only_beyond_half_the_grace(activated: float, created: float, refuted: int) -> None:
+    """Times are in seconds after the broker stored the activation, each by the clock of another exchange."""
     script = Script()
     stored = script.now
     expires = stored + LIFETIME
@@ -99,15 +97,15 @@ def test_a_fill_on_a_quote_whose_append_took_long_is_fine() -> None:
     assert script.verdict(OnTheActiveQuote(GRACE)).status is Status.PROVED
 
 
-def test_a_fill_at_another_price_is_told() -> None:
+def test_a_fill_at_another_price_is_found() -> None:
     script = Script()
     event = script.quote()
     script.trade("AAA", "sell", price=event.ask_price)
-    told_of = text_of(script.verdict(OnTheActiveQuote(GRACE)))
-    assert f"AAA-f1: executed a sell at {event.ask_price}, where AAA-v0-a1 has {event.bid_price}" in told_of
+    findings = text_of(script.verdict(OnTheActiveQuote(GRACE)))
+    assert f"AAA-f1: executed a sell at {event.ask_price}, where AAA-v0-a1 has {event.bid_price}" in findings
 
 
-def test_a_fill_beyond_its_orders_limit_is_told() -> None:
+def test_a_fill_beyond_its_orders_limit_is_found() -> None:
     script = Script()
     event = script.quote()
     tick = Decimal("0.01")
@@ -119,14 +117,14 @@ def test_a_fill_beyond_its_orders_limit_is_told() -> None:
     assert f"AAA-f1: its limit {event.ask_price - tick} does not cross the price {event.ask_price}" in text_of(verdict)
 
 
-def test_a_fill_larger_than_its_order_is_told() -> None:
+def test_a_fill_larger_than_its_order_is_found() -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 5, order_quantity=4)
     assert "AAA-f1: executes 5 of an order of 4" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
-def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
+def test_a_reported_fill_may_name_any_other_quote_at_any_price_and_time() -> None:
     script = Script()
     event = script.quote()
     script.report(price=Decimal("1.00"), created_at=event.activated_at - timedelta(days=1))
@@ -138,7 +136,7 @@ def test_a_booking_may_name_any_other_quote_at_any_price_and_time() -> None:
     assert script.verdict(WithinQuantity()).status is Status.PROVED
 
 
-def test_a_report_on_the_latest_quote_is_held_against_it() -> None:
+def test_a_report_on_the_latest_quote_is_checked_against_it() -> None:
     script = Script()
     event = script.quote()
     script.report(quote_id=event.quote_id, quantity=3)
@@ -148,7 +146,7 @@ def test_a_report_on_the_latest_quote_is_held_against_it() -> None:
     assert "AAA-v0-a1 has" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
-def test_a_report_on_a_withdrawn_quote_is_told() -> None:
+def test_a_report_on_a_withdrawn_quote_is_found() -> None:
     script = Script()
     event = script.quote()
     script.withdraw()
@@ -156,7 +154,7 @@ def test_a_report_on_a_withdrawn_quote_is_told() -> None:
     assert "was reported on AAA-v0-a1, which was withdrawn" in text_of(script.verdict(OnTheActiveQuote(GRACE)))
 
 
-def test_once_the_expiry_of_a_quote_is_in_the_log_a_report_on_it_is_a_booking_and_an_execution_is_wrong() -> None:
+def test_after_the_logged_expiry_of_a_quote_it_may_be_reported_on_but_not_execute() -> None:
     script = Script()
     event = script.quote()
     script.withdraw(reason="expired")
@@ -169,7 +167,7 @@ def test_once_the_expiry_of_a_quote_is_in_the_log_a_report_on_it_is_a_booking_an
 # --- I5 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_fills_beyond_the_quantity_are_told() -> None:
+def test_fills_beyond_the_quantity_are_found() -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 6)
@@ -181,12 +179,12 @@ def test_fills_beyond_the_quantity_are_told() -> None:
     assert "with AAA-f3, 11 lots of AAA-v0-a1's ask have executed; it has 10" in text_of(verdict)
 
 
-def test_carried_remaining_quantities_must_be_what_is_left() -> None:
+def test_remaining_quantities_in_fills_must_be_right() -> None:
     script = Script()
     script.quote()
     script.trade("AAA", "buy", 4, remaining_ask_quantity=7)
     verdict = script.verdict(WithinQuantity())
-    assert "AAA-f1 gives 10/7 as what is left (bid/ask), it is 10/6" in text_of(verdict)
+    assert "AAA-f1 states 10/7 as remaining (bid/ask), but 10/6 remains" in text_of(verdict)
 
 
 def test_a_new_quote_begins_anew() -> None:
@@ -197,17 +195,17 @@ def test_a_new_quote_begins_anew() -> None:
     assert script.verdict(WithinQuantity()).status is Status.PROVED
 
 
-def test_a_booking_must_leave_the_quote_alone() -> None:
+def test_a_report_on_another_quote_must_not_change_remaining_quantities() -> None:
     script = Script()
     script.quote()
     script.report("AAA", "buy", 3, remaining_ask_quantity=7)
-    assert "elsewhere-0 gives 10/7 as what is left" in text_of(script.verdict(WithinQuantity()))
+    assert "elsewhere-0 states 10/7 as remaining" in text_of(script.verdict(WithinQuantity()))
 
 
 # --- I6 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_an_order_id_that_executes_twice_is_told_over_all_symbols() -> None:
+def test_an_order_id_that_executes_twice_is_found_over_all_symbols() -> None:
     script = Script()
     script.quote("AAA")
     script.quote("XXX")
@@ -217,10 +215,10 @@ def test_an_order_id_that_executes_twice_is_told_over_all_symbols() -> None:
     verdict = script.verdict(OncePerOrder(WINDOW))
     assert verdict.status is Status.REFUTED
     assert place_of(script) in text_of(verdict)
-    assert "order mine executes once more, as XXX-f1, 10.001 s apart from AAA-f1" in text_of(verdict)
+    assert "order mine executes again, as XXX-f1, 10.001 s apart from AAA-f1" in text_of(verdict)
 
 
-def test_an_order_id_within_one_message_is_told() -> None:
+def test_an_order_id_that_executes_twice_in_one_message_is_found() -> None:
     script = Script()
     script.quote()
     script.append(script.fill(order_id="mine"), script.fill(order_id="mine"))
@@ -267,7 +265,7 @@ def test_several_reported_fills_of_one_order_are_fine() -> None:
     assert script.verdict(OncePerOrder(WINDOW)).status is Status.PROVED
 
 
-def test_a_message_that_was_quarantined_counts_as_well() -> None:
+def test_fills_of_a_quarantined_message_count_as_well() -> None:
     script = Script()
     script.quote()
     fill = script.trade()

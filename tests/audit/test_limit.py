@@ -1,4 +1,4 @@
-"""I2, on logs doctored to break it, and on ones that only seem to."""
+"""I2, on logs that were changed to break it, and on logs that only seem to break it."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ GRACE = timedelta(seconds=2)
 
 
 def limit(script: Script, lots: int = 25, revisions: Revisions | None = None) -> Verdict:
-    """What is said of a limit."""
+    """The verdict on a limit."""
     return script.verdict(WithinLimit(lots, GRACE, revisions or Revisions()))
 
 
@@ -49,14 +49,14 @@ def test_each_side_counts_by_itself() -> None:
     assert "with XXX-v0-a1, 26 lots of ask are active" in text_of(verdict)
 
 
-def test_a_replaced_quote_counts_no_more() -> None:
+def test_a_replaced_quote_no_longer_counts() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     script.quote("AAA", **large(25))
     assert limit(script).status is Status.PROVED
 
 
-def test_a_withdrawn_quote_counts_no_more() -> None:
+def test_a_withdrawn_quote_no_longer_counts() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     script.withdraw("AAA")
@@ -64,7 +64,7 @@ def test_a_withdrawn_quote_counts_no_more() -> None:
     assert limit(script).status is Status.PROVED
 
 
-def test_fills_take_from_the_side_they_execute_on_from_when_they_are_stored() -> None:
+def test_fills_reduce_their_side_from_when_they_are_stored() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     script.trade("AAA", "buy", 15)
@@ -77,7 +77,7 @@ def test_fills_take_from_the_side_they_execute_on_from_when_they_are_stored() ->
     assert limit(early).status is Status.REFUTED
 
 
-def test_bookings_free_nothing() -> None:
+def test_a_reported_fill_of_another_quote_frees_nothing() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     script.report("AAA", "buy", 15)
@@ -93,7 +93,7 @@ def test_a_quote_counts_until_it_expires() -> None:
     assert limit(script).status is Status.REFUTED
 
 
-def test_what_expired_within_the_grace_is_told_and_contradicts_nothing() -> None:
+def test_a_quote_that_expired_within_the_grace_is_noted_and_contradicts_nothing() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     script.wait(LIFETIME.total_seconds() + 1)
@@ -112,8 +112,8 @@ def test_an_event_stored_after_its_quote_expired_shows_nothing() -> None:
     assert limit(script).status is Status.PROVED
 
 
-def test_an_id_used_again_is_a_quote_of_its_own() -> None:
-    """The first one's end is not the second one's."""
+def test_an_id_that_is_used_again_is_another_quote() -> None:
+    """The expiry of the first does not end the second."""
     script = Script()
     script.quote("AAA", **large(20), quote_id="mine", attempt=1)
     script.wait(20)
@@ -123,7 +123,7 @@ def test_an_id_used_again_is_a_quote_of_its_own() -> None:
     assert limit(script).status is Status.REFUTED
 
 
-def test_many_contradictions_are_counted_and_the_first_told() -> None:
+def test_many_contradictions_are_counted_and_the_first_are_listed() -> None:
     script = Script()
     script.quote("AAA", **large(20))
     for _ in range(50):
@@ -137,9 +137,7 @@ def terms(lots: int) -> Terms:
     return Terms(limit=lots, shares=2, quote_ttl=30, grace=2, id_window=120, shards=1)
 
 
-def test_the_limit_is_the_one_in_force_and_after_it_was_lowered_the_one_before_for_as_long_as_a_reservation_lives() -> (
-    None
-):
+def test_after_the_limit_was_lowered_the_earlier_one_applies_for_the_life_of_a_reservation() -> None:
     revisions = defined(
         (NOW - timedelta(hours=1), "market", terms(20)),
         (NOW, "market", terms(50)),
@@ -152,7 +150,7 @@ def test_the_limit_is_the_one_in_force_and_after_it_was_lowered_the_one_before_f
     assert revisions.limits == 3
 
 
-def test_what_is_shown_is_held_against_the_limit_then_in_force() -> None:
+def test_quotes_are_compared_with_the_limit_then_in_force() -> None:
     script = busy()
     assert limit(script, 1, defined((NOW - timedelta(days=1), "market", terms(25)))).status is Status.PROVED
     refuted = limit(script, 25, defined((NOW - timedelta(days=1), "market", terms(15))))
@@ -160,7 +158,7 @@ def test_what_is_shown_is_held_against_the_limit_then_in_force() -> None:
     assert "at most 15 lots of bid" in refuted.statement
 
 
-def test_under_a_limit_that_was_defined_in_a_bucket_before_this_one_it_is_not_checkable() -> None:
+def test_a_limit_that_was_defined_in_a_lost_bucket_is_not_checkable() -> None:
     script = Script()
     script.quote("AAA", revision=2, **large(30))
     anew = defined((NOW + timedelta(hours=1), "market", terms(25)), first=3)

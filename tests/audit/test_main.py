@@ -28,26 +28,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nats_server: NatsSer
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, as people run it."""
+    """Run the command as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "audit", *arguments], capture_output=True, text=True, timeout=STACK_HANG
     )
 
 
-async def test_what_is_refuted_is_printed_and_is_exit_code_1(folder: Path, nats_server: NatsServer) -> None:
+async def test_refuted_invariants_are_printed_and_the_exit_code_is_1(folder: Path, nats_server: NatsServer) -> None:
     script = Script()
     script.quote("AAA")
     script.trade("AAA", "buy", 11)
     script.withdraw("AAA")
     async with clean_broker(nats_server, market()) as broker:
         await store_script(broker, script)
-        told, as_json = run(), run("--json")
+        printed, as_json = run(), run("--json")
         explained, unknown = run("explain", "AAA-v0-a1"), run("explain", "AAA-v0-a9")
-    assert told.returncode == as_json.returncode == 1
-    assert "I5   refuted        The fills of one side of a quote never sum to more" in told.stdout
+    assert printed.returncode == as_json.returncode == 1
+    assert "I5   refuted        The fills of one side of a quote never sum to more" in printed.stdout
     place = "MARKET-1 #2 fills.1.AAA (order_id order-1)"
-    assert f"{place}: with AAA-f1, 11 lots of AAA-v0-a1's ask have executed; it has 10" in told.stdout
-    assert told.stdout.rstrip().endswith("refuted: I5")
+    assert f"{place}: with AAA-f1, 11 lots of AAA-v0-a1's ask have executed; it has 10" in printed.stdout
+    assert printed.stdout.rstrip().endswith("refuted: I5")
     verdicts = {verdict["code"]: verdict for verdict in json.loads(as_json.stdout)["verdicts"]}
     assert verdicts["I5"]["status"] == "refuted"
     assert verdicts["I5"]["findings"][0] == {
@@ -63,7 +63,7 @@ async def test_what_is_refuted_is_printed_and_is_exit_code_1(folder: Path, nats_
     assert unknown.stderr.startswith("audit: no quote AAA-v0-a9")
 
 
-async def test_what_was_sealed_is_held_against_the_seal(folder: Path, nats_server: NatsServer) -> None:
+async def test_a_sealed_log_is_compared_with_the_seal(folder: Path, nats_server: NatsServer) -> None:
     key = folder / "seal.key"
     script = Script()
     script.quote("AAA")
@@ -75,14 +75,14 @@ async def test_what_was_sealed_is_held_against_the_seal(folder: Path, nats_serve
     script.quote("AAA", attempt=2)
     async with clean_broker(nats_server, market()) as broker:
         await store_script(broker, script)
-        told = run("--sealed", f"{key}.pub", "--json")
-    assert told.returncode == 1
-    link = {verdict["code"]: verdict for verdict in json.loads(told.stdout)["verdicts"]}["link"]
+        audited = run("--sealed", f"{key}.pub", "--json")
+    assert audited.returncode == 1
+    link = {verdict["code"]: verdict for verdict in json.loads(audited.stdout)["verdicts"]}["link"]
     assert link["status"] == "refuted"
     assert link["findings"][0]["sequence"] == 1
 
 
-def test_without_a_server_it_cannot_be_made(
+def test_without_a_server_the_audit_fails(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(streams, "CONNECT_TIMEOUT", 0.3)
@@ -99,15 +99,17 @@ def test_without_a_server_it_cannot_be_made(
         (["explain"], "requires an argument"),
     ],
 )
-def test_what_cannot_be_audited_is_exit_code_2(
+def test_an_audit_that_cannot_be_carried_out_has_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], why: str
 ) -> None:
     assert main(arguments) == CANNOT
-    told = capsys.readouterr()
-    assert why in " ".join((told.err + told.out).split())
+    printed = capsys.readouterr()
+    assert why in " ".join((printed.err + printed.out).split())
 
 
-async def test_a_file_that_cannot_be_read_is_named_and_is_exit_code_2(folder: Path, nats_server: NatsServer) -> None:
+async def test_a_file_that_cannot_be_read_is_named_and_the_exit_code_is_2(
+    folder: Path, nats_server: NatsServer
+) -> None:
     async with clean_broker(nats_server, market()):
         (folder / "logs" / "exposure.log").mkdir(parents=True)
         log = run()
@@ -115,12 +117,12 @@ async def test_a_file_that_cannot_be_read_is_named_and_is_exit_code_2(folder: Pa
         (folder / "ledger.sqlite").write_bytes(b"no database" * 1000)
         database = run()
         missing = run("--history", str(folder / "none.jsonl"))
-    for told, named in ((log, "exposure.log"), (database, "ledger.sqlite"), (missing, "none.jsonl")):
-        assert (told.returncode, "Traceback" in told.stderr) == (CANNOT, False), told.stderr
-        assert named in told.stderr
+    for result, named in ((log, "exposure.log"), (database, "ledger.sqlite"), (missing, "none.jsonl")):
+        assert (result.returncode, "Traceback" in result.stderr) == (CANNOT, False), result.stderr
+        assert named in result.stderr
 
 
-def test_settings_that_make_no_sense_are_exit_code_2(
+def test_with_invalid_settings_the_exit_code_is_2(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("QS_MARKET_LIMIT", "none")

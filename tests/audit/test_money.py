@@ -1,4 +1,4 @@
-"""I13, on published positions and tables doctored to break it."""
+"""I13, on published positions and tables that were changed to break it."""
 
 import sqlite3
 from decimal import Decimal
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from audit.findings import Status, Verdict
-from audit.ledgerfile import LedgerFile
+from audit.ledger_database import LedgerDatabase
 from audit.money import Account, ExactMoney
 from audit.positions import Publications, Reported
 from ledger import positions
@@ -46,47 +46,47 @@ def published(of: Script, *, version: int = 4, **changes: object) -> Publication
     return found
 
 
-def verdict(of: Script, publications: Publications, *ledgers: LedgerFile) -> Verdict:
+def verdict(of: Script, publications: Publications, *ledgers: LedgerDatabase) -> Verdict:
     return of.verdict(ExactMoney(publications, ledgers))
 
 
-def test_what_is_told_exactly_is_proved() -> None:
+def test_exact_money_is_proved() -> None:
     found = verdict(script(), published(script()))
     assert found.status is Status.PROVED
     assert found.checked == "5 fills, 5 published positions"
 
 
 @pytest.mark.parametrize("name", Reported._fields)
-def test_an_amount_that_differs_in_the_last_place_is_told(name: str) -> None:
+def test_an_amount_that_differs_in_the_last_place_is_found(name: str) -> None:
     right = published(script()).by_version()["AAA"][3].reported
     assert right is not None
     last_place = {"volume": 1, "multiplier": Decimal("0.000001")}
     wrong = (getattr(right, name) or 0) + last_place.get(name, Decimal("0.000000000001"))
     found = verdict(script(), published(script(), **{name: wrong}))
     assert found.contradictions == 1
-    assert f"position 4 of AAA is published with {name} {wrong}, where its fills come to" in text_of(found)
+    assert f"position 4 of AAA is published with {name} {wrong}, but its fills give" in text_of(found)
 
 
-def test_positions_of_before_money_was_kept_are_counted_and_not_refuted() -> None:
+def test_positions_from_before_money_was_recorded_are_counted_and_not_refuted() -> None:
     unreported = dict.fromkeys(Reported._fields)
     found = verdict(script(), published(script(), **unreported))
     assert (found.status, found.remarks) == (
         Status.PROVED,
-        ["1 published positions of before money was kept tell none"],
+        ["1 published positions are from before money was recorded"],
     )
 
 
 @pytest.mark.parametrize(
-    "doctoring", ["cash = '1'", "open_cost = '0.000000000001'", "fees = '1E+3'", "volume = volume + 1", "cash = 'nan'"]
+    "change", ["cash = '1'", "open_cost = '0.000000000001'", "fees = '1E+3'", "volume = volume + 1", "cash = 'nan'"]
 )
-async def test_a_table_that_differs_is_told(tmp_path: Path, doctoring: str) -> None:
+async def test_a_table_that_differs_is_found(tmp_path: Path, change: str) -> None:
     path = tmp_path / "ledger.sqlite"
     (await busy().ledger(path))._database.close()
     with sqlite3.connect(path) as database:
-        database.execute(f"UPDATE positions SET {doctoring} WHERE symbol = 'AAA'")  # noqa: S608 # a constant
-    with LedgerFile(path) as ledger:
+        database.execute(f"UPDATE positions SET {change} WHERE symbol = 'AAA'")  # noqa: S608 # a constant
+    with LedgerDatabase(path) as ledger:
         found = verdict(busy(), Publications(), ledger)
-    assert f"the position of AAA has {doctoring.split()[0]} " in text_of(found)
+    assert f"the position of AAA has {change.split()[0]} " in text_of(found)
     assert found.contradictions == 1
 
 
@@ -110,4 +110,4 @@ def test_both_folds_agree_on_everything(fills: list) -> None:
         account.take(fill)
     net, money = after(0, FLAT, fills)
     update: PositionUpdate = positions.Account("AAA", net, fills[-1], 1, money).update
-    assert account.wrong(Reported.of(update), fills[-1].multiplier) == ""
+    assert account.differences(Reported.of(update), fills[-1].multiplier) == ""

@@ -1,4 +1,4 @@
-"""I8 and I9, on logs, tables and published positions doctored to break them."""
+"""I8 and I9, on logs, tables and published positions that were changed to break them."""
 
 import sqlite3
 from datetime import timedelta
@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from audit.findings import Status, Verdict
-from audit.ledgerfile import LedgerFile
+from audit.ledger_database import LedgerDatabase
 from audit.positions import AfterItsFills, Publications, SignedSum, read_publications
 from jet import journal
 from ledger.positions import Account
@@ -22,7 +22,7 @@ from wire.positions import PositionUpdate
 
 
 class Published:
-    """What a ledger publishes of a script, an update a fill, each a moment after its fill was stored."""
+    """The updates that a ledger publishes for a script: one per fill, each a moment after the fill was stored."""
 
     def __init__(self) -> None:
         self.script = Script()
@@ -30,20 +30,20 @@ class Published:
         self.updates: list[PositionUpdate] = []
 
     def trade(self, symbol: str = "AAA", side: str = "buy", quantity: int = 1, **changes: Any) -> None:
-        """A fill, and the update it leads to, with changes."""
+        """Add a fill, and the update after it, with changes."""
         fill = self.script.trade(symbol, side, quantity)
         account = Account(symbol, self.script.net[symbol], fill)
         self.updates.append(replace(account.update, **changes))
 
     def publish(self, *order: int, early: float = 0.0) -> None:
-        """Publish the updates, in order or in another one; `early` moves them back."""
+        """Publish the updates, in order or in the given one, `early` by some seconds."""
         for index in order or range(len(self.updates)):
             update = self.updates[index]
             time = self.script.now - timedelta(seconds=early)
             self.found.add(subjects.position(update.symbol), self.found.count + 1, time, update)
 
     def verdicts(self) -> tuple[Verdict, Verdict]:
-        """Of I8 and I9."""
+        """The verdicts on I8 and I9."""
         return (
             self.script.verdict(SignedSum(self.found, [])),
             self.script.verdict(AfterItsFills(self.found)),
@@ -77,7 +77,7 @@ def test_conflated_updates_agree_as_well(published: Published) -> None:
     assert [verdict.status for verdict in published.verdicts()] == [Status.PROVED, Status.PROVED]
 
 
-def test_a_published_position_that_is_not_the_sum_is_told(published: Published) -> None:
+def test_a_published_position_that_is_not_the_sum_is_found(published: Published) -> None:
     published.trade("AAA", "buy", 2)
     published.trade("AAA", "buy", 3, net_quantity=5)
     published.publish()
@@ -87,13 +87,13 @@ def test_a_published_position_that_is_not_the_sum_is_told(published: Published) 
     assert "position 2 of AAA is published as 5, its fills sum to -5" in text_of(verdict)
 
 
-def test_a_published_last_fill_that_is_another_is_told(published: Published) -> None:
+def test_a_published_last_fill_that_differs_is_found(published: Published) -> None:
     published.trade(last_fill_id="AAA-f9")
     published.publish()
     assert "is published with another last fill than AAA-f1 as logged" in text_of(published.verdicts()[0])
 
 
-def test_a_position_out_of_nothing_is_told(published: Published) -> None:
+def test_a_position_before_any_fill_is_found(published: Published) -> None:
     published.updates.append(PositionUpdate(symbol="AAA", net_quantity=0, position_version=0))
     published.updates.append(PositionUpdate(symbol="XXX", net_quantity=3, position_version=0))
     published.publish()
@@ -102,7 +102,7 @@ def test_a_position_out_of_nothing_is_told(published: Published) -> None:
     assert "position 0 of XXX is published as 3, before any fill" in text_of(verdict)
 
 
-def test_versions_that_go_back_are_told(published: Published) -> None:
+def test_versions_that_go_back_are_found(published: Published) -> None:
     for _ in range(3):
         published.trade()
     published.publish(0, 2, 1)
@@ -112,13 +112,13 @@ def test_versions_that_go_back_are_told(published: Published) -> None:
     assert "position 2 of AAA is published after position 3" in text_of(verdict)
 
 
-def test_a_version_published_twice_is_told(published: Published) -> None:
+def test_a_version_published_twice_is_found(published: Published) -> None:
     published.trade()
     published.publish(0, 0)
     assert "position 1 of AAA is published after position 1" in text_of(published.verdicts()[1])
 
 
-def test_an_update_before_its_fill_is_stored_is_told(published: Published) -> None:
+def test_an_update_before_its_fill_is_stored_is_found(published: Published) -> None:
     published.trade()
     published.publish(early=0.5)
     _, verdict = published.verdicts()
@@ -126,14 +126,14 @@ def test_an_update_before_its_fill_is_stored_is_told(published: Published) -> No
     assert "position 1 of AAA is published 0.499 s before its fill is stored, as MARKET-1 #2" in text_of(verdict)
 
 
-def test_an_update_of_a_fill_that_the_log_has_not_is_told(published: Published) -> None:
+def test_an_update_of_a_fill_that_is_not_in_the_log_is_found(published: Published) -> None:
     published.trade()
     published.publish()
     published.script.messages.pop()
     assert "position 1 of AAA is published, but the log has 0 fills of AAA" in text_of(published.verdicts()[1])
 
 
-def test_what_is_no_update_is_told(published: Published) -> None:
+def test_an_invalid_update_is_found(published: Published) -> None:
     published.found.unreadable.append((7, "positions.AAA", "cannot be read: it is cut off"))
     assert "POSITIONS #7 positions.AAA {} the message cannot be read" in text_of(published.verdicts()[1])
 
@@ -142,11 +142,11 @@ def test_what_is_no_update_is_told(published: Published) -> None:
 
 
 def summed(script: Script) -> Verdict:
-    """What is said of the log alone."""
+    """The verdict on the log alone."""
     return script.verdict(SignedSum(Publications(), []))
 
 
-def test_a_number_that_is_skipped_is_told() -> None:
+def test_a_number_that_is_skipped_is_found() -> None:
     script = Script()
     script.quote()
     script.trade()
@@ -157,7 +157,7 @@ def test_a_number_that_is_skipped_is_told() -> None:
     assert "AAA-f3 skips to number 3 of AAA, where 2 is next" in text_of(verdict)
 
 
-def test_a_number_that_is_repeated_is_told() -> None:
+def test_a_number_that_is_repeated_is_found() -> None:
     script = Script()
     script.quote()
     script.trade()
@@ -165,14 +165,14 @@ def test_a_number_that_is_repeated_is_told() -> None:
     assert "AAA-f1 repeats number 1 of AAA, where 2 is next" in text_of(summed(script))
 
 
-def test_numbers_within_a_message_must_go_on_too() -> None:
+def test_numbers_within_a_message_must_be_consecutive_too() -> None:
     script = Script()
     script.quote()
     script.append(script.fill(), script.fill(number=3))
     assert summed(script).contradictions == 1
 
 
-def test_a_sound_log_is_proved_and_says_that_no_table_was_compared() -> None:
+def test_a_sound_log_is_proved_with_the_remark_that_no_table_was_compared() -> None:
     verdict = summed(busy())
     assert verdict.status is Status.PROVED
     assert "no table of positions is checked" in verdict.remarks[0]
@@ -181,20 +181,20 @@ def test_a_sound_log_is_proved_and_says_that_no_table_was_compared() -> None:
 # --- the ledger's table ---------------------------------------------------------------------------------------------
 
 
-async def in_table(script: Script, path: Path, *doctoring: str, but_last: int = 0) -> Verdict:
-    """What is said with the table of a ledger that has applied the log, after some SQL was run on it."""
+async def in_table(script: Script, path: Path, *changes: str, but_last: int = 0) -> Verdict:
+    """The verdict with the table of a ledger that has applied the log, after some SQL was run on it."""
     (await script.ledger(path, but_last=but_last)).__exit__(None, None, None)
     with sqlite3.connect(path) as database:
-        for statement in doctoring:
+        for statement in changes:
             database.execute(statement)
     database.close()
-    with LedgerFile(path) as ledger:
+    with LedgerDatabase(path) as ledger:
         return script.verdict(SignedSum(Publications(), [ledger]))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the database is."""
+    """The path of the database."""
     return tmp_path / "ledger.sqlite"
 
 
@@ -204,11 +204,11 @@ async def test_a_table_that_agrees_proves_it(path: Path) -> None:
     assert "2 positions in ledger.sqlite" in verdict.checked
 
 
-async def test_a_table_that_is_behind_agrees_with_what_it_has_applied(path: Path) -> None:
+async def test_a_table_that_lags_is_compared_up_to_what_it_has_applied(path: Path) -> None:
     assert (await in_table(busy(), path, but_last=3)).status is Status.PROVED
 
 
-async def test_a_net_quantity_that_is_not_the_sum_is_told(path: Path) -> None:
+async def test_a_net_quantity_that_is_not_the_sum_is_found(path: Path) -> None:
     wrong = "UPDATE positions SET net_quantity = net_quantity + 1 WHERE symbol = 'XXX'"
     verdict = await in_table(busy(), path, wrong)
     assert verdict.status is Status.REFUTED
@@ -218,23 +218,23 @@ async def test_a_net_quantity_that_is_not_the_sum_is_told(path: Path) -> None:
     assert "its own table of fills leads to 3 at version 3" in text_of(verdict)
 
 
-async def test_a_version_that_is_not_the_last_number_is_told(path: Path) -> None:
+async def test_a_version_that_is_not_the_last_number_is_found(path: Path) -> None:
     verdict = await in_table(busy(), path, "UPDATE positions SET position_version = 2 WHERE symbol = 'XXX'")
     assert "at version 2; what was applied of the log leads to 3 at version 3" in text_of(verdict)
 
 
-async def test_a_last_fill_that_is_another_is_told(path: Path) -> None:
+async def test_a_last_fill_that_differs_is_found(path: Path) -> None:
     verdict = await in_table(busy(), path, "UPDATE positions SET last_fill_id = 'XXX-f1' WHERE symbol = 'XXX'")
     assert "the position of XXX has XXX-f1 of" in text_of(verdict)
     assert "the log XXX-f3" in text_of(verdict)
 
 
-async def test_a_position_that_is_missing_is_told(path: Path) -> None:
+async def test_a_position_that_is_missing_is_found(path: Path) -> None:
     verdict = await in_table(busy(), path, "DELETE FROM positions WHERE symbol = 'XXX'")
     assert "the position of XXX is missing; what was applied of the log leads to 3 at version 3" in text_of(verdict)
 
 
-async def test_a_position_of_nothing_is_told(path: Path) -> None:
+async def test_a_position_of_an_unknown_symbol_is_found(path: Path) -> None:
     verdict = await in_table(
         busy(),
         path,
@@ -245,7 +245,7 @@ async def test_a_position_of_nothing_is_told(path: Path) -> None:
     )
 
 
-async def test_published_positions_are_read_and_what_is_none_is_kept(broker: Broker) -> None:
+async def test_published_positions_are_read_and_invalid_ones_noted(broker: Broker) -> None:
     update = position_update(position_version=3, net_quantity=5)
     for payload in (msgspec.json.encode(update), b"{}"):
         await journal.put(broker.connection, subjects.POSITIONS_STREAM, "positions.AAA", payload)

@@ -1,4 +1,4 @@
-"""I12, on logs doctored to break it."""
+"""I12, on logs that were changed to break it."""
 
 from decimal import Decimal
 
@@ -19,7 +19,7 @@ TERMS = Terms(limit=LIMIT, shares=2, quote_ttl=30, grace=2, id_window=120, shard
 
 
 def proposals(script: Script, **symbols: object) -> Verdict:
-    """What is said with these settings."""
+    """The verdict with these settings."""
     return script.verdict(SameProposal(Proposer(listings({**SYMBOLS, **symbols}), Revisions())))  # type: ignore[dict-item] # instruments
 
 
@@ -29,7 +29,7 @@ def test_makers_quotes_are_made_again_byte_for_byte() -> None:
     assert verdict.checked == "7 quotes made again, byte for byte"
 
 
-def test_a_price_that_the_same_position_did_not_have_before_is_told() -> None:
+def test_a_price_that_the_same_position_did_not_have_before_is_found() -> None:
     script = Script()
     event = script.quote()
     script.quote(bid_price=event.bid_price - TICK)
@@ -39,14 +39,14 @@ def test_a_price_that_the_same_position_did_not_have_before_is_told() -> None:
     assert f"AAA-v0-a2, from position 0: its bid is {event.bid_price - TICK}" in text_of(verdict)
 
 
-def test_the_same_price_in_other_bytes_is_another() -> None:
+def test_the_same_price_with_another_spelling_is_found() -> None:
     script = Script()
     event = script.quote()
     script.quote(ask_price=Decimal(f"{event.ask_price}0"))
     assert proposals(script).status is Status.REFUTED
 
 
-def test_more_lots_than_the_settings_lead_to_are_told_and_fewer_are_a_grant() -> None:
+def test_more_lots_than_proposed_are_found_and_fewer_are_a_smaller_grant() -> None:
     script = Script()
     script.quote()
     script.quote(bid_quantity=3, ask_quantity=0)
@@ -71,7 +71,7 @@ def test_a_symbol_that_is_not_in_the_settings_is_not_checkable() -> None:
 
 
 @pytest.mark.parametrize("named", [{"quote_id": "by-hand-1"}, {"reservation_id": "by-hand-1-r"}])
-def test_a_quote_that_is_not_a_makers_is_left_alone(named: dict[str, str]) -> None:
+def test_a_quote_without_a_makers_ids_is_not_checked(named: dict[str, str]) -> None:
     script = Script()
     script.quote()
     script.quote(bid_price=Decimal("1.00"), **named)
@@ -80,7 +80,7 @@ def test_a_quote_that_is_not_a_makers_is_left_alone(named: dict[str, str]) -> No
     assert verdict.remarks == ["1 quotes are not a maker's"]
 
 
-def test_a_version_that_the_log_has_not_reached_is_told() -> None:
+def test_a_version_that_the_log_has_not_reached_is_found() -> None:
     script = Script()
     script.quote(position_version=3, quote_id="AAA-v3-a1", reservation_id="AAA-v3-a1-r")
     assert "AAA-v3-a1 is made from version 3; the log is at 0" in text_of(proposals(script))
@@ -108,7 +108,7 @@ def test_a_version_too_far_back_is_not_checkable() -> None:
     assert "1 quotes are of positions or revisions too far back to be remembered" in verdict.remarks
 
 
-def test_revisions_of_a_bucket_before_this_one_are_not_checkable() -> None:
+def test_revisions_of_a_lost_bucket_are_not_checkable() -> None:
     """As after a restore of the market log alone, when the market is defined anew."""
     script = Script()
     script.quote(revision=2)
@@ -126,7 +126,7 @@ def test_revisions_of_a_bucket_before_this_one_are_not_checkable() -> None:
 # --- definitions --------------------------------------------------------------------------------------------------
 
 
-def test_each_quote_is_judged_by_the_revision_that_it_names() -> None:
+def test_each_quote_is_compared_at_the_revision_that_it_names() -> None:
     script = Script()
     first = script.quote(revision=2)
     dearer = msgspec.structs.replace(SYMBOLS["AAA"], reference_price=Decimal("101.00"))
@@ -142,7 +142,7 @@ def test_each_quote_is_judged_by_the_revision_that_it_names() -> None:
     assert "AAA-v0-r3-a3, from position 0: its bid is" in text_of(refuted)
 
 
-def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> None:
+def test_a_quote_of_a_revision_that_its_instrument_never_had_is_refuted() -> None:
     script = Script()
     script.quote(revision=9)
     revisions = defined((NOW, "market", TERMS), (NOW, "symbols.AAA", SYMBOLS["AAA"]))
@@ -150,7 +150,7 @@ def test_a_quote_by_a_revision_that_its_instrument_never_had_is_refuted() -> Non
     assert "the settings lead to no quote, by the revision that it names" in text_of(refuted)
 
 
-def test_a_quote_by_a_revision_that_is_kept_no_more_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quote_of_a_revision_that_is_no_longer_kept_is_not_checkable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recorded.revisions.KEPT", 2)
     revisions = Revisions()
     for sequence in (20, 21):

@@ -1,4 +1,4 @@
-"""I1 and I10, each on a log doctored to break it."""
+"""I1 and I10, each on a log that was changed to break it."""
 
 from audit.findings import Status
 from audit.quotes import OneActive, OnlyNewer
@@ -22,7 +22,7 @@ def test_withdrawing_a_quote_that_is_not_the_latest_leaves_two_active() -> None:
     assert "AAA-v0-a1 is withdrawn, but the active quote is AAA-v0-a2" in text_of(verdict)
 
 
-def test_withdrawing_twice_is_told() -> None:
+def test_withdrawing_twice_is_found() -> None:
     script = Script()
     script.quote()
     script.withdraw()
@@ -32,7 +32,7 @@ def test_withdrawing_twice_is_told() -> None:
     assert "no quote is active: AAA-v0-a1 was withdrawn before" in text_of(verdict)
 
 
-def test_withdrawing_what_never_was_is_told() -> None:
+def test_withdrawing_a_quote_that_never_was_active_is_found() -> None:
     script = Script()
     event = script.quote()
     script.messages.clear()
@@ -40,7 +40,7 @@ def test_withdrawing_what_never_was_is_told() -> None:
     assert f"{event.quote_id} is withdrawn, but no quote was ever active" in text_of(script.verdict(OneActive()))
 
 
-def test_withdrawing_with_another_attempt_is_told() -> None:
+def test_withdrawing_with_another_attempt_is_found() -> None:
     script = Script()
     script.quote()
     script.withdraw(attempt=7)
@@ -58,7 +58,7 @@ def test_an_execution_on_a_replaced_quote_means_that_two_were_active() -> None:
     assert "'fill_id': 'AAA-f1'" in text_of(verdict)
 
 
-def test_a_quote_of_an_older_version_replaces_none() -> None:
+def test_a_quote_of_an_older_version_must_not_replace_another() -> None:
     script = Script()
     script.quote()
     script.trade()
@@ -70,7 +70,7 @@ def test_a_quote_of_an_older_version_replaces_none() -> None:
     assert "AAA-v0-a9 of version 0, attempt 9 replaces AAA-v1-a1 of version 1, attempt 1" in text_of(verdict)
 
 
-def test_a_quote_by_an_older_revision_replaces_none_even_of_a_newer_position() -> None:
+def test_a_quote_of_an_older_revision_must_not_replace_another_even_at_a_newer_position() -> None:
     script = Script()
     script.quote(revision=57)
     script.trade()
@@ -78,7 +78,7 @@ def test_a_quote_by_an_older_revision_replaces_none_even_of_a_newer_position() -
     assert "revision 50, attempt 1 replaces AAA-v0-r57-a1" in text_of(script.verdict(OnlyNewer()))
 
 
-def test_the_same_attempt_replaces_none() -> None:
+def test_a_quote_of_the_same_attempt_must_not_replace_another() -> None:
     script = Script()
     script.quote()
     script.quote(attempt=1)

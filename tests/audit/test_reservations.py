@@ -1,4 +1,4 @@
-"""I3, on logs and reservations doctored to break it."""
+"""I3, on logs and reservations that were changed to break it."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ GRACE = timedelta(seconds=2)
 
 
 def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
-    """The reservation that carries a quote."""
+    """The reservation of a quote."""
     values: dict[str, Any] = {
         "reservation_id": event.reservation_id,
         "quote_id": event.quote_id,
@@ -39,7 +39,7 @@ def record(event: QuoteActivated, **changes: Any) -> ReservationRecord:
 
 
 def reserved(script: Script, *records: ReservationRecord, logged: dict[str, Grant] | None = None) -> Verdict:
-    """What is said with these reservations, read when the log had ended."""
+    """The verdict with these reservations, which are read at the end of the log."""
     reservations = Reservations({each.reservation_id: each for each in records}, script.end)
     return script.verdict(Reserved(LIFETIME, GRACE, reservations, logged or {}))
 
@@ -48,10 +48,10 @@ def test_a_live_quote_with_its_reservation_is_proved() -> None:
     script = Script()
     verdict = reserved(script, record(script.quote()))
     assert verdict.status is Status.PROVED, text_of(verdict)
-    assert "1 quotes against reservations that are still kept, 1 of them active all the while" in verdict.checked
+    assert "1 quotes against reservations that are still kept, 1 of them active throughout" in verdict.checked
 
 
-def test_a_live_quote_without_a_reservation_is_told() -> None:
+def test_a_live_quote_without_a_reservation_is_found() -> None:
     script = Script()
     script.quote()
     verdict = reserved(script)
@@ -60,14 +60,14 @@ def test_a_live_quote_without_a_reservation_is_told() -> None:
     assert "MARKET-1 #1 quotes.1.AAA" in text_of(verdict)
 
 
-def test_a_live_quote_whose_reservation_was_released_is_told() -> None:
+def test_a_live_quote_whose_reservation_was_released_is_found() -> None:
     script = Script()
     event = script.quote()
     gone = record(event, state="released", reserved_bid_quantity=0, reserved_ask_quantity=0)
     assert "AAA-v0-a1-r is released" in text_of(reserved(script, gone))
 
 
-def test_a_reservation_smaller_than_what_is_left_is_told() -> None:
+def test_a_reservation_smaller_than_the_remaining_quantity_is_found() -> None:
     script = Script()
     event = script.quote()
     script.trade("AAA", "buy", 4)
@@ -76,27 +76,27 @@ def test_a_reservation_smaller_than_what_is_left_is_told() -> None:
     assert "has 10/6 left (bid/ask), but only 10/5 is reserved" in text_of(short)
 
 
-def test_a_quote_for_more_than_was_granted_is_told() -> None:
+def test_a_quote_for_more_than_was_granted_is_found() -> None:
     script = Script()
     event = script.quote()
     verdict = reserved(script, record(event, granted_bid_quantity=9))
-    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 9/10" in text_of(verdict)
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), but 9/10 was granted" in text_of(verdict)
 
 
-def test_a_quote_that_outlives_its_reservation_is_told() -> None:
+def test_a_quote_that_outlives_its_reservation_is_found() -> None:
     script = Script()
     event = script.quote()
     verdict = reserved(script, record(event, expires_at=event.expires_at - timedelta(seconds=1)))
     assert "AAA-v0-a1 outlives its reservation" in text_of(verdict)
 
 
-def test_a_quote_on_another_ones_reservation_is_told() -> None:
+def test_a_quote_on_the_reservation_of_another_quote_is_found() -> None:
     script = Script()
     event = script.quote(reservation_id="somebodys-r")
     assert "somebodys-r is somebodys's, of AAA" in text_of(reserved(script, record(event, quote_id="somebodys")))
 
 
-def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
+def test_a_quote_that_lives_longer_than_any_reservation_is_found() -> None:
     script = Script()
     event = script.quote(expires_at=script.now + LIFETIME + GRACE)
     assert reserved(script, record(event)).status is Status.PROVED
@@ -107,10 +107,10 @@ def test_a_quote_that_lives_longer_than_any_reservation_is_told() -> None:
 @pytest.mark.parametrize(
     ("exchange", "exposure", "refuted"), [(-1.0, 1.0, 0), (1.0, -1.0, 0), (-1.5, 1.0, 0), (0.0, 2.5, 1), (1.0, 2.5, 1)]
 )
-def test_how_long_a_quote_lives_is_counted_from_when_the_broker_stored_it(
+def test_the_life_of_a_quote_is_counted_from_when_the_broker_stored_it(
     exchange: float, exposure: float, refuted: int
 ) -> None:
-    """By how many seconds the clocks of the exchange and of exposure are ahead of the broker's."""
+    """Parameters: seconds by which the clocks of the exchange and of exposure are ahead of the broker's."""
     script = Script()
     stored = script.now
     event = script.quote(
@@ -119,10 +119,10 @@ def test_how_long_a_quote_lives_is_counted_from_when_the_broker_stored_it(
     assert reserved(script, record(event)).contradictions == refuted
 
 
-def test_a_quote_that_had_expired_before_it_became_active_is_told() -> None:
+def test_a_quote_that_had_expired_before_it_became_active_is_found() -> None:
     script = Script()
     event = script.quote(expires_at=script.now)
-    assert "AAA-v0-a1 became active when its reservation had run out" in text_of(reserved(script, record(event)))
+    assert "AAA-v0-a1 became active when its reservation had expired" in text_of(reserved(script, record(event)))
 
 
 def test_grants_that_are_not_kept_are_not_checkable() -> None:
@@ -134,16 +134,16 @@ def test_grants_that_are_not_kept_are_not_checkable() -> None:
     assert "1 of 1 quotes ended and their grants are not kept" in verdict.remarks
 
 
-def test_exposures_log_may_speak_for_a_grant() -> None:
+def test_a_grant_in_exposures_log_file_counts() -> None:
     script = Script()
     script.quote()
     script.withdraw()
     assert reserved(script, logged={"AAA-v0-a1": Grant(10, 10)}).status is Status.PROVED
     short = reserved(script, logged={"AAA-v0-a1": Grant(10, 7)})
-    assert "AAA-v0-a1 shows 10/10 (bid/ask), granted were 10/7" in text_of(short)
+    assert "AAA-v0-a1 shows 10/10 (bid/ask), but 10/7 was granted" in text_of(short)
 
 
-def test_a_quote_that_became_active_while_exposures_log_was_read_is_left_alone() -> None:
+def test_a_quote_that_became_active_while_exposures_log_was_read_is_not_checked() -> None:
     script = Script()
     script.quote()
     verdict = script.verdict(Reserved(LIFETIME, GRACE, Reservations({}, script.messages[0][0].time), {}))
@@ -151,7 +151,7 @@ def test_a_quote_that_became_active_while_exposures_log_was_read_is_left_alone()
     assert "1 quotes became active after the reservations were read" in verdict.remarks[0]
 
 
-def test_a_record_of_the_ids_earlier_use_says_nothing() -> None:
+def test_a_record_from_an_earlier_use_of_the_id_proves_nothing() -> None:
     script = Script()
     event = script.quote()
     script.withdraw()

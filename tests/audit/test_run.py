@@ -41,14 +41,14 @@ async def audited(
     recorded: Sequence[Epoch] = (),
     **changes: Any,
 ) -> Report:
-    """The report on a broker."""
+    """Audit a broker, and return the report."""
     settings = msgspec.structs.replace(MARKET, **changes)
     sources = Sources(broker.url, settings, folder / "logs", databases, histories, recorded or always(settings))
     return await audit(broker.connection, sources, lambda *_: None)
 
 
 def refuted(report: Report) -> dict[str, list[str]]:
-    """What is refuted: for each code, where and why."""
+    """The findings of each refuted invariant: where and why."""
     return {
         verdict.code: [f"{f.source} #{f.sequence} {f.subject}: {f.detail}" for f in verdict.findings]
         for verdict in report.refuted
@@ -63,7 +63,7 @@ def live() -> Script:
 
 
 def two_sided(place: Marketplace, symbol: str) -> bool:
-    """Whether something is left of both sides of a symbol's quote."""
+    """True if both sides of a symbol's quote have a remaining quantity."""
     quote = place.quote(symbol)
     return quote is not None and bool(quote.remaining_bid_quantity and quote.remaining_ask_quantity)
 
@@ -105,7 +105,7 @@ async def test_a_system_of_real_services_is_proved(broker: Broker, tmp_path: Pat
 async def test_two_exchanges_whose_clocks_differ_as_much_as_they_may_are_proved(
     broker: Broker, tmp_path: Path, skew: float
 ) -> None:
-    """One is ahead of the broker's clock and one behind it, and so are two exposures."""
+    """One exchange is ahead of the broker's clock, one lags it, and so do two exposure services."""
     ahead, behind = (partial(_off, timedelta(seconds=by)) for by in (skew, -skew))
     async with marketplace(broker) as place, ledgers(broker, tmp_path) as start:
         place.market = msgspec.structs.replace(place.market, grace=2.0)
@@ -171,7 +171,7 @@ async def test_a_doctored_log_is_refuted_message_by_message(broker: Broker, stor
     assert over.endswith("bid/ask: first 60/60, second 60/60")
     assert found["I5"] == ["MARKET-1 #2 fills.1.AAA: with AAA-f1, 70 lots of first's ask have executed; it has 60"]
     assert "XXX-f1: executed a buy at" in found["I4"][0]
-    assert found["I6"][0].startswith("MARKET-0 #2 fills.0.XXX: order order-1 executes once more, as XXX-f1")
+    assert found["I6"][0].startswith("MARKET-0 #2 fills.0.XXX: order order-1 executes again, as XXX-f1")
     assert "second is active, but y is not in exposure's log" in found["I3"][0]
     assert "first is withdrawn, but the active quote is third" in found["I1"][0]
     assert "XXX-f2 skips to number 9" in found["I8"][0]
@@ -202,16 +202,16 @@ async def test_a_log_that_lost_what_the_ledger_applied_is_refuted(broker: Broker
     (await script.ledger(tmp_path / "ledger.sqlite")).__exit__(None, None, None)
     found = refuted(await audited(broker, tmp_path, databases=[tmp_path / "ledger.sqlite"]))
     assert found["log"] == ["MARKET-1 #3 : it ends at 3, but ledger.sqlite has applied it up to 4"]
-    assert "AAA-f2, number 2 of AAA, is applied; the log has none such" in found["I7"][0]
+    assert "AAA-f2, number 2 of AAA, is applied, but not in the log" in found["I7"][0]
 
 
-async def test_a_history_that_cannot_be_read_is_told(broker: Broker, tmp_path: Path) -> None:
+async def test_a_history_that_cannot_be_read_is_found(broker: Broker, tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text("nonsense\n")
     with pytest.raises(CannotRead, match=r"the history .*history.jsonl cannot be read"):
         await audited(broker, tmp_path, histories=[path])
 
 
-async def test_a_database_that_is_not_there_is_told(broker: Broker, tmp_path: Path) -> None:
+async def test_a_database_that_is_not_there_is_found(broker: Broker, tmp_path: Path) -> None:
     with pytest.raises(CannotRead, match="there is no ledger database"):
         await audited(broker, tmp_path, databases=[tmp_path / "none.sqlite"])

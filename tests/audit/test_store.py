@@ -1,4 +1,4 @@
-"""A private server on a data folder."""
+"""Private servers on a data folder."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def on(folder: Path) -> StackSettings:
 
 
 def listens(url: str) -> bool:
-    """Whether a server listens there."""
+    """True if a server listens there."""
     host, _, port = url.removeprefix("nats://").partition(":")
     try:
         socket.create_connection((host, int(port)), timeout=1).close()
@@ -50,7 +50,7 @@ def listens(url: str) -> bool:
     return True
 
 
-async def test_what_a_server_stored_is_read_by_one_of_our_own_which_ends_afterwards(own_broker: Broker) -> None:
+async def test_a_store_is_served_by_a_private_server_which_ends_afterwards(own_broker: Broker) -> None:
     script = busy()
     await store_script(own_broker, script)
     own_broker.server.kill()
@@ -99,7 +99,7 @@ async def test_an_audit_that_is_killed_leaves_no_server(own_broker: Broker) -> N
     await eventually(lambda: not listens(url))
 
 
-async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
+async def test_a_stack_that_is_up_is_refused(tmp_path: Path) -> None:
     (tmp_path / "jetstream").mkdir()
     settings = on(tmp_path)
     with (
@@ -110,7 +110,7 @@ async def test_a_stack_that_is_up_is_left_alone(tmp_path: Path) -> None:
             raise AssertionError("it is up")
 
 
-async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
+async def test_a_folder_without_streams_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotRead, match="holds no streams of a NATS server"):
         async with serving(on(tmp_path)):
             raise AssertionError("there are none")
@@ -118,7 +118,7 @@ async def test_a_folder_without_streams_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 async def stores(own_broker: Broker, tmp_path: Path) -> Path:
-    """A data folder with what three servers stored: the same, to the last byte. See `clustered`."""
+    """A data folder with the stores of three servers, identical to the last byte. See `clustered`."""
     await store_script(own_broker, busy())
     stream = subjects.bucket_stream(subjects.SWITCHES_BUCKET)  # the other buckets are not synced
     key = subjects.bucket_key(subjects.SWITCHES_BUCKET, "another")
@@ -130,7 +130,7 @@ async def stores(own_broker: Broker, tmp_path: Path) -> Path:
 
 
 def clustered(folder: Path) -> StackSettings:
-    """The settings of a stack on a folder, whose streams are declared as those of a cluster from now on."""
+    """Declare the streams in a folder as replicated, and return the settings of a stack on it."""
     for meta in folder.glob("*/jetstream/$G/streams/*/meta.inf"):
         declared = meta.read_text()
         assert '"num_replicas":1,' in declared
@@ -139,7 +139,7 @@ def clustered(folder: Path) -> StackSettings:
 
 
 async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
-    """Have one server store something that no other does."""
+    """Store a message on one server that the others do not have."""
     home = folder.parent / f"alone-{folder.name}"
     home.mkdir()
     (home / "store").symlink_to(folder)
@@ -151,13 +151,13 @@ async def store_alone(folder: Path, shard: int, payload: bytes) -> None:
 
 
 def written_late(folder: Path) -> None:
-    """Have one of the files with messages be written to long after the others."""
+    """Set the modification time of one file with messages long after the others."""
     file = next(folder.glob("nats-2/jetstream/$G/streams/MARKET-1/msgs/*.blk"))
     os.utime(file, (0, LATE.timestamp()))
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """All that is stored."""
+    """The content of all stores."""
     return {path: path.read_bytes() for path in folder.glob("nats-*/**/*") if path.is_file()}
 
 
@@ -175,8 +175,8 @@ async def test_the_stores_of_a_cluster_are_read_from_copies_and_are_the_same(sto
     assert files(stores) == before
 
 
-async def test_what_one_server_alone_stored_differently_is_refuted(stores: Path) -> None:
-    """As if two servers had both led, and each taken a message of its own for the same sequence."""
+async def test_a_message_that_differs_on_one_server_is_refuted(stores: Path) -> None:
+    """As if two servers had both been leaders, and had stored different messages at the same sequence."""
     last = max(at.sequence for at, _ in busy().messages if at.shard == 1)
     for name in SERVERS:
         await store_alone(stores / name, 1, b"[2]" if name == "nats-2" else b"[1]")
@@ -188,7 +188,7 @@ async def test_what_one_server_alone_stored_differently_is_refuted(stores: Path)
     assert finding.detail == "nats-2 holds another time, data than nats-1; nats-3 holds another time than nats-1"
 
 
-async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(stores: Path) -> None:
+async def test_the_fullest_copy_is_audited_and_those_that_lag_are_noted(stores: Path) -> None:
     await store_alone(stores / "nats-2", 1, b"[]")
     async with serving(clustered(stores)) as stored:
         assert stored.url == stored.copies["nats-2"]
@@ -201,7 +201,7 @@ async def test_the_fullest_copy_is_audited_and_the_one_that_is_behind_is_told(st
     ]
 
 
-async def test_of_copies_none_of_which_holds_all_none_is_audited(stores: Path) -> None:
+async def test_without_a_copy_that_has_everything_there_is_no_audit(stores: Path) -> None:
     await store_alone(stores / "nats-1", 0, b"[]")
     await store_alone(stores / "nats-2", 1, b"[]")
     with pytest.raises(CannotRead, match="none of nats-1, nats-2, nats-3 holds everything that the others hold"):

@@ -14,9 +14,9 @@ import msgspec
 import pytest
 
 from audit import findings as auditing
-from audit.chained import Chain
 from audit.completeness import Completeness
 from audit.findings import Findings
+from audit.hash_chain import Chain
 from exchange import continuity
 from jet import api, journal, stream_usage, topology
 from jet.bootstrap import is_quote_event

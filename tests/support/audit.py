@@ -9,7 +9,7 @@ import msgspec
 
 from audit.check import Check, verdicts
 from audit.findings import Verdict
-from audit.ledgerfile import LedgerFile
+from audit.ledger_database import LedgerDatabase
 from ledger.positions import Books, fold, read
 from ledger.store import Store
 from maker.proposal import propose
@@ -175,7 +175,7 @@ class Script:
         """What a check says of it."""
         return verdicts([check], self.replay(check), self.end)[0]
 
-    async def ledger(self, path: Path, *, but_last: int = 0) -> LedgerFile:
+    async def ledger(self, path: Path, *, but_last: int = 0) -> LedgerDatabase:
         """The database of a ledger that has applied it, but for the last messages."""
         async with Store(path) as store:
             fills = [(at, payload) for at, payload in self.messages if at.subject.startswith("fills.")]
@@ -184,7 +184,7 @@ class Script:
                 for at, payload in fills[: len(fills) - but_last]
             ]
             await store.commit(fold(Books(), {}, deliveries), NOW)
-        return LedgerFile(path)
+        return LedgerDatabase(path)
 
 
 def text_of(verdict: Verdict) -> str:

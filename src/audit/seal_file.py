@@ -1,7 +1,7 @@
-"""Seals: the sums of all shards at a time, signed with a key of the operator's.
+"""The file of seals, each signed with the operator's key.
 
-A seal is a line of a file: the seal in base 64, and its signature. Keep the key, and copies of the file, where whoever
-can write the log cannot: a log that is cut back to before a seal is only told by that seal.
+Each line has a seal in base 64, and its signature. Keep the key and copies of the file where nobody who can write the
+log can write: only a seal reveals that the log was cut back to before it.
 """
 
 import base64
@@ -12,7 +12,7 @@ import msgspec
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from audit.chained import Seal
+from audit.hash_chain import Seal
 from process import durable
 from recorded.streams import CannotRead
 
@@ -21,18 +21,18 @@ SEALS = "seals.jsonl"
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """What is signed is `sealed` as it stands here."""
+    """One line. The bytes of `sealed` are what is signed."""
 
     sealed: str
     signature: str
 
 
 def signing_key(path: Path) -> SigningKey:
-    """The key in a file. If there is no such file, a key is made, and its public half beside it, as `.pub`.
+    """Read the key from a file. If there is no such file, create a key, and beside it its public half as `.pub`.
 
     Raises:
-        CannotRead: the file holds no key.
-        OSError: it cannot be read or written.
+        CannotRead: the file does not contain a key.
+        OSError: the file cannot be read or written.
     """
     if not path.exists():
         key = SigningKey.generate()
@@ -43,10 +43,10 @@ def signing_key(path: Path) -> SigningKey:
 
 
 def append(path: Path, seal: Seal, key: SigningKey) -> None:
-    """Sign a seal, and add it to the file, synced.
+    """Sign a seal, append it to the file, and sync the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     sealed = base64.b64encode(msgspec.json.encode(seal))
     signature = base64.b64encode(key.sign(sealed).signature)
@@ -54,11 +54,11 @@ def append(path: Path, seal: Seal, key: SigningKey) -> None:
 
 
 def read(path: Path, public: Path) -> Sequence[Seal]:
-    """The seals in a file that were signed with a key. Others, and torn lines, are left out.
+    """Return the seals that are signed with the key whose public half is in `public`. Skips others and torn lines.
 
     Raises:
-        CannotRead: `public` holds no key.
-        OSError: it cannot be read.
+        CannotRead: `public` does not contain a key.
+        OSError: a file cannot be read.
     """
     key = VerifyKey(_key(public))
     lines = path.read_bytes().splitlines() if path.exists() else []
@@ -77,7 +77,7 @@ def _key(path: Path) -> bytes:
     try:
         key = base64.b64decode(path.read_bytes().strip(), validate=True)
     except ValueError as error:
-        raise CannotRead(f"{path} holds no key: {error}") from error
+        raise CannotRead(f"{path} does not contain a key: {error}") from error
     if len(key) != 32:  # bytes of an Ed25519 key
-        raise CannotRead(f"{path} holds no key, but {len(key)} bytes")
+        raise CannotRead(f"{path} does not contain a key, but {len(key)} bytes")
     return key

@@ -1,8 +1,8 @@
-"""The chain of the market log, and the seals that were put on it.
+"""Verifies the hash chain of the market log, and its seals.
 
-Not an invariant: what all of them rest on. A message that was changed, left out or moved breaks its symbol's chain at
-the next message. Where somebody has computed all hashes anew, a seal tells: it has the sum of a whole shard up to a
-message, signed with a key that is not here.
+This is no invariant of its own, but all invariants depend on it. A message that was changed, removed or moved breaks
+its symbol's chain at the next message. If somebody recomputes all hashes, a seal reveals it: it contains a hash over a
+whole shard up to some message, signed with a key that is kept elsewhere.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ STATEMENT = "No message of the market log was changed, left out, moved or cut of
 
 
 class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the shards of the log were at a time.
+    """The state of the log's shards at one time.
 
     Attributes:
-        at: by the broker's clock.
-        shards: of each stream, its last sequence and the sum of all its messages up to that one.
+        at: the time, by the broker's clock.
+        shards: for each stream, its last sequence, and the hash over all messages up to it.
     """
 
     at: datetime
@@ -32,12 +32,12 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chain:
-    """One shard, message by message.
+    """Verifies one shard, message by message.
 
     Attributes:
-        sequence: of the last message taken, 0 before any.
-        sum: of all messages so far, as a seal has it.
-        chained: how many messages carry the hash of the one before.
+        sequence: of the last message taken; 0 before the first.
+        sum: the hash over all messages so far, as in a seal.
+        chained: the number of messages that carry the hash of the one before.
     """
 
     def __init__(self, stream: str, seals: Sequence[Seal], found: Findings) -> None:
@@ -49,11 +49,11 @@ class Chain:
         self._last: dict[str, str] = {}
         self._begun: set[str] = set()
         sealed = ((*seal.shards[stream], seal.at) for seal in seals if stream in seal.shards)
-        # Of an empty shard there is nothing to compare.
+        # An empty shard has nothing to compare.
         self._sealed = sorted((each for each in sealed if each[0]), reverse=True)
 
     def take(self, message: Message) -> None:
-        """The next message of the shard."""
+        """Verify the next message of the shard."""
         headers = message.headers or {}
         symbol = subjects.last_token(message.subject)
         carried = headers.get(chain.HEADER)
@@ -61,7 +61,7 @@ class Chain:
             self.chained += 1
             self._begun.add(symbol)
             if carried != self._last.get(symbol, chain.FIRST):
-                self._add_finding(message, "carries the hash of another message than the one that is before it")
+                self._add_finding(message, "carries a hash that is not that of the message before it")
         elif symbol in self._begun and is_append(headers):
             self._add_finding(message, f"carries no {chain.HEADER}, though those before it do")
         own = chain.link(message.sequence, message.subject, message.headers, message.data)
@@ -71,14 +71,12 @@ class Chain:
         while self._sealed and self._sealed[-1][0] <= message.sequence:
             sequence, sealed, at = self._sealed.pop()
             if (sequence, sealed) != (message.sequence, self.sum):
-                self._add_finding(
-                    message, f"is not where, or what, it was when messages up to {sequence} were sealed at {at}"
-                )
+                self._add_finding(message, f"differs from the seal of {at}, which covers the messages up to {sequence}")
 
     def ended(self) -> None:
-        """There are no more messages."""
+        """Compare the end of the shard with the seals that are left."""
         for sequence, _, at in self._sealed:
-            detail = f"it ends at {self.sequence}, and was sealed up to {sequence} at {at}"
+            detail = f"it ends at {self.sequence}, but the seal of {at} covers messages up to {sequence}"
             self._found.elsewhere(self._stream, detail, sequence=self.sequence)
 
     def _add_finding(self, message: Message, detail: str) -> None:
@@ -86,9 +84,9 @@ class Chain:
 
 
 def verdict(chains: Sequence[Chain], seals: Sequence[Seal] | None, found: Findings) -> Verdict:
-    """What the chains of all shards come to. Without `seals`, nobody asked for them; none at all is a contradiction."""
+    """Return the verdict on all shards. `seals` is None if they are not to be checked; an empty sequence refutes."""
     if seals is not None and not seals:
-        found.elsewhere("seals", "there is no seal with a signature of that key")
+        found.elsewhere("seals", "no seal is signed with that key")
     chained = sum(each.chained for each in chains)
     sealed = f", {len(seals)} seals" if seals else ""
     is_proved = bool(chained or seals)

@@ -1,11 +1,11 @@
-"""What clients were told, set against the market log.
+"""Compares the answers that clients received with the market log.
 
-The load generator's history files are indexed into a temporary database, and so are the log's fills as they pass: both
-may hold millions, and memory is to stay small.
+The history files of the load generator are indexed in a temporary database, and so are the fills of the log. Both may
+contain millions of entries, and this keeps memory small.
 
-An order answered "rejected" has executed nothing by that attempt. An earlier one whose answer never came may still
-execute, for as long as the load generator is in doubt about it; so a rejection is final only after that, and one that
-is not, because the publisher was stopped before it had another answer, contradicts nothing.
+If an order is answered "rejected", that attempt has executed nothing. But an earlier attempt without an answer may
+still execute, for as long as the load generator is in doubt about it. So a rejection is final only after that time. One
+that is not final, because the load generator was stopped before, contradicts nothing.
 """
 
 import sqlite3
@@ -24,12 +24,12 @@ from loadgen.outcomes import Unknown, classify
 from recorded.replay import Place
 from wire.orders import Fill, OrderResult, RecordedFill
 
-AT_ONCE = 5000
-"""Rows written in one go."""
+BATCH = 5000
+"""Rows written in one transaction."""
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-CREATE TABLE told (name TEXT, content INTEGER, order_id TEXT, source TEXT, line INTEGER);
+CREATE TABLE reported (name TEXT, content INTEGER, order_id TEXT, source TEXT, line INTEGER);
 CREATE TABLE answers (order_id TEXT, kind TEXT, at REAL);
 CREATE TABLE sent (order_id TEXT PRIMARY KEY, content INTEGER, attempts INTEGER) WITHOUT ROWID;
 CREATE TABLE logged (name TEXT, content INTEGER, order_id TEXT, order_content INTEGER, stream TEXT, sequence INTEGER,
@@ -38,7 +38,7 @@ CREATE TABLE logged (name TEXT, content INTEGER, order_id TEXT, order_content IN
 _INDEXES = """
 CREATE INDEX logged_by_name ON logged (name);
 CREATE INDEX logged_by_order ON logged (order_id);
-CREATE INDEX told_by_order ON told (order_id);
+CREATE INDEX reported_by_order ON reported (order_id);
 CREATE INDEX answers_by_order ON answers (order_id);
 """
 
@@ -46,15 +46,15 @@ _decode_result = msgspec.json.Decoder(OrderResult).decode
 
 
 class Counts(NamedTuple):
-    """What the histories hold.
+    """The contents of the histories.
 
     Attributes:
-        orders: sent.
-        fills: told to clients, each counted once.
+        orders: orders sent.
+        fills: fills reported to clients, each counted once.
         rejected: orders that were answered "rejected".
-        unknown: orders without any answer that says what became of them; `unknown_filled` of those have executed.
-        not_final: orders answered "rejected", but not finally, that have executed.
-        torn: lines that could not be read, as a run that was killed leaves one.
+        unknown: orders without a conclusive answer; `unknown_filled` of them have executed.
+        not_final: orders that were answered "rejected", but not finally, and have executed.
+        torn: incomplete lines; a run that is killed may leave one.
     """
 
     orders: int
@@ -66,8 +66,8 @@ class Counts(NamedTuple):
     torn: int
 
 
-class Claims:
-    """What clients were told. A context manager."""
+class ClientHistory:
+    """The orders that clients sent, and the answers that they received. The context manager deletes the database."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="quotestream-audit-")
@@ -85,10 +85,10 @@ class Claims:
         self._database.close()
         self._folder.cleanup()
 
-    def take(self, source: str, lines: Iterable[Line | Torn]) -> None:
+    def add_file(self, source: str, lines: Iterable[Line | Torn]) -> None:
         """Index a history file."""
         self._database.execute("BEGIN")
-        told: list[tuple[object, ...]] = []
+        reported: list[tuple[object, ...]] = []
         answers: list[tuple[object, ...]] = []
         sent: list[tuple[object, ...]] = []
         for number, line in enumerate(lines, 1):
@@ -101,40 +101,40 @@ class Claims:
                 case AnswerLine(order_id=order_id):
                     result = _result(line)
                     answers.append((order_id, _kind(line, result), line.at.timestamp()))
-                    told_of = result.fills if result is not None else []
-                    told += [(_name(fill), hash(fill), order_id, source, number) for fill in told_of]
-            if number % AT_ONCE == 0:
-                self._write(told, answers, sent)
-        self._write(told, answers, sent)
+                    fills = result.fills if result is not None else []
+                    reported += [(_name(fill), hash(fill), order_id, source, number) for fill in fills]
+            if number % BATCH == 0:
+                self._write(reported, answers, sent)
+        self._write(reported, answers, sent)
         self._database.execute("COMMIT")
 
-    def logged(self, at: Place, fills: Sequence[RecordedFill]) -> None:
-        """Fills of the market log."""
+    def add_fills(self, at: Place, fills: Sequence[RecordedFill]) -> None:
+        """Index fills of the market log."""
         for fill in fills:
             order = hash((fill.symbol, fill.side, fill.order_quantity, fill.limit_price))
             self._rows.append((_name(fill), hash(fill.fill), fill.order_id, order, at.stream, at.sequence, at.subject))
-        if len(self._rows) >= AT_ONCE:
+        if len(self._rows) >= BATCH:
             self._flush()
 
-    def settle(self, found: Findings) -> Counts:
-        """Tell every contradiction, once everything was taken and logged."""
+    def compare(self, found: Findings) -> Counts:
+        """Add every contradiction to `found`, after all files and fills have been added."""
         self._flush()
         self._database.executescript(_INDEXES)
         for name, order_id, source, line in self._all(
-            "SELECT name, order_id, source, min(line) FROM told t "
-            "WHERE NOT EXISTS (SELECT 1 FROM logged l WHERE l.name = t.name) GROUP BY name"
+            "SELECT name, order_id, source, min(line) FROM reported r "
+            "WHERE NOT EXISTS (SELECT 1 FROM logged l WHERE l.name = r.name) GROUP BY name"
         ):
             fill_id = name.partition(" ")[2]
             ids = {"fill_id": fill_id, "order_id": order_id}
             found.elsewhere(
-                source, f"the client was told of {fill_id}, which is not in the log", sequence=line, ids=ids
+                source, f"{fill_id} was reported to the client, but is not in the log", sequence=line, ids=ids
             )
         for name, order_id, source, line, stream, sequence, subject in self._all(
-            "SELECT t.name, t.order_id, t.source, t.line, l.stream, l.sequence, l.subject "
-            "FROM told t JOIN logged l USING (name) WHERE t.content <> l.content"
+            "SELECT r.name, r.order_id, r.source, r.line, l.stream, l.sequence, l.subject "
+            "FROM reported r JOIN logged l USING (name) WHERE r.content <> l.content"
         ):
             fill_id = name.partition(" ")[2]
-            detail = f"{fill_id} is not what the client was told of it, in line {line} of {source}"
+            detail = f"{fill_id} differs from what was reported to the client, in line {line} of {source}"
             ids = {"fill_id": fill_id, "order_id": order_id}
             found.elsewhere(stream, detail, sequence=sequence, subject=subject, ids=ids)
         for name, order_id, stream, sequence, subject in self._all(
@@ -142,7 +142,7 @@ class Claims:
             "FROM logged l JOIN sent s USING (order_id) WHERE l.order_content <> s.content"
         ):
             fill_id = name.partition(" ")[2]
-            detail = f"{fill_id} executes order {order_id}, which is not what the client sent under that id"
+            detail = f"{fill_id} executes order {order_id}, but the client sent another order with that id"
             ids = {"fill_id": fill_id, "order_id": order_id}
             found.elsewhere(stream, detail, sequence=sequence, subject=subject, ids=ids)
         not_final = self._rejected_yet_filled(found)
@@ -150,7 +150,7 @@ class Claims:
         unknown = f"SELECT order_id FROM sent WHERE order_id NOT IN ({answered})"  # noqa: S608 # constants
         return Counts(
             orders=self._one("SELECT count(*) FROM sent"),
-            fills=self._one("SELECT count(DISTINCT name) FROM told"),
+            fills=self._one("SELECT count(DISTINCT name) FROM reported"),
             rejected=self._one("SELECT count(DISTINCT order_id) FROM answers WHERE kind = 'rejected'"),
             unknown=self._one(f"SELECT count(*) FROM ({unknown})"),  # noqa: S608 # constants
             unknown_filled=self._one(f"SELECT count(DISTINCT order_id) FROM logged WHERE order_id IN ({unknown})"),  # noqa: S608 # constants
@@ -159,24 +159,24 @@ class Claims:
         )
 
     def _rejected_yet_filled(self, found: Findings) -> int:
-        """Tell every order that has executed though its client was told "rejected", finally. Returns the others."""
+        """Add every order that executed after a final rejection to `found`. Return the number of those not final."""
         not_final = 0
         for order_id, name, stream, sequence, subject in self._all(
             "SELECT order_id, name, stream, sequence, subject FROM logged l "
             "WHERE EXISTS (SELECT 1 FROM answers a WHERE a.order_id = l.order_id AND a.kind = 'rejected') "
-            "AND NOT EXISTS (SELECT 1 FROM told t WHERE t.order_id = l.order_id)"
+            "AND NOT EXISTS (SELECT 1 FROM reported r WHERE r.order_id = l.order_id)"
         ):
             if not self._is_final(order_id):
                 not_final += 1
                 continue
             fill_id = name.partition(" ")[2]
-            detail = f"{fill_id} executes order {order_id}, which its client was told is rejected"
+            detail = f"{fill_id} executes order {order_id}, whose rejection was reported to the client"
             ids = {"fill_id": fill_id, "order_id": order_id}
             found.elsewhere(stream, detail, sequence=sequence, subject=subject, ids=ids)
         return not_final
 
     def _is_final(self, order_id: str) -> bool:
-        """Whether an order's last rejection is its last word: no attempt was in doubt any more."""
+        """True if the last rejection of an order is final: no earlier attempt was still in doubt."""
         answers = list(self._database.execute("SELECT kind, at FROM answers WHERE order_id = ?", (order_id,)))
         attempts = list(self._database.execute("SELECT attempts FROM sent WHERE order_id = ?", (order_id,)))
         if attempts and attempts[0][0] > len(answers):
@@ -185,14 +185,14 @@ class Claims:
         return all(at + IN_DOUBT <= rejected for kind, at in answers if kind == "unknown")
 
     def _write(
-        self, told: list[tuple[object, ...]], answers: list[tuple[object, ...]], sent: list[tuple[object, ...]]
+        self, reported: list[tuple[object, ...]], answers: list[tuple[object, ...]], sent: list[tuple[object, ...]]
     ) -> None:
-        self._database.executemany("INSERT INTO told VALUES (?,?,?,?,?)", told)
+        self._database.executemany("INSERT INTO reported VALUES (?,?,?,?,?)", reported)
         self._database.executemany("INSERT INTO answers VALUES (?,?,?)", answers)
         self._database.executemany(
             "INSERT INTO sent VALUES (?,?,1) ON CONFLICT (order_id) DO UPDATE SET attempts = attempts + 1", sent
         )
-        for rows in (told, answers, sent):
+        for rows in (reported, answers, sent):
             rows.clear()
 
     def _flush(self) -> None:
@@ -210,7 +210,7 @@ class Claims:
 
 
 def _name(fill: Fill) -> str:
-    """What names a fill: ids are only unique within a symbol."""
+    """Return a unique name of a fill: its id is unique only within the symbol."""
     return f"{fill.symbol} {fill.fill_id}"
 
 
@@ -219,7 +219,7 @@ def _result(line: AnswerLine) -> OrderResult | None:
 
 
 def _kind(line: AnswerLine, result: OrderResult | None) -> str:
-    """What an answer says: `filled`, `rejected`, `refused`, `nothing` (was done), or that the outcome is `unknown`."""
+    """Classify an answer: `filled`, `rejected`, `refused`, `nothing` (was done), or `unknown` (is the outcome)."""
     if result is not None:
         return "filled" if result.fills else "rejected"
     if line.outcome == "known":

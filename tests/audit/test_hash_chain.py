@@ -1,4 +1,4 @@
-"""The chain of the market log, and its seals: whatever is done to a message is found."""
+"""The hash chain of the market log, and its seals: every change of a message is found."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from audit import run, seal
-from audit.chained import Chain, Seal, verdict
+from audit import run, seal_file
 from audit.findings import Findings, Status, Verdict
+from audit.hash_chain import Chain, Seal, verdict
 from jet.tail import Message
 from recorded import streams
 from recorded.streams import CannotRead
@@ -23,7 +23,7 @@ STREAM = "MARKET-0"
 
 
 def log_of(*symbols: str, since: int = 1) -> list[Message]:
-    """A message for each symbol named, in order, chained from the sequence `since` on."""
+    """One message for each symbol, in order, chained from the sequence `since` on."""
     log: list[Message] = []
     last: dict[str, str] = {}
     for sequence, symbol in enumerate(symbols, 1):
@@ -37,7 +37,7 @@ def log_of(*symbols: str, since: int = 1) -> list[Message]:
 
 
 def rewritten(log: list[Message]) -> list[Message]:
-    """The same messages, all hashes computed anew."""
+    """The same messages, with all hashes computed again."""
     last: dict[str, str] = {}
     made = []
     for message in log:
@@ -48,7 +48,7 @@ def rewritten(log: list[Message]) -> list[Message]:
     return made
 
 
-def said_of(log: list[Message], seals: list[Seal] | None = None) -> Verdict:
+def verdict_on(log: list[Message], seals: list[Seal] | None = None) -> Verdict:
     found = Findings()
     shard = Chain(STREAM, seals or (), found)
     for message in log:
@@ -64,9 +64,9 @@ def sealed(log: list[Message]) -> list[Seal]:
     return [Seal(NOW, {STREAM: (shard.sequence, shard.sum)})]
 
 
-def changed(message: Message, **what: object) -> Message:
+def changed(message: Message, **changes: object) -> Message:
     parts = ("subject", "sequence", "time", "data", "headers")
-    return Message(**({part: getattr(message, part) for part in parts} | what))  # type: ignore[arg-type] # by name
+    return Message(**({part: getattr(message, part) for part in parts} | changes))  # type: ignore[arg-type] # by name
 
 
 LOG = log_of("AAA", "BBB", "AAA", "AAA", "BBB", "AAA")
@@ -79,17 +79,17 @@ TAMPERINGS: dict[str, Tamper] = {
         changed(log[2], headers={**(log[2].headers or {}), "Quotestream-Append": "x"}),
         *log[3:],
     ],
-    "one that is left out, and the rest moved up": lambda log: [
+    "one removed, and the rest moved up": lambda log: [
         *log[:2],
         *(changed(each, sequence=each.sequence - 1) for each in log[3:]),
     ],
-    "two in another order": lambda log: [*log[:2], changed(log[3], sequence=3), changed(log[2], sequence=4), *log[4:]],
-    "two of different symbols in another order": lambda log: [
+    "two swapped": lambda log: [*log[:2], changed(log[3], sequence=3), changed(log[2], sequence=4), *log[4:]],
+    "two of different symbols swapped": lambda log: [
         changed(log[1], sequence=1),
         changed(log[0], sequence=2),
         *log[2:],
     ],
-    "one that is put in": lambda log: [
+    "one inserted": lambda log: [
         *log[:2],
         changed(log[2], data=b"own"),
         *(changed(each, sequence=each.sequence + 1) for each in log[2:]),
@@ -98,26 +98,26 @@ TAMPERINGS: dict[str, Tamper] = {
 }
 
 
-def test_what_nobody_touched_is_proved() -> None:
-    assert said_of(LOG).status is Status.PROVED
-    assert said_of(LOG, sealed(LOG)).status is Status.PROVED
-    assert said_of([*LOG, *log_of(*["CCC"] * 7)[6:]], sealed(LOG)).status is Status.REFUTED, (
+def test_an_unchanged_log_is_proved() -> None:
+    assert verdict_on(LOG).status is Status.PROVED
+    assert verdict_on(LOG, sealed(LOG)).status is Status.PROVED
+    assert verdict_on([*LOG, *log_of(*["CCC"] * 7)[6:]], sealed(LOG)).status is Status.REFUTED, (
         "the new one is not chained"
     )
     longer = log_of("AAA", "BBB", "AAA", "AAA", "BBB", "AAA", "AAA", "CCC")
-    assert said_of(longer, sealed(LOG)).status is Status.PROVED
+    assert verdict_on(longer, sealed(LOG)).status is Status.PROVED
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)
-def test_what_was_done_to_a_message_breaks_the_chain(what: str) -> None:
-    assert said_of(TAMPERINGS[what](LOG)).status is Status.REFUTED
+def test_a_change_of_a_message_breaks_the_chain(what: str) -> None:
+    assert verdict_on(TAMPERINGS[what](LOG)).status is Status.REFUTED
 
 
 @pytest.mark.parametrize("what", TAMPERINGS)
-def test_a_chain_that_is_made_anew_breaks_the_seal(what: str) -> None:
+def test_a_recomputed_chain_contradicts_the_seal(what: str) -> None:
     forged = rewritten(TAMPERINGS[what](LOG))
-    assert said_of(forged).status is Status.PROVED
-    assert said_of(forged, sealed(LOG)).status is Status.REFUTED
+    assert verdict_on(forged).status is Status.PROVED
+    assert verdict_on(forged, sealed(LOG)).status is Status.REFUTED
 
 
 @pytest.mark.parametrize(
@@ -125,44 +125,44 @@ def test_a_chain_that_is_made_anew_breaks_the_seal(what: str) -> None:
     [LOG[:-1], LOG[:1], [], [*LOG[:-1], changed(LOG[-1], data=b"other")], [*LOG[:-1], changed(LOG[-1], time=NOW)]],
     ids=["the last is cut", "most is cut", "all is cut", "the last is changed", "the last has another time"],
 )
-def test_what_no_later_message_tells_a_seal_does(forged: list[Message]) -> None:
-    assert said_of(forged, sealed(LOG)).status is Status.REFUTED
+def test_a_seal_reveals_a_change_at_the_end_of_the_log(forged: list[Message]) -> None:
+    assert verdict_on(forged, sealed(LOG)).status is Status.REFUTED
 
 
-def test_a_log_of_before_the_chain_is_taken_as_it_stands_and_chained_from_there_on() -> None:
+def test_a_log_from_before_the_chain_is_checked_from_its_first_hash_on() -> None:
     log = log_of("AAA", "AAA", "BBB", "AAA", "AAA", since=4)
-    assert said_of(log).status is Status.PROVED
-    assert said_of([log[0], changed(log[1], data=b"other"), *log[2:]]).status is Status.REFUTED
-    assert said_of(log[:3]).status is Status.NOT_CHECKABLE
+    assert verdict_on(log).status is Status.PROVED
+    assert verdict_on([log[0], changed(log[1], data=b"other"), *log[2:]]).status is Status.REFUTED
+    assert verdict_on(log[:3]).status is Status.NOT_CHECKABLE
 
 
-def test_what_readers_quarantined_is_part_of_the_chain() -> None:
+def test_a_quarantined_message_is_part_of_the_chain() -> None:
     poison = Message("fills.0.AAA", 2, NOW, b"\xff", None)
     first = log_of("AAA")
     headers = {chain.HEADER: chain.link(2, poison.subject, None, poison.data), "Quotestream-Append": "t"}
     log = [*first, poison, Message("fills.0.AAA", 3, NOW, b"[]", headers)]
-    assert said_of(log).status is Status.PROVED
-    assert said_of([log[0], changed(poison, data=b"\xfe"), log[2]]).status is Status.REFUTED
+    assert verdict_on(log).status is Status.PROVED
+    assert verdict_on([log[0], changed(poison, data=b"\xfe"), log[2]]).status is Status.REFUTED
 
 
-def test_no_seal_at_all_is_told() -> None:
-    assert said_of(LOG, []).status is Status.REFUTED
+def test_a_file_without_seals_refutes() -> None:
+    assert verdict_on(LOG, []).status is Status.REFUTED
 
 
 def test_only_seals_of_the_key_count(tmp_path: Path) -> None:
     file, key = tmp_path / "seals.jsonl", tmp_path / "seal.key"
     [made] = sealed(LOG)
-    seal.append(file, made, seal.signing_key(key))
-    seal.append(file, Seal(NOW, {}), seal.signing_key(tmp_path / "another.key"))
+    seal_file.append(file, made, seal_file.signing_key(key))
+    seal_file.append(file, Seal(NOW, {}), seal_file.signing_key(tmp_path / "another.key"))
     file.write_bytes(file.read_bytes() + b'{"sealed":"torn')
-    assert seal.read(file, tmp_path / "seal.key.pub") == [made]
+    assert seal_file.read(file, tmp_path / "seal.key.pub") == [made]
     assert key.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(CannotRead, match="holds no key"):
-        seal.read(file, file)
+    with pytest.raises(CannotRead, match="does not contain a key"):
+        seal_file.read(file, file)
 
 
-async def test_all_who_append_chain_what_they_append(broker: Broker, tmp_path: Path) -> None:
-    """Two exchanges and a ledger, on the same symbols, one of them started later, and a message that is none."""
+async def test_all_writers_chain_their_messages(broker: Broker, tmp_path: Path) -> None:
+    """Two exchanges and a ledger write the same symbols; one exchange is started later. One message is invalid."""
     exposure = asyncio.create_task(ExposureStandIn().serve(broker.connection))
     async with ledgers(broker, tmp_path) as start, running(broker) as one:
         ledger = await start()
@@ -177,7 +177,7 @@ async def test_all_who_append_chain_what_they_append(broker: Broker, tmp_path: P
             await other.withdraw("AAA")
             await other.order(order(symbol="BBB", quantity=1))
     exposure.cancel()
-    made = await run.sealed(broker.connection)
+    made = await run.make_seal(broker.connection)
     found = Findings()
     chained = messages = 0
     for shard in range(broker.market.shards):

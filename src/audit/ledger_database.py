@@ -1,4 +1,4 @@
-"""The ledger's database, as it stood at one instant; opened read-only, so that it may be a running ledger's."""
+"""A ledger's database at one instant. It is opened read-only, so the ledger may be running."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -22,15 +22,15 @@ _NAMES = _COLUMNS.split(", ")
 _DECIMALS = ("price", "limit_price", "multiplier", "fee")
 
 Row = tuple[str | int, ...]
-"""One fill: the columns above."""
+"""The columns of a fill, in the order of `_COLUMNS`."""
 
 
-class LedgerUnreadable(Exception):  # noqa: N818 # names what is so
-    """There is no database to audit; the message says why."""
+class LedgerUnreadable(Exception):  # noqa: N818 # states what is wrong
+    """The database cannot be audited; the message states why."""
 
 
 class Held(NamedTuple):
-    """A symbol's position as the database has it."""
+    """A symbol's position in the database."""
 
     net_quantity: int
     position_version: int
@@ -43,27 +43,27 @@ class Held(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """What the database's own fills of a symbol add up to."""
+    """The sums of a symbol's fills in the database."""
 
     fills: int
     highest: int
     net_quantity: int
 
 
-class LedgerFile:
-    """The database. A context manager: all that is read while it is entered is of the same instant.
+class LedgerDatabase:
+    """The database. All that is read before the context manager is left is of the same instant.
 
     Attributes:
-        applied: stream sequence applied last, by shard.
+        applied: the last stream sequence applied, by shard.
         positions: by symbol.
-        quarantine: (shard, sequence) of every message quarantined.
+        quarantine: (shard, sequence) of every quarantined message.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open it.
+        """Open the database.
 
         Raises:
-            LedgerUnreadable: there is none, or it is not one of this version.
+            LedgerUnreadable: it does not exist, is damaged, or has another schema version.
         """
         self.path = path
         self.name = path.name
@@ -84,27 +84,27 @@ class LedgerFile:
         self._database.close()
 
     def rows(self, symbol: str, first: int, last: int) -> dict[int, Row]:
-        """The fills of a symbol from number `first` to `last`, by number."""
+        """Return the fills of a symbol from number `first` to `last`, by number."""
         return {row[0]: row for row in self._all(_ROWS, symbol, first, last)}
 
     def sums(self) -> dict[str, Sum]:
-        """What the fills of each symbol add up to."""
+        """Return the sums of each symbol's fills."""
         query = (
             "SELECT symbol, count(*), max(number), sum(CASE side WHEN 'buy' THEN -quantity ELSE quantity END) "
             "FROM fills GROUP BY symbol"
         )
         return {symbol: Sum(*sums) for symbol, *sums in self._all(query)}
 
-    def beyond(self, symbol: str, number: int, most: int) -> list[tuple[int, str, int, int]]:
-        """Fills of a symbol with a number above `number`, or below 1: number, id, shard and sequence of each."""
+    def beyond(self, symbol: str, number: int, limit: int) -> list[tuple[int, str, int, int]]:
+        """Return number, id, shard and sequence of a symbol's fills with a number above `number` or below 1."""
         query = (
             "SELECT number, fill_id, shard, sequence FROM fills WHERE symbol = ? AND NOT number BETWEEN 1 AND ? "
             "ORDER BY number LIMIT ?"
         )
-        return self._all(query, symbol, number, most)
+        return self._all(query, symbol, number, limit)
 
     def _all(self, query: str, *values: str | int) -> list[Any]:
-        """What a query finds.
+        """Return all rows of a query.
 
         Raises:
             LedgerUnreadable: the file is damaged, or its disk fails.
@@ -137,7 +137,7 @@ class LedgerFile:
 
 
 def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
-    """A fill as the database should have it."""
+    """Return the row that the database should have for a fill."""
     return (
         fill.number,
         fill.fill_id,
@@ -159,14 +159,15 @@ def row_of(fill: RecordedFill, shard: int, sequence: int) -> Row:
     )
 
 
-def differences(logged: Row, recorded: Row) -> Iterator[str]:
-    """In which columns two rows do not mean the same."""
-    for name, ours, theirs in zip(_NAMES, logged, recorded, strict=True):
-        if ours != theirs and _meaning(name, ours) != _meaning(name, theirs):
-            yield f"{name} is {ours} in the log, {theirs} in the ledger"
+def differences(logged: Row, stored: Row) -> Iterator[str]:
+    """Yield a description of each column in which the values of two rows differ."""
+    for name, expected, found in zip(_NAMES, logged, stored, strict=True):
+        if expected != found and _parsed(name, expected) != _parsed(name, found):
+            yield f"{name} is {expected} in the log, {found} in the ledger"
 
 
-def _meaning(name: str, value: Any) -> Any:
+def _parsed(name: str, value: Any) -> Any:
+    """Parse a number or time, so that different spellings are equal; any other value is returned as it is."""
     try:
         if name in _DECIMALS:
             return Decimal(value)
