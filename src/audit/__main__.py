@@ -25,7 +25,7 @@ from audit.report import Report, show
 from audit.run import Sources, make_seal
 from audit.run import audit as run_audit
 from jet.connection import Connection
-from jet.link import named
+from jet.link import redacted
 from process import logs, tls
 from process.installation import COMMAND
 from process.settings import SettingsError, tables
@@ -194,7 +194,7 @@ async def _served(settings: StackSettings, folder: Path | None) -> AsyncIterator
         )
 
     if folder is None:
-        yield _Served(settings.stack.url, keys.seed_of(settings, "auditor"), named(settings.stack.url), running)
+        yield _Served(settings.stack.url, keys.seed_of(settings, "auditor"), redacted(settings.stack.url), running)
         return
     async with stored.serving(settings) as found:
 

@@ -210,7 +210,7 @@ class Attacker:
                 try:
                     info = await api.stream_info(auditor, stream, timeout=PATIENCE)
                     start = FromSequence(info.state.last_seq + 1)
-                    tail = Tail(auditor, stream, info.config["subjects"], start, name="witness", past_damage=True)
+                    tail = Tail(auditor, stream, info.config["subjects"], start, name="witness", skip_damaged=True)
                     async for batch in tail.batches():
                         for message in batch:
                             if not is_ours(message.headers or {}):

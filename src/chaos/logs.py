@@ -23,7 +23,7 @@ async def market_log(url: str, seed: Path | None, shards: int) -> list[Entry]:
         for shard in range(shards):
             stream = subjects.market_stream(shard)
             filters = [subjects.quotes(shard, "*"), subjects.fills(shard, "*")]
-            tail = Tail(connection, stream, filters, FromSequence(1), name="chaos", past_damage=True)
+            tail = Tail(connection, stream, filters, FromSequence(1), name="chaos", skip_damaged=True)
             async for batch in tail.batches():
                 for message in batch:
                     is_fills = message.subject.startswith("fills.")

@@ -1,13 +1,15 @@
-"""How we use JetStream, and the only package that talks to it.
+"""How we use JetStream; the only package that talks to the broker.
 
-- `connection`: one connection a process, with the client's known faults contained.
-- `api`: requests to the JetStream API and their errors.
-- `topology`: every stream and bucket, declared.
+- `connection`: one connection per process, which contains the client's known faults.
+- `api`: requests to the JetStream API, and their errors.
+- `topology`: declares every stream and bucket.
 - `journal`: compare-and-append, the one way to write to a log.
-- `tail`: following a stream with no gap and no repeat; `reader`: the same by asking, for who may make no consumer.
-- `bootstrap`: the messages with which a fold begins; `presence`: which instances of a service are there.
-- `rpc`: requests between services; `packs`: several of them in one message.
-- `pacing`: how often what is only for watchers is written.
+- `tail`: follows a stream without gaps or repeats. `reader`: the same by polling, for users who may not create
+  consumers.
+- `bootstrap`: the messages with which a fold begins. `read_barrier`: keeps reads from being answered from a stale fold.
+- `rpc`: requests between services. `packs`: several of them in one message.
+- `presence`: which instances of a service are present. `process_poller`: the reports of all processes.
+- `pacing`: how often projections are written.
 - `grants`: who may do what on the broker.
 """
 
@@ -15,8 +17,8 @@ import importlib
 import sys
 
 if "aiohttp" not in sys.modules:
-    # nats-py imports it, where it is installed, for websockets, which nobody here uses: a quarter of a second of every
-    # start. Kept from it for as long as it looks, it goes on without.
-    sys.modules["aiohttp"] = None  # type: ignore[assignment] # as the import system has it
+    # nats-py imports aiohttp if it is installed, for websockets, which we do not use. That takes a quarter of a second
+    # of every start. If the import fails, nats-py works without it; afterwards others can import it again.
+    sys.modules["aiohttp"] = None  # type: ignore[assignment] # None makes an import fail
     importlib.import_module("nats.aio.transport")
     del sys.modules["aiohttp"]

@@ -109,14 +109,14 @@ class Bootstrap:
         *,
         name: str,
         follow: Follow = Tail,
-        past_damage: bool = False,
+        skip_damaged: bool = False,
     ) -> None:
-        """`past_damage`: begin without the last messages that the broker cannot read, as who looks for them does."""
+        """`skip_damaged`: begin without the last messages that the broker cannot read, as who looks for them does."""
         self._follow = follow
         self._connection = connection
         self._stream = stream
         self._usable = usable
-        self._tail = follow(connection, stream, filters, LastPerSubject(), name=name, past_damage=past_damage)
+        self._tail = follow(connection, stream, filters, LastPerSubject(), name=name, skip_damaged=skip_damaged)
         self._opened = False
 
     @property

@@ -1,10 +1,10 @@
-"""One NATS connection per process: a link to one server at a time (`jet.link`), and the next one when it is lost.
+"""One NATS connection per process: a link to one server at a time (`jet.link`), and the next link when it is lost.
 
-What is subscribed to is subscribed to again on every link, and requests (`jet.requests`) stay under way. Publishing
-while there is no link raises at once instead of buffering: what is buffered would be sent much later, when the sender
-has long decided otherwise. Nothing that a server or the network does ends the process.
+All subscriptions are renewed on every link, and requests (`jet.requests`) stay in flight. Publishing without a link
+raises at once instead of buffering: buffered data would be sent much later, when its sender has long decided otherwise.
+No behaviour of a server or the network ends the process.
 
-What the broker refuses to let us do (`jet.grants`) is reported at once: the health part `permissions` says what it was.
+An operation that the broker forbids (`jet.grants`) is reported at once, as the health part `permissions`.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from nats.aio.subscription import Subscription as NatsSubscription
 from prometheus_client import Counter
 
 from jet.grants import INBOXES, inbox
-from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, named, open_link
+from jet.link import CLOSE_TIMEOUT, Link, NoLink, Options, open_link, redacted
 from jet.requests import Requests
 from jet.unexpected_messages import count_unexpected
 
 FIRST_PAUSE = 0.1
-"""Seconds between a link that was lost and the first try to make another. Doubled at each try, up to `LONGEST_PAUSE`;
-and each pause is cut by up to a half at random, so that not all come back at one instant."""
+"""Seconds between the loss of a link and the first attempt to open another. The pause doubles at each attempt, up to
+`LONGEST_PAUSE`, and is shortened at random by up to a half, so that processes do not all reconnect at once."""
 
 LONGEST_PAUSE = 0.5
 
-STEADY = 2.0
-"""Seconds a link must have lasted for the pauses to begin with the first again."""
+STABLE_AFTER = 2.0
+"""Seconds that a link must last for the pauses to start again with `FIRST_PAUSE`."""
 
 RECONNECTS = Counter("quotestream_nats_reconnects", "Reconnects to the NATS server.")
 VIOLATIONS = Counter(
@@ -50,13 +50,13 @@ VIOLATIONS = Counter(
 _INBOX = f"{INBOXES}.".lower()
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
-"""As the server words it; nats-py hands it over in lower case."""
+"""The server's message; nats-py passes it on in lower case."""
 
 log = structlog.get_logger()
 
 
 class HealthPart(Protocol):
-    """Where a connection tells how it is."""
+    """The health of the process, to which parts of it report."""
 
     def waits(self, part: str, reason: str) -> None: ...
 
@@ -64,30 +64,30 @@ class HealthPart(Protocol):
 
 
 class NotConnected(nats_errors.Error):
-    """There is no link to a server: nothing was sent."""
+    """There is no link to a server, so nothing was sent."""
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """A subject that is listened to, over this link and every later one."""
+    """A subscription to a subject, on this link and every later one."""
 
     connection: "Connection"
     subject: str
     queue: str
     deliver: Callable[[Msg], None]
-    on_link: NatsSubscription | None = None
+    nats: NatsSubscription | None = None
 
     async def unsubscribe(self) -> None:
-        """Listen no more. Nothing is handed over from now on."""
+        """End the subscription: no message is delivered from now on."""
         await self.connection.unsubscribe(self)
 
 
 class Connection:
-    """The process's connection. Entering it waits until a server has answered; it is kept until it is left.
+    """The process's connection. Entering it waits until a server has answered; leaving it closes it.
 
     Attributes:
         url: the server, or several separated by commas.
-        single_replica: streams that are known to be held by one server only.
+        single_replica: streams that are known to have a single replica.
     """
 
     def __init__(
@@ -99,15 +99,16 @@ class Connection:
         tls: ssl.SSLContext | None = None,
         client: Any = None,
     ) -> None:
-        """Of one process.
+        """Connect when entered, not before.
 
         Args:
-            url: the server, or several separated by commas; `tls://` if nothing may be said to it in the clear.
-            name: what we are called there.
-            health: told how the connection is.
-            seed: the file with the secret key of a NATS user, named after it; None for a server that asks nobody.
-            tls: what a server that uses TLS is asked with; None for what this machine trusts.
-            client: what opens links in place of `jet.link`, by the same call.
+            url: the server, or several separated by commas; `tls://` to refuse plain text.
+            name: the name of the process on the server.
+            health: the connection reports its state there.
+            seed: the file with the secret key of a NATS user, whose name it has; None for a server without
+                authentication.
+            tls: the context for a server that uses TLS; None for the certificates that this machine trusts.
+            client: opens links in place of `jet.link`, with the same method `open_link`.
         """
         self.url = url
         self.single_replica: set[str] = set()
@@ -121,16 +122,16 @@ class Connection:
         self._keeping: asyncio.Task[None] | None = None
         self._was_connected = asyncio.Event()
         self._inboxes = inbox(seed.stem if seed else name)
-        answers = self.new_inbox()
-        self.requests = Requests(self, answers)
-        self._subscriptions: list[Subscription] = [Subscription(self, f"{answers}.*", "", self.requests.answered)]
+        replies = self.new_inbox()
+        self.requests = Requests(self, replies)
+        self._subscriptions: list[Subscription] = [Subscription(self, f"{replies}.*", "", self.requests.on_reply)]
         self._writer = secrets.token_hex(8)
         self._tokens = itertools.count(1)
-        health.waits("nats", f"not connected to {named(url)}")
+        health.waits("nats", f"not connected to {redacted(url)}")
 
     async def __aenter__(self) -> Self:
         if self._seed is not None:
-            self._seed.read_text()  # fails here, and not at every try
+            self._seed.read_text()  # fails here, and not at every attempt
         self._keeping = asyncio.create_task(self._keep(), name="nats")
         entered = asyncio.create_task(self._was_connected.wait())
         try:
@@ -151,37 +152,37 @@ class Connection:
 
     async def _end(self) -> None:
         while self._keeping is not None and not self._keeping.done():
-            self._keeping.cancel()  # and again, as Python 3.11's `wait_for`, which nats-py uses, may lose it
+            self._keeping.cancel()  # repeatedly: `wait_for` of Python 3.11, which nats-py uses, may lose it
             await asyncio.wait([self._keeping], timeout=4 * CLOSE_TIMEOUT)
 
     @property
     def connected(self) -> bool:
-        """Whether there is a link that is not known to be lost."""
+        """True if there is a link that is not known to be lost."""
         return self._link is not None and bool(self._link.client.is_connected)
 
     def token(self) -> str:
-        """Another token that nobody else has: it names one append of this process."""
+        """Return a new token that is unique among all processes; it identifies one append."""
         return f"{self._writer}-{next(self._tokens)}"
 
     @property
     def client(self) -> Client:
-        """What speaks the protocol on the present link. Not to be kept: the next link has another.
+        """The nats-py client of the current link. Do not keep it: the next link has another one.
 
         Raises:
             NotConnected: there is no link.
         """
         if self._link is None:
-            raise NotConnected(f"not connected to {named(self.url)}")
+            raise NotConnected(f"not connected to {redacted(self.url)}")
         return self._link.client
 
     def new_inbox(self) -> str:
-        """A subject that nobody else listens to."""
+        """Return a subject to which nobody else subscribes."""
         return f"{self._inboxes}.{secrets.token_hex(11)}"
 
     async def publish(
         self, subject: str, payload: bytes, *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """Send a message, which does not wait for anything: it may not arrive.
+        """Send a message, without waiting for the network. It may not arrive.
 
         Raises:
             nats.errors.Error: it was not sent.
@@ -189,28 +190,28 @@ class Connection:
         await self.client.publish(subject, payload, reply=reply, headers=headers)
 
     async def subscribe(self, subject: str, deliver: Callable[[Msg], None], *, queue: str = "") -> Subscription:
-        """Have every message of a subject handed over as it is read, and of a `queue` group's a share of them.
+        """Pass every message of a subject to `deliver` as it is read; in a `queue` group, only this member's share.
 
-        While there is no link, it begins with the next one. `deliver` must neither fail nor take long.
+        Without a link, the subscription begins with the next one. `deliver` must neither raise nor take long.
         """
         subscription = Subscription(self, subject, queue, deliver)
         self._subscriptions.append(subscription)
         if self.connected:
             with contextlib.suppress(nats_errors.ConnectionClosedError):  # the link was lost just now
-                await self._begin(subscription)
+                await self._subscribe_on_link(subscription)
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Listen no more; see `Subscription.unsubscribe`."""
-        with contextlib.suppress(ValueError):  # a second time
+        """End a subscription; see `Subscription.unsubscribe`."""
+        with contextlib.suppress(ValueError):  # it has already ended
             self._subscriptions.remove(subscription)
-        if subscription.on_link is not None:
+        if subscription.nats is not None:
             with contextlib.suppress(nats_errors.Error):  # of a link that is lost
-                await subscription.on_link.unsubscribe()
+                await subscription.nats.unsubscribe()
 
-    async def _begin(self, subscription: Subscription) -> None:
+    async def _subscribe_on_link(self, subscription: Subscription) -> None:
         if self._link is not None:
-            subscription.on_link = await self._link.subscribe(
+            subscription.nats = await self._link.subscribe(
                 subscription.subject, subscription.queue, subscription.deliver
             )
 
@@ -221,44 +222,50 @@ class Connection:
         *,
         timeout: float,
         headers: dict[str, str] | None = None,
-        again: float | None = None,
-        is_answer: Callable[[Msg], bool] | None = None,
+        resend_after: float | None = None,
+        is_reply: Callable[[Msg], bool] | None = None,
         packed: bool = False,
     ) -> Msg:
-        """Ask, and wait for the first answer.
+        """Send a request, and return the first reply.
 
         Args:
-            subject: whom to ask.
-            payload: what to ask.
+            subject: the subject of the request.
+            payload: its payload.
             timeout: seconds to wait.
-            headers: of the message.
-            again: seconds without an answer after which the identical message is sent again, and then again after
-                longer and longer, as far as `jet.retry_budget` lets all calls together.
-            is_answer: whether a message is an answer to this; what is none is passed over.
-            packed: who answers understands packs (`jet.packs`).
+            headers: its headers.
+            resend_after: seconds without a reply after which the identical message is resent; further resends follow
+                at growing intervals, as far as the retry budget of all calls allows (`jet.retry_budget`).
+            is_reply: returns whether a message is a reply to this request; other messages are ignored.
+            packed: the responder understands packs (`jet.packs`).
 
         Raises:
-            nats.errors.NoRespondersError: nobody listens.
-            Forbidden: the broker does not let us ask.
-            nats.errors.TimeoutError: no answer in time: what was asked may have been done all the same.
-            nats.errors.Error: it was not sent.
+            nats.errors.NoRespondersError: no service listens.
+            Forbidden: the broker forbids the request.
+            nats.errors.TimeoutError: there was no reply in time; the request may have been executed.
+            nats.errors.Error: the request was not sent.
         """
         return await self.requests.make(
-            subject, payload, timeout=timeout, headers=headers, again=again, is_answer=is_answer, packed=packed
+            subject,
+            payload,
+            timeout=timeout,
+            headers=headers,
+            resend_after=resend_after,
+            is_reply=is_reply,
+            packed=packed,
         )
 
     async def failed(self) -> None:
-        """Wait until this connection is not kept any more, which is a fault: run it as a task, to end the process then.
+        """Wait until the task that keeps the connection fails, which is a bug: await this to end the process then.
 
         Raises:
-            Exception: what went wrong.
+            Exception: the error of that task.
         """
         if self._keeping is None:
             raise RuntimeError("enter the connection first")
         await asyncio.shield(self._keeping)
 
     async def _keep(self) -> None:
-        """Have a link, and the next one whenever it is lost, until cancelled."""
+        """Open a link, and another one whenever it is lost, until cancelled."""
         loop = asyncio.get_running_loop()
         servers = self.url.split(",")
         random.shuffle(servers)
@@ -266,18 +273,18 @@ class Connection:
         for server in itertools.cycle(servers):
             try:
                 link = await self._open_link(server, self._inboxes, self._options())
-            except (NoLink, OSError) as why:  # an OSError: the key cannot be read just now
+            except (NoLink, OSError) as why:  # an OSError: the key file cannot be read now
                 self._health.waits("nats", str(why))
             else:
                 since = loop.time()
-                await self._use(link, named(server))
-                if loop.time() - since > STEADY:
+                await self._use(link, redacted(server))
+                if loop.time() - since > STABLE_AFTER:
                     pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # nothing depends on its being secret
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 # it need not be secret
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def report_health(self, part: str, reason: str) -> None:
-        """Report to the process's health what is wrong with `part`; with an empty reason, that nothing is."""
+        """Report to the process's health why `part` is not well; with an empty reason, that it is."""
         if reason:
             self._health.waits(part, reason)
         else:
@@ -288,18 +295,18 @@ class Connection:
         return Options(self._name, seed, self._tls, self._on_error)
 
     async def _use(self, link: Link, server: str) -> None:
-        """Have this link be the one, until it is lost."""
+        """Use this link until it is lost."""
         is_lost = False
         try:
             self._link = link
             for subscription in list(self._subscriptions):
-                await self._begin(subscription)
+                await self._subscribe_on_link(subscription)
             self._on_connected(server)
             why = await link.until_lost(partial(self._on_silence, server))
             is_lost = True
             log.warning("disconnected", url=server, reason=why)
             self._health.waits("nats", f"disconnected from {server}: {why}")
-        except nats_errors.Error as error:  # the link was lost while it was begun
+        except nats_errors.Error as error:  # the link was lost while the subscriptions were renewed
             is_lost = True
             self._health.waits("nats", f"not connected to {server}: {error!r}")
         finally:
@@ -318,14 +325,14 @@ class Connection:
         self._health.fine("nats")
 
     def _on_silence(self, server: str, seconds: float) -> None:
-        """Health tells what is so: a link may be there and nobody at the other end of it."""
+        """Report a server that does not answer: the link may still be open."""
         if seconds:
             self._health.waits("nats", f"no answer from {server} for {seconds:g} s")
         else:
             self._health.fine("nats")
 
     async def _on_error(self, error: Exception) -> None:
-        # That a link was lost is told when it is.
+        # The loss of a link is reported by `_use`.
         if found := _VIOLATION.search(str(error)):
             self._on_violation(*found.groups())
         elif self.connected:
@@ -333,14 +340,14 @@ class Connection:
 
     def _on_violation(self, operation: str, subject: str) -> None:
         if operation == "publish" and subject.startswith(_INBOX):
-            count_unexpected("reply")  # whoever asked us has named an inbox that is not its own, and is not answered
+            count_unexpected("reply")  # a request named an inbox that is not its sender's; it gets no reply
             return
         reason = f"the broker refused a {operation} to {subject}"
         VIOLATIONS.labels(operation).inc()
         self._health.waits("permissions", reason)
         if operation == "publish":
             self.requests.forbid(subject, reason)
-        # Last: whoever asked hears of it even if the log cannot be written.
-        if reason not in self._refused:  # whoever tries again and again would fill the log
+        # Last: the requests must fail even if the log cannot be written.
+        if reason not in self._refused:  # a caller that keeps trying would fill the log
             self._refused.add(reason)
             log.error("not permitted", operation=operation, subject=subject)

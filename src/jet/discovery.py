@@ -1,8 +1,8 @@
-"""How an instance is found: it answers `$SRV.PING`, `INFO` and `STATS` as NATS micro services do, for `nats micro`.
+"""Micro discovery: an instance answers `$SRV.PING`, `INFO` and `STATS` as NATS micro services do, for `nats micro`.
 
-The service of nats-py would do, but it belongs to one client, and ours changes with every link.
+We do not use the micro service of nats-py, because it belongs to one client, and each of our links has a new one.
 
-`STATS` has a field `data` besides, of the whole process: whether it is ready, what it waits for, how far behind it is.
+The reply to `STATS` also has a field `data` with the report of the process: whether it is ready, and its lag.
 """
 
 import secrets
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from jet.tail import behind
+from jet.tail import total_lag
 from wire.processes import ProcessReport
 
 VERSION = "1.0.0"
@@ -23,7 +23,7 @@ QUEUE = "q"
 
 
 class Endpoint(msgspec.Struct):
-    """One subject that is answered, and how often it was. Times in nanoseconds."""
+    """A subject that the instance serves, and its counters. Times are in nanoseconds."""
 
     name: str
     subject: str
@@ -33,34 +33,32 @@ class Endpoint(msgspec.Struct):
     last_error: str = ""
     processing_time: int = 0
 
-    def answered(self, began: float, refusal: str | None) -> None:
-        """Count an answer; `began` as `time.perf_counter_ns` told it."""
-        self.processing_time += time.perf_counter_ns() - int(began)
+    def record(self, began: int, refusal: str | None) -> None:
+        """Count a reply, and its refusal if it is one; `began` is a value of `time.perf_counter_ns`."""
+        self.processing_time += time.perf_counter_ns() - began
         if refusal is not None:
             self.num_errors += 1
             self.last_error = refusal
 
 
 class Instance:
-    """One instance of a service, and what it tells of itself."""
+    """One instance of a service, and its replies to discovery."""
 
     def __init__(
         self, service: str, endpoints: Sequence[Endpoint], report: Callable[[int], ProcessReport] | None = None
     ) -> None:
-        """`report` tells how the process is, given how many messages it has yet to be given."""
+        """`report` returns the report of the process, given its lag in messages."""
         self._identity = {"name": service, "id": secrets.token_hex(11), "version": VERSION, "metadata": {}}
         self._endpoints = endpoints
         self._report = report
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def subjects(self) -> Mapping[str, Callable[[], bytes]]:
-        """Every subject at which it is looked for, and what it says there."""
+        """Return each discovery subject of the instance, with the function that makes its reply."""
         name, own = self._identity["name"], self._identity["id"]
-        answers = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
+        replies = {"PING": self._ping, "INFO": self._info, "STATS": self._stats}
         return {
-            f"$SRV.{verb}{end}": answer
-            for verb, answer in answers.items()
-            for end in ("", f".{name}", f".{name}.{own}")
+            f"$SRV.{verb}{end}": reply for verb, reply in replies.items() for end in ("", f".{name}", f".{name}.{own}")
         }
 
     def _ping(self) -> bytes:
@@ -78,7 +76,7 @@ class Instance:
             {**msgspec.to_builtins(one), "average_processing_time": one.processing_time // max(1, one.num_requests)}
             for one in self._endpoints
         ]
-        data = {"data": msgspec.to_builtins(self._report(behind()))} if self._report is not None else {}
+        data = {"data": msgspec.to_builtins(self._report(total_lag()))} if self._report is not None else {}
         return self._response("stats", {"started": self._started, "endpoints": endpoints, **data})
 
     def _response(self, kind: str, more: dict[str, Any]) -> bytes:

@@ -1,9 +1,9 @@
-"""What a NATS server sends, read frame by frame, in place of nats-py's parser.
+"""Parses the frames that a NATS server sends, in place of nats-py's parser.
 
-Of a message only its sizes are the server's; its subject, reply subject, headers and payload are its publisher's, who
-may be anybody. nats-py ends the connection at a message whose headers are not what it expects, or whose subjects are no
-text, and takes some bytes in a subject for the end of it, so that the publisher chooses the subscription. Here a frame
-is read as the server writes it: words between single spaces, and a payload as long as it says.
+Only the sizes in a message's frame come from the server. Its subject, reply subject, headers and payload come from its
+publisher, who may be anybody. nats-py ends the connection at a message whose headers it does not expect or whose
+subject is not text, and takes some bytes in a subject for its end, so that the publisher chooses the subscription. This
+parser reads a frame as the server writes it: words between single spaces, and a payload of the stated size.
 """
 
 import json
@@ -11,35 +11,35 @@ import json
 from nats import errors as nats_errors
 from nats.protocol.parser import Parser
 
-LONGEST_LINE = 64 * 1024
-"""Bytes of a frame's first line, at most: INFO names every server of a cluster."""
+MAX_LINE_BYTES = 64 * 1024
+"""The longest first line of a frame, in bytes: INFO names every server of a cluster."""
 
-LARGEST = 64 * 1024 * 1024
-"""Bytes of a message, at most: what a server can be configured to let through."""
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""The largest message, in bytes: the most that a server can be configured to accept."""
 
 VERSION = b"NATS/1.0"
-"""What headers begin with."""
+"""The first bytes of all headers."""
 
 _END = b"\r\n"
 
 
 class Frames(Parser):
-    """Reads, and tells a client."""
+    """A parser that passes each frame to its client."""
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take what was read, and hand over every frame that is whole.
+        """Take the bytes that were read, and pass on every complete frame.
 
         Raises:
-            nats.errors.ProtocolError: no server says this.
+            nats.errors.ProtocolError: these bytes are not from a NATS server.
         """
         buffer = self.buf
         buffer += data
         at = 0
         try:
-            while self.buf is buffer:  # or it was reset
+            while self.buf is buffer:  # until the parser is reset
                 end = buffer.find(_END, at)
                 if end < 0:
-                    if len(buffer) - at > LONGEST_LINE:
+                    if len(buffer) - at > MAX_LINE_BYTES:
                         raise nats_errors.ProtocolError
                     return
                 words = bytes(buffer[at:end]).split(b" ")
@@ -61,7 +61,7 @@ class Frames(Parser):
             del buffer[:at]
 
     async def _control_frame(self, word: bytes, rest: bytes) -> None:
-        """Handle a frame that is no message."""
+        """Handle a frame that is not a message."""
         client = self.nc
         match word:
             case b"PING":
@@ -85,10 +85,13 @@ class Frames(Parser):
 
 
 def _sizes(words: list[bytes]) -> tuple[int, bytes, int, int]:
-    """Of the first line of a message: its subscription, reply subject, bytes of headers, and of headers and payload.
+    """Parse the words of a message's first line.
+
+    Returns:
+        the subscription id, the reply subject, the bytes of the headers, and the bytes of headers and payload together.
 
     Raises:
-        nats.errors.ProtocolError: it is none.
+        nats.errors.ProtocolError: it is not the first line of a message.
     """
     with_headers = words[0] == b"HMSG"
     numbers = words[-2:] if with_headers else words[-1:]
@@ -96,14 +99,17 @@ def _sizes(words: list[bytes]) -> tuple[int, bytes, int, int]:
     if not 1 <= len(between) <= 2 or not all(len(word) < 12 and word.isdigit() for word in (between[0], *numbers)):
         raise nats_errors.ProtocolError
     head, size = (int(numbers[0]), int(numbers[1])) if with_headers else (0, int(numbers[0]))
-    if head > size or size > LARGEST:
+    if head > size or size > MAX_MESSAGE_BYTES:
         raise nats_errors.ProtocolError
     return int(between[0]), between[1] if len(between) == 2 else b"", head, size
 
 
 def headers_of(raw: bytes) -> dict[str, str]:
-    """A message's headers, as far as they are any. Of two with one name the last counts, which is the one that a server
-    adds. Only a status line makes a `Status`."""
+    """Parse a message's headers; bytes that are not headers are left out.
+
+    If a name occurs twice, the last one counts, which is the one that the server adds. `Status` is set only from the
+    status line.
+    """
     first, _, rest = raw.partition(_END)
     if not first.startswith(VERSION):
         return {}

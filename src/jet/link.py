@@ -1,21 +1,21 @@
-"""One connection to one NATS server, from TCP to its end. It is never mended: `jet.connection` makes another.
+"""One connection to one NATS server, from TCP to its end. It is never repaired: `jet.connection` opens another one.
 
-What nats-py 2.16 does by itself when a connection fails is not used, because it trusts the network too much: it
-believes that it is connected to a server that answered its CONNECT with anything but an error, or with nothing; it
-notices nothing of a server that takes nothing, or of a task of its own that has died. Here each step of connecting has
-a deadline, and only a PONG ends the last one. From then on the server is pinged, and a link whose PONGs stay away is
-lost, whatever the client believes. What was not sent is then thrown away: it would arrive when the sender has long
-decided otherwise.
+nats-py 2.16 has its own handling of failed connections, which is not used, because it trusts the network too much. It
+believes to be connected to a server that answered its CONNECT with anything but an error, or not at all. It does not
+notice that a server has stopped reading, or that one of its own tasks has died. Here each step of connecting has a
+timeout, and only a PONG ends the last one. From then on the server is pinged, and a link whose PONGs stay away is lost,
+whatever the client believes. Data that was not sent is then discarded: it would arrive when its sender has long decided
+otherwise.
 
 Four more faults of nats-py are contained:
 
-- A PONG that arrives after its flush timed out would kill the read loop while the client still says "connected".
+- A PONG that arrives after its flush has timed out would kill the read loop, while the client still says "connected".
 - Closing the transport of a paused server with unsent data would hang for minutes (nats.py issue 671).
-- A server that is to use TLS, and says that it does not, would be talked to in the clear.
-- A full queue of its flusher would hold up whoever publishes, for as long as the server takes nothing.
+- A server that should use TLS, but says that it does not, would be talked to in plain text.
+- A full queue of its flusher would block publishers for as long as the server does not read.
 
-Messages are handed over as they are read (`jet.frames`), whatever their publishers made of them. nats-py would put each
-through a queue, and wake a task of the subscription for it.
+Messages are delivered as they are read (`jet.frames`), whatever their publishers put into them. nats-py would put each
+into a queue, and wake a task of its subscription.
 """
 
 import asyncio
@@ -40,17 +40,17 @@ from jet.frames import VERSION, Frames, headers_of
 from jet.unexpected_messages import count_unexpected
 
 STEP_TIMEOUT = 1.5
-"""Seconds each step of connecting may take: TCP, the server's INFO, TLS, and the PONG that says it knows us."""
+"""Seconds that each step of connecting may take: TCP, the server's INFO, TLS, and the PONG after our CONNECT."""
 
 OPEN_TIMEOUT = 4 * STEP_TIMEOUT
-"""Seconds all steps may take together."""
+"""Seconds that all steps may take together."""
 
-PING_EVERY = 0.75
-"""Seconds between two pings, and between two looks for the PONG."""
+PING_INTERVAL = 0.75
+"""Seconds between two pings, and between two checks for the PONG."""
 
-PATIENCE = 3
-"""Looks without a PONG after which the link is lost. They are counted, and no clock is read: a process that was itself
-paused finds the PONG at its next look."""
+MAX_MISSED = 3
+"""Checks without a PONG after which the link is lost. They are counted and no clock is read, so a process that was
+itself paused finds the PONG at its next check."""
 
 CLOSE_TIMEOUT = 0.5
 """Seconds to wait for a transport to close before it is aborted."""
@@ -63,24 +63,24 @@ _RESET = struct.pack("ii", 1, 0)
 log = structlog.get_logger()
 
 
-def named(url: str) -> str:
-    """What a server's URL, or several, is called where others may read it: without a password that is in it."""
+def redacted(url: str) -> str:
+    """Remove the passwords from a server's URL, or from several, so that others may read it."""
     return _SECRET.sub("", url)
 
 
 class NoLink(Exception):  # noqa: N818 # names what happened
-    """No connection to the server was made; the message says why."""
+    """No connection to the server could be made; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to introduce ourselves to a server.
+    """How a client connects to a server.
 
     Attributes:
-        name: what we are called there.
-        seed: the secret key of a NATS user; None for a server that asks nobody.
-        tls: what a server that uses TLS is asked with; None for what this machine trusts.
-        on_error: told what the server refuses, and of whatever else goes wrong on the link.
+        name: the name of the client on the server.
+        seed: the secret key of a NATS user; None for a server without authentication.
+        tls: the context for a server that uses TLS; None for the certificates that this machine trusts.
+        on_error: called with each refusal of the server, and with every other error on the link.
     """
 
     name: str
@@ -99,7 +99,7 @@ async def _step(name: str) -> AsyncIterator[None]:
 
 
 class _Transport(TcpTransport):
-    """A TCP connection that was made already, whose reads before the first PONG and whose end are bounded."""
+    """A TCP connection that is already open. Reading up to the first PONG has timeouts, and so has closing."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # nats-py does not annotate it
@@ -108,19 +108,19 @@ class _Transport(TcpTransport):
         self._has_info = False
 
     async def connect(self, *_: object, **__: object) -> None:
-        """It was made already."""
+        """Do nothing: it is already open."""
 
     async def readline(self) -> bytes:
-        """The server's INFO, then its PONG or the error it told instead.
+        """Return the server's INFO, then its PONG, or the error that it sent instead.
 
         Raises:
             ConnectionResetError: the server closed the connection.
-            TimeoutError: it said nothing for too long.
+            TimeoutError: the server sent nothing in time.
         """
         async with _step("its PONG" if self._has_info else "its INFO"):
-            return await self._answer()
+            return await self._read_answer()
 
-    async def _answer(self) -> bytes:
+    async def _read_answer(self) -> bytes:
         assert self._io_reader is not None  # noqa: S101 # for mypy: it is set from the start
         while True:
             line = await self._io_reader.readline()
@@ -131,7 +131,7 @@ class _Transport(TcpTransport):
                 return line
             if line.startswith((b"PONG", b"-ERR")):
                 return line
-            if line.startswith(b"PING"):  # the server wonders why we are slow
+            if line.startswith(b"PING"):  # the server checks whether we are alive
                 self.write(b"PONG\r\n")  # type: ignore[no-untyped-call] # nats-py does not annotate it
 
     async def connect_tls(self, *args: Any, **more: Any) -> None:
@@ -143,13 +143,13 @@ class _Transport(TcpTransport):
             return
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                # Shielded: giving up on the stream's own future would cancel it, and with it whoever waits next.
+                # Shielded: the timeout would cancel the stream's own future, and so everybody who waits for it later.
                 await asyncio.shield(self._io_writer.wait_closed())
         except TimeoutError:
             self._io_writer.transport.abort()
 
     def abort(self) -> None:
-        """End the connection, and have nothing that was not sent be sent any more."""
+        """End the connection at once; data that was not sent is discarded."""
         if self._io_writer is None or self._bare_io_writer is None:
             return
         bare = self._bare_io_writer.get_extra_info("socket")
@@ -163,10 +163,10 @@ class _Client(Client):
     def __init__(self) -> None:
         super().__init__()
         self._ps = Frames(self)
-        self.at_once: dict[int, Callable[[Msg], None]] = {}
+        self.listeners: dict[int, Callable[[Msg], None]] = {}
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # nats-py would go on in the clear if the server, or whoever stands between, says that it does without TLS.
+        # nats-py would continue in plain text if the server, or somebody in between, says that it does not use TLS.
         server = self._current_server
         if initial_connection and server and server.uri.scheme == "tls" and not info.get("tls_required"):
             raise nats_errors.Error("nats: the server offers no TLS")
@@ -178,10 +178,10 @@ class _Client(Client):
         await super()._process_pong()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        # Whatever failed here would end the link, and everything that goes over it.
-        deliver = self.at_once.get(sid)
+        # An exception here would end the link.
+        deliver = self.listeners.get(sid)
         try:
-            if deliver is None:  # somebody asks nats-py itself
+            if deliver is None:  # a subscription made with nats-py itself
                 await super()._process_msg(sid, subject, reply, data, headers)  # type: ignore[arg-type] # it may be None
             elif sid in self._subs:
                 deliver(Msg(self, _text(subject), _text(reply), data, _headers(headers) if headers else None))
@@ -191,7 +191,7 @@ class _Client(Client):
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
-        self.at_once.pop(sid, None)
+        self.listeners.pop(sid, None)
 
 
 def _text(subject: bytes) -> str:
@@ -199,7 +199,7 @@ def _text(subject: bytes) -> str:
         return subject.decode()
     except UnicodeDecodeError:
         count_unexpected("subject")
-        return subject.decode(errors="replace")  # on which nothing of ours is
+        return subject.decode(errors="replace")  # none of our subjects is like this
 
 
 def _headers(raw: bytes) -> dict[str, str] | None:
@@ -209,54 +209,54 @@ def _headers(raw: bytes) -> dict[str, str] | None:
 
 
 class Link:
-    """A connection to a server that has answered.
+    """An open connection to a server.
 
     Attributes:
-        client: what speaks the protocol. It is used once, and never connects again.
+        client: speaks the protocol. It is used once, and never reconnects.
     """
 
     def __init__(self, client: _Client, transport: _Transport, ended: "asyncio.Future[str]") -> None:
-        """Of a client that is connected; `open_link` makes one."""
+        """Take a client that is connected; use `open_link`."""
         self.client = client
         self._transport = transport
         self._ended = ended
 
     async def subscribe(self, subject: str, queue: str, deliver: Callable[[Msg], None]) -> Subscription:
-        """Have every message of a subject handed over as it is read."""
+        """Pass every message of a subject to `deliver` as it is read."""
         subscription = await self.client.subscribe(subject, queue=queue)
-        self.client.at_once[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
+        self.client.listeners[subscription._id] = deliver  # noqa: SLF001 # nats-py has no public name for it
         return subscription
 
     async def until_lost(self, on_silence: Callable[[float], None]) -> str:
-        """Ping until the link is lost, and tell why it is.
+        """Ping until the link is lost. Return the reason.
 
         Args:
-            on_silence: told for how many seconds a PONG is awaited, if that is more than one look; 0 when it is there.
+            on_silence: called with the seconds without a PONG, from the second check on; with 0 when it arrives.
         """
         while True:
             pong = asyncio.create_task(self.client.rtt(_NEVER))
-            pong.add_done_callback(_look_at)
+            pong.add_done_callback(_mark_retrieved)
             either: list[asyncio.Future[Any]] = [pong, self._ended]
             try:
-                for missed in range(1, PATIENCE + 1):
-                    await asyncio.wait(either, timeout=PING_EVERY, return_when=asyncio.FIRST_COMPLETED)
+                for missed in range(1, MAX_MISSED + 1):
+                    await asyncio.wait(either, timeout=PING_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
                     if self._ended.done():
                         return self._ended.result()
                     if pong.done():
                         break
                     if missed > 1:
-                        on_silence(missed * PING_EVERY)
+                        on_silence(missed * PING_INTERVAL)
                 else:
-                    return f"no answer for {PATIENCE * PING_EVERY:g} s"
+                    return f"no answer for {MAX_MISSED * PING_INTERVAL:g} s"
                 if (error := pong.exception()) is not None:
                     return repr(error)
             finally:
                 pong.cancel()
             on_silence(0)
-            await asyncio.wait([self._ended], timeout=PING_EVERY)
+            await asyncio.wait([self._ended], timeout=PING_INTERVAL)
 
     async def close(self, *, is_lost: bool) -> None:
-        """End the link within a second. If it is lost, nothing more is sent."""
+        """End the link within a second. If it is lost, unsent data is discarded."""
         if is_lost:
             self._transport.abort()
         with contextlib.suppress(Exception):
@@ -265,8 +265,8 @@ class Link:
         self._transport.abort()
 
 
-def _look_at(task: "asyncio.Task[Any]") -> None:
-    """Have no exception be complained about that came when nobody waited any more."""
+def _mark_retrieved(task: "asyncio.Task[Any]") -> None:
+    """Prevent asyncio's "exception was never retrieved" for a ping that nothing waits for any more."""
     if not task.cancelled():
         task.exception()
 
@@ -275,42 +275,42 @@ async def open_link(server: str, inbox: str, options: Options) -> Link:
     """Connect to a server, once.
 
     Args:
-        server: its URL; `tls://` if nothing may be said to it in the clear.
-        inbox: what our inboxes begin with.
-        options: how to introduce ourselves.
+        server: its URL; `tls://` to refuse plain text.
+        inbox: the prefix of our inboxes.
+        options: how to connect.
 
     Raises:
-        NoLink: it did not answer in time, or not as a server does that knows us.
+        NoLink: the server did not answer in time, or did not accept us.
     """
     client = _Client()
     transport: _Transport | None = None
     try:
         async with asyncio.timeout(OPEN_TIMEOUT):
-            transport = await _reach(server)
+            transport = await _connect_tcp(server)
             client._transport = transport  # noqa: SLF001 # nats-py has no public name for it
-            ended = await _introduce(client, server, inbox, options)
+            ended = await _handshake(client, server, inbox, options)
     except BaseException as error:
         if transport is not None:
             transport.abort()
         if not isinstance(error, Exception):
             raise
-        # Whatever it is: what somebody says on the port must not end this process.
-        # One that does not know the key often closes the connection before its reason is read.
+        # Every exception: bytes from the port must not end this process.
+        # A server that rejects our key often closes the connection before its reason is read.
         info = client._server_info  # noqa: SLF001 # as above
-        asks = ", which asks for a key" if isinstance(info, dict) and info.get("auth_required") else ""
-        raise NoLink(f"not connected to {named(server)}{asks}: {error!r}") from error
+        needs_key = ", which asks for a key" if isinstance(info, dict) and info.get("auth_required") else ""
+        raise NoLink(f"not connected to {redacted(server)}{needs_key}: {error!r}") from error
     return Link(client, transport, ended)
 
 
-async def _reach(server: str) -> _Transport:
-    """Make the TCP connection."""
+async def _connect_tcp(server: str) -> _Transport:
+    """Open the TCP connection."""
     url = urlsplit(server if "://" in server else f"nats://{server}")
     async with _step("TCP"):
         return _Transport(*await asyncio.open_connection(url.hostname, url.port or _PORT, limit=DEFAULT_BUFFER_SIZE))
 
 
-async def _introduce(client: _Client, server: str, inbox: str, options: Options) -> "asyncio.Future[str]":
-    """Have the client connect. What is returned is done when it has closed, and says why."""
+async def _handshake(client: _Client, server: str, inbox: str, options: Options) -> "asyncio.Future[str]":
+    """Run the NATS handshake. Return a future that completes when the client closes, with the reason."""
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def on_closed() -> None:
@@ -320,7 +320,7 @@ async def _introduce(client: _Client, server: str, inbox: str, options: Options)
     await client.connect(
         [server],
         name=options.name,
-        connect_timeout=_NEVER,  # each step has its own: see `_step`
+        connect_timeout=_NEVER,  # each step has its own timeout: see `_step`
         allow_reconnect=False,
         ping_interval=_NEVER,
         pending_size=0,

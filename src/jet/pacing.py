@@ -1,13 +1,15 @@
-"""How long a projection rests between two rounds of writing what has changed. Pure."""
+"""How long a projection rests between two rounds of writing its changes. Pure."""
 
-LEAST = 0.1
-"""Seconds, at least: whatever changes meanwhile is written once."""
+MIN_PAUSE = 0.1
+"""The shortest pause in seconds: a key that changes several times in it is written once."""
 
-MOST = 1.0
-"""Seconds, at most: a round that waited for a broker that was away has not worked for so long."""
+MAX_PAUSE = 1.0
+"""The longest pause in seconds: a round that takes longer has only waited for a broker that was away."""
 
 
 def pause_after(took: float) -> float:
-    """Seconds to rest after a round that took so many: as long as it took, so that what a projection only shows leaves
-    half of a busy machine to what is decided."""
-    return min(max(LEAST, took), MOST)
+    """Return how many seconds to rest after a round that took `took` seconds.
+
+    The pause is as long as the round, so that projections leave half of a busy machine to decisions.
+    """
+    return min(max(MIN_PAUSE, took), MAX_PAUSE)

@@ -1,11 +1,11 @@
-"""Requests under way, by where each awaits its answer.
+"""Requests in flight, by the place where each waits for its reply.
 
-A request stays under way while its connection goes from one link to the next: its answer may come over another link
-than it was sent on. What the broker does not let us ask raises `Forbidden` at once, instead of waiting for an answer
-that never comes.
+A request stays in flight while its connection changes from one link to the next: the reply may come over another link
+than the one it was sent on. A request that the broker forbids raises `Forbidden` at once, instead of waiting for a
+reply that never comes.
 
-There is no `wait_for` here: in Python 3.11 it would lose a cancellation that arrives together with a request's answer,
-and the cancelled task would never end.
+`asyncio.wait_for` is not used here: in Python 3.11 it loses a cancellation that arrives together with the reply, and
+the cancelled task would never end.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ RESENDS = Counter("quotestream_request_resends", "Requests to services that got 
 
 
 class Forbidden(nats_errors.Error):
-    """The broker does not let this user publish there: nobody and no stream got the message."""
+    """The broker does not let this user publish to the subject: no subscriber and no stream got the message."""
 
 
 class Publisher(Protocol):
-    """What sends requests: a `jet.connection.Connection`."""
+    """Sends requests: a `jet.connection.Connection`."""
 
     async def publish(
         self, subject: str, payload: bytes, *, reply: str, headers: dict[str, str] | None = None
@@ -41,49 +41,56 @@ class Publisher(Protocol):
 
 @dataclass(slots=True)
 class _Pending:
-    """A request under way. `reached`: it may have reached somebody, so that nobody listening now says nothing.
-    `along`: those that went in the same message, and hear of it if nobody listens."""
+    """A request in flight.
 
-    answer: "asyncio.Future[Msg]"
+    Attributes:
+        reply: its reply, once it has arrived.
+        subject: the subject of the request.
+        is_reply: whether a message is a reply to this request; None if every message is.
+        may_have_arrived: it may have reached a service, so "no responders" proves nothing any more.
+        packed_with: the other requests of its pack, which also fail if there are no responders.
+    """
+
+    reply: "asyncio.Future[Msg]"
     subject: str
-    is_answer: Callable[[Msg], bool] | None = None
-    reached: bool = False
-    along: "Sequence[_Pending]" = ()
+    is_reply: Callable[[Msg], bool] | None = None
+    may_have_arrived: bool = False
+    packed_with: "Sequence[_Pending]" = ()
 
     def take(self, message: Msg) -> None:
-        nobody = message.headers is not None and message.headers.get("Status") == "503"
-        if nobody:
-            for each in self.along:
+        no_responders = message.headers is not None and message.headers.get("Status") == "503"
+        if no_responders:
+            for each in self.packed_with:
                 each.take(message)
-        if self.answer.done():
+        if self.reply.done():
             return
-        if nobody:
-            if not self.reached:
-                self.answer.set_exception(nats_errors.NoRespondersError())
-        elif self.is_answer is None or self.is_answer(message):
-            self.answer.set_result(message)
+        if no_responders:
+            if not self.may_have_arrived:
+                self.reply.set_exception(nats_errors.NoRespondersError())
+        elif self.is_reply is None or self.is_reply(message):
+            self.reply.set_result(message)
 
     def fail(self, error: Exception) -> None:
-        """It was not sent."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        """End a request that was not sent."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
 
     def forbid(self, error: Forbidden) -> None:
-        if not self.answer.done() and not self.reached:
-            self.answer.set_exception(error)
+        if not self.reply.done() and not self.may_have_arrived:
+            self.reply.set_exception(error)
 
-    def give_up(self) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(nats_errors.TimeoutError())
+    def time_out(self) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(nats_errors.TimeoutError())
 
     def forget(self) -> None:
-        """Nobody waits any more, as when the asking task was cancelled: no exception is left to be complained about."""
-        if not self.answer.cancel() and not self.answer.cancelled():
-            self.answer.exception()
+        """End a request whose caller no longer waits, and prevent asyncio's "exception was never retrieved"."""
+        if not self.reply.cancel() and not self.reply.cancelled():
+            self.reply.exception()
 
 
 def _places() -> Iterator[str]:
-    """Where answers are awaited, in 88 random bits each: nobody else can tell it, and give one. Drawn many at once."""
+    """Yield places of 88 random bits: nobody else can guess one and send a reply there. Many are drawn at once."""
     while True:
         drawn = secrets.token_hex(11 * 256)
         for start in range(0, len(drawn), 22):
@@ -91,15 +98,15 @@ def _places() -> Iterator[str]:
 
 
 class Requests:
-    """What one connection has asked and awaits.
+    """The requests that one connection has in flight.
 
     Attributes:
-        inbox: answers arrive on subjects one token below it, and go to `answered`.
-        pending: the requests under way, by that token.
+        inbox: replies arrive on subjects one token below it, and are passed to `on_reply`.
+        pending: the requests in flight, by that token.
     """
 
     def __init__(self, publisher: Publisher, inbox: str) -> None:
-        """Of one connection, which listens to all of `inbox`."""
+        """`publisher` is a connection that is subscribed to everything below `inbox`."""
         self._publisher = publisher
         self.inbox = inbox
         self._places = _places()
@@ -115,49 +122,49 @@ class Requests:
         *,
         timeout: float,
         headers: dict[str, str] | None,
-        again: float | None,
-        is_answer: Callable[[Msg], bool] | None,
+        resend_after: float | None,
+        is_reply: Callable[[Msg], bool] | None,
         packed: bool,
     ) -> Msg:
-        """Ask, and wait for the first answer; see `jet.connection.Connection.request`."""
+        """Send a request, and return the first reply; see `jet.connection.Connection.request`."""
         loop = asyncio.get_running_loop()
         place = next(self._places)
         reply = f"{self.inbox}.{place}"
-        pending = self.pending[place] = _Pending(loop.create_future(), subject, is_answer)
-        timer = loop.call_later(timeout, pending.give_up)
+        pending = self.pending[place] = _Pending(loop.create_future(), subject, is_reply)
+        timer = loop.call_later(timeout, pending.time_out)
         try:
             if packed:
                 self._gather(subject, packs.part(reply, payload, headers))
             else:
                 await self._publisher.publish(subject, payload, reply=reply, headers=headers)
-            for pause in pauses(again) if again is not None else ():
-                if (await asyncio.wait([pending.answer], timeout=pause))[0]:
-                    if pending.answer.exception() is None:
-                        self._retry_budget.answered()
+            for pause in pauses(resend_after) if resend_after is not None else ():
+                if (await asyncio.wait([pending.reply], timeout=pause))[0]:
+                    if pending.reply.exception() is None:
+                        self._retry_budget.earn()
                     break
-                pending.reached = True  # nobody has said that nobody listens
-                pending.along = ()  # what is said of the next message is not said of them
+                pending.may_have_arrived = True  # no reply said that there are no responders
+                pending.packed_with = ()  # the next message does not carry them
                 allowed = self._retry_budget.take()
                 RESENDS.labels("sent" if allowed else "held back").inc()
                 with contextlib.suppress(nats_errors.Error):
                     if allowed:
                         await self._publisher.publish(subject, payload, reply=reply, headers=headers)
-            return await pending.answer
+            return await pending.reply
         finally:
             timer.cancel()
             pending.forget()
             del self.pending[place]
 
     def forbid(self, subject: str, reason: str) -> None:
-        """The broker has refused to let us publish to this subject, in whatever case it spells it."""
+        """Fail the requests to a subject to which the broker forbids us to publish. Case does not matter."""
         for pending in self.pending.values():
             if pending.subject.lower() == subject.lower():
                 pending.forbid(Forbidden(reason))
 
-    def answered(self, message: Msg) -> None:
-        """An answer has arrived, or several in one message. What nobody awaits is counted."""
+    def on_reply(self, message: Msg) -> None:
+        """Take a message with one reply or several. A reply that no request waits for is counted."""
         if message.headers and packs.HEADER in message.headers:
-            self._answered_together(message)
+            self._on_pack(message)
             return
         pending = self.pending.get(message.subject.rpartition(".")[2])
         if pending is not None:
@@ -165,9 +172,9 @@ class Requests:
         else:
             count_unexpected("answer")
 
-    def _answered_together(self, message: Msg) -> None:
+    def _on_pack(self, message: Msg) -> None:
         try:
-            parts = packs.unpacked(message.data)
+            parts = packs.decode(message.data)
         except ValueError:
             count_unexpected("answer")
             return
@@ -179,7 +186,7 @@ class Requests:
                 count_unexpected("answer")
 
     def _gather(self, subject: str, part: Part) -> None:
-        """Have a request sent, with those that are made in the same turn of the loop."""
+        """Send a request at the end of this turn of the loop, together with the others that are made in it."""
         self._gathered.setdefault(subject, []).append(part)
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_gathered())
@@ -191,7 +198,7 @@ class Requests:
                 await self._send(subject, group)
 
     async def _send(self, subject: str, parts: list[Part]) -> None:
-        """Send those requests that are still awaited. Each whose message cannot be sent has the reason raised."""
+        """Send those requests whose callers still wait. If the message cannot be sent, their callers get the error."""
         parts = [part for part in parts if part.place in self.pending]
         if not parts:
             return
@@ -203,10 +210,10 @@ class Requests:
                     subject, bytes(parts[0].data), reply=reply, headers=parts[0].headers or None
                 )
             else:
-                pending[0].along = pending[1:]
+                pending[0].packed_with = pending[1:]
                 await self._publisher.publish(
-                    subject, packs.packed(parts), reply=reply, headers={packs.HEADER: str(len(parts))}
+                    subject, packs.encode(parts), reply=reply, headers={packs.HEADER: str(len(parts))}
                 )
-        except Exception as error:  # noqa: BLE001 # whoever asks has it raised
+        except Exception as error:  # noqa: BLE001 # the callers raise it
             for each in pending:
                 each.fail(error)

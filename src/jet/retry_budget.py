@@ -1,32 +1,32 @@
-"""How often requests may be sent again: resends must not add to the load of a server that cannot keep up. Pure."""
+"""Limits how often requests are resent: resends must not overload a server that cannot keep up. Pure."""
 
 from collections.abc import Iterator
 
 FIRST = 0.3
-"""Seconds without an answer after which the identical request is sent again."""
+"""Seconds without a reply after which the identical request is resent."""
 
 GROWTH = 1.5
-"""By what each further pause is longer than the one before."""
+"""The factor by which each pause is longer than the one before."""
 
 BURST = 20.0
-"""Resends that may be made while nothing is answered."""
+"""How many resends are allowed while no reply arrives."""
 
 EARNED = 2.0
-"""Resends that an answer pays for: enough to reach the other one while one of two instances is paused."""
+"""How many resends each reply earns: enough to reach the other one while one of two instances is paused."""
 
 
 class RetryBudget:
-    """What is left for resends, of all calls of a process together."""
+    """The budget for resends that all calls of a process share."""
 
     def __init__(self) -> None:
         self._left = BURST
 
-    def answered(self) -> None:
-        """A call was answered."""
+    def earn(self) -> None:
+        """Add what a reply earns."""
         self._left = min(BURST, self._left + EARNED)
 
     def take(self) -> bool:
-        """Whether one more resend may be made; if so it is counted."""
+        """Take one resend from the budget. Return False if none is left."""
         if self._left < 1:
             return False
         self._left -= 1
@@ -34,7 +34,7 @@ class RetryBudget:
 
 
 def pauses(first: float) -> Iterator[float]:
-    """Seconds to wait before each resend of one request, for ever."""
+    """Yield the seconds to wait before each resend of one request, without end."""
     pause = first
     while True:
         yield pause

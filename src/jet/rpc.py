@@ -174,8 +174,8 @@ async def call(
             payload,
             timeout=timeout,
             headers=headers or None,
-            again=retry_budget.FIRST,
-            is_answer=awaited.take,
+            resend_after=retry_budget.FIRST,
+            is_reply=awaited.take,
             packed=True,
         )
     except (nats_errors.NoRespondersError, *api.NOT_SENT) as error:
@@ -257,7 +257,7 @@ class _Server:
         try:
             # Who only looks asks one by one: that is what its share counts, and across accounts the server maps no
             # other reply back than the one that it made.
-            parts = packs.unpacked(message.data) if not handler.for_readers else []
+            parts = packs.decode(message.data) if not handler.for_readers else []
         except ValueError:
             parts = []
         if not parts:
@@ -306,7 +306,7 @@ class _Server:
         except Refused as refused:
             of, data = refused.refusal, msgspec.json.encode(refused.problem)
             answer = Answer(data, (of.status, of.slug), final=not of.retryable)
-        endpoint.answered(began, answer.refusal[1] if answer.refusal is not None else None)
+        endpoint.record(began, answer.refusal[1] if answer.refusal is not None else None)
         headers = _headers(flight.subject, flight.data, answer)
         await self._respond(self._flights.complete(flight, answer, time.monotonic()), answer.data, headers)
 
@@ -329,7 +329,7 @@ class _Server:
                 if len(group) == 1:
                     await self._send(reply, bytes(one.data), one.headers)
                 else:
-                    await self._send(reply, packs.packed(group), {packs.HEADER: str(len(group))})
+                    await self._send(reply, packs.encode(group), {packs.HEADER: str(len(group))})
 
     async def _send(self, reply: str, data: bytes, headers: dict[str, str] | None) -> None:
         try:

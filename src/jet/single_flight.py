@@ -1,29 +1,36 @@
-"""One flight for each request: copies of a request that arrive while it is being answered wait for that answer.
+"""Answers copies of a request once: copies that arrive while the request is being answered wait for the same reply.
 
-Callers send a request again when no answer comes, so a server meets copies of it: at once, late, or after its answer.
+Callers resend a request until a reply comes, so a server receives copies of it: at once, late, or after its reply.
 
-- While the first is being answered, the same bytes on the same subject join it, whoever asks: they are one request.
-- After that, the answer is repeated to the very call that it was given to, which a copy shows by its reply inbox. So it
-  is safe for every request: it was the answer while that call was waiting. Other calls are decided anew.
-- An answer that says "ask again" is not repeated.
+- While a request is being answered, the same bytes on the same subject join it, whoever sent them.
+- Afterwards, the reply is repeated only to the call that it was given to, which a copy shows by its reply subject. That
+  is safe for every request, because the reply was correct while that call was waiting. Requests of other calls are
+  decided anew.
+- A reply that asks the caller to try again is not repeated.
 
-Pure: `at` is a time in seconds by a clock that is never set.
+Pure: `at` is a time in seconds on a clock that is never set.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-REPEATED = 3.0
-"""Seconds for which an answer is repeated to its caller: longer than a caller waits."""
+REPEAT_SECONDS = 3.0
+"""Seconds for which a reply is repeated to its caller: longer than a caller waits."""
 
-MOST = 2_000
-"""Answers that are kept; the oldest are forgotten first."""
+MAX_KEPT = 2_000
+"""The most replies that are kept; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller is answered. `refusal`: its status and slug. `final`: asking again would not change it."""
+    """The reply to a request.
+
+    Attributes:
+        data: its JSON.
+        refusal: its status and slug, if it is a refusal.
+        final: False if the same request may get another answer later.
+    """
 
     data: bytes
     refusal: tuple[int, str] | None = None
@@ -32,8 +39,13 @@ class Answer:
 
 @dataclass(slots=True)
 class Flight:
-    """A request that is being answered, and the inboxes of those who wait for it, each once: true if its answer may go
-    with others in one message."""
+    """A request that is being answered.
+
+    Attributes:
+        subject: the subject of the request.
+        data: its payload.
+        replies: the reply subjects of the waiting callers; True if the reply may travel in a pack.
+    """
 
     subject: str
     data: bytes
@@ -41,41 +53,46 @@ class Flight:
 
 
 class SingleFlight:
-    """The requests that one server answers now, and the answers that it has just given."""
+    """The requests that one server is answering, and its recent replies."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[str, bytes], Flight] = {}
-        self._given: dict[tuple[str, str, bytes], tuple[float, Answer]] = {}
+        self._in_flight: dict[tuple[str, bytes], Flight] = {}
+        self._recent: dict[tuple[str, str, bytes], tuple[float, Answer]] = {}
 
     def join(
         self, subject: str, data: bytes, reply: str, at: float, *, in_pack: bool = False
     ) -> Flight | Answer | None:
-        """A request has arrived: the flight to begin; the answer that its caller was given; None: it waits for one."""
-        given = self._given.get(_call(subject, data, reply))
-        if given is not None and at < given[0]:
-            return given[1]
-        flight = self._under_way.get((subject, data))
+        """Take a request that has arrived.
+
+        Returns:
+            the new flight, which the caller must answer; the answer that this call already got; or None if the request
+            joined a flight and waits for its answer.
+        """
+        recent = self._recent.get(_call(subject, data, reply))
+        if recent is not None and at < recent[0]:
+            return recent[1]
+        flight = self._in_flight.get((subject, data))
         if flight is not None:
             flight.replies[reply] = in_pack
             return None
-        flight = self._under_way[subject, data] = Flight(subject, data, {reply: in_pack})
+        flight = self._in_flight[subject, data] = Flight(subject, data, {reply: in_pack})
         return flight
 
     def complete(self, flight: Flight, answer: Answer, at: float) -> Mapping[str, bool]:
-        """The flight is over: whom to answer. What arrives from now on is another request."""
-        del self._under_way[flight.subject, flight.data]
+        """End a flight. Return the reply subjects to answer. A copy that arrives later is a new request."""
+        del self._in_flight[flight.subject, flight.data]
         if answer.final:
             for reply in flight.replies:
-                self._given[_call(flight.subject, flight.data, reply)] = (at + REPEATED, answer)
+                self._recent[_call(flight.subject, flight.data, reply)] = (at + REPEAT_SECONDS, answer)
             self._forget(at)
         return flight.replies
 
     def _forget(self, at: float) -> None:
-        while self._given:
-            oldest = next(iter(self._given))
-            if len(self._given) <= MOST and at < self._given[oldest][0]:
+        while self._recent:
+            oldest = next(iter(self._recent))
+            if len(self._recent) <= MAX_KEPT and at < self._recent[oldest][0]:
                 return
-            del self._given[oldest]
+            del self._recent[oldest]
 
 
 def _call(subject: str, data: bytes, reply: str) -> tuple[str, str, bytes]:

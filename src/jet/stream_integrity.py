@@ -1,7 +1,8 @@
-"""Whether a stream still holds what a follower has read of it, and whether it gives out all that it holds. Pure.
+"""Checks that a stream still holds what a follower has read, and that the server delivers everything it holds. Pure.
 
-A NATS server that finds a message damaged when it reads it passes over it, without a word to those who follow. A stream
-from which nothing is ever deleted has no gap, so whoever reads all of its subjects sees one.
+When a NATS server reads a message that is damaged in its store, it skips the message, and followers get no error. A
+stream from which nothing is ever deleted has no gaps, so a follower that reads all its subjects notices the missing
+sequence.
 """
 
 from collections.abc import Sequence
@@ -10,19 +11,21 @@ from typing import Any
 
 from jet.api import ConsumerInfo, StreamInfo
 
-PATIENCE = 5.0
-"""Seconds that a replicated stream may seem to end before what was read. One that leads no more learns it sooner."""
+STALE_LEADER_TIMEOUT = 5.0
+"""Seconds for which a replicated stream may seem to end before the last message read: a deposed leader may report a
+stale end, but notices within this time that it no longer leads."""
 
 
 REPAIR_HINT = 'see "A damaged store" in docs/operations.md'
 
 
 class TailBroken(Exception):  # noqa: N818 # names what happened
-    """The stream no longer holds what was yielded already: it was purged or made anew. A fold of it cannot go on."""
+    """The stream no longer holds messages that were already yielded: it was purged or created again. A fold cannot
+    continue."""
 
 
 class StreamEnd:
-    """What is known of one stream's end."""
+    """Remembers how one stream ended, to notice when it has lost messages."""
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
@@ -30,11 +33,11 @@ class StreamEnd:
         self._ends_early_since: float | None = None
 
     def check(self, info: StreamInfo, read: int, now: float) -> None:
-        """Check what a stream tells against the sequence up to which it was read; `now` in seconds.
+        """Check that the stream still holds everything up to the sequence `read`; `now` is in seconds.
 
         Raises:
-            TailBroken: it holds that no more.
-            TimeoutError: it does not seem to, which may pass.
+            TailBroken: it does not.
+            TimeoutError: it seems not to, but the server may be stale: check again.
         """
         if self._created is None:
             self._created = info.created
@@ -44,42 +47,43 @@ class StreamEnd:
         if self._ends_early_since is None:
             self._ends_early_since = now
         text = f"stream {self._stream} holds nothing after {info.state.last_seq}, {read} was seen"
-        if info.replicated and info.created == self._created and now - self._ends_early_since < PATIENCE:
+        if info.replicated and info.created == self._created and now - self._ends_early_since < STALE_LEADER_TIMEOUT:
             raise TimeoutError(text)
         raise TailBroken(text)
 
 
 def keeps_everything(config: dict[str, Any]) -> bool:
-    """Whether nothing is ever deleted of a stream of this configuration, but what newer messages of its subject
-    replace."""
+    """True if a stream of this configuration never deletes a message, unless a newer one of its subject replaces it."""
     return bool(config.get("deny_delete") and config.get("deny_purge")) and not config.get("max_age")
 
 
 def is_gapless(config: dict[str, Any], filters: Sequence[str]) -> bool:
-    """Whether whoever reads these subjects of a stream is given every sequence. If it keeps only some messages of each
-    subject, others are dropped."""
+    """True if a follower of these subjects gets every sequence of the stream.
+
+    It does not if the stream keeps only some messages of each subject, because it drops the others.
+    """
     if not keeps_everything(config) or config.get("max_msgs_per_subject", -1) > 0:
         return False
     return set(config.get("subjects") or [""]) <= set(filters)
 
 
-def missing(stream: str, first: int, after: int) -> str:
-    """What to tell of a sequence that is not given out, where the one after it is."""
+def describe_gap(stream: str, first: int, after: int) -> str:
+    """Describe a gap in what the server delivers: it starts at `first`, and `after` is the next message delivered."""
     count = after - first
     text = f"message {first:,} is" if count == 1 else f"messages {first:,} to {after - 1:,} are"
     return f"{text} not given out: the store of {stream} is damaged; {REPAIR_HINT}"
 
 
-def withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
-    """What a consumer that is silent does not give out of a stream that keeps everything; empty if nothing.
+def describe_withheld(stream: str, info: StreamInfo, consumer: ConsumerInfo, delivered: int) -> str | None:
+    """Describe what an idle consumer does not deliver of a stream that keeps everything; empty if nothing is missing.
 
-    None if that cannot be told: it has yet to look at what there is, or has delivered something meanwhile.
+    None if that is uncertain: the consumer has not reached the end of the stream, or has just delivered something.
 
     Args:
         stream: its name.
-        info: the stream, as it was before the consumer was asked for.
-        consumer: as the broker tells of it.
-        delivered: how many messages have arrived.
+        info: the stream's state; requested before `consumer`.
+        consumer: the consumer's state.
+        delivered: how many of its messages have arrived here.
     """
     pending, looked_at = consumer.num_pending, consumer.delivered
     if not pending:

@@ -1,23 +1,22 @@
-"""Following a stream: in order, no gap, no repeat, and knowing whether what was seen is current.
+"""Follows a stream in order, without gaps or repeats, and knows whether what it has yielded is current.
 
-A tail is a pull consumer that acks nothing: what was applied is known by whoever applies it. Pulling bounds what can be
-under way, so the client never drops messages as a slow consumer. Every delivery carries the consumer's own sequence: at
-one that does not follow the last, or at silence where a heartbeat is due, the tail makes itself a new consumer from the
-stream sequence after the last one it yielded.
+A tail is a pull consumer that acknowledges nothing: whoever applies the messages knows what was applied. Pulling bounds
+the messages in flight, so the client never drops messages as a slow consumer. Every delivery carries the consumer's own
+sequence. If a delivery does not follow on the previous one, or if nothing arrives although a heartbeat is due, the tail
+creates a new consumer, which starts after the last message yielded.
 
-A consumer that delivers and is alive may still be another than the one that was made: somebody who knows its name can
-change what it delivers. So a tail looks from time to time whether its consumer is as it made it, and whether the stream
-holds something for it that it was not given.
+A consumer that is alive and delivers may have been changed: somebody who knows its name can change what it delivers. So
+a tail checks from time to time that its consumer still has the configuration it was created with, and that the stream
+holds no message for the tail that it did not get.
 
-Of a stream that keeps everything, it also looks whether it is given all: a server passes over a message that is damaged
-in its store. Then the tail ends before that message, and health says why, until a server gives it out. A tail that
-begins with the last message of each subject is not current before it was given one of each, whatever the stream keeps
-(`jet.missing_subjects`).
+A server skips a message that is damaged in its store. If a stream keeps everything, the tail notices. It stops before
+that message, and health states why, until a server delivers it. A tail that begins with the last message of each
+subject is not current before it has received one of each, whatever the stream keeps (`jet.missing_subjects`).
 
-In a cluster a consumer reads one server's copy of the stream, and that copy may be behind. So a tail is current only
-once it has reached what the stream's leader names as the end; it asks again from time to time, and moves to another
-consumer if its copy stays behind. And one that leads no more, but does not know it yet, may name an end of the past:
-that is believed only if it goes on.
+In a cluster a consumer reads one server's replica of the stream, which may lag. So a tail is current only once it has
+reached the end that the stream's leader reports. It asks the leader again from time to time, and creates another
+consumer if its replica keeps lagging. A deposed leader that does not know it yet may report a stale end: an end before
+the last message yielded is believed only if later reports confirm it.
 """
 
 import asyncio
@@ -37,20 +36,26 @@ from jet import api
 from jet.connection import Connection
 from jet.consumer import NANOSECONDS, SILENCE, Consumer
 from jet.missing_subjects import MissingSubjects
-from jet.stream_integrity import StreamEnd, TailBroken, is_gapless, keeps_everything, missing, withheld
+from jet.stream_integrity import (
+    StreamEnd,
+    TailBroken,
+    describe_gap,
+    describe_withheld,
+    is_gapless,
+    keeps_everything,
+)
 from jet.unexpected_messages import count_unexpected
 from wire.units import from_nanoseconds
 
-CHECK = 5.0
-"""Seconds between two looks at whether a tail follows, and two questions to the leader of a replicated stream where it
-ends."""
+CHECK_INTERVAL = 5.0
+"""Seconds between two checks of a consumer, and between two requests to a replicated stream's leader for its end."""
 
-LAGGING = 2
-"""Checks in a row at which a copy may be behind what the leader told at the check before."""
+MAX_LAGGING_CHECKS = 2
+"""A replica that lags the end reported at the previous check, at this many checks in a row, is left for another."""
 
 REQUEST_TIMEOUTS = (0.5, 0.5, 1.0, 2.0)
-"""Seconds to wait for an answer while making a consumer, by attempt, over and over. Mostly short: a cluster may place a
-consumer on a server that is not there, and what is asked while a stream has no leader is never answered."""
+"""Seconds to wait for a reply while creating a consumer, by attempt; repeated from the start. Mostly short: a cluster
+may place a consumer on a server that is down, and requests while a stream has no leader are never answered."""
 
 RESTARTS = Counter(
     "quotestream_follower_restarts",
@@ -66,8 +71,8 @@ LAG = Gauge(
 log = structlog.get_logger()
 
 
-def behind() -> int:
-    """Messages that this process has yet to be given, of all streams that it follows."""
+def total_lag() -> int:
+    """Return how many messages this process has not received yet, over all streams that it follows."""
     return int(sum(sample.value for metric in LAG.collect() for sample in metric.samples))
 
 
@@ -87,7 +92,7 @@ class FromTime:
 
 @dataclass(frozen=True, slots=True)
 class LastPerSubject:
-    """Start with the last message of each subject, then go on with every new one."""
+    """Start with the last message of each subject, then continue with every new one."""
 
 
 Start = FromSequence | FromTime | LastPerSubject
@@ -108,10 +113,10 @@ class Tail:
     """One follower of one stream.
 
     Attributes:
-        current: the end of the stream was reached, and the broker was heard of within `SILENCE`.
-        sequence: stream sequence of the last message yielded, 0 before any.
-        reached: stream sequence up to which everything was yielded that matches and was still there.
-        damage: what the broker does not give out, and where it says what to do; empty if nothing.
+        current: the end of the stream was reached, and the broker has been heard from within `SILENCE`.
+        sequence: the stream sequence of the last message yielded; 0 before any.
+        reached: the stream sequence up to which every matching message that still existed was yielded.
+        damage: what the broker does not deliver, and where to read how to repair it; empty if nothing.
     """
 
     def __init__(
@@ -122,17 +127,17 @@ class Tail:
         start: Start,
         *,
         name: str,
-        past_damage: bool = False,
+        skip_damaged: bool = False,
     ) -> None:
-        """Of one follower.
+        """Follow nothing until `batches` is iterated.
 
         Args:
             connection: to the broker.
-            stream: what is followed.
-            filters: the subjects of it.
+            stream: the stream to follow.
+            filters: the subjects to follow.
             start: where to begin.
-            name: of the follower, in metrics and logs.
-            past_damage: go on after messages that the broker cannot read, as who looks for them does.
+            name: the name of the follower, in metrics and logs.
+            skip_damaged: skip messages that the broker cannot read, for a caller that looks for damage itself.
         """
         self.current = False
         self.sequence = 0
@@ -146,7 +151,7 @@ class Tail:
         self._end = 0
         self._reported_lag: int | None = None
         self._attempts = 0
-        self._past_damage = past_damage
+        self._skip_damaged = skip_damaged
         self._keeps = False
         self._gapless = False
         self._floor: int | None = start.sequence - 1 if isinstance(start, FromSequence) else None
@@ -156,12 +161,12 @@ class Tail:
         self.damage = ""
 
     async def batches(self) -> AsyncIterator[list[Message]]:
-        """The messages from the start on, endlessly, in batches of whatever has arrived.
+        """Yield the messages from the start on, without end, in batches of all that have arrived.
 
         An empty batch comes with every heartbeat and whenever `current` changes.
 
         Raises:
-            TailBroken: the stream lost what was yielded already.
+            TailBroken: the stream lost messages that were already yielded.
         """
         try:
             while True:
@@ -180,10 +185,10 @@ class Tail:
                     self.current = False
                     log.warning("tail starts over", stream=self._stream, tail=self._name, after=self.sequence)
                     yield []
-                await asyncio.sleep(CHECK if self.damage else 0.1)
+                await asyncio.sleep(CHECK_INTERVAL if self.damage else 0.1)
         finally:
-            self._is_damaged("")  # as far as this one knows
-            # Who has read a part of the log does not wait for what follows it.
+            self._report_damage("")  # this follower no longer knows of any
+            # A follower that has ended does not lag: it may have read all it needed.
             LAG.remove(self._stream, self._name)
 
     async def _make_consumer(self) -> Consumer:
@@ -192,7 +197,8 @@ class Tail:
         self._attempts += 1
         info = await api.stream_info(self._connection, self._stream, timeout=timeout)
         self._stream_end.check(info, self._read_to(), asyncio.get_running_loop().time())
-        name = f"{self._name}-{secrets.token_hex(11)}"  # who does not know it can neither change nor pull from it
+        # The name is a secret: whoever knows it can change the consumer, or pull from it.
+        name = f"{self._name}-{secrets.token_hex(11)}"
         config = {
             "name": name,
             "ack_policy": "none",
@@ -206,20 +212,21 @@ class Tail:
         self._attempts = 0
         begins = isinstance(self._start, LastPerSubject) and not self.sequence and not self._has_begun
         if created.num_pending and begins:
-            # What was appended in between took the place of what was last before that end, and may lie beyond it.
-            if self._past_damage:
+            # A message appended since the first request may have replaced the last one of its subject, and may lie
+            # beyond the end that was reported. So the end is requested again.
+            if self._skip_damaged:
                 info = await api.stream_info(self._connection, self._stream, timeout=timeout)
             else:
-                info = await self._missing.ask(timeout=timeout)
+                info = await self._missing.fetch(timeout=timeout)
         self._end = info.state.last_seq
-        self._keeps = keeps_everything(info.config) and not self._past_damage
+        self._keeps = keeps_everything(info.config) and not self._skip_damaged
         self._gapless = self._keeps and is_gapless(info.config, self._filters)
-        if begins:  # perhaps not for the first time: what took the place of the last since is not given out either
+        if begins:  # perhaps again: the last messages that were replaced since the first time are not delivered either
             self._floor = self._end
         return Consumer(self._connection, created, replicated=info.replicated)
 
     def _read_to(self) -> int:
-        """The sequence up to which it was read, here or before it started."""
+        """Return the sequence up to which the stream was read, by this tail or before it started."""
         if self.sequence == 0 and isinstance(self._start, FromSequence):
             return self._start.sequence - 1
         return self.sequence
@@ -234,121 +241,122 @@ class Tail:
                 text = when.astimezone(UTC).isoformat().replace("+00:00", "Z")
                 return {"deliver_policy": "by_start_time", "opt_start_time": text}
             case LastPerSubject():
-                if self._has_begun:  # there was nothing up to where it has reached
+                if self._has_begun:  # there were no messages up to `reached`
                     return {"deliver_policy": "by_start_sequence", "opt_start_seq": self.reached + 1}
                 return {"deliver_policy": "last_per_subject"}
 
     async def _read(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
-        """Batches from one consumer, until it cannot be trusted any more."""
-        proving = asyncio.create_task(self._prove(consumer))
-        proving.add_done_callback(lambda _: consumer.wake.set())
+        """Yield the batches of one consumer, until it can no longer be trusted."""
+        checking = asyncio.create_task(self._check_until_fault(consumer))
+        checking.add_done_callback(lambda _: consumer.wake.set())
         try:
             async for batch in self._deliveries(consumer):
                 yield batch
-                if proving.done():
-                    proving.result()  # raises what ended it, if that was a mistake of ours and no doubt
+                if checking.done():
+                    checking.result()  # raises its exception, if it ended by a bug of ours and not by finding a fault
         finally:
-            proving.cancel()
+            checking.cancel()
 
     async def _deliveries(self, consumer: Consumer) -> AsyncIterator[list[Message]]:
         loop = asyncio.get_running_loop()
-        check_at = loop.time() + CHECK
+        check_at = loop.time() + CHECK_INTERVAL
         self._report_lag(consumer)
         if consumer.pending == 0 and not consumer.replicated:
-            self._have_reached(self._end, whole=True)
+            self._advance(self._end, is_all=True)
             yield []
         while True:
             await consumer.wake.wait()
             consumer.wake.clear()
             if consumer.silent:
                 return
-            if consumer.doubt:
+            if consumer.fault:
                 RESTARTS.labels(self._stream).inc()
-                log.error("tail does not follow", stream=self._stream, tail=self._name, reason=consumer.doubt)
+                log.error("tail does not follow", stream=self._stream, tail=self._name, reason=consumer.fault)
                 return
-            batch, sound = self._take(consumer)
+            batch, is_sound = self._take(consumer)
             self._report_lag(consumer)
             yield batch
-            if not sound:
+            if not is_sound:
                 return
-            if consumer.hollow and await self._withholds(consumer):
+            if consumer.is_withholding and await self._withholds(consumer):
                 self.current = False
-                if consumer.replicated:  # another server's copy may hold it, and has to be read from the start
+                if consumer.replicated:  # another replica may hold it, and has to be read from the start
                     raise TailBroken(self.damage)
             if self._missing.subjects and self._is_at_end:
-                await self._look_for_lacking(consumer)
+                await self._check_missing_subjects(consumer)
                 if self.current:
                     yield []
-            await consumer.ask()
+            await consumer.request_more()
             if consumer.replicated and loop.time() > check_at:
-                check_at = loop.time() + CHECK
+                check_at = loop.time() + CHECK_INTERVAL
                 if not await self._keeps_up(consumer):
                     return
 
-    async def _look_for_lacking(self, consumer: Consumer) -> None:
-        """At the end, see why some subject's last message has not come; current if there is none any more."""
-        self._is_damaged(await self._missing.withheld(self.reached, timeout=SILENCE))
+    async def _check_missing_subjects(self, consumer: Consumer) -> None:
+        """At the end, find out why the last messages of some subjects have not come, and whether they still exist."""
+        self._report_damage(await self._missing.describe_withheld(self.reached, timeout=SILENCE))
         if self.damage and consumer.replicated:
             raise TailBroken(self.damage)
         self.current = self._has_begun = not self._missing.subjects
 
     async def _withholds(self, consumer: Consumer) -> bool:
-        """Whether a consumer that says that there is no more has not given out all."""
-        consumer.hollow = False
+        """True if a consumer that reports nothing left to deliver has not delivered everything."""
+        consumer.is_withholding = False
         info = await api.stream_info(self._connection, self._stream, timeout=SILENCE)
         found = await api.consumer(self._connection, self._stream, consumer.name, timeout=SILENCE)
-        why = withheld(self._stream, info, found, consumer.delivered)
+        why = describe_withheld(self._stream, info, found, consumer.delivered)
         if why == "":
             consumer.pending = 0
         if why or not self._missing.subjects:
-            self._is_damaged(why or "")
+            self._report_damage(why or "")
         return bool(why)
 
-    def _is_damaged(self, why: str) -> None:
-        """Tell what the broker cannot read, and once that it can again."""
+    def _report_damage(self, why: str) -> None:
+        """Report what the broker cannot read; with an empty reason, that it can read everything again."""
         if why or self.damage:
-            self._connection.report_health(self._stream, why)  # again, as another follower may have found that it can
+            # Repeatedly, because another follower may have reported the opposite.
+            self._connection.report_health(self._stream, why)
         if why != self.damage:
             self.damage = why
             if why:
                 log.error("stream is damaged", stream=self._stream, tail=self._name, reason=why)
 
-    def _hole(self, sequence: int) -> str:
-        """What should have come before this sequence, and did not."""
+    def _describe_gap(self, sequence: int) -> str:
+        """Describe the messages that should have come before this sequence, and did not; empty if there are none."""
         if not self._gapless or (self._floor is None and not self.sequence):
             return ""
         before = max(self.sequence, self._floor or 0)
-        return missing(self._stream, before + 1, sequence) if sequence > before + 1 else ""
+        return describe_gap(self._stream, before + 1, sequence) if sequence > before + 1 else ""
 
-    async def _prove(self, consumer: Consumer) -> None:
-        """Look from time to time whether the consumer delivers what it is to deliver, until it does not."""
-        while not consumer.doubt:
-            await asyncio.sleep(CHECK)
+    async def _check_until_fault(self, consumer: Consumer) -> None:
+        """Check from time to time that the consumer delivers what it should, until it does not."""
+        while not consumer.fault:
+            await asyncio.sleep(CHECK_INTERVAL)
             with contextlib.suppress(nats_errors.Error, TimeoutError, api.ApiError):
-                if why := await self._differs(consumer):
-                    consumer.doubted(why)
+                if why := await self._find_fault(consumer):
+                    consumer.fail(why)
 
-    async def _differs(self, consumer: Consumer) -> str:
-        """How the consumer is another than it should be; empty if it is not, as far as can be told."""
+    async def _find_fault(self, consumer: Consumer) -> str:
+        """Describe what is wrong with the consumer; empty if nothing is, as far as is known."""
         found = await api.consumer(self._connection, self._stream, consumer.name, timeout=SILENCE)
         if found.config != consumer.config:
             return f"its consumer was changed: {found.config}"
         if not self.current:
-            return ""  # it knows that it lacks something
-        asked = [
+            return ""  # it knows that messages are missing
+        requests = [
             api.get_message(self._connection, self._stream, {"last_by_subj": subject}, timeout=SILENCE)
             for subject in self._filters
         ]
-        last = max((message.seq for message in await asyncio.gather(*asked) if message), default=0)
-        if last <= self._due_to():
+        last = max((message.seq for message in await asyncio.gather(*requests) if message), default=0)
+        if last <= self._complete_up_to():
             return ""
-        await asyncio.sleep(LAGGING * CHECK if consumer.replicated else SILENCE)
-        if self.current and not consumer.arrived and last > self._due_to():
-            return f"it was given nothing after {self.sequence}, and there is {last}"
+        await asyncio.sleep(MAX_LAGGING_CHECKS * CHECK_INTERVAL if consumer.replicated else SILENCE)
+        if self.current and not consumer.arrived and last > self._complete_up_to():
+            return f"it received nothing after {self.sequence}, but the stream holds {last}"
         return ""
 
-    def _due_to(self) -> int:
-        """The sequence up to which nothing is missing."""
+    def _complete_up_to(self) -> int:
+        """Return the sequence up to which nothing is missing."""
         match self._start:
             case FromSequence(sequence):
                 return max(self.sequence, sequence - 1)
@@ -362,61 +370,64 @@ class Tail:
             LAG.labels(self._stream, self._name).set(consumer.pending)
 
     async def _keeps_up(self, consumer: Consumer) -> bool:
-        """Whether the consumer's copy has what the leader told at the last check; and ask the leader again."""
+        """Check whether the consumer's replica has reached the end of the last check, and request the end again.
+
+        Return False if the replica has lagged too often.
+        """
         if self.reached < self._end:
             consumer.lagged += 1
             self.current = False
-            log.warning("copy is behind", stream=self._stream, tail=self._name, at=self.reached, end=self._end)
+            log.warning("replica lags", stream=self._stream, tail=self._name, at=self.reached, end=self._end)
         else:
             consumer.lagged = 0
         with contextlib.suppress(nats_errors.Error, TimeoutError, api.ApiError):
             self._end = (
                 await api.stream_info(self._connection, self._stream, timeout=REQUEST_TIMEOUTS[0])
             ).state.last_seq
-        return consumer.lagged < LAGGING
+        return consumer.lagged < MAX_LAGGING_CHECKS
 
     def _take(self, consumer: Consumer) -> tuple[list[Message], bool]:
-        """Everything that has arrived, and whether the consumer is still to be trusted."""
+        """Return the messages that have arrived, and whether the consumer can still be trusted."""
         batch: list[Message] = []
         while consumer.arrived:
             delivered = consumer.arrived.popleft()
             try:
                 if not delivered.reply:
-                    if not self._status(consumer, delivered):
+                    if not self._take_status(consumer, delivered):
                         return batch, False
                     continue
-                sequence, order, stamp, pending = consumer.numbers(delivered.reply)
+                sequence, order, stamp, pending = consumer.parse_reply_subject(delivered.reply)
                 stored = from_nanoseconds(stamp)
-            except (ValueError, OverflowError, OSError):  # what no broker sends: somebody else knows the inbox
+            except (ValueError, OverflowError, OSError):  # no broker sends this: somebody else knows the inbox
                 count_unexpected("delivery")
-                log.warning("tail received a message that is no delivery", stream=self._stream, tail=self._name)
+                log.warning("tail received a message that is not a delivery", stream=self._stream, tail=self._name)
                 return batch, False
             if order != consumer.delivered + 1:
                 return batch, False
-            if sequence != self.sequence + 1 and (hole := self._hole(sequence)):
-                self._is_damaged(hole)
+            if sequence != self.sequence + 1 and (gap := self._describe_gap(sequence)):
+                self._report_damage(gap)
                 return batch, False
-            lacked = bool(self._missing.subjects)
+            was_missing = bool(self._missing.subjects)
             self._missing.subjects.discard(delivered.subject)
-            if (self._gapless or lacked) and not self._missing.subjects:
-                self._is_damaged("")
+            if (self._gapless or was_missing) and not self._missing.subjects:
+                self._report_damage("")
             consumer.delivered = order
             consumer.pending = pending
-            consumer.asked -= 1
+            consumer.requested -= 1
             self.sequence = sequence
-            self._have_reached(sequence, whole=pending == 0 and not consumer.replicated)
+            self._advance(sequence, is_all=pending == 0 and not consumer.replicated)
             batch.append(Message(delivered.subject, sequence, stored, delivered.data, delivered.headers))
         return batch, True
 
-    def _have_reached(self, sequence: int, *, whole: bool = False) -> None:
-        """Everything up to `sequence` was yielded; `whole`: and so was everything there is."""
+    def _advance(self, sequence: int, *, is_all: bool = False) -> None:
+        """Note that everything up to `sequence` was yielded; `is_all`: and that the stream holds nothing more."""
         self.reached = max(self.reached, sequence)
-        self._is_at_end = whole or self.reached >= self._end
+        self._is_at_end = is_all or self.reached >= self._end
         if self._is_at_end and not self._missing.subjects:
             self.current = self._has_begun = True
 
-    def _status(self, consumer: Consumer, message: Msg) -> bool:
-        """Take a status message. False if the consumer is gone or told of a delivery we did not see."""
+    def _take_status(self, consumer: Consumer, message: Msg) -> bool:
+        """Take a status message. Return False if the consumer is gone, or reports a delivery that did not arrive."""
         headers = message.headers or {}
         match headers.get("Status"):
             case "100":
@@ -424,15 +435,15 @@ class Tail:
                 if last is not None and int(last) != consumer.delivered:
                     return False
                 if consumer.pending and self._keeps:
-                    consumer.hollow = True
+                    consumer.is_withholding = True
                     return True
-                # The broker has nothing to deliver: what was pending was delivered, or is gone by its TTL. Its last
-                # stream sequence is that of the last message it has looked at, whether it matched or not.
+                # The broker has nothing to deliver: pending messages were delivered, or have expired. The last stream
+                # sequence is that of the last message it has read, whether it matched or not.
                 consumer.pending = 0
-                self._have_reached(int(headers.get("Nats-Last-Stream", 0)), whole=not consumer.replicated)
+                self._advance(int(headers.get("Nats-Last-Stream", 0)), is_all=not consumer.replicated)
                 return True
             case "404" | "408":
-                consumer.ended(int(headers.get("Nats-Pending-Messages", consumer.asked)))
+                consumer.expire(int(headers.get("Nats-Pending-Messages", consumer.requested)))
                 return True
             case _:
                 return False

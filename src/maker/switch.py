@@ -119,7 +119,7 @@ class Switch:
             return True
 
     async def _follow(self) -> None:
-        tail = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch", past_damage=True)
+        tail = Bootstrap(self._connection, STREAM, [KEY], is_change, name="maker-switch", skip_damaged=True)
         is_checked = False
         async for batch in tail.batches():
             for message in batch:

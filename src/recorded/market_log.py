@@ -78,7 +78,10 @@ async def horizon(connection: Connection, shards: int, applied: Mapping[int, int
         is_stale = any(last.get(shard, 0) < sequence for shard, sequence in applied.items())
         has_replicas = any(info.config.get("num_replicas", 1) > 1 for info in infos)
         if not (is_stale and has_replicas) or asyncio.get_running_loop().time() > deadline:
-            lost = [stream_usage.lost(subjects.market_stream(shard), info.state) for shard, info in enumerate(infos)]
+            lost = [
+                stream_usage.describe_lost(subjects.market_stream(shard), info.state)
+                for shard, info in enumerate(infos)
+            ]
             return Horizon(infos[0].ts, last, [reason for reason in lost if reason])
         await asyncio.sleep(0.2)
 

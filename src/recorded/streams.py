@@ -12,7 +12,7 @@ import msgspec
 
 from jet import api, journal
 from jet.connection import Connection
-from jet.link import named
+from jet.link import redacted
 from jet.stream_integrity import TailBroken
 from jet.tail import FromSequence, Message, Tail
 from process.health import Health
@@ -60,7 +60,7 @@ async def connect(url: str, seed: Path | None = None, tls: ssl.SSLContext | None
         except TimeoutError as error:
             reason = "; ".join(waiting.reason for waiting in health.report().waiting_for)
             raise CannotRead(
-                f"no NATS server answers at {named(url)}: is the stack up? "
+                f"no NATS server answers at {redacted(url)}: is the stack up? "
                 f"A stopped stack can be audited with --store ({reason})"
             ) from error
         yield connection
@@ -119,7 +119,7 @@ async def batches(
     """
     if last == 0:
         return
-    tail = Tail(connection, stream, filters, FromSequence(1), name="audit", past_damage=True)
+    tail = Tail(connection, stream, filters, FromSequence(1), name="audit", skip_damaged=True)
     loop = asyncio.get_running_loop()
     async with aclosing(tail.batches()) as received:  # type: ignore[type-var] # a generator, declared as an iterator
         deadline = loop.time() + SILENCE

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from jet.connection import Connection
-from jet.link import named
+from jet.link import redacted
 from process import tls
 from process.health import Health
 from stack import keys
@@ -35,7 +35,7 @@ async def connect(settings: StackSettings, command: str, user: str, health: Heal
             await connection.__aenter__()
     except TimeoutError as error:
         reason = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-        raise Unreachable(f"no NATS server answers at {named(url)}: is the stack up? ({reason})") from error
+        raise Unreachable(f"no NATS server answers at {redacted(url)}: is the stack up? ({reason})") from error
     try:
         yield connection
     finally:

@@ -17,7 +17,7 @@ import msgspec
 from jet import api
 from jet.bootstrap import is_quote_event, last_usable
 from jet.connection import Connection
-from jet.missing_subjects import is_asked_for, not_given_out
+from jet.missing_subjects import describe_withheld_last, is_ours
 from jet.tail import LastPerSubject, Message, Tail
 from process import tls
 from process.health import Health
@@ -116,7 +116,7 @@ async def _named(connection: Connection, shard: int) -> int:
     """The newest revision that the last messages of a shard's quotes name, as far as they can be read."""
     stream, filters = subjects.market_stream(shard), [subjects.quotes(shard, "*")]
     found = 0
-    tail = Tail(connection, stream, filters, LastPerSubject(), name="prepare", past_damage=True)
+    tail = Tail(connection, stream, filters, LastPerSubject(), name="prepare", skip_damaged=True)
     async with aclosing(tail.batches()) as batches:  # type: ignore[type-var] # it is a generator, though it does not say so
         async for batch in batches:
             for message in batch:
@@ -141,14 +141,14 @@ async def _newest(connection: Connection, shard: int) -> int:
     info = await api.stream_subjects(connection, stream, subjects.quotes(shard, "*"))
     if problem := describe_gap(stream, info.state):  # all quotes of a symbol may have been there
         raise Unreadable(problem)
-    return max([0, *await asyncio.gather(*map(revision, filter(is_asked_for, info.state.subjects)))])
+    return max([0, *await asyncio.gather(*map(revision, filter(is_ours, info.state.subjects)))])
 
 
 async def _revision(connection: Connection, stream: str, subject: str) -> int:
     """The revision that the last quote event on a subject names which can be used; 0 if there is none."""
     last = await api.get_message(connection, stream, {"last_by_subj": subject})
     if last is None:
-        raise Unreadable(not_given_out(stream, subject))
+        raise Unreadable(describe_withheld_last(stream, subject))
     message = Message(subject, last.seq, last.time, last.payload)
     found = message if is_quote_event(message) else None
     found = found or await last_usable(connection, stream, subject, last.seq, is_quote_event)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from jet.link import named
+from jet.link import redacted
 from process import durable
 from process.clock import utc_now
 from process.installation import COMMAND, bundled_file
@@ -168,7 +168,7 @@ def banner(settings: StackSettings, plan: Sequence[Program]) -> str:
     market = settings.market
     places = [f"  {program.name:<10} {program.address}" for program in plan if program.address]
     if not settings.nats_servers:
-        places.insert(0, f"  {'nats':<10} {named(settings.stack.url)} (not ours)")
+        places.insert(0, f"  {'nats':<10} {redacted(settings.stack.url)} (not ours)")
     return "\n".join(
         [
             f"Quotestream: {len(market.symbols)} symbols, at most {market.limit} lots a side; data in {settings.data}",

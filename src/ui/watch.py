@@ -18,7 +18,7 @@ from jet.loss_log import LossLog
 from jet.process_poller import ProcessPoller
 from jet.reader import Reader
 from jet.switch_log import KEY, STREAM, change_of, is_change
-from jet.tail import behind
+from jet.tail import total_lag
 from process.clock import Clock
 from process.health import Health
 from ui.frames import KillSwitch
@@ -131,7 +131,7 @@ class Watch:
 
     def _report_self(self, now: datetime) -> None:
         if self._processes is not None:
-            self._processes.observe("ui", self._instance, self._health.process(behind()), now)
+            self._processes.observe("ui", self._instance, self._health.process(total_lag()), now)
 
 
 def servers(info: api.StreamInfo) -> list[ProcessReport]:

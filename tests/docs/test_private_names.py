@@ -88,7 +88,7 @@ def test_nothing_else_is_used() -> None:
         for node in ast.walk(ast.parse(inspect.getsource(link)))
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
     }
-    ours = {"_ended", "_has_info", "_answer", "_connection"}
+    ours = {"_ended", "_has_info", "_read_answer", "_connection"}
     names = set().union(*listed().values())
     assert used <= names
     assert inherited - ours <= names

@@ -12,7 +12,7 @@ from nats.aio.transport import TcpTransport
 
 from jet import connection as under_test
 from jet.connection import RECONNECTS, Connection, NotConnected
-from jet.link import named
+from jet.link import redacted
 from process.health import Health
 from support.broker import Broker, NatsServer, flushed
 from support.waiting import HANG, eventually, finishes, reaches
@@ -78,7 +78,7 @@ async def test_a_request_that_is_called_off_after_its_time_leaves_nothing(
     monkeypatch.setattr(broker.connection, "publish", stuck)
     asking = asyncio.create_task(broker.connection.request("silent", b"", timeout=HANG))
     (asked,) = (await eventually(lambda: broker.connection.requests.pending)).values()
-    asked.give_up()
+    asked.time_out()
     asking.cancel()
     await asyncio.wait([asking])
     del asking, asked
@@ -151,7 +151,7 @@ async def test_a_password_in_a_servers_url_is_told_to_nobody(
     ],
 )
 def test_a_url_is_called_by_its_host(url: str, called: str) -> None:
-    assert named(url) == called
+    assert redacted(url) == called
 
 
 async def test_reconnects_to_a_server_that_was_paused(own_broker: Broker) -> None:

@@ -219,7 +219,7 @@ async def examined(server: NatsServer, shard: Shard, by_audit: list[str]) -> Non
         state = (await api.stream_info(connection, shard.stream)).state
         shard.told += [
             told
-            for told in (log_check.describe_gap(shard.stream, state), stream_usage.lost(shard.stream, state))
+            for told in (log_check.describe_gap(shard.stream, state), stream_usage.describe_lost(shard.stream, state))
             if told
         ]
         everything = await followed(connection, health, shard, FromSequence(1))

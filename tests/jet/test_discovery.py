@@ -27,8 +27,8 @@ def test_its_stats_say_how_the_process_is() -> None:
 
 def test_it_tells_its_endpoints_and_how_often_each_was_asked_and_refused() -> None:
     endpoint = Endpoint("rpc-test", "rpc.test", num_requests=4)
-    endpoint.answered(0, None)
-    endpoint.answered(0, "unavailable")
+    endpoint.record(0, None)
+    endpoint.record(0, "unavailable")
     subjects = Instance("exposure", [endpoint]).subjects()
     info, stats = (json.loads(subjects[f"$SRV.{verb}.exposure"]()) for verb in ("INFO", "STATS"))
     assert info["type"] == "io.nats.micro.v1.info_response"

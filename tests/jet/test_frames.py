@@ -87,7 +87,7 @@ async def test_frames_are_read_wherever_they_are_cut(size: int) -> None:
         b"INFO 7\r\n",
         b"MSG a 7 " + b"9" * 30 + b"\r\n",
         b"MSG a 7 2\r\nhixx",
-        b"x" * (frames.LONGEST_LINE + 1),
+        b"x" * (frames.MAX_LINE_BYTES + 1),
     ],
 )
 async def test_what_no_server_says_ends_the_link(said: bytes) -> None:

@@ -32,7 +32,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given up is given up sooner than usual; but later than the server does."""
     monkeypatch.setattr(link, "STEP_TIMEOUT", 0.8)
-    monkeypatch.setattr(link, "PING_EVERY", 0.2)
+    monkeypatch.setattr(link, "PING_INTERVAL", 0.2)
 
 
 class Caller:

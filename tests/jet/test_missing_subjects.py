@@ -64,10 +64,10 @@ def told(broker: Broker, stream: str) -> str:
 
 @asynccontextmanager
 async def following(
-    broker: Broker, stream: str, follow: Follow = Tail, *, past_damage: bool = False
+    broker: Broker, stream: str, follow: Follow = Tail, *, skip_damaged: bool = False
 ) -> AsyncIterator[tuple[Tail | Reader, list[Message]]]:
     """A follower, and what it has seen."""
-    tail = follow(broker.connection, stream, FILTERS[stream], LastPerSubject(), name="test", past_damage=past_damage)
+    tail = follow(broker.connection, stream, FILTERS[stream], LastPerSubject(), name="test", skip_damaged=skip_damaged)
     seen: list[Message] = []
 
     async def read() -> None:
@@ -121,7 +121,7 @@ async def test_an_older_message_that_is_damaged_is_of_no_interest(own_broker: Br
 async def test_who_looks_for_damage_begins_without_what_is_not_given_out(own_broker: Broker) -> None:
     await written(own_broker, MARKET, "AABC")
     await damaged(own_broker, MARKET, [3])
-    async with following(own_broker, MARKET, past_damage=True) as (tail, seen):
+    async with following(own_broker, MARKET, skip_damaged=True) as (tail, seen):
         await eventually(lambda: tail.current and len(seen) == 2)
         assert [message.sequence for message in seen] == [2, 4]
         assert not told(own_broker, MARKET)

@@ -15,7 +15,7 @@ def test_a_pack_holds_each_part_as_it_was() -> None:
         packs.part("_INBOX.one.ab12", b'{"a": 1}', None),
         packs.part("_INBOX.one.cd34", b'"\\u00e4"', {"h": "1"}),
     ]
-    found = packs.unpacked(packs.packed(several))
+    found = packs.decode(packs.encode(several))
     assert [(each.place, bytes(each.data), each.headers) for each in found] == [
         ("ab12", b'{"a": 1}', {}),
         ("cd34", b'"\\u00e4"', {"h": "1"}),
@@ -27,10 +27,10 @@ def test_a_pack_holds_each_part_as_it_was() -> None:
     [
         ([], []),
         (parts(1), [1]),
-        (parts(packs.MOST), [packs.MOST]),
-        (parts(packs.MOST + 1), [packs.MOST, 1]),
-        (parts(3, b"1" * (packs.MOST_BYTES // 2)), [2, 1]),
-        (parts(2, b"1" * (packs.MOST_BYTES + 1)), [1, 1]),
+        (parts(packs.MAX_PARTS), [packs.MAX_PARTS]),
+        (parts(packs.MAX_PARTS + 1), [packs.MAX_PARTS, 1]),
+        (parts(3, b"1" * (packs.MAX_BYTES // 2)), [2, 1]),
+        (parts(2, b"1" * (packs.MAX_BYTES + 1)), [1, 1]),
     ],
 )
 def test_a_pack_has_a_bound_and_the_order_stays(several: list[packs.Part], sizes: list[int]) -> None:
@@ -53,11 +53,11 @@ def test_a_pack_has_a_bound_and_the_order_stays(several: list[packs.Part], sizes
         b'[["ab", {}, {"h": 1}]]',
         '[["\u00e4b", {}]]'.encode(),
         msgspec.json.encode([["a" * 65, {}]]),
-        msgspec.json.encode([["ab", "x" * 2 * packs.MOST_BYTES]]),
+        msgspec.json.encode([["ab", "x" * 2 * packs.MAX_BYTES]]),
         b"\xff",
-        msgspec.json.encode([["ab", {}]] * (packs.MOST + 1)),
+        msgspec.json.encode([["ab", {}]] * (packs.MAX_PARTS + 1)),
     ],
 )
 def test_what_is_no_pack_is_not_read(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        packs.unpacked(data)
+        packs.decode(data)

@@ -61,7 +61,7 @@ async def test_it_yields_everything_in_order_then_what_is_new(broker: Broker, mo
 
 
 async def test_it_begins_with_the_last_of_each_subject(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "SUBJECTS", 2)
+    monkeypatch.setattr(reader, "MAX_SUBJECTS", 2)
     for number in range(10):
         await publish(broker.connection, b"%d" % number, f"S{number % 5}")
     async with following(broker, LastPerSubject()) as (tail, seen):
@@ -149,10 +149,10 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     await publish(broker.connection, b"a")
-    deliver = reader.Answers._on_message
+    deliver = reader.DirectGet._on_message
     wrong = 0
 
-    def garbled(self: reader.Answers, message: Msg) -> None:
+    def garbled(self: reader.DirectGet, message: Msg) -> None:
         nonlocal wrong
         if wrong < 2:
             wrong += 1
@@ -160,7 +160,7 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
             message = Msg(broker.connection.client, message.subject, data=data, headers=headers)
         deliver(self, message)
 
-    monkeypatch.setattr(reader.Answers, "_on_message", garbled)
+    monkeypatch.setattr(reader.DirectGet, "_on_message", garbled)
     before = api.INVALID_REPLY._value.get()
     async with following(broker, FromSequence(1)) as (tail, seen):
         await eventually(lambda: tail.current)

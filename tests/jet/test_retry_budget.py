@@ -20,8 +20,8 @@ def test_answers_pay_for_resends_up_to_a_burst() -> None:
     budget = RetryBudget()
     while budget.take():
         pass
-    budget.answered()
+    budget.earn()
     assert sum(budget.take() for _ in range(1000)) == EARNED
     for _ in range(1000):
-        budget.answered()
+        budget.earn()
     assert sum(budget.take() for _ in range(1000)) == BURST

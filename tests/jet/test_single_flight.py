@@ -34,7 +34,7 @@ def test_the_same_bytes_on_the_same_subject_join_what_is_being_answered(
     ("answer", "reply", "after", "repeated"),
     [
         (DONE, "a", 0.1, True),
-        (DONE, "a", single_flight.REPEATED + 0.1, False),
+        (DONE, "a", single_flight.REPEAT_SECONDS + 0.1, False),
         (DONE, "b", 0.1, False),
         (AGAIN, "a", 0.1, False),
         (Answer(b"no", (409, "stale-quote")), "a", 0.1, True),
@@ -60,7 +60,7 @@ def test_what_arrives_after_a_landing_is_a_flight_of_its_own() -> None:
 
 
 def test_only_so_many_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_flight, "MOST", 2)
+    monkeypatch.setattr(single_flight, "MAX_KEPT", 2)
     kept = SingleFlight()
     for reply in ("a", "b", "c"):
         kept.complete(begun(kept, reply=reply), DONE, 0.0)

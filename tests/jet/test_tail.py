@@ -496,7 +496,7 @@ async def test_what_does_not_match_is_reached_all_the_same(broker: Broker, monke
 
 
 async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tail, "CHECK", 0.2)
+    monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
     told = Told(monkeypatch)
     make_consumer = tail.Tail._make_consumer
     made = 0
@@ -521,8 +521,8 @@ async def test_a_copy_that_stays_behind_is_left_for_another(broker: Broker, monk
 async def test_a_copy_that_falls_behind_is_not_current_even_before_it_is_left(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "CHECK", 0.2)
-    monkeypatch.setattr(tail, "LAGGING", 1_000_000)
+    monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(tail, "MAX_LAGGING_CHECKS", 1_000_000)
     told = Told(monkeypatch)
     follower = Follower(broker.connection, FromSequence(1))
     await follower.until(lambda: follower.tail.current)
@@ -537,7 +537,7 @@ async def test_an_end_before_what_was_seen_is_believed_only_if_it_goes_on(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One who led once, and does not know yet that another does, tells the end of then."""
-    monkeypatch.setattr(stream_integrity, "PATIENCE", 0.5)
+    monkeypatch.setattr(stream_integrity, "STALE_LEADER_TIMEOUT", 0.5)
     told = Told(monkeypatch)
     told.more = -1
     for payload in (b"a", b"b"):
@@ -570,7 +570,7 @@ async def test_a_follower_whose_consumer_was_changed_by_another_notices_and_begi
     broker: Broker, monkeypatch: pytest.MonkeyPatch, *, told: bool
 ) -> None:
     """It hears heartbeats all the while, and would believe for good that it misses nothing."""
-    monkeypatch.setattr("jet.tail.CHECK", 0.2)
+    monkeypatch.setattr("jet.tail.CHECK_INTERVAL", 0.2)
     monkeypatch.setattr("jet.consumer.SILENCE", 1.0)
     if not told:  # the consumer says of itself whatever it should
         monkeypatch.setattr(api, "request", _agreeing(api.request))
@@ -614,12 +614,12 @@ def _agreeing(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any
 async def test_a_mistake_in_what_proves_a_follower_is_raised_where_it_is_read(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tail, "CHECK", 0.0)
+    monkeypatch.setattr(tail, "CHECK_INTERVAL", 0.0)
 
     async def mistaken(self: Tail, consumer: consumer.Consumer) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tail.Tail, "_differs", mistaken)
+    monkeypatch.setattr(tail.Tail, "_find_fault", mistaken)
 
     async def follow() -> None:
         async for _ in Tail(broker.connection, STREAM, ["fills.0.>"], FromSequence(1), name="test").batches():

@@ -126,14 +126,20 @@ class PatientConnection(Connection):
         *,
         timeout: float,
         headers: dict[str, str] | None = None,
-        again: float | None = None,
-        is_answer: Callable[[Msg], bool] | None = None,
+        resend_after: float | None = None,
+        is_reply: Callable[[Msg], bool] | None = None,
         packed: bool = False,
     ) -> Msg:
         """As of any connection."""
         patience = max(timeout, HANG)
         return await super().request(
-            subject, payload, timeout=patience, headers=headers, again=again, is_answer=is_answer, packed=packed
+            subject,
+            payload,
+            timeout=patience,
+            headers=headers,
+            resend_after=resend_after,
+            is_reply=is_reply,
+            packed=packed,
         )
 
 
