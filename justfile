@@ -68,7 +68,7 @@ resume *ARGS:
 clean-data *ARGS:
     @exec uv run quotestream clean-data "$@"
 
-# Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for
+# Show every process: state, pid, uptime, restarts, lag, address, and what it waits for
 [group("look")]
 [no-exit-message]
 status *ARGS:

@@ -41,7 +41,7 @@ _USER = "bench"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class CouldNotMeasure(Exception):  # noqa: N818 # says what is so
+class CouldNotMeasure(Exception):  # noqa: N818 # a state, not an error
     """A row has no figures; the message says why."""
 
 

@@ -15,7 +15,7 @@ from bench.stage import CouldNotMeasure, Stage
 from stack import process_tree
 
 
-class Skipped(Exception):  # noqa: N818 # says what is so
+class Skipped(Exception):  # noqa: N818 # a state, not an error
     """A row cannot be measured here, though nothing is wrong; the message says what is missing."""
 
 

@@ -44,7 +44,7 @@ RECIPES = {
     ),
     "clean-data": Recipe("Delete all data, after asking: streams, ledger, logs", "stack", ("clean-data",)),
     "status": Recipe(
-        "Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for",
+        "Show every process: state, pid, uptime, restarts, lag, address, and what it waits for",
         "stack",
         ("status",),
     ),

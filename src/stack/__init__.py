@@ -1,9 +1,9 @@
-"""The operator's commands: start the whole system, stop it, see how it is, and watch what it says.
+"""The operator's commands: start and stop the whole system, show its state, and watch its messages.
 
-`python -m stack up` runs supervisord in the foreground of a terminal: it starts NATS, makes the streams, starts the
-services, restarts what ends, and stops all in the reverse order. What may be decided without touching anything is in
-`programs`, `config`, `phases` and `console`; `supervise` is the shell around them.
+`python -m stack up` runs supervisord in the foreground of a terminal: it starts NATS, creates the streams, starts the
+services, restarts whatever ends, and stops everything in reverse order. The pure parts are `programs`, `config`,
+`phases` and `console`; `supervise` is the shell around them.
 
-In:  the settings; supervisord's account of its processes; each service's `GET /health`.
-Out: `<data folder>/supervisord.conf`, the processes, their logs in `<data folder>/logs`, and lines for a person.
+In:  the settings; the state of each process according to supervisord; each service's `GET /health`.
+Out: `<data folder>/supervisord.conf`, the processes, their logs in `<data folder>/logs`, and lines on the terminal.
 """

@@ -29,10 +29,10 @@ app = cyclopts.App(name=COMMAND, help="Start, stop and observe a whole Quotestre
 
 @app.command
 def up() -> int:
-    """Start everything and stay in the foreground. Ctrl-C stops it all; a second Ctrl-C stops it faster.
+    """Start everything and stay in the foreground. Ctrl-C stops everything; a second Ctrl-C stops it faster.
 
-    It prints the addresses, and then every process that ends, is restarted, or waits for something. The settings are in
-    market.toml; environment variables override them: QS_UI_PORT=9000, QS_STACK_EXCHANGES=2.
+    It prints the addresses, and then reports every process that ends, is restarted, or waits for something. The
+    settings are in market.toml; environment variables override them: QS_UI_PORT=9000, QS_STACK_EXCHANGES=2.
 
     Exit code: 0 if it was stopped; 1 if it could not start, or died; 2 for invalid settings.
     """
@@ -43,7 +43,7 @@ def up() -> int:
 def up_cluster() -> int:
     """Like `up`, with a cluster of three NATS servers that keep three copies of everything.
 
-    Any one of the servers may be lost. It needs its own data folder: it cannot continue one that `up` has used.
+    Any one of the servers may be lost. A cluster needs its own data folder: it cannot use one that `up` has used.
 
     Exit code: as for `up`.
     """
@@ -55,19 +55,19 @@ def up_cluster() -> int:
 def down() -> int:
     """Stop the running stack from another terminal, and wait until it is down.
 
-    Exit code: 0 if it is down, even if it already was; 1 if it does not stop.
+    Exit code: 0 if it is down now, even if it was down before; 1 if it does not stop.
     """
     return asyncio.run(commands.down(read()))
 
 
 @app.command
 def status() -> int:
-    """Show every process: state, pid, uptime, restarts, how far behind, address, and what it waits for.
+    """Show every process: state, pid, uptime, restarts, lag, address, and what it waits for.
 
-    Behind: messages of its logs that a service has not received yet; for a ledger also messages not applied yet, and
-    positions not published yet. A dash: the service follows no log, or does not answer.
+    Lag: messages of its logs that a service has not received yet; for a ledger also messages not applied yet, and
+    positions not published yet. A dash means that the service follows no log, or does not answer.
 
-    Exit code: 0 if everything is ready, 1 if not, or if nothing is up.
+    Exit code: 0 if everything is ready; 1 if not, or if no stack is running.
     """
     return asyncio.run(commands.status(read()))
 
@@ -76,7 +76,7 @@ def status() -> int:
 def wait(*, timeout: float = 60.0) -> int:
     """Wait until everything is ready.
 
-    Exit code: 0 as soon as everything is ready; 1, with the output of `status`, if it took too long.
+    Exit code: 0 as soon as everything is ready; 1, with the output of `status`, after the timeout.
 
     Parameters
     ----------
@@ -96,39 +96,39 @@ def logs(service: str | None = None, /) -> int:
     ----------
     service
         One of nats, prepare, exposure, ledger, exchange, maker, ui, loadgen, supervisord, or one of several instances,
-        such as exchange-2 and nats-1. All, if none is named.
+        such as exchange-2 or nats-1. By default all.
     """
     folder = read().logs
     files = sorted(folder.glob("*.log")) if service is None else [folder / f"{service}.log"]
     if not files or not all(file.is_file() for file in files):
-        known = ", ".join(file.stem for file in sorted(folder.glob("*.log"))) or "nothing yet"
-        print(f"no such log in {folder}; there are: {known}")
+        known = ", ".join(file.stem for file in sorted(folder.glob("*.log"))) or "none yet"
+        print(f"no such log in {folder}; the logs there: {known}")
         return 1
-    return subprocess.call(["tail", "-q", "-n", "20", "-F", *map(str, files)])  # noqa: S607 # whichever is there
+    return subprocess.call(["tail", "-q", "-n", "20", "-F", *map(str, files)])  # noqa: S607 # the one on the path
 
 
 @app.command
 def clean_data(*, yes: bool = False) -> int:
-    """Delete the data folder of a stopped stack: every fill, position and log. It asks first.
+    """Delete the data folder of a stopped stack: every fill, position and log. It asks for confirmation first.
 
     Exit code: 0 if it is deleted, 1 if not.
 
     Parameters
     ----------
     yes
-        Do not ask.
+        Do not ask for confirmation.
     """
-    return commands.clean_data(read(), asks=not yes)
+    return commands.clean_data(read(), confirm=not yes)
 
 
 @app.command
 def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> int:
-    """Rebuild what follows from the market log, because it is damaged or contradicts the log.
+    """Rebuild what is derived from the market log, because it is damaged or contradicts the log.
 
     While the stack is down, this moves each ledger's database, and the published positions of a single NATS server,
     into a folder `away-…` in the data folder. The next `up` rebuilds them from the market log, which is not changed.
 
-    While the stack is up, this removes unreadable keys of the buckets of reservations and of the kill switch.
+    While the stack is up, this removes unreadable keys from the buckets of reservations and of the kill switch.
 
     Exit code: 0 if that succeeds; 1 if there are no data, or no NATS server answers.
 
@@ -145,15 +145,15 @@ def repair(*, log: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> 
     return asyncio.run(clear.run(settings)) if is_up(settings) else commands.repair(settings, log=log)
 
 
-market = cyclopts.App(name="market", help="Compare what is defined with the settings, or define it as they have it.")
+market = cyclopts.App(name="market", help="Compare the defined market with the settings, or define it from them.")
 app.command(market)
 
 
 @market.command(name="diff")
 def market_diff() -> int:
-    """Show in what the market that is defined differs from market.toml, or from QS_MARKET_FILE.
+    """Show how the defined market differs from market.toml, or from QS_MARKET_FILE.
 
-    Exit code: 0 if in nothing, 1 if in something.
+    Exit code: 0 if they agree, 1 if they differ.
     """
     logging.configure("market", "warning")
     return asyncio.run(instruments.diff(read()))
@@ -161,18 +161,19 @@ def market_diff() -> int:
 
 @market.command(name="apply")
 def market_apply(*, revision: int | None = None) -> int:
-    """Define the market as market.toml has it, or QS_MARKET_FILE, while everything runs, and show what that changes.
+    """Define the market from market.toml, or from QS_MARKET_FILE, while everything runs, and show what that changes.
 
-    What the file does not name stays as it is: delist it with `symbol NAME state=delisted`. If somebody else defines
-    something meanwhile, nothing more is written.
+    A symbol that the file does not name is not changed: delist it with `symbol NAME state=delisted`. If somebody else
+    defines something meanwhile, nothing more is written.
 
-    Exit code: 0 if it is defined so; 1 if it is not, or not known to be; 2 if it makes no sense, with the field's name.
+    Exit code: 0 if the market is defined as in the file; 1 if it is not, or the outcome is unknown; 2 if a value is
+    invalid, with the field's name.
 
     Parameters
     ----------
     revision
-        As `market diff` printed it: define nothing if something was defined since then. Without it: since this command
-        has read what is defined.
+        The revision that `market diff` printed: define nothing if something was defined after it. By default, the
+        revision that this command reads when it starts.
     """
     logging.configure("market", "warning")
     return asyncio.run(instruments.apply(read(), revision))
@@ -183,18 +184,18 @@ def symbol(name: str, /, *fields: str) -> int:
     """Change an instrument while everything runs, or define a new one: `symbol AAPL reference_price=232.10`.
 
     Its quote is replaced at once. In the state `paused` nothing is quoted; in `close_only` only the side that reduces
-    the position; in `delisted` nothing, and its share of the limit is free. Fills are booked in every state.
+    the position; in `delisted` nothing, and its share of the limit becomes free. Fills are booked in every state.
 
-    Exit code: as of `market apply`.
+    Exit code: as for `market apply`.
 
     Parameters
     ----------
     name
         The symbol.
     fields
-        What to change, NAME=VALUE each, as market.toml has it: tick, reference_price, quote_size, bid_size, ask_size,
-        min_spread, max_position, max_loss, gamma, k, a, sigma, multiplier, fee_rate, reference_band, reference_ttl,
-        state. Without a value: as if not given.
+        Fields to change, as NAME=VALUE: tick, reference_price, quote_size, bid_size, ask_size, min_spread,
+        max_position, max_loss, gamma, k, a, sigma, multiplier, fee_rate, reference_band, reference_ttl, state. They
+        mean the same as in market.toml. NAME= without a value resets a field to its default.
     """
     logging.configure("symbol", "warning")
     return asyncio.run(instruments.set_symbol(read(), name, fields))
@@ -202,19 +203,19 @@ def symbol(name: str, /, *fields: str) -> int:
 
 @app.command
 def resume(*symbols: str, total: Annotated[bool, cyclopts.Parameter(negative="")] = False) -> int:
-    """Have symbols quoted again that were paused because their loss reached `max_loss`. Without a symbol: show them.
+    """Resume symbols that were paused because their loss reached `max_loss`. Without a symbol: list them.
 
-    Resuming acknowledges the loss of this moment: the symbol is paused again once it has lost `max_loss` beyond that.
-    The kill switch is another: `POST /resume` of a maker turns it.
+    Resuming acknowledges the current loss: the symbol is paused again once it has lost another `max_loss`. This is
+    independent of the kill switch, which `POST /resume` of a maker turns off.
 
-    Exit code: 0 if they are not paused for their loss; 1 if that is not known; 2 if there is no such symbol.
+    Exit code: 0 if they are not paused for a loss; 1 if the outcome is unknown; 2 if there is no such symbol.
 
     Parameters
     ----------
     symbols
         The symbols.
     total
-        Resume what was paused because of the loss of all symbols together.
+        Lift the pause for the loss of all symbols together.
     """
     logging.configure("resume", "warning")
     return asyncio.run(losses.resume(read(), [*symbols, *([None] if total else [])]))
@@ -231,7 +232,7 @@ def keys() -> int:
     """Create the keys of the NATS users, and the configuration of NATS servers. `up` does this by itself.
 
     This is for servers that `up` does not start: the folder contains a configuration for each server, and a seed for
-    each user. The command prints the folder.
+    each user. The command prints the path of the folder.
 
     Exit code: 0 if the keys exist.
     """
@@ -255,7 +256,7 @@ def tokens(*, change: Role | None = None) -> int:
 
 @app.command
 def watch(subject: str, /) -> int:
-    """Print every message that passes on a subject, one per line: time, subject, JSON. Ctrl-C ends it.
+    """Print every message published on a subject, one per line: time, subject, JSON. Ctrl-C ends it.
 
     Exit code: 1 if no NATS server answers, or the connection is lost for good.
 
@@ -269,21 +270,21 @@ def watch(subject: str, /) -> int:
     return 0
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command, by default of the command line. Errors that a person can fix are printed without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, by default that of the command line. Print errors that a person can fix without a traceback."""
     try:
-        return int(app(words, result_action="return_value") or 0)
+        return int(app(arguments, result_action="return_value") or 0)
     except SettingsError as error:
         return _failed(error, SETTINGS_ERROR)
     except (AlreadyUp, supervise.CannotStart, Unreachable) as error:
         return _failed(error, 1)
     except PermissionError as error:
         return _failed(
-            PermissionError(f"{error.filename}: {error.strerror}: only its owner may read a stack's data"), 1
+            PermissionError(f"{error.filename}: {error.strerror}: only their owner may read a stack's data"), 1
         )
     except KeyboardInterrupt:
         return 0
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 

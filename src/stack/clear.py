@@ -1,7 +1,7 @@
-"""`stack repair` of a stack that is up: keys of buckets that cannot be read are taken away.
+"""`stack repair` while the stack is up: remove unreadable keys from buckets.
 
-Nothing waits for them longer than a reservation lives. They are in the way of people and of who starts all the same:
-what nobody of ours wrote there has no time after which it goes by itself.
+No running service waits for such a key longer than a reservation lives. But they get in the way of people, and of
+services that start: a message that none of our services wrote has no TTL, so it never expires.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ TIMEOUT = 3.0
 """Seconds that the server may take for each answer."""
 
 MARKS = ("Nats-Marker-Reason", "KV-Operation")
-"""Headers of a message that says that a key is gone."""
+"""Headers of a message that marks a key as deleted."""
 
 BUCKETS = (subjects.RESERVATIONS_BUCKET, subjects.SWITCHES_BUCKET)
-"""The buckets that are looked at."""
+"""The buckets that are checked."""
 
 
 async def run(settings: StackSettings) -> int:
-    """Take them away from the running stack's servers. Returns the exit code.
+    """Remove the unreadable keys from the running stack's servers. Return the exit code.
 
     Raises:
         Unreachable: no server answers.
@@ -39,33 +39,36 @@ async def run(settings: StackSettings) -> int:
         try:
             cleared = [key for bucket in BUCKETS for key in await clear_bucket(connection, bucket)]
         except api.NO_REPLY as error:
-            print(f"the keys cannot be looked at: {error}")
+            print(f"the keys cannot be checked: {error}")
             return 1
     for key in cleared:
-        print(f"{key} could not be read, and is taken away")
+        print(f"{key} was unreadable, and is removed")
     if not cleared:
-        print(f"every key can be read; with the stack down, `{COMMAND} repair` mends what is made from the market log")
+        print(
+            f"every key is readable; while the stack is down, `{COMMAND} repair` rebuilds what is derived from the "
+            "market log"
+        )
     return 0
 
 
 async def clear_bucket(connection: Connection, bucket: str) -> list[str]:
-    """Take away the messages of the subjects of a bucket of which none can be read. Returns those subjects."""
+    """Remove the subjects of a bucket that have no readable message. Return those subjects."""
     stream = subjects.bucket_stream(bucket)
-    ask: dict[str, Any] = {"subjects_filter": ">"}
-    info = await api.stream_info(connection, stream, ask, timeout=TIMEOUT)
+    body: dict[str, Any] = {"subjects_filter": ">"}
+    info = await api.stream_info(connection, stream, body, timeout=TIMEOUT)
     cleared = []
     for subject in sorted(info.state.subjects):
         last = await _unreadable_to(connection, stream, subject, _kind_of(bucket, subject))
         if last is not None:
-            # What comes after it, as from a service meanwhile, stays.
-            ask = {"filter": subject, "seq": (last or info.state.last_seq) + 1}
-            await api.request(connection, f"STREAM.PURGE.{stream}", ask, dict, timeout=TIMEOUT)
+            # Later messages, which a service may have written meanwhile, are kept.
+            body = {"filter": subject, "seq": (last or info.state.last_seq) + 1}
+            await api.request(connection, f"STREAM.PURGE.{stream}", body, dict, timeout=TIMEOUT)
             cleared.append(subject)
     return cleared
 
 
 def _kind_of(bucket: str, subject: str) -> type[msgspec.Struct]:
-    """What a key of a bucket holds."""
+    """Return the type of the values of a key."""
     if bucket == subjects.RESERVATIONS_BUCKET:
         return ReservationRecord
     try:
@@ -76,19 +79,21 @@ def _kind_of(bucket: str, subject: str) -> type[msgspec.Struct]:
 
 
 async def _unreadable_to(connection: Connection, stream: str, subject: str, kind: type[msgspec.Struct]) -> int | None:
-    """The sequence of the last message on a subject if none can be read, 0 if the server gives none out; else None."""
+    """Return the sequence of the last message on a subject if none is readable, 0 if the server returns none, or None
+    if one is readable.
+    """
     sequence = 0
     while True:
         query = {"seq": sequence + 1, "next_by_subj": subject}
         message = await api.get_message(connection, stream, query, timeout=TIMEOUT)
         if message is None:
             return sequence
-        if _makes_sense(message, kind):
+        if _is_readable(message, kind):
             return None
         sequence = message.seq
 
 
-def _makes_sense(message: api.StoredMessage, kind: type[msgspec.Struct]) -> bool:
+def _is_readable(message: api.StoredMessage, kind: type[msgspec.Struct]) -> bool:
     headers = message.headers
     if not journal.is_copy(headers) and any(mark in headers for mark in MARKS):
         return True

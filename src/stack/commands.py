@@ -1,4 +1,4 @@
-"""What another terminal asks of a stack: `down`, `status`, `wait`, and `clean-data` and `repair` when it is down."""
+"""The commands for another terminal: `down`, `status` and `wait`, and for a stopped stack `clean-data` and `repair`."""
 
 import asyncio
 import shutil
@@ -23,30 +23,30 @@ from stack.truncate import truncate
 from wire.subjects import POSITIONS_STREAM, market_stream
 
 DOWN_MARGIN = 10.0
-"""Seconds to wait for a stack to stop, beyond what it gives itself."""
+"""Seconds to wait for a stack to stop, beyond the time that it allows itself."""
 
 
 async def down(settings: StackSettings) -> int:
-    """Stop the stack, and wait until it is down. Returns the exit code."""
+    """Stop the stack, and wait until it is down. Return the exit code."""
     if not is_up(settings):
         print(f"nothing is up on {settings.data}")
         return 0
     patience = stop_deadline(planned(settings)) + DOWN_MARGIN
     deadline = time.monotonic() + patience
     async with Control(settings.socket) as control:
-        asked = False
+        requested = False
         while is_up(settings):
             if time.monotonic() > deadline:
-                print(f"still not down after {patience:.0f} s: see {settings.logs / 'supervisord.log'}")
+                print(f"not down after {patience:.0f} s: see {settings.logs / 'supervisord.log'}")
                 return 1
-            if not asked:
-                asked = await _asked_to_stop(control)
+            if not requested:
+                requested = await _request_stop(control)
             await asyncio.sleep(0.1)
     print("everything is stopped")
     return 0
 
 
-async def _asked_to_stop(control: Control) -> bool:
+async def _request_stop(control: Control) -> bool:
     try:
         await control.shut_down()
     except NotRunning:
@@ -55,14 +55,14 @@ async def _asked_to_stop(control: Control) -> bool:
 
 
 async def status(settings: StackSettings) -> int:
-    """Print how every process is. Returns 0 if all are ready, else 1."""
+    """Print the condition of every process. Return 0 if all are ready, else 1."""
     conditions = await _observe(settings)
     print(_report(settings, conditions, await _lags(settings)))
     return 0 if conditions and all_fine(conditions) else 1
 
 
 async def wait(settings: StackSettings, timeout: float) -> int:
-    """Wait until every process is ready. Returns 0 then; 1, with the table, if `timeout` seconds did not suffice."""
+    """Wait until every process is ready. Return 0, or print the table and return 1 after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         conditions = await _observe(settings)
@@ -74,36 +74,39 @@ async def wait(settings: StackSettings, timeout: float) -> int:
         await asyncio.sleep(0.2)
 
 
-def clean_data(settings: StackSettings, *, asks: bool) -> int:
-    """Remove the data folder of a stack that is down, after asking a person. Returns the exit code."""
+def clean_data(settings: StackSettings, *, confirm: bool) -> int:
+    """Delete the data folder of a stopped stack, if a person confirms it where `confirm` is set. Return the exit
+    code.
+    """
     if is_up(settings):
         print(f"the stack is up on {settings.data}: `{COMMAND} down` first")
         return 1
     if not lock_file(settings).exists():
-        print(f"{settings.data} is no data folder of a stack: nothing is removed")
+        print(f"{settings.data} is not the data folder of a stack: nothing is deleted")
         return 1
-    if asks and not _agreed(f"This deletes {settings.data}: every fill, position and log. Go on? (y/N) "):
-        print("nothing is removed")
+    if confirm and not _confirmed(f"This deletes {settings.data}: every fill, position and log. Continue? (y/N) "):
+        print("nothing is deleted")
         return 1
     shutil.rmtree(settings.data)
-    print(f"{settings.data} is removed")
+    print(f"{settings.data} is deleted")
     return 0
 
 
 def repair(settings: StackSettings, *, log: bool = False) -> int:
-    """Move away what is made again from the market log, of a stack that is down. Returns the exit code.
+    """Move away the data of a stopped stack that can be rebuilt from the market log. Return the exit code.
 
-    That is every ledger's database, and with a single NATS server the stream of published positions: a ledger that is
-    built anew would not publish over positions that the log does not lead to. With `log`, the market log of that server
-    is made to end before its damage: see `stack.truncate`.
+    These are every ledger's database and, with a single NATS server, the stream of published positions: a rebuilt
+    ledger would not publish over positions that do not follow from the log. With `log`, the market log of that server
+    is truncated before its damage: see `stack.truncate`.
     """
     if log and not streams_in(settings.data).is_dir():
         print(
-            f"{settings.data} holds no streams of a NATS server alone: docs/operations.md says how a cluster is mended"
+            f"{settings.data} does not hold the streams of a single NATS server: docs/operations.md describes how to "
+            "repair a cluster"
         )
         return 1
     if not lock_file(settings).exists():
-        print(f"{settings.data} is no data folder of a stack: nothing is moved")
+        print(f"{settings.data} is not the data folder of a stack: nothing is moved")
         return 1
     with hold_lock(settings):
         database = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
@@ -121,20 +124,20 @@ def repair(settings: StackSettings, *, log: bool = False) -> int:
         if log:
             shards = [market_stream(shard) for shard in range(settings.market.shards)]
             print("\n".join(truncate(streams_in(settings.data), shards, settings.data / name)))
-    print(f"`{COMMAND} up` makes them anew from the market log; then `{COMMAND} audit`")
+    print(f"`{COMMAND} up` rebuilds them from the market log; run `{COMMAND} audit` afterwards")
     return 0
 
 
-def _agreed(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")
-    except EOFError:  # there is nobody to ask
+    except EOFError:  # there is no terminal
         print()
         return False
 
 
 async def _observe(settings: StackSettings) -> list[Condition]:
-    """How every process is; nothing if there is no stack."""
+    """Return the condition of every process; empty if no stack is running."""
     async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
         try:
             return await observer.observe()
@@ -143,16 +146,16 @@ async def _observe(settings: StackSettings) -> list[Condition]:
 
 
 async def _lags(settings: StackSettings) -> dict[str, Lag]:
-    """How far behind every service is that tells."""
+    """Return the lag of every service that reports it."""
     async with Control(settings.socket) as control, Observer(control, planned(settings), settings) as observer:
         return await observer.lags()
 
 
-def _report(settings: StackSettings, conditions: list[Condition], behind: Mapping[str, Lag]) -> str:
+def _report(settings: StackSettings, conditions: list[Condition], lags: Mapping[str, Lag]) -> str:
     if not conditions:
         return f"nothing is up on {settings.data}"
     try:
         log = (settings.logs / "supervisord.log").read_text(errors="replace")
     except OSError:
         log = ""
-    return f"{status_table(conditions, restarts(log), behind)}\n{summary(conditions)}"
+    return f"{status_table(conditions, restarts(log), lags)}\n{summary(conditions)}"

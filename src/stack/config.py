@@ -1,4 +1,4 @@
-"""supervisord's configuration, as a pure function of the settings."""
+"""supervisord's configuration, made from the settings. Pure."""
 
 import os
 import shlex
@@ -8,19 +8,20 @@ from stack.programs import REFUSED, Program
 from stack.settings import StackSettings
 
 STOP_SECONDS = 6
-"""How long a process may take to stop before it is killed. Services give themselves 4.5."""
+"""Seconds that a process may take to stop before it is killed. Services allow themselves 4.5."""
 
-UNREADABLE = ("%", " ;", " #")
-"""What a path in the configuration must not hold: an expansion (made twice, so that no escape survives), a comment."""
+FORBIDDEN_IN_PATHS = ("%", " ;", " #")
+"""Texts that a path in the configuration must not contain: the start of an expansion (supervisord expands twice, so
+that an escape does not survive) or of a comment."""
 
 
 def stop_deadline(programs: Sequence[Program]) -> float:
-    """Seconds everything may take to stop, one after the other, before what is left is killed."""
+    """Return how many seconds all processes may take to stop, one after the other, before the rest is killed."""
     return STOP_SECONDS * len(programs) + 2.0
 
 
 def supervisord_conf(settings: StackSettings, programs: Sequence[Program]) -> str:
-    """The text of `supervisord.conf`. Priorities are positions: processes start in that order, and stop in reverse."""
+    """Return the text of `supervisord.conf`. Processes start in the order of `programs`, and stop in reverse."""
     sections = [
         _section(
             "supervisord",
@@ -31,7 +32,7 @@ def supervisord_conf(settings: StackSettings, programs: Sequence[Program]) -> st
             pidfile=settings.data / "supervisord.pid",
             childlogdir=settings.logs,
             identifier="quotestream",
-            # Only root may name a user to run as, and supervisord complains if root does not.
+            # Only root may name a user to run as, and supervisord prints a warning if root names none.
             **({"user": "root"} if os.geteuid() == 0 else {}),
         ),
         _section("unix_http_server", file=settings.socket, chmod="0700"),
@@ -63,11 +64,11 @@ def _program(settings: StackSettings, program: Program, priority: int) -> str:
 
 
 _FOREVER = {"autorestart": "true", "startsecs": 1, "startretries": 999}
-# A crash is tried again; done and refused are final.
+# After a crash it is restarted; the exit codes for done and refused are final.
 _ONCE = {"autorestart": "unexpected", "exitcodes": f"0,{REFUSED}", "startsecs": 0, "startretries": 999}
 
 
 def _section(name: str, **values: object) -> str:
-    """A section. supervisord expands `%(name)s` in values, so a plain `%` is written twice."""
+    """Format a section. supervisord expands `%(name)s` in values, so a plain `%` is doubled."""
     lines = [f"{key} = {str(value).replace('%', '%%')}" for key, value in values.items()]
     return "\n".join([f"[{name}]", *lines, ""])

@@ -1,4 +1,4 @@
-"""A connection of a command to the NATS servers of a stack, for as long as the command takes."""
+"""Connect a command to the NATS servers of a stack."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,16 +14,16 @@ from stack.programs import nats_url
 from stack.settings import StackSettings
 
 TIMEOUT = 3.0
-"""Seconds that a server may take to be there."""
+"""Seconds that connecting may take."""
 
 
-class Unreachable(Exception):  # noqa: N818 # says what is so
-    """No NATS server answers, or it does not let us do what was asked for."""
+class Unreachable(Exception):  # noqa: N818 # a state, not an error
+    """No NATS server answers, or it does not permit the request."""
 
 
 @asynccontextmanager
 async def connect(settings: StackSettings, command: str, user: str, health: Health) -> AsyncIterator[Connection]:
-    """A connection with a user's key, which is closed at the end.
+    """Open a connection with a user's key, for the duration of the block.
 
     Raises:
         Unreachable: no server answers in time.

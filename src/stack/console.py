@@ -1,7 +1,7 @@
-"""What the foreground of `stack up` tells: one line for each change worth a person's attention. Pure.
+"""The lines that `stack up` prints in the foreground: one for each change worth a person's attention. Pure.
 
-A process that starts is busy for a moment, and one whose neighbour restarts waits for it for a moment: neither is
-news until it lasts.
+A process is not ready for a moment after its start, and waits for a moment while another one restarts: neither is
+reported until it lasts.
 """
 
 import math
@@ -12,14 +12,14 @@ from process.installation import COMMAND
 from stack.phases import Condition, Phase, all_fine
 
 PATIENCE = {Phase.STARTING: math.inf, Phase.SILENT: 3.0, Phase.WAITING: 3.0}
-"""Seconds that a phase must last to be told. The others are told at once."""
+"""Seconds that a phase must last before it is reported. The other phases are reported at once."""
 
 _Key = tuple[Phase, int, tuple[str, ...]]
 
 
 @dataclass(slots=True)
 class _Memory:
-    """Of one process: what was reported last, and what was seen since when."""
+    """One process: what was reported last, what was seen last, and since when."""
 
     reported: _Key = (Phase.STOPPED, 0, ())
     seen: _Key = (Phase.STOPPED, 0, ())
@@ -28,16 +28,20 @@ class _Memory:
 
 
 class Console:
-    """Remembers what it reported. Feed it the conditions as they are found, with the time in seconds."""
+    """Turns the conditions of processes into lines, and remembers what it has reported."""
 
     def __init__(self) -> None:
         self._memories: dict[str, _Memory] = {}
         self._news_since_fine = True
 
     def lines(self, conditions: Iterable[Condition], now: float) -> list[tuple[str, str]]:
-        """What is new: (process name, message) each; the name is empty for what concerns the whole.
+        """Return what is new since the last call, as (process name, message). The name is empty for the whole stack.
 
-        Without any conditions, as while supervisord starts or stops, nothing is known and nothing is new.
+        Without conditions, as while supervisord starts or stops, nothing is reported.
+
+        Args:
+            conditions: of all processes, as just observed.
+            now: seconds on a monotonic clock.
         """
         found = list(conditions)
         news = []
@@ -79,8 +83,6 @@ def _message(memory: _Memory, condition: Condition) -> str:
         case Phase.STARTING | Phase.SILENT:
             return condition.detail
         case Phase.DOWN:
-            return (
-                f"ended ({condition.detail}) and is started again; `{COMMAND} logs {condition.program.name}` says why"
-            )
+            return f"ended ({condition.detail}) and is restarted; `{COMMAND} logs {condition.program.name}` shows why"
         case Phase.REFUSED | Phase.DONE | Phase.STOPPED:
             return str(condition.phase.value)

@@ -1,4 +1,4 @@
-"""Talking to a running supervisord over its unix socket."""
+"""A client of a running supervisord, over its unix socket."""
 
 import xmlrpc.client
 from pathlib import Path
@@ -8,15 +8,15 @@ import aiohttp
 import msgspec
 
 TIMEOUT = 3.0
-"""Seconds supervisord may take to answer; it answers in milliseconds unless the machine is on its knees."""
+"""Seconds supervisord may take to answer; it takes milliseconds unless the machine is overloaded."""
 
 
-class NotRunning(Exception):  # noqa: N818 # says what is so
+class NotRunning(Exception):  # noqa: N818 # a state, not an error
     """No supervisord answers: the stack is not up."""
 
 
 class ProcessInfo(msgspec.Struct, frozen=True):
-    """What supervisord says of one process. Times are seconds since the epoch; `exitstatus` is -1 after a signal."""
+    """supervisord's report on one process. Times are seconds since the epoch; `exitstatus` is -1 after a signal."""
 
     name: str
     statename: str
@@ -42,19 +42,19 @@ class Control:
         await self._session.close()
 
     async def processes(self) -> dict[str, ProcessInfo]:
-        """Every process, by its name.
+        """Return all processes by name.
 
         Raises:
-            NotRunning: nobody answers.
+            NotRunning: supervisord does not answer.
         """
         found = msgspec.convert(await self._call("supervisor.getAllProcessInfo"), list[ProcessInfo])
         return {process.name: process for process in found}
 
     async def shut_down(self) -> None:
-        """Ask it to stop everything and end. It answers before it has.
+        """Request that supervisord stop everything and exit. Returns before that is done.
 
         Raises:
-            NotRunning: nobody answers.
+            NotRunning: supervisord does not answer.
         """
         await self._call("supervisor.shutdown")
 

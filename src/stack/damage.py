@@ -1,11 +1,11 @@
-"""What a NATS server's log says of a store that it cannot restore, and what a server of a cluster lacks. Pure.
+"""Find damage to a NATS server's store: in its log, and in its report of what it stores. Pure.
 
-A message whose sequence was damaged sends the server through all the sequences between, which takes memory for each: it
-says that it starts to restore a stream, and no more, until it has used up what it may have (`programs.MEMORY`). So a
-server that is not ready, and has not said that it has restored a stream, may never do so.
+If the sequence of a stored message is damaged, the server steps through all the sequences in between, and each takes
+memory. It logs that it starts to restore the stream, and then nothing, until it reaches its memory limit
+(`programs.MEMORY`). So a server that is not ready, and has not logged that it has restored a stream, may never do so.
 
-Nothing is ever deleted from the market log, so what a server lacks between its messages it could not read. It gets from
-the others only what it lacks after them.
+Nothing is ever deleted from the market log. So if a server of a cluster lacks a message before its last one, it could
+not read it. It fetches only later messages from the other servers.
 """
 
 import re
@@ -22,18 +22,18 @@ _ENDS = {
     "panic:": "the server crashed",
     "fatal error:": "the server crashed",
 }
-"""What a server prints that ends over a store, and what to tell of it."""
+"""Outputs of a server that a damaged store has ended, and how to report each."""
 
 _REFUSES = re.compile(r"\[FTL\] (.*)|nats-server: (.*(?:JetStream|[Ss]tor[ae]).*)")
 _OF_STORES = re.compile(r"jetstream|stor[ae]|recover", re.IGNORECASE)
 
 
 def lacking(page: bytes) -> str:
-    """What of the market log a server of a cluster does not hold, though it holds what comes after, and where it says
-    what to do; empty if nothing.
+    """Describe which messages of the market log a server of a cluster lacks before its last one, and what to do; empty
+    if none.
 
     Args:
-        page: its `/jsz?streams=true`; what cannot be read says nothing.
+        page: its `/jsz?streams=true`. An unreadable page yields an empty description.
     """
     for stream, state in stored_streams(page).items():
         count = state.last_seq - state.messages
@@ -44,10 +44,10 @@ def lacking(page: bytes) -> str:
 
 
 def damage_in(log: str) -> str:
-    """What is damaged, or may be, and where it says what to do; empty if nothing is known to be.
+    """Describe what is damaged, or may be, and what to do; empty if there is no sign of damage.
 
     Args:
-        log: the end of the server's log, with its last start.
+        log: the end of the server's log, from its last start or earlier.
     """
     *_, before, last = ["", "", *_STARTS.split(log)]
     for run in (last, before):
@@ -63,6 +63,6 @@ def damage_in(log: str) -> str:
 
 
 def _unfinished(run: str) -> str:
-    """The stream whose restoring has begun and not ended; empty if there is none."""
+    """Return the stream whose restore has begun and not finished; empty if there is none."""
     open_ones = [stream for stream in _RESTORES.findall(run) if stream not in _RESTORED.findall(run)]
     return open_ones[-1] if open_ones else ""

@@ -1,7 +1,7 @@
-"""The instances of a service: what the second and later ones are called, and what sets them apart. Pure.
+"""The instances of a service: their names, ports and settings. Pure.
 
 The first instance is named after its service and has the service's own settings. Instance 2 of the exchange is called
-`exchange-2`; it listens ten ports higher, and is told so through its environment.
+`exchange-2`, and listens ten ports higher: its environment sets that.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ class Instance:
     """One process of a service that listens.
 
     Attributes:
-        name: what it is called everywhere: in logs, tables and messages.
-        service: which service it runs.
-        port: where it listens.
-        environment: variables that set it apart from the first instance.
+        name: its name in logs, tables and messages.
+        service: the service it runs.
+        port: the port it listens on.
+        environment: variables by which it differs from the first instance.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Instance:
 
 
 def instances(service: str, port: int, count: int, table: Mapping[str, Any]) -> list[Instance]:
-    """The instances of a service.
+    """Return the instances of a service.
 
     Args:
         service: its name.
-        port: where the first one listens.
-        count: how many there are.
-        table: the service's settings, as far as they are given.
+        port: the port of the first instance.
+        count: the number of instances.
+        table: the settings that are given for the service.
     """
     return [
         Instance(service, service, port),

@@ -1,4 +1,4 @@
-"""`stack market` and `stack symbol`: what is defined, beside what a file says, and changes of it while all runs."""
+"""`stack market` and `stack symbol`: compare the defined market with a file, and change it while everything runs."""
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,11 +17,11 @@ from wire.instruments import Instrument
 from wire.units import FieldError
 
 REFUSED = 2
-"""The exit code for a change that makes no sense."""
+"""The exit code for an invalid change."""
 
 
 async def diff(settings: StackSettings) -> int:
-    """Print what the settings would change. Returns the exit code: 0 if nothing, 1 if something."""
+    """Print what the settings would change. Return the exit code: 0 for no change, else 1."""
 
     async def compare(connection: Connection) -> int:
         known = await definition_log.read(connection)
@@ -33,17 +33,20 @@ async def diff(settings: StackSettings) -> int:
             )
         beyond = [symbol for symbol in known.symbols if symbol not in settings.market.symbols]
         for symbol in beyond:
-            print(f"{symbol}: defined, and not in the settings: it stays as it is")
+            print(f"{symbol}: defined, but not in the settings: it is not changed")
         if not wanted:
-            print("everything is defined as the settings have it")
+            print("the defined market agrees with the settings")
         return 1 if wanted else 0
 
     return await _with_broker(settings, compare)
 
 
 async def apply(settings: StackSettings, revision: int | None = None) -> int:
-    """Print what the settings change, and define it, if nothing was defined since it was read, or after a revision.
-    Returns the exit code."""
+    """Print what the settings change, and define it, unless something was defined after `revision`. Return the exit
+    code.
+
+    `revision` defaults to the one that is read first.
+    """
     market: Market = settings.market
 
     def wanted(known: Definitions) -> list[Change]:
@@ -63,7 +66,7 @@ async def apply(settings: StackSettings, revision: int | None = None) -> int:
 
 
 async def set_symbol(settings: StackSettings, symbol: str, fields: Sequence[str]) -> int:
-    """Change fields, `name=value`, of one instrument, or define a new one. Returns the exit code."""
+    """Change fields, given as `name=value`, of one instrument, or define a new one. Return the exit code."""
 
     def change(known: Definitions) -> list[Change]:
         listing = known.listing(symbol)
@@ -83,7 +86,7 @@ def _field(text: str) -> tuple[str, str | None]:
 def _instrument(fields: dict[str, object]) -> Instrument:
     known = {field for field in Instrument.__struct_fields__ if fields.get(field) is not None}
     for name in sorted(set(fields) - set(Instrument.__struct_fields__)):
-        raise FieldError(name, "is no field of an instrument")
+        raise FieldError(name, "is not a field of an instrument")
     try:
         return msgspec.convert({name: fields[name] for name in known}, Instrument, strict=False)
     except msgspec.ValidationError as error:
@@ -104,10 +107,10 @@ def _done(done: Sequence[Change]) -> int:
     return 0
 
 
-async def _with_broker(settings: StackSettings, do: Callable[[Connection], Awaitable[int]]) -> int:
+async def _with_broker(settings: StackSettings, run: Callable[[Connection], Awaitable[int]]) -> int:
     async with connect(settings, "market", "operator", Health("market")) as connection:
         try:
-            return await do(connection)
+            return await run(connection)
         except FieldError as error:
             print(error, file=sys.stderr)
             return REFUSED
@@ -118,6 +121,6 @@ async def _with_broker(settings: StackSettings, do: Callable[[Connection], Await
 
 def _print_changes(wanted: Sequence[Change]) -> None:
     for change in wanted:
-        name = "what all share" if change.key == TERMS else change.key.partition(".")[2] or change.key
+        name = "all symbols" if change.key == TERMS else change.key.partition(".")[2] or change.key
         for field, (before, after) in change.differs.items():
             print(f"{name}: {field} {before} → {after}")

@@ -1,4 +1,4 @@
-"""A stack beside any other: symbols of its own, and an environment that moves its ports and its data."""
+"""Run a stack beside others: give it its own symbols, and an environment that moves its ports and its data."""
 
 import os
 from collections.abc import Iterable
@@ -23,12 +23,12 @@ _NATS_PORTS = ("NATS", "NATS_MONITOR", "NATS_CLUSTER")
 
 
 def environment(folder: Path, symbols: Iterable[str], *, size: int, **settings: object) -> dict[str, str]:
-    """What the processes of such a stack find in their environment.
+    """Write the market file of such a stack, and return the environment of its processes.
 
     Args:
-        folder: for the market file, which is written, and for the data.
-        symbols: what is traded, all alike, around 100.00.
-        size: lots that a maker wants on each side of each.
+        folder: for the market file and the data.
+        symbols: the symbols that are traded, all with the same settings, around 100.00.
+        size: lots that a maker quotes on each side of a symbol.
         settings: more settings, as `QS_` variables without the prefix.
     """
     market = folder / "market.toml"

@@ -1,12 +1,12 @@
-"""The keys of the broker's users, and the configuration that its servers start with: made at each `up`.
+"""The keys of the broker's users, and the configuration of its servers, which are written at each `up`.
 
 Each user of `jet.grants` has an Ed25519 key: its secret half is the file `<user>.seed`, readable by its owner only, and
-the servers know the public half. A seed that is there is kept; one that is missing, empty or damaged is made anew, and
-so is the password.
+the servers know the public half. An existing seed is kept; one that is missing, empty or damaged is replaced. The same
+holds for the passwords.
 
-A server's configuration includes `nats/server.conf` and adds the accounts, with who may do what, and the path under
-which its monitoring pages are: nobody who does not know it gets any. The servers of a cluster also ask each other for a
-password. So this file, too, is for its owner only.
+A server's configuration includes `nats/server.conf`, and adds the accounts with their permissions, and a secret path
+for its monitoring pages, which are served under no other path. The servers of a cluster also authenticate to each other
+with a password. So this file, too, is readable by its owner only.
 """
 
 import json
@@ -28,26 +28,26 @@ SERVICES = ("exchange", "exposure", "ledger", "maker", "ui")
 """The users that services connect as."""
 
 _ROUTES = "routes"
-"""What the servers of a cluster call themselves to each other."""
+"""The user name with which the servers of a cluster connect to each other."""
 
 _MONITOR = "monitor"
 
-_ANSWERED_WITHIN = "5s"
-"""For how long a server keeps in mind where the answers to a reader's question go."""
+_REPLY_WINDOW = "5s"
+"""How long a server remembers where to send the replies to a reader's request."""
 
 _OUTSIDE_LIMITS = {"max_connections": 64, "max_subscriptions": 500, "max_payload": 65536}
-"""What each account of readers may take of a server: connections of all its users together, subscriptions of a
-connection, bytes of a message."""
+"""Limits of each account of readers: connections of all its users together, subscriptions per connection, bytes per
+message."""
 
 _SERVICES_LIMITS = {"max_connections": 800, "max_subscriptions": 1000}
-"""The same of the services' account. A server bounds accounts and connections, not users: so one service could keep the
-others out, but no reader. With those of the readers, it is less than `max_connections` of `nats/server.conf`."""
+"""Limits of the services' account. A server limits accounts and connections, not users: so one service could lock out
+the others, but no reader. The sum with the readers' limits is below `max_connections` of `nats/server.conf`."""
 
 _PASSWORD = re.compile(r"[A-Za-z0-9]{16,}")
 
 
 def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
-    """Make what is missing in the folder of keys, and write the servers' configurations; `more` users, if need be.
+    """Create the missing keys, and write the servers' configurations. `more` are additional users.
 
     Raises:
         SettingsError: the folder cannot be written.
@@ -74,40 +74,40 @@ def make(settings: StackSettings, more: Sequence[Grant] = ()) -> None:
 
 
 def check(settings: StackSettings) -> None:
-    """Check that every service has its key for servers that are not ours, if keys are used there.
+    """Check that every user has its key, for servers that `up` does not start, if they use keys.
 
     Raises:
-        SettingsError: one has not.
+        SettingsError: a key is missing.
     """
     for user in (*SERVICES, "operator", "auditor", "observer"):
         seed_of(settings, user)
 
 
 def seed_of(settings: StackSettings, user: str) -> Path | None:
-    """The file with a user's key, for a command to connect with; None to connect without one.
+    """Return the file with a user's key, for a command to connect with; None to connect without a key.
 
     Raises:
-        SettingsError: there is none, or what is there is no key.
+        SettingsError: the file is missing, or holds no key.
     """
     seed = settings.stack.nats_seed(user)
     if seed is not None and _known_key(settings.folder / seed) is None:
-        is_so = "holds no key" if (settings.folder / seed).is_file() else "is not there"
-        remedy = (
-            f"`{COMMAND} keys` makes one, and the servers need the configuration that it writes"
+        problem = "holds no key" if (settings.folder / seed).is_file() else "does not exist"
+        fix = (
+            f"`{COMMAND} keys` creates one, and the servers need the configuration that it writes"
             if settings.stack.nats_url
-            else f"`{COMMAND} up` makes one"
+            else f"`{COMMAND} up` creates one"
         )
-        raise SettingsError(f"{settings.folder / seed} {is_so}; {remedy}")
+        raise SettingsError(f"{settings.folder / seed} {problem}; {fix}")
     return seed
 
 
 def config_of(settings: StackSettings, server: NatsServer) -> Path:
-    """What a server is started with."""
+    """Return the path of a server's configuration."""
     return settings.keys / f"{server.name}.conf"
 
 
 def monitor_url(settings: StackSettings, server: NatsServer) -> str:
-    """Where the monitoring pages of a server of ours are, under a path that only its owner can read."""
+    """Return the address of a server's monitoring pages, which includes the secret path."""
     file = settings.keys / f"{_MONITOR}.password"
     path = file.read_text(errors="replace").strip() if file.is_file() else ""
     return f"http://127.0.0.1:{server.monitor_port}/{path}"
@@ -122,12 +122,12 @@ def _public_key(seed: Path) -> str:
 
 
 def _known_key(seed: Path) -> str | None:
-    """The public half of a user's key; None if there is none, or what is there is no user's key."""
+    """Return the public half of a user's key; None if the file is missing, or holds no user's key."""
     try:
         public = bytes(nkeys.from_seed(bytearray(seed.read_bytes().strip())).public_key).decode()
     except (FileNotFoundError, ValueError, nkeys.NkeysError):
         return None
-    return public if public.startswith("U") else None  # servers take no other kind, and would not start
+    return public if public.startswith("U") else None  # servers accept no other kind, and would not start
 
 
 def _password(file: Path) -> str:
@@ -164,7 +164,7 @@ cluster {{
 
 
 def _tls(settings: StackSettings) -> str:
-    """What a server shows, to clients and to others of its cluster, and checks of them; nothing without TLS."""
+    """Return a server's TLS settings, for clients and for the other servers of its cluster; empty without TLS."""
     stack = settings.stack
     if not stack.tls_certificate:
         return ""
@@ -176,13 +176,16 @@ def _tls(settings: StackSettings) -> str:
 
 
 def _relative(settings: StackSettings, config: Path) -> str:
-    """Where a file that comes with us is, for an `include`: from the folder of keys, in quotes without escapes."""
+    """Return the quoted path of a bundled file, relative to the folder of keys, for an `include`.
+
+    The quotes are ones in which nothing has to be escaped.
+    """
     path = os.path.relpath(bundled_file(settings.folder, config), settings.keys)
     return f'"{path}"' if "'" in path else f"'{path}'"
 
 
 def _accounts(users: Mapping[str, Sequence[str]], shards: int) -> list[str]:
-    """The accounts. Those outside get of what the services' account exports, and nothing else is in theirs."""
+    """Return the lines that define the accounts. Outside accounts see only what the services' account exports."""
     return [
         "accounts {",
         f"  {SERVICES_ACCOUNT} {{",
@@ -218,8 +221,8 @@ def _export(export: Export) -> str:
     to = f"accounts: {json.dumps(OUTSIDE)}"
     if not export.asks:
         return f"      {{ stream: {json.dumps(export.subject)}, {to} }}"
-    answers = f"response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_ANSWERED_WITHIN)}"
-    return f"      {{ service: {json.dumps(export.subject)}, {to}, {answers} }}"
+    replies = f"response: {'stream' if export.many else 'single'}, threshold: {json.dumps(_REPLY_WINDOW)}"
+    return f"      {{ service: {json.dumps(export.subject)}, {to}, {replies} }}"
 
 
 def _import(export: Export) -> str:

@@ -1,4 +1,4 @@
-"""How far behind a service is, read from its metrics. Pure."""
+"""The lag of a service, read from its metrics. Pure."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ _PENDING = "ledger_positions_pending"
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What a service has yet to do.
+    """The work that a service has yet to do.
 
     Attributes:
-        messages: of the logs it follows, that it has not got; of a ledger, or not applied.
-        positions: of a ledger: symbols whose newest position is not published.
+        messages: messages of the logs it follows that it has not received, or, if it is a ledger, has not applied.
+        positions: for a ledger, symbols whose newest position is not published yet.
     """
 
     messages: int
@@ -28,7 +28,7 @@ class Lag:
 
 
 def lag_of(metrics: str) -> Lag | None:
-    """How far behind a service is that answers so to `GET /metrics`; None if it follows nothing."""
+    """Return the lag in the text of a service's `GET /metrics`; None if the service follows no log."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for family in text_string_to_metric_families(metrics):
         if family.name in (_FOLLOWED, _RECEIVED, _APPLIED, _PENDING):

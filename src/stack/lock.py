@@ -1,6 +1,6 @@
-"""Who runs on a data folder: a lock on a file in it, which `stack up` and its supervisord hold together.
+"""The lock on a data folder: a file in it that `stack up` and its supervisord lock together.
 
-The kernel lets go of it when both have ended, however they ended.
+The kernel releases the lock when both have ended, however they ended.
 """
 
 import contextlib
@@ -15,29 +15,29 @@ from process.installation import COMMAND
 from stack.settings import StackSettings
 
 _PATIENCE = 0.5
-"""Seconds to try for the lock: someone who only looks (`is_up`) holds it for a moment."""
+"""Seconds to retry for: `is_up` also takes the lock, for a moment."""
 
 
-class AlreadyUp(Exception):  # noqa: N818 # says what is so
+class AlreadyUp(Exception):  # noqa: N818 # a state, not an error
     """A stack runs on this data folder."""
 
 
 def lock_file(settings: StackSettings) -> Path:
-    """The file that is locked. It is in every data folder that was ever used."""
+    """Return the file that is locked. Every data folder that was ever used contains it."""
     return settings.data / "stack.lock"
 
 
 @contextlib.contextmanager
 def hold_lock(settings: StackSettings) -> Iterator[int]:
-    """Hold the lock; yields its file descriptor, for a child that is to hold it too.
+    """Hold the lock. Yields its file descriptor, for a child process that should hold it, too.
 
     Raises:
-        AlreadyUp: someone else holds it.
+        AlreadyUp: another process holds it.
     """
     with os.fdopen(os.open(lock_file(settings), os.O_RDWR | os.O_CREAT | os.O_APPEND, durable.FILE_MODE), "a+") as lock:
-        os.fchmod(lock.fileno(), durable.FILE_MODE)  # who may open it may take it
+        os.fchmod(lock.fileno(), durable.FILE_MODE)  # anyone who may open the file may lock it
         deadline = time.monotonic() + _PATIENCE
-        while not _locked(lock.fileno(), fcntl.LOCK_EX):
+        while not _try_lock(lock.fileno(), fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 lock.seek(0)
                 raise AlreadyUp(
@@ -52,15 +52,15 @@ def hold_lock(settings: StackSettings) -> Iterator[int]:
 
 
 def is_up(settings: StackSettings) -> bool:
-    """Whether a stack runs on this data folder, or is about to, or has not stopped yet."""
+    """True if a stack runs on this data folder, is about to start, or has not stopped yet."""
     try:
         with lock_file(settings).open("r") as lock:
-            return not _locked(lock.fileno(), fcntl.LOCK_SH)
+            return not _try_lock(lock.fileno(), fcntl.LOCK_SH)
     except FileNotFoundError:
         return False
 
 
-def _locked(handle: int, kind: int) -> bool:
+def _try_lock(handle: int, kind: int) -> bool:
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""What the ledgers of this stack have applied, and whether the market log still holds it, and is whole.
+"""Check that the market log still holds everything that this stack's ledgers have applied, and that it has no gap.
 
-An exchange keeps nothing of its own. If the log and the published positions are lost together, as with the folder of
-the NATS server, it would begin anew and give out numbers and ids that the ledgers know. So `prepare` looks before it
-declares a stream: without streams nothing is decided.
+An exchange stores nothing itself. If the log and the published positions are lost together, as with the folder of the
+NATS server, it would start from nothing and assign numbers and ids that the ledgers already have. So `prepare` checks
+this before it declares a stream: without streams no service decides anything.
 """
 
 import asyncio
@@ -20,13 +20,15 @@ from wire import subjects
 
 REPAIR_HINT = 'see "The market log has lost messages" in docs/operations.md'
 
-PATIENCE = 10
-"""Looks, a second apart, at a replicated log: one of its servers that leads no more may name an end of the past."""
+ATTEMPTS = 10
+"""Checks of a replicated log, one second apart: a server that is no longer its leader may report a stale end."""
 
 
 def applied_sequences(database: Path) -> dict[int, int]:
-    """The sequence that a ledger has applied, by shard. Nothing if its database is not there, or cannot be read, and
-    no row that is not as it was written: then the ledger itself says so.
+    """Return the last sequence that a ledger has applied, by shard.
+
+    Empty if its database does not exist or cannot be read. A row that fails its checksum is left out. In both cases the
+    ledger itself reports the fault.
     """
     try:
         connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)
@@ -42,21 +44,21 @@ def applied_sequences(database: Path) -> dict[int, int]:
 
 
 def ledger_databases(settings: StackSettings) -> list[Path]:
-    """The databases of all ledgers that have run."""
+    """Return the databases of all ledgers that have run."""
     first = settings.data / tables().get("ledger", {}).get("database", LEDGER_DATABASE)
     return sorted(first.parent.glob(f"{first.stem}*{first.suffix}"))
 
 
 async def missing_applied(connection: Connection, settings: StackSettings) -> str:
-    """What the market log has lost of what a ledger has applied, and where it says what to do; empty if nothing.
+    """Describe which applied messages the market log has lost, and what to do; empty if none.
 
     Raises:
         TimeoutError: the broker does not answer.
-        ApiError: it refuses to tell.
+        ApiError: the broker refuses the request.
     """
-    looks = PATIENCE if settings.market.replicas > 1 else 1
-    for look in range(looks):
-        await asyncio.sleep(1.0 if look else 0.0)
+    attempts = ATTEMPTS if settings.market.replicas > 1 else 1
+    for attempt in range(attempts):
+        await asyncio.sleep(1.0 if attempt else 0.0)
         problem = await _missing_applied(connection, settings)
         if not problem:
             break
@@ -64,12 +66,13 @@ async def missing_applied(connection: Connection, settings: StackSettings) -> st
 
 
 async def find_gap(connection: Connection, shards: int) -> str:
-    """What is missing within the market log, and where it says what to do; empty if nothing. Nothing is ever deleted
-    there, so that is what a server could not read of its store.
+    """Describe a gap in the market log, and what to do; empty if there is none.
+
+    Nothing is ever deleted from the log, so a missing message is one that a server could not read from its store.
 
     Raises:
         TimeoutError: the broker does not answer.
-        ApiError: it refuses to tell.
+        ApiError: the broker refuses the request.
     """
     for stream in map(subjects.market_stream, range(shards)):
         if problem := describe_gap(stream, (await api.stream_info(connection, stream)).state):
@@ -78,7 +81,7 @@ async def find_gap(connection: Connection, shards: int) -> str:
 
 
 def describe_gap(stream: str, state: api.StreamState) -> str:
-    """What is missing within a shard of the market log; empty if nothing."""
+    """Describe the messages that are missing in a shard of the market log; empty if there are none."""
     count = state.last_seq - state.messages
     if count <= 0:
         return ""

@@ -1,4 +1,4 @@
-"""`stack resume`: what is paused for its loss, and how a person takes note of it."""
+"""`stack resume`: show which symbols are paused for a loss, and resume them by acknowledging that loss."""
 
 import asyncio
 import sys
@@ -27,11 +27,11 @@ from wire.switches import LossPaused, LossResumed
 from wire.units import EXACT, ONE, ZERO, shown_money
 
 DEADLINE = 5.0
-"""Seconds that each resume may take, and the reading before them."""
+"""Seconds that each resume may take, and the first read before them."""
 
 
 class _Known(NamedTuple):
-    """What the broker holds of it."""
+    """The pauses, instruments and positions as read from the broker."""
 
     latches: Latches
     definitions: Definitions
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
 
 
 async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
-    """Resume symbols, or (None) all together; of none of them, show what is paused. Returns the exit code."""
+    """Resume symbols, or lift the pause for the total loss (None). Show what is still paused. Return the exit code."""
     async with (
         connect(settings, "resume", "auditor", Health("resume")) as reading,
         connect(settings, "resume", "operator", Health("resume")) as writing,
@@ -59,7 +59,7 @@ async def resume(settings: StackSettings, scopes: Sequence[Scope]) -> int:
                 async with asyncio.timeout(DEADLINE):
                     known = await _resume(reading, writing, known, scope)
             except (Refused, TimeoutError) as error:
-                print(f"it is not known whether {_name(scope)} is resumed: {_why(error)}", file=sys.stderr)
+                print(f"{_name(scope)}: it is unknown whether the pause was lifted: {_why(error)}", file=sys.stderr)
                 return 1
     _show(known.latches.paused)
     return 0
@@ -70,7 +70,7 @@ def _why(error: Refused | TimeoutError) -> str:
 
 
 def _name(scope: Scope) -> str:
-    return scope or "what all share"
+    return scope or "all symbols"
 
 
 async def _read(connection: Connection) -> _Known:
@@ -80,7 +80,7 @@ async def _read(connection: Connection) -> _Known:
 
 
 async def _resume(reading: Connection, writing: Connection, known: _Known, scope: Scope) -> _Known:
-    """Resume one; what is known afterwards is returned."""
+    """Resume one scope. Return the state afterwards."""
     while (why := known.latches.of(scope).paused) is not None:
         loss = _loss(known, scope, why)
         value = LossResumed(at=utc_now(), acknowledged=max(loss, ZERO))
@@ -96,7 +96,7 @@ async def _resume(reading: Connection, writing: Connection, known: _Known, scope
 
 
 def _loss(known: _Known, scope: Scope, why: LossPaused) -> Decimal:
-    """What has been lost until now: as of the pause if the positions do not tell."""
+    """Return the current loss, or the loss at the pause if it cannot be computed from the positions."""
     found = known.positions.values() if scope is None else [known.positions[scope]] if scope in known.positions else []
     lost = [_lost(position, known.definitions) for position in found]
     if not lost or None in lost:
@@ -117,6 +117,6 @@ def _lost(position: PositionUpdate, definitions: Definitions) -> Decimal | None:
 
 def _show(paused: Mapping[Scope, LossPaused]) -> None:
     for scope, why in paused.items():
-        print(f"{scope or 'all symbols'}: {pause_text(scope, why, COMMAND)}")
+        print(f"{_name(scope)}: {pause_text(scope, why, COMMAND)}")
     if not paused:
         print("nothing is paused for a loss")

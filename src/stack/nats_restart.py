@@ -1,7 +1,7 @@
-"""What a restart mends: a NATS server that found the disk full. Pure.
+"""Decide when to restart a NATS server that found the disk full. Pure.
 
-Once a write has failed, a stream takes no more until its server is restarted, even if the disk has room again. Its
-health says so, with the error of the write.
+Once a write has failed, a stream accepts no more messages until its server is restarted, even if the disk has space
+again. The server's health page reports the error of the write.
 """
 
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from stack.phases import Condition, Phase
 
 ROOM = 32 * 1024 * 1024
-"""Bytes a disk must have free again: less would be full in a moment."""
+"""Free bytes that a disk must have before a restart: less would soon be used up."""
 
 _FAILED_WRITE = "write error"
 
 
 class NatsRestart:
-    """Remembers which processes it has had restarted. Feed it the conditions as they are found."""
+    """Picks the processes to restart, and remembers them."""
 
     def __init__(self) -> None:
         self._restarted: set[int] = set()
 
     def to_restart(self, conditions: Iterable[Condition], free: int) -> list[Condition]:
-        """The processes to restart now, each of them once; `free` is the room on their disk, in bytes."""
+        """Return the processes to restart now, each only once. `free` is the free space on their disk, in bytes."""
         if free < ROOM:
             return []
         failed = [

@@ -1,4 +1,4 @@
-"""Finding out how every process is: supervisord is asked once, and each health URL."""
+"""Observe every process: query supervisord once, and the health URL of each process."""
 
 import asyncio
 import os
@@ -24,18 +24,19 @@ TIMEOUT = 1.0
 """Seconds a health URL may take to answer."""
 
 LOG_END = 1024 * 1024
-"""Bytes of a NATS server's log that are looked at: its last start, and how the one before ended, traces included."""
+"""Bytes at the end of a NATS server's log that are read: enough for its last start, and for the stack traces with which
+the run before may have ended."""
 
-_AILING = (Phase.STARTING, Phase.SILENT, Phase.WAITING, Phase.DOWN)
+_NOT_READY = (Phase.STARTING, Phase.SILENT, Phase.WAITING, Phase.DOWN)
 
 
 class Observer:
-    """Looks at the processes of one stack."""
+    """Observes the processes of one stack."""
 
     def __init__(self, control: Control, programs: Sequence[Program], settings: StackSettings) -> None:
         self._control = control
         self._programs = programs
-        self._token = _reading(settings)
+        self._token = _reader_token(settings)
         self._logs = settings.logs
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=TIMEOUT),
@@ -49,24 +50,24 @@ class Observer:
         await self._session.close()
 
     async def observe(self) -> list[Condition]:
-        """How each process is, in the order they start.
+        """Return the condition of each process, in the order in which they start.
 
         Raises:
-            NotRunning: there is no supervisord.
+            NotRunning: supervisord does not answer.
         """
         processes = await self._control.processes()
-        answers = await asyncio.gather(*(self._ask(program) for program in self._programs))
+        answers = await asyncio.gather(*(self._health(program) for program in self._programs))
         found = [
             condition(program, processes.get(program.name), answer)
             for program, answer in zip(self._programs, answers, strict=True)
         ]
-        found = await asyncio.gather(*map(self._whole, found))
+        found = await asyncio.gather(*map(self._with_missing_messages, found))
         return [
-            self._with_damage(each) if each.phase in _AILING and each.program.keeps_store else each for each in found
+            self._with_damage(each) if each.phase in _NOT_READY and each.program.keeps_store else each for each in found
         ]
 
-    async def _whole(self, found: Condition) -> Condition:
-        """A server of a cluster that lacks a part of the market log waits for it: what it needs is a person."""
+    async def _with_missing_messages(self, found: Condition) -> Condition:
+        """Mark a server of a cluster as waiting if it lacks a part of the market log: a person must fix that."""
         program, is_alone = found.program, len([each for each in self._programs if each.keeps_store]) == 1
         if is_alone or not program.keeps_store or found.phase is not Phase.READY:
             return found
@@ -75,7 +76,7 @@ class Observer:
         return replace(found, phase=Phase.WAITING, detail=detail, waits_for=("store",)) if detail else found
 
     def _with_damage(self, found: Condition) -> Condition:
-        """What is known of a NATS server that is not ready, with what its log says of its store."""
+        """Add to the condition of a NATS server what its log says about damage to its store."""
         try:
             with (self._logs / f"{found.program.name}.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_END))
@@ -85,7 +86,7 @@ class Observer:
         return replace(found, detail="; ".join(filter(None, [found.detail, damage])))
 
     async def lags(self) -> dict[str, Lag]:
-        """How far behind each service is that tells, by name."""
+        """Return the lag of each service that reports it, by name."""
         services = [program for program in self._programs if program.address.startswith("http")]
         pages = await asyncio.gather(*(self._get(program, f"{program.address}/metrics") for program in services))
         return {
@@ -94,12 +95,12 @@ class Observer:
             if answered is not None and answered[0] == 200 and (found := lag_of(answered[1].decode()))
         }
 
-    async def _ask(self, program: Program) -> Answer | None:
+    async def _health(self, program: Program) -> Answer | None:
         answered = await self._get(program, program.health) if program.health else None
         return None if answered is None else answer(*answered)
 
     async def _get(self, program: Program, url: str) -> tuple[int, bytes] | None:
-        """The status and body of what a program answers; None if it does not."""
+        """Return the status and body of a program's response; None if it does not respond."""
         try:
             async with self._session.get(url, headers=self._headers(program)) as response:
                 return response.status, await response.read()
@@ -107,13 +108,13 @@ class Observer:
             return None
 
     def _headers(self, program: Program) -> dict[str, str]:
-        """With a reader's token a service tells what it waits for, and why."""
+        """Authenticate as a reader: a service then reports what it waits for, and why."""
         token = self._token() if program.address.startswith("http") else ""
         return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _reading(settings: StackSettings) -> Callable[[], str]:
-    """Gives a reader's token, if there is one that we may read."""
+def _reader_token(settings: StackSettings) -> Callable[[], str]:
+    """Return a function that returns a reader's token, or an empty text if there is none that we may read."""
     try:
         return TokenFile(settings.folder / settings.stack.tokens / Role.READER) if settings.stack.tokens else str
     except TokensError:
@@ -125,7 +126,7 @@ class _NatsHealth(msgspec.Struct):
 
 
 def answer(status: int, body: bytes) -> Answer:
-    """What a health URL's response says: one of ours, or the NATS server's, which tells the first fault it finds."""
+    """Decode the response of a health URL: that of a service, or that of a NATS server, which reports one fault."""
     try:
         report = msgspec.json.decode(body, type=HealthReport)
     except msgspec.MsgspecError:

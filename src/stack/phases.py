@@ -1,4 +1,4 @@
-"""How a process is, told from what supervisord and its own health say. Pure."""
+"""The condition of a process, derived from supervisord's report and its own health. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,28 +9,34 @@ from stack.programs import REFUSED, Program
 
 
 class Phase(Enum):
-    """How a process is, in a word."""
+    """The state of a process."""
 
     STOPPED = "stopped"
-    STARTING = "starting"  # it runs since a moment ago, and has not said how it is
-    SILENT = "silent"  # it runs, and does not say how it is
-    WAITING = "waiting"  # it runs, and says what it waits for
+    STARTING = "starting"  # it has just started, and does not answer yet
+    SILENT = "silent"  # it has been running for longer, and does not answer
+    WAITING = "waiting"  # it runs, and reports what it waits for
     READY = "ready"
-    DONE = "done"  # it had one thing to do, and did it
-    DOWN = "down"  # it ended, and is to be restarted
-    REFUSED = "refused"  # it had one thing to do, and must not
+    DONE = "done"  # it had one task, and completed it
+    DOWN = "down"  # it ended, and will be restarted
+    REFUSED = "refused"  # it had one task, and refused to do it
 
 
 FINE = frozenset({Phase.READY, Phase.DONE})
 
 STARTUP = 15
-"""Seconds a process may take until it says how it is."""
+"""Seconds a process may take to answer after its start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a process's health URL said: whether it is ready, what it waits for, each with its reason, how many messages
-    it could not use, and what else a person should know."""
+    """The response of a process's health URL.
+
+    Attributes:
+        ready: true if it waits for nothing.
+        waiting_for: the parts that it waits for, each with the reason.
+        quarantined: the number of messages that it has quarantined.
+        notices: other parts that a person should know about, each with the reason.
+    """
 
     ready: bool
     waiting_for: dict[str, str] = field(default_factory=dict)
@@ -40,15 +46,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How one process is.
+    """The condition of one process.
 
     Attributes:
-        program: which process.
-        phase: in a word.
-        pid: its process id; 0 while there is none.
+        program: the process.
+        phase: its state.
+        pid: its process id; 0 while it does not run.
         uptime: seconds since it started; 0 while it does not run.
-        detail: what a person should know beyond the phase; may be empty.
-        waits_for: the names of what it waits for.
+        detail: an explanation of the state, for a person; may be empty.
+        waits_for: the names of the parts it waits for.
     """
 
     program: Program
@@ -60,12 +66,12 @@ class Condition:
 
 
 def condition(program: Program, process: ProcessInfo | None, answer: Answer | None) -> Condition:
-    """How `program` is.
+    """Derive the condition of `program`.
 
     Args:
-        program: which one.
-        process: what supervisord says of it.
-        answer: what it says itself; None if it does not listen or did not answer.
+        program: the program.
+        process: supervisord's report on it.
+        answer: its own health; None if it does not listen or did not answer.
     """
     if process is None or process.statename in ("STOPPED", "STOPPING", "UNKNOWN"):
         return Condition(program, Phase.STOPPED)
@@ -96,5 +102,5 @@ def _ended(program: Program, process: ProcessInfo) -> Condition:
 
 
 def all_fine(conditions: Iterable[Condition]) -> bool:
-    """Whether everything is ready or done."""
+    """True if everything is ready or done."""
     return all(found.phase in FINE for found in conditions)

@@ -1,4 +1,4 @@
-"""Which ports are taken already, and by whom; and which are free."""
+"""Find which ports are in use, and by which process; and find free ports."""
 
 import errno
 import random
@@ -13,17 +13,20 @@ _LISTENING = "0A"
 
 
 def unavailable(wanted: Sequence[Listening]) -> list[str]:
-    """One line for each port that cannot be had: which, who holds it, and the variable that moves it."""
+    """Return a line for each port that cannot be used: its number, the reason, and the variable that changes it."""
     lines = []
     for listening in wanted:
         why = _refusal(listening.host, listening.port)
         if why:
-            lines.append(f"port {listening.port} {why}; {listening.variable} moves it")
+            lines.append(f"port {listening.port} {why}; {listening.variable} changes it")
     return lines
 
 
 def _refusal(host: str, port: int) -> str | None:
-    """Why the port cannot be had, or None. Bound as the services do it, so that old connections do not count."""
+    """Return why the port cannot be used, or None.
+
+    It is bound as the services bind it, so that the remains of closed connections are ignored.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,13 +36,13 @@ def _refusal(host: str, port: int) -> str | None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 pid = holder(port)
-                return f"is taken by process {pid} ({command_of(pid)})" if pid else "is taken"
-            return f"cannot be had on {host}: {error.strerror or error}"
+                return f"is used by process {pid} ({command_of(pid)})" if pid else "is in use"
+            return f"cannot be used on {host}: {error.strerror or error}"
     return None
 
 
 def command_of(pid: int) -> str:
-    """A process's command line, shortened; "gone" if it ended meanwhile."""
+    """Return the start of a process's command line; "gone" if the process has ended meanwhile."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -48,7 +51,10 @@ def command_of(pid: int) -> str:
 
 
 def holder(port: int) -> int | None:
-    """The process that listens on `port`, if this system tells us; Linux does, for our own processes."""
+    """Return the id of the process that listens on `port`; None if unknown.
+
+    Only Linux reports it, and only for the processes of our own user.
+    """
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not sockets:
         return None
@@ -57,7 +63,7 @@ def holder(port: int) -> int | None:
             if any(str(handle.readlink()) in sockets for handle in (process / "fd").iterdir()):
                 return int(process.name)
         except OSError:
-            continue  # not ours to look into, or gone
+            continue  # another user's, or gone
     return None
 
 
@@ -76,10 +82,10 @@ def _listening_inodes(port: int) -> list[str]:
 
 
 class _Claims:
-    """The ports that this process may give out: whole blocks of them, so that no other process gives out the same
-    before they are listened on.
+    """The ports that this process may hand out.
 
-    A block is claimed by a name in the kernel that one process can have, and that is free again when it ends.
+    It claims whole blocks of ports, so that no other process of ours hands out the same port before anything listens on
+    it. A claim is a bound abstract socket, which the kernel frees when the process ends.
     """
 
     def __init__(self) -> None:
@@ -89,26 +95,29 @@ class _Claims:
         self._next = self._end = 0
 
     def take(self, offsets: Sequence[int]) -> int:
-        """A port that is free, as those at these distances from it are. None comes again before all others have."""
+        """Return a port that is free together with those at these offsets from it.
+
+        A port is handed out again only after all others of the claimed blocks.
+        """
         while True:
             if self._next + max(offsets, default=0) >= self._end:
-                self._turn()
+                self._next_block()
             port, self._next = self._next, self._next + 1
             wanted = {port, *(port + offset for offset in offsets)}
             if not wanted & self._given and all(map(_is_free, wanted)):
                 self._given |= wanted
                 return port
 
-    def _turn(self) -> None:
-        """Go on with another block: a new one while we hold few, and if there is one; else the one of longest ago."""
-        block = self._claimed() if len(self._blocks) < _MOST_BLOCKS else None
+    def _next_block(self) -> None:
+        """Switch to another block: a new one if we hold few and one is left, else the least recently used one."""
+        block = self._claim() if len(self._blocks) < _MOST_BLOCKS else None
         if block is None:
             block = self._blocks.pop(0) if self._blocks else random.choice(_blocks())  # noqa: S311 # no secret
         self._blocks.append(block)
         self._next, self._end = block, block + _BLOCK
         self._given.difference_update(range(block, self._end))
 
-    def _claimed(self) -> int | None:
+    def _claim(self) -> int | None:
         for block in random.SystemRandom().sample(_blocks(), len(_blocks())):
             name = socket.socket(socket.AF_UNIX)
             try:
@@ -127,17 +136,16 @@ _claims = _Claims()
 
 
 def free_port(*offsets: int) -> int:
-    """A port nobody listens on, nor on those at these distances from it; given to no other process of ours.
+    """Return a port that is free together with those at these offsets, and is given to no other process of ours.
 
-    It is not among those that outgoing connections get. One of those could be taken by a connection while its service
-    is down; a client that tries to connect to it again and again can even be given that very port, and be connected to
-    itself.
+    It is outside the range of ephemeral ports. One of those could be taken by an outgoing connection while its service
+    is down; a client that keeps trying to connect to it may even be assigned that very port, and connect to itself.
     """
     return _claims.take(offsets)
 
 
 def free_ports(count: int) -> list[int]:
-    """Such ports, each with room for further instances or the servers of a cluster."""
+    """Return several such ports, each followed by free ones for more instances or for the servers of a cluster."""
     room = [1, 2, *(PORT_STEP * number for number in range(1, MAX_INSTANCES))]
     return [free_port(*room) for _ in range(count)]
 

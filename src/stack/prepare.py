@@ -1,4 +1,4 @@
-"""`stack prepare`: make the streams and buckets what they are declared to be, once, before the services need them."""
+"""`stack prepare`: create the streams and buckets, or update them to their declarations, before the services start."""
 
 import asyncio
 import sys
@@ -22,13 +22,13 @@ from wire.errors import Refused
 
 
 def main() -> int:
-    """Do it for the stack of the environment. Returns the exit code."""
+    """Prepare the stack that the environment describes. Return the exit code."""
     logs.configure("prepare", "warning")
     return asyncio.run(run(read()))
 
 
 async def run(settings: StackSettings) -> int:
-    """Wait for the server, then declare everything. Returns 0, or REFUSED or 1 with a message."""
+    """Wait for the server, then declare everything. Return 0, or print a message and return REFUSED or 1."""
     market = settings.market
     shape = Shape(
         shards=market.shards,
@@ -41,13 +41,12 @@ async def run(settings: StackSettings) -> int:
     async with Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection:
         try:
             done = await restore_descriptions(connection, settings, shape)
-            gone = await missing_applied(connection, settings)
-            if gone:
-                print(f"no stream is made: {gone}")
+            if missing := await missing_applied(connection, settings):
+                print(f"no stream is made: {missing}")
                 return REFUSED
             done += await declare(connection, settings, shape)
-            if older := await revisions.older_bucket(connection, settings):
-                print(f"nothing can be quoted: {older}")
+            if problem := await revisions.older_bucket(connection, settings):
+                print(f"nothing can be quoted: {problem}")
                 return REFUSED
             done += await set_times(connection, market)
             done += await define_market(connection, market)
@@ -58,13 +57,13 @@ async def run(settings: StackSettings) -> int:
             print(f"the streams cannot be made as declared: {refused}")
             return REFUSED
         except revisions.Unreadable as damaged:
-            print(f"the bucket instruments cannot be made, since its revisions follow the market log's: {damaged}")
+            print(f"the bucket instruments cannot be made, because its revisions follow the market log's: {damaged}")
             return REFUSED
         except TimeoutError:
             print("JetStream did not answer in time")
             return 1
         except ApiError as error:
-            print(f"JetStream cannot tell yet: {error}")
+            print(f"JetStream cannot answer yet: {error}")
             return 1
         except NO_REPLY as error:
             print(f"the connection to NATS was lost: {error}")
@@ -77,12 +76,13 @@ async def run(settings: StackSettings) -> int:
 
 
 async def declare(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
-    """Declare every stream, the bucket `instruments` last: it goes on from what the market log names. Returns what was
-    done, for people.
+    """Declare every stream. Return lines that describe what was done.
+
+    The bucket `instruments` comes last: its revisions continue from those that the market log names.
 
     Raises:
-        TopologyRefused, TimeoutError: as `prepare`.
-        Unreadable, Refused, ApiError: as `revisions.first_sequence`.
+        TopologyRefused, TimeoutError: as for `prepare`.
+        Unreadable, Refused, ApiError: as for `revisions.first_sequence`.
     """
     others = [name for name in subjects.streams(shape.shards) if name != revisions.STREAM]
     done = await prepare(connection, shape, others)
@@ -91,11 +91,11 @@ async def declare(connection: Connection, settings: StackSettings, shape: Shape)
 
 
 async def set_times(connection: Connection, market: Market) -> list[str]:
-    """Have the terms name the times of the settings, by which all services work that start from now on. Returns what
-    was done, for people.
+    """Set the defined times to those of the settings; all services that start later use them. Return lines that
+    describe what was done.
 
     Raises:
-        TopologyRefused: services run, which work by the times that are defined.
+        TopologyRefused: services run, and use the times that are defined now.
         Refused: UNAVAILABLE or OUTCOME_UNKNOWN.
     """
     known = await definition_log.read(connection)
@@ -104,7 +104,7 @@ async def set_times(connection: Connection, market: Market) -> list[str]:
         return []
     if running := await definition_log.followers(connection):
         raise TopologyRefused(
-            f"{'; '.join(differs)}, as is defined, and {', '.join(running)} runs: stop every service, and start again"
+            f"{'; '.join(differs)}, as is defined, and {', '.join(running)} runs: stop every service, then start again"
         )
     times = {name: getattr(market.terms, name) for name in TIMES}
 
@@ -116,11 +116,11 @@ async def set_times(connection: Connection, market: Market) -> list[str]:
 
 
 async def define_market(connection: Connection, market: Market) -> list[str]:
-    """Define the market as the settings have it, if nothing is defined. Returns what was done, for people.
+    """Define the market from the settings, if nothing is defined yet. Return lines that describe what was done.
 
     Raises:
-        TopologyRefused: what is defined is for another number of shards.
-        Refused: UNAVAILABLE or OUTCOME_UNKNOWN: it is not, or not wholly; starting again goes on.
+        TopologyRefused: the market was defined for another number of shards.
+        Refused: UNAVAILABLE or OUTCOME_UNKNOWN: the market may be defined only in part; the next call completes it.
     """
     known = await definition_log.read(connection)
     if known.terms is None:
@@ -132,18 +132,18 @@ async def define_market(connection: Connection, market: Market) -> list[str]:
 
 
 async def restore_descriptions(connection: Connection, settings: StackSettings, shape: Shape) -> list[str]:
-    """Declare the streams that our server, alone, has stored, and does not serve as their descriptions are damaged.
+    """Declare again the streams that a single server stores, but does not serve because their descriptions are damaged.
 
-    It finds their messages in the folders. Returns what was done, for people.
+    The server then finds their messages in its folders. Return lines that describe what was done.
 
     Raises:
-        TopologyRefused, TimeoutError: as `prepare`.
-        ApiError: the broker refuses to tell.
+        TopologyRefused, TimeoutError: as for `prepare`.
+        ApiError: the broker refuses the request.
     """
     if len(settings.nats_servers) != 1:
         return []
     found = []
-    for name in subjects.streams(shape.shards):  # of others, as of a log of more shards, nobody may ask
+    for name in subjects.streams(shape.shards):  # no user may query other streams, such as those of more shards
         if not (streams_in(settings.data) / name / "msgs").is_dir():
             continue
         try:
@@ -153,7 +153,7 @@ async def restore_descriptions(connection: Connection, settings: StackSettings, 
                 raise
             if await prepare(connection, shape, [name]):
                 await describe(connection, name)
-                found.append(f"stream {name}: its description was damaged, and is made anew; its messages are kept")
+                found.append(f"stream {name}: its description was damaged, and is replaced; its messages are kept")
     return found
 
 

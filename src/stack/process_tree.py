@@ -1,4 +1,4 @@
-"""Keeping a process and all its descendants together, so that none outlives us. Linux; elsewhere it does nothing."""
+"""Tie a process and all its descendants to us, so that none outlives us. On Linux; elsewhere this does nothing."""
 
 import contextlib
 import ctypes
@@ -20,24 +20,24 @@ _NEEDED_KINDS = ("QS_", "LC_", "PYTHON", "OTEL_", "SSL_CERT_", "LD_", "DYLD_", "
 
 
 def environment(found: Mapping[str, str]) -> dict[str, str]:
-    """What a stack's processes need of the environment of whoever starts it: nothing that is for other programs."""
+    """Return the variables that a stack's processes need from `found`, and none that are meant for other programs."""
     return {name: value for name, value in found.items() if name in _NEEDED or name.startswith(_NEEDED_KINDS)}
 
 
 def adopt_orphans() -> None:
-    """From now on, a descendant whose parent dies becomes our child, rather than nobody's."""
+    """Become the parent of every descendant whose own parent dies, instead of init."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> None:
-    """For a child, before it runs its program: be asked to end when the parent dies, however it dies."""
+    """Receive SIGTERM when the parent dies, however it dies. To be called in a child before it runs its program."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_children(patience: float) -> None:
-    """Ask every child of ours to end, kill what is left after `patience` seconds, and wait until none is left.
+    """Terminate every child of ours, kill those left after `patience` seconds, and wait until none is left.
 
-    Blocks: it is the last thing a foreground does.
+    It blocks: it is the last call of a foreground process.
     """
     _signal(_children(), signal.SIGTERM)
     deadline = time.monotonic() + patience
@@ -53,7 +53,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _children() -> list[int]:
-    """Our living children. Dead ones are reaped on the way."""
+    """Return our living children, after reaping the dead ones."""
     return [pid for pid in map(int, _pids()) if _parent(pid) == os.getpid() and not _reaped(pid)]
 
 
@@ -63,7 +63,10 @@ def _pids() -> list[str]:
 
 
 def _parent(pid: int) -> int:
-    """The parent of a process; 0 if it is gone. The name before it, in parentheses, may hold anything."""
+    """Return the parent of a process; 0 if the process is gone.
+
+    In `stat`, the parent follows the process's name in parentheses, which may itself contain parentheses and spaces.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""The processes of a stack, in the order they start; they stop in the reverse one."""
+"""The processes of a stack, in the order in which they start; they stop in reverse."""
 
 import json
 import shutil
@@ -15,20 +15,22 @@ from stack.instances import Instance
 from stack.settings import STORE, NatsServer, StackSettings
 
 REFUSED = 3
-"""Exit code of `stack prepare` when the broker holds something that cannot become what is declared."""
+"""Exit code of `stack prepare` if what the broker holds cannot be changed into what is declared."""
 
 GARBAGE = 40
-"""Percent of what a NATS server needs that it may hold besides before it collects. After a million orders it held
-286 MiB at Go's own 100 and 165 to 174 at 40, at no cost that orders a second or their latency show."""
+"""GOGC of a NATS server: how much its heap may grow between two garbage collections, as a percentage of the live data.
+After a million orders it used 286 MiB with Go's default of 100, and 165 to 174 MiB with 40, without measurable cost in
+throughput or latency."""
 
 MEMORY = 4 * 1024**3
-"""Bytes of address space that a NATS server may have: 1.3 GiB at its start, and some 0.3 more after a million orders.
-One that restores a damaged store takes 300 MB a second otherwise, until the machine has none left."""
+"""Bytes of address space that a NATS server may use. It uses 1.3 GiB at its start, and some 0.3 more after a million
+orders. Without this limit, a server that restores a damaged store takes 300 MB per second until the machine has no
+memory left."""
 
 _READ_ALL = 'rm -f "$0"/*/streams/*/msgs/index.db; exec "$@"'
-"""What a server of a cluster is started by. With the indexes of a store, a server reads what it stored when it is asked
-for it; without, it reads all of it when it starts, as it does after a crash. So it finds what is damaged, and gets from
-the others what it has lost at the end of a stream."""
+"""The script that starts a server of a cluster. With the indexes of its store, a server reads a stored message only
+when it is requested. Without them, it reads everything when it starts, as after a crash. So it discovers damage, and
+fetches from the other servers what it has lost at the end of a stream."""
 
 _SERVICES = ("exposure", "ledger", "exchange", "maker", "ui", "loadgen")
 
@@ -38,11 +40,11 @@ class Program:
     """One process.
 
     Attributes:
-        name: what it is called everywhere: in logs, tables and messages.
+        name: its name in logs, tables and messages.
         command: its argument vector.
-        once: it does its work and ends; others are restarted when they end.
-        health: the URL that says whether it is ready; empty if it does not listen.
-        address: where people and programs find it; empty if nowhere.
+        once: true if it does its work and ends; other programs are restarted when they end.
+        health: the URL that reports whether it is ready; empty if it does not listen.
+        address: the URL under which people and programs reach it; empty if there is none.
     """
 
     name: str
@@ -53,14 +55,14 @@ class Program:
 
     @property
     def keeps_store(self) -> bool:
-        """Whether it is a NATS server of ours."""
+        """True if it is a NATS server."""
         return self.address.startswith(("nats://", "tls://"))
 
 
 def programs(settings: StackSettings) -> list[Program]:
-    """What a stack of these settings runs."""
+    """Return the programs that a stack with these settings runs."""
     found = [_nats(settings, server) for server in settings.nats_servers]
-    # Not the whole command line: all services wait for this one.
+    # Only this module, not the whole command line, which imports more: all services wait for this program.
     found.append(Program("prepare", (sys.executable, "-m", "stack.prepare"), once=True))
     for service in _SERVICES:
         listeners = [instance for instance in settings.instances if instance.service == service]
@@ -71,9 +73,9 @@ def programs(settings: StackSettings) -> list[Program]:
 
 
 def planned(settings: StackSettings) -> list[Program]:
-    """What the stack on this data folder runs, or ran last: what `up` kept of its plan.
+    """Return the programs that the stack on this data folder runs, or ran last, as `up` saved them.
 
-    The counts and ports of a running stack are those that it was started with, whatever the settings say now.
+    A running stack has the instances and ports that it was started with, whatever the settings say now.
     """
     try:
         return msgspec.json.decode(_plan_file(settings).read_bytes(), type=list[Program])
@@ -82,13 +84,13 @@ def planned(settings: StackSettings) -> list[Program]:
 
 
 def nats_url(settings: StackSettings) -> str:
-    """The NATS servers of the stack on this data folder, separated by commas, as `planned` knows them."""
+    """Return the addresses of the NATS servers in `planned`, separated by commas."""
     servers = [program.address for program in planned(settings) if program.keeps_store]
     return ",".join(servers) or settings.stack.url
 
 
-def keep_plan(settings: StackSettings, plan: Sequence[Program]) -> None:
-    """Have `planned` know what is about to run."""
+def save_plan(settings: StackSettings, plan: Sequence[Program]) -> None:
+    """Save the programs that are about to run, for `planned`."""
     durable.write(_plan_file(settings), msgspec.json.format(msgspec.json.encode(plan)))
 
 
@@ -103,17 +105,16 @@ def _listener(settings: StackSettings, instance: Instance) -> Program:
 
 
 def _with(environment: Mapping[str, object], *command: str) -> tuple[str, ...]:
-    """A command with some variables set, by `env`: supervisord has rules of its own about quotes in an environment."""
+    """Set variables of a command by `env`, because supervisord has its own rules for quotes in an environment."""
     if not environment:
         return command
     return ("env", *(f"{name}={value}" for name, value in environment.items()), *command)
 
 
 def _nats(settings: StackSettings, server: NatsServer) -> Program:
-    """A server with the configuration that `stack.keys` has written. What differs comes from its environment.
+    """Return a server's program, with the configuration that `stack.keys` writes and an environment with its ports.
 
-    The services know the same variables under the same names, but the server wants texts as its configuration language
-    writes them: in quotes.
+    The services use the same variables, but here a text needs the quotes of the server's configuration language.
     """
     environment: dict[str, object] = {
         "QS_STACK_NATS_PORT": server.port,
@@ -134,12 +135,12 @@ def _nats(settings: StackSettings, server: NatsServer) -> Program:
 
 
 def nats_command(config: Path) -> tuple[str, ...]:
-    """What runs a server with a configuration, and within `MEMORY` where the system has the means."""
-    bounded = ("prlimit", f"--as={MEMORY}") if shutil.which("prlimit") else ()
-    return (*bounded, nats_server(), "-c", str(config))
+    """Return the command that runs a server, limited to `MEMORY` if the system has `prlimit`."""
+    limit = ("prlimit", f"--as={MEMORY}") if shutil.which("prlimit") else ()
+    return (*limit, nats_server(), "-c", str(config))
 
 
 def nats_server() -> str:
-    """The server's binary: the one installed beside this Python, or the one on the path."""
+    """Return the server's binary: the one installed beside this Python, or the one on the path."""
     beside = Path(sys.executable).parent
     return shutil.which("nats-server", path=str(beside)) or "nats-server"

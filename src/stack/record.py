@@ -1,7 +1,7 @@
-"""The market's settings and when they came into force: a line for each change, for the audit.
+"""A record of the market's settings, with a line for each change and the time from which it applies, for the audit.
 
-`up` appends before it starts anything, and again if a service is restarted after `market.toml` was changed. What a line
-says holds from its time to the next one's. Nothing else reads the file: the services read the settings themselves.
+`up` appends a line before it starts anything, and again if a service is restarted after `market.toml` was changed. A
+line applies from its time to that of the next one. Nothing else reads the file: services read the settings themselves.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ RECORD = "settings.jsonl"
 
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
-"""Since when the first settings of a stack are in force: nothing was stored before."""
+"""The time from which the first settings of a stack apply: nothing was stored before them."""
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings, and since when they are in force. `market` is None if the line is another version's."""
+    """Settings, and the time from which they apply. `market` is None if another version wrote the line."""
 
     since: datetime
     market: Market | None
@@ -33,10 +33,10 @@ class _Since(msgspec.Struct):
 
 
 def keep(folder: Path, market: Market, now: datetime) -> bool:
-    """Append what is in force from `now` on, unless the last line says the same. Returns whether it did.
+    """Append the settings that apply from `now` on, unless the last line has the same. Return True if it appended.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     known = read(folder)
     if known and known[-1].market == market:
@@ -46,7 +46,7 @@ def keep(folder: Path, market: Market, now: datetime) -> bool:
 
 
 def read(folder: Path) -> Sequence[Epoch]:
-    """Everything that was recorded, in order; nothing if nothing was. A torn line is left out."""
+    """Return all recorded settings, in order. A torn line is left out."""
     try:
         lines = (folder / RECORD).read_bytes().splitlines()
     except FileNotFoundError:

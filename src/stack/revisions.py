@@ -1,10 +1,10 @@
-"""Where the revisions of a bucket `instruments` begin that is made beside a market log which it did not see grow.
+"""Choose the first revision of a bucket `instruments` that is created beside an existing market log.
 
-Quotes name revisions, and those of a symbol only grow. If the log was restored without the bucket, and the bucket began
-with 1, no quote could follow on those in the log. So its stream begins beyond the newest revision that they name. A
-bucket that is there, and ends before that, is older than the log, and nothing starts.
+Quotes name revisions, and those of a symbol only grow. If the log was restored without the bucket, and the bucket
+started at 1, no new quote could supersede those in the log. So its stream starts after the newest revision that they
+name. An existing bucket that ends before that revision is older than the log, and then nothing starts.
 
-The auditor reads the log: the operator, who makes the streams, may not.
+The log is read as the user `auditor`: the user `operator`, who creates the streams, may not read it.
 """
 
 import asyncio
@@ -32,31 +32,31 @@ from wire.quotes import QuoteEvent
 STREAM = subjects.bucket_stream(subjects.INSTRUMENTS_BUCKET)
 
 READ = 30.0
-"""Seconds in which the last quote of every symbol must be read."""
+"""Seconds within which the last quote of every symbol must be read."""
 
 AT_ONCE = 64
-"""Symbols that are asked about at the same time."""
+"""Requests in flight at a time, one per symbol."""
 
-PATIENCE = 10
-"""Looks, a second apart, at a replicated bucket: one of its servers that leads no more may name an end of the past."""
+ATTEMPTS = 10
+"""Checks of a replicated bucket, one second apart: a server that is no longer its leader may report a stale end."""
 
 REPAIR_HINT = 'see "An older bucket instruments" in docs/operations.md'
 
 _events: msgspec.json.Decoder[QuoteEvent] = msgspec.json.Decoder(QuoteEvent)
 
 
-class Unreadable(Exception):  # noqa: N818 # says what is so
-    """The market log is damaged: nobody can tell which revisions it names."""
+class Unreadable(Exception):  # noqa: N818 # a state, not an error
+    """The market log is damaged: it is unknown which revisions it names."""
 
 
 async def first_sequence(connection: Connection, settings: StackSettings) -> int:
-    """The first sequence that the bucket's stream may have, of a log whose streams are all there. 1 if the bucket is
-    there, too: what it holds stands.
+    """Return the sequence at which the bucket's stream must start; 1 if the bucket exists. The streams of the log must
+    exist.
 
     Raises:
         Unreadable: the log is damaged.
-        Refused: UNAVAILABLE: the log could not be read, which may pass.
-        ApiError, TimeoutError: the broker does not tell.
+        Refused: UNAVAILABLE: the log could not be read, which may be temporary.
+        ApiError, TimeoutError: the broker refuses the request, or does not answer.
     """
     try:
         await api.stream_info(connection, STREAM)
@@ -68,25 +68,26 @@ async def first_sequence(connection: Connection, settings: StackSettings) -> int
 
 
 async def newest_revision(settings: StackSettings) -> int:
-    """The newest revision that a quote of the market log names; 0 if none names any.
+    """Return the newest revision that a quote of the market log names; 0 if there is none.
 
     Raises:
-        Unreadable, Refused: as `first_sequence`.
+        Unreadable, Refused: as for `first_sequence`.
     """
-    return await _of_all_shards(settings, _newest)
+    return await _of_all_shards(settings, _newest_of_shard)
 
 
 async def older_bucket(connection: Connection, settings: StackSettings) -> str:
-    """Why the bucket is older than the market log, and where it says what to do; empty if it is not. What is damaged
-    in the log is passed over: services tell of that.
+    """Describe by how much the bucket is older than the market log, and what to do; empty if it is not older.
+
+    Damaged messages of the log are skipped: services report those.
 
     Raises:
-        Refused: UNAVAILABLE: the log could not be read, which may pass.
-        ApiError, TimeoutError: the broker does not tell.
+        Refused: UNAVAILABLE: the log could not be read, which may be temporary.
+        ApiError, TimeoutError: the broker refuses the request, or does not answer.
     """
-    named = await _of_all_shards(settings, _named)
-    for look in range(PATIENCE if settings.market.replicas > 1 else 1):
-        await asyncio.sleep(1.0 if look else 0.0)
+    named = await _of_all_shards(settings, _newest_readable_of_shard)
+    for attempt in range(ATTEMPTS if settings.market.replicas > 1 else 1):
+        await asyncio.sleep(1.0 if attempt else 0.0)
         end = (await api.stream_info(connection, STREAM)).state.last_seq
         if named <= end:
             return ""
@@ -94,11 +95,11 @@ async def older_bucket(connection: Connection, settings: StackSettings) -> str:
     return f"{fault}; {REPAIR_HINT}"
 
 
-async def _of_all_shards(settings: StackSettings, ask: Callable[[Connection, int], Awaitable[int]]) -> int:
-    """The newest of what is asked for of each shard, as the auditor.
+async def _of_all_shards(settings: StackSettings, of_shard: Callable[[Connection, int], Awaitable[int]]) -> int:
+    """Return the maximum of a function of each shard, called with a connection of the auditor.
 
     Raises:
-        Unreadable, Refused: as `first_sequence`.
+        Unreadable, Refused: as for `first_sequence`.
     """
     seed, asking = keys.seed_of(settings, "auditor"), tls.client_context(settings.stack)
     try:
@@ -106,14 +107,17 @@ async def _of_all_shards(settings: StackSettings, ask: Callable[[Connection, int
             asyncio.timeout(READ),
             Connection(settings.stack.url, "prepare", Health("prepare"), seed, asking) as connection,
         ):
-            return max(await asyncio.gather(*(ask(connection, shard) for shard in range(settings.market.shards))))
+            return max(await asyncio.gather(*(of_shard(connection, shard) for shard in range(settings.market.shards))))
     except api.NO_REPLY as error:
         why = f": {error}" if str(error) else ""
         raise Refused(Refusal.UNAVAILABLE, f"the market log could not be read within {READ:g} s{why}") from error
 
 
-async def _named(connection: Connection, shard: int) -> int:
-    """The newest revision that the last messages of a shard's quotes name, as far as they can be read."""
+async def _newest_readable_of_shard(connection: Connection, shard: int) -> int:
+    """Return the newest revision in the last quote event of each symbol, without the unreadable ones.
+
+    One consumer reads them all, which takes a moment even with many symbols, but it skips damaged messages silently.
+    """
     stream, filters = subjects.market_stream(shard), [subjects.quotes(shard, "*")]
     found = 0
     tail = Tail(connection, stream, filters, LastPerSubject(), name="prepare", skip_damaged=True)
@@ -129,8 +133,11 @@ async def _named(connection: Connection, shard: int) -> int:
     return found
 
 
-async def _newest(connection: Connection, shard: int) -> int:
-    """That of a shard. Each of its symbols is asked for by name: a consumer passes over what is damaged."""
+async def _newest_of_shard(connection: Connection, shard: int) -> int:
+    """Return the newest revision in the last usable quote event of each symbol, and fail if a message is damaged.
+
+    Each symbol is requested by name, because a consumer skips damaged messages silently.
+    """
     stream = subjects.market_stream(shard)
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -145,7 +152,7 @@ async def _newest(connection: Connection, shard: int) -> int:
 
 
 async def _revision(connection: Connection, stream: str, subject: str) -> int:
-    """The revision that the last quote event on a subject names which can be used; 0 if there is none."""
+    """Return the revision that the last usable quote event on a subject names; 0 if there is none."""
     last = await api.get_message(connection, stream, {"last_by_subj": subject})
     if last is None:
         raise Unreadable(describe_withheld_last(stream, subject))

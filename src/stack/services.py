@@ -1,6 +1,6 @@
-"""The settings of every service, to find a mistake in them before anything is started.
+"""Check the settings of every service before anything is started.
 
-Importing all services takes a moment, so only `up` does.
+Importing all services takes a moment, so only `up` does it.
 """
 
 import os
@@ -30,7 +30,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
     """Read every service's settings, and the tokens and certificates that they name.
 
     Raises:
-        SettingsError: one of them makes no sense.
+        SettingsError: one of them is invalid.
     """
     for service, kind in SETTINGS.items():
         stack = load(kind, service, environ).stack

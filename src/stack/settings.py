@@ -1,4 +1,4 @@
-"""What the operator's commands need to know: every service's instances and ports, and where everything is."""
+"""The settings of the operator's commands: the instances and ports of every service, and the paths of all files."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ from stack.instances import Instance, instances
 NATS_CONFIG = Path("nats/server.conf")
 CLUSTER_CONFIG = Path("nats/cluster.conf")
 STORE = "jetstream"
-"""The folder that a NATS server makes in its own."""
+"""The folder in which a NATS server stores its streams, within its data folder."""
 ACCOUNT = Path(STORE, SERVICES_ACCOUNT)
-"""Where it keeps what the services store."""
+"""The folder of the services' account."""
 EARLIER = Path(STORE, "$G")
-"""Where it kept that while there were no accounts."""
+"""The folder that earlier versions used, which had no accounts."""
 
 _LONGEST_SOCKET = 100
 """A unix socket's path may have 107 bytes; supervisord adds a pid to it while it binds."""
@@ -32,9 +32,9 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 # compared wi
 
 @dataclass(frozen=True, slots=True)
 class NatsServer:
-    """One NATS server: what it is called, where it keeps its data, and where it listens, on loopback.
+    """One NATS server: its name, its data folder, and its ports on loopback.
 
-    `cluster_port` is where the others of its cluster reach it; None if it is alone.
+    The other servers of its cluster connect to `cluster_port`; it is None for a single server.
     """
 
     name: str
@@ -49,10 +49,10 @@ class StackSettings:
     """The settings of one stack.
 
     Attributes:
-        market: what all services agree on.
-        stack: where things are.
-        instances: every process that listens, but NATS.
-        folder: the folder the commands run in: the services' working directory.
+        market: the settings that all services must agree on.
+        stack: the settings of the processes, such as ports and folders.
+        instances: every process that listens, except NATS.
+        folder: the working directory of the commands and the services.
     """
 
     market: Market
@@ -72,13 +72,13 @@ class StackSettings:
 
     @property
     def logs(self) -> Path:
-        """Where each process's output goes."""
+        """The folder with the output of each process, absolute."""
         return self.data / "logs"
 
     @property
     def socket(self) -> Path:
-        """Where supervisord listens. Under the data folder, unless that path is too long for a socket: then in a folder
-        for this user's sockets, which `up` makes and keeps private."""
+        """The path of supervisord's socket: in the data folder, unless that path is too long for a socket. Then it is
+        in a folder for this user's sockets, which `up` creates and keeps private."""
         inside = self.data / "supervisord.sock"
         if len(os.fsencode(inside)) <= _LONGEST_SOCKET:
             return inside
@@ -88,7 +88,7 @@ class StackSettings:
 
     @property
     def nats_servers(self) -> list[NatsServer]:
-        """The NATS servers that are ours to start: none, one, or a cluster."""
+        """The NATS servers that `up` starts: none, one, or a cluster."""
         if self.stack.nats_url:
             return []
         if self.stack.nats_servers == 1:
@@ -106,43 +106,43 @@ class StackSettings:
 
     @property
     def ports(self) -> dict[str, int]:
-        """Where each instance listens, by its name."""
+        """The port of each instance, by its name."""
         return {instance.name: instance.port for instance in self.instances}
 
     def address(self, name: str) -> str:
-        """Where an instance is reached from this machine."""
+        """Return the URL of an instance, as seen from this machine."""
         host = _ANY_ADDRESS.get(self.stack.host, self.stack.host)
         return f"{self.stack.http_scheme}://{f'[{host}]' if ':' in host else host}:{self.ports[name]}"
 
 
 class _Listener(ServiceSettings, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A service's settings as far as it listens: the service itself reads and checks the rest."""
+    """The settings of a service's listener; the service itself reads and checks the others."""
 
 
 def has_one_account(settings: StackSettings) -> bool:
-    """Whether the servers' data were made while there were no accounts, by a cluster, which cannot change that."""
+    """True if the data are those of a cluster of an earlier version without accounts: a cluster cannot convert them."""
     return len(settings.nats_servers) > 1 and any(is_earlier(server.folder) for server in settings.nats_servers)
 
 
 def is_earlier(folder: Path) -> bool:
-    """Whether what a server stored in its folder for data was stored while there were no accounts."""
+    """True if the data folder of a server was written by an earlier version without accounts."""
     return (folder / EARLIER).is_dir() and not (folder / ACCOUNT).is_dir()
 
 
 def streams_in(folder: Path) -> Path:
-    """Where a server keeps its streams, each in a folder of its own, in its folder for data."""
+    """Return the folder that contains a folder for each stream, given a server's data folder."""
     return folder / (EARLIER if is_earlier(folder) else ACCOUNT) / "streams"
 
 
 DEFAULT_PORTS = {"ui": 8000, "exchange": 8001, "ledger": 8002, "exposure": 8003, "maker": 8004}
-"""Where the first instance of each service listens. The load generator listens nowhere."""
+"""The port of the first instance of each service. The load generator does not listen."""
 
 
 def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
-    """The settings of the stack, from the market file here and the environment.
+    """Read the settings of the stack from the market file and the environment.
 
     Raises:
-        SettingsError: something is missing, unknown, or makes no sense for a stack.
+        SettingsError: something is missing, unknown, or invalid for a stack.
     """
     given = tables(environ)
     defaults = {
@@ -168,7 +168,7 @@ def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
     settings = StackSettings(market=market, stack=stack, instances=found, folder=Path.cwd())
     if settings.nats_servers and market.replicas > stack.nats_servers:
         raise SettingsError(
-            f"QS_MARKET_REPLICAS: {market.replicas} copies need as many NATS servers; QS_STACK_NATS_SERVERS is "
+            f"QS_MARKET_REPLICAS: {market.replicas} replicas need as many NATS servers; QS_STACK_NATS_SERVERS is "
             f"{stack.nats_servers}"
         )
     _check_ports(settings)
@@ -177,7 +177,7 @@ def read(environ: Mapping[str, str] = os.environ) -> StackSettings:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A port the stack listens on, the variable that moves it, and who listens there."""
+    """A port that the stack listens on, the variable that changes it, and the name of the process."""
 
     variable: str
     host: str
@@ -186,7 +186,7 @@ class Listening:
 
 
 def listening(settings: StackSettings) -> list[Listening]:
-    """Every port the stack listens on."""
+    """Return every port that the stack listens on."""
     found = [
         Listening(f"QS_{instance.service.upper()}_PORT", settings.stack.host, instance.port, instance.name)
         for instance in settings.instances
@@ -203,7 +203,7 @@ def _check_ports(settings: StackSettings) -> None:
     seen: dict[int, Listening] = {}
     for wanted in listening(settings):
         if not wanted.port:
-            raise SettingsError(f"{wanted.variable}: a stack needs a port that is known beforehand, not 0")
+            raise SettingsError(f"{wanted.variable}: a stack needs a fixed port, not 0")
         if wanted.port > _HIGHEST_PORT:
             raise SettingsError(f"{wanted.variable}: {wanted.name} would listen on {wanted.port}, which is not a port")
         if other := seen.get(wanted.port):

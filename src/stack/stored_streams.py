@@ -1,4 +1,4 @@
-"""What a NATS server says that it holds of each stream: its page `/jsz?streams=true`, read. Pure."""
+"""What a NATS server stores of each stream, according to its page `/jsz?streams=true`. Pure."""
 
 import msgspec
 
@@ -6,7 +6,7 @@ from wire.fields import DECODE_ERRORS
 
 
 class StoredStream(msgspec.Struct, frozen=True, order=True):
-    """How much a server holds of a stream: what is stored is `messages` of `bytes` in all."""
+    """What a server stores of a stream: sequences from `first_seq` to `last_seq`, with `bytes` in all."""
 
     last_seq: int
     first_seq: int
@@ -31,7 +31,7 @@ class _JetStream(msgspec.Struct):
 
 
 def stored_streams(page: bytes) -> dict[str, StoredStream]:
-    """What it holds, by stream; nothing if the page cannot be read."""
+    """Return what the server stores, by stream; empty if the page cannot be read."""
     try:
         accounts = msgspec.json.decode(page, type=_JetStream).accounts
     except DECODE_ERRORS:

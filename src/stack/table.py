@@ -1,4 +1,4 @@
-"""The table `stack status` prints. Pure."""
+"""The table that `stack status` prints. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ _SPAWNED = re.compile(r"spawned: '([^']+)' with pid")
 
 
 def restarts(supervisord_log: str) -> dict[str, int]:
-    """How often each process was started again since supervisord itself was, read from its log."""
+    """Return how often each process was restarted since supervisord itself started, according to its log."""
     spawned: dict[str, int] = {}
     for line in supervisord_log.splitlines():
         if _STARTED.search(line):
@@ -21,9 +21,9 @@ def restarts(supervisord_log: str) -> dict[str, int]:
     return {name: count - 1 for name, count in spawned.items()}
 
 
-def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], behind: Mapping[str, Lag]) -> str:
-    """One row a process; of a service that follows logs, with how many messages it is behind."""
-    rows = [("process", "state", "pid", "uptime", "restarts", "behind", "address", "")]
+def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], lags: Mapping[str, Lag]) -> str:
+    """Format one row per process; the lag of a service that follows no log is a dash."""
+    rows = [("process", "state", "pid", "uptime", "restarts", "lag", "address", "")]
     rows.extend(
         (
             found.program.name,
@@ -31,7 +31,7 @@ def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], 
             str(found.pid or "-"),
             duration(found.uptime) if found.pid else "-",
             str(restarted.get(found.program.name, 0)),
-            str(behind.get(found.program.name, "-")),
+            str(lags.get(found.program.name, "-")),
             found.program.address or "-",
             found.detail,
         )
@@ -41,13 +41,13 @@ def status_table(conditions: Iterable[Condition], restarted: Mapping[str, int], 
 
 
 def summary(conditions: Iterable[Condition]) -> str:
-    """All of it in a line."""
-    ailing = [found.program.name for found in conditions if found.phase not in FINE]
-    return f"not ready: {', '.join(ailing)}" if ailing else "everything is ready"
+    """Summarize all conditions in one line."""
+    not_ready = [found.program.name for found in conditions if found.phase not in FINE]
+    return f"not ready: {', '.join(not_ready)}" if not_ready else "everything is ready"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as text, each column as wide as its widest cell."""
+    """Format rows as text, each column as wide as its widest cell."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -55,7 +55,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def duration(seconds: int) -> str:
-    """Hours, minutes and seconds, as 1:02:03."""
+    """Format seconds as hours, minutes and seconds: 1:02:03."""
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
     return f"{hour}:{minute:02}:{second:02}"

@@ -1,4 +1,4 @@
-"""`stack tokens`: make the tokens of HTTP clients, and change them while everything runs."""
+"""`stack tokens`: create the tokens of HTTP clients, and change them while everything runs."""
 
 import secrets
 
@@ -13,12 +13,12 @@ FOLDER = "tokens"
 
 
 def make(settings: StackSettings, change: Role | None) -> int:
-    """Give each role without a token one, and `change` a new one, beside the one it had. Returns the exit code.
+    """Create a token for each role that has none, and a new one for the role `change`. Return the exit code.
 
-    The one before the last stops being valid: change a role's token twice to end both.
+    The role's previous token stays valid, and the one before it does not: change a token twice to invalidate both.
 
     Raises:
-        SettingsError: the folder cannot be written, or makes no sense.
+        SettingsError: the folder cannot be written, or its content is invalid.
     """
     folder = settings.folder / (settings.stack.tokens or settings.stack.data_dir / FOLDER)
     try:
@@ -26,14 +26,14 @@ def make(settings: StackSettings, change: Role | None) -> int:
         for role in Role:
             known = [line.text for line in read(folder / role)]
             if role is change or not known:
-                said = " ".join(known[0].split()[1:]) if known else ""
-                tokens = [f"{secrets.token_urlsafe(32)} {said}".strip(), *known[:1]]
+                fields = " ".join(known[0].split()[1:]) if known else ""
+                tokens = [f"{secrets.token_urlsafe(32)} {fields}".strip(), *known[:1]]
                 durable.write(folder / role, "".join(f"{token}\n" for token in tokens))
-                print(f"{folder / role}: {'a new token, and the one before' if known else 'a token'}")
+                print(f"{folder / role}: {'a new token, and the previous one' if known else 'a token'}")
     except OSError as error:
         raise SettingsError(f"{folder}: {error.strerror}; QS_STACK_TOKENS names another folder") from error
     except TokensError as error:
         raise SettingsError(str(error)) from error
     if not settings.stack.tokens:
-        print(f"QS_STACK_TOKENS={folder} turns them on")
+        print(f"QS_STACK_TOKENS={folder} enables them")
     return 0

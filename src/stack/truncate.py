@@ -1,11 +1,11 @@
-"""`stack repair --log`: have a damaged market log end before its damage, where there is nothing to restore it from.
+"""`stack repair --log`: truncate a damaged market log before its damage, if there is no backup to restore.
 
-A shard's messages lie in block files, one after the other: `1.blk`, `2.blk`. The server keeps of each block what is
-before the first message that makes no sense, once its index is gone. What comes in later blocks would follow a gap, and
-fills after a gap never count; so those blocks are moved away, too. All that was there is copied before.
+A shard's messages are stored one after the other in block files: `1.blk`, `2.blk`. Without an index, the server keeps
+the messages of each block up to the first invalid one. Later blocks would follow a gap, and fills after a gap never
+count; so those blocks are removed, too. Everything is copied first.
 
-The server alone can tell a message that was changed from one that was not. So a gap may show only after the next start,
-which `prepare` refuses; then the same once more has the log end before it.
+Only the server can tell whether a message has been altered. So a gap may appear only at the next start, which `prepare`
+then refuses; a second repair truncates the log before that gap.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from pathlib import Path
 from process import durable
 
 _HEAD = struct.Struct("<IQ")
-"""What a stored message begins with: its length in the file, with a bit for headers, and its sequence."""
+"""The start of a stored message: its length in the file, with one bit that marks headers, and its sequence."""
 
 _LENGTH = 0x7FFFFFFF
 
@@ -24,7 +24,7 @@ INDEX = "index.db"
 
 
 def truncate(streams: Path, names: Sequence[str], away: Path) -> list[str]:
-    """Have the streams of a server that is down end before their first gap. Returns what was done, for people."""
+    """Truncate the streams of a stopped server before their first gap. Return lines that describe what was done."""
     lines = []
     for name in names:
         messages = streams / name / "msgs"
@@ -38,12 +38,12 @@ def truncate(streams: Path, names: Sequence[str], away: Path) -> list[str]:
             path.unlink(missing_ok=True)
         durable.sync_folder(messages)
         after = f", without {', '.join(path.name for path in beyond)}, which follow a gap" if beyond else ""
-        lines.append(f"{messages} is read anew at the next start{after}; as it was, it is in {away / name}")
+        lines.append(f"{messages} is read again at the next start{after}; {away / name} holds a copy of the original")
     return lines
 
 
 def _beyond_a_gap(messages: Path) -> list[Path]:
-    """The blocks after the first gap between two of them, or before the first."""
+    """Return the blocks after the first gap, which may be before the first block."""
     blocks = sorted(messages.glob("*.blk"), key=lambda path: int(path.stem))
     last = 0
     for number, block in enumerate(blocks):
@@ -57,12 +57,12 @@ def _beyond_a_gap(messages: Path) -> list[Path]:
 
 
 def _sequences(block: bytes) -> tuple[int, int]:
-    """The first and the last sequence in a block, as far as its messages go on from each other; else zeros."""
-    first = last = place = 0
-    while place + _HEAD.size <= len(block):
-        length, sequence = _HEAD.unpack_from(block, place)
+    """Return the first and last sequence of the run of consecutive messages at a block's start; zeros if none."""
+    first = last = offset = 0
+    while offset + _HEAD.size <= len(block):
+        length, sequence = _HEAD.unpack_from(block, offset)
         length &= _LENGTH
-        if length < _HEAD.size or place + length > len(block) or (last and sequence != last + 1):
+        if length < _HEAD.size or offset + length > len(block) or (last and sequence != last + 1):
             break
-        first, last, place = first or sequence, sequence, place + length
+        first, last, offset = first or sequence, sequence, offset + length
     return first, last

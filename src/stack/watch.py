@@ -1,4 +1,4 @@
-"""`stack watch`: every message on a subject, one line each, as it passes."""
+"""`stack watch`: print every message on a subject as it is published, one line each."""
 
 import asyncio
 import json
@@ -11,18 +11,18 @@ from process.health import Health
 from stack.connect import Unreachable, connect
 from stack.settings import StackSettings
 
-_TELLING = ("KV-Operation", "Nats-Marker-Reason")
-"""Headers that make a message without a body mean something: a key was deleted, or expired."""
+_KEY_HEADERS = ("KV-Operation", "Nats-Marker-Reason")
+"""Headers that give a message without a body its meaning: a key was deleted, or has expired."""
 
 
 def line(time: datetime, subject: str, data: bytes, headers: Mapping[str, str] | None) -> str:
-    """One message as one line: time, subject, what its headers say of a key, and its JSON."""
-    shown = [f"({headers[name]})" for name in _TELLING if headers and name in headers]
+    """Format one message as one line: time, subject, the headers of a deleted key, and its JSON."""
+    shown = [f"({headers[name]})" for name in _KEY_HEADERS if headers and name in headers]
     return " ".join([f"{time:%H:%M:%S.%f}"[:-3], subject, *shown, readable(data)]).rstrip()
 
 
 def readable(data: bytes) -> str:
-    """A payload on one line. What is no JSON is shown as a JSON string, so that nothing reaches the terminal raw."""
+    """Format a payload on one line. Anything but JSON becomes a JSON string: no raw bytes reach the terminal."""
     if not data:
         return ""
     try:
@@ -32,10 +32,10 @@ def readable(data: bytes) -> str:
 
 
 async def run(settings: StackSettings, subject: str) -> None:
-    """Print what passes on `subject` until cancelled.
+    """Print the messages on `subject` until cancelled.
 
     Raises:
-        Unreachable: there is no server, or it refuses the subject.
+        Unreachable: no server answers, or it refuses the subject.
     """
     health = Health("watch")
     async with connect(settings, "watch", "observer", health) as connection:
@@ -49,5 +49,5 @@ async def run(settings: StackSettings, subject: str) -> None:
             await connection.client.flush()
         if not health.ready:
             reasons = "; ".join(waiting.reason for waiting in health.report().waiting_for)
-            raise Unreachable(f"{subject} cannot be watched: {reasons}; docs/permissions.md lists what may be")
+            raise Unreachable(f"{subject} cannot be watched: {reasons}; docs/permissions.md lists what can be")
         await asyncio.Event().wait()

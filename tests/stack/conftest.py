@@ -1,4 +1,4 @@
-"""A stack's settings on free ports and a folder of its own."""
+"""A stack's settings, on free ports and in its own folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from support.foreground import ROOT, environ_in
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """The same, for a test."""
+    """An environment that moves every port and the data folder."""
     return environ_in(tmp_path)
 
 

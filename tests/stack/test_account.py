@@ -1,4 +1,4 @@
-"""What a server stored while there were no accounts is the services' afterwards."""
+"""Data that a server stored before there were accounts moves to the services' account."""
 
 import asyncio
 from pathlib import Path
@@ -34,7 +34,7 @@ def on(market: Path, data: Path, servers: int = 1) -> StackSettings:
     )
 
 
-def test_a_server_alone_goes_on_with_what_it_stored(market: Path, tmp_path: Path) -> None:
+def test_a_single_server_keeps_what_it_stored_without_accounts(market: Path, tmp_path: Path) -> None:
     server = NatsServer(tmp_path)
     server.start()
     data = tmp_path / "store"
@@ -43,8 +43,8 @@ def test_a_server_alone_goes_on_with_what_it_stored(market: Path, tmp_path: Path
     server.kill()
     assert streams_in(data) == data / EARLIER / "streams"
 
-    for _ in range(2):  # the second time there is nothing to do
-        supervise._give_account(settings)
+    for _ in range(2):  # the second call does nothing
+        supervise._move_to_account(settings)
     assert streams_in(data) == data / ACCOUNT / "streams"
     with serving(tmp_path, STACK_DATA_DIR=data) as secured:
         after = asyncio.run(_found(secured.connection("auditor")))
@@ -66,14 +66,14 @@ async def _found(connection: Connection) -> api.StreamInfo:
         return await api.stream_info(connection, STREAM)
 
 
-def test_a_cluster_that_stored_something_before_keeps_one_account_for_all(market: Path, tmp_path: Path) -> None:
-    """What its servers agreed on names the account: it cannot be given another."""
+def test_a_cluster_with_data_from_before_keeps_a_single_account(market: Path, tmp_path: Path) -> None:
+    """The state of its servers' consensus names the account, so the account cannot change."""
     settings = on(market, tmp_path, servers=3)
     keys.make(settings)
     assert "READERS {" in keys.config_of(settings, settings.nats_servers[0]).read_text()
     (tmp_path / "nats-2" / EARLIER / "streams").mkdir(parents=True)
     assert has_one_account(settings)
-    supervise._give_account(settings)
+    supervise._move_to_account(settings)
     keys.make(settings)
     written = keys.config_of(settings, settings.nats_servers[0]).read_text()
     assert "accounts {" not in written

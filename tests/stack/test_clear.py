@@ -1,4 +1,4 @@
-"""`./qs repair` of a stack that is up takes away the keys that cannot be read, and nothing else."""
+"""`./qs repair` of a stack that is up removes the unreadable keys, and nothing else."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ async def turned(maker: Connection) -> None:
     await journal.append(maker, "KV_switches", KEY, value, msg_id=f"turn-{head}", compare=Compare(head, KEY))
 
 
-async def test_what_cannot_be_read_is_taken_away_and_the_rest_stays(
+async def test_unreadable_keys_are_removed_and_others_are_kept(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with server.connection("maker") as maker, server.connection("auditor") as auditor:
@@ -44,14 +44,14 @@ async def test_what_cannot_be_read_is_taken_away_and_the_rest_stays(
             await processed(thief)
             await thief.request("$JS.API.STREAM.INFO.POSITIONS", b"")
         assert await clear.run(server.settings) == 0
-        told = capsys.readouterr().out
+        output = capsys.readouterr().out
         for key in (KEY, "$KV.reservations.x", "$KV.reservations.y"):
-            assert f"{key} could not be read, and is taken away" in told
+            assert f"{key} was unreadable, and is removed" in output
         assert (await held(auditor, "switches"), await held(auditor, "reservations")) == (0, 0)
 
         await turned(maker)
         await maker.client.publish(KEY, b"no turn")
         await flushed(maker.client)
         assert await clear.run(server.settings) == 0
-        assert "every key can be read" in capsys.readouterr().out
-        assert await held(auditor, "switches") == 2, "the turn before it stands"
+        assert "every key is readable" in capsys.readouterr().out
+        assert await held(auditor, "switches") == 2, "the turn before it is kept"

@@ -1,4 +1,4 @@
-"""What supervisord and the NATS server are told."""
+"""The configuration of supervisord and of the NATS servers."""
 
 import configparser
 import os
@@ -39,7 +39,7 @@ def test_processes_start_in_order_with_nats_first_so_that_it_stops_last(settings
     assert len(set(found.values())) == len(found)
 
 
-def test_services_are_restarted_whatever_they_end_with_and_preparing_only_if_it_crashed(
+def test_services_are_always_restarted_and_prepare_only_after_a_crash(
     settings: StackSettings,
 ) -> None:
     conf = parsed(settings, programs(settings))
@@ -49,13 +49,13 @@ def test_services_are_restarted_whatever_they_end_with_and_preparing_only_if_it_
     assert conf["program:prepare"]["exitcodes"] == "0,3"
 
 
-def test_every_process_writes_a_log_of_its_own_in_the_data_folder(settings: StackSettings) -> None:
+def test_every_process_has_its_own_log_in_the_data_folder(settings: StackSettings) -> None:
     conf = parsed(settings, programs(settings))
     logs = {conf[name]["stdout_logfile"] for name in conf if name.startswith("program:")}
     assert logs == {str(settings.data / "logs" / f"{program.name}.log") for program in programs(settings)}
 
 
-def test_a_server_that_runs_already_is_not_started(settings: StackSettings) -> None:
+def test_no_server_is_started_if_nats_url_names_one(settings: StackSettings) -> None:
     there = replace(settings, stack=Stack(nats_url="nats://broker.example:4222"))
     assert "nats" not in {program.name for program in programs(there)}
 
@@ -66,11 +66,11 @@ def test_no_secret_is_in_an_argument_of_a_process(environ: dict[str, str]) -> No
     kept = [path.read_text().strip() for kind in ("seed", "password") for path in three.keys.glob(f"*.{kind}")]
     assert len(kept) == 10
     plan = programs(three)
-    told = "\n".join([*(word for program in plan for word in program.command), supervisord_conf(three, plan)])
-    assert not [secret for secret in kept if secret in told]
+    visible = "\n".join([*(word for program in plan for word in program.command), supervisord_conf(three, plan)])
+    assert not [secret for secret in kept if secret in visible]
 
 
-def test_an_argument_with_blanks_quotes_and_percent_signs_arrives_as_it_is(settings: StackSettings) -> None:
+def test_blanks_quotes_and_percent_signs_of_an_argument_survive(settings: StackSettings) -> None:
     command = ("echo", "a b", "100%", "it's", 'say "hi"', "%(ENV_HOME)s")
     conf = parsed(settings, [Program("odd", command)])
     assert tuple(shlex.split(conf["program:odd"]["command"])) == command

@@ -1,4 +1,4 @@
-"""What a command says where no server answers."""
+"""What a command prints if no server answers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

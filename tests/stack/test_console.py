@@ -1,4 +1,4 @@
-"""What the foreground tells, and what it leaves out."""
+"""What the foreground prints, and what it leaves out."""
 
 from stack.console import PATIENCE, Console
 from stack.phases import Condition, Phase
@@ -13,11 +13,11 @@ def at(phase: Phase, pid: int = 7, detail: str = "", waits_for: tuple[str, ...] 
 
 
 def messages(console: Console, conditions: list[Condition], now: float) -> list[str]:
-    """What is told of the process, without what is told of the whole."""
+    """The messages about the process, without those about the whole stack."""
     return [message for name, message in console.lines(conditions, now) if name]
 
 
-def test_a_usual_start_is_one_line() -> None:
+def test_a_normal_start_prints_one_line() -> None:
     console = Console()
     assert console.lines([], 0) == []
     assert messages(console, at(Phase.STARTING), 0) == []
@@ -26,7 +26,7 @@ def test_a_usual_start_is_one_line() -> None:
     assert messages(console, at(Phase.READY), 3) == []
 
 
-def test_a_process_that_falls_silent_is_told() -> None:
+def test_a_process_that_stops_answering_is_reported() -> None:
     console = Console()
     messages(console, at(Phase.READY), 0)
     silent = at(Phase.SILENT, detail="http://127.0.0.1:1/health does not answer")
@@ -35,14 +35,14 @@ def test_a_process_that_falls_silent_is_told() -> None:
     assert messages(console, at(Phase.READY), 10) == ["ready again"]
 
 
-def test_a_fault_too_short_to_be_told_does_not_make_everything_ready_again() -> None:
+def test_after_a_fault_too_short_to_be_reported_nothing_is_printed() -> None:
     console = Console()
     console.lines(at(Phase.READY), 0)
     assert console.lines(at(Phase.WAITING, waits_for=("nats",)), 1) == []
     assert console.lines(at(Phase.READY), 2) == []
 
 
-def test_everything_is_ready_is_told_once_and_again_after_a_fault() -> None:
+def test_everything_is_ready_is_printed_once_and_again_after_a_fault() -> None:
     console = Console()
     whole = ("", "everything is ready")
     assert whole in console.lines(at(Phase.READY), 0)
@@ -51,18 +51,18 @@ def test_everything_is_ready_is_told_once_and_again_after_a_fault() -> None:
     assert whole in console.lines(at(Phase.READY, pid=8), 3)
 
 
-def test_nothing_is_ready_while_nothing_is_known() -> None:
+def test_without_conditions_nothing_is_printed() -> None:
     assert Console().lines([], 0) == []
 
 
-def test_a_restart_is_told_even_if_nobody_saw_it_down() -> None:
+def test_a_restart_is_reported_even_if_the_end_was_not_observed() -> None:
     console = Console()
     messages(console, at(Phase.READY), 0)
     assert messages(console, at(Phase.STARTING, pid=8), 1) == []
     assert messages(console, at(Phase.READY, pid=8), 2) == ["restarted and ready again, now process 8"]
 
 
-def test_a_process_that_ended_is_told_at_once_and_once_however_often_it_tries() -> None:
+def test_the_end_of_a_process_is_reported_at_once_and_only_once() -> None:
     console = Console()
     messages(console, at(Phase.READY), 0)
     (line,) = messages(console, at(Phase.DOWN, pid=0, detail="exit code 1"), 1)
@@ -72,7 +72,7 @@ def test_a_process_that_ended_is_told_at_once_and_once_however_often_it_tries() 
     assert messages(console, at(Phase.DOWN, pid=0, detail="exit code 1"), 3) == []
 
 
-def test_a_short_wait_is_no_news_and_a_long_one_is_told_once_with_its_end() -> None:
+def test_only_a_long_wait_is_reported_once_with_its_end() -> None:
     console = Console()
     messages(console, at(Phase.READY), 0)
     waiting = at(Phase.WAITING, detail="nats: disconnected", waits_for=("nats",))

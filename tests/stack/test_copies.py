@@ -1,5 +1,5 @@
-"""A server of a cluster whose store is damaged while it is down: it has all of it from the others again, by itself or
-as the documents say, and nothing that was acknowledged is lost meanwhile."""
+"""A server of a cluster whose store is damaged while it is down gets everything from the others, by itself or as the
+documents describe, and nothing that was acknowledged is lost meanwhile."""
 
 import asyncio
 import random
@@ -40,7 +40,7 @@ def body(shard: int, number: int) -> bytes:
 async def write(connection: Connection, shard: int, numbers: range) -> None:
     stream, subject = subjects.market_stream(shard), subjects.fills(shard, "AAA")
     for number in numbers:
-        # Whoever is elected just now does not answer.
+        # A leader that is being elected does not answer.
         await eventually(
             lambda number=number: journal.put(
                 connection, stream, subject, body(shard, number), msg_id=f"{shard}-{number}"
@@ -50,7 +50,7 @@ async def write(connection: Connection, shard: int, numbers: range) -> None:
 
 
 def harm(cluster: NatsCluster, server: str, chance: random.Random, *, at_the_end: bool) -> list[str]:
-    """Flip a bit of one of each shard's files, or cut one; `at_the_end`: only of the last."""
+    """Flip a bit in a file of each shard, or truncate the file; `at_the_end`: only in the last file."""
     store = next(each.folder for each in cluster.settings.nats_servers if each.name == server)
     done = []
     for shard in range(SHARDS):
@@ -69,17 +69,17 @@ def harm(cluster: NatsCluster, server: str, chance: random.Random, *, at_the_end
 
 
 class Copies:
-    """What the servers of a cluster say that they hold."""
+    """What the servers of a cluster report that they store."""
 
     def __init__(self, cluster: NatsCluster) -> None:
         self.monitors = {s.name: keys.monitor_url(cluster.settings, s) for s in cluster.settings.nats_servers}
 
     async def lacking(self, server: str) -> str:
-        """What `./qs status` tells of a server."""
+        """What `./qs status` reports about a server."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.monitors[server]}/jsz?streams=true") as response:
             return lacking(await response.read())
 
-    async def are_whole(self) -> bool:
+    async def are_complete(self) -> bool:
         return (await replica_diff.of_running(self.monitors, patience=0.5)).status is Status.PROVED
 
 
@@ -94,32 +94,32 @@ async def cluster(tmp_path: Path) -> AsyncIterator[NatsCluster]:
     servers.kill()
 
 
-async def test_a_damaged_server_has_everything_again_from_the_others(cluster: NatsCluster) -> None:
-    """First the ends of one's streams, while the others go on; then any part of another one's, while all are down."""
-    chance, held = random.Random(SEED), Copies(cluster)  # noqa: S311 # the same places again
-    await eventually(held.are_whole, STACK_HANG)
+async def test_a_damaged_server_fetches_everything_from_the_others(cluster: NatsCluster) -> None:
+    """First the ends of a server's streams, while the others run; then any part of another's, while all are down."""
+    chance, copies = random.Random(SEED), Copies(cluster)  # noqa: S311 # the same places again
+    await eventually(copies.are_complete, STACK_HANG)
     cluster.stop("nats-2")
     done = harm(cluster, "nats-2", chance, at_the_end=True)
     async with Connection(cluster.url, "test", Health("test"), cluster.seed) as connection:
         more = range(BEFORE, BEFORE + MEANWHILE)
         await asyncio.gather(*(write(connection, shard, more) for shard in range(SHARDS)))
     cluster.start("nats-2")
-    await eventually(held.are_whole, STACK_HANG)
-    assert not [told for name in cluster.names if (told := await held.lacking(name))], done
+    await eventually(copies.are_complete, STACK_HANG)
+    assert not [problem for name in cluster.names if (problem := await copies.lacking(name))], done
 
     cluster.stop(*cluster.names)
     done += harm(cluster, "nats-3", chance, at_the_end=False)
     cluster.start()
 
-    async def is_whole_or_told() -> bool:
-        return bool(await held.lacking("nats-3")) or await held.are_whole()
+    async def is_complete_or_reported() -> bool:
+        return bool(await copies.lacking("nats-3")) or await copies.are_complete()
 
-    await eventually(is_whole_or_told, STACK_HANG)
-    assert "A damaged store" in await held.lacking("nats-3")
+    await eventually(is_complete_or_reported, STACK_HANG)
+    assert "A damaged store" in await copies.lacking("nats-3")
     cluster.stop("nats-3")
     shutil.rmtree(next(server.folder for server in cluster.settings.nats_servers if server.name == "nats-3"))
     cluster.start("nats-3")  # as the documents say
-    await eventually(held.are_whole, STACK_HANG)
+    await eventually(copies.are_complete, STACK_HANG)
 
     cluster.stop(*cluster.names)
     count = BEFORE + MEANWHILE

@@ -1,4 +1,4 @@
-"""What a NATS server says of a store that it cannot restore, or that lacks something."""
+"""Damage that a NATS server logs, or that its report of what it stores shows."""
 
 import json
 
@@ -19,37 +19,37 @@ BEFORE = START + RESTORES.format("MARKET-0") + RESTORED.format("MARKET-0") + RES
     ("log", "stream"),
     [
         pytest.param(BEFORE + DIED, "MARKET-1", id="it has just died"),
-        pytest.param(BEFORE + DIED + BEFORE, "MARKET-1", id="it is at it again"),
+        pytest.param(BEFORE + DIED + BEFORE, "MARKET-1", id="it tries again"),
         pytest.param(DIED + BEFORE + DIED, "MARKET-1", id="the log was cut"),
         pytest.param(
             START + RESTORES.format("MARKET-0") + RESTORED.format("MARKET-0") + DIED, "", id="it was restored"
         ),
-        pytest.param(BEFORE + CRASHED, "MARKET-1", id="it crashed over it"),
+        pytest.param(BEFORE + CRASHED, "MARKET-1", id="it crashed"),
         pytest.param(BEFORE + DIED + START + START, "", id="two starts ago"),
         pytest.param("", "", id="there is no log"),
     ],
 )
-def test_a_stream_is_named_that_a_server_ran_out_of_memory_over(log: str, stream: str) -> None:
-    told = damage_in(log)
+def test_the_stream_whose_restore_ended_the_server_is_named(log: str, stream: str) -> None:
+    problem = damage_in(log)
     if not stream:
-        assert told == ""
+        assert problem == ""
     else:
-        assert told.startswith(f"{stream} cannot be restored, its store is damaged")
-        assert REPAIR_HINT in told
+        assert problem.startswith(f"{stream} cannot be restored, its store is damaged")
+        assert REPAIR_HINT in problem
 
 
-def test_a_stream_that_is_being_restored_for_long_is_named() -> None:
-    """The log is looked at only while the server is not ready."""
+def test_the_stream_that_is_being_restored_is_named() -> None:
+    """The log is read only while the server is not ready."""
     assert damage_in(BEFORE) == f"MARKET-1 is being restored, which does not end if its store is damaged; {REPAIR_HINT}"
 
 
-def test_a_server_that_refuses_to_start_over_its_store_says_where_to_look() -> None:
+def test_a_refusal_to_start_because_of_the_store_names_the_documentation() -> None:
     assert damage_in(START + REFUSED) == f"Can't start JetStream: could not create storage directory; {REPAIR_HINT}"
     assert damage_in(START + "[1] 2026/11/27 08:36:47 [FTL] Can't listen on port 4222\n") == ""
 
 
 def page(**streams: tuple[int, int]) -> bytes:
-    """As a server tells: of each stream how many messages it holds, and its last sequence."""
+    """A server's report: for each stream the number of messages it stores, and its last sequence."""
     held = [
         {"name": name.replace("_", "-", 1), "state": {"messages": count, "first_seq": 1, "last_seq": last, "bytes": 1}}
         for name, (count, last) in streams.items()
@@ -58,7 +58,7 @@ def page(**streams: tuple[int, int]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("report", "expected"),
     [
         (page(MARKET_0=(0, 0), MARKET_1=(7, 7)), ""),
         (page(MARKET_0=(3, 3), MARKET_1=(6, 7)), "MARKET-1 lacks a message here"),
@@ -69,8 +69,8 @@ def page(**streams: tuple[int, int]) -> bytes:
         (b'{"account_details":[{"stream_detail":[{"name":7}]}]}', ""),
     ],
 )
-def test_nothing_may_be_missing_from_the_market_log(told: bytes, expected: str) -> None:
-    found = lacking(told)
+def test_messages_missing_from_the_market_log_are_reported(report: bytes, expected: str) -> None:
+    found = lacking(report)
     assert found.startswith(expected)
     assert bool(found) is bool(expected)
     assert not found or "A damaged store" in found

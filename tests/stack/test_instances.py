@@ -1,27 +1,27 @@
-"""The second and later instances of a service, and what sets them apart."""
+"""The second and later instances of a service, and how they differ."""
 
 from pathlib import Path
 
 from ledger.service import LedgerSettings
 from process.settings import load
 from stack.instances import LEDGER_DATABASE, instances
-from stack.programs import keep_plan, nats_url, planned, programs
+from stack.programs import nats_url, planned, programs, save_plan
 from stack.settings import StackSettings, read
 
 
-def test_one_is_the_service_itself_with_nothing_of_its_own() -> None:
+def test_the_first_instance_is_the_service_itself() -> None:
     (only,) = instances("exchange", 8001, 1, {})
     assert (only.name, only.service, only.port, only.environment) == ("exchange", "exchange", 8001, {})
 
 
-def test_further_ones_are_numbered_and_listen_ten_ports_higher_each() -> None:
+def test_further_instances_are_numbered_and_listen_ten_ports_higher_each() -> None:
     _, second, third = instances("exchange", 8001, 3, {})
     assert (second.name, second.service, second.port) == ("exchange-2", "exchange", 8011)
     assert third.environment == {"QS_EXCHANGE_PORT": "8021"}
     assert third.name == "exchange-3"
 
 
-def test_every_ledger_has_a_database_of_its_own() -> None:
+def test_every_ledger_has_its_own_database() -> None:
     assert instances("ledger", 8002, 2, {})[1].environment["QS_LEDGER_DATABASE"] == "ledger-2.sqlite"
     named = instances("ledger", 8002, 2, {"database": "/books/main.db"})[1]
     assert named.environment["QS_LEDGER_DATABASE"] == "/books/main-2.db"
@@ -32,11 +32,11 @@ def test_the_default_database_is_the_ledgers_own(environ: dict[str, str], settin
 
 
 def test_all_makers_have_the_same_settings() -> None:
-    """They divide the symbols by themselves: none of them is a spare."""
+    """They divide the symbols among themselves."""
     assert instances("maker", 8004, 2, {})[1].environment == {"QS_MAKER_PORT": "8014"}
 
 
-def test_they_start_with_the_first_and_are_told_apart_everywhere(
+def test_all_instances_start_together_each_with_its_own_name_and_port(
     environ: dict[str, str], settings: StackSettings
 ) -> None:
     more = read(environ | {"QS_STACK_EXCHANGES": "2", "QS_STACK_LEDGERS": "2"})
@@ -47,13 +47,11 @@ def test_they_start_with_the_first_and_are_told_apart_everywhere(
     assert f"QS_EXCHANGE_PORT={port}" in plan["exchange-2"].command
 
 
-def test_another_terminal_knows_what_was_started_without_being_told(
-    environ: dict[str, str], settings: StackSettings
-) -> None:
-    """`status` and the others run without the variables that `up` was started with."""
+def test_another_terminal_knows_which_processes_were_started(environ: dict[str, str], settings: StackSettings) -> None:
+    """`status` and others run without the variables with which `up` was started."""
     more = read(environ | {"QS_STACK_EXCHANGES": "2", "QS_STACK_NATS_SERVERS": "3"})
     settings.data.mkdir()
     assert planned(settings) == programs(settings)
-    keep_plan(more, programs(more))
+    save_plan(more, programs(more))
     assert planned(settings) == programs(more)
     assert nats_url(settings) == more.stack.url != settings.stack.url

@@ -1,4 +1,4 @@
-"""`./qs market apply` and `./qs symbol` undo nothing that somebody else has defined meanwhile."""
+"""`./qs market apply` and `./qs symbol` overwrite nothing that somebody else has defined meanwhile."""
 
 import asyncio
 import re
@@ -36,7 +36,7 @@ async def defined(operator: Connection) -> Instrument:
     return listing.instrument
 
 
-async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
+async def test_a_definition_made_after_the_diff_is_not_overwritten(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = server.settings
@@ -44,10 +44,10 @@ async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
         await seed(operator, settings.market)
         await redefine(operator, "AAA", quote_size=7)
         assert await instruments.diff(settings) == 1
-        told = re.search(r"--revision (\d+)`", capsys.readouterr().out)
-        assert told is not None
+        found = re.search(r"--revision (\d+)`", capsys.readouterr().out)
+        assert found is not None
         await redefine(operator, "AAA", min_spread=3)
-        assert await instruments.apply(settings, int(told[1])) == 2
+        assert await instruments.apply(settings, int(found[1])) == 2
         assert "something was defined since" in capsys.readouterr().err
         assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
 
@@ -63,7 +63,7 @@ async def test_what_was_defined_since_it_was_looked_at_is_not_overwritten(
 
 
 @pytest.mark.parametrize("meanwhile", ["before anything is written", "between two definitions"])
-async def test_what_is_defined_while_the_settings_are_applied_is_not_overwritten(
+async def test_a_definition_made_during_apply_is_not_overwritten(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     settings = server.settings
@@ -88,21 +88,19 @@ async def test_what_is_defined_while_the_settings_are_applied_is_not_overwritten
         capsys.readouterr()
         nothing = meanwhile == "before anything is written"
         assert await instruments.apply(other) == (2 if nothing else 1)
-        told = capsys.readouterr()
-        assert "what all share: limit 100 → 77\nAAA: quote_size 7 → 10\n" in told.out
+        printed = capsys.readouterr()
+        assert "all symbols: limit 100 → 77\nAAA: quote_size 7 → 10\n" in printed.out
         now = revision + (1 if nothing else 2)
-        assert f"`revision` is {now}: something was defined since {revision if nothing else now - 1}" in told.err
-        assert ("market was defined, and the rest was not" in told.err) is not nothing
-        assert "keys defined" not in told.out
+        assert f"`revision` is {now}: something was defined since {revision if nothing else now - 1}" in printed.err
+        assert ("market was defined, and the rest was not" in printed.err) is not nothing
+        assert "keys defined" not in printed.out
         assert ((await defined(operator)).quote_size, (await defined(operator)).min_spread) == (7, 3)
         terms = (await definition_log.read(operator)).terms
         assert terms is not None
         assert terms.limit == (100 if nothing else 77)
 
 
-async def test_the_prices_of_a_feed_do_not_keep_the_settings_from_being_applied(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_prices_of_a_feed_do_not_disturb_apply(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = server.settings
     other = replace(settings, market=msgspec.structs.replace(settings.market, limit=78))
     append = journal.append
@@ -148,9 +146,9 @@ async def test_times_change_only_while_nothing_runs(server: Server, capsys: pyte
         await listings.opened()
         for name, value, other in others:
             assert await prepare.run(other) == REFUSED
-            told = capsys.readouterr().out
-            assert f"{name} is {value:g}, and not {getattr(settings.market, name):g}" in told
-            assert "exchange runs" in told
+            output = capsys.readouterr().out
+            assert f"{name} is {value:g}, and not {getattr(settings.market, name):g}" in output
+            assert "exchange runs" in output
         following.cancel()
         await asyncio.wait([following])
 

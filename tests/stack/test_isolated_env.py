@@ -1,4 +1,4 @@
-"""A stack of its own, beside any other."""
+"""A stack that is isolated from any other."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stack.isolated_env import environment
 from stack.settings import listening, read
 
 
-def test_it_moves_every_port_and_all_data_and_keeps_no_setting_of_another(
+def test_it_moves_every_port_and_all_data_and_inherits_no_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QS_MARKET_LIMIT", "7")

@@ -21,7 +21,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_every_user_has_a_key_of_its_own_for_its_owner_only(settings: StackSettings) -> None:
+def test_every_user_has_its_own_key_which_only_the_files_owner_can_read(settings: StackSettings) -> None:
     keys.make(settings)
     seeds = {path.stem: path.read_bytes() for path in settings.keys.glob("*.seed")}
     assert seeds.keys() == USERS
@@ -30,7 +30,7 @@ def test_every_user_has_a_key_of_its_own_for_its_owner_only(settings: StackSetti
     assert {stat.S_IMODE(path.stat().st_mode) for path in settings.keys.iterdir()} == {0o600}
 
 
-def test_a_key_that_is_there_is_kept_and_one_that_is_missing_is_made(settings: StackSettings) -> None:
+def test_an_existing_key_is_kept_and_a_missing_one_is_created(settings: StackSettings) -> None:
     keys.make(settings)
     before = contents(settings.keys)
     keys.make(settings)
@@ -42,11 +42,11 @@ def test_a_key_that_is_there_is_kept_and_one_that_is_missing_is_made(settings: S
 
 
 ACCOUNT = bytes(nkeys.encode_seed(b"\1" * 32, nkeys.PREFIX_BYTE_ACCOUNT))
-"""A key, but none that a server takes for a user's."""
+"""A key, but not one that a server accepts for a user."""
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\0" * 58, b"SUAKI5H3", b"\xff\xfe", ACCOUNT])
-def test_a_key_that_a_power_cut_left_empty_or_damaged_is_made_anew(settings: StackSettings, damaged: bytes) -> None:
+def test_a_key_that_a_power_cut_left_empty_or_damaged_is_replaced(settings: StackSettings, damaged: bytes) -> None:
     keys.make(settings)
     before = contents(settings.keys)
     (settings.keys / "exchange.seed").write_bytes(damaged)
@@ -73,17 +73,17 @@ def test_the_password_of_a_cluster_is_never_empty_or_damaged(environ: dict[str, 
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense", ACCOUNT])
-def test_a_command_without_its_key_is_told_what_to_do(settings: StackSettings, content: bytes | None) -> None:
+def test_the_error_about_a_missing_key_says_what_to_do(settings: StackSettings, content: bytes | None) -> None:
     keys.make(settings)
     seed = settings.keys / "observer.seed"
     seed.unlink()
     if content is not None:
         seed.write_bytes(content)
-    with pytest.raises(SettingsError, match=r"observer\.seed (is not there|holds no key); `\./qs up` makes one"):
+    with pytest.raises(SettingsError, match=r"observer\.seed (does not exist|holds no key); `\./qs up` creates one"):
         keys.seed_of(settings, "observer")
 
 
-def test_no_secret_is_in_a_servers_configuration_but_the_password_of_a_cluster(environ: dict[str, str]) -> None:
+def test_the_only_secret_in_a_servers_configuration_is_the_clusters_password(environ: dict[str, str]) -> None:
     three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
     keys.make(three)
     seeds = [path.read_text().strip() for path in three.keys.glob("*.seed")]
@@ -102,29 +102,27 @@ def test_another_folder_of_keys_is_used_by_services_and_servers(settings: StackS
     assert not (settings.data / "keys").exists()
 
 
-def test_a_server_that_runs_already_is_asked_without_keys_unless_a_folder_is_named(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_another_server_is_used_without_keys_unless_a_folder_is_named(environ: dict[str, str], tmp_path: Path) -> None:
     there = read(environ | {"NATS_URL": "nats://broker.example"})
     assert there.stack.nats_seed("maker") is None
     keys.check(there)
     named = read(environ | {"NATS_URL": "nats://broker.example", "QS_STACK_NATS_KEYS": str(tmp_path)})
-    with pytest.raises(SettingsError, match=r"exchange\.seed is not there"):
+    with pytest.raises(SettingsError, match=r"exchange\.seed does not exist"):
         keys.check(named)
     keys.make(named)
     keys.check(named)
     (tmp_path / "exchange.seed").write_bytes(b"")
-    with pytest.raises(SettingsError, match=r"exchange\.seed holds no key; `\./qs keys` makes one"):
+    with pytest.raises(SettingsError, match=r"exchange\.seed holds no key; `\./qs keys` creates one"):
         keys.check(named)
 
 
-def test_what_is_in_the_place_of_a_key_is_told(settings: StackSettings) -> None:
+def test_a_folder_in_the_place_of_a_key_is_reported(settings: StackSettings) -> None:
     (settings.keys / "ui.seed").mkdir(parents=True)
     with pytest.raises(SettingsError, match=r"ui\.seed: Is a directory"):
         keys.make(settings)
 
 
-def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: StackSettings, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_with_its_variable(settings: StackSettings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     stack = msgspec.structs.replace(settings.stack, nats_keys=tmp_path / "file")
     with pytest.raises(SettingsError, match="QS_STACK_NATS_KEYS"):
@@ -132,7 +130,7 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_variable(settings: Sta
 
 
 def test_no_account_can_take_the_connections_of_another(settings: StackSettings) -> None:
-    """What all of them may have together is less than what the server takes."""
+    """The sum of their limits is less than the server's."""
     keys.make(settings)
     most = [int(each) for each in re.findall(r'"max_connections": (\d+)', (settings.keys / "nats.conf").read_text())]
     assert len(most) == 3

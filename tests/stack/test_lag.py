@@ -1,4 +1,4 @@
-"""How far behind a service is, from its metrics."""
+"""The lag of a service, read from its metrics."""
 
 from stack.lag import Lag, lag_of
 
@@ -25,16 +25,16 @@ ledger_positions_pending 2.0
 )
 
 
-def test_a_follower_is_behind_by_what_it_has_not_got_of_all_streams() -> None:
+def test_the_lag_of_a_follower_counts_messages_of_all_streams() -> None:
     assert lag_of(FOLLOWER) == Lag(7)
     assert str(Lag(7)) == "7"
 
 
-def test_a_ledger_is_also_behind_by_what_it_has_not_applied_and_not_published() -> None:
-    """What no sequence is applied of since it started says nothing: the first commit tells."""
+def test_the_lag_of_a_ledger_includes_what_is_not_applied_or_published() -> None:
+    """A shard of which it has applied nothing since its start is ignored until its first commit."""
     assert lag_of(LEDGER) == Lag(9, 2)
     assert str(Lag(9, 2)) == "9, 2 to publish"
 
 
-def test_what_follows_nothing_is_not_behind() -> None:
+def test_a_service_that_follows_nothing_has_no_lag() -> None:
     assert lag_of("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 3.0\n") is None

@@ -1,4 +1,4 @@
-"""Who runs on a data folder."""
+"""The lock on a data folder."""
 
 import os
 
@@ -16,13 +16,13 @@ def test_a_folder_is_up_while_its_lock_is_held(settings: StackSettings) -> None:
     assert not is_up(settings)
 
 
-def test_a_second_stack_on_the_folder_is_told_who_runs(settings: StackSettings) -> None:
+def test_the_error_of_a_second_stack_names_the_process_of_the_first(settings: StackSettings) -> None:
     settings.data.mkdir()
     with hold_lock(settings), pytest.raises(AlreadyUp, match=f"process {os.getpid()}"), hold_lock(settings):
         pass
 
 
-def test_a_child_that_holds_the_lock_keeps_it_after_its_parent_let_go(settings: StackSettings) -> None:
+def test_a_child_keeps_the_lock_after_its_parent_has_released_it(settings: StackSettings) -> None:
     settings.data.mkdir()
     with hold_lock(settings) as handle:
         inherited = os.dup(handle)

@@ -1,4 +1,4 @@
-"""`prepare` and a market log that has lost what a ledger of the stack has applied."""
+"""`prepare` with a market log that has lost messages which a ledger of the stack has applied."""
 
 import sqlite3
 from pathlib import Path
@@ -34,10 +34,10 @@ def has_applied(settings: StackSettings, name: str, sequence: int) -> Path:
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "ledger-2.sqlite"])
-async def test_no_stream_is_made_in_place_of_one_that_a_ledger_knows(
+async def test_no_stream_is_created_in_place_of_one_that_a_ledger_has_applied(
     own_broker: Broker, environ: dict[str, str], capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Else an exchange would begin anew, and give out numbers and ids that the ledger has."""
+    """An exchange would start from nothing, and assign numbers and ids that the ledger already has."""
     settings = stack_at(own_broker, environ)
     await api.request(own_broker.connection, f"STREAM.DELETE.{FIRST}", None, dict, timeout=HANG)
     database = has_applied(settings, name, 7)
@@ -65,10 +65,10 @@ async def test_a_database_that_cannot_be_read_is_left_to_its_ledger(broker: Brok
 
 
 @pytest.mark.parametrize(("file", "read_as"), [("meta.inf", (b"limits", b"lamits")), ("meta.sum", (b"", b"00"))])
-async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_messages(
+async def test_a_stream_whose_description_is_damaged_is_declared_again_and_keeps_its_messages(
     own_broker: Broker, environ: dict[str, str], file: str, read_as: tuple[bytes, bytes]
 ) -> None:
-    """And stays so: the server writes the description down, and finds it at its next start."""
+    """The server stores the new description, and reads it at its next start."""
     server = own_broker.server
     for number in range(3):
         await store(own_broker.connection, FIRST, subjects.fills(0, "AAA"), b"%d" % number)
@@ -82,7 +82,7 @@ async def test_a_stream_whose_description_is_damaged_is_described_anew_over_its_
         with pytest.raises(api.ApiError, match="stream not found"):
             await api.stream_info(connection, FIRST)
         assert await prepare.restore_descriptions(connection, settings, shape_of(own_broker.market)) == [
-            f"stream {FIRST}: its description was damaged, and is made anew; its messages are kept"
+            f"stream {FIRST}: its description was damaged, and is replaced; its messages are kept"
         ]
         assert (await api.stream_info(connection, FIRST)).state.messages == 3
     server.kill()
@@ -98,8 +98,10 @@ async def gaps(broker: Broker) -> str:
         return await log_check.find_gap(connection, broker.market.shards)
 
 
-async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_broker: Broker, tmp_path: Path) -> None:
-    """The server reads each block up to what is damaged, and goes on with the next block."""
+async def test_a_gap_in_the_log_is_found_and_the_log_can_be_truncated_before_it(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    """The server reads each block up to the damage, and continues with the next block."""
     server = own_broker.server
     messages = server.folder / "store" / "jetstream" / "$G" / "streams" / FIRST / "msgs"
     count = 0
@@ -113,8 +115,8 @@ async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_
     assert f"missing before the end of {FIRST}" in await gaps(own_broker)
 
     server.stop()
-    (told,) = truncate(messages.parent.parent, [FIRST], tmp_path / "away")
-    assert "which follow a gap" in told
+    (line,) = truncate(messages.parent.parent, [FIRST], tmp_path / "away")
+    assert "which follow a gap" in line
     assert len(list((tmp_path / "away" / FIRST / "msgs").glob("*.blk"))) == 3, "it is kept"
     server.start()
     assert await gaps(own_broker) == ""
@@ -122,7 +124,7 @@ async def test_a_log_with_a_gap_is_refused_and_can_be_made_to_end_before_it(own_
         assert (await api.stream_info(connection, FIRST)).state.last_seq == 2
 
 
-def test_what_a_damaged_row_says_was_applied_is_not_looked_for(environ: dict[str, str]) -> None:
+def test_a_damaged_row_of_a_ledger_is_ignored(environ: dict[str, str]) -> None:
     database = has_applied(read(environ), "ledger.sqlite", 7)
     assert log_check.applied_sequences(database) == {0: 7}
     with sqlite3.connect(database) as connection:

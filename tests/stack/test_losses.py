@@ -1,4 +1,4 @@
-"""`./qs resume` takes note of a loss as it is now, of what is paused for it and of nothing else."""
+"""`./qs resume` acknowledges the current loss of what is paused, and nothing else."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -31,7 +31,7 @@ async def latch(server: Server, scope: Scope) -> Latch:
         return (await loss_log.read(auditor)).of(scope)
 
 
-async def test_what_is_paused_is_shown_and_resumed_at_the_loss_of_now(
+async def test_pauses_are_listed_and_lifted_at_the_current_loss(
     server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = server.settings
@@ -45,7 +45,7 @@ async def test_what_is_paused_is_shown_and_resumed_at_the_loss_of_now(
         await seed(operator, market)
         for scope in ("AAA", "BBB", None):
             await loss_log.append(ledger, scope, WHY, 0)
-        for symbol, cash in (("AAA", "-1005"), ("BBB", "-920")):  # 5 are lost, and 80 earned
+        for symbol, cash in (("AAA", "-1005"), ("BBB", "-920")):  # a loss of 5, and a profit of 80
             value = msgspec.json.encode(
                 position_update(symbol, net_quantity=10, position_version=1, cash=Decimal(cash), multiplier=Decimal(1))
             )
@@ -63,11 +63,11 @@ async def test_what_is_paused_is_shown_and_resumed_at_the_loss_of_now(
         assert "BBB: resumed at a loss of -80" in shown
         assert "all symbols: paused since" in shown
         assert (await latch(server, "AAA"))[1:] == (None, 5)
-        assert (await latch(server, "BBB"))[1:] == (None, 0), "a profit is nothing to take note of"
+        assert (await latch(server, "BBB"))[1:] == (None, 0), "a profit is not acknowledged"
         assert (await latch(server, None)).paused == WHY
 
         assert await losses.resume(settings, ["AAA", None]) == 0
         shown = capsys.readouterr().out
         assert "AAA: not paused for a loss" in shown
-        assert "what all share: resumed at a loss of -75" in shown
+        assert "all symbols: resumed at a loss of -75" in shown
         assert shown.endswith("nothing is paused for a loss\n")

@@ -1,4 +1,4 @@
-"""The command line: help that tells, mistakes that are told, and what is asked before data is thrown away."""
+"""The command line: its help, its error messages, and the confirmation before data is deleted."""
 
 import io
 import re
@@ -19,9 +19,9 @@ COMMANDS = ("up", "up-cluster", "down", "status", "wait", "logs", "watch", "clea
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_says_what_a_command_does_and_how_it_ends(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     app([command, "--help"], result_action="return_value")
-    told = capsys.readouterr().out
-    assert f"Usage: ./qs {command}" in told
-    assert "Exit code:" in told
+    output = capsys.readouterr().out
+    assert f"Usage: ./qs {command}" in output
+    assert "Exit code:" in output
 
 
 def test_every_recipe_of_the_stack_passes_its_arguments_on() -> None:
@@ -38,34 +38,34 @@ def test_every_recipe_is_in_a_group_and_says_what_it_is_for() -> None:
         assert "[group(" in above or "[private]" in above, name
 
 
-def test_every_recipe_that_the_documents_name_is_there() -> None:
+def test_every_recipe_that_the_documents_name_exists() -> None:
     readme, operations = (ROOT / "README.md").read_text(), (ROOT / "docs" / "operations.md").read_text()
     table = operations[operations.index("| recipe | |") :].split("\n\n")[0]
     examples = re.findall(r"^\./qs ([\w-]+)", readme + operations, re.MULTILINE)
-    told = {*re.findall(r"^\| `([\w-]+)", table, re.MULTILINE), *examples}
-    assert "demo" in told
-    assert told <= set(re.findall(r'^([\w-]+)(?: \*?\w+(?:="[^"]*")?)*:', _justfile(), re.MULTILINE))
+    named = {*re.findall(r"^\| `([\w-]+)", table, re.MULTILINE), *examples}
+    assert "demo" in named
+    assert named <= set(re.findall(r'^([\w-]+)(?: \*?\w+(?:="[^"]*")?)*:', _justfile(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("words", ["up --frobnicate", "wait --timeout soon", "watch", "nosuch"])
-def test_mistakes_are_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", ["up --frobnicate", "wait --timeout soon", "watch", "nosuch"])
+def test_mistakes_are_reported(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CycloptsError):
-        app(words, exit_on_error=False)
+        app(arguments, exit_on_error=False)
     assert "Error" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
-def test_data_is_thrown_away_only_if_a_person_agrees(
+def test_data_is_deleted_only_if_a_person_confirms_it(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
 ) -> None:
     settings.data.mkdir()
     (settings.data / "stack.lock").touch()
     monkeypatch.setattr("builtins.input", lambda _: answer)
-    assert commands.clean_data(settings, asks=True) == code
+    assert commands.clean_data(settings, confirm=True) == code
     assert settings.data.exists() is bool(code)
 
 
-def test_repair_moves_what_is_made_from_the_market_log_and_nothing_else(settings: StackSettings) -> None:
+def test_repair_moves_only_what_can_be_rebuilt_from_the_market_log(settings: StackSettings) -> None:
     streams = settings.data / "jetstream" / "$G" / "streams"
     for stream in ("POSITIONS", "MARKET-0"):
         (streams / stream / "msgs").mkdir(parents=True)
@@ -83,13 +83,11 @@ def test_repair_moves_what_is_made_from_the_market_log_and_nothing_else(settings
         commands.repair(settings)
 
 
-def test_where_there_is_nobody_to_ask_nothing_is_thrown_away(
-    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_nothing_is_deleted(settings: StackSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     settings.data.mkdir()
     (settings.data / "stack.lock").touch()
-    assert commands.clean_data(settings, asks=True) == 1
+    assert commands.clean_data(settings, confirm=True) == 1
     assert settings.data.exists()
 
 

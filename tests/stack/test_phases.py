@@ -1,4 +1,4 @@
-"""How a process is, from what supervisord and its health say."""
+"""The condition of a process, derived from supervisord's report and its own health."""
 
 import pytest
 
@@ -16,13 +16,13 @@ BUSY = Answer(ready=False, waiting_for={"nats": "not connected"})
 
 
 def process(state: str, exit_code: int = 0, uptime: int = 5) -> ProcessInfo:
-    """What supervisord says of a process that started five seconds ago."""
+    """supervisord's report on a process that started five seconds ago."""
     pid = 7 if state in ("RUNNING", "STARTING") else 0
     return ProcessInfo(name="any", statename=state, pid=pid, start=100 - uptime, now=100, exitstatus=exit_code)
 
 
 @pytest.mark.parametrize(
-    ("program", "found", "said", "phase"),
+    ("program", "found", "health", "phase"),
     [
         (SERVICE, None, None, Phase.STOPPED),
         (SERVICE, process("STOPPED"), READY, Phase.STOPPED),
@@ -46,21 +46,21 @@ def process(state: str, exit_code: int = 0, uptime: int = 5) -> ProcessInfo:
         (ONCE, process("EXITED", -1), None, Phase.DOWN),
     ],
 )
-def test_phases(program: Program, found: ProcessInfo | None, said: Answer | None, phase: Phase) -> None:
-    assert condition(program, found, said).phase is phase
+def test_phases(program: Program, found: ProcessInfo | None, health: Answer | None, phase: Phase) -> None:
+    assert condition(program, found, health).phase is phase
 
 
 def test_another_process_on_the_port_does_not_make_a_stopped_one_ready() -> None:
     assert not all_fine([condition(SERVICE, process("BACKOFF"), READY)])
 
 
-def test_what_a_process_waits_for_is_told_with_the_reason() -> None:
+def test_the_detail_says_what_a_process_waits_for_and_why() -> None:
     found = condition(SERVICE, process("RUNNING"), BUSY)
     assert found.detail == "nats: not connected"
     assert (found.pid, found.uptime) == (7, 5)
 
 
-def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
+def test_the_detail_of_a_ready_process_has_its_notices() -> None:
     body = (
         b'{"service":"maker","live":true,"ready":true,"waiting_for":[],"quarantined":0,'
         b'"notices":[{"name":"AAPL","reason":"not quoted: attempt-too-far"}]}'
@@ -69,24 +69,24 @@ def test_what_a_person_should_know_is_told_of_a_process_that_is_ready() -> None:
     assert (found.phase, found.detail) == (Phase.READY, "AAPL: not quoted: attempt-too-far")
 
 
-def test_the_path_of_a_servers_monitoring_pages_is_told_to_nobody() -> None:
+def test_the_secret_path_of_the_monitoring_pages_is_not_shown() -> None:
     server = Program("nats", ("true",), health="http://127.0.0.1:1/secret/healthz", address="nats://127.0.0.1:4222")
     assert condition(server, process("RUNNING"), None).detail == "nats://127.0.0.1:4222 does not answer"
 
 
-def test_messages_quarantined_are_told_of_a_process_that_is_ready() -> None:
+def test_the_detail_of_a_ready_process_counts_quarantined_messages() -> None:
     assert condition(SERVICE, process("RUNNING"), Answer(True, quarantined=3)).detail == "messages quarantined: 3"
 
 
-def test_a_health_report_is_read_whatever_its_status() -> None:
+def test_a_health_report_is_decoded_whatever_the_http_status() -> None:
     waiting = b'"waiting_for":[{"name":"nats","reason":"starting"}]'
     body = b'{"service":"ui","live":true,"ready":false,' + waiting + b',"quarantined":0}'
     assert answer(503, body) == Answer(ready=False, waiting_for={"nats": "starting"})
     assert answer(200, b'{"service":"ui","live":true,"ready":true,"waiting_for":[],"quarantined":0}') == READY
 
 
-def test_the_nats_servers_own_health_tells_by_its_status() -> None:
+def test_the_health_of_a_nats_server_follows_from_the_http_status() -> None:
     assert answer(200, b'{"status":"ok"}') == READY
     assert answer(503, b"busy") == Answer(ready=False, waiting_for={"health": "status 503"})
-    told = b'{"status":"unavailable","status_code":503,"error":"JetStream has no meta leader"}'
-    assert answer(503, told) == Answer(ready=False, waiting_for={"health": "JetStream has no meta leader"})
+    body = b'{"status":"unavailable","status_code":503,"error":"JetStream has no meta leader"}'
+    assert answer(503, body) == Answer(ready=False, waiting_for={"health": "JetStream has no meta leader"})

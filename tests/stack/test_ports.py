@@ -1,4 +1,4 @@
-"""Ports that are taken, and ports that are free."""
+"""Ports in use, and free ports."""
 
 import os
 import socket
@@ -11,34 +11,34 @@ from stack.ports import free_port, free_ports, holder, unavailable
 from stack.settings import Listening
 
 
-def test_a_taken_port_is_named_with_its_holder_and_the_variable_that_moves_it() -> None:
+def test_a_port_in_use_is_reported_with_its_process_and_variable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         (line,) = unavailable([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")])
-        assert f"port {port} is taken by process {os.getpid()}" in line
+        assert f"port {port} is used by process {os.getpid()}" in line
         assert "QS_UI_PORT" in line
 
 
-def test_a_free_port_is_no_news() -> None:
+def test_a_free_port_is_not_reported() -> None:
     (port,) = free_ports(1)
     assert unavailable([Listening("QS_UI_PORT", "127.0.0.1", port, "ui")]) == []
     assert holder(port) is None
 
 
-def test_an_address_that_is_not_ours_is_said_to_be_so() -> None:
+def test_an_address_of_another_machine_is_reported() -> None:
     (line,) = unavailable([Listening("QS_UI_PORT", "192.0.2.1", 9, "ui")])
     assert "192.0.2.1" in line
 
 
-def test_ports_are_apart_and_not_those_of_outgoing_connections() -> None:
+def test_free_ports_are_distinct_and_not_ephemeral() -> None:
     ports = free_ports(8)
     assert len(set(ports)) == 8
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(port < first for port in ports)
 
 
-def test_what_one_process_is_given_no_other_is() -> None:
-    """Not even while nobody listens on it yet."""
+def test_no_two_processes_are_given_the_same_port() -> None:
+    """Even while nothing listens on it yet."""
     script = "from stack.ports import free_port; print(*(free_port() for _ in range(300)), flush=True); input()"
     pipe = subprocess.PIPE
     with ExitStack() as running:
@@ -54,6 +54,6 @@ def test_what_one_process_is_given_no_other_is() -> None:
 
 
 def test_ports_do_not_run_out() -> None:
-    """Those of longest ago come again."""
+    """The least recently used ones are handed out again."""
     for _ in range(300):
         assert len(set(free_ports(8))) == 8

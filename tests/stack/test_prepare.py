@@ -1,4 +1,4 @@
-"""What `up` runs before all services: what stops it is one sentence and an exit code."""
+"""`prepare` reports what stops it in one sentence, with an exit code."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
-async def test_a_link_that_is_lost_in_between_is_told_and_it_is_tried_again(
+async def test_a_lost_connection_is_reported_and_the_next_run_succeeds(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(*_: object) -> str:

@@ -6,24 +6,24 @@ from pathlib import Path
 import pytest
 
 from process.settings import SettingsError
-from stack.supervise import _make_own
+from stack.supervise import _make_private
 
 
-def test_it_is_its_owners_alone_also_if_it_was_there(tmp_path: Path) -> None:
+def test_the_folder_is_private_even_if_it_existed_before(tmp_path: Path) -> None:
     folder = tmp_path / "sockets"
     folder.mkdir(mode=0o777)
     folder.chmod(0o777)
-    _make_own(folder)
+    _make_private(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    _make_own(tmp_path / "new")
+    _make_private(tmp_path / "new")
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
-def test_what_somebody_else_has_put_there_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_folder_or_a_link_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(SettingsError, match="belongs to somebody else"):
-        _make_own(tmp_path / "link")
+    with pytest.raises(SettingsError, match="belongs to another user"):
+        _make_private(tmp_path / "link")
     monkeypatch.setattr("os.getuid", lambda: 4711)
-    with pytest.raises(SettingsError, match="belongs to somebody else"):
-        _make_own(tmp_path / "real")
+    with pytest.raises(SettingsError, match="belongs to another user"):
+        _make_private(tmp_path / "real")

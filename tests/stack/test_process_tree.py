@@ -27,13 +27,13 @@ else:
 """
 
 
-async def test_what_a_dead_child_leaves_behind_is_ended() -> None:
+async def test_the_children_of_a_dead_child_are_ended() -> None:
     parent, _, grandchild = await _family("end")
     assert await parent.wait() == 0
     assert _gone(grandchild)
 
 
-async def test_a_child_is_asked_to_end_when_its_parent_is_killed() -> None:
+async def test_a_child_is_terminated_when_its_parent_is_killed() -> None:
     parent, child, grandchild = await _family("stay")
     try:
         assert not _gone(child)
@@ -55,7 +55,7 @@ async def _family(end: str) -> tuple[asyncio.subprocess.Process, int, int]:
 
 
 def _gone(pid: int) -> bool:
-    """Whether the process has ended; one that nobody has reaped yet has."""
+    """True if the process has ended, even if it was not reaped yet."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -63,7 +63,7 @@ def _gone(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] == "Z"
 
 
-def test_a_stacks_processes_are_told_nothing_that_is_for_other_programs() -> None:
+def test_a_stacks_processes_get_no_variables_meant_for_other_programs() -> None:
     needed = {"PATH": "/bin", "QS_UI_PORT": "1", "LC_ALL": "C", "NATS_URL": "nats://x", "OTEL_TRACES_SAMPLER": "a"}
     others = {"AWS_SECRET_ACCESS_KEY": "secret", "PGPASSWORD": "secret", "MY_TOKEN": "secret", "SSH_AUTH_SOCK": "/x"}
     assert process_tree.environment(needed | others) == needed

@@ -19,7 +19,7 @@ UV = 'echo "uv $*"'
 
 
 class Machine:
-    """A folder with `qs` in it, and a PATH with nothing but what a test puts there."""
+    """A folder with `qs` in it, and a PATH with only the programs that a test puts there."""
 
     def __init__(self, folder: Path, script: Path) -> None:
         self.project = folder / "project"
@@ -53,7 +53,7 @@ def machine(tmp_path: Path, settings: StackSettings) -> Machine:
     return Machine(tmp_path, settings.folder / "qs")
 
 
-def test_with_uv_there_it_runs_the_recipe(machine: Machine) -> None:
+def test_if_uv_is_installed_it_runs_the_recipe(machine: Machine) -> None:
     machine.has("python3", NEW_PYTHON)
     machine.has("uv", UV)
     assert machine.qs("watch", "fills.>").stdout == "uv run --quiet just watch fills.>\n"
@@ -66,7 +66,7 @@ def test_help_is_the_list_of_recipes(machine: Machine, words: str) -> None:
     assert machine.qs(*words.split()).stdout == "uv run --quiet just\n"
 
 
-def test_where_the_home_folder_cannot_be_written_what_uv_downloads_is_kept_here(machine: Machine) -> None:
+def test_if_the_home_folder_is_read_only_uv_caches_in_the_project(machine: Machine) -> None:
     machine.has("python3", NEW_PYTHON)
     machine.has("uv", 'echo "$UV_CACHE_DIR"')
     assert machine.qs("test").stdout == "\n"
@@ -90,14 +90,14 @@ def test_an_old_python_is_refused_with_both_versions(machine: Machine) -> None:
     assert "Python 3.9.2" in refused.stderr
 
 
-def test_no_python_at_all_is_said(machine: Machine) -> None:
+def test_a_missing_python_is_reported(machine: Machine) -> None:
     refused = machine.qs("up")
     assert refused.returncode == 1
     assert "no python3" in refused.stderr
 
 
-def test_without_venv_it_takes_pip(machine: Machine) -> None:
-    """Debian's Python comes without venv, and its pip installs into a folder of ours all the same."""
+def test_without_venv_it_uses_pip(machine: Machine) -> None:
+    """Debian's Python comes without venv, but its pip can still install into our folder."""
     machine.has("python3", PIP_ONLY)
     machine.has("spare-uv", UV)
     assert machine.qs("test").stdout == "uv run --quiet just test\n"

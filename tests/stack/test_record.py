@@ -1,4 +1,4 @@
-"""Which settings were in force when."""
+"""The record of settings: which of them applied when."""
 
 import stat
 from datetime import timedelta
@@ -30,7 +30,7 @@ def test_a_change_is_appended_and_the_same_is_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"since":"2026', b"\0\0", b"\xff"])
-def test_after_a_torn_line_it_goes_on(tmp_path: Path, torn: bytes) -> None:
+def test_a_torn_line_is_skipped(tmp_path: Path, torn: bytes) -> None:
     keep(tmp_path, FIRST, NOW)
     with (tmp_path / RECORD).open("ab") as file:
         file.write(torn)

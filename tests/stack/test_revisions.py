@@ -1,4 +1,4 @@
-"""A bucket `instruments` that is made beside an older market log goes on from the revisions that the log names."""
+"""A bucket `instruments` that is created beside an existing market log: its revisions continue those in the log."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ async def begins_with(broker: Broker) -> int:
     return (await api.stream_info(broker.connection, revisions.STREAM, timeout=HANG)).state.first_seq
 
 
-async def test_what_is_defined_anew_is_newer_than_every_revision_that_a_quote_names(
+async def test_a_new_bucket_starts_after_every_revision_that_a_quote_names(
     own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await prepare.run(settings) == 0
@@ -87,13 +87,13 @@ LOGS: list[tuple[str, list[tuple[int, str, QuoteActivated | QuoteWithdrawn | byt
     ("no quotes", [], 0),
     ("quotes of the settings", [(0, "AAA", of_revision("AAA", 0))], 0),
     (
-        "of all symbols, whichever comes last",
+        "the newest of all symbols, in any order",
         [(0, "AAA", of_revision("AAA", 41)), (0, "BBB", of_revision("BBB", 7))],
         41,
     ),
-    ("of all shards", [(0, "AAA", of_revision("AAA", 7)), (1, "BBB", of_revision("BBB", 41))], 41),
+    ("the newest of all shards", [(0, "AAA", of_revision("AAA", 7)), (1, "BBB", of_revision("BBB", 41))], 41),
     ("withdrawn", [(0, "AAA", withdrawn("AAA", 41))], 41),
-    ("what cannot be used says nothing", [(0, "AAA", of_revision("AAA", 41)), (0, "AAA", b"{")], 41),
+    ("unusable events are ignored", [(0, "AAA", of_revision("AAA", 41)), (0, "AAA", b"{")], 41),
     ("nothing can be used", [(0, "AAA", b"{"), (0, "AAA", of_revision("BBB", 41))], 0),
 ]
 
@@ -110,19 +110,17 @@ async def test_the_newest_revision_is_that_of_the_last_quote_of_some_symbol(
     assert await revisions.newest_revision(settings) == newest
 
 
-async def test_what_is_on_subjects_that_nobody_can_ask_for_says_nothing(
-    own_broker: Broker, settings: StackSettings
-) -> None:
+async def test_odd_subjects_are_ignored(own_broker: Broker, settings: StackSettings) -> None:
     await quote(own_broker, 0, "AAA", of_revision("AAA", 41))
     async with Raw(own_broker.server.url) as raw:
         await raw.publish(*(frame(b"quotes.0." + odd, b"{") for odd in (b"*", *ODD_SUBJECTS)))
     assert await revisions.newest_revision(settings) == 41
 
 
-async def test_without_what_the_log_names_no_bucket_is_made(
+async def test_no_bucket_is_created_if_a_quote_in_the_log_is_damaged(
     own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither is it begun with 1."""
+    """In particular, none that starts at 1."""
     for symbol in ("AAA", "BBB"):
         await quote(own_broker, 0, symbol, of_revision(symbol, 41))
     await forgotten(own_broker)
@@ -130,18 +128,16 @@ async def test_without_what_the_log_names_no_bucket_is_made(
     damage(own_broker.server, subjects.market_stream(0), b"AAA-v0-r41-a1")
     own_broker.server.start()
     assert await prepare.run(settings) == REFUSED
-    told = capsys.readouterr().out
-    assert "the bucket instruments cannot be made" in told
-    assert "the last message of quotes.0.AAA is not given out: the store of MARKET-0 is damaged" in told
+    output = capsys.readouterr().out
+    assert "the bucket instruments cannot be made" in output
+    assert "the last message of quotes.0.AAA is not given out: the store of MARKET-0 is damaged" in output
     async with own_broker.connect() as connection:
         with pytest.raises(api.ApiError, match="stream not found"):
             await api.stream_info(connection, revisions.STREAM)
 
 
-async def test_a_log_with_a_gap_does_not_say_where_the_bucket_begins(
-    own_broker: Broker, settings: StackSettings
-) -> None:
-    """A symbol's quotes may have been there, and what the others name is older."""
+async def test_no_first_revision_is_derived_from_a_log_with_a_gap(own_broker: Broker, settings: StackSettings) -> None:
+    """Quotes in the gap may name a newer revision than all others."""
     market_0 = subjects.market_stream(0)
     blocks = own_broker.server.folder / "store" / "jetstream" / "$G" / "streams" / market_0 / "msgs"
     await quote(own_broker, 0, "AAA", of_revision("AAA", 41))
@@ -156,7 +152,7 @@ async def test_a_log_with_a_gap_does_not_say_where_the_bucket_begins(
             await revisions.newest_revision(settings)
 
 
-async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(
+async def test_prepare_fails_if_the_log_cannot_be_read_in_time_and_can_be_repeated(
     own_broker: Broker,
     settings: StackSettings,
     capsys: pytest.CaptureFixture[str],
@@ -173,7 +169,7 @@ async def test_a_broker_that_does_not_give_it_out_in_time_is_asked_again(
 async def test_a_bucket_that_is_older_than_the_log_is_refused_by_name(
     own_broker: Broker, settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As one that was restored from an earlier backup: what quotes name is not there."""
+    """As after a restore of the bucket from an earlier backup: it lacks revisions that quotes name."""
     assert await prepare.run(settings) == 0
     end = await redefine(own_broker.connection, "AAA", quote_size=7)
     await quote(own_broker, 0, "AAA", of_revision("AAA", end))
@@ -182,14 +178,14 @@ async def test_a_bucket_that_is_older_than_the_log_is_refused_by_name(
     await quote(own_broker, 1, "CCC", of_revision("CCC", end + 1))
     capsys.readouterr()
     assert await prepare.run(settings) == REFUSED
-    told = capsys.readouterr().out
-    assert f"ends with revision {end}, and a quote of the market log names {end + 1}; see" in told
+    output = capsys.readouterr().out
+    assert f"ends with revision {end}, and a quote of the market log names {end + 1}; see" in output
     await redefine(own_broker.connection, "AAA", quote_size=8)
     assert await prepare.run(settings) == 0, "the bucket has got that far"
 
 
-async def test_a_damaged_quote_does_not_hinder_the_comparison(own_broker: Broker, settings: StackSettings) -> None:
-    """Those who need it say so."""
+async def test_a_damaged_quote_does_not_prevent_the_comparison(own_broker: Broker, settings: StackSettings) -> None:
+    """The services that need the quote report the damage."""
     assert await prepare.run(settings) == 0
     await quote(own_broker, 0, "AAA", of_revision("AAA", 1))
     await quote(own_broker, 0, "BBB", of_revision("BBB", 1))

@@ -1,4 +1,4 @@
-"""Where the stack finds everything."""
+"""The ports, folders and addresses of a stack."""
 
 import pytest
 
@@ -8,13 +8,15 @@ from stack.instances import Instance
 from stack.settings import StackSettings, listening, read
 
 
-def test_every_port_is_told_with_the_variable_that_moves_it(settings: StackSettings, environ: dict[str, str]) -> None:
+def test_every_port_is_listed_with_the_variable_that_changes_it(
+    settings: StackSettings, environ: dict[str, str]
+) -> None:
     assert {wanted.variable: str(wanted.port) for wanted in listening(settings)} == {
         name: value for name, value in environ.items() if name.startswith("QS_") and name.endswith("_PORT")
     }
 
 
-def test_with_a_server_that_runs_already_none_is_started(environ: dict[str, str], settings: StackSettings) -> None:
+def test_with_nats_url_no_server_is_started(environ: dict[str, str], settings: StackSettings) -> None:
     there = read(environ | {"NATS_URL": "nats://broker.example:4222"})
     assert there.nats_servers == []
     assert {wanted.variable for wanted in listening(settings)} - {wanted.variable for wanted in listening(there)} == {
@@ -23,9 +25,7 @@ def test_with_a_server_that_runs_already_none_is_started(environ: dict[str, str]
     }
 
 
-def test_a_cluster_is_three_servers_that_hold_everything_three_times(
-    environ: dict[str, str], settings: StackSettings
-) -> None:
+def test_a_cluster_has_three_servers_and_three_replicas(environ: dict[str, str], settings: StackSettings) -> None:
     assert settings.market.replicas == 1
     three = read(environ | {"QS_STACK_NATS_SERVERS": "3"})
     assert three.market.replicas == 3
@@ -34,13 +34,13 @@ def test_a_cluster_is_three_servers_that_hold_everything_three_times(
     assert len({server.folder for server in three.nats_servers}) == 3
 
 
-def test_more_copies_than_servers_are_refused(environ: dict[str, str], settings: StackSettings) -> None:
+def test_more_replicas_than_servers_are_refused(environ: dict[str, str], settings: StackSettings) -> None:
     with pytest.raises(SettingsError, match="QS_MARKET_REPLICAS"):
         read(environ | {"QS_MARKET_REPLICAS": "3"})
     assert read(environ | {"QS_MARKET_REPLICAS": "3", "NATS_URL": "nats://broker.example"}).market.replicas == 3
 
 
-def test_two_servers_would_be_no_cluster(environ: dict[str, str], settings: StackSettings) -> None:
+def test_a_cluster_of_two_servers_is_refused(environ: dict[str, str], settings: StackSettings) -> None:
     with pytest.raises(SettingsError, match=r"stack\.nats_servers"):
         read(environ | {"QS_STACK_NATS_SERVERS": "2"})
 
@@ -50,7 +50,7 @@ def test_two_ports_that_are_the_same_are_refused(environ: dict[str, str], settin
         read(environ | {"QS_MAKER_PORT": environ["QS_UI_PORT"]})
 
 
-def test_a_port_that_nobody_could_find_is_refused(environ: dict[str, str], settings: StackSettings) -> None:
+def test_port_0_is_refused(environ: dict[str, str], settings: StackSettings) -> None:
     with pytest.raises(SettingsError, match="QS_UI_PORT"):
         read(environ | {"QS_UI_PORT": "0"})
 
@@ -73,7 +73,7 @@ def test_the_socket_of_a_deep_data_folder_is_elsewhere_and_short(
         ("10.1.2.3", "http://10.1.2.3:9"),
     ],
 )
-def test_a_service_is_asked_where_this_machine_reaches_it(settings: StackSettings, host: str, address: str) -> None:
+def test_a_services_address_is_reachable_from_this_machine(settings: StackSettings, host: str, address: str) -> None:
     moved = StackSettings(settings.market, Stack(host=host), [Instance("ui", "ui", 9)], settings.folder)
     assert moved.address("ui") == address
 
@@ -81,7 +81,7 @@ def test_a_service_is_asked_where_this_machine_reaches_it(settings: StackSetting
 def test_the_default_ports_are_those_of_the_services(
     settings: StackSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The commands that must be quick do not import the services to ask."""
+    """They are repeated, because commands that must be quick do not import the services."""
     market = tmp_path_factory.mktemp("market") / "market.toml"
     market.write_text(
         '[symbols.AAA]\ntick = "0.01"\nreference_price = "100"\nquote_size = 10\n'
@@ -98,9 +98,7 @@ def _default_port(service: str) -> object:
     return fields["port"]
 
 
-def test_a_further_instance_on_anothers_port_is_refused_by_name(
-    environ: dict[str, str], settings: StackSettings
-) -> None:
+def test_the_error_names_both_instances_on_one_port(environ: dict[str, str], settings: StackSettings) -> None:
     below = str(settings.ports["ledger"] - 10)
     with pytest.raises(SettingsError, match=r"ledger \(QS_LEDGER_PORT\) and exchange-2 \(QS_EXCHANGE_PORT\)"):
         read(environ | {"QS_STACK_EXCHANGES": "2", "QS_EXCHANGE_PORT": below})
@@ -112,7 +110,7 @@ def test_a_further_instance_beyond_the_last_port_is_refused(environ: dict[str, s
 
 
 @pytest.mark.parametrize("count", ["0", "10", "two"])
-def test_a_count_that_makes_no_sense_is_refused(environ: dict[str, str], settings: StackSettings, count: str) -> None:
+def test_an_invalid_count_is_refused(environ: dict[str, str], settings: StackSettings, count: str) -> None:
     with pytest.raises(SettingsError, match=r"stack\.exchanges"):
         read(environ | {"QS_STACK_EXCHANGES": count})
 

@@ -21,15 +21,15 @@ def test_restarts_are_counted_since_the_stack_came_up() -> None:
     assert restarts(LOG) == {"nats": 0, "ui": 2}
 
 
-def test_a_row_says_all_there_is_to_say_of_a_process() -> None:
+def test_a_row_shows_everything_known_about_a_process() -> None:
     ui = Program("ui", ("true",), address="http://127.0.0.1:8000")
     waiting = Condition(ui, Phase.WAITING, 15, 3723, "nats: disconnected", ("nats",))
     heading, row = status_table([waiting], {"ui": 2}, {"ui": Lag(7)}).splitlines()
-    assert heading.split() == ["process", "state", "pid", "uptime", "restarts", "behind", "address"]
+    assert heading.split() == ["process", "state", "pid", "uptime", "restarts", "lag", "address"]
     assert row.split() == ["ui", "waiting", "15", "1:02:03", "2", "7", "http://127.0.0.1:8000", "nats:", "disconnected"]
 
 
-def test_a_line_sums_it_up() -> None:
+def test_the_summary_names_what_is_not_ready() -> None:
     ready, done = (
         Condition(Program(name, ("true",)), phase) for name, phase in (("a", Phase.READY), ("b", Phase.DONE))
     )

@@ -1,4 +1,4 @@
-"""`stack up` as a process (`support.foreground`): starting, being told, ending."""
+"""`stack up` as a process (`support.foreground`): starting, being output, ending."""
 
 import asyncio
 import functools
@@ -25,12 +25,12 @@ from support.waiting import HANG, STACK_HANG, eventually
 Command = Callable[..., tuple[int, str]]
 
 NOT_OURS = "notes.txt"
-"""A file in a data folder that the stack has not made."""
+"""A file in a data folder that is not the stack's."""
 
 
 @pytest.fixture
 async def up(environ: dict[str, str], settings: StackSettings) -> AsyncIterator[Up]:
-    """A foreground that is about to be ready, for one test. A blank in a path is no obstacle."""
+    """A foreground that is starting, for one test. The path of its data folder contains a blank."""
     running = Up(environ)
     yield running
     await ended(running, settings)
@@ -38,7 +38,7 @@ async def up(environ: dict[str, str], settings: StackSettings) -> AsyncIterator[
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A foreground that is ready, for all tests that leave it so."""
+    """A foreground that is ready, for all tests that leave it running."""
     environ, settings = placed(tmp_path_factory.mktemp("running"))
     place = Place(environ, settings, Up(environ))
     asyncio.run(place.up.prints("everything is ready"))
@@ -48,7 +48,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """What one has left that was ended by SIGTERM. Its data were open to others when it started. To be copied."""
+    """The data of a stack that SIGTERM has ended, to be copied. They were readable by others before it started."""
     environ, settings = placed(tmp_path_factory.mktemp("left"))
     for folder in (settings.logs, settings.keys, settings.data / ACCOUNT):
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,18 +67,18 @@ async def _used_and_ended(place: Place) -> None:
     async with client_of(place.settings) as client:
         for _ in range(2):
             await client.jetstream(timeout=HANG).publish("positions.AAPL", b"x" * 1000)
-    await told_to_end(place.up, signal.SIGTERM)
+    await stopped_by(place.up, signal.SIGTERM)
 
 
-async def told_to_end(up: Up, number: signal.Signals) -> None:
-    """A Ctrl-C arrives several times when programs in between pass it on: that is still one request."""
+async def stopped_by(up: Up, number: signal.Signals) -> None:
+    """Send a signal several times, as if programs in between forwarded a Ctrl-C: that is still one request."""
     for _ in range(3):
         os.killpg(up.process.pid, number)
     await up.ends()
 
 
 def copied(left: Place, settings: StackSettings) -> None:
-    """Have a stack go on with what another has left."""
+    """Copy the data of a stack for another one."""
     shutil.copytree(left.settings.data, settings.data, symlinks=True)
 
 
@@ -99,35 +99,35 @@ def command(
         try:
             code = main(arguments)
         finally:
-            os.umask(before)  # `up` keeps what it makes to itself, and this process goes on
+            os.umask(before)  # `up` sets it, and this process goes on
         return code, "".join(capsys.readouterr())
 
     return run
 
 
-# --- what it tells, and how it ends -----------------------------------------------------------------------------------
+# --- its output, and how it ends --------------------------------------------------------------------------------------
 
 
-async def test_it_says_where_everything_is(running: Place) -> None:
+async def test_it_prints_the_addresses(running: Place) -> None:
     await running.up.prints(f"nats +nats://127.0.0.1:{running.settings.stack.nats_port}")
     await running.up.prints(f"The page is http://127.0.0.1:{running.settings.ports['ui']}/")
 
 
-async def test_a_second_one_on_the_same_data_is_told_so_and_disturbs_nothing(running: Place) -> None:
-    code, said = await stack(running.environ, "up")
+async def test_a_second_stack_on_the_same_data_is_refused_and_disturbs_nothing(running: Place) -> None:
+    code, output = await stack(running.environ, "up")
     assert code == 1
-    assert "already up" in said
+    assert "already up" in output
     assert running.up.process.poll() is None
 
 
 async def test_clean_data_refuses_while_the_stack_is_up(running: Place) -> None:
-    code, said = await stack(running.environ, "clean-data")
+    code, output = await stack(running.environ, "clean-data")
     assert code == 1
-    assert "./qs down" in said
+    assert "./qs down" in output
     assert running.settings.data.exists()
 
 
-async def test_what_is_killed_is_restarted_and_told(running: Place) -> None:
+async def test_a_killed_process_is_restarted_and_reported(running: Place) -> None:
     async with Control(running.settings.socket) as control:
         os.kill((await control.processes())["nats"].pid, signal.SIGKILL)
     await running.up.prints(r"nats +restarted and ready again|nats +ended \(killed\)(.|\n)*ready again")
@@ -140,9 +140,9 @@ async def test_down_stops_it_from_elsewhere_and_waits_until_it_is_down(running: 
     assert await running.up.ends() == 0
 
 
-async def test_a_signal_stops_everything_and_is_no_failure(left: Place, up: Up) -> None:
+async def test_a_signal_stops_everything_with_exit_code_0(left: Place, up: Up) -> None:
     await up.prints("everything is ready")
-    await told_to_end(up, signal.SIGINT)
+    await stopped_by(up, signal.SIGINT)
     for one in (up, left.up):
         assert one.process.returncode == 0
         assert "everything is stopped" in one.output
@@ -159,11 +159,11 @@ async def test_if_supervisord_dies_nothing_is_left_running(up: Up, settings: Sta
 # --- its data, and what has happened to them --------------------------------------------------------------------------
 
 
-def test_its_data_are_its_owners_alone_also_those_of_before(left: Place) -> None:
-    """Positions, keys and orders are nobody else's, and whoever may open a lock file may take the lock."""
+def test_its_data_are_private_even_if_they_existed_before(left: Place) -> None:
+    """Positions, keys and orders are confidential, and anyone who may open a lock file may take the lock."""
     data = left.settings.data
     found = {path: stat.S_IMODE(path.lstat().st_mode) for path in [data, *data.rglob("*")]}
-    assert found.pop(data / NOT_OURS) == 0o644, "what is not the stack's is left as it is"
+    assert found.pop(data / NOT_OURS) == 0o644, "another file is left alone"
     open_to_others = [path for path, mode in found.items() if mode & 0o077 and not path.is_symlink()]
     assert (open_to_others, len(found) > 20) == ([], True)
 
@@ -181,7 +181,7 @@ async def test_after_a_power_cut_that_left_keys_and_configurations_empty_it_star
     assert await again.ends() == 0
 
 
-async def test_data_survives_and_what_contradicts_it_is_refused_in_plain_words(
+async def test_settings_that_contradict_the_data_are_refused_in_plain_words(
     left: Place, environ: dict[str, str], settings: StackSettings
 ) -> None:
     copied(left, settings)
@@ -191,10 +191,10 @@ async def test_data_survives_and_what_contradicts_it_is_refused_in_plain_words(
     assert "shards" in again.output
 
 
-async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
+async def test_a_damaged_store_is_named_and_its_server_stays_within_its_memory_limit(
     left: Place, environ: dict[str, str], settings: StackSettings
 ) -> None:
-    """A sequence in a block file that was changed makes the server go through all numbers up to it."""
+    """If a sequence in a block file is changed, the server goes through all numbers up to it."""
     copied(left, settings)
     block = streams_in(settings.data) / "POSITIONS" / "msgs" / "1.blk"
     with block.open("r+b") as file:
@@ -206,15 +206,15 @@ async def test_a_damaged_store_takes_no_more_memory_than_it_may_and_is_named(
     )
     again = Up(environ, command=little)
     await again.prints(r"nats .*POSITIONS cannot be restored, its store is damaged")
-    code, told = await stack(environ, "status")
+    code, output = await stack(environ, "status")
     assert code == 1
-    assert 'see "A damaged store" in docs/operations.md' in told
+    assert 'see "A damaged store" in docs/operations.md' in output
     again.process.terminate()
     await again.ends()
 
 
-async def test_a_full_disk_does_not_end_it(environ: dict[str, str], settings: StackSettings) -> None:
-    """No log can be written: neither those of the processes, nor supervisord's own, nor what it prints about that."""
+async def test_a_full_disk_does_not_end_the_stack(environ: dict[str, str], settings: StackSettings) -> None:
+    """No log can be written: not those of the processes, not supervisord's, and not its error messages."""
     settings.logs.mkdir(parents=True)
     for name in ("nats.log", "prepare.log", "supervisord.log", "supervisord.out"):
         (settings.logs / name).symlink_to("/dev/full")
@@ -227,7 +227,7 @@ async def test_a_full_disk_does_not_end_it(environ: dict[str, str], settings: St
     await up.ends()
 
 
-async def test_after_a_full_disk_has_room_again_nats_is_restarted_and_writes(
+async def test_nats_is_restarted_and_writes_when_a_full_disk_has_room_again(
     environ: dict[str, str], settings: StackSettings
 ) -> None:
     needs.ROOT.skip()
@@ -271,38 +271,38 @@ async def test_data_of_another_number_of_nats_servers_is_refused(
 ) -> None:
     """The ledgers would have applied more than the market log holds, and could never go on."""
     (settings.data / store).mkdir(parents=True)
-    code, said = await stack(environ | {"QS_STACK_NATS_SERVERS": servers}, "up")
+    code, output = await stack(environ | {"QS_STACK_NATS_SERVERS": servers}, "up")
     assert code == 1
-    assert "another number of NATS servers" in said
+    assert "another number of NATS servers" in output
     assert not (settings.data / "supervisord.conf").exists()
 
 
-async def test_a_taken_port_keeps_everything_from_starting(environ: dict[str, str], settings: StackSettings) -> None:
+async def test_a_port_in_use_prevents_the_start(environ: dict[str, str], settings: StackSettings) -> None:
     with socket.create_server(("127.0.0.1", settings.ports["ledger"])):
-        code, said = await stack(environ, "up")
+        code, output = await stack(environ, "up")
     assert code == 1
-    assert f"port {settings.ports['ledger']} is taken by process {os.getpid()}" in said
-    assert "QS_LEDGER_PORT" in said
+    assert f"port {settings.ports['ledger']} is used by process {os.getpid()}" in output
+    assert "QS_LEDGER_PORT" in output
     assert not (settings.data / "supervisord.conf").exists()
 
 
 @pytest.mark.parametrize("name", ["up", "status"])
-def test_outside_the_projects_folder_it_says_where_to_run(
+def test_outside_the_projects_folder_the_error_says_where_to_run(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code, said = command(name)
+    code, output = command(name)
     assert code == 2
-    assert "run from the project's folder" in said
+    assert "run from the project's folder" in output
 
 
 def test_a_path_that_supervisord_cannot_read_is_refused(command: Command, tmp_path: Path) -> None:
-    code, said = command("up", QS_STACK_DATA_DIR=str(tmp_path / "100%"))
+    code, output = command("up", QS_STACK_DATA_DIR=str(tmp_path / "100%"))
     assert code == 2
-    assert "'%'" in said
+    assert "'%'" in output
 
 
-def test_when_nothing_is_up_every_command_says_so(command: Command, settings: StackSettings) -> None:
+def test_every_command_reports_that_nothing_is_up(command: Command, settings: StackSettings) -> None:
     nothing = f"nothing is up on {settings.data}\n"
     assert command("status") == (1, nothing)
     assert command("down") == (0, nothing)

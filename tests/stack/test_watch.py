@@ -21,22 +21,22 @@ def test_a_message_is_one_line_with_its_time_subject_and_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "shown"),
     [({"Nats-Marker-Reason": "MaxAge"}, "(MaxAge)"), ({"KV-Operation": "DEL"}, "(DEL)"), ({"Nats-Msg-Id": "x"}, "")],
 )
-def test_a_key_that_ended_says_how(headers: dict[str, str], told: str) -> None:
-    assert line(NOW, "$KV.quotes.AAA", b"", headers) == f"09:30:01.234 $KV.quotes.AAA {told}".rstrip()
+def test_a_deleted_or_expired_key_is_shown_as_such(headers: dict[str, str], shown: str) -> None:
+    assert line(NOW, "$KV.quotes.AAA", b"", headers) == f"09:30:01.234 $KV.quotes.AAA {shown}".rstrip()
 
 
 @pytest.mark.parametrize("data", [b"\x1b[2Jboo\n", b"\xff\x00", b'{"half":', b"plain"])
-def test_what_is_no_json_cannot_disturb_the_terminal(data: bytes) -> None:
+def test_a_payload_that_is_not_json_cannot_disturb_the_terminal(data: bytes) -> None:
     shown = readable(data)
     assert shown.isprintable()
     assert isinstance(json.loads(shown), str)
 
 
 async def test_messages_are_printed_as_they_pass(broker: Broker, environ: dict[str, str]) -> None:
-    """The command itself: subscribes, prints, and ends at once when asked."""
+    """The command subscribes, prints, and ends at once on a signal."""
     watching = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -56,7 +56,7 @@ async def test_messages_are_printed_as_they_pass(broker: Broker, environ: dict[s
     await watching.communicate()
 
 
-async def test_a_server_that_is_not_there_is_said_to_be_missing(
+async def test_a_missing_server_is_reported_without_a_traceback(
     environ: dict[str, str], settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"nats://127.0.0.1:{free_port()}"
