@@ -32,17 +32,17 @@ def table(result: Result) -> str:
 def verdicts(result: Result) -> list[str]:
     """Return a sentence for each difference. Differences within the bounds count as none."""
     return [
-        f"beside {other.maker}, skewed holds {_compared(one.inventory, other.inventory, 'inventory')} "
+        f"compared with {other.maker}, skewed holds {_compared(one.inventory, other.inventory, 'inventory')} "
         f"and captures {_compared(one.captured, other.captured)}"
         for one, other in zip(result.differences, result.makers[1:], strict=True)
     ]
 
 
-def _compared(difference: Estimate, other: Estimate, what: str = "") -> str:
+def _compared(difference: Estimate, other: Estimate, noun: str = "") -> str:
     if difference.low <= 0 <= difference.high or not other.mean:
-        return f"as much {what}, within the bounds," if what else "as much, within the bounds"
+        return f"as much {noun}, within the bounds," if noun else "as much, within the bounds"
     share = abs(difference.mean / other.mean)
-    return f"{share:.{0 if share >= 0.1 else 1}%} {'more' if difference.mean > 0 else 'less'} {what}".rstrip()
+    return f"{share:.{0 if share >= 0.1 else 1}%} {'more' if difference.mean > 0 else 'less'} {noun}".rstrip()
 
 
 def _row(figures: Figures) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ async def main() -> None:
     tracing.configure("ledger", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("ledger", *PARTS)
-    seed, asking = settings.stack.nats_seed("ledger"), tls.client_context(settings.stack)
-    connection = Connection(settings.stack.url, "ledger", health, seed, asking)
+    seed, tls_context = settings.stack.nats_seed("ledger"), tls.client_context(settings.stack)
+    connection = Connection(settings.stack.url, "ledger", health, seed, tls_context)
     service = Ledger(settings, connection, health, utc_now)
     access.use_clock(service.clock)
     app = create_app(

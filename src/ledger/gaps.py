@@ -76,7 +76,7 @@ class Gaps:
             try:
                 found = await api.read_message(self._connection, subjects.market_stream(beyond.shard), query)
             except Refused as refused:
-                log.warning("cannot tell whether fills were missed", symbol=account.symbol, reason=refused.detail)
+                log.warning("cannot check for missed fills, retrying", symbol=account.symbol, reason=refused.detail)
                 found = None
             if found is None:  # not even the delivery: the answer came from a deposed leader
                 await asyncio.sleep(RETRY_DELAY)

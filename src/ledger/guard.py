@@ -63,7 +63,7 @@ class Guard:
         self._woken.set()
 
     def relist(self, listings: Mapping[str, Listing]) -> None:
-        """Take over new listings, and schedule a check."""
+        """Update the listings, and schedule a check."""
         self._losses.relist(listings)
         self._woken.set()
 

@@ -49,7 +49,7 @@ class Losses:
         return self.max_total_loss is not None or bool(self._limited)
 
     def relist(self, listings: Mapping[str, Listing]) -> None:
-        """Take over the new listings of some symbols."""
+        """Update the listings of some symbols."""
         self._listings.update(listings)
         self._changed.update(listings)
         for symbol, listing in listings.items():

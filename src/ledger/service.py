@@ -174,7 +174,7 @@ class Ledger:
                     group.create_task(self._follow(shard), name=f"shard {shard}")
 
     def _relist(self, listings: Mapping[str, Listing]) -> None:
-        """Take over new listings. A symbol that has no fills gets a flat position."""
+        """Update the listings. A symbol without fills gets a flat position."""
         for symbol, listing in listings.items():
             self._recorder.instruments[symbol] = listing.instrument
             if symbol not in self._applier.books.accounts:

@@ -19,8 +19,8 @@ async def main() -> None:
     tracing.configure("maker", settings.stack.traces)
     access = Access.of(settings.stack)
     health = Health("maker", "nats", "positions", "market", "switch")
-    seed, asking = settings.stack.nats_seed("maker"), tls.client_context(settings.stack)
-    connection = Connection(settings.stack.url, "maker", health, seed, asking)
+    seed, tls_context = settings.stack.nats_seed("maker"), tls.client_context(settings.stack)
+    connection = Connection(settings.stack.url, "maker", health, seed, tls_context)
     maker = Maker(settings, connection, health, utc_now)
     access.use_clock(maker.clock)
     app = create_app(

@@ -129,7 +129,7 @@ class KillSwitch:
         return self._decide()[0]
 
     def read(self, value: Value) -> None:
-        """Take over a value from the log. A value that is not newer than the known one changes nothing."""
+        """Update the view with a value from the log. A value that is not newer than the known one is ignored."""
         if self.value is not None and value.sequence <= self.value.sequence:
             return
         self.value = value

@@ -157,14 +157,14 @@ class View:
     filled_at: datetime | None = None
 
     def update_position(self, position: Position) -> bool:
-        """Take over a committed position. False if it is not newer than the known one."""
+        """Set the newest position. A position that is not newer is ignored, and the result is False."""
         if self.position is not None and position.position_version <= self.position.position_version:
             return False
         self.position = position
         return True
 
     def relist(self, listing: Listing) -> None:
-        """Take over a new listing of the instrument."""
+        """Update the instrument's revision, state and freshness from a new listing."""
         self.revision, self.state = listing.revision, listing.instrument.state
         until = listing.fresh_until
         if until is None:
@@ -341,7 +341,7 @@ def obsolete_reason(view: View, step: Propose, now: datetime) -> str | None:
     if view.loss_pause is not None:
         return "paused for its loss"
     if view.position is not None and view.position.position_version > step.position.position_version:
-        return "the position moved on"
+        return "there is a newer position"
     if view.revision > step.revision or view.state in _UNQUOTED:
         return "the instrument was changed"
     if stale(view, view.revision, now):

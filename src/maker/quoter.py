@@ -93,7 +93,7 @@ class Quoter:
         self.relist(listing)
 
     def relist(self, listing: Listing) -> None:
-        """Take over a new listing: the instrument, or its share of the limit, has changed."""
+        """Update the listing: the instrument, or its share of the limit, has changed."""
         before = self.view.revision, self.view.state
         self.listing = listing
         self.view.relist(listing)
@@ -110,7 +110,7 @@ class Quoter:
         self._woken.set()
 
     def on_position(self, update: PositionUpdate, span: tracing.AnySpan = None) -> None:
-        """Take over a position update that `span` published. An update that is not newer changes nothing."""
+        """Handle a position update that `span` published. An update that is not newer is ignored."""
         if self.view.update_position(update.position):
             self._arrived_at = asyncio.get_running_loop().time()
             self._position_span = span
@@ -133,13 +133,13 @@ class Quoter:
             self._prefetch.begin(self._group, reservation_request(proposal))
 
     def pause_for_loss(self, why: LossPaused | None) -> None:
-        """Stop quoting because of a loss; None to quote again. Repeating a call changes nothing."""
+        """Stop quoting because of a loss; None to quote again. Idempotent."""
         if why != self.view.loss_pause:
             self.view.loss_pause = why
             self.wake()
 
     def apply_switch(self, *, paused: bool, episode: int) -> None:
-        """Take over the state of the kill switch. Repeating a call changes nothing."""
+        """Apply the state of the kill switch. Idempotent."""
         if (paused, episode) == (self.view.paused, self.view.episode):
             return
         if not paused:

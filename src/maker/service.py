@@ -192,7 +192,7 @@ class Maker:
         return self.status()
 
     def _apply_switch(self) -> None:
-        """Apply the state of the kill switch to all quoters. Repeating it changes nothing."""
+        """Apply the state of the kill switch to all quoters. Idempotent."""
         seen = self._switch.seen
         state = seen.state
         for quoter in self._quoters.values():
@@ -220,8 +220,8 @@ class Maker:
         """Wake those who wait for the switch or for a quoter."""
         self._progress.set()
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        while not holds():
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             self._progress.clear()
             await self._progress.wait()
 
@@ -259,7 +259,7 @@ class Maker:
     # --- instruments --------------------------------------------------------------------------------------------------
 
     def _relist(self, listings: Mapping[str, Listing]) -> None:
-        """Take over new listings. A newly listed symbol gets a quoter."""
+        """Update the listings. A newly listed symbol gets a quoter."""
         added = [symbol for symbol in listings if symbol not in self._quoters]
         for symbol, listing in listings.items():
             if symbol in self._quoters:

@@ -74,7 +74,7 @@ class Window:
         return True
 
     def leave(self, symbol: str) -> None:
-        """Give up the symbol's place, or remove it from the queue. Repeating it changes nothing."""
+        """Give up the symbol's place, or remove it from the queue. Idempotent."""
         self._queue.pop(symbol, None)
         if not self._queue:
             self._heap.clear()

@@ -1,4 +1,4 @@
-"""The simulated market is the one that the model assumes, and makers' books in it are right."""
+"""The simulated market is the one that the model assumes, and the makers' accounting is right."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ HOUR = 3600.0
 
 
 def at(bid: float, ask: float) -> Maker:
-    """A maker that always quotes so far from the reference price."""
+    """Return a maker that always quotes at these distances from the reference price."""
     return Maker("at", lambda _: Offsets(bid, ask))
 
 
@@ -70,7 +70,7 @@ def test_profit_is_cash_plus_inventory_at_the_mid_and_also_captured_plus_holding
 def test_a_quote_is_filled_as_often_as_the_model_says_whoever_else_is_in_the_market(
     distance: float, other: float
 ) -> None:
-    """A·exp(−k·δ) orders a second, to within four standard deviations of a Poisson number."""
+    """A·exp(−k·δ) orders per second, to within four standard deviations of a Poisson number."""
     still = instrument(sigma=Decimal(0), a=Decimal(1), k=Decimal(20))
     wanted = math.exp(-20 * distance) * HOUR
     bought, _ = run(still, [at(distance, math.inf), at(other, math.inf)], HOUR, drawn(3))

@@ -1,4 +1,4 @@
-"""Bounds are those of the textbook, paths follow from the seed, and the skewed maker is the better one."""
+"""Bounds match the textbook, paths follow from the seed, and the skewed maker is the better one."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SHIPPED = read({"QS_MARKET_FILE": str(ROOT / "market.toml")}).market.symbols
 
 @pytest.mark.parametrize(("count", "quantile"), [(5, 2.7764), (6, 2.5706), (11, 2.2281), (31, 2.0423), (1001, 1.9623)])
 def test_bounds_are_those_of_students_t(count: int, quantile: float) -> None:
-    """Values of which the variance is 1 and the mean 3."""
+    """Tested with values whose variance is 1 and whose mean is 3."""
     step = ((count - 1) / (2 * (count // 2))) ** 0.5
     values = [3 + step] * (count // 2) + [3 - step] * (count // 2) + [3.0] * (count % 2)
     found = estimate(values)
@@ -42,8 +42,8 @@ def test_tracking_a_path_changes_no_figure() -> None:
 
 @pytest.mark.parametrize("symbol", SHIPPED)
 def test_the_shipped_skew_holds_less_inventory_at_no_less_profit(symbol: str) -> None:
-    """Beside the maker limited to hold as much, it earns more. Beside the one limited to earn as much, it holds a third
-    at most. One without a limit holds dozens of times as much and captures a tenth more, and its profit is anything."""
+    """It earns more than the maker limited to hold as much. It holds at most a third of the one limited to earn as
+    much. A maker without a limit holds dozens of times as much, captures a tenth more, and its profit varies widely."""
     result = backtest(symbol, SHIPPED[symbol], hours=4, paths=6, seed=1)
     ours, _, limited, unlimited = result.makers
     holds_as_much, earns_as_much, without_limit = result.differences

@@ -1,4 +1,4 @@
-"""Fills as a file: what is written can be read, and what cannot be read is told by its line and field."""
+"""Files of fills: a written file can be read, and an invalid one is reported with line and field."""
 
 from datetime import datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What is read of a ledger's database, and what is said of one that cannot be read."""
+"""The fills read from a ledger's database, and the error if it cannot be read."""
 
 from datetime import timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The commands, as people type them."""
+"""The command lines."""
 
 import math
 from datetime import timedelta
@@ -109,10 +109,10 @@ def test_a_backtest_prints_each_symbol_and_writes_the_same_figures_to_files(
         "AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "BTC-USD", "ETH-USD", "EURUSD",
     ]  # fmt: skip
     plot = ElementTree.fromstring((market / "plot.svg").read_text())  # noqa: S314 # our own
-    told = {element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")}
+    labels = {element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")}
     for result in results:
         assert f"\n{result.symbol} " in out
-        assert result.symbol in told
+        assert result.symbol in labels
         assert f"{result.makers[0].captured.mean:,.6f}"[:3] in out
         assert [one.other for one in result.differences] == [figures.maker for figures in result.makers[1:]]
 
@@ -154,6 +154,6 @@ def test_a_backtest_with_a_bad_option_names_it_and_writes_nothing(
     before.pop(option, None)
     files = [word for pair in before.items() for word in pair]
     assert main(["backtest", *files, option, value]) == CANNOT
-    told = capsys.readouterr()
-    assert option in told.out + told.err
+    printed = capsys.readouterr()
+    assert option in printed.out + printed.err
     assert not list(market.iterdir())

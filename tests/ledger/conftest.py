@@ -11,7 +11,7 @@ from support.ledger import Log, Start, ledgers
 
 @pytest.fixture
 async def start(broker: Broker, tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts ledgers, and ends those that still run after the test."""
+    """Start ledgers, and stop those that still run after the test."""
     async with ledgers(broker, tmp_path) as start:
         yield start
 

@@ -1,4 +1,4 @@
-"""The ledger over HTTP and its websocket: the contract's shapes, and bad input that changes nothing."""
+"""The ledger over HTTP and its websocket: the shapes of responses, and invalid input, which changes nothing."""
 
 import asyncio
 import json
@@ -167,7 +167,7 @@ async def test_the_stream_is_described_on_the_openapi_page(client: httpx.AsyncCl
     assert set(schema["paths"]["/fills"]["post"]["responses"]) >= {"200", "201", "400", "404", "409", "503"}
 
 
-# --- what was -----------------------------------------------------------------------------------------------------
+# --- past fills and positions -------------------------------------------------------------------------------------
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -184,7 +184,7 @@ async def recorded(running: Running, market_log: Log) -> None:
 
 
 def seen(response: httpx.Response) -> list[tuple[str, int]]:
-    """The symbol and number of each fill of an answer."""
+    """Return the symbol and number of each fill of a response."""
     assert response.status_code == 200, response.text
     return [(fill["symbol"], fill["number"]) for fill in response.json()]
 
@@ -241,8 +241,8 @@ async def test_a_past_position_can_be_read(
 async def test_a_past_position_has_the_money_of_its_time(
     client: httpx.AsyncClient, running: Running, market_log: Log, every: int
 ) -> None:
-    """Read in pieces and folded, it is what was told when it was the newest."""
-    told = []
+    """A past position is read in chunks and folded. It must equal what was returned when it was the newest."""
+    newest = []
     for version in range(every, 3 * every + 1, every):
         fills = [
             recorded_fill(
@@ -257,10 +257,10 @@ async def test_a_past_position_has_the_money_of_its_time(
         ]
         await market_log.fills(*fills)
         await reaches(running.version, version)
-        told.append((await client.get("/positions/AAA")).json())
-    assert [(await client.get(f"/positions/AAA?as_of={p['position_version']}")).json() for p in told] == told
+        newest.append((await client.get("/positions/AAA")).json())
+    assert [(await client.get(f"/positions/AAA?as_of={p['position_version']}")).json() for p in newest] == newest
     everything = (await client.get(f"/positions?as_of={NOON.isoformat().replace('+', '%2B')}")).json()
-    assert everything == [told[-1], {"symbol": "BBB", **FLAT}]
+    assert everything == [newest[-1], {"symbol": "BBB", **FLAT}]
 
 
 @pytest.mark.usefixtures("recorded")
@@ -305,7 +305,7 @@ async def test_an_invalid_parameter_is_refused_by_name(
 
 @asynccontextmanager
 async def served(ledger: Ledger, health: Health) -> AsyncIterator[str]:
-    """The ledger's app on a real server; the stream's address."""
+    """Serve the ledger's app on a real server, and yield the stream's address."""
     app = create_app(title="ledger", description="", health=health, routes=routes(ledger))
     async with http_served(app) as (_, port):
         yield f"ws://127.0.0.1:{port}/positions/stream"
@@ -390,31 +390,31 @@ async def test_metrics_show_positions_and_free_disk_space(running: Running, mark
         title="", description="", health=running.health, routes=routes(running.ledger), before=running.ledger.measure
     )
     async with http_client(app) as http:
-        told = (await http.get("/metrics")).text.splitlines()
-    assert 'ledger_position_version{symbol="AAA"} 1.0' in told
-    assert 'ledger_net_quantity_lots{symbol="AAA"} -4.0' in told
-    (room,) = (line.split()[1] for line in told if line.startswith("ledger_disk_free_bytes "))
-    assert float(room) > 0
+        metrics = (await http.get("/metrics")).text.splitlines()
+    assert 'ledger_position_version{symbol="AAA"} 1.0' in metrics
+    assert 'ledger_net_quantity_lots{symbol="AAA"} -4.0' in metrics
+    (free,) = (line.split()[1] for line in metrics if line.startswith("ledger_disk_free_bytes "))
+    assert float(free) > 0
 
 
 async def test_a_lagging_ledger_answers_reads_only_after_catching_up(
     client: httpx.AsyncClient, running: Running, market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    goes_on = asyncio.Event()
+    released = asyncio.Event()
     commit = running.ledger._applier._commit
 
     async def held(*deliveries: Any) -> Any:
-        await goes_on.wait()
+        await released.wait()
         return await commit(*deliveries)
 
     monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", 0.2)
     monkeypatch.setattr(running.ledger._applier, "_commit", held)
     await market_log.fills(recorded_fill(number=1))
     for path in ("/positions", "/positions/AAA"):
-        told = await client.get(path)
-        assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
+        response = await client.get(path)
+        assert (response.status_code, response.json()["type"]) == (503, "urn:quotestream:unavailable")
     monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", HANG)
-    goes_on.set()
+    released.set()
     assert (await client.get("/positions/AAA")).json()["position_version"] == 1
     await market_log.fills(recorded_fill(number=2))
     assert (await client.get("/positions")).json()[0]["position_version"] == 2

@@ -1,4 +1,4 @@
-"""What waits is committed together, in order, and shown only then."""
+"""Queued messages are committed together, in order, and shown only then."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ SHARD = subjects.shard_of("AAA", 2)
 
 
 def messages(first: int, last: int) -> list[Message]:
-    """One fill a message: the number is the sequence."""
+    """Return messages with one fill each, whose number is the sequence."""
     return [
         Message(subjects.fills(SHARD, "AAA"), number, NOW, msgspec.json.encode([recorded_fill(number=number)]))
         for number in range(first, last + 1)
@@ -31,7 +31,7 @@ def messages(first: int, last: int) -> list[Message]:
 
 
 class Applying:
-    """An applier on a real store, and what it told."""
+    """An applier on a real store, and the updates that it has passed on."""
 
     def __init__(self, store: Store, clock: ManualClock) -> None:
         self.store = store
@@ -51,14 +51,14 @@ class Applying:
 
 @pytest.fixture
 async def applying(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Applying]:
-    """An applier that runs only when a test runs it."""
+    """An applier that runs only if the test runs it."""
     async with Store(tmp_path / "ledger.sqlite") as store:
         yield Applying(store, clock)
 
 
 @pytest.fixture
 async def running(applying: Applying) -> AsyncIterator[Applying]:
-    """An applier that runs."""
+    """A running applier."""
     task = asyncio.create_task(applying.applier.run())
     yield applying
     task.cancel()
@@ -81,24 +81,24 @@ async def test_a_long_backlog_is_cut_into_transactions(running: Applying, monkey
     await running.applier.reached(SHARD, 1000)
     assert running.applier.books.accounts["AAA"].version == 1000
     assert len(running.updates) > 10
-    assert "fills" in {part.name for part in running.health.report().waiting_for}, "the other shard is not heard of"
+    assert "fills" in {part.name for part in running.health.report().waiting_for}, "the other shard is not current"
 
 
 async def test_a_position_is_shown_only_after_the_commit(running: Applying, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = running.store.commit
-    let_go = asyncio.Event()
+    released = asyncio.Event()
     reached_commit = asyncio.Event()
 
     async def slow_commit(changes: Changes, seen_at: object) -> None:
         reached_commit.set()
-        await let_go.wait()
+        await released.wait()
         await commit(changes, NOW)
 
     monkeypatch.setattr(running.store, "commit", slow_commit)
     await running.applier.feed(SHARD, messages(1, 1), True)
     await reached_commit.wait()
     assert (running.updates, running.applier.books.accounts) == ([], {})
-    let_go.set()
+    released.set()
     await running.applier.reached(SHARD, 1)
     assert await running.versions_in_store() == 1
 
@@ -124,13 +124,13 @@ async def test_an_applier_starts_with_the_books_in_the_store(running: Applying, 
 
 
 def message(sequence: int, **changes: object) -> Message:
-    """One message with one fill."""
+    """Return a message with one fill."""
     payload = msgspec.json.encode([recorded_fill(**changes)])
     return Message(subjects.fills(SHARD, "AAA"), sequence, NOW, payload)
 
 
 async def test_a_duplicate_is_distinguished_from_a_contradiction(running: Applying) -> None:
-    """Neither can be told from the account alone: its last fill is a later one."""
+    """The account alone does not show it, because its last fill is a later one."""
     await running.applier.feed(SHARD, messages(1, 3), True)
     await running.applier.reached(SHARD, 3)
     same, other = message(4, number=1), message(5, number=2, quantity=9)
@@ -141,7 +141,7 @@ async def test_a_duplicate_is_distinguished_from_a_contradiction(running: Applyi
 
 
 async def test_an_id_that_is_repeated_under_the_next_number_is_quarantined(running: Applying) -> None:
-    """Its number goes on, so only the file knows."""
+    """Its number is the next one, but its id belongs to another number."""
     await running.applier.feed(SHARD, messages(1, 3), True)
     await running.applier.reached(SHARD, 3)
     again = recorded_fill(number=2)

@@ -1,4 +1,4 @@
-"""A byte of the database that has changed: the ledger says so when it starts, or nothing that counts is different."""
+"""A byte of the database has changed: the ledger reports it at the start, or no content is different."""
 
 import random
 import sqlite3
@@ -17,7 +17,7 @@ Content = dict[str, list[tuple[object, ...]]]
 
 
 def content(path: Path) -> Content:
-    """All that the database holds."""
+    """Return the whole content of the database."""
     database = sqlite3.connect(path)
     try:
         tables = ("fills", "positions", "applied", "quarantine")
@@ -27,7 +27,7 @@ def content(path: Path) -> Content:
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
-    """A database's files in a folder of its own."""
+    """Write a database's files into a folder, and return the database's path."""
     for path in folder.glob("ledger.sqlite*"):
         path.unlink()
     for name, data in files.items():
@@ -36,12 +36,12 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def files(path: Path) -> dict[str, bytes]:
-    """The database and its WAL, as a ledger that is killed would leave them."""
+    """Return the database and its WAL as a killed ledger would leave them."""
     return {each.name: each.read_bytes() for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()}
 
 
 def messages() -> list[Delivery]:
-    """Some fills of two symbols, and a message that is none."""
+    """Return some fills of two symbols, and an invalid message."""
     found = [
         Delivery(shard, number, symbol, b"", [recorded_fill(symbol, number, side="sell" if number % 3 else "buy")])
         for number in range(1, 61)
@@ -52,7 +52,7 @@ def messages() -> list[Delivery]:
 
 @pytest.fixture
 async def states(tmp_path: Path) -> tuple[dict[str, bytes], list[Content]]:
-    """The files of a ledger that has committed three times and was killed, and what each commit led to."""
+    """The files of a ledger that was killed after three commits, and the content after each commit."""
     path = tmp_path / "made" / "ledger.sqlite"
     states = []
     async with Store(path) as store:
@@ -70,7 +70,7 @@ async def states(tmp_path: Path) -> tuple[dict[str, bytes], list[Content]]:
 
 
 async def opened(path: Path) -> str:
-    """What a ledger says that starts on it; empty if it starts."""
+    """Start a ledger's store on the file. Return its error; empty if it starts."""
     try:
         async with Store(path) as store:
             await store.load()
@@ -83,41 +83,41 @@ async def opened(path: Path) -> str:
 async def test_a_flipped_byte_is_reported_or_changes_nothing(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], part: str
 ) -> None:
-    """In the WAL it may take back the last commits, which the ledger then reads from the market log again."""
-    whole, commits = states
+    """In the WAL it may undo the last commits, which the ledger then reads from the market log again."""
+    sound, commits = states
     if part == "ledger.sqlite":
-        path = write(tmp_path, whole)
+        path = write(tmp_path, sound)
         sqlite3.connect(path).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
-        whole, commits = files(path), commits[-1:]
-    assert part in whole
+        sound, commits = files(path), commits[-1:]
+    assert part in sound
     places = random.Random(SEED)  # noqa: S311 # for a test
-    told = 0
+    reported = 0
     for _ in range(PLACES):
-        damaged = bytearray(whole[part])
+        damaged = bytearray(sound[part])
         place = places.randrange(len(damaged))
         damaged[place] ^= 1 << places.randrange(8)
-        path = write(tmp_path, whole | {part: bytes(damaged)})
-        said = await opened(path)
-        if said:
-            told += 1
-            assert str(path) in said
-            assert "`./qs repair`" in said
+        path = write(tmp_path, sound | {part: bytes(damaged)})
+        error = await opened(path)
+        if error:
+            reported += 1
+            assert str(path) in error
+            assert "`./qs repair`" in error
         else:
             assert content(path) in commits, f"byte {place} of {part}"
-    assert told > PLACES / 4 or part != "ledger.sqlite"
+    assert reported > PLACES / 4 or part != "ledger.sqlite"
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
 async def test_a_truncated_file_is_reported(
     tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], part: float
 ) -> None:
-    whole, _ = states
-    path = write(tmp_path, {"ledger.sqlite": whole["ledger.sqlite"][: int(len(whole["ledger.sqlite"]) * part)]})
+    sound, _ = states
+    path = write(tmp_path, {"ledger.sqlite": sound["ledger.sqlite"][: int(len(sound["ledger.sqlite"]) * part)]})
     assert "`./qs repair`" in await opened(path)
 
 
 @pytest.mark.parametrize(
-    ("doctoring", "told"),
+    ("doctoring", "named"),
     [
         ("UPDATE fills SET price = '231.67' WHERE symbol = 'BBB' AND number = 30", "the fills of BBB, up to number 60"),
         ("UPDATE fills SET order_id = 'x' WHERE symbol = 'AAA' AND number = 60", "the fills of AAA, up to number 60"),
@@ -128,15 +128,15 @@ async def test_a_truncated_file_is_reported(
     ],
 )
 async def test_an_altered_row_or_schema_is_named(
-    tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], doctoring: str, told: str
+    tmp_path: Path, states: tuple[dict[str, bytes], list[Content]], doctoring: str, named: str
 ) -> None:
     path = write(tmp_path, states[0])
     database = sqlite3.connect(path)
     database.executescript(doctoring)
     database.close()
-    said = await opened(path)
-    assert told in said
-    assert "`./qs repair`" in said
+    error = await opened(path)
+    assert named in error
+    assert "`./qs repair`" in error
 
 
 async def test_damage_while_the_database_is_in_use_is_reported(

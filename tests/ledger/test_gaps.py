@@ -1,4 +1,4 @@
-"""Numbers that are skipped, and positions that stand still because of it."""
+"""Skipped numbers, and positions that are stuck because of them."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ SHARD = subjects.shard_of("AAA", 2)
 
 
 async def delivered(market_log: Log, *numbers: int) -> list[Delivery]:
-    """Fills as they are in the log."""
+    """Append fills to the log, and return their deliveries."""
     found = []
     for number in numbers:
         sequence = await market_log.fills(recorded_fill(number=number))
@@ -56,7 +56,7 @@ async def test_a_gap_in_the_log_itself_is_accepted(broker: Broker, market_log: L
 async def test_a_stuck_position_makes_the_ledger_not_ready_and_is_named_by_health(
     start: Start, market_log: Log
 ) -> None:
-    """As when an exchange numbers from 1 again. One message alone may be poison: the position goes on after it."""
+    """An exchange numbers from 1 again. A single such message may be poison, and does not make the position stuck."""
     running = await start()
     for number in (1, 2, 3):
         await market_log.fills(recorded_fill(number=number))

@@ -1,4 +1,4 @@
-"""A ledger pauses what has lost as much as it may, and only a person resumes it."""
+"""A ledger pauses symbols whose loss has reached its limit, and only a person resumes them."""
 
 from decimal import Decimal
 from typing import Any
@@ -23,7 +23,7 @@ async def latch(connection: Connection, symbol: str = "AAA") -> Latch:
 
 
 async def paused(connection: Connection, symbol: str = "AAA") -> LossPaused:
-    """Wait until it is, and why."""
+    """Wait until the symbol is paused, and return why."""
 
     async def why() -> LossPaused | None:
         return (await latch(connection, symbol)).paused
@@ -32,13 +32,13 @@ async def paused(connection: Connection, symbol: str = "AAA") -> LossPaused:
 
 
 def bought(number: int = 1, **changes: Any) -> Any:
-    """Ten lots that the makers bought for one more than they are worth."""
+    """Return a fill of ten lots that the makers bought at one above the reference price."""
     return recorded_fill(number=number, **({"side": "sell", "quantity": 10, "price": Decimal("101.00")} | changes))
 
 
 @pytest.fixture
 async def defined(broker: Broker) -> Connection:
-    """AAA may lose 10."""
+    """A market in which AAA may lose 10."""
     await seed(broker.connection, broker.market)
     await redefine(broker.connection, "AAA", max_loss=Decimal(10))
     return broker.connection
@@ -83,7 +83,7 @@ async def test_after_a_resume_the_limit_applies_to_the_loss_beyond_the_acknowled
 async def test_a_ledger_that_catches_up_does_not_judge_past_positions(
     defined: Connection, market_log: Log, start: Start
 ) -> None:
-    """What was lost for a while before it started is history."""
+    """A temporary loss before the start is no reason for a pause."""
     await market_log.fills(bought(1, price=Decimal("200.00")))
     await market_log.fills(bought(2, side="buy", price=Decimal("200.00")))
     running = await start()

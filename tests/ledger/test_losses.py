@@ -1,4 +1,4 @@
-"""Which symbols are to be paused for their loss: at the reference price, and beyond what was acknowledged."""
+"""Which symbols are paused for their loss, at the reference price and beyond the acknowledged loss."""
 
 from decimal import Decimal
 from typing import Any
@@ -19,7 +19,7 @@ from wire.switches import LossPaused, LossResumed
 
 
 def account(symbol: str = "AAA", number: int = 1, **fill: Any) -> Account:
-    """After one fill: bought by the makers."""
+    """Return an account after one fill in which the makers bought."""
     last = recorded_fill(symbol, number, **({"side": "sell", "quantity": 10, "price": Decimal("101.00")} | fill))
     net, money = after(0, Account(symbol).money, [last])
     return Account(symbol, net, last, number, money)
@@ -93,7 +93,7 @@ def test_a_resume_acknowledges_a_loss_and_the_limit_applies_beyond_it(
 
 
 def test_the_total_loss_is_the_sum_over_all_symbols_in_any_state() -> None:
-    """A profit counts, too, and what nothing defines is worth the price of its last fill."""
+    """Profits count, too, and a symbol without an instrument is valued at the price of its last fill."""
     found = losses("15", AAA=listing(), BBB=listing(state="delisted"), CCC=listing())
     accounts = [account("AAA"), account("BBB"), account("CCC", price=Decimal("99.00")), account("DDD", fee=Decimal(1))]
     for each in accounts:

@@ -1,4 +1,4 @@
-"""What fills come to in money: exactly, by average cost, and the same however they are folded."""
+"""Cash, cost and profit of fills: exact, by average cost, and the same however the fills are folded."""
 
 from collections import defaultdict
 from decimal import Decimal
@@ -20,14 +20,14 @@ def amounts(position: tuple[int, Money]) -> tuple[Any, ...]:
     """Net quantity, cash, average price, realized, fees and volume."""
     net, money = position
     average = average_price(net, money.open_cost, Decimal(1))
-    told = (money.cash, average, money.realized, money.fees)
-    return (net, *(None if amount is None else str(shown_money(amount)) for amount in told), money.volume)
+    values = (money.cash, average, money.realized, money.fees)
+    return (net, *(None if amount is None else str(shown_money(amount)) for amount in values), money.volume)
 
 
 def test_the_worked_example_of_the_protocol() -> None:
-    """Opened, added to, reduced, and flipped through zero, as docs/protocol.md tells it."""
+    """A position is opened, increased, reduced, and flipped through zero, as in the example of docs/protocol.md."""
     position = (0, FLAT)
-    told = []
+    steps = []
     for side, quantity, price, fee in (
         ("sell", 3, "100", "0.3"),
         ("sell", 4, "101", "0.4"),
@@ -37,8 +37,8 @@ def test_the_worked_example_of_the_protocol() -> None:
     ):
         fill = recorded_fill(side=side, quantity=quantity, price=Decimal(price), fee=Decimal(fee))
         position = after(*position, [fill])
-        told.append(amounts(position))
-    assert told == [
+        steps.append(amounts(position))
+    assert steps == [
         (3, "-300.3", "100", "-0.3", "0.3", 3),
         (7, "-704.7", "100.571428571429", "-0.7", "0.7", 7),
         (5, "-498.9", "100.571428571429", "3.957142857143", "0.9", 9),
@@ -60,7 +60,7 @@ def test_what_one_lot_comes_to_is_the_fills_own(multiplier: str, cash: str, aver
 
 
 def test_a_multiplier_that_changes_leaves_what_was_paid() -> None:
-    """The cost is money, whatever a lot comes to later: the position is worth what its last fill says."""
+    """The cost stays as it was in money. The position is valued with the multiplier of its last fill."""
     opened = recorded_fill(side="sell", quantity=4, price=Decimal(100), multiplier=Decimal(1))
     net, money = after(0, FLAT, [opened, recorded_fill(number=2, side="buy", price=Decimal(50), multiplier=Decimal(2))])
     assert (net, money.cash, money.open_cost, money.realized) == (3, Decimal(-300), Decimal(300), Decimal(0))
@@ -85,7 +85,7 @@ FEES = [Decimal(0), Decimal("0.000000000001"), Decimal("0.3"), Decimal(10) ** 21
 
 
 def prices() -> st.SearchStrategy[Decimal]:
-    """Of every size that a price may have, with up to 24 digits."""
+    """Prices of every permitted size, with up to 24 digits."""
     digits = st.integers(1, 10**24 - 1)
     return st.builds(
         lambda number, places: Decimal((0, tuple(map(int, str(number))), -places)), digits, st.integers(15, 24)
@@ -113,7 +113,7 @@ def by_symbol(log: list[RecordedFill]) -> dict[str, list[RecordedFill]]:
 
 
 def in_fractions(fills: list[RecordedFill]) -> tuple[int, Fraction, Fraction, Fraction, int]:
-    """Net quantity, cash, cost, fees and volume by the rule as it is written down, in fractions."""
+    """Return net quantity, cash, cost, fees and volume by the documented rule, in fractions."""
     net, cash, cost, fees, volume = 0, Fraction(0), Fraction(0), Fraction(0), 0
     for fill in fills:
         signed = fill.quantity if fill.side == "sell" else -fill.quantity
@@ -140,7 +140,7 @@ def test_money_equals_the_same_rules_in_exact_fractions(log: list[RecordedFill])
 def test_realized_plus_unrealized_equals_cash_plus_the_value_of_the_position(
     log: list[RecordedFill], mark: int, multiplier: Decimal
 ) -> None:
-    """I13, at any mark, whatever a lot comes to at it; and of a flat position all profit is realized."""
+    """I13, at any mark and multiplier; and all profit of a flat position is realized."""
     for own in by_symbol(log).values():
         net, money = after(0, FLAT, own)
         worth = net * Fraction(mark, 100) * Fraction(multiplier)
@@ -152,7 +152,7 @@ def test_realized_plus_unrealized_equals_cash_plus_the_value_of_the_position(
 
 @given(st.lists(fills(), max_size=30), st.data())
 def test_folding_in_pieces_and_reading_back_gives_the_same_money(log: list[RecordedFill], data: st.DataObject) -> None:
-    """Whatever other symbols do in between, and however often what was committed was written as text and read."""
+    """Other symbols' fills in between do not matter, nor does writing amounts as text and reading them back."""
     kept: dict[str, tuple[int, Money]] = {}
     at = 0
     while at < len(log):
@@ -166,7 +166,7 @@ def test_folding_in_pieces_and_reading_back_gives_the_same_money(log: list[Recor
 
 @given(st.lists(fills(), min_size=1, max_size=30))
 def test_the_average_price_lies_between_the_lowest_and_highest_fill_price(log: list[RecordedFill]) -> None:
-    """Average cost lies between the least and the most that a lot was opened at, but for what is rounded."""
+    """Except for rounding errors."""
     for own in by_symbol(log).values():
         net, money = after(0, FLAT, own)
         units = [Fraction(fill.price) * Fraction(fill.multiplier) for fill in own]

@@ -1,4 +1,4 @@
-"""Which fills count, and the positions they lead to."""
+"""Which fills count, and the positions that result."""
 
 from collections import defaultdict
 from decimal import Decimal
@@ -27,7 +27,7 @@ def message(sequence: int, *fills: RecordedFill, symbol: str = "AAA") -> Deliver
 
 
 def committed(*deliveries: Delivery) -> tuple[Books, dict[FillKey, RecordedFill]]:
-    """The books and the recorded fills after some deliveries."""
+    """Return the books and the recorded fills after some deliveries."""
     books = Books()
     changes = fold(books, {}, deliveries)
     books.take(changes)
@@ -161,7 +161,7 @@ def test_the_same_id_on_two_symbols_is_two_fills_whichever_shard_comes_first() -
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Delivery]:
-    """A market log, mostly sound, with repeated, skipped, contradictory and unreadable messages in it."""
+    """Generate a mostly valid market log with some repeated, skipped, contradictory and unreadable messages."""
     deliveries: list[Delivery] = []
     sequence: dict[int, int] = defaultdict(int)
     number: dict[str, int] = defaultdict(int)
@@ -189,7 +189,7 @@ def logs(draw: st.DrawFn) -> list[Delivery]:
 
 
 class Ledger:
-    """Commits batch after batch, as the store would."""
+    """Commits batches as the store would."""
 
     def __init__(self) -> None:
         self.books = Books()

@@ -19,7 +19,7 @@ from wire import subjects
 
 
 class Publishers:
-    """Publishers that run until the test's end."""
+    """Publishers that run until the end of the test."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
@@ -37,14 +37,14 @@ class Publishers:
 
 @pytest.fixture
 async def publishers() -> AsyncIterator[Publishers]:
-    """Starts publishers, and stops them."""
+    """Start publishers, and stop them after the test."""
     publishers = Publishers()
     yield publishers
     await publishers.stop()
 
 
 async def publish_otherwise(broker: Broker, payload: bytes) -> None:
-    """What another ledger, or nobody of ours, publishes for AAA."""
+    """Publish for AAA as another ledger or an intruder would."""
     await journal.put(broker.connection, subjects.POSITIONS_STREAM, subjects.position("AAA"), payload)
 
 
@@ -133,7 +133,7 @@ async def test_a_position_that_the_broker_refuses_is_published_once_it_is_accept
 async def test_a_position_that_the_broker_cannot_read_is_published_again(
     publishers: Publishers, own_broker: Broker
 ) -> None:
-    """A compare takes its subject for empty. Whoever follows is current again then."""
+    """The broker's comparison treats the damaged subject as empty. Then followers are current again."""
     await publish_otherwise(own_broker, msgspec.json.encode(position_update(position_version=5)))
     own_broker.server.stop()
     damage(own_broker.server, subjects.POSITIONS_STREAM, b'"position_version":5')

@@ -1,4 +1,4 @@
-"""Fills executed elsewhere: each recorded once, on the head of its symbol's log, or refused with the reason."""
+"""Fills executed elsewhere are recorded once, on the head of their symbol's log, or refused with a reason."""
 
 import asyncio
 import random
@@ -22,35 +22,35 @@ from wire.orders import Fill
 from wire.quotes import QuoteActivated
 
 
-async def refusal(running: Running, told: Fill) -> Refused:
+async def refusal(running: Running, report: Fill) -> Refused:
     with pytest.raises(Refused) as refused:
-        await running.ledger.report(told)
+        await running.ledger.report(report)
     return refused.value
 
 
 def executed(quote: QuoteActivated, **changes: Any) -> Fill:
-    """A buy of 4 that `quote` could have executed."""
+    """Return a buy of 4 that `quote` could have executed."""
     values = {"quote_id": quote.quote_id, "quantity": 4, "price": quote.ask_price, "created_at": NOW}
     return fill(**(values | changes))
 
 
 async def test_a_new_fill_is_recorded_and_the_answer_has_it_applied(start: Start, market_log: Log) -> None:
     running = await start()
-    told = fill(side="sell", quantity=3)
-    position, new = await running.ledger.report(told)
+    report = fill(side="sell", quantity=3)
+    position, new = await running.ledger.report(report)
     assert new
-    assert (position.net_quantity, position.position_version, position.last_fill_id) == (3, 1, told.fill_id)
+    assert (position.net_quantity, position.position_version, position.last_fill_id) == (3, 1, report.fill_id)
     recorded = await market_log.last_fill()
-    assert (recorded.fill, recorded.origin, recorded.number) == (told.fill, "reported", 1)
+    assert (recorded.fill, recorded.origin, recorded.number) == (report.fill, "reported", 1)
     assert (await market_log.published_version(1)).position == position
 
 
 async def test_the_same_fill_again_is_answered_and_not_recorded_again(start: Start, market_log: Log) -> None:
     running = await start()
-    told = fill()
-    await running.ledger.report(told)
+    report = fill()
+    await running.ledger.report(report)
     head = await market_log.head()
-    position, new = await running.ledger.report(told)
+    position, new = await running.ledger.report(report)
     assert not new
     assert position.position_version == 1
     assert await market_log.head() == head
@@ -60,20 +60,20 @@ async def test_the_log_has_a_digest_of_the_reporter_and_another_one_may_report_t
     start: Start, market_log: Log
 ) -> None:
     running = await start()
-    told, by = fill(), ids.asker("token venue")
-    await running.ledger.report(told, by)
-    assert not (await running.ledger.report(told, ids.asker("token other")))[1]
+    report, by = fill(), ids.asker("token venue")
+    await running.ledger.report(report, by)
+    assert not (await running.ledger.report(report, ids.asker("token other")))[1]
     assert (await market_log.last_fill()).asker == by
     await running.stop()
     again = await start()
-    await again.ready()  # what it has applied is what the log holds
-    assert not (await again.ledger.report(told))[1]
+    await again.ready()  # the log holds what the ledger has applied
+    assert not (await again.ledger.report(report))[1]
 
 
 async def test_concurrent_reports_of_a_fill_are_recorded_once(start: Start, market_log: Log) -> None:
     running = await start()
-    told = fill()
-    answers = await asyncio.gather(*(running.ledger.report(told) for _ in range(20)))
+    report = fill()
+    answers = await asyncio.gather(*(running.ledger.report(report) for _ in range(20)))
     assert [new for _, new in answers].count(True) == 1
     assert {position.position_version for position, _ in answers} == {1}
     assert (await market_log.last_fill()).number == 1
@@ -82,16 +82,16 @@ async def test_concurrent_reports_of_a_fill_are_recorded_once(start: Start, mark
 async def test_concurrent_reports_of_a_fill_to_two_ledgers_are_recorded_once(start: Start, market_log: Log) -> None:
     ledgers = [(await start(name)).ledger for name in ("one.sqlite", "other.sqlite")]
     for _ in range(10):
-        told = fill()
-        answers = await asyncio.gather(*(ledger.report(told) for ledger in ledgers))
+        report = fill()
+        answers = await asyncio.gather(*(ledger.report(report) for ledger in ledgers))
         assert sum(new for _, new in answers) == 1
     assert (await market_log.last_fill()).number == 10
 
 
 async def test_another_fill_under_a_recorded_id_is_refused(start: Start, market_log: Log) -> None:
     running = await start()
-    told = fill(fill_id="x-1")
-    await running.ledger.report(told)
+    report = fill(fill_id="x-1")
+    await running.ledger.report(report)
     head = await market_log.head()
     for other in (fill(fill_id="x-1", quantity=2), fill(fill_id="x-1", symbol="BBB")):
         assert (await refusal(running, other)).refusal is Refusal.FILL_CONTRADICTS
@@ -160,7 +160,7 @@ async def test_a_price_is_recorded_with_the_decimals_of_its_tick(start: Start, m
 
 
 async def test_a_fill_is_judged_by_its_instrument_at_the_time(start: Start, market_log: Log) -> None:
-    """The tick was finer when the quote was made, and GONE was traded: the log tells."""
+    """The log shows that the tick was finer when the quote was made, and that GONE was traded."""
     running = await start()
     old = quote_activated(ask_price=Decimal("100.105"))
     await market_log.quote(old)
@@ -175,7 +175,7 @@ async def test_a_fill_is_judged_by_its_instrument_at_the_time(start: Start, mark
     position, new = await running.ledger.report(booked)
     assert (position.position_version, new) == (2, True)
     assert running.ledger.position("GONE").position_version == 2
-    assert position.multiplier == Decimal(10), "what a lot came to when it was traded"
+    assert position.multiplier == Decimal(10), "the multiplier when it was traded"
     with pytest.raises(Refused) as refused:
         await running.ledger.report(fill(symbol="GONE", fill_id="GONE-f9"))
     assert refused.value.refusal is Refusal.FILL_CONTRADICTS
@@ -188,11 +188,11 @@ async def test_a_fill_that_is_recorded_may_be_reported_again_after_the_tick_chan
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await start()
-    told = fill(price=Decimal("100.11"), quote_id="elsewhere-1")
-    position, new = await running.ledger.report(told)
+    report = fill(price=Decimal("100.11"), quote_id="elsewhere-1")
+    position, new = await running.ledger.report(report)
     assert new
     monkeypatch.setitem(running.ledger._recorder.instruments, "AAA", instrument(tick=Decimal("0.10")))
-    assert await running.ledger.report(told) == (position, False)
+    assert await running.ledger.report(report) == (position, False)
     with pytest.raises(Refused) as refused:
         await running.ledger.report(fill(fill_id="another", price=Decimal("100.11"), quote_id="elsewhere-1"))
     assert refused.value.field == "price"
@@ -205,27 +205,27 @@ async def test_a_fill_that_is_recorded_may_be_reported_again_after_the_tick_chan
 async def test_the_fee_of_a_reported_fill_is_the_one_it_names_or_its_instruments(
     start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch, named: Decimal | None, recorded: str
 ) -> None:
-    """And then it is recorded, whatever the settings become."""
+    """Later changes of the settings do not change the recorded fee."""
     running = await start()
     costly = instrument(multiplier=Decimal(5), fee_rate=Decimal("0.0001"))
     monkeypatch.setitem(running.ledger._recorder.instruments, "AAA", costly)
-    told = fill(quantity=3, price=Decimal("100.10"), fee=named)
-    position, new = await running.ledger.report(told)
+    report = fill(quantity=3, price=Decimal("100.10"), fee=named)
+    position, new = await running.ledger.report(report)
     logged = await market_log.last_fill()
     assert new
     assert (logged.multiplier, str(logged.fee)) == (Decimal(5), recorded)
     assert position.fees == logged.fee
     assert position.cash == Decimal("1501.50") - logged.fee
     monkeypatch.setitem(running.ledger._market.symbols, "AAA", instrument())
-    assert await running.ledger.report(told) == (position, False)
-    assert await running.ledger.report(replace(told, fee=None)) == (position, False)
-    assert (await refusal(running, replace(told, fee=Decimal("0.3")))).refusal is Refusal.FILL_CONTRADICTS
+    assert await running.ledger.report(report) == (position, False)
+    assert await running.ledger.report(replace(report, fee=None)) == (position, False)
+    assert (await refusal(running, replace(report, fee=Decimal("0.3")))).refusal is Refusal.FILL_CONTRADICTS
 
 
 async def test_reports_are_recorded_beside_a_busy_writer_without_gaps_in_the_numbers(
     start: Start, market_log: Log
 ) -> None:
-    """The other writer appends a few hundred times a second, as a busy exchange does, whenever it wins the compare."""
+    """The other writer tries to append a few hundred times per second, as a busy exchange does."""
     running = await start()
     done = asyncio.Event()
     pauses = random.Random(1)  # noqa: S311 # pacing
@@ -253,13 +253,13 @@ async def test_without_the_broker_only_recorded_fills_are_answered(
     own_start: Start, own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = await own_start()
-    told = fill()
-    await running.ledger.report(told)
+    report = fill()
+    await running.ledger.report(report)
     own_broker.server.kill()
     refused = await refusal(running, fill())
     assert refused.refusal is Refusal.UNAVAILABLE
     assert refused.retry_after == 1
-    assert (await running.ledger.report(told))[1] is False
+    assert (await running.ledger.report(report))[1] is False
 
 
 async def test_a_report_whose_append_is_not_acknowledged_in_time_has_an_unknown_outcome_and_can_be_repeated(
@@ -267,7 +267,7 @@ async def test_a_report_whose_append_is_not_acknowledged_in_time_has_an_unknown_
 ) -> None:
     monkeypatch.setattr(recorder, "DEADLINE", 0.5)
     running = await own_start()
-    told = fill()
+    report = fill()
     append = recorder.Recorder._append
 
     async def append_to_paused_broker(self: recorder.Recorder, *arguments: Any) -> bool:
@@ -275,9 +275,9 @@ async def test_a_report_whose_append_is_not_acknowledged_in_time_has_an_unknown_
         return await append(self, *arguments)
 
     monkeypatch.setattr(recorder.Recorder, "_append", append_to_paused_broker)
-    assert (await refusal(running, told)).refusal is Refusal.OUTCOME_UNKNOWN
+    assert (await refusal(running, report)).refusal is Refusal.OUTCOME_UNKNOWN
     own_broker.server.signal(signal.SIGCONT)
     monkeypatch.setattr(recorder.Recorder, "_append", append)
-    position, _ = await eventually(lambda: running.ledger.report(told))
+    position, _ = await eventually(lambda: running.ledger.report(report))
     assert position.position_version == 1
     assert (await own_market_log.last_fill()).number == 1

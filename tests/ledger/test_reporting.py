@@ -1,4 +1,4 @@
-"""Which reported fills can be recorded, and what they take from the quote they name."""
+"""Which reported fills can be recorded, and how they reduce the quote that they name."""
 
 from datetime import timedelta, timezone
 from decimal import Decimal
@@ -19,7 +19,7 @@ MARKET = market_after(Account("AAA"), QUOTE, 1)
 
 
 def executed(**changes: Any) -> Any:
-    """A fill of 4 that QUOTE could have executed."""
+    """Return a fill of 4 that QUOTE could have executed."""
     values = {"quote_id": QUOTE.quote_id, "quantity": 4, "price": QUOTE.ask_price, "created_at": NOW}
     return fill(**(values | changes))
 
@@ -106,10 +106,10 @@ def test_the_last_instant_of_a_quote_is_before_it_expires() -> None:
 
 
 def test_times_are_logged_in_utc() -> None:
-    told = executed(created_at=NOW.astimezone(timezone(timedelta(hours=9))))
-    recorded = record(told, MARKET, INSTRUMENT)
+    report = executed(created_at=NOW.astimezone(timezone(timedelta(hours=9))))
+    recorded = record(report, MARKET, INSTRUMENT)
     assert recorded.created_at.isoformat() == NOW.isoformat()
-    assert recorded.fill == told.fill
+    assert recorded.fill == report.fill
 
 
 @pytest.mark.parametrize("fill_id", ["AAA-f1", "AAA-f007", "B-f-f2"])

@@ -1,4 +1,4 @@
-"""A ledger on a real broker: each fill once, whatever is delivered twice, killed or poisoned."""
+"""A ledger on a real broker counts each fill once, despite redelivery, crashes and poison messages."""
 
 import asyncio
 import sqlite3
@@ -34,7 +34,7 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def waits_for(running: Running, part: str) -> str:
-    """Why it waits for a part; empty if it does not."""
+    """Return why the ledger waits for a part; empty if it does not."""
     return next((waiting.reason for waiting in running.health.report().waiting_for if waiting.name == part), "")
 
 
@@ -81,7 +81,7 @@ async def test_a_fill_in_two_messages_is_applied_once(start: Start, market_log: 
 async def test_redelivered_fills_are_applied_once(
     start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tail that starts over from the first message each time, as a redelivering consumer would."""
+    """The tail starts at the first message each time, as if the broker redelivered all messages."""
     monkeypatch.setattr("ledger.service.FromSequence", lambda _: FromSequence(1))
     for number in (1, 2, 3):
         await market_log.fills(recorded_fill(number=number))
@@ -118,7 +118,7 @@ async def test_a_restart_continues_after_the_last_applied_message(
 async def test_a_committed_position_that_was_not_published_is_published_at_the_next_start(
     start: Start, market_log: Log, tmp_path: Path
 ) -> None:
-    """The crash between commit and publish, as the database looks after it."""
+    """The database is as a crash between commit and publishing would leave it."""
     sequence = await market_log.fills(recorded_fill(number=1))
     delivery = read(SHARD, 2, subjects.fills(SHARD, "AAA"), sequence, msgspec.json.encode([recorded_fill(number=1)]))
     async with Store(tmp_path / "ledger.sqlite") as store:
@@ -262,7 +262,7 @@ async def test_nothing_is_shown_before_the_database_is_open(start: Start) -> Non
     with pytest.raises(Refused) as refused:
         running.ledger.snapshot()
     assert refused.value.refusal is Refusal.UNAVAILABLE
-    await running.ready()  # ended while it opens the database it would leave a thread behind, for the next test
+    await running.ready()  # if it ended while it opens the database, it would leave a thread running
 
 
 async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ async def test_a_failing_disk_ends_the_ledger(start: Start, market_log: Log, mon
 async def test_a_ledger_does_not_continue_on_a_market_log_that_lost_applied_messages(
     start: Start, broker: Broker, market_log: Log, regrown: int
 ) -> None:
-    """Also if the log has given the same numbers out again meanwhile."""
+    """Not even if the log has assigned the same sequences again."""
     first = await start()
     await market_log.fills(recorded_fill(number=1), recorded_fill(number=2))
     await eventually(lambda: first.version() == 2)
@@ -295,8 +295,8 @@ async def test_a_ledger_does_not_continue_on_a_market_log_that_lost_applied_mess
         await market_log.fills(recorded_fill(number=number, order_id="another"))
     second = await start(ready=False)
     await eventually(lambda: "The market log has lost messages" in waits_for(second, "log"))
-    told = "does not hold AAA-f2 at 1" if regrown else "ends at 0, and this ledger has applied it up to 1"
-    assert told in waits_for(second, "log")
+    reason = "does not hold AAA-f2 at 1" if regrown else "ends at 0, and this ledger has applied it up to 1"
+    assert reason in waits_for(second, "log")
     with pytest.raises(Refused) as refused:
         await second.ledger.report(fill())
     assert refused.value.refusal is Refusal.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""What is committed is there after reopening, whole or not at all."""
+"""A commit survives reopening, completely or not at all."""
 
 import sqlite3
 import stat
@@ -24,7 +24,7 @@ def delivery(sequence: int, *fills: RecordedFill, shard: int = 0) -> Delivery:
 
 
 def rows(path: Path, query: str) -> list[tuple[object, ...]]:
-    """What another reader of the file sees."""
+    """Return what another reader of the file sees."""
     with sqlite3.connect(path) as reader:
         return reader.execute(query).fetchall()
 
@@ -115,20 +115,20 @@ async def test_another_schema_version_is_refused_with_both_named(path: Path) -> 
 
 
 async def test_a_file_with_an_earlier_schema_is_moved_away_and_replaced_by_an_empty_one(path: Path) -> None:
-    """The ledger reads the market log from its first message then."""
+    """The ledger then reads the market log from its first message."""
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
     with sqlite3.connect(path) as file:
         file.execute("PRAGMA user_version = 2")
     async with Store(path) as store:
         assert await store.load() == Books()
-    aside = path.with_name("schema-2-ledger") / path.name
-    assert rows(aside, "SELECT fill_id FROM fills") == [("AAA-f1",)]
-    assert stat.S_IMODE(aside.parent.stat().st_mode) == 0o700
+    moved = path.with_name("schema-2-ledger") / path.name
+    assert rows(moved, "SELECT fill_id FROM fills") == [("AAA-f1",)]
+    assert stat.S_IMODE(moved.parent.stat().st_mode) == 0o700
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, recorded_fill())]), NOW)
     async with Store(path) as store:
-        assert (await store.load()).applied == {0: 1}, "it is put aside once"
+        assert (await store.load()).applied == {0: 1}, "it is moved away only once"
 
 
 async def test_another_programs_database_is_refused(path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("doctoring", "told"),
+    ("doctoring", "reason"),
     [
         (
             "UPDATE positions SET net_quantity = 51",
@@ -169,7 +169,7 @@ async def test_a_position_without_its_fill_is_refused(path: Path) -> None:
         ),
     ],
 )
-async def test_a_position_that_is_not_the_sum_of_its_fills_is_refused(path: Path, doctoring: str, told: str) -> None:
+async def test_a_position_that_is_not_the_sum_of_its_fills_is_refused(path: Path, doctoring: str, reason: str) -> None:
     fills = [recorded_fill(number=number, side="sell", quantity=lots) for number, lots in enumerate((6, 20, 18), 1)]
     async with Store(path) as store:
         await store.commit(fold(Books(), {}, [delivery(1, *fills)]), NOW)
@@ -177,7 +177,7 @@ async def test_a_position_that_is_not_the_sum_of_its_fills_is_refused(path: Path
     with sqlite3.connect(path) as file:
         file.execute(doctoring)
     async with Store(path) as store:
-        with pytest.raises(StoreUnusable, match=rf"{told}.*: `\./qs repair`"):
+        with pytest.raises(StoreUnusable, match=rf"{reason}.*: `\./qs repair`"):
             await store.load()
 
 

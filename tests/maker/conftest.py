@@ -1,4 +1,4 @@
-"""A marketplace on the session's broker."""
+"""A marketplace on the session's broker, and faults between makers and other services."""
 
 from collections.abc import AsyncIterator
 
@@ -11,14 +11,14 @@ from support.maker import Line, Marketplace, marketplace
 
 @pytest.fixture
 async def place(broker: Broker) -> AsyncIterator[Marketplace]:
-    """Where the test starts its services."""
+    """A marketplace in which the test starts its services."""
     async with marketplace(broker) as started:
         yield started
 
 
 @pytest.fixture
 def line(monkeypatch: pytest.MonkeyPatch) -> Line:
-    """The line between makers and other services."""
+    """The connection between makers and other services, which can lose messages."""
     between = Line()
     monkeypatch.setattr(rpc_client, "rpc", between)
     return between

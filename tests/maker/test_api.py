@@ -1,4 +1,4 @@
-"""The maker over HTTP: the contract's shapes, the kill switch, and a broker that is not there."""
+"""The maker over HTTP: the shapes of responses, the kill switch, and a missing broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,10 +40,10 @@ async def client(place: Marketplace) -> AsyncIterator[httpx.AsyncClient]:
 async def test_status_contains_every_symbol(client: httpx.AsyncClient) -> None:
     body = (await client.get("/status")).json()
     assert body["paused"] is False
-    assert [told["symbol"] for told in body["symbols"]] == ["AAA", "BBB"]
-    told = body["symbols"][0]
-    assert told.pop("next_action_at")
-    assert told == {
+    assert [row["symbol"] for row in body["symbols"]] == ["AAA", "BBB"]
+    row = body["symbols"][0]
+    assert row.pop("next_action_at")
+    assert row == {
         "symbol": "AAA",
         "state": "quoting",
         "position_version": 0,
@@ -60,13 +60,13 @@ async def test_pause_and_resume_answer_with_the_status(client: httpx.AsyncClient
         paused = await client.post("/pause")
         assert paused.status_code == 200
         assert paused.json()["paused"] is True
-        assert [told["state"] for told in paused.json()["symbols"]] == ["paused", "paused"]
+        assert [row["state"] for row in paused.json()["symbols"]] == ["paused", "paused"]
     for _ in range(2):
         resumed = await client.post("/resume")
         assert (resumed.status_code, resumed.json()["paused"]) == (200, False)
 
     async def quoted_again() -> bool:
-        return all(told["attempt"] == 2 for told in (await client.get("/status")).json()["symbols"])
+        return all(row["attempt"] == 2 for row in (await client.get("/status")).json()["symbols"])
 
     await eventually(quoted_again)
 
@@ -87,7 +87,7 @@ async def test_without_a_broker_requests_are_answered_and_a_pause_is_not_confirm
     try:
         async with app_of(maker, health) as http:
             assert (await http.get("/health")).status_code == 503
-            states = [told["state"] for told in (await http.get("/status")).json()["symbols"]]
+            states = [row["state"] for row in (await http.get("/status")).json()["symbols"]]
             assert states == ["waiting_for_feeds", "waiting_for_feeds"]
             refused = await http.post("/pause")
             assert refused.status_code == 503
@@ -101,8 +101,8 @@ async def test_without_a_broker_requests_are_answered_and_a_pause_is_not_confirm
 
 
 async def test_metrics_show_quoted_symbols_and_a_pause(client: httpx.AsyncClient) -> None:
-    told = (await client.get("/metrics")).text.splitlines()
-    assert {"maker_symbols 2.0", "maker_symbols_quoting 2.0", "maker_paused 0.0"} <= set(told)
+    metrics = (await client.get("/metrics")).text.splitlines()
+    assert {"maker_symbols 2.0", "maker_symbols_quoting 2.0", "maker_paused 0.0"} <= set(metrics)
     await client.post("/pause")
-    told = (await client.get("/metrics")).text.splitlines()
-    assert {"maker_symbols 2.0", "maker_symbols_quoting 0.0", "maker_paused 1.0"} <= set(told)
+    metrics = (await client.get("/metrics")).text.splitlines()
+    assert {"maker_symbols 2.0", "maker_symbols_quoting 0.0", "maker_paused 1.0"} <= set(metrics)

@@ -1,4 +1,4 @@
-"""Services on machines whose clocks differ or are set: all decide by the broker's time, or not at all."""
+"""Services on machines whose clocks differ or are set decide by the broker's time, or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ class Skewed:
 
 
 class Trio:
-    """Exposure, an exchange and a maker, each with a clock and a health of its own."""
+    """Exposure, an exchange and a maker, each with its own clock and health."""
 
     def __init__(self, broker: Broker, traded: Market, exposure: float, exchange: float, maker: float) -> None:
         self.clocks = {"exposure": Skewed(exposure), "exchange": Skewed(exchange), "maker": Skewed(maker)}
@@ -54,12 +54,12 @@ class Trio:
         self.exchange = Exchange(traded, *parts("exchange"))
         self.maker = Maker(MakerSettings(market=traded, stack=Stack()), *parts("maker"))
 
-    def told(self, service: str) -> str:
-        """What it says of its clock."""
+    def clock_reason(self, service: str) -> str:
+        """Return what a service reports about its clock; empty if it does not wait for it."""
         return "".join(part.reason for part in self.health[service].report().waiting_for if part.name == "clock")
 
     def quoting(self, symbol: str = "AAA") -> str | None:
-        """The id of the symbol's active quote."""
+        """Return the id of the symbol's active quote; None if there is none."""
         return next((quote.quote_id for quote in self.exchange.quotes() if quote.symbol == symbol), None)
 
 
@@ -84,7 +84,7 @@ async def running(broker: Broker, traded: Market = MARKET, **skews: float) -> As
 async def test_machines_whose_clocks_differ_break_nothing(
     broker: Broker, exposure: float, exchange: float, maker: float
 ) -> None:
-    """A quote is active, executes, and is replaced within its life."""
+    """A quote becomes active, executes, and is replaced within its lifetime."""
     async with running(broker, exposure=exposure, exchange=exchange, maker=maker) as trio:
         first = await eventually(trio.quoting)
 
@@ -94,7 +94,7 @@ async def test_machines_whose_clocks_differ_break_nothing(
         await eventually(filled)
 
         await eventually(lambda: trio.quoting() not in (None, first))
-        assert all(not trio.told(name) for name in trio.clocks)
+        assert all(not trio.clock_reason(name) for name in trio.clocks)
 
 
 @pytest.mark.parametrize("by", [-106.0, 106.0])
@@ -102,7 +102,7 @@ async def test_machines_whose_clocks_differ_break_nothing(
 async def test_a_clock_that_is_set_while_its_service_runs_changes_no_decision(
     broker: Broker, service: str, by: float
 ) -> None:
-    """Not even until it is noticed: quotes live for their lifetime, and executions are timed within it."""
+    """Not even before the change is noticed: lifetimes are unchanged, and executions have the right time."""
     async with running(broker, exposure=0.0, exchange=0.0, maker=0.0) as trio:
         await eventually(trio.quoting)
         trio.clocks[service].by = by
@@ -118,11 +118,11 @@ async def test_a_clock_that_is_set_while_its_service_runs_changes_no_decision(
             assert before - SLACK < sent < utc_now() + SLACK
         first = trio.quoting()
         await eventually(lambda: trio.quoting() not in (None, first))
-        assert all(not trio.told(name) for name in trio.clocks)
+        assert all(not trio.clock_reason(name) for name in trio.clocks)
 
 
 async def executed(trio: Trio) -> datetime | None:
-    """When an order executed that was sent now; None if it was rejected."""
+    """Send an order, and return when it executed; None if it was rejected."""
     result = await trio.exchange.order(order(quantity=1))
     return result.fills[0].created_at if result.fills else None
 
@@ -136,7 +136,7 @@ async def test_nothing_is_decided_while_the_brokers_time_is_not_known(
         await eventually(trio.quoting)
         with monkeypatch.context() as patched:
             patched.setattr(clocks, "OLD", -1.0)
-            await eventually(lambda: all("has not told" in trio.told(name) for name in trio.clocks))
+            await eventually(lambda: all("has not told" in trio.clock_reason(name) for name in trio.clocks))
             with pytest.raises(Refused, match="has not told its time") as caught:
                 await trio.exposure.reserve(reservation_request(quote_id="another"))
             assert caught.value.refusal is Refusal.UNAVAILABLE
@@ -145,5 +145,5 @@ async def test_nothing_is_decided_while_the_brokers_time_is_not_known(
             with pytest.raises(Refused, match="has not told its time"):
                 await trio.exchange.put_quote("AAA", quote_request(position_version=9))
             await eventually(lambda: {of.state for of in trio.maker.status().symbols} == {"waiting_for_feeds"})
-        await eventually(lambda: not any(trio.told(name) for name in trio.clocks))
+        await eventually(lambda: not any(trio.clock_reason(name) for name in trio.clocks))
         await eventually(trio.quoting)

@@ -1,4 +1,4 @@
-"""A store that has lost changes of the kill switch: the last one may have been a pause."""
+"""The store has lost changes of the kill switch, the last of which may have been a pause."""
 
 import asyncio
 from datetime import timedelta
@@ -14,15 +14,15 @@ from support.broker import Broker, damage
 from support.waiting import HANG, eventually
 
 
-def aside(_: str, message: Message, why: str) -> None:
+def quarantine(_: str, message: Message, why: str) -> None:
     raise AssertionError(f"{message} is quarantined: {why}")
 
 
 def switch_on(broker: Broker) -> Switch:
-    return Switch(broker.connection, utc_now, lambda: None, aside, timedelta(seconds=30))
+    return Switch(broker.connection, utc_now, lambda: None, quarantine, timedelta(seconds=30))
 
 
-async def turned(broker: Broker, *, paused: bool) -> None:
+async def change_switch(broker: Broker, *, paused: bool) -> None:
     switch = switch_on(broker)
     running = asyncio.create_task(switch.run())
     await eventually(lambda: switch.current)
@@ -35,10 +35,10 @@ async def turned(broker: Broker, *, paused: bool) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["with its index", "killed"])
-@pytest.mark.parametrize("before", [[], [False]], ids=["the only turn", "the last of two"])
+@pytest.mark.parametrize("before", [[], [False]], ids=["the only change", "the last of two"])
 async def test_makers_pause_until_the_switch_is_changed(own_broker: Broker, before: list[bool], killed: bool) -> None:
     for paused in [*before, True]:
-        await turned(own_broker, paused=paused)
+        await change_switch(own_broker, paused=paused)
     own_broker.server.stop()
     damage(own_broker.server, STREAM, b'"paused":true', killed=killed)
     own_broker.server.start()
@@ -50,7 +50,7 @@ async def test_makers_pause_until_the_switch_is_changed(own_broker: Broker, befo
     if not killed:  # what `./qs repair` does of what the server itself cannot read
         ask = f'{{"filter": "{KEY}"}}'.encode()
         await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{STREAM}", ask, timeout=HANG)
-    await turned(own_broker, paused=False)
+    await change_switch(own_broker, paused=False)
     switch = switch_on(own_broker)
     running = asyncio.create_task(switch.run())
     await eventually(lambda: switch.current)

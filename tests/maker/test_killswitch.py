@@ -1,4 +1,4 @@
-"""The kill switch: the table as a table, and two makers on one log whose messages are lost, late and doubled."""
+"""The kill switch: its table, and two makers on one log whose messages are lost, delayed and duplicated."""
 
 from dataclasses import dataclass, field
 
@@ -12,8 +12,8 @@ from maker.killswitch import TABLE, Held, Hold, KillSwitch, Log, SwitchState, Va
 OFF, ON = Value(3, paused=False), Value(3, paused=True)
 
 
-def told(before: Value | None, after: Value | None) -> KillSwitch:
-    """A maker that was told to pause after it knew `before`, whose caller was told 503, and that then reads `after`."""
+def timed_out_pause(before: Value | None, after: Value | None) -> KillSwitch:
+    """Return a maker that knows `before`, receives a pause that is answered with 503, and then reads `after`."""
     one = KillSwitch()
     if before is not None:
         one.read(before)
@@ -64,7 +64,7 @@ def test_a_pause_holds_at_once_and_until_it_is_in_the_log(value: Value | None) -
 
 
 def test_a_late_acknowledgement_of_a_pause_does_not_undo_a_newer_resume() -> None:
-    """A resume is read before the answer to the pause before it."""
+    """A resume is read before the acknowledgement of the earlier pause arrives."""
     one = KillSwitch()
     hold = one.pause()
     one.read(Value(2, paused=False))
@@ -89,7 +89,7 @@ def test_a_late_acknowledgement_of_a_pause_does_not_undo_a_newer_resume() -> Non
 def test_a_pause_that_answered_503_holds_until_a_newer_value_is_in_the_log(
     before: Value | None, after: Value | None, state: SwitchState
 ) -> None:
-    one = told(before, after)
+    one = timed_out_pause(before, after)
     assert one.state is state
     assert (one.hold is not None) == (state is SwitchState.HOLDING)
 
@@ -129,8 +129,8 @@ def test_every_pause_starts_an_episode_and_reading_it_again_does_not(count: int)
 
 
 @dataclass
-class Turn:
-    """A turn under way at a maker: a pause that it holds, or a resume that was asked for."""
+class Change:
+    """A change that a maker is making: a pause that it holds, or a requested resume."""
 
     hold: Hold | None
     expected: int | None = None
@@ -139,7 +139,7 @@ class Turn:
 
 @dataclass
 class Asked:
-    """What a caller was told. `begun` and `done` count steps."""
+    """A caller's request and its outcome. `begun` and `done` count steps; `done` is None until it is acknowledged."""
 
     paused: bool
     begun: int
@@ -149,12 +149,12 @@ class Asked:
 @dataclass
 class Maker:
     seen: KillSwitch = field(default_factory=KillSwitch)
-    turn: Turn | None = None
+    change: Change | None = None
     asked: list[tuple[Hold | None, Asked]] = field(default_factory=list)
 
 
 class TwoMakers(RuleBasedStateMachine):
-    """Two makers as `maker.switch` runs them, on a log that appends what compares, however late it comes.
+    """Two makers as `maker.switch` runs them, on a log that appends any message whose comparison holds, however late.
 
     What must hold: the last pause or resume that was acknowledged stands for both makers in the end, unless one that
     was not over by then has come after it; a pause holds from the moment it is asked for.
@@ -164,7 +164,7 @@ class TwoMakers(RuleBasedStateMachine):
         super().__init__()
         self.log: list[Value] = []
         self.makers = [Maker(), Maker()]
-        self.flying: list[tuple[bool, int]] = []  # messages that nobody waits for any more, and may still land
+        self.in_flight: list[tuple[bool, int]] = []  # messages that nobody waits for any more, but that may still land
         self.outcomes: list[Asked] = []
         self.step = 0
 
@@ -198,57 +198,57 @@ class TwoMakers(RuleBasedStateMachine):
     def ask_to_resume(self, who: int) -> None:
         self.step += 1
         maker = self.makers[who]
-        if maker.turn is None:  # turns are made one after the other
+        if maker.change is None:  # changes are made one at a time
             asked = Asked(paused=False, begun=self.step)
-            maker.turn = Turn(None)
+            maker.change = Change(None)
             maker.asked.append((None, asked))
             self.outcomes.append(asked)
 
     @rule(who=st.integers(0, 1), behind=st.integers(0, 2))
     def begin(self, who: int, behind: int) -> None:
-        """The broker tells the newest value, or one of the past."""
+        """The broker returns the newest value, or an old one."""
         maker = self.makers[who]
-        if maker.turn is None and maker.seen.hold is not None:
-            maker.turn = Turn(maker.seen.hold)
-        if maker.turn is None or maker.turn.expected is not None:
+        if maker.change is None and maker.seen.hold is not None:
+            maker.change = Change(maker.seen.hold)
+        if maker.change is None or maker.change.expected is not None:
             return
         past = ([Value(0, paused=False), *self.log])[: len(self.log) + 1 - behind]
         if not past:
             return
         maker.seen.read(past[-1])
-        if maker.turn.hold is not None and maker.seen.hold is None:
-            maker.turn = None  # a resume has ended it
+        if maker.change.hold is not None and maker.seen.hold is None:
+            maker.change = None  # a resume has ended it
         else:
-            maker.turn.hold = maker.seen.hold if maker.turn.hold is not None else None
-            maker.turn.expected = past[-1].sequence
+            maker.change.hold = maker.seen.hold if maker.change.hold is not None else None
+            maker.change.expected = past[-1].sequence
 
     @rule(who=st.integers(0, 1))
     def arrive(self, who: int) -> None:
-        """A copy of the message reaches the broker; the answer does not come yet."""
-        turn = self.makers[who].turn
-        if turn is None or turn.expected is None or turn.landed is not None:
+        """A copy of the message reaches the broker, but the reply does not arrive yet."""
+        change = self.makers[who].change
+        if change is None or change.expected is None or change.landed is not None:
             return
-        if self.land(turn.expected, paused=turn.hold is not None):
-            turn.landed = self.newest.sequence
+        if self.land(change.expected, paused=change.hold is not None):
+            change.landed = self.newest.sequence
 
     @rule(who=st.integers(0, 1))
     def answer(self, who: int) -> None:
-        """The outcome of the append is known at the maker."""
+        """The maker learns the outcome of its append."""
         self.step += 1
         maker = self.makers[who]
-        turn = maker.turn
-        if turn is None or turn.expected is None:
+        change = maker.change
+        if change is None or change.expected is None:
             return
-        if turn.landed is None and self.newest.sequence == turn.expected:
+        if change.landed is None and self.newest.sequence == change.expected:
             return
-        maker.turn = None
-        if turn.hold is not None:
-            if turn.landed is not None:
-                maker.seen.pause_appended(turn.hold, turn.landed)
-                self.done(maker, turn.hold)
+        maker.change = None
+        if change.hold is not None:
+            if change.landed is not None:
+                maker.seen.pause_appended(change.hold, change.landed)
+                self.done(maker, change.hold)
             return  # else it tries again
-        if turn.landed is not None:
-            maker.seen.read(Value(turn.landed, paused=False))
+        if change.landed is not None:
+            maker.seen.read(Value(change.landed, paused=False))
             self.done(maker, None)
         else:
             maker.seen.read(self.newest)
@@ -259,45 +259,45 @@ class TwoMakers(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1))
     def give_up(self, who: int) -> None:
-        """Callers are told 503: a resume is tried no more, though its message may be on its way; a pause goes on."""
+        """Callers get 503. A resume is not retried, though its message may be in flight; a pause is."""
         maker = self.makers[who]
-        turn = maker.turn
-        if turn is not None and turn.hold is None:
-            if turn.expected is not None and turn.landed is None:
-                self.flying.append((False, turn.expected))
-            maker.turn = None
+        change = maker.change
+        if change is not None and change.hold is None:
+            if change.expected is not None and change.landed is None:
+                self.in_flight.append((False, change.expected))
+            maker.change = None
         if maker.seen.hold is not None:
             maker.seen.timed_out(maker.seen.hold)
         maker.asked = []
 
-    @precondition(lambda self: self.flying)
+    @precondition(lambda self: self.in_flight)
     @rule(which=st.integers(0, 10))
     def land_late(self, which: int) -> None:
-        paused, expected = self.flying.pop(which % len(self.flying))
+        paused, expected = self.in_flight.pop(which % len(self.in_flight))
         self.land(expected, paused=paused)
 
     @precondition(lambda self: self.log)
     @rule(who=st.integers(0, 1), which=st.integers(0, 10))
     def deliver(self, who: int, which: int) -> None:
-        """Any message of the log, again or late; a bucket skips what was overwritten."""
+        """Deliver any message of the log, repeated or late. A bucket skips overwritten values."""
         self.makers[who].seen.read(self.log[-1 - which % len(self.log)])
 
     @rule(who=st.integers(0, 1))
     def crash(self, who: int) -> None:
         maker = self.makers[who]
-        if maker.turn is not None and maker.turn.expected is not None and maker.turn.landed is None:
-            self.flying.append((maker.turn.hold is not None, maker.turn.expected))
+        if maker.change is not None and maker.change.expected is not None and maker.change.landed is None:
+            self.in_flight.append((maker.change.hold is not None, maker.change.expected))
         self.makers[who] = Maker()
 
     @invariant()
-    def nobody_quotes_who_was_told_to_pause_and_nothing_since(self) -> None:
+    def a_maker_with_an_unanswered_pause_does_not_quote(self) -> None:
         for maker in self.makers:
             if any(of is not None for of, _ in maker.asked):
                 assert maker.seen.state.pauses
 
     def teardown(self) -> None:
-        """Faults end: what flies lands or is lost, turns come about, everyone reads the newest."""
-        for paused, expected in self.flying:
+        """Faults end: messages in flight land or are lost, changes complete, and all makers read the newest value."""
+        for paused, expected in self.in_flight:
             self.land(expected, paused=paused)
         for _ in range(10):
             for who in (0, 1):

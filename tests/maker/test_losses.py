@@ -1,4 +1,4 @@
-"""What has lost as much as it may is quoted by no maker until a person resumes it."""
+"""No maker quotes a symbol whose loss has reached its limit, until a person resumes it."""
 
 from decimal import Decimal
 
@@ -60,7 +60,7 @@ async def test_a_symbols_loss_pause_outlasts_the_pause_of_all_symbols(place: Mar
 @pytest.mark.parametrize("current", [True, False])
 @pytest.mark.parametrize("quote_id", ["AAA-v0-a1", "by-hand"])
 def test_a_loss_pause_withdraws_the_live_quote_whoever_made_it(quote_id: str, *, current: bool) -> None:
-    """Also while it is not known what would be quoted otherwise."""
+    """Even while it is not known what would be quoted otherwise."""
     market = SymbolMarket("AAA")
     market.apply_quote(1, quote_activated(quote_id=quote_id))
     view = View(market, current=current, market_current=True, loss_pause=WHY)

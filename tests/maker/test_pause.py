@@ -1,4 +1,4 @@
-"""The kill switch on real services: every maker pauses and resumes with it, whatever is away meanwhile."""
+"""The kill switch on real services: all makers pause and resume with it, whatever is unavailable meanwhile."""
 
 import asyncio
 import signal
@@ -57,11 +57,11 @@ async def test_pausing_withdraws_what_others_quoted(place: Marketplace) -> None:
 
 async def test_one_pause_stops_all_makers_and_one_resume_resumes_all(place: Marketplace) -> None:
     await place.open()
-    told, other = await quoting(place), await place.start_maker(standby_delay=0.2)
+    first, other = await quoting(place), await place.start_maker(standby_delay=0.2)
     await eventually(lambda: other.health.ready)
-    await told.maker.pause()
+    await first.maker.pause()
     await eventually(lambda: other.maker.status().paused)
-    await told.crash()
+    await first.crash()
     await place.move("AAA", 1)
     await reaches(lambda: other.on("AAA").position_version, 1)
     await eventually(lambda: other.on("AAA").state == "paused")
@@ -89,50 +89,53 @@ async def test_a_maker_that_crashed_during_a_pause_withdraws_the_quotes_after_it
     first = await quoting(place)
     await first.crash()
     assert place.quote("AAA") is not None
-    await turn(place, b'{"paused":true,"at":"2026-01-05T09:30:00Z"}')
+    await write_switch(place, b'{"paused":true,"at":"2026-01-05T09:30:00Z"}')
     await place.start_maker()
     await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
 
 
-OURS = {"Quotestream-Append": "by-hand"}
-"""As what one of ours appends carries it."""
+SERVICE_HEADERS = {"Quotestream-Append": "by-hand"}
+"""The header that every message of a service carries."""
 
-NO_TURNS = [
-    (b"", OURS),
-    (b"{}", OURS),
-    (b'{"paused":"no"}', OURS),
-    (b"\xff", OURS),
+INVALID_CHANGES = [
+    (b"", SERVICE_HEADERS),
+    (b"{}", SERVICE_HEADERS),
+    (b'{"paused":"no"}', SERVICE_HEADERS),
+    (b"\xff", SERVICE_HEADERS),
     (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {}),
-    (b'{"paused":true,"at":"2026-01-05T09:30:00Z"}', {**OURS, "Nats-Stream": "KV_switches", "Nats-Sequence": "1"}),
+    (
+        b'{"paused":true,"at":"2026-01-05T09:30:00Z"}',
+        {**SERVICE_HEADERS, "Nats-Stream": "KV_switches", "Nats-Sequence": "1"},
+    ),
     (b'{"type":"io.nats.jetstream.api.v1.stream_info_response"}', {}),
 ]
-"""What is no change of the switch: what cannot be read, what nobody of ours appended, and copies."""
+"""Invalid changes of the switch: undecodable messages, messages that no service appended, and copies."""
 
 
-@pytest.mark.parametrize(("payload", "headers"), NO_TURNS)
+@pytest.mark.parametrize(("payload", "headers"), INVALID_CHANGES)
 @pytest.mark.parametrize("paused", [True, False])
 async def test_an_invalid_change_of_the_switch_has_no_effect_on_running_or_starting_makers(
     place: Marketplace, payload: bytes, headers: dict[str, str], *, paused: bool
 ) -> None:
     await place.open()
-    stands = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
-    await turn(place, stands)
+    value = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
+    await write_switch(place, value)
     running = await place.start_maker()
     await eventually(lambda: running.maker.status().switch == ("paused" if paused else "quoting"))
-    await turn(place, payload, headers)
+    await write_switch(place, payload, headers)
     late = await place.start_maker()
     for one in (running, late):
         await eventually(lambda one=one: one.maker.status().switch == ("paused" if paused else "quoting"))  # type: ignore[misc] # binds
         await eventually(lambda one=one: one.health.report().quarantined > 0)  # type: ignore[misc] # binds
     await (late.maker.resume() if paused else late.maker.pause())
-    await both_stand([running, late], "quoting" if paused else "paused")
+    await all_report([running, late], "quoting" if paused else "paused")
 
 
 async def test_a_switch_without_a_readable_value_stops_quoting_for_the_lifetime_of_a_reservation(
     place: Marketplace,
 ) -> None:
     await place.open(quote_ttl=1.0)
-    await turn(place, b"{", {})
+    await write_switch(place, b"{", {})
     began = utc_now()
     running = await place.start_maker()
     await eventually(lambda: running.maker.status().switch == "starting" and running.health.report().quarantined > 0)
@@ -140,10 +143,10 @@ async def test_a_switch_without_a_readable_value_stops_quoting_for_the_lifetime_
     assert utc_now() - began > timedelta(seconds=place.market.reservation_life - 0.5)
 
 
-async def turn(place: Marketplace, value: bytes, headers: dict[str, str] | None = None) -> None:
-    """Write the switch as somebody else would."""
+async def write_switch(place: Marketplace, value: bytes, headers: dict[str, str] | None = None) -> None:
+    """Write the switch as another process would."""
     await place.broker.connection.request(
-        KEY, value, timeout=HANG, headers=OURS if headers is None else headers or None
+        KEY, value, timeout=HANG, headers=SERVICE_HEADERS if headers is None else headers or None
     )
 
 
@@ -162,8 +165,8 @@ async def test_a_pause_that_the_broker_refuses_holds_on_this_maker_and_is_report
         with pytest.raises(Refused, match="other makers may not have paused") as refused:
             await running.maker.pause()
         assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
-        told = running.maker.status()
-        assert (told.paused, told.switch, place.quote("AAA")) == (True, "holding", None)
+        status = running.maker.status()
+        assert (status.paused, status.switch, place.quote("AAA")) == (True, "holding", None)
         assert "it is not known whether the pause" in str(running.health.report().waiting_for)
     await eventually(lambda: running.maker.status().switch == "paused")
     assert running.health.ready
@@ -189,7 +192,7 @@ async def test_a_pause_that_cannot_be_confirmed_is_reported_and_still_holds(
 async def test_a_resume_at_another_maker_ends_a_pause_that_waits_for_an_exchange(
     place: Marketplace, line: Line
 ) -> None:
-    """The exchange hears nothing for a while: the withdrawals of the pause are answered after the resume."""
+    """The exchange receives nothing for a while, so the pause's withdrawals are answered after the resume."""
     await place.open()
     both = [await quoting(place), await quoting(place)]
     line.drop[Rpc.WITHDRAW_QUOTE] = 100_000
@@ -202,7 +205,7 @@ async def test_a_resume_at_another_maker_ends_a_pause_that_waits_for_an_exchange
 
 
 async def both_quote(both: Sequence[RunningMaker]) -> None:
-    """Every maker says that it quotes, and does."""
+    """Wait until every maker quotes and reports it."""
     for running in both:
         maker = running.maker
         await eventually(lambda maker=maker: {of.state for of in maker.status().symbols} == {"quoting"})  # type: ignore[misc] # binds
@@ -212,11 +215,11 @@ async def both_quote(both: Sequence[RunningMaker]) -> None:
             assert REGISTRY.get_sample_value(name) == 0
 
 
-async def both_stand(both: Sequence[RunningMaker], standing: str) -> None:
-    """Every maker says so of the kill switch."""
+async def all_report(both: Sequence[RunningMaker], state: str) -> None:
+    """Wait until every maker reports this state of the kill switch."""
     for running in both:
         maker = running.maker
-        await eventually(lambda maker=maker: maker.status().switch == standing)  # type: ignore[misc] # binds
+        await eventually(lambda maker=maker: maker.status().switch == state)  # type: ignore[misc] # binds
 
 
 async def test_a_pause_that_answered_503_is_ended_by_a_resume_at_another_maker(
@@ -229,7 +232,7 @@ async def test_a_pause_that_answered_503_is_ended_by_a_resume_at_another_maker(
         impatient.setattr("maker.service.PAUSE_DEADLINE", 0.3)
         with pytest.raises(Refused, match="quotes may still be active on AAA, BBB"):
             await both[0].maker.pause()
-    await both_stand(both, "paused")
+    await all_report(both, "paused")
     await both[1].maker.resume()
     line.drop.clear()
     await both_quote(both)
@@ -249,7 +252,7 @@ async def test_a_pause_that_answered_503_takes_effect_for_all_once_the_broker_is
         assert refused.value.refusal is Refusal.OUTCOME_UNKNOWN
         assert both[0].maker.status().switch == "holding"
         own_broker.server.signal(signal.SIGCONT)
-        await both_stand(both, "paused")
+        await all_report(both, "paused")
         await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
 
 
@@ -259,11 +262,11 @@ async def test_the_last_of_several_changes_in_one_batch_counts(place: Marketplac
     both = [await quoting(place), await quoting(place)]
     for paused in (not last, last, not last, last):
         value = msgspec.json.encode(QuotingSwitch(paused=paused, at=NOW))
-        await place.broker.connection.client.publish(KEY, value, headers=OURS)
+        await place.broker.connection.client.publish(KEY, value, headers=SERVICE_HEADERS)
     for running in both:
         seen = running.maker._switch.seen
         await eventually(lambda seen=seen: seen.value is not None and seen.value.sequence == 4)  # type: ignore[misc] # binds
-    await both_stand(both, "paused" if last else "quoting")
+    await all_report(both, "paused" if last else "quoting")
     if last:
         await eventually(lambda: place.quote("AAA") is None and place.quote("BBB") is None)
     else:
@@ -273,7 +276,7 @@ async def test_the_last_of_several_changes_in_one_batch_counts(place: Marketplac
 async def test_a_resume_that_is_overtaken_by_a_newer_pause_is_refused(
     place: Marketplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another maker is paused between the resume's look at the switch and its write."""
+    """Another maker is paused after the resume has read the switch and before it writes it."""
     await place.open()
     both = [await quoting(place), await quoting(place)]
     await both[0].maker.pause()
@@ -289,7 +292,7 @@ async def test_a_resume_that_is_overtaken_by_a_newer_pause_is_refused(
     with pytest.raises(Refused) as refused:
         await both[0].maker.resume()
     assert refused.value.refusal is Refusal.NEWER_PAUSE
-    await both_stand(both, "paused")
+    await all_report(both, "paused")
     await both[0].maker.resume()
     await both_quote(both)
 
@@ -314,7 +317,7 @@ async def test_during_a_pause_a_quote_by_hand_is_left_alone_and_a_makers_is_with
 
 
 async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketplace, line: Line) -> None:
-    """The grants were made, but their answers are lost: the attempts are still under way."""
+    """The grants were made, but the replies are lost: the attempts are still under way."""
     await place.open()
     line.lose[Rpc.RESERVE] = 1000
     running = await place.start_maker()
@@ -328,7 +331,7 @@ async def test_a_pause_during_an_attempt_leaves_nothing_reserved(place: Marketpl
 
 
 async def test_a_quote_that_becomes_active_after_the_pause_is_withdrawn(place: Marketplace, line: Line) -> None:
-    """As when an exchange was stopped in the middle of it."""
+    """An exchange may have been stopped while it activated the quote."""
     await place.open()
     running = await quoting(place)
     await running.maker.pause()

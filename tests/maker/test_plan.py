@@ -1,4 +1,4 @@
-"""The plan: what is due, what holds it back, and that makers left alone end up with one quote and rest."""
+"""The plan: what is due, what delays it, and that undisturbed makers converge on one quote."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,7 +43,7 @@ def at(seconds: float) -> datetime:
 
 
 def view(position_version: int | None = None, **changes: Any) -> View:
-    """AAA with current feeds: a position of that version, or none, and nothing in the market log."""
+    """Return a view of AAA with current feeds, a position of that version or none, and an empty market log."""
     position = None
     if position_version is not None:
         position = Position(symbol="AAA", net_quantity=0, position_version=position_version)
@@ -53,7 +53,7 @@ def view(position_version: int | None = None, **changes: Any) -> View:
 def activated(
     of: View, version: int, attempt: int, *, revision: int = 0, when: float = 0.0, lifetime: float = 30.0
 ) -> View:
-    """The quote's activation, folded."""
+    """Fold the activation of a quote."""
     event = quote_activated(
         position_version=version, revision=revision, attempt=attempt, activated_at=at(when), lifetime=lifetime
     )
@@ -62,7 +62,7 @@ def activated(
 
 
 def withdrawn(of: View) -> View:
-    """The latest quote's withdrawal, folded."""
+    """Fold the withdrawal of the latest quote."""
     event = of.market.event
     assert event is not None
     of.market.apply_quote(
@@ -79,7 +79,7 @@ def withdrawn(of: View) -> View:
 
 
 def filled(of: View, number: int, *, bid: int = 10, ask: int = 9, when: float = 0.0) -> View:
-    """A fill that leaves that much, folded."""
+    """Fold a fill that leaves these quantities."""
     fill = recorded_fill(number=number, remaining_bid_quantity=bid, remaining_ask_quantity=ask)
     of.market.apply_fills(of.market.head + 1, [fill])
     of.filled_at = at(when)
@@ -87,7 +87,7 @@ def filled(of: View, number: int, *, bid: int = 10, ask: int = 9, when: float = 
 
 
 def published(memory: Memory, version: int, attempt: int, *, lifetime: float = 30.0) -> Memory:
-    """The exchange's answer that this quote of ours is active."""
+    """Record the exchange's reply that this maker's quote is active."""
     market = SymbolMarket("AAA")
     market.apply_quote(1, quote_activated(position_version=version, attempt=attempt, lifetime=lifetime))
     quote = market.quote()
@@ -100,8 +100,8 @@ def step(of: View, seconds: float = 0.0, memory: Memory | None = None, standby: 
     return decide(of, memory or Memory(), at(seconds), timedelta(seconds=standby))
 
 
-def told(of: Step) -> tuple[int, int, Trigger, str | None]:
-    """A proposal as (position version, attempt, trigger, replaces)."""
+def proposed(of: Step) -> tuple[int, int, Trigger, str | None]:
+    """Return a proposal as (position version, attempt, trigger, replaces)."""
     assert isinstance(of, Propose)
     return (of.version.position_version, of.version.attempt, of.trigger, of.replaces)
 
@@ -138,7 +138,7 @@ DUE = {
 @pytest.mark.parametrize("case", DUE)
 def test_a_proposal_is_due_when(case: str) -> None:
     of, seconds, expected = DUE[case]
-    assert told(step(of, seconds)) == expected
+    assert proposed(step(of, seconds)) == expected
 
 
 WAITS = {
@@ -189,7 +189,7 @@ def test_nothing_is_done_when(case: str) -> None:
 
 def test_the_wait_for_a_lagging_ledger_is_bounded() -> None:
     behind = filled(activated(view(5), 5, 3), 6, bid=0, ask=0, when=1)
-    assert told(step(behind, 1 + LEDGER_TIMEOUT.total_seconds()))[:3] == (5, 4, "exhausted")
+    assert proposed(step(behind, 1 + LEDGER_TIMEOUT.total_seconds()))[:3] == (5, 4, "exhausted")
 
 
 def test_the_exchanges_reply_counts_before_the_market_feed_shows_the_quote() -> None:
@@ -198,7 +198,7 @@ def test_the_exchanges_reply_counts_before_the_market_feed_shows_the_quote() -> 
 
 def test_the_market_feed_counts_once_it_has_caught_up() -> None:
     memory = published(Memory(), 0, 1)
-    assert told(step(withdrawn(activated(view(0), 0, 1)), memory=memory))[1:3] == (2, "withdrawn")
+    assert proposed(step(withdrawn(activated(view(0), 0, 1)), memory=memory))[1:3] == (2, "withdrawn")
 
 
 # --- what holds it back -------------------------------------------------------------------------------------------
@@ -207,22 +207,22 @@ def test_the_market_feed_counts_once_it_has_caught_up() -> None:
 def test_a_dead_attempt_is_skipped() -> None:
     memory = Memory()
     memory.abandoned(QuoteVersion(5, 0, 4))
-    assert told(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
-    assert told(step(view(6), memory=memory))[:2] == (6, 1)
+    assert proposed(step(activated(view(5), 5, 3), 25, memory))[:2] == (5, 5)
+    assert proposed(step(view(6), memory=memory))[:2] == (6, 1)
 
 
 def test_a_failure_backs_off_and_then_makes_the_same_attempt() -> None:
     memory = Memory()
     until = memory.failed((0, 0), at(0), jitter=1.0)
     assert step(view(0), memory=memory) == Wait("backing_off", until)
-    assert told(decide(view(0), memory, until, NO_STANDBY))[:2] == (0, 1)
+    assert proposed(decide(view(0), memory, until, NO_STANDBY))[:2] == (0, 1)
 
 
 def test_a_newer_position_ends_the_backing_off() -> None:
     memory = Memory()
     for _ in range(8):
         memory.failed((0, 0), at(0), jitter=1.0)
-    assert told(step(view(1), memory=memory))[:2] == (1, 1)
+    assert proposed(step(view(1), memory=memory))[:2] == (1, 1)
     assert memory.failed((1, 0), at(0), jitter=1.0) == at(FIRST_DELAY)
 
 
@@ -230,7 +230,7 @@ def test_a_newer_revision_ends_the_backing_off() -> None:
     memory = Memory()
     for _ in range(8):
         memory.failed((0, 0), at(0), jitter=1.0)
-    assert told(step(view(0, revision=57), memory=memory))[:2] == (0, 1)
+    assert proposed(step(view(0, revision=57), memory=memory))[:2] == (0, 1)
 
 
 @pytest.mark.parametrize("state", ["paused", "delisted"])
@@ -260,7 +260,7 @@ def test_a_spare_waits_for_the_first_maker() -> None:
     memory, stale = Memory(), activated(view(1), 0, 1)
     assert step(stale, 0, memory, standby=1) == Wait("standing_by", at(1))
     assert step(stale, 0.5, memory, standby=1) == Wait("standing_by", at(1))
-    assert told(step(stale, 1, memory, standby=1))[:2] == (1, 1)
+    assert proposed(step(stale, 1, memory, standby=1))[:2] == (1, 1)
 
 
 def test_a_spare_does_nothing_if_the_first_maker_has_quoted() -> None:
@@ -271,7 +271,7 @@ def test_a_spare_does_nothing_if_the_first_maker_has_quoted() -> None:
 
 
 def test_a_spares_wait_starts_again_whenever_another_maker_has_quoted() -> None:
-    """Positions that move faster than a spare waits do not make it act, as long as another maker follows them."""
+    """Positions that change faster than a spare waits do not make it act while another maker quotes them."""
     memory, of = Memory(), view(0)
     for version in range(50):
         now = version * 0.1
@@ -285,7 +285,7 @@ def test_a_spares_wait_does_not_start_again_for_a_position_while_nobody_quotes()
     for version in range(1, 11):
         of.position = Position(symbol="AAA", net_quantity=0, position_version=version)
         assert isinstance(step(of, version * 0.1, memory, standby=1), Wait)
-    assert told(step(of, 1.1, memory, standby=1))[:2] == (10, 1)
+    assert proposed(step(of, 1.1, memory, standby=1))[:2] == (10, 1)
 
 
 def test_a_spare_waits_for_the_longer_of_standing_by_and_backing_off() -> None:
@@ -294,7 +294,7 @@ def test_a_spare_waits_for_the_longer_of_standing_by_and_backing_off() -> None:
     for _ in range(8):
         until = memory.failed((0, 0), at(0), jitter=1.0)
     assert step(view(0), 2, memory, standby=1) == Wait("backing_off", until)
-    assert told(step(view(0), MAX_DELAY, memory, standby=1))[:2] == (0, 1)
+    assert proposed(step(view(0), MAX_DELAY, memory, standby=1))[:2] == (0, 1)
 
 
 # --- paused -------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_a_quote_of_ours_that_became_active_late_is_withdrawn() -> None:
 
 
 def live(quote_id: str = "AAA-v0-a1", **changes: Any) -> View:
-    """A live quote of version 0, attempt 1, with that id."""
+    """Return a view with a live quote of version 0, attempt 1, and that id."""
     of = view(0, market_current=True, **changes)
     of.market.apply_quote(1, quote_activated(quote_id=quote_id, activated_at=at(0), lifetime=30.0))
     return of
@@ -394,7 +394,7 @@ def test_an_attempt_is_not_given_up_because_feeds_are_not_current() -> None:
     ("of", "why"),
     [
         (view(5, paused=True), "paused"),
-        (view(6), "the position moved on"),
+        (view(6), "there is a newer position"),
         (view(5, revision=1), "the instrument was changed"),
         (view(5, state="paused"), "the instrument was changed"),
         (activated(view(5), 5, 2), "its quote, or a newer one, is in the market log"),
@@ -410,7 +410,7 @@ def test_an_attempt_is_given_up_when(of: View, why: str) -> None:
 
 
 def fresh(of: View, **until: float) -> View:
-    """By these revisions, `r50`, quotes may stand until then."""
+    """Set until when the reference prices of revisions (such as `r50`) are fresh."""
     of.fresh_until = {int(name[1:]): at(when) for name, when in until.items()}
     return of
 
@@ -463,7 +463,7 @@ def test_a_fresh_reference_price_is_quoted_at_once() -> None:
     of = fresh(withdrawn(activated(view(5, revision=50), 5, 1, revision=50)), r50=1)
     assert step(of, 1.0) == Wait("no_reference")
     of.relist(Listing(instrument(reference_ttl=2.0), 10, 50, None, None, at(0.5)))
-    assert told(step(of, 1.0)) == (5, 2, "withdrawn", "AAA-v5-r50-a1")
+    assert proposed(step(of, 1.0)) == (5, 2, "withdrawn", "AAA-v5-r50-a1")
     assert obsolete_reason(of, propose(5, 2, revision=50), at(2.5)) == "the reference price is too old"
 
 
@@ -472,7 +472,7 @@ def test_with_a_reference_ttl_a_price_that_no_feed_has_sent_is_stale() -> None:
     of.relist(Listing(instrument(reference_ttl=2.0), 10, 50))
     assert step(of) == Wait("no_reference")
     of.relist(Listing(instrument(), 10, 51))
-    assert told(step(of)) == (5, 1, "first", None)
+    assert proposed(step(of)) == (5, 1, "first", None)
 
 
 def test_of_very_many_revisions_the_quoted_one_and_the_newest_are_remembered() -> None:
@@ -488,7 +488,7 @@ def test_of_very_many_revisions_the_quoted_one_and_the_newest_are_remembered() -
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
-    """Anything that can have happened: quotes of any version, live or not, fills, failures, deaths, our own answers."""
+    """Generate any history: quotes of any version, live or not, fills, failures, dead attempts, replies."""
     versions = st.integers(0, 4)
     revisions = st.integers(0, 2)
     of = view(
@@ -523,7 +523,7 @@ def situations(draw: st.DrawFn) -> tuple[View, Memory, datetime]:
 def test_a_proposal_is_of_the_newest_position_and_newer_than_any_quote_or_dead_attempt(
     situation: tuple[View, Memory, datetime],
 ) -> None:
-    """So the exchange never has a reason to call it stale, as far as is known here (I10)."""
+    """So the exchange has no reason to refuse it as stale, as far as the maker knows (I10)."""
     of, memory, now = situation
     chosen = decide(of, memory, now, NO_STANDBY)
     if isinstance(chosen, Propose):
@@ -551,7 +551,7 @@ def test_a_wait_ends_after_now_and_deciding_again_changes_nothing(situation: tup
 def test_makers_with_the_same_view_converge_on_one_live_quote(
     situation: tuple[View, Memory, datetime], standbys: list[float]
 ) -> None:
-    """Each proposal becomes active as it would at an exchange: if it is newer than the latest. Nobody is in a hurry."""
+    """Each proposal that is newer than the latest quote becomes active, as at an exchange."""
     of, _, now = situation
     of.current, of.paused, of.state = True, False, "trading"
     of.fresh_until = {}
@@ -585,7 +585,7 @@ def _activation(chosen: Propose, moment: datetime) -> QuoteActivated:
 
 @pytest.mark.parametrize("latest", [1, 1000, 2**31, 2**40])
 def test_the_attempt_after_any_latest_one_is_proposed_and_permitted(latest: int) -> None:
-    """By hand, too: the exchange takes an attempt that is not far beyond the latest."""
+    """Even after a quote by hand: the exchange accepts an attempt that is not far beyond the latest."""
     seen = withdrawn(activated(view(7), 7, latest))
     step = due(seen, Memory(), at(1))
     assert isinstance(step, Propose)

@@ -1,4 +1,4 @@
-"""Prefetching: an answer counts for the identical request alone, and what is not needed is released."""
+"""Prefetching: an answer is used for the identical request only, and an unneeded reservation is released."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -8,7 +8,10 @@ import pytest
 
 from maker.prefetch import Prefetch
 from support.builders import NOW
+from support.maker import Line, Marketplace, quoting, used
+from support.waiting import eventually
 from wire.reservations import Reservation, ReservationAnswer, ReservationRequest
+from wire.subjects import Rpc
 
 
 def request(version: int, lots: int = 10) -> ReservationRequest:
@@ -16,7 +19,7 @@ def request(version: int, lots: int = 10) -> ReservationRequest:
 
 
 class Exposure:
-    """Answers with what it was told to, and notes what is released."""
+    """Returns a fixed answer, and records the requests and releases."""
 
     def __init__(self, answer: ReservationAnswer | None) -> None:
         self.answer = answer
@@ -108,3 +111,58 @@ async def test_a_dropped_prefetch_is_released_once(prefetch: Prefetch, exposure:
         prefetch.drop()
     assert exposure.released == [request(1)]
     assert await prefetch.take(request(1)) is None
+
+
+# --- with real services ----------------------------------------------------------------------------------------------
+
+
+async def test_a_reservation_is_prefetched_while_the_ledger_commits(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await quoting(place)
+    await place.trade("AAA", 1)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    assert b"AAA-v1-a1" not in b"".join(line.on(Rpc.PUT_QUOTE))
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v1-a1")
+    assert sum(b"AAA-v1-a1" in body for body in line.on(Rpc.RESERVE)) == 1
+
+
+async def test_a_prefetch_for_a_position_that_is_skipped_is_released(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await quoting(place)
+    for number in (1, 2):
+        await place.trade("AAA", number)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await place.move("AAA", 2)
+    await place.quoted("AAA", "AAA-v2-a1")
+    await eventually(lambda: any(b"AAA-v1-a1-r" in body for body in line.on(Rpc.RELEASE)))
+    await eventually(lambda: held(place, "AAA-v2-a1", "BBB-v0-a1"))
+
+
+async def test_a_pause_releases_what_was_prefetched(place: Marketplace, line: Line) -> None:
+    await place.open()
+    running = await quoting(place)
+    await place.trade("AAA", 1)
+    await eventually(lambda: b"AAA-v1-a1" in b"".join(line.on(Rpc.RESERVE)))
+    await running.maker.pause()
+
+    async def nothing_is_held() -> bool:
+        return await used(place) == (0, 0)
+
+    await eventually(nothing_is_held)
+
+
+async def test_a_prefetch_without_a_reply_is_requested_again(place: Marketplace, line: Line) -> None:
+    await place.open()
+    await quoting(place)
+    line.lose[Rpc.RESERVE] = 1
+    await place.trade("AAA", 1)
+    await place.move("AAA", 1)
+    await place.quoted("AAA", "AAA-v1-a1")
+
+
+async def held(place: Marketplace, *quote_ids: str) -> bool:
+    """Return True if exactly these quotes have live reservations."""
+    await place.exposure.confirm()
+    live = place.exposure.exposure().reservations
+    return {reservation.quote_id for reservation in live} == set(quote_ids)

@@ -73,7 +73,7 @@ def test_the_callers_arithmetic_context_changes_nothing(ambient: decimal.Context
 
 
 def test_the_half_spread_tends_to_one_over_k_as_risk_aversion_vanishes() -> None:
-    """ln(1 + γ/k)/γ → 1/k: the precision left must not be eaten by γ/k's leading zeros."""
+    """ln(1 + γ/k)/γ → 1/k: the leading zeros of γ/k must leave enough precision."""
     c1, _ = coefficients(instrument(gamma=Decimal("1E-20"), k=Decimal(20)))
     assert c1.quantize(SIXTH) == Decimal("0.05")
 
@@ -163,7 +163,7 @@ def _traded() -> dict[str, Any]:
 
 @pytest.mark.parametrize("symbol", sorted(_traded()))
 def test_every_traded_symbol_is_quoted_sensibly(symbol: str) -> None:
-    """From 20 lots short to 20 long: two prices, a half-spread of a few ticks, a few ticks per lot."""
+    """From 20 lots short to 20 long both prices exist, the spread is several ticks, the skew a few ticks per lot."""
     symbols: Market = msgspec.convert({"symbols": _traded()}, Market, strict=False)
     of = symbols.symbols[symbol]
     for net_quantity in range(-20, 21):
@@ -188,7 +188,7 @@ TINY = Decimal("1E-64")
 def test_extreme_parameters_give_prices_or_none_but_no_error(
     gamma: Decimal, k: Decimal, a: Decimal, sigma: Decimal, net: int
 ) -> None:
-    """A definition is read by every maker: none may end by it."""
+    """Every maker reads every definition, and none may crash because of one."""
     found = prices(instrument(gamma=gamma, k=k, a=a, sigma=sigma), net)
     assert found.bid is None or found.ask is None or found.bid < found.ask
 

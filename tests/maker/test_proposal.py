@@ -1,4 +1,4 @@
-"""Proposals: the same bytes on any node, the fair share, and never more than was granted."""
+"""Proposals: the same bytes on any machine, at most the share, and never more than was granted."""
 
 import subprocess
 import sys
@@ -53,7 +53,7 @@ def test_a_proposal_has_the_golden_bytes() -> None:
 
 
 def test_another_process_proposes_the_same_bytes() -> None:
-    """Hash seed and ambient arithmetic differ from ours."""
+    """The other process has another hash seed and another decimal context."""
     script = (
         "import decimal; decimal.getcontext().prec = 5; decimal.getcontext().rounding = decimal.ROUND_UP\n"
         "import sys, msgspec; sys.path.insert(0, 'tests')\n"
@@ -71,10 +71,10 @@ def test_another_process_proposes_the_same_bytes() -> None:
 
 @given(st.integers(-10_000, 10_000), st.integers(0, 2**53), st.integers(1, 2**31), st.integers(1, 50))
 def test_the_same_facts_give_the_same_bytes(net_quantity: int, version: int, attempt: int, share: int) -> None:
-    """Whatever else the position message says: when it was updated, and by which fill."""
+    """The time of the position and its last fill do not matter."""
     bare = position(net_quantity, version)
-    told = msgspec.structs.replace(bare, last_fill_id="AAA-f1", updated_at=NOW)
-    first, second = (propose(Listing(instrument(), share), at, attempt) for at in (bare, told))
+    full = msgspec.structs.replace(bare, last_fill_id="AAA-f1", updated_at=NOW)
+    first, second = (propose(Listing(instrument(), share), at, attempt) for at in (bare, full))
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
 
 

@@ -1,4 +1,4 @@
-"""Who quotes a symbol first."""
+"""Which maker quotes a symbol first."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ SYMBOLS = [f"S{number:04d}" for number in range(2000)]
 
 
 def firsts(makers: list[str]) -> dict[str, str]:
-    """The first maker of each symbol, as each of them knows by itself."""
+    """Return the first maker of each symbol, after checking that all makers agree on the ranking."""
     ranks = {maker: Rendezvous(SYMBOLS).ranks(maker, makers) for maker in makers}
     for symbol in SYMBOLS:
         assert sorted(ranks[maker][symbol] for maker in makers) == list(range(len(makers))), "all agree on the order"
@@ -26,8 +26,8 @@ def test_every_symbol_has_one_first_maker_and_makers_get_about_equal_shares(coun
 
 
 def test_when_a_maker_joins_or_leaves_only_its_own_symbols_move() -> None:
-    crews = [["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]]
-    for fewer, more in pairwise(map(firsts, crews)):
+    groups = [["a", "b"], ["a", "b", "c"], ["a", "b", "c", "d"]]
+    for fewer, more in pairwise(map(firsts, groups)):
         joined = set(more.values()) - set(fewer.values())
         assert all(fewer[symbol] == more[symbol] or more[symbol] in joined for symbol in SYMBOLS)
 

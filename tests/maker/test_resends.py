@@ -1,4 +1,4 @@
-"""Every request between services, sent again: doubled, late, and in another order than it was meant.
+"""Every request between services is repeated: duplicated, delayed, and in another order than intended.
 
 Each step is sent four times at once: twice as one call sends it again, and by two other callers.
 """
@@ -42,7 +42,7 @@ def withdraw(attempt: int) -> Step:
 
 
 def activate(attempt: int, token: str) -> Step:
-    """As another exchange would that then dies."""
+    """As sent by another exchange, which then crashes."""
     reserved = ids.reservation_id(quote_id(attempt))
     return Rpc.ACTIVATE, Activate(
         reservation_id=reserved,
@@ -96,8 +96,8 @@ async def test_the_active_quote_and_the_usage_after_repeated_requests(place: Mar
 
     async def stands() -> bool:
         quote = place.quote("AAA")
-        [told, *_] = await sent_four_times(place, *USAGE)
-        exposure = msgspec.json.decode(told, type=LimitUsage)
+        [reply, *_] = await sent_four_times(place, *USAGE)
+        exposure = msgspec.json.decode(reply, type=LimitUsage)
         held = (exposure.bid.used, exposure.ask.used)
         return (quote.quote_id if quote else None, held) == (quote_id(active) if active else None, (used, used))
 
@@ -105,7 +105,7 @@ async def test_the_active_quote_and_the_usage_after_repeated_requests(place: Mar
 
 
 async def sent_four_times(place: Marketplace, subject: str, request: msgspec.Struct) -> list[bytes]:
-    """Send a request four times, from three inboxes, and wait for an answer in each."""
+    """Send a request four times, from three inboxes, and wait for a reply in each."""
     client = place.broker.connection.client
     heard: dict[str, bytes] = {}
 

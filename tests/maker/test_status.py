@@ -1,4 +1,4 @@
-"""The status: a live quote is told whoever made it, a dead one is not."""
+"""The status shows a live quote, whoever made it, and reports why there is none."""
 
 from datetime import timedelta
 
@@ -22,22 +22,22 @@ from wire.positions import Position
 
 
 def status(step: Step, seconds: float = 0.0) -> SymbolStatus:
-    """AAA, 3 lots short at version 7, with attempt 2 of that version quoted for 30 seconds."""
+    """Return the status of AAA: 3 lots short at version 7, with attempt 2 of that version quoted for 30 seconds."""
     view = View(SymbolMarket("AAA"), Position(symbol="AAA", net_quantity=-3, position_version=7), current=True)
     view.market.apply_quote(1, quote_activated(position_version=7, attempt=2))
     return symbol_status(view, Memory(), step, None, NOW + timedelta(seconds=seconds))
 
 
 def test_a_live_quote_is_in_the_status() -> None:
-    told = status(Wait("quoting", NOW + timedelta(seconds=20)))
-    assert (told.position_version, told.net_quantity) == (7, -3)
-    assert (told.quote_id, told.attempt) == ("AAA-v7-a2", 2)
-    assert (told.state, told.next_action_at) == ("quoting", NOW + timedelta(seconds=20))
+    shown = status(Wait("quoting", NOW + timedelta(seconds=20)))
+    assert (shown.position_version, shown.net_quantity) == (7, -3)
+    assert (shown.quote_id, shown.attempt) == ("AAA-v7-a2", 2)
+    assert (shown.state, shown.next_action_at) == ("quoting", NOW + timedelta(seconds=20))
 
 
 def test_an_expired_quote_is_not_in_the_status() -> None:
-    told = status(Wait("backing_off"), seconds=30)
-    assert (told.state, told.quote_id, told.attempt) == ("backing_off", None, None)
+    shown = status(Wait("backing_off"), seconds=30)
+    assert (shown.state, shown.quote_id, shown.attempt) == ("backing_off", None, None)
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_an_expired_quote_is_not_in_the_status() -> None:
     ],
 )
 def test_an_action_under_way_is_in_the_status(step: Step, state: str, attempt: int) -> None:
-    told = status(step)
-    assert (told.state, told.attempt, told.next_action_at) == (state, attempt, None)
+    shown = status(step)
+    assert (shown.state, shown.attempt, shown.next_action_at) == (state, attempt, None)
 
 
 def test_a_position_that_cannot_be_known_yet_is_null() -> None:
-    """There are fills, but the ledger has told nothing."""
+    """There are fills, but the ledger has published no position."""
     view = View(SymbolMarket("AAA"))
     view.market.apply_fills(1, [recorded_fill()])
-    told = symbol_status(view, Memory(), Wait("waiting_for_position"), None, NOW)
-    assert (told.position_version, told.net_quantity) == (None, None)
+    shown = symbol_status(view, Memory(), Wait("waiting_for_position"), None, NOW)
+    assert (shown.position_version, shown.net_quantity) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -73,23 +73,23 @@ def test_a_position_that_cannot_be_known_yet_is_null() -> None:
     ],
 )
 def test_a_symbol_that_is_not_quoted_is_reported_with_its_reason(step: Step, seconds: float, why: str | None) -> None:
-    """One that has a live quote is quoted, whatever is tried; one that is meant to have none is no news."""
+    """A symbol with a live quote counts as quoted, and one that should not be quoted is not reported."""
     refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
-    told = msgspec.structs.replace(status(step, seconds), last_refusal=refusal)
-    assert not_quoted([told]) == ({"AAA": why} if why else {})
-    assert notices([told]) == ({"AAA": f"not quoted: {why}"} if why else {})
+    reported = msgspec.structs.replace(status(step, seconds), last_refusal=refusal)
+    assert not_quoted([reported]) == ({"AAA": why} if why else {})
+    assert notices([reported]) == ({"AAA": f"not quoted: {why}"} if why else {})
 
 
 def test_notices_name_a_limited_number_of_symbols() -> None:
     one = status(Wait("waiting_for_position"), 30)
     many = [msgspec.structs.replace(one, symbol=f"S{number}") for number in range(MAX_NAMED + 7)]
-    told = notices(many)
-    assert len(told) == MAX_NAMED + 1
-    assert told["and"] == "7 more symbols are not quoted"
+    reported = notices(many)
+    assert len(reported) == MAX_NAMED + 1
+    assert reported["and"] == "7 more symbols are not quoted"
 
 
 @pytest.mark.parametrize(
-    ("step", "seconds", "told"),
+    ("step", "seconds", "reported"),
     [
         (Wait("backing_off"), 0, {}),
         (Wait("quoting"), 30, {}),
@@ -99,10 +99,10 @@ def test_notices_name_a_limited_number_of_symbols() -> None:
     ],
 )
 def test_every_symbol_without_a_quote_is_reported_to_other_processes_with_its_reason(
-    step: Step, seconds: float, told: dict[str, list[str]]
+    step: Step, seconds: float, reported: dict[str, list[str]]
 ) -> None:
     refusal = LastRefusal(at=NOW, quote_id="AAA-v7-a3", reason="attempt-too-far")
-    assert unquoted([msgspec.structs.replace(status(step, seconds), last_refusal=refusal)]) == (told, 0)
+    assert unquoted([msgspec.structs.replace(status(step, seconds), last_refusal=refusal)]) == (reported, 0)
 
 
 def test_the_report_to_other_processes_names_a_limited_number_of_symbols() -> None:

@@ -1,4 +1,4 @@
-"""Attempts at once, over many symbols."""
+"""The window limits concurrent attempts over many symbols, and queues the others."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from support.waiting import eventually
 
 
 class Symbols:
-    """Symbols that want places, and notes who was woken."""
+    """Symbols that need places in a window. Records which were woken."""
 
     def __init__(self, size: int) -> None:
         self.window = Window(size)
