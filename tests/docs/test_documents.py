@@ -233,7 +233,7 @@ def _written(default: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("table", "kind"), [("[market]", Market), ("[stack]", Stack), ("# One table a symbol", Instrument)]
+    ("table", "kind"), [("[market]", Market), ("[stack]", Stack), ("# One table per symbol", Instrument)]
 )
 def test_every_key_of_the_market_file_is_there_with_its_default_or_told_in_a_comment(
     table: str, kind: type[msgspec.Struct]
