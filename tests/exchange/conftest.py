@@ -13,7 +13,7 @@ from support.exchange import ExposureStandIn, StartExchange, running
 
 @pytest.fixture
 async def exposure(broker: Broker) -> AsyncIterator[ExposureStandIn]:
-    """The stand-in, serving on the test's broker."""
+    """The stand-in for exposure, serving on the test's broker."""
     stand_in = ExposureStandIn()
     task = asyncio.create_task(stand_in.serve(broker.connection))
     yield stand_in
@@ -23,7 +23,7 @@ async def exposure(broker: Broker) -> AsyncIterator[ExposureStandIn]:
 
 @pytest.fixture
 async def start_exchange(broker: Broker) -> AsyncIterator[StartExchange]:
-    """Starts exchanges on the test's broker, as many as asked for."""
+    """A function that starts an exchange on the test's broker. It may be called several times."""
     async with AsyncExitStack() as stack:
 
         async def start() -> Exchange:
@@ -34,5 +34,5 @@ async def start_exchange(broker: Broker) -> AsyncIterator[StartExchange]:
 
 @pytest.fixture
 async def exchange(exposure: ExposureStandIn, start_exchange: StartExchange) -> Exchange:
-    """One exchange, ready."""
+    """One exchange that is ready."""
     return await start_exchange()

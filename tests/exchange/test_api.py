@@ -1,4 +1,4 @@
-"""The exchange over HTTP: the contract's shapes, and bad input that changes nothing."""
+"""The exchange over HTTP: documented response shapes, and invalid input that changes nothing."""
 
 import asyncio
 import signal
@@ -47,7 +47,7 @@ async def messages(broker: Broker) -> int:
     return total
 
 
-async def test_an_order_is_answered_in_the_contracts_shape(client: httpx.AsyncClient, exchange: Exchange) -> None:
+async def test_an_order_response_has_the_documented_shape(client: httpx.AsyncClient, exchange: Exchange) -> None:
     await quoted(exchange)
     response = await client.post("/orders", json=ORDER)
     assert response.status_code == 200
@@ -130,7 +130,7 @@ async def test_a_bad_order_is_refused_with_its_field_and_writes_nothing(
         (b" " * 70_000 + b"{}", 413),
     ],
 )
-async def test_a_body_that_is_no_order_is_refused(client: httpx.AsyncClient, body: bytes, status: int) -> None:
+async def test_a_body_that_is_not_an_order_is_refused(client: httpx.AsyncClient, body: bytes, status: int) -> None:
     response = await client.post("/orders", content=body, headers={"content-type": "application/json"})
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -193,7 +193,7 @@ async def test_quotes_are_put_read_and_withdrawn(client: httpx.AsyncClient, exch
 
 
 @pytest.mark.parametrize("symbol", ["A.B", "*", "%3E", "A%20B", "A" * 1000])
-async def test_a_path_that_is_no_symbol_is_refused(client: httpx.AsyncClient, symbol: str) -> None:
+async def test_a_path_with_an_invalid_symbol_is_refused(client: httpx.AsyncClient, symbol: str) -> None:
     response = await client.get(f"/quotes/{symbol}")
     assert (response.status_code, response.json()["field"]) == (400, "symbol")
 
@@ -218,35 +218,35 @@ async def test_the_openapi_document_names_every_route(client: httpx.AsyncClient)
 
 
 @pytest.mark.parametrize("path", ["/quotes/AAA", "/quotes"])
-async def test_an_exchange_that_is_behind_answers_no_read_before_it_has_caught_up(
+async def test_a_lagging_exchange_answers_reads_only_after_it_has_caught_up(
     exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", 0.2)
     await quoted(exchange)
-    behind = await start_exchange()
-    goes_on = asyncio.Event()
-    take = behind._books._take
+    lagging = await start_exchange()
+    resumed = asyncio.Event()
+    take = lagging._books._take
 
-    async def held(message: Message, **more: bool) -> None:
-        await goes_on.wait()
+    async def delayed(message: Message, **more: bool) -> None:
+        await resumed.wait()
         await take(message, **more)
 
-    monkeypatch.setattr(behind._books, "_take", held)
+    monkeypatch.setattr(lagging._books, "_take", delayed)
     await exchange.withdraw("AAA")
-    app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(behind))
+    app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(lagging))
     async with http_client(app) as http:
-        told = await http.get(path)
-        assert (told.status_code, told.json()["type"]) == (503, "urn:quotestream:unavailable")
+        response = await http.get(path)
+        assert (response.status_code, response.json()["type"]) == (503, "urn:quotestream:unavailable")
         monkeypatch.setattr(read_barrier, "FOLD_TIMEOUT", HANG)
-        goes_on.set()
-        told = await http.get(path)
+        resumed.set()
+        response = await http.get(path)
     if path == "/quotes":
-        assert told.json() == []
+        assert response.json() == []
     else:
-        assert told.json()["type"] == "urn:quotestream:quote-withdrawn"
+        assert response.json()["type"] == "urn:quotestream:quote-withdrawn"
 
 
-async def test_an_exchange_that_is_cut_off_answers_no_read(own_broker: Broker) -> None:
+async def test_an_exchange_without_its_broker_answers_no_read(own_broker: Broker) -> None:
     async with running(own_broker) as exchange:
         app = create_app(title="exchange", description="", health=Health("exchange"), routes=routes(exchange))
         async with http_client(app) as http:

@@ -1,4 +1,4 @@
-"""Appends of one shard go through a gate, one at a time."""
+"""The gate that lets the appends to one shard through one at a time."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from exchange.append_gate import AppendGate
 from support.waiting import finishes
 
 
-async def test_one_at_a_time_in_the_order_they_asked() -> None:
+async def test_permits_are_granted_one_at_a_time_in_the_order_of_the_requests() -> None:
     gate = AppendGate()
     first, second, third = (gate.enter() for _ in range(3))
     assert (first.granted, second.granted) == (True, False)
@@ -19,7 +19,7 @@ async def test_one_at_a_time_in_the_order_they_asked() -> None:
     assert third.granted
 
 
-async def test_releasing_a_permit_twice_lets_nobody_else_in() -> None:
+async def test_a_second_release_of_a_permit_grants_no_other() -> None:
     gate = AppendGate()
     first = gate.enter()
     first.release()
@@ -28,7 +28,7 @@ async def test_releasing_a_permit_twice_lets_nobody_else_in() -> None:
     assert not gate.enter().granted
 
 
-async def test_whoever_waits_no_more_gets_no_permit() -> None:
+async def test_a_permit_released_while_it_waits_is_never_granted() -> None:
     gate = AppendGate()
     first, left, third = (gate.enter() for _ in range(3))
     left.release()
@@ -37,7 +37,7 @@ async def test_whoever_waits_no_more_gets_no_permit() -> None:
     assert (left.granted, third.granted) == (False, True)
 
 
-async def test_whoever_waits_can_be_woken_and_returns_with_its_permit() -> None:
+async def test_a_waiting_task_returns_when_it_is_woken_or_granted_its_permit() -> None:
     gate = AppendGate()
     first, second = gate.enter(), gate.enter()
     for wake_up in (second.wake, first.release):
@@ -49,7 +49,7 @@ async def test_whoever_waits_can_be_woken_and_returns_with_its_permit() -> None:
     await second.changed()
 
 
-async def test_whoever_takes_too_long_holds_up_nobody_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_permit_that_is_held_for_too_long_is_released_automatically(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(append_gate, "PATIENCE", 0.01)
     gate = AppendGate()
     stuck, second = gate.enter(), gate.enter()

@@ -1,4 +1,4 @@
-"""What executes, and which quote is active: pure decisions."""
+"""Pure decisions: which orders execute, and which quote is active."""
 
 from contextlib import nullcontext
 from datetime import timedelta
@@ -81,7 +81,7 @@ def test_orders_of_a_batch_share_what_is_left_in_order() -> None:
         (quoted_market(ask_quantity=0), order(), 0.0, "quote_exhausted"),
     ],
 )
-def test_what_executes_nothing_says_why_and_leaves_no_fill(
+def test_a_rejection_states_its_reason_and_has_no_fill(
     market: SymbolMarket, sent: object, later: float, reason: str
 ) -> None:
     batch = book.match(market, [sent], {}, NOW + timedelta(seconds=later), INSTRUMENT)  # type: ignore[list-item]
@@ -174,7 +174,7 @@ def test_a_price_is_written_with_the_decimals_of_its_tick_however_it_was_sent(wr
     assert (str(quote.bid_price), str(quote.ask_price)) == ("230.00", "231.00")
 
 
-def test_no_price_stays_a_plain_zero() -> None:
+def test_the_price_of_a_side_without_quantity_stays_a_plain_zero() -> None:
     quote = book.checked_quote(quote_request(bid_price=Decimal("0.000"), bid_quantity=0), instrument())
     assert str(quote.bid_price) == "0"
 
@@ -212,7 +212,7 @@ def test_a_quote_is_newer_by_position_revision_and_attempt_and_never_by_an_older
         assert book.accepted_quote(market, request) is None
 
 
-def test_a_quote_that_names_no_revision_is_of_the_one_in_force_and_stays_of_it() -> None:
+def test_a_quote_that_names_no_revision_gets_the_one_in_force_and_keeps_it() -> None:
     market = quoted_market(quote_id="by-hand", revision=57)
     asked = quote_request(quote_id="by-hand", revision=None)
     assert book.with_revision(SymbolMarket("AAA"), asked, 58).revision == 58
@@ -235,12 +235,12 @@ def test_staleness_outlives_the_quote() -> None:
     assert caught.value.refusal is Refusal.STALE_QUOTE
 
 
-def test_the_same_quote_again_is_answered_with_what_is_left_of_it() -> None:
+def test_the_same_quote_sent_again_is_returned_with_its_remaining_quantities() -> None:
     market = quoted_market()
     market.apply_fills(2, [recorded_fill(quantity=1, remaining_ask_quantity=9)])
-    standing = book.accepted_quote(market, quote_request())
-    assert standing is not None
-    assert (standing.ask_quantity, standing.remaining_ask_quantity) == (10, 9)
+    accepted = book.accepted_quote(market, quote_request())
+    assert accepted is not None
+    assert (accepted.ask_quantity, accepted.remaining_ask_quantity) == (10, 9)
 
 
 def test_the_same_quote_id_with_other_content_is_refused() -> None:
@@ -269,7 +269,7 @@ def test_a_quote_expires_with_its_reservation() -> None:
     assert event.expires_at == NOW + timedelta(seconds=7.5)
 
 
-def test_a_reservation_that_has_run_out_activates_nothing() -> None:
+def test_an_expired_reservation_activates_no_quote() -> None:
     with pytest.raises(Refused) as caught:
         book.activate("AAA", quote_request(), reservation(7.5), NOW + timedelta(seconds=7.5))
     assert caught.value.refusal is Refusal.RESERVATION_NOT_ACTIVE
@@ -295,7 +295,7 @@ def test_withdrawing_another_quote_than_the_active_one_is_refused() -> None:
         (withdrawn_market(), 0.0, Refusal.QUOTE_WITHDRAWN),
     ],
 )
-def test_no_active_quote_says_why(market: SymbolMarket, later: float, refusal: Refusal) -> None:
+def test_the_refusal_states_why_no_quote_is_active(market: SymbolMarket, later: float, refusal: Refusal) -> None:
     with pytest.raises(Refused) as caught:
         book.active_quote(market, NOW + timedelta(seconds=later))
     assert caught.value.refusal is refusal
@@ -319,7 +319,7 @@ def test_no_active_quote_says_why(market: SymbolMarket, later: float, refusal: R
 def test_an_attempt_is_not_far_beyond_the_latest_of_its_version(
     latest: tuple[int, int] | None, asked: tuple[int, int], right: bool
 ) -> None:
-    """Or there would be no next one, and the symbol could not be quoted until its position moves."""
+    """Otherwise there might be no later attempt, and the symbol could not be quoted until its position changes."""
     market = SymbolMarket("AAA")
     if latest is not None:
         market.apply_quote(1, quote_activated(position_version=latest[0], attempt=latest[1]))

@@ -1,4 +1,4 @@
-"""Books follow the market log: after a restart, what others append, and what does not count."""
+"""Books follow the market log: after a restart, appends of other writers, and messages that do not count."""
 
 from decimal import Decimal
 
@@ -21,7 +21,7 @@ from wire.market import SymbolMarket
 from wire.orders import RecordedFill
 
 
-async def test_a_restarted_exchange_goes_on_where_the_log_ends(
+async def test_a_restarted_exchange_continues_where_the_log_ends(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange
 ) -> None:
     await quoted(exchange)
@@ -68,7 +68,7 @@ async def test_a_fill_reported_by_another_writer_is_folded(broker: Broker, excha
 
 
 @pytest.mark.parametrize("nonsense", [b"nonsense", b'["\xff"]', b"[]", b"{}", b""])
-async def test_an_unreadable_message_is_quarantined_and_the_book_goes_on(
+async def test_an_unreadable_message_is_quarantined_and_the_book_continues(
     broker: Broker, exchange: Exchange, nonsense: bytes
 ) -> None:
     await quoted(exchange)
@@ -77,10 +77,10 @@ async def test_an_unreadable_message_is_quarantined_and_the_book_goes_on(
     assert (await exchange.order(order())).status == "filled"
 
 
-async def test_fills_that_skip_a_number_in_the_log_itself_are_quarantined_and_the_book_goes_on(
+async def test_fills_that_skip_a_number_in_the_log_are_quarantined_and_the_book_continues(
     broker: Broker, exchange: Exchange
 ) -> None:
-    """As the ledger sets them aside. Two in a row: the second is asked about from the first on."""
+    """The ledger quarantines them, too. Two in a row: the second check begins after the first of them."""
     await quoted(exchange)
     await exchange.order(order(quantity=1))
     shard = subjects.shard_of("AAA", broker.market.shards)
@@ -92,31 +92,31 @@ async def test_fills_that_skip_a_number_in_the_log_itself_are_quarantined_and_th
 
 
 @pytest.mark.parametrize(
-    "aside",
+    "quarantined",
     [
-        [recorded_fill(number=1000, order_id="poor")],
-        [recorded_fill(number=number, order_id="poor") for number in (2, 6, 4)],
-        [recorded_fill(number=2, fill_id="AAA-f1", order_id="poor")],
+        [recorded_fill(number=1000, order_id="quarantined")],
+        [recorded_fill(number=number, order_id="quarantined") for number in (2, 6, 4)],
+        [recorded_fill(number=2, fill_id="AAA-f1", order_id="quarantined")],
     ],
     ids=["skips", "skips within", "re-uses an id"],
 )
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_an_order_whose_fills_were_quarantined_is_not_answered_filled(
-    broker: Broker, exchange: Exchange, start_exchange: StartExchange, aside: list[RecordedFill], restarted: bool
+    broker: Broker, exchange: Exchange, start_exchange: StartExchange, quarantined: list[RecordedFill], restarted: bool
 ) -> None:
     await quoted(exchange)
     await exchange.order(order(quantity=1))
     shard = subjects.shard_of("AAA", broker.market.shards)
-    payload = msgspec.json.encode(aside)
+    payload = msgspec.json.encode(quarantined)
     await journal.put(broker.connection, subjects.market_stream(shard), subjects.fills(shard, "AAA"), payload)
     await exchange.order(order(quantity=1))
     asked = await start_exchange() if restarted else exchange
-    sent = order(order_id="poor", quantity=1, limit_price=Decimal("1.00"))
+    sent = order(order_id="quarantined", quantity=1, limit_price=Decimal("1.00"))
     assert (await asked.order(sent)).reason == "not_marketable"
     assert [fill.fill_id for fill in (await asked.order(order(quantity=1))).fills] == ["AAA-f3"]
 
 
-async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_and_starts_anew(
+async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_and_recovers_at_its_restart(
     broker: Broker, exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)
@@ -131,20 +131,20 @@ async def test_an_exchange_that_has_missed_fills_ends_before_it_decides_on_them_
         return fold(message, **more)
 
     monkeypatch.setattr(wrong.exchange._books, "_fold", forgetful)
-    async with wrong as behind:
+    async with wrong as lagging:
         await exchange.order(order(quantity=1))
         await eventually(lambda: missed)
         await exchange.order(order(quantity=1))
         with pytest.raises(ExceptionGroup) as ended:
             await wrong._task
         assert ended.group_contains(MissedFills, match="holds fills from 2 on")
-        assert behind._lanes.of("AAA").market.fill_number == 1
+        assert lagging._lanes.of("AAA").market.fill_number == 1
     async with running(broker) as anew:
         assert [fill.fill_id for fill in (await anew.order(order(quantity=1))).fills] == ["AAA-f4"]
 
 
-def test_a_book_that_begins_with_a_message_goes_on_with_the_next_ones(broker: Broker) -> None:
-    """As when orders fill while it starts: of the first message it needs the last fill, of the next ones all."""
+def test_a_book_that_begins_with_one_message_continues_with_the_next_ones(broker: Broker) -> None:
+    """As when orders fill during a start: of the first message only the last fill is read, of the next ones all."""
     exchange = running(broker).exchange
     shard = subjects.shard_of("AAA", broker.market.shards)
     for sequence, first in enumerate((1, 4, 7), start=1):

@@ -1,4 +1,4 @@
-"""What an exchange remembers, whatever its clock does (I6)."""
+"""An exchange remembers order ids and keeps the broker's time, whatever its clock does (I6)."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from wire.errors import Refusal, Refused
 
 
 class SetClock:
-    """The time, and some seconds more."""
+    """A clock that is `ahead` seconds ahead of the true time."""
 
     def __init__(self, ahead: float = 0.0) -> None:
         self.ahead = ahead
@@ -28,10 +28,10 @@ class SetClock:
 
 
 @pytest.mark.parametrize("ahead", [300.0, -300.0])
-async def test_what_was_filled_before_an_exchange_started_with_a_wrong_clock_is_not_filled_again(
+async def test_an_exchange_started_with_a_wrong_clock_does_not_fill_earlier_orders_again(
     broker: Broker, exchange: Exchange, ahead: float
 ) -> None:
-    """It goes by the broker's time from the start; the clock is set right later."""
+    """It keeps the broker's time from the start; the clock is corrected later."""
     await quoted(exchange)
     sent = order(quantity=1)
     first = await exchange.order(sent)
@@ -50,10 +50,10 @@ async def test_what_was_filled_before_an_exchange_started_with_a_wrong_clock_is_
 
 
 @pytest.mark.parametrize("ahead", [300.0, -300.0])
-async def test_orders_execute_at_the_brokers_time_whatever_is_done_to_the_clock(
+async def test_orders_execute_at_the_brokers_time_even_if_the_clock_is_set(
     broker: Broker, exposure: ExposureStandIn, ahead: float
 ) -> None:
-    """Not after the quote's end, nor before it was active; and none is rejected as after its end."""
+    """No order executes outside its quote's lifetime, and none is rejected as expired too early."""
     clock = SetClock()
     health = Health("exchange", "market")
     exchange = Exchange(broker.market, Connection(broker.url, "exchange", health), health, clock)
@@ -80,7 +80,7 @@ async def test_orders_execute_at_the_brokers_time_whatever_is_done_to_the_clock(
 
 
 @pytest.mark.parametrize("ahead", [300.0, -300.0])
-async def test_a_clock_that_steps_for_a_moment_makes_an_exchange_forget_nothing(
+async def test_a_clock_that_is_wrong_for_a_moment_makes_an_exchange_forget_nothing(
     broker: Broker, exposure: ExposureStandIn, ahead: float
 ) -> None:
     exposure.lifetime = 1000.0
@@ -106,7 +106,7 @@ async def test_a_clock_that_steps_for_a_moment_makes_an_exchange_forget_nothing(
 async def test_an_exchange_that_starts_reads_the_log_back_until_it_spans_the_window(
     exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gap is no proof of time: the broker's clock may have leapt. Here no gap counts at all."""
+    """A gap does not prove that time has passed: the broker's clock may have been set. Here no gap counts at all."""
     monkeypatch.setattr(order_dedup, "MAX_STEP", 0.0)
     monkeypatch.setattr(books, "WALK_BACK", 2)
     exposure.lifetime = 1000.0
@@ -130,7 +130,7 @@ async def start_exchange_that_reads_only_the_end(
     return await start_exchange()
 
 
-async def test_when_no_more_ids_can_be_remembered_orders_are_refused_and_known_ones_answered(
+async def test_when_no_more_ids_can_be_remembered_new_orders_are_refused_and_known_ones_answered(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)

@@ -1,4 +1,4 @@
-"""When orders are refused early: the rule alone, in a model of a line, and in an exchange whose log is slow."""
+"""Load shedding: the rule alone, in a model of a queue, and in an exchange whose log is slow."""
 
 import asyncio
 from collections import deque
@@ -28,7 +28,7 @@ def test_one_long_wait_is_no_overload() -> None:
     assert not codel.should_shed(5.0)
 
 
-def test_long_waits_commit_after_commit_are_one() -> None:
+def test_long_waits_in_every_commit_are_an_overload() -> None:
     codel = CoDel()
     now = 10.0
     while now < 10.0 + INTERVAL:
@@ -37,7 +37,7 @@ def test_long_waits_commit_after_commit_are_one() -> None:
         now += LONG
     codel.observe(LONG, now)
     assert codel.should_shed(LONG)
-    assert not codel.should_shed(TARGET), "an order that will not wait for long is taken even so"
+    assert not codel.should_shed(TARGET), "an order that will not wait for long is accepted even then"
 
 
 def test_a_short_wait_among_long_ones_is_no_overload_and_does_not_end_one() -> None:
@@ -55,7 +55,7 @@ def test_a_short_wait_among_long_ones_is_no_overload_and_does_not_end_one() -> N
     assert not codel.overloaded
 
 
-def test_long_waits_far_from_each_other_are_none() -> None:
+def test_isolated_long_waits_are_no_overload() -> None:
     codel = CoDel()
     for number in range(20):
         codel.observe(LONG, 10.0 + number * (LONG + 2 * INTERVAL))
@@ -63,10 +63,8 @@ def test_long_waits_far_from_each_other_are_none() -> None:
 
 
 @pytest.mark.parametrize(("load", "taken", "refused"), [(0.8, 1.0, 0.0), (2.0, 0.45, 0.45)])
-def test_at_twice_the_capacity_those_that_are_taken_keep_their_latency(
-    load: float, taken: float, refused: float
-) -> None:
-    """A server that decides fifty orders each 20 ms, for a minute, with and without the rule."""
+def test_at_twice_the_capacity_accepted_orders_keep_their_latency(load: float, taken: float, refused: float) -> None:
+    """A server decides fifty orders every 20 ms for a minute, with and without the rule."""
     batch, round_ = 50, 0.02
     waits, without = (_waits(load, batch, round_, minute=60.0, shed=shed) for shed in (True, False))
     sent = int(load * batch / round_ * 60)
@@ -74,24 +72,24 @@ def test_at_twice_the_capacity_those_that_are_taken_keep_their_latency(
     assert sent - len(waits) >= refused * sent
     assert quantiles(waits, n=100)[98] <= (2 * TARGET if load > 1 else round_ * 2)
     if load > 1:
-        assert max(without) > 10 > 20 * TARGET, "and nobody would otherwise be served in time"
+        assert max(without) > 10 > 20 * TARGET, "and without the rule no order would be decided in time"
 
 
 def _waits(load: float, batch: int, round_: float, *, minute: float, shed: bool) -> list[float]:
-    """The waits of the orders that were taken, without those of the first seconds, in which it learns of the load."""
-    codel, line, waits = CoDel(), deque[float](), list[float]()
+    """Return the waits of the accepted orders, except those of the first seconds, in which the overload is detected."""
+    codel, queue, waits = CoDel(), deque[float](), list[float]()
     every = round_ / batch / load
     now, arrives = 0.0, 0.0
     while now < minute:
         now += round_
         while arrives <= now:
-            if not shed or not line or not codel.should_shed(arrives - line[0]):
-                line.append(arrives)
+            if not shed or not queue or not codel.should_shed(arrives - queue[0]):
+                queue.append(arrives)
             arrives += every
-        if line:
-            codel.observe(now - line[0], now)
-        for _ in range(min(batch, len(line))):
-            waited = now - line.popleft()
+        if queue:
+            codel.observe(now - queue[0], now)
+        for _ in range(min(batch, len(queue))):
+            waited = now - queue.popleft()
             if now > 2 * INTERVAL + 1:
                 waits.append(waited)
     return waits
@@ -100,8 +98,8 @@ def _waits(load: float, batch: int, round_: float, *, minute: float, shed: bool)
 async def test_an_exchange_with_a_slow_log_refuses_at_once_what_it_cannot_decide_in_time(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten orders an append, an append each 0.1 s, and always more of them than that until many were refused. How long
-    those that are taken wait is `./qs bench P12`."""
+    """An append takes ten orders and 0.1 s, and more orders arrive until many have been refused. `./qs bench P12`
+    measures how long accepted orders wait."""
     append = journal.append
 
     async def slow(*args: Any, **keywords: Any) -> Any:

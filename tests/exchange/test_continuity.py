@@ -18,12 +18,12 @@ from wire.errors import Refusal, Refused
 
 
 def waits_for(health: Health) -> str:
-    """Why it waits for the log; empty if it does not."""
+    """Return why the exchange waits for the log; empty if it does not."""
     return next((waiting.reason for waiting in health.report().waiting_for if waiting.name == "log"), "")
 
 
 async def put(broker: Broker, stream: str, subject: str, message: object) -> None:
-    """Append, as its author would."""
+    """Append a message, as its service would."""
     await journal.put(broker.connection, stream, subject, msgspec.json.encode(message))
 
 

@@ -1,4 +1,4 @@
-"""Reference prices from feeds: many at once, all or none, the newest counts, and quotes follow their revisions."""
+"""Reference prices from feeds: accepted together or not at all; the newest counts; quotes follow their revisions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +37,7 @@ LISTED = {
 
 
 def known() -> Definitions:
-    """Three symbols, of which one has a price by a feed, of a second ago."""
+    """Three symbols, one of which has a price that a feed sent a second ago."""
     found = Definitions()
     terms = Terms(limit=100, shares=3, quote_ttl=30, grace=2, id_window=120, shards=4)
     found.apply(1, TERMS, msgspec.json.encode(terms))
@@ -52,14 +52,14 @@ def known() -> Definitions:
 
 
 def asked(seconds: float = 0.0, **prices: str) -> PutReferences:
-    """Told so many seconds after NOW."""
+    """Prices of a feed at `seconds` after NOW."""
     return PutReferences(
         time=NOW + timedelta(seconds=seconds), prices={symbol: Decimal(price) for symbol, price in prices.items()}
     )
 
 
 @pytest.mark.parametrize(
-    ("of", "refusal", "field", "told"),
+    ("of", "refusal", "field", "detail"),
     [
         (asked(AAA="101.005"), Refusal.INVALID_FIELD, "prices.AAA", "multiple of the tick 0.01"),
         (asked(AAA="0"), Refusal.INVALID_FIELD, "prices.AAA", "greater than zero"),
@@ -76,11 +76,13 @@ def asked(seconds: float = 0.0, **prices: str) -> PutReferences:
         (asked(1.001, AAA="101.00"), Refusal.INVALID_FIELD, "time", "in the future"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_named(of: PutReferences, refusal: Refusal, field: str, told: str) -> None:
+def test_unacceptable_prices_are_refused_and_named(
+    of: PutReferences, refusal: Refusal, field: str, detail: str
+) -> None:
     with pytest.raises(Refused) as caught:
         checked(of, known(), NOW)
     assert (caught.value.refusal, caught.value.field) == (refusal, field)
-    assert told in caught.value.detail
+    assert detail in caught.value.detail
 
 
 @pytest.mark.parametrize(
@@ -94,11 +96,11 @@ def test_what_makes_no_sense_is_refused_and_named(of: PutReferences, refusal: Re
         (asked(1, AAA="102.00", TTL="99.50"), {"AAA": "102.00", "TTL": "99.50"}),
     ],
 )
-def test_what_makes_sense_is_taken_with_the_ticks_decimals(of: PutReferences, written: dict[str, str]) -> None:
+def test_acceptable_prices_are_returned_with_the_ticks_decimals(of: PutReferences, written: dict[str, str]) -> None:
     assert {symbol: str(price) for symbol, (price, *_) in checked(of, known(), NOW).items()} == written
 
 
-def test_a_refusal_of_very_many_names_some() -> None:
+def test_a_refusal_of_many_prices_names_only_some() -> None:
     many = PutReferences(time=NOW, prices={f"S{number}": Decimal(1) for number in range(1000)})
     with pytest.raises(Refused) as caught:
         checked(many, known(), NOW)
@@ -114,7 +116,7 @@ def test_a_refusal_of_very_many_names_some() -> None:
 
 @pytest.fixture
 async def exchange(broker: Broker, exposure: object, start_exchange: StartExchange) -> Exchange:
-    """An exchange of a market that is defined."""
+    """An exchange whose market is defined."""
     await seed(broker.connection, broker.market)
     return await start_exchange()
 
@@ -128,22 +130,22 @@ async def client(exchange: Exchange) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def body(seconds: float = 0.0, **prices: str) -> dict[str, Any]:
-    """As a feed sends it."""
+    """Return the body that a feed sends."""
     return {"time": (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(), "prices": prices}
 
 
 async def listed(client: httpx.AsyncClient) -> dict[str, ListedInstrument]:
-    """What is listed, by symbol."""
+    """Return all listed instruments, by symbol."""
     found = (await client.get("/instruments")).json()
     return {each["symbol"]: msgspec.convert(each, ListedInstrument, strict=False) for each in found}
 
 
 async def tables(broker: Broker) -> int:
-    """How many messages the bucket has held."""
+    """Return how many messages the bucket has ever held."""
     return (await definition_log.read(broker.connection)).head
 
 
-async def test_prices_are_told_stored_and_in_force(client: httpx.AsyncClient, exchange: Exchange) -> None:
+async def test_accepted_prices_are_stored_and_in_force(client: httpx.AsyncClient, exchange: Exchange) -> None:
     old = (await listed(client))["AAA"]
     quote = quote_request(revision=old.revision)
     await exchange.put_quote("AAA", quote)
@@ -183,26 +185,26 @@ async def test_what_is_refused_changes_nothing(
     assert await tables(broker) == before
 
 
-async def test_a_feed_that_goes_back_in_time_is_refused(client: httpx.AsyncClient) -> None:
+async def test_prices_older_than_those_in_force_are_refused(client: httpx.AsyncClient) -> None:
     first = body(-1, AAA="101.00")
     assert (await client.put("/references", json=first)).status_code == 200
-    assert (await client.put("/references", json=first)).status_code == 200, "the same again"
+    assert (await client.put("/references", json=first)).status_code == 200, "the same prices again"
     refused = await client.put("/references", json=body(-2, AAA="101.10"))
     assert (refused.status_code, refused.json()["field"]) == (400, "time")
     assert "AAA" in refused.json()["detail"]
 
 
-async def test_what_comes_at_once_is_stored_in_few_messages_and_the_newest_stands(
+async def test_prices_sent_together_are_stored_in_few_messages_and_the_newest_count(
     exchange: Exchange, broker: Broker
 ) -> None:
     before, now = await tables(broker), exchange.clock()
 
-    async def tell(number: int) -> None:
+    async def send(number: int) -> None:
         time = now - timedelta(seconds=1) + timedelta(milliseconds=number)
         price = Decimal(100) + Decimal(number) / 100
         await exchange.refer(PutReferences(time=time, prices={"AAA": price, "BBB": price}), "feed")
 
-    await asyncio.gather(*(tell(number) for number in range(100)))
+    await asyncio.gather(*(send(number) for number in range(100)))
     assert await tables(broker) - before <= 10
     found = (await definition_log.read(broker.connection)).listings()
     assert {symbol: str(listing.reference_price) for symbol, listing in found.items()} == {
@@ -211,12 +213,12 @@ async def test_what_comes_at_once_is_stored_in_few_messages_and_the_newest_stand
     }
 
 
-async def test_a_symbol_that_finds_no_room_in_the_table_is_refused_alone(
+async def test_a_price_without_room_in_the_table_is_refused_alone(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[ReferencesTaken | Refused] = []
 
-    async def tell(symbol: str, time: datetime) -> None:
+    async def send(symbol: str, time: datetime) -> None:
         try:
             found.append(await exchange.refer(PutReferences(time=time, prices={symbol: Decimal(101)}), symbol))
         except Refused as refused:
@@ -224,7 +226,7 @@ async def test_a_symbol_that_finds_no_room_in_the_table_is_refused_alone(
 
     monkeypatch.setattr(references, "MOST_BYTES", 100)  # one symbol takes 70
     now = exchange.clock()
-    await asyncio.gather(*(tell(symbol, now) for symbol in ("AAA", "BBB", "AAA")))
+    await asyncio.gather(*(send(symbol, now) for symbol in ("AAA", "BBB", "AAA")))
     taken = [each for each in found if isinstance(each, ReferencesTaken)]
     (refused,) = (each for each in found if isinstance(each, Refused))
     assert len(taken) == 2
@@ -232,12 +234,12 @@ async def test_a_symbol_that_finds_no_room_in_the_table_is_refused_alone(
     assert "room" in refused.detail
 
 
-async def test_two_exchanges_and_an_operator_write_beside_each_other_and_nothing_is_lost(
+async def test_two_exchanges_and_an_operator_write_at_the_same_time_and_nothing_is_lost(
     exchange: Exchange, broker: Broker, start_exchange: StartExchange
 ) -> None:
     other = await start_exchange()
 
-    async def tell(by: Exchange, symbol: str) -> None:
+    async def send(by: Exchange, symbol: str) -> None:
         for number in range(1, 6):
             await by.refer(PutReferences(time=by.clock(), prices={symbol: Decimal(100 + number)}), "feed")
 
@@ -245,29 +247,29 @@ async def test_two_exchanges_and_an_operator_write_beside_each_other_and_nothing
         for size in range(1, 6):
             await redefine(broker.connection, "AAA", quote_size=size)
 
-    await asyncio.gather(tell(exchange, "AAA"), tell(other, "BBB"), define())
+    await asyncio.gather(send(exchange, "AAA"), send(other, "BBB"), define())
     found = (await definition_log.read(broker.connection)).listings()
     assert {symbol: int(listing.reference_price) for symbol, listing in found.items()} == {"AAA": 105, "BBB": 105}
     assert found["AAA"].instrument.quote_size == 5
 
 
-async def test_while_the_broker_is_away_nothing_is_said_to_be_stored_and_afterwards_the_feed_goes_on(
+async def test_while_the_broker_is_away_no_price_is_reported_stored_and_afterwards_the_feed_continues(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "DEADLINE", 0.2)
     await seed(own_broker.connection, own_broker.market)
     async with running(own_broker) as exchange:
-        told = PutReferences(time=exchange.clock(), prices={"AAA": Decimal(101)})
+        sent = PutReferences(time=exchange.clock(), prices={"AAA": Decimal(101)})
         own_broker.server.kill()
         with pytest.raises(Refused) as caught:
-            await exchange.refer(told, "feed")
+            await exchange.refer(sent, "feed")
         assert caught.value.refusal.retryable
         own_broker.server.start()
         monkeypatch.setattr(feed, "DEADLINE", 60.0)
 
         async def taken() -> bool:
             try:
-                await exchange.refer(PutReferences(time=exchange.clock(), prices=told.prices), "feed")
+                await exchange.refer(PutReferences(time=exchange.clock(), prices=sent.prices), "feed")
             except Refused:
                 return False
             return True

@@ -1,4 +1,4 @@
-"""What a client was told for good stays so, however late an append lands that was under way."""
+"""A final answer stays true, however late an append that was in flight lands."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -22,7 +22,7 @@ Cut = tuple[Exchange, Proxy]
 
 @pytest.fixture
 async def cut(broker: Broker, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Cut]]:
-    """Two exchanges, each behind a network of its own, that give their clients up after a second."""
+    """Two exchanges, each with its own network, whose commands have a deadline of one second."""
     monkeypatch.setattr(command_queue, "DEADLINE", 1.0)
     async with AsyncExitStack() as stack:
         exchanges: list[Cut] = []
@@ -35,7 +35,7 @@ async def cut(broker: Broker, exposure: ExposureStandIn, monkeypatch: pytest.Mon
 
 
 async def messages(broker: Broker, kind: str = "*") -> list[api.StoredMessage]:
-    """Every message of AAA in the log, in order."""
+    """Return every message of AAA in the log, in order."""
     shard = subjects.shard_of("AAA", broker.market.shards)
     found: list[api.StoredMessage] = []
     while True:
@@ -49,8 +49,8 @@ async def messages(broker: Broker, kind: str = "*") -> list[api.StoredMessage]:
 async def test_a_rejection_is_final_though_an_append_of_the_same_order_lands_after_it(
     broker: Broker, exposure: ExposureStandIn, cut: list[Cut]
 ) -> None:
-    """Both exchanges lose the broker, one of them with the order's fill on its way. The order is sent again once its
-    quote has expired, and rejected; only then the network lets the first attempt through."""
+    """Both exchanges lose the broker, one of them with the order's fill in flight. After the quote has expired, the
+    order is sent again and rejected. Only then does the network let the first attempt through."""
     (first, first_network), (other, other_network) = cut
     exposure.lifetime = 3.0
     quote = await quoted(first)
@@ -64,23 +64,23 @@ async def test_a_rejection_is_final_though_an_append_of_the_same_order_lands_aft
     await eventually(lambda: other.clock() >= quote.expires_at)
     other_network.release()
 
-    answer = await eventually(lambda: other.order(sent))  # as soon as it hears the broker again
+    answer = await eventually(lambda: other.order(sent))  # as soon as it reaches the broker again
     assert answer.reason == "quote_expired"
     first_network.release()
-    second = await eventually(lambda: quoted(first, attempt=2))  # what was on its way has landed by then, or never will
+    second = await eventually(lambda: quoted(first, attempt=2))  # by then the append has landed, or never will
     assert second.attempt == 2
     assert not await messages(broker, "fills")
-    assert (await first.order(sent)).status == "filled", "a rejected order sent again is a new chance"
+    assert (await first.order(sent)).status == "filled", "a rejected order that is sent again is a new order"
 
 
-async def test_a_quote_that_has_run_out_is_ended_in_the_log_once(
+async def test_the_expiry_of_a_quote_is_appended_once(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange
 ) -> None:
     exposure.lifetime = 0.3
     quote = await quoted(exchange)
     other = await start_exchange()
     for asked in (exchange, other, exchange, await start_exchange()):
-        await eventually(lambda asked=asked: asked.clock() >= quote.expires_at)  # each judges by its own
+        await eventually(lambda asked=asked: asked.clock() >= quote.expires_at)  # each has its own clock
         assert (await asked.order(order())).reason == "quote_expired"
         with pytest.raises(Refused) as caught:
             asked.quote("AAA")
@@ -94,7 +94,7 @@ async def test_a_quote_that_has_run_out_is_ended_in_the_log_once(
     assert (await other.order(order())).status == "filled"
 
 
-async def test_a_withdrawal_that_finds_a_quote_run_out_ends_it(
+async def test_a_withdrawal_of_an_expired_quote_appends_its_expiry(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     exposure.lifetime = 0.3
@@ -106,8 +106,8 @@ async def test_a_withdrawal_that_finds_a_quote_run_out_ends_it(
     assert len(await messages(broker)) == 2
 
 
-async def test_what_is_rejected_for_another_reason_appends_nothing(broker: Broker, exchange: Exchange) -> None:
-    """At the same head every exchange would come to the same: only time lets two differ."""
+async def test_rejections_for_other_reasons_append_nothing(broker: Broker, exchange: Exchange) -> None:
+    """At the same head every exchange would decide the same: only the time can make two differ."""
     assert (await exchange.order(order())).reason == "no_active_quote"
     await quoted(exchange)
     assert (await exchange.order(order(limit_price=Decimal("1.00")))).reason == "not_marketable"

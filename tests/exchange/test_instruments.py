@@ -1,4 +1,4 @@
-"""Instruments: they change while the exchange runs, and each quote is of the revision that it names."""
+"""Instruments change while the exchange runs, and each quote has the revision that it names."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,17 +28,17 @@ from wire.instruments import Instrument, ListedInstrument
 
 @pytest.fixture
 async def exchange(broker: Broker, exposure: ExposureStandIn, start_exchange: StartExchange) -> Exchange:
-    """An exchange of a market that is defined."""
+    """An exchange whose market is defined."""
     await seed(broker.connection, broker.market)
     return await start_exchange()
 
 
 async def revision(exchange: Exchange, symbol: str = "AAA") -> int:
-    """The one in force."""
+    """Return the revision in force."""
     return {each.symbol: each.revision for each in await exchange.instruments()}[symbol]
 
 
-async def test_a_quote_is_of_the_revision_in_force_and_of_no_other(exchange: Exchange, broker: Broker) -> None:
+async def test_only_quotes_of_the_revision_in_force_become_active(exchange: Exchange, broker: Broker) -> None:
     first = await revision(exchange)
     old = await exchange.put_quote("AAA", quote_request(revision=first))
     assert (old.revision, old.quote_id) == (first, f"AAA-v0-r{first}-a1")
@@ -52,10 +52,10 @@ async def test_a_quote_is_of_the_revision_in_force_and_of_no_other(exchange: Exc
     assert exchange.quote("AAA").quote_id == new.quote_id
 
 
-async def test_a_quote_of_a_revision_that_is_not_known_here_yet_is_caught_up_with(
+async def test_a_quote_of_a_revision_that_is_not_known_here_yet_becomes_active(
     exchange: Exchange, broker: Broker, start_exchange: StartExchange
 ) -> None:
-    """Right after the change, when the maker has heard of it and this exchange may not have."""
+    """Right after the change, when the maker knows the revision and this exchange may not."""
     for number in range(1, 6):
         newest = await redefine(broker.connection, "AAA", quote_size=number)
         assert (await exchange.put_quote("AAA", quote_request(revision=newest))).revision == newest
@@ -68,16 +68,16 @@ async def test_a_revision_that_the_instrument_does_not_have_is_refused(exchange:
     assert (caught.value.refusal, caught.value.field) == (Refusal.REVISION_UNKNOWN, "revision")
 
 
-async def test_who_quotes_by_hand_need_not_name_a_revision(exchange: Exchange, broker: Broker) -> None:
+async def test_a_quote_made_by_hand_need_not_name_a_revision(exchange: Exchange, broker: Broker) -> None:
     asked = quote_request(quote_id="by-hand", revision=None)
     made = await exchange.put_quote("AAA", asked)
     assert made.revision == await revision(exchange)
     await redefine(broker.connection, "AAA", quote_size=3)
-    assert await exchange.put_quote("AAA", asked) == made, "the same again gets the same answer"
+    assert await exchange.put_quote("AAA", asked) == made, "the same quote sent again gets the same answer"
 
 
 @pytest.mark.parametrize("state", ["paused", "delisted"])
-async def test_of_an_instrument_that_is_not_quoted_nothing_becomes_active(
+async def test_no_quote_of_a_paused_or_delisted_instrument_becomes_active(
     exchange: Exchange, broker: Broker, state: str
 ) -> None:
     newest = await redefine(broker.connection, "AAA", state=state)
@@ -89,7 +89,7 @@ async def test_of_an_instrument_that_is_not_quoted_nothing_becomes_active(
     assert await exchange.put_quote("AAA", quote_request(revision=trading))
 
 
-async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_deactivated(
+async def test_a_pending_quote_is_deactivated_when_its_instrument_changes(
     exchange: Exchange, broker: Broker, exposure: ExposureStandIn
 ) -> None:
     exposure.hold = asyncio.Event()
@@ -107,9 +107,7 @@ async def test_an_activation_that_is_under_way_when_its_instrument_changes_is_de
     assert caught.value.refusal is Refusal.NEVER_QUOTED
 
 
-async def test_a_tick_that_changes_is_the_tick_of_orders_and_quotes_from_then_on(
-    exchange: Exchange, broker: Broker
-) -> None:
+async def test_a_changed_tick_applies_to_orders_and_quotes_from_then_on(exchange: Exchange, broker: Broker) -> None:
     newest = await redefine(broker.connection, "AAA", tick=Decimal("0.05"), fee_rate=Decimal("0.001"))
     await exchange.put_quote(
         "AAA", quote_request(revision=newest, bid_price=Decimal("99.90"), ask_price=Decimal("100.10"))
@@ -121,7 +119,7 @@ async def test_a_tick_that_changes_is_the_tick_of_orders_and_quotes_from_then_on
     assert fill.price == Decimal("100.10")
 
 
-async def test_what_was_answered_before_the_tick_changed_is_answered_again_the_same(
+async def test_a_resend_after_the_tick_has_changed_gets_the_first_answer(
     exchange: Exchange, broker: Broker, start_exchange: StartExchange
 ) -> None:
     quote = quote_request(revision=await revision(exchange))
@@ -151,7 +149,7 @@ async def client(exchange: Exchange) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def body(of: Instrument) -> dict[str, object]:
-    """As a client sends it."""
+    """Return the body that a client sends."""
     found: dict[str, object] = msgspec.to_builtins(of)
     return found
 
@@ -184,7 +182,7 @@ async def test_an_instrument_is_added_changed_and_delisted(client: httpx.AsyncCl
         ({"colour": "red"}, "colour"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_and_changes_nothing(
+async def test_an_invalid_definition_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, exchange: Exchange, different: dict[str, object], field: str
 ) -> None:
     before = await revision(exchange)
@@ -203,7 +201,7 @@ async def test_a_change_is_refused_if_another_came_between(client: httpx.AsyncCl
     assert (await client.get("/instruments/AAA")).json()["quote_size"] == 7
 
     newer = (await client.get("/instruments/AAA")).headers["ETag"]
-    for _ in range(2):  # one who was not answered sends it again
+    for _ in range(2):  # as a client does that received no response
         changed = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": newer})
         assert (changed.status_code, changed.json()["quote_size"]) == (200, 3)
     assert changed.headers["ETag"] == (await client.get("/instruments/AAA")).headers["ETag"] != newer
@@ -212,10 +210,10 @@ async def test_a_change_is_refused_if_another_came_between(client: httpx.AsyncCl
     assert unconditional.json()["quote_size"] == 4, "without it, the last writer wins"
 
 
-async def test_a_change_of_what_all_share_is_none_of_the_instruments_own(
+async def test_a_change_of_shared_terms_does_not_change_the_instruments_etag(
     client: httpx.AsyncClient, exchange: Exchange
 ) -> None:
-    """Another symbol is defined, which takes a share of its own."""
+    """Another symbol is defined, which changes everybody's share."""
     tag = (await client.get("/instruments/AAA")).headers["ETag"]
     before = await revision(exchange)
     assert (await client.put("/instruments/NEW", json=body(instrument()))).status_code == 200
@@ -225,12 +223,12 @@ async def test_a_change_of_what_all_share_is_none_of_the_instruments_own(
 
 
 @pytest.mark.parametrize("tag", ["", "*", "57", 'W/"57"', '"x"', '"-1"', '"57", "58"', '"99999999999999999"'])
-async def test_what_is_no_tag_is_refused_by_its_name(client: httpx.AsyncClient, tag: str) -> None:
+async def test_an_invalid_etag_is_refused_by_its_name(client: httpx.AsyncClient, tag: str) -> None:
     refused = await client.put("/instruments/AAA", json=body(instrument(quote_size=3)), headers={"If-Match": tag})
     assert (refused.status_code, refused.json()["field"]) == (400, "If-Match")
 
 
-async def test_an_unknown_instrument_has_no_tag_and_none_matches_it(client: httpx.AsyncClient) -> None:
+async def test_an_unknown_instrument_has_no_etag_and_matches_none(client: httpx.AsyncClient) -> None:
     assert (await client.get("/instruments/NEW")).status_code == 404
     refused = await client.put("/instruments/NEW", json=body(instrument()), headers={"If-Match": '"1"'})
     assert refused.status_code == 412
@@ -241,12 +239,12 @@ async def test_an_unknown_instrument_has_no_tag_and_none_matches_it(client: http
 
 
 async def define(broker: Broker, symbol: str) -> None:
-    """As another exchange is told."""
+    """Define a symbol, as through another exchange."""
     await definition_log.define(broker.connection, lambda known: changes(known, None, {symbol: instrument()}))
 
 
 async def test_a_symbol_that_was_defined_a_moment_ago_is_known(exchange: Exchange, broker: Broker) -> None:
-    """Right after the definition, when this exchange may not have heard of it."""
+    """Right after the definition, which this exchange may not have read yet."""
     requests: list[Callable[[str], Awaitable[object]]] = [
         lambda symbol: exchange.order(order(symbol=symbol)),
         lambda symbol: exchange.put_quote(symbol, quote_request(symbol, revision=None)),
@@ -259,7 +257,7 @@ async def test_a_symbol_that_was_defined_a_moment_ago_is_known(exchange: Exchang
         assert not isinstance(answer, Refused) or answer.refusal is Refusal.NEVER_QUOTED
 
 
-async def test_a_flood_of_unknown_symbols_is_no_flood_of_questions(
+async def test_a_flood_of_unknown_symbols_causes_few_requests_to_the_broker(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
@@ -282,7 +280,7 @@ async def test_a_flood_of_unknown_symbols_is_no_flood_of_questions(
 
 
 @pytest.mark.parametrize("name", ["quote_ttl", "grace", "id_window"])
-async def test_an_exchange_that_was_started_with_other_times_decides_nothing(
+async def test_an_exchange_started_with_other_terms_decides_nothing(
     exchange: Exchange, broker: Broker, name: str
 ) -> None:
     terms = msgspec.structs.replace(broker.market.terms, **{name: 7.0})

@@ -1,4 +1,4 @@
-"""An exchange that starts over a last message of a subject that cannot be used goes on from the last one that can."""
+"""At its start, an exchange goes back from unusable last messages of a subject to the last usable one."""
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ async def put(broker: Broker, kind: str, payload: bytes, *, compared: bool = Fal
 
 @pytest.mark.parametrize("compared", [False, True], ids=["without a compare", "with a compare"])
 @pytest.mark.parametrize("last", [b"nonsense", b"", b"[]", SKIPS, FROM_ONE_AGAIN, SAME_AGAIN, ANOTHERS])
-async def test_fills_are_numbered_on_from_the_last_that_count(
+async def test_fill_numbers_continue_after_the_last_fills_that_count(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, last: bytes, compared: bool
 ) -> None:
     await quoted(exchange)
@@ -42,7 +42,7 @@ async def test_fills_are_numbered_on_from_the_last_that_count(
     assert [fill.fill_id for fill in (await started.order(order(quantity=1))).fills] == ["AAA-f4"]
 
 
-async def test_poison_behind_poison_is_walked_over_too(
+async def test_several_poison_messages_in_a_row_are_skipped(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange
 ) -> None:
     await quoted(exchange)
@@ -56,7 +56,7 @@ async def test_poison_behind_poison_is_walked_over_too(
 
 
 @pytest.mark.parametrize("poison", [b"nonsense", SKIPS])
-async def test_where_only_poison_is_there_fills_begin_with_number_one(
+async def test_after_poison_only_fills_begin_with_number_one(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, poison: bytes
 ) -> None:
     await put(broker, "fills", poison)
@@ -67,7 +67,7 @@ async def test_where_only_poison_is_there_fills_begin_with_number_one(
 
 
 @pytest.mark.parametrize("last", [b"nonsense", b"", msgspec.json.encode(quote_activated("BBB"))])
-async def test_the_last_quote_event_that_can_be_read_is_the_quote(
+async def test_the_last_readable_quote_event_is_the_quote(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, last: bytes
 ) -> None:
     await quoted(exchange)
@@ -80,7 +80,7 @@ async def test_the_last_quote_event_that_can_be_read_is_the_quote(
     assert (await started.order(order(quantity=1))).status == "filled"
 
 
-async def test_poison_that_is_the_last_message_is_counted_once_at_a_start(broker: Broker, exchange: Exchange) -> None:
+async def test_poison_as_the_last_message_is_counted_once_at_a_start(broker: Broker, exchange: Exchange) -> None:
     await quoted(exchange)
     await exchange.order(order(quantity=1))
     await put(broker, "fills", b"nonsense")
@@ -90,7 +90,7 @@ async def test_poison_that_is_the_last_message_is_counted_once_at_a_start(broker
         assert started.health.report().quarantined == 2
 
 
-async def test_far_behind_much_of_another_symbol_it_is_found(
+async def test_the_last_fills_are_found_before_many_messages_of_another_symbol(
     broker: Broker, exchange: Exchange, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jet.bootstrap.FIRST_WALK", 2)

@@ -1,4 +1,4 @@
-"""Order ids that have executed lately."""
+"""The memory of recently executed order ids."""
 
 import itertools
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ WINDOW = 120.0
 
 
 def remembering(shards: int = 1) -> OrderDedup:
-    """Of a log that was empty at start, at second 0."""
+    """Return the memory of a log that was empty at the start, at second 0."""
     dedup = OrderDedup(timedelta(seconds=WINDOW), shards)
     for shard in range(shards):
         dedup.replayed(shard, 0.0)
@@ -24,7 +24,7 @@ def remembering(shards: int = 1) -> OrderDedup:
 
 
 def pass_time(dedup: OrderDedup, seconds: Iterable[int], *, shard: int = 0, ahead: float = 0.0) -> None:
-    """Each second a message is stored, and a second is counted; the broker's clock is `ahead` of the true time."""
+    """Store one message per second, while both clocks advance; the broker's clock is `ahead` of the true time."""
     for second in seconds:
         dedup.advance(shard, NOW + timedelta(seconds=second + ahead))
         dedup.tick(float(second))
@@ -46,8 +46,8 @@ def test_an_id_is_remembered_for_the_window_and_then_forgotten() -> None:
     assert len(dedup) == dedup.size == 0
 
 
-def test_the_window_begins_when_a_fill_was_recorded_whatever_time_it_claims() -> None:
-    """One that waited for a broker, and one that another writer dated wrongly."""
+def test_the_window_begins_when_a_fill_was_recorded_not_when_it_was_created() -> None:
+    """One fill waited for the broker, and another writer gave the other a wrong time."""
     dedup = remembering()
     dedup.commit(0, [recorded_fill(number=1, created_at=NOW + timedelta(days=999))])
     dedup.commit(0, [recorded_fill(number=2, created_at=NOW - timedelta(days=1))])
@@ -57,7 +57,7 @@ def test_the_window_begins_when_a_fill_was_recorded_whatever_time_it_claims() ->
     assert not len(dedup)
 
 
-def test_what_is_remembered_of_a_fill_is_all_of_it() -> None:
+def test_every_field_of_a_fill_is_remembered() -> None:
     dedup = remembering(2)
     fills = [
         recorded_fill(number=1, order_id="a", order_quantity=7),
@@ -78,7 +78,7 @@ def test_the_first_fill_of_an_id_stays_its_fill() -> None:
     assert dedup.get("x") == first
 
 
-def test_an_id_is_taken_while_its_append_is_under_way_and_free_if_that_is_lost() -> None:
+def test_an_id_is_pending_while_its_append_is_in_flight_and_free_if_that_is_lost() -> None:
     dedup = remembering()
     fills = [recorded_fill()]
     dedup.begin(fills)
@@ -87,7 +87,7 @@ def test_an_id_is_taken_while_its_append_is_under_way_and_free_if_that_is_lost()
     assert "order-AAA-1" not in dedup
 
 
-def test_losing_an_append_does_not_forget_what_another_exchange_recorded() -> None:
+def test_a_lost_append_does_not_forget_what_another_exchange_recorded() -> None:
     dedup = remembering()
     ours, theirs = recorded_fill(number=1, order_id="x", quantity=1), recorded_fill(number=1, order_id="x", quantity=2)
     dedup.begin([ours])
@@ -96,7 +96,7 @@ def test_losing_an_append_does_not_forget_what_another_exchange_recorded() -> No
     assert dedup.get("x") == theirs
 
 
-def test_what_was_appended_is_remembered_from_then_on() -> None:
+def test_committed_fills_are_remembered_from_then_on() -> None:
     dedup = remembering()
     fills = [recorded_fill()]
     dedup.begin(fills)
@@ -108,8 +108,8 @@ def test_what_was_appended_is_remembered_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("second", [1, 60, 119])
-def test_a_brokers_clock_that_leaps_or_steps_back_forgets_nothing_early(second: int) -> None:
-    """It goes 300 s fast, then right again, then an hour slow, and again and again."""
+def test_a_brokers_clock_that_is_set_makes_no_id_expire_early(second: int) -> None:
+    """It is set 300 s ahead, back to the true time, an hour back and so on, many times."""
     dedup = remembering()
     dedup.commit(0, [recorded_fill()])
     pass_time(dedup, range(1, second))
@@ -123,8 +123,8 @@ def test_a_brokers_clock_that_leaps_or_steps_back_forgets_nothing_early(second: 
     assert not len(dedup)
 
 
-def test_our_own_count_alone_forgets_nothing() -> None:
-    """As when it is wrong, or when nothing is heard of the log: then nothing new is to be remembered either."""
+def test_the_monotonic_clock_alone_forgets_nothing() -> None:
+    """As when it is wrong, or while the log delivers nothing: then there is nothing new to remember either."""
     dedup = remembering()
     dedup.commit(0, [recorded_fill()])
     for second in range(0, 1_000_000, 100_000):
@@ -132,7 +132,7 @@ def test_our_own_count_alone_forgets_nothing() -> None:
     assert "order-AAA-1" in dedup
 
 
-def test_each_shard_goes_by_its_own_log() -> None:
+def test_each_shard_has_its_own_log_time() -> None:
     dedup = remembering(2)
     dedup.commit(0, [recorded_fill("AAA")])
     dedup.commit(1, [recorded_fill("BBB")])
@@ -149,10 +149,10 @@ def test_each_shard_goes_by_its_own_log() -> None:
         st.tuples(st.floats(0, 20), st.floats(-1000, 1000) | st.just(0.0), st.booleans()), min_size=1, max_size=120
     )
 )
-def test_nothing_is_forgotten_before_the_window_is_over_whatever_the_brokers_clock_does(
+def test_no_id_is_forgotten_before_the_window_has_passed_whatever_the_brokers_clock_does(
     steps: list[tuple[float, float, bool]],
 ) -> None:
-    """Time goes on by the first figure, the broker's clock is off by the second, and a fill is recorded or not."""
+    """In each step, the true time advances, the broker's clock is off by a skew, and a fill is recorded or not."""
     dedup = remembering()
     now = 0.0
     recorded: dict[str, float] = {}
@@ -171,13 +171,13 @@ def test_nothing_is_forgotten_before_the_window_is_over_whatever_the_brokers_clo
 
 
 def replay(dedup: OrderDedup, times: Iterable[float], numbers: Iterable[int]) -> None:
-    """Read a log again: a fill at each of these seconds by the broker's clock."""
+    """Replay a log with a fill at each of these times, in seconds of the broker's clock."""
     for time, number in zip(times, numbers, strict=False):
         dedup.advance(0, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=time))
         dedup.commit(0, [recorded_fill(number=number)])
 
 
-def test_what_is_read_at_start_is_as_old_as_the_log_says() -> None:
+def test_ids_read_at_the_start_are_aged_by_the_log_time() -> None:
     dedup = OrderDedup(timedelta(seconds=WINDOW))
     replay(dedup, range(100), itertools.count(1))
     assert dedup.needs_more(0)
@@ -193,7 +193,7 @@ def test_what_is_read_at_start_is_as_old_as_the_log_says() -> None:
 
 
 def test_a_gap_is_no_proof_that_time_has_passed() -> None:
-    """It may be a leap of the broker's clock, with the window right before it: more of the log has to be read."""
+    """The broker's clock may have been set, so the window may lie before the gap: more of the log must be read."""
     dedup = OrderDedup(timedelta(seconds=WINDOW))
     replay(dedup, range(1000, 1010), itertools.count(1000))
     replay(dedup, range(1400, 1410), itertools.count(1010))
@@ -215,7 +215,7 @@ def test_a_gap_is_no_proof_that_time_has_passed() -> None:
 
 
 @pytest.mark.parametrize(("fills", "bytes_an_id"), [(1, 560), (8, 215), (32, 175), (500, 165)])
-def test_an_id_takes_as_many_bytes_as_is_said(fills: int, bytes_an_id: int) -> None:
+def test_an_id_takes_as_many_bytes_as_documented(fills: int, bytes_an_id: int) -> None:
     dedup = remembering()
     for message in range(20):
         numbers = range(message * fills + 1, (message + 1) * fills + 1)
@@ -223,7 +223,7 @@ def test_an_id_takes_as_many_bytes_as_is_said(fills: int, bytes_an_id: int) -> N
     assert dedup.size / len(dedup) <= bytes_an_id
 
 
-def test_when_full_it_says_so_until_something_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_is_full_until_ids_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BYTES", 2000)
     dedup = remembering()
     for number in range(1, 4):

@@ -44,11 +44,11 @@ QUOTE = {
 }
 
 WAITING = 300
-"""More connections than a pass of the event loop takes, or ten."""
+"""Far more connections than ten passes of the event loop accept."""
 
 
 class Exchange:
-    """The process."""
+    """An exchange process."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
@@ -58,7 +58,7 @@ class Exchange:
 
 @pytest.fixture
 async def exchange_process(broker: Broker, exposure: ExposureStandIn, tmp_path: Path) -> AsyncIterator[Exchange]:
-    """A process on the test's broker, with an active quote."""
+    """An exchange process on the test's broker, with an active quote."""
     (tmp_path / "market.toml").write_text(MARKET)
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QS_")}
@@ -92,7 +92,7 @@ def _request(order_id: str) -> bytes:
 
 
 async def test_orders_that_arrived_during_a_pause_are_not_executed(broker: Broker, exchange_process: Exchange) -> None:
-    """Their clients have given up, and may have been told "rejected" by another exchange since."""
+    """Their clients have given up, and may have received "rejected" from another exchange since."""
     exchange_process.process.send_signal(signal.SIGSTOP)
     clients = []
     for number in range(WAITING):

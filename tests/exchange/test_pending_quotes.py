@@ -1,4 +1,4 @@
-"""Quotes that are sent again: one activation token, one event, one answer, whatever is slow or lost meanwhile."""
+"""Quotes that are resent: one activation token, one event, one answer, whatever is slow or lost meanwhile."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ from wire.quotes import PutQuote, Quote, QuoteActivated, QuoteEvent, WithdrawQuo
 
 
 async def events(broker: Broker) -> list[QuoteEvent]:
-    """What the market log says of AAA's quotes."""
+    """Return AAA's quote events in the market log."""
     shard = subjects.shard_of("AAA", broker.market.shards)
     stream = subjects.market_stream(shard)
     last = await journal.last_message(broker.connection, stream, subjects.quotes(shard, "AAA"))
@@ -32,10 +32,10 @@ async def events(broker: Broker) -> list[QuoteEvent]:
     return found
 
 
-async def test_a_quote_that_is_sent_again_while_exposure_is_slow_makes_one_activation_token(
+async def test_a_quote_that_is_resent_while_exposure_is_slow_has_one_activation_token(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    """Over HTTP and over NATS, by one caller and by another."""
+    """Over HTTP and over NATS, by several callers."""
     await quoted(exchange)
     hold = exposure.hold = asyncio.Event()
     request = quote_request(attempt=2)
@@ -52,7 +52,7 @@ async def test_a_quote_that_is_sent_again_while_exposure_is_slow_makes_one_activ
     assert [event.attempt for event in await events(broker)] == [1, 2]
 
 
-async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_token(
+async def test_an_activation_whose_reply_is_lost_is_resent_with_its_token(
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)
@@ -64,7 +64,7 @@ async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_to
         answer = await rpc.call(*args, **options)
         if args[1] == subjects.Rpc.ACTIVATE and lost < 2:
             lost += 1
-            raise Refused(Refusal.OUTCOME_UNKNOWN, "the answer was lost")
+            raise Refused(Refusal.OUTCOME_UNKNOWN, "the reply was lost")
         return answer
 
     monkeypatch.setattr(pending_quotes, "rpc", _Rpc(lossy))
@@ -76,13 +76,13 @@ async def test_an_activation_whose_answer_is_lost_is_asked_for_again_with_its_to
 
 
 class _Rpc:
-    """Stands in for the module."""
+    """Stands in for the module `rpc`."""
 
     def __init__(self, call: Any) -> None:
         self.call = call
 
 
-async def test_a_quote_that_nobody_waits_for_any_more_is_deactivated_and_never_active(
+async def test_a_quote_that_no_caller_waits_for_is_deactivated_and_never_active(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
@@ -98,10 +98,10 @@ async def test_a_quote_that_nobody_waits_for_any_more_is_deactivated_and_never_a
     assert [event.attempt for event in await events(broker)] == [1]
 
 
-async def test_what_is_sent_again_after_it_was_deactivated_has_another_token(
+async def test_a_quote_that_is_resent_after_its_deactivation_has_another_token(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    """One that is deactivated late must not end what the other activated."""
+    """A late request to deactivate the first must not undo the activation of the second."""
     await quoted(exchange)
     exposure.refuse = Refusal.UNAVAILABLE
     with pytest.raises(Refused):
@@ -114,10 +114,10 @@ async def test_what_is_sent_again_after_it_was_deactivated_has_another_token(
     assert exposure.activated[-1].activation not in {each.activation for each in exposure.deactivated}
 
 
-async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
+async def test_a_copy_that_arrives_while_the_outcome_is_unknown_joins_the_pending_quote(
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its callers were told so; the copies make no second activation."""
+    """The first callers were answered that the outcome is unknown. The copies make no second activation."""
     await quoted(exchange)
     monkeypatch.setattr(pending_quotes, "DEADLINE", 0.1)
     append, go_on = lane.SymbolLog.append, asyncio.Event()
@@ -138,10 +138,10 @@ async def test_a_copy_that_comes_while_the_commit_is_not_known_joins_it(
     assert len([asked for asked in exposure.activated if asked.attempt == 2]) == 1
 
 
-async def test_a_quote_whose_time_is_up_before_its_turn_is_deactivated_and_can_be_sent_again(
+async def test_a_quote_whose_deadline_passes_before_its_commit_is_deactivated_and_can_be_resent(
     exchange: Exchange, exposure: ExposureStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was never decided has no commit that could end it."""
+    """It was never decided, so no commit ends it."""
     await quoted(exchange)
     append, go_on, appending = lane.SymbolLog.append, asyncio.Event(), asyncio.Event()
 
@@ -163,10 +163,10 @@ async def test_a_quote_whose_time_is_up_before_its_turn_is_deactivated_and_can_b
     assert (await exchange.put_quote("AAA", quote_request(attempt=3))).quote_id == "AAA-v0-a3"
 
 
-async def test_of_one_askers_quotes_only_the_newest_goes_on(
+async def test_only_the_newest_of_an_askers_pending_quotes_continues(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
-    """What earlier ones had activated is deactivated. Another asker's goes on beside it."""
+    """The activations of earlier ones are deactivated. Another asker's quote continues beside it."""
     await quoted(exchange)
     hold = exposure.hold = asyncio.Event()
 
@@ -197,7 +197,7 @@ async def test_of_one_askers_quotes_only_the_newest_goes_on(
 # --- withdrawals ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_withdrawal_that_comes_late_leaves_the_newer_quote(broker: Broker, exchange: Exchange) -> None:
+async def test_a_late_withdrawal_leaves_the_newer_quote(broker: Broker, exchange: Exchange) -> None:
     await quoted(exchange)
     named = WithdrawQuote(symbol="AAA", quote_id="AAA-v0-a1")
     withdrawn = await rpc.call(broker.connection, subjects.Rpc.WITHDRAW_QUOTE, named, Quote)
@@ -220,7 +220,7 @@ async def test_a_withdrawal_over_nats_must_name_its_quote(broker: Broker, exchan
     assert (caught.value.refusal, exchange.quote("AAA").attempt) == (Refusal.INVALID_FIELD, 1)
 
 
-async def test_a_withdrawal_of_whatever_is_active_means_what_was_active_when_it_was_decided_first(
+async def test_a_withdrawal_without_an_id_means_the_quote_that_was_active_at_the_first_decision(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another exchange replaces the quote while the withdrawal is being appended."""
@@ -245,13 +245,13 @@ async def test_a_withdrawal_of_whatever_is_active_means_what_was_active_when_it_
     assert exchange.quote("AAA").attempt == 2
 
 
-# --- what goes first --------------------------------------------------------------------------------------------------
+# --- priority ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_the_turn_of_their_shard(
+async def test_a_withdrawal_and_a_quote_overtake_orders_that_wait_for_a_permit(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And orders that find nothing then need no permit."""
+    """Orders that find no quote need no permit."""
     monkeypatch.setattr(append_gate, "PATIENCE", HANG)
     await quoted(exchange)
     held = exchange._lanes.of("AAA")._gate.enter()

@@ -1,4 +1,4 @@
-"""The bucket `quotes` on a real broker: never older than what the log says, whoever writes when."""
+"""The bucket `quotes` on a real broker: it is never set back to an older event, whoever writes when."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ def withdrawn(quote: QuoteActivated) -> QuoteWithdrawn:
 
 
 class Log:
-    """AAA's market log: what is appended here, and a fold of as much of it as wanted."""
+    """AAA's market log: appends quote events, and folds as many of them as a test needs."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -70,7 +70,7 @@ def log(broker: Broker) -> Log:
 
 @pytest.fixture
 async def bucket(broker: Broker) -> AsyncIterator[QuotesBucket]:
-    """An exchange's part that projects."""
+    """A running projection."""
     bucket = QuotesBucket(broker.connection, utc_now, 2)
     task = asyncio.create_task(bucket.run())
     yield bucket
@@ -84,13 +84,13 @@ async def shown(broker: Broker) -> StoredMessage | None:
 
 
 async def quote_shown(broker: Broker) -> str | None:
-    """The id of the quote that watchers see."""
+    """Return the id of the quote that watchers see; None if they see none."""
     last = await shown(broker)
     return msgspec.json.decode(last.payload, type=QuoteActivated).quote_id if last and last.payload else None
 
 
 async def settled(broker: Broker, bucket: QuotesBucket, log: Log) -> None:
-    """Everything before is projected: a symbol that comes after is."""
+    """Wait until everything is projected, by projecting another symbol."""
     other = SymbolMarket("BBB")
     event = quote_activated("BBB", activated_at=utc_now(), lifetime=60.0)
     shard = subjects.shard_of("BBB", 2)
@@ -109,10 +109,10 @@ async def settled(broker: Broker, bucket: QuotesBucket, log: Log) -> None:
 
 
 @pytest.mark.parametrize("marker", ["MaxAge", "none", "DEL", "a quote"])
-async def test_an_event_that_another_has_since_overtaken_is_not_projected(
+async def test_an_event_that_a_newer_one_has_replaced_is_not_projected(
     broker: Broker, bucket: QuotesBucket, log: Log, marker: str
 ) -> None:
-    """Whatever the key shows meanwhile: a marker of age names no event, and none is there after a minute."""
+    """Whatever the key shows meanwhile: an expiry marker names no event, and is itself removed after a while."""
     old = activated()
     await log.append(old)
     await log.append(withdrawn(old))
@@ -128,7 +128,7 @@ async def test_an_event_that_another_has_since_overtaken_is_not_projected(
     assert await quote_shown(broker) == before
 
 
-async def test_what_a_key_shows_goes_when_the_log_says_so_whoever_folds_it(
+async def test_a_key_is_deleted_when_the_log_withdraws_its_quote(
     broker: Broker, bucket: QuotesBucket, log: Log
 ) -> None:
     quote = activated()
@@ -144,15 +144,13 @@ async def test_what_a_key_shows_goes_when_the_log_says_so_whoever_folds_it(
     assert await eventually(gone)
 
 
-async def test_a_quote_that_has_expired_takes_the_one_before_it_away(
-    broker: Broker, bucket: QuotesBucket, log: Log
-) -> None:
-    """As when it was activated by an exchange that died, and the one before had longer to live."""
+async def test_an_expired_quote_removes_the_one_before_it(broker: Broker, bucket: QuotesBucket, log: Log) -> None:
+    """As when it was activated by an exchange that died, and the one before has a later expiry."""
     await log.append(activated())
     bucket.changed(log.fold(1))
     await eventually(lambda: quote_shown(broker))
-    over = quote_activated(attempt=2, activated_at=utc_now() - timedelta(seconds=9), lifetime=8.0)
-    await log.append(over)
+    expired = quote_activated(attempt=2, activated_at=utc_now() - timedelta(seconds=9), lifetime=8.0)
+    await log.append(expired)
     bucket.changed(log.fold(2))
 
     async def gone() -> bool:
@@ -161,10 +159,10 @@ async def test_a_quote_that_has_expired_takes_the_one_before_it_away(
     assert await eventually(gone)
 
 
-async def test_a_write_that_took_long_is_looked_at_again(
+async def test_a_write_that_took_long_is_checked_again(
     broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A newer quote came and went meanwhile, key and marker: so the key's revision is what it was."""
+    """A newer quote was written and removed meanwhile, with its marker, so the key has its earlier revision again."""
     monkeypatch.setattr(projection, "LONG_WRITE", 0.0)
     quote = activated()
     await log.append(quote)
@@ -188,7 +186,7 @@ async def test_a_write_that_took_long_is_looked_at_again(
     assert await eventually(deleted)
 
 
-async def test_an_exchange_projects_what_another_appended_and_died_before_it_did(
+async def test_an_exchange_projects_the_event_of_another_that_died_before_projecting_it(
     broker: Broker, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dies = await start_exchange()
@@ -199,10 +197,10 @@ async def test_an_exchange_projects_what_another_appended_and_died_before_it_did
     assert await eventually(lambda: quote_shown(broker)) == "AAA-v0-a1"
 
 
-async def test_what_the_broker_will_not_take_ends_nothing(
+async def test_a_write_that_the_broker_refuses_does_not_stop_the_projection(
     broker: Broker, bucket: QuotesBucket, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a value larger than the bucket takes; and a key with a header that no exchange writes."""
+    """For example, a value that is larger than the bucket allows."""
     monkeypatch.setattr(projection, "PAUSE", 0.02)
     config = (await api.stream_info(broker.connection, STREAM)).config
     small = {**config, "max_msg_size": 64}
@@ -228,7 +226,7 @@ async def test_what_the_broker_will_not_take_ends_nothing(
 
 
 @pytest.mark.parametrize("value", ["", "12.5", "\xff", "a" * 5000])
-async def test_a_key_with_a_sequence_that_is_none_ends_nothing(
+async def test_a_key_with_an_invalid_sequence_does_not_stop_the_projection(
     broker: Broker, bucket: QuotesBucket, log: Log, value: str
 ) -> None:
     headers = {"Quotestream-Market-Sequence": value}
@@ -244,10 +242,10 @@ async def test_a_key_with_a_sequence_that_is_none_ends_nothing(
     assert await eventually(right)
 
 
-async def test_what_is_stored_behind_a_quote_and_is_no_event_is_not_taken_for_one(
+async def test_an_invalid_message_after_a_quote_is_not_taken_for_an_event(
     broker: Broker, bucket: QuotesBucket, log: Log
 ) -> None:
-    """Watchers would see the bucket go back when the same event is projected next."""
+    """Otherwise watchers would see a lower sequence when the same event is projected again."""
     await log.append(activated())
     market = log.fold(1)
     stream, subject = subjects.market_stream(SHARD), subjects.quotes(SHARD, "AAA")
@@ -257,7 +255,7 @@ async def test_what_is_stored_behind_a_quote_and_is_no_event_is_not_taken_for_on
     assert journal.number_in(last, "Quotestream-Market-Sequence") == market.quoted < market.head
 
 
-async def test_the_bucket_shows_the_active_quote_and_empties_itself(
+async def test_the_bucket_shows_the_active_quote_until_it_expires(
     broker: Broker, exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     exposure.lifetime = 1.0
@@ -294,8 +292,8 @@ async def test_a_withdrawn_quote_leaves_the_bucket(broker: Broker, exchange: Exc
     assert await eventually(deleted)
 
 
-async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(own_broker: Broker) -> None:
-    """It is not synced. The key that was there is told apart from the one that is written again by its message."""
+async def test_keys_that_the_broker_has_lost_are_written_again(own_broker: Broker) -> None:
+    """The bucket is not synced. The time of the key's message shows that it was written again."""
     stand_in = ExposureStandIn()
     serving = asyncio.create_task(stand_in.serve(own_broker.connection))
     stream, key = (

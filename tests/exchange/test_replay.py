@@ -1,4 +1,4 @@
-"""Which of the fills before a start count: their order ids are remembered, and no others."""
+"""Fills before a start: only of those that count are the order ids remembered."""
 
 import pytest
 
@@ -31,12 +31,12 @@ def counted(replay: Replay, read: list[tuple[int, ...]]) -> list[int]:
         ([(5,), (8,), (9,)], [8, 9]),
     ],
 )
-def test_what_the_fold_goes_back_to_counts(read: list[tuple[int, ...]], counts: list[int], known: bool) -> None:
-    """The last message read is the one that the fold began with."""
+def test_fills_that_lead_up_to_the_fold_count(read: list[tuple[int, ...]], counts: list[int], known: bool) -> None:
+    """The last message that is read is the one with which the fold began."""
     assert counted(Replay("AAA", 9, len(read) if known else None), read) == counts
 
 
-def test_nothing_after_where_the_fold_began_counts() -> None:
+def test_fills_after_the_beginning_of_the_fold_do_not_count() -> None:
     replay = Replay("AAA", 9, filled=2)
     assert replay.feed(2, message(9))
     assert not replay.feed(3, message(10))

@@ -33,7 +33,7 @@ async def test_a_fill_is_in_the_log_when_its_order_is_answered(broker: Broker, e
     assert exchange.quote("AAA").remaining_ask_quantity == 5
 
 
-async def test_the_log_has_a_digest_of_who_asked_and_whoever_sends_the_same_again_gets_the_first_answer(
+async def test_the_log_has_a_digest_of_the_asker_and_a_resend_by_another_gets_the_first_answer(
     broker: Broker, exchange: Exchange
 ) -> None:
     one, other = ids.asker("token one"), ids.asker("token other")
@@ -59,18 +59,18 @@ async def test_the_log_has_a_digest_of_who_asked_and_whoever_sends_the_same_agai
     assert msgspec.json.decode(before.payload, type=QuoteEvent).asker == ids.asker("token maker")
 
 
-async def test_a_head_that_the_log_does_not_have_holds_nobody_up(
+async def test_a_conflict_that_names_a_head_beyond_the_log_blocks_no_order(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await quoted(exchange)
-    append, told = journal.append, [journal.Conflict(10**8)]
+    append, conflicts = journal.append, [journal.Conflict(10**8)]
 
     async def lying(*args: Any, **more: Any) -> journal.Appended | journal.Conflict:
-        return told.pop() if told else await append(*args, **more)
+        return conflicts.pop() if conflicts else await append(*args, **more)
 
     monkeypatch.setattr(journal, "append", lying)
     assert (await finishes(exchange.order(order()))).status == "filled"
-    assert not told
+    assert not conflicts
 
 
 async def test_orders_that_arrive_together_share_appends(broker: Broker, exchange: Exchange) -> None:
@@ -115,10 +115,10 @@ async def test_an_order_id_sent_for_two_symbols_at_once_executes_for_one(broker:
     assert not await logged_fills(broker, "BBB")
 
 
-async def test_an_order_id_whose_append_is_under_way_for_another_symbol_is_not_told_as_executed(
+async def test_an_order_id_whose_append_is_in_flight_for_another_symbol_is_not_reported_as_executed(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That append may be lost: whether the id has executed is not known, so the order is to be sent again."""
+    """That append may be lost, so it is unknown whether the id executes, and the order must be sent again."""
     monkeypatch.setattr(append_gate, "PATIENCE", 0.0)  # the symbols may be of one shard
     await quoted(exchange, "AAA")
     await quoted(exchange, "BBB")
@@ -172,7 +172,7 @@ async def test_a_withdrawn_quote_no_longer_executes_and_is_not_replaced_by_an_ol
     assert caught.value.refusal is Refusal.QUOTE_WITHDRAWN
 
 
-async def test_the_same_quote_again_gets_the_same_answer(exchange: Exchange) -> None:
+async def test_the_same_quote_sent_again_gets_the_same_answer(exchange: Exchange) -> None:
     first = await quoted(exchange)
     assert await exchange.put_quote("AAA", quote_request()) == first
 
@@ -190,7 +190,7 @@ async def test_a_stale_quote_is_refused_before_its_reservation_is_touched(
     assert len(exposure.activated) == asked
 
 
-async def test_a_quote_from_a_position_that_no_fill_has_led_to_is_refused_and_deactivated(
+async def test_a_quote_from_a_position_version_without_a_fill_is_refused_and_deactivated(
     exchange: Exchange, exposure: ExposureStandIn
 ) -> None:
     await quoted(exchange)
@@ -235,7 +235,7 @@ async def test_an_attempt_is_not_refused_for_a_quote_that_only_another_exchange_
 async def test_a_quote_is_not_refused_for_a_fill_that_only_another_exchange_has_seen(
     exchange: Exchange, exposure: ExposureStandIn, start_exchange: StartExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The exchange that is asked looks at the log before it says that there is no such position."""
+    """The exchange catches up with the log before it refuses the position as unknown."""
     await quoted(exchange)
     behind = await start_exchange()
     held: list[tuple[Message, dict[str, bool]]] = []
@@ -279,7 +279,7 @@ async def test_an_activation_overtaken_by_a_newer_quote_is_deactivated(
 async def test_an_order_rejected_here_but_filled_elsewhere_gets_the_true_answer(
     exchange: Exchange, start_exchange: StartExchange
 ) -> None:
-    """The second exchange has not folded the fill yet: it must not say "rejected" before it has looked."""
+    """The second exchange has not folded the fill yet: it must catch up before it rejects the order."""
     other = await start_exchange()
     await quoted(exchange)
     for _ in range(20):
@@ -322,8 +322,8 @@ async def test_unknown_symbols_are_refused(exchange: Exchange) -> None:
     assert caught.value.refusal is Refusal.UNKNOWN_SYMBOL
 
 
-async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> None:
-    """Also while the broker is silent, and one of two orders is on its way to the log."""
+async def test_a_stopping_exchange_answers_every_order(own_broker: Broker) -> None:
+    """Even while the broker is silent, and the append of one of two orders is in flight."""
     stand_in = ExposureStandIn()
     serving = asyncio.create_task(stand_in.serve(own_broker.connection))
     async with running(own_broker) as exchange:
@@ -345,7 +345,7 @@ async def test_an_exchange_that_stops_answers_everyone(own_broker: Broker) -> No
     await asyncio.wait([serving])
 
 
-async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exchange) -> None:
+async def test_a_stopping_exchange_waits_for_orders_under_way(exchange: Exchange) -> None:
     await quoted(exchange)
     sent = exchange.order(order())
     await asyncio.sleep(0)
@@ -354,12 +354,12 @@ async def test_an_exchange_that_stops_waits_for_what_is_under_way(exchange: Exch
 
 
 async def test_after_a_stall_orders_are_refused_for_a_moment(broker: Broker) -> None:
-    """What was sent to a paused exchange is read when it goes on: its client may have been told otherwise since."""
+    """Orders sent during a pause are read after it: meanwhile, their clients may have received another answer."""
     stand_in = ExposureStandIn()
     serving = asyncio.create_task(stand_in.serve(broker.connection))
     async with running(broker, stall_detector=StallDetector(uptime)) as exchange:
         await quoted(exchange)
-        time.sleep(STALL + 0.1)  # noqa: ASYNC251 # longer is no less a stall; nothing runs meanwhile
+        time.sleep(STALL + 0.1)  # noqa: ASYNC251 # longer is a stall, too; nothing else runs meanwhile
         with pytest.raises(Refused, match="stood still") as caught:
             await exchange.order(order())
         assert caught.value.refusal is Refusal.UNAVAILABLE
@@ -374,7 +374,7 @@ async def test_after_a_stall_orders_are_refused_for_a_moment(broker: Broker) -> 
 async def test_an_order_that_waited_too_long_is_never_decided(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even if the timer that gives it up comes late, as after a pause."""
+    """Not even if its timer is late, as after a pause."""
     monkeypatch.setattr(command_queue, "DEADLINE", 1.0)
     await quoted(exchange)
     sent = exchange.order(order())
@@ -385,9 +385,9 @@ async def test_an_order_that_waited_too_long_is_never_decided(
     assert exchange.quote("AAA").remaining_ask_quantity == 10
 
 
-async def test_every_order_is_counted_by_what_became_of_it(exchange: Exchange) -> None:
+async def test_every_order_is_counted_by_its_outcome(exchange: Exchange) -> None:
     def counted(outcome: str) -> int:
-        """As others are told that ask how this process is."""
+        """Return the count in the process report."""
         return exchange._report(0).orders.get(outcome, 0)
 
     outcomes = ("filled", "not_marketable", "order-id-reused", "unknown-symbol")

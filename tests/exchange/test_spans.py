@@ -1,4 +1,4 @@
-"""Orders in traces: a span each until its answer, and an append that several share."""
+"""Orders in traces: each has a span until its answer, and several may share an append."""
 
 import asyncio
 from decimal import Decimal
@@ -15,7 +15,7 @@ from wire import subjects
 
 
 def named(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
-    """Those that have ended, in the order in which they began."""
+    """Return the ended spans of a name, in the order of their beginning."""
     return sorted(
         (span for span in spans.get_finished_spans() if span.name == name), key=lambda span: span.start_time or 0
     )
@@ -30,14 +30,14 @@ async def test_orders_that_share_an_append_are_linked_to_it_and_the_log_carries_
     await asyncio.gather(*(exchange.order(order(order_id=name, limit_price=price)) for name, price in prices.items()))
 
     orders = {str((span.attributes or {})["order_id"]): span for span in named(spans, "order")}
-    told = {name: dict(span.attributes or {}) for name, span in orders.items()}
-    assert {name: about["outcome"] for name, about in told.items()} == {
+    attributes = {name: dict(span.attributes or {}) for name, span in orders.items()}
+    assert {name: about["outcome"] for name, about in attributes.items()} == {
         "o1": "not_marketable",
         "o2": "filled",
         "o3": "filled",
     }
-    assert "fill_id" not in told["o1"]
-    assert told["o2"]["fill_id"] == "AAA-f1"
+    assert "fill_id" not in attributes["o1"]
+    assert attributes["o2"]["fill_id"] == "AAA-f1"
 
     shared, own = named(spans, "append")
     assert shared.parent == orders["o2"].context
@@ -55,7 +55,7 @@ async def test_orders_that_share_an_append_are_linked_to_it_and_the_log_carries_
     ]
 
 
-async def test_an_order_that_is_sent_again_while_it_waits_has_a_span_for_each_time(
+async def test_an_order_that_is_resent_while_it_waits_has_a_span_for_each_time(
     spans: InMemorySpanExporter, exchange: Exchange
 ) -> None:
     await quoted(exchange)

@@ -1,10 +1,10 @@
-"""Noticing that the process was paused."""
+"""The detection of pauses of the process."""
 
 from exchange.stall_detector import STALL, StallDetector
 
 
 class Seconds:
-    """A clock turned by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -13,7 +13,7 @@ class Seconds:
         return self.now
 
 
-def test_a_process_that_ticks_does_not_stand_still() -> None:
+def test_a_process_that_ticks_has_not_stalled() -> None:
     clock = Seconds()
     stall_detector = StallDetector(clock)
     for _ in range(50):
@@ -22,14 +22,14 @@ def test_a_process_that_ticks_does_not_stand_still() -> None:
         assert not stall_detector.tick()
 
 
-def test_what_is_read_before_the_first_tick_after_a_stall_may_be_old() -> None:
+def test_requests_read_before_the_first_tick_after_a_stall_may_be_old() -> None:
     clock = Seconds()
     stall_detector = StallDetector(clock)
     clock.now += STALL + 0.1
     assert stall_detector.stalled
 
 
-def test_what_is_read_may_be_old_until_all_is_read_that_waited() -> None:
+def test_requests_may_be_old_until_everything_that_waited_is_read() -> None:
     clock = Seconds()
     stall_detector = StallDetector(clock)
     clock.now += 10
@@ -40,7 +40,7 @@ def test_what_is_read_may_be_old_until_all_is_read_that_waited() -> None:
     assert not stall_detector.stalled
 
 
-def test_a_second_stall_is_noticed_while_the_first_is_not_over() -> None:
+def test_a_second_stall_is_noticed_before_the_first_has_ended() -> None:
     clock = Seconds()
     stall_detector = StallDetector(clock)
     clock.now += 10

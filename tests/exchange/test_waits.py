@@ -1,4 +1,4 @@
-"""Orders on a symbol that stands still: after their deadline, or because the market log takes no more."""
+"""Orders on a blocked symbol: its append is not answered, or the market log is full."""
 
 import asyncio
 import signal
@@ -21,25 +21,25 @@ STREAM = subjects.market_stream(SHARD)
 
 
 async def fills_of(broker: Broker, order_id: str) -> int:
-    """How many fills of an order are in the log's last message of fills."""
+    """Return how many fills of an order are in the log's last message of fills."""
     last = await journal.last_message(broker.connection, STREAM, subjects.fills(SHARD, "AAA"))
     fills = msgspec.json.decode(last.payload, type=list[RecordedFill]) if last else []
     return sum(fill.order_id == order_id for fill in fills)
 
 
 async def resize(broker: Broker, max_bytes: int) -> None:
-    """What a shard may hold."""
+    """Set how many bytes a shard may hold."""
     config = (await api.stream_info(broker.connection, STREAM)).config
     await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**config, "max_bytes": max_bytes}, dict)
 
 
-async def test_a_full_market_log_holds_a_symbol_up_until_it_is_larger(
+async def test_a_full_market_log_blocks_a_symbol_until_it_has_room(
     broker: Broker,
     exposure: ExposureStandIn,
     start_exchange: StartExchange,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its outcome is unknown, and known once there is room: what waited is appended then, once."""
+    """An order's outcome is unknown until there is room: then its fill is appended, once."""
     monkeypatch.setattr(command_queue, "DEADLINE", 0.5)
     exchange = await start_exchange()
     await quoted(exchange)
@@ -57,10 +57,10 @@ async def test_a_full_market_log_holds_a_symbol_up_until_it_is_larger(
     assert await fills_of(broker, asked.order_id) == 1
 
 
-async def test_behind_an_append_that_is_not_answered_what_is_not_decided_is_dropped(
+async def test_undecided_orders_behind_an_unanswered_append_are_dropped(
     own_broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one under way may execute; those that wait behind it never do."""
+    """The order under way may execute; those that wait behind it never do."""
     stand_in = ExposureStandIn()
     serving = asyncio.create_task(stand_in.serve(own_broker.connection))
     async with running(own_broker) as exchange:
@@ -70,9 +70,9 @@ async def test_behind_an_append_that_is_not_answered_what_is_not_decided_is_drop
         under_way = exchange.order(order(quantity=1))
         await appending(exchange)
         behind = order(quantity=2)
-        told = await asyncio.gather(under_way, exchange.order(behind), return_exceptions=True)
+        answers = await asyncio.gather(under_way, exchange.order(behind), return_exceptions=True)
         own_broker.server.signal(signal.SIGCONT)
-        assert [error.refusal for error in told if isinstance(error, Refused)] == [
+        assert [error.refusal for error in answers if isinstance(error, Refused)] == [
             Refusal.OUTCOME_UNKNOWN,
             Refusal.UNAVAILABLE,
         ]

@@ -1,4 +1,4 @@
-"""Exposure's core, driven by hand."""
+"""Exposure's core, without a broker."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from support.exposure import Scene
 
 @pytest.fixture
 def scene() -> Scene:
-    """Nothing is reserved yet."""
+    """A limit of which nothing is reserved."""
     return Scene()

@@ -1,4 +1,4 @@
-"""The HTTP face: statuses, bodies, problems, and what its OpenAPI page tells."""
+"""Exposure over HTTP: statuses, bodies, problems, and the OpenAPI document."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -32,14 +32,14 @@ FILL = {
 
 @pytest.fixture
 async def exposure(broker: Broker) -> AsyncIterator[ExposureService]:
-    """A service that is ready."""
+    """An exposure service that is ready."""
     async with running(broker, market(quote_ttl=30.0)) as service:
         yield service
 
 
 @pytest.fixture
 async def http(exposure: ExposureService) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of its app."""
+    """A client of the service's app."""
     app = create_app(
         title="exposure",
         description="",
@@ -52,12 +52,12 @@ async def http(exposure: ExposureService) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def problem(response: httpx.Response) -> tuple[int, str]:
-    """A problem's status and slug."""
+    """Return a problem's status and slug."""
     assert response.headers["content-type"] == "application/problem+json"
     return response.status_code, response.json()["type"].removeprefix("urn:quotestream:")
 
 
-async def test_a_new_reservation_is_created_and_an_old_one_told(http: httpx.AsyncClient) -> None:
+async def test_a_new_reservation_is_created_and_an_existing_one_returned(http: httpx.AsyncClient) -> None:
     created = await http.post("/reservations", json=BODY)
     assert created.status_code == 201
     answer = created.json()
@@ -79,9 +79,7 @@ async def test_a_new_reservation_is_created_and_an_old_one_told(http: httpx.Asyn
     assert (found.status_code, found.json()) == (200, answer["reservation"])
 
 
-async def test_a_rejection_is_told_with_the_limit_that_bound(
-    http: httpx.AsyncClient, exposure: ExposureService
-) -> None:
+async def test_a_rejection_names_the_limit_that_bound(http: httpx.AsyncClient, exposure: ExposureService) -> None:
     await http.post("/reservations", json=BODY | {"bid_quantity": 100})
     await exposure.activate(activation(bid_quantity=100))
     rejected = await http.post("/reservations", json=BODY | {"symbol": "BBB", "quote_id": "b", "ask_quantity": 0})
@@ -102,14 +100,14 @@ async def test_a_rejection_is_told_with_the_limit_that_bound(
         ({"extra": 1}, (400, "invalid-field")),
     ],
 )
-async def test_what_makes_no_sense_is_refused(
+async def test_an_invalid_reservation_request_is_refused(
     http: httpx.AsyncClient, changes: dict[str, object], expected: tuple[int, str]
 ) -> None:
     await http.post("/reservations", json=BODY)
     assert problem(await http.post("/reservations", json=BODY | changes)) == expected
 
 
-async def test_a_release_frees_and_is_told_twice(http: httpx.AsyncClient) -> None:
+async def test_a_release_frees_the_lots_and_can_be_repeated(http: httpx.AsyncClient) -> None:
     await http.post("/reservations", json=BODY)
     released = await http.post("/reservations/AAA-v0-a1-r/release")
     assert released.status_code == 200
@@ -128,14 +126,14 @@ async def test_a_fill_applied_twice_counts_once(http: httpx.AsyncClient) -> None
     assert problem(contradicting) == (409, "fill-contradicts")
 
 
-async def test_what_is_not_there_is_not_found(http: httpx.AsyncClient) -> None:
+async def test_an_unknown_reservation_is_not_found(http: httpx.AsyncClient) -> None:
     assert problem(await http.get("/reservations/nothing-r")) == (404, "not-found")
     assert problem(await http.post("/reservations/nothing-r/release")) == (404, "not-found")
     assert problem(await http.post("/reservations/nothing-r/apply-fill", json=FILL)) == (404, "not-found")
     assert problem(await http.get("/reservations/a.b")) == (400, "invalid-field")
 
 
-async def test_exposure_tells_limit_usage_and_what_is_live(http: httpx.AsyncClient) -> None:
+async def test_exposure_shows_the_limit_its_usage_and_the_live_reservations(http: httpx.AsyncClient) -> None:
     granted = (await http.post("/reservations", json=BODY | {"ask_quantity": 3})).json()
     assert (await http.get("/exposure")).json() == {
         "limit": 100,
@@ -145,7 +143,7 @@ async def test_exposure_tells_limit_usage_and_what_is_live(http: httpx.AsyncClie
     }
 
 
-async def test_metrics_tell_usage_in_lots(http: httpx.AsyncClient) -> None:
+async def test_metrics_show_usage_in_lots(http: httpx.AsyncClient) -> None:
     await http.post("/reservations", json=BODY | {"ask_quantity": 3})
     metrics = (await http.get("/metrics")).text
     assert 'exposure_used_lots{side="ask"} 3.0' in metrics
@@ -155,7 +153,7 @@ async def test_metrics_tell_usage_in_lots(http: httpx.AsyncClient) -> None:
     assert "exposure_append_seconds_count" in metrics
 
 
-async def test_a_service_that_is_not_ready_says_when_to_ask_again(broker: Broker) -> None:
+async def test_a_service_that_is_not_ready_states_when_to_retry(broker: Broker) -> None:
     instance = running(broker)
     app = create_app(title="exposure", description="", health=instance.health, routes=routes(instance.service))
     async with http_client(app) as client:
@@ -165,10 +163,10 @@ async def test_a_service_that_is_not_ready_says_when_to_ask_again(broker: Broker
         assert (await client.get("/health")).status_code == 503
 
 
-async def test_every_route_tells_its_problems(http: httpx.AsyncClient) -> None:
+async def test_every_route_documents_its_problems(http: httpx.AsyncClient) -> None:
     paths = (await http.get("/schema/openapi.json")).json()["paths"]
-    told = {path: set(operations) for path, operations in paths.items() if path.startswith(("/res", "/exp"))}
-    assert told == {
+    routes = {path: set(operations) for path, operations in paths.items() if path.startswith(("/res", "/exp"))}
+    assert routes == {
         "/reservations": {"post"},
         "/reservations/{reservation_id}": {"get"},
         "/reservations/{reservation_id}/release": {"post"},
@@ -180,7 +178,7 @@ async def test_every_route_tells_its_problems(http: httpx.AsyncClient) -> None:
     assert "application/problem+json" in reserve["409"]["content"]
 
 
-async def test_a_service_that_is_cut_off_answers_no_read(own_broker: Broker) -> None:
+async def test_a_service_without_its_broker_answers_no_read(own_broker: Broker) -> None:
     async with running(own_broker, market(quote_ttl=30.0)) as service:
         app = create_app(title="exposure", description="", health=Health("exposure"), routes=routes(service))
         async with http_client(app) as http:
@@ -191,7 +189,7 @@ async def test_a_service_that_is_cut_off_answers_no_read(own_broker: Broker) -> 
             own_broker.server.signal(signal.SIGCONT)
 
 
-async def test_a_new_request_over_http_supersedes_what_no_quote_has_used(http: httpx.AsyncClient) -> None:
+async def test_a_new_request_over_http_supersedes_an_unactivated_reservation(http: httpx.AsyncClient) -> None:
     for attempt in (1, 2):
         await http.post("/reservations", json=BODY | {"quote_id": f"AAA-v0-a{attempt}"})
     states = [(await http.get(f"/reservations/AAA-v0-a{attempt}-r")).json()["state"] for attempt in (1, 2)]
@@ -200,7 +198,7 @@ async def test_a_new_request_over_http_supersedes_what_no_quote_has_used(http: h
     assert problem(late) == (409, "superseded")
 
 
-async def test_reservations_are_told_a_page_at_a_time(
+async def test_reservations_are_returned_in_pages(
     http: httpx.AsyncClient, exposure: ExposureService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paging, "PAGE", 2)
@@ -210,19 +208,19 @@ async def test_reservations_are_told_a_page_at_a_time(
     found: list[str] = []
     path: str | None = "/exposure"
     while path is not None:
-        told = await http.get(path)
-        assert set(told.json()) == {"limit", "bid", "ask", "reservations"}
-        found += [reservation["quote_id"] for reservation in told.json()["reservations"]]
-        path = told.links.get("next", {}).get("url")
+        response = await http.get(path)
+        assert set(response.json()) == {"limit", "bid", "ask", "reservations"}
+        found += [reservation["quote_id"] for reservation in response.json()["reservations"]]
+        path = response.links.get("next", {}).get("url")
     assert found == ids
     assert problem(await http.get("/exposure?after=x")) == (400, "invalid-field")
 
 
-async def test_thousands_of_reservations_do_not_make_the_sums_larger(exposure: ExposureService) -> None:
-    """They went over the broker as a list, and from some 2,500 on were more than it lets through."""
+async def test_thousands_of_reservations_do_not_make_the_usage_reply_larger(exposure: ExposureService) -> None:
+    """The reply once listed them, and from some 2,500 on was larger than the broker allows."""
     before = len(msgspec.json.encode(await exposure.usage()))
     for attempt in range(1, 41):
         await exposure.reserve(reservation_request(quote_id=f"AAA-v0-a{attempt}"))
-    told = await exposure.usage()
-    assert told.live == 40
-    assert len(msgspec.json.encode(told)) <= before + 20
+    usage = await exposure.usage()
+    assert usage.live == 40
+    assert len(msgspec.json.encode(usage)) <= before + 20

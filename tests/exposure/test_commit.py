@@ -1,4 +1,4 @@
-"""The one writer: lost compares, what it refuses, how it ends."""
+"""The committer: lost compares, refusals, priorities, and how it stops."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from wire.reservations import ReservationAnswer
 
 
 class Writer:
-    """A committer that runs, on a fold that nobody follows the bucket for."""
+    """A committer on a fold that does not follow the log by itself."""
 
     def __init__(self, broker: Broker) -> None:
         self.limits = Limits(100, LIFETIME, GRACE, ["AAA", "BBB"])
@@ -40,7 +40,7 @@ class Writer:
 
 @pytest.fixture
 async def writer(broker: Broker) -> AsyncIterator[Writer]:
-    """A writer, running."""
+    """A running writer."""
     made = Writer(broker)
     task = asyncio.create_task(made.committer.run())
     yield made
@@ -49,12 +49,12 @@ async def writer(broker: Broker) -> AsyncIterator[Writer]:
 
 
 async def written_by_another(broker: Broker) -> int:
-    """Another writer folded the head. Returns where to."""
+    """Append a message of another writer. Return its sequence."""
     return await journal.put(broker.connection, STREAM, subjects.DECISIONS, b"[]")
 
 
 async def refusal_of(writer: Writer) -> Refusal:
-    """Which refusal a request to reserve ends in."""
+    """Return the refusal of a request to reserve."""
     with pytest.raises(Refused) as refused:
         await writer.reserve()
     return refused.value.refusal
@@ -78,8 +78,8 @@ async def test_a_lost_compare_is_decided_again_once_the_fold_has_caught_up(broke
     assert writer.limits.usage.head == head + 1
 
 
-async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: Broker, writer: Writer) -> None:
-    """Another instance has granted a moment ago what is asked about here."""
+async def test_an_answer_without_a_write_waits_until_the_fold_is_at_the_head(broker: Broker, writer: Writer) -> None:
+    """Another instance has just granted the reservation that is released here."""
     granted = (await writer.reserve()).write
     assert granted is not None
     stale = Writer(broker)
@@ -94,7 +94,7 @@ async def test_an_answer_without_a_write_waits_for_the_head_of_its_time(broker: 
     await asyncio.wait([task])
 
 
-async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
+async def test_nothing_is_decided_on_a_fold_that_does_not_catch_up(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "CATCH_UP_TIMEOUT", 0.3)
@@ -102,7 +102,7 @@ async def test_a_fold_that_does_not_catch_up_is_refused_to_decide_on(
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
 
-async def test_what_the_broker_will_never_take_is_refused(broker: Broker, writer: Writer) -> None:
+async def test_a_decision_that_the_broker_does_not_accept_is_refused(broker: Broker, writer: Writer) -> None:
     info = await api.stream_info(broker.connection, STREAM)
     await api.request(broker.connection, f"STREAM.UPDATE.{STREAM}", {**info.config, "max_msg_size": 10}, dict)
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
@@ -124,7 +124,7 @@ async def test_too_many_waiting_decisions_are_refused(writer: Writer, monkeypatc
 
 
 class HeldUp:
-    """Holds up appends before they are sent: `begun` once one waits, which goes on with `go_on`."""
+    """Delays appends before they are sent: `begun` is set once one waits, and `go_on` lets it continue."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go_on = asyncio.Event(), asyncio.Event()
@@ -137,10 +137,10 @@ class HeldUp:
         return await self._append(*args, **options)
 
 
-async def test_what_was_being_written_when_its_caller_had_waited_too_long_is_not_known(
+async def test_a_decision_being_written_at_its_deadline_has_an_unknown_outcome(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And it goes on: asking again tells what became of it."""
+    """The append continues, and the record is in the log later."""
     monkeypatch.setattr(commit, "DEADLINE", 0.1)
     held = HeldUp(monkeypatch)
     assert await refusal_of(writer) is Refusal.OUTCOME_UNKNOWN
@@ -148,10 +148,10 @@ async def test_what_was_being_written_when_its_caller_had_waited_too_long_is_not
     await eventually(lambda: writer.limits.usage.head == 1)
 
 
-async def test_what_was_never_begun_when_its_caller_had_waited_too_long_was_not_done_and_never_will_be(
+async def test_a_request_not_begun_at_its_deadline_is_never_decided(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waited behind another decision."""
+    """It waited for the append of another decision."""
     held = HeldUp(monkeypatch)
     first = asyncio.create_task(writer.reserve("first"))
     await held.begun.wait()
@@ -166,10 +166,10 @@ async def test_what_was_never_begun_when_its_caller_had_waited_too_long_was_not_
     assert writer.limits.usage.record("next-r") is not None
 
 
-async def test_what_was_decided_without_a_write_when_its_caller_had_waited_too_long_was_not_done(
+async def test_a_decision_without_a_write_at_its_deadline_has_done_nothing(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fold has yet to reach the head, and nothing was sent."""
+    """The fold has not reached the head yet, and nothing was sent."""
     await written_by_another(broker)
     monkeypatch.setattr(commit, "DEADLINE", 0.1)
     with pytest.raises(Refused) as refused:
@@ -177,7 +177,7 @@ async def test_what_was_decided_without_a_write_when_its_caller_had_waited_too_l
     assert refused.value.refusal is Refusal.UNAVAILABLE
 
 
-async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: Writer) -> None:
+async def test_settle_waits_for_answers_and_refuses_new_requests(writer: Writer) -> None:
     asked = [asyncio.create_task(writer.reserve(f"q{n}")) for n in range(20)]
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
     await writer.committer.settle(HANG)
@@ -185,7 +185,7 @@ async def test_settling_lets_what_was_asked_be_known_and_takes_no_more(writer: W
     assert await refusal_of(writer) is Refusal.UNAVAILABLE
 
 
-async def test_what_gathers_while_an_append_is_in_flight_is_appended_as_one_message(
+async def test_decisions_gathered_while_an_append_is_in_flight_are_appended_as_one_message(
     broker: Broker, writer: Writer
 ) -> None:
     await asyncio.gather(*(writer.reserve(f"q{n}") for n in range(50)))
@@ -205,10 +205,10 @@ async def test_each_decision_of_a_batch_is_made_on_the_ones_before_it(broker: Br
     assert writer.limits.usage.total == (100, 100)
 
 
-async def test_of_one_asker_only_the_newest_reservation_of_a_symbol_waits(
+async def test_only_the_newest_request_of_an_asker_for_a_symbol_waits(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are answered at once. Another asker's, and another symbol's, wait beside it."""
+    """Earlier ones are refused at once. Those of another asker, and for another symbol, wait beside it."""
     held = HeldUp(monkeypatch)
 
     def ask(quote_id: str, symbol: str = "AAA", asker: str = "one") -> "asyncio.Task[Decision[ReservationAnswer]]":
@@ -233,7 +233,7 @@ async def test_of_one_asker_only_the_newest_reservation_of_a_symbol_waits(
     assert {decision.answer.outcome for decision in decisions} == {"granted"}
 
 
-async def test_what_frees_capacity_goes_first_then_activations_then_who_has_least(
+async def test_requests_that_free_capacity_are_decided_first_then_activations_then_symbols_that_use_least(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await writer.reserve("AAA-v0-a1")
@@ -259,7 +259,7 @@ async def test_what_frees_capacity_goes_first_then_activations_then_who_has_leas
     assert order == ["first", "ends", "activates", "has nothing", "has much"]
 
 
-async def test_a_refusal_in_a_batch_is_its_own(writer: Writer) -> None:
+async def test_a_refusal_in_a_batch_affects_no_other_request(writer: Writer) -> None:
     unknown = writer.committer.decide(lambda limits, _: limits.release("nothing-r"))
     refused, granted = await asyncio.gather(unknown, writer.reserve(), return_exceptions=True)
     assert isinstance(refused, Refused)
@@ -273,7 +273,7 @@ async def test_the_same_request_twice_in_a_batch_is_granted_once(writer: Writer)
     assert (one.write is None, other.write is None) == (False, True)
 
 
-async def test_a_batch_larger_than_a_message_goes_in_several(
+async def test_a_batch_too_large_for_one_message_is_split(
     broker: Broker, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "MAX_BYTES", 1000)
@@ -282,7 +282,9 @@ async def test_a_batch_larger_than_a_message_goes_in_several(
     assert (await api.stream_info(broker.connection, STREAM)).state.last_seq > 5
 
 
-async def test_time_moves_by_a_message_of_its_own_when_nothing_else_is_written(broker: Broker, writer: Writer) -> None:
+async def test_a_message_without_records_advances_the_time_when_nothing_else_is_written(
+    broker: Broker, writer: Writer
+) -> None:
     writer.committer.advance_time()
 
     async def moved() -> bool:
@@ -291,7 +293,7 @@ async def test_time_moves_by_a_message_of_its_own_when_nothing_else_is_written(b
     await eventually(moved)
 
 
-async def test_whoever_waits_for_a_move_hears_of_the_next_one() -> None:
+async def test_waiting_tasks_are_woken_by_the_next_notification() -> None:
     folded = Notifier()
     folded.notify()
     assert not await folded.wait(0.01)

@@ -1,4 +1,4 @@
-"""Exposure's log with a message that its server cannot read: it may have held the whole limit."""
+"""Exposure's log with a message that its server cannot read: it may have granted the whole limit."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from wire.errors import Refused
 
 @pytest.mark.parametrize("killed", [False, True], ids=["with its index", "killed"])
 @pytest.mark.parametrize("place", [1, 2, 3], ids=["first", "within", "last"])
-async def test_nothing_is_decided_for_as_long_as_what_is_lost_may_count(
+async def test_nothing_is_decided_while_a_lost_record_may_still_count(
     own_broker: Broker, place: int, killed: bool
 ) -> None:
     for number in (1, 2, 3):
@@ -31,7 +31,7 @@ async def test_nothing_is_decided_for_as_long_as_what_is_lost_may_count(
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_what_was_forgotten_for_its_age_is_no_damage(own_broker: Broker) -> None:
+async def test_messages_removed_for_their_age_are_no_damage(own_broker: Broker) -> None:
     for _ in range(3):
         await append_decisions(own_broker, b"[]")
     await own_broker.connection.request(f"$JS.API.STREAM.PURGE.{subjects.EXPOSURE_STREAM}", b'{"seq": 3}', timeout=HANG)

@@ -1,4 +1,4 @@
-"""What is granted and activated, what is refused, and what exposure tells."""
+"""What is granted and activated, what is refused, and the usage that exposure reports."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from wire.reservations import ReservationRequest
 # --- reserving --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_free_is_granted(scene: Scene) -> None:
+def test_free_lots_are_granted(scene: Scene) -> None:
     answer = scene.reserve(bid=10, ask=7)
     assert (answer.outcome, answer.reason) == ("granted", None)
     reservation = answer.reservation
@@ -22,7 +22,7 @@ def test_what_is_free_is_granted(scene: Scene) -> None:
     assert scene.used == (10, 7)
 
 
-def test_the_key_outlives_the_reservation_by_the_grace(scene: Scene) -> None:
+def test_a_grant_writes_a_record(scene: Scene) -> None:
     scene.reserve()
     assert scene.wrote
 
@@ -57,7 +57,7 @@ def test_each_side_gets_what_is_free(
     assert (got and (got.reserved_bid_quantity, got.reserved_ask_quantity)) == granted
 
 
-def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
+def test_a_rejection_is_not_recorded_and_is_decided_again(scene: Scene) -> None:
     scene.show("BBB", 100, 100)
     assert scene.reserve("AAA").outcome == "rejected"
     assert not scene.wrote
@@ -65,14 +65,14 @@ def test_a_rejection_leaves_no_trace_and_is_decided_anew(scene: Scene) -> None:
     assert scene.reserve("AAA").outcome == "granted"
 
 
-def test_replacing_a_quote_needs_no_more_than_the_larger(scene: Scene) -> None:
+def test_a_quote_and_its_replacement_need_no_more_than_the_larger(scene: Scene) -> None:
     scene.reserve("AAA", 100, 100)
     answer = scene.reserve("AAA", 100, 100, attempt=2)
     assert answer.outcome == "granted"
     assert scene.used == (100, 100)
 
 
-def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
+def test_a_repeated_request_gets_the_first_answer(scene: Scene) -> None:
     scene.show("BBB", 95, 0)
     first = scene.reserve("AAA")
     scene.deactivate("BBB")
@@ -81,7 +81,7 @@ def test_asking_again_gets_the_first_answer(scene: Scene) -> None:
     assert not scene.wrote
 
 
-def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Scene) -> None:
+def test_the_first_answer_has_the_granted_lots_and_the_current_state(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
     scene.quoted()
@@ -96,7 +96,7 @@ def test_the_first_answer_tells_what_was_granted_and_how_it_stands_now(scene: Sc
     assert again.state == "released"
 
 
-def test_what_no_quote_has_used_in_time_is_granted_anew(scene: Scene) -> None:
+def test_a_reservation_that_expired_unactivated_is_granted_again(scene: Scene) -> None:
     scene.show("BBB", 95, 0)
     scene.reserve("AAA")
     scene.deactivate("BBB")
@@ -118,7 +118,7 @@ def test_what_no_quote_has_used_in_time_is_granted_anew(scene: Scene) -> None:
         pytest.param([("BBB", 50, 0), ("CCC", 0, 100)], (10, 33), (10, 33), (60, 33), id="only where it helps"),
     ],
 )
-def test_a_symbol_always_gets_its_share_of_what_no_quote_uses(
+def test_a_symbol_always_gets_its_share_of_unactivated_lots(
     scene: Scene,
     hoarded: list[tuple[str, int, int]],
     asked: tuple[int, int],
@@ -133,8 +133,8 @@ def test_a_symbol_always_gets_its_share_of_what_no_quote_uses(
     assert scene.used == left
 
 
-def test_whoever_reserves_all_the_time_and_never_quotes_keeps_no_symbol_from_its_share(scene: Scene) -> None:
-    """Whatever is free is reserved between any two of the makers' requests, by several at once and for any symbol."""
+def test_askers_that_hoard_reservations_keep_no_symbol_from_its_share(scene: Scene) -> None:
+    """Several askers reserve everything that is free, for any symbol, between any two of the makers' requests."""
     symbols = ("AAA", "BBB", "CCC")
     hoarded = 0
     for attempt in range(1, 100):
@@ -149,7 +149,7 @@ def test_whoever_reserves_all_the_time_and_never_quotes_keeps_no_symbol_from_its
     assert hoarded > 10
 
 
-def test_what_was_revoked_cannot_be_activated(scene: Scene) -> None:
+def test_a_revoked_reservation_cannot_be_activated(scene: Scene) -> None:
     scene.reserve("BBB", 100, 100)
     scene.reserve("AAA")
     with pytest.raises(Refused) as refused:
@@ -157,14 +157,14 @@ def test_what_was_revoked_cannot_be_activated(scene: Scene) -> None:
     assert refused.value.refusal is Refusal.RESERVATION_NOT_ACTIVE
 
 
-def test_what_a_quote_uses_is_not_revoked(scene: Scene) -> None:
+def test_an_activated_reservation_is_not_revoked(scene: Scene) -> None:
     scene.show("BBB", 95, 95)
     scene.reserve("CCC", 5, 5)
     assert scene.reserve("AAA").outcome == "rejected"
     assert scene.used == (100, 100)
 
 
-def test_a_new_request_supersedes_what_no_quote_has_used(scene: Scene) -> None:
+def test_a_new_request_supersedes_the_askers_unactivated_reservations(scene: Scene) -> None:
     scene.reserve(bid=20, ask=20, asker="one")
     scene.reserve(bid=10, ask=10, attempt=2, asker="another")
     scene.reserve(bid=5, ask=5, attempt=3, asker="one")
@@ -185,14 +185,14 @@ def test_a_request_for_an_older_quote_than_the_asker_holds_is_superseded(scene: 
 
 
 @pytest.mark.parametrize(("bid", "ask"), [(9, 10), (10, 9)])
-def test_asking_again_for_other_quantities_is_refused(scene: Scene, bid: int, ask: int) -> None:
+def test_a_repeated_request_with_other_quantities_is_refused(scene: Scene, bid: int, ask: int) -> None:
     scene.reserve()
     with pytest.raises(Refused) as refused:
         scene.reserve(bid=bid, ask=ask)
     assert refused.value.refusal is Refusal.QUOTE_ID_REUSED
 
 
-def test_asking_again_for_another_symbol_is_refused(scene: Scene) -> None:
+def test_a_repeated_request_for_another_symbol_is_refused(scene: Scene) -> None:
     scene.reserve()
     request = ReservationRequest(
         quote_id=ids.quote_id("AAA", ids.QuoteVersion(0, 0, 1)), symbol="BBB", bid_quantity=10, ask_quantity=10
@@ -294,7 +294,7 @@ def test_activation_is_refused(scene: Scene, before: str, request_changes: dict[
 
 
 def test_activating_the_active_quote_again_changes_nothing(scene: Scene) -> None:
-    """Another exchange got the same quote; what is left may be less than it asks for."""
+    """Another exchange received the same quote; the remaining lots may be less than it requests."""
     scene.reserve()
     scene.activate()
     scene.quoted()
@@ -307,7 +307,7 @@ def test_activating_the_active_quote_again_changes_nothing(scene: Scene) -> None
 # --- exposure ---------------------------------------------------------------------------------------------------------
 
 
-def test_exposure_tells_usage_and_what_is_live(scene: Scene) -> None:
+def test_exposure_shows_usage_and_the_live_reservations(scene: Scene) -> None:
     scene.show("BBB", 20, 5)
     scene.now += GRACE
     scene.reserve("AAA", 10, 10)

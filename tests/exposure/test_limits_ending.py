@@ -1,4 +1,4 @@
-"""What is deactivated and released, and what is refused."""
+"""Deactivations and releases, and their refusals."""
 
 import pytest
 
@@ -25,8 +25,8 @@ def test_deactivating_twice_changes_nothing(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("by", ["one", "two"])
-def test_what_two_exchanges_activated_neither_deactivates(scene: Scene, by: str) -> None:
-    """The other one's quote event may be on its way."""
+def test_a_reservation_that_two_exchanges_activated_is_deactivated_by_neither(scene: Scene, by: str) -> None:
+    """The other exchange's quote event may be in flight."""
     scene.reserve()
     scene.activate(by="one")
     scene.activate(by="two")
@@ -34,7 +34,7 @@ def test_what_two_exchanges_activated_neither_deactivates(scene: Scene, by: str)
     assert scene.used == (10, 10)
 
 
-def test_what_two_exchanges_activated_is_free_once_the_market_says_so(scene: Scene) -> None:
+def test_a_reservation_that_two_exchanges_activated_is_freed_by_the_market_log(scene: Scene) -> None:
     scene.reserve()
     scene.activate(by="one")
     scene.activate(by="two")
@@ -50,12 +50,12 @@ def test_the_latest_quotes_activation_cannot_be_deactivated(scene: Scene) -> Non
     assert not scene.wrote
 
 
-def test_what_was_never_activated_cannot_be_deactivated(scene: Scene) -> None:
+def test_a_reservation_that_was_never_activated_cannot_be_deactivated(scene: Scene) -> None:
     scene.reserve()
     assert scene.deactivate().state == "active"
 
 
-def test_deactivating_the_unknown_is_refused(scene: Scene) -> None:
+def test_deactivating_an_unknown_reservation_is_refused(scene: Scene) -> None:
     with pytest.raises(Refused) as refused:
         scene.deactivate()
     assert refused.value.refusal is Refusal.NOT_FOUND
@@ -64,7 +64,7 @@ def test_deactivating_the_unknown_is_refused(scene: Scene) -> None:
 # --- releasing --------------------------------------------------------------------------------------------------------
 
 
-def test_a_release_frees_what_was_never_activated(scene: Scene) -> None:
+def test_a_release_frees_an_unactivated_reservation(scene: Scene) -> None:
     scene.reserve()
     released = scene.release()
     assert (released.state, released.reserved_bid_quantity, released.reserved_ask_quantity) == ("released", 0, 0)
@@ -78,7 +78,7 @@ def test_releasing_twice_changes_nothing(scene: Scene) -> None:
     assert not scene.wrote
 
 
-def test_releasing_what_backs_a_quote_is_refused(scene: Scene) -> None:
+def test_releasing_a_reservation_that_backs_a_quote_is_refused(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
     with pytest.raises(Refused) as refused:
@@ -86,7 +86,7 @@ def test_releasing_what_backs_a_quote_is_refused(scene: Scene) -> None:
     assert refused.value.refusal is Refusal.RESERVATION_ACTIVATED
 
 
-def test_releasing_what_its_quote_let_go_already_changes_nothing(scene: Scene) -> None:
+def test_releasing_a_reservation_whose_quote_has_ended_changes_nothing(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
     scene.withdrawn()
@@ -94,13 +94,13 @@ def test_releasing_what_its_quote_let_go_already_changes_nothing(scene: Scene) -
     assert not scene.wrote
 
 
-def test_releasing_what_expired_tells_so(scene: Scene) -> None:
+def test_releasing_an_expired_reservation_shows_that_it_expired(scene: Scene) -> None:
     scene.reserve()
     scene.later()
     assert scene.release().state == "expired"
 
 
-def test_releasing_the_unknown_is_refused(scene: Scene) -> None:
+def test_releasing_an_unknown_reservation_is_refused(scene: Scene) -> None:
     with pytest.raises(Refused) as refused:
         scene.release()
     assert refused.value.refusal is Refusal.NOT_FOUND

@@ -1,4 +1,4 @@
-"""What fills take from a reservation, and how its record is tidied."""
+"""How fills shrink a reservation."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_a_reservation_filled_away_is_released(scene: Scene) -> None:
     assert scene.wrote
 
 
-def test_what_was_filled_away_cannot_be_activated(scene: Scene) -> None:
+def test_filled_lots_cannot_be_activated(scene: Scene) -> None:
     scene.reserve()
     scene.apply_fill(fill(quote_id="AAA-v0-a1", quantity=3))
     with pytest.raises(Refused) as refused:
@@ -49,14 +49,14 @@ def test_what_was_filled_away_cannot_be_activated(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"symbol": "BBB"}, {"quote_id": "other"}])
-def test_a_fill_of_something_else_contradicts(scene: Scene, changes: dict[str, str]) -> None:
+def test_a_fill_of_another_symbol_or_quote_contradicts(scene: Scene, changes: dict[str, str]) -> None:
     scene.reserve()
     with pytest.raises(Refused) as refused:
         scene.apply_fill(fill(**({"quote_id": "AAA-v0-a1"} | changes)))
     assert refused.value.refusal is Refusal.FILL_CONTRADICTS
 
 
-def test_a_record_takes_so_many_fills_and_no_more(scene: Scene) -> None:
+def test_the_fills_applied_to_a_record_are_bounded(scene: Scene) -> None:
     scene = Scene(limit=1_000_000)
     scene.reserve(bid=1_000_000, ask=1_000_000)
     for _ in range(MAX_APPLIED_FILLS):

@@ -1,5 +1,5 @@
-"""Any number of instances with views as stale as they like, clocks a little off, exchanges that race each other, and a
-client that names and numbers its quotes as it pleases: the limit holds, and capacity always comes back."""
+"""Several instances with stale views and inexact clocks, exchanges that race each other, and clients that choose any
+ids and versions for their quotes: the limit always holds, and capacity is always freed again."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,12 +29,12 @@ SKEWS = (timedelta(seconds=0.7), timedelta(seconds=-0.7))
 INDEXES = st.integers(0, len(SKEWS) - 1)
 NAMES = st.integers(1, 2)
 NEWS = st.sampled_from(["all", "all", "log", "none"])
-"""What an instance hears of before it decides. Without the log's news its write would seldom be taken."""
+"""The logs that an instance reads before it decides. Without exposure's log its write would seldom be accepted."""
 
 
 @dataclass
 class Log:
-    """Exposure's log: compare on the last sequence, an array of records a message, and when it was stored."""
+    """Exposure's log: appends compare the last sequence; each message has a time and an array of records."""
 
     messages: list[tuple[datetime, list[ReservationRecord]]] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class Log:
 
 @dataclass
 class Instance:
-    """One exposure instance and how far it has read."""
+    """One exposure instance, and how far it has read the logs."""
 
     skew: timedelta
     limits: Limits = field(default_factory=lambda: Limits(LIMIT, LIFETIME, GRACE, SYMBOLS))
@@ -85,7 +85,7 @@ class Exposed(RuleBasedStateMachine):
         fold_market(self.truth[symbol], len(self.market[symbol]), message)
 
     def write(self, instance: Instance, *writes: Write | None) -> bool:
-        """Append what was decided as one message; False if the compare was lost."""
+        """Append the writes as one message. Return False if the compare was lost."""
         records = [write.record for write in writes if write is not None]
         if not records:
             return True
@@ -95,7 +95,7 @@ class Exposed(RuleBasedStateMachine):
         return True
 
     def instance(self, index: int, news: str) -> Instance:
-        """An instance that has just heard the news."""
+        """Return an instance after it has read the logs that `news` names."""
         if news != "none":
             self.read_log(index, len(self.log))
         if news == "all":
@@ -105,7 +105,7 @@ class Exposed(RuleBasedStateMachine):
 
     @rule(index=INDEXES, count=st.integers(1, 9))
     def read_log(self, index: int, count: int) -> None:
-        """A tail goes on."""
+        """An instance's tail delivers messages of exposure's log."""
         instance = self.instances[index]
         for sequence in range(instance.log_read + 1, min(instance.log_read + count, len(self.log)) + 1):
             instance.log_read = sequence
@@ -124,11 +124,11 @@ class Exposed(RuleBasedStateMachine):
         read = instance.market_read[symbol]
         for sequence in range(read + 1, min(read + count, len(self.market[symbol])) + 1):
             instance.market_read[symbol] = sequence
-            tell(instance.limits, symbol, sequence, self.market[symbol][sequence - 1])
+            fold_into(instance.limits, symbol, sequence, self.market[symbol][sequence - 1])
 
     @rule(index=INDEXES)
     def restart(self, index: int) -> None:
-        """A new instance reads what the log holds, and the last message of each subject of the market."""
+        """A new instance reads exposure's log, and the last message of each subject of the market log."""
         instance = self.instances[index] = Instance(self.instances[index].skew)
         self.fold_everything(instance)
 
@@ -144,7 +144,7 @@ class Exposed(RuleBasedStateMachine):
             instance.market_read[symbol] = len(log)
             last = {isinstance(message, list): sequence for sequence, message in enumerate(log, 1)}
             for sequence in sorted(last.values()):
-                tell(instance.limits, symbol, sequence, log[sequence - 1])
+                fold_into(instance.limits, symbol, sequence, log[sequence - 1])
 
     @rule(seconds=st.sampled_from([0.3, 0.3, 0.3, 1.5, 1.5, 29, 40]))
     def time_passes(self, seconds: float) -> None:
@@ -189,7 +189,7 @@ class Exposed(RuleBasedStateMachine):
         quantity=st.sampled_from([1, LIMIT, LIMIT]),
     )
     def activate(self, index: int, news: str, symbol: str, name: int, age: str, quantity: int) -> None:
-        """An exchange is about to make a quote active, at most at what was granted."""
+        """An exchange is about to make a quote active, at most at the granted size."""
         instance = self.instance(index, news)
         record = instance.limits.usage.record(ids.reservation_id(f"{symbol}-{name}"))
         version, _, attempt = self.truth[symbol].version
@@ -215,7 +215,7 @@ class Exposed(RuleBasedStateMachine):
 
     @rule(index=INDEXES, symbol=st.sampled_from(SYMBOLS), name=NAMES, quantity=st.sampled_from([4, LIMIT]))
     def make(self, index: int, symbol: str, name: int, quantity: int) -> None:
-        """A quote goes all its way at once."""
+        """A quote is reserved, activated and made active at once."""
         self.reserve(index, "all", symbol, name, quantity, quantity)
         before = len(self.activations)
         self.activate(index, "all", symbol, name, "newer", LIMIT)
@@ -224,7 +224,7 @@ class Exposed(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 20))
     def quote(self, pick: int) -> None:
-        """An exchange appends a quote event: only one that is newer than the latest, and not past its time."""
+        """An exchange appends a quote event, only if it is newer than the latest and has not expired."""
         if not self.activations:
             return
         activation = self.activations[pick % len(self.activations)]
@@ -246,7 +246,7 @@ class Exposed(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 20), index=INDEXES, news=NEWS)
     def deactivate(self, pick: int, index: int, news: str) -> None:
-        """An exchange, whatever its reason, will not append its quote event."""
+        """An exchange, for whatever reason, will not append its quote event."""
         if not self.activations:
             return
         activation = self.activations.pop(pick % len(self.activations))
@@ -323,21 +323,23 @@ class Exposed(RuleBasedStateMachine):
     )
     def apply_fill(self, index: int, news: str, symbol: str, name: int, side: str, quantity: int, number: int) -> None:
         instance = self.instance(index, news)
-        told = fill(fill_id=f"told-{number}", symbol=symbol, quote_id=f"{symbol}-{name}", side=side, quantity=quantity)
+        reported = fill(
+            fill_id=f"reported-{number}", symbol=symbol, quote_id=f"{symbol}-{name}", side=side, quantity=quantity
+        )
         reservation_id = ids.reservation_id(f"{symbol}-{name}")
         before = instance.limits.usage.record(reservation_id)
         try:
-            decision = instance.limits.apply_fill(reservation_id, told)
+            decision = instance.limits.apply_fill(reservation_id, reported)
         except Refused:
             return
         if decision.write is not None:
             assert before is not None
-            assert told.fill_id not in before.applied_fills
+            assert reported.fill_id not in before.applied_fills
         self.write(instance, decision.write)
 
     @rule(index=INDEXES, news=NEWS, quantities=st.lists(st.sampled_from([3, 7, LIMIT]), min_size=2, max_size=4))
     def reserve_together(self, index: int, news: str, quantities: list[int]) -> None:
-        """Several requests are decided on a draft, one after the other, and written as one message or not at all."""
+        """Several requests are decided in turn on a draft, and written as one message or not at all."""
         instance = self.instance(index, news)
         draft = Draft(instance.limits.usage)
         limits = instance.limits.on(draft)
@@ -355,7 +357,7 @@ class Exposed(RuleBasedStateMachine):
                 draft.add(write.record)
             if decision.write is not None:
                 decided[quote_id] = decision.answer
-            # One that has not heard of a quote's end counts it, beside what others have granted since.
+            # An instance that has not read of a quote's end still counts it, beside later grants of others.
             assert draft.total.bid <= max(LIMIT, before.bid)
             assert draft.total.ask <= max(LIMIT, before.ask)
         total = draft.total
@@ -393,14 +395,14 @@ class Exposed(RuleBasedStateMachine):
         assert max(self.everything().limits.usage.total) <= LIMIT
 
     def everything(self) -> Instance:
-        """An instance that has heard of everything."""
+        """Return an instance that has read both logs to their end."""
         instance = Instance(timedelta(0))
         self.fold_everything(instance)
         return instance
 
     @invariant()
     def usage_is_what_a_fold_from_scratch_says(self) -> None:
-        """The total is kept up by differences: it must stay what its parts sum up to."""
+        """The total is updated by differences, and must remain the sum of its parts."""
         for instance in self.instances:
             usage = instance.limits.usage
             views = usage.live
@@ -413,7 +415,7 @@ class Exposed(RuleBasedStateMachine):
                 assert total == sum(largest.values())
 
     def teardown(self) -> None:
-        """Nobody does anything any more: time alone brings all capacity back, on every instance."""
+        """All activity stops: time alone frees all capacity, on every instance."""
         self.now += LIFETIME + GRACE + timedelta(seconds=2)
         self.move_time()
         for index, instance in enumerate(self.instances):
@@ -430,7 +432,7 @@ def fold_market(market: SymbolMarket, sequence: int, message: QuoteEvent | list[
         market.apply_quote(sequence, message)
 
 
-def tell(limits: Limits, symbol: str, sequence: int, message: QuoteEvent | list[RecordedFill]) -> None:
+def fold_into(limits: Limits, symbol: str, sequence: int, message: QuoteEvent | list[RecordedFill]) -> None:
     if isinstance(message, list):
         limits.usage.fold_fills(symbol, sequence, message)
     else:
@@ -438,7 +440,7 @@ def tell(limits: Limits, symbol: str, sequence: int, message: QuoteEvent | list[
 
 
 def as_first(answer: ReservationAnswer) -> ReservationAnswer:
-    """An answer without what may change about it: how the reservation stands now."""
+    """Return an answer without the fields that change later: the reservation's current state."""
     assert answer.reservation is not None
     unchanged = replace(answer.reservation, state="active", activated_at=None, expires_at=NOW)
     return replace(answer, reservation=unchanged)

@@ -11,7 +11,7 @@ from wire.reservations import Exposure, Reservation, SideUsage
 
 
 def exposure(live: int) -> Exposure:
-    """So many reservations, three of them granted at a time."""
+    """Return an exposure with `live` reservations, each three of which were granted at the same time."""
     side = SideUsage(used=0, free=100)
     reservations = [
         Reservation(
@@ -32,29 +32,29 @@ def exposure(live: int) -> Exposure:
 
 @pytest.mark.parametrize("live", [0, 1, PAGE - 1, PAGE, PAGE + 1, 2500, 3 * PAGE])
 def test_pages_have_every_reservation_once_and_are_bounded(live: int) -> None:
-    whole = exposure(live)
+    everything = exposure(live)
     found: list[Reservation] = []
-    place: str | None = None
+    position: str | None = None
     while True:
-        told, place = page(whole, place)
-        assert len(told.reservations) <= PAGE
-        assert (told.limit, told.bid, told.ask) == (whole.limit, whole.bid, whole.ask)
-        found += told.reservations
-        if place is None:
+        shown, position = page(everything, position)
+        assert len(shown.reservations) <= PAGE
+        assert (shown.limit, shown.bid, shown.ask) == (everything.limit, everything.bid, everything.ask)
+        found += shown.reservations
+        if position is None:
             break
-    assert found == whole.reservations
+    assert found == everything.reservations
 
 
-def test_a_place_stays_one_when_its_reservation_has_ended() -> None:
-    whole = exposure(PAGE + 5)
-    _, place = page(whole, None)
-    less = Exposure(limit=100, bid=whole.bid, ask=whole.ask, reservations=whole.reservations[PAGE + 2 :])
-    told, following = page(less, place)
-    assert (told.reservations, following) == (whole.reservations[PAGE + 2 :], None)
+def test_a_position_remains_valid_when_its_reservation_has_ended() -> None:
+    before = exposure(PAGE + 5)
+    _, position = page(before, None)
+    after = Exposure(limit=100, bid=before.bid, ask=before.ask, reservations=before.reservations[PAGE + 2 :])
+    shown, following = page(after, position)
+    assert (shown.reservations, following) == (before.reservations[PAGE + 2 :], None)
 
 
 @pytest.mark.parametrize("nonsense", ["", "x", ",", "2026-01-05", "2026-01-05T09:30:00,q-r", "2026-01-05T09:30:00Z,"])
-def test_a_place_that_no_page_has_told_is_refused(nonsense: str) -> None:
+def test_a_position_that_no_page_has_returned_is_refused(nonsense: str) -> None:
     with pytest.raises(Refused) as caught:
         page(exposure(1), nonsense)
     assert (caught.value.refusal, caught.value.field) == (Refusal.INVALID_FIELD, "after")

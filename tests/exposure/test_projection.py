@@ -1,4 +1,4 @@
-"""The bucket `reservations` on a real broker: what is reserved now, and never what was before."""
+"""The bucket `reservations` on a real broker: it shows current reservations, and is never set back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ KEY = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, Scene.id("AAA", 1))
 
 @pytest.fixture
 def scene() -> Scene:
-    """Nothing is reserved yet, and it is now."""
+    """A limit of which nothing is reserved, at the current time."""
     made = Scene()
     made.now = utc_now()
     return made
@@ -30,7 +30,7 @@ def scene() -> Scene:
 
 @pytest.fixture
 async def bucket(broker: Broker, scene: Scene) -> AsyncIterator[ReservationsBucket]:
-    """A projection of what the scene decides, running."""
+    """A running projection of the scene's decisions."""
     made = ReservationsBucket(broker.connection, scene.limits.usage, utc_now, GRACE.total_seconds())
     task = asyncio.create_task(made.run())
     yield made
@@ -40,7 +40,7 @@ async def bucket(broker: Broker, scene: Scene) -> AsyncIterator[ReservationsBuck
 
 
 async def shown(broker: Broker) -> ReservationRecord | None:
-    """The key's value; None if there is none that can be read."""
+    """Return the key's value; None if there is none that can be read."""
     last = await journal.last_message(broker.connection, STREAM, KEY)
     try:
         return msgspec.json.decode(last.payload, type=ReservationRecord) if last else None
@@ -49,7 +49,7 @@ async def shown(broker: Broker) -> ReservationRecord | None:
 
 
 async def shows(broker: Broker, state: str, ask: int) -> None:
-    """Wait until the key shows this."""
+    """Wait until the key shows this state and ask quantity."""
 
     async def so() -> bool:
         record = await shown(broker)
@@ -58,7 +58,7 @@ async def shows(broker: Broker, state: str, ask: int) -> None:
     await eventually(so)
 
 
-async def test_what_is_left_of_a_reservation_and_its_end_are_shown(
+async def test_the_remaining_lots_and_the_end_of_a_reservation_are_shown(
     broker: Broker, scene: Scene, bucket: ReservationsBucket
 ) -> None:
     scene.reserve()
@@ -77,10 +77,10 @@ async def test_what_is_left_of_a_reservation_and_its_end_are_shown(
 
 
 @pytest.mark.parametrize("header", ["7", "-1", "many", ""])
-async def test_what_somebody_else_wrote_there_is_judged_by_its_number_if_it_has_one(
+async def test_a_foreign_value_is_replaced_unless_it_names_a_later_sequence(
     broker: Broker, scene: Scene, bucket: ReservationsBucket, header: str
 ) -> None:
-    """A later state is never replaced by an earlier; what says no number is replaced, and ends nobody."""
+    """A value without a valid sequence is replaced, and does not stop the projection."""
     await broker.connection.request(KEY, b"{}", timeout=HANG, headers={"Quotestream-Exposure-Sequence": header})
     scene.reserve()
     bucket.wake()
@@ -95,7 +95,9 @@ async def test_what_somebody_else_wrote_there_is_judged_by_its_number_if_it_has_
     await shows(broker, "active", 10)
 
 
-async def test_nothing_is_kept_of_what_has_expired(broker: Broker, scene: Scene, bucket: ReservationsBucket) -> None:
+async def test_nothing_is_kept_of_an_expired_reservation(
+    broker: Broker, scene: Scene, bucket: ReservationsBucket
+) -> None:
     scene.reserve()
     bucket.wake()
     await eventually(lambda: bucket._revisions)

@@ -1,4 +1,4 @@
-"""What one reservation holds: every row of the module's table."""
+"""The lots that one reservation holds: every row of the module's table."""
 
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ ACTIVATED = replace(RESERVED, activated_at=NOW, position_version=3, attempt=2, a
 
 
 def market_with(version: int | None, attempt: int = 1, **changes: Any) -> SymbolMarket:
-    """A symbol whose latest quote event is of that version, or that was never quoted."""
+    """Return a symbol whose latest quote event has that version; None means that it was never quoted."""
     market = SymbolMarket("AAA")
     if version is not None:
         event = quote_activated(
@@ -67,7 +67,7 @@ def market_with(version: int | None, attempt: int = 1, **changes: Any) -> Symbol
         ),
     ],
 )
-def test_a_reservation_holds(
+def test_the_lots_that_a_reservation_holds(
     record: ReservationRecord, market: SymbolMarket, holds: tuple[int, int], end: str | None
 ) -> None:
     assert held_lots(record, market) == holds
@@ -80,7 +80,7 @@ def test_fills_of_its_quote_shrink_what_it_holds() -> None:
     assert held_lots(ACTIVATED, market) == (9, 2)
 
 
-def test_a_quote_filled_away_holds_nothing() -> None:
+def test_a_fully_filled_quote_holds_nothing() -> None:
     market = market_with(3, 2)
     market.apply_fills(2, [recorded_fill(remaining_bid_quantity=0, remaining_ask_quantity=0)])
     assert held_lots(ACTIVATED, market) == NO_LOTS

@@ -1,4 +1,4 @@
-"""The exposure service on a real broker: several instances, one limit; time alone frees what nobody uses."""
+"""The exposure service on a real broker: several instances share one limit; time alone frees unused reservations."""
 
 import asyncio
 from datetime import timedelta
@@ -43,18 +43,18 @@ LONG = market(quote_ttl=30.0)
 
 
 def quoted(symbol: str = "AAA", attempt: int = 1) -> QuoteActivated:
-    """The quote event that follows such an activation."""
+    """Return the quote event that follows an activation."""
     return quote_activated(symbol, attempt=attempt, activated_at=utc_now())
 
 
 def used(exposure: ExposureService) -> tuple[int, int]:
-    """Lots in use: bid, ask."""
+    """Return the lots in use: bid, ask."""
     usage = exposure.exposure()
     return usage.bid.used, usage.ask.used
 
 
 async def record(broker: Broker, reservation_id: str = "AAA-v0-a1-r") -> ReservationRecord | None:
-    """A key's value as the bucket has it; None if the key is gone."""
+    """Return a key's value in the bucket; None if the key is gone."""
     subject = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, reservation_id)
     message = await journal.last_message(
         broker.connection, subjects.bucket_stream(subjects.RESERVATIONS_BUCKET), subject
@@ -63,14 +63,14 @@ async def record(broker: Broker, reservation_id: str = "AAA-v0-a1-r") -> Reserva
 
 
 async def refusal_of(asked: object) -> Refusal:
-    """Which refusal an awaitable ends in."""
+    """Return the refusal that an awaitable raises."""
     with pytest.raises(Refused) as refused:
         await asked  # type: ignore[misc] # whatever is awaited
     return refused.value.refusal
 
 
 async def decided(broker: Broker) -> list[ReservationRecord]:
-    """Every record in exposure's log, in order."""
+    """Return every record in exposure's log, in order."""
     tail = Tail(broker.connection, STREAM, [subjects.DECISIONS], FromSequence(1), name="test")
     found: list[ReservationRecord] = []
     async for batch in tail.batches():
@@ -106,7 +106,7 @@ async def test_grants_are_reduced_and_rejected_by_the_limit(broker: Broker) -> N
         assert "q" not in {each.quote_id for each in await decided(broker)}
 
 
-async def test_the_same_request_at_once_through_two_instances_is_granted_once(broker: Broker) -> None:
+async def test_the_same_request_sent_to_two_instances_at_once_is_granted_once(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         decisions = await asyncio.gather(*(each.reserve(reservation_request()) for each in (one, other, one, other)))
         assert len({msgspec.json.encode(decision.answer) for decision in decisions}) == 1
@@ -114,8 +114,8 @@ async def test_the_same_request_at_once_through_two_instances_is_granted_once(br
 
 
 async def test_two_instances_never_grant_more_than_the_limit(broker: Broker) -> None:
-    """Thirty symbols that want 20 lots each, twice over, through two instances at once: whoever wants it for its share
-    takes it back from who has more."""
+    """Thirty symbols request 20 lots each, twice, through two instances at once. A request within its symbol's share
+    revokes reservations of symbols that have more than theirs."""
     symbols = [f"S{number:02}" for number in range(30)]
     many = market(quote_ttl=30.0, symbols={symbol: instrument() for symbol in symbols})
     async with running(broker, many) as one, running(broker, many) as other:
@@ -149,7 +149,7 @@ async def test_an_instance_takes_over_where_the_last_one_ended(broker: Broker) -
         assert (await exposure.reserve(reservation_request("BBB", bid_quantity=3))).write is None
 
 
-async def test_an_instance_starts_from_what_can_be_read_of_the_market_log(broker: Broker) -> None:
+async def test_an_instance_starts_from_the_readable_messages_of_the_market_log(broker: Broker) -> None:
     async with running(broker, LONG) as exposure:
         await exposure.reserve(reservation_request("AAA"))
         await exposure.activate(activation("AAA"))
@@ -164,7 +164,7 @@ async def test_an_instance_starts_from_what_can_be_read_of_the_market_log(broker
         await eventually(lambda: used(exposure) == (10, 3))
 
 
-async def test_time_alone_frees_what_nobody_uses(broker: Broker) -> None:
+async def test_time_alone_frees_unused_reservations(broker: Broker) -> None:
     brief = market(quote_ttl=1.0, grace=0.1)
     async with running(broker, brief) as exposure:
         await exposure.reserve(reservation_request())
@@ -177,7 +177,7 @@ async def test_time_alone_frees_what_nobody_uses(broker: Broker) -> None:
         await eventually(gone)
 
 
-async def test_what_expired_while_nobody_was_there_is_free_at_the_next_start(broker: Broker) -> None:
+async def test_reservations_that_expired_while_no_instance_ran_are_free_at_the_next_start(broker: Broker) -> None:
     brief = market(quote_ttl=0.5, grace=0.1)
     async with running(broker, brief) as exposure:
         until = (await exposure.reserve(reservation_request())).answer.reservation
@@ -200,26 +200,26 @@ async def test_a_newer_quote_frees_the_older_ones_lots(broker: Broker) -> None:
         await eventually(lambda: used(exposure) == (4, 4))
 
 
-async def test_the_bucket_is_told_what_ended(broker: Broker) -> None:
-    """Not of every fill: that would be an append for each. What is left is told whenever something else is."""
+async def test_the_bucket_shows_the_end_of_a_reservation(broker: Broker) -> None:
+    """Fills alone are not projected: that would take an append for each. They are included in the next projection."""
     async with running(broker, LONG) as exposure, running(broker, LONG):
         await exposure.reserve(reservation_request())
         await exposure.activate(activation())
         await append_market(broker, "AAA", quoted())
         await append_market(broker, "AAA", [recorded_fill(remaining_ask_quantity=4)])
 
-        async def told_of_it() -> bool:
+        async def shows_active() -> bool:
             stored = await record(broker)
             return stored is not None and stored.state == "active"
 
-        await eventually(told_of_it)
+        await eventually(shows_active)
         await append_market(broker, "AAA", quoted(attempt=2))
 
-        async def told_the_end() -> bool:
+        async def shows_released() -> bool:
             stored = await record(broker)
             return stored is not None and stored.state == "released"
 
-        await eventually(told_the_end)
+        await eventually(shows_released)
 
         async def gone() -> bool:
             return await record(broker) is None
@@ -253,12 +253,12 @@ async def test_any_instance_knows_at_once_what_another_granted(broker: Broker) -
 async def test_a_reported_fill_is_counted_once(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         await one.reserve(reservation_request())
-        told = fill(quote_id="AAA-v0-a1", quantity=3)
-        answers = await asyncio.gather(*(each.apply_fill("AAA-v0-a1-r", told) for each in (one, other, one, other)))
+        reported = fill(quote_id="AAA-v0-a1", quantity=3)
+        answers = await asyncio.gather(*(each.apply_fill("AAA-v0-a1-r", reported) for each in (one, other, one, other)))
         assert [answer.reserved_ask_quantity for answer in answers] == [7, 7, 7, 7]
 
 
-async def test_a_fill_told_before_the_market_log_shows_it_is_waited_for(
+async def test_a_fill_reported_before_it_is_in_the_market_log_is_waited_for(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exposure.service.FILL_PATIENCE", HANG)
@@ -274,13 +274,15 @@ async def test_a_fill_told_before_the_market_log_shows_it_is_waited_for(
         assert (await waiting).reserved_ask_quantity == 9
 
 
-async def test_a_fill_the_market_log_never_shows_is_refused(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fill_that_is_never_in_the_market_log_is_refused(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("exposure.service.FILL_PATIENCE", 0.1)
     async with running(broker, LONG) as exposure:
         await exposure.reserve(reservation_request())
         await exposure.activate(activation())
-        told = fill(quote_id="AAA-v0-a1")
-        assert await refusal_of(exposure.apply_fill("AAA-v0-a1-r", told)) is Refusal.FILL_NOT_RECORDED
+        reported = fill(quote_id="AAA-v0-a1")
+        assert await refusal_of(exposure.apply_fill("AAA-v0-a1-r", reported)) is Refusal.FILL_NOT_RECORDED
 
 
 async def test_requests_over_the_broker_are_answered_as_over_http(broker: Broker) -> None:
@@ -300,9 +302,9 @@ async def test_requests_over_the_broker_are_answered_as_over_http(broker: Broker
         )
         deactivate = Deactivate(reservation_id="AAA-v0-a1-r", activation="one")
         assert (await rpc.call(connection, Rpc.DEACTIVATE, deactivate, Reservation)).state == "released"
-        told = exposure.exposure()
+        shown = exposure.exposure()
         assert await rpc.call(connection, Rpc.USAGE, UsageRequest(), LimitUsage) == LimitUsage(
-            limit=told.limit, bid=told.bid, ask=told.ask, live=0
+            limit=shown.limit, bid=shown.bid, ask=shown.ask, live=0
         )
 
 
@@ -339,10 +341,10 @@ async def test_an_unreadable_message_stops_decisions_for_as_long_as_a_reservatio
 @pytest.mark.parametrize(
     "headers", [{}, {"Nats-Stream": "EXPOSURE", "Quotestream-Append": "a-1"}], ids=["none", "copy"]
 )
-async def test_an_answer_of_the_broker_that_somebody_had_stored_there_decides_nothing_and_stops_nothing(
+async def test_a_reply_of_the_broker_stored_in_the_log_decides_nothing_and_stops_nothing(
     broker: Broker, headers: dict[str, str]
 ) -> None:
-    """A reader may name the log's subject for the answer: a copy of a release would free what is in use."""
+    """A client may name the log's subject for a reply: a copy of a release would free lots that are in use."""
     async with running(broker, LONG) as exposure:
         await exposure.reserve(reservation_request())
         (granted,) = await decided(broker)
@@ -365,7 +367,7 @@ async def test_a_market_message_that_cannot_be_read_hides_nothing_else(broker: B
         await eventually(lambda: used(exposure) == (0, 0))
 
 
-async def test_while_the_broker_is_away_nothing_is_decided_and_afterwards_all_is(
+async def test_nothing_is_decided_while_the_broker_is_away_and_everything_afterwards(
     own_broker: Broker, own_nats_server: NatsServer
 ) -> None:
     async with running(own_broker, LONG) as exposure:
@@ -386,7 +388,7 @@ async def test_while_the_broker_is_away_nothing_is_decided_and_afterwards_all_is
         assert (await exposure.reserve(reservation_request("BBB"))).answer.outcome == "granted"
 
 
-async def test_a_decision_whose_broker_goes_away_is_known_when_it_is_back(
+async def test_the_outcome_of_a_decision_is_known_when_the_broker_is_back(
     own_broker: Broker, own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "DEADLINE", 0.3)
@@ -413,7 +415,7 @@ async def test_fills_and_quote_events_cost_exposure_no_write(broker: Broker) -> 
         assert (await api.stream_info(broker.connection, STREAM)).state.last_seq == 2
 
 
-async def test_a_reservation_that_landed_late_expires_in_time_all_the_same(broker: Broker) -> None:
+async def test_a_reservation_that_landed_late_still_expires_in_time(broker: Broker) -> None:
     late = market(quote_ttl=30.0, grace=0.1)
     write = (
         Limits(100, late.quote_lifetime, timedelta(seconds=late.grace), late.symbols)
@@ -426,8 +428,8 @@ async def test_a_reservation_that_landed_late_expires_in_time_all_the_same(broke
         await eventually(lambda: used(exposure) == (0, 0))
 
 
-async def test_a_log_whose_last_messages_are_gone_holds_nothing_up(broker: Broker) -> None:
-    """Its last sequence outlives them: nobody can fold up to it."""
+async def test_a_log_whose_last_messages_are_gone_blocks_nothing(broker: Broker) -> None:
+    """The stream keeps its last sequence, but there is no message to fold up to it."""
     head = await journal.put(broker.connection, STREAM, subjects.DECISIONS, b"[]")
     await api.request(broker.connection, f"STREAM.PURGE.{STREAM}", None, dict)
     async with running(broker, LONG) as service:
@@ -435,7 +437,7 @@ async def test_a_log_whose_last_messages_are_gone_holds_nothing_up(broker: Broke
         assert service.limits.usage.head == head + 1
 
 
-async def test_what_the_log_holds_is_what_the_decisions_of_all_instances_were_made_on(broker: Broker) -> None:
+async def test_the_log_contains_every_instances_decisions_once(broker: Broker) -> None:
     async with running(broker, LONG) as one, running(broker, LONG) as other:
         await asyncio.gather(
             *(each.reserve(reservation_request(quote_id=f"q{n}")) for n in range(10) for each in (one, other))
@@ -443,10 +445,8 @@ async def test_what_the_log_holds_is_what_the_decisions_of_all_instances_were_ma
         assert sorted(each.quote_id for each in await decided(broker)) == sorted(f"q{n}" for n in range(10))
 
 
-async def test_what_the_broker_has_lost_of_the_bucket_is_written_again(
-    own_broker: Broker, own_nats_server: NatsServer
-) -> None:
-    """It is not synced."""
+async def test_keys_that_the_broker_has_lost_are_written_again(own_broker: Broker, own_nats_server: NatsServer) -> None:
+    """The bucket is not synced."""
     async with running(own_broker, LONG) as exposure:
         await exposure.reserve(reservation_request())
         await exposure.activate(activation())

@@ -24,7 +24,7 @@ def test_symbols_add_up(scene: Scene) -> None:
 
 
 def test_a_message_folded_before_is_skipped(scene: Scene) -> None:
-    """The tail brings our own writes again, after newer ones may have been folded."""
+    """The tail delivers an instance's own writes again, perhaps after newer ones were folded."""
     scene.reserve()
     granted = scene.limits.usage.record(scene.id("AAA", 1))
     scene.release()
@@ -47,7 +47,7 @@ def test_a_reservation_expires_when_the_logs_time_has_passed_its_end_and_the_gra
     assert scene.state() == expired
 
 
-def test_a_message_folded_before_still_tells_the_time(scene: Scene) -> None:
+def test_a_message_folded_before_still_advances_the_time(scene: Scene) -> None:
     scene.reserve()
     assert scene.limits.usage.advance_time(NOW + LIFETIME + GRACE + GRACE)
     assert scene.used == (0, 0)
@@ -61,7 +61,7 @@ def test_time_never_goes_back(scene: Scene) -> None:
     assert scene.used == (0, 0)
 
 
-def test_activation_alone_gives_a_reservation_the_life_of_a_quote(scene: Scene) -> None:
+def test_only_activation_gives_a_reservation_the_lifetime_of_a_quote(scene: Scene) -> None:
     scene.reserve(attempt=1)
     scene.reserve(attempt=2)
     scene.now += GRANTED / 2
@@ -74,14 +74,14 @@ def test_activation_alone_gives_a_reservation_the_life_of_a_quote(scene: Scene) 
     assert len(scene.later(timedelta(milliseconds=1))) == 1
 
 
-def test_what_was_released_does_not_expire(scene: Scene) -> None:
+def test_a_released_reservation_does_not_expire(scene: Scene) -> None:
     scene.reserve()
     scene.release()
     assert scene.later() == []
     assert scene.state().state == "released"
 
 
-def test_what_was_replaced_does_not_expire(scene: Scene) -> None:
+def test_a_replaced_reservation_does_not_expire(scene: Scene) -> None:
     scene.reserve()
     scene.activate()
     scene.quoted(attempt=2)
@@ -98,7 +98,7 @@ def test_an_id_granted_again_is_live_again(scene: Scene) -> None:
     assert scene.used == (3, 3)
 
 
-def test_what_expired_long_ago_is_forgotten(scene: Scene) -> None:
+def test_a_reservation_that_expired_long_ago_is_forgotten(scene: Scene) -> None:
     for attempt in range(1, 1010):
         scene.reserve(attempt=attempt)
         scene.later()
@@ -108,14 +108,14 @@ def test_what_expired_long_ago_is_forgotten(scene: Scene) -> None:
     assert refused.value.refusal is Refusal.NOT_FOUND
 
 
-def test_a_message_that_cannot_be_read_may_hold_something_for_as_long_as_a_reservation_lives(scene: Scene) -> None:
+def test_an_unreadable_message_may_count_for_as_long_as_a_reservation_lives(scene: Scene) -> None:
     scene.reserve()
     scene.limits.usage.fold_unreadable(2, NOW)
     assert scene.limits.usage.unreadable_until == NOW + LIFETIME + GRACE
     assert scene.used == (10, 10)
 
 
-def test_what_has_ended_and_what_was_decided_is_to_be_projected(scene: Scene) -> None:
+def test_changed_and_ended_reservations_are_marked_for_projection(scene: Scene) -> None:
     scene.reserve()
     assert list(scene.limits.usage.changed) == [scene.id("AAA", 1)]
     scene.activate()
@@ -124,7 +124,7 @@ def test_what_has_ended_and_what_was_decided_is_to_be_projected(scene: Scene) ->
     assert list(scene.limits.usage.changed) == [scene.id("AAA", 1)]
 
 
-def test_a_draft_counts_what_is_decided_and_leaves_the_fold_as_it_is(scene: Scene) -> None:
+def test_a_draft_counts_new_records_and_leaves_the_fold_unchanged(scene: Scene) -> None:
     scene.reserve("AAA", bid=10, ask=3)
     draft = Draft(scene.limits.usage)
     request = reservation_request("BBB", bid_quantity=5, ask_quantity=6)

@@ -1,6 +1,6 @@
-"""Everything that is decoded from the broker: whatever comes is read, or refused as what cannot be read.
+"""Everything that is decoded from the broker: any payload is either decoded, or refused as unreadable.
 
-`QS_FUZZ_EXAMPLES` times twenty-five payloads for each decoder.
+Each decoder gets 25 times `QS_FUZZ_EXAMPLES` payloads.
 """
 
 import asyncio
@@ -91,7 +91,7 @@ odd = st.one_of(
 
 
 def near(whole: dict[str, Any]) -> st.SearchStrategy[bytes]:
-    """JSON that is nearly a message: some fields changed, some more, some fewer; or nothing of the kind."""
+    """Return payloads that are nearly a message: fields are changed, added or missing; or they are cut or arbitrary."""
     changes = st.dictionaries(st.sampled_from([*whole, "more"]), odd, max_size=3)
     fewer = st.sets(st.sampled_from(list(whole)), max_size=1)
     built = st.builds(
@@ -164,19 +164,19 @@ def _refusal(payload: bytes) -> None:
 
 
 def _stats(payload: bytes) -> None:
-    """What the page makes of an answer to who is there."""
+    """Decode a reply to a discovery request, as the page does."""
     processes = Processes(("maker",), NOW)
-    heard: list[ProcessReport] = []
+    reports: list[ProcessReport] = []
 
-    def hear(service: str, instance: str, report: ProcessReport) -> None:
-        heard.append(report)
+    def observe(service: str, instance: str, report: ProcessReport) -> None:
+        reports.append(report)
         processes.observe(service, instance, report, NOW)
 
     connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
-    poller = ProcessPoller(connection, hear, lambda: None)
+    poller = ProcessPoller(connection, observe, lambda: None)
     poller._on_reply(Msg(None, "", "", payload, None))  # type: ignore[arg-type] # it is not answered
     processes.end_round(NOW)
-    msgspec.json.encode([processes.shown(), unquoted(heard, Latches())])
+    msgspec.json.encode([processes.shown(), unquoted(reports, Latches())])
 
 
 STATS: dict[str, Any] = {
@@ -204,27 +204,27 @@ DECODERS: dict[str, tuple[dict[str, Any], Callable[[bytes], None]]] = {
     "a put quote": (PUT, _only(PutQuote)),
     "a withdrawal": ({"symbol": "AAA", "quote_id": "AAA-v0-a1"}, _only(WithdrawQuote)),
     "a reservation request": (msgspec.to_builtins(reservation_request()), _only(ReservationRequest)),
-    "an answer of exposure": ({"outcome": "rejected", "reason": "bid_limit"}, _only(ReservationAnswer)),
+    "a reply of exposure": ({"outcome": "rejected", "reason": "bid_limit"}, _only(ReservationAnswer)),
     "a reservation": (RECORD, _only(Reservation)),
     "usage": ({"limit": 1, "bid": {"used": 0, "free": 1}, "ask": {"used": 0, "free": 1}, "live": 0}, _only(LimitUsage)),
-    "what a process says of itself": (STATS, _stats),
+    "a process report": (STATS, _stats),
     "a refusal": ({"type": "urn:quotestream:unavailable", "title": "t", "status": 503}, _refusal),
     "an order": (msgspec.to_builtins(order()), _only(type(order()))),
     "an acknowledgement": ({"seq": 1, "duplicate": False}, _only(dict)),
-    "the API's answer": ({"error": {"code": 400, "err_code": 10071}}, _only(api._Envelope)),
+    "a reply of the API": ({"error": {"code": 400, "err_code": 10071}}, _only(api._Envelope)),
 }
 
 tried: dict[str, int] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _told() -> Iterator[None]:
+def _print_counts() -> Iterator[None]:
     yield
     sys.stderr.write(f"\npayloads decoded: {tried}\n")
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_whatever_comes_is_read_or_cannot_be_read(name: str) -> None:
+def test_any_payload_is_either_decoded_or_refused_as_unreadable(name: str) -> None:
     whole, check = DECODERS[name]
 
     @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
@@ -240,9 +240,9 @@ def test_whatever_comes_is_read_or_cannot_be_read(name: str) -> None:
 
 @given(payload=near(PUT))
 @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
-def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
-    async def handle(asked: PutQuote) -> PutQuote:
-        return asked
+def test_an_unreadable_request_is_refused(payload: bytes) -> None:
+    async def handle(request: PutQuote) -> PutQuote:
+        return request
 
     with contextlib.suppress(Refused):
         asyncio.run(rpc._handle(rpc.Handler("x", PutQuote, handle), payload))
@@ -261,15 +261,15 @@ def test_a_request_that_cannot_be_read_is_refused(payload: bytes) -> None:
     ),
 )
 @settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
-def test_a_delivery_that_is_none_makes_a_tail_begin_anew(reply: str, headers: dict[str, str]) -> None:
+def test_an_invalid_delivery_makes_a_tail_start_again(reply: str, headers: dict[str, str]) -> None:
     async def take() -> None:
         tail = Tail(None, "MARKET-0", [">"], LastPerSubject(), name="t")  # type: ignore[arg-type] # it sends nothing
         connection: Any = SimpleNamespace(new_inbox=lambda: "_INBOX.t")
-        told = api.ConsumerInfo(name="t", stream_name="MARKET-0", config={}, num_pending=1)
-        consumer = Consumer(connection, told, replicated=False)
+        info = api.ConsumerInfo(name="t", stream_name="MARKET-0", config={}, num_pending=1)
+        consumer = Consumer(connection, info, replicated=False)
         consumer.arrived.append(Msg(None, "fills.0.AAA", reply, b"", headers))  # type: ignore[arg-type] # as above
         batch, sound = tail._take(consumer)
         assert sound or not batch
-        consumer._watch.cancel()
+        consumer._timer.cancel()
 
     asyncio.run(take())

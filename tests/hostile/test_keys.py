@@ -1,6 +1,6 @@
-"""What a key cannot do: attacks with each user's own key on a server with the accounts and grants of a stack.
+"""What a key cannot do: attacks with each user's own key, on a server with the accounts and grants of a stack.
 
-Those in the services' account may have an answer stored where a stream takes it; then it is harmless. Readers may not.
+A user in the services' account can have a reply stored in a stream, where it must be harmless. A reader cannot.
 """
 
 import asyncio
@@ -50,11 +50,11 @@ pytestmark = pytest.mark.long
 
 STREAMS = subjects.streams(1)
 USERS = [grant.user for grant in grants(1)]
-ALLIES = [grant.user for grant in grants(1) if grant.account in OUTSIDE]
+READER_USERS = [grant.user for grant in grants(1) if grant.account in OUTSIDE]
 
 TARGETS = attacks.targets("AAA", 1)
 QUESTIONS = attacks.questions("AAA", 1)
-"""The attacks are those that `./qs chaos` makes for the whole of a run."""
+"""The same attacks as those of `./qs chaos`."""
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ async def running(*loops: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert not ended, "something that was not to end has ended"
+    assert not ended, "a task has ended that should still run"
 
 
 @asynccontextmanager
 async def exposing(server: Server) -> AsyncIterator[tuple[ExposureService, Health]]:
-    """An exposure service with its own key."""
+    """Run an exposure service with its own key."""
     health = Health("exposure", "nats", "reservations", "market")
     settings = ExposureSettings(market=server.settings.market, stack=Stack())
     service = ExposureService(settings, server.connection("exposure", health), health, utc_now)
@@ -87,31 +87,34 @@ async def exposing(server: Server) -> AsyncIterator[tuple[ExposureService, Healt
 
 @asynccontextmanager
 async def switching(server: Server) -> AsyncIterator[tuple[Switch, list[str]]]:
-    """A maker's switch with its own key, and what it has quarantined."""
-    aside: list[str] = []
+    """Run a maker's switch with its own key; with the list of what it quarantines."""
+    quarantined: list[str] = []
     async with server.connection("maker") as connection:
         life = timedelta(seconds=server.settings.market.reservation_life)
         switch = Switch(
-            connection, utc_now, lambda: None, lambda stream, _, why: aside.append(f"{stream}: {why}"), life
+            connection, utc_now, lambda: None, lambda stream, _, why: quarantined.append(f"{stream}: {why}"), life
         )
         async with running(switch.run):
             await eventually(lambda: switch.current and switch.seen.value is not None)
-            yield switch, aside
+            yield switch, quarantined
 
 
-async def held(server: Server) -> dict[str, tuple[int, int]]:
-    """What each stream holds."""
+async def stored(server: Server) -> dict[str, tuple[int, int]]:
+    """Return each stream's last sequence and number of messages."""
     async with server.connection("auditor") as auditor:
         infos = {stream: await api.stream_info(auditor, stream) for stream in STREAMS}
     return {stream: (info.state.last_seq, info.state.messages) for stream, info in infos.items()}
 
 
 async def foreign(server: Server, before: dict[str, tuple[int, int]]) -> list[str]:
-    """What was stored since that no service appended; what earlier tests have reserved may expire at any time."""
+    """Return the messages stored since `before` that no service appended.
+
+    Reservations of earlier tests may expire at any time, so exposure may append.
+    """
     bucket = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)  # markers come and go there
     found = []
     async with server.connection("auditor") as auditor:
-        for stream, (last, _) in (await held(server)).items():
+        for stream, (last, _) in (await stored(server)).items():
             for sequence in range(before[stream][0] + 1, last + 1) if stream != bucket else ():
                 message = await api.get_message(auditor, stream, {"seq": sequence})
                 if message is None or not journal.is_append(message.headers):
@@ -123,31 +126,31 @@ _ids = itertools.count(1)
 
 
 async def decides(exposure: ExposureService) -> None:
-    """It grants and takes back, as if nothing had happened."""
+    """Check that exposure grants and releases as usual."""
     asked_for = reservation_request(quote_id=f"q-{next(_ids)}", symbol="AAA", bid_quantity=1, ask_quantity=1)
     decision = await eventually(lambda: exposure.reserve(asked_for))
     assert decision.answer.outcome == "granted"
     await exposure.release(decision.answer.reservation.reservation_id)
 
 
-# --- 1 and 2: answers of the broker, sent where they do harm ---
+# --- 1 and 2: replies of the broker, redirected to where they could do harm ---
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Server, user: str) -> None:
-    """Of a reader nothing is stored. Of others what is stored is no data, for those who are there and who start."""
+async def test_no_reply_that_is_redirected_elsewhere_does_harm(server: Server, user: str) -> None:
+    """Nothing of a reader is stored. What others have stored is not taken for data, by running services or new ones."""
     async with exposing(server) as (exposure, health), switching(server) as (switch, _):
-        stood = switch.seen.state
-        before = await held(server)
+        state = switch.seen.state
+        before = await stored(server)
         async with server.client(user, []) as client:
             for subject, payload in QUESTIONS:
                 for target in TARGETS:
                     await client.publish(subject, payload, reply=target)
             await processed(client)
             await answered(client, user)
-        if user in ALLIES:
+        if user in READER_USERS:
             assert await foreign(server, before) == []
-        assert switch.seen.state is stood is SwitchState.QUOTING
+        assert switch.seen.state is state is SwitchState.QUOTING
         async with switching(server) as (late, _):
             assert late.seen.state is SwitchState.QUOTING
         await decides(exposure)
@@ -157,14 +160,14 @@ async def test_no_answer_that_somebody_has_sent_elsewhere_does_harm(server: Serv
 
 
 async def answered(client: Client, user: str) -> None:
-    """Wait until what was asked before was answered, as far as this user is answered anything."""
+    """Wait until earlier requests were answered, if this user may receive replies."""
     asks = f"$JS.API.STREAM.INFO.{subjects.POSITIONS_STREAM}"
     if any(grant.user == user and asks in grant.publish for grant in grants(1)):
         await client.request(asks, b"", timeout=HANG)
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("user", ALLIES)
+@pytest.mark.parametrize("user", READER_USERS)
 async def test_an_old_marker_copied_to_a_live_reservation_frees_nothing(server: Server, user: str) -> None:
     async with exposing(server) as (exposure, _), server.connection("exposure") as own:
         bucket = subjects.bucket_stream(subjects.RESERVATIONS_BUCKET)
@@ -191,8 +194,8 @@ async def _marker(server: Server, bucket: str) -> int | None:
     return found.seq if found is not None and found.headers.get("Nats-Marker-Reason") == "MaxAge" else None
 
 
-async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_from_who_starts(server: Server) -> None:
-    """By a key of the services' account, as no reader can."""
+async def test_a_copy_as_the_last_message_of_a_subject_hides_nothing_at_a_start(server: Server) -> None:
+    """Only a key of the services' account can do this, not a reader's."""
     event = {
         "type": "withdrawn",
         "symbol": "AAA",
@@ -229,12 +232,12 @@ async def _is_beyond(connection: Any, stream: str, subject: str, sequence: int) 
     return await journal.last_sequence(connection, stream, subject) > sequence
 
 
-# --- 1b: what is sent to where another answer is awaited ---
+# --- 1b: messages sent to where a reply is awaited ---
 
 
 @pytest.mark.parametrize("user", USERS)
-async def test_a_sweep_of_inboxes_finds_no_answer_that_is_awaited(server: Server, user: str) -> None:
-    """All that the monitoring pages, if one may see them, tell of inboxes is their first part."""
+async def test_a_sweep_of_inboxes_finds_no_awaited_reply(server: Server, user: str) -> None:
+    """The monitoring pages, for those who may see them, show only the first part of inboxes."""
     async with server.connection("exposure") as exposure, server.client(user, []) as client:
         taken: list[Msg] = []
         await exposure.subscribe("_INBOX.exposure.open", taken.append)
@@ -258,8 +261,8 @@ async def test_a_sweep_of_inboxes_finds_no_answer_that_is_awaited(server: Server
 # --- 3: consumers ---
 
 
-@pytest.mark.parametrize("user", ALLIES)
-async def test_readers_make_change_pull_and_end_no_consumer(server: Server, user: str) -> None:
+@pytest.mark.parametrize("user", READER_USERS)
+async def test_readers_cannot_create_change_pull_from_or_delete_consumers(server: Server, user: str) -> None:
     async with server.connection("exposure") as exposure:
         tail = Tail(exposure, "MARKET-0", ["fills.0.*"], FromSequence(1), name="victim")
         following = asyncio.create_task(_drain(tail))
@@ -287,7 +290,7 @@ async def _drain(tail: Tail) -> None:
         pass
 
 
-async def test_the_operator_ends_consumers_that_somebody_left(server: Server) -> None:
+async def test_the_operator_can_delete_consumers_that_were_left(server: Server) -> None:
     config = {"durable_name": "left", "name": "left", "ack_policy": "none"}
     body = json.dumps({"stream_name": "MARKET-0", "config": config}).encode()
     async with server.client("maker", []) as maker, server.client("operator", []) as operator:
@@ -302,12 +305,12 @@ async def test_the_operator_ends_consumers_that_somebody_left(server: Server) ->
 # --- 4: more ways in ---
 
 
-@pytest.mark.parametrize("user", ALLIES)
-async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_not_for_them(
+@pytest.mark.parametrize("user", READER_USERS)
+async def test_readers_change_no_stream_write_nothing_and_subscribe_to_nothing_forbidden(
     server: Server, user: str
 ) -> None:
     tries = [each for stream in STREAMS for each in attacks.stream_requests(stream, "AAA", 1)]
-    before = await held(server)
+    before = await stored(server)
     refused: list[str] = []
     async with server.client(user, refused) as client:
         for subject, payload in tries:
@@ -323,13 +326,13 @@ async def test_readers_change_no_stream_write_nothing_and_hear_nothing_that_is_n
     assert await foreign(server, before) == []
 
 
-async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(server: Server) -> None:
-    """What carries no comparison, as markers do, may be stored again where it came from, by a key of the services'
-    account. All that services write carries one."""
+async def test_a_message_pulled_into_a_bucket_again_changes_no_decision(server: Server) -> None:
+    """A key of the services' account can have messages without a compare (markers) stored in their stream again.
+    Everything that services write has a compare."""
     reservations, switches = (subjects.bucket_stream(each) for each in ("reservations", "switches"))
     key = subjects.bucket_key(subjects.RESERVATIONS_BUCKET, "pulled")
     async with exposing(server) as (exposure, health), switching(server) as (switch, _):
-        stood = switch.seen.state
+        state = switch.seen.state
         async with server.connection("exposure") as own, server.client("auditor", []) as auditor:
             first = await journal.put(own, reservations, key, b"{}", ttl=60)
             for stream, of in ((reservations, key), (switches, "$KV.switches.quoting")):
@@ -342,38 +345,38 @@ async def test_what_somebody_pulls_into_a_bucket_again_changes_no_decision(serve
             await eventually(lambda: _is_beyond(own, reservations, key, first))
         await decides(exposure)
         assert health.ready
-        assert switch.seen.state is stood
+        assert switch.seen.state is state
         async with exposing(server) as (another, _), switching(server) as (late, _):
             await decides(another)
-            assert late.seen.state is stood
+            assert late.seen.state is state
 
 
-async def test_what_the_operator_has_a_stream_take_from_another_is_no_turn_of_the_kill_switch(server: Server) -> None:
-    """Not even one that was appended there, as an old turn would be."""
+async def test_a_message_sourced_from_another_stream_does_not_set_the_kill_switch(server: Server) -> None:
+    """Not even one that was properly appended to the other stream, as an old setting of the switch would be."""
     switches, quotes = subjects.bucket_stream(subjects.SWITCHES_BUCKET), subjects.quotes(0, "AAA")
-    turn = msgspec.json.encode(QuotingSwitch(paused=True, at=utc_now()))
+    setting = msgspec.json.encode(QuotingSwitch(paused=True, at=utc_now()))
     async with (
-        switching(server) as (switch, aside),
+        switching(server) as (switch, quarantined),
         server.client("operator", []) as operator,
         server.client("exchange", []) as exchange,
     ):
-        stood = switch.seen.state
+        state = switch.seen.state
         info = await operator.request(f"$JS.API.STREAM.INFO.{switches}", timeout=HANG)
         config = json.loads(info.data)["config"]
         headers = {"Quotestream-Append": "x", "Nats-Expected-Stream": "MARKET-0"}
-        await exchange.request(quotes, turn, headers=headers, timeout=HANG)
+        await exchange.request(quotes, setting, headers=headers, timeout=HANG)
         transform = {"src": quotes, "dest": "$KV.switches.quoting"}
         for each in (config | {"sources": [{"name": "MARKET-0", "subject_transforms": [transform]}]}, config):
             body = json.dumps(each).encode()
-            told = await operator.request(f"$JS.API.STREAM.UPDATE.{switches}", body, timeout=HANG)
-            assert "error" not in json.loads(told.data)
-            await eventually(lambda: bool(aside) or switch.seen.state is not stood)
-        assert switch.seen.state is stood
+            updated = await operator.request(f"$JS.API.STREAM.UPDATE.{switches}", body, timeout=HANG)
+            assert "error" not in json.loads(updated.data)
+            await eventually(lambda: bool(quarantined) or switch.seen.state is not state)
+        assert switch.seen.state is state
         async with switching(server) as (late, _):
-            assert late.seen.state is stood
+            assert late.seen.state is state
 
 
-async def test_the_monitoring_pages_are_for_who_knows_their_path(server: Server) -> None:
+async def test_the_monitoring_pages_require_their_secret_path(server: Server) -> None:
     nats_server = server.settings.nats_servers[0]
     async with httpx.AsyncClient() as http:
         for page in ("", "varz", "connz", "jsz", "healthz", "subsz", "accountz"):
@@ -386,7 +389,7 @@ def attacker(server: Server) -> Attacker:
     return Attacker(server.url, {user: server.seed(user) for user in (*READERS, "auditor")}, ["AAA"], 1, seed=14)
 
 
-async def test_whoever_does_all_of_it_for_long_gets_nowhere(server: Server) -> None:
+async def test_an_attacker_that_makes_all_attacks_achieves_nothing(server: Server) -> None:
     """As in `./qs chaos`."""
     attacks_ = attacker(server)
     async with exposing(server) as (exposure, health), running(attacks_.run):
@@ -399,20 +402,20 @@ async def test_whoever_does_all_of_it_for_long_gets_nowhere(server: Server) -> N
 
 @pytest.fixture
 def one_account(tmp_path: Path) -> Iterator[Server]:
-    """A server that has all users in one account: there, readers may have answers stored."""
+    """A server that has all users in one account, in which readers can have replies stored."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(keys, "has_one_account", lambda _: True)
         with serving(tmp_path) as found:
             yield found
 
 
-async def test_what_is_accepted_and_must_not_be_is_found(one_account: Server) -> None:
+async def test_an_attack_that_is_wrongly_accepted_is_found(one_account: Server) -> None:
     attacks_ = attacker(one_account)
     async with running(attacks_.run):
         await eventually(lambda: any("is of no service" in found for found in attacks_.findings))
 
 
-@pytest.mark.parametrize("user", ALLIES)
+@pytest.mark.parametrize("user", READER_USERS)
 async def test_readers_have_a_bounded_number_of_subscriptions(server: Server, user: str) -> None:
     async with server.client(user, []) as client:
         with suppress(nats.errors.ConnectionClosedError):
@@ -423,10 +426,8 @@ async def test_readers_have_a_bounded_number_of_subscriptions(server: Server, us
         await decides(exposure)
 
 
-@pytest.mark.parametrize("user", ALLIES)
-async def test_a_reader_who_takes_all_connections_that_it_gets_takes_none_from_others(
-    server: Server, user: str
-) -> None:
+@pytest.mark.parametrize("user", READER_USERS)
+async def test_a_reader_that_opens_all_its_connections_takes_none_from_others(server: Server, user: str) -> None:
     options = link.Options("crowd", server.seed(user).read_text().strip(), None, _ignored)
     async with AsyncExitStack() as crowd:
         refused = False
@@ -445,7 +446,7 @@ async def _ignored(error: Exception) -> None:
     pass
 
 
-async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(server: Server) -> None:
+async def test_malformed_messages_of_a_reader_disconnect_no_service(server: Server) -> None:
     connection = server.connection("exposure", Health("exposure"))
     async with connection, server.client("observer", []) as observer:
         serving = asyncio.create_task(rpc.serve(connection, "exposure", []))
@@ -462,7 +463,7 @@ async def test_a_reader_whose_messages_no_client_would_make_cuts_nobody_off(serv
         serving.cancel()
 
 
-async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobody(server: Server) -> None:
+async def test_floods_of_readers_requests_are_throttled_and_delay_no_decision(server: Server) -> None:
     async with exposing(server) as (exposure, _), server.client("observer", []) as observer:
         before = rpc.THROTTLED._value.get()
         for subject, payload in (("$SRV.STATS", b""), ("$SRV.PING.exposure", b""), (subjects.Rpc.USAGE, b"{}")):
@@ -473,8 +474,8 @@ async def test_floods_of_readers_questions_are_not_all_answered_and_hold_up_nobo
         await eventually(lambda: rpc.THROTTLED._value.get() > before)
 
 
-async def test_an_answer_that_is_wanted_in_anothers_inbox_leaves_nobody_waiting_for_permissions(server: Server) -> None:
-    """The broker refuses it to the service that answers; the fault is that of whoever asked."""
+async def test_a_request_with_anothers_inbox_for_its_reply_does_not_make_the_service_unready(server: Server) -> None:
+    """The broker refuses the service's reply, but the fault is that of the client that sent the request."""
     async with exposing(server) as (exposure, health), server.client("maker", []) as maker:
         before = UNEXPECTED.labels("reply")._value.get()
         await maker.publish(subjects.Rpc.RESERVE, b"{", reply="_INBOX.operator.x")
@@ -484,10 +485,10 @@ async def test_an_answer_that_is_wanted_in_anothers_inbox_leaves_nobody_waiting_
         assert health.ready
 
 
-async def test_who_asks_without_end_takes_no_answer_from_the_page(
+async def test_a_reader_that_floods_requests_takes_no_reply_from_the_page(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a second that does not end."""
+    """The limit is per second, and here the second does not end."""
     monkeypatch.setattr(rpc, "time", SimpleNamespace(monotonic=lambda: 7.0, perf_counter_ns=time.perf_counter_ns))
     forged = {"Nats-Request-Info": '{"acc":"PAGE"}'}
     async with exposing(server), server.client("observer", []) as observer, server.connection("ui") as page:
@@ -501,17 +502,17 @@ async def test_who_asks_without_end_takes_no_answer_from_the_page(
         assert b"exposure" in (await page.request("$SRV.STATS", b"", timeout=HANG)).data
 
 
-async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_itself(server: Server) -> None:
-    """Who has the same key may hear it as if it had passed; the page believes nothing of what passes."""
-    heard: dict[str, list[Msg]] = {"observer": [], "ui": []}
+async def test_a_reply_redirected_within_a_readers_account_affects_no_other_key(server: Server) -> None:
+    """Another connection with the same key receives it as if it had been published; the page trusts no such message."""
+    received: dict[str, list[Msg]] = {"observer": [], "ui": []}
     async with AsyncExitStack() as readers:
         other = await readers.enter_async_context(server.connection("observer"))
         page = await readers.enter_async_context(server.connection("ui"))
-        for connection, into in ((other, heard["observer"]), (page, heard["ui"])):
+        for connection, into in ((other, received["observer"]), (page, received["ui"])):
             await connection.subscribe("positions.*", into.append)
             await flushed(connection.client)
         end = (await api.stream_info(page, subjects.POSITIONS_STREAM)).state.last_seq
-        start = FromSequence(end + 1)  # after what others had stored there
+        start = FromSequence(end + 1)  # after the messages that other tests had stored
         positions = Reader(page, subjects.POSITIONS_STREAM, [subjects.POSITIONS], start, name="test")
         seen: list[bytes] = []
 
@@ -521,14 +522,14 @@ async def test_a_reader_who_has_an_answer_pass_in_its_own_account_moves_only_its
 
         async with running(follow):
             await eventually(lambda: positions.current)
-            for user in ALLIES:
+            for user in READER_USERS:
                 client = await readers.enter_async_context(server.client(user, []))
                 await client.publish("$JS.API.STREAM.INFO.POSITIONS", b"", reply="positions.AAA")
                 await processed(client)
-                await eventually(lambda: len(heard[user]) == 1)  # noqa: B023 # it is awaited here
+                await eventually(lambda: len(received[user]) == 1)  # noqa: B023 # it is awaited here
             assert not any(b"stream_info_response" in data for data in seen)
             async with server.connection("ledger") as ledger:
                 await journal.put(ledger, subjects.POSITIONS_STREAM, "positions.AAA", b'{"true":1}')
             await eventually(lambda: b'{"true":1}' in seen)
             assert not any(b"stream_info_response" in data for data in seen)
-        assert {user: len(messages) for user, messages in heard.items()} == {"observer": 2, "ui": 2}
+        assert {user: len(messages) for user, messages in received.items()} == {"observer": 2, "ui": 2}

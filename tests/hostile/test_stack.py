@@ -1,6 +1,6 @@
-"""A running system that is sent what makes no sense: over HTTP, and in every stream and bucket.
+"""A running system that receives invalid input: over HTTP, and in every stream and bucket.
 
-`QS_FUZZ_EXAMPLES` says how many requests a route gets of what its OpenAPI document allows, and of what it does not.
+`QS_FUZZ_EXAMPLES` is the number of requests per route that its OpenAPI document allows, and of those that it does not.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from wire import subjects
 EXAMPLES = int(os.environ.get("QS_FUZZ_EXAMPLES", "4"))
 GROWTH = 16 * 1024 * 1024
 SYMBOLS = [f"H{number}" for number in range(4)]
-UNTOUCHED = {"/pause", "/resume", "/login", "/logout"}
-"""Routes that are to change something, whatever they are sent."""
+EXCLUDED = {"/pause", "/resume", "/login", "/logout"}
+"""Routes that change something with any request, and so are not tested."""
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Four symbols with makers, and no order flow of its own."""
+    """Four symbols with makers, without a flow of orders."""
     running = Stack(
         tmp_path_factory.mktemp("hostile"), SYMBOLS, MARKET_QUOTE_TTL=6, MARKET_GRACE=0.5, LOADGEN_RATE=0.001
     )
@@ -46,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 async def paused(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a system in which nothing happens by itself."""
+    """A client of a system that is paused, so that nothing happens by itself."""
     async with plain_client(timeout=STACK_HANG) as http:
         desk = Desk(stack, http)
         async with desk.paused():
@@ -58,18 +58,18 @@ async def paused(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
 async def test_no_request_fails_a_service_or_changes_anything(
     stack: Stack, paused: httpx.AsyncClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Not the buckets: what was in them when the maker paused goes by its TTL, which is a message, too.
+    # Not the buckets: keys from before the pause expire, and each leaves a marker, which is a message, too.
     streams = [*map(subjects.market_stream, range(stack.settings.market.shards)), subjects.POSITIONS_STREAM]
     tried: collections.Counter[str] = collections.Counter()
     async with stack.connection() as connection:
         before = {stream: await head(connection, stream) for stream in streams}
-        # Making its document takes a service a good deal of memory, once.
+        # Creating its document takes a service much memory, once.
         documents = {name: (await paused.get(stack.url(name, "/schema/openapi.json"))).json() for name in SERVICES}
         pids = stack.pids()
         held = {name: resident(pids[name]) for name in SERVICES}
         for name, document in documents.items():
             for operation in schemathesis.openapi.from_dict(document).get_all_operations():
-                if operation.ok().path not in UNTOUCHED:
+                if operation.ok().path not in EXCLUDED:
                     await asyncio.to_thread(_ask, operation.ok(), stack.url(name), tried)
         assert {stream: await head(connection, stream) for stream in streams} == before, "something was written"
     assert await _nothing_reserved(stack, paused)
@@ -77,7 +77,7 @@ async def test_no_request_fails_a_service_or_changes_anything(
     for name, bytes_ in held.items():
         assert resident(pids[name]) < bytes_ + GROWTH, f"{name} grew"
     with capsys.disabled():
-        sys.stdout.write(f"\nrequests by answer: {dict(sorted(tried.items()))}\n")
+        sys.stdout.write(f"\nrequests by status: {dict(sorted(tried.items()))}\n")
     assert tried["400"] > 10
 
 
@@ -86,7 +86,7 @@ async def _nothing_reserved(stack: Stack, http: httpx.AsyncClient) -> bool:
 
 
 def _aim(case: schemathesis.Case) -> None:
-    """Name a symbol that is traded, where that still changes nothing while no quote is active."""
+    """Name a traded symbol where that changes nothing while no quote is active."""
     if case.path == "/orders" and isinstance(case.body, dict) and isinstance(case.body.get("symbol"), str):
         case.body["symbol"] = SYMBOLS[0]
     elif case.path == "/quotes/{symbol}" and case.method == "PUT":
@@ -117,7 +117,7 @@ def _ask(operation: APIOperation, url: str, tried: "collections.Counter[str]") -
 
 @pytest.mark.system
 async def test_poison_is_quarantined_and_blocks_nothing(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that makes no sense, in every stream, by the user that may write there. What follows it goes on."""
+    """Poison is stored in every stream, by a user that may write there. Messages after it count as usual."""
     shards = stack.settings.market.shards
     poisoned, other = "H0", "H1"
     home = subjects.shard_of(poisoned, shards)
@@ -157,10 +157,10 @@ async def test_poison_is_quarantined_and_blocks_nothing(stack: Stack, capsys: py
             assert report["quarantined"] >= 10, report
             assert "quotestream_messages_quarantined_total{" in (await http.get(stack.url(service, "/metrics"))).text
         assert stack.pids() == pids, "a process ended"
-        told = stack.status()
-        assert told.count("messages quarantined: ") >= 5, told
+        status = stack.status()
+        assert status.count("messages quarantined: ") >= 5, status
 
-        appended = {"Quotestream-Append": "by-hand"}  # as exposure itself would, of a version that nobody knows yet
+        appended = {"Quotestream-Append": "by-hand"}  # as a later version of exposure might append
         await publish(users["exposure"], subjects.DECISIONS, b"{", appended)
 
         async def stopped() -> bool:
@@ -182,7 +182,7 @@ async def _ready(http: httpx.AsyncClient, stack: Stack, service: str) -> None:
 
 
 async def _trades(desk: Desk, symbol: str, prefix: str) -> None:
-    """An order fills on a quote of the maker's, the position follows it, and so does a quote made from that."""
+    """Wait until an order fills on the maker's quote, and the symbol is quoted from the new position."""
     tries = itertools.count()
 
     async def filled() -> bool:

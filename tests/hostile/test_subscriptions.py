@@ -1,7 +1,6 @@
-"""Whatever arrives on whatever a service listens to: every service goes on, and does afterwards what it did before.
+"""Forged messages on every subscription of every service: each service continues to run, and works as before.
 
-`QS_FUZZ_EXAMPLES` times two rounds of what `support.forger` makes, for every subscription of every service; with
-`QS_FUZZ_SEED`, from another seed on.
+There are two times `QS_FUZZ_EXAMPLES` rounds of messages from `support.forger`, with the seed `QS_FUZZ_SEED`.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ KINDS = ("exposure", "exchange", "ledger", "maker", "ui")
 
 @dataclass
 class Member:
-    """A service that runs."""
+    """A running service."""
 
     service: Any
     health: Health
@@ -53,7 +52,7 @@ class Member:
 
     @property
     def fine(self) -> bool:
-        """Whether it is ready. Fails if it has ended, and says what it waits for."""
+        """True if it is ready. Fails if it has ended, or waits for something."""
         if self.task.done():
             self.task.result()
             raise AssertionError("it has ended")
@@ -61,8 +60,8 @@ class Member:
         return True
 
 
-class House:
-    """One of each service, on one broker."""
+class System:
+    """One instance of each service, on one broker."""
 
     def __init__(self, broker: Broker, folder: Path, exits: AsyncExitStack) -> None:
         self.broker = broker
@@ -106,7 +105,7 @@ class House:
             await eventually(lambda member=member: member.fine)  # type: ignore[misc] # mypy cannot infer it
 
     async def trades(self, number: int) -> None:
-        """An order fills on a quote, its position is committed and shown, and it is quoted from there."""
+        """Wait until an order of each symbol fills, its position is committed, and the symbol is quoted from it."""
         exchange, ledger = self.members["exchange"].service, self.members["ledger"].service
         for symbol in self.market.symbols:
             before = ledger.position(symbol).position_version
@@ -125,9 +124,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(broker: Broker, folder: Path) -> AsyncIterator[House]:
+async def running_system(broker: Broker, folder: Path) -> AsyncIterator[System]:
     async with AsyncExitStack() as exits:
-        found = House(broker, folder, exits)
+        found = System(broker, folder, exits)
         for kind in KINDS:
             found.members[kind] = await found.start(kind, kind)
         yield found
@@ -140,7 +139,7 @@ async def _ended(task: "asyncio.Task[None]") -> None:
 
 @contextmanager
 def answered_before(forger: Forger, raw: Raw, members: Iterable[Member]) -> Iterator[None]:
-    """Something comes to where these services await an answer, before they have asked."""
+    """Have a forged reply arrive before every request that these services send."""
     publish, connections = Connection.publish, [member.connection for member in members]
 
     async def ask(
@@ -155,47 +154,47 @@ def answered_before(forger: Forger, raw: Raw, members: Iterable[Member]) -> Iter
         yield
 
 
-async def test_whatever_arrives_on_whatever_they_listen_to_they_go_on_as_before(
+async def test_services_continue_as_before_whatever_arrives_on_their_subscriptions(
     broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forger = Forger(SEED)
-    heard: dict[str, int] = {}
+    sent: dict[str, int] = {}
     odd, garbled = _odd(), INVALID_REPLY._value.get()
-    async with house(broker, tmp_path) as home, Raw(broker.url) as raw:
-        await home.trades(0)
-        links = {kind: member.connection._link for kind, member in home.members.items()}
+    async with running_system(broker, tmp_path) as system, Raw(broker.url) as raw:
+        await system.trades(0)
+        links = {kind: member.connection._link for kind, member in system.members.items()}
         for round_ in range(1, ROUNDS + 1):
-            for kind, member in home.members.items():
+            for kind, member in system.members.items():
                 for message in forger.forged(member.connection, EACH):
-                    heard[kind] = heard.get(kind, 0) + 1
+                    sent[kind] = sent.get(kind, 0) + 1
                     await raw.publish(message)
             if round_ % 2:
-                with answered_before(forger, raw, home.members.values()):
-                    await home.trades(round_)
-            await home.all_fine()
-        await home.trades(ROUNDS + 1)
-        await home.all_fine()
-        assert {kind: member.connection._link for kind, member in home.members.items()} == links, "a link was lost"
-        await _as_a_new_one_finds_it(home)
-        assert all(member.health.report().quarantined for member in home.members.values())
+                with answered_before(forger, raw, system.members.values()):
+                    await system.trades(round_)
+            await system.all_fine()
+        await system.trades(ROUNDS + 1)
+        await system.all_fine()
+        assert {kind: member.connection._link for kind, member in system.members.items()} == links, "a link was lost"
+        await _matches_new_instances(system)
+        assert all(member.health.report().quarantined for member in system.members.values())
     with capsys.disabled():
         counted = {what: count - odd.get(what, 0) for what, count in _odd().items()}
-        sys.stdout.write(f"\nforged: {forger.made}\nheard: {heard}\ncounted: {counted}\n")
+        sys.stdout.write(f"\nforged: {forger.made}\nsent: {sent}\ncounted: {counted}\n")
     assert INVALID_REPLY._value.get() > garbled
     assert all(counted[what] for what in ("subject", "headers", "delivery", "reply", "presence", "answer")), counted
 
 
-async def _as_a_new_one_finds_it(home: House) -> None:
-    """What each has in memory is what one finds that reads the logs from the start."""
-    old = {kind: home.members[kind].service for kind in KINDS}
-    new = {kind: (await home.start(kind, f"{kind}-2")).service for kind in ("exchange", "exposure", "ledger")}
+async def _matches_new_instances(system: System) -> None:
+    """Wait until the services have the same state as new instances, which read the logs from the start."""
+    old = {kind: system.members[kind].service for kind in KINDS}
+    new = {kind: (await system.start(kind, f"{kind}-2")).service for kind in ("exchange", "exposure", "ledger")}
 
-    def told(services: dict[str, Any]) -> object:
-        symbols = home.market.symbols
+    def state(services: dict[str, Any]) -> object:
+        symbols = system.market.symbols
         quotes = [services["exchange"]._lane(symbol).market.quote() for symbol in symbols]
         return quotes, [services["ledger"].position(symbol) for symbol in symbols], services["exposure"].exposure()
 
-    await eventually(lambda: told(old) == told(new))
+    await eventually(lambda: state(old) == state(new))
 
 
 def _odd() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What worlds in which processes die need once."""
+"""What the worlds with dying processes share."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,7 +11,7 @@ from support.http import plain_client
 from support.leaks import ManyAccounts
 
 WORLDS = 120
-"""More than there are points to die at."""
+"""More than there are points at which a process may die."""
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ManyAccounts]
 
 @pytest.fixture
 async def forks() -> AsyncIterator[Forks]:
-    """What starts services as processes."""
+    """Starts services as processes."""
     async with Forks() as started:
         yield started
 
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    """A client for orders."""
+    """An HTTP client that sends orders."""
     async with plain_client() as client:
         yield client

@@ -1,8 +1,8 @@
-"""I11: wherever a process dies on a quote's way, what backs no active quote is free again within its TTL and the grace.
+"""I11: wherever a process dies on a quote's path, unused reservations are free again within the TTL and the grace.
 
-Each way is a run of one coroutine function, and a process of its own dies at each suspension of it in turn, until the
-run ends before there is another: no suspension is listed by hand. Nobody sends again what was lost, so it is time alone
-that must free it.
+Each path runs one coroutine function. A separate process is killed at each of its suspensions in turn, until the
+function returns before the next one, so no suspension is listed by hand. Lost requests are not sent again, so time
+alone must free what they reserved.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ log = structlog.get_logger()
 BOUND = QUOTE_TTL + GRACE
 
 LATE = 10.0
-"""Seconds by which it may come later than what the broker keeps for as long: exposure looks for what is over every
-quarter second, and the machine may be busy."""
+"""Seconds by which reservations may be freed later than the broker removes a message of the same TTL: exposure checks
+for expired ones every quarter second, and the machine may be busy."""
 
-AT_ONCE = 12
-"""Worlds that live at once."""
+MAX_PARALLEL = 12
+"""Worlds that run at the same time."""
 
 
 # --- what clients do until the victim dies ----------------------------------------------------------------------------
@@ -49,7 +49,7 @@ async def only_wait(world: World, attempt: int) -> None:
 
 
 async def refuse_quotes(world: World, attempt: int) -> None:
-    """The exchange refuses what the maker reserved for, which it then releases."""
+    """The exchange refuses the maker's quotes, so the maker releases its reservations."""
 
     async def refuse(*_: object) -> None:
         raise Refused(Refusal.STALE_QUOTE, "as the test wants")
@@ -97,7 +97,7 @@ async def put_and_fill(world: World, attempt: int) -> None:
 
 
 async def put_two(world: World, attempt: int) -> None:
-    """Of two makers' quotes that are activated together the newer comes first: the other is deactivated."""
+    """Two makers' quotes are activated together. The newer becomes active first, and the other is deactivated."""
     await world.reserve("AAA", 2 * attempt)
     await world.reserve("AAA", 2 * attempt - 1, another=True)
     newer = asyncio.create_task(world.put("AAA", 2 * attempt))
@@ -106,8 +106,8 @@ async def put_two(world: World, attempt: int) -> None:
 
 
 @dataclass(frozen=True)
-class Way:
-    """Which process dies in which call, and what leads there."""
+class QuotePath:
+    """A path of a quote: which process dies in which call, and the requests that lead there."""
 
     victim: Literal["exchange", "exposure", "maker"]
     function: str
@@ -115,19 +115,23 @@ class Way:
     drive: Callable[[World, int], Awaitable[None]]
 
 
-WAYS = {
-    "the maker attempts": Way("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
-    "the maker releases": Way("maker", "maker.cleanup:Cleanup._release", "AAA", refuse_quotes),
-    "exposure reserves": Way("exposure", "exposure.commit:Committer._attempt", "Service.reserve", reserve),
-    "exposure activates": Way("exposure", "exposure.commit:Committer._attempt", "Service.activate", activate),
-    "exposure deactivates": Way("exposure", "exposure.commit:Committer._attempt", "Service.deactivate", deactivate),
-    "exposure releases": Way("exposure", "exposure.commit:Committer._attempt", "Service.release", release),
-    "exposure moves the time": Way("exposure", "exposure.commit:Committer._append", "[]", put_and_withdraw),
-    "the exchange puts": Way("exchange", "exchange.pending_quotes:PendingQuotes._activate", "AAA", put),
-    "the exchange commits": Way("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
-    "the exchange fills": Way("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
-    "the exchange withdraws": Way("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
-    "the exchange deactivates": Way("exchange", "exchange.pending_quotes:PendingQuotes._deactivate", "AAA", put_two),
+QUOTE_PATHS = {
+    "the maker attempts": QuotePath("maker", "maker.quoter:Quoter._attempt", "AAA", only_wait),
+    "the maker releases": QuotePath("maker", "maker.cleanup:Cleanup._release", "AAA", refuse_quotes),
+    "exposure reserves": QuotePath("exposure", "exposure.commit:Committer._attempt", "Service.reserve", reserve),
+    "exposure activates": QuotePath("exposure", "exposure.commit:Committer._attempt", "Service.activate", activate),
+    "exposure deactivates": QuotePath(
+        "exposure", "exposure.commit:Committer._attempt", "Service.deactivate", deactivate
+    ),
+    "exposure releases": QuotePath("exposure", "exposure.commit:Committer._attempt", "Service.release", release),
+    "exposure moves the time": QuotePath("exposure", "exposure.commit:Committer._append", "[]", put_and_withdraw),
+    "the exchange puts": QuotePath("exchange", "exchange.pending_quotes:PendingQuotes._activate", "AAA", put),
+    "the exchange commits": QuotePath("exchange", "exchange.lane:Lane._commit_quote", "AAA", put),
+    "the exchange fills": QuotePath("exchange", "exchange.lane:Lane._commit_orders", "AAA", put_and_fill),
+    "the exchange withdraws": QuotePath("exchange", "exchange.lane:Lane._commit_withdrawal", "", put_and_withdraw),
+    "the exchange deactivates": QuotePath(
+        "exchange", "exchange.pending_quotes:PendingQuotes._deactivate", "AAA", put_two
+    ),
 }
 
 
@@ -136,18 +140,18 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Crash:
-    """A process that died, and what came of it.
+    """A process that died, and the consequences.
 
     Attributes:
-        ended: the call had ended before.
+        ended: the call had returned before.
         held: something had been reserved.
-        unbacked: seconds until all was free again, from when it died or, if later, from when AAA's quote had ended.
-        reference: seconds for which the broker kept something else that was to live for as long as is allowed.
-        most: the largest use of the limit that was seen.
+        unbacked: seconds until everything was free again, from the death or, if later, from the end of AAA's quote.
+        reference: seconds for which the broker kept a message whose TTL is the bound.
+        most: the largest usage of the limit that was observed.
         refuted: invariants that the logs refute.
     """
 
-    way: str
+    path: str
     suspension: int
     moment: str
     ended: bool
@@ -158,8 +162,8 @@ class Crash:
     refuted: list[str]
 
 
-class Ground:
-    """Where processes die, each in a world of its own; one that goes wrong ends all."""
+class Explorer:
+    """Kills processes, each in a separate world. A failure ends all."""
 
     def __init__(
         self, group: asyncio.TaskGroup, accounts: ManyAccounts, folder: Path, forks: Forks, http: httpx.AsyncClient
@@ -170,40 +174,40 @@ class Ground:
         self._forks = forks
         self._http = http
         self._numbers = itertools.count()
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room = asyncio.Semaphore(MAX_PARALLEL)
 
     async def explore(self, name: str) -> list[Crash]:
-        """Die at every suspension on a way."""
-        way = WAYS[name]
+        """Let a process die at every suspension on a path."""
+        path = QUOTE_PATHS[name]
         crashes = []
         for suspension in itertools.count(1):
             for moment in ("waiting", "sent"):
-                point = Point(way.function, way.where, suspension, moment)
+                point = Point(path.function, path.where, suspension, moment)
                 died: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                crashes.append(self._group.create_task(self._crash(name, way, point, died)))
+                crashes.append(self._group.create_task(self._crash(name, path, point, died)))
                 if await died:
                     return await asyncio.gather(*crashes)
-        raise AssertionError("counting ends never")
+        raise AssertionError("unreachable: the count never ends")
 
-    async def _crash(self, name: str, way: Way, point: Point, died: "asyncio.Future[bool]") -> Crash:
+    async def _crash(self, name: str, path: QuotePath, point: Point, died: "asyncio.Future[bool]") -> Crash:
         async with self._room:
             world = World(self._accounts, next(self._numbers), self._folder, self._forks, self._http)
-            async with world.running(way.victim):
-                victim = await world.start(way.victim, point)
-                code = await _driven(world, way, victim.ended)
+            async with world.running(path.victim):
+                victim = await world.start(path.victim, point)
+                code = await _driven(world, path, victim.ended)
                 killed_at = utc_now()
                 died.set_result(code == ENDED)
                 assert code in (ENDED, -signal.SIGKILL), code
-                return await _aftermath(world, name, way, point, code == ENDED, killed_at)
+                return await _aftermath(world, name, path, point, code == ENDED, killed_at)
 
 
-async def _driven(world: World, way: Way, ended: "asyncio.Future[int]") -> int:
-    """Do what leads to the victim's death until it is dead. Its exit code."""
+async def _driven(world: World, path: QuotePath, ended: "asyncio.Future[int]") -> int:
+    """Send the path's requests until the victim is dead. Return its exit code."""
 
     async def drive() -> None:
         for attempt in itertools.count(1):
             with suppress(Refused, httpx.HTTPError):
-                await way.drive(world, attempt)
+                await path.drive(world, attempt)
             await asyncio.sleep(0.02)
 
     driving = asyncio.create_task(drive())
@@ -213,13 +217,13 @@ async def _driven(world: World, way: Way, ended: "asyncio.Future[int]") -> int:
     await asyncio.wait([driving])
     if not driving.cancelled():
         driving.result()
-    assert ended.done(), f"{way} was not reached"
+    assert ended.done(), f"{path} was not reached"
     return ended.result()
 
 
-async def _aftermath(world: World, name: str, way: Way, point: Point, ended: bool, killed_at: datetime) -> Crash:
-    if way.victim != "maker":
-        await world.start(way.victim)
+async def _aftermath(world: World, name: str, path: QuotePath, point: Point, ended: bool, killed_at: datetime) -> Crash:
+    if path.victim != "maker":
+        await world.start(path.victim)
 
     free_at, reference = await asyncio.gather(world.freed(), world.reference())
     held_until = max(killed_at, await world.backed_until() or killed_at)
@@ -227,7 +231,7 @@ async def _aftermath(world: World, name: str, way: Way, point: Point, ended: boo
     await world.used()
     with suppress(Refused):  # it may have expired meanwhile
         await world.withdraw("BBB", attempt)
-    if way.victim == "maker":
+    if path.victim == "maker":
         await world.start("maker")
         await eventually(world.quotes_aaa, STACK_HANG)
     else:
@@ -240,17 +244,17 @@ async def _aftermath(world: World, name: str, way: Way, point: Point, ended: boo
 
 
 @pytest.mark.timeout(600)
-async def test_wherever_a_process_dies_what_it_held_is_free_again_in_time(
+async def test_wherever_a_process_dies_its_reservations_are_free_again_in_time(
     accounts: ManyAccounts, forks: Forks, http: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        ground = Ground(group, accounts, tmp_path, forks, http)
-        exploring = {name: group.create_task(ground.explore(name)) for name in WAYS}
+        explorer = Explorer(group, accounts, tmp_path, forks, http)
+        exploring = {name: group.create_task(explorer.explore(name)) for name in QUOTE_PATHS}
     found = {name: explored.result() for name, explored in exploring.items()}
     for name, crashes in found.items():
         assert {crash.ended for crash in crashes} == {True, False}, name
         worst = max(crash.unbacked for crash in crashes)
-        log.info("explored", way=name, crashes=len(crashes), worst_s=round(worst, 2), of_bound=f"{worst / BOUND:.0%}")
+        log.info("explored", path=name, crashes=len(crashes), worst_s=round(worst, 2), of_bound=f"{worst / BOUND:.0%}")
     assert [crash.held for crash in found["exposure reserves"]] == [False, True, True]
     for crash in itertools.chain(*found.values()):
         log.info("crash", **asdict(crash))

@@ -1,6 +1,6 @@
-"""The power goes at a random moment: what was acknowledged is there when it is back.
+"""The power is cut at random moments: everything that was acknowledged is there when it is back.
 
-A NATS server, an exchange and a ledger keep what they keep on a file system that forgets what was not synced.
+A NATS server and a ledger store their data on a file system that loses what was not synced.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ pytestmark = [pytest.mark.long, pytest.mark.skipif(not FUSE.there(), reason=FUSE
 
 
 class System:
-    """What runs between two cuts, on one file system.
+    """The system that runs between power cuts, on one file system.
 
     Attributes:
-        told: every fill that a client was told of, over all cuts.
+        reported: every fill that was reported to a client, over all cuts.
         shown: the newest version of each position that the ledger has shown.
     """
 
@@ -53,13 +53,15 @@ class System:
         self.power = Power(folder)
         self.server = NatsServer(folder / "nats", store=self.power.folder / "store", sync=sync)
         self.market: Market = market()
-        self.told: dict[str, Fill] = {}
+        self.reported: dict[str, Fill] = {}
         self.shown: dict[str, int] = {}
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Broker]:
-        """The power is on and the server runs. It goes with the block, at once, and the server with it: whoever else
-        uses the file system has ended before."""
+        """Turn the power on and run the server. At the end of the block, cut the power and kill the server.
+
+        Everything else that uses the file system must have ended before.
+        """
         self.power.on()
         try:
             self.server.start()
@@ -75,10 +77,10 @@ class System:
             self.power.off()
 
     async def trade(self, attempt: int, most: int, ledger: Ledger | None, broker: Broker) -> None:
-        """Trade until so many fills were told."""
-        asked = ExposureStandIn(LOTS)
-        exposure = asyncio.create_task(asked.serve(broker.connection))
-        before = len(self.told)
+        """Trade until `most` more fills were reported, then cut the power."""
+        stand_in = ExposureStandIn(LOTS)
+        exposure = asyncio.create_task(stand_in.serve(broker.connection))
+        before = len(self.reported)
         enough = asyncio.Event()
         async with running(broker) as exchange:
             for symbol in SYMBOLS:
@@ -99,12 +101,12 @@ class System:
     async def _client(self, exchange: Exchange, symbol: str, enough: int, reached: asyncio.Event) -> None:
         while True:
             answer = await exchange.order(order(symbol=symbol, quantity=1))
-            self.told |= {fill.fill_id: fill for fill in answer.fills}
-            if len(self.told) >= enough:
+            self.reported |= {fill.fill_id: fill for fill in answer.fills}
+            if len(self.reported) >= enough:
                 reached.set()
 
     async def logged(self, connection: Connection) -> dict[str, Fill]:
-        """Every fill in the market log, each of which is there once."""
+        """Return every fill in the market log. Each must be there only once."""
         found: dict[str, Fill] = {}
         decoder = msgspec.json.Decoder(list[RecordedFill])
         for shard in range(self.market.shards):
@@ -118,13 +120,13 @@ class System:
         return found
 
 
-async def test_what_was_told_is_there_after_every_cut(tmp_path: Path) -> None:
+async def test_every_reported_fill_survives_every_power_cut(tmp_path: Path) -> None:
     system = System(tmp_path, "always")
     moments = random.Random(SEED)  # noqa: S311 # for a test
     for cut in range(1, CUTS + 1):
         async with system.up() as broker, AsyncExitStack() as exits:
             logged = await system.logged(broker.connection)
-            assert system.told.items() <= logged.items()
+            assert system.reported.items() <= logged.items()
             async with Store(system.power.folder / "ledger.sqlite") as store:
                 kept = (await store.load()).accounts
             for symbol, version in system.shown.items():
@@ -139,16 +141,16 @@ async def test_what_was_told_is_there_after_every_cut(tmp_path: Path) -> None:
                 assert ledger.position(symbol).net_quantity == -number
             await system.trade(cut, moments.randrange(5, 150), ledger, broker)
     async with system.up() as broker:
-        assert system.told.items() <= (await system.logged(broker.connection)).items()
+        assert system.reported.items() <= (await system.logged(broker.connection)).items()
 
 
-async def test_with_the_servers_default_a_cut_loses_what_was_told(tmp_path: Path) -> None:
-    """So the file system does forget, and `sync_interval: always` is not optional."""
+async def test_with_the_servers_default_sync_interval_a_power_cut_loses_reported_fills(tmp_path: Path) -> None:
+    """This shows that the file system does lose data, and that `sync_interval: always` is not optional."""
     system = System(tmp_path, "2m")
     async with system.up() as broker:
         await system.trade(1, 100, None, broker)
     async with system.up() as broker:
-        lost = system.told.keys() - (await system.logged(broker.connection)).keys()
+        lost = system.reported.keys() - (await system.logged(broker.connection)).keys()
     assert lost
 
 
