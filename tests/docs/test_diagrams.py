@@ -1,4 +1,4 @@
-"""The diagrams say what is so: layers as they are enforced, arrows as the broker permits them, files that are there."""
+"""The diagrams match the code: layers as enforced, arrows as the broker permits them, files that exist."""
 
 import re
 import tomllib
@@ -20,9 +20,9 @@ STORES = {
     "positions": ("POSITIONS", (subjects.POSITIONS,)),
     "decisions": ("EXPOSURE", (subjects.DECISIONS,)),
 }
-"""What the diagrams call a stream: its name, and the subjects that are written."""
+"""The diagrams' name of each store: the stream, and the subjects that are written."""
 
-ASKED = {
+REQUESTS = {
     ("maker", "exposure"): Rpc.RESERVE,
     ("maker", "exchange"): Rpc.PUT_QUOTE,
     ("exchange", "exposure"): Rpc.ACTIVATE,
@@ -31,11 +31,11 @@ ASKED = {
 
 
 def diagrams(document: str, kind: str) -> list[str]:
-    """The diagrams of a kind, in order."""
+    """Return the diagrams of a kind, in order."""
     return [text for text in re.findall(r"```mermaid\n(.*?)```", document, re.DOTALL) if text.startswith(kind)]
 
 
-def test_the_layers_are_those_that_are_enforced() -> None:
+def test_the_drawn_layers_are_the_enforced_ones() -> None:
     [drawn] = [diagram for diagram in diagrams(ARCHITECTURE, "flowchart") if "subgraph" in diagram]
     groups = {
         name: {member for line in inside.splitlines()[1:] for member in line.strip().split(" ~~~ ")}
@@ -53,7 +53,7 @@ def test_the_layers_are_those_that_are_enforced() -> None:
 
 
 def arrows(diagram: str) -> set[tuple[str, str]]:
-    """From where to where, by the names of the nodes."""
+    """Return the arrows of a flowchart, as pairs of node names."""
     plain = re.sub(r'\[\("?.*?"?\)\]|\["?.*?"?\]|-- ".*?" ', lambda m: "--" if m[0].startswith("--") else "", diagram)
     return {(a, b) for a, b in re.findall(r"(\w+)\s*-*-->\s*(\w+)", plain)}
 
@@ -64,12 +64,12 @@ def writes(grant: Grant, store: str) -> bool:
 
 def follows(grant: Grant, store: str) -> bool:
     stream = STORES[store][0]
-    asks = (f"$JS.API.CONSUMER.CREATE.{stream}.", f"$JS.API.DIRECT.GET.{stream}")
-    return any(subject.startswith(asks) for subject in grant.publish)
+    requests = (f"$JS.API.CONSUMER.CREATE.{stream}.", f"$JS.API.DIRECT.GET.{stream}")
+    return any(subject.startswith(requests) for subject in grant.publish)
 
 
-def test_the_flow_is_what_the_broker_permits() -> None:
-    """Who writes and who asks whom, all of it; of who reads what, those that are drawn."""
+def test_the_drawn_flow_is_what_the_broker_permits() -> None:
+    """All writes and requests must be drawn; of the reads, those that are drawn must be permitted."""
     [flow] = diagrams(README, "flowchart")
     drawn = arrows(flow)
     services = {service for service in GRANTS if any(service in arrow for arrow in drawn)}
@@ -81,15 +81,15 @@ def test_the_flow_is_what_the_broker_permits() -> None:
     }
     for store, service in {(a, b) for a, b in drawn if a in STORES}:
         assert follows(GRANTS[service], store), (store, service)
-    asking = {(a, b) for a, b in drawn if a in services and b in services}
-    assert asking <= ASKED.keys()
-    for (asks, asked), subject in ASKED.items():
-        assert subject in GRANTS[asks].publish
-        assert f"rpc.{asked}.*" in GRANTS[asked].subscribe
+    requesting = {(a, b) for a, b in drawn if a in services and b in services}
+    assert requesting <= REQUESTS.keys()
+    for (caller, callee), subject in REQUESTS.items():
+        assert subject in GRANTS[caller].publish
+        assert f"rpc.{callee}.*" in GRANTS[callee].subscribe
 
 
-def test_what_is_watched_may_be_watched() -> None:
-    """By whoever has the observer's key, as `./qs watch` has."""
+def test_the_observer_may_subscribe_to_every_subject_that_the_documents_watch() -> None:
+    """`./qs watch` uses the observer's key."""
     watched = re.findall(r"\./qs watch '([^']+)'", README + OPERATIONS)
     granted = [subject.removesuffix(">") for subject in GRANTS["observer"].subscribe]
     assert watched
@@ -97,7 +97,7 @@ def test_what_is_watched_may_be_watched() -> None:
         assert any(subject.startswith(known) for known in granted), subject
 
 
-def test_the_sequences_go_through_files_that_are_there() -> None:
+def test_the_files_in_the_sequence_diagrams_exist() -> None:
     drawn = diagrams(ARCHITECTURE, "sequenceDiagram")
     named = {name for diagram in drawn for name in re.findall(r"\w+/\w+\.py", diagram)}
     assert len(drawn) == 2

@@ -1,4 +1,4 @@
-"""The documents say what the code does: names, fields, examples, files and tests that they speak of are there."""
+"""The documents match the code: the names, fields, examples, files and tests that they mention exist."""
 
 import json
 import re
@@ -56,7 +56,7 @@ DOCUMENTS = sorted(
 
 
 def structs_of(module: types.ModuleType) -> list[type[msgspec.Struct]]:
-    """The structs a module defines and shows."""
+    """Return the public structs that a module defines."""
     return [
         value
         for name, value in vars(module).items()
@@ -102,21 +102,21 @@ def ids_of(documents: list[Path]) -> list[str]:
 
 
 def sections(text: str) -> dict[str, str]:
-    """The text under each heading, whatever its level, by the heading."""
+    """Return the text under each heading of any level, by heading."""
     parts = re.split(r"^#+ (.+)$", without_code(text), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def without_code(text: str) -> str:
-    """The text without its fenced blocks."""
+    """Return the text without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("struct", SPECIFIED.values(), ids=SPECIFIED.keys())
-def test_the_table_of_a_message_has_exactly_its_fields_and_says_which_are_optional(
+def test_the_table_of_a_message_has_exactly_its_fields_and_marks_the_optional_ones(
     struct: type[msgspec.Struct],
 ) -> None:
-    """A message that extends another one has a table of what it adds, and a link to the other's."""
+    """If a message extends another one, its table has only the added fields, and links to the other's table."""
     section = sections(PROTOCOL)[struct.__name__]
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", section, flags=re.MULTILINE)
     base = struct.__base__
@@ -131,12 +131,12 @@ def test_the_table_of_a_message_has_exactly_its_fields_and_says_which_are_option
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Each labelled block: the type it is an example of, and its JSON."""
+    """Yield each labelled block: the type of which it is an example, and its JSON."""
     yield from re.findall(r"^<!-- example: (.+?) -->\n```json\n(.*?)^```$", PROTOCOL, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(("label", "text"), list(examples()))
-def test_an_example_is_what_it_is_labelled_with_and_leaves_nothing_out(label: str, text: str) -> None:
+def test_an_example_has_the_type_of_its_label_and_omits_no_field(label: str, text: str) -> None:
     inner = label.removeprefix("list[").removesuffix("]")
     kind: Any = wire.quotes.QuoteEvent if inner == "QuoteEvent" else SPECIFIED[inner]
     if label != inner:
@@ -153,25 +153,25 @@ def test_every_json_block_is_labelled() -> None:
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.__name__)
 def test_every_message_has_an_example(message: type[msgspec.Struct]) -> None:
-    told = set(re.findall(r"\w+", " ".join(label for label, _ in examples())))
-    if "QuoteEvent" in told:
-        told |= {"QuoteActivated", "QuoteWithdrawn"}
-    if "Exposure" in told:
-        told |= {"SideUsage"}
-    assert message.__name__ in told
+    labels = set(re.findall(r"\w+", " ".join(label for label, _ in examples())))
+    if "QuoteEvent" in labels:
+        labels |= {"QuoteActivated", "QuoteWithdrawn"}
+    if "Exposure" in labels:
+        labels |= {"SideUsage"}
+    assert message.__name__ in labels
 
 
-def test_the_problem_types_are_all_there_with_their_status_and_no_others() -> None:
+def test_the_problem_types_are_exactly_the_refusals_with_their_status() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", sections(PROTOCOL)["Problem types"], flags=re.MULTILINE)
     assert rows == [(refusal.slug, str(refusal.status)) for refusal in Refusal]
 
 
-def test_every_request_subject_is_there_and_no_other() -> None:
+def test_the_request_subjects_are_exactly_the_declared_ones() -> None:
     declared = {value for name, value in vars(subjects.Rpc).items() if name.isupper()}
     assert set(re.findall(r"`(rpc\.[a-z.-]+)`", PROTOCOL)) == declared
 
 
-def test_every_stream_is_there_with_its_subjects() -> None:
+def test_every_stream_is_listed_with_its_subjects() -> None:
     section = sections(PROTOCOL)["Streams and buckets"]
     for stream in declarations(Shape(shards=1, replicas=1, max_bytes=1, duplicate_window=1, reservation_life=1)):
         name = stream["name"].replace("MARKET-0", "MARKET-<shard>")
@@ -181,15 +181,15 @@ def test_every_stream_is_there_with_its_subjects() -> None:
             assert f"`{prefix}<" in row or f"`{subject}`" in row
 
 
-def test_the_headers_of_our_own_are_there() -> None:
+def test_our_own_headers_are_listed() -> None:
     for header in (journal._TOKEN, projection._SEQUENCE, exposure.projection._SEQUENCE):
         assert f"| `{header}` |" in sections(PROTOCOL)["Headers"]
 
 
-def test_symbols_are_in_the_shards_that_are_told() -> None:
-    told = re.search(r"With 4 shards `(\w+)` is in (\d), `(\w+)` in (\d), `(\w+)` in (\d)", PROTOCOL)
-    assert told is not None
-    words = told.groups()
+def test_the_named_symbols_are_in_the_named_shards() -> None:
+    found = re.search(r"With 4 shards `(\w+)` is in (\d), `(\w+)` in (\d), `(\w+)` in (\d)", PROTOCOL)
+    assert found is not None
+    words = found.groups()
     for symbol, shard in zip(words[::2], words[1::2], strict=True):
         assert subjects.shard_of(symbol, 4) == int(shard)
 
@@ -204,18 +204,18 @@ ROUTES = {
 
 
 @pytest.mark.parametrize("heading", ROUTES)
-def test_every_route_is_there_and_no_other(heading: str) -> None:
+def test_the_routes_are_exactly_the_declared_ones(heading: str) -> None:
     declared = set()
     for handler in ROUTES[heading]:
         assert isinstance(handler, HTTPRouteHandler | WebsocketRouteHandler)
         methods = handler.http_methods if isinstance(handler, HTTPRouteHandler) else ["GET"]
         declared |= {f"{method} {path.replace(':str', '')}" for path in handler.paths for method in methods}
-    told = set(re.findall(r"^- `([A-Z]+ /[^`]*)`", sections(PROTOCOL)[heading], flags=re.MULTILINE))
-    assert told - {"GET /"} == declared
+    listed = set(re.findall(r"^- `([A-Z]+ /[^`]*)`", sections(PROTOCOL)[heading], flags=re.MULTILINE))
+    assert listed - {"GET /"} == declared
 
 
 @pytest.mark.parametrize(("heading", "kind"), [("[market]", Market), ("[symbols.<symbol>]", Instrument)])
-def test_every_setting_that_services_share_is_there(heading: str, kind: type[msgspec.Struct]) -> None:
+def test_every_setting_that_services_share_is_listed(heading: str, kind: type[msgspec.Struct]) -> None:
     section = sections(PROTOCOL)["Settings"]
     table = section[section.index(f"| `{heading}` |") :].split("\n\n")[0]
     for field in msgspec.structs.fields(kind):
@@ -235,30 +235,28 @@ def _written(default: Any) -> str:
 @pytest.mark.parametrize(
     ("table", "kind"), [("[market]", Market), ("[stack]", Stack), ("# One table per symbol", Instrument)]
 )
-def test_every_key_of_the_market_file_is_there_with_its_default_or_told_in_a_comment(
-    table: str, kind: type[msgspec.Struct]
-) -> None:
+def test_the_market_file_has_every_key_with_its_default_or_in_a_comment(table: str, kind: type[msgspec.Struct]) -> None:
     text = (ROOT / "market.toml").read_text()
     section = text[text.index(f"\n{table}") :].split("\n[", 2)[1 if table.startswith("[") else 0]
     for field in msgspec.structs.fields(kind):
         if field.name == "symbols":
             continue
-        told = re.search(rf"^(?:# |#   |)(?:\w+, )*{field.name}\b(?: = (\S+))?", section, flags=re.MULTILINE)
-        assert told is not None, field.name
-        if told[1] and field.name != "nats_url":
-            assert str(field.default) == told[1].strip('"')
+        found = re.search(rf"^(?:# |#   |)(?:\w+, )*{field.name}\b(?: = (\S+))?", section, flags=re.MULTILINE)
+        assert found is not None, field.name
+        if found[1] and field.name != "nats_url":
+            assert str(field.default) == found[1].strip('"')
 
 
-# --- what the documents point at --------------------------------------------------------------------------------------
+# --- what the documents refer to --------------------------------------------------------------------------------------
 
 
 def slug(heading: str) -> str:
-    """The anchor of a heading, as GitHub makes it."""
+    """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
-def test_relative_links_lead_somewhere(document: Path) -> None:
+def test_relative_links_have_a_target(document: Path) -> None:
     text = without_code(document.read_text())
     for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
         file, _, anchor = link.partition("#")
@@ -269,8 +267,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
-def test_files_that_are_named_exist(document: Path) -> None:
-    """Named from the project's folder, from `src` or beside the document, or by name alone; `<name>` is any."""
+def test_named_files_exist(document: Path) -> None:
+    """A path may begin at the project's folder, at `src` or beside the document, or be only a name; `<name>` is any."""
     for name in re.findall(r"`([\w./<>*-]+\.(?:py|md|toml|conf|js|json|lock))`", without_code(document.read_text())):
         pattern = re.sub(r"<\w+>", "*", name)
         if not pattern.startswith("/"):  # a path of an HTTP service
@@ -281,8 +279,8 @@ def test_files_that_are_named_exist(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
-def test_tests_that_are_named_exist(document: Path) -> None:
-    """A test named after its file, in one paragraph or row of a table, is in that file; else it is in any."""
+def test_named_tests_exist(document: Path) -> None:
+    """A test that is named after a file, in one paragraph or table row, must be in that file; else it may be in any."""
     everything = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for paragraph in re.split(r"\n\n|\n\|", without_code(document.read_text())):
         text = everything
@@ -293,7 +291,7 @@ def test_tests_that_are_named_exist(document: Path) -> None:
                 assert f"def {name}(" in text, name
 
 
-def test_every_invariant_has_what_enforces_it_and_a_test() -> None:
+def test_every_invariant_names_the_code_that_enforces_it_and_a_test() -> None:
     rows = re.findall(r"^\| (I\d+) \| (.+) \| (.+) \| (.+) \|$", ARCHITECTURE, flags=re.MULTILINE)
     assert [name for name, *_ in rows] == [f"I{number}" for number in range(1, 14)]
     for _, _, enforced_by, shown_by in rows:
@@ -301,7 +299,7 @@ def test_every_invariant_has_what_enforces_it_and_a_test() -> None:
         assert "`tests/" in shown_by
 
 
-def test_decisions_are_numbered_without_gap_and_listed() -> None:
+def test_decisions_are_numbered_without_gaps_and_listed() -> None:
     folder = ROOT / "docs" / "decisions"
     files = sorted(path.name for path in folder.glob("[0-9]*.md"))
     assert [name[:4] for name in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
@@ -324,7 +322,7 @@ def test_the_list_of_decisions_has_their_titles() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids_of(DOCUMENTS))
-def test_documents_speak_of_the_project_alone(document: Path) -> None:
+def test_documents_mention_only_the_project(document: Path) -> None:
     for foreign in ("shared/", f"{ROOT}/", "TODO", "FIXME"):
         assert foreign not in document.read_text()
 

@@ -1,4 +1,4 @@
-"""The page of licences is what is installed."""
+"""The page of licences lists what is installed."""
 
 import subprocess
 import sys
@@ -8,13 +8,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_of_licences_is_current() -> None:
-    """`./qs licences` makes it anew."""
-    told = subprocess.run(
+    """`./qs licences` writes it."""
+    listing = subprocess.run(
         [Path(sys.executable).parent / "pip-licenses", "--format=markdown", "--ignore-packages", "quotestream"],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert told.returncode == 0, told.stderr
+    assert listing.returncode == 0, listing.stderr
     page = (ROOT / "docs" / "licences.md").read_text()
-    assert page.endswith(f"\n\n{told.stdout}")
+    assert page.endswith(f"\n\n{listing.stdout}")

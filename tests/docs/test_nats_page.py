@@ -1,4 +1,4 @@
-"""The page of nats commands names streams, buckets, subjects and services that are there.
+"""The streams, buckets, subjects and services that the page of nats commands names exist.
 
 That the commands work is tested on a running stack: `tests/examples/test_as_documented.py`.
 """
@@ -20,13 +20,13 @@ BUCKETS = {subjects.RESERVATIONS_BUCKET, subjects.QUOTES_BUCKET}
 
 
 def commands(text: str) -> str:
-    """The lines of all shell blocks, without their comments."""
+    """Return the lines of all shell blocks, without comments."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
     return "\n".join(line.partition(" #")[0] for block in blocks for line in block.splitlines())
 
 
 def takes(pattern: str, subject: str) -> bool:
-    """Whether a stream's subject pattern takes everything a subscription to `subject` may see, token by token."""
+    """True if a stream's subject pattern covers every subject that a subscription to `subject` may receive."""
     mine, theirs = pattern.split("."), subject.split(".")
     for index, part in enumerate(mine):
         if part == ">" or (index < len(theirs) and theirs[index] == ">"):
@@ -37,7 +37,7 @@ def takes(pattern: str, subject: str) -> bool:
 
 
 @pytest.mark.parametrize("text", [PAGE, OPERATIONS], ids=["nats-cli", "operations"])
-def test_streams_and_buckets_that_commands_name_are_declared(text: str) -> None:
+def test_named_streams_and_buckets_are_declared(text: str) -> None:
     found = commands(text)
     streams = set(re.findall(r"\b(?:MARKET-\d+|POSITIONS|KV_\w+)", found))
     assert streams
@@ -45,7 +45,7 @@ def test_streams_and_buckets_that_commands_name_are_declared(text: str) -> None:
     assert set(re.findall(r"nats kv (?:watch|get|ls) (\w+)", found)) <= BUCKETS
 
 
-def test_subjects_that_commands_subscribe_to_are_streams_subjects() -> None:
+def test_subscribed_subjects_belong_to_streams() -> None:
     declared = [name for stream in declarations(Shape(4, 1, 1, 1, 1)) for name in stream["subjects"]]
     found = set(re.findall(r"nats sub '([^']+)'", commands(PAGE))) - {"$JS.EVENT.>"}
     assert found
@@ -53,7 +53,7 @@ def test_subjects_that_commands_subscribe_to_are_streams_subjects() -> None:
         assert any(takes(pattern, subject) for pattern in declared), subject
 
 
-def test_a_message_that_is_read_is_in_the_stream_it_is_read_from() -> None:
+def test_a_message_is_read_from_the_stream_that_has_its_subject() -> None:
     declared = {stream["name"]: stream["subjects"] for stream in declarations(Shape(4, 1, 1, 1, 1))}
     found = re.findall(r"nats stream get (\S+) --last-for (\S+)", commands(PAGE))
     assert found
@@ -63,7 +63,7 @@ def test_a_message_that_is_read_is_in_the_stream_it_is_read_from() -> None:
             assert stream == subjects.market_stream(subjects.shard_of(subjects.last_token(subject), 4))
 
 
-def test_requests_are_of_subjects_that_are_served() -> None:
+def test_requests_are_sent_to_served_subjects() -> None:
     discovery = {f"'{subject}'" for subject in Instance("test", []).subjects()}
     served = {value for name, value in vars(subjects.Rpc).items() if name.isupper()} | discovery
     found = set(re.findall(r"nats req (\S+)", commands(PAGE)))
@@ -71,7 +71,7 @@ def test_requests_are_of_subjects_that_are_served() -> None:
     assert {subject for subject in found if not subject.startswith("'$JS.API.DIRECT.GET.MARKET-")} <= served
 
 
-def test_the_context_is_called_what_its_file_is_and_leads_where_up_listens() -> None:
+def test_the_context_is_named_after_its_file_and_has_the_default_address() -> None:
     (name,) = re.findall(r"nats context select (\w+)", PAGE)
     context = json.loads((ROOT / "nats" / f"{name}.json").read_text())
     assert context["url"] == "nats://127.0.0.1:4222"

@@ -35,7 +35,7 @@ SERVICES = {
 
 @pytest.fixture(scope="module", params=SERVICES)
 def document(request: pytest.FixtureRequest) -> Any:
-    """What a service says of itself."""
+    """The OpenAPI document of a service."""
     service, samples = SERVICES[request.param]
     routes = service.routes(MagicMock())
     app = create_app(title="t", description="d", health=Health("t"), routes=routes, samples=samples)
@@ -43,14 +43,14 @@ def document(request: pytest.FixtureRequest) -> Any:
 
 
 def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
-    """Each path and verb, and what is said of it."""
+    """Yield each path and verb, with its description."""
     for path, verbs in document["paths"].items():
         for verb, operation in verbs.items():
             yield path, verb, operation
 
 
 def json_of(contents: dict[str, Any]) -> list[Any]:
-    """What a body or an answer is, where it is JSON."""
+    """Return the JSON contents of a body or response."""
     return [content for kind, content in contents.items() if kind.endswith("json")]
 
 
@@ -58,20 +58,24 @@ def test_a_document_is_valid(document: Any) -> None:
     openapi_spec_validator.validate(document)
 
 
-def test_a_route_says_what_it_does_what_its_path_holds_and_what_each_answer_is(document: Any) -> None:
+def test_a_route_describes_itself_its_parameters_and_its_responses(document: Any) -> None:
     phrases = {status.description for status in HTTPStatus}
     for path, verb, operation in operations(document):
         assert operation["summary"], (verb, path)
         for parameter in operation.get("parameters", ()):
             assert parameter["description"], (verb, path)
             assert parameter["examples"], (verb, path)
-        for status, answer in operation["responses"].items():
-            assert not json_of(answer.get("content", {})) or answer["description"] not in phrases, (verb, path, status)
+        for status, response in operation["responses"].items():
+            assert not json_of(response.get("content", {})) or response["description"] not in phrases, (
+                verb,
+                path,
+                status,
+            )
 
 
 def test_every_body_has_a_sample(document: Any) -> None:
     for path, verb, operation in operations(document):
-        bodies = [answer.get("content", {}) for answer in operation["responses"].values()]
+        bodies = [response.get("content", {}) for response in operation["responses"].values()]
         bodies.append(operation.get("requestBody", {}).get("content", {}))
         for content in (content for body in bodies for content in json_of(body)):
             name = content["schema"].get("items", content["schema"])["$ref"].rpartition("/")[2]
@@ -88,10 +92,10 @@ def test_a_sample_is_the_protocols_first_example(kind: type[msgspec.Struct]) -> 
     assert json.loads({**SAMPLES, **maker.api.SAMPLES}[kind]) == json.loads(example[1])
 
 
-def test_whatever_waits_for_a_decision_may_be_answered_503(document: Any) -> None:
+def test_every_route_that_waits_for_a_decision_may_return_503(document: Any) -> None:
     for path, verb, operation in operations(document):
         assert verb == "get" or path == "/resume" or "503" in operation["responses"], (verb, path)
 
 
-def test_health_tells_of_both_its_answers(document: Any) -> None:
+def test_health_describes_both_of_its_responses(document: Any) -> None:
     assert document["paths"]["/health"]["get"]["responses"].keys() == {"200", "503"}

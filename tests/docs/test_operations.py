@@ -1,4 +1,4 @@
-"""The operations manual knows every recipe, and all that a service may wait for."""
+"""The operations manual explains every recipe, and every part that a service may wait for."""
 
 import ast
 import re
@@ -21,11 +21,11 @@ NAMED = {
     *ledger.service.PARTS,
     *ui.service.PARTS,
 }
-"""Parts of health that have a name in the code."""
+"""Parts of health that are constants in the code."""
 
 
-def literal() -> set[str]:
-    """Parts of health that the code names where it sets them."""
+def literal_parts() -> set[str]:
+    """Return the parts of health that the code names where it sets them."""
     found = set()
     for path in (path for service in SERVICES for path in (ROOT / "src" / service).glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -37,12 +37,12 @@ def literal() -> set[str]:
     return found
 
 
-def test_what_a_service_may_wait_for_is_explained() -> None:
+def test_every_part_that_a_service_may_wait_for_is_explained() -> None:
     table = OPERATIONS.partition("### ServiceNotReady")[2].partition("\n### ")[0]
     explained = {
         name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)
     }
-    assert NAMED | literal() <= explained
+    assert NAMED | literal_parts() <= explained
 
 
 def test_every_recipe_is_explained() -> None:

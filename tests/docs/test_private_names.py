@@ -1,6 +1,6 @@
-"""What we use of libraries that they call private: listed in CONTRIBUTING.md, pinned, and as it was when it was tried.
+"""The private names of libraries that we use are listed in CONTRIBUTING.md, pinned, and as they were when tried.
 
-A library may change any of it in any release. Then one of these fails, rather than a service.
+A library may change any of them in any release. Then one of these tests fails, rather than a service.
 """
 
 import ast
@@ -43,21 +43,21 @@ ATTRIBUTES: list[tuple[type, set[str]]] = [
 
 
 def listed() -> dict[str, set[str]]:
-    """The private names that the table tells of, by their library."""
+    """Return the private names in the table, by library."""
     table = CONTRIBUTING[CONTRIBUTING.index("| library, tried version |") :].split("\n\n")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     return {row[0]: set(re.findall(r"`(_\w+)`", row[1])) for row in rows}
 
 
 @pytest.mark.parametrize(("called", "signature"), SIGNATURES, ids=lambda each: getattr(each, "__qualname__", ""))
-def test_what_is_called_takes_what_it_took(called: Callable[..., Any], signature: str) -> None:
+def test_the_functions_that_we_call_have_the_same_parameters(called: Callable[..., Any], signature: str) -> None:
     kinds = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     found = [kinds.get(each.kind, "") + name for name, each in inspect.signature(called).parameters.items()]
     assert f"({', '.join(found)})" == signature
 
 
 @pytest.mark.parametrize(("kind", "names"), ATTRIBUTES, ids=lambda each: getattr(each, "__name__", ""))
-def test_what_is_looked_at_is_there(kind: type, names: set[str]) -> None:
+def test_the_attributes_that_we_use_exist(kind: type, names: set[str]) -> None:
     kept = {
         node.attr
         for node in ast.walk(ast.parse(inspect.getsource(inspect.getmodule(kind))))  # type: ignore[arg-type]
@@ -66,15 +66,15 @@ def test_what_is_looked_at_is_there(kind: type, names: set[str]) -> None:
     assert names <= kept
 
 
-def test_the_table_lists_all_that_is_used_and_what_it_was_tried_on() -> None:
+def test_the_table_lists_every_name_and_the_tried_versions() -> None:
     tried = {f"{name} {version(name)}" for name in ("aiosqlite", "nats-py")}
     assert set(listed()) == tried
     names = {called.__name__ for called, _ in SIGNATURES}.union(*(names for _, names in ATTRIBUTES))
     assert set().union(*listed().values()) == names
 
 
-def test_nothing_else_is_used() -> None:
-    """Of others' objects each use has an ignore on its line; classes of theirs are inherited in `jet.link` alone."""
+def test_no_other_private_name_is_used() -> None:
+    """Each use of another library's private name has an ignore on its line; only `jet.link` inherits their classes."""
     lines = [
         line
         for path in (ROOT / "src").rglob("*.py")
@@ -95,7 +95,7 @@ def test_nothing_else_is_used() -> None:
     assert names <= used | inherited
 
 
-def test_each_is_pinned_from_above() -> None:
+def test_each_library_has_an_upper_bound() -> None:
     pins = [pin for pin in DEPENDENCIES if re.match(r"(aiosqlite|nats-py)\b", pin)]
     assert len(pins) == len(listed())
     assert all(",<" in pin for pin in pins)

@@ -1,9 +1,9 @@
-"""The matrix of docs/permissions.md, made from the grants. To write it:
+"""Generates the matrix of docs/permissions.md from the grants:
 
     PYTHONPATH=tests uv run python -m support.matrix
 
-The rows are those of the page for which somebody has a grant; each table has a column for each user who has a grant in
-it. Whoever grants something new adds its row: a test fails while one is missing. `REFUSED` has what is tried besides.
+A table keeps the rows of the page that are granted to some user, and has a column for each user with a grant in it. Add
+a row for each new grant: a test fails while one is missing. `REFUSED` lists further subjects that the test tries.
 """
 
 import re
@@ -46,16 +46,16 @@ REFUSED = {
     ],
     "subscribe": ["$JS.API.>", "$SYS.>", ">"],
 }
-"""What no user may do, and what is tried as each of them all the same."""
+"""Subjects that no user is granted; the test tries them as each user."""
 
 
 def sample(label: str) -> str:
-    """A subject that a row stands for."""
+    """Return a subject that matches a row's label."""
     return re.sub(r"<(\w+)>", lambda found: SAMPLES[found[1]], label)
 
 
 def allowed(operation: str, label: str) -> dict[str, bool]:
-    """Whether each user is granted it."""
+    """Return for each user whether the operation is granted."""
     subject = sample(label)
     return {
         user: any(takes(pattern, subject) for pattern in getattr(grant, operation)) for user, grant in GRANTS.items()
@@ -63,7 +63,7 @@ def allowed(operation: str, label: str) -> dict[str, bool]:
 
 
 def made(text: str) -> str:
-    """The page with its tables as the grants say."""
+    """Return the page with the tables that follow from the grants."""
     before, heading, tables = text.partition(HEADING)
     return before + heading + re.sub(r"(?:^\|.*\n)+", lambda found: _table(found[0]), tables, flags=re.MULTILINE)
 
