@@ -64,7 +64,7 @@ def command_line() -> App:
     ) -> int:
         known = {row.name: row for row in BENCHMARKS}
         if unknown := [name for name in rows if name.upper() not in known]:
-            print(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
+            print(f"no such row: {', '.join(unknown)}; the rows: {', '.join(known)}", file=sys.stderr)
             return BAD_OPTIONS
         chosen = [known[name.upper()] for name in rows] or list(BENCHMARKS)
         keep = json or (KEPT if not rows and not short else None)
@@ -120,7 +120,7 @@ async def _measured(benchmark: Benchmark, console: Console, *, short: bool) -> R
 
 
 def _why(error: BaseException) -> str:
-    """What went wrong, in a line: of a group of failures, the first."""
+    """Describe an error in one line; of a group of errors, the first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) if isinstance(error, CouldNotMeasure) else repr(error)
@@ -138,11 +138,11 @@ async def _until_stopped(work: Coroutine[Any, Any, int]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the result is the exit code."""
+    """Run the command line. Return the exit code."""
     logs.configure("bench", "error")
     try:
         return int(command_line()(arguments, exit_on_error=False) or 0)
-    except CycloptsError:  # it has told why
+    except CycloptsError:  # it has printed why
         return BAD_OPTIONS
 
 

@@ -1,4 +1,4 @@
-"""The reference of every latency benchmark: compare-and-appends one after the other, each synced to the disk."""
+"""The reference of the latency benchmarks: compare-and-appends one after the other, each synced to the disk."""
 
 import time
 
@@ -14,7 +14,7 @@ STREAM = "BENCH"
 
 
 class Appender:
-    """Appends to a stream of its own on a stage's NATS server, declared as a shard of the market log is."""
+    """Appends to its own stream on a stage's NATS server, with the configuration of a shard of the market log."""
 
     def __init__(self, stage: Stage) -> None:
         self._replicas = stage.settings.market.replicas
@@ -22,7 +22,7 @@ class Appender:
         self._head = 0
 
     async def prepare(self, connection: Connection) -> None:
-        """Make the stream."""
+        """Create the stream."""
         config = {
             "name": STREAM,
             "subjects": ["bench.*"],
@@ -36,7 +36,7 @@ class Appender:
         await api.request(connection, f"STREAM.CREATE.{STREAM}", config, dict, timeout=5.0)
 
     async def milliseconds(self, connection: Connection, seconds: float, chain: int = 1) -> list[float]:
-        """How long `chain` appends in a row take, sorted, over so many seconds."""
+        """Measure for `seconds` how many milliseconds `chain` appends in a row take. Return the sorted values."""
         found: list[float] = []
         until = time.monotonic() + seconds
         while (started := time.perf_counter()) and time.monotonic() < until:

@@ -1,6 +1,6 @@
-"""What a web server costs by itself: an ASGI app without a framework, which reads an order and always answers the same.
+"""The cost of a web server by itself: an ASGI app without a framework that reads an order and gives a fixed answer.
 
-It is served by uvicorn, as the no-op Litestar app is. `python -m bench.asgi PORT`
+It is served by uvicorn, like the no-op Litestar app. `python -m bench.asgi PORT`
 """
 
 import sys
@@ -25,7 +25,7 @@ _REST = {"type": "http.response.body", "body": _BODY}
 async def app(
     scope: _Message, receive: Callable[[], Awaitable[_Message]], send: Callable[[_Message], Awaitable[None]]
 ) -> None:
-    """Answer as if it had been filled."""
+    """Answer as if the order had been filled."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):
@@ -35,8 +35,8 @@ async def app(
 
 
 def main() -> None:
-    """Run until told to stop."""
-    import uvicorn  # it is there for tests and benchmarks only
+    """Run until stopped."""
+    import uvicorn  # a dependency of tests and benchmarks only
 
     uvicorn.run(
         app,

@@ -1,4 +1,4 @@
-"""A market log with history: quotes and fills as an exchange would have appended them, written without one."""
+"""A market log with history: write quotes and fills as an exchange would have appended them, without an exchange."""
 
 import asyncio
 import time
@@ -22,15 +22,21 @@ from wire.quotes import QuoteActivated
 from wire.units import ZERO
 
 IN_FLIGHT = 128
-"""Messages under way at once."""
+"""Messages in flight at a time."""
 
 LOTS = 500_000
-"""Of each side of a quote: more than there are fills."""
+"""Lots on each side of a quote: more than are ever filled."""
 
 
 @dataclass
 class Written:
-    """What was written: the fills of each symbol, when they executed, and the last sequence of each symbol."""
+    """The history that was written.
+
+    Attributes:
+        each: the number of fills of each symbol.
+        at: the time of all fills.
+        heads: the last sequence of each symbol.
+    """
 
     each: int
     at: datetime
@@ -38,7 +44,7 @@ class Written:
 
 
 async def write(stage: Stage, fills: int, batch: int) -> Written:
-    """Quote every symbol, and append so many fills, evenly over the symbols, so many in a message."""
+    """Quote every symbol, and append `fills` fills, evenly over the symbols, `batch` per message."""
     written = Written(fills // len(stage.symbols), datetime.now(UTC))
     async with stage.connected() as connection:
         quotes = ((quote_subject(stage, symbol), quote(symbol)) for symbol in stage.symbols)
@@ -56,7 +62,10 @@ async def publish(stage: Stage, written: Written) -> None:
 
 
 async def age(stage: Stage, seconds: float, written: Written) -> None:
-    """Let what was written become older than so many seconds, by the time of every shard's log."""
+    """Wait until the history is older than `seconds`, by the time of every shard's log.
+
+    The log's time is that of its last message, so this appends a quote to every shard each second.
+    """
     shards = stage.settings.market.shards
     symbols = {subjects.shard_of(symbol, shards): symbol for symbol in reversed(stage.symbols)}.values()
     until = time.monotonic() + seconds
@@ -75,7 +84,7 @@ async def _publish(connection: Connection, waiting: Iterator[str], written: Writ
 
 
 async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]], heads: dict[str, int]) -> None:
-    """Append with a compare, as an exchange does: those who read the log back go by it."""
+    """Append by comparison, as an exchange does: readers of the log rely on it."""
 
     turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -92,7 +101,7 @@ async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]],
                     compare=Compare(heads.get(symbol, 0), subjects.market_head(int(shard), symbol)),
                 )
                 if not isinstance(outcome, Appended):
-                    raise CouldNotMeasure(f"somebody else appends to {subject}")
+                    raise CouldNotMeasure(f"another writer appends to {subject}")
                 heads[symbol] = outcome.sequence
 
     async with asyncio.TaskGroup() as group:
@@ -101,7 +110,7 @@ async def _append(connection: Connection, messages: Iterator[tuple[str, bytes]],
 
 
 def _fills(stage: Stage, written: Written, batch: int) -> Iterator[tuple[str, bytes]]:
-    """Every symbol's fills in order; those of one symbol lie far apart, so that they seldom wait for each other."""
+    """Yield every symbol's fills in order, the symbols in turn, so that those of one symbol seldom wait for another."""
     for first in range(1, written.each + 1, batch):
         for symbol in stage.symbols:
             numbers = range(first, min(first + batch, written.each + 1))
@@ -110,7 +119,7 @@ def _fills(stage: Stage, written: Written, batch: int) -> Iterator[tuple[str, by
 
 
 def position(last: RecordedFill) -> bytes:
-    """The position to which a fill of ours led."""
+    """Return the position after a fill of this history."""
     update = PositionUpdate(
         symbol=last.symbol,
         net_quantity=-(last.number % 2),
@@ -123,7 +132,7 @@ def position(last: RecordedFill) -> bytes:
 
 
 def fill(symbol: str, number: int, at: datetime) -> RecordedFill:
-    """A symbol's fill of that number: one lot, bought and sold in turn."""
+    """Return a symbol's fill with this number: one lot, bought and sold in turn."""
     return RecordedFill(
         fill_id=ids.fill_id(symbol, number),
         order_id=f"backlog-{symbol}-{number}",
@@ -142,12 +151,12 @@ def fill(symbol: str, number: int, at: datetime) -> RecordedFill:
 
 
 def quote_subject(stage: Stage, symbol: str) -> str:
-    """Where a symbol's quotes are appended."""
+    """Return the subject of a symbol's quotes."""
     return subjects.quotes(subjects.shard_of(symbol, stage.settings.market.shards), symbol)
 
 
 def quote(symbol: str, version: int = 0, higher: Decimal = ZERO) -> bytes:
-    """A quote of LOTS on each side, made from a position version now, for an hour; its prices may be `higher`."""
+    """Return a quote of LOTS on each side, active from now for an hour, with prices raised by `higher`."""
     at = datetime.now(UTC)
     quote_id = ids.quote_id(symbol, ids.QuoteVersion(version, 0, 1))
     return msgspec.json.encode(

@@ -1,4 +1,4 @@
-"""The least that answers an order: one fixed answer to whatever comes. What a generator reaches here is its own limit.
+"""The fastest possible server: a fixed answer to any input. The rate that a generator reaches here is its own limit.
 
 `python -m bench.bare PORT`
 """

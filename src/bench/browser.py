@@ -17,10 +17,10 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "
 
 @asynccontextmanager
 async def launched() -> "AsyncIterator[Browser]":
-    """A browser that shows nothing on a screen, and ends with the block.
+    """Launch a headless browser for the duration of the block.
 
     Raises:
-        Skipped: there is none here.
+        Skipped: no browser is installed.
     """
     try:
         from playwright.async_api import async_playwright
@@ -28,7 +28,7 @@ async def launched() -> "AsyncIterator[Browser]":
         raise Skipped("playwright is not installed") from error
     path = _path()
     if path is None:
-        raise Skipped("no Chromium here: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
+        raise Skipped("no Chromium found: install Debian's chromium-headless-shell, or set CHROMIUM to a path")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_FLAGS)
         try:
@@ -38,7 +38,7 @@ async def launched() -> "AsyncIterator[Browser]":
 
 
 def _path() -> str | None:
-    """The browser's path: what `CHROMIUM` names, or the first that is installed."""
+    """Return the browser's path: the one that `CHROMIUM` names, or the first that is installed."""
     for name in (os.environ.get("CHROMIUM", ""), *_NAMES):
         if name and (path := shutil.which(name)):
             return path

@@ -1,4 +1,4 @@
-"""P7: how fast a ledger without a database applies a backlog of fills, every commit synced, its start counted too."""
+"""P7: how fast a ledger without a database applies a backlog of fills, including its start, each commit synced."""
 
 import asyncio
 import time
@@ -43,10 +43,10 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 async def _applied(stage: Stage, fills: int) -> None:
-    """Wait until the positions count so many fills.
+    """Wait until the positions include all fills.
 
     Raises:
-        CouldNotMeasure: they never do.
+        CouldNotMeasure: they do not within the deadline.
     """
     deadline = time.monotonic() + DEADLINE
     with Client(Address(stage.url("ledger")), 1) as client:

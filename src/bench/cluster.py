@@ -1,4 +1,4 @@
-"""P9: orders and replacement quotes on a cluster that keeps and syncs everything three times, beside one server."""
+"""P9: orders and replacement quotes on a cluster with three replicas, each synced, beside a single server."""
 
 from bench.figures import Figure, percentile
 from bench.orders import CASES, Venue, case
@@ -12,7 +12,7 @@ REQUOTING = 6.0
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """P1's cases and P4's median, each on both."""
+    """P1's cases and P4's median, each on the cluster and on a single server."""
     return [*await _orders(trial), await _requotes(trial)]
 
 

@@ -1,7 +1,7 @@
-"""P16: how soon everything is quoted when a system with many symbols starts, and whether it stays so.
+"""P16: how soon everything is quoted after the start of a system with many symbols, and whether all quotes stay active.
 
-The services start at once on servers without any data, and the clock runs from then on. For one and a half lives of a
-quote afterwards all quotes are refreshed, and none may expire.
+The services start together on a server without any data, and the clock runs from then on. During the next one and a
+half lifetimes of a quote, all quotes are refreshed, and none may expire.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ async def _quoted(stage: Stage, log: Log, story: Story) -> None:
 
 
 async def _answer(stage: Stage, service: str, target: str) -> tuple[float, int]:
-    """Seconds that an answer takes, and how large it is."""
+    """Return the seconds that an answer takes, and its size in bytes."""
     with Client(Address(stage.url(service)), 1) as client:
         began = time.monotonic()
         answer = await client.request("GET", target)

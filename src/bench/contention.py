@@ -15,7 +15,7 @@ SECONDS = 2.0
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """The orders of both together, beside those of one alone with as many connections."""
+    """Orders per second of both together, beside those of one alone with as many connections."""
     async with Stage(trial.folder, symbol_names(SYMBOLS), STACK_EXCHANGES=2) as stage:
         await stage.start("nats", "exposure", "exchange")
         pair = _Pair(trial, stage)
@@ -49,11 +49,11 @@ class _Pair:
         self._attempt = 0
 
     async def alone(self, symbols: list[str]) -> float:
-        """Orders per second of the first exchange."""
+        """Return the orders per second of the first exchange."""
         return await self._load([(self._stage.url("exchange"), symbols, CONNECTIONS)])
 
     async def together(self, first: list[str], second: list[str]) -> float:
-        """Orders per second of both exchanges, each with its symbols."""
+        """Return the orders per second of both exchanges, each with its symbols."""
         each = CONNECTIONS // 2
         return await self._load(
             [(self._stage.url("exchange"), first, each), (self._stage.url("exchange-2"), second, each)]

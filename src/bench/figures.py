@@ -1,4 +1,4 @@
-"""What a row finds: a figure is measured several times, each time beside its reference. Pure."""
+"""The results of a row: each figure is measured several times, each time beside its reference. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,16 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: what was measured, within its row.
-        unit: of `measured` and `reference`.
-        measured: one value a repeat.
-        reference: the reference's value in the same repeat; empty if the figure stands for itself.
-        target: what the figure must reach: of the ratio, or of the value itself where there is no reference. None if it
-            is only told.
-        aim: what it would reach at best.
-        at_most: whether the target is an upper bound rather than a lower one.
-        void: why the figure says nothing; empty if it does.
-        raw: more of what was measured, by name.
-        points: latencies behind it, in milliseconds, sorted, by name: for a plot.
-        curves: what came of each load, by name, as (load, value): for a plot.
+        unit: the unit of `measured` and `reference`.
+        measured: one value per repeat.
+        reference: the reference's value in each repeat; empty if there is no reference.
+        target: the ratio to reach, or the value itself if there is no reference; None if there is no target.
+        aim: a more ambitious target.
+        at_most: True if the target is an upper bound rather than a lower one.
+        void: why the figure is meaningless; empty if it is meaningful.
+        raw: further measurements, by name.
+        points: the latencies behind the figure, in milliseconds, sorted, by name: for a plot.
+        curves: results by load, by name, as (load, value): for a plot.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def values(self) -> list[float]:
-        """What is compared with the target, for each repeat: the ratio, or the value where there is no reference."""
+        """The values that are compared with the target, one per repeat: ratios, or plain values without a reference."""
         if not self.reference:
             return self.measured
         return [value / beside for value, beside in zip(self.measured, self.reference, strict=True)]
@@ -54,7 +53,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the target was reached."""
+        """The result of the comparison with the target."""
         if self.void:
             return "void"
         if self.target is None:
@@ -69,14 +68,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: P1, P2, …
         title: what was measured.
-        reference: beside what.
-        figures: what was found.
-        skipped: why nothing was measured, though nothing is wrong.
+        reference: what it is compared with.
+        figures: the results.
+        skipped: why nothing was measured, although nothing failed.
         failed: why nothing could be measured.
-        short: measured for a moment only: it shows that the benchmark works, and little else.
-        seconds: how long it took.
-        at: when, in UTC.
-        machine: on what, as `bench.machine` describes it.
+        short: True if it was measured only briefly, which shows little more than that the benchmark works.
+        seconds: how long the measurement took.
+        at: the time of the measurement, in UTC.
+        machine: the machine, as `bench.machine` describes it.
     """
 
     name: str
@@ -92,13 +91,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """A percentile of sorted values: the smallest that so many percent do not exceed. 0 of none."""
+    """Return a percentile of sorted values: the smallest value that `percent` of them do not exceed. 0 if empty."""
     if not ordered:
         return 0.0
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def medians(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The median of each name over several samples; of those that have it."""
+    """Return the median of each name over the samples that contain it."""
     names = dict.fromkeys(name for sample in samples for name in sample)
     return {name: median(sample[name] for sample in samples if name in sample) for name in names}

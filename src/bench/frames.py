@@ -1,7 +1,7 @@
-"""P18: whether the page's frames stay even while its rows and a symbol's chart change, beside those of an empty page.
+"""P18: the frame rate of the page while its rows and a symbol's chart change, beside that of an empty page.
 
-The log and the positions are written here, as an exchange and a ledger would write them, at the same rate for both: so
-what writing takes of the processors, and the broker and the page's service, does not count for the page.
+This module writes the log and the positions as an exchange and a ledger would, at the same rate during both
+measurements. So the processor time of the writer, the broker and the page's service affects both equally.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ CHART_UPDATES = 50.0
 """Fills per second of one symbol, each with its position and the quote that replaces the one it hit."""
 
 CHAIN = 3
-"""Messages that a fill makes."""
+"""Messages written per fill."""
 
 WRITERS = 32
 REPEATS = 3
 SECONDS = 8.0
 ENOUGH = 0.9
-"""The part of the updates that must have been written for a figure to say something."""
+"""The share of the updates that must have been written for a figure to be meaningful."""
 
 _FRAMES = """
 (milliseconds) => new Promise((done) => {
@@ -61,7 +61,7 @@ _FRAMES = """
 
 
 class Writer:
-    """Writes fills, positions and quotes of a stage's symbols, whose numbers go on from call to call."""
+    """Writes fills, positions and quotes of a stage's symbols. Fill numbers continue from call to call."""
 
     def __init__(self, stage: Stage, connection: Connection) -> None:
         self._stage = stage
@@ -70,7 +70,7 @@ class Writer:
         self.written = 0
 
     async def write(self, symbols: list[str], fills_per_second: float) -> None:
-        """Write of all these symbols in turn, until cancelled."""
+        """Write for all these symbols in turn, until cancelled."""
         started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             writers = min(WRITERS, len(symbols))
@@ -103,7 +103,7 @@ class Writer:
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """Frames per second, and the 99th percentile between two frames: of the table, and of a symbol's chart."""
+    """Frames per second, and the 99th percentile of the time between two frames: of the table, and of a chart."""
     async with launched() as browser, Stage(trial.folder, symbol_names(SYMBOLS)) as stage:
         await stage.start("nats", "exposure", "ui")
         async with stage.connected() as connection:
@@ -117,7 +117,7 @@ async def measure(trial: Trial) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The page in a browser, and who writes what it shows."""
+    """The page in a browser, and the writer of its data."""
 
     trial: Trial
     stage: Stage
@@ -125,7 +125,7 @@ class Watched:
     writer: Writer
 
     async def figures(self, name: str, view: str, symbols: list[str], updates: float) -> list[Figure]:
-        """Of a view of the page, while so many updates per second are written of these symbols."""
+        """Measure a view of the page while `updates` messages per second are written for these symbols."""
         empty, busy, rates, spent, drawing = [], [], [], [], []
         for _ in range(self.trial.repeats(REPEATS)):
             async with self._written(symbols, updates):
@@ -179,13 +179,13 @@ class Watched:
             writing.cancel()
 
     async def _frames(self, page: "Page") -> list[float]:
-        """Milliseconds between two frames of a page, sorted."""
+        """Return the milliseconds between each two frames of a page, sorted."""
         times = await page.evaluate(_FRAMES, self.trial.seconds(SECONDS) * 1000)
         return sorted(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 async def _drawn(session: "CDPSession") -> float:
-    """Seconds of processor time that the process of a page in the browser has used."""
+    """Return the seconds of processor time that a page's process in the browser has used."""
     metrics = (await session.send("Performance.getMetrics"))["metrics"]
     return float(next(metric["value"] for metric in metrics if metric["name"] == "ProcessTime"))
 

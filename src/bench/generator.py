@@ -1,8 +1,12 @@
-"""The load generator: a process of its own that sends orders and times the answers.
+"""The benchmarks' load generator: a separate process that sends orders and measures the latency of the answers.
 
-Closed loop: every connection sends its next order as soon as the last one is answered. Open loop: orders are sent when
-they are due, answered or not, and latency counts from then. `python -m bench.generator` takes a `Job` on its standard
-input, as JSON, and prints a `Load`.
+In a closed loop, every connection sends its next order as soon as the previous one is answered. In an open loop, orders
+are sent when they are due, answered or not, and latency counts from that time. `python -m bench.generator` reads a
+`Job` from its standard input, as JSON, and prints a `Load`.
+
+It is not the load generator in `loadgen`, of which it uses only the HTTP connection. That one draws realistic orders,
+resends each until its outcome is known, and can record a history for the audit. This one must use much less processor
+time than the exchange that it measures: it encodes orders beforehand, never resends, and only counts the answers.
 """
 
 import asyncio
@@ -20,11 +24,11 @@ import uvloop
 from loadgen.http import Address, Connection, Response
 
 SETTLE = 10.0
-"""Seconds that the last answers may take; what has none then is lost."""
+"""Seconds that the last answers may take; after that the job fails."""
 
 MOST_PRECISE = 900
-"""Connections up to which orders of an open loop are sent to some 50 µs: `select` takes no more. With more of them they
-are sent in bundles, a millisecond apart."""
+"""The largest number of connections with which an open loop is precise to some 50 µs: `select` supports few more. With
+more connections, orders are sent in bursts, a millisecond apart."""
 
 _FILLED = b'"status":"filled"'
 _REJECTED = b'"status":"rejected"'
@@ -32,17 +36,17 @@ _DIGITS = 9
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send.
+    """The orders to send.
 
     Attributes:
-        url: the server's.
-        prefix: of the order ids, unique over jobs.
-        symbols: taken in turn; each gets buys and sells in turn, of one lot, at limits that cross any quote.
-        connections: how many.
+        url: the server's address.
+        prefix: the prefix of the order ids, unique among jobs.
+        symbols: the symbols, in turn; each gets buys and sells in turn, of one lot, at limits that cross any quote.
+        connections: the number of connections.
         seconds: how long to measure.
-        warm_up: seconds before that.
+        warm_up: seconds of sending before the measurement.
         rate: orders per second in an open loop; None for a closed loop.
-        give_up: whether an order that finds no free connection is not sent, rather than to wait for one.
+        give_up: True to drop an order that finds no free connection; otherwise it waits for one.
     """
 
     url: str
@@ -56,19 +60,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
-        rate: answers per second while it was measured.
-        sent: orders sent altogether.
-        unsent: orders that found no free connection, and were given up.
-        filled: of them, answered as filled.
-        rejected: of them, answered as rejected: they found nothing to execute against.
-        refused: of them, answered otherwise.
-        latencies: of answers while it was measured, in milliseconds, sorted; a sample of 2,000 at most.
-        refusals: the same of the orders that were refused, which `latencies` leaves out.
-        lags: milliseconds that orders of an open loop were late when the generator came round to them, likewise.
-        processor: microseconds of processor time that the generator used an order.
+        rate: answers per second during the measurement.
+        sent: orders sent in total, including the warm-up.
+        unsent: orders that found no free connection, and were dropped.
+        filled: sent orders that were answered as filled.
+        rejected: sent orders that were answered as rejected: they found nothing to execute against.
+        refused: sent orders that were answered otherwise.
+        latencies: of answers during the measurement, in milliseconds, sorted; a sample of at most 2,000.
+        refusals: the same for refused orders, which `latencies` does not include.
+        lags: milliseconds by which the generator handled orders of an open loop late, likewise.
+        processor: microseconds of the generator's processor time per order.
         example: an answer that was not a fill, for a person.
     """
 
@@ -86,7 +90,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Requests:
-    """Numbered orders, all but their number encoded beforehand."""
+    """Numbered orders, of which all but the number is encoded beforehand."""
 
     def __init__(self, job: Job) -> None:
         address = Address(job.url)
@@ -103,7 +107,7 @@ class Requests:
                 self._forms.append((before, after))
 
     def next(self) -> bytes:
-        """The next order, as a request."""
+        """Return the next order, as an HTTP request."""
         number = self.count
         self.count = number + 1
         before, after = self._forms[number % len(self._forms)]
@@ -111,7 +115,7 @@ class Requests:
 
 
 class Answers:
-    """Counts answers, and times those that come while it is measured."""
+    """Counts answers, and keeps the latencies of those that arrive during the measurement."""
 
     def __init__(self, opens: float, closes: float) -> None:
         self.filled = 0
@@ -125,7 +129,7 @@ class Answers:
         self._closes = closes
 
     def take(self, response: Response, since: float, now: float) -> None:
-        """Count an answer to what was sent, or due, at `since`."""
+        """Count an answer to an order that was sent, or due, at `since`."""
         latencies = self.latencies
         if response.status == 200 and _FILLED in response.body:
             self.filled += 1
@@ -185,7 +189,7 @@ class _Generator:
         return self._load(used * 1e6 / self.requests.count)
 
     async def _on_schedule(self, rate: float) -> None:
-        """Send each order when it is due; those that find no free connection wait for one, and that counts."""
+        """Send each order when it is due. An order that finds no free connection waits, which counts as latency."""
         self._idle.extend(self._all)
         self._due: deque[float] = deque()
         number = 0
@@ -217,10 +221,10 @@ class _Generator:
             self._send(connection, self._due.popleft())
         else:
             self._idle.append(connection)
-        self._rest()
+        self._check_settled()
 
-    def _rest(self) -> None:
-        """Tell when the last answer has come."""
+    def _check_settled(self) -> None:
+        """Set the event `_settled` after the last answer."""
         if not self._since and not self._sending:
             self._settled.set()
 
@@ -228,7 +232,7 @@ class _Generator:
         if self._sending or connection in self._since:
             self._dropped = f"a connection ended while it was in use: {error}"
             self._since.pop(connection, None)
-            self._rest()
+            self._check_settled()
 
     def _load(self, processor: float) -> Load:
         answers = self.answers
@@ -248,7 +252,7 @@ class _Generator:
 
 
 def thinned(values: Sequence[float], most: int) -> list[float]:
-    """Evenly chosen values of a sorted sequence, the first and the last among them."""
+    """Return at most `most` evenly chosen values of a sorted sequence, including the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[round(number * (len(values) - 1) / (most - 1))] for number in range(most)]
@@ -264,12 +268,12 @@ def _processor() -> float:
 
 
 def _precise_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose timers are exact to some 50 µs: those of uvloop and of epoll count whole milliseconds."""
+    """Return an event loop with timers precise to some 50 µs: those of uvloop and epoll count whole milliseconds."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 def main() -> None:
-    """Do the job on the standard input."""
+    """Run the job on the standard input."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     exactly = job.rate is not None and job.connections <= MOST_PRECISE
     factory = _precise_loop if exactly else uvloop.new_event_loop

@@ -1,4 +1,4 @@
-"""P3: how long an order takes at a steady thousand a second, from when it was meant to be sent."""
+"""P3: the latency of an order at a steady rate of 1,000 per second, from the time at which it was due."""
 
 from statistics import median
 
@@ -16,7 +16,7 @@ SECONDS = 6.0
 APPENDING = 2.0
 
 LATE = 0.3
-"""The share of a latency that may be the generator's own lateness, at the same percentile."""
+"""The share of a latency that may be the generator's own lag, at the same percentile."""
 
 KEPT_UP = 0.98
 """The share of the rate that must be answered."""

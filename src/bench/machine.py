@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""A description of the machine on which the figures were measured."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _SYNCS = 200
 
 
 def describe(folder: Path) -> dict[str, str]:
-    """The machine, the programs, and the disk under `folder`, whose sync is tried out."""
+    """Describe the machine, the programs, and the disk that holds `folder`, whose sync latency is measured."""
     return {
         "processors": f"{os.cpu_count()} × {_processor()}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB",
@@ -26,7 +26,7 @@ def describe(folder: Path) -> dict[str, str]:
 
 
 def filesystem(folder: Path) -> str:
-    """The type of the file system that holds a folder."""
+    """Return the type of the file system that holds a folder."""
     here = folder.stat().st_dev
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")

@@ -1,6 +1,7 @@
-"""A whole market under orders that replace its quotes: what is offered, and what quotes and fills came of it.
+"""A whole market under a load in which every fill replaces a quote: the load offered, and the resulting quotes and
+fills.
 
-Times are the broker's, of when it stored a message.
+All times are those at which the broker stored a message.
 """
 
 import asyncio
@@ -42,7 +43,16 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 @dataclass(slots=True)
 class _Symbol:
-    """One symbol's part of the log: its newest fill, and what its quotes were made from and when they were stored."""
+    """One symbol's part of the log.
+
+    Attributes:
+        filled: the number of its newest fill.
+        version: the position version of its latest quote.
+        quoted: the times at which its quotes were stored.
+        caught_up: the time at which its latest quote was stored.
+        expires: when its latest quote expires.
+        expired: how many of its quotes expired before they were replaced.
+    """
 
     filled: int = 0
     version: int = 0
@@ -54,17 +64,17 @@ class _Symbol:
 
 @dataclass(slots=True)
 class Story:
-    """What messages of a market log tell, in whatever pieces they come.
+    """A summary of the messages of a market log, which may be observed in several pieces.
 
     Attributes:
-        fills: when each was stored, in the order of its shard.
+        fills: the time at which each fill was stored, in the order of its shard.
     """
 
     fills: list[datetime] = field(default_factory=list)
     _symbols: dict[str, _Symbol] = field(default_factory=dict)
 
     def observe(self, messages: Iterable[Message]) -> None:
-        """Go on with these."""
+        """Add messages that follow those observed before."""
         for message in messages:
             one = self._symbols.setdefault(subjects.last_token(message.subject), _Symbol())
             if message.subject.startswith("fills."):
@@ -82,40 +92,40 @@ class Story:
             one.expires = event.expires_at
 
     @property
-    def behind(self) -> int:
-        """Symbols whose latest quote was made from an older position than their fills led to."""
+    def lagging(self) -> int:
+        """The number of symbols whose latest quote was made from a position before their last fill."""
         return sum(one.version < one.filled for one in self._symbols.values())
 
     @property
     def caught_up(self) -> datetime | None:
-        """When the last symbol was quoted."""
+        """The time of the newest quote of any symbol."""
         return max((one.caught_up for one in self._symbols.values() if one.caught_up is not None), default=None)
 
     @property
     def symbols_quoted(self) -> int:
-        """Symbols that were quoted."""
+        """The number of symbols that were quoted."""
         return sum(bool(one.quoted) for one in self._symbols.values())
 
     @property
     def last_first_quote(self) -> datetime:
-        """When the last symbol was quoted that had not been quoted before."""
+        """The time at which the last symbol got its first quote."""
         return max(one.quoted[0] for one in self._symbols.values() if one.quoted)
 
     @property
     def expired(self) -> int:
-        """Quotes that were replaced only after they had expired."""
+        """The number of quotes that were replaced only after they had expired."""
         return sum(one.expired for one in self._symbols.values())
 
     def quotes(self, opens: datetime, closes: datetime) -> int:
-        """Quotes stored between the two."""
+        """Return the number of quotes stored between two times."""
         return sum(opens <= at < closes for one in self._symbols.values() for at in one.quoted)
 
     def filled(self, opens: datetime, closes: datetime) -> int:
-        """Fills stored between the two."""
+        """Return the number of fills stored between two times."""
         return sum(opens <= at < closes for at in self.fills)
 
     def unfairness(self, opens: datetime, closes: datetime) -> float:
-        """The longest time between two quotes of one symbol, beside the median over all; 0 if that cannot be told."""
+        """Return the longest time between two quotes of a symbol, divided by the median over all; 0 if unknown."""
         gaps: list[float] = []
         for one in self._symbols.values():
             times = [opens, *(at for at in one.quoted if opens <= at < closes), closes]
@@ -125,17 +135,18 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What came of a load, by the second.
+    """The result of a load.
 
     Attributes:
-        offered: orders that were due.
-        sent: orders that found a free connection.
-        quotes: quotes that became active.
-        fills: orders that executed.
-        unfairness: the longest time between two quotes of one symbol, beside the median over all symbols.
+        offered: orders per second that were due.
+        sent: orders per second that found a free connection.
+        quotes: quotes per second that became active.
+        fills: orders per second that executed.
+        unfairness: the longest time between two quotes of a symbol, divided by the median over all symbols.
         settled: seconds from the last fill until every symbol was quoted from its newest position.
-        expired: quotes that expired before they were replaced.
-        refused: answers other than a fill or a rejection.
+        expired: the number of quotes that expired before they were replaced.
+        refused: the number of answers other than a fill or a rejection.
+        done: the generator's own result.
     """
 
     offered: float
@@ -150,7 +161,7 @@ class Flow:
 
 
 class LiveMarket:
-    """A stage on which makers quote, and on which every fill replaces a quote."""
+    """A stage on which makers quote, and every fill replaces a quote."""
 
     def __init__(self, trial: Trial, stage: Stage, connections: int) -> None:
         self.stage = stage
@@ -159,15 +170,15 @@ class LiveMarket:
         self._connections = connections
 
     async def start(self, *more: str) -> None:
-        """Start everything that takes part, and wait until every symbol is quoted."""
+        """Start all services that are needed, and wait until every symbol is quoted."""
         await self.stage.start(*SERVICES, *more)
         await all_quoted(self.stage)
 
     async def flow(self, seconds: float, rate: float | None = None) -> Flow:
-        """Send so many orders a second, or as many as the connections answer, for so long; wait until it has settled.
+        """Send orders for `seconds`, in an open loop at `rate` or else in a closed loop, and wait for the last quotes.
 
         Raises:
-            CouldNotMeasure: an order that was told filled is not in the log, or a symbol keeps an older quote.
+            CouldNotMeasure: an order that was answered as filled is not in the log, or a symbol keeps an older quote.
         """
         await self._log.messages()
         url, symbols = self.stage.url("exchange"), self.stage.symbols
@@ -176,7 +187,9 @@ class LiveMarket:
         )
         story = await self._settled()
         if len(story.fills) < done.load.filled:
-            raise CouldNotMeasure(f"{done.load.filled} orders were told filled, {len(story.fills)} are in the log")
+            raise CouldNotMeasure(
+                f"{done.load.filled} orders were answered as filled, {len(story.fills)} are in the log"
+            )
         first, last = min(story.fills), max(story.fills)
         opens = first + timedelta(seconds=self._trial.warm_up)
         closes = opens + timedelta(seconds=seconds)
@@ -202,15 +215,15 @@ class LiveMarket:
             story.observe(await self._log.messages())
             if not story.fills:
                 raise CouldNotMeasure("nothing was filled")
-            if not story.behind:
+            if not story.lagging:
                 return story
             if time.monotonic() > deadline:
-                raise CouldNotMeasure(f"{story.behind} symbols are not quoted from their newest position")
+                raise CouldNotMeasure(f"{story.lagging} symbols are not quoted from their newest position")
             await asyncio.sleep(0.25)
 
 
 def summary(flows: Sequence[Flow]) -> str:
-    """The middle one, in a line."""
+    """Format the median flow in one line."""
     flow = sorted(flows, key=lambda each: each.quotes)[len(flows) // 2]
     return (
         f"{flow.offered:,.0f}/s offered: {flow.quotes:,.0f} quotes/s, {flow.fills:,.0f} fills/s, "

@@ -1,4 +1,4 @@
-"""The market log of a stage, read back: whether what was acknowledged is there, and when."""
+"""Read back the market log of a stage, and check that it holds every acknowledged order exactly once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ _FILLS = msgspec.json.Decoder(list[_Fill])
 
 
 class Log:
-    """What a stage's market log has got since one last looked."""
+    """Reads a stage's market log in pieces: each call continues after the previous one."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._seen: dict[int, int] = {}
 
     async def messages(self) -> list[Message]:
-        """Every message that is new since the last call, in the order of its shard."""
+        """Return every message that is new since the last call, in the order of its shard."""
         found: list[Message] = []
         async with self._stage.connected() as connection, asyncio.timeout(READ_DEADLINE):
             for shard in range(self._stage.settings.market.shards):
@@ -39,10 +39,10 @@ class Log:
         return found
 
     async def check(self, acknowledged: int) -> None:
-        """Check that what is new holds this many orders, each filled once.
+        """Check that the new messages contain this many orders, each filled once.
 
         Raises:
-            CouldNotMeasure: it does not.
+            CouldNotMeasure: they do not.
         """
         check(await self.messages(), acknowledged)
 
@@ -64,7 +64,7 @@ class Log:
 
 
 def check(messages: Sequence[Message], acknowledged: int) -> None:
-    """Check that messages of the market log hold this many orders, each filled once.
+    """Check that messages of the market log contain this many orders, each filled once.
 
     Raises:
         CouldNotMeasure: they do not.

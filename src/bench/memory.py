@@ -1,8 +1,8 @@
-"""P11: whether memory grows with the orders that a process has seen.
+"""P11: whether a process's memory grows with the number of orders that it has handled.
 
-The whole system works, its makers quote, and orders come at a steady rate with the settings as they are shipped. An
-exchange remembers each order id for two minutes, so it rightly keeps more after fifty seconds than after five: how much
-is told beside its memory.
+The whole system runs with the shipped settings: makers quote, and orders arrive at a steady rate. An exchange remembers
+each order id for two minutes, so it rightly uses more memory after fifty seconds than after five; that part is reported
+beside the total.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ SIZE = 100_000
 
 FIRST, LAST = 100_000, 1_000_000
 LEG = 10.0
-"""Seconds a generator runs before the next one."""
+"""Seconds that each generator runs."""
 
 SETTLING = 2.0
 PROCESSES = ("nats", "exposure", "ledger", "exchange", "maker", "ui")
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """Every process, after a million orders beside after a hundred thousand."""
+    """The memory of every process after a million orders, beside that after a hundred thousand."""
     first, last = (500, 2_000) if trial.short else (FIRST, LAST)
     async with Stage(trial.folder, symbol_names(SYMBOLS), size=SIZE) as stage:
         await stage.start(*PROCESSES)
@@ -77,16 +77,16 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 async def _remembered(stage: Stage) -> float:
-    """MiB that the exchange says it uses for order ids."""
+    """Return the MiB that the exchange reports for order ids."""
     with Client(Address(stage.url("exchange")), 1) as client:
         answer = await client.request("GET", "/metrics")
     found = re.search(rb"^exchange_remembered_bytes ([0-9.e+]+)$", answer.body, re.MULTILINE)
     if found is None:
-        raise CouldNotMeasure("the exchange does not say what it remembers")
+        raise CouldNotMeasure("the exchange does not report the size of its order ids")
     return float(found[1]) / 2**20
 
 
 def mebibytes(pid: int) -> float:
-    """What a process keeps in memory for itself alone: what it has in common with others depends on who else runs."""
+    """Return a process's private memory in MiB: its shared memory depends on which other processes run."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024

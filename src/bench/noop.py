@@ -1,7 +1,7 @@
-"""The reference of every order benchmark: a typed POST that does nothing, as Litestar is usually served: by uvicorn.
+"""The reference of the order benchmarks: a typed POST route that does nothing, served by uvicorn as is usual.
 
-The same app as the exchange's, the same messages in and out; only the work is missing. The server is not ours, with its
-fastest settings, so that whatever changes in ours shows. `python -m bench.noop`, with the exchange's settings.
+It has the exchange's app and messages; only the work is missing. The server is uvicorn with its fastest settings rather
+than our own, so that a change of ours shows in the ratio. `python -m bench.noop`, with the exchange's settings.
 """
 
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ _FILL = Fill(
 
 
 def example(order_id: str) -> OrderResult:
-    """An answer as an exchange would give it."""
+    """Return an answer as an exchange would give it."""
     return OrderResult(
         order_id=order_id, symbol="AAAA", status="filled", filled_quantity=1, leaves_quantity=0, fills=[_FILL]
     )
@@ -42,13 +42,13 @@ def example(order_id: str) -> OrderResult:
 
 @post("/orders", status_code=200)
 async def post_order(data: JSONBody[Order]) -> OrderResult:
-    """Answer as if it had been filled."""
+    """Answer as if the order had been filled."""
     return example(data.order_id)
 
 
 def main() -> None:
-    """Run until told to stop."""
-    import uvicorn  # it is there for tests and benchmarks only
+    """Run until stopped."""
+    import uvicorn  # a dependency of tests and benchmarks only
 
     settings = load(_Settings, "exchange")
     logs.configure("noop", settings.stack.log_level)

@@ -1,6 +1,6 @@
-"""P1: orders per second of one exchange, every one of them filled and synced, beside a route that does nothing.
+"""P1: orders per second of one exchange, all filled and synced, beside a route that does nothing.
 
-Beside two such routes: a typed one of Litestar's, and an ASGI app without a framework, both served by uvicorn.
+There are two such routes: a typed Litestar route, and an ASGI app without a framework. Both are served by uvicorn.
 """
 
 from bench.figures import Figure, medians
@@ -10,24 +10,24 @@ from bench.stage import LIMIT, Stage, symbol_names
 from bench.trial import Measured, Trial
 
 CASES = ((1, 32, 1.5, 2.2), (8, 128, 1.7, 2.2), (8, 32, 0.9, 1.0))
-"""Symbols, connections, and the ratio to reach and to aim for."""
+"""The cases: symbols, connections, and the target and the aim of the ratio."""
 
 BARE, BARE_AIM = 0.5, 0.7
-"""The ratio beside an ASGI app without a framework, at one symbol."""
+"""The target and the aim of the ratio to an ASGI app without a framework, for one symbol."""
 
 REPEATS = 5
 SECONDS = 2.0
 
 BOUND = 0.8
-"""The share of its own limit that the generator may reach before it is what is measured."""
+"""The share of its own limit that the generator may reach; above that, the figure would measure the generator."""
 
 
 class Venue:
-    """An exchange that fills every order, alone with NATS: its quotes live an hour and have the whole limit, the first
-    symbol half of it, for it may be traded alone.
+    """An exchange that fills every order, alone with NATS.
 
-    Exposure makes them active and is stopped then: it would follow every fill, and use a part of the machine that the
-    reference shares with nobody.
+    Its quotes live for an hour and use the whole limit. The first symbol has half of it, because it may be traded
+    alone. Exposure is stopped once it has activated them: it would follow every fill, and use processor time that the
+    reference has for itself.
     """
 
     def __init__(self, trial: Trial, stage: Stage) -> None:
@@ -36,7 +36,7 @@ class Venue:
         self._trial = trial
 
     async def start(self) -> None:
-        """Start what takes part in an order, and send some."""
+        """Start the services that an order needs, and warm them up."""
         await self.stage.start("nats", "exposure", "exchange")
         first, *others = self.stage.symbols
         await quote(self.stage, 1, [first], LIMIT // 2)
@@ -45,7 +45,7 @@ class Venue:
         await self.fill(self.stage.symbols, 8, self._trial.seconds(1.0))
 
     async def fill(self, symbols: list[str], connections: int, seconds: float) -> Measured:
-        """Send orders in a closed loop, and check that the market log has each of them, once, and no other."""
+        """Send orders in a closed loop, and check that the market log has each of them once, and no others."""
         done = await self._trial.load(self.stage, self.stage.url("exchange"), symbols, connections, seconds)
         await self.log.check(done.load.filled)
         return done
@@ -79,7 +79,7 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 def case(symbols: int, connections: int) -> str:
-    """What a case is called."""
+    """Return the name of a case."""
     return f"{symbols} symbol{'s' if symbols > 1 else ''}, {connections} connections"
 
 

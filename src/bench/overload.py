@@ -1,7 +1,7 @@
-"""P12: what becomes of orders when twice as many arrive as are decided, beside four fifths of that.
+"""P12: orders that arrive at twice the capacity of an exchange, beside orders at four fifths of it.
 
-A client here has a bounded number of connections. An order that is due when all of them are busy is not sent, as a
-client would whose own patience is short; it counts as neither taken nor refused. If nothing is refused the row is void.
+The client has a limited number of connections. If all are busy when an order is due, the order is dropped, as by a
+client with a short timeout, and counts as neither taken nor refused. If nothing is refused, the row is void.
 """
 
 from bench.figures import Figure, percentile
@@ -13,19 +13,19 @@ CLOSED = 128
 """Connections of the closed loop that measures the capacity."""
 
 CONNECTIONS = 1_900
-"""Connections of the open loops: nearly as many as an exchange takes, so that they are not what bounds it."""
+"""Connections of the open loops: nearly as many as an exchange accepts, so that they are not the bottleneck."""
 
 USUAL, TOO_MANY = 0.8, 2.0
-"""The shares of the capacity that are due."""
+"""The two loads, as shares of the capacity."""
 
 REPEATS = 5
 SECONDS = 3.0
 
 TARGET = 10.0
-"""How many times as long a taken order may take, at the 99th percentile, as without overload."""
+"""The largest ratio of the 99th percentile latency of taken orders under overload to that without overload."""
 
 TAKEN = 0.6
-"""The share of the capacity that must still be taken."""
+"""The share of the capacity that must still be taken under overload."""
 
 
 async def measure(trial: Trial) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""P5: how soon after a fill its row has changed in a real browser, with the whole system at work."""
+"""P5: the time from a fill until its row has changed in a real browser, with the whole system running."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ CONNECTIONS = 16
 REPEATS = 3
 SECONDS = 8.0
 SHOWN_TIMEOUT = 30_000
-"""Milliseconds the page may take to show every row."""
+"""Milliseconds that the page may take to show every row."""
 
 VIEWPORT: "ViewportSize" = {"width": 1440, "height": 900}
 
@@ -79,20 +79,20 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 async def opened(browser: "Browser", stage: Stage, view: str = "") -> "Page":
-    """The page, once it has every row; `view` is its address after the `#`."""
+    """Open the page, and wait until it shows every row. `view` is the part of its address after the `#`."""
     from playwright.async_api import expect
 
     page = await browser.new_page(viewport=VIEWPORT)
     await page.goto(stage.url("ui") + f"/#{view}")
-    # The page's policy lets nobody evaluate a predicate in it again and again.
+    # The page's content security policy forbids `wait_for_function`.
     await expect(page.locator("tbody tr[data-symbol]")).to_have_count(len(stage.symbols), timeout=SHOWN_TIMEOUT)
     return page
 
 
 def delays(messages: list[Message], seen: list[Any]) -> list[float]:
-    """Milliseconds from when each fills message was stored to when its symbol's row showed that version, sorted.
+    """Return the milliseconds from storing each fills message until its symbol's row showed that version, sorted.
 
-    `seen` are the rows' changes: symbol, version and time in milliseconds, in order.
+    `seen` are the changes of rows: symbol, version and time in milliseconds, in order.
     """
     shown: dict[str, list[tuple[int, float]]] = {}
     for symbol, version, at in seen:

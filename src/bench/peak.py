@@ -1,7 +1,7 @@
-"""P13 and P14: how many quotes a second the whole system makes, and what becomes of them under more load than that.
+"""P13 and P14: the highest rate of quotes of the whole system, and the rate under more load than that.
 
-Every fill moves a position, and every position that moves has its quote replaced. The load at which quotes a second
-peak is looked for first: it is doubled until more load brings no more quotes.
+Every fill changes a position, and every changed position has its quote replaced. The load with the highest rate of
+quotes is found first: it is doubled until more load brings no more quotes.
 """
 
 from statistics import median
@@ -18,10 +18,10 @@ SIZE = 10
 
 CONNECTIONS = 256
 FIRST, LAST = 100.0, 12_800.0
-"""Orders a second: the loads between which the peak is looked for."""
+"""Orders per second: the range of loads in which the peak is searched."""
 
 BETTER = 1.05
-"""A load is better than another if it brings so many times as many quotes."""
+"""The factor by which a load must raise the rate of quotes to count as better."""
 
 LOOKING = 2.5
 """Seconds for which each load is tried."""
@@ -32,7 +32,7 @@ APPENDING = 1.5
 
 OVERLOADS = (2.0, 10.0)
 CURVE = (0.25, 0.5, 1.0, 2.0, 4.0, 10.0)
-"""Loads, as multiples of the one at which quotes a second peak."""
+"""Loads, as multiples of that at the peak."""
 
 
 def _stage(trial: Trial) -> Stage:
@@ -41,7 +41,7 @@ def _stage(trial: Trial) -> Stage:
 
 
 async def measure_peak(trial: Trial) -> list[Figure]:
-    """P13: quotes a second at the peak, beside appends a second, one after the other."""
+    """P13: quotes per second at the peak, beside appends per second, one after the other."""
     flows: list[Flow] = []
     appends: list[float] = []
     async with _stage(trial) as stage:
@@ -70,7 +70,7 @@ async def measure_peak(trial: Trial) -> list[Figure]:
 
 
 async def measure_overload(trial: Trial) -> list[Figure]:
-    """P14: quotes a second at twice and at ten times the load of the peak, beside those at the peak."""
+    """P14: quotes per second at twice and at ten times the load of the peak, beside those at the peak."""
     flows: dict[float, list[Flow]] = {multiple: [] for multiple in CURVE}
     async with _stage(trial) as stage:
         market = LiveMarket(trial, stage, CONNECTIONS)
@@ -101,7 +101,7 @@ async def measure_overload(trial: Trial) -> list[Figure]:
 
 
 async def _peak(trial: Trial, market: LiveMarket) -> float:
-    """The load, in orders a second, that brings the most quotes a second."""
+    """Find the load, in orders per second, with the most quotes per second."""
     load, best, most = FIRST, FIRST, 0.0
     while load <= LAST:
         flow = await market.flow(trial.seconds(LOOKING), load)
@@ -127,7 +127,7 @@ def _raw(flows: list[Flow]) -> dict[str, float | str]:
 
 
 def _spent(flows: list[Flow]) -> dict[str, float | str]:
-    """Processor time a quote, of each process, in microseconds."""
+    """Return the processor time per quote of each process, in microseconds."""
     names = flows[0].done.processor
     return {
         f"processor time a quote, {name}, µs": median(

@@ -1,4 +1,7 @@
-"""The page of results: a Markdown document with plots as SVG files beside it, made from the rows alone. Pure."""
+"""The page of results: a Markdown document with plots as SVG files beside it, made from the rows alone. Pure.
+
+The curves, and everything that is drawn, are `loadgen.svg`'s; only the overview is specific to benchmarks.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ _COLORS = {"reached": "#1a7f4b", "missed": "#c0392b", "void": "#b8860b", "no tar
 
 
 def page(rows: Sequence[Row]) -> dict[str, str]:
-    """The files of the page, by name."""
+    """Return the files of the page, by name."""
     files = {"overview.svg": overview(rows)}
     files |= {f"{row.name}.svg": svg.distribution(_points(row)) for row in rows if _points(row)}
     files |= {f"{row.name}.svg": svg.by_load(_curves(row), "orders/s offered") for row in rows if _curves(row)}
@@ -24,7 +27,7 @@ def page(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def document(rows: Sequence[Row]) -> str:
-    """The document."""
+    """Return the Markdown document."""
     lines = [
         "# Benchmarks",
         "",
@@ -66,7 +69,7 @@ def document(rows: Sequence[Row]) -> str:
 
 
 def _machines(rows: Sequence[Row]) -> list[str]:
-    """What the rows were measured on; rows of one machine and day together."""
+    """Return a table of the times and machines of the rows."""
     lines = ["| rows | when | on |", "| --- | --- | --- |"]
     for row in rows:
         text = "; ".join(f"{name}: {value}" for name, value in row.machine.items())
@@ -86,7 +89,7 @@ def _text(value: float | str) -> str:
 
 
 def overview(rows: Sequence[Row]) -> str:
-    """How far each figure is beyond its target, or short of it; a point for each repeat, on a logarithmic scale."""
+    """Draw each figure relative to its target, with a point for each repeat, on a logarithmic scale."""
     figures = [(row, figure) for row in rows for figure in row.figures if figure.target is not None]
     height = LINE * len(figures) + 60
     parts = [svg.text_at(_x(mark), 18, _mark(mark), "middle") for mark in (1 / REACH, 0.5, 1, 2, REACH)]
@@ -111,7 +114,7 @@ def overview(rows: Sequence[Row]) -> str:
 
 
 def _ratios(figure: Figure) -> list[float]:
-    """Each repeat as a multiple of the target, so that more is better."""
+    """Return each repeat as a multiple of the target, inverted if lower is better, so that more is always better."""
     return [_of_target(figure, value) for value in figure.values]
 
 

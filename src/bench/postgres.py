@@ -1,9 +1,9 @@
-"""P2: the same work done by row locks in PostgreSQL, for comparison.
+"""P2: the same work done with row locks in PostgreSQL, for comparison.
 
 An order is one transaction: take from the quote's row, add the fill, change the position's row. A service would send
-these as statements; a function in the database does all three in one call, and is told beside them. Both without HTTP,
-over a local socket, prepared, from pgbench, which costs next to nothing itself. PostgreSQL's own settings are left as
-they are: a commit is synced before it is acknowledged.
+three statements; a function in the database does the same in one call. Both are measured, with prepared statements over
+a local socket, without HTTP, by pgbench, which uses very little processor time itself. PostgreSQL has its default
+settings: a commit is synced before it is acknowledged.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ INSERT INTO fills (order_id, symbol, side, quantity, price, quote_id, created_at
 UPDATE positions SET net_quantity = net_quantity - 1, position_version = position_version + 1 WHERE symbol = :symbol;
 COMMIT;
 """
-"""Every client has a symbol of its own, so none waits for another's lock."""
+"""Every client has its own symbol, so none waits for another's lock."""
 
 _CALL = """
 \\set symbol :client_id + 1
@@ -69,7 +69,7 @@ async def measure(trial: Trial) -> list[Figure]:
     """Orders per second: one symbol at 32 connections, beside PostgreSQL with 8 of each."""
     binaries = _binaries()
     if binaries is None:
-        raise Skipped("no PostgreSQL here: install Debian's postgresql to compare with it")
+        raise Skipped("no PostgreSQL found: install Debian's postgresql to compare with it")
     async with (
         _Postgres(binaries, trial.folder).running() as postgres,
         Stage(trial.folder / "stage", symbol_names(1)) as stage,
@@ -94,7 +94,7 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 def _binaries() -> Path | None:
-    """The folder with PostgreSQL's programs: the newest that Debian installed, or the one on the path."""
+    """Return the folder with PostgreSQL's programs: the newest that Debian installed, or the one on the path."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if installed:
         return installed[-1].parent
@@ -103,18 +103,18 @@ def _binaries() -> Path | None:
 
 
 class _Postgres:
-    """A server of our own in a folder, reached by its socket there."""
+    """Our own PostgreSQL server in a folder, reached through its socket there."""
 
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries = binaries
         self._folder = folder / "postgres"
         self._folder.mkdir()
-        # It refuses to run as root: then it runs as the user that its package made.
+        # It refuses to run as root, so it runs as the user that its package has created.
         self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["_Postgres"]:
-        """The server with its tables."""
+        """Run the server, with its tables, for the duration of the block."""
         if os.geteuid() == 0:
             self._folder.parent.chmod(0o755)
             shutil.chown(self._folder, self._user)
@@ -129,10 +129,10 @@ class _Postgres:
             await self._run("pg_ctl", "stop", "--mode=immediate", "-D", data)
 
     async def rate(self, order: str, seconds: float) -> float:
-        """Transactions per second of that pgbench script, each of them a fill.
+        """Measure the transactions per second of a pgbench script, each of which is a fill.
 
         Raises:
-            CouldNotMeasure: there are not as many fills as there were transactions.
+            CouldNotMeasure: the number of fills differs from the number of transactions.
         """
         before = int(await self._count())
         script = self._folder / "order.sql"
@@ -142,11 +142,11 @@ class _Postgres:
         rate, done = re.search(r"tps = ([\d.]+)", output), re.search(r"actually processed: (\d+)", output)
         fills = int(await self._count()) - before
         if not rate or not done or int(done[1]) != fills:
-            raise CouldNotMeasure(f"PostgreSQL has {fills} fills more, and pgbench says: {output}")
+            raise CouldNotMeasure(f"PostgreSQL has {fills} more fills, and pgbench printed: {output}")
         return float(rate[1])
 
     async def version(self) -> str:
-        """What it is."""
+        """Return PostgreSQL's version."""
         return (await self._run("postgres", "--version")).strip()
 
     async def _count(self) -> str:

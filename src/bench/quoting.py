@@ -1,4 +1,4 @@
-"""Quotes as a maker would put them: reserved at exposure, then put at the exchange, over HTTP."""
+"""Publish quotes as a maker would: reserve at exposure, then put the quote at the exchange, over HTTP."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ BID, ASK = Decimal("99.95"), Decimal("100.05")
 
 
 async def quote(stage: Stage, attempt: int, symbols: Sequence[str], size: int | None = None) -> None:
-    """Make a fresh quote active in each symbol: of `size` lots on each side, or of an equal share of the limit.
+    """Make a new quote of each symbol active, with `size` lots on each side, or with an equal share of the limit.
 
     Raises:
-        CouldNotMeasure: one of them was refused.
+        CouldNotMeasure: a request was refused.
     """
     lots = size or LIMIT // len(stage.symbols)
     left = iter(symbols)

@@ -21,7 +21,7 @@ _COLORS = {
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The rows for a person."""
+    """Return the rows as a table for the terminal."""
     found = Table(box=box.SIMPLE)
     for column in ("", "figure", "measured", "reference", "value", "spread", "reach", ""):
         found.add_column(column, justify="right" if column in ("measured", "reference", "value", "spread") else "left")
@@ -38,7 +38,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def cells(figure: Figure) -> tuple[str, str, str, str, str]:
-    """A figure's measured value, reference, ratio, spread and target, as texts."""
+    """Format a figure's measured value, reference, ratio, spread and target."""
     measured = f"{number(median(figure.measured))} {figure.unit}"
     reference = f"{number(median(figure.reference))} {figure.unit}" if figure.reference else ""
     value = f"{number(figure.value)}×" if figure.reference else measured
@@ -47,7 +47,7 @@ def cells(figure: Figure) -> tuple[str, str, str, str, str]:
 
 
 def target(figure: Figure) -> str:
-    """What a figure must reach, as a text."""
+    """Format a figure's target."""
     if figure.target is None:
         return "–"
     aim = f", aim {number(figure.aim)}" if figure.aim is not None else ""
@@ -55,23 +55,23 @@ def target(figure: Figure) -> str:
 
 
 def verdict(figure: Figure) -> str:
-    """A figure's verdict, in its colour."""
+    """Format a figure's verdict, in its colour."""
     color = _COLORS[figure.verdict]
     return f"[{color}]{figure.verdict}[/]" if color else figure.verdict
 
 
 def number(value: float) -> str:
-    """A number with as many digits as it deserves."""
+    """Format a number with about three significant digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 20 else f"{value:.2f}"
 
 
 def write(row: Row, folder: Path) -> None:
-    """Keep a row as `<name>.json`."""
+    """Write a row to `<name>.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{row.name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(row)) + b"\n")
 
 
 def read(folder: Path) -> list[Row]:
-    """The rows that are kept in a folder, in order."""
+    """Read all rows in a folder, in order."""
     rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in folder.glob("P*.json")]
     return sorted(rows, key=lambda row: int(row.name[1:]))

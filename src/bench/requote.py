@@ -1,6 +1,6 @@
-"""P4: how soon after a fill the replacement quote is active, with the whole chain at work: ledger, maker, exposure.
+"""P4: the time from a fill until the replacement quote is active, through the whole chain: ledger, maker, exposure.
 
-Times are the broker's, of when it stored the fill and when it stored the quote that knows of it.
+The times are those at which the broker stored the fill and the first quote made from the position after it.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ CHAIN = 5
 
 QUOTED_DEADLINE = 60.0
 LOST = 1000.0
-"""Milliseconds; a fill that no quote follows counts as this."""
+"""Milliseconds that a fill counts as if no quote follows it."""
 
 
 class _Fill(msgspec.Struct):
@@ -47,7 +47,7 @@ _EVENT = msgspec.json.Decoder(_Event)
 
 
 class Chain:
-    """A stage on which makers quote, and the appends its replacements are compared with."""
+    """A stage on which makers quote, and the appends with which its replacements are compared."""
 
     def __init__(self, trial: Trial, stage: Stage) -> None:
         self.stage = stage
@@ -56,7 +56,7 @@ class Chain:
         self._appender = Appender(stage)
 
     async def start(self, *more: str) -> None:
-        """Start everything that takes part, and wait until every symbol is quoted."""
+        """Start all services that are needed, and wait until every symbol is quoted."""
         await self.stage.start("nats", "exposure", "ledger", "exchange", "maker", *more)
         await all_quoted(self.stage)
         async with self.stage.connected() as connection:
@@ -68,7 +68,7 @@ class Chain:
             return await self._appender.milliseconds(connection, self._trial.seconds(APPENDING), CHAIN)
 
     async def replacements(self, seconds: float) -> list[float]:
-        """Milliseconds from a fill to the quote that replaces the one it hit, sorted, under a steady flow."""
+        """Measure the milliseconds from a fill to the quote that replaces the one it hit, in a steady flow, sorted."""
         await self.log.messages()
         url, symbols = self.stage.url("exchange"), self.stage.symbols
         done = await self._trial.load(self.stage, url, symbols, CONNECTIONS, seconds, rate=RATE, rejections=True)
@@ -123,7 +123,7 @@ async def all_quoted(stage: Stage) -> None:
     """Wait until the makers have quoted every symbol.
 
     Raises:
-        CouldNotMeasure: they do not.
+        CouldNotMeasure: they do not within the deadline.
     """
     deadline = time.monotonic() + QUOTED_DEADLINE
     with Client(Address(stage.url("exchange")), 1) as client:
@@ -139,7 +139,7 @@ async def all_quoted(stage: Stage) -> None:
 
 
 def delays(messages: list[Message]) -> list[float]:
-    """Milliseconds from each fills message to the first quote event that knows of its fills, sorted."""
+    """Return the milliseconds from each fills message to the first quote made from a position with them, sorted."""
     waiting: dict[str, list[tuple[int, Message]]] = {}
     found: list[float] = []
     for message in messages:

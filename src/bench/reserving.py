@@ -1,6 +1,6 @@
-"""P15: how many reservations exposure decides a second when many are asked for at once, beside appends in a row.
+"""P15: reservations per second that exposure decides when many are requested at once, beside appends in a row.
 
-They are asked for as a maker asks, over NATS, each by a request of its own.
+Each is requested as a maker does, by its own request over NATS.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ REPEATS = 5
 SECONDS = 3.0
 APPENDING = 1.5
 TTL = 5
-"""Seconds that a reservation lives, so that those of one repeat do not slow the next one."""
+"""The lifetime of a reservation in seconds, so short that those of one repeat do not slow down the next one."""
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """Reservations granted a second."""
+    """Reservations granted per second."""
     numbers = itertools.count(1)
     rates: list[float] = []
     appends: list[float] = []
@@ -58,7 +58,7 @@ async def measure(trial: Trial) -> list[Figure]:
 async def _reserve(
     connection: Connection, symbols: list[str], numbers: "itertools.count[int]", seconds: float
 ) -> float:
-    """Keep so many requests under way for so long. Returns how many were granted a second.
+    """Keep AT_ONCE requests in flight for `seconds`. Return how many were granted per second.
 
     Raises:
         CouldNotMeasure: one was not granted in full.

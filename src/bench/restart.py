@@ -1,7 +1,7 @@
-"""P6: how soon a restarted exchange executes its first order, with a long log and many symbols.
+"""P6: the time until a restarted exchange executes its first order, with a long log and many symbols.
 
-An exchange also reads every fill of the id window, for their order ids. So it is restarted twice: while all fills are
-of the window, which is as it is shipped, and when they are older, as most of a log's are.
+An exchange also reads every fill of the id window, for the order ids. So it is restarted while all fills are within the
+window, which has its shipped length, and again when they are older, as most fills of a log are.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ BATCH = 50
 REPEATS = 3
 DEADLINE = 120.0
 SPARE = 2.0
-"""Seconds by which the fills are older than they need to be."""
+"""Seconds to wait beyond the end of the window."""
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """Restart until the first order, without what starting a process costs, beside reading the newest messages."""
+    """The time from a restart to the first order, less a process's start, beside reading the newest messages."""
     symbols, fills = (200, 20_000) if trial.short else (SYMBOLS, FILLS)
     window = {"MARKET_ID_WINDOW": 1} if trial.short else {}
     async with Stage(trial.folder, symbol_names(symbols), **window) as stage:
@@ -82,7 +82,7 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 async def _restart(stage: Stage, number: int) -> float:
-    """Seconds from the start of an exchange until it fills an order. It is killed then."""
+    """Start an exchange, and kill it after it has filled an order. Return the seconds until then."""
     began = time.monotonic()
     await stage.launch("exchange")
     await _first_fill(stage, stage.url("exchange"), number)
@@ -92,7 +92,7 @@ async def _restart(stage: Stage, number: int) -> float:
 
 
 async def read_newest(stage: Stage, connection: Connection) -> float:
-    """Seconds that reading the last message of every subject takes, of all shards at once."""
+    """Return the seconds that reading the last message of every subject takes, for all shards at once."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for shard in range(stage.settings.market.shards):
@@ -109,10 +109,10 @@ async def _read_shard(connection: Connection, shard: int) -> None:
 
 
 async def _first_fill(stage: Stage, url: str, number: int) -> None:
-    """Send an order again and again until it is filled.
+    """Resend an order until it is filled.
 
     Raises:
-        CouldNotMeasure: it never is.
+        CouldNotMeasure: it is not filled within the deadline.
     """
     order = {"order_id": f"first-{number}", "symbol": stage.symbols[-1], "side": "buy", "quantity": 1}
     body = msgspec.json.encode({**order, "limit_price": "200.00"})

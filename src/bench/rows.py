@@ -1,4 +1,4 @@
-"""The table of what is measured."""
+"""The rows of the table of benchmarks."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from bench.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A row: its name, what it measures beside which reference, and how."""
+    """A row: its name, its title, its reference, and the function that measures it."""
 
     name: str
     title: str

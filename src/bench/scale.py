@@ -1,4 +1,4 @@
-"""P8: what an order costs with ten thousand quoted symbols, and a reservation with ten thousand live, beside ten."""
+"""P8: the cost of an order with ten thousand quoted symbols, and of a reservation with as many live, beside ten."""
 
 import time
 
@@ -21,11 +21,11 @@ SECONDS = 1.5
 RESERVATIONS = 200
 
 TRADED = 80_000
-"""Lots on each side of a symbol that orders are sent for; the others have one."""
+"""Lots on each side of the quotes of traded symbols; the others have one."""
 
 
 class _Scale:
-    """A stage with so many quoted symbols, of which the first few are traded."""
+    """A stage with a number of quoted symbols, of which the first few are traded."""
 
     def __init__(self, trial: Trial, name: str, symbols: int) -> None:
         self.stage = Stage(trial.folder / name, symbol_names(symbols), MARKET_ID_WINDOW=10)
@@ -34,14 +34,14 @@ class _Scale:
         self._attempt = 1
 
     async def start(self) -> None:
-        """Start it, and quote every symbol."""
+        """Start the services, and quote every symbol."""
         await self.stage.start("nats", "exposure", "exchange")
         await quote(self.stage, 1, self.stage.symbols[FEW:], size=1)
         await self.order_cost()
         await self.reservation_cost()
 
     async def order_cost(self) -> float:
-        """Microseconds an order, from its exchange at full load."""
+        """Measure the microseconds per order of an exchange at full load."""
         traded = self.stage.symbols[:FEW]
         self._attempt += 1
         await quote(self.stage, self._attempt, traded, size=TRADED)
@@ -51,7 +51,7 @@ class _Scale:
         return 1e6 / done.load.rate
 
     async def reservation_cost(self) -> float:
-        """Microseconds a reservation takes, the median of several, one after the other; each is released at once."""
+        """Measure the median microseconds of a reservation, one after the other; each is released at once."""
         took = []
         with Client(Address(self.stage.url("exposure")), 1) as client:
             for _ in range(20 if self._trial.short else RESERVATIONS):

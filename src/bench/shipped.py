@@ -1,7 +1,7 @@
-"""P17: the market as it is shipped, its makers quoting: fills a second, and how soon an order's new quote is seen.
+"""P17: the market as shipped, with its makers: fills per second, and the time from an order to its new quote.
 
-Orders are of one lot and accept the price that is quoted, bought and sold in turn. The fills are set beside those of
-P1's exchange, whose quotes never run out, with as many symbols and connections, measured in turn with them.
+Orders are of one lot, buys and sells in turn, and accept the quoted price. The fills are compared with those of P1's
+exchange, whose quotes never run out, with as many symbols and connections, measured alternately.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ SECONDS = 4.0
 SEEING = 4.0
 APPENDING = 2.0
 PAUSE = 0.02
-"""Seconds between an order whose quote was seen to be replaced and the next one."""
+"""Seconds between seeing the new quote and the next order."""
 
-PATIENCE = 5.0
-"""Seconds within which a quote must be seen."""
+SEEN_DEADLINE = 5.0
+"""Seconds within which a new quote must be seen."""
 
 
 async def measure(trial: Trial) -> list[Figure]:
-    """Fills a second, and the time from an order to its new quote."""
+    """Fills per second, and the time from an order to its new quote."""
     symbols = symbol_names(SYMBOLS)
     flows: list[Flow] = []
     beside: list[float] = []
@@ -83,7 +83,9 @@ async def measure(trial: Trial) -> list[Figure]:
 
 
 async def _seen(stage: Stage, seconds: float, prefix: str) -> list[float]:
-    """Milliseconds from sending an order, one at a time, until `GET /quotes/<symbol>` answers with another quote.
+    """Measure the milliseconds from sending an order until `GET /quotes/<symbol>` returns another quote.
+
+    One order is sent at a time.
 
     Raises:
         CouldNotMeasure: an order is not filled, or its quote is not replaced.
@@ -103,14 +105,14 @@ async def _seen(stage: Stage, seconds: float, prefix: str) -> list[float]:
             if answer.status != 200 or b'"filled"' not in answer.body:
                 raise CouldNotMeasure(f"an order was not filled: {answer.body!r}")
             while (await _quote(client, symbol)) == before:
-                if time.perf_counter() - began > PATIENCE:
-                    raise CouldNotMeasure(f"the quote of {symbol} is not replaced within {PATIENCE:g} s")
+                if time.perf_counter() - began > SEEN_DEADLINE:
+                    raise CouldNotMeasure(f"the quote of {symbol} is not replaced within {SEEN_DEADLINE:g} s")
             found.append((time.perf_counter() - began) * 1000)
             await asyncio.sleep(PAUSE)
     return sorted(found)
 
 
 async def _quote(client: Client, symbol: str) -> str | None:
-    """The id of a symbol's quote; None while there is none."""
+    """Return the id of a symbol's quote; None if it has none."""
     answer = await client.request("GET", f"/quotes/{symbol}")
     return msgspec.json.decode(answer.body, type=Quote).quote_id if answer.status == 200 else None

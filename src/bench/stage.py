@@ -1,6 +1,6 @@
-"""The processes a row needs: a NATS server and some services of a stack, in a folder and on ports of their own.
+"""The processes that a row needs: a NATS server and some services of a stack, with their own folder and ports.
 
-They are the stack's own programs, started one by one and not supervised: what ends makes the row fail.
+They are the stack's programs, started one by one and not supervised: if one ends, the row fails.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ from stack.programs import Program, programs
 from stack.settings import StackSettings, read
 
 START_DEADLINE = 120.0
-"""Seconds a process may take to be ready."""
+"""Seconds that a process may take to become ready."""
 
 STOP_DEADLINE = 15.0
-"""Seconds a process may take to stop; then it is killed."""
+"""Seconds that a process may take to stop before it is killed."""
 
 LIMIT = 1_000_000
-"""Lots: the largest limit there is, so that every order fills."""
+"""The largest possible limit, in lots, so that every order fills."""
 
 _USER = "bench"
-"""A user that only a stage's servers know."""
+"""A user that exists only on a stage's servers."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -46,21 +46,21 @@ class CouldNotMeasure(Exception):  # noqa: N818 # a state, not an error
 
 
 def symbol_names(count: int) -> list[str]:
-    """So many symbols."""
+    """Return the names of `count` symbols."""
     return [f"S{number:05d}" for number in range(count)]
 
 
 class Stage:
-    """Processes of one stack. A context manager that stops them all.
+    """Processes of one stack: a context manager that stops them all at the end.
 
     Args:
-        folder: for the market file, data and logs; made if need be.
-        symbols: what is traded, all alike.
-        size: lots that a maker wants on each side of each.
+        folder: for the market file, data and logs; created if necessary.
+        symbols: the symbols that are traded, all with the same settings.
+        size: lots that a maker quotes on each side of a symbol.
         settings: more settings, as `QS_` variables without the prefix.
 
     Attributes:
-        settings: as the processes read them.
+        settings: the settings as the processes read them.
     """
 
     def __init__(self, folder: Path, symbols: Sequence[str], *, size: int = 10, **settings: object) -> None:
@@ -89,10 +89,10 @@ class Stage:
     # --- processes --------------------------------------------------------------------------------------------------
 
     async def start(self, *names: str) -> None:
-        """Start these and wait until each is ready. `nats` stands for all NATS servers and the streams on them.
+        """Start processes, and wait until each is ready. `nats` means all NATS servers and their streams.
 
         Raises:
-            CouldNotMeasure: one ended, or does not get ready.
+            CouldNotMeasure: a process ended, or does not become ready.
         """
         for name in names:
             if name == "nats":
@@ -109,11 +109,11 @@ class Stage:
                 await self.ready(name)
 
     async def launch(self, name: str) -> None:
-        """Start a process, and wait for nothing."""
+        """Start a process without waiting for it."""
         await self._launch(name, self._programs[name].command)
 
     async def start_noop(self) -> str:
-        """Start the reference server, with the exchange's settings. Returns its address."""
+        """Start the no-op Litestar server, with the exchange's settings. Return its address."""
         command = ("env", f"QS_EXCHANGE_PORT={self._spare_port}", sys.executable, "-m", "bench.noop")
         await self._launch("noop", command)
         url = f"http://127.0.0.1:{self._spare_port}"
@@ -121,11 +121,11 @@ class Stage:
         return url
 
     async def start_bare(self) -> str:
-        """Start the responder that bounds the generator. Returns its address."""
+        """Start the server with a fixed answer, which shows the generator's own limit. Return its address."""
         return await self._start_reference("bare", self._spare_port + 1)
 
     async def start_asgi(self) -> str:
-        """Start the web server without a framework. Returns its address."""
+        """Start the ASGI app without a framework. Return its address."""
         return await self._start_reference("asgi", free_ports(1)[0])
 
     async def _start_reference(self, name: str, port: int) -> str:
@@ -146,10 +146,10 @@ class Stage:
             )
 
     async def ready(self, name: str) -> None:
-        """Wait until a process says that it is ready.
+        """Wait until a process reports that it is ready.
 
         Raises:
-            CouldNotMeasure: it ended, or does not get ready.
+            CouldNotMeasure: it ended, or does not become ready.
         """
         await self._healthy(name, self._programs[name].health)
 
@@ -162,7 +162,7 @@ class Stage:
                     if (await asyncio.wait_for(client.request("GET", ""), 5)).status == 200:
                         return
                 if time.monotonic() > deadline:
-                    raise CouldNotMeasure(f"{name} does not get ready: {self._log_tail(name)}")
+                    raise CouldNotMeasure(f"{name} does not become ready: {self._log_tail(name)}")
                 await asyncio.sleep(0.005)
 
     def check(self) -> None:
@@ -172,11 +172,11 @@ class Stage:
                 raise CouldNotMeasure(f"{name} ended with code {process.returncode}: {self._log_tail(name)}")
 
     async def stop(self, name: str) -> None:
-        """Ask a process to stop, and wait until it has."""
+        """Send a process SIGTERM, and wait until it has stopped."""
         await self._end(name, signal.SIGTERM)
 
     async def kill(self, name: str) -> None:
-        """End a process as a crash would."""
+        """Kill a process, as a crash would."""
         await self._end(name, signal.SIGKILL)
 
     async def _end(self, name: str, number: signal.Signals) -> None:
@@ -199,30 +199,30 @@ class Stage:
     # --- what they are ----------------------------------------------------------------------------------------------
 
     def url(self, name: str) -> str:
-        """Where a service listens."""
+        """Return a service's address."""
         return self._programs[name].address
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """The environment the processes run in."""
+        """The environment of the processes."""
         return self._environ
 
     @property
     def running(self) -> list[str]:
-        """The names of the processes that run."""
+        """The names of the running processes."""
         return list(self._running)
 
     def pid(self, name: str) -> int:
-        """A running process's id."""
+        """Return the id of a running process."""
         return self._running[name].pid
 
     def processor_seconds(self) -> dict[str, float]:
-        """Seconds of processor time that each process has used."""
+        """Return the seconds of processor time that each process has used."""
         return {name: _processor_seconds(process.pid) for name, process in self._running.items()}
 
     @asynccontextmanager
     async def connected(self, user: str = _USER) -> AsyncIterator[Connection]:
-        """A connection to its NATS servers, on which everything is permitted, or what a service's user may do."""
+        """Connect to the NATS servers, by default as a user to whom everything is permitted."""
         stack = self.settings.stack
         async with Connection(stack.url, "bench", Health("bench"), stack.nats_seed(user)) as connection:
             yield connection

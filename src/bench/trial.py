@@ -1,4 +1,4 @@
-"""One trial: what a row is given to measure with."""
+"""A trial: the parameters and the load generator with which a row measures."""
 
 import asyncio
 import secrets
@@ -16,15 +16,16 @@ from stack import process_tree
 
 
 class Skipped(Exception):  # noqa: N818 # a state, not an error
-    """A row cannot be measured here, though nothing is wrong; the message says what is missing."""
+    """A row cannot be measured on this machine, although nothing failed; the message says what is missing."""
 
 
 class Trial:
-    """One row's measuring.
+    """The measurement of one row.
 
     Attributes:
-        short: measure for a moment only.
-        folder: for everything it writes.
+        short: True to measure only briefly.
+        folder: the folder for all its files.
+        report: prints a line.
     """
 
     def __init__(self, folder: Path, *, short: bool, report: Callable[[str], None]) -> None:
@@ -33,11 +34,11 @@ class Trial:
         self.report = report
 
     def repeats(self, full: int) -> int:
-        """How often to measure."""
+        """Return how often to measure."""
         return 1 if self.short else full
 
     def seconds(self, full: float) -> float:
-        """How long to measure each time."""
+        """Return how many seconds to measure each time."""
         return min(full, 0.5) if self.short else full
 
     @property
@@ -57,11 +58,13 @@ class Trial:
         rejections: bool = False,
         overload: bool = False,
     ) -> "Measured":
-        """Have a generator send orders; with `rejections`, some of them may find nothing to execute against; with
-        `overload`, be refused, or not be sent for want of a connection.
+        """Send orders with a load generator, in an open loop at `rate` or else in a closed loop.
+
+        With `rejections`, orders may find nothing to execute against. With `overload`, they may be refused, or dropped
+        because no connection is free.
 
         Raises:
-            CouldNotMeasure: it failed, or an order was not answered as it should be.
+            CouldNotMeasure: the generator failed, or an order had another outcome.
         """
         job = Job(
             url=url,
@@ -99,7 +102,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one generator found, and each process's processor time meanwhile, in microseconds an order."""
+    """The result of a generator, and the processor time of each process meanwhile, in microseconds per order."""
 
     load: Load
     processor: dict[str, float]

@@ -1,4 +1,4 @@
-"""What a figure's values, verdict and percentiles are."""
+"""A figure's values, verdict and percentiles."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def test_each_repeat_is_compared_with_its_own_reference() -> None:
     assert figure(reference=[10.0, 10.0, 5.0]).value == 3.0
 
 
-def test_without_a_reference_a_figure_stands_for_itself() -> None:
+def test_without_a_reference_the_value_is_what_was_measured() -> None:
     assert figure().value == 20.0
 
 
@@ -31,7 +31,7 @@ def test_without_a_reference_a_figure_stands_for_itself() -> None:
         ({"target": 1.0, "void": "the generator was the limit"}, "void"),
     ],
 )
-def test_a_verdict_is_about_the_median(changes: dict[str, Any], verdict: str) -> None:
+def test_the_verdict_compares_the_median(changes: dict[str, Any], verdict: str) -> None:
     assert figure(**changes).verdict == verdict
 
 
@@ -42,5 +42,5 @@ def test_a_percentile_is_one_of_the_values() -> None:
     assert percentile([], 50) == 0.0
 
 
-def test_medians_are_by_name() -> None:
+def test_there_is_a_median_for_each_name() -> None:
     assert medians([{"a": 1.0, "b": 5.0}, {"a": 3.0}, {"a": 2.0}]) == {"a": 2.0, "b": 5.0}

@@ -1,4 +1,4 @@
-"""What is sent, and what is counted."""
+"""The orders that the benchmarks' load generator sends, and the answers that it counts."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ def sent(job: Job, count: int) -> list[Order]:
     return [msgspec.json.decode(requests.next().partition(b"\r\n\r\n")[2], type=Order) for _ in range(count)]
 
 
-def test_orders_have_ids_of_their_own_and_take_symbols_and_sides_in_turn() -> None:
+def test_orders_have_unique_ids_and_take_symbols_and_sides_in_turn() -> None:
     orders = sent(JOB, 8)
     assert len({order.order_id for order in orders}) == 8
     assert [(order.symbol, order.side) for order in orders[:5]] == [
@@ -27,14 +27,14 @@ def test_orders_have_ids_of_their_own_and_take_symbols_and_sides_in_turn() -> No
     ]  # fmt: skip
 
 
-def test_the_length_of_the_body_is_told_right() -> None:
+def test_the_content_length_is_that_of_the_body() -> None:
     head, _, body = Requests(JOB).next().partition(b"\r\n\r\n")
     length = re.search(rb"Content-Length: (\d+)", head)
     assert length is not None
     assert int(length[1]) == len(body)
 
 
-def test_only_fills_count_as_filled_and_only_what_comes_in_time_is_measured() -> None:
+def test_only_fills_count_as_filled_and_only_timely_answers_are_measured() -> None:
     answers = Answers(10.0, 20.0)
     filled = Response(200, msgspec.json.encode(example("a")), None)
     answers.take(filled, 9.0, 9.5)
@@ -50,7 +50,7 @@ def test_only_fills_count_as_filled_and_only_what_comes_in_time_is_measured() ->
 
 @pytest.mark.parametrize("rate", [None, 500.0])
 async def test_every_order_is_answered_before_it_ends(rate: float | None) -> None:
-    """And an open loop sends as many as were due, however slow the answers are."""
+    """An open loop sends as many orders as are due, however slow the answers are."""
     body = msgspec.json.encode(example("a"))
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     received = 0
@@ -70,10 +70,10 @@ async def test_every_order_is_answered_before_it_ends(rate: float | None) -> Non
     assert load.sent == load.filled == received
     if rate is not None:
         assert load.sent == 100
-        assert load.latencies[-1] > 20, "three connections cannot keep up, and the orders that waited say so"
+        assert load.latencies[-1] > 20, "three connections cannot keep up, so the latency includes the wait"
 
 
-async def test_a_connection_that_ends_makes_it_fail() -> None:
+async def test_it_fails_if_a_connection_ends() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10_000)
         writer.close()

@@ -1,4 +1,4 @@
-"""The command: a short run of a row, and what it says of mistakes."""
+"""The command: a short run of two rows, and its error messages."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from bench.trial import Skipped, Trial
 
 
 @pytest.mark.system
-def test_a_short_run_measures_real_orders_and_keeps_what_it_found(
+def test_a_short_run_measures_real_orders_and_writes_the_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whether they were fast is not asked."""
+    """The speed itself is not checked."""
     assert main(["P3", "p7", "--short", "--json", str(tmp_path)]) == 0
     row = msgspec.json.decode((tmp_path / "P3.json").read_bytes(), type=Row)
     assert row.short
@@ -28,7 +28,7 @@ def test_a_short_run_measures_real_orders_and_keeps_what_it_found(
     assert "ledger catching up" in capsys.readouterr().out
 
 
-def test_a_row_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_row_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["P0"]) == 2
     assert "no such row: P0" in capsys.readouterr().err
 
@@ -52,11 +52,11 @@ def test_rows_that_cannot_be_measured_leave_the_others_alone(
     )
     monkeypatch.setattr("bench.__main__.BENCHMARKS", benchmarks)
     assert main(["--json", str(tmp_path)]) == 1
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for word in ("it ended", "failed", "nothing to compare with", "skipped", "slow", "missed"):
-        assert word in told
-    assert main(["P2", "P3"]) == 0, "what was missed, or skipped, was measured as well as it could be"
+        assert word in output
+    assert main(["P2", "P3"]) == 0, "a missed target or a skipped row is not a failure"
 
 
-def test_every_row_of_the_table_is_there() -> None:
+def test_the_rows_are_p1_to_p18() -> None:
     assert [row.name for row in rows.BENCHMARKS] == [f"P{number}" for number in range(1, 19)]

@@ -1,4 +1,4 @@
-"""Reading back what was measured: a figure is nothing if an order is missing."""
+"""Reading back the market log: a figure is meaningless if an order is missing."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,17 +24,17 @@ def quoted(version: int, at: float) -> Message:
     return Message("quotes.0.AAA", 1, START + timedelta(milliseconds=at), msgspec.json.encode(event))
 
 
-def test_every_acknowledged_order_is_there_once() -> None:
+def test_a_log_with_every_acknowledged_order_once_passes_the_check() -> None:
     check([fills("a", "b"), quoted(2, 0), fills("c")], 3)
 
 
 @pytest.mark.parametrize("messages", [[fills("a", "b")], [fills("a", "b", "a")], [fills("a", "b", "c", "d")]])
-def test_a_missing_a_doubled_and_a_surplus_order_are_found(messages: list[Message]) -> None:
+def test_a_missing_a_duplicate_or_a_surplus_order_is_found(messages: list[Message]) -> None:
     with pytest.raises(CouldNotMeasure):
         check(messages, 3)
 
 
-def test_a_replacement_is_the_first_quote_that_knows_of_the_fill() -> None:
+def test_the_replacement_is_the_first_quote_made_after_the_fill() -> None:
     log = [fills("a", at=0), quoted(0, 1), fills("b", at=3, number=2), quoted(1, 4), quoted(2, 8)]
     assert requote.delays(log) == pytest.approx([4, 5])
 

@@ -49,17 +49,17 @@ ROWS = [
 
 def test_the_document_has_every_figure_and_its_verdict() -> None:
     document = plots.page(ROWS)["README.md"]
-    for told in (
+    for text in (
         "| 1 symbol | 200 orders/s | 100 orders/s | 2.00× | 1.00 – 3.00 | ≥ 1.00 | reached |",
         "void: of the generator",
         "| p50 | 2.00 ms |  | 2.00 ms | 2.00 – 2.00 | ≤ 1.00 | missed |",
         "skipped: no browser",
         "python: 3.11",
     ):
-        assert told in document
+        assert text in document
 
 
-def test_every_plot_is_there_and_needs_nothing_else() -> None:
+def test_every_plot_exists_and_is_self_contained() -> None:
     page = plots.page(ROWS)
     document = page.pop("README.md")
     assert set(re.findall(r"\]\((.*?\.svg)\)", document)) == set(page) == {"overview.svg", "P3.svg", "P14.svg"}
@@ -67,13 +67,13 @@ def test_every_plot_is_there_and_needs_nothing_else() -> None:
         ElementTree.fromstring(content)  # noqa: S314 # our own
         assert not re.search(r"href|url\(|<script|<image", content)
     assert "8 &lt; 9 &amp; more" in page["overview.svg"]
-    assert all(told in page["P14.svg"] for told in ("quotes/s", "fills/s", "orders/s offered", "1,000"))
+    assert all(text in page["P14.svg"] for text in ("quotes/s", "fills/s", "orders/s offered", "1,000"))
 
 
 @pytest.mark.parametrize(
     ("measured", "at_most", "reached"), [(2.0, False, True), (0.5, False, False), (0.5, True, True), (2.0, True, False)]
 )
-def test_what_is_right_of_the_line_has_reached_its_target(measured: float, at_most: bool, reached: bool) -> None:
+def test_a_figure_that_reaches_its_target_is_right_of_the_line(measured: float, at_most: bool, reached: bool) -> None:
     figure = Figure(name="a", unit="s", measured=[measured], target=1.0, at_most=at_most)
     drawn = plots.overview([Row(name="P1", title="", reference="", figures=[figure])])
     circle = re.findall(r'<circle cx="([\d.]+)" cy="[\d.]+" r="6"', drawn)
